@@ -1,0 +1,127 @@
+"""Every error that Pexdock raises, arranged by who must act.
+
+    PexdockError
+    ├── CallerError            the client: change the request
+    │   ├── Malformed              the body is not what its media type says
+    │   ├── Misfit                 the rows or parameters do not fit what the endpoint declares
+    │   ├── NotFound               no such path, or no artifact for these parameters
+    │   ├── TooLarge               the body is over its limit
+    │   └── UnsupportedMedia       no decoder for this media type
+    ├── TryLater               nobody: the same request may succeed later
+    │   ├── Unavailable            no worker is ready, or one died with the request
+    │   ├── Full                   a bound is reached
+    │   └── DeadlineExceeded       the time of the request is over
+    ├── AuthorError            the author of the model
+    │   ├── Declaration            an endpoint, schema or entry point is declared wrongly
+    │   ├── HandlerFailed          the handler raised
+    │   ├── BadResult              the handler's result breaks the contract
+    │   └── LoadFailed             load_model raised
+    ├── PexRefused             whoever built or dropped the pex
+    └── PeerError              a process of ours broke the wire's rules
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where a request does not fit, and why. `row` counts from 0; None where the whole request is meant."""
+
+    row: int | None
+    column: str | None
+    reason: str
+
+
+class PexdockError(Exception):
+    """The root. `code` is stable and meant for programs; `str(error)` is meant for people."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str, *, cells: Sequence[Cell] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.cells = tuple(cells)
+
+
+class CallerError(PexdockError):
+    """The client must change the request."""
+
+    code = "bad_request"
+
+
+class Malformed(CallerError):
+    code = "malformed"
+
+
+class Misfit(CallerError):
+    code = "misfit"
+
+
+class NotFound(CallerError):
+    code = "not_found"
+
+
+class TooLarge(CallerError):
+    code = "too_large"
+
+
+class UnsupportedMedia(CallerError):
+    code = "unsupported_media_type"
+
+
+class TryLater(PexdockError):
+    """The same request may succeed later."""
+
+    code = "try_later"
+    retryable = True
+
+
+class Unavailable(TryLater):
+    code = "unavailable"
+
+
+class Full(TryLater):
+    code = "full"
+
+
+class DeadlineExceeded(TryLater):
+    code = "deadline_exceeded"
+
+
+class AuthorError(PexdockError):
+    """The author of the model must act."""
+
+    code = "model_error"
+
+
+class Declaration(AuthorError):
+    code = "declaration"
+
+
+class HandlerFailed(AuthorError):
+    code = "handler_failed"
+
+
+class BadResult(AuthorError):
+    code = "bad_result"
+
+
+class LoadFailed(AuthorError):
+    code = "load_failed"
+
+
+class PexRefused(PexdockError):
+    """A pex that cannot be served. The message names the file's fault and the way out."""
+
+    code = "pex_refused"
+
+
+class PeerError(PexdockError):
+    """A process of ours broke the rules of the wire. The connection is closed; nothing else is touched."""
+
+    code = "peer_error"

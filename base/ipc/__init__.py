@@ -1,0 +1,1 @@
+"""The wire between a front door and a worker, and the words between a parent and its children."""

@@ -1,0 +1,149 @@
+"""Control words between a parent process and its children: what they say and how they look as JSON lines.
+
+Pure: knows no socket. A child gets one end of a stream socketpair by number and reads until end of file, which means
+that its parent is gone.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from base.errors import PeerError
+
+WIRE_VERSION = 1
+"""Rises with every change of `protocol.py`, of `frames.py` or of the words below."""
+
+LINE_MAX_BYTES = 64 * 1024 * 1024
+"""No word comes near it: a table of 1 000 endpoints with 100 columns each takes 10 MB."""
+
+
+class ExitCode(IntEnum):
+    """How a child of ours ends. A parent restarts on every code but CANNOT_LOAD, which stays true until the file changes."""
+
+    OK = 0
+    CRASHED = 1
+    CANNOT_LOAD = 64
+    PARENT_GONE = 65
+
+
+class Example(msgspec.Struct, frozen=True):
+    """One request that the endpoint would answer: parameters and rows, for people to copy."""
+
+    parameters: dict[str, str]
+    rows: list[dict[str, object]]
+
+
+class EndpointWords(msgspec.Struct, frozen=True):
+    """All that a front door needs to know of one endpoint.
+
+    `input_schema` and `output_schema` are Arrow schema messages (`pyarrow.Schema.serialize`), None where the endpoint declares none.
+    """
+
+    name: str
+    path: str
+    parameters: list[str]
+    input_schema: bytes | None
+    output_schema: bytes | None
+    batch_max_rows: int
+    batch_max_delay_ms: int
+    example: Example | None = None
+
+
+class ReleaseWords(msgspec.Struct, frozen=True):
+    """One release as its worker describes it. Endpoints are numbered on the channel by their place in the list."""
+
+    model: str
+    version: str
+    endpoints: list[EndpointWords]
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready", tag_field="type"):
+    """Worker → supervisor: the release is loaded and the worker's socket listens."""
+
+    wire: int
+    base_version: str
+    release: ReleaseWords
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="type"):
+    """Worker → supervisor: it cannot serve and is about to exit."""
+
+    code: str
+    reason: str
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A release in the routing table, with the sockets of its workers (absolute paths); empty while none is up."""
+
+    release: ReleaseWords
+    sockets: list[str]
+
+
+class Table(msgspec.Struct, frozen=True, tag="table", tag_field="type"):
+    """Supervisor → front door: the whole routing table. It replaces the one before.
+
+    `settled` is false while releases that lay in dist/ at the start are still on their way to ready or refused; readiness waits for it.
+    """
+
+    generation: int
+    routes: list[Route]
+    settled: bool
+
+
+class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
+    """Supervisor → front door, once, before the first table: its limits."""
+
+    body_max_bytes: int
+    request_timeout_s: float
+    segments_max_bytes: int
+    queue_max_rows: int
+    drain_s: float
+
+
+class Listening(msgspec.Struct, frozen=True, tag="listening", tag_field="type"):
+    """Front door → supervisor: it accepts connections."""
+
+
+class Applied(msgspec.Struct, frozen=True, tag="applied", tag_field="type"):
+    """Front door → supervisor: this generation of the table is in force, and its workers are connected or were refused."""
+
+    generation: int
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain", tag_field="type"):
+    """Parent → child: take nothing new, finish what is there, exit."""
+
+
+Word = Ready | Failed | Table | Configure | Listening | Applied | Drain
+
+_decoder = msgspec.json.Decoder(Word)
+
+
+def encode(word: Word) -> bytes:
+    """One word as one line."""
+    return msgspec.json.encode(word) + b"\n"
+
+
+class Lines:
+    """Collects bytes as they arrive and hands out whole words, in order."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> list[Word]:
+        """The words that `data` completes.
+
+        Raises:
+            PeerError: a line is no known word or is endless. The connection is of no further use.
+        """
+        self._rest += data
+        *lines, rest = bytes(self._rest).split(b"\n")
+        if len(rest) > LINE_MAX_BYTES:
+            raise PeerError(f"a control word is over {LINE_MAX_BYTES} bytes")
+        self._rest = bytearray(rest)
+        try:
+            return [_decoder.decode(line) for line in lines]
+        except msgspec.MsgspecError as exc:
+            raise PeerError(f"not a control word: {exc}") from exc

@@ -1,0 +1,1 @@
+"""Pexdock's own processes: the supervisor, the front door, the command."""
