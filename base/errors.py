@@ -1,23 +1,23 @@
 """Every error that Pexdock raises, arranged by who must act.
 
-    PexdockError
-    ├── CallerError            the client: change the request
-    │   ├── Malformed              the body is not what its media type says
-    │   ├── Misfit                 the rows or parameters do not fit what the endpoint declares
-    │   ├── NotFound               no such path, or no artifact for these parameters
-    │   ├── TooLarge               the body is over its limit
-    │   └── UnsupportedMedia       no decoder for this media type
-    ├── TryLater               nobody: the same request may succeed later
-    │   ├── Unavailable            no worker is ready, or one died with the request
-    │   ├── Full                   a bound is reached
-    │   └── DeadlineExceeded       the time of the request is over
-    ├── AuthorError            the author of the model
-    │   ├── Declaration            an endpoint, schema or entry point is declared wrongly
-    │   ├── HandlerFailed          the handler raised
-    │   ├── BadResult              the handler's result breaks the contract
-    │   └── LoadFailed             load_model raised
-    ├── PexRefused             whoever built or dropped the pex
-    └── PeerError              a process of ours broke the wire's rules
+PexdockError
+├── CallerError            the client: change the request
+│   ├── Malformed              the body is not what its media type says
+│   ├── Misfit                 the rows or parameters do not fit what the endpoint declares
+│   ├── NotFound               no such path, or no artifact for these parameters
+│   ├── TooLarge               the body is over its limit
+│   └── UnsupportedMedia       no decoder for this media type
+├── TryLater               nobody: the same request may succeed later
+│   ├── Unavailable            no worker is ready, or one died with the request
+│   ├── Full                   a bound is reached
+│   └── DeadlineExceeded       the time of the request is over
+├── AuthorError            the author of the model
+│   ├── Declaration            an endpoint, schema or entry point is declared wrongly
+│   ├── HandlerFailed          the handler raised
+│   ├── BadResult              the handler's result breaks the contract
+│   └── LoadFailed             load_model raised
+├── PexRefused             whoever built or dropped the pex
+└── PeerError              a process of ours broke the wire's rules
 """
 
 from __future__ import annotations
