@@ -1,0 +1,67 @@
+"""An error as the body of a FAIL message, and back."""
+
+from __future__ import annotations
+
+import msgspec
+
+from base import errors
+from base.ipc.protocol import BODY_MAX_BYTES
+
+_CELLS_MAX = 100
+_DETAIL_MAX_CHARS = 4000
+
+
+class _Cell(msgspec.Struct):
+    row: int | None
+    column: str | None
+    reason: str
+
+
+class _Failure(msgspec.Struct):
+    code: str
+    detail: str
+    cells: list[_Cell] = []
+
+
+_KINDS: dict[str, type[errors.PexdockError]] = {
+    kind.code: kind
+    for kind in (
+        errors.Misfit,
+        errors.NotFound,
+        errors.Unavailable,
+        errors.Full,
+        errors.DeadlineExceeded,
+        errors.HandlerFailed,
+        errors.BadResult,
+        errors.LoadFailed,
+        errors.Declaration,
+    )
+}
+_decoder = msgspec.json.Decoder(_Failure)
+
+
+def encode(error: errors.PexdockError) -> bytes:
+    """The error as JSON, cut so that it fits in one message."""
+    cells = [_Cell(cell.row, cell.column, cell.reason[:200]) for cell in error.cells[:_CELLS_MAX]]
+    failure = _Failure(error.code, error.detail[:_DETAIL_MAX_CHARS], cells)
+    body = msgspec.json.encode(failure)
+    if len(body) > BODY_MAX_BYTES:
+        failure.cells = []
+        body = msgspec.json.encode(failure)
+    return body
+
+
+def decode(body: bytes) -> errors.PexdockError:
+    """The error that the worker raised.
+
+    Raises:
+        errors.PeerError: the body is not one of ours.
+    """
+    try:
+        failure = _decoder.decode(body)
+    except msgspec.MsgspecError as exc:
+        raise errors.PeerError(f"not a failure: {exc}") from exc
+    kind = _KINDS.get(failure.code)
+    if kind is None:
+        raise errors.PeerError(f"a failure with the unknown code {failure.code[:40]!r}")
+    return kind(failure.detail, cells=[errors.Cell(cell.row, cell.column, cell.reason) for cell in failure.cells])

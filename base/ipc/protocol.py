@@ -1,0 +1,222 @@
+"""The words of a channel between a front door and a worker, and their bytes.
+
+Pure: knows neither sockets nor segments. Little endian; every message is a header of 32 bytes, then a body whose meaning the kind gives.
+`docs/design.md`, "The channel", is the table of kinds. The kernel keeps the borders of messages (SOCK_SEQPACKET), so one `unpack` sees
+exactly one message.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+from base.errors import PeerError
+
+HEADER = struct.Struct("<BBHIQQII")
+PLACES = struct.Struct("<HHQQ")
+
+MESSAGE_MAX_BYTES = 64 * 1024
+"""A message must fit in a socket's send buffer (208 KiB by default). Only parameters and error texts vary in length."""
+
+BODY_MAX_BYTES = MESSAGE_MAX_BYTES - HEADER.size - PLACES.size
+
+
+class Kind(IntEnum):
+    HELLO = 1
+    WELCOME = 2
+    SEGMENT = 3
+    FORGET = 4
+    BATCH = 5
+    REPLY = 6
+    FAIL = 7
+    NEED = 8
+    GRANT = 9
+    PARKED = 10
+
+
+class Flag(IntEnum):
+    """Bits of a header's second byte."""
+
+    SCHEMA = 1
+    """The frame starts with a schema message."""
+    ALONE = 2
+    """The batch holds one request only: a failure is its own."""
+    HELD = 4
+    """Somebody in the worker still refers to the request's frame: its segment must not be written again."""
+
+
+class Place(NamedTuple):
+    """A piece of a segment: `length` bytes at `offset`."""
+
+    segment: int
+    offset: int
+    length: int
+
+
+class Hello(NamedTuple):
+    """Front door → worker, first of all."""
+
+    wire: int
+
+
+class Welcome(NamedTuple):
+    """Worker → front door: who answers here."""
+
+    wire: int
+    model: str
+    version: str
+
+
+class Attach(NamedTuple):
+    """Front door → worker, with one descriptor: a segment of `length` bytes from now on known by this number."""
+
+    segment: int
+    length: int
+
+
+class Forget(NamedTuple):
+    """Front door → worker: unmap the segment; its number may be given again."""
+
+    segment: int
+
+
+class Batch(NamedTuple):
+    """Front door → worker: predict these rows.
+
+    `request` is where the frame lies, `reply` where the answer may be written (its length is the room there), `parameters` a JSON object of strings.
+    """
+
+    batch: int
+    endpoint: int
+    rows: int
+    time_left_ms: int
+    flags: int
+    request: Place
+    reply: Place
+    parameters: bytes
+
+
+class Reply(NamedTuple):
+    """Worker → front door: `length` bytes of frame lie in the batch's reply place."""
+
+    batch: int
+    rows: int
+    length: int
+    flags: int
+
+
+class Fail(NamedTuple):
+    """Worker → front door: no answer; `body` is JSON (see `base.ipc.failure`)."""
+
+    batch: int
+    body: bytes
+
+
+class Need(NamedTuple):
+    """Worker → front door: the answer takes `length` bytes, more than the reply place has."""
+
+    batch: int
+    length: int
+
+
+class Grant(NamedTuple):
+    """Front door → worker: the reply place to use instead."""
+
+    batch: int
+    reply: Place
+
+
+class Parked(NamedTuple):
+    """Worker → front door: the batch waits for an artifact to load; the worker is free for others."""
+
+    batch: int
+
+
+Message = Hello | Welcome | Attach | Forget | Batch | Reply | Fail | Need | Grant | Parked
+
+
+def pack(message: Message) -> bytes:
+    """The bytes of one message.
+
+    Raises:
+        ValueError: it would be over MESSAGE_MAX_BYTES. Nothing was sent.
+    """
+    data = _pack(message)
+    if len(data) > MESSAGE_MAX_BYTES:
+        raise ValueError(f"a message of {len(data)} bytes is over {MESSAGE_MAX_BYTES}")
+    return data
+
+
+def _pack(message: Message) -> bytes:
+    header = HEADER.pack
+    match message:
+        case Batch(batch, endpoint, rows, time_left_ms, flags, request, reply, parameters):
+            head = header(Kind.BATCH, flags, endpoint, batch, request.offset, request.length, rows, time_left_ms)
+            return head + PLACES.pack(request.segment, reply.segment, reply.offset, reply.length) + parameters
+        case Reply(batch, rows, length, flags):
+            return header(Kind.REPLY, flags, 0, batch, 0, length, rows, 0)
+        case Fail(batch, body):
+            return header(Kind.FAIL, 0, 0, batch, 0, 0, 0, 0) + body
+        case Need(batch, length):
+            return header(Kind.NEED, 0, 0, batch, 0, length, 0, 0)
+        case Grant(batch, reply):
+            return header(Kind.GRANT, 0, reply.segment, batch, reply.offset, reply.length, 0, 0)
+        case Parked(batch):
+            return header(Kind.PARKED, 0, 0, batch, 0, 0, 0, 0)
+        case Attach(segment, length):
+            return header(Kind.SEGMENT, 0, segment, 0, 0, length, 0, 0)
+        case Forget(segment):
+            return header(Kind.FORGET, 0, segment, 0, 0, 0, 0, 0)
+        case Hello(wire):
+            return header(Kind.HELLO, 0, 0, 0, 0, 0, 0, wire)
+        case Welcome(wire, model, version):
+            return header(Kind.WELCOME, 0, 0, 0, 0, 0, 0, wire) + f"{model}\0{version}".encode()
+
+
+def unpack(data: bytes) -> Message:
+    """The message that `data` is.
+
+    Raises:
+        PeerError: it is none: too short, of an unknown kind, or with a body that its kind does not have.
+    """
+    if len(data) < HEADER.size:
+        raise PeerError(f"a message of {len(data)} bytes is shorter than its header")
+    kind, flags, number, batch, offset, length, rows, extra = HEADER.unpack_from(data)
+    match kind:
+        case Kind.BATCH:
+            if len(data) < HEADER.size + PLACES.size:
+                raise PeerError("a BATCH without its places")
+            request_segment, reply_segment, reply_offset, room = PLACES.unpack_from(data, HEADER.size)
+            request, reply = Place(request_segment, offset, length), Place(reply_segment, reply_offset, room)
+            return Batch(batch, number, rows, extra, flags, request, reply, data[HEADER.size + PLACES.size :])
+        case Kind.FAIL:
+            return Fail(batch, data[HEADER.size :])
+        case Kind.WELCOME:
+            return _welcome(extra, data[HEADER.size :])
+    if len(data) != HEADER.size:
+        raise PeerError(f"a message of kind {kind} with a body")
+    match kind:
+        case Kind.REPLY:
+            return Reply(batch, rows, length, flags)
+        case Kind.NEED:
+            return Need(batch, length)
+        case Kind.GRANT:
+            return Grant(batch, Place(number, offset, length))
+        case Kind.PARKED:
+            return Parked(batch)
+        case Kind.SEGMENT:
+            return Attach(number, length)
+        case Kind.FORGET:
+            return Forget(number)
+        case Kind.HELLO:
+            return Hello(extra)
+    raise PeerError(f"a message of unknown kind {kind}")
+
+
+def _welcome(wire: int, body: bytes) -> Welcome:
+    try:
+        model, version = body.decode().split("\0")
+    except ValueError as exc:
+        raise PeerError("a WELCOME without a model and a version") from exc
+    return Welcome(wire, model, version)
