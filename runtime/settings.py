@@ -1,0 +1,173 @@
+"""The settings of one Pexdock: their names, bounds and defaults, and the places they come from.
+
+Flags stand above `PEXDOCK_*` variables, those above `pexdock.toml`, that above the defaults. A key that nobody knows is an error in
+every one of them, since a misspelt limit that is silently ignored is no limit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ByteSize, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from base.errors import PexdockError
+
+PREFIX = "PEXDOCK_"
+CONFIG_VARIABLE = "PEXDOCK_CONFIG"
+CONFIG_FILE = "pexdock.toml"
+
+SCRIPT_VARIABLES = frozenset({CONFIG_VARIABLE, "PEXDOCK_PYTHON"})
+"""Names that carry the prefix but are no settings: the scripts beside Pexdock read them."""
+
+RUN_PATH_MAX_BYTES = 90
+"""A Unix socket's path has 107 bytes at most (`sun_path` less its NUL); the rest is left to the names inside the run directory."""
+
+
+class BadSetting(PexdockError):
+    """A setting is unknown or out of its bounds. The message names where it stands and the way out."""
+
+    code = "bad_setting"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _short_enough(path: Path) -> Path:
+    size = len(os.fsencode(path))
+    if size > RUN_PATH_MAX_BYTES:
+        raise ValueError(f"{path} has {size} bytes, {RUN_PATH_MAX_BYTES} at most, since Unix sockets live in it; name a shorter folder")
+    return path
+
+
+def _cache_path() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pexdock"
+
+
+def _run_path(data: dict[str, Any]) -> Path:
+    """A folder of this user for this dist/, the same on every start, so that two supervisors of one dist/ meet."""
+    name = hashlib.sha256(os.fsencode(data.get("dist_path", Path("dist")).resolve())).hexdigest()[:12]
+    if runtime_dir := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime_dir) / f"pexdock-{name}"
+    path = Path(tempfile.gettempdir()) / f"pexdock-{os.getuid()}-{name}"
+    return path if len(os.fsencode(path)) <= RUN_PATH_MAX_BYTES else Path("/tmp") / path.name  # noqa: S108 - taken with mode 0700 and checked
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class Settings(BaseSettings):
+    """All settings. Made by `load`; made directly it takes what it is given and asks neither environment nor file."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, validate_default=True)
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address that the front door listens on.")
+    port: int = Field(8080, ge=0, le=65535, description="TCP port that the front door listens on; 0 takes any free one.")
+    dist_path: AbsolutePath = Field(Path("dist"), description="Folder that is watched for pexes.")
+    artifacts_path: AbsolutePath = Field(Path("artifacts"), description="Folder below which models read their artifacts.")
+    cache_path: AbsolutePath = Field(default_factory=_cache_path, description="Folder for unpacked bases and releases.")
+    run_path: Annotated[AbsolutePath, AfterValidator(_short_enough)] = Field(
+        default_factory=_run_path, description="Folder for sockets and the state file while Pexdock runs."
+    )
+    workers_per_release: int = Field(1, ge=1, le=256, description="Workers that run each release.")
+    start_timeout_s: float = Field(120, gt=0, le=3600, description="Seconds that a worker may take from its start to ready.")
+    start_parallel: int = Field(2, ge=1, le=64, description="Pexes that are verified and unpacked at the same time.")
+    drain_s: float = Field(10, ge=0, le=3600, description="Seconds that requests in flight may take when Pexdock or a release ends.")
+    settle_s: float = Field(0.5, ge=0, le=60, description="Seconds that a file in dist/ must stay unchanged before it is taken.")
+    restart_delay_min_s: float = Field(0.2, gt=0, le=3600, description="Seconds before the first restart of a process that died.")
+    restart_delay_max_s: float = Field(30, gt=0, le=3600, description="Seconds that the delay between restarts grows to.")
+    body_max_bytes: ByteSize = Field(ByteSize(32 * 1024**2), ge=1, description="Size of the largest request body.")
+    request_timeout_s: float = Field(60, gt=0, le=86400, description="Seconds that a request may take.")
+    segments_max_bytes: ByteSize = Field(
+        ByteSize(1024**3), ge=1024**2, description="Shared memory that the front door may hold for all workers together."
+    )
+    queue_max_rows: int = Field(100_000, ge=1, description="Rows that may wait for the workers of one endpoint.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important messages to log.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`load` merges the sources itself, since its errors name the source of each value."""
+        return (init_settings,)
+
+
+def load(flags: Mapping[str, object] | None = None, config: Path | None = None) -> Settings:
+    """The settings in force.
+
+    Args:
+        flags: what was given on the command line, by field name; None values count as not given.
+        config: the file named by `--config`; without it `PEXDOCK_CONFIG`, else `pexdock.toml` in the current folder, if there is one.
+
+    Raises:
+        BadSetting: on the first key that is unknown or value that does not fit.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    path, from_file = _read_file(config)
+    _check_environment()
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        ("--{flag}", given),
+        (PREFIX + "{NAME}", EnvSettingsSource(Settings)()),
+        (f"`{{name}}` in {path}", from_file),
+    ]
+    merged = {name: value for _, layer in reversed(layers) for name, value in layer.items()}
+    try:
+        return Settings(**merged)
+    except ValidationError as exc:
+        raise BadSetting(_explain(exc, layers)) from exc
+
+
+def _read_file(config: Path | None) -> tuple[Path, Mapping[str, Any]]:
+    named = config or (Path(variable) if (variable := os.environ.get(CONFIG_VARIABLE)) else None)
+    path = named or Path(CONFIG_FILE)
+    if not path.is_file():
+        if named is not None:
+            raise BadSetting(f"there is no settings file {path}: name another one with --config or {CONFIG_VARIABLE}")
+        return path, {}
+    try:
+        values = TomlConfigSettingsSource(Settings, path)()
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise BadSetting(f"{path} cannot be read as TOML: {exc}") from exc
+    for key in values:
+        if key not in Settings.model_fields:
+            raise BadSetting(f"unknown setting `{key}` in {path}{_did_you_mean(key, Settings.model_fields)}")
+    return path, values
+
+
+def _check_environment() -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | SCRIPT_VARIABLES
+    for name in os.environ:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            raise BadSetting(f"unknown variable {name}{_did_you_mean(name.upper(), known)}")
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The way out of an unknown name. The prefix is no part of the likeness, else every variable would be like every other."""
+    bare = {key.removeprefix(PREFIX): key for key in known}
+    close = difflib.get_close_matches(name.removeprefix(PREFIX), list(bare), n=1)
+    return f": did you mean {bare[close[0]]}?" if close else ": remove it; `pexdock serve --help` lists all settings"
+
+
+def _explain(exc: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) -> str:
+    """The first error in one line: where the value stands, what it is, what it must be."""
+    error = exc.errors()[0]
+    name = str(error["loc"][0])
+    reason = error["msg"].removeprefix("Value error, ")
+    for where, layer in layers:
+        if name in layer:
+            place = where.format(name=name, NAME=name.upper(), flag=name.replace("_", "-"))
+            return f"{place} is {str(layer[name])!r}: {reason[0].lower()}{reason[1:]}"
+    return f"the default of {name} does not fit here: {reason}; set --{name.replace('_', '-')}"

@@ -1,0 +1,126 @@
+"""Settings: precedence, bounds, and errors that name their source."""
+
+from pathlib import Path
+
+import pytest
+
+from runtime.settings import BadSetting, Settings, load
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default(monkeypatch):
+    """Each source is seen once everything above it is gone."""
+    assert load().port == 8080
+    Path("pexdock.toml").write_text("port = 1\n")
+    assert load().port == 1
+    monkeypatch.setenv("PEXDOCK_PORT", "2")
+    assert load().port == 2
+    assert load({"port": "3"}).port == 3
+    assert load({"port": None}).port == 2
+
+
+def test_the_file_is_found_by_flag_before_variable_before_folder(monkeypatch):
+    """--config wins over PEXDOCK_CONFIG, which wins over ./pexdock.toml."""
+    for number, name in enumerate(["pexdock.toml", "variable.toml", "flag.toml"], start=1):
+        Path(name).write_text(f"port = {number}\n")
+    assert load().port == 1
+    monkeypatch.setenv("PEXDOCK_CONFIG", "variable.toml")
+    assert load().port == 2
+    assert load(config=Path("flag.toml")).port == 3
+
+
+def test_a_named_file_that_is_not_there_is_an_error(monkeypatch):
+    """Only the file in the current folder is optional."""
+    monkeypatch.setenv("PEXDOCK_CONFIG", "nowhere.toml")
+    with pytest.raises(BadSetting, match=r"no settings file nowhere\.toml"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [("PEXDOCK_PROT", "did you mean PEXDOCK_PORT"), ("PEXDOCK_XYZZY", "serve --help"), ("pexdock_drain", "PEXDOCK_DRAIN_S")],
+)
+def test_an_unknown_variable_is_an_error_with_a_way_out(monkeypatch, variable, hint):
+    """A misspelt limit must not silently be no limit."""
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(BadSetting, match=variable) as caught:
+        load()
+    assert hint in caught.value.detail
+
+
+def test_variables_of_the_scripts_are_no_settings(monkeypatch):
+    """PEXDOCK_PYTHON belongs to the start script."""
+    monkeypatch.setenv("PEXDOCK_PYTHON", "/usr/bin/python3")
+    assert load().port == 8080
+
+
+def test_an_unknown_key_in_the_file_is_an_error_with_a_way_out():
+    """Also a table is an unknown key: there are none."""
+    Path("pexdock.toml").write_text("dist_pth = 'x'\n")
+    with pytest.raises(BadSetting, match=r"unknown setting `dist_pth` in pexdock\.toml: did you mean dist_path\?"):
+        load()
+
+
+def test_a_file_that_is_no_toml_is_named():
+    """The parser's own words follow the file's name."""
+    Path("pexdock.toml").write_text("port: 1")
+    with pytest.raises(BadSetting, match=r"pexdock\.toml cannot be read as TOML"):
+        load()
+
+
+@pytest.mark.parametrize(("name", "value"), [("port", "70000"), ("port", "http"), ("workers_per_release", "0"), ("log_level", "loud")])
+def test_a_bad_value_names_its_source(monkeypatch, name, value):
+    """One line, whatever the source is."""
+    with pytest.raises(BadSetting, match=f"^--{name.replace('_', '-')} is '{value}': [a-z].*$"):
+        load({name: value})
+    monkeypatch.setenv(f"PEXDOCK_{name.upper()}", value)
+    with pytest.raises(BadSetting, match=f"^PEXDOCK_{name.upper()} is '{value}'"):
+        load()
+    monkeypatch.delenv(f"PEXDOCK_{name.upper()}")
+    Path("pexdock.toml").write_text(f"{name} = '{value}'\n")
+    with pytest.raises(BadSetting, match=f"^`{name}` in pexdock.toml is '{value}'"):
+        load()
+
+
+def test_a_run_path_too_long_for_sockets_is_refused_before_anything_starts():
+    """bind() would fail with nothing but `AF_UNIX path too long`."""
+    with pytest.raises(BadSetting, match=r"--run-path is .* 90 at most"):
+        load({"run_path": "/" + "x" * 100})
+
+
+def test_paths_are_absolute_and_sizes_take_units(tmp_path, monkeypatch):
+    """Children run with other current folders; 64MiB is easier to get right than 67108864."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    settings = load({"body_max_bytes": "64MiB"})
+    assert settings.body_max_bytes == 64 * 1024**2
+    assert settings.dist_path == tmp_path / "dist"
+    assert settings.cache_path == Path("/home/somebody/.cache/pexdock")
+
+
+def test_one_dist_has_one_run_path_whatever_way_it_is_named(tmp_path, monkeypatch):
+    """Two supervisors of one dist/ must meet at the same lock, and those of two must not."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "link").symlink_to("dist")
+    assert load().run_path == load({"dist_path": "link"}).run_path != load({"dist_path": "other"}).run_path
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    assert load().run_path.parent == Path("/run/user/7")
+
+
+def test_a_long_temporary_folder_does_not_break_the_default_run_path(monkeypatch):
+    """Some build systems set TMPDIR to 100 bytes and more."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", "/" + "t" * 100)
+    assert load().run_path.parent == Path("/tmp")
+
+
+def test_every_field_has_a_description_and_settings_do_not_change():
+    """The descriptions are the help of the flags."""
+    assert all(field.description for field in Settings.model_fields.values())
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().port = 1
