@@ -42,6 +42,7 @@ class Channel:
         return Channel(sock)
 
     def fileno(self) -> int:
+        """For selectors."""
         return self._socket.fileno()
 
     def send(self, message: Message, fd: int | None = None) -> None:

@@ -1,14 +1,15 @@
 """Frames: one Arrow record batch as bytes in a segment, and back without a copy.
 
 A frame is an encapsulated record batch message. With a schema message before it (an Arrow stream), the reader needs to know nothing; without,
-it must know the schema from the routing table. A bare batch of a few rows is written and read four times faster than a stream.
+it must know the schema from the routing table. A bare batch of a few rows is written and read four times faster
+than a stream.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +20,13 @@ from base.ipc.protocol import Flag
 _BARE_MAX_BYTES = 256 * 1024
 """Above it a bare batch's extra copy costs more than the schema message that writing it in place needs."""
 
-_COPY_MAX_BYTES = 64 * 1024
+COPY_MAX_BYTES = 64 * 1024
 """Up to it a frame is copied off the segment: cheaper than watching whether a handler keeps it."""
 
 
 class Written(NamedTuple):
+    """How many bytes were written, and the flags that a reader needs."""
+
     length: int
     flags: int
 
@@ -52,13 +55,13 @@ def write(batch: pa.RecordBatch, into: memoryview, *, known_schema: bool) -> Wri
     return Written(sink.tell(), Flag.SCHEMA)
 
 
-def read(frame: memoryview | np.ndarray, flags: int, schema: pa.Schema | None) -> pa.RecordBatch:
+def read(frame: memoryview | np.ndarray[Any, Any], flags: int, schema: pa.Schema | None) -> pa.RecordBatch:
     """The record batch in `frame`, whose buffers refer to that memory.
 
     Raises:
         PeerError: the bytes are no frame, or one of a schema that this side does not know.
     """
-    buffer = pa.py_buffer(frame)
+    buffer = pa.py_buffer(frame)  # type: ignore[arg-type]  # the stubs do not know the buffer protocol
     try:
         if flags & Flag.SCHEMA:
             batch = pa.ipc.open_stream(buffer).read_next_batch()
@@ -77,7 +80,7 @@ def read_watched(frame: memoryview, flags: int, schema: pa.Schema | None) -> tup
 
     A handler may keep its frame, in a global or a thread. Its segment must then not be written again, or what was kept would change.
     """
-    if len(frame) <= _COPY_MAX_BYTES:
+    if len(frame) <= COPY_MAX_BYTES:
         return read(memoryview(bytes(frame)), flags, schema), lambda: False
     owner = np.frombuffer(frame, np.uint8)
     alive = weakref.ref(owner)

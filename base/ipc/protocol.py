@@ -23,6 +23,8 @@ BODY_MAX_BYTES = MESSAGE_MAX_BYTES - HEADER.size - PLACES.size
 
 
 class Kind(IntEnum):
+    """A header's first byte."""
+
     HELLO = 1
     WELCOME = 2
     SEGMENT = 3
@@ -84,7 +86,8 @@ class Forget(NamedTuple):
 class Batch(NamedTuple):
     """Front door → worker: predict these rows.
 
-    `request` is where the frame lies, `reply` where the answer may be written (its length is the room there), `parameters` a JSON object of strings.
+    `request` is where the frame lies, `reply` where the answer may be written (its length is the room there), `parameters` a JSON
+    object of strings.
     """
 
     batch: int

@@ -1,0 +1,129 @@
+"""`python -m runtime.front`: the process of a front door."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import socket
+import sys
+
+import uvicorn
+import uvloop
+
+from base.errors import PeerError
+from base.ipc.control import Applied, Configure, Drain, ExitCode, Lines, Listening, Table, Word, encode
+from base.process import die_with_parent
+from runtime.front.app import FrontDoor
+from runtime.front.deadlines import Deadlines
+from runtime.front.dispatch import Dispatch
+
+log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which says when it listens and leaves signals to us."""
+
+    def __init__(self, config: uvicorn.Config, started: asyncio.Event) -> None:
+        super().__init__(config)
+        self._started_event = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started_event.set()
+
+
+class Process:
+    """Ties the front door to its parent's control words and to uvicorn."""
+
+    def __init__(self, control: socket.socket, listener: socket.socket) -> None:
+        self._control = control
+        self._listener = listener
+        self._words: asyncio.Queue[Word | None] = asyncio.Queue(maxsize=64)
+
+    async def run(self) -> ExitCode:
+        """Serves until the parent says `drain` or is gone."""
+        loop = asyncio.get_running_loop()
+        self._control.setblocking(False)
+        reading = loop.create_task(self._read())
+        configure = await self._words.get()
+        if not isinstance(configure, Configure):
+            return ExitCode.PARENT_GONE
+        deadlines = Deadlines(configure.request_timeout_s)
+        dispatch = Dispatch(configure.queue_max_rows, configure.segments_max_bytes, deadlines)
+        door = FrontDoor(dispatch, deadlines, configure.body_max_bytes)
+        server, serving = await self._serve(door, configure)
+        await self._say(Listening())
+        code = await self._follow(door)
+        server.should_exit = True
+        await serving
+        reading.cancel()
+        return code
+
+    async def _serve(self, door: FrontDoor, configure: Configure) -> tuple[_Server, asyncio.Task[None]]:
+        config = uvicorn.Config(
+            door,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, int(configure.drain_s)),
+        )
+        started = asyncio.Event()
+        server = _Server(config, started)
+        serving = asyncio.get_running_loop().create_task(server._serve([self._listener]))  # noqa: SLF001 - `serve` would take the signals
+        await started.wait()
+        return server, serving
+
+    async def _follow(self, door: FrontDoor) -> ExitCode:
+        while True:
+            word = await self._words.get()
+            match word:
+                case Table():
+                    links = door.apply(word)
+                    await asyncio.gather(*(link.wait_welcomed() for link in links))
+                    await self._say(Applied(word.generation))
+                case Drain():
+                    return ExitCode.OK
+                case _:
+                    return ExitCode.PARENT_GONE
+
+    async def _read(self) -> None:
+        """Puts what the parent says in the queue; None at its end."""
+        loop, lines = asyncio.get_running_loop(), Lines()
+        try:
+            while data := await loop.sock_recv(self._control, 65536):
+                for word in lines.feed(data):
+                    await self._words.put(word)
+        except (OSError, PeerError) as exc:
+            log.warning("the control socket cannot be read: %s", exc)
+        await self._words.put(None)
+
+    async def _say(self, word: Word) -> None:
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._control, encode(word))
+        except OSError as exc:
+            log.warning("the parent cannot be told %s: %s", type(word).__name__, exc)
+
+
+def main() -> int:
+    """Runs one front door over descriptors that the parent made."""
+    parser = argparse.ArgumentParser(prog="runtime.front", description="A front door; started by the supervisor.")
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--listen-fd", type=int, required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    if not die_with_parent():
+        return ExitCode.PARENT_GONE
+    # The parent ends us by a word or by closing the socket; a Ctrl-C in a terminal reaches the whole group.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    process = Process(socket.socket(fileno=arguments.control_fd), socket.socket(fileno=arguments.listen_fd))
+    return uvloop.run(process.run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

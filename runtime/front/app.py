@@ -1,0 +1,147 @@
+"""The ASGI application of a front door: predictions by hand, and all that people read through FastAPI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from random import getrandbits
+from typing import Any
+
+from base.errors import NotFound, PexdockError, TooLarge, UnsupportedMedia
+from base.ipc.control import Table
+from runtime.front import pages
+from runtime.front.answer import Answer
+from runtime.front.deadlines import Deadlines
+from runtime.front.dispatch import Dispatch, Endpoint
+from runtime.front.link import Link
+from runtime.front.problems import method_not_allowed, problem
+from runtime.front.replies import ARROW, JSON, Form, encode_json
+from runtime.front.request import Request
+from runtime.front.router import Match, Router
+from runtime.front.rows import Rows
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Disconnected(Exception):
+    """The client hung up before its body was whole."""
+
+
+class FrontDoor:
+    """What is served, and how a request for it is answered.
+
+    Args:
+        body_max_bytes: a larger body is refused with 413.
+        deadlines: of all requests; shared with the dispatch.
+    """
+
+    def __init__(self, dispatch: Dispatch, deadlines: Deadlines, body_max_bytes: int) -> None:
+        self._dispatch = dispatch
+        self._deadlines = deadlines
+        self._body_max_bytes = body_max_bytes
+        self._router: Router[Endpoint] = Router()
+        self._settled = False
+        self._pages = pages.make(self)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """All endpoints in force."""
+        return [endpoint for release in self._dispatch.releases for endpoint in release.endpoints]
+
+    def missing(self) -> list[str] | None:
+        """The models that should serve and do not; None while the start is not over."""
+        if not self._settled:
+            return None
+        return [release.words.model for release in self._dispatch.releases if not release.up]
+
+    def apply(self, table: Table) -> list[Link]:
+        """Puts a routing table in force, at once and whole. Returns the new links, not yet welcomed."""
+        links = self._dispatch.apply(table.routes)
+        router: Router[Endpoint] = Router()
+        for endpoint in self.endpoints:
+            router.add(endpoint.words.path, endpoint)
+        self._router, self._settled = router, table.settled
+        self._pages.openapi_schema = None
+        return links
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        if scope["type"] != "http":
+            await self._pages(scope, receive, send)
+            return
+        request_id = f"{getrandbits(128):032x}"
+        try:
+            match = self._router.match(scope["raw_path"])
+            if match is None:
+                await self._page(scope, receive, send, request_id)
+                return
+            answer = await self._predict(match, scope, receive, request_id)
+        except PexdockError as exc:
+            answer = problem(exc, request_id)
+        except Disconnected:
+            return
+        await _send(send, answer)
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        if scope["path"] in pages.PATHS:
+            await self._pages(scope, receive, send)
+        else:
+            await _send(send, problem(NotFound("no endpoint has this path; GET /docs lists those that are served"), request_id))
+
+    async def _predict(self, match: Match[Endpoint], scope: Scope, receive: Receive, request_id: str) -> Answer:
+        if scope["method"] != "POST":
+            return method_not_allowed(request_id)
+        endpoint = match.target
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        endpoint.release.check_up()
+        body = await self._body(headers, receive)
+        rows = _decode(endpoint, headers.get(b"content-type", b"").decode("latin-1"), body)
+        form = Form.wanted(headers.get(b"accept", b"").decode("latin-1"))
+        if rows.count == 0 and form is Form.JSON:
+            return Answer(200, [(b"content-type", JSON.encode()), (b"x-request-id", request_id.encode())], encode_json(request_id, []))
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        request = Request(endpoint, match.parameters, rows, form, request_id, answered.set_result)
+        endpoint.submit(request)
+        try:
+            return await answered
+        except asyncio.CancelledError:
+            endpoint.abandon(request)
+            raise
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        announced = headers.get(b"content-length", b"")
+        if announced.isdigit() and int(announced) > self._body_max_bytes:
+            raise self._too_large()
+        parts, size = [], 0
+        while True:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise Disconnected
+            parts.append(event.get("body", b""))
+            size += len(parts[-1])
+            if size > self._body_max_bytes:
+                raise self._too_large()
+            if not event.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"a body may have {self._body_max_bytes} bytes; send fewer rows at once")
+
+
+def _decode(endpoint: Endpoint, content_type: str, body: bytes) -> Rows:
+    media = content_type.partition(";")[0].strip().lower()
+    if media in ("", JSON):
+        return endpoint.decoder.from_json(body)
+    if media == ARROW:
+        return endpoint.decoder.from_arrow(body)
+    raise UnsupportedMedia(f"no decoder for {media!r}; send {JSON} or {ARROW}")
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+

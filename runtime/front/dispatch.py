@@ -1,0 +1,202 @@
+"""What the front door serves: releases, their endpoints, and the requests that wait for a worker.
+
+Everything here runs in the loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Unavailable
+from base.ipc.control import EndpointWords, ReleaseWords, Route
+from runtime.front.batcher import Batcher
+from runtime.front.deadlines import Deadlines
+from runtime.front.link import Link
+from runtime.front.request import Request
+from runtime.front.rooms import Budget
+from runtime.front.rows import RowDecoder
+
+log = logging.getLogger(__name__)
+
+_GUILT_OF_ONE = (HandlerFailed, BadResult, Misfit)
+"""Failures of a batch that may be one request's fault: the others deserve another try."""
+
+
+class Endpoint:
+    """One endpoint of a release: how to decode its rows, and those that wait."""
+
+    def __init__(self, number: int, words: EndpointWords, queue_max_rows: int, release: Release, deadlines: Deadlines) -> None:
+        self.number = number
+        self.words = words
+        self.release = release
+        self.deadlines = deadlines
+        self.input_schema = _schema(words.input_schema)
+        self.output_schema = _schema(words.output_schema)
+        self.decoder = RowDecoder(self.input_schema)
+        self.waiting: Batcher[Request] = Batcher(words.batch_max_rows, queue_max_rows)
+
+    def submit(self, request: Request) -> None:
+        """Lets the request wait for a worker. It is answered later, or at once where it cannot wait."""
+        try:
+            self.release.check_up()
+            self.waiting.add(request)
+        except PexdockError as exc:
+            request.fail(exc)
+            return
+        self.deadlines.watch(request, asyncio.get_running_loop().time())
+        self.release.wake()
+
+    def expire(self, request: Request) -> None:
+        """The request's time is over: it is answered so, and its rows are not sent if they were not yet."""
+        self.waiting.remove(request)
+        request.fail(DeadlineExceeded(f"not answered within {self.deadlines.timeout_s:g} s"))
+
+    def abandon(self, request: Request) -> None:
+        """The client is gone: the request leaves the queue; what a worker already has, it computes in vain."""
+        request.abandon()
+        self.deadlines.forget(request)
+        self.waiting.remove(request)
+
+    def time_left_ms(self, requests: Sequence[Request]) -> int:
+        """The longest time left to any of them."""
+        now = asyncio.get_running_loop().time()
+        return int(1000 * max(self.deadlines.left_s(request, now) for request in requests))
+
+
+class Release:
+    """One release: its endpoints, and the links to its workers."""
+
+    def __init__(self, words: ReleaseWords, queue_max_rows: int, budget: Budget, deadlines: Deadlines) -> None:
+        self.words = words
+        self._budget = budget
+        self.endpoints = [Endpoint(i, each, queue_max_rows, self, deadlines) for i, each in enumerate(words.endpoints)]
+        self._links: dict[str, Link] = {}
+        # Batches to be sent again in parts, before anything that waits. Bounded by what was in flight.
+        self._again: deque[list[Request]] = deque()
+        self._turn = 0
+        self._woken = False
+        self._retired: Callable[[], None] | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether a worker can take batches."""
+        return any(link.up for link in self._links.values())
+
+    def check_up(self) -> None:
+        """Raises Unavailable when no worker is there to answer."""
+        if not self.up:
+            raise Unavailable(f"no worker of {self.words.model} is ready; try again later")
+
+    def connect(self, sockets: Sequence[str]) -> list[Link]:
+        """Makes links to new sockets and retires the links to others. Returns the new ones, not yet welcomed."""
+        for path, link in self._links.items():
+            if path not in sockets:
+                link.retire()
+        made = []
+        for path in sockets:
+            if path not in self._links:
+                try:
+                    self._links[path] = link = Link(path, self, self._budget, self.wake)
+                except PexdockError as exc:
+                    log.warning("%s %s: %s", self.words.model, self.words.version, exc)
+                    continue
+                made.append(link)
+        return made
+
+    def retire(self, done: Callable[[], None]) -> None:
+        """Takes no new requests from now on; calls `done` when all that waited is answered."""
+        self._retired = done
+        self.wake()
+
+    def wake(self) -> None:
+        """Sends what can be sent, at the end of this turn of the loop: requests that came in together go together."""
+        if not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def failed(self, requests: list[Request], error: PexdockError) -> None:
+        """A worker could not answer a batch. Of several requests each half gets another try, down to the guilty one."""
+        requests = [request for request in requests if not request.answered]
+        if len(requests) > 1 and isinstance(error, _GUILT_OF_ONE):
+            half = len(requests) // 2
+            self._again += [requests[:half], requests[half:]]
+            return
+        for request in requests:
+            request.fail(error)
+
+    def _pump(self) -> None:
+        self._woken = False
+        self._links = {path: link for path, link in self._links.items() if link.open}
+        while (link := self._least_busy()) and (requests := self._next_batch()):
+            try:
+                link.send(requests)
+            except Full as exc:
+                for request in requests:
+                    request.fail(exc)
+        if not self._links:
+            self._fail_all(Unavailable(f"the last worker of {self.words.model} has ended; try again"))
+        if self._retired is not None and not self._waits():
+            for each in self._links.values():
+                each.retire()
+            if not any(each.open for each in self._links.values()):
+                done, self._retired = self._retired, None
+                done()
+
+    def _least_busy(self) -> Link | None:
+        return min((link for link in self._links.values() if link.has_room), key=lambda link: link.busy, default=None)
+
+    def _next_batch(self) -> list[Request]:
+        while self._again:
+            if requests := [request for request in self._again.popleft() if not request.answered]:
+                return requests
+        for _ in self.endpoints:
+            self._turn = (self._turn + 1) % len(self.endpoints)
+            if requests := self.endpoints[self._turn].waiting.take():
+                return requests
+        return []
+
+    def _waits(self) -> bool:
+        return bool(self._again) or any(endpoint.waiting for endpoint in self.endpoints)
+
+    def _fail_all(self, error: PexdockError) -> None:
+        waiting = [request for requests in self._again for request in requests]
+        self._again.clear()
+        for endpoint in self.endpoints:
+            waiting += endpoint.waiting.clear()
+        for request in waiting:
+            request.fail(error)
+
+
+class Dispatch:
+    """All releases of the routing table in force."""
+
+    def __init__(self, queue_max_rows: int, segments_max_bytes: int, deadlines: Deadlines) -> None:
+        self._queue_max_rows = queue_max_rows
+        self._budget = Budget(segments_max_bytes)
+        self._deadlines = deadlines
+        self.releases: list[Release] = []
+        self._retiring: set[Release] = set()
+
+    def apply(self, routes: Sequence[Route]) -> list[Link]:
+        """Puts these routes in force. Releases that are gone answer what they have. Returns the new links, not yet welcomed."""
+        kept: list[Release] = []
+        links: list[Link] = []
+        for route in routes:
+            release = next((each for each in self.releases if each.words == route.release), None)
+            release = release or Release(route.release, self._queue_max_rows, self._budget, self._deadlines)
+            links += release.connect(route.sockets)
+            kept.append(release)
+        gone, self.releases = [each for each in self.releases if each not in kept], kept
+        for release in gone:
+            self._retiring.add(release)
+            release.retire(lambda release=release: self._retiring.discard(release))  # type: ignore[misc]
+        return links
+
+
+def _schema(message: bytes | None) -> pa.Schema | None:
+    return None if message is None else pa.ipc.read_schema(pa.py_buffer(message))

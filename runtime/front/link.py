@@ -1,0 +1,250 @@
+"""A front door's side of one channel: the batches that one worker has, and the rooms in which they lie."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from base.errors import Full, PeerError, PexdockError, Unavailable
+from base.ipc import failure, frames
+from base.ipc.channel import Channel
+from base.ipc.control import WIRE_VERSION
+from base.ipc.protocol import Attach, Batch, Fail, Flag, Forget, Grant, Hello, Message, Need, Parked, Reply, Welcome
+from runtime.front.replies import Replies
+from runtime.front.rooms import SLOTS, Budget, Room, Rooms
+
+if TYPE_CHECKING:
+    from runtime.front.dispatch import Release
+    from runtime.front.request import Request
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT_MAX = 2
+"""One batch in the handler, one waiting in the socket: the worker never waits for the front door between batches."""
+
+_REPLY_MIN_BYTES = 64 * 1024
+
+
+@dataclass(eq=False)
+class _Sent:
+    """A batch that the worker has."""
+
+    requests: list[Request]
+    rows: int
+    room: Room
+    reply_room: Room
+    parked: bool = False
+
+
+class Link:
+    """One connection to one worker of a release.
+
+    Args:
+        on_change: called when the worker has room for a batch again, or the link has closed.
+    """
+
+    def __init__(self, path: str, release: Release, budget: Budget, on_change: Callable[[], None]) -> None:
+        self.path = path
+        self._release = release
+        self._on_change = on_change
+        self._sent: dict[int, _Sent] = {}
+        self._parked = 0
+        self._next_batch = 0
+        self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.retiring = False
+        self._rooms = Rooms(budget)
+        try:
+            self._channel = Channel.connect(path)
+        except OSError as exc:
+            self._rooms.close()
+            raise Unavailable(f"the worker at {path} cannot be reached: {exc}") from exc
+        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._readable)
+        self.open = True
+        self._send(Hello(WIRE_VERSION))
+
+    @property
+    def busy(self) -> int:
+        """Batches that the worker has to compute."""
+        return len(self._sent) - self._parked
+
+    @property
+    def up(self) -> bool:
+        """Whether the worker has said who it is, and may be sent batches."""
+        return self.open and not self.retiring and self._welcomed.done() and self._welcomed.result()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a batch may be sent now."""
+        return self.up and self.busy < IN_FLIGHT_MAX and len(self._sent) < SLOTS
+
+    async def wait_welcomed(self) -> bool:
+        """Whether the worker is who the routing table says; waits until it has answered."""
+        return await self._welcomed
+
+    def send(self, requests: list[Request]) -> None:
+        """Sends requests of one group as one batch.
+
+        Raises:
+            Full: no shared memory is left for it. Nothing was sent; the link stays as it was.
+        """
+        endpoint = requests[0].endpoint
+        batch = endpoint.decoder.assemble([request.rows for request in requests])
+        known = endpoint.input_schema is not None
+        need = frames.room_for(batch, known_schema=known)
+        room = self._rooms.take(need, max(_REPLY_MIN_BYTES, need))
+        written = frames.write(batch, room.segment.view(room.request), known_schema=known)
+        number = self._next_batch = (self._next_batch + 1) & 0xFFFFFFFF
+        self._sent[number] = _Sent(requests, batch.num_rows, room, room)
+        self._send(
+            Batch(
+                number,
+                endpoint.number,
+                batch.num_rows,
+                endpoint.time_left_ms(requests),
+                written.flags | (Flag.ALONE if len(requests) == 1 else 0),
+                room.request._replace(length=written.length),
+                room.reply,
+                requests[0].parameters,
+            )
+        )
+
+    def retire(self) -> None:
+        """Sends nothing new, and closes once the worker has answered what it has."""
+        self.retiring = True
+        if not self._sent:
+            self.close()
+
+    def close(self, error: PexdockError | None = None) -> None:
+        """Closes the channel and fails what the worker still had. Safe to call again."""
+        if not self.open:
+            return
+        self.open = False
+        asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        self._channel.close()
+        sent, self._sent = self._sent, {}
+        self._rooms.close()
+        if not self._welcomed.done():
+            self._welcomed.set_result(False)
+        for batch in sent.values():
+            for request in batch.requests:
+                request.fail(error or Unavailable("the worker that had this request has ended; try again"))
+        self._on_change()
+
+    def _send(self, message: Message) -> None:
+        """Tells the worker of new and gone segments first. A worker that cannot be told anything is given up."""
+        try:
+            for number in self._rooms.forgotten:
+                self._channel.send(Forget(number))
+            for number, segment in self._rooms.attached:
+                self._channel.send(Attach(number, segment.size), segment.fd)
+            self._rooms.forgotten.clear()
+            self._rooms.attached.clear()
+            self._channel.send(message)
+        except PeerError as exc:
+            self._give_up(exc)
+
+    def _readable(self) -> None:
+        try:
+            while self.open and (received := self._channel.receive_nowait()) is not None:
+                self._handle(received.message)
+        except PeerError as exc:
+            self._give_up(exc)
+
+    def _give_up(self, error: PeerError) -> None:
+        log.warning("the channel to %s %s is closed: %s", self._release.words.model, self._release.words.version, error)
+        self.close()
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Reply():
+                self._reply(message)
+            case Parked(batch):
+                self._park(batch)
+            case Fail(batch, body):
+                sent = self._take(batch)
+                self._free(sent, held=False)
+                self._release.failed(sent.requests, failure.decode(body))
+            case Need(batch, length):
+                self._grant(batch, length)
+            case Welcome():
+                self._greet(message)
+            case _:
+                raise PeerError(f"a worker sent {type(message).__name__}")
+        if self.retiring and not self._sent:
+            self.close()
+        else:
+            self._on_change()
+
+    def _greet(self, welcome: Welcome) -> None:
+        words = self._release.words
+        if welcome != Welcome(WIRE_VERSION, words.model, words.version):
+            raise PeerError(f"{welcome} answers where {words.model} {words.version} of wire {WIRE_VERSION} should")
+        if not self._welcomed.done():
+            self._welcomed.set_result(True)
+
+    def _park(self, batch: int) -> None:
+        sent = self._sent.get(batch)
+        if sent is None or sent.parked:
+            raise PeerError("a worker parked a batch that it does not have to compute")
+        sent.parked = True
+        self._parked += 1
+
+    def _reply(self, reply: Reply) -> None:
+        sent = self._sent.get(reply.batch)
+        if sent is None:
+            raise PeerError("a reply to a batch that the worker does not have")
+        endpoint = sent.requests[0].endpoint
+        place = sent.reply_room.reply
+        if reply.length > place.length:
+            raise PeerError(f"a reply of {reply.length} bytes in a place of {place.length}")
+        batch = self._read(sent, reply, endpoint.output_schema)
+        replies, start = Replies(batch), 0
+        del batch
+        self._take(reply.batch)
+        for request in sent.requests:
+            request.succeed(replies, start)
+            start += request.row_count
+        del replies  # nothing may refer to the room once it is given back
+        self._free(sent, held=bool(reply.flags & Flag.HELD))
+
+    def _read(self, sent: _Sent, reply: Reply, schema: pa.Schema | None) -> pa.RecordBatch:
+        frame = sent.reply_room.segment.view(sent.reply_room.reply._replace(length=reply.length))
+        batch = frames.read(frame, reply.flags, schema)
+        if batch.num_rows != sent.rows or reply.rows != sent.rows:
+            raise PeerError(f"a reply of {batch.num_rows} rows to a batch of {sent.rows}")
+        if schema is not None and not batch.schema.equals(schema):
+            raise PeerError("a reply of another schema than its endpoint declares")
+        return batch
+
+    def _grant(self, batch: int, length: int) -> None:
+        sent = self._sent.get(batch)
+        if sent is None or sent.reply_room is not sent.room:
+            raise PeerError("a worker wants room for a batch that it does not have")
+        try:
+            sent.reply_room = self._rooms.take(0, length)
+        except Full as exc:
+            # A place of no bytes tells the worker to drop its result.
+            self._take(batch)
+            for request in sent.requests:
+                request.fail(exc)
+            self._free(sent, held=True)
+            self._send(Grant(batch, sent.room.reply._replace(length=0)))
+            return
+        self._send(Grant(batch, sent.reply_room.reply))
+
+    def _take(self, batch: int) -> _Sent:
+        sent = self._sent.pop(batch, None)
+        if sent is None:
+            raise PeerError("an answer to a batch that the worker does not have")
+        self._parked -= sent.parked
+        return sent
+
+    def _free(self, sent: _Sent, *, held: bool) -> None:
+        self._rooms.give_back(sent.room, held=held)
+        if sent.reply_room is not sent.room:
+            self._rooms.give_back(sent.reply_room, held=False)

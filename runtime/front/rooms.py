@@ -1,0 +1,145 @@
+"""Where batches and their replies lie: slots of one segment, and segments of their own for what is larger.
+
+Knows segments, not channels: who uses rooms tells the worker of each segment that is new and of each that goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from base.errors import Full
+from base.ipc import frames
+from base.ipc.protocol import Place
+from base.ipc.segment import Segment
+
+SLOTS = 32
+"""Two batches are in flight at most; the others hold batches that wait for an artifact to load."""
+
+SLOT_BYTES = 2 * frames.COPY_MAX_BYTES
+"""Half for the request, half for the reply. A worker copies frames of up to that half, so it never holds on to a slot. Pages that
+are never written take no memory."""
+
+_SPARE_MAX = 2
+"""Large segments kept for the next large batch: as many as can be in flight."""
+
+
+class Budget:
+    """What all segments of one front door may take together."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.used_bytes = 0
+
+    def take(self, size: int) -> None:
+        """Counts `size` bytes in.
+
+        Raises:
+            Full: that would be over the bound. Nothing was counted.
+        """
+        if self.used_bytes + size > self._max_bytes:
+            raise Full(f"{size} bytes of shared memory are wanted, and {self._max_bytes - self.used_bytes} are free; try again later")
+        self.used_bytes += size
+
+    def give_back(self, size: int) -> None:
+        """Counts `size` bytes out."""
+        self.used_bytes -= size
+
+
+@dataclass(eq=False)
+class Room:
+    """A place for one batch and one for its reply; `slot` is None where the segment is its own."""
+
+    number: int
+    segment: Segment
+    request: Place
+    reply: Place
+    slot: int | None = None
+
+
+class Rooms:
+    """The rooms of one channel. Its owner; `close()` gives all memory back.
+
+    `attached` and `forgotten` collect what the worker must be told; whoever sends to it empties them first.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._next = 0
+        self._segments: dict[int, Segment] = {}
+        self._spare: list[Room] = []
+        self.attached: list[tuple[int, Segment]] = []
+        self.forgotten: list[int] = []
+        number, segment = self._make(SLOTS * SLOT_BYTES)
+        self._slots = [_slot(number, segment, i) for i in range(SLOTS)]
+
+    def take(self, request_bytes: int, reply_bytes: int) -> Room:
+        """A room with at least these places.
+
+        Raises:
+            Full: the budget has no bytes left for it. Nothing was taken.
+        """
+        half = SLOT_BYTES // 2
+        if self._slots and request_bytes <= half and reply_bytes <= half:
+            return self._slots.pop()
+        for room in self._spare:
+            if room.request.length >= request_bytes and room.reply.length >= reply_bytes:
+                self._spare.remove(room)
+                return room
+        self._drop_spare()
+        request_bytes = -(-request_bytes // 64) * 64
+        number, segment = self._make(request_bytes + reply_bytes)
+        return Room(number, segment, Place(number, 0, request_bytes), Place(number, request_bytes, segment.size - request_bytes))
+
+    def give_back(self, room: Room, *, held: bool) -> None:
+        """The room is free again, or, when the worker still holds its frame, gone for good."""
+        if held and room.slot is None:
+            self._discard(room)
+        elif room.slot is not None:
+            self._slots.append(room)
+        elif len(self._spare) < _SPARE_MAX:
+            self._spare.append(room)
+        else:
+            self._discard(room)
+
+    def close(self) -> None:
+        """Unmaps everything. Only once no worker reads or writes any of it: its channel is closed."""
+        for number in list(self._segments):
+            self._unmake(number)
+        self._slots, self._spare, self.attached, self.forgotten = [], [], [], []
+
+    def _make(self, size: int) -> tuple[int, Segment]:
+        self._budget.take(size)
+        try:
+            segment = Segment.make(size)
+        except OSError as exc:
+            self._budget.give_back(size)
+            raise Full(f"no shared memory could be made: {exc.strerror}") from exc
+        self._budget.take(segment.size - size)  # less than a page
+        number = self._free_number()
+        self._segments[number] = segment
+        self.attached.append((number, segment))
+        return number, segment
+
+    def _free_number(self) -> int:
+        while self._next in self._segments:
+            self._next = (self._next + 1) % 65536
+        return self._next
+
+    def _unmake(self, number: int) -> None:
+        segment = self._segments.pop(number)
+        self._budget.give_back(segment.size)
+        segment.close()
+
+    def _discard(self, room: Room) -> None:
+        self.forgotten.append(room.number)
+        self._unmake(room.number)
+
+    def _drop_spare(self) -> None:
+        for room in self._spare:
+            self._discard(room)
+        self._spare = []
+
+
+def _slot(number: int, segment: Segment, index: int) -> Room:
+    start, half = index * SLOT_BYTES, SLOT_BYTES // 2
+    return Room(number, segment, Place(number, start, half), Place(number, start + half, half), index)

@@ -1,0 +1,82 @@
+"""From a request's raw path to an endpoint and its parameters. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from base.errors import Cell, Misfit
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Match(Generic[T]):
+    """Where a path leads, and the values of the parameters in it."""
+
+    target: T
+    parameters: dict[str, str]
+
+
+@dataclass
+class _Node(Generic[T]):
+    children: dict[bytes, _Node[T]] = field(default_factory=dict)
+    parameter: _Node[T] | None = None
+    target: T | None = None
+    names: tuple[str, ...] = ()
+
+
+class Router(Generic[T]):
+    """A tree of path segments. A literal segment wins over a parameter; one trailing slash makes no difference."""
+
+    def __init__(self) -> None:
+        self._root: _Node[T] = _Node()
+
+    def add(self, path: str, target: T) -> None:
+        """Makes `path`, in which `{name}` stands for one whole segment, lead to `target`; a path of the same shape is replaced."""
+        node, names = self._root, []
+        for segment in path.strip("/").split("/"):
+            if segment.startswith("{"):
+                names.append(segment[1:-1])
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.children.setdefault(segment.encode(), _Node())
+        node.target, node.names = target, tuple(names)
+
+    def match(self, raw_path: bytes) -> Match[T] | None:
+        """The target of a path as it came over the wire, still percent-encoded; None where no endpoint has such a path.
+
+        The path is split before it is decoded, so that an encoded slash cannot make a segment.
+
+        Raises:
+            Misfit: a parameter's value is empty or could mean another place than itself in a file system.
+        """
+        segments = raw_path.strip(b"/").split(b"/")
+        found = self._walk(self._root, segments, 0, [])
+        if found is None:
+            return None
+        node, values = found
+        assert node.target is not None
+        return Match(node.target, {name: _value(name, raw) for name, raw in zip(node.names, values, strict=True)})
+
+    def _walk(self, node: _Node[T], segments: list[bytes], depth: int, values: list[bytes]) -> tuple[_Node[T], list[bytes]] | None:
+        if depth == len(segments):
+            return (node, values) if node.target is not None else None
+        child = node.children.get(segments[depth])
+        if child is not None and (found := self._walk(child, segments, depth + 1, values)):
+            return found
+        if node.parameter is None:
+            return None
+        return self._walk(node.parameter, segments, depth + 1, [*values, segments[depth]])
+
+
+def _value(name: str, raw: bytes) -> str:
+    try:
+        value = unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        value = ""
+    if value in ("", ".", "..") or any(character in "/\\" or character < " " or character == "\x7f" for character in value):
+        raise Misfit(f"{name!r} is not a value that a path parameter may have", cells=[Cell(None, name, "not an admissible value")])
+    return value
