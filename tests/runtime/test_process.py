@@ -1,0 +1,313 @@
+"""One child process: its words, its output, its end. With real children, on both kinds of loop."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from base.ipc.control import Applied, Drain, Failed, Listening, Ready, ReleaseWords, Route, Table
+from runtime.process import Child, child_environment, describe_exit
+from runtime.tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, Tail
+
+PRELUDE = """
+import json, os, signal, socket, subprocess, sys, time
+control = socket.socket(fileno=int(sys.argv[sys.argv.index("--control-fd") + 1]))
+def say(**word): control.sendall(json.dumps(word).encode() + b"\\n")
+"""
+
+
+class Watched:
+    """A child that runs a script, and what it reported."""
+
+    def __init__(self, script: str, **options) -> None:
+        self.words = []
+        self.codes = []
+        self.child = Child(
+            "child",
+            [sys.executable, "-c", PRELUDE + textwrap.dedent(script)],
+            dict(os.environ),
+            self.words.append,
+            self.codes.append,
+            **options,
+        )
+
+    async def until(self, condition, deadline_s=10.0):
+        end = time.monotonic() + deadline_s
+        while not condition():
+            assert time.monotonic() < end, f"{self.words} {self.codes} {self.child.tail.last(5)}"
+            await asyncio.sleep(0.005)
+
+    async def end(self, deadline_s=10.0):
+        await asyncio.wait_for(self.child.exited.wait(), deadline_s)
+        return self.codes
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request):
+    """Runs a coroutine function with a `start` that spawns, and checks that nothing is left."""
+
+    def run(scenario):
+        started = []
+
+        async def main():
+            before = descriptors()
+
+            def start(script, **options):
+                watched = Watched(script, **options)
+                watched.child.start()
+                started.append(watched)
+                return watched
+
+            try:
+                await scenario(start)
+            finally:
+                for watched in started:
+                    watched.child.close()
+            assert descriptors() <= before
+
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(main())
+        assert not [watched for watched in started if alive(watched.child.pid)]
+
+    return run
+
+
+def descriptors() -> set[str]:
+    """Those that are open. Reading the folder opens one more, which is gone before its target is read."""
+    return {path.name for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_words_pass_in_both_directions_and_the_end_of_the_socket_ends_the_child(run):
+    """The child answers a drain, and sees end of file when its parent lets go."""
+
+    async def scenario(start):
+        watched = start('say(type="listening"); control.recv(99); say(type="applied", generation=7); sys.exit(3)')
+        await watched.until(lambda: watched.words == [Listening()])
+        watched.child.send(Drain())
+        assert await watched.end() == [3]
+        assert watched.words == [Listening(), Applied(7)]
+
+    run(scenario)
+
+
+def test_a_word_sent_just_before_the_exit_is_not_lost(run):
+    """`failed` explains the exit, so it has to come before it."""
+
+    async def scenario(start):
+        for _ in range(10):
+            watched = start('say(type="failed", code="x", reason="y"); os._exit(64)')
+            assert await watched.end() == [64]
+            assert watched.words == [Failed("x", "y")]
+
+    run(scenario)
+
+
+def test_a_flood_of_output_never_blocks_the_child_and_leaves_a_bounded_tail(run):
+    """A model may print a megabyte on stderr while it is imported."""
+
+    async def scenario(start):
+        watched = start(
+            'sys.stderr.write("x" * 999 + "\\n"); print("y" * 99, file=sys.stderr, end="\\n" * 2)\nfor _ in range(3000): print("z" * 999)'
+        )
+        assert await watched.end() == [0]
+        last = watched.child.tail.last(10_000)
+        assert set(last) == {"z" * 999}
+        assert TAIL_MAX_BYTES - 1000 <= sum(len(line) + 1 for line in last) <= TAIL_MAX_BYTES
+
+    run(scenario)
+
+
+def test_whole_lines_reach_the_log_under_the_childs_name(run, caplog):
+    """Also the last one, which has no end, and bytes that are no text."""
+
+    async def scenario(start):
+        watched = start('os.write(1, b"one\\ntw"); time.sleep(0.05); os.write(2, b"o \\xff\\nend")')
+        await watched.end()
+
+    with caplog.at_level(logging.INFO, logger="runtime.process"):
+        run(scenario)
+    assert [record.message for record in caplog.records] == ["child: one", "child: two \\xff", "child: end"]
+
+
+def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(run):
+    """And not before."""
+
+    async def scenario(start):
+        watched = start('signal.signal(signal.SIGTERM, lambda *_: say(type="listening"))\nsay(type="listening")\nwhile True: time.sleep(9)')
+        await watched.until(lambda: watched.words)
+        before = time.monotonic()
+        watched.child.terminate(0.3)
+        assert await watched.end() == [-signal.SIGKILL]
+        assert time.monotonic() - before >= 0.3
+        assert watched.words == [Listening(), Listening()]
+
+    run(scenario)
+
+
+def test_a_grandchild_ends_with_its_parent_even_while_it_holds_the_pipes(run):
+    """What a model starts must not outlive it, nor hide its exit by keeping stdout and the control socket open."""
+
+    async def scenario(start):
+        watched = start("""
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"], close_fds=False)
+            os.set_inheritable(control.fileno(), True)
+            say(type="applied", generation=child.pid)
+            os._exit(1)
+        """)
+        assert await watched.end() == [1]
+        (applied,) = watched.words
+        await watched.until(lambda: not alive(applied.generation))
+
+    run(scenario)
+
+
+def test_a_child_leads_a_session_of_its_own_and_files_it_makes_are_private(run):
+    """Ctrl-C in a terminal reaches the foreground group only."""
+
+    async def scenario(start):
+        watched = start('say(type="failed", code=str(os.getsid(0) == os.getpgid(0) == os.getpid()), reason=oct(os.umask(0)))')
+        await watched.end()
+        assert watched.words == [Failed("True", "0o77")]
+
+    run(scenario)
+
+
+def test_a_child_that_does_not_read_holds_only_the_newest_table(run):
+    """Tables pile up while a front door is busy; only the last one counts. Other words keep their place."""
+    big = ReleaseWords("iris", "1" * 300_000, [])
+
+    async def scenario(start):
+        watched = start("""
+            control.recv(1, socket.MSG_PEEK)
+            say(type="listening")
+            time.sleep(0.3)
+            for line in control.makefile():
+                word = json.loads(line)
+                if word["type"] == "drain": break
+                say(type="applied", generation=word["generation"])
+        """)
+        watched.child.send(Table(0, [Route(big, [])], settled=False))
+        await watched.until(lambda: watched.words)
+        for generation in range(1, 100):
+            watched.child.send(Table(generation, [Route(big, [])], settled=False))
+        watched.child.send(Drain())
+        await watched.end()
+        assert [word.generation for word in watched.words[1:]] == [0, 99]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("line", ["no json", '{"type": "gossip"}'])
+def test_a_child_that_says_something_unknown_is_ended(run, line):
+    """Its socket is of no further use, so neither is the child."""
+
+    async def scenario(start):
+        watched = start(f"control.sendall(b{line!r} + b'\\n')\ntime.sleep(99)")
+        assert await watched.end() == [-signal.SIGTERM]
+
+    run(scenario)
+
+
+def test_a_child_that_dies_with_words_unread_is_reaped_like_any_other(run):
+    """The kernel resets such a socket instead of ending it."""
+
+    async def scenario(start):
+        watched = start('say(type="listening"); control.recv(1, socket.MSG_PEEK); os._exit(5)')
+        await watched.until(lambda: watched.words)
+        watched.child.send(Drain())
+        assert await watched.end() == [5]
+        watched.child.send(Drain())
+        watched.child.terminate(1)
+        watched.child.kill()
+
+    run(scenario)
+
+
+def test_a_command_that_does_not_exist_leaves_nothing(run):
+    """The error is the caller's; no descriptor stays open."""
+
+    async def scenario(_):
+        child = Child("child", ["/nowhere/python"], {}, print, print)
+        with pytest.raises(FileNotFoundError):
+            child.start()
+        child.close()
+
+    run(scenario)
+
+
+def test_further_descriptors_are_inherited_under_their_own_numbers(run, tmp_path):
+    """The front door gets the listening socket so."""
+    path = tmp_path / "file"
+    with path.open("w") as file:
+
+        async def scenario(start):
+            watched = start(f"os.write({file.fileno()}, b'here')", fds=[file.fileno()])
+            assert await watched.end() == [0]
+
+        run(scenario)
+    assert path.read_text() == "here"
+
+
+def test_what_steers_python_pex_and_pexdock_does_not_reach_a_child():
+    """A shell's PYTHONPATH would change what a release is. An own choice about telemetry stays."""
+    parent = {"PATH": "/bin", "PYTHONPATH": "x", "PYTHONDONTWRITEBYTECODE": "1", "PEX_PATH": "y", "PEXDOCK_PORT": "1", "DO_NOT_TRACK": "0"}
+    assert child_environment(parent, {"PEXDOCK_ARTIFACTS_PATH": "/a"}) == {
+        "PATH": "/bin",
+        "DO_NOT_TRACK": "0",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PYTHONUNBUFFERED": "1",
+        "PEXDOCK_ARTIFACTS_PATH": "/a",
+    }
+
+
+def test_an_exit_is_described_in_words():
+    """The names stand in `pexdock models`."""
+    assert describe_exit(3) == "ended with exit code 3"
+    assert describe_exit(-signal.SIGSEGV) == "was killed by SIGSEGV"
+    assert "memory" in describe_exit(-signal.SIGKILL)
+
+
+def test_lines_come_out_whole_however_the_bytes_are_cut():
+    """One byte at a time is the worst that a pipe can do."""
+    tail = Tail()
+    data = "eins\r\nzwei ü\n\ndrei".encode()
+    lines = [line for byte in data for line in tail.feed(bytes([byte]))] + tail.finish()
+    assert lines == ["eins", "zwei ü", "", "drei"]
+    assert tail.last(2) == ["zwei ü", "drei"]
+
+
+def test_output_without_line_ends_is_cut_and_bounded():
+    """A progress bar of a gigabyte must not fill the supervisor's memory."""
+    tail = Tail()
+    for _ in range(100):
+        assert all(len(line) <= LINE_MAX_BYTES for line in tail.feed(b"x" * 100_000))
+    assert sum(len(line) for line in tail.last(10_000)) <= TAIL_MAX_BYTES
+    assert len(tail._rest) <= LINE_MAX_BYTES
+
+
+def test_words_of_a_release_survive_the_socket(run):
+    """Ready is the largest word that a worker sends."""
+    word = Ready(1, "0.1.0", ReleaseWords("iris", "0.1.0" * 100_000, []))
+
+    async def scenario(start):
+        watched = start(
+            'say(type="ready", wire=1, base_version="0.1.0", release=dict(model="iris", version="0.1.0" * 100000, endpoints=[]))'
+        )
+        await watched.end()
+        assert watched.words == [word]
+
+    run(scenario)
