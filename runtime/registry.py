@@ -1,0 +1,125 @@
+"""Which files lie in dist/: seen, settled, changed, vanished. Pure: fed with listings, events and a clock; opens nothing.
+
+A pex is taken only once it is whole. A file that is being written announces itself (created, not yet closed); one that was there
+before anybody watched, or whose announcement got lost, counts as whole once its size and its times stand still. If that guess
+is wrong (a copy that pauses for longer than `settle_s`), the file changes again and is taken again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SUFFIX = ".pex"
+
+
+def is_pex_name(name: str) -> bool:
+    """Whether a file of this name is meant to be served. A leading dot marks one that is still being written."""
+    return name.endswith(SUFFIX) and not name.startswith(".")
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What tells one content of a file from another without reading it. Times are in ns of the wall clock."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Stat:
+        """The part of a stat result that counts."""
+        return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A file is whole: new, or with another content than before."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Vanished:
+    """A file that had settled is gone."""
+
+    name: str
+
+
+@dataclass
+class _File:
+    stat: Stat
+    since: float
+    settled: bool = False
+    was_settled: bool = False
+
+
+class Registry:
+    """The files of one dist/. All times but those of files are in seconds of one monotonic clock."""
+
+    def __init__(self, settle_s: float) -> None:
+        self._settle_s = settle_s
+        self._files: dict[str, _File] = {}
+        self._open: set[str] = set()
+
+    def opened(self, name: str) -> None:
+        """`name` was created and is still open for writing."""
+        if is_pex_name(name):
+            self._open.add(name)
+
+    def closed(self, name: str) -> None:
+        """`name` was closed after writing, or renamed in."""
+        self._open.discard(name)
+
+    def first(self, stats: Mapping[str, Stat], now: float, wall_ns: int) -> list[Settled]:
+        """The listing at the start: files that were last written long enough ago have settled, oldest first."""
+        for name, stat in stats.items():
+            if is_pex_name(name):
+                age_s = (wall_ns - stat.mtime_ns) / 1e9
+                self._files[name] = _File(stat, now - max(age_s, 0))
+        due = sorted((name for name in self._files if self._is_due(name, now)), key=lambda name: (self._files[name].stat.mtime_ns, name))
+        return [self._settle(name) for name in due]
+
+    def listing(self, stats: Mapping[str, Stat], now: float) -> list[Settled | Vanished]:
+        """What has become true since the last listing. `stats` has every regular file of dist/."""
+        events: list[Settled | Vanished] = [
+            self._forget(name) for name in list(self._files) if name not in stats and self._was_settled(name)
+        ]
+        self._files = {name: file for name, file in self._files.items() if name in stats}
+        self._open &= stats.keys()
+        for name, stat in stats.items():
+            if is_pex_name(name):
+                self._note(name, stat, now)
+        return events + [self._settle(name) for name in sorted(self._files) if self._is_due(name, now)]
+
+    def due(self) -> float | None:
+        """When the next listing is worth making if no event comes before; None if there is nothing to wait for."""
+        waiting = [file.since for name, file in self._files.items() if not file.settled and name not in self._open]
+        return min(waiting) + self._settle_s if waiting else None
+
+    def unsettled(self) -> set[str]:
+        """The files that are seen and not yet settled."""
+        return {name for name, file in self._files.items() if not file.settled}
+
+    def _note(self, name: str, stat: Stat, now: float) -> None:
+        file = self._files.get(name)
+        if file is None:
+            self._files[name] = _File(stat, now)
+        elif file.stat != stat:
+            self._files[name] = _File(stat, now, was_settled=file.was_settled)
+
+    def _is_due(self, name: str, now: float) -> bool:
+        file = self._files[name]
+        return not file.settled and name not in self._open and now >= file.since + self._settle_s
+
+    def _settle(self, name: str) -> Settled:
+        self._files[name].settled = self._files[name].was_settled = True
+        return Settled(name)
+
+    def _was_settled(self, name: str) -> bool:
+        return self._files[name].was_settled
+
+    def _forget(self, name: str) -> Vanished:
+        del self._files[name]
+        return Vanished(name)
