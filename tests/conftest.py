@@ -1,0 +1,51 @@
+"""What every test gets: its folder's marker, its place in the order, a deadline that fits, and a check that it leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import leaks
+
+HERE = Path(__file__).parent
+
+ORDER = ("processes", "pex", "image")
+"""Markers from quick to slow; the folder of that name gets it by itself. Tests without any of them come first."""
+
+TIMEOUTS_S = {"pex": 900, "image": 900}
+"""The first of these tests also waits for base to be built, which takes minutes on a small machine."""
+
+
+def pytest_configure() -> None:
+    leaks.mark_this_process()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+        if folder in ORDER:
+            item.add_marker(folder)
+        for kind, seconds in TIMEOUTS_S.items():
+            if item.get_closest_marker(kind) and not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(seconds))
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    return max((place for place, kind in enumerate(ORDER, 1) if item.get_closest_marker(kind)), default=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outlives_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No process, segment or socket file is left when all fixtures have ended."""
+    with leaks.none_in(tmp_path_factory.getbasetemp()):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_its_test(nothing_outlives_the_session: None, tmp_path: Path) -> Iterator[None]:
+    """No process, segment or socket file that a test made is left after it; what wider fixtures made stays theirs."""
+    with leaks.none_in(tmp_path):
+        yield
