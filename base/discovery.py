@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from packaging.utils import canonicalize_name
 
 from base.errors import Declaration
-from base.service import Endpoint
+from base.endpoint import Endpoint
 
 GROUP = "pexdock.endpoints"
 

@@ -93,13 +93,21 @@ class Table(msgspec.Struct, frozen=True, tag="table", tag_field="type"):
 
 
 class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
-    """Supervisor → front door, once, before the first table: its limits."""
+    """Supervisor → front door, once, before the first table: its limits.
 
-    body_max_bytes: int
-    request_timeout_s: float
-    segments_max_bytes: int
-    queue_max_rows: int
-    drain_s: float
+    Attributes:
+        body_max_bytes: a larger body is a 413.
+        request_timeout_s: a request that is not answered by then gets a 504.
+        segments_max_bytes: all shared memory of the front door; beyond it a request is a 503.
+        queue_max_rows: rows that may wait for one endpoint; beyond it a request is a 503.
+        drain_s: how long accepted requests may take once it is told to drain.
+    """
+
+    body_max_bytes: int = 32 * 1024**2
+    request_timeout_s: float = 60.0
+    segments_max_bytes: int = 1024**3
+    queue_max_rows: int = 100_000
+    drain_s: float = 10.0
 
 
 class Listening(msgspec.Struct, frozen=True, tag="listening", tag_field="type"):

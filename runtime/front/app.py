@@ -132,7 +132,8 @@ class FrontDoor:
 
 def _decode(endpoint: Endpoint, content_type: str, body: bytes) -> Rows:
     media = content_type.partition(";")[0].strip().lower()
-    if media in ("", JSON):
+    # A form is what curl says of a body that it was told nothing about.
+    if media in ("", JSON, "application/x-www-form-urlencoded"):
         return endpoint.decoder.from_json(body)
     if media == ARROW:
         return endpoint.decoder.from_arrow(body)
@@ -143,5 +144,3 @@ async def _send(send: Send, answer: Answer) -> None:
     headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
-
-

@@ -65,7 +65,10 @@ class Link:
             raise Unavailable(f"the worker at {path} cannot be reached: {exc}") from exc
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._readable)
         self.open = True
-        self._send(Hello(WIRE_VERSION))
+        try:
+            self._channel.send(Hello(WIRE_VERSION))
+        except PeerError as exc:
+            self._give_up(exc)
 
     @property
     def busy(self) -> int:

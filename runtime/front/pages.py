@@ -80,4 +80,3 @@ def _value(field: pa.Field[Any]) -> dict[str, Any]:
 
 
 _KINDS = ((pt.is_integer, "integer"), (pt.is_floating, "number"), (pt.is_boolean, "boolean"), (pt.is_nested, "array"))
-

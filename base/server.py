@@ -1,0 +1,202 @@
+"""Server: serves endpoints from the author's own process, with a front door as its child.
+
+The handler runs in this process, so a breakpoint in it stops here. In production a supervisor starts the same two kinds of process the
+other way round; the front door cannot tell the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from base.errors import Declaration, PexdockError
+from base.example import curl
+from base.ipc.control import Applied, Configure, Drain, Lines, ReleaseWords, Route, Table, Word, encode
+from base.endpoint import Endpoint
+from base.worker import Worker
+
+log = logging.getLogger(__name__)
+
+_FRONT_START_S = 60.0
+
+
+class Server:
+    """Serves endpoints over HTTP.
+
+    Args:
+        host: where to listen; loopback unless told otherwise.
+        port: 0 takes any that is free.
+        limits: of the front door.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 8080, limits: Configure | None = None) -> None:
+        self._host, self._port = host, port
+        self._limits = limits or Configure()
+        self._endpoints: list[Endpoint[..., Any]] = []
+        self._worker: Worker | None = None
+        self._model, self._version = "development", "0"
+
+    def register(self, endpoint: Endpoint[..., Any]) -> Self:
+        """Adds an endpoint; returns the server, so that calls can be chained.
+
+        Raises:
+            Declaration: another endpoint has a path of the same shape. Nothing was added.
+        """
+        for other in self._endpoints:
+            if other.shape == endpoint.shape:
+                raise Declaration(f"endpoint {endpoint.name}: {endpoint.path} is served by {other.name} already")
+        self._endpoints.append(endpoint)
+        return self
+
+    def run(self) -> None:
+        """Serves until SIGINT or SIGTERM, or `stop`. Afterwards no process, socket or file is left.
+
+        Raises:
+            OSError: the address is taken or not ours.
+            PexdockError: the endpoints cannot be served.
+        """
+        with socket.create_server((self._host, self._port), backlog=2048) as listener:
+            folder = Path(tempfile.mkdtemp(prefix="pexdock-"))
+            try:
+                self._serve(listener, folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    async def serve(self) -> None:
+        """Like `run`, from a coroutine: handlers are called on a thread beside the loop. Cancelling it stops the server."""
+        running = asyncio.get_running_loop().run_in_executor(None, self.run)
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await self.stop()
+            await running
+            raise
+
+    async def stop(self) -> None:
+        """Ends `serve` or `run` once what was received is answered."""
+        if self._worker is not None:
+            self._worker.drain()
+
+    def _serve(self, listener: socket.socket, folder: Path) -> None:
+        worker = self._worker = Worker(self._model, self._version, self._endpoints, folder / "worker.sock")
+        try:
+            words = worker.listen()
+            with _signals(worker), _Front(listener, self._limits, worker) as front:
+                # The front door's greeting is answered by the worker's loop, which this thread runs only after this.
+                threading.Thread(target=self._announce, args=(front, words, listener, folder), daemon=True).start()
+                worker.run()
+        finally:
+            worker.close()
+            self._worker = None
+
+    def _announce(self, front: _Front, words: ReleaseWords, listener: socket.socket, folder: Path) -> None:
+        host, port = listener.getsockname()[:2]
+        front.say(Table(1, [Route(words, [str(folder / "worker.sock")])], settled=True))
+        if front.wait_applied():
+            address = f"http://{host}:{port}"
+            print(f"serving at {address}")
+            for endpoint in words.endpoints:
+                print(f"  POST {endpoint.path}")
+            for line in filter(None, (curl(address, endpoint) for endpoint in words.endpoints)):
+                print(f"  {line}")
+            sys.stdout.flush()
+
+
+class _signals:  # noqa: N801 - used as a statement
+    """While it is entered, SIGINT and SIGTERM drain the worker. Outside the main thread signals are somebody else's."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, lambda *_: self._worker.drain())
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class _Front:
+    """The child process that speaks HTTP. If it ends, the worker is drained, since nobody could ask it anything."""
+
+    def __init__(self, listener: socket.socket, limits: Configure, worker: Worker) -> None:
+        self._limits = limits
+        self._worker = worker
+        self._applied = threading.Event()
+        ours, theirs = socket.socketpair()
+        self._control = ours
+        fds = (theirs.fileno(), listener.fileno())
+        command = [sys.executable, "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
+        self._child = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
+        theirs.close()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.say(self._limits)
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.say(Drain())
+        try:
+            self._child.wait(self._limits.drain_s + 2)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._control.close()
+
+    def say(self, word: Word) -> None:
+        """Tells the front door. A front door that is gone is found out by the reader."""
+        try:
+            self._control.sendall(encode(word))
+        except OSError as exc:
+            log.debug("the front door cannot be told: %s", exc)
+
+    def wait_applied(self) -> bool:
+        """Whether the front door serves; waits for it."""
+        return self._applied.wait(_FRONT_START_S)
+
+    def _read(self) -> None:
+        lines = Lines()
+        try:
+            while data := self._control.recv(65536):
+                if any(isinstance(word, Applied) for word in lines.feed(data)):
+                    self._applied.set()
+        except (OSError, PexdockError) as exc:
+            log.debug("the front door's control socket is closed: %s", exc)
+        self._worker.drain()
+
+
+def serve_installed(argv: Iterable[str] | None = None) -> None:
+    """Serves the model that is installed in this process, found by its entry points: what a pex does when it is run by hand."""
+    import argparse  # noqa: PLC0415 - for a command only
+
+    from base.discovery import discover  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(description="Serve this model by itself, for trying it out.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    arguments = parser.parse_args(None if argv is None else list(argv))
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        model, version, endpoints = discover()
+        server = Server(arguments.host, arguments.port)
+        server._model, server._version = model, version
+        for endpoint in endpoints:
+            server.register(endpoint)
+        server.run()
+    except (PexdockError, OSError) as exc:
+        sys.exit(f"this model cannot be served: {exc}")

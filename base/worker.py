@@ -1,0 +1,207 @@
+"""The loop of a worker process: one release, its front doors, and the parent that started it.
+
+One thread computes, so a handler is never called twice at the same time; loads run on the threads of the caches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import base
+from base.connection import Connection
+from base.discovery import discover
+from base.errors import PeerError, PexdockError
+from base.ipc.channel import Channel
+from base.ipc.control import WIRE_VERSION, Drain, ExitCode, Failed, Lines, Ready, ReleaseWords, Word, encode
+from base.predictor import Predictor
+from base.process import die_with_parent
+from base.endpoint import Endpoint
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 64
+
+
+class Worker:
+    """Serves one release to any front door that connects.
+
+    Args:
+        socket_path: where it listens. The file is made and removed by this worker.
+        control: the parent's socket, or None where this process has no parent of ours.
+    """
+
+    def __init__(
+        self, model: str, version: str, endpoints: Sequence[Endpoint[..., object]], socket_path: Path, control: socket.socket | None = None
+    ) -> None:
+        self._model, self._version = model, version
+        self._predictors = [Predictor(endpoint) for endpoint in endpoints]
+        self._socket_path = socket_path
+        self._control = control
+        self._lines = Lines()
+        self._selector = selectors.DefaultSelector()
+        self._connections: set[Connection] = set()
+        self._wakes = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._draining = False
+        self._exit = ExitCode.OK
+        self._listener: socket.socket | None = None
+
+    def listen(self) -> ReleaseWords:
+        """Begins to listen and to load ahead. Returns what a front door must know."""
+        words = ReleaseWords(self._model, self._version, [predictor.endpoint.words() for predictor in self._predictors])
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        self._listener = listener
+        listener.bind(str(self._socket_path))
+        listener.listen(_BACKLOG)
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._wakes, selectors.EVENT_READ, self._resume)
+        if self._control is not None:
+            self._control.setblocking(False)
+            self._selector.register(self._control, selectors.EVENT_READ, self._listen_to_parent)
+        for predictor in self._predictors:
+            predictor.prefetch()
+        return words
+
+    def run(self) -> ExitCode:
+        """Serves until it is drained or its parent is gone; then nothing of it is left."""
+        try:
+            while True:
+                finished = self._draining and all(connection.idle for connection in self._connections)
+                # What lies in a socket was received too, so the end comes only when nothing is readable.
+                events = self._selector.select(0 if finished else None)
+                if finished and not events:
+                    return self._exit
+                for key, _ in events:
+                    self._turn(key.data)
+        finally:
+            self.close()
+
+    def drain(self) -> None:
+        """Takes no new front doors, answers what was received, and ends `run`. Safe in a signal handler and from any thread."""
+        self._draining = True
+        self._wake()
+
+    def close(self) -> None:
+        """Closes every connection, socket and thread. Safe to call again."""
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            self._socket_path.unlink()
+        for predictor in self._predictors:
+            predictor.close()
+        self._selector.close()
+        if self._wakes >= 0:
+            os.close(self._wakes)
+            self._wakes = -1
+
+    def _wake(self) -> None:
+        if self._wakes >= 0:
+            os.eventfd_write(self._wakes, 1)
+
+    def _turn(self, what: Connection | Callable[[], None]) -> None:
+        if not isinstance(what, Connection):
+            what()
+        elif what in self._connections:  # an earlier event of this turn may have dropped it
+            self._serve(what)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it was gone before it was accepted
+        connection = Connection(Channel(sock), self._model, self._version, self._predictors, self._wake)
+        self._connections.add(connection)
+        self._selector.register(connection, selectors.EVENT_READ, connection)
+
+    def _serve(self, connection: Connection) -> None:
+        """One message a turn, so that front doors take turns."""
+        try:
+            connection.handle_one()
+        except PeerError as exc:
+            self._drop(connection, exc)
+
+    def _resume(self) -> None:
+        try:
+            os.eventfd_read(self._wakes)
+        except BlockingIOError:
+            return
+        for connection in list(self._connections):
+            try:
+                connection.resume()
+            except PeerError as exc:
+                self._drop(connection, exc)
+
+    def _drop(self, connection: Connection, error: PeerError) -> None:
+        log.info("a front door is gone: %s", error)
+        self._selector.unregister(connection)
+        self._connections.discard(connection)
+        connection.close()
+
+    def _listen_to_parent(self) -> None:
+        assert self._control is not None
+        try:
+            data = self._control.recv(65536)
+            words = self._lines.feed(data)
+        except (OSError, PeerError) as exc:
+            log.warning("the parent cannot be understood: %s", exc)
+            data, words = b"", []
+        if not data:
+            self._selector.unregister(self._control)
+            self._exit = ExitCode.PARENT_GONE
+            self.drain()
+        elif any(isinstance(word, Drain) for word in words):
+            self.drain()
+
+
+def main() -> int:
+    """Runs the release that is installed in this process, for the supervisor that started it."""
+    parser = argparse.ArgumentParser(prog="base.worker", description="A worker; started by the supervisor.")
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--socket", type=Path, required=True)
+    arguments = parser.parse_args()
+    if not die_with_parent():
+        return ExitCode.PARENT_GONE
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    os.set_inheritable(arguments.control_fd, False)
+    control = socket.socket(fileno=arguments.control_fd)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal reaches the whole group; the supervisor tells us
+    try:
+        model, version, endpoints = discover()
+        worker = Worker(model, version, endpoints, arguments.socket, control)
+        signal.signal(signal.SIGTERM, lambda *_: worker.drain())
+        words = worker.listen()
+    except PexdockError as exc:
+        return _cannot_load(control, exc.code, exc.detail)
+    except Exception as exc:  # noqa: BLE001 - the model's own code may raise anything while it is imported or its store is listed
+        return _cannot_load(control, "cannot_load", f"{type(exc).__name__}: {exc}")
+    _say(control, Ready(WIRE_VERSION, base.__version__, words))
+    return worker.run()
+
+
+def _cannot_load(control: socket.socket, code: str, reason: str) -> ExitCode:
+    traceback.print_exc()
+    sys.stderr.flush()
+    _say(control, Failed(code, reason))
+    return ExitCode.CANNOT_LOAD
+
+
+def _say(control: socket.socket, word: Word) -> None:
+    control.setblocking(True)
+    control.sendall(encode(word))
+    control.setblocking(False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
