@@ -1,0 +1,30 @@
+# The runtime layer: Python, the libraries of the operating system, and the start script. Base and the models are not in it; they come as
+# pexes in dist/, mounted or copied in by an image on top of this one.
+FROM python:3.11-slim
+
+# A fixed uid, so that owners of mounted folders can be set from outside.
+RUN groupadd --gid 10001 pexdock \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /pexdock --shell /usr/sbin/nologin pexdock \
+    && install -d -o pexdock -g pexdock /pexdock /pexdock/dist /pexdock/artifacts /pexdock/cache
+
+COPY entrypoint.sh /pexdock/entrypoint.sh
+RUN chmod 0755 /pexdock/entrypoint.sh
+
+WORKDIR /pexdock
+USER 10001:10001
+
+# Inside a container only its own network sees the port; which of its doors are open is decided outside.
+ENV PEXDOCK_HOST=0.0.0.0 \
+    PEXDOCK_PORT=8080 \
+    PEXDOCK_CACHE_PATH=/pexdock/cache \
+    PYTHONUNBUFFERED=1
+
+# The cache holds the unpacked base and one venv of links a release. As a volume it outlives the container, and the next start is quick.
+VOLUME /pexdock/cache
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+
+# The first start unpacks and compiles base, which takes a minute or two on a small machine. A proxy in the environment is not for us.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 CMD ["python3", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(f'http://127.0.0.1:{os.environ[\"PEXDOCK_PORT\"]}/readyz', timeout=4)"]
+
+ENTRYPOINT ["/pexdock/entrypoint.sh"]
