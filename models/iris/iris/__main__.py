@@ -1,0 +1,7 @@
+"""`python -m iris` serves this model from your own process, so that a breakpoint in a handler stops there."""
+
+import base.service as svc
+from iris.endpoints import predict, versions
+
+if __name__ == "__main__":
+    svc.Server().register(predict).register(versions).run()

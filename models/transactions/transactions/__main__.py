@@ -1,0 +1,7 @@
+"""`python -m transactions` serves this model from your own process, so that a breakpoint in a handler stops there."""
+
+import base.service as svc
+from transactions.endpoints import predict
+
+if __name__ == "__main__":
+    svc.Server().register(predict).run()
