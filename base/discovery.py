@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from base.errors import Declaration
 from base.endpoint import Endpoint
+from base.errors import Declaration
 
 GROUP = "pexdock.endpoints"
 

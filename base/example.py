@@ -15,6 +15,7 @@ def curl(address: str, endpoint: EndpointWords) -> str | None:
 
     Args:
         address: scheme, host and port.
+        endpoint: as its worker describes it.
     """
     if endpoint.example is None:
         return None

@@ -10,9 +10,9 @@ import polars as pl
 import pyarrow as pa
 
 from base.artifacts.cache import Cache, Lease, Pending
+from base.endpoint import Endpoint
 from base.errors import HandlerFailed, PexdockError
 from base.result import to_batch
-from base.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
+from base.endpoint import Endpoint
 from base.errors import Declaration, PexdockError
 from base.example import curl
 from base.ipc.control import Applied, Configure, Drain, Lines, ReleaseWords, Route, Table, Word, encode
-from base.endpoint import Endpoint
 from base.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -37,14 +37,21 @@ class Server:
         host: where to listen; loopback unless told otherwise.
         port: 0 takes any that is free.
         limits: of the front door.
+        release: the model's name and version, as messages and documentation show them.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 8080, limits: Configure | None = None) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        limits: Configure | None = None,
+        release: tuple[str, str] = ("development", "0"),
+    ) -> None:
         self._host, self._port = host, port
         self._limits = limits or Configure()
         self._endpoints: list[Endpoint[..., Any]] = []
         self._worker: Worker | None = None
-        self._model, self._version = "development", "0"
+        self._release = release
 
     def register(self, endpoint: Endpoint[..., Any]) -> Self:
         """Adds an endpoint; returns the server, so that calls can be chained.
@@ -88,7 +95,7 @@ class Server:
             self._worker.drain()
 
     def _serve(self, listener: socket.socket, folder: Path) -> None:
-        worker = self._worker = Worker(self._model, self._version, self._endpoints, folder / "worker.sock")
+        worker = self._worker = Worker(*self._release, self._endpoints, folder / "worker.sock")
         try:
             words = worker.listen()
             with _signals(worker), _Front(listener, self._limits, worker) as front:
@@ -104,11 +111,9 @@ class Server:
         front.say(Table(1, [Route(words, [str(folder / "worker.sock")])], settled=True))
         if front.wait_applied():
             address = f"http://{host}:{port}"
-            print(f"serving at {address}")
-            for endpoint in words.endpoints:
-                print(f"  POST {endpoint.path}")
-            for line in filter(None, (curl(address, endpoint) for endpoint in words.endpoints)):
-                print(f"  {line}")
+            lines = [f"serving at {address}", *(f"  POST {endpoint.path}" for endpoint in words.endpoints)]
+            lines += [f"  {line}" for endpoint in words.endpoints if (line := curl(address, endpoint))]
+            sys.stdout.write("\n".join(lines) + "\n")
             sys.stdout.flush()
 
 
@@ -193,8 +198,7 @@ def serve_installed(argv: Iterable[str] | None = None) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         model, version, endpoints = discover()
-        server = Server(arguments.host, arguments.port)
-        server._model, server._version = model, version
+        server = Server(arguments.host, arguments.port, release=(model, version))
         for endpoint in endpoints:
             server.register(endpoint)
         server.run()

@@ -19,12 +19,12 @@ from pathlib import Path
 import base
 from base.connection import Connection
 from base.discovery import discover
+from base.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
 from base.ipc.control import WIRE_VERSION, Drain, ExitCode, Failed, Lines, Ready, ReleaseWords, Word, encode
 from base.predictor import Predictor
 from base.process import die_with_parent
-from base.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Frames: one Arrow record batch as bytes in a segment, and back without a copy.
 
-A frame is an encapsulated record batch message. With a schema message before it (an Arrow stream), the reader needs to know nothing; without,
-it must know the schema from the routing table. A bare batch of a few rows is written and read four times faster
+A frame is an encapsulated record batch message. With a schema message before it (an Arrow stream), the reader needs to know
+nothing; without, it must know the schema from the routing table. A bare batch of a few rows is written and read four times faster
 than a stream.
 """
 
@@ -70,7 +70,7 @@ def read(frame: memoryview | np.ndarray[Any, Any], flags: int, schema: pa.Schema
         else:
             batch = pa.ipc.read_record_batch(buffer, schema)
         batch.validate()
-    except (pa.ArrowException, OSError, StopIteration) as exc:
+    except (pa.ArrowException, OSError, EOFError, StopIteration) as exc:
         raise PeerError(f"not a frame: {exc}") from exc
     return batch
 

@@ -15,7 +15,7 @@ from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch, Endpoint
 from runtime.front.link import Link
 from runtime.front.problems import method_not_allowed, problem
-from runtime.front.replies import ARROW, JSON, Form, encode_json
+from runtime.front.replies import ARROW, JSON, Form, Replies
 from runtime.front.request import Request
 from runtime.front.router import Match, Router
 from runtime.front.rows import Rows
@@ -99,11 +99,12 @@ class FrontDoor:
         body = await self._body(headers, receive)
         rows = _decode(endpoint, headers.get(b"content-type", b"").decode("latin-1"), body)
         form = Form.wanted(headers.get(b"accept", b"").decode("latin-1"))
-        if rows.count == 0 and form is Form.JSON:
-            return Answer(200, [(b"content-type", JSON.encode()), (b"x-request-id", request_id.encode())], encode_json(request_id, []))
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         request = Request(endpoint, match.parameters, rows, form, request_id, answered.set_result)
-        endpoint.submit(request)
+        if rows.count:
+            endpoint.submit(request)
+        else:
+            request.succeed(Replies.none(endpoint.output_schema), 0)  # no handler is asked about nothing
         try:
             return await answered
         except asyncio.CancelledError:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Self
 
 import msgspec
 import pyarrow as pa
@@ -35,18 +36,19 @@ class Replies:
         self._batch = batch
         self._values: list[object] | None = None
 
+    @classmethod
+    def none(cls, schema: pa.Schema | None) -> Self:
+        """The reply to no rows."""
+        return cls(pa.RecordBatch.from_pylist([], schema=schema or pa.schema({_SCALARS[0]: pa.null()})))
+
     def body(self, form: Form, request_id: str, start: int, count: int) -> bytes:
         """The body for rows `start` to `start + count`."""
         if form is Form.ARROW:
             return _arrow(self._batch.slice(start, count))
         if self._values is None:
             self._values = _values(self._batch)
-        return encode_json(request_id, self._values[start : start + count])
-
-
-def encode_json(request_id: str, predictions: list[object]) -> bytes:
-    """The JSON answer. NaN and infinities become null, as JSON has no words for them."""
-    return msgspec.json.encode({"id": request_id, "predictions": predictions})
+        # NaN and infinities become null, as JSON has no words for them.
+        return msgspec.json.encode({"id": request_id, "predictions": self._values[start : start + count]})
 
 
 def _values(batch: pa.RecordBatch) -> list[object]:

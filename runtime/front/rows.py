@@ -75,7 +75,7 @@ class RowDecoder:
         try:
             table = pa.ipc.open_stream(body).read_all()
             table.validate(full=True)
-        except (pa.ArrowException, OSError) as exc:
+        except (pa.ArrowException, OSError, EOFError) as exc:
             raise Malformed("the body is not an Arrow stream") from exc
         if self._schema is not None:
             table = _fitted(table, self._schema)
@@ -97,7 +97,8 @@ class RowDecoder:
 
     def _columns(self, parts: list[Sequence[msgspec.Struct]]) -> pa.RecordBatch:
         assert self._schema is not None
-        columns = zip(*map(msgspec.structs.astuple, chain.from_iterable(parts)), strict=True)
+        # Without rows there is nothing to turn round, and still there are columns.
+        columns = list(zip(*map(msgspec.structs.astuple, chain.from_iterable(parts)), strict=True)) or [()] * len(self._schema)
         arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 

@@ -1,0 +1,70 @@
+"""Channels over real socket pairs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from base.errors import PeerError
+from base.ipc.channel import Channel
+from base.ipc.protocol import Attach, Hello, Parked
+from base.ipc.segment import Segment
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_messages_keep_their_borders_and_order(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """Two messages sent at once are received as two."""
+    one, other = Channel(sockets[0]), Channel(sockets[1])
+    one.send(Hello(1))
+    one.send(Parked(2))
+    assert [received.message for received in (other.receive_nowait(), other.receive_nowait()) if received] == [Hello(1), Parked(2)]
+    assert other.receive_nowait() is None
+
+
+def test_a_segment_travels_with_its_message(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """The descriptor that arrives opens the memory that was sent."""
+    one, other = Channel(sockets[0]), Channel(sockets[1])
+    with Segment.make(4096) as segment:
+        segment.memory[:2] = b"ok"
+        one.send(Attach(1, segment.size), segment.fd)
+        received = other.receive_nowait()
+        assert received is not None
+        assert received.fd is not None
+        with Segment.map(received.fd, 4096) as mapped:
+            assert bytes(mapped.memory[:2]) == b"ok"
+
+
+def test_the_end_of_the_other_side_is_an_error_not_an_empty_message(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """A reader that took an end of file for nothing would wait, or spin, for ever."""
+    one, other = Channel(sockets[0]), Channel(sockets[1])
+    one.close()
+    with pytest.raises(PeerError):
+        other.receive_nowait()
+    with pytest.raises(PeerError):
+        other.send(Hello(1))
+
+
+@pytest.mark.parametrize("data", [b"x", b"\x63" + bytes(31), bytes(100_000)])
+def test_garbage_is_an_error_and_leaks_no_descriptor(sockets: tuple[socket.socket, socket.socket], data: bytes) -> None:
+    """Descriptors that came with what is no message are closed; also when they are more than any message has."""
+    other = Channel(sockets[1])
+    before = descriptors()
+    with Segment.make(4096) as segment:
+        socket.send_fds(sockets[0], [data], [segment.fd, segment.fd, segment.fd])
+        with pytest.raises(PeerError):
+            other.receive_nowait()
+    assert descriptors() == before

@@ -1,0 +1,87 @@
+"""Channel messages against bytes written by hand, so that the encoder cannot vouch for itself."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from base.errors import PeerError
+from base.ipc.protocol import (
+    MESSAGE_MAX_BYTES,
+    Attach,
+    Batch,
+    Fail,
+    Forget,
+    Grant,
+    Hello,
+    Message,
+    Need,
+    Parked,
+    Place,
+    Reply,
+    Welcome,
+    pack,
+    unpack,
+)
+
+ZERO = "00"
+U16, U32, U64 = "0000", "00000000", "0000000000000000"
+
+BY_HAND: list[tuple[Message, str]] = [
+    # kind flags number batch    offset length rows     extra
+    (Hello(1), "01 00" + U16 + U32 + U64 + U64 + U32 + "01000000"),
+    (Welcome(1, "ab", "2"), "02 00" + U16 + U32 + U64 + U64 + U32 + "01000000" + "6162 00 32"),
+    (Attach(3, 4096), "03 00" + "0300" + U32 + U64 + "0010000000000000" + U32 + U32),
+    (Forget(3), "04 00" + "0300" + U32 + U64 + U64 + U32 + U32),
+    (
+        Batch(7, 2, 5, 1000, 2, Place(1, 64, 200), Place(4, 512, 1024), b"{}"),
+        "05 02" + "0200" + "07000000" + "4000000000000000" + "c800000000000000" + "05000000" + "e8030000"
+        + "0100 0400" + "0002000000000000" + "0004000000000000" + "7b7d",
+    ),
+    (Reply(7, 5, 99, 1), "06 01" + U16 + "07000000" + U64 + "6300000000000000" + "05000000" + U32),
+    (Fail(7, b"no"), "07 00" + U16 + "07000000" + U64 + U64 + U32 + U32 + "6e6f"),
+    (Need(7, 1 << 32), "08 00" + U16 + "07000000" + U64 + "0000000001000000" + U32 + U32),
+    (Grant(7, Place(4, 8, 16)), "09 00" + "0400" + "07000000" + "0800000000000000" + "1000000000000000" + U32 + U32),
+    (Parked(7), "0a 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "written"), BY_HAND, ids=[type(message).__name__ for message, _ in BY_HAND])
+def test_a_message_has_the_bytes_of_the_table(message: Message, written: str) -> None:
+    """Layout is a contract between pexes of different age."""
+    assert pack(message).hex() == written.replace(" ", "")
+    assert unpack(bytes.fromhex(written)) == message
+
+
+@pytest.mark.parametrize(("message", "written"), BY_HAND, ids=[type(message).__name__ for message, _ in BY_HAND])
+def test_a_message_cut_short_is_refused(message: Message, written: str) -> None:
+    """No prefix of the fixed part is a message."""
+    data = bytes.fromhex(written)
+    fixed = 32 + (20 if isinstance(message, Batch) else 0)
+    for end in range(fixed):
+        with pytest.raises(PeerError):
+            unpack(data[:end])
+
+
+@pytest.mark.parametrize("message", [message for message, _ in BY_HAND if not isinstance(message, Batch | Fail | Welcome)])
+def test_a_message_without_a_body_has_none(message: Message) -> None:
+    """Bytes that mean nothing are a peer that means something else."""
+    with pytest.raises(PeerError, match="with a body"):
+        unpack(pack(message) + b"x")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
+    """Whatever comes over the wire, it raises PeerError and nothing else, and what is taken packs to the same bytes' meaning."""
+    try:
+        message = unpack(data)
+    except PeerError:
+        return
+    assert unpack(pack(message)) == message
+
+
+def test_a_message_that_no_socket_would_take_is_not_made() -> None:
+    """A message that is too long is our own mistake, found before it is sent."""
+    with pytest.raises(ValueError, match="is over"):
+        pack(Fail(1, b"x" * MESSAGE_MAX_BYTES))

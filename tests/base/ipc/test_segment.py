@@ -1,0 +1,56 @@
+"""Segments between two processes' worth of descriptors."""
+
+from __future__ import annotations
+
+import os
+
+import pyarrow as pa
+import pytest
+
+from base.errors import PeerError
+from base.ipc.protocol import Place
+from base.ipc.segment import Segment
+
+
+def test_what_one_side_writes_the_other_reads() -> None:
+    """Two mappings of one segment are one memory."""
+    with Segment.make(100) as made, Segment.map(os.dup(made.fd), made.size) as mapped:
+        made.view(Place(0, 10, 5))[:] = b"hello"
+        assert bytes(mapped.view(Place(0, 10, 5))) == b"hello"
+
+
+@pytest.mark.parametrize("place", [Place(0, 0, 4097), Place(0, 4096, 1), Place(0, 2**63, 2**63), Place(0, 4000, 2**64 - 1)])
+def test_a_place_outside_the_segment_is_refused(place: Place) -> None:
+    """Offsets and lengths come from the other side, and are not to be believed."""
+    with Segment.make(4096) as segment, pytest.raises(PeerError):
+        segment.view(place)
+
+
+def test_nobody_can_shrink_a_segment() -> None:
+    """A file that shrinks under a mapping would end the other side with SIGBUS."""
+    with Segment.make(4096) as segment, pytest.raises(PermissionError):
+        os.ftruncate(segment.fd, 0)
+
+
+def test_a_descriptor_of_another_size_or_kind_is_refused_and_closed() -> None:
+    """What comes over a channel may be any descriptor."""
+    reader, writer = os.pipe()
+    unsealed = os.memfd_create("unsealed")
+    os.ftruncate(unsealed, 4096)
+    with Segment.make(4096) as segment:
+        for fd, size in ((os.dup(segment.fd), 8192), (reader, 4096), (unsealed, 4096)):
+            with pytest.raises(PeerError):
+                Segment.map(fd, size)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(fd)
+    os.close(writer)
+
+
+def test_a_frame_outlives_the_close_of_its_segment() -> None:
+    """An Arrow buffer over a closed segment still reads its bytes, rather than freed memory."""
+    segment = Segment.make(4096)
+    segment.memory[:3] = b"abc"
+    buffer = pa.py_buffer(segment.view(Place(0, 0, 3)))
+    segment.close()
+    segment.close()
+    assert buffer.to_pybytes() == b"abc"

@@ -1,0 +1,84 @@
+"""Which requests make a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from base.errors import Full
+from runtime.front.batcher import Batcher
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A request, as far as a batcher sees it."""
+
+    group: str
+    row_count: int
+
+
+def drained(batcher: Batcher[Asked]) -> list[list[Asked]]:
+    batches = []
+    while batch := batcher.take():
+        batches.append(batch)
+    return batches
+
+
+REQUESTS = st.lists(st.builds(Asked, st.sampled_from("abc"), st.integers(0, 12)), max_size=40)
+
+
+@given(REQUESTS)
+def test_every_request_is_in_exactly_one_batch_of_its_group_and_in_order(requests: list[Asked]) -> None:
+    """Nothing is lost, doubled, mixed or overtaken within its group."""
+    batcher: Batcher[Asked] = Batcher(10, 10_000)
+    for request in requests:
+        batcher.add(request)
+    batches = drained(batcher)
+    for group in "abc":
+        assert [r for batch in batches for r in batch if r.group == group] == [r for r in requests if r.group == group]
+    assert all(len({request.group for request in batch}) == 1 for batch in batches)
+    assert batcher.rows == 0
+    assert not batcher
+
+
+@given(REQUESTS)
+def test_rows_bound_a_batch_of_several_requests(requests: list[Asked]) -> None:
+    """Only a request that is larger by itself makes a larger batch, and it travels alone."""
+    batcher: Batcher[Asked] = Batcher(10, 10_000)
+    for request in requests:
+        batcher.add(request)
+    assert all(len(batch) == 1 or sum(r.row_count for r in batch) <= 10 for batch in drained(batcher))
+
+
+def test_a_busy_group_does_not_starve_another() -> None:
+    """Groups take turns."""
+    batcher: Batcher[Asked] = Batcher(1, 100)
+    for _ in range(5):
+        batcher.add(Asked("busy", 1))
+    batcher.add(Asked("rare", 1))
+    assert [batch[0].group for batch in drained(batcher)][:2] == ["busy", "rare"]
+
+
+def test_a_full_queue_refuses_and_loses_nothing() -> None:
+    """Rows that wait are bounded; an empty queue takes a request of any size, since it could never be taken otherwise."""
+    batcher: Batcher[Asked] = Batcher(10, 5)
+    batcher.add(Asked("a", 50))
+    with pytest.raises(Full):
+        batcher.add(Asked("a", 1))
+    assert [len(batch) for batch in drained(batcher)] == [1]
+    batcher.add(Asked("a", 1))
+
+
+def test_a_request_whose_client_left_is_taken_out_once() -> None:
+    """It is in no batch, and a second removal says so."""
+    batcher: Batcher[Asked] = Batcher(10, 100)
+    gone, stays = Asked("a", 1), Asked("a", 2)
+    batcher.add(gone)
+    batcher.add(stays)
+    assert batcher.remove(gone)
+    assert not batcher.remove(gone)
+    assert batcher.rows == 2
+    assert drained(batcher) == [[stays]]

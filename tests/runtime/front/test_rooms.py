@@ -1,0 +1,75 @@
+"""Where batches lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from base.errors import Full
+from runtime.front.rooms import SLOT_BYTES, SLOTS, Budget, Room, Rooms
+
+SMALL = SLOT_BYTES // 2
+LARGE = SLOT_BYTES
+
+
+@pytest.fixture
+def budget() -> Budget:
+    return Budget(64 * 1024 * 1024)
+
+
+@pytest.fixture
+def rooms(budget: Budget) -> Iterator[Rooms]:
+    made = Rooms(budget)
+    yield made
+    made.close()
+
+
+def overlap(one: Room, other: Room) -> bool:
+    """Whether two rooms share a byte."""
+    pieces = [(room, place) for room in (one, other) for place in (room.request, room.reply)]
+    return any(
+        a is not b and a[0].number == b[0].number and a[1].offset < b[1].offset + b[1].length and b[1].offset < a[1].offset + a[1].length
+        for a in pieces
+        for b in pieces
+    )
+
+
+def test_rooms_in_use_share_no_byte(rooms: Rooms) -> None:
+    """All slots and two large rooms at once, requests and replies."""
+    taken = [rooms.take(SMALL, SMALL) for _ in range(SLOTS)] + [rooms.take(LARGE, SMALL), rooms.take(1, 1)]
+    assert not any(overlap(one, other) for i, one in enumerate(taken) for other in taken[i + 1 :])
+
+
+def test_a_room_is_as_large_as_was_asked(rooms: Rooms) -> None:
+    """Both places hold what they must and lie inside the segment."""
+    room = rooms.take(LARGE + 1, 3 * LARGE)
+    assert room.request.length >= LARGE + 1
+    assert room.reply.length >= 3 * LARGE
+    assert len(room.segment.view(room.reply)) == room.reply.length
+
+
+def test_a_large_room_is_used_again_without_a_new_segment(rooms: Rooms) -> None:
+    """Fresh pages are slow, so a segment that fits is kept."""
+    room = rooms.take(LARGE, LARGE)
+    rooms.give_back(room, held=False)
+    assert rooms.take(LARGE - 100, LARGE) is room
+
+
+def test_a_large_room_that_is_still_held_is_never_used_again(rooms: Rooms) -> None:
+    """A worker's handler kept its frame: the worker is told to forget the segment, and nobody writes it any more."""
+    room = rooms.take(LARGE, LARGE)
+    rooms.give_back(room, held=True)
+    assert rooms.forgotten == [room.number]
+    assert rooms.take(LARGE, LARGE) is not room
+
+
+def test_the_budget_bounds_all_and_comes_back(budget: Budget, rooms: Rooms) -> None:
+    """What does not fit is refused with nothing taken; what is closed counts no more."""
+    before = budget.used_bytes
+    with pytest.raises(Full):
+        rooms.take(64 * 1024 * 1024, 1)
+    assert budget.used_bytes == before
+    rooms.take(LARGE, LARGE)
+    rooms.close()
+    assert budget.used_bytes == 0

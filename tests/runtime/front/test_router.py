@@ -1,0 +1,60 @@
+"""Paths to endpoints."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from base.errors import Misfit
+from runtime.front.router import Match, Router
+
+
+@pytest.fixture
+def router() -> Router[str]:
+    made: Router[str] = Router()
+    made.add("/iris/{run_id}/{model_id}", "iris")
+    made.add("/iris/versions", "versions")
+    made.add("/{any}/fixed", "fixed")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [
+        (b"/iris/a/b", Match("iris", {"run_id": "a", "model_id": "b"})),
+        (b"/iris/a/b/", Match("iris", {"run_id": "a", "model_id": "b"})),
+        (b"/iris/versions", Match("versions", {})),
+        (b"/iris/fixed", Match("fixed", {"any": "iris"})),
+        (b"/iris/a%20b/%C3%A9", Match("iris", {"run_id": "a b", "model_id": "é"})),
+        (b"/iris", None),
+        (b"/iris/a/b/c", None),
+        (b"/", None),
+        (b"", None),
+        (b"/IRIS/a/b", None),
+    ],
+)
+def test_a_path_leads_to_its_endpoint(router: Router[str], path: bytes, match: Match[str] | None) -> None:
+    """Literals win over parameters, a branch that ends is left again, and values are decoded."""
+    assert router.match(path) == match
+
+
+@pytest.mark.parametrize(
+    "value", [b"..", b"%2e%2e", b"%2E.", b".", b"%2e", b"a%2fb", b"%2Fetc", b"a%5cb", b"a%00", b"%0a", b"", b"%ff", b"%7f"]
+)
+def test_a_value_that_could_name_another_place_is_refused(router: Router[str], value: bytes) -> None:
+    """No decoded value can climb out of a folder or end a name early."""
+    with pytest.raises(Misfit):
+        router.match(b"/iris/" + value + b"/b")
+
+
+@given(
+    st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="/\\"), min_size=1).filter(lambda v: v not in {".", ".."})
+)
+def test_any_other_value_arrives_as_it_was_meant(value: str) -> None:
+    """Percent-encoding is undone exactly once."""
+    router: Router[str] = Router()
+    router.add("/a/{x}/b", "t")
+    assert router.match(f"/a/{quote(value, safe='')}/b".encode()) == Match("t", {"x": value})
