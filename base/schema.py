@@ -55,6 +55,7 @@ class SchemaMeta(ModelMetaclass):
     """Turns dtype annotations into Python types that Pydantic knows, each with its `Column` beside it."""
 
     _columns: dict[str, Column]
+    _polars: pl.Schema
     _arrow: pa.Schema
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> type:  # noqa: D102
@@ -67,6 +68,7 @@ class SchemaMeta(ModelMetaclass):
             cls = super().__new__(mcs, name, bases, namespace, **kwargs)
         assert isinstance(cls, SchemaMeta)
         cls._columns = _columns(cls) if declares else {}
+        cls._polars = pl.Schema({column: each.dtype for column, each in cls._columns.items()})
         cls._arrow = _arrow(cls._columns)
         return cls
 
@@ -109,7 +111,7 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
     @classmethod
     def polars_schema(cls) -> pl.Schema:
         """Names and dtypes."""
-        return pl.Schema({name: column.dtype for name, column in cls._columns.items()})
+        return cls._polars
 
     @classmethod
     def arrow_schema(cls) -> pa.Schema:

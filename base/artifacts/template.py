@@ -32,7 +32,7 @@ class PathTemplate:
         for component in self._components:
             _check_component(text, component)
         self.parameters = tuple(dict.fromkeys(_PLACEHOLDER.findall(text)))
-        self._pattern = _pattern_of(self._components)
+        self._patterns = [_pattern_of(self._components[:depth]) for depth in range(1, len(self._components) + 1)]
 
     def __repr__(self) -> str:
         return f"PathTemplate({self.text!r})"
@@ -56,12 +56,12 @@ class PathTemplate:
 
         Where several splits would fit (`{a}-{b}` and `1-2-3`) the earlier values are the shorter ones.
         """
-        found = self._pattern.fullmatch(str(path))
+        found = self._patterns[-1].fullmatch(str(path))
         return found.groupdict() if found else None
 
     def may_lead_to(self, path: PurePosixPath) -> bool:
         """Whether a path that fits could begin with this one. A listing uses it to leave folders out without reading them."""
-        return _pattern_of(self._components[: len(path.parts)]).fullmatch(str(path)) is not None
+        return len(path.parts) <= self.depth and self._patterns[len(path.parts) - 1].fullmatch(str(path)) is not None
 
 
 def checked_value(name: str, value: str | None) -> str:
