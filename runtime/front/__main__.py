@@ -14,7 +14,6 @@ import uvloop
 
 from base.errors import PeerError
 from base.ipc.control import Applied, Configure, Drain, ExitCode, Lines, Listening, Table, Word, encode
-from base.process import die_with_parent
 from runtime.front.app import FrontDoor
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
@@ -116,9 +115,8 @@ def main() -> int:
     parser.add_argument("--listen-fd", type=int, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    if not die_with_parent():
-        return ExitCode.PARENT_GONE
-    # The parent ends us by a word or by closing the socket; a Ctrl-C in a terminal reaches the whole group.
+    # The parent ends us by a word, or by its own end, which closes the socket: what was accepted is still answered then. A Ctrl-C
+    # in a terminal reaches the whole group.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     process = Process(socket.socket(fileno=arguments.control_fd), socket.socket(fileno=arguments.listen_fd))

@@ -172,15 +172,24 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     columns = []
     for field in schema:
-        if table.schema.get_field_index(field.name) < 0:
-            raise _misfit(None, field.name, "the column is missing, or there more than once")
-        column = table.column(field.name)
+        column = _one_column(table, field)
         if not _widens(column.type, field.type):
             raise _misfit(None, field.name, f"Expected `{field.type}`, got `{column.type}`")
         if not field.nullable and column.null_count:
             raise _misfit(_first_null(column), field.name, "Expected a value, got null")
         columns.append(_cast(column, field))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _one_column(table: pa.Table, field: pa.Field[Any]) -> pa.ChunkedArray[Any]:
+    found = table.schema.get_all_field_indices(field.name)
+    if len(found) > 1:
+        raise _misfit(None, field.name, "the column is there more than once")
+    if found:
+        return table.column(found[0])
+    if not field.nullable:
+        raise _misfit(None, field.name, "the column is missing")
+    return pa.chunked_array([pa.nulls(table.num_rows, field.type)])
 
 
 def _cast(column: pa.ChunkedArray[Any], field: pa.Field[Any]) -> pa.ChunkedArray[Any]:

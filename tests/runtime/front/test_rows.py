@@ -91,7 +91,7 @@ def test_what_is_not_json_is_malformed(decoder: RowDecoder, body: bytes) -> None
 
 def test_arrow_and_json_rows_share_a_batch(decoder: RowDecoder) -> None:
     """One validation and one wire form for both; the order of requests is kept."""
-    arrow = decoder.from_arrow(stream(pl.DataFrame({"s": ["x"], "b c": [1], "a": [2], "u": [3], "more": [0]})))
+    arrow = decoder.from_arrow(stream(pl.DataFrame({"s": ["x"], "a": [2], "u": [3], "more": [0]})))  # "b c" may be null
     json = decoder.from_json(b'[{"a":9}]')
     assert arrow.shape == json.shape
     assert decoder.assemble([json, arrow, json]).column("a").to_pylist() == [9.0, 2.0, 9.0]
@@ -106,7 +106,7 @@ def test_arrow_and_json_rows_share_a_batch(decoder: RowDecoder) -> None:
         (pl.DataFrame({"a": [1.0], "b c": [1], "u": [-1], "s": ["y"]}), "u"),
         (pl.DataFrame({"a": [1.0, None], "b c": [1, 1], "u": [1, 1], "s": ["y", "z"]}), "a"),
         (pl.DataFrame({"a": [1.0], "b c": [1], "u": [1], "s": [5]}), "s"),
-        (pl.DataFrame({"a": [1.0], "u": [1], "s": ["x"]}), "b c"),
+        (pl.DataFrame({"b c": [1], "u": [1], "s": ["x"]}), "a"),
     ],
 )
 def test_an_arrow_column_that_would_lose_something_is_refused(decoder: RowDecoder, frame: pl.DataFrame, column: str) -> None:

@@ -1,0 +1,300 @@
+"""A whole way of a request, from a real HTTP client over a real front door to handlers in a real process, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import httpx
+import polars as pl
+import pyarrow as pa
+import pytest
+
+MENAGERIE = Path(__file__).parent.parent / "models" / "menagerie.py"
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+class Served(NamedTuple):
+    """A running server."""
+
+    process: subprocess.Popen[str]
+    http: httpx.Client
+    log: list[str]
+
+    def wait_logged(self, text: str) -> str:
+        """The first line of its log that holds `text`."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            for line in list(self.log):
+                if text in line:
+                    return line
+            time.sleep(0.01)
+        raise AssertionError(f"{text!r} is not in the log")
+
+
+def follow(stream: IO[str], into: list[str]) -> None:
+    """Collects lines until the end."""
+    into.extend(stream)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    for name in ("one", "two", "slow", "broken"):
+        (folder / f"{name}.txt").write_text(f"text of {name}")
+    (folder.parent / "outside.txt").write_text("not for anybody")
+    (folder / "link.txt").symlink_to(folder.parent / "outside.txt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(store: Path) -> Iterator[Served]:
+    yield from serve(store)
+
+
+@pytest.fixture
+def own(store: Path) -> Iterator[Served]:
+    """A server that the test may break."""
+    yield from serve(store)
+
+
+def serve(store: Path) -> Iterator[Served]:
+    root = str(MENAGERIE.parent.parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root}
+    process = subprocess.Popen(
+        [sys.executable, str(MENAGERIE), str(store)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    log: list[str] = []
+    threading.Thread(target=follow, args=(process.stderr, log), daemon=True).start()
+    first = process.stdout.readline()
+    found = re.search(r"http://\S+", first)
+    assert found, (first, log)
+    threading.Thread(target=follow, args=(process.stdout, []), daemon=True).start()
+    with httpx.Client(base_url=found[0], timeout=30) as http:
+        yield Served(process, http, log)
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    process.wait(15)
+    process.stdout.close()
+    process.stderr.close()
+
+
+def stream(frame: pl.DataFrame) -> bytes:
+    """The frame as an Arrow stream."""
+    sink = io.BytesIO()
+    table = frame.to_arrow()
+    with pa.ipc.new_stream(sink, table.schema) as out:
+        out.write_table(table)
+    return sink.getvalue()
+
+
+def ask(served: Served, path: str, rows: object) -> httpx.Response:
+    return served.http.post(path, json=rows)
+
+
+def test_rows_come_back_in_their_order(served: Served) -> None:
+    """One prediction a row, at its place, with an id."""
+    answer = ask(served, "/double", [{"a": i} for i in range(100)])
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["predictions"] == [2.0 * i for i in range(100)]
+    assert answer.json()["id"] == answer.headers["x-request-id"]
+
+
+def test_frames_come_back_as_records(served: Served) -> None:
+    """With an output schema and without one."""
+    rows = [{"a": 1.0, "tag": "é"}, {"a": 2.0}]
+    assert ask(served, "/sums", rows).json()["predictions"] == [{"total": 1.0, "tag": "é"}, {"total": 2.0, "tag": None}]
+    assert ask(served, "/any/x", [{"x": 1}, {"y": "b"}]).json()["predictions"] == [{"x": 1, "y": None}, {"x": None, "y": "b"}]
+
+
+def test_no_rows_are_no_predictions(served: Served) -> None:
+    """An empty request is answered, as JSON and as Arrow, and no handler is called for it."""
+    assert ask(served, "/double", []).json()["predictions"] == []
+    answer = served.http.post("/sums", json=[], headers={"accept": ARROW})
+    assert pa.ipc.open_stream(answer.content).read_all().num_rows == 0
+
+
+def test_arrow_in_and_out_of_any_size(served: Served) -> None:
+    """From one row to more than any slot holds, requests and replies."""
+    for rows in (1, 5_000, 300_000):
+        frame = pl.DataFrame({"a": pl.arange(rows, eager=True).cast(pl.Float64)})
+        answer = served.http.post("/double", content=stream(frame), headers={"content-type": ARROW, "accept": ARROW})
+        assert answer.status_code == 200, answer.text
+        result = pl.from_arrow(pa.ipc.open_stream(answer.content).read_all())
+        assert isinstance(result, pl.DataFrame)
+        assert result["prediction"].equals(frame["a"] * 2)
+
+
+def test_a_reply_larger_than_its_request_gets_room(served: Served) -> None:
+    """The worker asks for a larger segment; several at once do not mix."""
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda i: ask(served, "/wide", [{"a": float(i)}] * 500), range(8)))
+    for i, answer in enumerate(answers):
+        assert {row["a"] for row in answer.json()["predictions"]} == {float(i)}
+        assert len(answer.json()["predictions"]) == 500
+
+
+def test_concurrent_requests_share_batches_and_get_their_own_rows(served: Served) -> None:
+    """What gathers while the worker is busy goes to it together; everybody gets what they asked for."""
+    before = ask(served, "/calls", [{"x": 0}]).json()["predictions"][0]
+
+    async def storm() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=served.http.base_url, timeout=30) as http:
+            return await asyncio.gather(*(http.post("/double", json=[{"a": i}] * (i % 3 + 1)) for i in range(200)))
+
+    answers = asyncio.run(storm())
+    for i, answer in enumerate(answers):
+        assert answer.json()["predictions"] == [2.0 * i] * (i % 3 + 1)
+    assert ask(served, "/calls", [{"x": 0}]).json()["predictions"][0] - before < 200
+
+
+def test_one_bad_request_does_not_fail_its_batch_mates(served: Served) -> None:
+    """A handler that fails on a batch is tried on parts of it, down to the guilty one."""
+
+    async def mixed() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=served.http.base_url, timeout=30) as http:
+            return await asyncio.gather(*(http.post("/guilty", json=[{"a": -1.0 if i == 17 else float(i)}]) for i in range(40)))
+
+    for i, answer in enumerate(asyncio.run(mixed())):
+        if i == 17:
+            assert answer.status_code == 500
+        else:
+            assert answer.json()["predictions"] == [float(i)]
+
+
+def test_a_failing_handler_is_a_500_that_tells_nothing_but_an_incident(served: Served) -> None:
+    """The traceback is in the log, under the incident that the client was told."""
+    answer = ask(served, "/guilty", [{"a": -1}])
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+    incident = re.search(r"incident (\w+)", answer.json()["detail"])
+    assert incident
+    served.wait_logged(incident[1])
+    served.wait_logged("ValueError: secret of the model")
+
+
+def test_a_result_with_a_row_too_few_is_never_an_answer(served: Served) -> None:
+    """Rows are matched by position, so a count that is off is the author's error."""
+    answer = ask(served, "/short", [{"a": 1}, {"a": 2}])
+    assert answer.status_code == 500
+    assert answer.json()["code"] == "bad_result"
+    assert "2 rows" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "code"),
+    [
+        ("/double", b"nope", {}, 400, "malformed"),
+        ("/double", b'[{"a":"x"}]', {}, 422, "misfit"),
+        ("/double", b"[]", {"content-type": "text/csv"}, 415, "unsupported_media_type"),
+        ("/double", b"x" * (33 * 1024 * 1024), {}, 413, "too_large"),
+        ("/nowhere", b"[]", {}, 404, "not_found"),
+        ("/double/more", b"[]", {}, 404, "not_found"),
+        ("/any/%2e%2e", b"[]", {}, 422, "misfit"),
+        ("/any/a%2Fb", b"[]", {}, 422, "misfit"),
+        ("/stored/nothing", b'[{"a":1}]', {}, 404, "not_found"),
+        ("/stored/link", b'[{"a":1}]', {}, 404, "not_found"),
+        ("/stored/broken", b'[{"a":1}]', {}, 500, "load_failed"),
+    ],
+)
+def test_a_request_that_cannot_be_answered_gets_a_clear_status(
+    served: Served, path: str, body: bytes, headers: dict[str, str], status: int, code: str
+) -> None:
+    """A problem document with a stable code; and the server goes on."""
+    answer = served.http.post(path, content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.json()["status"] == status
+    assert "/tmp" not in answer.text  # no path of this machine is told
+    assert ask(served, "/double", [{"a": 1}]).json()["predictions"] == [2.0]
+
+
+def test_another_verb_is_told_which_one_to_use(served: Served) -> None:
+    """405 with Allow."""
+    answer = served.http.get("/double")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_a_misfit_names_the_cell(served: Served) -> None:
+    """Row, column and reason, for programs and for people."""
+    answer = ask(served, "/double", [{"a": 1}, {"a": "x"}])
+    assert answer.json()["errors"] == [{"row": 1, "column": "a", "reason": "Expected `float`, got `str`"}]
+    assert "row 1, column 'a'" in answer.json()["detail"]
+
+
+def test_each_variant_is_loaded_by_its_parameters(served: Served) -> None:
+    """On demand, off the serving thread."""
+    assert ask(served, "/stored/one", [{"a": 1}]).json()["predictions"] == ["one: text of one"]
+    assert ask(served, "/stored/two", [{"a": 1}, {"a": 2}]).json()["predictions"] == ["two: text of two"] * 2
+
+
+def test_a_slow_load_holds_up_nobody_else(own: Served) -> None:
+    """While one variant loads, more requests for it than can be in flight wait, and other requests are answered."""
+    with ThreadPoolExecutor(8) as pool:
+        began = time.monotonic()
+        waiting = [pool.submit(ask, own, "/stored/slow", [{"a": 1}]) for _ in range(6)]
+        others = [ask(own, "/stored/one", [{"a": 1}]) for _ in range(5)]
+        took = time.monotonic() - began
+        assert not any(each.done() for each in waiting), f"the others took {took} s"
+        assert all(answer.json()["predictions"] == ["one: text of one"] for answer in others)
+        assert {each.result().json()["predictions"][0] for each in waiting} == {"slow: text of slow"}
+
+
+def test_a_frame_that_a_handler_kept_never_changes(own: Served) -> None:
+    """Its memory is not used again, small or large, however many requests follow."""
+    rows = 50_000
+    first = pl.DataFrame({"a": [7.0] * rows})
+    headers = {"content-type": ARROW}
+    assert own.http.post("/keep", content=stream(first), headers=headers).status_code == 200
+    for i in range(5):
+        other = pl.DataFrame({"a": [float(i)] * rows})
+        assert own.http.post("/any/x", content=stream(other), headers=headers).status_code == 200
+    assert ask(own, "/kept", [{"x": 1}]).json()["predictions"] == [{"first": 7.0, "sum": 7.0 * rows}]
+
+
+def test_printing_a_lot_disturbs_nobody(served: Served) -> None:
+    """What a handler prints is not on the channel."""
+    assert ask(served, "/loud", [{"a": 1}]).json()["predictions"] == [1.0]
+
+
+def test_health_and_documentation_are_served(served: Served) -> None:
+    """Probes, and OpenAPI that shows each endpoint's own schema."""
+    assert served.http.get("/livez").json() == {"live": True}
+    assert served.http.get("/readyz").json() == {"ready": True, "not_ready": []}
+    assert served.http.get("/docs").status_code == 200
+    paths = served.http.get("/openapi.json").json()["paths"]
+    rows = paths["/double"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert rows["items"]["required"] == ["a"]
+    assert rows["items"]["properties"] == {"a": {"type": "number"}, "tag": {"type": ["string", "null"]}}
+    assert paths["/any/{name}"]["post"]["parameters"][0]["name"] == "name"
+
+
+def test_a_process_that_dies_in_a_request_answers_it_with_503(own: Served) -> None:
+    """Here the author's process is the worker, so all ends with it, and the front door leaves after its last answer."""
+    assert ask(own, "/dies", [{"x": 1}]).status_code == 503
+    assert own.process.wait(10) == 9
+
+
+def test_a_stop_answers_what_it_has_taken(own: Served) -> None:
+    """SIGTERM in the middle of a slow request: the request is answered, then the process ends well."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask, own, "/slow", [{"a": 5}])
+        time.sleep(0.5)  # it must be in the handler; were it not, the test would still hold
+        own.process.send_signal(signal.SIGTERM)
+        assert waiting.result().json()["predictions"] == [5.0]
+    assert own.process.wait(15) == 0
