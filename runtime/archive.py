@@ -1,0 +1,119 @@
+"""A zip file that nobody vouches for: opened, checked and read within bounds; every fault is a PexRefused that names it."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from base.errors import PexRefused
+from runtime.distribution import Read
+
+# A bound against zip bombs: the largest wheels known unpack to some 5 GB.
+_UNPACKED_MAX_BYTES = 32 * 1024**3
+_READ_BYTES = 1024 * 1024
+# All that zipfile raises on files that are damaged, encrypted or packed in ways that Python does not know.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, NotImplementedError, RuntimeError, ValueError)
+
+
+@dataclass
+class Folder:
+    """What a zip holds below one folder: paths relative to it, and the bytes that they take in the zip."""
+
+    files: list[str] = field(default_factory=list)
+    size_bytes: int = 0
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip at `path`, until the block ends; a PexRefused that leaves the block names the file."""
+    with naming(path), ExitStack() as stack:
+        with _refusing("it cannot be read"):
+            file = stack.enter_context(path.open("rb"))
+            _refuse_other_files(file)
+            archive = stack.enter_context(zipfile.ZipFile(file))
+        yield archive
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name in front of a PexRefused that leaves the block."""
+    try:
+        yield
+    except PexRefused as exc:
+        raise PexRefused(f"{path.name}: {exc.detail}") from exc
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as exc:
+        raise PexRefused(f"{what}: {str(exc) or type(exc).__name__}") from exc
+
+
+def _refuse_other_files(file: IO[bytes]) -> None:
+    """Name the faults that zipfile calls alike."""
+    head = file.read(4096)
+    if not head:
+        raise PexRefused("the file is empty")
+    if not zipfile.is_zipfile(file):
+        cut = b"PK\x03\x04" in head
+        raise PexRefused("the zip is truncated: its directory, at the end, is missing" if cut else "it is not a zip file, so no pex")
+
+
+def check_members(archive: zipfile.ZipFile) -> None:
+    """Read every member and compare its CRC."""
+    members = archive.infolist()
+    if sum(member.file_size for member in members) > _UNPACKED_MAX_BYTES:
+        raise PexRefused(f"it unpacks to more than {_UNPACKED_MAX_BYTES} bytes")
+    for member in members:
+        with _refusing(f"{member.filename} is damaged"), archive.open(member) as content:
+            while content.read(_READ_BYTES):
+                pass
+
+
+def holds(archive: zipfile.ZipFile, name: str) -> bool:
+    """Whether a member of that name is there."""
+    return name in archive.NameToInfo
+
+
+def read(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
+    """One member's content, PexRefused where it is longer than `max_bytes`."""
+    with _refusing(f"{name} is damaged"), archive.open(name) as content:
+        data = content.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise PexRefused(f"{name} is over {max_bytes} bytes")
+    return data
+
+
+def reader(archive: zipfile.ZipFile, folder: str = "") -> Read:
+    """`read` for members below `folder` (which ends with a slash, or is empty)."""
+    return lambda name, max_bytes: read(archive, folder + name, max_bytes)
+
+
+def folders(archive: zipfile.ZipFile, parent: str) -> dict[str, Folder]:
+    """The folders right below `parent`, by name."""
+    found: dict[str, Folder] = defaultdict(Folder)
+    for member in archive.infolist():
+        head, _, inner = member.filename.removeprefix(f"{parent}/").partition("/")
+        if member.filename.startswith(f"{parent}/") and inner:
+            found[head].files.append(inner)
+            found[head].size_bytes += member.compress_size
+    return found
+
+
+@contextmanager
+def nested(archive: zipfile.ZipFile, name: str) -> Iterator[zipfile.ZipFile]:
+    """The zip that is a member of a zip, until the block ends."""
+    with _refusing(f"{name} is damaged"):
+        file = archive.open(name)
+        inner = zipfile.ZipFile(file)
+    with file, inner:
+        yield inner

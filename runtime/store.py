@@ -1,0 +1,188 @@
+"""The cache folder of a supervisor: unpacked bases, and admitted releases with the venvs that workers start from.
+
+    <cache>/releases/<sha256>/<file name>             the admitted copy
+    <cache>/releases/<sha256>/files/deps/<wheel>/     what it carries, unpacked
+    <cache>/releases/<sha256>/files/sources/          modules that a pex built by hand holds outside of wheels
+    <cache>/releases/<sha256>/<base>/venv/            finds those first, then the wheels of that base
+
+The venv is made here and not by pex, since pex would have to run the file, needs 3.5 s and 13 MB for it, and does it only for
+files that were built with --venv.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from base.errors import PexRefused
+from runtime import archive as zips
+from runtime import unpack
+from runtime.pexfile import PexFile, read_pex, source_files
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+_DATA_MODULES = re.compile(r"^[^/]+\.data/(purelib|platlib)/")
+_COPY_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Base:
+    """An unpacked base. `folder` is a loose pex; `sha256` is the digest of the file that it came from."""
+
+    folder: Path
+    sha256: str
+    pexfile: PexFile
+
+    @property
+    def version(self) -> str:
+        """The version of the SDK in it."""
+        return self.pexfile.version
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A copy of a pex that nobody else writes to. It keeps the file's name, under a folder named by its digest."""
+
+    path: Path
+    sha256: str
+
+
+class Store:
+    """Owns the cache folder's `releases`, and holds what it handed out until `sweep` or `close`.
+
+    Several supervisors may share a cache: none removes what another holds. Methods may run in threads.
+    """
+
+    def __init__(self, cache: Path, report: Callable[[str], None] = lambda _line: None) -> None:
+        self._cache = cache
+        self._releases = cache / "releases"
+        self._report = report
+        self._held: dict[Path, int] = {}
+
+    def base(self, pex: Path) -> Base:
+        """Unpack a base, which takes 20 s the first time and nothing later.
+
+        Raises:
+            PexRefused: it is no base, is damaged, or is for another interpreter.
+        """
+        pexfile = read_pex(pex, checksums=False)
+        if pexfile.kind != "base":
+            raise PexRefused(f"{pex.name} is the model {pexfile.name}, where a base is wanted")
+        try:
+            sha256 = unpack.digest(pex, self._cache)
+            self._hold(unpack.folder_of(sha256, self._cache))
+            folder = unpack.unpack(pex, self._cache, self._report)
+        except (unpack.UnpackFailed, OSError) as exc:
+            raise PexRefused(str(exc)) from exc
+        return Base(folder, sha256, pexfile)
+
+    def admit(self, pex: Path) -> Admitted:
+        """Copy a pex into the cache and take the digest of the copy.
+
+        Raises:
+            PexRefused: it cannot be read. Nothing was left behind.
+        """
+        self._releases.mkdir(parents=True, exist_ok=True)
+        aside = self._releases / f"{secrets.token_hex(8)}.part"
+        try:
+            sha256 = _copy(pex, aside)
+            folder = self._releases / sha256
+            self._hold(folder)
+            folder.mkdir(exist_ok=True)
+            aside.replace(folder / pex.name)
+        except OSError as exc:
+            raise PexRefused(f"{pex.name} cannot be copied into the cache: {exc}") from exc
+        finally:
+            aside.unlink(missing_ok=True)
+        return Admitted(folder / pex.name, sha256)
+
+    def worker_command(self, admitted: Admitted, base: Base) -> list[str]:
+        """The command that starts a worker of this release on this base. Call it after the release was verified.
+
+        Raises:
+            PexRefused: its files cannot be unpacked. Nothing was left behind.
+        """
+        release = admitted.path.parent
+        home = release / base.folder.name
+        with unpack.locked(release, self._report):
+            if not unpack.is_whole(home):
+                _make(admitted, release / "files", home, base)
+        return [str(unpack.python_of(home)), "-I", "-m", "base.worker"]
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Remove the admitted releases whose sha256 is not in `keep` and that no other process holds."""
+        if not self._releases.is_dir():
+            return
+        for folder in self._releases.iterdir():
+            if folder.is_dir() and _DIGEST.fullmatch(folder.name) and folder.name not in keep:
+                self._let_go(folder)
+                unpack.remove(folder)
+
+    def close(self) -> None:
+        """Let go of everything. The files stay for the next start."""
+        for folder in list(self._held):
+            self._let_go(folder)
+
+    def _hold(self, folder: Path) -> None:
+        if folder not in self._held:
+            self._held[folder] = unpack.hold(folder)
+
+    def _let_go(self, folder: Path) -> None:
+        if folder in self._held:
+            os.close(self._held.pop(folder))
+
+
+def _copy(source: Path, target: Path) -> str:
+    digest = hashlib.sha256()
+    with source.open("rb") as file, target.open("xb") as copy:
+        while data := file.read(_COPY_BYTES):
+            digest.update(data)
+            copy.write(data)
+        copy.flush()
+        os.fsync(copy.fileno())
+    return digest.hexdigest()
+
+
+def _make(admitted: Admitted, files: Path, home: Path, base: Base) -> None:
+    """Unpack the release where that was not done for another base yet, and make its venv. Called with the lock held."""
+    try:
+        if not files.is_dir():
+            aside = files.with_name("files.part")
+            shutil.rmtree(aside, ignore_errors=True)
+            _extract(admitted.path, aside)
+            aside.rename(files)
+        unpack.make_venv(home / "venv", [files / "sources", *sorted((files / "deps").iterdir()), *unpack.wheel_folders(base.folder)])
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
+        raise PexRefused(f"{admitted.path.name} cannot be unpacked: {exc}") from exc
+
+
+def _extract(pex: Path, target: Path) -> None:
+    """Everything in a pex but pex itself."""
+    wheels = [distribution.wheel for distribution in read_pex(pex, checksums=False).distributions.values()]
+    with zips.opened(pex) as archive:
+        for name in source_files(archive):
+            unpack.extract_member(archive, archive.getinfo(name), target / "sources" / name)
+        for wheel in wheels:
+            if zips.holds(archive, f".deps/{wheel}"):
+                with zips.nested(archive, f".deps/{wheel}") as inner:
+                    _extract_folder(inner, "", target / "deps" / wheel)
+            else:
+                _extract_folder(archive, f".deps/{wheel}/", target / "deps" / wheel)
+
+
+def _extract_folder(archive: zipfile.ZipFile, folder: str, target: Path) -> None:
+    for member in archive.infolist():
+        if member.filename.startswith(folder) and not member.is_dir():
+            unpack.extract_member(archive, member, target / _installed(member.filename.removeprefix(folder)))
+
+
+def _installed(name: str) -> str:
+    """Where a file of a wheel lands when the wheel is installed; only wheels as they are hold a .data folder with modules in it."""
+    return _DATA_MODULES.sub("", name)
