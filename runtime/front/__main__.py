@@ -69,6 +69,7 @@ class Process:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # nothing here depends on who the client is
             timeout_graceful_shutdown=max(1, int(configure.drain_s)),
         )
         started = asyncio.Event()
