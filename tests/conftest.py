@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+import examples
 import leaks
 
 HERE = Path(__file__).parent
@@ -16,6 +18,13 @@ ORDER = ("processes", "pex", "image")
 
 TIMEOUTS_S = {"pex": 900, "image": 900}
 """The first of these tests also waits for base to be built, which takes minutes on a small machine."""
+
+
+class Trained(NamedTuple):
+    """Example models that were trained."""
+
+    artifacts: Path
+    iris: dict[str, str]
 
 
 def pytest_configure() -> None:
@@ -49,3 +58,12 @@ def nothing_outlives_its_test(nothing_outlives_the_session: None, tmp_path: Path
     """No process, segment or socket file that a test made is left after it; what wider fixtures made stays theirs."""
     with leaks.none_in(tmp_path):
         yield
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """An artifacts folder with the example models in it, and the parameters of iris' endpoint. Read-only, since tests share it."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    folder.chmod(0o755)  # the container's user reads it too
+    examples.train("transactions", folder)
+    return Trained(folder, examples.train("iris", folder))

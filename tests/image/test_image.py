@@ -1,0 +1,166 @@
+"""The container image: built, run with mounted pexes, asked and stopped, in a real container engine.
+
+The tests of this file share one container and go through its life in order.
+"""
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import examples
+
+ROOT = Path(__file__).parent.parent.parent
+UID = 10001
+READY_WITHIN_S = 400
+"""The first start in an empty cache unpacks and compiles base."""
+
+FLOWERS = [{"sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}, {"sepal_width": 3.0, "petal_length": 5.8, "petal_width": 2.2}]
+
+
+def docker(*words, **environment):
+    """What `docker words...` printed."""
+    done = subprocess.run(["docker", *map(str, words)], capture_output=True, text=True, env=os.environ | environment)
+    assert done.returncode == 0, f"docker {' '.join(map(str, words))}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def inspect(container, form):
+    return docker("inspect", "--format", form, container)
+
+
+def ask(port, method, path, body=None):
+    """Status and body of the answer; status 0 while nobody listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=70)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except OSError:
+        return 0, b""
+    finally:
+        connection.close()
+
+
+def wait_until(condition, container, within_s):
+    """Until it holds; fails with the container's log when time is over or the container has ended."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline or inspect(container, "{{.State.Running}}") != "true":
+            logs = subprocess.run(["docker", "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+            pytest.fail(f"the container is {inspect(container, '{{json .State}}')}:\n{logs[-4000:]}")
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine():
+    """Skips these tests, and says so, where no container engine answers."""
+    if shutil.which("docker") is None:
+        pytest.skip("THE IMAGE IS NOT TESTED: docker is not installed")
+    answer = subprocess.run(["docker", "version"], capture_output=True, text=True)
+    if answer.returncode:
+        pytest.skip(f"THE IMAGE IS NOT TESTED: no container engine answers: {answer.stderr.strip()}")
+
+
+@pytest.fixture(scope="module")
+def image(engine):
+    """The image, built from this tree by the classic builder, which knows no extras of BuildKit."""
+    tag = f"pexdock-test:{uuid.uuid4().hex[:12]}"
+    docker("build", "--network", "host", "--tag", tag, ROOT, DOCKER_BUILDKIT="0")
+    yield tag
+    docker("rmi", "--force", tag)
+
+
+@pytest.fixture(scope="module")
+def volumes(engine):
+    """Two volumes: the cache, and /tmp, so that it can be looked at after the container's end."""
+    names = [f"pexdock-test-{kind}-{uuid.uuid4().hex[:12]}" for kind in ("cache", "tmp")]
+    for name in names:
+        docker("volume", "create", name)
+    yield names
+    docker("volume", "rm", "--force", *names)
+
+
+@pytest.fixture(scope="module")
+def box(image, volumes, built_dist, trained):
+    """A ready container, as locked up as one can be: read-only but for its volumes, no capabilities, no new privileges."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    mounts = [
+        f"{built_dist}:/pexdock/dist:ro",
+        f"{trained.artifacts}:/pexdock/artifacts:ro",
+        f"{volumes[0]}:/pexdock/cache",
+        f"{volumes[1]}:/tmp",
+    ]
+    locks = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    options = [*locks, *(word for mount in mounts for word in ("--volume", mount)), "--network", "host", "--env", f"PEXDOCK_PORT={port}"]
+    container = docker("run", "--detach", *options, image)
+    try:
+        wait_until(lambda: ask(port, "GET", "/readyz")[0] == 200, container, READY_WITHIN_S)
+        yield SimpleNamespace(container=container, port=port)
+    finally:
+        docker("rm", "--force", "--volumes", container)
+
+
+def processes(container):
+    """The container's processes by their pid outside of it, with their uid."""
+    lines = docker("top", container, "-eo", "pid,uid").splitlines()[1:]
+    return {int(pid): int(uid) for pid, uid in map(str.split, lines)}
+
+
+def test_the_image_holds_nothing_of_ours_but_the_start_script(image):
+    """Base and models are not baked in, so the image changes only with Python or the start script."""
+    found = docker("run", "--rm", "--network", "none", "--entrypoint", "find", image, "/pexdock", "!", "-type", "d")
+    assert found.splitlines() == ["/pexdock/entrypoint.sh"]
+    ours = docker(
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--entrypoint",
+        "python3",
+        image,
+        "-c",
+        "import importlib.util as u; print(u.find_spec('polars'))",
+    )
+    assert ours == "None"
+
+
+def test_it_predicts(box, trained):
+    """A prediction through the container is what the model says when asked without Pexdock."""
+    status, body = ask(box.port, "POST", "/predictions/iris/{run_id}/{model_id}".format(**trained.iris), json.dumps(FLOWERS))
+    assert status == 200, body
+    assert json.loads(body)["predictions"] == pytest.approx(examples.iris_predictions(*trained, FLOWERS))
+
+
+def test_no_process_runs_as_root(box):
+    """Supervisor, front door and workers run as the image's own user."""
+    assert len(processes(box.container)) >= 3
+    assert set(processes(box.container).values()) == {UID}
+
+
+def test_it_is_healthy(box):
+    """The image's health check sees that it is ready."""
+    wait_until(lambda: inspect(box.container, "{{.State.Health.Status}}") == "healthy", box.container, within_s=60)
+
+
+def test_a_stop_ends_it_in_order(box, image, volumes):
+    """SIGTERM ends every process with exit code 0, well before the engine would kill it, and nothing is left in /tmp."""
+    running = processes(box.container)
+    began = time.monotonic()
+    docker("stop", "--time", 60, box.container)
+    assert time.monotonic() - began < 30
+    assert inspect(box.container, "{{.State.ExitCode}}") == "0"
+    assert not [pid for pid in running if Path(f"/proc/{pid}").exists()]
+    left = docker(
+        "run", "--rm", "--network", "none", "--volume", f"{volumes[1]}:/tmp", "--entrypoint", "find", image, "/tmp", "-mindepth", "1"
+    )
+    assert left == ""

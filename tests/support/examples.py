@@ -1,0 +1,34 @@
+"""The example models outside of Pexdock: trained, and asked directly for what Pexdock must answer."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+ASK = """
+import json, sys
+import iris, mlflow.sklearn, polars
+print(json.dumps(mlflow.sklearn.load_model(sys.argv[1]).predict(polars.DataFrame(json.loads(sys.argv[2]))).tolist()))
+"""
+
+
+def run(model, *words):
+    """What the model's own Python code printed."""
+    folders = (ROOT, ROOT / "models" / model)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+    return subprocess.run([sys.executable, *map(str, words)], env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def train(model, artifacts):
+    """Trains what is missing below `artifacts`; the parameters that the training printed."""
+    printed = run(model, "-m", f"{model}.train", "--artifacts", artifacts)
+    return dict(word.split("=") for word in printed.split() if "=" in word)
+
+
+def iris_predictions(artifacts, parameters, rows):
+    """What iris' model says of `rows` when MLflow loads it with no Pexdock around."""
+    artifact = artifacts / "mlflow/iris" / parameters["run_id"] / "artifacts" / parameters["model_id"]
+    return json.loads(run("iris", "-c", ASK, artifact, json.dumps(rows)))
