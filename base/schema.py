@@ -164,7 +164,9 @@ def _rewrite(schema: str, namespace: dict[str, Any], local: Mapping[str, object]
         column, extras = _column(schema, field, found)
         python, _ = _PYTHON_TYPES[type(column.dtype)]
         annotations[field] = Annotated[python | None if column.nullable else python, column, *extras]
-        if column.nullable:
+        if hasattr(Schema, field):
+            namespace.setdefault(field, FieldInfo())  # else Pydantic would take the method of that name for a default
+        if column.nullable and not any(isinstance(each, FieldInfo) and not each.is_required() for each in extras):
             _make_optional(namespace, field)
 
 

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from base.errors import BadResult
+from base.result import SCALARS, to_batch
+from base.schema import Schema
+
+
+class One(Schema):
+    length: pl.Float64
+
+
+class Two(Schema):
+    a: pl.Float64
+    b: pl.String | None
+
+
+class Small(Schema):
+    a: pl.Int16
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        [1.0, 2.0],
+        (1.0, 2.0),
+        np.array([1.0, 2.0]),
+        np.array([0.0, 1.0, 0.0, 2.0])[1::2],
+        pl.Series("named", [1.0, 2.0]),
+        pd.Series([1.0, 2.0], index=[7, 9]),
+        pa.array([1.0, 2.0]),
+        pa.chunked_array([[1.0], [2.0]]),
+        pl.DataFrame({SCALARS: [1.0, 2.0]}),
+        [1, 2.0],
+        [np.float64(1), np.float64(2)],
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_a_column_without_a_name_is_scalars(result: object) -> None:
+    """One column called "prediction", whatever held it; and the column that a schema of one column names."""
+    assert to_batch(result, 2).to_pydict() == {SCALARS: [1.0, 2.0]}
+    if not isinstance(result, pl.DataFrame):
+        assert to_batch(result, 2, One).to_pydict() == {"length": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        pl.DataFrame({"a": [1.0, 2.0], "b": ["x", None]}),
+        pl.DataFrame({"a": [1.0, 2.0], "b": ["x", None]}).lazy(),
+        pa.table({"a": [1.0, 2.0], "b": ["x", None]}),
+        pa.record_batch({"a": [1.0, 2.0], "b": ["x", None]}),
+        pd.DataFrame({"a": [1.0, 2.0], "b": ["x", None]}),
+        pl.concat([pl.DataFrame({"a": [1.0], "b": ["x"]}), pl.DataFrame({"a": [2.0], "b": [None]}, schema={"a": pl.Float64, "b": pl.String})]),
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_a_frame_keeps_its_columns_in_one_batch(result: object) -> None:
+    """With and without a schema; strings are views."""
+    for schema in (None, Two):
+        batch = to_batch(result, 2, schema)
+        assert batch.to_pydict() == {"a": [1.0, 2.0], "b": ["x", None]}
+        assert batch.schema.field("b").type == pa.string_view()
+
+
+def test_arrays_of_more_dimensions_become_lists_of_fixed_size() -> None:
+    """A row is what lies at the first index."""
+    flat = to_batch(np.arange(6).reshape(2, 3), 2)
+    assert flat.schema.field(SCALARS).type == pa.list_(pa.int64(), 3)
+    assert flat.to_pydict() == {SCALARS: [[0, 1, 2], [3, 4, 5]]}
+    assert to_batch(np.arange(8).reshape(2, 2, 2), 2).to_pydict() == {SCALARS: [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]}
+    assert to_batch(np.arange(6).reshape(3, 2).T, 2).to_pydict() == {SCALARS: [[0, 2, 4], [1, 3, 5]]}
+
+
+def test_numbers_of_a_numpy_array_are_not_copied() -> None:
+    """The batch points to the array's own memory."""
+    array = np.arange(1000.0)
+    assert to_batch(array, 1000).column(0).buffers()[1].address == array.ctypes.data
+
+
+def test_columns_of_a_frame_are_not_copied() -> None:
+    """Neither numbers nor strings."""
+    series = pl.Series("a", np.arange(1000.0))
+    address = series.to_arrow().buffers()[1].address
+    assert to_batch(pl.DataFrame([series]), 1000).column(0).buffers()[1].address == address
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False), st.integers(-1000, 1000)), min_size=1))
+def test_positions_are_kept(values: list[Any]) -> None:
+    """Each row's answer is at the row's place."""
+    assert to_batch(values, len(values)).column(0).to_pylist() == values
+
+
+@pytest.mark.parametrize("result", [[1.0], [1.0, 2.0, 3.0], [], pl.DataFrame({"a": [1]}), np.zeros((3, 2)), pa.array([1])], ids=str)
+def test_another_number_of_rows_is_refused(result: object) -> None:
+    """Never padded, cut or guessed."""
+    with pytest.raises(BadResult, match=r"was given 2 rows and returned \d"):
+        to_batch(result, 2)
+
+
+@pytest.mark.parametrize(
+    ("result", "says"),
+    [
+        (None, "returned a NoneType"),
+        (1.0, "returned a float"),
+        (np.float64(1), "numpy float64"),
+        (np.array(1.0), "a single number"),
+        ({"a": [1, 2]}, "returned a dict"),
+        ("ab", "returned a str"),
+        ([1, "a"], "of no one type"),
+        ([object(), object()], "of no one type"),
+        (np.array([object(), 1]), "of no one type"),
+        (np.zeros((2, 0)), "rows are empty"),
+        (pl.DataFrame(), "without columns"),
+        (pl.DataFrame({"o": [object(), object()]}), "column 'o' is Object"),
+        (pl.DataFrame({"o": pl.Series([1, 2], dtype=pl.Int128)}), "column 'o' is Int128"),
+        (pl.DataFrame({"o": pl.Series([[1], [2]], dtype=pl.List(pl.Int128))}), "no Arrow form"),
+        (pl.DataFrame({"o": pl.Series([["a"], ["b"]], dtype=pl.List(pl.Categorical))}), "categories inside"),
+        (pd.DataFrame({"a": [1, "a"]}), "pandas DataFrame that no frame can hold"),
+        (pl.LazyFrame({"a": [1, 2]}).select("missing"), "cannot be collected"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_cannot_be_rows_is_refused(result: object, says: str) -> None:
+    """With its type, so that the author finds it."""
+    with pytest.raises(BadResult) as refused:
+        to_batch(result, 2)
+    assert says in str(refused.value)
+
+
+def test_categories_become_strings() -> None:
+    """A dictionary apart from its batch would not arrive."""
+    frame = pl.DataFrame({"c": pl.Series(["x", "y"], dtype=pl.Categorical), "e": pl.Series(["x", "y"], dtype=pl.Enum(["x", "y"]))})
+    assert to_batch(frame, 2).schema.types == [pa.string_view(), pa.string_view()]
+
+
+def test_a_schema_orders_the_columns() -> None:
+    """The front door knows them by place."""
+    batch = to_batch(pl.DataFrame({"b": ["x"], "a": [1.0]}), 1, Two)
+    assert batch.schema == Two.arrow_schema()
+
+
+def test_a_schema_of_no_rows_is_kept() -> None:
+    """Zero rows in, zero rows out, with the right types."""
+    assert to_batch(pl.DataFrame(schema=Two.polars_schema()), 0, Two).schema == Two.arrow_schema()
+    assert to_batch([], 0, One).schema == One.arrow_schema()
+    assert to_batch(pl.DataFrame(schema={"x": pl.String}), 0).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pl.Series([1, 2], dtype=pl.Int64),
+        pl.Series([1, 2], dtype=pl.UInt8),
+        pl.Series([2**53, -(2**53)], dtype=pl.Int64),
+        pl.Series([1.5, 2.5], dtype=pl.Float32),
+    ],
+    ids=str,
+)
+def test_casts_that_lose_nothing_are_made(column: pl.Series) -> None:
+    """Integers and narrow floats become wide floats."""
+    assert to_batch(column, 2, One).column(0).to_pylist() == column.to_list()
+
+
+@pytest.mark.parametrize(
+    ("column", "schema"),
+    [
+        (pl.Series([2**53 + 1], dtype=pl.Int64), One),
+        (pl.Series([2**63 - 1], dtype=pl.Int64), One),
+        (pl.Series([2**64 - 1], dtype=pl.UInt64), One),
+        (pl.Series(["1.0"]), One),
+        (pl.Series([True]), One),
+        (pl.Series([dt.date(2024, 1, 1)]), One),
+        (pl.Series([1], dtype=pl.Int32), Small),
+        (pl.Series([1], dtype=pl.UInt16), Small),
+        (pl.Series([1.0]), Small),
+    ],
+    ids=str,
+)
+def test_casts_that_could_lose_something_are_refused(column: pl.Series, schema: type[Schema]) -> None:
+    """The author casts, knowing what is lost."""
+    with pytest.raises(BadResult, match="the cast could lose something"):
+        to_batch(column, 1, schema)
+
+
+def test_narrow_integers_become_wider_ones() -> None:
+    """Where every value of the dtype fits."""
+    for dtype in (pl.Int8, pl.UInt8):
+        assert to_batch(pl.Series([1], dtype=dtype), 1, Small).schema.types == [pa.int16()]
+
+
+def test_missing_and_undeclared_columns_are_named() -> None:
+    """With what was declared and what came."""
+    with pytest.raises(BadResult, match=r"missing: \['b'\]; not declared: \['c'\]"):
+        to_batch(pl.DataFrame({"a": [1.0], "c": ["x"]}), 1, Two)
+
+
+@pytest.mark.parametrize("result", [pl.DataFrame({"length": [1.0, None]}), np.array([1.0, None]), [1.0, None], [None, None]], ids=str)
+def test_nulls_are_refused_where_the_schema_has_none(result: object) -> None:
+    """With the row of the first one; NaN is a number and stays."""
+    with pytest.raises(BadResult, match=r"column 'length' is null in row \d"):
+        to_batch(result, 2, One)
+    assert to_batch(np.array([1.0, np.nan]), 2, One).column(0).null_count == 0
+    assert to_batch(pd.Series([1.0, np.nan]), 2, One).column(0).null_count == 0

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Annotated, ClassVar, get_args
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars import CompatLevel
+from pydantic import Field, ValidationError, field_validator
+
+from base.errors import Declaration
+from base.schema import Schema, SchemaMeta
+
+SCALARS = [
+    *(pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64),
+    *(pl.Float32, pl.Float64, pl.Boolean, pl.String, pl.Binary, pl.Date, pl.Time),
+    *(pl.Datetime, pl.Datetime("ms"), pl.Datetime("ns", "UTC"), pl.Datetime("us", "Europe/Berlin")),
+    *(pl.Duration, pl.Duration("ns"), pl.Decimal(12, 3)),
+]
+
+
+class Flower(Schema):
+    kind: ClassVar[str] = "iris"
+    width: pl.Float64
+    petals: pl.Int32 | None
+    seen: Annotated[dt.datetime | None, pl.Datetime("us", "UTC")]
+    name: pl.String = Field(description="as printed", examples=["setosa"])
+    price: Annotated[Decimal, pl.Decimal(10, 2), Field(examples=[Decimal("1.50")])]
+
+
+def of(**annotations: object) -> type[Schema]:
+    made = SchemaMeta("Made", (Schema,), {"__module__": __name__, "__qualname__": "Made", "__annotations__": annotations})
+    assert issubclass(made, Schema)
+    return made
+
+
+def test_annotations_become_columns_also_as_strings() -> None:
+    """This file postpones annotations, so every dtype above reached the schema as a string."""
+    assert Flower.polars_schema() == pl.Schema(
+        {"width": pl.Float64(), "petals": pl.Int32(), "seen": pl.Datetime("us", "UTC"), "name": pl.String(), "price": pl.Decimal(10, 2)}
+    )
+    assert [name for name, column in Flower.columns().items() if column.nullable] == ["petals", "seen"]
+
+
+def test_a_schema_inside_a_function_sees_the_names_of_the_function() -> None:
+    """A dtype that only a local name holds is found."""
+    mine = pl.Int16
+
+    class Local(Schema):
+        a: mine
+
+    assert Local.polars_schema() == {"a": pl.Int16()}
+
+
+def test_the_wire_form_has_string_views_and_says_which_columns_are_nullable() -> None:
+    """Names, Arrow types as Polars holds them, and nullability."""
+    wire = Flower.arrow_schema()
+    assert wire.field("name") == pa.field("name", pa.string_view(), nullable=False)
+    assert wire.field("petals") == pa.field("petals", pa.int32(), nullable=True)
+    assert wire.field("seen").type == pa.timestamp("us", "UTC")
+    assert pa.ipc.read_schema(wire.serialize()) == wire
+
+
+@pytest.mark.parametrize("dtype", SCALARS, ids=str)
+def test_every_scalar_dtype_has_an_example_that_fits_its_column(dtype: pl.DataType) -> None:
+    """The example row makes a frame of exactly the schema's dtypes, which crosses Arrow unchanged."""
+    schema = of(it=dtype)
+    frame = pl.DataFrame([schema.example_row()], schema=schema.polars_schema(), strict=True)
+    table = frame.to_arrow(compat_level=CompatLevel.newest())
+    assert table.schema.field("it").type == schema.arrow_schema().field("it").type
+    back = pl.from_arrow(table)
+    assert isinstance(back, pl.DataFrame)
+    assert back.equals(frame)
+    assert back.schema == schema.polars_schema()
+
+
+def test_arrow_and_polars_share_their_memory() -> None:
+    """Numbers and strings keep their addresses on the way to Arrow and back: nothing is copied."""
+
+    def addresses(frame: pl.DataFrame) -> list[int]:
+        columns = frame.to_arrow(compat_level=CompatLevel.newest()).combine_chunks().columns
+        return [buffer.address for column in columns for buffer in column.chunk(0).buffers() if buffer is not None and buffer.size]
+
+    frame = pl.DataFrame({"a": [1.0, 2.0], "s": ["short", "longer than twelve bytes"]})
+    back = pl.from_arrow(frame.to_arrow(compat_level=CompatLevel.newest()))
+    assert isinstance(back, pl.DataFrame)
+    assert addresses(back) == addresses(frame)
+
+
+def test_a_schema_is_a_pydantic_model() -> None:
+    """Its rows are validated, strictly: required is required, nullable may be left out, a string is no number."""
+    assert Flower(width=1, name="a", price=Decimal(1)).petals is None
+    with pytest.raises(ValidationError, match="width"):
+        Flower(name="a", price=Decimal(1))
+    with pytest.raises(ValidationError, match="width"):
+        Flower(width="1.0", name="a", price=Decimal(1))
+
+
+def test_dataframe_is_an_annotated_frame() -> None:
+    """As Redesmyn has it: `Annotated[pl.DataFrame, cls]`."""
+    assert get_args(Flower.DataFrame) == (pl.DataFrame, Flower)
+
+
+def test_a_subclass_has_the_columns_of_its_parent_first() -> None:
+    """Inheritance adds columns at the end."""
+
+    class Rose(Flower):
+        thorns: pl.UInt8
+
+    assert list(Rose.columns()) == [*Flower.columns(), "thorns"]
+
+
+def test_columns_may_be_called_like_methods_of_pydantic() -> None:
+    """Data names its columns without regard to Pydantic; warnings are errors in this suite."""
+    schema = of(copy=pl.Int8, json=pl.String | None, model_id=pl.String, columns=pl.Int8)
+    assert list(schema.columns()) == ["copy", "json", "model_id", "columns"]
+    assert list(schema.example_row()) == list(schema.arrow_schema().names) == list(schema.columns())
+
+
+def test_examples_come_from_the_fields() -> None:
+    """The first of a field's examples, and a value of its dtype where it has none."""
+    row = Flower.example_row()
+    assert (row["name"], row["price"], row["width"]) == ("setosa", Decimal("1.50"), 1.0)
+
+
+@given(st.floats(allow_nan=False), st.none() | st.integers(-(2**31), 2**31 - 1), st.text())
+def test_any_row_that_the_model_admits_makes_a_frame(width: float, petals: int | None, name: str) -> None:
+    """What Pydantic lets through is what the columns can hold."""
+    row = Flower(width=width, petals=petals, seen=None, name=name, price=Decimal("0.01")).model_dump()
+    assert pl.DataFrame([row], schema=Flower.polars_schema(), strict=True).row(0, named=True) == row
+
+
+@pytest.mark.parametrize(
+    ("annotation", "says"),
+    [
+        (float, "Made.it: <class 'float'> is no Polars dtype"),
+        (pl.List(pl.Int8), "Made.it: List is not supported"),
+        (pl.Categorical, "Made.it: Categorical is not supported"),
+        (pl.Decimal, "Made.it: a decimal needs its precision"),
+        (pl.Int128, "Made.it: Int128 is not supported"),
+        ("pl.Nonsense", "Made.it: the annotation 'pl.Nonsense' cannot be evaluated: AttributeError"),
+        (pl.Int8 | pl.Int16, "is no Polars dtype"),
+        (Annotated[pl.Float64, Field(ge=0)], "Made.it: constraints are not checked yet, so Ge"),
+        (Annotated[pl.Float64, Field(alias="other")], "Made.it: a column has one name"),
+        (Annotated[pl.Float64 | None, Field(default=1.0)], "Made.it: the only default of a column is None"),
+        (Annotated[pl.Float64, Field(default=None)], "Made.it: a column that may be left out must be nullable"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_kept_is_refused_by_name(annotation: object, says: str) -> None:
+    """Nothing is accepted and then silently not done."""
+    with pytest.raises(Declaration) as refused:
+        of(it=annotation)
+    assert says in str(refused.value)
+
+
+def test_a_validator_is_refused_as_long_as_it_would_not_run() -> None:
+    """A validator that nobody calls would let through what its author thinks is caught."""
+    with pytest.raises(Declaration, match=r"Checked\.must: validators"):
+
+        class Checked(Schema):
+            a: pl.Int8
+
+            @field_validator("a")
+            @classmethod
+            def must(cls, value: int) -> int:
+                return value
+
+
+def test_an_example_that_does_not_fit_is_refused() -> None:
+    """People are shown it as a request that works."""
+    with pytest.raises(Declaration, match="the example 'many' is no Int64"):
+        of(it=Annotated[pl.Int64, Field(examples=["many"])]).example_row()
