@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, field_validator
+
+import base.artifacts as afs
+from base.artifacts import cache as module
+from base.artifacts.cache import Cache, Lease, Pending, State
+from base.errors import Declaration, Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
+
+WITHIN_S = 10
+
+
+class Store:
+    """A client whose artifacts are all there but those called "missing"; counts its loads, and can hold them back."""
+
+    parameters = ("name",)
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.fails: dict[str, BaseException] = {}
+        self.gate = threading.Event()
+        self.gate.set()
+        self.began = threading.Semaphore(0)
+
+    def locate(self, parameters: Mapping[str, str]) -> afs.Artifact:
+        if parameters["name"] == "missing":
+            raise NotFound("no artifact for name='missing'")
+        return afs.Artifact(Path("/store") / parameters["name"])
+
+    def list(self) -> list[dict[str, str]]:
+        return [{"name": "b"}, {"name": "a", "more": "x"}, {"name": "c"}, {"name": "d"}]
+
+    def load(self, path: str) -> Any:
+        self.began.release()
+        assert self.gate.wait(WITHIN_S)
+        name = Path(path).name
+        self.loaded.append(name)
+        if name in self.fails:
+            raise self.fails[name]
+        return Model(name)
+
+
+class Model:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Wake:
+    """Counts its calls, as an eventfd would; `wait` is what a worker's loop does."""
+
+    def __init__(self) -> None:
+        self.calls = threading.Semaphore(0)
+        self.threads: set[str] = set()
+
+    def __call__(self) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.calls.release()
+
+    def wait(self) -> None:
+        assert self.calls.acquire(timeout=WITHIN_S), "nobody was woken"
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def make(store: Store) -> Iterator[Callable[..., Cache]]:
+    with ExitStack() as closing:
+
+        def made(clock: Callable[[], float] = time.monotonic, **options: Any) -> Cache:
+            cache = Cache(afs.CacheConfig(client=store, load_model=store.load, **options), clock)
+            closing.callback(lambda: (store.gate.set(), cache.close()))
+            return cache
+
+        yield made
+
+
+def get(cache: Cache, name: str) -> Lease:
+    """As a worker does: look up, park until woken, take."""
+    wake = Wake()
+    found = cache.lookup({"name": name}, wake)
+    if isinstance(found, Pending):
+        wake.wait()
+        assert found.done
+        return found.lease()
+    return found
+
+
+def use(cache: Cache, name: str) -> str:
+    with get(cache, name) as model:
+        return model.name
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_model_is_loaded_once_and_then_there_at_once(make: Callable[..., Cache], store: Store) -> None:
+    """The loader gets the artifact's path as a string; a hit costs no load."""
+    cache = make()
+    assert use(cache, "a") == use(cache, "a") == "a"
+    assert store.loaded == ["a"]
+    assert (cache.counters.loads, cache.counters.hits, cache.counters.failures) == (1, 1, 0)
+    assert cache.states() == [({"name": "a"}, State.FRESH)]
+
+
+def test_the_order_of_parameters_makes_no_difference(make: Callable[..., Cache], store: Store) -> None:
+    """A URL and a template may name them in different orders."""
+    cache, wake = make(), Wake()
+    found = cache.lookup({"name": "a", "kind": "x"}, wake)
+    assert isinstance(found, Pending)
+    wake.wait()
+    found.lease().release()
+    assert isinstance(cache.lookup({"kind": "x", "name": "a"}, wake), Lease)
+
+
+def test_a_lookup_never_waits_for_a_load(make: Callable[..., Cache], store: Store) -> None:
+    """While one artifact takes its time, others are served and the same one is merely pending."""
+    cache = make()
+    use(cache, "ready")
+    store.gate.clear()
+    wake = Wake()
+    slow = cache.lookup({"name": "slow"}, wake)
+    assert isinstance(slow, Pending)
+    assert not slow.done
+    assert use(cache, "ready") == "ready"
+    store.gate.set()
+    wake.wait()
+    assert slow.lease().model.name == "slow"
+    assert wake.threads == {"loader"}
+
+
+def test_many_lookups_of_one_model_share_one_load(make: Callable[..., Cache], store: Store) -> None:
+    """All are woken, and all get the same object."""
+    cache, wakes = make(), [Wake() for _ in range(20)]
+    store.gate.clear()
+    pending = [cache.lookup({"name": "a"}, wake) for wake in wakes]
+    store.gate.set()
+    for wake in wakes:
+        wake.wait()
+    leases = [each.lease() for each in pending if isinstance(each, Pending)]
+    assert len(leases) == 20
+    assert len({id(lease.model) for lease in leases}) == 1
+    assert store.loaded == ["a"]
+
+
+def test_lookups_from_many_threads_share_one_load(make: Callable[..., Cache], store: Store) -> None:
+    """Whoever comes first begins it."""
+    cache, together, names = make(), threading.Barrier(8), []
+
+    def ask() -> None:
+        together.wait(WITHIN_S)
+        names.append(use(cache, "a"))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WITHIN_S)
+    assert names == ["a"] * 8
+    assert store.loaded == ["a"]
+
+
+def test_the_model_unused_for_longest_goes_first(make: Callable[..., Cache], store: Store) -> None:
+    """And comes back when it is asked for again."""
+    cache = make(max_size=2)
+    for name in ("a", "b", "a", "c"):
+        use(cache, name)
+    assert [parameters["name"] for parameters, _ in cache.states()] == ["a", "c"]
+    assert use(cache, "b") == "b"
+    assert store.loaded == ["a", "b", "c", "b"]
+    assert cache.counters.evictions == 2
+
+
+def test_a_model_in_use_is_not_evicted(make: Callable[..., Cache], store: Store) -> None:
+    """The cache is larger than its bound for that long, and not longer."""
+    cache = make(max_size=1)
+    lease = get(cache, "a")
+    use(cache, "b")
+    assert lease.model.name == "a"
+    assert use(cache, "a") == "a"
+    lease.release()
+    lease.release()
+    assert len(cache.states()) == 1
+    assert store.loaded == ["a", "b"]
+
+
+def test_a_model_that_was_waited_for_is_still_there_when_it_is_fetched(make: Callable[..., Cache], store: Store) -> None:
+    """Two parked batches with room for one model would otherwise throw each other's out for ever."""
+    cache, wakes = make(max_size=1), [Wake(), Wake()]
+    pending = [cache.lookup({"name": name}, wake) for name, wake in zip("ab", wakes, strict=True)]
+    for wake in wakes:
+        wake.wait()
+    for each, name in zip(pending, "ab", strict=True):
+        assert isinstance(each, Pending)
+        with each.lease() as model:
+            assert model.name == name
+    assert sorted(store.loaded) == ["a", "b"]
+
+
+def test_an_evicted_model_is_let_go_of(make: Callable[..., Cache], store: Store) -> None:
+    """Nothing in the cache keeps its memory."""
+    cache = make(max_size=1)
+    with get(cache, "a") as model:
+        gone = weakref.ref(model)
+        del model
+    use(cache, "b")
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_load_that_nobody_waits_for_any_longer_still_ends_well(make: Callable[..., Cache], store: Store) -> None:
+    """A cancelled wait leaves no pin behind."""
+    cache, wake = make(max_size=1), Wake()
+    store.gate.clear()
+    pending = cache.lookup({"name": "a"}, wake)
+    assert isinstance(pending, Pending)
+    pending.cancel()
+    pending.cancel()
+    store.gate.set()
+    wake.wait()
+    use(cache, "b")
+    assert [parameters["name"] for parameters, _ in cache.states()] == ["b"]
+
+
+@pytest.mark.parametrize("error", [ValueError("/secret/path"), SystemExit(3), KeyboardInterrupt(), MemoryError()], ids=repr)
+def test_a_failed_load_reaches_everyone_who_waits(make: Callable[..., Cache], store: Store, error: BaseException) -> None:
+    """With its kind and its cause, and without the words of the error, which may hold paths. The loader goes on."""
+    cache, wakes = make(), [Wake(), Wake()]
+    store.fails["bad"] = error
+    store.gate.clear()
+    pending = [cache.lookup({"name": "bad"}, wake) for wake in wakes]
+    store.gate.set()
+    for each, wake in zip(pending, wakes, strict=True):
+        wake.wait()
+        assert isinstance(each, Pending)
+        with pytest.raises(LoadFailed, match=f"load_model raised {type(error).__name__} for name='bad'") as failed:
+            each.lease()
+        assert "secret" not in str(failed.value)
+        assert failed.value.__cause__ is not None
+        assert failed.value.__cause__.__cause__ is error
+    assert cache.states() == []
+    assert use(cache, "a") == "a"
+
+
+def test_a_failed_load_is_tried_again_after_a_growing_pause(make: Callable[..., Cache], store: Store) -> None:
+    """A broken artifact is not loaded in a storm, and a mended one is served soon."""
+    now = [0.0]
+    cache = make(clock=lambda: now[0])
+    store.fails["bad"] = ValueError()
+    for pause_s in (0.5, 1.0, 2.0):
+        with pytest.raises(LoadFailed):
+            get(cache, "bad")
+        now[0] += pause_s - 0.01
+        loads = len(store.loaded)
+        with pytest.raises(LoadFailed):
+            cache.lookup({"name": "bad"}, Wake())
+        assert len(store.loaded) == loads
+        now[0] += 0.02
+    del store.fails["bad"]
+    assert use(cache, "bad") == "bad"
+    store.fails["other"] = ValueError()
+    with pytest.raises(LoadFailed):
+        get(cache, "other")
+    assert use(cache, "bad") == "bad"
+
+
+def test_the_pause_has_a_most(make: Callable[..., Cache], store: Store) -> None:
+    """However often it failed."""
+    now = [0.0]
+    cache = make(clock=lambda: now[0])
+    store.fails["bad"] = ValueError()
+    for _ in range(30):
+        with pytest.raises(LoadFailed):
+            get(cache, "bad")
+        now[0] += module.BACK_OFF_MOST_S
+    assert len(store.loaded) == 30
+
+
+def test_what_is_missing_is_looked_for_each_time(make: Callable[..., Cache], store: Store) -> None:
+    """A model that was deployed a moment ago is found without a pause."""
+    cache = make()
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            get(cache, "missing")
+    assert cache.counters.failures == 3
+    assert cache.states() == []
+
+
+def test_a_client_that_raises_what_it_should_not_is_a_failed_load(make: Callable[..., Cache], store: Store) -> None:
+    """A client is the author's code as well."""
+    cache, wake = make(), Wake()
+    found = cache.lookup({"other": "x"}, wake)
+    wake.wait()
+    assert isinstance(found, Pending)
+    with pytest.raises(LoadFailed, match="KeyError"):
+        found.lease()
+
+
+def test_parameters_that_the_spec_does_not_admit_are_refused_at_once(make: Callable[..., Cache], store: Store) -> None:
+    """Nothing is loaded; and a spec that breaks is its author's fault, not the caller's."""
+
+    class Spec(BaseModel):
+        name: str
+
+        @field_validator("name")
+        @classmethod
+        def check(cls, value: str) -> str:
+            if value == "broken":
+                raise ZeroDivisionError
+            if value != "a":
+                raise ValueError("only a")
+            return value
+
+    cache = make(spec=Spec)
+    assert use(cache, "a") == "a"
+    with pytest.raises(Misfit, match="only a"):
+        cache.lookup({"name": "b"}, Wake())
+    with pytest.raises(LoadFailed, match="ZeroDivisionError"):
+        cache.lookup({"name": "broken"}, Wake())
+    assert store.loaded == ["a"]
+
+
+def test_a_flood_of_parameters_is_refused(make: Callable[..., Cache], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than queued without bound."""
+    monkeypatch.setattr(module, "LOADING_MAX", 5)
+    cache = make()
+    store.gate.clear()
+    for number in range(module.LOADERS):
+        cache.lookup({"name": f"slow{number}"}, Wake())
+        assert store.began.acquire(timeout=WITHIN_S)
+    for number in range(5):
+        cache.lookup({"name": f"queued{number}"}, Wake())
+    with pytest.raises(Full):
+        cache.lookup({"name": "one too many"}, Wake())
+    assert isinstance(cache.lookup({"name": "queued0"}, Wake()), Pending)
+
+
+def test_loader_threads_end_when_there_is_nothing_to_load(make: Callable[..., Cache], store: Store) -> None:
+    """An idle worker has no idle threads."""
+    cache = make()
+    for name in "abc":
+        use(cache, name)
+    until(lambda: not any(thread.name == "loader" for thread in threading.enumerate()))
+
+
+def test_prefetching_loads_what_can_be_asked_for(make: Callable[..., Cache], store: Store) -> None:
+    """Newest first, up to the size of the cache; a fallback's listing lacks a parameter or has one more, and is left out."""
+    cache = make(max_size=2)
+    assert cache.prefetch(["name"]) == 2
+    until(lambda: cache.counters.loads == 2)
+    assert sorted(store.loaded) == ["b", "c"]
+    assert cache.prefetch(["name"]) == 0
+    assert cache.prefetch(["name", "unknown"]) == 0
+
+
+def test_a_closed_cache_tells_who_waits_and_who_comes(make: Callable[..., Cache], store: Store) -> None:
+    """What is being loaded is waited for; what is queued ends; nothing new begins."""
+    cache, wakes = make(), [Wake() for _ in range(module.LOADERS + 1)]
+    store.gate.clear()
+    pending = [cache.lookup({"name": str(number)}, wake) for number, wake in enumerate(wakes)]
+    for _ in range(module.LOADERS):
+        assert store.began.acquire(timeout=WITHIN_S)
+    assert not cache.close(timeout_s=0.01)
+    wakes[-1].wait()
+    queued = pending[-1]
+    assert isinstance(queued, Pending)
+    with pytest.raises(Unavailable):
+        queued.lease()
+    with pytest.raises(Unavailable):
+        cache.lookup({"name": "0"}, Wake())
+    store.gate.set()
+    assert cache.close()
+    for each, wake in zip(pending[:-1], wakes, strict=False):
+        wake.wait()
+        assert isinstance(each, Pending)
+        each.lease().release()
+
+
+@pytest.mark.parametrize("error", [Declaration("x"), Misfit("x"), Unavailable("x")], ids=repr)
+def test_errors_of_ours_keep_their_class(make: Callable[..., Cache], store: Store, error: PexdockError) -> None:
+    """A client may say NotFound, Misfit or try later, and the caller hears that."""
+    cache = make()
+    store.fails["bad"] = error
+    with pytest.raises(type(error), match="x"):
+        get(cache, "bad")

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from base.artifacts.client import ARTIFACTS_PATH_VARIABLE, FsClient
+from base.errors import Declaration, Misfit, NotFound
+
+
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ARTIFACTS_PATH_VARIABLE, raising=False)
+
+
+def made(path: Path, modified_s: float = 1_000.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("model")
+    os.utime(path, (modified_s, modified_s))
+    return path
+
+
+def test_an_artifact_is_found_by_its_parameters(tmp_path: Path) -> None:
+    """A file or a folder; other parameters are ignored."""
+    file = made(tmp_path / "US" / "v2.bin")
+    client = FsClient(tmp_path, "/{country}/v{n}.bin")
+    assert client.locate({"n": "2", "country": "US", "other": "../.."}).location == file
+    assert FsClient(tmp_path, "{country}").locate({"country": "US"}).location == file.parent
+    assert client.parameters == ("country", "n")
+
+
+def test_a_missing_artifact_is_not_found_and_the_message_names_no_place(tmp_path: Path) -> None:
+    """The message goes to whoever asked."""
+    with pytest.raises(NotFound) as missing:
+        FsClient(tmp_path, "/{country}/{n}").locate({"country": "US", "n": "x" * 300})
+    assert "country='US'" in str(missing.value)
+    assert str(tmp_path) not in str(missing.value)
+    with pytest.raises(NotFound):
+        FsClient(tmp_path / "nowhere", "/{country}").locate({"country": "US"})
+    made(tmp_path / "file")
+    with pytest.raises(NotFound):
+        FsClient(tmp_path, "/file/{n}").locate({"n": "1"})
+
+
+@pytest.mark.parametrize("value", ["..", ".", "", "../secret", "/etc", "a\0", "..\\secret"])
+def test_no_value_leads_out_of_the_base_path(tmp_path: Path, value: str) -> None:
+    """Refused before the disk is touched."""
+    made(tmp_path / "secret" / "model")
+    (tmp_path / "base").mkdir()
+    with pytest.raises(Misfit):
+        FsClient(tmp_path / "base", "/{name}/model").locate({"name": value})
+
+
+def test_percent_signs_are_plain_characters(tmp_path: Path) -> None:
+    """Decoding is over when a value comes here: nothing is decoded twice."""
+    made(tmp_path / "secret")
+    with pytest.raises(NotFound):
+        FsClient(tmp_path / "base", "/{name}").locate({"name": "%2e%2e%2fsecret"})
+
+
+def test_a_symbolic_link_does_not_lead_out(tmp_path: Path) -> None:
+    """Neither the last component nor one before; and its fallback is not served in its place."""
+    made(tmp_path / "secret" / "model")
+    base = tmp_path / "base"
+    made(base / "fallback")
+    (base / "folder").symlink_to(tmp_path / "secret")
+    (base / "file").symlink_to(tmp_path / "secret" / "model")
+    (base / "circle").symlink_to(base / "circle")
+    with pytest.raises(NotFound):
+        FsClient(base, ["/{name}/model", "/fallback"]).locate({"name": "folder"})
+    for name in ("file", "circle"):
+        with pytest.raises(NotFound):
+            FsClient(base, "/{name}").locate({"name": name})
+    assert FsClient(base, "/{name}").list() == [{"name": "fallback"}]
+
+
+def test_a_symbolic_link_inside_the_base_path_is_followed(tmp_path: Path) -> None:
+    """As deployments use them: current → v2. So is a base path that is itself a link."""
+    model = made(tmp_path / "base" / "v2")
+    (tmp_path / "base" / "current").symlink_to("v2")
+    (tmp_path / "link").symlink_to(tmp_path / "base")
+    assert FsClient(tmp_path / "link", "/{name}").locate({"name": "current"}).location == model
+
+
+def test_the_first_template_that_leads_somewhere_is_taken(tmp_path: Path) -> None:
+    """A subdivision's model, else its country's, else nothing."""
+    client = FsClient(tmp_path, ["/{country}/{subdivision}/model", "/{country}/model"])
+    country = made(tmp_path / "US" / "model")
+    own = made(tmp_path / "US" / "US-CA" / "model")
+    assert client.locate({"country": "US", "subdivision": "US-CA"}).location == own
+    assert client.locate({"country": "US", "subdivision": "US-TX"}).location == country
+    with pytest.raises(NotFound, match="country='GB', subdivision='GB-ENG'"):
+        client.locate({"country": "GB", "subdivision": "GB-ENG"})
+    with pytest.raises(Misfit):  # the country's model must not answer for a subdivision that is none
+        client.locate({"country": "US", "subdivision": ".."})
+
+
+def test_a_listing_is_newest_first_and_holds_only_what_fits(tmp_path: Path) -> None:
+    """With the parameters of each template."""
+    made(tmp_path / "US" / "model", 3_000)
+    made(tmp_path / "US" / "US-CA" / "model", 1_000)
+    made(tmp_path / "GB" / "GB-ENG" / "model", 2_000)
+    made(tmp_path / "GB" / "GB-ENG" / "notes.txt", 9_000)
+    made(tmp_path / "README", 9_000)
+    client = FsClient(tmp_path, ["/{country}/{subdivision}/model", "/{country}/model"])
+    assert client.list() == [
+        {"country": "US"},
+        {"country": "GB", "subdivision": "GB-ENG"},
+        {"country": "US", "subdivision": "US-CA"},
+    ]
+    assert FsClient(tmp_path / "nowhere", "/{a}").list() == []
+
+
+def test_what_is_listed_can_be_located(tmp_path: Path) -> None:
+    """Also where names are unusual; what could not be asked for is at least not lost silently elsewhere."""
+    for name in ("plain", "with space", "ünïcode", "-dash", ".hidden"):
+        made(tmp_path / name)
+    client = FsClient(tmp_path, "/{name}")
+    assert {client.locate(found).location.name for found in client.list()} == {"plain", "with space", "ünïcode", "-dash", ".hidden"}
+
+
+def test_a_relative_base_path_is_looked_up_at_each_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the variable's folder if it is set, else below the working directory; never where it was imported."""
+    client = FsClient("store", "/{name}")
+    here, there = made(tmp_path / "here" / "store" / "m"), made(tmp_path / "there" / "store" / "m")
+    monkeypatch.chdir(tmp_path / "here")
+    assert client.locate({"name": "m"}).location == here
+    monkeypatch.setenv(ARTIFACTS_PATH_VARIABLE, str(tmp_path / "there"))
+    assert client.locate({"name": "m"}).location == there
+    assert FsClient(tmp_path / "here" / "store", "/{name}").locate({"name": "m"}).location == here
+
+
+def test_a_client_without_a_template_is_refused() -> None:
+    """There would be nothing to find."""
+    with pytest.raises(Declaration):
+        FsClient("store", [])
