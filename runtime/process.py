@@ -16,6 +16,7 @@ import socket
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from base.errors import PeerError
 from base.ipc.control import Lines, Table, Word, encode
@@ -246,3 +247,22 @@ def reap_group(group: int) -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG) is not None:
             pass
+
+
+def kill_descendants() -> None:
+    """SIGKILL to whatever this process has started, directly or not, and has not reaped: tools that a thread was waiting for."""
+    waiting = [os.getpid()]
+    while waiting:
+        children = _children_of(waiting.pop())
+        waiting += children
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _children_of(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it ended meanwhile
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return found

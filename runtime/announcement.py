@@ -1,0 +1,44 @@
+"""What a supervisor prints once: the address, the models with their paths, one command to try, and what was refused. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from urllib.parse import quote
+
+import msgspec
+
+from base.ipc.control import EndpointWords, Route
+from runtime.state import State
+
+_QUIET = frozenset({"ready", "standby"})
+
+
+def announce(state: State, routes: Iterable[Route]) -> str:
+    """The whole text; every line of it is meant for people."""
+    serving = [route for route in routes if route.sockets]
+    lines = [
+        f"Pexdock serves {len(serving)} model{'s' * (len(serving) != 1)} at {state.address} (what else there is: {state.address}/docs)"
+    ]
+    lines += [f"  {route.release.model} {route.release.version}: {_paths(route)}" for route in serving]
+    troubled = [report for report in state.releases if report.state not in _QUIET]
+    lines += [f"  {report.file} is {report.state}: {report.reason or 'see the log'}" for report in troubled]
+    if not serving:
+        lines.append(f"Put a model's pex into {state.dist_path} and it is served.")
+    commands = [command for route in serving for endpoint in route.release.endpoints if (command := curl(state.address, endpoint))]
+    return "\n".join(lines + (["", f"Try: {commands[0]}"] if commands else []))
+
+
+def curl(address: str, endpoint: EndpointWords) -> str | None:
+    """One command that works as it stands; None where the endpoint gave no example."""
+    if endpoint.example is None:
+        return None
+    path = endpoint.path
+    for name, value in endpoint.example.parameters.items():
+        path = path.replace("{" + name + "}", quote(value, safe=""))
+    rows = msgspec.json.encode(endpoint.example.rows).decode()
+    return f"curl -s {shlex.quote(address + path)} -H 'content-type: application/json' -d {shlex.quote(rows)}"
+
+
+def _paths(route: Route) -> str:
+    return ", ".join(f"POST {endpoint.path}" for endpoint in route.release.endpoints)

@@ -1,0 +1,104 @@
+"""The front door's process: started, configured, given the routing table, started again when it dies. Runs in the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+from base.ipc.control import Applied, Configure, Drain, Listening, Table, Word
+from runtime.launch import python_module_command
+from runtime.process import Child, child_environment, describe_exit
+from runtime.release import BackOff
+
+log = logging.getLogger(__name__)
+
+
+class Door:
+    """One front door, and the table that it should have.
+
+    Args:
+        listener: the bound socket, which every front door inherits, so that connections wait while one is started.
+        limits: its first word.
+        back_off: how long to wait before it is started again.
+        changed: called when it listens, when it has applied a table and when it has died.
+    """
+
+    def __init__(self, listener: socket.socket, limits: Configure, back_off: BackOff, changed: Callable[[], None]) -> None:
+        self._listener = listener
+        self._limits = limits
+        self._back_off = back_off
+        self._changed = changed
+        self._table = Table(0, [], settled=False)
+        self._deaths = 0
+        self._listening_since: float | None = None
+        self._restart: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self.child: Child | None = None
+        self.applied = -1
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now."""
+        return self.child.pid if self.child else None
+
+    def has_left(self, generation: int) -> bool:
+        """Whether no request can come any more over what a table of `generation` or later does not name."""
+        return self.child is None or self.applied >= generation
+
+    def start(self) -> None:
+        """Spawn it, with its limits and the table."""
+        self._restart = None
+        argv, env = python_module_command("runtime.front")
+        argv = [*argv, "--listen-fd", str(self._listener.fileno())]
+        child = Child("front door", argv, child_environment(os.environ, env), self._hear, self._died, [self._listener.fileno()])
+        try:
+            child.start()
+        except OSError as exc:
+            log.error("the front door cannot be started: %s", exc)  # noqa: TRY400 - the operating system's reason says it all
+            self._start_later()
+            return
+        self.child = child
+        child.send(self._limits)
+        child.send(self._table)
+
+    def publish(self, table: Table) -> None:
+        """Give it a newer table, now and after every restart."""
+        self._table = table
+        if self.child is not None:
+            self.child.send(table)
+
+    def drain(self) -> None:
+        """Tell it to take nothing new, finish and go. It is not started again."""
+        self._stopping = True
+        if self._restart is not None:
+            self._restart.cancel()
+        if self.child is not None:
+            self.child.send(Drain())
+
+    def _hear(self, word: Word) -> None:
+        match word:
+            case Listening():
+                self._listening_since = asyncio.get_running_loop().time()
+            case Applied(generation):
+                self.applied = generation
+            case _:
+                log.warning("the front door said %s, which is not its word", type(word).__name__)
+        self._changed()
+
+    def _died(self, code: int) -> None:
+        self.child = None
+        self.applied = -1
+        if not self._stopping:
+            log.error("the front door %s; it is started again", describe_exit(code))
+            self._start_later()
+        self._changed()
+
+    def _start_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        lived_s = loop.time() - self._listening_since if self._listening_since is not None else 0.0
+        self._listening_since = None
+        self._deaths = self._back_off.deaths(self._deaths, lived_s)
+        self._restart = loop.call_later(self._back_off.delay_s(self._deaths), self.start)

@@ -1,0 +1,269 @@
+"""All releases of one dist/, and what is done about them: verified, unpacked, started, replaced. Runs in the supervisor.
+
+Events only move the machines of `release`. What follows from where they all stand is decided afresh after each of them, in `_decide`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+
+from base.errors import PexRefused
+from base.ipc.control import Table
+from runtime import routing
+from runtime.live import Live, Plant
+from runtime.pexcheck import check_pex, choose_base
+from runtime.pexfile import PexFile, read_pex
+from runtime.registry import Settled, Vanished
+from runtime.release import Identity, Release, ReleaseEvent, ReleaseState
+from runtime.state import ReleaseReport
+from runtime.store import Admitted
+from runtime.threads import Threads
+from runtime.workers import WorkerProcess
+
+log = logging.getLogger(__name__)
+
+_IDLE = frozenset({ReleaseState.VERIFYING, ReleaseState.WAITING, ReleaseState.STANDBY, ReleaseState.REFUSED, ReleaseState.FAILED})
+_KNOWN = frozenset({ReleaseState.WAITING, ReleaseState.STANDBY, ReleaseState.UNPACKING, ReleaseState.RUNNING})
+
+
+class Fleet:
+    """The releases and their workers.
+
+    Args:
+        plant: what a release needs to be unpacked and started.
+        dist_path: where the files are.
+        threads: for blocking work.
+        changed: called after every change, once `table` says what follows from it.
+    """
+
+    def __init__(self, plant: Plant, dist_path: Path, threads: Threads, changed: Callable[[], None]) -> None:
+        self.table = Table(0, [], settled=False)
+        self._plant = plant
+        self._dist_path = dist_path
+        self._threads = threads
+        self._changed = changed
+        self._lives: list[Live] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._orders = 0
+        self._expected: set[str] | None = None  # files of the start that are still being written
+        self._scheduled = False
+        self._stopping = False
+
+    def take(self, events: Sequence[Settled | Vanished], unsettled: set[str]) -> None:
+        """What has happened in dist/. The first call tells what was there at the start."""
+        self._expected = unsettled if self._expected is None else self._expected & unsettled
+        for event in events:
+            match event:
+                case Settled(name):
+                    self._arrived(name)
+                case Vanished(name):
+                    log.info("%s: gone from dist/", name)
+                    self._leave(name)
+        self._look_again()
+
+    def unroute(self, has_left: Callable[[int], bool]) -> None:
+        """The front door has applied a table, or is gone: drain the retired workers that no request can reach any more."""
+        for worker in self.workers():
+            if has_left(worker.retired_at):
+                worker.unrouted()
+
+    def stop(self) -> None:
+        """Begin nothing new. Workers that are ready go on until `end_workers`."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+
+    def end_workers(self) -> None:
+        """Drain every worker, since no front door is left."""
+        for live in self._lives:
+            live.retire_all()
+        self.unroute(lambda _: True)
+
+    def reports(self) -> list[ReleaseReport]:
+        """All releases, for the state file."""
+        return [live.report() for live in sorted(self._lives, key=lambda live: (live.release.file, live.release.order))]
+
+    def workers(self) -> list[WorkerProcess]:
+        """Every worker, wanted or not."""
+        return [worker for live in self._lives for worker in live.workers]
+
+    def digests(self) -> set[str]:
+        """Of the files whose copies in the cache are needed."""
+        return {live.release.identity.sha256 for live in self._lives if live.release.identity}
+
+    # ---- a file's way to a release
+
+    def _arrived(self, name: str) -> None:
+        log.info("%s: found", name)
+        release = Release(name, self._orders)
+        self._orders += 1
+        live = Live(release, self._plant, self._look_again, lambda: self.table.generation + 1, initial=not self.table.settled)
+        self._lives.append(live)
+        self._do(live, self._verify(live))
+
+    def _leave(self, name: str, replaced_by: Live | None = None) -> None:
+        """The releases that came from this file have it no more."""
+        for live in self._lives:
+            if live.release.file == name and live is not replaced_by:
+                live.release.in_place = False
+                live.release.replaced_by = replaced_by.release if replaced_by is not None else None
+
+    def _do(self, live: Live, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guard(live, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, live: Live, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except PexRefused as exc:
+            live.end(ReleaseEvent.REFUSED, exc.detail)
+        except Exception as exc:  # one release's trouble, foreseen or not, must not stop the others
+            log.exception("%s cannot be prepared", live.release.file)
+            live.end(ReleaseEvent.FAILED, f"it cannot be prepared: {type(exc).__name__}: {exc}")
+        if live.release.in_place:
+            self._leave(live.release.file, replaced_by=live)
+
+    async def _verify(self, live: Live) -> None:
+        path = self._dist_path / live.release.file
+        pex = await self._threads.run(lambda: read_pex(path, checksums=False))
+        if pex.kind == "base":
+            await self._unpack_base(live, path, pex)
+            return
+        live.pex = pex
+        admitted, copy = await self._threads.run(lambda: self._admit(path))
+        if live.release.state is ReleaseState.VERIFYING and not self._is_double(live, admitted.sha256):
+            live.is_admitted(admitted, copy)
+
+    def _admit(self, path: Path) -> tuple[Admitted, PexFile]:
+        admitted = self._plant.store.admit(path)
+        return admitted, read_pex(admitted.path)
+
+    def _is_double(self, live: Live, sha256: str) -> bool:
+        """Whether this content is there already: then its release keeps its place, and has a file again if it was renamed."""
+        for other in self._lives:
+            identity = other.release.identity
+            if other is not live and identity and identity.sha256 == sha256 and other.release.state in _KNOWN:
+                if other.release.file == live.release.file or not other.release.in_place:
+                    other.release.file, other.release.in_place, other.release.replaced_by = live.release.file, True, None
+                log.info("%s: holds what %s holds", live.release.file, other.release.title)
+                live.release.in_place = False
+                return True
+        return False
+
+    async def _unpack_base(self, live: Live, path: Path, pex: PexFile) -> None:
+        live.pex, live.release.identity = pex, Identity(pex.kind, pex.name, pex.version, "")
+        live.step(ReleaseEvent.IS_BASE)
+        base = await self._threads.run(lambda: self._plant.store.base(path))
+        if live.release.state is ReleaseState.UNPACKING and not self._is_double(live, base.sha256):
+            live.base, live.pex = base, base.pexfile
+            live.release.identity = Identity(pex.kind, pex.name, pex.version, base.sha256)
+            live.is_unpacked([])
+
+    async def _unpack(self, live: Live) -> None:
+        admitted, base = live.admitted, live.base
+        assert admitted is not None
+        assert base is not None
+        argv = await self._threads.run(lambda: self._plant.store.worker_command(admitted, base))
+        if live.release.state is ReleaseState.UNPACKING:
+            live.is_unpacked(argv)
+
+    # ---- what follows
+
+    def _look_again(self) -> None:
+        """Decide once this turn of the loop is over, however much happens in it."""
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._decide)
+
+    def _decide(self) -> None:
+        self._scheduled = False
+        if not self._stopping:
+            self._choose_bases()
+            self._settle_disputes()
+            self._follow_plan()
+            self._forget_what_is_gone()
+            self._draw_table()
+        self._changed()
+
+    def _choose_bases(self) -> None:
+        bases = [live for live in self._lives if _is_base(live) and live.release.in_place and live.release.state in _KNOWN]
+        unread = [live for live in self._lives if live.release.state is ReleaseState.VERIFYING and live.initial and live.pex is None]
+        for live in self._lives:
+            if live.release.state is ReleaseState.WAITING:
+                live.base_pending = bool(unread)  # one of them may be its base
+                if not unread:
+                    _choose_base(live, bases)
+
+    def _settle_disputes(self) -> None:
+        releases = [live.release for live in self._lives]
+        while found := routing.refusals(releases):
+            for release, reason in found:
+                self._live(release).end(ReleaseEvent.REFUSED, reason)
+                release.contended = True
+        for release in routing.freed(releases):
+            release.contended = False
+            self._live(release).step(ReleaseEvent.RETRIED)
+
+    def _follow_plan(self) -> None:
+        plan = routing.plan([live.release for live in self._lives])
+        for release in plan.demote:
+            log.info("%s: gives way to a newer release", release.title)
+            self._live(release).step(ReleaseEvent.DEMOTED)
+        for release in plan.promote:
+            live = self._live(release)
+            live.step(ReleaseEvent.PROMOTED)
+            self._do(live, self._unpack(live))
+
+    def _forget_what_is_gone(self) -> None:
+        in_use = [live.base for live in self._lives if live.release.is_model]
+        for live in self._lives:
+            live.prune()
+            if not live.release.in_place and not live.workers:
+                unused_base = _is_base(live) and live.base not in in_use
+                if live.release.state in _IDLE or unused_base:
+                    live.end(ReleaseEvent.STOPPED, "")
+        self._lives = [live for live in self._lives if live.release.state is not ReleaseState.STOPPED]
+
+    def _draw_table(self) -> None:
+        """A new generation where anything in it changed. Once the start is over, it stays over."""
+        serving = routing.serving([live.release for live in self._lives])
+        routes = [self._live(release).route() for release in serving]
+        starting = self._expected is None or bool(self._expected) or any(live.initial and live.pending for live in self._lives)
+        settled = self.table.settled or not starting
+        if (routes, settled) != (self.table.routes, self.table.settled):
+            self.table = Table(self.table.generation + 1, routes, settled)
+
+    def _live(self, release: Release) -> Live:
+        return next(live for live in self._lives if live.release is release)
+
+
+def _is_base(live: Live) -> bool:
+    return live.pex is not None and live.pex.kind == "base"
+
+
+def _choose_base(live: Live, bases: Sequence[Live]) -> None:
+    """Find the base that a model can run on; without one it waits, and says for what."""
+    assert live.pex is not None
+    live.base_pending = False
+    try:
+        chosen_pex = choose_base(live.pex, [base.pex for base in bases if base.pex is not None])
+    except PexRefused as exc:
+        if live.release.reason != exc.detail:
+            live.release.reason = exc.detail
+            log.warning("%s waits: %s", live.release.title, exc.detail)
+        return
+    chosen = next(base for base in bases if base.pex is chosen_pex)
+    if chosen.base is None or chosen.release.state is not ReleaseState.RUNNING:
+        live.base_pending = True
+        live.release.reason = f"its base {chosen_pex.version} is being unpacked"
+        return
+    try:
+        warnings = check_pex(live.pex, chosen_pex, base_sha256=chosen.base.sha256)
+    except PexRefused as exc:
+        live.end(ReleaseEvent.REFUSED, exc.detail)
+    else:
+        live.has_base(chosen.base, warnings)

@@ -1,0 +1,234 @@
+"""One release with all that belongs to it while a supervisor runs: its file, its copy, its base, its workers. Runs in the supervisor."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from base.ipc.control import WIRE_VERSION, Ready, ReleaseWords, Route
+from runtime.pexfile import PexFile
+from runtime.process import child_environment
+from runtime.release import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
+from runtime.settings import Settings
+from runtime.state import ReleaseReport, now
+from runtime.store import Admitted, Base, Store
+from runtime.workers import Launch, Trouble, WorkerProcess
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plant:
+    """What every release needs to be unpacked and started."""
+
+    store: Store
+    settings: Settings
+    run_path: Path
+
+    def launch(self, title: str, argv: list[str]) -> Launch:
+        """How the workers of one release are started."""
+        settings = self.settings
+        env = child_environment(os.environ, {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path)})
+        back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
+        return Launch(title, argv, env, self.run_path, settings.start_timeout_s, settings.drain_s, back_off)
+
+
+class Live:
+    """A release, or a base, and what it owns. Its state moves through `step` alone.
+
+    Args:
+        release: what is decided about.
+        plant: what is needed to start it.
+        changed: called after every change.
+        next_generation: of the next routing table, which will no longer name a worker that is retired now.
+        initial: it counts for whether the start is over.
+    """
+
+    def __init__(
+        self, release: Release, plant: Plant, changed: Callable[[], None], next_generation: Callable[[], int], *, initial: bool
+    ) -> None:
+        self.release = release
+        self.initial = initial
+        self.pex: PexFile | None = None
+        self.admitted: Admitted | None = None
+        self.base: Base | None = None
+        self.base_pending = False  # the base that it needs is still being unpacked
+        self.workers: list[WorkerProcess] = []
+        self.warnings: list[str] = []
+        self.changed = changed
+        self._plant = plant
+        self._next_generation = next_generation
+        self._argv: list[str] = []
+        self._log: list[str] = []
+        self._since = now()
+
+    # ---- steps
+
+    def step(self, event: ReleaseEvent, reason: str = "") -> Action | None:
+        """Move the release, and its workers with it. The caller does the unpacking."""
+        action = self.release.machine.step(event)
+        self._since = now()
+        self.release.reason = reason
+        match action:
+            case Action.START:
+                self._start()
+            case Action.END:
+                self._retire()
+            case _:
+                pass
+        self.changed()
+        return action
+
+    def end(self, event: ReleaseEvent, reason: str) -> None:
+        """Refused, failed or stopped, where that still means anything."""
+        if self.release.machine.allows(event):
+            if event is not ReleaseEvent.STOPPED:
+                log.error("%s is %s: %s", self.release.title, event, reason)
+            self.step(event, reason)
+
+    def is_admitted(self, admitted: Admitted, pex: PexFile) -> None:
+        """Its copy is in the cache and was verified by itself."""
+        self.admitted, self.pex = admitted, pex
+        self.release.identity = Identity(pex.kind, pex.name, pex.version, admitted.sha256)
+        self.step(ReleaseEvent.ADMITTED)
+
+    def has_base(self, base: Base, warnings: list[str]) -> None:
+        """It can run on `base`."""
+        self.base, self.warnings = base, warnings
+        for warning in warnings:
+            log.warning("%s: %s", self.release.title, warning)
+        self.step(ReleaseEvent.BASE_CHOSEN)
+
+    def is_unpacked(self, argv: list[str]) -> None:
+        """Its workers can be started with `argv`, or it is a base, which has none."""
+        self._argv = argv
+        self.step(ReleaseEvent.UNPACKED)
+
+    def retire_all(self) -> None:
+        """End every worker that is not on its way out, since all ends."""
+        for worker in self.workers:
+            if worker.is_wanted:
+                worker.retire(self._next_generation())
+
+    def _start(self) -> None:
+        self.release.was_ready, self.release.deaths, self._log = False, 0, []
+        if not self.release.is_model:
+            return
+        launch = self._plant.launch(self.release.title, self._argv)
+        fresh = [WorkerProcess(launch, self) for _ in range(self._plant.settings.workers_per_release)]
+        self.workers += fresh
+        for worker in fresh:
+            worker.start()
+
+    def _retire(self) -> None:
+        self.release.was_ready = False
+        self.retire_all()
+
+    # ---- what its workers say (workers.Owner)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a worker of this file was ever ready."""
+        return self.release.words is not None
+
+    def accept(self, ready: Ready) -> bool:
+        """Compare what a worker says with what the file said. The worker of a release that lied is ended with it."""
+        misfit = self._misfit(ready)
+        if misfit:
+            self.end(ReleaseEvent.REFUSED, misfit)
+            return False
+        paths = ", ".join(endpoint.path for endpoint in ready.release.endpoints)
+        log.info("%s: ready at %s", self.release.title, paths)
+        self.release.words, self.release.was_ready = ready.release, True
+        self._since = now()
+        return True
+
+    def fell(self, trouble: Trouble) -> None:
+        """A worker ended that should not have; the release has failed if none is left and it cannot come back."""
+        self.release.reason, self._log = trouble.reason, trouble.log
+        if not self.release.was_ready:
+            self.release.deaths += 1
+        if trouble.final and not self._sockets():
+            self.end(ReleaseEvent.FAILED, trouble.reason)
+        self.changed()
+
+    def _misfit(self, ready: Ready) -> str:
+        assert self.pex is not None
+        words = ready.release
+        if ready.wire != WIRE_VERSION:
+            return f"its worker speaks wire version {ready.wire}, and this is {WIRE_VERSION}: build it on this base"
+        if not _same(words, self.pex):
+            return f"its worker says that it is {words.model} {words.version}, its file that it is {self.pex.name} {self.pex.version}"
+        if len(words.endpoints) < len(self.pex.endpoints):
+            return f"its worker serves {len(words.endpoints)} endpoints, and its file declares {len(self.pex.endpoints)}"
+        return ""
+
+    # ---- what is known of it
+
+    @property
+    def pending(self) -> bool:
+        """Whether it may still become ready, or known to be refused, by itself."""
+        return self.release.on_its_way or (self.release.state is ReleaseState.WAITING and self.base_pending)
+
+    def route(self) -> Route:
+        """Its line in the routing table."""
+        assert self.release.words is not None
+        return Route(self.release.words, self._sockets())
+
+    def prune(self) -> None:
+        """Forget workers of which nothing is left."""
+        self.workers = [worker for worker in self.workers if worker.state is not WorkerState.GONE]
+
+    def report(self) -> ReleaseReport:
+        """Its part of the state file."""
+        release, identity = self.release, self.release.identity
+        return ReleaseReport(
+            file=release.file,
+            state=self._shown_state(),
+            since=self._since,
+            kind=identity.kind if identity else "",
+            name=identity.name if identity else "",
+            version=identity.version if identity else "",
+            sha256=identity.sha256 if identity else "",
+            base_version=self.base.version if self.base and release.is_model else "",
+            reason=self._shown_reason(),
+            log=self._log,
+            warnings=self.warnings + self._file_remarks(),
+            paths=[endpoint.path for endpoint in release.words.endpoints] if release.words else [],
+            worker_pids=[worker.pid for worker in self.workers if worker.pid is not None],
+            restarts=sum(worker.restarts for worker in self.workers),
+        )
+
+    def _sockets(self) -> list[str]:
+        return [str(worker.socket_path) for worker in self.workers if worker.state is WorkerState.READY]
+
+    def _shown_state(self) -> str:
+        if self.release.state is ReleaseState.RUNNING:
+            if not self.release.is_model or self._sockets():
+                return "ready"
+            return "restarting" if self.release.was_ready or self.release.deaths else "starting"
+        return "stopping" if self.release.state is ReleaseState.STANDBY and self.workers else str(self.release.state)
+
+    def _shown_reason(self) -> str:
+        if self.release.state is ReleaseState.STANDBY and not self.release.reason:
+            return "a newer release of the model is there"
+        return f"it was restarted: {self.release.reason}" if self.release.reason and self._shown_state() == "ready" else self.release.reason
+
+    def _file_remarks(self) -> list[str]:
+        if self.release.in_place or self.release.state is not ReleaseState.RUNNING:
+            return []
+        what = "holds other content now" if self.release.replaced_by else "is gone from dist/"
+        return [f"its file {what}; it serves on until another release takes over or Pexdock ends"]
+
+
+def _same(words: ReleaseWords, pex: PexFile) -> bool:
+    try:
+        return canonicalize_name(words.model) == canonicalize_name(pex.name) and Version(words.version) == Version(pex.version)
+    except InvalidVersion:
+        return False

@@ -1,0 +1,261 @@
+"""The life of one release and of its workers, as two tables of (state, event). Pure: knows no process, no clock, no file.
+
+    a release  VERIFYING ─▶ WAITING ─▶ STANDBY ⇄ (UNPACKING ─▶ RUNNING)      leaving at any time to REFUSED, FAILED or STOPPED
+    a worker   STARTING ─▶ READY ─▶ RETIRED ─▶ ENDING ─▶ GONE
+                   ▲─ BACKING_OFF ◀─┘ (died)                                 or CANNOT_LOAD, which is final
+
+A release that is not the newest of its model stands by, verified but not unpacked. A base goes the same way with no worker. A pair
+that is not in a table raises `IllegalStep` and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from packaging.version import Version
+
+from base.ipc.control import ReleaseWords
+
+
+class IllegalStep(AssertionError):
+    """Our own code handed a machine an event that cannot happen in its state. Nothing was changed."""
+
+
+class ReleaseState(StrEnum):
+    """What is intended with a release."""
+
+    VERIFYING = "verifying"
+    WAITING = "waiting"
+    STANDBY = "standby"
+    UNPACKING = "unpacking"
+    RUNNING = "running"
+    REFUSED = "refused"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+ALIVE = frozenset({ReleaseState.STANDBY, ReleaseState.UNPACKING, ReleaseState.RUNNING})
+"""Known to be good as far as a file can tell."""
+
+
+class ReleaseEvent(StrEnum):
+    """What has happened to a release."""
+
+    ADMITTED = "admitted"
+    IS_BASE = "is base"
+    BASE_CHOSEN = "base chosen"
+    PROMOTED = "promoted"
+    UNPACKED = "unpacked"
+    DEMOTED = "demoted"
+    REFUSED = "refused"
+    FAILED = "failed"
+    RETRIED = "retried"
+    STOPPED = "stopped"
+
+
+class WorkerState(StrEnum):
+    """Where one worker stands."""
+
+    STARTING = "starting"
+    READY = "ready"
+    BACKING_OFF = "restarting"
+    RETIRED = "retired"
+    ENDING = "ending"
+    CANNOT_LOAD = "cannot load"
+    GONE = "gone"
+
+
+class WorkerEvent(StrEnum):
+    """What has happened to one worker."""
+
+    READY = "ready"
+    DIED = "died"
+    REFUSED_TO_LOAD = "refused to load"
+    DUE = "due"
+    RETIRED = "retired"
+    UNROUTED = "unrouted"
+
+
+class Action(StrEnum):
+    """What is to be done about a step."""
+
+    UNPACK = "unpack"
+    START = "start workers"
+    END = "end workers"
+    SPAWN = "spawn"
+    SCHEDULE = "schedule a restart"
+    DRAIN = "drain"
+    TERMINATE = "terminate"
+    FORGET = "forget"
+
+
+_R, _E = ReleaseState, ReleaseEvent
+RELEASE_STEPS: Mapping[tuple[ReleaseState, ReleaseEvent], tuple[ReleaseState, Action | None]] = {
+    (_R.VERIFYING, _E.ADMITTED): (_R.WAITING, None),
+    (_R.VERIFYING, _E.IS_BASE): (_R.UNPACKING, Action.UNPACK),
+    (_R.VERIFYING, _E.REFUSED): (_R.REFUSED, None),
+    (_R.VERIFYING, _E.FAILED): (_R.FAILED, None),
+    (_R.VERIFYING, _E.STOPPED): (_R.STOPPED, None),
+    (_R.WAITING, _E.BASE_CHOSEN): (_R.STANDBY, None),
+    (_R.WAITING, _E.REFUSED): (_R.REFUSED, None),
+    (_R.WAITING, _E.STOPPED): (_R.STOPPED, None),
+    (_R.STANDBY, _E.PROMOTED): (_R.UNPACKING, Action.UNPACK),
+    (_R.STANDBY, _E.REFUSED): (_R.REFUSED, None),
+    (_R.STANDBY, _E.STOPPED): (_R.STOPPED, None),
+    (_R.UNPACKING, _E.UNPACKED): (_R.RUNNING, Action.START),
+    (_R.UNPACKING, _E.DEMOTED): (_R.STANDBY, None),
+    (_R.UNPACKING, _E.REFUSED): (_R.REFUSED, None),
+    (_R.UNPACKING, _E.FAILED): (_R.FAILED, None),
+    (_R.UNPACKING, _E.STOPPED): (_R.STOPPED, None),
+    (_R.RUNNING, _E.DEMOTED): (_R.STANDBY, Action.END),
+    (_R.RUNNING, _E.REFUSED): (_R.REFUSED, Action.END),
+    (_R.RUNNING, _E.FAILED): (_R.FAILED, Action.END),
+    (_R.RUNNING, _E.STOPPED): (_R.STOPPED, Action.END),
+    (_R.REFUSED, _E.RETRIED): (_R.WAITING, None),
+    (_R.REFUSED, _E.STOPPED): (_R.STOPPED, None),
+    (_R.FAILED, _E.STOPPED): (_R.STOPPED, None),
+}
+
+_W, _X = WorkerState, WorkerEvent
+WORKER_STEPS: Mapping[tuple[WorkerState, WorkerEvent], tuple[WorkerState, Action | None]] = {
+    (_W.STARTING, _X.READY): (_W.READY, None),
+    (_W.STARTING, _X.DIED): (_W.BACKING_OFF, Action.SCHEDULE),
+    (_W.STARTING, _X.REFUSED_TO_LOAD): (_W.CANNOT_LOAD, None),
+    (_W.STARTING, _X.RETIRED): (_W.ENDING, Action.TERMINATE),  # it never got a request
+    (_W.READY, _X.DIED): (_W.BACKING_OFF, Action.SCHEDULE),
+    (_W.READY, _X.RETIRED): (_W.RETIRED, None),  # the front door may still send it requests
+    (_W.BACKING_OFF, _X.DUE): (_W.STARTING, Action.SPAWN),
+    (_W.BACKING_OFF, _X.RETIRED): (_W.GONE, Action.FORGET),
+    (_W.CANNOT_LOAD, _X.RETIRED): (_W.GONE, Action.FORGET),
+    (_W.RETIRED, _X.UNROUTED): (_W.ENDING, Action.DRAIN),
+    (_W.RETIRED, _X.DIED): (_W.GONE, Action.FORGET),
+    (_W.ENDING, _X.READY): (_W.ENDING, None),  # it said so before it read our signal
+    (_W.ENDING, _X.DIED): (_W.GONE, Action.FORGET),
+    (_W.ENDING, _X.REFUSED_TO_LOAD): (_W.GONE, Action.FORGET),
+}
+
+S = TypeVar("S", bound=StrEnum)
+E = TypeVar("E", bound=StrEnum)
+
+
+@dataclass
+class Machine(Generic[S, E]):
+    """A state, and the table that moves it."""
+
+    steps: Mapping[tuple[S, E], tuple[S, Action | None]]
+    state: S
+
+    def step(self, event: E) -> Action | None:
+        """Move on `event`.
+
+        Returns:
+            What is to be done about it.
+
+        Raises:
+            IllegalStep: it cannot happen in this state; nothing was changed.
+        """
+        try:
+            self.state, action = self.steps[self.state, event]
+        except KeyError:
+            raise IllegalStep(f"{event} in state {self.state}") from None
+        return action
+
+    def allows(self, event: E) -> bool:
+        """Whether `event` has a place in this state."""
+        return (self.state, event) in self.steps
+
+
+@dataclass(frozen=True)
+class BackOff:
+    """How long to wait before a restart: doubled with each death in a row, up to a cap."""
+
+    min_s: float
+    max_s: float
+
+    def delay_s(self, deaths: int) -> float:
+        """The delay after `deaths` deaths in a row, 1 or more."""
+        return min(self.max_s, self.min_s * 2.0 ** min(deaths - 1, 60))
+
+    def deaths(self, deaths_before: int, lived_s: float) -> int:
+        """Deaths in a row, after one more life that was ready for `lived_s`; a long life wipes out what was before."""
+        return 1 if lived_s >= self.max_s else deaths_before + 1
+
+
+def new_worker() -> Machine[WorkerState, WorkerEvent]:
+    """A worker that is being spawned."""
+    return Machine(WORKER_STEPS, WorkerState.STARTING)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a pex turned out to be."""
+
+    kind: str
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass
+class Release:
+    """One release, or one base.
+
+    Attributes:
+        file: its name in dist/.
+        order: its place in the sequence of drops. Where two releases want the same, the lower one has it.
+        words: what its worker said when one was last ready.
+        was_ready: whether a worker was ready since it was last started.
+        deaths: workers that died since it was last started, before any was ready.
+        in_place: whether `file` is in dist/ and holds its content.
+        replaced_by: the release that `file` holds now, where that is another one.
+        contended: it is refused only because another release has what it wants.
+    """
+
+    file: str
+    order: int
+    machine: Machine[ReleaseState, ReleaseEvent] = field(default_factory=lambda: Machine(RELEASE_STEPS, ReleaseState.VERIFYING))
+    identity: Identity | None = None
+    words: ReleaseWords | None = None
+    was_ready: bool = False
+    deaths: int = 0
+    in_place: bool = True
+    replaced_by: Release | None = None
+    contended: bool = False
+    reason: str = ""
+
+    @property
+    def state(self) -> ReleaseState:
+        """Where it stands."""
+        return self.machine.state
+
+    @property
+    def title(self) -> str:
+        """How people name it: `iris 0.1.0`, or the file's name before more is known."""
+        return f"{self.identity.name} {self.identity.version}" if self.identity else self.file
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is known to be a model."""
+        return self.identity is not None and self.identity.kind == "model"
+
+    @property
+    def serves(self) -> bool:
+        """Whether it may take requests; its workers may be down at the moment."""
+        return self.state is ReleaseState.RUNNING and self.was_ready
+
+    @property
+    def rank(self) -> tuple[bool, Version, int]:
+        """The highest of a model serves. One whose file was replaced gives way to what came in its place, be it an older version."""
+        assert self.identity is not None
+        replaced = self.replaced_by is not None and self.replaced_by.state in ALIVE
+        return (not replaced, Version(self.identity.version), self.order)
+
+    @property
+    def on_its_way(self) -> bool:
+        """Whether it may still become ready by itself, and has not failed to yet."""
+        if self.state is ReleaseState.RUNNING:
+            return self.is_model and not self.was_ready and not self.deaths
+        return self.state in {ReleaseState.VERIFYING, ReleaseState.UNPACKING}

@@ -1,0 +1,141 @@
+"""Which releases should run, which serve, and which are in each other's way. Pure: decides, and does nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from packaging.version import Version
+
+from runtime.release import ALIVE, Identity, Release, ReleaseState
+
+
+class Plan(NamedTuple):
+    """What should become of the releases of one model: one that stands by is to be unpacked, others are no longer needed."""
+
+    promote: list[Release]
+    demote: list[Release]
+
+
+class Refusal(NamedTuple):
+    """A release that must not serve, and why."""
+
+    release: Release
+    reason: str
+
+
+def plan(releases: Iterable[Release]) -> Plan:
+    """Which releases to start and which to end.
+
+    Of each model the highest release runs. Until it was ready once, what serves now goes on serving; where nothing does and it dies
+    at each start, the next one below it is started as well. Nothing below one that was ready runs.
+    """
+    result = Plan([], [])
+    for ranked in by_model(releases):
+        above_failed = True  # everything above has had its chance
+        above_serves = False
+        any_serves = any(release.serves for release in ranked)
+        for release in ranked:
+            if release.state is ReleaseState.STANDBY:
+                if release is ranked[0] or (above_failed and not any_serves):
+                    result.promote.append(release)
+            elif above_serves or not (release.was_ready or above_failed):
+                result.demote.append(release)
+            above_failed &= release.deaths > 0
+            above_serves |= release.serves
+    return result
+
+
+def serving(releases: Iterable[Release]) -> list[Release]:
+    """The release that serves, for each model that has one."""
+    found = (next((release for release in ranked if release.serves), None) for ranked in by_model(releases))
+    return [release for release in found if release is not None]
+
+
+def refusals(releases: Sequence[Release]) -> list[Refusal]:
+    """Releases that want what another one has: the same name and version from another file, or a path of another model.
+
+    Whoever was dropped first keeps it, so that a restart decides alike.
+    """
+    return _doubles(releases) or _conflicts(releases)
+
+
+def freed(releases: Sequence[Release]) -> list[Release]:
+    """Releases that were refused for what another one had, and which nobody has any more."""
+    return [release for release in releases if release.contended and not (_double_of(release, releases) or _holders(release, releases))]
+
+
+def by_model(releases: Iterable[Release]) -> list[list[Release]]:
+    """The live releases of each model, highest rank first."""
+    alive = sorted((release for release in releases if release.is_model and release.state in ALIVE), key=_name)
+    return [sorted(group, key=lambda release: release.rank, reverse=True) for _, group in groupby(alive, key=_name)]
+
+
+def shape_of(path: str) -> str:
+    """A path without the names of its parameters: two paths of one shape answer the same requests."""
+    return re.sub(r"\{[^{}]*\}", "{}", path.rstrip("/"))
+
+
+def _name(release: Release) -> str:
+    assert release.identity is not None
+    return release.identity.name
+
+
+def _shapes(release: Release) -> dict[str, str]:
+    """Shape → path, of each endpoint that it is known to have."""
+    return {shape_of(endpoint.path): endpoint.path for endpoint in release.words.endpoints} if release.words else {}
+
+
+def _double_of(release: Release, releases: Iterable[Release]) -> Release | None:
+    """The release that has the name and version of `release`, from another file, and comes first."""
+    for other in sorted(releases, key=lambda other: other.order):
+        same = other.identity and release.identity and _same_version(other.identity, release.identity)
+        if same and other.file != release.file and other.in_place and other.state in {ReleaseState.WAITING, *ALIVE}:
+            return other if other.order < release.order or release.contended else None
+    return None
+
+
+def _same_version(one: Identity, other: Identity) -> bool:
+    return (one.kind, one.name, Version(one.version)) == (other.kind, other.name, Version(other.version)) and one.sha256 != other.sha256
+
+
+def _doubles(releases: Sequence[Release]) -> list[Refusal]:
+    found = []
+    for release in releases:
+        if release.is_model and release.in_place and release.state in {ReleaseState.WAITING, *ALIVE}:
+            holder = _double_of(release, releases)
+            if holder is not None:
+                reason = f"{holder.title} is served from {holder.file}, which has other content: give this one another version"
+                found.append(Refusal(release, reason))
+    return found
+
+
+def _conflicts(releases: Sequence[Release]) -> list[Refusal]:
+    """A newer release of a model inherits the claims of the older ones to the paths that they had, and no other claim."""
+    held: dict[str, Release] = {}
+    found = []
+    for release in sorted(serving(releases), key=lambda release: max(_claims(release, releases), default=0)):
+        taken = next((shape for shape in _shapes(release) if shape in held), None)
+        if taken is not None:
+            found.append(Refusal(release, _conflict(_shapes(release)[taken], _shapes(held[taken])[taken], held[taken])))
+        else:
+            held |= dict.fromkeys(_shapes(release), release)
+    return found
+
+
+def _claims(release: Release, releases: Iterable[Release]) -> list[int]:
+    """For each path of `release` the order of the first live release of its model that had it."""
+    family = [other for other in releases if other.is_model and _name(other) == _name(release) and other.state in ALIVE]
+    return [min(other.order for other in family if shape in _shapes(other)) for shape in _shapes(release)]
+
+
+def _holders(release: Release, releases: Iterable[Release]) -> list[Release]:
+    """Releases of other models that serve a path of `release`."""
+    return [other for other in serving(releases) if _name(other) != _name(release) and _shapes(other).keys() & _shapes(release).keys()]
+
+
+def _conflict(path: str, other_path: str, holder: Release) -> str:
+    same = "" if path == other_path else f" as {other_path}"
+    return f"its path {path} is served by {holder.title}{same}, from {holder.file}: give it another path"

@@ -1,0 +1,209 @@
+"""The supervisor: binds the socket, ties dist/, the releases and the front door together, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from base.errors import PexdockError
+from base.ipc.control import Configure
+from runtime import rundir, state
+from runtime.announcement import announce
+from runtime.door import Door
+from runtime.fleet import Fleet
+from runtime.live import Plant
+from runtime.process import Child, kill_descendants
+from runtime.release import BackOff
+from runtime.settings import Settings
+from runtime.store import Store
+from runtime.threads import Threads
+from runtime.watch import Watch
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+_REAP_S = 5.0
+"""SIGKILL needs no time, but a process may be stuck in the kernel."""
+
+
+class CannotListen(PexdockError):
+    """The address cannot be had. Nothing was started."""
+
+    code = "cannot_listen"
+
+
+def serve(settings: Settings, show: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; then nothing is left: no process, no socket file, no run directory.
+
+    Args:
+        settings: all settings.
+        show: prints what people should read once everything that lay in dist/ is ready or refused.
+
+    Raises:
+        PexdockError: it cannot start. Nothing was left behind.
+    """
+    with rundir.taken(settings.run_path) as run_path, _bound(settings.host, settings.port) as listener:
+        store = Store(settings.cache_path, log.info)
+        try:
+            uvloop.run(Supervisor(settings, store, listener, run_path, show).run())
+        finally:
+            store.close()
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG)
+    except OSError as exc:
+        raise CannotListen(f"cannot listen on {host} port {port}: {exc.strerror or exc}; {_way_out(exc)}") from exc
+    with listener:
+        yield listener
+
+
+def _way_out(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "name an address of this machine with --host"
+    return "stop the process that has it, or choose another with --port (0 takes any free one)"
+
+
+def reachable(listener: socket.socket) -> str:
+    """The address as a client on this machine writes it."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Supervisor:
+    """One run of it. All its parts live on one loop, so each change is seen whole by the others."""
+
+    def __init__(self, settings: Settings, store: Store, listener: socket.socket, run_path: Path, show: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._store = store
+        self._run_path = run_path
+        self._show: Callable[[str], None] | None = show
+        self._address = reachable(listener)
+        self._started = state.now()
+        self._asked_to_stop = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._threads = Threads(settings.start_parallel)
+        self._fleet = Fleet(Plant(store, settings, run_path), settings.dist_path, self._threads, self._changed)
+        limits = Configure(
+            body_max_bytes=int(settings.body_max_bytes),
+            request_timeout_s=settings.request_timeout_s,
+            segments_max_bytes=int(settings.segments_max_bytes),
+            queue_max_rows=settings.queue_max_rows,
+            drain_s=settings.drain_s,
+        )
+        back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
+        self._door = Door(listener, limits, back_off, self._changed)
+        self._published = 0
+        self._shown_state: state.State | None = None
+        self._sweep: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Until a signal asks for the end, or dist/ cannot be watched any more."""
+        loop = asyncio.get_running_loop()
+        for number in _stop_signals():
+            loop.add_signal_handler(number, self._note_signal, number)
+        watching = loop.create_task(Watch(self._settings.dist_path, self._settings.settle_s, self._fleet.take).run())
+        stopping = loop.create_task(self._asked_to_stop.wait())
+        try:
+            self._door.start()
+            await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await self._shut_down()
+        finally:
+            stopping.cancel()
+            watching.cancel()
+            for child in self._children():
+                child.close()
+            kill_descendants()
+        with contextlib.suppress(asyncio.CancelledError):
+            try:
+                await watching
+            except OSError as exc:
+                raise PexdockError(f"{self._settings.dist_path} cannot be watched: {exc}") from exc
+
+    def _note_signal(self, number: int) -> None:
+        log.info("%s: %s", signal.Signals(number).name, "killing what is left" if self._asked_to_stop.is_set() else "finishing")
+        if self._asked_to_stop.is_set():
+            self._hurried.set()
+        self._asked_to_stop.set()
+
+    async def _shut_down(self) -> None:
+        """Requests in flight are answered: the front door finishes first, and only then its workers go."""
+        deadline = time.monotonic() + self._settings.drain_s
+        self._fleet.stop()
+        self._door.drain()
+        await self._wait_gone([self._door.child] if self._door.child else [], deadline)
+        self._fleet.end_workers()
+        await self._wait_gone(self._children(), deadline)
+        log.info("everything has ended")
+
+    async def _wait_gone(self, children: Sequence[Child], deadline: float) -> None:
+        """Wait for `children` to end; kill them when the time is over or somebody is in a hurry."""
+        gone = asyncio.ensure_future(asyncio.gather(*(child.exited.wait() for child in children)))
+        hurried = asyncio.ensure_future(self._hurried.wait())
+        either: set[asyncio.Future[Any]] = {gone, hurried}
+        await asyncio.wait(either, timeout=max(0.0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        for child in children:
+            if not child.exited.is_set():
+                log.warning("%s did not end in time and is killed", child.name)
+                child.kill()
+        await asyncio.wait({gone}, timeout=_REAP_S)
+        gone.cancel()
+
+    def _children(self) -> list[Child]:
+        children = [worker.child for worker in self._fleet.workers()] + [self._door.child]
+        return [child for child in children if child is not None]
+
+    def _changed(self) -> None:
+        """Something has happened: publish what follows from it."""
+        table = self._fleet.table
+        if table.generation > self._published:
+            self._published = table.generation
+            self._door.publish(table)
+        self._fleet.unroute(self._door.has_left)
+        self._write_state()
+        if self._show is not None and table.settled and self._door.applied >= table.generation:
+            self._show(announce(self._state(), table.routes))
+            self._show = None
+            self._sweep = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.sweep(self._fleet.digests())))
+
+    def _state(self) -> state.State:
+        return state.State(
+            dist_path=str(self._settings.dist_path),
+            pid=os.getpid(),
+            address=self._address,
+            started=self._started,
+            generation=self._fleet.table.generation,
+            settled=self._fleet.table.settled,
+            front_door_pid=self._door.pid,
+            releases=self._fleet.reports(),
+        )
+
+    def _write_state(self) -> None:
+        current = self._state()
+        if current != self._shown_state:
+            self._shown_state = current
+            try:
+                state.write(self._run_path, current)
+            except OSError as exc:
+                log.error("the state cannot be written: %s", exc)  # noqa: TRY400 - a full disk must not stop the service
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """Those that end us in order. `nohup` has SIGHUP ignored, and it stays so."""
+    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGTERM, signal.SIGINT, *hangup]

@@ -1,0 +1,199 @@
+"""One worker of a release as a process: started, restarted with back-off, drained, ended. Runs in the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from base.ipc.control import Drain, ExitCode, Failed, Ready, Word
+from runtime.process import Child, describe_exit
+from runtime.release import Action, BackOff, Machine, WorkerEvent, WorkerState, new_worker
+from runtime.rundir import SOCKET_SUFFIX
+
+log = logging.getLogger(__name__)
+
+_KILL_AFTER_S = 2.0
+"""A worker that got SIGTERM after its time to drain is not waited for much longer."""
+
+TAIL_LINES = 20
+"""So many of a worker's last lines are kept beside the reason; a traceback fits."""
+
+_numbers = itertools.count(1)  # a socket's name is never used twice, so a front door cannot meet another worker behind an old one
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the workers of one release are started, and how long things may take."""
+
+    title: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    run_path: Path
+    start_timeout_s: float
+    drain_s: float
+    back_off: BackOff
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a worker ended that should not have, and its last lines. `final`: it will not be started again."""
+
+    reason: str
+    log: list[str]
+    final: bool
+
+
+class Owner(Protocol):
+    """The release that a worker belongs to."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether any worker of it was ready before: then a worker that cannot load is no fault of the file."""
+
+    def accept(self, ready: Ready) -> bool:
+        """Whether a worker is what it should be. If not, it has been retired already."""
+
+    def fell(self, trouble: Trouble) -> None:
+        """A worker ended that should not have."""
+
+    def changed(self) -> None:
+        """A worker made a step."""
+
+
+class WorkerProcess:
+    """One worker, from its first start until it is no longer needed; between two lives it has no process.
+
+    Args:
+        launch: how it is started.
+        owner: told of what happens to it.
+    """
+
+    def __init__(self, launch: Launch, owner: Owner) -> None:
+        self._launch = launch
+        self._owner = owner
+        self._machine: Machine[WorkerState, WorkerEvent] = new_worker()
+        self._failure = ""
+        self._cannot_load = False
+        self._timers: list[asyncio.TimerHandle] = []
+        self._ready_since: float | None = None
+        self._deaths = 0
+        self.child: Child | None = None
+        self.socket_path = Path()
+        self.restarts = 0
+        self.retired_at = 0  # the generation of the first table that does not name it
+
+    @property
+    def state(self) -> WorkerState:
+        """Where it stands."""
+        return self._machine.state
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now."""
+        return self.child.pid if self.child else None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it has not been retired."""
+        return self.state not in {WorkerState.RETIRED, WorkerState.ENDING, WorkerState.GONE}
+
+    def start(self) -> None:
+        """Spawn its process."""
+        self._failure, self._cannot_load, self._ready_since = "", False, None
+        self.socket_path = self._launch.run_path / f"w{next(_numbers)}{SOCKET_SUFFIX}"
+        argv = [*self._launch.argv, "--socket", str(self.socket_path)]
+        child = Child(self._launch.title, argv, self._launch.env, self._hear, self._exited)
+        try:
+            child.start()
+        except OSError as exc:
+            self._failure = f"its worker cannot be started: {exc}"
+            self._later(0.0, lambda: self._exited(ExitCode.CRASHED))
+            return
+        self.child = child
+        self._later(self._launch.start_timeout_s, self._late)
+
+    def retire(self, generation: int) -> None:
+        """It is no longer needed. It goes on until tables of `generation` and later are in force, which do not name it."""
+        self.retired_at = generation
+        self._step(WorkerEvent.RETIRED)
+        if self.state is WorkerState.RETIRED:
+            self._later(self._launch.drain_s, self.unrouted)
+
+    def unrouted(self) -> None:
+        """No front door will send it anything new."""
+        if self.state is WorkerState.RETIRED:
+            self._step(WorkerEvent.UNROUTED)
+
+    def _step(self, event: WorkerEvent) -> None:
+        self._cancel_timers()
+        match self._machine.step(event):
+            case Action.SPAWN:
+                self.restarts += 1
+                self.start()
+            case Action.SCHEDULE:
+                delay_s = self._launch.back_off.delay_s(self._deaths)
+                log.warning("%s: started again in %.1f s", self._launch.title, delay_s)
+                self._later(delay_s, lambda: self._step(WorkerEvent.DUE))
+            case Action.DRAIN if self.child is not None:
+                self.child.send(Drain())
+                self._later(self._launch.drain_s, self._terminate)
+            case Action.TERMINATE:
+                self._terminate()
+            case _:
+                pass
+        self._owner.changed()
+
+    def _terminate(self) -> None:
+        if self.child is not None:
+            self.child.terminate(_KILL_AFTER_S)
+
+    def _hear(self, word: Word) -> None:
+        match word:
+            case Ready() if self.state is WorkerState.ENDING:
+                self._step(WorkerEvent.READY)
+            case Ready() if self.state is WorkerState.STARTING:
+                if self._owner.accept(word):
+                    self._ready_since = asyncio.get_running_loop().time()
+                    self._step(WorkerEvent.READY)
+            case Failed(_, reason):
+                self._failure = reason
+                self._cannot_load = True
+            case _:
+                log.warning("%s said %s, which is not its word", self._launch.title, type(word).__name__)
+
+    def _late(self) -> None:
+        self._failure = f"its worker was not ready within {self._launch.start_timeout_s:g} s"
+        if self.child is not None:
+            self.child.kill()
+
+    def _exited(self, code: int) -> None:
+        lines = self.child.tail.last(TAIL_LINES) if self.child else []
+        self.child = None
+        self.socket_path.unlink(missing_ok=True)
+        if self.state in {WorkerState.RETIRED, WorkerState.ENDING}:
+            self._step(WorkerEvent.DIED)
+            return
+        when = "" if self.state is WorkerState.READY else " before it was ready"
+        reason = self._failure or f"its worker {describe_exit(code)}{when}"
+        log.error("%s: %s", self._launch.title, reason)
+        final = (code == ExitCode.CANNOT_LOAD or self._cannot_load) and not self._owner.loaded
+        self._count_death()
+        self._step(WorkerEvent.REFUSED_TO_LOAD if final else WorkerEvent.DIED)
+        self._owner.fell(Trouble(reason, lines, final))
+
+    def _count_death(self) -> None:
+        ready_s = asyncio.get_running_loop().time() - self._ready_since if self._ready_since is not None else 0.0
+        self._deaths = self._launch.back_off.deaths(self._deaths, ready_s)
+
+    def _later(self, delay_s: float, call: Callable[[], None]) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(delay_s, call))
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
