@@ -52,6 +52,9 @@ class CacheConfig(BaseModel):
         try:
             self.spec.model_validate(dict(parameters))
         except ValidationError as exc:
-            cells = [Cell(None, ".".join(map(str, error["loc"])) or None, error["msg"]) for error in exc.errors(include_url=False)]
+            cells = [
+                Cell(None, ".".join(map(str, error["loc"])) or None, error["msg"].removeprefix("Value error, "))
+                for error in exc.errors(include_url=False, include_input=False, include_context=False)
+            ]
             said = "; ".join(f"{cell.column}: {cell.reason}" if cell.column else cell.reason for cell in cells)
             raise Misfit(f"the parameters do not fit: {said}", cells=cells) from exc

@@ -71,7 +71,7 @@ def test_a_spec_names_the_parameters_that_do_not_fit() -> None:
         config.check_parameters({"country": "XX", "number": "many"})
     assert [(cell.row, cell.column) for cell in refused.value.cells] == [(None, "country"), (None, "number")]
     assert "not a country" in refused.value.detail
-    with pytest.raises(Misfit, match="too many for GB"):
+    with pytest.raises(Misfit, match="the parameters do not fit: too many for GB"):
         config.check_parameters({"country": "GB", "number": "12"})
 
 
