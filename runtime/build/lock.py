@@ -1,0 +1,113 @@
+"""What a poetry.lock pins, and the wheels of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from runtime.build import tool
+from runtime.build.tool import BuildFailed, Report
+
+_KEPT_FOLDERS = 6
+"""Sets of downloaded wheels. That of a base takes some 200 MB."""
+
+_REPORT_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, order=True)
+class Pin:
+    """One distribution that a lock pins. `hashes` are as pip takes them (`sha256:...`)."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+
+
+def export(project: Path, *, all_groups: bool = False) -> dict[str, Pin]:
+    """What the project's lock pins for this interpreter and machine, by name.
+
+    Args:
+        project: the folder of pyproject.toml and poetry.lock.
+        all_groups: also those of the groups for development.
+
+    Raises:
+        BuildFailed: there is no lock, or it does not belong to pyproject.toml any more.
+    """
+    if not (project / "poetry.lock").is_file():
+        raise BuildFailed(f"{project} has no poetry.lock; run `poetry lock` there")
+    command = [*tool.poetry(), "export", "--format", "requirements.txt", *(["--all-groups"] if all_groups else [])]
+    text = tool.run(command, f"reading {project / 'poetry.lock'}", cwd=project)
+    return {pin.name: pin for pin in _pins(text)}
+
+
+def _pins(text: str) -> Iterator[Pin]:
+    """The lines of a requirements.txt that pin a version, where their marker holds. Paths, such as pexdock's own, pin none."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = line.partition(" --hash=")
+        if not words[0].strip() or words[0].startswith(("#", "-")) or " @ " in words[0]:
+            continue
+        requirement = Requirement(words[0])
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            hashes = tuple(sorted(word.removeprefix("--hash=") for word in line.split() if word.startswith("--hash=")))
+            yield Pin(str(canonicalize_name(requirement.name)), str(requirement.specifier).removeprefix("=="), hashes)
+
+
+def download(pins: Iterable[Pin], cache: Path, report: Report) -> list[Path]:
+    """The wheels of the pins, each with a hash that the lock names.
+
+    They stay in the cache in a folder for exactly these pins, so that the next build finds them without asking any index.
+
+    Raises:
+        BuildFailed: a wheel is not there or its hash is another.
+    """
+    lines = [" ".join([f"{pin.name}=={pin.version}", *(f"--hash={value}" for value in pin.hashes)]) for pin in sorted(pins)]
+    text = "\n".join(lines) + "\n"
+    folder = cache / "wheels" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as aside:
+            _download(text, len(lines), Path(aside), report)
+            _publish(Path(aside, "wheels"), folder)
+    os.utime(folder)
+    _evict(folder.parent)
+    return sorted(folder.glob("*.whl"))
+
+
+def _download(text: str, count: int, aside: Path, report: Report) -> None:
+    requirements = aside / "requirements.txt"
+    requirements.write_text(text)
+    seen, last = 0, time.monotonic()
+
+    def each_line(line: str) -> None:
+        nonlocal seen, last
+        seen += line.startswith("Collecting ")
+        if time.monotonic() - last > _REPORT_EVERY_S:
+            last = time.monotonic()
+            report(f"{seen} of {count}")
+
+    command = [*tool.pip(), "download", "--require-hashes", "--no-deps", "--only-binary", ":all:", "--progress-bar", "off"]
+    tool.run([*command, "-r", requirements, "-d", aside / "wheels"], "pip download", each_line=each_line)
+
+
+def _publish(aside: Path, folder: Path) -> None:
+    try:
+        aside.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        # Another build downloaded the same wheels meanwhile: B renamed between A's look and A's rename.
+
+
+def _evict(wheels: Path) -> None:
+    folders = sorted((entry for entry in wheels.iterdir() if not entry.name.startswith(".")), key=lambda entry: entry.stat().st_mtime)
+    for folder in folders[:-_KEPT_FOLDERS]:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,169 @@
+"""`pexdock build model`: a model's pex, with nothing in it that base provides."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+
+from packaging.utils import canonicalize_name
+
+from base.errors import PexRefused
+from base.ipc.control import WIRE_VERSION
+from runtime.build.fingerprint import model_fingerprint
+from runtime.build.lock import Pin, download, export
+from runtime.build.pack import BuiltPex, Order, fulfil, run_pex
+from runtime.build.subtract import subtract
+from runtime.build.tool import BuildFailed, Report, Steps
+from runtime.build.wheel import build_wheel, pyproject, read_wheel, read_wheels
+from runtime.distribution import ENDPOINT_GROUP, Distribution
+from runtime.pexfile import BaseStamp, PexFile, Stamp, read_pex, refuse_reserved_modules
+from runtime.unpack import digest
+
+START_MODULE = "pexdock_start"
+"""Outside of the model's wheel, and named so that no model has one like it."""
+
+
+def build_model(
+    model: Path, base_pex: Path, out: Path | None = None, carry: Sequence[str] = (), *, cache: Path, report: Report
+) -> BuiltPex:
+    """Build a model's pex on a base, unless it is there already.
+
+    Args:
+        model: the folder of the model's project.
+        base_pex: the base that it is built on and will run on.
+        out: where it goes; `<name>-<version>.pex` beside the base by default.
+        carry: distributions that it carries although base has them, besides those that its pyproject.toml names.
+        cache: the cache folder.
+        report: takes lines of progress.
+
+    Raises:
+        BuildFailed: it cannot be built, or would not run on this base; what was in its place still is.
+    """
+    base = _read_base(base_pex)
+    about = pyproject(model).get("project", {})
+    if "name" not in about or "version" not in about:
+        raise BuildFailed(f"{model / 'pyproject.toml'} has no [project] with a name and a version")
+    carried = sorted({*_declared_carry(model), *(str(canonicalize_name(name)) for name in carry)})
+    built_on = BaseStamp(base.version, digest(base_pex, cache))
+    fingerprint = model_fingerprint(model, built_on.sha256, carried)
+    recipe = _Recipe(model, base, built_on, carried, fingerprint, cache, report)
+    place = out or base_pex.parent / f"{about['name']}-{about['version']}.pex"
+    return fulfil(Order("model", fingerprint, place, cache, recipe.make), report)
+
+
+def _read_base(path: Path) -> PexFile:
+    try:
+        base = read_pex(path, checksums=False)
+    except PexRefused as exc:
+        raise BuildFailed(f"{exc.detail}; a base is made by `pexdock build base`") from exc
+    if base.kind != "base" or base.stamp is None:
+        raise BuildFailed(f"{path} is no base; one is made by `pexdock build base`")
+    if base.stamp.wire != WIRE_VERSION:
+        raise BuildFailed(
+            f"{path} speaks wire version {base.stamp.wire}, and this is {WIRE_VERSION}; make it again by `pexdock build base`"
+        )
+    return base
+
+
+def _declared_carry(model: Path) -> list[str]:
+    """[tool.pexdock] carry."""
+    table = pyproject(model).get("tool", {}).get("pexdock", {})
+    unknown = sorted(set(table) - {"carry"})
+    names = table.get("carry", [])
+    if unknown or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BuildFailed(f"[tool.pexdock] in {model / 'pyproject.toml'} takes only carry, a list of names; it has {unknown or names}")
+    return [str(canonicalize_name(name)) for name in names]
+
+
+@dataclass
+class _Recipe:
+    """One build of one model."""
+
+    model: Path
+    base: PexFile
+    built_on: BaseStamp
+    carry: Collection[str]
+    fingerprint: str
+    cache: Path
+    report: Report
+    _pins: dict[str, Pin] | None = None
+    _wheels: list[Path] = field(default_factory=list)
+
+    def make(self, made: Path) -> None:
+        """Write the pex to `made`."""
+        self.report(f"building {self.model.name} on base {self.base.version}")
+        steps = Steps(self.report, 3)
+        with tempfile.TemporaryDirectory(prefix="pexdock-build-") as folder:
+            with steps.step("building the wheel"):
+                wheel = build_wheel(self.model, Path(folder, "wheel"))
+                model = self._checked(read_wheel(wheel))
+            with steps.step("subtracting what base provides"):
+                own = subtract(model, self.base, self.carry, self._fetch)
+            with steps.step("packing"):
+                self._pack(model, own, wheel, made, Path(folder, "start"))
+
+    def _checked(self, model: Distribution) -> Distribution:
+        if not model.endpoints:
+            raise BuildFailed(
+                f"{model.name} declares no endpoint; add to its pyproject.toml:\n"
+                f'    [project.entry-points."{ENDPOINT_GROUP}"]\n    predict = "{model.name.replace("-", "_")}:predict"'
+            )
+        if model.name in self.base.distributions:
+            raise BuildFailed(f"{model.name} is the name of a distribution in base {self.base.version}; choose another")
+        return _without_reserved_modules(model)
+
+    def _fetch(self, names: Collection[str]) -> Mapping[str, Distribution]:
+        """The distributions that the model's lock pins, downloaded."""
+        if self._pins is None:
+            if not (self.model / "poetry.lock").is_file():
+                wanted = ", ".join(names)
+                raise BuildFailed(
+                    f"{self.model.name} must carry {wanted}, and has no poetry.lock to pin it; run `poetry lock` in {self.model}"
+                )
+            self._pins = export(self.model, all_groups=True)
+        unknown = [name for name in names if name not in self._pins]
+        if unknown:
+            raise BuildFailed(
+                f"{self.model.name} must carry {', '.join(unknown)}, which its poetry.lock does not pin for this machine; "
+                f"name it in the dependencies and run `poetry lock` in {self.model}"
+            )
+        wheels = download([self._pins[name] for name in names], self.cache, self.report)
+        self._wheels += wheels
+        return {name: _without_reserved_modules(found) for name, found in read_wheels(wheels).items()}
+
+    def _pack(self, model: Distribution, own: Mapping[str, Distribution], wheel: Path, made: Path, sources: Path) -> None:
+        version = str(model.version)
+        provided = {name: found for name, found in self.base.versions.items() if name not in own}
+        stamp = Stamp(
+            kind="model",
+            name=model.name,
+            version=version,
+            wire=WIRE_VERSION,
+            fingerprint=self.fingerprint,
+            base=self.built_on,
+            provided=provided,
+        )
+        _write_start(sources, self.base.version, f"{model.name}-{version}.pex")
+        # Each is a root: what only an excluded distribution leads to would be left out.
+        roots = sorted(f"{found.name}=={found.version}" for found in own.values())
+        excludes = [word for name in sorted(provided) for word in ("--exclude", name)]
+        run_pex(roots, [wheel, *self._wheels], stamp, made, ["-D", sources, "-m", START_MODULE, *excludes])
+
+
+def _without_reserved_modules(found: Distribution) -> Distribution:
+    try:
+        refuse_reserved_modules(found)
+    except PexRefused as exc:
+        raise BuildFailed(exc.detail) from exc
+    return found
+
+
+def _write_start(sources: Path, base_version: str, name: str) -> None:
+    """The module that runs when somebody runs the pex by hand."""
+    template = Template(Path(__file__).with_name("start.py.in").read_text())
+    sources.mkdir()
+    text = template.substitute(base=f"base-{base_version}.pex", model=name)
+    (sources / f"{START_MODULE}.py").write_text(text)

@@ -1,0 +1,149 @@
+"""From wheels to a pex in its place: built once for each fingerprint, kept in the cache, and moved to where it is wanted by a rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from base.errors import PexRefused
+from runtime.build import tool
+from runtime.pexfile import STAMP_PROPERTY, PexFile, Stamp, read_pex
+from runtime.unpack import digest, locked
+
+_KEPT_BUILDS = {"base": 2, "model": 30}
+"""A base takes some 200 MB, a model mostly little more than one."""
+
+
+@dataclass(frozen=True)
+class BuiltPex:
+    """A pex in its place.
+
+    `bootstrap_bytes` is pex's own part of the file, with the zip's directory, `own_bytes` that of the distributions; `carried` are name and version of what a model
+    brings besides itself; `reused` says that nothing had to be built.
+    """
+
+    path: Path
+    kind: str
+    name: str
+    version: str
+    size_bytes: int
+    sha256: str
+    bootstrap_bytes: int
+    own_bytes: int
+    carried: tuple[tuple[str, str], ...]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be built, and where it goes. `make` writes the pex to the path that it is given."""
+
+    kind: str
+    fingerprint: str
+    out: Path
+    cache: Path
+    make: Callable[[Path], None]
+
+
+def fulfil(order: Order, report: tool.Report) -> BuiltPex:
+    """The pex that was ordered: the one in its place if it is that, or else the one in the cache, or else a new one.
+
+    Raises:
+        BuildFailed: it cannot be built; what was in its place still is.
+    """
+    if _is_that(order.out, order):
+        return _describe(order.out, order, reused=True)
+    kept = order.cache / "builds" / order.kind / f"{order.fingerprint}.pex"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with locked(kept, report):
+        reused = _is_that(kept, order)
+        if not reused:
+            with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".part-") as aside:
+                made = Path(aside, kept.name)
+                order.make(made)
+                made.replace(kept)
+        os.utime(kept)
+        _deliver(kept, order.out)
+    _evict(kept.parent, _KEPT_BUILDS[order.kind])
+    return _describe(order.out, order, reused=reused)
+
+
+def _is_that(path: Path, order: Order) -> bool:
+    """Whether the file is there, is whole as far as its directory tells, and says that it was made from these inputs."""
+    try:
+        stamp = read_pex(path, checksums=False).stamp
+    except PexRefused:
+        return False
+    return stamp is not None and (stamp.kind, stamp.fingerprint) == (order.kind, order.fingerprint)
+
+
+def _deliver(kept: Path, out: Path) -> None:
+    """Copy aside, then rename, so that whoever watches the folder never sees half a file. No link: people edit files in place."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        shutil.copy(kept, aside)
+        aside.replace(out)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _evict(builds: Path, count: int) -> None:
+    for path in sorted(builds.glob("*.pex"), key=lambda path: path.stat().st_mtime)[:-count]:
+        path.unlink(missing_ok=True)
+
+
+def _describe(path: Path, order: Order, *, reused: bool) -> BuiltPex:
+    found = read_pex(path, checksums=False)
+    own_bytes = sum(distribution.size_bytes for distribution in found.distributions.values())
+    return BuiltPex(
+        path=path,
+        kind=order.kind,
+        name=found.name,
+        version=found.version,
+        size_bytes=found.size_bytes,
+        sha256=digest(path, order.cache),
+        bootstrap_bytes=found.size_bytes - own_bytes,
+        own_bytes=own_bytes,
+        carried=_carried(found),
+        reused=reused,
+    )
+
+
+def _carried(found: PexFile) -> tuple[tuple[str, str], ...]:
+    if found.kind == "base":
+        return ()
+    return tuple(sorted((name, version) for name, version in found.versions.items() if name != found.name))
+
+
+def run_pex(roots: Iterable[str], wheels: Sequence[Path], stamp: Stamp, out: Path, options: Sequence[str | Path]) -> None:
+    """Make a pex of wheels at hand; nothing is resolved and no index is asked.
+
+    Args:
+        roots: `name==version` of what must be in it. pex leaves out silently what none of them leads to.
+        wheels: where it takes them from.
+        stamp: goes into its build properties.
+        out: the file.
+        options: more options of pex.
+
+    Raises:
+        BuildFailed: pex failed.
+    """
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    # A root of its own: in the user's, pex would keep each wheel of a base unpacked, 900 MB of them.
+    with tempfile.TemporaryDirectory(prefix="pexdock-build-") as root:
+        command: list[str | Path] = [*tool.pex(), *roots, "--pex-root", Path(root), "-o", out, "--venv"]
+        for wheel in wheels:
+            command += ["--pre-resolved-dists", wheel]
+        command += ["--python", sys.executable, "--interpreter-constraint", f"CPython=={minor}.*"]
+        # The file moves between machines, so its first line names no path.
+        command += ["--python-shebang", f"/usr/bin/env python{minor}"]
+        command += ["--build-property", f"{STAMP_PROPERTY}={msgspec.json.encode(stamp).decode()}", *options]
+        tool.run(command, f"making {out.name}")
