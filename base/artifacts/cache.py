@@ -21,14 +21,16 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass
 from itertools import islice
-from types import TracebackType
 from typing import Any
 
+from base.artifacts.back_off import BackOff
 from base.artifacts.config import CacheConfig
+from base.artifacts.entry import Entry, Lease, Pending, State, again
 from base.errors import Full, LoadFailed, PexdockError, Unavailable
+
+__all__ = ["Cache", "Counters", "Lease", "Pending", "State"]
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +40,9 @@ LOADERS = 2
 """Threads that load at the same time. Two, so that one slow artifact does not hold up all others; more would only share the same disk."""
 LOADING_MAX = 1_000
 """Artifacts that may wait for a loader; a flood of made-up parameters is refused rather than queued."""
-BACK_OFF_FIRST_S, BACK_OFF_MOST_S = 0.5, 30.0
-"""How long a failed load is not tried again: doubled with each failure in a row."""
-FAILURES_MAX = 1_000
-"""Failures remembered for backing off; beyond it the oldest is forgotten, and may be tried at once."""
 
 
-class State(Enum):
-    """Where an entry stands."""
-
-    LOADING = "loading"
-    FRESH = "fresh"
-
-
-@dataclass(frozen=True)
+@dataclass
 class Counters:
     """What a cache did since it was made.
 
@@ -68,104 +59,27 @@ class Counters:
     evictions: int = 0
 
 
-@dataclass(eq=False)
-class _Entry:
-    parameters: dict[str, str]
-    state: State = State.LOADING
-    model: Any = None
-    error: PexdockError | None = None
-    pins: int = 0
-    waiters: list[Pending] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    error: LoadFailed
-    in_a_row: int
-    retry_at: float
-
-
-class Lease:
-    """A model that stays until it is released; `with lease as model` releases at the end."""
-
-    def __init__(self, cache: Cache, entry: _Entry) -> None:
-        self.model = entry.model
-        self._unpin: Callable[[], None] | None = lambda: cache._unpin(entry)  # noqa: SLF001 - two halves of one thing
-
-    def release(self) -> None:
-        """The model may be evicted. Idempotent."""
-        unpin, self._unpin, self.model = self._unpin, None, None
-        if unpin is not None:
-            unpin()
-
-    def __enter__(self) -> Any:
-        return self.model
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.release()
-
-
-class Pending:
-    """A model that is being loaded.
-
-    Attributes:
-        done: the load has ended, well or not. Set before `wake` is called.
-    """
-
-    def __init__(self, cache: Cache, entry: _Entry, wake: Callable[[], None]) -> None:
-        self.done = False
-        self._cache = cache
-        self._entry: _Entry | None = entry
-        self._wake = wake
-
-    def lease(self) -> Lease:
-        """What was loaded. To be called once, when `done`.
-
-        Raises:
-            NotFound, Misfit, LoadFailed, Unavailable: the load ended so. A new instance for each caller, who adds a traceback to it.
-        """
-        assert self.done
-        assert self._entry is not None
-        entry, self._entry = self._entry, None
-        if entry.error is not None:
-            raise _again(entry.error) from entry.error
-        return Lease(self._cache, entry)
-
-    def cancel(self) -> None:
-        """Nobody waits for it any longer. The load goes on for those who ask next; idempotent, and harmless after `lease`."""
-        entry, self._entry = self._entry, None
-        if entry is not None:
-            self._cache._unpin(entry)  # noqa: SLF001 - two halves of one thing
-
-    def finish(self) -> None:
-        """The cache calls it, on a loader thread."""
-        self.done = True
-        self._wake()
-
-
 class Cache:
     """See the module. All methods may be called from any thread.
 
     Args:
         config: client, loader, spec and size.
         clock: seconds that only grow.
+
+    Attributes:
+        counters: to be read only.
     """
 
     def __init__(self, config: CacheConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
         self._clock = clock
         self._lock = threading.Lock()  # guards all below; nothing of an author's is called under it
-        self._entries: OrderedDict[Key, _Entry] = OrderedDict()  # the one used last is last
-        self._failures: OrderedDict[Key, _Failure] = OrderedDict()
-        self._queue: deque[_Entry] = deque()  # at most LOADING_MAX
+        self._entries: OrderedDict[Key, Entry] = OrderedDict()  # the one used last is last
+        self._back_off = BackOff()
+        self._queue: deque[Entry] = deque()  # at most LOADING_MAX
         self._threads: set[threading.Thread] = set()
-        self._counters = Counters()
+        self.counters = Counters()
         self._closed = False
-
-    @property
-    def counters(self) -> Counters:
-        """As they stand now."""
-        return self._counters
 
     def states(self) -> list[tuple[dict[str, str], State]]:
         """Parameters and state of every entry, the one used last at the end."""
@@ -246,16 +160,16 @@ class Cache:
             return None
         self._entries.move_to_end(key)
         if entry.state is State.FRESH:
-            self._counters = replace(self._counters, hits=self._counters.hits + 1)
+            self.counters.hits += 1
             entry.pins += 1
-            return Lease(self, entry)
+            return Lease(entry, self._unpin)
         return self._wait(entry, wake)
 
     def _begin(self, key: Key, parameters: Mapping[str, str], wake: Callable[[], None]) -> Pending:
         """A new entry, and its load. Under the lock."""
         if len(self._queue) >= LOADING_MAX:
             raise Full("too many artifacts are waiting to be loaded")
-        entry = self._entries[key] = _Entry(dict(parameters))
+        entry = self._entries[key] = Entry(dict(parameters))
         pending = self._wait(entry, wake)
         self._queue.append(entry)
         if len(self._threads) < LOADERS:
@@ -264,16 +178,16 @@ class Cache:
             thread.start()
         return pending
 
-    def _wait(self, entry: _Entry, wake: Callable[[], None]) -> Pending:
-        pending = Pending(self, entry, wake)
+    def _wait(self, entry: Entry, wake: Callable[[], None]) -> Pending:
+        pending = Pending(entry, self._unpin, wake)
         entry.waiters.append(pending)
         entry.pins += 1
         return pending
 
     def _refuse_early_retry(self, key: Key) -> None:
-        failure = self._failures.get(key)
-        if failure is not None and self._clock() < failure.retry_at:
-            raise _again(failure.error) from failure.error
+        failure = self._back_off.barring(key, self._clock())
+        if failure is not None:
+            raise again(failure)
 
     def _check(self, parameters: Mapping[str, str]) -> None:
         try:
@@ -294,7 +208,7 @@ class Cache:
                 entry = self._queue.popleft()
             self._load(entry)
 
-    def _load(self, entry: _Entry) -> None:
+    def _load(self, entry: Entry) -> None:
         try:
             artifact = self._config.client.locate(entry.parameters)
             model = self._config.load_model(str(artifact.location))
@@ -308,35 +222,25 @@ class Cache:
         else:
             self._finish(entry, model, None)
 
-    def _finish(self, entry: _Entry, model: Any, error: PexdockError | None) -> None:
+    def _finish(self, entry: Entry, model: Any, error: PexdockError | None) -> None:
         key = frozenset(entry.parameters.items())
         with self._lock:
             entry.model, entry.error, entry.state = model, error, State.FRESH
             if error is None:
-                self._failures.pop(key, None)
-                self._counters = replace(self._counters, loads=self._counters.loads + 1)
+                self._back_off.succeeded(key)
+                self.counters.loads += 1
             else:
                 del self._entries[key]
-                self._counters = replace(self._counters, failures=self._counters.failures + 1)
-                self._remember(key, error)
+                self.counters.failures += 1
+                if isinstance(error, LoadFailed):  # to look for what is not there costs little, and may succeed a moment later
+                    self._back_off.failed(key, again(error), self._clock())
             waiters, entry.waiters = entry.waiters, []
             dropped = self._surplus()
         for pending in waiters:
             pending.finish()
         dropped.clear()  # outside the lock: a model's own end may take long
 
-    def _remember(self, key: Key, error: PexdockError) -> None:
-        """Of failed loads only: looking for what is not there costs little and may succeed a moment later."""
-        if not isinstance(error, LoadFailed):
-            return
-        before = self._failures.pop(key, None)
-        in_a_row = before.in_a_row + 1 if before is not None else 1
-        back_off_s = min(BACK_OFF_FIRST_S * 2 ** min(in_a_row - 1, 10), BACK_OFF_MOST_S)
-        self._failures[key] = _Failure(error, in_a_row, self._clock() + back_off_s)
-        if len(self._failures) > FAILURES_MAX:
-            self._failures.popitem(last=False)
-
-    def _unpin(self, entry: _Entry) -> None:
+    def _unpin(self, entry: Entry) -> None:
         with self._lock:
             entry.pins -= 1
             dropped = self._surplus() if entry.pins == 0 else []
@@ -344,6 +248,8 @@ class Cache:
 
     def _surplus(self) -> list[Any]:
         """Takes out what is over the size and not pinned, longest unused first. Under the lock; the models are let go of outside."""
+        if len(self._entries) <= self._config.max_size:
+            return []
         fresh = [(key, entry) for key, entry in self._entries.items() if entry.state is State.FRESH]
         dropped: list[Any] = []
         for key, entry in fresh:
@@ -352,12 +258,8 @@ class Cache:
             if entry.pins == 0:
                 dropped.append(entry.model)
                 del self._entries[key]
-        self._counters = replace(self._counters, evictions=self._counters.evictions + len(dropped))
+        self.counters.evictions += len(dropped)
         return dropped
-
-
-def _again(error: PexdockError) -> PexdockError:
-    return type(error)(error.detail, cells=error.cells)
 
 
 def _shown(parameters: Mapping[str, str]) -> str:

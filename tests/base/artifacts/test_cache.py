@@ -13,8 +13,10 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 import base.artifacts as afs
+from base.artifacts import back_off
 from base.artifacts import cache as module
-from base.artifacts.cache import Cache, Lease, Pending, State
+from base.artifacts.cache import Cache
+from base.artifacts.entry import Lease, Pending, State
 from base.errors import Declaration, Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 
 WITHIN_S = 10
@@ -288,7 +290,7 @@ def test_the_pause_has_a_most(make: Callable[..., Cache], store: Store) -> None:
     for _ in range(30):
         with pytest.raises(LoadFailed):
             get(cache, "bad")
-        now[0] += module.BACK_OFF_MOST_S
+        now[0] += back_off.MOST_S
     assert len(store.loaded) == 30
 
 

@@ -72,7 +72,9 @@ def test_a_folder_that_cannot_lead_to_a_fit_is_known_early() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["", "/", "a//b", "../{a}", "./a", "a/..", "{}", "{1}", "{a-b}", "{a}{b}", "{a", "a}", "{{a}}", "a\\b", "a\0"])
+@pytest.mark.parametrize(
+    "text", ["", "/", "a//b", "../{a}", "./a", "a/..", "{}", "{1}", "{a-b}", "{a}{b}", "{a", "a}", "{{a}}", "a\\b", "a\0"]
+)
 def test_a_template_that_means_nothing_is_refused(text: str) -> None:
     """When it is made, not when it is used."""
     with pytest.raises(Declaration):

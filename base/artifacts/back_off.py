@@ -1,0 +1,49 @@
+"""How long a failed load is not tried again. Pure: knows no clock, no lock and no cache."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from base.errors import PexdockError
+
+FIRST_S, MOST_S = 0.5, 30.0
+"""The pause after the first failure and the longest one; it doubles with each failure in a row."""
+REMEMBERED_MAX = 1_000
+"""Failures remembered; beyond it the oldest is forgotten, and may be tried at once."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    error: PexdockError
+    in_a_row: int
+    retry_at_s: float
+
+
+class BackOff:
+    """Failed loads by key. Times are seconds of any clock that only grows.
+
+    An error that is kept here should have no traceback: it would keep the memory of the failed load.
+    """
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[Hashable, _Failure] = OrderedDict()
+
+    def failed(self, key: Hashable, error: PexdockError, now_s: float) -> None:
+        """The load failed, perhaps not for the first time."""
+        before = self._failures.pop(key, None)
+        in_a_row = 1 if before is None else before.in_a_row + 1
+        pause_s = min(FIRST_S * 2.0 ** min(in_a_row - 1, 10), MOST_S)
+        self._failures[key] = _Failure(error, in_a_row, now_s + pause_s)
+        if len(self._failures) > REMEMBERED_MAX:
+            self._failures.popitem(last=False)
+
+    def succeeded(self, key: Hashable) -> None:
+        """The next failure is a first one."""
+        self._failures.pop(key, None)
+
+    def barring(self, key: Hashable, now_s: float) -> PexdockError | None:
+        """The failure for which it is too early to try again; None if it may be tried."""
+        failure = self._failures.get(key)
+        return failure.error if failure is not None and now_s < failure.retry_at_s else None
