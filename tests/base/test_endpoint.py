@@ -150,7 +150,27 @@ def test_a_path_is_literal_segments_and_whole_parameters(path: str, normal: str,
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/", "p", "//", "/a//b", "/a//", "/{}", "/{1a}", "/v{n}", "/{a}{b}", "/{a", "/a}", "/{a}/{a}", "/a b", "/%41", "/..", "/é", "/a?b"]
+    "path",
+    [
+        "",
+        "/",
+        "p",
+        "//",
+        "/a//b",
+        "/a//",
+        "/{}",
+        "/{1a}",
+        "/v{n}",
+        "/{a}{b}",
+        "/{a",
+        "/a}",
+        "/{a}/{a}",
+        "/a b",
+        "/%41",
+        "/..",
+        "/é",
+        "/a?b",
+    ],
 )
 def test_any_other_path_is_refused(path: str) -> None:
     """The message repeats the path."""

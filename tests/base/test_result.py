@@ -61,7 +61,9 @@ def test_a_column_without_a_name_is_scalars(result: object) -> None:
         pa.table({"a": [1.0, 2.0], "b": ["x", None]}),
         pa.record_batch({"a": [1.0, 2.0], "b": ["x", None]}),
         pd.DataFrame({"a": [1.0, 2.0], "b": ["x", None]}),
-        pl.concat([pl.DataFrame({"a": [1.0], "b": ["x"]}), pl.DataFrame({"a": [2.0], "b": [None]}, schema={"a": pl.Float64, "b": pl.String})]),
+        pl.concat(
+            [pl.DataFrame({"a": [1.0], "b": ["x"]}), pl.DataFrame({"a": [2.0], "b": [None]}, schema={"a": pl.Float64, "b": pl.String})]
+        ),
     ],
     ids=lambda result: type(result).__name__,
 )
