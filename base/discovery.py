@@ -3,8 +3,8 @@
 A model declares them as standard entry points, so that plain packaging is enough:
 
     [project.entry-points."pexdock.endpoints"]
-    predict = "iris:predict"
-    all_the_others = "iris:others"      # a list or tuple of endpoints will do as well
+    predict = "iris.endpoints:predict"
+    all_the_others = "iris.endpoints:others"      # a list or tuple of endpoints will do as well
 """
 
 from __future__ import annotations
