@@ -10,6 +10,7 @@ import pytest
 
 import examples
 import leaks
+import pexes
 
 HERE = Path(__file__).parent
 
@@ -67,3 +68,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder.chmod(0o755)  # the container's user reads it too
     examples.train("transactions", folder)
     return Trained(folder, examples.train("iris", folder))
+
+
+@pytest.fixture(scope="session")
+def built_dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like dist/ with the pexes of base and of every example model, built from this tree. Read-only, since tests share it."""
+    folder = tmp_path_factory.mktemp("dist")
+    folder.chmod(0o755)  # the container's user reads it too
+    pexes.build_all(folder)
+    return folder
