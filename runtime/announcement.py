@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
-from urllib.parse import quote
 
-import msgspec
-
-from base.ipc.control import EndpointWords, Route
+from base.example import curl
+from base.ipc.control import Route
 from runtime.state import State
 
 _QUIET = frozenset({"ready", "standby"})
@@ -27,17 +24,6 @@ def announce(state: State, routes: Iterable[Route]) -> str:
         lines.append(f"Put a model's pex into {state.dist_path} and it is served.")
     commands = [command for route in serving for endpoint in route.release.endpoints if (command := curl(state.address, endpoint))]
     return "\n".join(lines + (["", f"Try: {commands[0]}"] if commands else []))
-
-
-def curl(address: str, endpoint: EndpointWords) -> str | None:
-    """One command that works as it stands; None where the endpoint gave no example."""
-    if endpoint.example is None:
-        return None
-    path = endpoint.path
-    for name, value in endpoint.example.parameters.items():
-        path = path.replace("{" + name + "}", quote(value, safe=""))
-    rows = msgspec.json.encode(endpoint.example.rows).decode()
-    return f"curl -s {shlex.quote(address + path)} -H 'content-type: application/json' -d {shlex.quote(rows)}"
 
 
 def _paths(route: Route) -> str:

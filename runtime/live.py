@@ -88,8 +88,9 @@ class Live:
     def end(self, event: ReleaseEvent, reason: str) -> None:
         """Refused, failed or stopped, where that still means anything."""
         if self.release.machine.allows(event):
+            reason = reason.removeprefix(f"{self.release.file}: ")  # it stands beside the file's name
             if event is not ReleaseEvent.STOPPED:
-                log.error("%s is %s: %s", self.release.title, event, reason)
+                log.error("%s (%s): %s: %s", self.release.title, self.release.file, event, reason)
             self.step(event, reason)
 
     def is_admitted(self, admitted: Admitted, pex: PexFile) -> None:

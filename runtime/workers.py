@@ -77,7 +77,7 @@ class WorkerProcess:
         self._launch = launch
         self._owner = owner
         self._machine: Machine[WorkerState, WorkerEvent] = new_worker()
-        self._failure = ""
+        self._failure = self._reason = ""
         self._cannot_load = False
         self._timers: list[asyncio.TimerHandle] = []
         self._ready_since: float | None = None
@@ -137,7 +137,7 @@ class WorkerProcess:
                 self.start()
             case Action.SCHEDULE:
                 delay_s = self._launch.back_off.delay_s(self._deaths)
-                log.warning("%s: started again in %.1f s", self._launch.title, delay_s)
+                log.warning("%s: %s; it is started again in %.1f s", self._launch.title, self._reason, delay_s)
                 self._later(delay_s, lambda: self._step(WorkerEvent.DUE))
             case Action.DRAIN if self.child is not None:
                 self.child.send(Drain())
@@ -179,12 +179,11 @@ class WorkerProcess:
             self._step(WorkerEvent.DIED)
             return
         when = "" if self.state is WorkerState.READY else " before it was ready"
-        reason = self._failure or f"its worker {describe_exit(code)}{when}"
-        log.error("%s: %s", self._launch.title, reason)
+        self._reason = self._failure or f"its worker {describe_exit(code)}{when}"
         final = (code == ExitCode.CANNOT_LOAD or self._cannot_load) and not self._owner.loaded
         self._count_death()
         self._step(WorkerEvent.REFUSED_TO_LOAD if final else WorkerEvent.DIED)
-        self._owner.fell(Trouble(reason, lines, final))
+        self._owner.fell(Trouble(self._reason, lines, final))
 
     def _count_death(self) -> None:
         ready_s = asyncio.get_running_loop().time() - self._ready_since if self._ready_since is not None else 0.0
