@@ -23,6 +23,9 @@ _LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 """A path segment that needs no percent-encoding (RFC 3986, pchar)."""
 _PLACEHOLDER = re.compile(r"\{(.*)\}")
 
+_RESERVED = frozenset({"livez", "readyz", "metrics", "docs", "openapi.json", "v2"})
+"""First segments of the paths that are the front door's own."""
+
 BATCH_MAX_ROWS = 1_000_000
 BATCH_MAX_DELAY_MS = 60_000
 
@@ -157,6 +160,8 @@ def parsed_path(path: str) -> tuple[str, tuple[str, ...]]:
     normal = path.rstrip("/") if path.endswith("/") and not path.endswith("//") else path
     if not normal.startswith("/"):
         raise Declaration(f"path {path!r}: write a path that begins with '/' and has a segment, such as '/predictions/iris'")
+    if normal.split("/")[1] in _RESERVED:
+        raise Declaration(f"path {path!r}: the front door itself answers there; begin the path with another segment")
     names = []
     for segment in normal.split("/")[1:]:
         placeholder = _PLACEHOLDER.fullmatch(segment)

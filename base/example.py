@@ -23,5 +23,5 @@ def curl(address: str, endpoint: EndpointWords) -> str | None:
     for name, value in endpoint.example.parameters.items():
         path = path.replace(f"{{{name}}}", quote(value, safe=""))
     rows = msgspec.json.encode(endpoint.example.rows).decode()
-    words = ["curl", "-X", "POST", f"{address}{path}", "-H", "Content-Type: application/json", "-d", rows]
+    words = ["curl", "-s", f"{address}{path}", "-H", "Content-Type: application/json", "-d", rows]
     return shlex.join(words)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from base.artifacts.cache import Cache, Lease, Pending
 from base.endpoint import Endpoint
 from base.errors import HandlerFailed, PexdockError
+from base.ipc import failure
 from base.result import to_batch
 
 log = logging.getLogger(__name__)
@@ -49,24 +50,24 @@ class Predictor:
             alone: the rows are of one request, so that a failure is its own and worth a traceback.
 
         Raises:
-            HandlerFailed: the handler raised what is no PexdockError. Its message names no more than an id to find in the log.
+            HandlerFailed: the handler raised what means nothing to a client. Its message names no more than an id to find in the log.
             BadResult: what it returned breaks the contract.
         """
         frame = pl.DataFrame(batch)
         try:
             result = self.endpoint.handler(frame) if lease is None else self.endpoint.handler(lease.model, frame)
-        except PexdockError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - a handler may raise anything; the next batch is not concerned
+            return to_batch(result, batch.num_rows, self.endpoint.output_schema)
+        except BaseException as exc:
+            if isinstance(exc, PexdockError) and failure.travels(exc):
+                raise
             raise self._failed(exc, alone=alone) from None
-        return to_batch(result, batch.num_rows, self.endpoint.output_schema)
 
     def close(self) -> None:
         """Ends the cache's loads."""
         if self._cache is not None:
             self._cache.close()
 
-    def _failed(self, error: Exception, *, alone: bool) -> HandlerFailed:
+    def _failed(self, error: BaseException, *, alone: bool) -> HandlerFailed:
         incident = uuid4().hex[:12]
         if alone:
             log.error("handler %s failed, incident %s", self.endpoint.name, incident, exc_info=error)

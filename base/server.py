@@ -50,7 +50,7 @@ class Server:
         self._host, self._port = host, port
         self._limits = limits or Configure()
         self._endpoints: list[Endpoint[..., Any]] = []
-        self._worker: Worker | None = None
+        self._front: _Front | None = None
         self._release = release
 
     def register(self, endpoint: Endpoint[..., Any]) -> Self:
@@ -91,20 +91,21 @@ class Server:
 
     async def stop(self) -> None:
         """Ends `serve` or `run` once what was received is answered."""
-        if self._worker is not None:
-            self._worker.drain()
+        if self._front is not None:
+            self._front.drain()
 
     def _serve(self, listener: socket.socket, folder: Path) -> None:
-        worker = self._worker = Worker(*self._release, self._endpoints, folder / "worker.sock")
+        worker = Worker(*self._release, self._endpoints, folder / "worker.sock")
         try:
             words = worker.listen()
-            with _signals(worker), _Front(listener, self._limits, worker) as front:
+            with _Front(listener, self._limits, worker) as front, _signals(front):
+                self._front = front
                 # The front door's greeting is answered by the worker's loop, which this thread runs only after this.
                 threading.Thread(target=self._announce, args=(front, words, listener, folder), daemon=True).start()
                 worker.run()
         finally:
             worker.close()
-            self._worker = None
+            self._front = None
 
     def _announce(self, front: _Front, words: ReleaseWords, listener: socket.socket, folder: Path) -> None:
         host, port = listener.getsockname()[:2]
@@ -118,16 +119,16 @@ class Server:
 
 
 class _signals:  # noqa: N801 - used as a statement
-    """While it is entered, SIGINT and SIGTERM drain the worker. Outside the main thread signals are somebody else's."""
+    """While it is entered, SIGINT and SIGTERM drain the front door. Outside the main thread signals are somebody else's."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, front: _Front) -> None:
+        self._front = front
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, lambda *_: self._worker.drain())
+                self._before[number] = signal.signal(number, lambda *_: self._front.drain())
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -135,12 +136,13 @@ class _signals:  # noqa: N801 - used as a statement
 
 
 class _Front:
-    """The child process that speaks HTTP. If it ends, the worker is drained, since nobody could ask it anything."""
+    """The child process that speaks HTTP. When it ends the worker is drained, since nobody could ask it anything; so a drain begins here."""
 
     def __init__(self, listener: socket.socket, limits: Configure, worker: Worker) -> None:
         self._limits = limits
         self._worker = worker
         self._applied = threading.Event()
+        self._overdue: threading.Timer | None = None
         ours, theirs = socket.socketpair()
         self._control = ours
         fds = (theirs.fileno(), listener.fileno())
@@ -155,13 +157,19 @@ class _Front:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.say(Drain())
-        try:
-            self._child.wait(self._limits.drain_s + 2)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+        self.drain()
+        self._child.wait()
+        if self._overdue is not None:
+            self._overdue.cancel()
         self._control.close()
+
+    def drain(self) -> None:
+        """Lets it answer what it has taken and end; kills it if that takes too long. Safe to call again."""
+        if self._overdue is None:
+            self._overdue = threading.Timer(self._limits.drain_s + 2, self._child.kill)
+            self._overdue.daemon = True
+            self._overdue.start()
+            self.say(Drain())
 
     def say(self, word: Word) -> None:
         """Tells the front door. A front door that is gone is found out by the reader."""

@@ -40,6 +40,11 @@ _KINDS: dict[str, type[errors.PexdockError]] = {
 _decoder = msgspec.json.Decoder(_Failure)
 
 
+def travels(error: errors.PexdockError) -> bool:
+    """Whether the error is one that a front door expects from a worker."""
+    return error.code in _KINDS
+
+
 def encode(error: errors.PexdockError) -> bytes:
     """The error as JSON, cut so that it fits in one message."""
     cells = [_Cell(cell.row, cell.column, cell.reason[:200]) for cell in error.cells[:_CELLS_MAX]]

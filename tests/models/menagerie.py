@@ -12,6 +12,7 @@ import polars as pl
 
 import base.artifacts as afs
 import base.service as svc
+from base.errors import PeerError
 from base.schema import Schema
 
 STORE = Path(sys.argv[1])
@@ -56,6 +57,16 @@ def raises_on_a_negative(records_df: Numbers.DataFrame) -> np.ndarray:
     if (records_df["a"] < 0).any():
         raise ValueError("secret of the model")
     return records_df["a"].to_numpy()
+
+
+@svc.endpoint(path="/exits")
+def calls_exit(records_df: Numbers.DataFrame) -> pl.DataFrame:
+    sys.exit("nobody asked it to")
+
+
+@svc.endpoint(path="/wrong")
+def raises_an_error_of_the_wire(records_df: Numbers.DataFrame) -> pl.DataFrame:
+    raise PeerError("not a handler's business")
 
 
 @svc.endpoint(path="/short")

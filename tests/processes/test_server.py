@@ -189,6 +189,13 @@ def test_a_failing_handler_is_a_500_that_tells_nothing_but_an_incident(served: S
     served.wait_logged("ValueError: secret of the model")
 
 
+@pytest.mark.parametrize("path", ["/exits", "/wrong"])
+def test_whatever_a_handler_raises_ends_its_request_only(served: Served, path: str) -> None:
+    """SystemExit is no way out for a handler, and an error that means something on the wire means nothing here."""
+    assert ask(served, path, [{"a": 1}]).json()["code"] == "handler_failed"
+    assert ask(served, "/double", [{"a": 1}]).json()["predictions"] == [2.0]
+
+
 def test_a_result_with_a_row_too_few_is_never_an_answer(served: Served) -> None:
     """Rows are matched by position, so a count that is off is the author's error."""
     answer = ask(served, "/short", [{"a": 1}, {"a": 2}])
