@@ -128,11 +128,14 @@ def _progress(line: str) -> None:
 
 def _say_built(built: BuiltPex) -> None:
     click.echo(f"{built.path}: {built.kind} {built.name} {built.version}{', which was there already' if built.reused else ''}")
-    parts = f"{built.own_bytes / 1e6:.2f} MB packages, {built.bootstrap_bytes / 1e6:.2f} MB pex itself"
-    click.echo(f"  size     {built.size_bytes / 1e6:.2f} MB ({parts})")
+    click.echo(f"  size     {_size(built.size_bytes)} (packages {_size(built.own_bytes)}, pex itself {_size(built.bootstrap_bytes)})")
     click.echo(f"  sha256   {built.sha256}")
     if built.carried:
         click.echo(f"  carries  {', '.join(f'{name} {version}' for name, version in built.carried)}")
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
 
 
 def _newest_base(dist_path: Path) -> Path:
@@ -172,10 +175,8 @@ def check(pex: Path, base_pex: Path | None, dist_path: str | None, config: Path 
 
     found = read_pex(pex)
     click.echo(f"{found.path.name}: {found.kind} {found.name} {found.version}")
-    click.echo(f"  size           {found.size_bytes / 1e6:.2f} MB")
-    click.echo(
-        f"  distributions  {len(found.distributions)}, of {sum(each.size_bytes for each in found.distributions.values()) / 1e6:.2f} MB"
-    )
+    click.echo(f"  size           {_size(found.size_bytes)}")
+    click.echo(f"  distributions  {len(found.distributions)}, of {_size(sum(each.size_bytes for each in found.distributions.values()))}")
     if found.interpreter_constraints:
         click.echo(f"  interpreter    {', '.join(found.interpreter_constraints)}")
     if found.kind == "model":

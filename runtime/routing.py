@@ -29,17 +29,16 @@ class Refusal(NamedTuple):
 def plan(releases: Iterable[Release]) -> Plan:
     """Which releases to start and which to end.
 
-    Of each model the highest release runs. Until it was ready once, what serves now goes on serving; where nothing does and it dies
-    at each start, the next one below it is started as well. Nothing below one that was ready runs.
+    Of each model the highest release runs. Until it was ready once, what serves now goes on serving; while it dies at each
+    start the next one below it is started as well. Nothing below one that was ready runs.
     """
     result = Plan([], [])
     for ranked in by_model(releases):
         above_failed = True  # everything above has had its chance
         above_serves = False
-        any_serves = any(release.serves for release in ranked)
         for release in ranked:
             if release.state is ReleaseState.STANDBY:
-                if release is ranked[0] or (above_failed and not any_serves):
+                if above_failed and not above_serves:
                     result.promote.append(release)
             elif above_serves or not (release.was_ready or above_failed):
                 result.demote.append(release)

@@ -1,0 +1,317 @@
+"""The life of a release and of a worker: every pair of state and event, and which of many releases should run."""
+
+import itertools
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from base.ipc.control import EndpointWords, ReleaseWords
+from runtime import routing
+from runtime.release import (
+    RELEASE_STEPS,
+    WORKER_STEPS,
+    Action,
+    BackOff,
+    Identity,
+    IllegalStep,
+    Machine,
+    Release,
+    ReleaseEvent,
+    ReleaseState,
+    WorkerEvent,
+    WorkerState,
+)
+
+MACHINES = [(RELEASE_STEPS, ReleaseState, ReleaseEvent), (WORKER_STEPS, WorkerState, WorkerEvent)]
+
+
+@pytest.mark.parametrize(("steps", "states", "events"), MACHINES)
+def test_a_pair_is_either_in_the_table_or_raises_and_changes_nothing(steps, states, events):
+    """Every pair, one by one."""
+    for state, event in itertools.product(states, events):
+        machine = Machine(steps, state)
+        if machine.allows(event):
+            assert machine.step(event) is steps[state, event][1]
+            assert machine.state is steps[state, event][0]
+        else:
+            with pytest.raises(IllegalStep, match=f"{event} in state {state}"):
+                machine.step(event)
+            assert machine.state is state
+
+
+def test_a_release_can_be_stopped_in_every_state_and_only_once():
+    """Otherwise it would stay in the list for ever once its file is gone."""
+    for state in ReleaseState:
+        assert Machine(RELEASE_STEPS, state).allows(ReleaseEvent.STOPPED) is (state is not ReleaseState.STOPPED)
+
+
+def test_a_worker_can_be_retired_until_it_is_and_is_then_gone_once_its_process_is():
+    """So that the end always comes, and each process is ended by somebody."""
+    for state in WorkerState:
+        wanted = state not in {WorkerState.RETIRED, WorkerState.ENDING, WorkerState.GONE}
+        assert Machine(WORKER_STEPS, state).allows(WorkerEvent.RETIRED) is wanted
+    with_process = {WorkerState.STARTING, WorkerState.READY, WorkerState.RETIRED, WorkerState.ENDING}
+    for state in WorkerState:
+        assert Machine(WORKER_STEPS, state).allows(WorkerEvent.DIED) is (state in with_process)
+
+
+def test_a_running_release_never_leaves_without_its_workers_being_ended():
+    """Each way out of RUNNING has the action that ends them."""
+    ways = [step for (state, _), step in RELEASE_STEPS.items() if state is ReleaseState.RUNNING]
+    assert len(ways) == 4
+    assert all(action is Action.END for _, action in ways)
+
+
+def test_a_worker_that_may_have_requests_is_drained_and_one_that_cannot_is_not_waited_for():
+    """Only a worker that was ready was ever in a routing table."""
+    worker = Machine(WORKER_STEPS, WorkerState.STARTING)
+    assert worker.step(WorkerEvent.RETIRED) is Action.TERMINATE
+    worker = Machine(WORKER_STEPS, WorkerState.STARTING)
+    assert [worker.step(event) for event in (WorkerEvent.READY, WorkerEvent.RETIRED, WorkerEvent.UNROUTED)] == [None, None, Action.DRAIN]
+
+
+def test_the_delay_between_restarts_doubles_up_to_a_cap_and_a_long_life_wipes_it_out():
+    """0.2 s is enough for one crash; a crash loop settles at 30 s."""
+    back_off = BackOff(0.2, 30.0)
+    assert [back_off.delay_s(deaths) for deaths in (1, 2, 3, 8, 9, 100_000)] == [0.2, 0.4, 0.8, 25.6, 30.0, 30.0]
+    assert back_off.deaths(5, lived_s=29.9) == 6
+    assert back_off.deaths(5, lived_s=30.0) == 1
+
+
+# ---- which releases should run
+
+STATES = {state.value: state for state in ReleaseState}
+
+
+def release(title, order=0, state="standby", *, ready=False, paths=(), file=None, **more):
+    """A model's release in a state, as `iris 0.1.0`."""
+    name, version = title.split()
+    made = Release(file or f"{name}-{version}.pex", order, **more)
+    made.identity = Identity("model", name, version, f"{title}{file}")
+    made.machine.state = STATES[state]
+    made.was_ready = ready
+    if ready or paths:
+        made.words = ReleaseWords(name, version, [EndpointWords(path, path, [], None, None, 1, 1) for path in paths])
+    return made
+
+
+def planned(*releases):
+    plan = routing.plan(releases)
+    return [each.title for each in plan.promote], [each.title for each in plan.demote]
+
+
+def test_only_the_newest_release_of_each_model_is_started():
+    """PEP 440 decides, not the alphabet; others stand by, so a dist/ full of old versions costs nothing."""
+    releases = release("iris 0.9.0"), release("iris 0.10.0"), release("iris 0.10.0rc1"), release("other 1.0")
+    assert planned(*releases) == (["iris 0.10.0", "other 1.0"], [])
+
+
+def test_the_old_release_goes_on_until_the_new_one_is_ready():
+    """And not an instant longer."""
+    old, new = release("iris 0.1.0", state="running", ready=True), release("iris 0.2.0")
+    assert planned(old, new) == (["iris 0.2.0"], [])
+    new.machine.state = ReleaseState.UNPACKING
+    assert planned(old, new) == ([], [])
+    new.machine.state = ReleaseState.RUNNING
+    assert planned(old, new) == ([], [])
+    assert routing.serving([old, new]) == [old]
+    new.was_ready = True
+    assert planned(old, new) == ([], ["iris 0.1.0"])
+    assert routing.serving([old, new]) == [new]
+
+
+def test_between_one_that_dies_at_each_start_and_one_that_serves_the_newest_that_works_is_found():
+    """The newest ready version serves, so every one above what serves gets its chance."""
+    broken, serving = release("iris 0.3", state="running", deaths=1), release("iris 0.1", state="running", ready=True)
+    assert planned(broken, release("iris 0.2"), serving) == (["iris 0.2"], [])
+
+
+def test_an_older_release_is_started_where_the_newer_one_dies_at_each_start_and_nothing_serves():
+    """A restart of Pexdock must come back with what served before it."""
+    new, old, oldest = release("iris 0.2.0", state="running", deaths=1), release("iris 0.1.0"), release("iris 0.0.1")
+    assert planned(new, old, oldest) == (["iris 0.1.0"], [])
+    old.machine.state, old.was_ready = ReleaseState.RUNNING, True
+    assert planned(new, old, oldest) == ([], [])
+    assert routing.serving([new, old, oldest]) == [old]
+    new.was_ready = True
+    assert planned(new, old, oldest) == ([], ["iris 0.1.0"])
+
+
+def test_a_release_that_was_refused_or_failed_is_as_if_it_were_not_there():
+    """The next one below takes its place."""
+    assert planned(release("iris 0.3", state="failed"), release("iris 0.2", state="refused"), release("iris 0.1")) == (["iris 0.1"], [])
+
+
+def test_a_start_in_vain_is_broken_off_for_a_newer_release():
+    """It has served nobody yet."""
+    assert planned(release("iris 0.1", state="unpacking"), release("iris 0.2")) == (["iris 0.2"], ["iris 0.1"])
+
+
+def test_a_replaced_file_takes_over_even_with_an_older_version_and_only_once_it_is_ready():
+    """Whoever overwrites a file means the new content. If that fails the old one stays."""
+    new = release("iris 0.1", 2, file="iris.pex")
+    old = release("iris 0.2", 1, "running", ready=True, file="iris.pex", in_place=False, replaced_by=new)
+    releases = old, new, release("iris 0.0.1", 0)
+    new.machine.state = ReleaseState.WAITING
+    assert planned(*releases) == ([], [])
+    new.machine.state = ReleaseState.STANDBY
+    assert planned(*releases) == (["iris 0.1"], [])
+    new.machine.state = ReleaseState.RUNNING
+    assert planned(*releases) == ([], [])
+    new.was_ready = True
+    assert planned(*releases) == ([], ["iris 0.2"])
+    new.machine.state = ReleaseState.FAILED
+    assert planned(*releases) == ([], [])
+
+
+def refused(*releases):
+    return [(each.release.file, each.reason) for each in routing.refusals(releases)]
+
+
+def test_the_same_version_from_a_second_file_is_refused_by_name():
+    """The first that was dropped keeps it, whichever of the two was verified first."""
+    first, second = release("iris 0.1.0", 0, "waiting"), release("iris 0.1.0", 1, "running", ready=True, file="copy.pex")
+    assert refused(second, first) == [
+        ("copy.pex", "iris 0.1.0 is served from iris-0.1.0.pex, which has other content: give this one another version")
+    ]
+    first.machine.state = ReleaseState.FAILED
+    assert refused(second, first) == []
+
+
+def test_a_double_takes_over_once_the_file_that_had_the_version_is_gone():
+    """A build that was renamed in under another name."""
+    first, second = release("iris 0.1.0", 0, "running", ready=True), release("iris 0.1.0", 1, "refused", file="copy.pex", contended=True)
+    assert routing.freed([first, second]) == []
+    first.in_place = False
+    assert routing.freed([first, second]) == [second]
+    second.contended = False
+    second.machine.state = ReleaseState.STANDBY
+    assert planned(first, second) == (["iris 0.1.0"], [])
+
+
+def test_a_release_that_waits_for_a_path_does_not_push_out_its_double():
+    """The double serves by now, and whoever serves is not stopped for one that may never be ready."""
+    first = release("iris 0.1.0", 0, "refused", paths=["/a"], contended=True)
+    second = release("iris 0.1.0", 1, "running", ready=True, file="copy.pex", paths=["/b"])
+    assert routing.freed([first, second]) == []
+
+
+def test_a_path_of_another_model_is_refused_naming_path_model_and_file():
+    """The names of parameters do not tell two paths apart, nor does a trailing slash; literal segments do."""
+    holder = release("iris 0.1", 0, "running", ready=True, paths=["/a/{x}"])
+    rival = release("rose 0.1", 1, "running", ready=True, paths=["/b", "/a/{y}"])
+    other = release("lily 0.1", 2, "running", ready=True, paths=["/a/x", "/{x}/a"])
+    assert refused(other, rival, holder) == [
+        ("rose-0.1.pex", "its path /a/{y} is served by iris 0.1 as /a/{x}, from iris-0.1.pex: give it another path")
+    ]
+
+
+def test_a_new_release_inherits_its_models_paths_and_no_others():
+    """A drop can neither lose what its model had, nor take what another model has."""
+    old = release("iris 0.1", 0, "standby", paths=["/a"])
+    rival = release("rose 0.1", 1, "running", ready=True, paths=["/b"])
+    new = release("iris 0.2", 2, "running", ready=True, paths=["/a", "/b"])
+    assert [file for file, _ in refused(old, rival, new)] == ["iris-0.2.pex"]
+    new.words = release("iris 0.2", paths=["/a"]).words
+    rival.words = release("rose 0.1", paths=["/a"]).words
+    assert [file for file, _ in refused(old, rival, new)] == ["rose-0.1.pex"]
+
+
+def test_a_release_that_was_refused_for_a_path_comes_back_when_the_path_is_free():
+    """And not while the other model's next release has it."""
+    holder = release("iris 0.2", 0, "running", ready=True, paths=["/a"])
+    rival = release("rose 0.1", 1, "refused", paths=["/a"], contended=True)
+    assert routing.freed([holder, rival]) == []
+    holder.words = release("iris 0.2", paths=["/c"]).words
+    assert routing.freed([holder, rival]) == [rival]
+
+
+class Models(RuleBasedStateMachine):
+    """Releases of two models that are dropped, become ready, die and fail in any order, with the plan followed after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.releases = []
+        self.served = {}
+
+    @rule(
+        name=st.sampled_from("ab"),
+        version=st.sampled_from("123"),
+        paths=st.lists(st.sampled_from(["/x", "/y/{p}"]), min_size=1, unique=True),
+    )
+    def drop(self, name, version, paths):
+        made = release(f"{name} {version}", len(self.releases), file=f"{len(self.releases)}.pex")
+        made.paths = paths
+        self.releases.append(made)
+        self.follow()
+
+    @precondition(lambda self: self.starting())
+    @rule(data=st.data(), event=st.sampled_from(["ready", "died", "failed"]))
+    def starts(self, data, event):
+        each = data.draw(st.sampled_from(self.starting()))
+        if event == "ready":
+            each.was_ready, each.words = True, release(each.title, paths=each.paths).words
+        elif event == "died":
+            each.deaths += 1
+        else:
+            each.machine.step(ReleaseEvent.FAILED)
+        self.follow()
+
+    @precondition(lambda self: self.releases)
+    @rule(data=st.data())
+    def vanishes(self, data):
+        data.draw(st.sampled_from(self.releases)).in_place = False
+        self.follow()
+
+    def starting(self):
+        return [each for each in self.releases if each.state is ReleaseState.RUNNING and not each.was_ready]
+
+    def follow(self):
+        for _ in range(50):
+            before = [(each.state, each.was_ready) for each in self.releases]
+            while found := routing.refusals(self.releases):
+                for each, _ in found:
+                    each.machine.step(ReleaseEvent.REFUSED)
+                    each.was_ready, each.contended = False, True
+            for each in routing.freed(self.releases):
+                each.contended = False
+                each.machine.step(ReleaseEvent.RETRIED)
+                each.machine.step(ReleaseEvent.BASE_CHOSEN)
+            plan = routing.plan(self.releases)
+            for each in plan.demote:
+                each.machine.step(ReleaseEvent.DEMOTED)
+                each.was_ready = False
+            for each in plan.promote:
+                each.machine.step(ReleaseEvent.PROMOTED)
+                each.machine.step(ReleaseEvent.UNPACKED)
+                each.deaths = 0
+            if before == [(each.state, each.was_ready) for each in self.releases]:
+                return
+        raise AssertionError("the plan never comes to rest")
+
+    @invariant()
+    def no_path_is_served_twice(self):
+        shapes = [routing.shape_of(end.path) for each in routing.serving(self.releases) for end in each.words.endpoints]
+        assert len(set(shapes)) == len(shapes)
+
+    @invariant()
+    def one_release_of_a_model_serves_and_none_below_it_runs(self):
+        for ranked in routing.by_model(self.releases):
+            running = [each for each in ranked if each.state is ReleaseState.RUNNING]
+            assert sum(each.serves for each in running) <= 1
+            assert not any(each.serves for each in running[:-1])
+
+    @invariant()
+    def a_model_with_a_release_left_runs_one(self):
+        for ranked in routing.by_model(self.releases):
+            assert any(each.state is ReleaseState.RUNNING for each in ranked)
+
+    @invariant()
+    def whoever_is_refused_is_in_the_way_of_somebody(self):
+        assert routing.freed(self.releases) == []
+
+
+Models.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+TestModels = Models.TestCase
