@@ -136,7 +136,7 @@ class _signals:  # noqa: N801 - used as a statement
 
 
 class _Front:
-    """The child process that speaks HTTP. When it ends the worker is drained, since nobody could ask it anything; so a drain begins here."""
+    """The child process that speaks HTTP. When it ends, so does the worker, whom nobody could ask any more; so a drain begins here."""
 
     def __init__(self, listener: socket.socket, limits: Configure, worker: Worker) -> None:
         self._limits = limits

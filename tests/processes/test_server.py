@@ -71,7 +71,7 @@ def own(store: Path) -> Iterator[Served]:
 
 def serve(store: Path) -> Iterator[Served]:
     root = str(MENAGERIE.parent.parent.parent)
-    environment = {**os.environ, "PYTHONPATH": root}
+    environment = {**os.environ, "PYTHONPATH": root, "TMPDIR": str(store.parent)}  # one that dies leaves its folder behind
     process = subprocess.Popen(
         [sys.executable, str(MENAGERIE), str(store)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
