@@ -1,5 +1,6 @@
 """One MLflow run: fit, measure, log."""
 
+import contextlib
 import importlib.metadata
 import logging
 import tempfile
@@ -22,10 +23,11 @@ logging.getLogger("mlflow").setLevel(logging.ERROR)  # it says much about its st
 
 def train(artifacts: Path, tell: Callable[[str], None]) -> dict[str, str]:
     """Logs a run into the file store in this folder, and returns its id and the model's."""
-    mlflow.set_tracking_uri((artifacts / "mlruns").as_uri())
     data = pl.DataFrame(load_iris().data, schema=["sepal_length", "sepal_width", "petal_length", "petal_width"])
     x, y = data.drop("sepal_length"), data["sepal_length"]
-    with mlflow.start_run(experiment_id=_experiment(artifacts)) as run:
+    artifacts.mkdir(parents=True, exist_ok=True)
+    # MLflow finds no run of its own below any folder that is named "artifacts", so its store is named from inside of that folder.
+    with contextlib.chdir(artifacts), mlflow.start_run(experiment_id=_experiment(artifacts)) as run:
         tell(f"fitting {len(x)} flowers")
         model = make_pipeline(StandardScaler(), LinearRegression())
         mlflow.log_params({"model": "linear regression", "rows": len(x)})
@@ -41,6 +43,7 @@ def train(artifacts: Path, tell: Callable[[str], None]) -> dict[str, str]:
 
 
 def _experiment(artifacts: Path) -> str:
+    mlflow.set_tracking_uri("mlruns")
     known = mlflow.get_experiment_by_name("iris")
     if known is not None:
         return known.experiment_id
