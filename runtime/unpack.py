@@ -272,14 +272,16 @@ class _Progress:
 
 
 def main(argv: list[str]) -> int:
-    """`python -m runtime.unpack PEX CACHE`: print the folder; progress goes to stderr."""
+    """`python -m runtime.unpack PEX CACHE [ANSWER]`: write the folder to stdout or into the file ANSWER; progress goes to stderr."""
     try:
-        pex, cache = argv
+        pex, cache, *answer = argv
         folder = unpack(Path(pex), Path(cache).resolve(), _say)
+        Path(answer[0] if answer else "/dev/stdout").write_text(f"{folder}\n")
     except (UnpackFailed, OSError, ValueError) as exc:
         _say(f"error: {exc}")
         return 1
-    sys.stdout.write(f"{folder}\n")
+    except KeyboardInterrupt:  # the start script passes on that it was told to end; what lay aside is gone by now
+        return 130
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from base.ipc.control import WIRE_VERSION
 from runtime.build.fingerprint import base_fingerprint
 from runtime.build.lock import download, export
-from runtime.build.pack import BuiltPex, Order, fulfil, run_pex
+from runtime.build.pack import BuiltPex, Order, fulfil, placed, run_pex
 from runtime.build.tool import BuildFailed, Report, Steps
 from runtime.build.wheel import build_wheel, pyproject
 from runtime.pexfile import SDK, Stamp
@@ -19,7 +19,7 @@ def build_base(project: Path, out: Path | None = None, *, cache: Path, report: R
 
     Args:
         project: the checkout of Pexdock.
-        out: where it goes; `dist/base-<version>.pex` in the checkout by default.
+        out: where it goes: a file, or a folder in which it is called `base-<version>.pex`; the checkout's dist/ by default.
         cache: the cache folder.
         report: takes lines of progress.
 
@@ -32,7 +32,7 @@ def build_base(project: Path, out: Path | None = None, *, cache: Path, report: R
     version = str(about["version"])
     fingerprint = base_fingerprint(project)
     stamp = Stamp(kind="base", name=SDK, version=version, wire=WIRE_VERSION, fingerprint=fingerprint)
-    place = out or project / "dist" / f"base-{version}.pex"
+    place = placed(out or project / "dist", f"base-{version}.pex")
     order = Order("base", fingerprint, place, cache, lambda made: _make(project, stamp, made, cache, report))
     return fulfil(order, report)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,11 +13,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from runtime.build import tool
+from runtime.build.kept import aside, keep_newest
 from runtime.build.tool import BuildFailed, Report
 
 _KEPT_FOLDERS = 6
 """Sets of downloaded wheels. That of a base takes some 200 MB."""
 
+_FOLDER = "[0-9a-f]" * 16
 _REPORT_EVERY_S = 5.0
 
 
@@ -73,17 +73,16 @@ def download(pins: Iterable[Pin], cache: Path, report: Report) -> list[Path]:
     text = "\n".join(lines) + "\n"
     folder = cache / "wheels" / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as aside:
-            _download(text, len(lines), Path(aside), report)
-            _publish(Path(aside, "wheels"), folder)
+        with aside(folder.parent) as place:
+            _download(text, len(lines), place, report)
+            _publish(place / "wheels", folder)
     os.utime(folder)
-    _evict(folder.parent)
+    keep_newest(folder.parent, _FOLDER, _KEPT_FOLDERS)
     return sorted(folder.glob("*.whl"))
 
 
-def _download(text: str, count: int, aside: Path, report: Report) -> None:
-    requirements = aside / "requirements.txt"
+def _download(text: str, count: int, place: Path, report: Report) -> None:
+    requirements = place / "requirements.txt"
     requirements.write_text(text)
     seen, last = 0, time.monotonic()
 
@@ -95,19 +94,13 @@ def _download(text: str, count: int, aside: Path, report: Report) -> None:
             report(f"{seen} of {count}")
 
     command = [*tool.pip(), "download", "--require-hashes", "--no-deps", "--only-binary", ":all:", "--progress-bar", "off"]
-    tool.run([*command, "-r", requirements, "-d", aside / "wheels"], "pip download", each_line=each_line)
+    tool.run([*command, "-r", requirements, "-d", place / "wheels"], "pip download", each_line=each_line)
 
 
-def _publish(aside: Path, folder: Path) -> None:
+def _publish(made: Path, folder: Path) -> None:
     try:
-        aside.rename(folder)
+        made.rename(folder)
     except OSError:
         if not folder.is_dir():
             raise
         # Another build downloaded the same wheels meanwhile: B renamed between A's look and A's rename.
-
-
-def _evict(wheels: Path) -> None:
-    folders = sorted((entry for entry in wheels.iterdir() if not entry.name.startswith(".")), key=lambda entry: entry.stat().st_mtime)
-    for folder in folders[:-_KEPT_FOLDERS]:
-        shutil.rmtree(folder, ignore_errors=True)

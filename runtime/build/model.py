@@ -14,7 +14,7 @@ from base.errors import PexRefused
 from base.ipc.control import WIRE_VERSION
 from runtime.build.fingerprint import model_fingerprint
 from runtime.build.lock import Pin, download, export
-from runtime.build.pack import BuiltPex, Order, fulfil, run_pex
+from runtime.build.pack import BuiltPex, Order, fulfil, placed, run_pex
 from runtime.build.subtract import subtract
 from runtime.build.tool import BuildFailed, Report, Steps
 from runtime.build.wheel import build_wheel, pyproject, read_wheel, read_wheels
@@ -34,7 +34,7 @@ def build_model(
     Args:
         model: the folder of the model's project.
         base_pex: the base that it is built on and will run on.
-        out: where it goes; `<name>-<version>.pex` beside the base by default.
+        out: where it goes: a file, or a folder in which it is called `<name>-<version>.pex`; the base's folder by default.
         carry: distributions that it carries although base has them, besides those that its pyproject.toml names.
         cache: the cache folder.
         report: takes lines of progress.
@@ -50,7 +50,7 @@ def build_model(
     built_on = BaseStamp(base.version, digest(base_pex, cache))
     fingerprint = model_fingerprint(model, built_on.sha256, carried)
     recipe = _Recipe(model, base, built_on, carried, fingerprint, cache, report)
-    place = out or base_pex.parent / f"{about['name']}-{about['version']}.pex"
+    place = placed(out or base_pex.parent, f"{about['name']}-{about['version']}.pex")
     return fulfil(Order("model", fingerprint, place, cache, recipe.make), report)
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from base.errors import PexRefused
 from runtime.build import tool
+from runtime.build.kept import aside, keep_newest
 from runtime.pexfile import STAMP_PROPERTY, PexFile, Stamp, read_pex
 from runtime.unpack import digest, locked
 
@@ -25,8 +26,8 @@ _KEPT_BUILDS = {"base": 2, "model": 30}
 class BuiltPex:
     """A pex in its place.
 
-    `bootstrap_bytes` is pex's own part of the file, with the zip's directory, `own_bytes` that of the distributions; `carried` are name and version of what a model
-    brings besides itself; `reused` says that nothing had to be built.
+    `bootstrap_bytes` is pex's own part of the file, with the zip's directory, `own_bytes` that of the distributions; `carried` are name and
+    version of what a model brings besides itself; `reused` says that nothing had to be built.
     """
 
     path: Path
@@ -40,6 +41,13 @@ class BuiltPex:
     carried: tuple[tuple[str, str], ...]
     reused: bool
 
+    def __str__(self) -> str:
+        """One line for people."""
+        what = "is up to date" if self.reused else "is built"
+        carried = f", carrying {', '.join(' '.join(each) for each in self.carried)}" if self.carried else ""
+        parts = f"{self.bootstrap_bytes / 1e6:.2f} of it pex's own, {self.own_bytes / 1e6:.3f} packages{carried}"
+        return f"{self.path.name} {what}: {self.size_bytes / 1e6:.2f} MB, {parts}; sha256 {self.sha256}"
+
 
 @dataclass(frozen=True)
 class Order:
@@ -50,6 +58,11 @@ class Order:
     out: Path
     cache: Path
     make: Callable[[Path], None]
+
+
+def placed(out: Path, name: str) -> Path:
+    """The file that is meant by a file or a folder."""
+    return out / name if out.is_dir() else out
 
 
 def fulfil(order: Order, report: tool.Report) -> BuiltPex:
@@ -65,13 +78,13 @@ def fulfil(order: Order, report: tool.Report) -> BuiltPex:
     with locked(kept, report):
         reused = _is_that(kept, order)
         if not reused:
-            with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".part-") as aside:
-                made = Path(aside, kept.name)
+            with aside(kept.parent) as place:
+                made = place / kept.name
                 order.make(made)
                 made.replace(kept)
         os.utime(kept)
         _deliver(kept, order.out)
-    _evict(kept.parent, _KEPT_BUILDS[order.kind])
+    keep_newest(kept.parent, "*.pex", _KEPT_BUILDS[order.kind])
     return _describe(order.out, order, reused=reused)
 
 
@@ -87,17 +100,12 @@ def _is_that(path: Path, order: Order) -> bool:
 def _deliver(kept: Path, out: Path) -> None:
     """Copy aside, then rename, so that whoever watches the folder never sees half a file. No link: people edit files in place."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    copy = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        shutil.copy(kept, aside)
-        aside.replace(out)
+        shutil.copy(kept, copy)
+        copy.replace(out)
     finally:
-        aside.unlink(missing_ok=True)
-
-
-def _evict(builds: Path, count: int) -> None:
-    for path in sorted(builds.glob("*.pex"), key=lambda path: path.stat().st_mtime)[:-count]:
-        path.unlink(missing_ok=True)
+        copy.unlink(missing_ok=True)
 
 
 def _describe(path: Path, order: Order, *, reused: bool) -> BuiltPex:

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Starts Pexdock. In a checkout it first makes the environment, builds the pexes that are missing or stale, and trains the examples; in the
+# image it only unpacks base. Arguments go to `pexdock serve`. PEXDOCK_PYTHON names the interpreter where python3 is not the one.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+unset PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
+
+dist=${PEXDOCK_DIST_PATH:-dist}
+artifacts=${PEXDOCK_ARTIFACTS_PATH:-artifacts}
+cache=${PEXDOCK_CACHE_PATH:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pexdock}
+
+# A step runs in a process group of its own, so that Ctrl-C and SIGTERM end it at once and whole. As the first process of a container,
+# bash would otherwise ignore SIGTERM, and elsewhere wait for the step to finish.
+step=
+end() {
+    trap '' INT TERM
+    [ -z "$step" ] || kill -INT -- "-$step" 2>/dev/null || true
+    wait
+    exit "$1"
+}
+trap 'end 130' INT
+trap 'end 143' TERM
+run() {
+    set -m
+    "$@" &
+    step=$!
+    set +m
+    local code=0
+    wait "$step" || code=$?
+    step=
+    return "$code"
+}
+
+if [ -e pyproject.toml ]; then
+    run ./scripts/setup
+    python=.venv/bin/python
+    # 3: a model could not be built, which has been said; the others serve.
+    run "$python" -m runtime.build . "$dist" "$cache" || [ $? = 3 ]
+    for train in models/*/*/train.py; do
+        [ -e "$train" ] || continue
+        package=$(basename "$(dirname "$train")")
+        PYTHONPATH=$(dirname "$(dirname "$train")") run "$python" -m "$package.train" --artifacts "$artifacts"
+    done
+else
+    python=${PEXDOCK_PYTHON:-python3}
+fi
+
+base=$(find -L "$dist" -maxdepth 1 -name 'base-*.pex' 2>/dev/null | sort -V | tail -n 1)
+if [ -z "$base" ]; then
+    echo "error: there is no base-<version>.pex in $dist; put one there (in a checkout, \`pexdock build base\` makes it)" >&2
+    exit 1
+fi
+
+# The code that unpacks base comes out of base itself: this script needs nothing but Python.
+unpack='
+import json, sys, zipfile
+pex, cache, answer = sys.argv[1:]
+try:
+    wheels = json.loads(zipfile.ZipFile(pex).read("PEX-INFO"))["distributions"]
+    sys.path.insert(0, next(f"{pex}/.deps/{name}" for name in wheels if name.startswith("pexdock-")))
+except (OSError, KeyError, ValueError, StopIteration, zipfile.BadZipFile) as exc:
+    sys.exit(f"error: {pex} is no base: {exc!r}")
+from runtime.unpack import main
+sys.exit(main([pex, cache, answer]))
+'
+mkdir -p "$cache"
+answer=$cache/.unpacked.$$
+run "$python" -I -c "$unpack" "$base" "$cache" "$answer" || { code=$?; rm -f "$answer"; exit "$code"; }
+folder=$(cat "$answer")
+rm -f "$answer"
+trap - INT TERM
+exec "$folder/venv/bin/python" -I -m runtime serve "$@"
