@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,7 +88,9 @@ def serve(store: Path) -> Iterator[Served]:
         yield Served(process, http, log)
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
-    process.wait(15)
+    if process.wait(15) != 0:  # nobody was left to remove it
+        for folder in store.parent.glob("pexdock-*"):
+            shutil.rmtree(folder)
     process.stdout.close()
     process.stderr.close()
 
