@@ -101,6 +101,16 @@ def read_pex(path: Path, *, checksums: bool = True) -> PexFile:
     return PexFile(path, kind, own.name, str(own.version), distributions, constraints, stamp, path.stat().st_size)
 
 
+def read_stamp(path: Path) -> Stamp | None:
+    """The stamp alone, which takes a third of the time for a base. None where there is none.
+
+    Raises:
+        PexRefused: the file cannot be read or is no pex.
+    """
+    with zips.opened(path) as archive:
+        return _stamp(_pex_info(archive))
+
+
 def _pex_info(archive: zipfile.ZipFile) -> _PexInfo:
     if not zips.holds(archive, "PEX-INFO"):
         raise PexRefused("it has no PEX-INFO, so it is no pex")

@@ -19,7 +19,7 @@ from runtime.build.subtract import subtract
 from runtime.build.tool import BuildFailed, Report, Steps
 from runtime.build.wheel import build_wheel, pyproject, read_wheel, read_wheels
 from runtime.distribution import ENDPOINT_GROUP, Distribution
-from runtime.pexfile import BaseStamp, PexFile, Stamp, read_pex, refuse_reserved_modules
+from runtime.pexfile import BaseStamp, PexFile, Stamp, read_pex, read_stamp, refuse_reserved_modules
 from runtime.unpack import digest
 
 START_MODULE = "pexdock_start"
@@ -42,30 +42,30 @@ def build_model(
     Raises:
         BuildFailed: it cannot be built, or would not run on this base; what was in its place still is.
     """
-    base = _read_base(base_pex)
+    built_on = _base_stamp(base_pex, cache)
     about = pyproject(model).get("project", {})
     if "name" not in about or "version" not in about:
         raise BuildFailed(f"{model / 'pyproject.toml'} has no [project] with a name and a version")
     carried = sorted({*_declared_carry(model), *(str(canonicalize_name(name)) for name in carry)})
-    built_on = BaseStamp(base.version, digest(base_pex, cache))
     fingerprint = model_fingerprint(model, built_on.sha256, carried)
-    recipe = _Recipe(model, base, built_on, carried, fingerprint, cache, report)
     place = placed(out or base_pex.parent, f"{about['name']}-{about['version']}.pex")
-    return fulfil(Order("model", fingerprint, place, cache, recipe.make), report)
+
+    def make(made: Path) -> None:
+        _Recipe(model, read_pex(base_pex, checksums=False), built_on, carried, fingerprint, cache, report).make(made)
+
+    return fulfil(Order("model", fingerprint, place, cache, make), report)
 
 
-def _read_base(path: Path) -> PexFile:
+def _base_stamp(path: Path, cache: Path) -> BaseStamp:
     try:
-        base = read_pex(path, checksums=False)
+        stamp = read_stamp(path)
     except PexRefused as exc:
         raise BuildFailed(f"{exc.detail}; a base is made by `pexdock build base`") from exc
-    if base.kind != "base" or base.stamp is None:
+    if stamp is None or stamp.kind != "base":
         raise BuildFailed(f"{path} is no base; one is made by `pexdock build base`")
-    if base.stamp.wire != WIRE_VERSION:
-        raise BuildFailed(
-            f"{path} speaks wire version {base.stamp.wire}, and this is {WIRE_VERSION}; make it again by `pexdock build base`"
-        )
-    return base
+    if stamp.wire != WIRE_VERSION:
+        raise BuildFailed(f"{path} speaks wire version {stamp.wire}, and this is {WIRE_VERSION}; make it again by `pexdock build base`")
+    return BaseStamp(stamp.version, digest(path, cache))
 
 
 def _declared_carry(model: Path) -> list[str]:

@@ -15,7 +15,7 @@ import msgspec
 from base.errors import PexRefused
 from runtime.build import tool
 from runtime.build.kept import aside, keep_newest
-from runtime.pexfile import STAMP_PROPERTY, PexFile, Stamp, read_pex
+from runtime.pexfile import STAMP_PROPERTY, PexFile, Stamp, read_pex, read_stamp
 from runtime.unpack import digest, locked
 
 _KEPT_BUILDS = {"base": 2, "model": 30}
@@ -91,7 +91,7 @@ def fulfil(order: Order, report: tool.Report) -> BuiltPex:
 def _is_that(path: Path, order: Order) -> bool:
     """Whether the file is there, is whole as far as its directory tells, and says that it was made from these inputs."""
     try:
-        stamp = read_pex(path, checksums=False).stamp
+        stamp = read_stamp(path)
     except PexRefused:
         return False
     return stamp is not None and (stamp.kind, stamp.fingerprint) == (order.kind, order.fingerprint)
