@@ -20,6 +20,9 @@ from runtime.front.dispatch import Dispatch
 
 log = logging.getLogger(__name__)
 
+_WELCOME_S = 1.0
+"""An idle worker answers within a millisecond."""
+
 
 class _Server(uvicorn.Server):
     """uvicorn, which says when it listens and leaves signals to us."""
@@ -52,8 +55,14 @@ class Process:
         deadlines = Deadlines(configure.request_timeout_s)
         dispatch = Dispatch(configure.queue_max_rows, configure.segments_max_bytes, deadlines)
         door = FrontDoor(dispatch, deadlines, configure.body_max_bytes)
+        # Connections wait in the listener until this. A front door that is started again would answer 404 and 503 without its table.
+        first = await self._words.get()
+        if not isinstance(first, Table):
+            return ExitCode.OK if isinstance(first, Drain) else ExitCode.PARENT_GONE
+        await self._apply(door, first)
         server, serving = await self._serve(door, configure)
         await self._say(Listening())
+        await self._say(Applied(first.generation))
         code = await self._follow(door)
         server.should_exit = True
         await serving
@@ -83,13 +92,19 @@ class Process:
             word = await self._words.get()
             match word:
                 case Table():
-                    links = door.apply(word)
-                    await asyncio.gather(*(link.wait_welcomed() for link in links))
+                    await self._apply(door, word)
                     await self._say(Applied(word.generation))
                 case Drain():
                     return ExitCode.OK
                 case _:
                     return ExitCode.PARENT_GONE
+
+    @staticmethod
+    async def _apply(door: FrontDoor, table: Table) -> None:
+        """Put it in force, and give its workers a moment to answer: one in the middle of a long prediction would hold up all others."""
+        welcomes = [asyncio.ensure_future(link.wait_welcomed()) for link in door.apply(table)]
+        if welcomes:
+            await asyncio.wait(welcomes, timeout=_WELCOME_S)
 
     async def _read(self) -> None:
         """Puts what the parent says in the queue; None at its end."""
