@@ -8,50 +8,55 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 
-GOOD = """
-    import polars as pl
-    from base.service import endpoint
+SDK_VERSION = "0.1.0"
 
-    @endpoint(path="/{name}/{{key}}")
-    def predict(records_df: pl.DataFrame):
-        return records_df["x"] * {factor}
+TIMES = """
+    import polars as pl
+    import base.service as svc
+    from base.schema import Schema
+
+    class Row(Schema):
+        x: pl.Int64
+
+    @svc.endpoint(path="PATH")
+    def predict(records_df: Row.DataFrame):
+        return records_df["x"] * FACTOR
 """
 
 
-def write_tiny(
-    path: Path, name: str = "tiny", version: str = "0.1.0", module: str = GOOD, factor: int = 2, entry: str | None = "predict"
-) -> Path:
-    """A pex of the model `name` whose one module has this source. It appears under `path` at once, as a drop should."""
-    files = {
-        f"{name}_model.py": textwrap.dedent(module).format(name=name, factor=factor),
-        f"{name}-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{name}-{version}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{name}-{version}.dist-info/RECORD": "",
-    }
-    if entry:
-        files[f"{name}-{version}.dist-info/entry_points.txt"] = f"[pexdock.endpoints]\npredict = {name}_model:{entry}\n"
-    wheel = f"{name}-{version}-py3-none-any.whl"
-    info = {"distributions": {wheel: "0" * 64}, "interpreter_constraints": [], "build_properties": {}, "deps_are_wheel_files": False}
-    return _write(path, info, {f".deps/{wheel}/{inner}": content for inner, content in files.items()})
+def times(factor: int, path: str) -> str:
+    """The module of a model that multiplies `x`."""
+    return TIMES.replace("FACTOR", str(factor)).replace("PATH", path)
 
 
-def write_linked_base(path: Path, version: str = "0.1.0") -> Path:
+def write_tiny(path: Path, name: str, version: str = "0.1.0", module: str = "", *, endpoint: bool = True, built_on: str = "") -> Path:
+    """A pex of the model `name`, whose one module has this source; by default it doubles at `/<name>`. It appears at once and whole.
+
+    `built_on` stamps it with a base version; without, it is as if built by hand.
+    """
+    files = {f"{name}_model.py": textwrap.dedent(module or times(2, f"/{name}"))}
+    if endpoint:
+        files[f"{name}-{version}.dist-info/entry_points.txt"] = f"[pexdock.endpoints]\npredict = {name}_model:predict\n"
+    stamp = {"kind": "model", "name": name, "version": version, "wire": 1, "fingerprint": "", "base": {"version": built_on, "sha256": ""}}
+    return _write(path, name, version, files, {"pexdock": stamp} if built_on else {})
+
+
+def write_linked_base(path: Path, version: str = SDK_VERSION) -> Path:
     """A base that holds no packages but leads to those of this tree and of the interpreter that runs the tests: unpacked in an instant."""
-    wheel = f"pexdock-{version}-py3-none-any.whl"
-    info = {"distributions": {wheel: "0" * 64}, "interpreter_constraints": [], "build_properties": {}, "deps_are_wheel_files": False}
-    files = {
-        f"pexdock-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: pexdock\nVersion: {version}\n",
-        "linked.pth": f"{ROOT}\n{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n",
-    }
-    return _write(path, info, {f".deps/{wheel}/{inner}": content for inner, content in files.items()} | {".bootstrap/empty.py": ""})
+    links = [str(ROOT), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    return _write(path, "pexdock", version, {"linked.pth": "\n".join(links) + "\n"}, {})
 
 
-def _write(path: Path, info: dict, files: dict[str, str]) -> Path:
+def _write(path: Path, name: str, version: str, files: dict[str, str], properties: dict) -> Path:
+    wheel = f"{name}-{version}-py3-none-any.whl"
+    metadata = {f"{name}-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"}
+    info = {"distributions": {wheel: "0" * 64}, "build_properties": properties}
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.part")
     with zipfile.ZipFile(aside, "w") as archive:
         archive.writestr("PEX-INFO", json.dumps(info))
-        for name, content in files.items():
-            archive.writestr(name, content)
+        archive.writestr(".bootstrap/pex/__init__.py", "")
+        for inner, content in (files | metadata).items():
+            archive.writestr(f".deps/{wheel}/{inner}", content)
     aside.replace(path)
     return path

@@ -1,0 +1,249 @@
+"""A real supervisor with real front doors and workers: what is dropped serves, what dies comes back, what is wrong is named."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from supervised import Supervised, runs
+from tinypex import times, write_tiny
+
+SLOW = """
+    import time
+    import polars as pl
+    import base.service as svc
+
+    @svc.endpoint(path="/slow")
+    def predict(records_df: pl.DataFrame):
+        time.sleep(records_df["x"][0])
+        return records_df["x"]
+"""
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    return Supervised(tmp_path)
+
+
+def test_a_drop_serves_within_seconds_and_a_newer_version_takes_over_with_no_request_lost(supervised):
+    """Every request while they change is answered by one of the two, and the old one's worker ends."""
+    answers = []
+    over = threading.Event()
+
+    def keep_asking():
+        while not over.is_set():
+            answers.append(supervised.predictions("/tiny"))
+
+    with supervised:
+        write_tiny(supervised.dist / "tiny-0.9.0.pex", "tiny", "0.9.0")
+        old = supervised.until_state("tiny-0.9.0.pex", "ready")
+        supervised.until(lambda: supervised.predictions("/tiny") == [6])
+        asking = threading.Thread(target=keep_asking)
+        asking.start()
+        write_tiny(supervised.dist / "tiny-0.10.0.pex", "tiny", "0.10.0", times(10, "/tiny"))
+        supervised.until_state("tiny-0.10.0.pex", "ready")
+        supervised.until_state("tiny-0.9.0.pex", "standby")
+        over.set()
+        asking.join()
+        assert supervised.predictions("/tiny") == [30]
+        assert not runs(old["worker_pids"][0])
+    assert [6] in answers
+    assert all(answer in ([6], [30]) for answer in answers)
+    assert answers == sorted(answers)
+
+
+def test_what_is_wrong_with_a_pex_stands_in_models_and_everything_else_serves(supervised):
+    """One pex for each way to be wrong, all there at the start, with the worker's last lines where there was a worker."""
+    dist = supervised.dist
+    write_tiny(dist / "good.pex", "good")
+    whole = write_tiny(dist / "cut.pex", "cut").read_bytes()
+    (dist / "cut.pex").write_bytes(whole[: len(whole) // 2])
+    (dist / "text.pex").write_text("hello")
+    (dist / "unfinished.pex.part").write_text("hello")
+    write_tiny(dist / "raises.pex", "raises", module='print("so far so good", flush=True)\nimport no_such_module')
+    write_tiny(dist / "exits.pex", "exits", module='import os\nprint("farewell", flush=True)\nos._exit(3)')
+    write_tiny(dist / "nothing.pex", "nothing", endpoint=False)
+    write_tiny(dist / "baseless.pex", "baseless", built_on="7.7.7")
+    write_tiny(dist / "later.pex", "later", module=times(3, "/{anything}/else"))
+    os.utime(dist / "later.pex", (2e9, 2e9))
+    write_tiny(dist / "first.pex", "first", module=times(3, "/{what}/else"))
+    write_tiny(dist / "zz-double.pex", "good", module=times(7, "/good"))
+    os.utime(dist / "zz-double.pex", (2e9, 2e9))
+    with supervised:
+        supervised.until(lambda: supervised.release("later.pex")["state"] == "refused")
+        supervised.until(lambda: supervised.release("exits.pex")["restarts"] > 0)
+        assert supervised.predictions("/good") == [6]
+        assert supervised.predictions("/a/else") == [9]
+        printed = subprocess.run(
+            supervised.command("models"), env=supervised.environment, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+        found = {each["file"]: each for each in supervised.state()["releases"]}
+    refusals = {
+        "cut.pex": "the zip is truncated",
+        "text.pex": "it is not a zip file",
+        "nothing.pex": "no distribution in it declares an entry point",
+        "later.pex": "its path /{anything}/else is served by first 0.1.0 as /{what}/else, from first.pex",
+        "zz-double.pex": "good 0.1.0 is served from good.pex, which has other content",
+    }
+    for file, reason in refusals.items():
+        assert found[file]["state"] == "refused"
+        assert found[file]["reason"].startswith(reason)
+        assert reason in printed
+    assert found["baseless.pex"]["state"] == "waiting"
+    assert "base-7.7.7.pex, which is missing" in found["baseless.pex"]["reason"]
+    assert found["raises.pex"]["state"] == "failed"
+    assert "No module named 'no_such_module'" in found["raises.pex"]["reason"]
+    assert "No module named 'no_such_module'" in found["raises.pex"]["log"][-1]
+    assert found["exits.pex"]["state"] == "restarting"
+    assert "exit code 3" in found["exits.pex"]["reason"]
+    assert found["exits.pex"]["log"] == ["farewell"]
+    assert "| farewell" in printed
+    assert "unfinished.pex.part" not in found
+    shown = supervised.out.read_text()
+    assert "good 0.1.0: POST /good" in shown
+    assert "text.pex is refused: it is not a zip file" in shown
+
+
+def test_the_printed_command_works_as_it_stands(supervised, tmp_path):
+    """A shell runs it, on the first try."""
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        supervised.until(lambda: "curl" in supervised.out.read_text())
+        line = next(line for line in supervised.out.read_text().splitlines() if "curl" in line)
+        command = line[line.index("curl") :]
+        reply = subprocess.run(["/bin/sh", "-c", command], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+        assert '"predictions":[' in reply
+
+
+def test_a_worker_that_is_killed_comes_back(supervised):
+    """It is out of the table at once, so requests fail fast rather than hang; then it serves again."""
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        assert supervised.predictions("/tiny") == [6]
+        (pid,) = supervised.release("tiny.pex")["worker_pids"]
+        os.kill(pid, signal.SIGKILL)
+        supervised.until_state("tiny.pex", "restarting")
+        assert supervised.predictions("/tiny") == [503]
+        supervised.until(lambda: supervised.predictions("/tiny") == [6])
+        after = supervised.release("tiny.pex")
+        assert after["restarts"] == 1
+        assert "killed by SIGKILL" in after["reason"]
+        assert len(list(supervised.run_path.glob("*.sock"))) == 1
+
+
+def test_a_front_door_that_is_killed_comes_back_and_connections_wait_for_it(supervised):
+    """The socket is the supervisor's, so nobody is refused meanwhile."""
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        pid = supervised.state()["front_door_pid"]
+        os.kill(pid, signal.SIGKILL)
+        supervised.until(lambda: not runs(pid))
+        assert supervised.predictions("/tiny") == [6]
+        assert supervised.state()["front_door_pid"] not in {None, pid}
+
+
+def test_sigterm_lets_a_request_in_flight_finish_and_leaves_nothing(supervised):
+    """Exit code 0; no process, socket file or run directory."""
+    write_tiny(supervised.dist / "slow.pex", "slow", module=SLOW)
+    replies = []
+    with supervised:
+        asking = threading.Thread(target=lambda: replies.append(supervised.predictions("/slow", 2)))
+        children = supervised.children()
+        assert supervised.predictions("/slow", 0) == [0]
+        asking.start()
+        time.sleep(0.5)  # it has to be in the handler, which nobody can see from outside
+        supervised.process.send_signal(signal.SIGTERM)
+        assert supervised.process.wait(10) == 0
+        asking.join()
+    assert replies == [[2]]
+    assert len(children) == 2
+    assert not [pid for pid in children if runs(pid)]
+    assert not supervised.run_path.exists()
+
+
+def test_a_second_signal_hurries(supervised):
+    """Nobody who presses Ctrl-C twice wants to wait for a request of a minute."""
+    write_tiny(supervised.dist / "slow.pex", "slow", module=SLOW)
+    supervised.settings["drain_s"] = 60
+    with supervised:
+        children = supervised.children()
+
+        def ask():
+            with contextlib.suppress(Exception):  # the answer never comes
+                supervised.ask("/slow", 50)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        time.sleep(0.5)  # as above
+        supervised.process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            supervised.process.wait(1)
+        supervised.process.send_signal(signal.SIGINT)
+        assert supervised.process.wait(5) == 0
+        asking.join()
+    assert not [pid for pid in children if runs(pid)]
+    assert not supervised.run_path.exists()
+
+
+def test_children_of_a_killed_supervisor_end_by_themselves_and_the_next_one_starts_over_what_is_left(supervised):
+    """Nobody tells them: their control sockets end."""
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        children = supervised.children()
+        supervised.process.kill()
+        supervised.process.wait()
+        end = time.monotonic() + 2
+        while any(map(runs, children)):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    assert (supervised.run_path / "state.json").exists()
+    with supervised:
+        assert supervised.predictions("/tiny") == [6]
+
+
+def test_a_second_supervisor_on_one_run_directory_or_port_is_refused(supervised, tmp_path):
+    """One line that names the other one, exit code 1, and the first serves on."""
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        again = subprocess.run(supervised.command("serve"), env=supervised.environment, check=False, stderr=subprocess.PIPE, text=True)
+        assert again.returncode == 1
+        assert f"pexdock: a supervisor runs already on {supervised.run_path} (pid {supervised.process.pid})" in again.stderr
+        port = supervised.state()["address"].rpartition(":")[2]
+        elsewhere = supervised.environment | {"PEXDOCK_RUN_PATH": str(tmp_path / "run2"), "PEXDOCK_PORT": port}
+        again = subprocess.run(supervised.command("serve"), env=elsewhere, check=False, stderr=subprocess.PIPE, text=True)
+        assert again.returncode == 1
+        assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in again.stderr
+        assert again.stderr.count("\n") == 1
+        assert not (tmp_path / "run2").exists()
+        assert supervised.predictions("/tiny") == [6]
+
+
+def test_a_file_that_vanishes_or_is_spoilt_goes_on_serving_and_a_good_one_in_its_place_takes_over(supervised):
+    """What was admitted is a copy, so nothing that happens to the file reaches it."""
+    path = write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        path.write_bytes(b"spoilt")
+        supervised.until_state("tiny.pex", "refused")
+        assert "serves on until" in supervised.until_state("tiny.pex", "ready")["warnings"][0]
+        assert supervised.predictions("/tiny") == [6]
+        path.unlink()
+        supervised.until(lambda: [each["state"] for each in supervised.releases("tiny.pex")] == ["ready"])
+        assert supervised.predictions("/tiny") == [6]
+        write_tiny(path, "tiny", module=times(5, "/tiny"))
+        supervised.until(lambda: supervised.predictions("/tiny") == [15])
+        supervised.until(lambda: len(supervised.releases("tiny.pex")) == 1)
+
+
+def test_a_model_that_waits_for_its_base_starts_when_the_base_comes(supervised):
+    """The order in which files are dropped does not matter."""
+    (supervised.dist / "base.pex").rename(supervised.dist / "base.pex.away")
+    write_tiny(supervised.dist / "tiny.pex", "tiny", built_on="0.1.0")
+    with supervised:
+        assert supervised.release("tiny.pex")["state"] == "waiting"
+        (supervised.dist / "base.pex.away").rename(supervised.dist / "base.pex")
+        supervised.until_state("tiny.pex", "ready")
+        assert supervised.predictions("/tiny") == [6]

@@ -1,0 +1,101 @@
+"""A real supervisor with a dist/ of its own, and what a test asks of it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from tinypex import ROOT, write_linked_base
+
+START_S = 30.0
+"""A worker imports in 1 to 2 s on an idle machine; a test machine may be busy."""
+
+
+class Supervised:
+    """A supervisor of `folder`/dist. A `with` block ends it, whatever state it is in."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.dist = folder / "dist"
+        self.run_path = folder / "run"
+        self.settings = {"port": 0, "dist_path": self.dist, "cache_path": folder / "cache", "run_path": self.run_path} | settings
+        self.out, self.err = folder / "out.txt", folder / "err.txt"
+        write_linked_base(self.dist / "base.pex")
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "runtime", *words]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        given = {f"PEXDOCK_{name.upper()}": str(value) for name, value in self.settings.items()}
+        return {name: value for name, value in os.environ.items() if not name.startswith("PEXDOCK_")} | given | {"PYTHONPATH": str(ROOT)}
+
+    def start(self) -> Self:
+        with self.out.open("ab") as out, self.err.open("ab") as err:
+            self.process = subprocess.Popen(self.command("serve"), env=self.environment, cwd=self.dist, stdout=out, stderr=err)
+        return self
+
+    def __enter__(self) -> Self:
+        self.start()
+        self.until(lambda: self.state().get("settled"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+        self.process.kill()
+        self.process.wait()
+
+    def state(self) -> dict:
+        """What the supervisor says of itself; empty before it says anything. One that was killed may have left its own words."""
+        with contextlib.suppress(FileNotFoundError):
+            state = json.loads((self.run_path / "state.json").read_text())
+            return state if state["pid"] == self.process.pid else {}
+        return {}
+
+    def releases(self, file: str) -> list[dict]:
+        """What is known under a file's name: more than one while a content that was replaced serves on."""
+        return [each for each in self.state().get("releases", []) if each["file"] == file]
+
+    def release(self, file: str) -> dict:
+        return next(iter(self.releases(file)), {"state": "unknown"})
+
+    def until(self, condition, deadline_s: float = START_S):
+        """What `condition` returns, once that is true."""
+        end = time.monotonic() + deadline_s
+        while not (result := condition()):
+            assert time.monotonic() < end, f"still not so: {json.dumps(self.state(), indent=1)}\n{self.err.read_text()[-5000:]}"
+            assert self.process.poll() is None, self.err.read_text()[-5000:]
+            time.sleep(0.02)
+        return result
+
+    def until_state(self, file: str, state: str) -> dict:
+        return self.until(lambda: next((each for each in self.releases(file) if each["state"] == state), None))
+
+    def ask(self, path: str, x: int = 3, timeout_s: float = 20.0) -> httpx.Response:
+        return httpx.post(self.state()["address"] + path, json=[{"x": x}], timeout=timeout_s)
+
+    def predictions(self, path: str, x: int = 3) -> list:
+        """Of one row; the status stands in their place where it is not 200."""
+        reply = self.ask(path, x)
+        return reply.json()["predictions"] if reply.status_code == 200 else [reply.status_code]
+
+    def children(self) -> list[int]:
+        """Every process that it has started and that runs."""
+        state = self.state()
+        return [pid for pid in [state["front_door_pid"], *(pid for each in state["releases"] for pid in each["worker_pids"])] if pid]
+
+
+def runs(pid: int) -> bool:
+    """Whether it runs; a zombie does not."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
