@@ -67,9 +67,14 @@ def holder(path: Path) -> int | None:
 def _lock(path: Path) -> int:
     """The locked descriptor of the lock file that is at `path` now."""
     while True:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _refuse_shared(path)
-        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_shared(path)
+            lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:  # B removed the folder just now
+            continue
+        except OSError as exc:
+            raise RunDirTaken(f"{path} cannot be used: {exc.strerror}; name another folder with --run-path") from exc
         if not _flock(lock):
             os.close(lock)
             who = f"a supervisor runs already on {path} (pid {_pid(path)})"

@@ -1,0 +1,112 @@
+"""The command: its help, its errors, its exit codes. Run as people run it where a process matters."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from runtime.cli import main
+from runtime.settings import Settings
+from tinypex import ROOT, write_linked_base, write_tiny
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return lambda *words: CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_every_setting_is_an_option_of_serve_with_its_default(run):
+    """Nothing else is."""
+    text = run("serve", "--help").output
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')} " in text
+        assert " ".join(field.description.split()[:3]) in text
+    assert "[default: 8080]" in text
+    assert sum(line.startswith("  -") for line in text.splitlines()) == len(Settings.model_fields) + len(["--config", "--help"])
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["serve", "--prot", "1"], "'--prot'"),
+        (["serve", "--port", "x"], "--port is 'x'"),
+        (["serve", "--config", "nowhere.toml"], "there is no settings file nowhere.toml"),
+        (["sreve"], "'sreve'"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_code_2_and_one_line(run, words, error):
+    """No traceback, nothing started."""
+    result = run(*words)
+    assert result.exit_code == 2
+    assert error in result.output.splitlines()[-1]
+    assert "Traceback" not in result.output
+
+
+def test_an_unknown_variable_ends_every_command_that_reads_settings(run, monkeypatch):
+    """Also one that would not have used it."""
+    monkeypatch.setenv("PEXDOCK_DIST_PTH", "x")
+    for words in (["serve"], ["models"]):
+        result = run(*words)
+        assert result.exit_code == 2
+        assert "did you mean PEXDOCK_DIST_PATH?" in result.output
+
+
+def test_the_settings_file_counts_for_models_too(run, tmp_path):
+    """Else it would look in another dist/ than the supervisor."""
+    (tmp_path / "pexdock.toml").write_text("dist_path = 'elsewhere'\n")
+    write_tiny(tmp_path / "elsewhere" / "tiny.pex", "tiny")
+    assert json.loads(run("models", "--json").output)["releases"][0]["name"] == "tiny"
+    assert "tiny.pex  tiny" in run("models").output
+
+
+def test_check_says_what_a_pex_is_and_whether_it_can_be_served(run, tmp_path):
+    """The base is the one in dist/ that fits, or the one that is named."""
+    base = write_linked_base(tmp_path / "dist" / "base.pex")
+    model = write_tiny(tmp_path / "tiny.pex", "tiny", built_on="0.1.0")
+    result = run("check", model)
+    assert result.exit_code == 0
+    assert "tiny.pex: model tiny 0.1.0" in result.output
+    assert "endpoints      predict = tiny_model:predict" in result.output
+    assert f"base           0.1.0, {base}" in result.output
+    assert "base.pex: base pexdock 0.1.0" in run("check", base).output
+    assert run("check", model, "--base", base).exit_code == 0
+    assert "where a base is wanted" in run("check", model, "--base", model).output
+
+
+def test_check_ends_with_code_1_and_the_reason_where_a_pex_is_refused(run, tmp_path):
+    """The file's fault, or that its base is missing."""
+    (tmp_path / "empty.pex").touch()
+    write_tiny(tmp_path / "tiny.pex", "tiny", built_on="7.7.7")
+    for file, reason in (
+        ("empty.pex", "the file is empty"),
+        ("tiny.pex", "base-7.7.7.pex, which is missing"),
+        ("nowhere.pex", "nowhere.pex"),
+    ):
+        result = run("check", file)
+        assert result.exit_code == 1
+        assert reason in result.output
+        assert "Traceback" not in result.output
+
+
+def test_a_model_is_not_built_without_a_base(run, tmp_path):
+    """The message names the command that makes one."""
+    (tmp_path / "project").mkdir()
+    result = run("build", "model", "project")
+    assert result.exit_code == 1
+    assert "pexdock build base" in result.output
+
+
+def test_help_and_version_need_nothing_heavy():
+    """People ask for help while something is broken, and twice in a row."""
+    script = (
+        "import sys; sys.argv[1:] = ['--help']\nfrom runtime.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert not {"pydantic", "polars", "pyarrow", "uvloop", "asyncio", "uvicorn"} & set(done.stderr.split())
+    version = subprocess.run([sys.executable, "-m", "runtime", "--version"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert version == "pexdock 0.1.0\n"

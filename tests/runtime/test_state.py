@@ -1,0 +1,177 @@
+"""What a supervisor says of itself: the run directory and its lock, the state file, what people read of it."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from base.errors import PexdockError
+from base.ipc.control import EndpointWords, Example, ReleaseWords, Route
+from runtime import rundir, state
+from runtime.announcement import announce
+from runtime.rundir import RunDirTaken
+from runtime.state import ReleaseReport, State
+from tinypex import write_linked_base, write_tiny
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from runtime import rundir
+with rundir.taken(Path(sys.argv[1])):
+    print("here", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that has taken the run directory."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_run_directory_is_private_and_goes_when_it_is_left(tmp_path):
+    """Also with sockets and state in it."""
+    path = tmp_path / "deep" / "run"
+    with rundir.taken(path):
+        assert mode(path) == 0o700
+        assert rundir.holder(path) == os.getpid()
+        (path / "w1.sock").touch()
+        state.write(path, State(dist_path="d"))
+    assert not path.exists()
+    assert rundir.holder(path) is None
+
+
+def test_the_second_to_take_it_is_refused_with_the_pid_of_the_first(tmp_path, other):
+    """And whoever only asks gets the same pid."""
+    assert rundir.holder(tmp_path / "run") == other.pid
+    with pytest.raises(RunDirTaken, match=rf"runs already on .*run \(pid {other.pid}\)"), rundir.taken(tmp_path / "run"):
+        pass
+    assert rundir.holder(tmp_path / "run") == other.pid
+
+
+def test_leftovers_of_a_killed_one_are_taken_over(tmp_path, other):
+    """The kernel let go of the lock; the files are still there."""
+    path = tmp_path / "run"
+    (path / "w7.sock").touch()
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    assert rundir.holder(path) is None
+    with rundir.taken(path):
+        assert [file.name for file in path.iterdir()] == ["lock"]
+
+
+def test_what_is_not_ours_in_a_run_directory_stays(tmp_path):
+    """Somebody names a folder by mistake."""
+    path = tmp_path / "run"
+    path.mkdir(mode=0o700)
+    (path / "diary.txt").write_text("dear")
+    with rundir.taken(path):
+        pass
+    assert [file.name for file in path.iterdir()] == ["diary.txt"]
+
+
+@pytest.mark.parametrize("way", ["open", "link", "file"])
+def test_a_folder_that_others_could_write_to_is_refused(tmp_path, way):
+    """They could put a socket of their own in place of a worker's."""
+    path = tmp_path / "run"
+    match way:
+        case "open":
+            path.mkdir()
+            path.chmod(0o755)
+        case "link":
+            (tmp_path / "real").mkdir(mode=0o700)
+            path.symlink_to("real")
+        case "file":
+            path.touch()
+    with pytest.raises(RunDirTaken, match="--run-path"), rundir.taken(path):
+        pass
+
+
+def test_the_state_file_is_private_and_read_back_as_it_was(tmp_path):
+    """Programs read it as JSON."""
+    report = ReleaseReport(file="iris.pex", state="ready", since="now", paths=["/iris"], worker_pids=[3])
+    said = State(dist_path="d", pid=os.getpid(), address="http://127.0.0.1:1", generation=3, releases=[report])
+    with rundir.taken(tmp_path / "run") as path:
+        state.write(path, said)
+        assert mode(path / "state.json") == 0o600
+        assert json.loads((path / "state.json").read_text())["releases"][0]["worker_pids"] == [3]
+        assert state.read(path, tmp_path) == said
+        (path / "state.json").write_text("{")
+        with pytest.raises(PexdockError, match="cannot be read"):
+            state.read(path, tmp_path)
+        (path / "state.json").unlink()
+        assert state.read(path, tmp_path).pid == os.getpid()
+
+
+def test_without_a_supervisor_dist_itself_is_read(tmp_path):
+    """A stale state file says nothing."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.json").write_text("stale")
+    dist = tmp_path / "dist"
+    assert state.read(tmp_path / "run", dist).releases == []
+    write_linked_base(dist / "base.pex")
+    write_tiny(dist / "tiny.pex", "tiny", built_on="0.1.0")
+    (dist / "zero.pex").touch()
+    found = state.read(tmp_path / "run", dist)
+    assert found.pid is None
+    assert [(each.file, each.state, each.kind, each.base_version) for each in found.releases] == [
+        ("base.pex", "not running", "base", ""),
+        ("tiny.pex", "not running", "model", "0.1.0"),
+        ("zero.pex", "refused", "", ""),
+    ]
+    assert "the file is empty" in found.releases[2].reason
+    table = state.as_table(found)
+    assert table.startswith(f"no supervisor runs on {dist}")
+    assert "the file is empty" in table
+
+
+def test_the_table_is_aligned_and_has_reasons_and_last_lines_below_their_release():
+    """Columns stand below their heads."""
+    reports = [
+        ReleaseReport(
+            file="a.pex", name="a", version="0.1.0", state="ready", since="", base_version="0.1.0", paths=["/a", "/b"], warnings=["odd"]
+        ),
+        ReleaseReport(file="long-name.pex", state="failed", since="", reason="it broke", log=["one", "two"], restarts=2),
+    ]
+    lines = state.as_table(State(dist_path="d", pid=7, address="http://x", releases=reports)).splitlines()
+    assert lines == [
+        "supervisor 7 serves d at http://x",
+        "",
+        "FILE           NAME  VERSION  STATE   BASE   RESTARTS  PATHS",
+        "a.pex          a     0.1.0    ready   0.1.0  0         /a /b",
+        "    warning: odd",
+        "long-name.pex  -     -        failed  -      2         -",
+        "    it broke",
+        "    | one",
+        "    | two",
+    ]
+    assert "no pex in d" in state.as_table(State(dist_path="d"))
+
+
+def test_the_announcement_names_models_paths_one_command_and_what_is_wrong():
+    """A release whose worker is down is not announced as served."""
+    example = Example({"key": "a b/c"}, [{"x": "it's"}])
+    words = ReleaseWords("iris", "0.1", [EndpointWords("predict", "/iris/{key}", ["key"], None, None, 1, 1, example)])
+    broken = ReleaseReport(file="b.pex", state="refused", since="", reason="no zip")
+    said = State(dist_path="d", address="http://127.0.0.1:8080", releases=[broken, ReleaseReport(file="iris.pex", state="ready", since="")])
+    text = announce(said, [Route(words, ["/w1.sock"]), Route(ReleaseWords("rose", "1", []), [])])
+    assert "serves 1 model at http://127.0.0.1:8080" in text
+    assert "iris 0.1: POST /iris/{key}" in text
+    assert "b.pex is refused: no zip" in text
+    assert "rose" not in text
+    assert "http://127.0.0.1:8080/iris/a%20b%2Fc" in text.splitlines()[-1]
+    assert announce(said, []).count("curl") == 0
+    assert "Put a model's pex into d" in announce(said, [])
