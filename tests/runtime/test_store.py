@@ -1,0 +1,130 @@
+"""The supervisor's store: admitted copies, and venvs that workers start from."""
+
+import subprocess
+
+import pytest
+
+from base.errors import PexRefused
+from handmade import Wheel, base_stamp, model, sdk, write_pex
+from runtime.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "cache")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def base(tmp_path, store):
+    worker = {"base/__init__.py": "", "base/worker.py": "import iris, numpy, sys; print(iris.said, numpy.__file__, sys.path)"}
+    files = {"numpy/__init__.py": "", "google/of_base.py": ""}
+    return store.base(write_pex(tmp_path / "base-0.1.0.pex", sdk(files=worker), Wheel("numpy", "2.4", files=files), stamp=base_stamp()))
+
+
+def iris(said="one", **kwargs):
+    return model(files={"iris/__init__.py": f"said = {said!r}"}, **kwargs)
+
+
+def run(command, code=None):
+    words = command if code is None else [command[0], "-I", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_worker_starts_with_the_model_and_its_base(tmp_path, store, base, nested):
+    """Whatever way the pex was built: the command runs `base.worker`, which finds the model and what base provides."""
+    admitted = store.admit(write_pex(tmp_path / "iris.pex", iris(), nested=nested))
+    said = run(store.worker_command(admitted, base))
+    assert said.startswith(f"one {base.folder}/.deps/numpy-2.4")
+
+
+def test_nothing_of_the_file_runs_before_the_worker_does(tmp_path, store, base):
+    """Its `__main__.py` would end with an error, its module would leave a mark."""
+    marker = tmp_path / "marker"
+    loud = model(files={"iris/__init__.py": f"open({str(marker)!r}, 'w')"})
+    store.worker_command(store.admit(write_pex(tmp_path / "iris.pex", loud)), base)
+    assert not marker.exists()
+
+
+def test_what_the_model_carries_wins(tmp_path, store, base):
+    """Its modules, its metadata; packages that share a namespace with base's stay whole."""
+    own = Wheel("numpy", "1.26", files={"numpy/__init__.py": "own = True", "google/of_model.py": ""})
+    command = store.worker_command(store.admit(write_pex(tmp_path / "iris.pex", iris(), own)), base)
+    code = "import numpy, importlib.metadata as m, google.of_base, google.of_model; print(numpy.own, m.version('numpy'))"
+    assert run(command, code) == "True 1.26"
+
+
+def test_sources_outside_of_wheels_are_found(tmp_path, store, base):
+    """`pex -D` puts modules beside the wheels."""
+    command = store.worker_command(store.admit(write_pex(tmp_path / "iris.pex", iris(), sources={"extra/deep.py": "x = 7"})), base)
+    assert run(command, "import extra.deep; print(extra.deep.x)") == "7"
+
+
+def test_a_release_on_two_bases_gets_two_venvs(tmp_path, store, base):
+    """The release is unpacked once; which base it finds is decided by the command."""
+    other = store.base(write_pex(tmp_path / "base-0.2.0.pex", sdk("0.2.0", files={"base/__init__.py": "new = True"})))
+    admitted = store.admit(write_pex(tmp_path / "iris.pex", iris()))
+    old, new = store.worker_command(admitted, base), store.worker_command(admitted, other)
+    assert run(new, "import base; print(base.new)") == "True"
+    assert run(old, "import base; print(hasattr(base, 'new'))") == "False"
+
+
+def test_the_command_is_the_same_each_time(tmp_path, store, base):
+    """A restart of a worker makes nothing anew, and neither does a new supervisor."""
+    pex = write_pex(tmp_path / "iris.pex", iris())
+    admitted = store.admit(pex)
+    first = store.worker_command(admitted, base)
+    venv = base.folder.joinpath(first[0]).parent.parent
+    made = venv.stat().st_mtime_ns
+    again = Store(tmp_path / "cache")
+    assert again.worker_command(again.admit(pex), again.base(base.pexfile.path)) == first
+    again.close()
+    assert venv.stat().st_mtime_ns == made
+
+
+def test_the_copy_is_what_counts(tmp_path, store, base):
+    """A file that is replaced after its admission changes nothing for the release."""
+    pex = write_pex(tmp_path / "iris.pex", iris("one"))
+    admitted = store.admit(pex)
+    write_pex(pex, iris("two"))
+    assert run(store.worker_command(admitted, base)).startswith("one")
+    assert store.admit(pex).sha256 != admitted.sha256
+
+
+def test_a_damaged_file_is_refused_and_leaves_no_half(tmp_path, store, base):
+    """`admit` takes any file; unpacking finds the damage and can be tried again."""
+    pex = write_pex(tmp_path / "iris.pex", iris("0123456789" * 50))
+    pex.write_bytes(pex.read_bytes()[:-300])
+    for _ in range(2):
+        with pytest.raises(PexRefused, match=r"iris\.pex"):
+            store.worker_command(store.admit(pex), base)
+    assert not list((tmp_path / "cache/releases").rglob("venv"))
+
+
+def test_a_missing_file_is_refused(tmp_path, store):
+    """It vanished between the look and the copy."""
+    with pytest.raises(PexRefused, match=r"gone\.pex cannot be copied"):
+        store.admit(tmp_path / "gone.pex")
+    assert not list((tmp_path / "cache/releases").glob("*.part"))
+
+
+def test_a_model_is_no_base(tmp_path, store):
+    """The message names it."""
+    with pytest.raises(PexRefused, match="is the model iris"):
+        store.base(write_pex(tmp_path / "base-9.pex", iris()))
+
+
+def test_sweep_removes_what_nobody_wants_or_holds(tmp_path, store):
+    """Another supervisor on the same cache keeps its releases."""
+    other = Store(tmp_path / "cache")
+    wanted, unwanted, others = (write_pex(tmp_path / f"{word}.pex", iris(word)) for word in ("a", "b", "c"))
+    wanted, unwanted, others = store.admit(wanted), store.admit(unwanted), other.admit(others)
+    store.sweep({wanted.sha256})
+    assert [admitted.path.exists() for admitted in (wanted, unwanted, others)] == [True, False, True]
+    other.close()
+    store.sweep({wanted.sha256})
+    assert not others.path.exists()
