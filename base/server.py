@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -146,8 +147,10 @@ class _Front:
         ours, theirs = socket.socketpair()
         self._control = ours
         fds = (theirs.fileno(), listener.fileno())
-        command = [sys.executable, "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
-        self._child = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
+        # On this process's search path, which a pex may have changed since the start, and without the current folder, which may be a checkout.
+        command = [sys.executable, "-P", "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._child = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=environment)
         theirs.close()
         self._reader = threading.Thread(target=self._read, daemon=True)
 
