@@ -147,7 +147,7 @@ class _Front:
         ours, theirs = socket.socketpair()
         self._control = ours
         fds = (theirs.fileno(), listener.fileno())
-        # On this process's search path, which a pex may have changed since the start, and without the current folder, which may be a checkout.
+        # On this search path, which a pex may have changed since the start, and without the current folder, which may be a checkout.
         command = [sys.executable, "-P", "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._child = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=environment)

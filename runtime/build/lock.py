@@ -46,10 +46,10 @@ def export(project: Path, *, all_groups: bool = False) -> dict[str, Pin]:
         raise BuildFailed(f"{project} has no poetry.lock; run `poetry lock` there")
     command = [*tool.poetry(), "export", "--format", "requirements.txt", *(["--all-groups"] if all_groups else [])]
     text = tool.run(command, f"reading {project / 'poetry.lock'}", cwd=project)
-    return {pin.name: pin for pin in _pins(text)}
+    return {pin.name: pin for pin in pins_of(text)}
 
 
-def _pins(text: str) -> Iterator[Pin]:
+def pins_of(text: str) -> Iterator[Pin]:
     """The lines of a requirements.txt that pin a version, where their marker holds. Paths, such as pexdock's own, pin none."""
     for line in text.replace("\\\n", " ").splitlines():
         words = line.partition(" --hash=")

@@ -1,0 +1,141 @@
+"""What a build is made from: pins out of a lock, and the fingerprint."""
+
+import os
+import shutil
+
+import pytest
+
+from runtime.build import kept
+from runtime.build.fingerprint import base_fingerprint, model_fingerprint
+from runtime.build.lock import Pin, pins_of
+from runtime.build.pack import placed
+from runtime.build.tool import BuildFailed, Steps, run
+
+EXPORTED = """\
+# a comment
+-e file:///somewhere/pexdock ; python_version >= "3.11"
+local @ file:///somewhere/local
+scikit_learn==1.7.2 ; python_version >= "3.11" and python_version < "3.14" \\
+    --hash=sha256:bb \\
+    --hash=sha256:aa
+colorama==0.4.6 ; sys_platform == "win32" \\
+    --hash=sha256:cc
+plain==1.0 \\
+    --hash=sha256:dd
+"""
+
+
+def test_pins_are_read_with_their_hashes_where_their_markers_hold():
+    """Neither paths nor what is for other machines; names as pip compares them."""
+    assert list(pins_of(EXPORTED)) == [Pin("scikit-learn", "1.7.2", ("sha256:aa", "sha256:bb")), Pin("plain", "1.0", ("sha256:dd",))]
+
+
+def project(folder):
+    (folder / "iris").mkdir(parents=True)
+    (folder / "pyproject.toml").write_text("[project]\nname = 'iris'\n")
+    (folder / "iris/__init__.py").write_text("x = 1\n")
+    return folder
+
+
+def test_the_fingerprint_of_a_model_knows_no_paths(tmp_path):
+    """Two checkouts of the same content share builds."""
+    first, second = project(tmp_path / "one"), tmp_path / "deeper" / "two"
+    shutil.copytree(first, second)
+    assert model_fingerprint(first, "a", []) == model_fingerprint(second, "a", [])
+
+
+def test_the_fingerprint_of_a_model_changes_with_each_input(tmp_path):
+    """Sources, their mode, a new file, the base, what is carried: each makes another file."""
+    folder = project(tmp_path / "iris")
+    seen = [model_fingerprint(folder, "a", []), model_fingerprint(folder, "b", []), model_fingerprint(folder, "a", ["numpy"])]
+    (folder / "iris/__init__.py").write_text("x = 2\n")
+    seen.append(model_fingerprint(folder, "a", []))
+    (folder / "iris/__init__.py").chmod(0o755)
+    seen.append(model_fingerprint(folder, "a", []))
+    (folder / "iris/data.csv").write_text("1,2")
+    seen.append(model_fingerprint(folder, "a", []))
+    assert len(set(seen)) == len(seen)
+
+
+def test_what_running_and_testing_leave_behind_changes_no_fingerprint(tmp_path):
+    """Otherwise every start after a run would build again."""
+    folder = project(tmp_path / "iris")
+    before = model_fingerprint(folder, "a", [])
+    for name in ("iris/__pycache__/x.pyc", ".venv/x", ".pytest_cache/x", "dist/x.whl", "iris.egg-info/x"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("")
+    assert model_fingerprint(folder, "a", []) == before
+
+
+def test_the_fingerprint_of_base_minds_what_reaches_the_wheel(tmp_path):
+    """A new rule for the linter or a new pytest builds no base; a new dependency or pin does."""
+    for name in ("base", "runtime"):
+        (tmp_path / name).mkdir()
+    package = "[[package]]\nname = '{}'\nversion = '{}'\ngroups = ['{}']\nfiles = []\n"
+
+    def fingerprint(project="", tools="", *packages):
+        (tmp_path / "pyproject.toml").write_text(f"[project]\nname = 'pexdock'\n{project}\n{tools}")
+        (tmp_path / "poetry.lock").write_text("".join(package.format(*each) for each in packages))
+        return base_fingerprint(tmp_path)
+
+    numpy = ("numpy", "2", "main")
+    same = [
+        fingerprint("", "", numpy),
+        fingerprint("", "[tool.ruff]\nline-length = 9", numpy),
+        fingerprint("", "[tool.poetry.group.dev.dependencies]\npytest = '*'", numpy, ("pytest", "9", "dev")),
+    ]
+    others = [
+        fingerprint("", "", ("numpy", "3", "main")),
+        fingerprint("dependencies = ['numpy']", "", numpy),
+        fingerprint("", "[tool.poetry]\npackages = []", numpy),
+    ]
+    assert len(set(same)) == 1
+    assert len({*same, *others}) == 4
+
+
+def test_a_tool_that_fails_is_quoted():
+    """What was attempted, the code, and the last lines that it said; with and without a reader of lines."""
+    for each_line in (None, lambda _line: None):
+        with pytest.raises(BuildFailed, match=r"cooking failed \(exit code 3\):\n    no salt"):
+            run(["sh", "-c", "echo no salt >&2; exit 3"], "cooking", each_line=each_line)
+
+
+def test_tools_run_without_what_steers_other_programs(monkeypatch):
+    """A build in a shell of its own settings makes what a build elsewhere makes; indexes and proxies stay the user's."""
+    monkeypatch.setenv("PEX_PATH", "x")
+    monkeypatch.setenv("PYTHONPATH", "x")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    monkeypatch.setenv("PIP_INDEX_URL", "kept")
+    said = run(["env"], "env").splitlines()
+    assert "PIP_INDEX_URL=kept" in said
+    assert not [line for line in said if line.startswith(("PEX_PATH=", "PYTHONPATH=", "SOURCE_DATE_EPOCH="))]
+
+
+def test_steps_are_numbered_and_timed():
+    """What, how far, how long."""
+    lines = []
+    steps = Steps(lines.append, 2)
+    with steps.step("weighing") as how_far:
+        how_far("1 of 3")
+    assert lines[0] == "[1/2] weighing"
+    assert lines[1] == "[1/2] weighing: 1 of 3, 0 s"
+    assert lines[2].startswith("[1/2] weighing: done in 0.")
+
+
+def test_a_folder_stands_for_the_usual_name_in_it(tmp_path):
+    """As with cp."""
+    assert placed(tmp_path, "a.pex") == tmp_path / "a.pex"
+    assert placed(tmp_path / "b.pex", "a.pex") == tmp_path / "b.pex"
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    """And what a killed build left a day ago goes, while one that runs now is let alone."""
+    for number in range(4):
+        (tmp_path / f"{number}.pex").write_text("")
+        os.utime(tmp_path / f"{number}.pex", (number, number))
+    (tmp_path / ".part-old").mkdir()
+    os.utime(tmp_path / ".part-old", (0, 0))
+    with kept.aside(tmp_path) as place:
+        kept.keep_newest(tmp_path, "*.pex", 2)
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == [place.name, "2.pex", "3.pex"]
+    assert not place.exists()
