@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 START_S = 300
 """The first start on a machine unpacks and compiles base."""
 
+ROLES = {"runtime": "supervisor", "runtime.front": "front door", "base.worker": "worker"}
+
 TRANSACTION = {"amount": 950.0, "hour": 3, "abroad": True, "merchant": "electronics"}
 TRANSACTIONS_PATH = "/predictions/transactions/US/US-CA/"
 
@@ -156,9 +158,9 @@ def family(pid: int) -> list[int]:
 
 
 def role(pid: int) -> str:
-    """What the process is for, as its command line tells."""
+    """What the process is, by the module that it runs."""
     words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    return " ".join(Path(word).name if "/" in word else word for word in words[:6] if word)
+    return next((name for module, name in ROLES.items() if module in words), " ".join(words))
 
 
 def pss_bytes(pid: int) -> int:
