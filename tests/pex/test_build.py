@@ -1,0 +1,233 @@
+"""What `pexdock build` makes out of real projects, and what it refuses."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+
+import pytest
+
+import pexes
+from base.ipc.control import WIRE_VERSION
+from projects import DOUBLE, write_project
+from runtime.build.model import build_model
+from runtime.build.tool import BuildFailed, pex
+from runtime.build.wheel import build_wheel
+from runtime.pexcheck import check_pex
+from runtime.pexfile import read_pex
+from runtime.store import Store
+
+IRIS_MAX_BYTES = 1_200_000
+"""pex's own bootstrap is 1.15 MB of it."""
+
+
+def refusal(build, *args, **kwargs):
+    with pytest.raises(BuildFailed) as caught:
+        build(*args, **kwargs)
+    return caught.value.detail
+
+
+@pytest.mark.parametrize("name", ["iris", "transactions"])
+def test_a_model_that_base_provides_for_is_little_more_than_a_bootstrap(built_dist, name):
+    """It carries its own distribution and nothing else, and fits the base without a warning."""
+    found = read_pex(next(built_dist.glob(f"{name}-*.pex")))
+    assert found.size_bytes < IRIS_MAX_BYTES
+    assert list(found.versions) == [name]
+    assert check_pex(found, read_pex(next(built_dist.glob("base-*.pex")), checksums=False)) == []
+
+
+def test_a_model_carries_the_version_that_it_asks_for(built_dist):
+    """legacy_iris brings its own scikit-learn, and takes all that scikit-learn needs from base."""
+    found = read_pex(next(built_dist.glob("legacy_iris-*.pex")))
+    assert set(found.versions) == {"legacy-iris", "scikit-learn"}
+    assert found.versions["scikit-learn"].startswith("1.7.")
+    assert "scikit-learn" not in found.stamp.provided
+    assert found.stamp.provided["numpy"]
+
+
+def test_stamps_name_the_base_and_the_wire(built_dist, base_pex, build_tiny_model):
+    """The model's names the file that it was built on."""
+    base = read_pex(base_pex, checksums=False)
+    assert (base.kind, base.stamp.wire, base.stamp.version) == ("base", WIRE_VERSION, base.version)
+    built = build_tiny_model()
+    stamp = read_pex(built.path).stamp
+    assert (stamp.kind, stamp.name, stamp.version, stamp.wire) == ("model", "tiny", "0.1.0", WIRE_VERSION)
+    assert stamp.base.version == base.version
+    assert stamp.base.sha256 == subprocess.run(["sha256sum", base_pex], check=True, capture_output=True, text=True).stdout.split()[0]
+
+
+def test_base_holds_neither_build_tools_nor_linters(base_pex):
+    """Only the main group of the lock, and the SDK."""
+    versions = read_pex(base_pex, checksums=False).versions
+    assert {"pexdock", "polars", "pyarrow", "scikit-learn", "mlflow-skinny", "fastapi"} <= set(versions)
+    assert not {"pex", "poetry", "poetry-core", "pytest", "ruff", "mypy", "pip"} & set(versions)
+
+
+def test_the_same_input_makes_the_same_file(tmp_path, build_tiny_model):
+    """From two folders, with two caches, under another umask and clock: the same sha256."""
+    first = build_tiny_model(cache=tmp_path / "cache-a", out=tmp_path / "a.pex")
+    before = os.umask(0o077)
+    try:
+        second = build_tiny_model(cache=tmp_path / "cache-b", out=tmp_path / "b.pex")
+    finally:
+        os.umask(before)
+    assert (first.reused, second.reused) == (False, False)
+    assert first.sha256 == second.sha256
+    assert first.path.read_bytes() == second.path.read_bytes()
+
+
+def test_nothing_is_built_twice(tmp_path, base_pex):
+    """Up to date where it lies, or taken out of the cache; a changed source is built, a broken file is made anew."""
+    project, out, cache = write_project(tmp_path / "project"), tmp_path / "tiny.pex", tmp_path / "cache"
+    lines = []
+
+    def build():
+        return build_model(project, base_pex, out, cache=cache, report=lines.append)
+
+    first = build()
+    assert lines
+    lines.clear()
+    assert build().reused
+    out.write_bytes(out.read_bytes()[:1000])
+    again = build()
+    assert (again.reused, again.sha256, lines) == (True, first.sha256, [])
+    (project / "tiny/__init__.py").write_text(DOUBLE.replace("* 2", "* 3"))
+    changed = build()
+    assert not changed.reused
+    assert changed.sha256 != first.sha256
+
+
+def test_a_conflict_with_base_names_both_sides(build_tiny_model, base_pex):
+    """Found when the pex is built, not when it serves."""
+    provided = read_pex(base_pex, checksums=False).versions["scikit-learn"]
+    said = refusal(build_tiny_model, dependencies=["scikit-learn (>=1.7,<1.8)"])
+    for part in (
+        "tiny 0.1.0 requires scikit-learn<1.8,>=1.7",
+        f"provides scikit-learn {provided}",
+        "--carry scikit-learn",
+        "[tool.pexdock]",
+    ):
+        assert part in said
+
+
+def test_what_must_be_carried_needs_a_lock(build_tiny_model):
+    """The message says which distribution, and what to run."""
+    said = refusal(build_tiny_model, dependencies=["humanize (>=4)"])
+    assert "must carry humanize" in said
+    assert "poetry lock" in said
+
+
+def test_a_path_to_pexdock_in_the_wheel_is_refused(build_tiny_model):
+    """`[tool.poetry.dependencies] pexdock = {path = ...}` would bind the wheel to this machine."""
+    said = refusal(build_tiny_model, dependencies=[f"pexdock @ file://{pexes.ROOT}"])
+    assert "[tool.poetry.group.base.dependencies]" in said
+
+
+def test_a_model_that_hides_our_modules_is_refused(tmp_path, base_pex):
+    """A model's own package called `runtime`."""
+    project = write_project(tmp_path / "project")
+    shutil.move(project / "tiny", project / "runtime")
+    (project / "pyproject.toml").write_text(
+        (project / "pyproject.toml").read_text().replace("tiny:predict", "runtime:predict")
+        + '[tool.poetry]\npackages = [{ include = "runtime" }]\n'
+    )
+    assert "'runtime', which would hide" in refusal(build_model, project, base_pex, tmp_path, cache=pexes.cache(), report=pexes.report)
+
+
+def test_unknown_words_in_the_configuration_are_refused(build_tiny_model):
+    """A misspelled `carry` must not pass in silence."""
+    assert "cary" in refusal(build_tiny_model, more='[tool.pexdock]\ncary = ["numpy"]')
+
+
+def test_folders_that_are_no_projects_are_refused(tmp_path, base_pex):
+    """Without a pyproject.toml, or with one that is not understood."""
+    assert "no pyproject.toml" in refusal(build_model, tmp_path, base_pex, cache=tmp_path, report=pexes.report)
+    (tmp_path / "pyproject.toml").write_text("[project\n")
+    assert "not understood" in refusal(build_model, tmp_path, base_pex, cache=tmp_path, report=pexes.report)
+
+
+def test_run_by_hand_without_base_it_names_the_base_and_the_command(build_tiny_model, base_pex, tmp_path):
+    """Exit code 64, one message, no traceback."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PEX_ROOT": str(tmp_path / "root")}
+    done = subprocess.run([sys.executable, build_tiny_model().path], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 64
+    assert f"PEX_PATH=dist/{base_pex.name} ./dist/tiny-0.1.0.pex" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("by_plain_pex", [False, True])
+def test_a_worker_of_a_real_pex_finds_the_model_and_base(tmp_path, base_pex, build_tiny_model, by_plain_pex):
+    """Built by us, or by pex alone as a zipapp without a venv and without a stamp."""
+    built = plain_pex(tmp_path) if by_plain_pex else build_tiny_model().path
+    store = Store(pexes.cache())
+    try:
+        base = store.base(base_pex)
+        admitted = store.admit(built)
+        assert check_pex(read_pex(admitted.path), base.pexfile, base_sha256=base.sha256) == []
+        command = store.worker_command(admitted, base)
+        code = "from base.discovery import discover; model, version, (endpoint,) = discover(); print(model, version, endpoint.path)"
+        said = subprocess.run([command[0], "-I", "-c", code], check=True, capture_output=True, text=True).stdout
+        assert said == "tiny 0.1.0 /double\n"
+    finally:
+        store.close()
+
+
+def plain_pex(folder):
+    """What `pex ./project -o plain.pex` makes of a project without dependencies."""
+    wheel = build_wheel(write_project(folder / "plain"), folder / "wheel")
+    options = ["--pre-resolved-dists", wheel, "--pex-root", folder / "pex-root", "-o", folder / "plain.pex"]
+    subprocess.run([*pex(), "tiny==0.1.0", *options], check=True, capture_output=True)
+    return folder / "plain.pex"
+
+
+def test_run_by_hand_with_base_it_serves(tmp_path, base_pex, build_tiny_model):
+    """`PEX_PATH=dist/base.pex ./dist/tiny.pex` answers a request, and Ctrl-C ends it. The zips are unpacked by pex on the way."""
+    port = free_port()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PEX_ROOT": str(tmp_path / "root"), "PEX_PATH": str(base_pex)}
+    command = [sys.executable, build_tiny_model().path, "--port", str(port)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=pexes.ROOT, stdout=log, stderr=log)
+    try:
+        answer = ask(f"http://127.0.0.1:{port}/double", [{"x": 21}], process, tmp_path / "log")
+        assert answer["predictions"] == [42]
+    finally:
+        process.send_signal(2)
+        assert process.wait(timeout=60) in {0, 130}
+        shutil.rmtree(tmp_path / "root", ignore_errors=True)
+
+
+def ask(url, rows, process, log):
+    """The answer, once there is somebody to give one."""
+    deadline = time.monotonic() + 300
+    request = urllib.request.Request(url, json.dumps(rows).encode(), {"Content-Type": "application/json"})
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                return json.loads(reply.read())
+        except (urllib.error.URLError, ConnectionError):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def test_a_pex_says_nothing_of_the_machine_that_built_it(built_dist):
+    """No path of this checkout, of its environment or of the user's home stands in any file of ours in it."""
+    for path in built_dist.glob("*-*.pex"):
+        with zipfile.ZipFile(path) as archive:
+            ours = [name for name in archive.namelist() if name in {"PEX-INFO", "__main__.py", "pexdock_start.py"} or "/pexdock-" in name]
+            for name in ours:
+                content = archive.read(name)
+                assert str(pexes.ROOT).encode() not in content, name
+                assert sys.prefix.encode() not in content, name
