@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 
 import uvicorn
 import uvloop
@@ -17,6 +18,7 @@ from base.ipc.control import Applied, Configure, Drain, ExitCode, Lines, Listeni
 from runtime.front.app import FrontDoor
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
+from runtime.front.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -101,10 +103,9 @@ class Process:
 
     @staticmethod
     async def _apply(door: FrontDoor, table: Table) -> None:
-        """Put it in force, and give its workers a moment to answer: one in the middle of a long prediction would hold up all others."""
-        welcomes = [asyncio.ensure_future(link.wait_welcomed()) for link in door.apply(table)]
-        if welcomes:
-            await asyncio.wait(welcomes, timeout=_WELCOME_S)
+        """Put it in force once its new releases can answer. A worker in the middle of a long prediction holds up nobody."""
+        await _wait_welcomed(door.prepare(table))
+        await _wait_welcomed(door.apply(table))
 
     async def _read(self) -> None:
         """Puts what the parent says in the queue; None at its end."""
@@ -122,6 +123,12 @@ class Process:
             await asyncio.get_running_loop().sock_sendall(self._control, encode(word))
         except OSError as exc:
             log.warning("the parent cannot be told %s: %s", type(word).__name__, exc)
+
+
+async def _wait_welcomed(links: Sequence[Link]) -> None:
+    welcomes = [asyncio.ensure_future(link.wait_welcomed()) for link in links]
+    if welcomes:
+        await asyncio.wait(welcomes, timeout=_WELCOME_S)
 
 
 def main() -> int:

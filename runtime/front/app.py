@@ -56,6 +56,10 @@ class FrontDoor:
             return None
         return [release.words.model for release in self._dispatch.releases if not release.up]
 
+    def prepare(self, table: Table) -> list[Link]:
+        """Connects to what a table adds, before it is in force: no request meets a worker that has not answered yet."""
+        return self._dispatch.prepare(table.routes)
+
     def apply(self, table: Table) -> list[Link]:
         """Puts a routing table in force, at once and whole. Returns the new links, not yet welcomed."""
         links = self._dispatch.apply(table.routes)

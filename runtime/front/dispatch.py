@@ -180,17 +180,26 @@ class Dispatch:
         self._budget = Budget(segments_max_bytes)
         self._deadlines = deadlines
         self.releases: list[Release] = []
+        self._coming: list[Release] = []
         self._retiring: set[Release] = set()
+
+    def prepare(self, routes: Sequence[Route]) -> list[Link]:
+        """Connects to releases that are not in force yet, so that they can answer once they are. Returns the links, not yet welcomed."""
+        known = [each.words for each in self.releases]
+        fresh = [route for route in routes if route.release not in known]
+        self._coming = [Release(route.release, self._queue_max_rows, self._budget, self._deadlines) for route in fresh]
+        return [link for release, route in zip(self._coming, fresh, strict=True) for link in release.connect(route.sockets)]
 
     def apply(self, routes: Sequence[Route]) -> list[Link]:
         """Puts these routes in force. Releases that are gone answer what they have. Returns the new links, not yet welcomed."""
         kept: list[Release] = []
         links: list[Link] = []
         for route in routes:
-            release = next((each for each in self.releases if each.words == route.release), None)
+            release = next((each for each in self.releases + self._coming if each.words == route.release), None)
             release = release or Release(route.release, self._queue_max_rows, self._budget, self._deadlines)
             links += release.connect(route.sockets)
             kept.append(release)
+        self._coming = []
         gone, self.releases = [each for each in self.releases if each not in kept], kept
         for release in gone:
             self._retiring.add(release)

@@ -1,0 +1,106 @@
+"""How a front door moves from one routing table to the next, with workers that are bare sockets."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from base.ipc.control import Applied, Configure, Drain, EndpointWords, Lines, Listening, ReleaseWords, Route, Table, encode
+from runtime.front.deadlines import Deadlines
+from runtime.front.dispatch import Dispatch
+
+DEADLINE_S = 20.0
+
+
+def words(version, path="/a"):
+    return ReleaseWords("tiny", version, [EndpointWords("predict", path, [], None, None, 1, 1)])
+
+
+@pytest.fixture
+def silent(tmp_path):
+    """The path of a worker that accepts connections and never answers."""
+    path = tmp_path / "silent.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker:
+        worker.bind(str(path))
+        worker.listen()
+        yield str(path)
+    path.unlink()
+
+
+@pytest.fixture
+def door():
+    """A front door's process: `say` and `hear` on its control socket, and where it listens."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    ours, theirs = socket.socketpair()
+    ours.settimeout(DEADLINE_S)
+    fds = theirs.fileno(), listener.fileno()
+    command = [sys.executable, "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
+    process = subprocess.Popen(command, pass_fds=fds, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    theirs.close()
+    lines = Lines()
+    heard = []
+
+    class Door:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def say(self, *said):
+            ours.sendall(b"".join(map(encode, said)))
+
+        def hear(self):
+            while not heard:
+                heard.extend(lines.feed(ours.recv(65536)))
+            return heard.pop(0)
+
+    yield Door()
+    ours.sendall(encode(Drain()))
+    assert process.wait(DEADLINE_S) == 0
+    ours.close()
+    listener.close()
+
+
+def test_connections_wait_until_the_first_table_is_in_force(door):
+    """A front door that was started again must not say 404 to what it merely has not heard of yet."""
+    door.say(Configure())
+    with socket.create_connection(door.address.removeprefix("http://").split(":"), timeout=1.5) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        client.settimeout(DEADLINE_S)
+        door.say(Table(4, [], settled=True))
+        assert client.recv(12) == b"HTTP/1.1 200"
+    assert [door.hear(), door.hear()] == [Listening(), Applied(4)]
+
+
+def test_a_worker_that_does_not_answer_holds_up_neither_the_table_nor_the_next_one(door, silent):
+    """It may be in the middle of a prediction of minutes."""
+    before = time.monotonic()
+    door.say(Configure(), Table(1, [Route(words("1"), [silent])], settled=True))
+    assert [door.hear(), door.hear()] == [Listening(), Applied(1)]
+    assert time.monotonic() - before < DEADLINE_S / 2
+    assert httpx.post(door.address + "/a", json=[{"x": 1}]).status_code == 503
+    door.say(Table(2, [], settled=True))
+    assert door.hear() == Applied(2)
+    assert httpx.post(door.address + "/a", json=[{"x": 1}]).status_code == 404
+
+
+def test_what_is_in_force_stays_so_until_what_comes_has_answered(silent):
+    """Else every request in between would find a release whose worker is not up yet."""
+
+    async def scenario():
+        dispatch = Dispatch(10, 2**24, Deadlines(1.0))
+        old, new = [Route(words("1"), [])], [Route(words("2"), [silent])]
+        dispatch.apply(old)
+        (link,) = dispatch.prepare(new)
+        assert [release.words.version for release in dispatch.releases] == ["1"]
+        assert dispatch.apply(new) == []
+        assert [release.words.version for release in dispatch.releases] == ["2"]
+        assert not link.up
+        dispatch.apply([])
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
