@@ -251,13 +251,20 @@ def reap_group(group: int) -> None:
 
 def kill_descendants() -> None:
     """SIGKILL to whatever this process has started, directly or not, and has not reaped: tools that a thread was waiting for."""
-    waiting = [os.getpid()]
+    found: list[int] = []
+    waiting = _children_of(os.getpid())
     while waiting:
-        children = _children_of(waiting.pop())
-        waiting += children
-        for pid in children:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        # A child that is killed before its own are known leaves them to process 1; one that runs on may start more meanwhile.
+        found.append(waiting.pop())
+        _send(found[-1], signal.SIGSTOP)
+        waiting += _children_of(found[-1])
+    for pid in found:
+        _send(pid, signal.SIGKILL)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
 
 
 def _children_of(pid: int) -> list[int]:

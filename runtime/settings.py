@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     body_max_bytes: ByteSize = Field(ByteSize(32 * 1024**2), ge=1, description="Size of the largest request body.")
     request_timeout_s: float = Field(60, gt=0, le=86400, description="Seconds that a request may take.")
     segments_max_bytes: ByteSize = Field(
-        ByteSize(1024**3), ge=1024**2, description="Shared memory that the front door may hold for all workers together."
+        ByteSize(1024**3), ge=8 * 1024**2, description="Shared memory that the front door may hold for all workers together."
     )
     queue_max_rows: int = Field(100_000, ge=1, description="Rows that may wait for the workers of one endpoint.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important messages to log.")

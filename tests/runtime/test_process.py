@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -260,6 +261,22 @@ def test_further_descriptors_are_inherited_under_their_own_numbers(run, tmp_path
 
         run(scenario)
     assert path.read_text() == "here"
+
+
+def test_whatever_a_process_has_started_is_killed_also_what_that_has_started():
+    """A thread may be waiting for a compiler with children of its own when everything ends."""
+    script = """
+        import subprocess, sys, threading, time
+        from runtime.process import kill_descendants
+        leaf = "import time; print('here', flush=True); time.sleep(99)"
+        tool = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+        process = subprocess.Popen([sys.executable, "-c", tool, leaf], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        kill_descendants()
+        print(process.wait(9), process.stdout.read())  # the pipe ends once nobody is left who holds it
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, stdout=subprocess.PIPE, text=True, timeout=30)
+    assert done.stdout == f"{-signal.SIGKILL} b''\n"
 
 
 def test_what_steers_python_pex_and_pexdock_does_not_reach_a_child():

@@ -44,6 +44,7 @@ class Supervised:
     def __enter__(self) -> Self:
         self.start()
         self.until(lambda: self.state().get("settled"))
+        self.until(self.is_ready)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,6 +80,10 @@ class Supervised:
 
     def until_state(self, file: str, state: str) -> dict:
         return self.until(lambda: next((each for each in self.releases(file) if each["state"] == state), None))
+
+    def is_ready(self) -> bool:
+        """Whether the front door serves all that became ready at the start."""
+        return httpx.get(self.state()["address"] + "/readyz", timeout=5).json()["ready"]
 
     def ask(self, path: str, x: int = 3, timeout_s: float = 20.0) -> httpx.Response:
         return httpx.post(self.state()["address"] + path, json=[{"x": x}], timeout=timeout_s)
