@@ -114,7 +114,7 @@ class Store:
         with unpack.locked(release, self._report):
             if not unpack.is_whole(home):
                 _make(admitted, release / "files", home, base)
-        return [str(unpack.python_of(home)), "-I", "-m", "base.worker"]
+        return [str(unpack.python_of(home)), "-I", "-u", "-X", "faulthandler", "-m", "base.worker"]
 
     def sweep(self, keep: Collection[str]) -> None:
         """Remove the admitted releases whose sha256 is not in `keep` and that no other process holds."""

@@ -215,6 +215,8 @@ def _compile(aside: Path, folder: Path, report: Report) -> None:
         for line in process.stdout or ():
             if line.startswith(b"Compiling "):
                 progress.step()
+    if process.returncode < 0:  # what is half compiled must not take the place of a base
+        raise ChildProcessError(f"its compilation was killed by signal {-process.returncode}")
     progress.done()
 
 
