@@ -60,7 +60,7 @@ try:
     sys.path.insert(0, next(f"{pex}/.deps/{name}" for name in wheels if name.startswith("pexdock-")))
 except (OSError, KeyError, ValueError, StopIteration, zipfile.BadZipFile) as exc:
     sys.exit(f"error: {pex} is no base: {exc!r}")
-from runtime.unpack import main
+from runtime.pex.unpack import main
 sys.exit(main([pex, cache, answer]))
 '
 mkdir -p "$cache"

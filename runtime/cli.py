@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from runtime.build.pack import BuiltPex
-    from runtime.pexfile import PexFile
+    from runtime.pex.file import PexFile
     from runtime.settings import Settings
 
 
@@ -82,11 +82,12 @@ def serve(config: Path | None, **flags: str | None) -> None:
 
     Each option may also stand in pexdock.toml, as in `port = 8080`, or in the environment, as in PEXDOCK_PORT=8080.
     """
-    from runtime import settings, supervisor  # noqa: PLC0415
+    from runtime import settings  # noqa: PLC0415
+    from runtime.supervisor.serve import serve as supervise  # noqa: PLC0415
 
     chosen = settings.load(flags, config)
     _log_to_stderr(chosen.log_level)
-    supervisor.serve(chosen, _show)
+    supervise(chosen, _show)
 
 
 @main.group()
@@ -156,7 +157,8 @@ def models(as_json: bool, dist_path: str | None, run_path: str | None, config: P
     """Show what is served, what was refused and why."""
     import msgspec  # noqa: PLC0415
 
-    from runtime import settings, state  # noqa: PLC0415
+    from runtime import settings  # noqa: PLC0415
+    from runtime.supervisor import state  # noqa: PLC0415
 
     chosen = settings.load({"dist_path": dist_path, "run_path": run_path}, config)
     found = state.read(chosen.run_path, chosen.dist_path)
@@ -171,7 +173,7 @@ def models(as_json: bool, dist_path: str | None, run_path: str | None, config: P
 def check(pex: Path, base_pex: Path | None, dist_path: str | None, config: Path | None) -> None:
     """Say what PEX is and whether it can be served here, without running it."""
     from runtime import settings  # noqa: PLC0415
-    from runtime.pexfile import read_pex  # noqa: PLC0415
+    from runtime.pex.file import read_pex  # noqa: PLC0415
 
     found = read_pex(pex)
     click.echo(f"{found.path.name}: {found.kind} {found.name} {found.version}")
@@ -184,8 +186,8 @@ def check(pex: Path, base_pex: Path | None, dist_path: str | None, config: Path 
 
 
 def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> None:
-    from runtime.pexcheck import check_pex, choose_base  # noqa: PLC0415
-    from runtime.pexfile import read_pex  # noqa: PLC0415
+    from runtime.pex.check import check_pex, choose_base  # noqa: PLC0415
+    from runtime.pex.file import read_pex  # noqa: PLC0415
 
     bases = [read_pex(base_pex, checksums=False)] if base_pex else _bases(chosen.dist_path)
     on = bases[0] if base_pex else choose_base(model, bases)
@@ -199,8 +201,8 @@ def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> Non
 
 
 def _bases(dist_path: Path) -> list[PexFile]:
-    from runtime.pexfile import read_pex  # noqa: PLC0415
-    from runtime.registry import is_pex_name  # noqa: PLC0415
+    from runtime.pex.file import read_pex  # noqa: PLC0415
+    from runtime.supervisor.registry import is_pex_name  # noqa: PLC0415
 
     found = []
     for path in sorted(dist_path.iterdir()) if dist_path.is_dir() else []:

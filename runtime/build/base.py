@@ -11,7 +11,7 @@ from runtime.build.lock import download, export
 from runtime.build.pack import BuiltPex, Order, fulfil, placed, run_pex
 from runtime.build.tool import BuildFailed, Report, Steps
 from runtime.build.wheel import build_wheel, pyproject
-from runtime.pexfile import SDK, Stamp
+from runtime.pex.file import SDK, Stamp
 
 
 def build_base(project: Path, out: Path | None = None, *, cache: Path, report: Report) -> BuiltPex:

@@ -15,8 +15,8 @@ import msgspec
 from base.errors import PexRefused
 from runtime.build import tool
 from runtime.build.kept import aside, keep_newest
-from runtime.pexfile import STAMP_PROPERTY, PexFile, Stamp, read_pex, read_stamp
-from runtime.unpack import digest, locked
+from runtime.pex.file import STAMP_PROPERTY, PexFile, Stamp, read_pex, read_stamp
+from runtime.pex.unpack import digest, locked
 
 _KEPT_BUILDS = {"base": 2, "model": 30}
 """A base takes some 200 MB, a model mostly little more than one."""

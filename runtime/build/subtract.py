@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from runtime.build.tool import BuildFailed
-from runtime.distribution import Distribution
-from runtime.pexcheck import unmet_reason
-from runtime.pexfile import SDK, PexFile
-from runtime.requirements import Need, disturbed, walk
+from runtime.pex.distribution import Distribution
+from runtime.pex.check import unmet_reason
+from runtime.pex.file import SDK, PexFile
+from runtime.pex.requirements import Need, disturbed, walk
 
 Fetch = Callable[[Collection[str]], Mapping[str, Distribution]]
 """Gives the distributions that the model's lock pins under these names, or raises BuildFailed."""

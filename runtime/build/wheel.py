@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from base.errors import PexRefused
-from runtime import archive as zips
+from runtime.pex import archive as zips
 from runtime.build import tool
 from runtime.build.tool import BuildFailed
-from runtime.distribution import Distribution, parse
+from runtime.pex.distribution import Distribution, parse
 
 
 def pyproject(project: Path) -> dict[str, Any]:

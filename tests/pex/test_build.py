@@ -19,9 +19,9 @@ from projects import DOUBLE, write_project
 from runtime.build.model import build_model
 from runtime.build.tool import BuildFailed, pex
 from runtime.build.wheel import build_wheel
-from runtime.pexcheck import check_pex
-from runtime.pexfile import read_pex
-from runtime.store import Store
+from runtime.pex.check import check_pex
+from runtime.pex.file import read_pex
+from runtime.pex.store import Store
 
 IRIS_MAX_BYTES = 1_200_000
 """pex's own bootstrap is 1.15 MB of it."""

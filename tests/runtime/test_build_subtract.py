@@ -5,7 +5,7 @@ import pytest
 from handmade import Wheel, base_stamp, model, sdk, write_pex
 from runtime.build.subtract import subtract
 from runtime.build.tool import BuildFailed
-from runtime.pexfile import read_pex
+from runtime.pex.file import read_pex
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-STAMP = {"wire": 1, "fingerprint": "0" * 32}
+from base.ipc.control import WIRE_VERSION
+
+STAMP = {"wire": WIRE_VERSION, "fingerprint": "0" * 32}
 
 
 @dataclass

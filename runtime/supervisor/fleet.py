@@ -12,16 +12,16 @@ from pathlib import Path
 
 from base.errors import PexRefused
 from base.ipc.control import Table
-from runtime import routing
-from runtime.live import Live, Plant
-from runtime.pexcheck import check_pex, choose_base
-from runtime.pexfile import PexFile, read_pex
-from runtime.registry import Settled, Vanished
-from runtime.release import Identity, Release, ReleaseEvent, ReleaseState
-from runtime.state import ReleaseReport
-from runtime.store import Admitted
-from runtime.threads import Threads
-from runtime.workers import WorkerProcess
+from runtime.pex.check import check_pex, choose_base
+from runtime.pex.file import PexFile, read_pex
+from runtime.pex.store import Admitted
+from runtime.supervisor import routing
+from runtime.supervisor.live import Live, Plant
+from runtime.supervisor.registry import Settled, Vanished
+from runtime.supervisor.release import Identity, Release, ReleaseEvent, ReleaseState
+from runtime.supervisor.state import ReleaseReport
+from runtime.supervisor.threads import Threads
+from runtime.supervisor.workers import WorkerProcess
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pytest
 
 from base.errors import PexRefused
 from handmade import Wheel, base_stamp, model, model_stamp, sdk, write_pex
-from runtime.pexfile import read_pex, read_stamp
+from runtime.pex.file import read_pex, read_stamp
 
 
 def refusal(path):

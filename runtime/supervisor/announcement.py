@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from base.example import curl
 from base.ipc.control import Route
-from runtime.state import State
+from runtime.supervisor.state import State
 
 _QUIET = frozenset({"ready", "standby"})
 

@@ -17,17 +17,17 @@ import uvloop
 
 from base.errors import PexdockError
 from base.ipc.control import Configure
-from runtime import rundir, state
-from runtime.announcement import announce
-from runtime.door import Door
-from runtime.fleet import Fleet
-from runtime.live import Plant
-from runtime.process import Child, kill_descendants
-from runtime.release import BackOff
+from runtime.pex.store import Store
 from runtime.settings import Settings
-from runtime.store import Store
-from runtime.threads import Threads
-from runtime.watch import Watch
+from runtime.supervisor import rundir, state
+from runtime.supervisor.announcement import announce
+from runtime.supervisor.child import Child, kill_descendants
+from runtime.supervisor.door import Door
+from runtime.supervisor.fleet import Fleet
+from runtime.supervisor.live import Plant
+from runtime.supervisor.release import BackOff
+from runtime.supervisor.threads import Threads
+from runtime.supervisor.watch import Watch
 
 log = logging.getLogger(__name__)
 

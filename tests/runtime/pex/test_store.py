@@ -6,7 +6,7 @@ import pytest
 
 from base.errors import PexRefused
 from handmade import Wheel, base_stamp, model, sdk, write_pex
-from runtime.store import Store
+from runtime.pex.store import Store
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from runtime.distribution import Distribution
+from runtime.pex.distribution import Distribution
 
 
 @dataclass(frozen=True)

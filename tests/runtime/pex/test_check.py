@@ -7,8 +7,8 @@ import pytest
 from base.errors import PexRefused
 from base.ipc.control import WIRE_VERSION
 from handmade import Wheel, base_stamp, model, model_stamp, sdk, write_pex
-from runtime.pexcheck import check_pex, choose_base
-from runtime.pexfile import read_pex
+from runtime.pex.check import check_pex, choose_base
+from runtime.pex.file import read_pex
 
 HERE = ".".join(platform.python_version_tuple()[:2])
 

@@ -15,8 +15,8 @@ import pytest
 import uvloop
 
 from base.ipc.control import Applied, Drain, Failed, Listening, Ready, ReleaseWords, Route, Table
-from runtime.process import Child, child_environment, describe_exit
-from runtime.tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, Tail
+from runtime.supervisor.child import Child, child_environment, describe_exit
+from runtime.supervisor.tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, Tail
 
 PRELUDE = """
 import json, os, signal, socket, subprocess, sys, time
@@ -139,7 +139,7 @@ def test_whole_lines_reach_the_log_under_the_childs_name(run, caplog):
         watched = start('os.write(1, b"one\\ntw"); time.sleep(0.05); os.write(2, b"o \\xff\\nend")')
         await watched.end()
 
-    with caplog.at_level(logging.INFO, logger="runtime.process"):
+    with caplog.at_level(logging.INFO, logger="runtime.supervisor.child"):
         run(scenario)
     assert [record.message for record in caplog.records] == ["child: one", "child: two \\xff", "child: end"]
 
@@ -267,7 +267,7 @@ def test_whatever_a_process_has_started_is_killed_also_what_that_has_started():
     """A thread may be waiting for a compiler with children of its own when everything ends."""
     script = """
         import subprocess, sys, threading, time
-        from runtime.process import kill_descendants
+        from runtime.supervisor.child import kill_descendants
         leaf = "import time; print('here', flush=True); time.sleep(99)"
         tool = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
         process = subprocess.Popen([sys.executable, "-c", tool, leaf], stdout=subprocess.PIPE)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from base.ipc.control import Applied, Configure, Drain, Listening, Table, Word
 from runtime.launch import python_module_command
-from runtime.process import Child, child_environment, describe_exit
-from runtime.release import BackOff
+from runtime.supervisor.child import Child, child_environment, describe_exit
+from runtime.supervisor.release import BackOff
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask
 
-from runtime.registry import Registry, Settled, Stat, Vanished
+from runtime.supervisor.registry import Registry, Settled, Stat, Vanished
 
 log = logging.getLogger(__name__)
 

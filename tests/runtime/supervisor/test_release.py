@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from base.ipc.control import EndpointWords, ReleaseWords
-from runtime import routing
-from runtime.release import (
+from runtime.supervisor import routing
+from runtime.supervisor.release import (
     RELEASE_STEPS,
     WORKER_STEPS,
     Action,

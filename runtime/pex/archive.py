@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from base.errors import PexRefused
-from runtime.distribution import Read
+from runtime.pex.distribution import Read
 
 # A bound against zip bombs: the largest wheels known unpack to some 5 GB.
 _UNPACKED_MAX_BYTES = 32 * 1024**3

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from base.ipc.control import Drain, ExitCode, Failed, Ready, Word
-from runtime.process import Child, describe_exit
-from runtime.release import Action, BackOff, Machine, WorkerEvent, WorkerState, new_worker
-from runtime.rundir import SOCKET_SUFFIX
+from runtime.supervisor.child import Child, describe_exit
+from runtime.supervisor.release import Action, BackOff, Machine, WorkerEvent, WorkerState, new_worker
+from runtime.supervisor.rundir import SOCKET_SUFFIX
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from base.errors import PexdockError, PexRefused
-from runtime import rundir
-from runtime.pexfile import read_pex
-from runtime.registry import is_pex_name
+from runtime.pex.file import read_pex
+from runtime.supervisor import rundir
+from runtime.supervisor.registry import is_pex_name
 
 
 class ReleaseReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from packaging.version import Version
 
-from runtime.release import ALIVE, Identity, Release, ReleaseState
+from runtime.supervisor.release import ALIVE, Identity, Release, ReleaseState
 
 
 class Plan(NamedTuple):

@@ -12,13 +12,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from base.ipc.control import WIRE_VERSION, Ready, ReleaseWords, Route
-from runtime.pexfile import PexFile
-from runtime.process import child_environment
-from runtime.release import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
+from runtime.pex.file import PexFile
+from runtime.pex.store import Admitted, Base, Store
 from runtime.settings import Settings
-from runtime.state import ReleaseReport, now
-from runtime.store import Admitted, Base, Store
-from runtime.workers import Launch, Trouble, WorkerProcess
+from runtime.supervisor.child import child_environment
+from runtime.supervisor.release import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
+from runtime.supervisor.state import ReleaseReport, now
+from runtime.supervisor.workers import Launch, Trouble, WorkerProcess
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from packaging.version import Version
 
 from base.errors import PexRefused
 from base.ipc.control import WIRE_VERSION
-from runtime.archive import naming
-from runtime.distribution import Distribution
-from runtime.pexfile import SDK, PexFile
-from runtime.requirements import Need, disturbed, walk
+from runtime.pex.archive import naming
+from runtime.pex.distribution import Distribution
+from runtime.pex.file import SDK, PexFile
+from runtime.pex.requirements import Need, disturbed, walk
 
 _NAMES_MAX = 5
 

@@ -274,7 +274,7 @@ class _Progress:
 
 
 def main(argv: list[str]) -> int:
-    """`python -m runtime.unpack PEX CACHE [ANSWER]`: write the folder to stdout or into the file ANSWER; progress goes to stderr."""
+    """`python -m runtime.pex.unpack PEX CACHE [ANSWER]`: write the folder to stdout or into the file ANSWER; progress goes to stderr."""
     try:
         pex, cache, *answer = argv
         folder = unpack(Path(pex), Path(cache).resolve(), _say)

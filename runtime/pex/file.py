@@ -12,8 +12,8 @@ import msgspec
 from packaging.tags import sys_tags
 
 from base.errors import PexRefused
-from runtime import archive as zips
-from runtime.distribution import ENDPOINT_GROUP, Distribution, parse, top_level_modules
+from runtime.pex import archive as zips
+from runtime.pex.distribution import ENDPOINT_GROUP, Distribution, parse, top_level_modules
 
 STAMP_PROPERTY = "pexdock"
 """The build property in PEX-INFO that holds the stamp."""

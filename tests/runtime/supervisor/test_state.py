@@ -11,16 +11,16 @@ import pytest
 
 from base.errors import PexdockError
 from base.ipc.control import EndpointWords, Example, ReleaseWords, Route
-from runtime import rundir, state
-from runtime.announcement import announce
-from runtime.rundir import RunDirTaken
-from runtime.state import ReleaseReport, State
+from runtime.supervisor import rundir, state
+from runtime.supervisor.announcement import announce
+from runtime.supervisor.rundir import RunDirTaken
+from runtime.supervisor.state import ReleaseReport, State
 from tinypex import write_linked_base, write_tiny
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from runtime import rundir
+from runtime.supervisor import rundir
 with rundir.taken(Path(sys.argv[1])):
     print("here", flush=True)
     time.sleep(60)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from handmade import Wheel, sdk, write_pex
-from runtime import unpack
-from runtime.unpack import UnpackFailed, digest, folder_of, hold, python_of, remove
+from runtime.pex import unpack
+from runtime.pex.unpack import UnpackFailed, digest, folder_of, hold, python_of, remove
 
 SILENT = lambda _line: None  # noqa: E731 - progress is not what these tests are about
 
@@ -114,7 +114,7 @@ def test_a_base_for_another_python_is_refused_before_it_is_unpacked(tmp_path, ca
 def test_processes_that_start_at_once_share_one_unpacking(tmp_path, cache):
     """Four of them end with the same whole folder, and one of them made it."""
     pex = write_base(tmp_path / "base.pex")
-    command = [sys.executable, "-m", "runtime.unpack", pex, cache]
+    command = [sys.executable, "-m", "runtime.pex.unpack", pex, cache]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     ended = [(*child.communicate(timeout=60), child.returncode) for child in children]
     assert {(out, code) for out, _, code in ended} == {(f"{folder_of(digest(pex, cache), cache)}\n", 0)}
@@ -200,10 +200,10 @@ def test_a_digest_is_remembered(tmp_path, cache, monkeypatch):
 def test_the_module_runs_out_of_the_zip(tmp_path, cache):
     """The start script has nothing but Python and the base: this one file, imported from inside of the pex, does it all."""
     source = Path(unpack.__file__).read_text()
-    files = {"base/__init__.py": "said = 'zip'", "runtime/__init__.py": "", "runtime/unpack.py": source}
+    files = {"base/__init__.py": "said = 'zip'", "runtime/__init__.py": "", "runtime/pex/__init__.py": "", "runtime/pex/unpack.py": source}
     pex = write_pex(tmp_path / "base.pex", sdk(files=files))
     wheel = f"{pex}/.deps/pexdock-0.1.0-py3-none-any.whl"
-    code = f"import sys; sys.path.insert(0, {wheel!r}); from runtime.unpack import main; sys.exit(main(sys.argv[1:]))"
+    code = f"import sys; sys.path.insert(0, {wheel!r}); from runtime.pex.unpack import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code, pex, cache], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert said_by(folder_of(digest(pex, cache), cache)) == "zip"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from base.errors import PeerError
 from base.ipc.control import Lines, Table, Word, encode
-from runtime.tail import Tail
+from runtime.supervisor.tail import Tail
 
 log = logging.getLogger(__name__)
 

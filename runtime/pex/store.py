@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from base.errors import PexRefused
-from runtime import archive as zips
-from runtime import unpack
-from runtime.pexfile import PexFile, read_pex, source_files
+from runtime.pex import archive as zips
+from runtime.pex import unpack
+from runtime.pex.file import PexFile, read_pex, source_files
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _DATA_MODULES = re.compile(r"^[^/]+\.data/(purelib|platlib)/")

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from runtime.registry import Settled, Vanished
-from runtime.watch import Watch
+from runtime.supervisor.registry import Settled, Vanished
+from runtime.supervisor.watch import Watch
 from tinypex import write_tiny
 
 
