@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from runtime.build.tool import BuildFailed
-from runtime.pex.distribution import Distribution
 from runtime.pex.check import unmet_reason
+from runtime.pex.distribution import Distribution
 from runtime.pex.file import SDK, PexFile
 from runtime.pex.requirements import Need, disturbed, walk
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from base.errors import PexRefused
-from runtime.pex import archive as zips
 from runtime.build import tool
 from runtime.build.tool import BuildFailed
+from runtime.pex import archive as zips
 from runtime.pex.distribution import Distribution, parse
 
 

@@ -5,6 +5,7 @@ import zipfile
 import pytest
 
 from base.errors import PexRefused
+from base.ipc.control import WIRE_VERSION
 from handmade import Wheel, base_stamp, model, model_stamp, sdk, write_pex
 from runtime.pex.file import read_pex, read_stamp
 
@@ -42,7 +43,7 @@ def test_the_stamp_is_read(tmp_path):
     path = write_pex(tmp_path / "x.pex", model(), stamp=model_stamp(provided={"numpy": "2.4"}, new_field_of_a_later_version=1))
     stamp = read_pex(path).stamp
     assert stamp == read_stamp(path)
-    assert (stamp.base.version, stamp.base.sha256, stamp.wire, stamp.provided) == ("0.1.0", "a" * 64, 1, {"numpy": "2.4"})
+    assert (stamp.base.version, stamp.base.sha256, stamp.wire, stamp.provided) == ("0.1.0", "a" * 64, WIRE_VERSION, {"numpy": "2.4"})
 
 
 def test_wheels_that_are_packed_whole_are_read_too(tmp_path):
