@@ -14,6 +14,11 @@ REMEMBERED_MAX = 1_000
 """Failures remembered; beyond it the oldest is forgotten, and may be tried at once."""
 
 
+def pause_s(in_a_row: int) -> float:
+    """After so many failures in a row, at least one."""
+    return min(FIRST_S * 2.0 ** min(in_a_row - 1, 10), MOST_S)
+
+
 @dataclass(frozen=True)
 class _Failure:
     error: PexdockError
@@ -34,14 +39,20 @@ class BackOff:
         """The load failed, perhaps not for the first time."""
         before = self._failures.pop(key, None)
         in_a_row = 1 if before is None else before.in_a_row + 1
-        pause_s = min(FIRST_S * 2.0 ** min(in_a_row - 1, 10), MOST_S)
-        self._failures[key] = _Failure(error, in_a_row, now_s + pause_s)
+        self._failures[key] = _Failure(error, in_a_row, now_s + pause_s(in_a_row))
         if len(self._failures) > REMEMBERED_MAX:
             self._failures.popitem(last=False)
 
     def succeeded(self, key: Hashable) -> None:
         """The next failure is a first one."""
         self._failures.pop(key, None)
+
+    def forget(self, key: Hashable | None) -> None:
+        """Whatever failed may be tried at once; None means all keys."""
+        if key is None:
+            self._failures.clear()
+        else:
+            self._failures.pop(key, None)
 
     def barring(self, key: Hashable, now_s: float) -> PexdockError | None:
         """The failure for which it is too early to try again; None if it may be tried."""

@@ -1,45 +1,49 @@
 """The cache of one endpoint in one worker: models by parameters, loaded once however many ask, the least used dropped.
 
 The serving thread never waits here. `lookup` returns a `Lease` on a model that is there, or a `Pending` for one that is being loaded on a
-thread of the cache; its `wake` is called, on that thread, when the load has ended either way:
+thread of the cache; its `wake` is called, on such a thread, when the load has ended either way or took too long:
 
-    found = cache.lookup(parameters, wake)          # raises Misfit, Full, LoadFailed (backing off), Unavailable (closed)
+    found = cache.lookup(parameters, wake)          # raises Misfit, Full, LoadFailed (backing off), Unavailable
     if isinstance(found, Pending): park the batch; after wake, where found.done:
-        found = found.lease()                       # raises what the load raised: NotFound, Misfit, LoadFailed
+        found = found.lease()                       # raises what the load raised: NotFound, Misfit, LoadFailed, Unavailable
     with found as model: handler(model, frame)
 
 A lease and a pending each pin their entry: it is not evicted until the lease is released or the pending cancelled. So a model that was
 loaded for a parked batch is still there when the batch comes back, whatever else was loaded meanwhile.
+
+A refresh loads beside the old model and swaps the whole. Leases on the old one keep it until they end; then it is unloaded.
 
 Two sets of parameters that lead to one artifact (a fallback) are two entries, and it is loaded twice.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from base.artifacts.back_off import BackOff
 from base.artifacts.config import CacheConfig
-from base.artifacts.entry import Entry, Lease, Pending, State, again
+from base.artifacts.entry import Copy, Entry, EntryState, Lease, Pending, State
+from base.artifacts.loaders import Alarm, Loaders, Rank
+from base.artifacts.loading import load
+from base.artifacts.names import Key, Names, key_of
+from base.artifacts.schedule import Due, Schedule
+from base.artifacts.shelf import Shelf
 from base.errors import Full, LoadFailed, PexdockError, Unavailable
 
-__all__ = ["Cache", "Counters", "Lease", "Pending", "State"]
+__all__ = ["Cache", "Counters", "EntryState", "Lease", "Pending", "State"]
 
 log = logging.getLogger(__name__)
 
-Key = frozenset[tuple[str, str]]
-
-LOADERS = 2
-"""Threads that load at the same time. Two, so that one slow artifact does not hold up all others; more would only share the same disk."""
 LOADING_MAX = 1_000
 """Artifacts that may wait for a loader; a flood of made-up parameters is refused rather than queued."""
+WALL_CHECK_S = 600.0
+"""A schedule means the clock on the wall, which may be set while we sleep by another; so it is looked at this often, at least."""
 
 
 @dataclass
@@ -50,64 +54,70 @@ class Counters:
         hits: lookups that found a model ready.
         loads: loads that ended well.
         failures: loads that did not.
-        evictions: models dropped to make room.
+        evictions: models dropped to make room, or because nobody used them.
+        unchanged: refreshes that found the same artifact.
     """
 
     hits: int = 0
     loads: int = 0
     failures: int = 0
     evictions: int = 0
+    unchanged: int = 0
 
 
 class Cache:
     """See the module. All methods may be called from any thread.
 
     Args:
-        config: client, loader, spec and size.
+        config: client, loader, spec, size and schedule.
         clock: seconds that only grow.
+        wall: seconds since 1970.
 
     Attributes:
         counters: to be read only.
     """
 
-    def __init__(self, config: CacheConfig, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, config: CacheConfig, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self._config = config
         self._clock = clock
+        self._schedule = Schedule(config.schedule, config.interval, config.jitter, clock, wall)
         self._lock = threading.Lock()  # guards all below; nothing of an author's is called under it
-        self._entries: OrderedDict[Key, Entry] = OrderedDict()  # the one used last is last
+        self._names = Names(config)
+        self._shelf = Shelf(config.max_size, config.max_bytes)
         self._back_off = BackOff()
-        self._queue: deque[Entry] = deque()  # at most LOADING_MAX
-        self._threads: set[threading.Thread] = set()
+        self._loaders = Loaders()
+        self._alarm = Alarm(self._turn)
         self.counters = Counters()
         self._closed = False
 
-    def states(self) -> list[tuple[dict[str, str], State]]:
-        """Parameters and state of every entry, the one used last at the end."""
+    def entries(self) -> list[EntryState]:
+        """The state of every entry, the one used last at the end."""
         with self._lock:
-            return [(dict(entry.parameters), entry.state) for entry in self._entries.values()]
+            return [entry.state(self._clock(), self._due_s(entry)) for entry in self._shelf]
 
     def lookup(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending:
         """The model for these parameters, in any order. Never waits for a load.
 
         Args:
             parameters: of the request.
-            wake: called once for a returned `Pending`, from a loader thread. It must return at once and not raise.
+            wake: called once for a returned `Pending`, from a thread of the cache. It must return at once and not raise.
 
         Raises:
             Misfit: the spec does not admit the parameters.
             LoadFailed: a load of them failed a moment ago, and it is too early to try again.
             Full: too many others are waiting to be loaded.
-            Unavailable: the cache is closed.
+            Unavailable: the cache is closed, its store could not be asked a moment ago, or the load takes longer than a request may wait.
         """
-        key = frozenset(parameters.items())
-        with self._lock:
-            found = self._known(key, wake)
-        if found is not None:
-            return found
-        self._check(parameters)
+        key = self._names.known(key_of(parameters))
+        if key is not None:
+            with self._lock:
+                found = self._known(key, wake)
+            if found is not None:
+                return found
+        validated = self._names.validated(parameters)
         with self._lock:
             # Another thread may have begun the same load while the spec was applied.
-            return self._known(key, wake) or self._begin(key, parameters, wake)
+            return self._known(key_of(validated), wake) or self._begin(Entry(dict(parameters), validated, self._clock()), wake)
 
     def prefetch(self, names: Sequence[str]) -> int:
         """Begins to load what the client lists, newest first and up to the size of the cache. Reads the store, so it may take a while.
@@ -133,133 +143,249 @@ class Cache:
                 found.release()
         return begun
 
+    def refresh(self, parameters: Mapping[str, str] | None = None) -> int:
+        """Begins to refresh one entry, or all. A load that failed a moment ago may be tried again at once, by the next request.
+
+        Args:
+            parameters: of the entry, as a request gives them; None for all.
+
+        Returns:
+            How many refreshes were begun: none for what is not there, or is being loaded or refreshed already.
+
+        Raises:
+            Misfit, LoadFailed: of the spec, as in `lookup`.
+        """
+        key = None if parameters is None else key_of(self._names.validated(parameters))
+        with self._lock:
+            self._back_off.forget(key)
+            return sum(self._refresh(entry) for entry in self._shelf if key is None or key_of(entry.parameters) == key)
+
     def close(self, timeout_s: float = 5.0) -> bool:
-        """No more lookups. Loads that have not begun end with Unavailable; those that have are waited for. Idempotent.
+        """No more lookups. Loads that have not begun end with Unavailable; those that have are waited for; models are unloaded. Idempotent.
 
         Returns:
             Whether all loader threads ended in time. One that did not is a daemon thread and ends with the process.
         """
+        self._alarm.close()
         with self._lock:
             self._closed = True
-            dropped, threads = list(self._queue), list(self._threads)
-            self._queue.clear()
-        for entry in dropped:
-            self._finish(entry, None, Unavailable("the worker is stopping"))
-        deadline = time.monotonic() + timeout_s
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in threads)
+            self._loaders.forget()
+            waiting = [pending for entry in self._shelf for pending in self._abandon(entry)]
+            self._make_room()
+        for pending in waiting:
+            pending.finish(Unavailable("the worker is stopping"))
+        return self._loaders.join(timeout_s)
 
     def _known(self, key: Key, wake: Callable[[], None]) -> Lease | Pending | None:
         """Of an entry that is there. Under the lock."""
         if self._closed:
             raise Unavailable("the worker is stopping")
-        entry = self._entries.get(key)
+        entry = self._shelf.used(key)
         if entry is None:
-            self._refuse_early_retry(key)
+            failure = self._back_off.barring(key, self._clock())
+            if failure is not None:
+                raise failure.again()
             return None
-        self._entries.move_to_end(key)
-        if entry.state is State.FRESH:
+        if entry.copy is not None:
             self.counters.hits += 1
-            entry.pins += 1
-            return Lease(entry, self._unpin)
+            return self._lease(entry, entry.copy)
+        if self._too_long(entry):
+            raise _still_loading()
         return self._wait(entry, wake)
 
-    def _begin(self, key: Key, parameters: Mapping[str, str], wake: Callable[[], None]) -> Pending:
-        """A new entry, and its load. Under the lock."""
-        if len(self._queue) >= LOADING_MAX:
+    def _begin(self, entry: Entry, wake: Callable[[], None]) -> Pending:
+        """Enters a new entry, and begins its load. Under the lock."""
+        if self._loaders.waiting(Rank.LOAD) >= LOADING_MAX:
             raise Full("too many artifacts are waiting to be loaded")
-        entry = self._entries[key] = Entry(dict(parameters))
+        self._shelf.add(entry)
         pending = self._wait(entry, wake)
-        self._queue.append(entry)
-        if len(self._threads) < LOADERS:
-            thread = threading.Thread(target=self._run, name="loader", daemon=True)
-            self._threads.add(thread)
-            thread.start()
+        self._loaders.put(Rank.LOAD, functools.partial(self._load, entry))
+        if self._config.load_timeout_s is not None:
+            self._alarm.poke()
         return pending
 
     def _wait(self, entry: Entry, wake: Callable[[], None]) -> Pending:
-        pending = Pending(entry, self._unpin, wake)
+        pending = Pending(entry, self._take, self._leave, wake)
         entry.waiters.append(pending)
-        entry.pins += 1
+        entry.waits += 1
         return pending
 
-    def _refuse_early_retry(self, key: Key) -> None:
-        failure = self._back_off.barring(key, self._clock())
-        if failure is not None:
-            raise again(failure)
+    def _take(self, entry: Entry) -> Lease:
+        with self._lock:
+            assert entry.copy is not None
+            entry.waits -= 1
+            return self._lease(entry, entry.copy)
 
-    def _check(self, parameters: Mapping[str, str]) -> None:
-        try:
-            self._config.check_parameters(parameters)
-        except PexdockError:
-            raise
-        except Exception as exc:  # a validator is the author's code and may raise anything; the serving thread goes on
-            log.exception("the spec of an endpoint raised")
-            raise LoadFailed(f"the spec of the parameters raised {type(exc).__name__}") from exc
+    def _leave(self, entry: Entry) -> None:
+        with self._lock:
+            entry.waits -= 1
+            self._make_room()
 
-    def _run(self) -> None:
-        """Runs on a loader thread, which ends when there is nothing to load."""
-        while True:
-            with self._lock:
-                if not self._queue:
-                    self._threads.discard(threading.current_thread())
-                    return
-                entry = self._queue.popleft()
-            self._load(entry)
+    def _lease(self, entry: Entry, copy: Copy) -> Lease:
+        entry.used_at_s = self._clock()
+        copy.pins += 1
+        return Lease(entry, copy, self._unpin)
+
+    def _unpin(self, entry: Entry, copy: Copy) -> None:
+        with self._lock:
+            entry.used_at_s = self._clock()
+            copy.pins -= 1
+            if copy.retired and copy.pins == 0:
+                self._dispose(copy)
+            self._make_room()
+
+    def _refresh(self, entry: Entry) -> bool:
+        """Under the lock."""
+        if entry.copy is None or entry.queued or self._closed:
+            return False
+        entry.queued = True
+        self._loaders.put(Rank.REFRESH, functools.partial(self._load, entry))
+        return True
 
     def _load(self, entry: Entry) -> None:
+        """A first load or a refresh. Runs on a loader thread."""
+        with self._lock:
+            if not self._shelf.holds(entry):
+                return  # evicted, or abandoned, while it waited
+            entry.begun = True
+            known = None if entry.copy is None else entry.copy.artifact
         try:
-            artifact = self._config.client.locate(entry.parameters)
-            model = self._config.load_model(str(artifact.location))
+            copy = load(self._config, entry.asked, entry.parameters, known)
         except PexdockError as exc:
-            self._finish(entry, None, exc)
+            self._failed(entry, exc)
         except BaseException as exc:  # SystemExit too: else the waiters would wait for ever. The next load is not concerned.
             log.warning("load_model failed for %s", entry.parameters, exc_info=exc)
             failed = LoadFailed(f"load_model raised {type(exc).__name__} for {_shown(entry.parameters)}")
             failed.__cause__ = exc
-            self._finish(entry, None, failed)
+            self._failed(entry, failed)
         else:
-            self._finish(entry, model, None)
+            self._loaded(entry, copy)
 
-    def _finish(self, entry: Entry, model: Any, error: PexdockError | None) -> None:
-        key = frozenset(entry.parameters.items())
+    def _loaded(self, entry: Entry, copy: Copy | None) -> None:
+        """Ends a load; without a copy the artifact is the one that is loaded already."""
         with self._lock:
-            entry.model, entry.error, entry.state = model, error, State.FRESH
-            if error is None:
-                self._back_off.succeeded(key)
-                self.counters.loads += 1
+            self._back_off.succeeded(key_of(entry.parameters))
+            entry.since_s, entry.in_a_row, entry.last_error = self._clock(), 0, None
+            if copy is None:
+                self.counters.unchanged += 1
             else:
-                del self._entries[key]
-                self.counters.failures += 1
-                if isinstance(error, LoadFailed):  # to look for what is not there costs little, and may succeed a moment later
-                    self._back_off.failed(key, again(error), self._clock())
-            waiters, entry.waiters = entry.waiters, []
-            dropped = self._surplus()
+                self.counters.loads += 1
+                entry.loads += 1
+                self._swap(entry, copy)
+            waiters = self._end(entry, self._schedule.after_success())
         for pending in waiters:
             pending.finish()
-        dropped.clear()  # outside the lock: a model's own end may take long
 
-    def _unpin(self, entry: Entry) -> None:
+    def _swap(self, entry: Entry, copy: Copy) -> None:
+        before, entry.copy = entry.copy, copy
+        self._retire(before)
+        if before is None:
+            entry.used_at_s = self._clock()
+        elif not self._shelf.holds(entry):  # it was evicted while it was refreshed
+            self._retire(copy)
+
+    def _failed(self, entry: Entry, error: PexdockError) -> None:
+        key = key_of(entry.parameters)
         with self._lock:
-            entry.pins -= 1
-            dropped = self._surplus() if entry.pins == 0 else []
-        dropped.clear()
+            self.counters.failures += 1
+            entry.failures += 1
+            entry.in_a_row += 1
+            entry.last_error = f"{error.code}: {error.detail}"
+            if entry.copy is None:
+                entry.error = error
+                self._shelf.remove(entry)
+                if isinstance(error, LoadFailed | Unavailable):  # what is missing costs little to look for, and may come
+                    self._back_off.failed(key, error.again(), self._clock())
+            waiters = self._end(entry, self._schedule.after_failure(entry.in_a_row))
+        for pending in waiters:
+            pending.finish()
 
-    def _surplus(self) -> list[Any]:
-        """Takes out what is over the size and not pinned, longest unused first. Under the lock; the models are let go of outside."""
-        if len(self._entries) <= self._config.max_size:
+    def _end(self, entry: Entry, due: Due | None) -> list[Pending]:
+        """Of a load, well or not. Under the lock."""
+        entry.queued = entry.begun = False
+        entry.due = due
+        waiters = entry.awaken()
+        self._make_room()
+        if due is not None or self._config.ttl is not None:
+            self._alarm.poke()
+        return waiters
+
+    def _make_room(self) -> None:
+        """Takes out what is over the bounds; at the end, all. Under the lock."""
+        for entry in self._shelf.idle() if self._closed else self._shelf.surplus():
+            self._evict(entry)
+
+    def _evict(self, entry: Entry) -> None:
+        self.counters.evictions += not self._closed
+        self._shelf.remove(entry)
+        self._retire(entry.copy)
+
+    def _retire(self, copy: Copy | None) -> None:
+        if copy is not None and not copy.retired:
+            copy.retired = True
+            if copy.pins == 0:
+                self._dispose(copy)
+
+    def _dispose(self, copy: Copy) -> None:
+        self._loaders.put(Rank.DISPOSE, functools.partial(dispose, copy, self._config.unload))
+
+    def _abandon(self, entry: Entry) -> list[Pending]:
+        """Takes out an entry that still waits for a loader, which will not come to it. Under the lock."""
+        if entry.begun or entry.copy is not None:
             return []
-        fresh = [(key, entry) for key, entry in self._entries.items() if entry.state is State.FRESH]
-        dropped: list[Any] = []
-        for key, entry in fresh:
-            if len(fresh) - len(dropped) <= self._config.max_size:
-                break
-            if entry.pins == 0:
-                dropped.append(entry.model)
-                del self._entries[key]
-        self.counters.evictions += len(dropped)
-        return dropped
+        self._shelf.remove(entry)
+        return entry.awaken()
+
+    def _too_long(self, entry: Entry) -> bool:
+        timeout_s = self._config.load_timeout_s
+        return timeout_s is not None and self._clock() - entry.since_s >= timeout_s
+
+    def _due_s(self, entry: Entry) -> float | None:
+        return None if entry.due is None else self._schedule.remaining_s(entry.due)
+
+    def _turn(self) -> float | None:
+        """Does what is due, and says in how many seconds the next thing is. Runs on the alarm's thread."""
+        with self._lock:
+            overdue = [pending for entry in self._shelf if entry.copy is None and self._too_long(entry) for pending in entry.awaken()]
+            if self._config.ttl is not None:
+                for entry in self._shelf.unused_since(self._clock() - self._config.ttl.total_seconds()):
+                    self._evict(entry)
+            planned = [self._next_s(entry) for entry in self._shelf]
+        for pending in overdue:
+            pending.finish(_still_loading())
+        return min((each for each in planned if each is not None), default=None)
+
+    def _next_s(self, entry: Entry) -> float | None:
+        """Begins the entry's refresh if it is due. Seconds until something is due for it."""
+        if entry.copy is None:
+            timeout_s = self._config.load_timeout_s
+            return entry.since_s + timeout_s - self._clock() if timeout_s is not None and entry.waiters else None
+        planned = []
+        if self._config.ttl is not None:
+            unused_s = 0.0 if not entry.idle else self._clock() - entry.used_at_s
+            planned.append(self._config.ttl.total_seconds() - unused_s)
+        if entry.due is not None and not entry.queued:
+            entry.due = self._schedule.corrected(entry.due)
+            remaining_s = self._schedule.remaining_s(entry.due)
+            if remaining_s > 0 or not self._refresh(entry):
+                planned.append(min(remaining_s, WALL_CHECK_S) if entry.due.by_wall else remaining_s)
+        return min(planned, default=None)
+
+
+def dispose(copy: Copy, unload: Callable[[object], object] | None) -> None:
+    """Unloads a model that nobody uses any more, and lets go of it and of its artifact. Runs on a loader thread."""
+    try:
+        if unload is not None:
+            unload(copy.model)
+    except BaseException:  # the author's code; the cache has let go of the model all the same
+        log.exception("unload raised")
+    copy.model = None
+    if copy.artifact is not None:
+        copy.artifact.release()
+
+
+def _still_loading() -> Unavailable:
+    return Unavailable("the model is still being loaded; ask again soon")
 
 
 def _shown(parameters: Mapping[str, str]) -> str:

@@ -8,6 +8,10 @@ from enum import Enum
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
+from base.artifacts.client import Artifact
+from base.artifacts.schedule import Due
 from base.errors import PexdockError
 
 
@@ -16,42 +20,136 @@ class State(Enum):
 
     LOADING = "loading"
     FRESH = "fresh"
+    STALE = "stale"
+
+
+class EntryState(msgspec.Struct, frozen=True):
+    """One entry, for people and programs that watch a cache.
+
+    Attributes:
+        parameters: of the entry, as the spec validated them.
+        state: "loading", there is no model yet; "fresh"; or "stale", a refresh is due or failed, and the model before it serves.
+        age_s: since the model was loaded, or found unchanged by a refresh; None while there is none.
+        next_refresh_s: until the next refresh; 0 while it is under way; None where none is planned.
+        loads: models that were loaded for this entry.
+        failures: loads that failed.
+        last_error: of the last load, if it failed.
+        bytes: what `max_bytes` counts; 0 while there is no model.
+        in_use: batches that hold the model at this moment.
+    """
+
+    parameters: dict[str, str]
+    state: str
+    age_s: float | None
+    next_refresh_s: float | None
+    loads: int
+    failures: int
+    last_error: str | None
+    bytes: int
+    in_use: int
+
+
+@dataclass(eq=False)
+class Copy:
+    """A model in memory, and the artifact that it was made of.
+
+    Attributes:
+        pins: leases on it.
+        retired: it left its entry, and is disposed of when the last lease ends.
+    """
+
+    model: Any
+    artifact: Artifact | None
+    size_bytes: int
+    pins: int = 0
+    retired: bool = False
 
 
 @dataclass(eq=False)
 class Entry:
-    """What a cache holds for one set of parameters.
+    """What a cache holds for one set of parameters. Times are seconds of the cache's clock.
 
     Attributes:
-        parameters: of the request that asked first.
-        state: where it stands.
-        model: what `load_model` returned; None until then.
-        error: why there is no model; the entry has then left the cache.
-        pins: leases and pendings, which keep it from being evicted.
-        waiters: to be told when the load has ended.
+        asked: the parameters of the request that came first, as it gave them.
+        parameters: the same as the spec validated them: the key.
+        since_s: when its loading began, or it was loaded or checked last.
+        copy: the model; None until it is loaded.
+        error: why there is none; the entry has then left the cache.
+        waits: pendings, which keep it from being evicted.
+        waiters: of them, those to be told when the load has ended.
+        used_at_s: when a request held it last.
+        due: its next refresh.
+        queued: a load or refresh of it waits for a loader, or is under way.
+        begun: it is under way.
+        in_a_row: refreshes that failed since the last that did not.
     """
 
+    asked: dict[str, str]
     parameters: dict[str, str]
-    state: State = State.LOADING
-    model: Any = None
+    since_s: float
+    copy: Copy | None = None
     error: PexdockError | None = None
-    pins: int = 0
+    waits: int = 0
     waiters: list[Pending] = field(default_factory=list)
+    used_at_s: float = 0.0
+    due: Due | None = None
+    queued: bool = True
+    begun: bool = False
+    loads: int = 0
+    failures: int = 0
+    in_a_row: int = 0
+    last_error: str | None = None
+
+    @property
+    def idle(self) -> bool:
+        """There is a model, and nobody has it or waits for it."""
+        return self.copy is not None and self.copy.pins == 0 and self.waits == 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the model; 0 while there is none."""
+        return 0 if self.copy is None else self.copy.size_bytes
+
+    def awaken(self) -> list[Pending]:
+        """Those who wait and were not told yet; whoever takes them calls their `finish`, once and outside the lock."""
+        waiters, self.waiters = self.waiters, []
+        return waiters
+
+    def state(self, now_s: float, due_s: float | None) -> EntryState:
+        """For those who watch.
+
+        Args:
+            now_s: of the cache's clock.
+            due_s: seconds until its refresh, negative when it is overdue; None where none is planned.
+        """
+        stale = self.in_a_row > 0 or self.queued or (due_s is not None and due_s <= 0)
+        state = State.LOADING if self.copy is None else State.STALE if stale else State.FRESH
+        return EntryState(
+            parameters=dict(self.parameters),
+            state=state.value,
+            age_s=None if self.copy is None else now_s - self.since_s,
+            next_refresh_s=0.0 if self.copy is not None and self.queued else None if due_s is None else max(0.0, due_s),
+            loads=self.loads,
+            failures=self.failures,
+            last_error=self.last_error,
+            bytes=self.size_bytes,
+            in_use=0 if self.copy is None else self.copy.pins,
+        )
 
 
 class Lease:
     """A model that stays until it is released; `with lease as model` releases at the end."""
 
-    def __init__(self, entry: Entry, unpin: Callable[[Entry], None]) -> None:
-        self.model = entry.model
-        self._entry: Entry | None = entry
+    def __init__(self, entry: Entry, copy: Copy, unpin: Callable[[Entry, Copy], None]) -> None:
+        self.model = copy.model
+        self._held: tuple[Entry, Copy] | None = (entry, copy)
         self._unpin = unpin
 
     def release(self) -> None:
         """The model may be evicted. Idempotent."""
-        entry, self._entry, self.model = self._entry, None, None
-        if entry is not None:
-            self._unpin(entry)
+        held, self._held, self.model = self._held, None, None
+        if held is not None:
+            self._unpin(*held)
 
     def __enter__(self) -> Any:
         return self.model
@@ -63,41 +161,47 @@ class Lease:
 class Pending:
     """A model that is being loaded.
 
+    Args:
+        take: makes a lease of an entry that was waited for.
+        leave: ends the wait.
+        wake: called once, when it is done.
+
     Attributes:
-        done: the load has ended, well or not. Set before `wake` is called.
+        done: the load has ended, well or not, or the time to wait for it has. Set before `wake` is called.
     """
 
-    def __init__(self, entry: Entry, unpin: Callable[[Entry], None], wake: Callable[[], None]) -> None:
+    def __init__(self, entry: Entry, take: Callable[[Entry], Lease], leave: Callable[[Entry], None], wake: Callable[[], None]) -> None:
         self.done = False
         self._entry: Entry | None = entry
-        self._unpin = unpin
+        self._error: PexdockError | None = None
+        self._take = take
+        self._leave = leave
         self._wake = wake
 
     def lease(self) -> Lease:
         """What was loaded. To be called once, when `done`.
 
         Raises:
-            NotFound, Misfit, LoadFailed, Unavailable: the load ended so. A new instance for each caller, who adds a traceback to it.
+            NotFound, Misfit, LoadFailed, Unavailable: the load ended so, or takes longer than it may. A new instance for each caller, who
+                adds a traceback to it.
         """
         assert self.done
         assert self._entry is not None
         entry, self._entry = self._entry, None
-        if entry.error is not None:
-            raise again(entry.error) from entry.error
-        return Lease(entry, self._unpin)
+        error = self._error or entry.error
+        if error is None:
+            return self._take(entry)
+        self._leave(entry)
+        raise error.again() from error
 
     def cancel(self) -> None:
         """Nobody waits for it any longer. The load goes on for those who ask next; idempotent, and harmless after `lease`."""
         entry, self._entry = self._entry, None
         if entry is not None:
-            self._unpin(entry)
+            self._leave(entry)
 
-    def finish(self) -> None:
-        """The cache calls it, on a loader thread."""
+    def finish(self, error: PexdockError | None = None) -> None:
+        """The cache calls it, on a thread of its own; with an error if the wait ends before the load."""
+        self._error = error
         self.done = True
         self._wake()
-
-
-def again(error: PexdockError) -> PexdockError:
-    """The same error as a new instance, for one more caller to raise."""
-    return type(error)(error.detail, cells=error.cells)

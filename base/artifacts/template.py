@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from base.errors import Cell, Declaration, Misfit
@@ -51,6 +51,18 @@ class PathTemplate:
         values = {name: checked_value(name, parameters.get(name)) for name in self.parameters}
         return PurePosixPath(*(_PLACEHOLDER.sub(lambda found: values[found[1]], component) for component in self._components))
 
+    def beside(self, parameters: Mapping[str, str], name: str, file: str) -> PurePosixPath | None:
+        """The path of a file that stands in for the first component with the parameter `name`; None if there is no such component.
+
+        Raises:
+            Misfit: as in `format`, for the parameters before that component.
+        """
+        for depth, component in enumerate(self._components):
+            if name in _PLACEHOLDER.findall(component):
+                before = "/".join(self._components[:depth])
+                return PathTemplate(before).format(parameters) / file if before else PurePosixPath(file)
+        return None
+
     def match(self, path: PurePosixPath) -> dict[str, str] | None:
         """The parameters that lead to this relative path; None where it does not fit.
 
@@ -62,6 +74,18 @@ class PathTemplate:
     def may_lead_to(self, path: PurePosixPath) -> bool:
         """Whether a path that fits could begin with this one. A listing uses it to leave folders out without reading them."""
         return len(path.parts) <= self.depth and self._patterns[len(path.parts) - 1].fullmatch(str(path)) is not None
+
+
+def templates_of(texts: str | Sequence[str]) -> tuple[PathTemplate, ...]:
+    """One template or several of them, the first of which is tried first.
+
+    Raises:
+        Declaration: there is none, or one means nothing.
+    """
+    found = tuple(PathTemplate(text) for text in ([texts] if isinstance(texts, str) else texts))
+    if not found:
+        raise Declaration("give at least one path template")
+    return found
 
 
 def checked_value(name: str, value: str | None) -> str:

@@ -15,7 +15,8 @@ import base.artifacts as afs
 from base.artifacts import back_off
 from base.artifacts import cache as module
 from base.artifacts.cache import Cache
-from base.artifacts.entry import Lease, Pending, State
+from base.artifacts.entry import Lease, Pending
+from base.artifacts.loaders import LOADERS
 from base.errors import Declaration, Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 from fakestore import WITHIN_S, Store
 
@@ -81,7 +82,7 @@ def test_a_model_is_loaded_once_and_then_there_at_once(make: Callable[..., Cache
     assert use(cache, "a") == use(cache, "a") == "a"
     assert store.loaded == ["a"]
     assert (cache.counters.loads, cache.counters.hits, cache.counters.failures) == (1, 1, 0)
-    assert cache.states() == [({"name": "a"}, State.FRESH)]
+    assert [(entry.parameters, entry.state) for entry in cache.entries()] == [({"name": "a"}, "fresh")]
 
 
 def test_the_order_of_parameters_makes_no_difference(make: Callable[..., Cache], store: Store) -> None:
@@ -146,7 +147,7 @@ def test_the_model_unused_for_longest_goes_first(make: Callable[..., Cache], sto
     cache = make(max_size=2)
     for name in ("a", "b", "a", "c"):
         use(cache, name)
-    assert [parameters["name"] for parameters, _ in cache.states()] == ["a", "c"]
+    assert [entry.parameters["name"] for entry in cache.entries()] == ["a", "c"]
     assert use(cache, "b") == "b"
     assert store.loaded == ["a", "b", "c", "b"]
     assert cache.counters.evictions == 2
@@ -161,7 +162,7 @@ def test_a_model_in_use_is_not_evicted(make: Callable[..., Cache], store: Store)
     assert use(cache, "a") == "a"
     lease.release()
     lease.release()
-    assert len(cache.states()) == 1
+    assert len(cache.entries()) == 1
     assert store.loaded == ["a", "b"]
 
 
@@ -200,7 +201,7 @@ def test_a_load_that_nobody_waits_for_any_longer_still_ends_well(make: Callable[
     store.gate.set()
     wake.wait()
     use(cache, "b")
-    assert [parameters["name"] for parameters, _ in cache.states()] == ["b"]
+    assert [entry.parameters["name"] for entry in cache.entries()] == ["b"]
 
 
 @pytest.mark.parametrize("error", [ValueError("/secret/path"), SystemExit(3), KeyboardInterrupt(), MemoryError()], ids=repr)
@@ -219,7 +220,7 @@ def test_a_failed_load_reaches_everyone_who_waits(make: Callable[..., Cache], st
         assert "secret" not in str(failed.value)
         assert failed.value.__cause__ is not None
         assert failed.value.__cause__.__cause__ is error
-    assert cache.states() == []
+    assert cache.entries() == []
     assert use(cache, "a") == "a"
 
 
@@ -264,7 +265,7 @@ def test_what_is_missing_is_looked_for_each_time(make: Callable[..., Cache], sto
         with pytest.raises(NotFound):
             get(cache, "missing")
     assert cache.counters.failures == 3
-    assert cache.states() == []
+    assert cache.entries() == []
 
 
 def test_a_client_that_raises_what_it_should_not_is_a_failed_load(make: Callable[..., Cache], store: Store) -> None:
@@ -306,7 +307,7 @@ def test_a_flood_of_parameters_is_refused(make: Callable[..., Cache], store: Sto
     monkeypatch.setattr(module, "LOADING_MAX", 5)
     cache = make()
     store.gate.clear()
-    for number in range(module.LOADERS):
+    for number in range(LOADERS):
         cache.lookup({"name": f"slow{number}"}, Wake())
         assert store.began.acquire(timeout=WITHIN_S)
     for number in range(5):
@@ -336,10 +337,10 @@ def test_prefetching_loads_what_can_be_asked_for(make: Callable[..., Cache], sto
 
 def test_a_closed_cache_tells_who_waits_and_who_comes(make: Callable[..., Cache], store: Store) -> None:
     """What is being loaded is waited for; what is queued ends; nothing new begins."""
-    cache, wakes = make(), [Wake() for _ in range(module.LOADERS + 1)]
+    cache, wakes = make(), [Wake() for _ in range(LOADERS + 1)]
     store.gate.clear()
     pending = [cache.lookup({"name": str(number)}, wake) for number, wake in enumerate(wakes)]
-    for _ in range(module.LOADERS):
+    for _ in range(LOADERS):
         assert store.began.acquire(timeout=WITHIN_S)
     assert not cache.close(timeout_s=0.01)
     wakes[-1].wait()

@@ -56,7 +56,7 @@ def test_any_object_with_the_members_of_a_client_will_do() -> None:
         afs.CacheConfig(client=[], load_model=str)
 
 
-@pytest.mark.parametrize("wrong", [{"max_size": 0}, {"schedule": "0 0 * * *"}, {"interval": 60}, {"load_model": "mlflow"}, {"spec": dict}])
+@pytest.mark.parametrize("wrong", [{"max_size": 0}, {"schedule": "0 0 * * *"}, {"load_model": "mlflow"}, {"spec": dict}])
 def test_what_would_not_be_done_is_refused(wrong: dict[str, object]) -> None:
     """A misspelt or unknown option is an error, never silence."""
     with pytest.raises(ValidationError):
@@ -66,15 +66,15 @@ def test_what_would_not_be_done_is_refused(wrong: dict[str, object]) -> None:
 def test_a_spec_names_the_parameters_that_do_not_fit() -> None:
     """With the author's own reason."""
     config = afs.CacheConfig(client=STORE, load_model=str, spec=Spec)
-    config.check_parameters({"country": "US", "number": "12"})
+    config.validated({"country": "US", "number": "12"})
     with pytest.raises(Misfit) as refused:
-        config.check_parameters({"country": "XX", "number": "many"})
+        config.validated({"country": "XX", "number": "many"})
     assert [(cell.row, cell.column) for cell in refused.value.cells] == [(None, "country"), (None, "number")]
     assert "not a country" in refused.value.detail
     with pytest.raises(Misfit, match="the parameters do not fit: too many for GB"):
-        config.check_parameters({"country": "GB", "number": "12"})
+        config.validated({"country": "GB", "number": "12"})
 
 
 def test_without_a_spec_every_parameter_is_admitted() -> None:
     """The client still contains them."""
-    afs.CacheConfig(client=STORE, load_model=str).check_parameters({"country": "anything"})
+    assert afs.CacheConfig(client=STORE, load_model=str).validated({"country": "anything"}) is None

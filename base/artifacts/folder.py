@@ -1,0 +1,139 @@
+"""FsClient: artifacts in a folder of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from base.artifacts.client import Artifact
+from base.artifacts.template import PathTemplate, templates_of
+from base.errors import NotFound
+
+log = logging.getLogger(__name__)
+
+ARTIFACTS_PATH_VARIABLE = "PEXDOCK_ARTIFACTS_PATH"
+"""Names the folder that relative base paths are meant to lie in; the working directory where it is not set."""
+
+
+class FsClient:
+    """Artifacts in a folder of this machine.
+
+    Args:
+        base_path: the folder. A relative one is meant below `$PEXDOCK_ARTIFACTS_PATH` if that is set, else below the working directory;
+            which is looked up at each use, never at import.
+        path_template: where in the folder an artifact lies, as in `PathTemplate`. Several are fallbacks: the first whose file or folder
+            exists is taken, so that `["{country}/{subdivision}", "{country}/any"]` serves a subdivision's model or else the country's.
+
+    Raises:
+        Declaration: a template is wrong, or there is none.
+    """
+
+    def __init__(self, base_path: Path | str, path_template: str | Sequence[str]) -> None:
+        self.base_path = Path(base_path)
+        self.templates = templates_of(path_template)
+        self.parameters: Sequence[str] = tuple(dict.fromkeys(name for template in self.templates for name in template.parameters))
+
+    def __repr__(self) -> str:
+        return f"FsClient({str(self.base_path)!r}, {[template.text for template in self.templates]})"
+
+    def locate(self, parameters: Mapping[str, str]) -> Artifact:
+        """See `Client.locate`. What a symbolic link takes out of the base path is not found, and its fallbacks are not tried."""
+        found = self._first([template.format(parameters) for template in self.templates])
+        if found is None:
+            raise NotFound("no artifact for " + ", ".join(f"{name}={parameters[name]!r}" for name in self.parameters))
+        fingerprint, size_bytes = stamped(found)
+        return Artifact(found, fingerprint, size_bytes)
+
+    def manifest(self, parameters: Mapping[str, str], name: str, file: str) -> str:
+        """See `ManifestClient.manifest`."""
+        found = self._first([path for template in self.templates if (path := template.beside(parameters, name, file)) is not None])
+        if found is None or not found.is_file():
+            raise NotFound(f"no manifest tells the latest {name}")
+        return found.read_text().strip()
+
+    def list(self) -> list[dict[str, str]]:
+        """See `Client.list`. An artifact of a fallback comes without the parameters that its template does not have."""
+        root = self._root()
+        found: dict[tuple[tuple[str, str], ...], float] = {}
+        for template in self.templates:
+            for relative in _walk(root, template, PurePosixPath()):
+                parameters = template.match(relative)
+                if parameters is not None:
+                    found.setdefault(tuple(sorted(parameters.items())), _modified(root / relative))
+        return [dict(key) for key in sorted(found, key=lambda key: (-found[key], key))]
+
+    def _first(self, candidates: Sequence[PurePosixPath]) -> Path | None:
+        root = self._root()
+        for relative in candidates:
+            resolved = _resolved(root / relative)
+            if resolved is None:
+                continue
+            if resolved.is_relative_to(root):
+                return resolved
+            log.warning("%s leads out of the base path %s: not served", root / relative, root)
+            return None
+        return None
+
+    def _root(self) -> Path:
+        base = self.base_path.expanduser()
+        if not base.is_absolute():
+            base = Path(os.environ.get(ARTIFACTS_PATH_VARIABLE) or Path.cwd()) / base
+        return base.resolve()
+
+
+def stamped(path: Path) -> tuple[str, int]:
+    """The fingerprint and bytes of a file, or of all files of a folder. The former is made of names, sizes, times and inodes, not of content."""
+    digest, size_bytes = hashlib.sha256(), 0
+    for file in _files(path):
+        try:
+            stat = file.stat()
+        except OSError:  # gone meanwhile, or a link to nowhere: the next look differs
+            continue
+        digest.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}\0".encode(errors="surrogateescape"))
+        size_bytes += stat.st_size
+    return digest.hexdigest(), size_bytes
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        yield from (Path(folder) / name for name in sorted(names))
+
+
+def _resolved(path: Path) -> Path | None:
+    """Without symbolic links; None if nothing is there, or nothing that this process may reach."""
+    try:
+        return path.resolve(strict=True)
+    except (OSError, RuntimeError):  # missing, too long, no permission; a circle of links is a RuntimeError before Python 3.13
+        return None
+
+
+def _walk(root: Path, template: PathTemplate, folder: PurePosixPath) -> Iterator[PurePosixPath]:
+    """Relative paths as deep as the template that could fit it; folders that cannot are not read."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(root / folder))
+    except OSError:  # gone meanwhile, no folder, no permission
+        return
+    for name in names:
+        path = folder / name
+        if not template.may_lead_to(path):
+            continue
+        if len(path.parts) == template.depth:
+            resolved = _resolved(root / path)
+            if resolved is not None and resolved.is_relative_to(root):
+                yield path
+        else:
+            yield from _walk(root, template, path)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # gone meanwhile: the oldest of all
+        return 0.0

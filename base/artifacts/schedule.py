@@ -1,0 +1,80 @@
+"""When entries are refreshed. Pure but for the clocks and the dice that it is given."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from base.artifacts.back_off import pause_s
+from base.artifacts.cron import Cron
+
+
+@dataclass(frozen=True)
+class Due:
+    """A time: seconds since 1970 if `by_wall`, else of a clock that only grows. A schedule means the former, an interval the latter."""
+
+    at_s: float
+    by_wall: bool
+
+
+class Schedule:
+    """Cron or interval, with jitter.
+
+    Args:
+        clock: seconds that only grow.
+        wall: seconds since 1970; may jump.
+        dice: a number from 0 to below 1.
+    """
+
+    def __init__(
+        self,
+        cron: Cron | None,
+        interval: timedelta | None,
+        jitter: timedelta,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._cron = cron
+        self._interval_s = None if interval is None else interval.total_seconds()
+        self._jitter_s = jitter.total_seconds()
+        self._clock, self._wall, self._dice = clock, wall, dice
+        self._gap = (0.0, 0.0)  # between two times of the cron schedule: there the next one need not be computed again
+
+    def after_success(self) -> Due | None:
+        """The next refresh of an entry that was loaded or checked just now; None where nothing is planned."""
+        if self._cron is not None:
+            return Due(self._next_s(self._cron) + self._late_s(), by_wall=True)
+        if self._interval_s is not None:
+            return Due(self._clock() + self._interval_s + self._late_s(), by_wall=False)
+        return None
+
+    def after_failure(self, in_a_row: int) -> Due | None:
+        """When a refresh that failed is tried again: after a growing pause, and never later than the plan has it."""
+        planned = self.after_success()
+        if planned is None:
+            return None
+        return min(planned, Due(self._clock() + pause_s(in_a_row), by_wall=False), key=self.remaining_s)
+
+    def remaining_s(self, due: Due) -> float:
+        """Until then; 0 or less when it is time."""
+        return due.at_s - (self._wall() if due.by_wall else self._clock())
+
+    def corrected(self, due: Due) -> Due:
+        """The same, or earlier if the wall clock was set back since."""
+        if not due.by_wall or self._cron is None:
+            return due
+        planned = self._next_s(self._cron) + self._jitter_s
+        return due if due.at_s <= planned else Due(planned, by_wall=True)
+
+    def _next_s(self, cron: Cron) -> float:
+        now_s = self._wall()
+        if not self._gap[0] <= now_s < self._gap[1]:
+            self._gap = (now_s, cron.after(now_s))
+        return self._gap[1]
+
+    def _late_s(self) -> float:
+        return self._dice() * self._jitter_s

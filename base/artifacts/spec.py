@@ -1,0 +1,167 @@
+"""Specs: what the parameters of a request must be, and the one text of each value, which is the key of its cache entry."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from datetime import date, time
+from enum import Enum
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from base.errors import Cell, Declaration, Misfit
+
+M = TypeVar("M")
+
+LATEST = "latest"
+"""The value by which a request asks for the newest artifact."""
+
+
+class LatestKey(BaseModel):
+    """Marks a field of a spec for which a request may say `latest`: `version: Annotated[int, afs.LatestKey()]`.
+
+    The cache then looks for the newest artifact whose other parameters are those of the request: when the entry is loaded, and again
+    whenever it is refreshed. The field of the spec's instance has its default then, or the text "latest" if it has none.
+
+    Attributes:
+        manifest: the name of a file that holds the newest value as text. It lies where the path template has the component with this
+            parameter. None means that the client's list is asked, and its newest value is taken.
+        compare_with: `compare_with(a, b)` says whether the value `a`, as the spec validated it, is newer than `b`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    manifest: str | None = None
+    compare_with: Callable[[Any, Any], bool] = operator.gt
+
+
+class ArtifactSpec(BaseModel, Generic[M]):
+    """A Pydantic model of the parameters of an artifact: `class FraudSpec(afs.ArtifactSpec[Pipeline])`. `M` is the type of its models.
+
+    Any other Pydantic model will do as well.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+
+class Reader:
+    """Applies a spec to the parameters of requests.
+
+    Parameters and fields are matched by alias, by name, or, where neither is there, by the only name that differs in underscores and case
+    alone: `iso_3166_1` in a path is `iso3166_1` in a spec.
+
+    Attributes:
+        latest: the field that a request may say `latest` for, and how the newest is found.
+
+    Raises:
+        Declaration: more than one field is marked with `LatestKey`.
+    """
+
+    def __init__(self, spec: type[BaseModel]) -> None:
+        self.spec = spec
+        self._names = {field: info.alias or field for field, info in spec.model_fields.items()}
+        self.latest = _latest(spec)
+        self._admits_latest = spec if self.latest is None else _admitting_latest(spec, self.latest[0])
+
+    def validated(self, parameters: Mapping[str, str]) -> BaseModel:
+        """The spec's instance.
+
+        Raises:
+            Misfit: with a cell for each parameter that does not fit.
+        """
+        return self._validated(parameters, self.fields(parameters))
+
+    def canonical(self, parameters: Mapping[str, str]) -> dict[str, str]:
+        """The parameters with the text of their validated values, so that equal values have equal texts; same names, in any order.
+
+        What the spec does not name stays as it is.
+
+        Raises:
+            Misfit: as in `validated`.
+        """
+        fields = self.fields(parameters)
+        instance = self._validated(parameters, fields)
+        texts = dict(parameters)
+        for field, name in fields.items():
+            if not self._asks_latest(field, name, parameters):
+                texts[name] = text_of(getattr(instance, field))
+        return texts
+
+    def latest_of(self, parameters: Mapping[str, str]) -> tuple[str, str, LatestKey] | None:
+        """Field, parameter and marker, if these parameters ask for the latest."""
+        if self.latest is None:
+            return None
+        field, key = self.latest
+        name = self.fields(parameters).get(field)
+        return (field, name, key) if name is not None and parameters[name] == LATEST else None
+
+    def fields(self, parameters: Mapping[str, str]) -> dict[str, str]:
+        """The parameter that each field is given by; fields without one are left out."""
+        found = {field: name for field, alias in self._names.items() for name in (alias, field) if name in parameters}
+        found |= {field: alias for field, alias in self._names.items() if alias in parameters}
+        free = [name for name in parameters if name not in found.values()]
+        for field in self._names.keys() - found.keys():
+            alike = [name for name in free if _squeezed(name) == _squeezed(field)]
+            if len(alike) == 1:
+                found[field] = alike[0]
+        return found
+
+    def _validated(self, parameters: Mapping[str, str], fields: Mapping[str, str]) -> BaseModel:
+        given = {name: value for name, value in parameters.items() if name not in fields.values()}
+        spec = self.spec
+        for field, name in fields.items():
+            if not self._asks_latest(field, name, parameters):
+                given[self._names[field]] = parameters[name]
+            elif self.spec.model_fields[field].is_required():
+                given[self._names[field]], spec = LATEST, self._admits_latest
+        try:
+            return spec.model_validate(given)
+        except ValidationError as exc:
+            raise _misfit(exc) from exc
+
+    def _asks_latest(self, field: str, name: str, parameters: Mapping[str, str]) -> bool:
+        return self.latest is not None and field == self.latest[0] and parameters[name] == LATEST
+
+
+def text_of(value: object) -> str:
+    """How a validated value stands in a path: an enum by its value, a date in ISO form, true and false in small letters."""
+    if isinstance(value, Enum):
+        return text_of(value.value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, date | time):  # a datetime is a date
+        return value.isoformat()
+    return str(value)
+
+
+def _squeezed(name: str) -> str:
+    return name.replace("_", "").casefold()
+
+
+def _latest(spec: type[BaseModel]) -> tuple[str, LatestKey] | None:
+    found = [
+        (field, LatestKey() if isinstance(mark, type) else mark)
+        for field, info in spec.model_fields.items()
+        for mark in info.metadata
+        if isinstance(mark, LatestKey) or (isinstance(mark, type) and issubclass(mark, LatestKey))
+    ]
+    if len(found) > 1:
+        raise Declaration(f"{spec.__name__}: only one field can be the latest key, not {[field for field, _ in found]}")
+    return found[0] if found else None
+
+
+def _admitting_latest(spec: type[BaseModel], field: str) -> type[BaseModel]:
+    """The same spec, but the field may also be the text "latest"."""
+    info = spec.model_fields[field]
+    annotation: Any = Literal["latest"] | info.annotation
+    return create_model(spec.__name__, __base__=spec, **{field: (annotation, ...)})  # type: ignore[call-overload,no-any-return]
+
+
+def _misfit(error: ValidationError) -> Misfit:
+    cells = [
+        Cell(None, ".".join(map(str, each["loc"])) or None, each["msg"].removeprefix("Value error, "))
+        for each in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    said = "; ".join(f"{cell.column}: {cell.reason}" if cell.column else cell.reason for cell in cells)
+    return Misfit(f"the parameters do not fit: {said}", cells=cells)
