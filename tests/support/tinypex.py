@@ -39,7 +39,14 @@ def write_tiny(path: Path, name: str, version: str = "0.1.0", module: str = "", 
     files = {f"{name}_model.py": textwrap.dedent(module or times(2, f"/{name}"))}
     if endpoint:
         files[f"{name}-{version}.dist-info/entry_points.txt"] = f"[pexdock.endpoints]\npredict = {name}_model:predict\n"
-    stamp = {"kind": "model", "name": name, "version": version, "wire": WIRE_VERSION, "fingerprint": "", "base": {"version": built_on, "sha256": ""}}
+    stamp = {
+        "kind": "model",
+        "name": name,
+        "version": version,
+        "wire": WIRE_VERSION,
+        "fingerprint": "",
+        "base": {"version": built_on, "sha256": ""},
+    }
     return _write(path, name, version, files, {"pexdock": stamp} if built_on else {})
 
 
