@@ -12,7 +12,7 @@ Rows are matched by position, so a result must have exactly as many as the handl
 Any other is records: `"predictions": [{"a": 1, "b": 2}, ...]`. So the column's name alone decides, on both sides of the wire, with or
 without an output schema. With an output schema of one column an array takes that column's name.
 
-Strings are Arrow string views, as Polars holds them, so nothing is converted. Categories become strings.
+Strings are Arrow string views, as Polars holds them, so nothing is converted. Categories become strings, also inside of lists and structs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ import polars as pl
 import pyarrow as pa
 from polars import CompatLevel
 
+from base import ranges
+from base.dtypes import wire_form
 from base.errors import BadResult
 from base.schema import Schema
 
@@ -38,8 +40,9 @@ def to_batch(result: object, rows: int, schema: type[Schema] | None = None) -> p
     Args:
         result: what the handler returned.
         rows: how many rows it was given.
-        schema: its output schema, if it declares one. Columns come in its order; integers may become wider integers or floats, floats
-            wider floats and categories strings, and nothing else is cast.
+        schema: its output schema, if it declares one. Columns come in its order; what follows is cast where each value survives it,
+            and nothing else: integers to wider integers or floats, floats to wider floats, categories to strings and back, lists to arrays,
+            decimals, durations and datetimes to another unit.
 
     Raises:
         BadResult: another number of rows, a type that cannot be rows, or columns, dtypes or nulls that the schema does not have.
@@ -57,9 +60,10 @@ def to_batch(result: object, rows: int, schema: type[Schema] | None = None) -> p
     if frame.width == 0:
         raise BadResult(f"the handler returned a {_named(result)} without columns")
     _count(frame.height, rows)
+    _check_ranges(frame)
     if schema is None:
         return _batch(_plain(frame))
-    return pa.RecordBatch.from_arrays(_batch(_conformed(frame, schema)).columns, schema=schema.arrow_schema())
+    return pa.RecordBatch.from_arrays(_batch(_plain(_conformed(frame, schema))).columns, schema=schema.arrow_schema())
 
 
 def _count(returned: int, given: int) -> None:
@@ -154,9 +158,16 @@ def _plain(frame: pl.DataFrame) -> pl.DataFrame:
     for name, dtype in frame.schema.items():
         if isinstance(dtype, pl.Object | pl.Int128 | pl.UInt128 | pl.Unknown):
             raise BadResult(f"column {name!r} is {dtype}, which cannot be sent: cast it before returning it")
-        if isinstance(dtype, pl.Categorical | pl.Enum):
-            frame = frame.with_columns(pl.col(name).cast(pl.String))
+        if wire_form(dtype) != dtype:
+            frame = frame.with_columns(pl.col(name).cast(wire_form(dtype)))
     return frame
+
+
+def _check_ranges(frame: pl.DataFrame) -> None:
+    for column in frame:
+        beyond = ranges.beyond(column)
+        if beyond is not None:
+            raise BadResult(f"column {column.name!r} has a point in time in row {beyond.arg_max()} that is not of the years 1 to 9999")
 
 
 def _conformed(frame: pl.DataFrame, schema: type[Schema]) -> pl.DataFrame:
@@ -195,6 +206,14 @@ def _widened(column: pl.Series, dtype: pl.DataType) -> pl.Series | None:
         return column.cast(dtype)
     if source == pl.Float32 and dtype == pl.Float64:
         return column.cast(dtype)
+    if source == pl.String and isinstance(dtype, pl.Categorical | pl.Enum):
+        cast = column.cast(dtype, strict=False)
+        return cast if cast.null_count() == column.null_count() else None
+    if isinstance(source, pl.List) and isinstance(dtype, pl.Array) and source.inner == dtype.inner:
+        return column.list.to_array(dtype.size) if (column.list.len() == dtype.size).all() else None
+    if _same_but_for_its_unit(source, dtype):
+        cast = column.cast(dtype, strict=False)
+        return cast if cast.cast(source, strict=False).equals(column, null_equal=True) else None
     if not (source.is_integer() and dtype.is_numeric() and not dtype.is_decimal()):
         return None
     if dtype.is_integer() and not _holds(dtype, source):
@@ -204,6 +223,15 @@ def _widened(column: pl.Series, dtype: pl.DataType) -> pl.Series | None:
         return cast if cast.cast(source).equals(column) else None
     except pl.exceptions.InvalidOperationError:  # out of range on the way back
         return None
+
+
+def _same_but_for_its_unit(source: pl.DataType, dtype: pl.DataType) -> bool:
+    match source, dtype:
+        case (pl.Decimal(), pl.Decimal()) | (pl.Duration(), pl.Duration()):
+            return True
+        case pl.Datetime(), pl.Datetime():
+            return source.time_zone == dtype.time_zone
+    return False
 
 
 def _holds(wide: pl.DataType, narrow: pl.DataType) -> bool:

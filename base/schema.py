@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import inspect
 import sys
 import types
 import typing
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, get_args, get_origin
 
 import polars as pl
 import pyarrow as pa
-from polars import CompatLevel
 from pydantic import BaseModel, ConfigDict
 from pydantic._internal._model_construction import ModelMetaclass  # no public name for it; any metaclass for models must inherit from it
+from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
+from pydantic_core import SchemaError
 
-from base.errors import Declaration
-
-_PYTHON_TYPES: Mapping[type[pl.DataType], tuple[type, object]] = {
-    **dict.fromkeys((pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64), (int, 1)),
-    **dict.fromkeys((pl.Float32, pl.Float64), (float, 1.0)),
-    pl.Boolean: (bool, True),
-    pl.String: (str, "text"),
-    pl.Binary: (bytes, b"bytes"),
-    pl.Date: (dt.date, dt.date(2024, 1, 31)),
-    pl.Datetime: (dt.datetime, dt.datetime(2024, 1, 31, 12, 30)),  # noqa: DTZ001 - the column's own zone is put on it
-    pl.Time: (dt.time, dt.time(12, 30)),
-    pl.Duration: (dt.timedelta, dt.timedelta(seconds=90)),
-    pl.Decimal: (Decimal, Decimal(1)),
-}
-"""What a value of each supported dtype is in Python, and one such value for examples."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """What a schema says of one column."""
-
-    dtype: pl.DataType
-    nullable: bool
-
-
-def _arrow(columns: Mapping[str, Column]) -> pa.Schema:
-    empty = pl.DataFrame(schema={name: column.dtype for name, column in columns.items()})
-    arrow = empty.to_arrow(compat_level=CompatLevel.newest()).schema
-    return pa.schema([field.with_nullable(columns[field.name].nullable) for field in arrow])
+from base import columns, dtypes
+from base.columns import Column
+from base.constraints import Checks, Constraint, column_validator, constraints, marked
+from base.errors import Cell, Declaration
 
 
 class SchemaMeta(ModelMetaclass):
@@ -57,6 +30,8 @@ class SchemaMeta(ModelMetaclass):
     _columns: dict[str, Column]
     _polars: pl.Schema
     _arrow: pa.Schema
+    _checks: Checks
+    _has_categories: bool
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> type:  # noqa: D102
         declares = any(isinstance(base, SchemaMeta) for base in bases)  # not Schema itself
@@ -65,11 +40,16 @@ class SchemaMeta(ModelMetaclass):
         with warnings.catch_warnings():
             # A column may well be called "copy" or "json"; Pydantic's old methods of these names are not used.
             warnings.filterwarnings("ignore", message=r'Field name ".*" in .* shadows an attribute')
-            cls = super().__new__(mcs, name, bases, namespace, **kwargs)
+            try:
+                cls = super().__new__(mcs, name, bases, namespace, **kwargs)
+            except (SchemaError, PydanticUserError, TypeError) as exc:
+                raise Declaration(f"{name}: what it declares cannot be checked: {exc}") from exc
         assert isinstance(cls, SchemaMeta)
         cls._columns = _columns(cls) if declares else {}
         cls._polars = pl.Schema({column: each.dtype for column, each in cls._columns.items()})
-        cls._arrow = _arrow(cls._columns)
+        cls._arrow = columns.to_arrow(cls._columns)
+        cls._has_categories = any(column.wire != column.dtype for column in cls._columns.values())
+        cls._checks = _checks(cls) if declares else Checks((), (), row_wise=False)
         return cls
 
     if not TYPE_CHECKING:
@@ -90,15 +70,19 @@ class _ForTypeCheckers:
 class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
     """The columns of a frame: `class Input(Schema): sepal_width: pl.Float64`.
 
-    A dtype is a class (`pl.Float64`) or an instance; type checkers accept an instance in the form
-    `Annotated[datetime, pl.Datetime("us", "UTC")]`. `| None` makes a column nullable, and it may then be left out; all others are required.
+    A dtype is a class (`pl.Float64`) or an instance (`pl.List(pl.Float64)`); type checkers accept an instance in the form
+    `Annotated[list[float], pl.List(pl.Float64)]`. `| None` makes a column nullable, and it may then be left out; where an instance cannot
+    stand beside `|`, write `Optional[...]` or `Annotated[datetime | None, pl.Datetime("us", "UTC")]`. A default is put where a row has not
+    the field (a null stays null). All other columns are required. Elements of lists, arrays and structs may be null.
+
     `Field(description=..., examples=[...])` describes a column; its first example stands in the request that people are shown.
+    `Field(ge=0)` and its like, and validators, are checked before the handler runs: see `base.constraints` for which run on whole columns.
 
     `Input.DataFrame` in an annotation is `Annotated[pl.DataFrame, Input]`: a plain frame to type checkers, the schema to an endpoint.
 
     Raises:
-        Declaration: when the class is made: an annotation is no supported dtype, or asks for what is not checked yet (constraints,
-            validators, aliases, defaults other than None).
+        Declaration: when the class is made: an annotation is no supported dtype, a constraint cannot be about it, a default does not fit,
+            or a column has an alias or a default that is made anew for each row.
     """
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
@@ -120,6 +104,28 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
         A field is nullable exactly where the column is.
         """
         return cls._arrow
+
+    @classmethod
+    def frame(cls, batch: pa.RecordBatch) -> pl.DataFrame:
+        """The frame of a batch that crossed the wire, without a copy, but for categories, which cross as strings.
+
+        Raises:
+            PolarsError: the batch does not have this schema's wire form.
+        """
+        frame = pl.DataFrame(batch)
+        return frame.cast(cls._polars) if cls._has_categories else frame
+
+    @classmethod
+    def check(cls, frame: pl.DataFrame) -> list[Cell]:
+        """The cells that break a constraint or that a validator refuses, by rows, which count from 0 in `frame`.
+
+        Args:
+            frame: of this schema's columns and dtypes; nullability is not looked at again.
+
+        Raises:
+            Declaration: a validator changed a value, or a column validator returned no booleans.
+        """
+        return cls._checks.run(cls, frame)
 
     @classmethod
     def example_row(cls) -> dict[str, object]:
@@ -162,7 +168,7 @@ def _rewrite(schema: str, namespace: dict[str, Any], local: Mapping[str, object]
         if get_origin(found) is ClassVar or found is ClassVar:
             continue
         column, extras = _column(schema, field, found)
-        python, _ = _PYTHON_TYPES[type(column.dtype)]
+        python = dtypes.python_type(column.dtype)
         annotations[field] = Annotated[python | None if column.nullable else python, column, *extras]
         if hasattr(Schema, field):
             namespace.setdefault(field, FieldInfo())  # else Pydantic would take the method of that name for a default
@@ -183,11 +189,11 @@ def _column(schema: str, field: str, annotation: Any) -> tuple[Column, tuple[Any
     while get_origin(annotation) in {Annotated, typing.Union, types.UnionType}:
         if get_origin(annotation) is Annotated:
             annotation, *beside = get_args(annotation)
-            dtypes = [each for each in beside if _is_dtype(each)]
-            extras += tuple(each for each in beside if not _is_dtype(each))
-            if dtypes:  # Annotated[datetime | None, pl.Datetime("us", "UTC")]: the type is for type checkers
+            given = [each for each in beside if dtypes.is_dtype(each)]
+            extras += tuple(each for each in beside if not dtypes.is_dtype(each))
+            if given:  # Annotated[datetime | None, pl.Datetime("us", "UTC")]: the type is for type checkers
                 nullable |= type(None) in get_args(annotation)
-                annotation = dtypes[0]
+                annotation = given[0]
             continue
         options = [each for each in get_args(annotation) if each is not type(None)]
         if len(options) != 1:
@@ -197,53 +203,55 @@ def _column(schema: str, field: str, annotation: Any) -> tuple[Column, tuple[Any
     return Column(_dtype(schema, field, annotation), nullable), extras
 
 
-def _is_dtype(value: object) -> bool:
-    return isinstance(value, pl.DataType) or (isinstance(value, type) and issubclass(value, pl.DataType))
-
-
 def _dtype(schema: str, field: str, given: Any) -> pl.DataType:
-    if not _is_dtype(given):
+    if not dtypes.is_dtype(given):
         raise Declaration(f"{schema}.{field}: {given!r} is no Polars dtype; write one such as pl.Float64, or `pl.Float64 | None`")
-    if given is pl.Decimal:
-        raise Declaration(f"{schema}.{field}: a decimal needs its precision and scale, as in pl.Decimal(10, 2)")
-    kind = given if isinstance(given, type) else type(given)
-    if kind not in _PYTHON_TYPES:
-        supported = ", ".join(each.__name__ for each in _PYTHON_TYPES)
-        raise Declaration(f"{schema}.{field}: {kind.__name__} is not supported; supported are {supported}")
-    dtype: pl.DataType = given() if isinstance(given, type) else given
-    return dtype
+    return dtypes.instance(f"{schema}.{field}", given)
 
 
 def _columns(cls: Any) -> dict[str, Column]:
-    """The columns of a finished class, with those that it inherits; refuses what would be declared and then not be checked."""
-    validators = [*cls.__pydantic_decorators__.field_validators, *cls.__pydantic_decorators__.model_validators]
-    if validators:
-        raise Declaration(f"{cls.__name__}.{validators[0]}: validators of a Schema do not run yet; check in the handler")
-    columns = {}
+    """The columns of a finished class, with those that it inherits; refuses what would be declared and then not be kept."""
+    found = {}
     for name, info in cls.model_fields.items():
         where = f"{cls.__name__}.{name}"
-        columns[name] = next(each for each in info.metadata if isinstance(each, Column))
-        others = [each for each in info.metadata if not isinstance(each, Column)]
-        if others:
-            raise Declaration(f"{where}: constraints are not checked yet, so {others[0]!r} may not be declared")
+        column = next(each for each in info.metadata if isinstance(each, Column))
         if info.alias is not None or info.validation_alias is not None or info.serialization_alias is not None:
             raise Declaration(f"{where}: a column has one name; drop the alias")
-        if not info.is_required() and (info.default is not None or info.default_factory is not None):
-            raise Declaration(f"{where}: the only default of a column is None")
-        if not info.is_required() and not columns[name].nullable:
+        if info.default_factory is not None:
+            raise Declaration(f"{where}: a default is one value for all rows; give `default` in the place of `default_factory`")
+        if not info.is_required() and info.default is None and not column.nullable:
             raise Declaration(f"{where}: a column that may be left out must be nullable: add `| None`")
-    return columns
+        given = None if info.is_required() or info.default is None else _value(where, "default", info.default, column)
+        found[name] = Column(column.dtype, column.nullable, given)
+    return found
+
+
+def _checks(cls: Any) -> Checks:
+    decorators = cls.__pydantic_decorators__
+    row_wise = bool(decorators.field_validators or decorators.model_validators or decorators.validators or decorators.root_validators)
+    found: list[Constraint] = []
+    for name, column in cls._columns.items():
+        others = [each for each in cls.model_fields[name].metadata if not isinstance(each, Column)]
+        made = constraints(f"{cls.__name__}.{name}", name, column, others)
+        row_wise |= made is None
+        found += made or []
+    return Checks(found, marked(cls), row_wise=row_wise)
+
+
+def _value(where: str, what: str, given: object, column: Column) -> pl.Series:
+    """A value that the author wrote, in the column's wire form."""
+    try:
+        return pl.Series([given], dtype=column.dtype, strict=True).cast(column.wire)
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as exc:
+        raise Declaration(f"{where}: the {what} {given!r} is no {column.dtype}: {exc}") from exc
 
 
 def _example(cls: type[Schema], name: str, column: Column) -> object:
     examples = cls.model_fields[name].examples
     if examples:
-        try:
-            pl.Series([examples[0]], dtype=column.dtype, strict=True)
-        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as exc:
-            raise Declaration(f"{cls.__name__}.{name}: the example {examples[0]!r} is no {column.dtype}: {exc}") from exc
+        _value(f"{cls.__name__}.{name}", "example", examples[0], column)
         return examples[0]
-    _, value = _PYTHON_TYPES[type(column.dtype)]
-    if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None and isinstance(value, dt.datetime):
-        return value.replace(tzinfo=dt.UTC)
-    return value
+    return dtypes.example(column.dtype)
+
+
+__all__ = ["Column", "Schema", "SchemaMeta", "column_validator", "evaluated"]

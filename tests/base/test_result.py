@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from decimal import Decimal
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -127,7 +128,8 @@ def test_another_number_of_rows_is_refused(result: object) -> None:
         (pl.DataFrame({"o": [object(), object()]}), "column 'o' is Object"),
         (pl.DataFrame({"o": pl.Series([1, 2], dtype=pl.Int128)}), "column 'o' is Int128"),
         (pl.DataFrame({"o": pl.Series([[1], [2]], dtype=pl.List(pl.Int128))}), "no Arrow form"),
-        (pl.DataFrame({"o": pl.Series([["a"], ["b"]], dtype=pl.List(pl.Categorical))}), "categories inside"),
+        (pl.DataFrame({"o": pl.Series([0, 10**7], dtype=pl.Int32).cast(pl.Date)}), "column 'o' has a point in time in row 1"),
+        (pl.DataFrame({"o": pl.Series([[0], [2**60]]).cast(pl.List(pl.Datetime("ms")))}), "column 'o' has a point in time in row 1"),
         (pd.DataFrame({"a": [1, "a"]}), "pandas DataFrame that no frame can hold"),
         (pl.LazyFrame({"a": [1, 2]}).select("missing"), "cannot be collected"),
     ],
@@ -144,6 +146,36 @@ def test_categories_become_strings() -> None:
     """A dictionary apart from its batch would not arrive."""
     frame = pl.DataFrame({"c": pl.Series(["x", "y"], dtype=pl.Categorical), "e": pl.Series(["x", "y"], dtype=pl.Enum(["x", "y"]))})
     assert to_batch(frame, 2).schema.types == [pa.string_view(), pa.string_view()]
+    inside = pl.DataFrame({"o": pl.Series([["a"], ["b"]], dtype=pl.List(pl.Categorical))})
+    assert to_batch(inside, 2).to_pydict() == {"o": [["a"], ["b"]]}
+
+
+class Rich(Schema):
+    level: Annotated[str, pl.Enum(["low", "high"])]
+    tensor: Annotated[list[float], pl.Array(pl.Float64, 2)]
+    price: Annotated[Decimal, pl.Decimal(10, 2)]
+    since: Annotated[dt.timedelta, pl.Duration("ms")]
+
+
+RICH = {"level": ["low"], "tensor": [[1.0, 2.0]], "price": [Decimal("1.5")], "since": [dt.timedelta(seconds=1)]}
+
+
+def test_what_python_values_become_fits_richer_dtypes() -> None:
+    """Strings an enum, lists an array, decimals and durations another unit: an author need not cast what loses nothing."""
+    assert to_batch(pl.DataFrame(RICH), 1, Rich).to_pylist() == [
+        {"level": "low", "tensor": [1.0, 2.0], "price": Decimal("1.50"), "since": dt.timedelta(seconds=1)}
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"level": ["middle"]}, {"tensor": [[1.0]]}, {"price": [Decimal("1.555")]}, {"since": [dt.timedelta(microseconds=1)]}],
+    ids=str,
+)
+def test_what_richer_dtypes_do_not_hold_is_refused(wrong: dict[str, Any]) -> None:
+    """No member of the enum, another size, finer than the unit."""
+    with pytest.raises(BadResult, match="the cast could lose something"):
+        to_batch(pl.DataFrame(RICH | wrong), 1, Rich)
 
 
 def test_a_schema_orders_the_columns() -> None:

@@ -1,0 +1,163 @@
+"""The Polars dtypes that a schema may have: what their values are in Python, and how they cross the wire.
+
+Knows no request and no row. Int128 and UInt128 have no Arrow form, and Object and Null no values that could be checked, so these four
+are refused by name.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Literal, TypeGuard
+
+import polars as pl
+from polars._typing import PolarsDataType
+
+from base.errors import Declaration
+
+_LEAVES: Mapping[type[pl.DataType], tuple[type, object]] = {
+    **dict.fromkeys((pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64), (int, 1)),
+    **dict.fromkeys((pl.Float32, pl.Float64), (float, 1.0)),
+    pl.Boolean: (bool, True),
+    pl.String: (str, "text"),
+    pl.Categorical: (str, "text"),
+    pl.Enum: (str, "text"),
+    pl.Binary: (bytes, b"bytes"),
+    pl.Date: (dt.date, dt.date(2024, 1, 31)),
+    pl.Datetime: (dt.datetime, dt.datetime(2024, 1, 31, 12, 30)),  # noqa: DTZ001 - the column's own zone is put on it
+    pl.Time: (dt.time, dt.time(12, 30)),
+    pl.Duration: (dt.timedelta, dt.timedelta(seconds=90)),
+    pl.Decimal: (Decimal, Decimal(1)),
+}
+"""What a value of each dtype is in Python, and one such value for examples."""
+
+_NESTED: tuple[type[pl.DataType], ...] = (pl.List, pl.Array, pl.Struct)
+
+
+def is_dtype(value: object) -> TypeGuard[PolarsDataType]:
+    """Whether this is a dtype, as a class or an instance."""
+    return isinstance(value, pl.DataType) or (isinstance(value, type) and issubclass(value, pl.DataType))
+
+
+def instance(where: str, given: PolarsDataType) -> pl.DataType:
+    """The dtype as an instance, with all that it holds.
+
+    Args:
+        where: names the column in the error.
+        given: what the author wrote.
+
+    Raises:
+        Declaration: it is not supported, or says too little (a decimal without a scale, a list of unknown).
+    """
+    kind: type[pl.DataType] = given if isinstance(given, type) else type(given)  # type: ignore[assignment]  # Polars' name for it
+    if kind not in _LEAVES and kind not in _NESTED:
+        supported = ", ".join(each.__name__ for each in (*_LEAVES, *_NESTED))
+        raise Declaration(f"{where}: {kind.__name__} is not supported; supported are {supported}")
+    if isinstance(given, type) and kind in _SAYS_TOO_LITTLE:
+        raise Declaration(f"{where}: {_SAYS_TOO_LITTLE[kind]}")
+    dtype: pl.DataType = given() if isinstance(given, type) else given
+    match dtype:
+        case pl.List():
+            return pl.List(instance(where, dtype.inner))
+        case pl.Array():
+            if dtype.size == 0:
+                raise Declaration(f"{where}: an array has at least one element")
+            return pl.Array(instance(where, dtype.inner), dtype.size)
+        case pl.Struct():
+            return pl.Struct({field.name: instance(f"{where}.{field.name}", field.dtype) for field in dtype.fields})
+        case pl.Enum() if dtype.categories.is_empty():
+            raise Declaration(f"{where}: an enum has at least one category")
+    return dtype
+
+
+_SAYS_TOO_LITTLE: Mapping[type[pl.DataType], str] = {
+    pl.Decimal: "a decimal needs its precision and scale, as in pl.Decimal(10, 2)",
+    pl.Enum: 'an enum needs its categories, as in pl.Enum(["low", "high"])',
+    pl.List: "a list needs its inner dtype, as in pl.List(pl.Float64)",
+    pl.Array: "an array needs its inner dtype and size, as in pl.Array(pl.Float64, 3)",
+    pl.Struct: 'a struct needs its fields, as in pl.Struct({"x": pl.Float64})',
+}
+
+
+def whole(dtype: PolarsDataType) -> pl.DataType:
+    """A dtype that is known to be supported, as an instance: Polars' types say that an inner dtype may be a class."""
+    return dtype() if isinstance(dtype, type) else dtype
+
+
+def python_type(dtype: pl.DataType) -> Any:
+    """What a value of this dtype is in Python. Elements of lists, arrays and structs may be None: Polars has no way to say otherwise."""
+    match dtype:
+        case pl.List() | pl.Array():
+            return list.__class_getitem__(python_type(whole(dtype.inner)) | None)
+        case pl.Struct():
+            return dict[str, Any]
+        case pl.Enum():
+            return Literal[tuple(dtype.categories)]
+    return _LEAVES[type(dtype)][0]
+
+
+def example(dtype: pl.DataType) -> object:
+    """One value of this dtype."""
+    match dtype:
+        case pl.List():
+            return [example(whole(dtype.inner))]
+        case pl.Array():
+            return [example(whole(dtype.inner))] * dtype.size
+        case pl.Struct():
+            return {field.name: example(whole(field.dtype)) for field in dtype.fields}
+        case pl.Enum():
+            return dtype.categories[0]
+        case pl.Datetime(time_zone=str()):
+            return dt.datetime(2024, 1, 31, 12, 30, tzinfo=dt.UTC)
+    return _LEAVES[type(dtype)][1]
+
+
+def wire_form(dtype: pl.DataType) -> pl.DataType:
+    """The dtype with strings in the place of categories.
+
+    Categories are numbers with a dictionary apart, which a lone record batch does not carry. Polars makes strings into categories at some
+    20 ns a row, less than a dictionary message would cost.
+    """
+    match dtype:
+        case pl.Categorical() | pl.Enum():
+            return pl.String()
+        case pl.List():
+            return pl.List(wire_form(whole(dtype.inner)))
+        case pl.Array():
+            return pl.Array(wire_form(whole(dtype.inner)), dtype.size)
+        case pl.Struct():
+            return pl.Struct({field.name: wire_form(whole(field.dtype)) for field in dtype.fields})
+    return dtype
+
+
+def categories(dtype: pl.DataType) -> Any:
+    """What `wire_form` leaves out of a dtype, as JSON can say it; None where it leaves out nothing."""
+    match dtype:
+        case pl.Categorical():
+            return "categorical"
+        case pl.Enum():
+            return {"enum": dtype.categories.to_list()}
+        case pl.List() | pl.Array():
+            inner = categories(whole(dtype.inner))
+            return None if inner is None else {"inner": inner}
+        case pl.Struct():
+            fields = {field.name: categories(whole(field.dtype)) for field in dtype.fields}
+            return {"fields": fields} if any(each is not None for each in fields.values()) else None
+    return None
+
+
+def with_categories(dtype: pl.DataType, said: Any) -> pl.DataType:
+    """The dtype whose `wire_form` is `dtype`, and whose `categories` are `said`."""
+    match said, dtype:
+        case "categorical", _:
+            return pl.Categorical()
+        case {"enum": names}, _:
+            return pl.Enum(names)
+        case {"inner": inner}, pl.List():
+            return pl.List(with_categories(whole(dtype.inner), inner))
+        case {"inner": inner}, pl.Array():
+            return pl.Array(with_categories(whole(dtype.inner), inner), dtype.size)
+        case {"fields": fields}, pl.Struct():
+            return pl.Struct({each.name: with_categories(whole(each.dtype), fields[each.name]) for each in dtype.fields})
+    return dtype
