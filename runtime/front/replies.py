@@ -9,10 +9,14 @@ from enum import Enum
 from typing import Self
 
 import msgspec
+import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+from polars import CompatLevel
 
-JSON = "application/json"
-ARROW = "application/vnd.apache.arrow.stream"
+from runtime.front.codecs import csv, values
+from runtime.front.codecs.media import ARROW, CSV, JSON, NDJSON, NDJSON_ALIASES, PARQUET
 
 _SCALARS = ["prediction"]
 
@@ -21,12 +25,33 @@ class Form(Enum):
     """In which form a client wants its answer; the value is the media type."""
 
     JSON = JSON
+    NDJSON = NDJSON
+    CSV = CSV
+    PARQUET = PARQUET
     ARROW = ARROW
 
     @classmethod
     def wanted(cls, accept: str) -> Form:
-        """The form for an `Accept` header: Arrow where it is named, else JSON."""
-        return cls.ARROW if ARROW in accept else cls.JSON
+        """The form for an `Accept` header: of those that it names the one it wants most, the first of equals; JSON where it names none."""
+        best, most = cls.JSON, 0.0
+        for name, weight in _weighted(accept) if accept not in ("", "*/*") else ():
+            form = _FORMS.get(name)
+            if form is not None and weight > most:
+                best, most = form, weight
+        return best
+
+
+_FORMS = {form.value: form for form in Form} | dict.fromkeys(NDJSON_ALIASES, Form.NDJSON)
+
+
+def _weighted(accept: str) -> list[tuple[str, float]]:
+    """The media types of an `Accept` header with their weights (RFC 9110, 12.5.1); a weight that is no number is none."""
+    found = []
+    for part in accept.split(","):
+        name, *parameters = (word.strip().lower() for word in part.split(";"))
+        weight = next((word.removeprefix("q=") for word in parameters if word.startswith("q=")), "1")
+        found.append((name, float(weight) if weight.replace(".", "", 1).isdigit() else 0.0))
+    return found
 
 
 class Replies:
@@ -42,21 +67,56 @@ class Replies:
         return cls(pa.RecordBatch.from_pylist([], schema=schema or pa.schema({_SCALARS[0]: pa.null()})))
 
     def body(self, form: Form, request_id: str, start: int, count: int) -> bytes:
-        """The body for rows `start` to `start + count`."""
-        if form is Form.ARROW:
-            return _arrow(self._batch.slice(start, count))
+        """The body for rows `start` to `start + count`.
+
+        NaN and infinities become null in JSON, which has no words for them. Only JSON has a place for the request's id.
+        """
+        match form:
+            case Form.ARROW:
+                return _arrow(self._batch.slice(start, count))
+            case Form.PARQUET:
+                return _parquet(self._batch.slice(start, count))
+            case Form.CSV:
+                return csv.write(pl.DataFrame(self._batch.slice(start, count)))
+            case Form.NDJSON:
+                return _lines(self._batch.slice(start, count))
         if self._values is None:
             self._values = _values(self._batch)
-        # NaN and infinities become null, as JSON has no words for them.
         return msgspec.json.encode({"id": request_id, "predictions": self._values[start : start + count]})
 
 
 def _values(batch: pa.RecordBatch) -> list[object]:
-    return list(batch.column(0).to_pylist() if batch.schema.names == _SCALARS else batch.to_pylist())
+    """What stands in `predictions`: scalars or records."""
+    return _column(batch.column(0)) if batch.schema.names == _SCALARS else _records(batch)
+
+
+def _records(batch: pa.RecordBatch) -> list[object]:
+    names = batch.schema.names
+    return [dict(zip(names, row, strict=True)) for row in zip(*map(_column, batch.columns), strict=True)]
+
+
+def _column(column: pa.Array) -> list[object]:  # type: ignore[type-arg]
+    kind = column.type
+    if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_boolean(kind) or pt.is_string_view(kind):
+        return list(column.to_pylist())
+    series = pl.from_arrow(column)
+    assert isinstance(series, pl.Series)
+    return values.write(series)
+
+
+def _lines(batch: pa.RecordBatch) -> bytes:
+    return b"".join(msgspec.json.encode(record) + b"\n" for record in _records(batch))
 
 
 def _arrow(batch: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def _parquet(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    # Older strings, since views inside of lists cannot be written.
+    pq.write_table(pl.DataFrame(batch).to_arrow(compat_level=CompatLevel.oldest()), sink)
     return bytes(sink.getvalue())

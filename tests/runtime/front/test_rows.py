@@ -6,6 +6,7 @@ import io
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -13,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars import CompatLevel
 
-from base.errors import Cell, Malformed, Misfit
-from runtime.front.rows import RowDecoder
+import frames
+from base import columns
+from base.columns import Column
+from base.errors import Cell, Malformed, Misfit, UnsupportedMedia
+from runtime.front.rows import RowDecoder, decode
 
 SCHEMA = pa.schema(
     [
@@ -24,6 +28,7 @@ SCHEMA = pa.schema(
         pa.field("s", pa.string_view()),
     ]
 )
+FLOAT = "expected a number that a 64-bit float holds, got "
 FULL = {"a": 1.5, "b c": -3, "u": 2**64 - 1, "s": "é"}
 
 
@@ -39,6 +44,10 @@ def stream(frame: pl.DataFrame) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as out:
         out.write_table(table)
     return sink.getvalue()
+
+
+def rows(decoder: RowDecoder, body: bytes) -> list[dict[str, object]]:
+    return decoder.assemble([decoder.from_json(body)]).to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -63,16 +72,20 @@ def test_integers_widen_and_absent_nullables_are_null(decoder: RowDecoder) -> No
 @pytest.mark.parametrize(
     ("body", "cell"),
     [
-        (b'[{"a":1},{"a":"x"}]', Cell(1, "a", "Expected `float`, got `str`")),
-        (b'["{\\"a\\":1}","{\\"a\\":\\"x\\"}"]', Cell(1, "a", "Expected `float`, got `str`")),
-        (b'{"a":true}', Cell(0, "a", "Expected `float`, got `bool`")),
-        (b'[{"a":null}]', Cell(0, "a", "Expected `float`, got `null`")),
+        (b'[{"a":1},{"a":"x"}]', Cell(1, "a", f"{FLOAT}'x'")),
+        (b'["{\\"a\\":1}","{\\"a\\":\\"x\\"}"]', Cell(1, "a", f"{FLOAT}'x'")),
+        (b'{"a":true}', Cell(0, "a", f"{FLOAT}True")),
+        (b'[{"a":null}]', Cell(0, "a", f"{FLOAT}null")),
+        (b'[{"a":1e400}]', Cell(0, "a", f"{FLOAT}inf")),
+        (b'[{"a":9007199254740993}]', Cell(0, "a", f"{FLOAT}9007199254740993")),
         (b'[{"s":"x"}]', Cell(0, "a", "the field is missing")),
-        (b'[{"a":1,"b c":128}]', Cell(0, "b c", "Expected `int` <= 127")),
-        (b'[{"a":1,"b c":1.5}]', Cell(0, "b c", "Expected `int | null`, got `float`")),
-        (b'[{"a":1},{"a":1,"u":18446744073709551616}]', Cell(1, "u", "Expected `int` <= 18446744073709551615")),
-        (b"[{}, 3]", Cell(0, "a", "the field is missing")),
-        (b"3", Cell(None, None, "Expected `array`, got `int`")),
+        (b'[{"a":1},{}]', Cell(1, "a", "the field is missing")),
+        (b'[{"a":1,"b c":128}]', Cell(0, "b c", "expected an integer from -128 to 127, got 128")),
+        (b'[{"a":1,"b c":1.5}]', Cell(0, "b c", "expected an integer from -128 to 127, got 1.5")),
+        (b'[{"a":1},{"a":1,"u":18446744073709551616}]', Cell(1, "u", f"expected an integer from 0 to {2**64 - 1}, got {2**64}")),
+        (b"[{}, 3]", Cell(1, None, "expected an object, got a number")),
+        (b"3", Cell(0, None, "expected an object, got a number")),
+        (b'{"a":"%s"}' % (b"x" * 1000), Cell(0, "a", f"{FLOAT}'{'x' * 27}...{'x' * 28}'")),
     ],
 )
 def test_a_misfit_names_row_column_and_reason(decoder: RowDecoder, body: bytes, cell: Cell) -> None:
@@ -171,9 +184,171 @@ def test_values_that_json_has_no_words_for_are_read_from_their_usual_text() -> N
 @given(st.lists(st.fixed_dictionaries({"a": st.floats(allow_nan=False, allow_infinity=False)}), max_size=20), st.integers(1, 5))
 def test_a_batch_is_the_rows_of_its_requests_in_order(records: list[dict[str, float]], pieces: int) -> None:
     """However rows are spread over requests, the batch has them all, once, in their order."""
-    import msgspec  # noqa: PLC0415
-
     decoder = RowDecoder(SCHEMA)
     parts = [records[i::pieces] for i in range(pieces)]
     rows = [decoder.from_json(msgspec.json.encode(part)) for part in parts]
     assert decoder.assemble(rows).column("a").to_pylist() == [record["a"] for part in parts for record in part]
+
+
+DEFAULTED = columns.to_arrow(
+    {
+        "a": Column(pl.Float64(), nullable=False, default=pl.Series([2.5])),
+        "n": Column(pl.Int8(), nullable=True, default=pl.Series([7], dtype=pl.Int8)),
+        "b": Column(pl.String(), nullable=False),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("media", "body"),
+    [
+        ("application/json", b'[{"b":"x"},{"b":"y","a":1,"n":null}]'),
+        ("application/json", b'[{"b":"x"},{"b":"y","a":1.0,"n":null,"more":9007199254740993}]'),
+        ("application/x-ndjson", b'{"b":"x"}\n\n{"b":"y","a":1,"n":null}\n'),
+    ],
+)
+def test_a_default_is_put_where_a_field_is_absent(media: str, body: bytes) -> None:
+    """In each row by itself; a null stays null; a required column may stand behind one that has a default."""
+    decoder = RowDecoder(DEFAULTED)
+    expected = [{"a": 2.5, "n": 7, "b": "x"}, {"a": 1.0, "n": None, "b": "y"}]
+    assert decoder.assemble([decode(decoder, media, body)]).to_pylist() == expected
+
+
+def test_a_default_is_put_where_a_column_is_absent() -> None:
+    """In every row, whatever the media type."""
+    decoder = RowDecoder(DEFAULTED)
+    for media, body in (("text/csv", b"b\nx\n"), ("application/vnd.apache.arrow.stream", stream(pl.DataFrame({"b": ["x"]})))):
+        assert decoder.assemble([decode(decoder, media, body)]).to_pylist() == [{"a": 2.5, "n": 7, "b": "x"}]
+
+
+DATES = columns.to_arrow({"d": Column(pl.List(pl.Date()), nullable=False, default=pl.Series([[date(2024, 1, 1)]]))})
+
+
+def test_the_slower_way_puts_defaults_too() -> None:
+    """Columns that are not plain are read column by column."""
+    assert rows(RowDecoder(DATES), b'[{},{"d":["2024-02-29",null]}]') == [{"d": [date(2024, 1, 1)]}, {"d": [date(2024, 2, 29), None]}]
+    with pytest.raises(Misfit) as refused:
+        RowDecoder(DATES).from_json(b'[{"d":[]},{"d":["2024-02-29","2023-02-29"]}]')
+    assert refused.value.cells == (Cell(1, "d", "at d[]: expected a date such as 2024-01-31, got '2023-02-29'"),)
+
+
+@pytest.mark.parametrize(
+    ("media", "body", "row"),
+    [
+        ("application/json", b'[{"a":1},{"a":1,"z":1}]', 1),
+        ("application/x-ndjson", b'{"a":1}\n{"a":1,"z":1}', 1),
+        ("text/csv", b"a,z\n1,1\n", None),
+        ("application/vnd.apache.parquet", frames.parquet(pl.DataFrame({"a": [1.0], "z": [1]})), None),
+        ("application/vnd.apache.arrow.stream", stream(pl.DataFrame({"a": [1.0], "z": [1]})), None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_field_that_is_not_expected_is_ignored_or_refused(media: str, body: bytes, row: int | None) -> None:
+    """As the endpoint says; where it is refused it is named."""
+    assert decode(RowDecoder(SCHEMA), media, body).count
+    with pytest.raises(Misfit) as refused:
+        decode(RowDecoder(SCHEMA, "reject"), media, body)
+    assert refused.value.cells == (Cell(row, "z", "the field is not expected"),)
+
+
+def test_a_misfit_names_a_cell_of_each_column() -> None:
+    """The first of each, in the order of rows."""
+    with pytest.raises(Misfit, match=r"^row 0, column 's': .*; row 1, column 'a': .*, got 'x'$") as refused:
+        RowDecoder(SCHEMA).from_json(b'[{"a":1,"s":1},{"a":"x","s":2},{"a":"y"}]')
+    assert [(cell.row, cell.column) for cell in refused.value.cells] == [(0, "s"), (1, "a")]
+
+
+def test_integers_are_floats_exactly_or_as_they_are_shortly_written() -> None:
+    """Browsers write the float 2**64 as 18446744073709552000."""
+    body = b'[{"a":9007199254740992},{"a":18446744073709551616},{"a":18446744073709552000},{"a":9007199254740993.0}]'
+    assert [row["a"] for row in rows(RowDecoder(SCHEMA), body)] == [2.0**53, 2.0**64, 2.0**64, 2.0**53]
+
+
+NUMBERS = st.one_of(
+    st.integers(-(2**66), 2**66), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([1.0, -0.0, 2**24 + 1, 2**53])
+)
+PLAIN = {
+    "f": pl.Float64(),
+    "g": pl.Float32(),
+    "i": pl.Int32(),
+    "u": pl.UInt64(),
+    "b": pl.Boolean(),
+    "s": pl.String(),
+    "e": pl.Enum(["x", "y"]),
+}
+ANY = st.one_of(st.none(), st.booleans(), NUMBERS, st.sampled_from(["x", "z", "", "1"]))
+RIGHT = {
+    "f": NUMBERS, "g": st.floats(width=32, allow_nan=False, allow_infinity=False), "i": st.integers(-5, 5) | st.just(2.0),
+    "u": st.integers(0, 2**64 - 1), "b": st.booleans(), "s": st.text(max_size=3), "e": st.sampled_from(["x", "y"]),
+}  # fmt: skip
+
+
+@given(
+    st.lists(st.fixed_dictionaries({}, optional={name: kind | ANY for name, kind in RIGHT.items()}), max_size=4),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_quick_way_agrees_with_the_other(records: list[dict[str, object]], nullable: bool, reject: bool) -> None:
+    """Typed rows in one pass, or decoded values by column: the same rows, or the same refusal."""
+    schema = columns.to_arrow({name: Column(dtype, nullable) for name, dtype in PLAIN.items()})
+    quick, slow = (RowDecoder(schema, "reject" if reject else "ignore") for _ in range(2))
+    slow._json._many = None
+    body = msgspec.json.encode(records)
+    assert outcome(quick, body) == outcome(slow, body)
+
+
+def outcome(decoder: RowDecoder, body: bytes) -> object:
+    try:
+        return repr(rows(decoder, body))
+    except Misfit as exc:
+        return exc.cells
+
+
+def test_a_media_type_that_nothing_reads_is_named() -> None:
+    """With those that something does."""
+    with pytest.raises(UnsupportedMedia, match=r"'application/xml'; send application/json, .*parquet"):
+        decode(RowDecoder(SCHEMA), "application/xml; charset=utf-8", b"")
+
+
+@pytest.mark.parametrize(
+    ("media", "body"),
+    [
+        ("text/csv", b""),
+        ("text/csv", b"a,b\n1\n"),
+        ("text/csv", b"s,a\n\xff,1\n"),
+        ("application/x-ndjson", b'{"a":1}\n{"a":'),
+        ("application/vnd.apache.parquet", b"PAR1" + bytes(30) + b"PAR1"),
+        ("application/vnd.apache.parquet", frames.parquet(pl.DataFrame({"a": [1.0]}))[:-20]),
+    ],
+)
+def test_what_is_not_its_media_type_is_malformed(media: str, body: bytes) -> None:
+    """Cut, empty, ragged or not UTF-8."""
+    with pytest.raises(Malformed):
+        decode(RowDecoder(SCHEMA), media, body)
+
+
+def test_csv_tells_null_from_empty() -> None:
+    """An empty cell is null, a quoted one an empty string; NaN and infinities have words there."""
+    decoder = RowDecoder(SCHEMA)
+    found = decoder.assemble([decoder.from_csv(b's,a,b c\n,-inf,\n"",1,1.0\n"x\n,y",2e3,-5\n')]).to_pydict()
+    assert found == {"a": [float("-inf"), 1.0, 2000.0], "b c": [None, 1, -5], "u": [None] * 3, "s": [None, "", "x\n,y"]}
+
+
+@pytest.mark.parametrize("media", sorted(frames.BODIES))
+def test_without_a_schema_every_media_type_brings_its_own(media: str) -> None:
+    """The same frame has the same columns, and another frame another shape."""
+    decoder = RowDecoder(None)
+    frame = pl.DataFrame({"x": [1, 2], "s": ["a", "b"], "f": [0.5, 1.5]})
+    mine = decode(decoder, media, frames.BODIES[media](frame))
+    assert pl.DataFrame(decoder.assemble([mine])).equals(frame)
+    assert mine.shape == decode(decoder, media, frames.BODIES[media](frame.head(1))).shape
+    assert mine.shape == decoder.from_json(b'[{"x":1,"s":"","f":1.5}]').shape
+    assert mine.shape != decode(decoder, media, frames.BODIES[media](frame.drop("s"))).shape
+
+
+def test_without_a_schema_categories_are_strings() -> None:
+    """So that two requests whose categories differ may share a batch."""
+    decoder = RowDecoder(None)
+    parts = [decoder.from_arrow(frames.arrow(pl.DataFrame({"c": pl.Series([each], dtype=pl.Categorical)}))) for each in "xy"]
+    assert parts[0].shape == parts[1].shape
+    assert decoder.assemble(parts).to_pydict() == {"c": ["x", "y"]}

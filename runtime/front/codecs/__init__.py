@@ -1,0 +1,1 @@
+"""How bodies of each media type are read and written."""

@@ -1,0 +1,121 @@
+"""Arrow streams and Parquet files: columns with types of their own.
+
+Both may hold far more than their bytes: compressed, or as one value that stands for a million. What they say of themselves is checked
+before they are read, and what comes out is weighed as it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from base.columns import Column
+from base.dtypes import wire_form
+from base.errors import Cell, Malformed, TooLarge
+from runtime.front.codecs import fit, typed
+from runtime.front.codecs.compression import expanded_bytes
+
+EXPANDED_MAX_BYTES = 256 * 1024**2
+"""What a body may hold once it is expanded: eight times the largest body, and what a front door can spare for a few requests."""
+
+ROWS_MAX = 5_000_000
+"""Rows of one request. A million rows of three floats take 24 MB."""
+
+_STEP_ROWS = 16_384
+"""Rows of a Parquet file that are expanded before they are weighed."""
+
+
+def arrow_table(body: bytes) -> pa.Table:
+    """The table of an Arrow stream.
+
+    Raises:
+        Malformed: the body is not an Arrow stream.
+        TooLarge: it holds more than it may.
+    """
+    try:
+        buffer = pa.py_buffer(body)
+        _check_size(0, expanded_bytes(buffer))
+        table = pa.ipc.open_stream(buffer).read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
+        raise Malformed("the body is not an Arrow stream") from exc
+    _check_size(table.num_rows, table.nbytes)
+    return table
+
+
+def parquet_table(body: bytes, columns: Iterable[str] | None) -> pa.Table:
+    """The table of a Parquet file; of these columns, of which none need be there.
+
+    Raises:
+        Malformed: the body is not a Parquet file.
+        TooLarge: it holds more than it may.
+    """
+    try:
+        with pq.ParquetFile(pa.BufferReader(body)) as file:
+            about = file.metadata
+            groups = [about.row_group(i) for i in range(about.num_row_groups)]
+            # A list may repeat one value a million times in a row or two, so values are counted too: none takes less than a bit.
+            counted = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
+            _check_size(about.num_rows, max(sum(group.total_byte_size for group in groups), counted // 8))
+            schema = file.schema_arrow
+            names = schema.names if columns is None else [name for name in columns if name in schema.names]
+            batches, size = [], 0
+            for batch in file.iter_batches(_STEP_ROWS, columns=names, use_threads=False):
+                size += batch.nbytes
+                _check_size(0, size)
+                batches.append(batch)
+            # Without columns there are rows all the same, which a table of columns alone forgets.
+            found = pa.Table.from_batches(batches, pa.schema([schema.field(name) for name in names]))
+            return found if names else pa.table({"": pa.nulls(about.num_rows)})
+    except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
+        raise Malformed(f"the body is not a Parquet file that can be read: {exc}") from exc
+
+
+def fitted(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
+    """The declared columns of a table.
+
+    Raises:
+        Misfit: a value does not fit.
+    """
+    names = table.schema.names
+    twice = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
+    if twice:
+        raise fit.misfit([Cell(None, name, "the column is there more than once") for name in twice])
+
+    def read(name: str, dtype: pl.DataType) -> pl.Series:
+        return typed.fitted(_series(table.column(name), name), dtype)
+
+    return fit.fitted(columns, names, table.num_rows, read, unexpected=unexpected)
+
+
+def inferred(table: pa.Table) -> pl.DataFrame:
+    """All columns as Polars holds them, categories as strings.
+
+    Raises:
+        Misfit: a column is of a type that Polars does not have, or is there twice.
+    """
+    if len(set(table.schema.names)) < len(table.schema.names):
+        raise fit.misfit([Cell(None, None, "a column is there more than once")])
+    frame = pl.DataFrame([_series(table.column(name), name) for name in table.schema.names])
+    return frame.cast({name: wire_form(dtype) for name, dtype in frame.schema.items() if wire_form(dtype) != dtype})
+
+
+def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[type-arg]
+    try:
+        if pa.types.is_date64(column.type):
+            column = column.cast(pa.date32())  # Polars would take it for a datetime
+        found = pl.from_arrow(column)
+    except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError) as exc:
+        raise fit.misfit([Cell(None, name, f"columns of type {column.type} cannot be read")]) from exc
+    assert isinstance(found, pl.Series)
+    return found.alias(name)
+
+
+def _check_size(rows: int, size: int) -> None:
+    if rows > ROWS_MAX:
+        raise TooLarge(f"a request may have {ROWS_MAX} rows; send fewer at once")
+    if size > EXPANDED_MAX_BYTES:
+        raise TooLarge(f"a body may hold {EXPANDED_MAX_BYTES} bytes once it is expanded; send fewer rows at once")

@@ -1,0 +1,146 @@
+"""CSV with a header: every cell is text, read as its column's dtype says.
+
+An empty cell is null, a quoted empty one an empty string. Lists, arrays and structs are JSON in their cell; all else is written as in JSON.
+NaN and infinities are written `NaN`, `inf` and `-inf`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pc
+
+from base.columns import Column
+from base.errors import Cell, Malformed
+from runtime.front.codecs import fit, json, texts, values
+from runtime.front.codecs.unfit import refuse_where
+
+_INTEGER = r"^[+-]?\d+$"
+_FRACTION = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_QUICK = r"^[+-]?(\d{1,15}|\d*\.\d+([eE][+-]?\d{1,2})?)$"
+"""Numbers that are read by Polars: neither large integers, which must be floats exactly, nor anything that may overflow 32 bits."""
+_SPECIAL = ("NaN", "nan", "inf", "-inf", "Infinity", "-Infinity")
+_BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
+
+
+def read(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
+    """The declared columns of a CSV body.
+
+    Raises:
+        Malformed: the body is not CSV in UTF-8.
+        Misfit: a cell does not fit.
+    """
+    names = _header(body)
+    twice = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
+    if twice:
+        raise fit.misfit([Cell(None, name, "the column is there more than once") for name in twice])
+    wanted = [name for name in names if name in columns] or names[:1]
+    table = _table(body, names, _options(wanted))
+
+    def column(name: str, dtype: pl.DataType) -> pl.Series:
+        found = pl.from_arrow(table.column(name))
+        assert isinstance(found, pl.Series)
+        return _column(found, dtype)
+
+    return fit.fitted(columns, names, table.num_rows, column, unexpected=unexpected)
+
+
+def inferred(body: bytes) -> pa.Table:
+    """All columns, of the types that their cells look like.
+
+    Raises:
+        Malformed: the body is not CSV in UTF-8.
+    """
+    return _table(body, _header(body), _options(None))
+
+
+def write(frame: pl.DataFrame) -> bytes:
+    """The frame as CSV with a header; the reverse of `read`."""
+    return frame.select(_text(column) for column in frame).write_csv().encode()
+
+
+def _options(wanted: list[str] | None) -> pc.ConvertOptions:
+    """Of these columns all cells as text; of all columns what they look like."""
+    options = pc.ConvertOptions(strings_can_be_null=True, null_values=[""], quoted_strings_can_be_null=False)
+    if wanted is not None:
+        options.include_columns = wanted
+        options.column_types = dict.fromkeys(wanted, pa.large_string())
+    return options
+
+
+def _header(body: bytes) -> list[str]:
+    try:
+        names = next(csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline=""), strict=True), [])
+    except (csv.Error, UnicodeDecodeError) as exc:
+        raise Malformed(f"the body is not CSV in UTF-8: {exc}") from exc
+    if not names:
+        raise Malformed("the body is not CSV: its first line must name the columns")
+    return names
+
+
+def _table(body: bytes, names: list[str], convert: pc.ConvertOptions) -> pa.Table:
+    # In one block, since a row may not lie in more than two. An empty line is a null where there is one column, and nothing where there are
+    # more.
+    read_options = pc.ReadOptions(use_threads=False, block_size=len(body) + 1)
+    parse = pc.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
+    try:
+        return pc.read_csv(io.BytesIO(body), read_options, parse, convert)
+    except (pa.ArrowException, UnicodeDecodeError) as exc:
+        raise Malformed(f"the body is not CSV in UTF-8: {exc}") from exc
+
+
+def _column(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
+    if isinstance(dtype, pl.List | pl.Array | pl.Struct):
+        return values.read([None if cell is None else _nested(cell) for cell in cells], dtype)
+    if isinstance(dtype, pl.Boolean):
+        found = cells.replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean)
+        refuse_where(found.is_null() & cells.is_not_null(), dtype, cells)
+        return found
+    if dtype.is_integer() or dtype.is_float():
+        return _numbers(cells, dtype)
+    return texts.read(cells, dtype)
+
+
+def _nested(cell: str) -> object:
+    try:
+        return json.cell(cell)
+    except ValueError:
+        return cell  # a string is no list and no object, so it is refused as what it is
+
+
+def _numbers(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
+    if cells.str.contains(_INTEGER if dtype.is_integer() else _QUICK).all():
+        found = cells.cast(dtype if dtype.is_integer() else pl.Float64, strict=False)
+        if found.null_count() == cells.null_count():
+            return found.cast(dtype)
+    special = cells.is_in(_SPECIAL).fill_null(value=False) if dtype.is_float() else pl.Series([False] * len(cells))
+    found = values.read([_number(cell) for cell in cells.set(special, None)], dtype)
+    return cells.set(~special, None).cast(dtype).zip_with(special, found) if special.any() else found
+
+
+def _number(cell: str | None) -> object:
+    if cell is None or len(cell) > _DIGITS_MAX:
+        return cell
+    if re.match(_INTEGER, cell, re.ASCII):
+        return int(cell)
+    return Decimal(cell) if re.match(_FRACTION, cell, re.ASCII) else cell
+
+
+_DIGITS_MAX = 1000
+"""No number of any dtype has as many; Python takes long over integers of thousands of digits."""
+
+
+def _text(column: pl.Series) -> pl.Series:
+    if isinstance(column.dtype, pl.List | pl.Array | pl.Struct):
+        cells = [None if value is None else msgspec.json.encode(value).decode() for value in values.write(column)]
+        return pl.Series(column.name, cells, pl.String)
+    if isinstance(column.dtype, pl.Null):
+        return column.cast(pl.String)
+    return texts.write(column)

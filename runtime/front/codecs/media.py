@@ -1,0 +1,10 @@
+"""The media types that bodies may have."""
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+NDJSON_ALIASES = ("application/ndjson", "application/jsonl", "application/jsonlines")
+CSV = "text/csv"
+PARQUET = "application/vnd.apache.parquet"
+ARROW = "application/vnd.apache.arrow.stream"
+
+ALL = (JSON, NDJSON, CSV, PARQUET, ARROW)

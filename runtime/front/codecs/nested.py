@@ -1,0 +1,44 @@
+"""Lists, arrays and structs taken apart into flat columns, and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+from polars import CompatLevel
+
+Lengths = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+def taken_apart(column: pl.Series) -> tuple[Lengths, Mask, pl.Series]:
+    """The length of each list (0 for a null), which lists are null, and all elements, one after the other."""
+    lists = column.arr.to_list() if isinstance(column.dtype, pl.Array) else column
+    lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
+    flat = lists.explode(empty_as_null=False, keep_nulls=False)
+    return lengths, column.is_null().to_numpy(), flat
+
+
+def lists(lengths: Lengths, null: Mask, flat: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:
+    """The reverse of `taken_apart`; for an array all lengths are its size, or null."""
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
+    values = flat.rechunk().to_arrow(compat_level=CompatLevel.newest())
+    found = pl.from_arrow(pa.LargeListArray.from_arrays(offsets, values, mask=pa.array(null)))
+    assert isinstance(found, pl.Series)
+    return found.list.to_array(dtype.size) if isinstance(dtype, pl.Array) else found
+
+
+def structs(fields: Sequence[pl.Series], null: Mask) -> pl.Series:
+    """One struct of these fields for each row."""
+    arrays = [field.rechunk().to_arrow(compat_level=CompatLevel.newest()) for field in fields]
+    found = pl.from_arrow(pa.StructArray.from_arrays(arrays, [field.name for field in fields], mask=pa.array(null)))
+    assert isinstance(found, pl.Series)
+    return found
+
+
+def outer_row(lengths: Lengths, element: int) -> int:
+    """The row whose list holds this element."""
+    return int(np.searchsorted(np.cumsum(lengths), element, side="right"))

@@ -1,0 +1,141 @@
+"""Values that JSON and CSV have no words for, as text: ISO 8601 for times, base64 for bytes, digits for decimals.
+
+Years have four digits, and seconds are always there. Datetimes with a zone are written in UTC. What is finer than the column's unit is
+refused, unless it is zero.
+"""
+
+from __future__ import annotations
+
+import decimal
+from decimal import Decimal
+
+import polars as pl
+from polars._typing import TimeUnit
+
+from runtime.front.codecs.unfit import check_range, refuse, refuse_where
+
+_DIGITS = {"ms": 3, "us": 6, "ns": 9}
+_DATE = r"\d{4}-\d{2}-\d{2}"
+_TIME = r"\d{2}:\d{2}:\d{2}(\.\d{1,9})?"
+_OFFSET = r"(Z|z|[+-]\d{2}:\d{2})"
+_DURATION = (
+    r"^(?<sign>-?)P(?:(?<days>\d+)D)?"
+    r"(?:T(?:(?<hours>\d+)H)?(?:(?<minutes>\d+)M)?(?:(?<seconds>\d+)(?:\.(?<fraction>\d{1,9}))?S)?)?$"
+)
+_UNIT_NS = {"days": 86_400 * 10**9, "hours": 3_600 * 10**9, "minutes": 60 * 10**9, "seconds": 10**9}
+
+
+def read(source: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """A column of strings as one of `dtype`'s wire form; nulls stay.
+
+    Raises:
+        Unfit: a string does not say such a value.
+    """
+    match dtype:
+        case pl.String() | pl.Categorical():
+            return source
+        case pl.Enum():
+            refuse_where(~source.is_in(dtype.categories) & source.is_not_null(), dtype, source)
+            return source
+        case pl.Binary():
+            found = source.str.decode("base64", strict=False)
+        case pl.Date():
+            found = _shaped(source, f"^{_DATE}$").str.to_date("%Y-%m-%d", strict=False)
+        case pl.Time():
+            found = _shaped(source, f"^{_TIME}$").str.to_time("%H:%M:%S%.f", strict=False)
+        case pl.Datetime():
+            found = _datetimes(source, dtype)
+        case pl.Duration():
+            found = _durations(source, dtype)
+        case pl.Decimal():
+            return decimals(source.to_list(), dtype)
+        case _:
+            found = pl.Series(source.name, [None] * len(source), dtype)
+    refuse_where(found.is_null() & source.is_not_null(), dtype, source)
+    return check_range(found, dtype)
+
+
+def decimals(values: list[object], dtype: pl.Decimal) -> pl.Series:
+    """Strings, integers and decimals as a column of decimals, one by one, each exactly.
+
+    Raises:
+        Unfit: a value is of another type, or has too many digits.
+    """
+    found: list[Decimal | None] = []
+    for row, value in enumerate(values):
+        if value is None:
+            found.append(None)
+            continue
+        exact = _decimal(value, dtype) if isinstance(value, str | Decimal) or type(value) is int else None
+        if exact is None:
+            refuse(row, dtype, value)
+        found.append(exact)
+    return pl.Series("", found, dtype)
+
+
+def _decimal(value: object, dtype: pl.Decimal) -> Decimal | None:
+    context = decimal.Context(prec=dtype.precision, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
+    try:
+        exact = Decimal(value).quantize(Decimal(1).scaleb(-dtype.scale), context=context)  # type: ignore[arg-type]
+    except (decimal.DecimalException, ValueError):
+        return None
+    return exact if exact.is_finite() else None
+
+
+def _shaped(source: pl.Series, pattern: str) -> pl.Series:
+    """Null where the text has another shape: Polars alone would admit more than one way to write a value."""
+    return source.set(~source.str.contains(pattern).fill_null(value=True), None)
+
+
+def _datetimes(source: pl.Series, dtype: pl.Datetime) -> pl.Series:
+    aware = dtype.time_zone is not None
+    shaped = _shaped(source, f"^{_DATE}[Tt ]{_TIME}{_OFFSET if aware else ''}$").str.replace("[t ]", "T")
+    shaped = shaped.set(shaped.str.contains(_finer(dtype.time_unit)).fill_null(value=False), None)
+    if not aware:
+        return _in_range(shaped, "%Y-%m-%dT%H:%M:%S%.f", dtype.time_unit)
+    found = _in_range(shaped.str.replace("[Zz]$", "+00:00"), "%Y-%m-%dT%H:%M:%S%.f%z", dtype.time_unit)
+    return found.dt.convert_time_zone(dtype.time_zone or "UTC")
+
+
+def _in_range(shaped: pl.Series, form: str, unit: TimeUnit) -> pl.Series:
+    """Parsed; null also where the unit's 64 bits do not suffice, which Polars lets overflow into another century."""
+    found = shaped.str.to_datetime(form, time_unit=unit, strict=False)
+    if unit != "ns":
+        return found
+    right = shaped.str.to_datetime(form, time_unit="us", strict=False)
+    return found.set((found.dt.year() != right.dt.year()).fill_null(value=False), None)
+
+
+def _finer(unit: str) -> str:
+    return rf"\.\d{{{_DIGITS[unit]}}}\d*[1-9]"
+
+
+def _durations(source: pl.Series, dtype: pl.Duration) -> pl.Series:
+    shaped = source.set(source.str.contains(r"[PT]$") | source.str.contains(_finer(dtype.time_unit)), None)
+    parts = shaped.str.extract_groups(_DURATION).struct.unnest()
+    wide = pl.Int128  # sums of any parts, before they are found to be too many
+    fraction = pl.col("fraction").fill_null("").str.pad_end(9, "0").cast(wide)
+    total = pl.sum_horizontal(pl.col(name).cast(wide, strict=False).fill_null(0) * ns for name, ns in _UNIT_NS.items()) + fraction
+    sign = pl.when(pl.col("sign") == "-").then(-1).when(pl.col("sign").is_not_null()).then(1).cast(wide)  # null where nothing matched
+    per_unit = 10 ** (9 - _DIGITS[dtype.time_unit])
+    return parts.select((sign * total // per_unit).cast(pl.Int64, strict=False).cast(dtype).alias(source.name)).to_series()
+
+
+def write(column: pl.Series) -> pl.Series:
+    """A column that is not nested, as JSON and CSV can hold it: what they have no words for becomes text."""
+    match column.dtype:
+        case pl.Binary():
+            return column.bin.encode("base64")
+        case pl.Date():
+            return column.dt.to_string("%Y-%m-%d")
+        case pl.Time():
+            return column.dt.to_string("%H:%M:%S%.f")
+        case pl.Datetime(time_zone=None):
+            return column.dt.to_string("%Y-%m-%dT%H:%M:%S%.f")
+        case pl.Datetime():
+            return column.dt.convert_time_zone("UTC").dt.to_string("%Y-%m-%dT%H:%M:%S%.fZ")
+        case pl.Duration():
+            return column.dt.to_string("iso")
+        case pl.Decimal() | pl.Categorical() | pl.Enum():
+            return column.cast(pl.String)
+    return column

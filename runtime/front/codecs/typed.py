@@ -1,0 +1,100 @@
+"""Columns that have dtypes of their own (Arrow, Parquet) → the dtypes that a schema wants, where nothing is lost.
+
+A value fits if it is exactly one of the wanted dtype, whatever holds it: an integer in a float column that it fills exactly, a float
+without a fraction in an integer column, a datetime in a coarser unit. Strings are never read as anything else here, and booleans are
+no numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from base.constraints import shortened
+from base.dtypes import whole, wire_form
+from runtime.front.codecs import nested
+from runtime.front.codecs.unfit import Unfit, check_range, expectation, refuse, refuse_where
+
+
+def fitted(source: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """The column in `dtype`'s wire form.
+
+    Raises:
+        Unfit: a value would be lost or changed.
+    """
+    wire = wire_form(dtype)
+    if source.null_count() == len(source):
+        return pl.Series(source.name, [None] * len(source), wire)
+    match dtype:
+        case pl.List() | pl.Array():
+            return _lists(source, dtype)
+        case pl.Struct():
+            return _structs(source, dtype)
+    if _kind(source.dtype) != _kind(dtype):
+        at = int(source.is_not_null().arg_max() or 0)
+        raise Unfit(at, f"expected {expectation(dtype)}, got {source.dtype}: {shortened(source[at])}")
+    if isinstance(source.dtype, pl.Categorical | pl.Enum):
+        source = source.cast(pl.String)
+    if isinstance(dtype, pl.Enum):
+        refuse_where(~source.is_in(dtype.categories) & source.is_not_null(), dtype, source)
+    if source.dtype.is_temporal():
+        check_range(source, dtype)
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+        source = source.dt.convert_time_zone(dtype.time_zone)
+    return source if source.dtype == wire else _exact(source, wire, dtype)
+
+
+def _exact(source: pl.Series, wire: pl.DataType, dtype: pl.DataType) -> pl.Series:
+    """Cast, and cast back: what comes back changed would have been lost."""
+    try:
+        found = source.cast(wire, strict=False)
+        same = found.cast(source.dtype, strict=False).eq_missing(source)
+    except pl.exceptions.PolarsError:
+        refuse(int(source.is_not_null().arg_max() or 0), dtype, source.drop_nulls()[0])
+    refuse_where(~same, dtype, source)
+    return found
+
+
+def _kind(dtype: pl.DataType) -> object:
+    """Equal for dtypes whose values may be the same."""
+    if dtype.is_numeric():
+        return "number"
+    match dtype:
+        case pl.String() | pl.Categorical() | pl.Enum():
+            return "string"
+        case pl.Datetime():
+            return "datetime", dtype.time_zone is not None
+    return type(dtype)
+
+
+def _lists(source: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:
+    if not isinstance(source.dtype, pl.List | pl.Array):
+        first = int(source.is_not_null().arg_max() or 0)
+        refuse(first, dtype, source[first])
+    lengths, null, flat = nested.taken_apart(source)
+    if isinstance(dtype, pl.Array):
+        wrong = (lengths != dtype.size) & ~null
+        if wrong.any():
+            refuse(int(np.argmax(wrong)), dtype, source[int(np.argmax(wrong))].to_list())
+    try:
+        inner = fitted(flat, whole(dtype.inner))
+    except Unfit as exc:
+        row = None if exc.row is None else nested.outer_row(lengths, exc.row)
+        raise Unfit(row, exc.reason, f"[]{exc.place}") from exc
+    return nested.lists(lengths, null, inner, dtype).alias(source.name)
+
+
+def _structs(source: pl.Series, dtype: pl.Struct) -> pl.Series:
+    if not isinstance(source.dtype, pl.Struct):
+        row = int(source.is_not_null().arg_max() or 0)
+        refuse(row, dtype, source[row])
+    have = {field.name for field in source.dtype.fields}
+    fields = []
+    for field in dtype.fields:
+        if field.name not in have:
+            raise Unfit(int(source.is_not_null().arg_max() or 0), "the field is missing", f".{field.name}")
+        try:
+            fields.append(fitted(source.struct.field(field.name), whole(field.dtype)).alias(field.name))
+        except Unfit as exc:
+            raise Unfit(exc.row, exc.reason, f".{field.name}{exc.place}") from exc
+    return nested.structs(fields, source.is_null().to_numpy()).alias(source.name)

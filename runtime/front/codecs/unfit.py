@@ -1,0 +1,99 @@
+"""What is expected of a value of each dtype, in words, and the error that says where it is not met."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import polars as pl
+
+from base import ranges
+from base.constraints import shortened
+from base.errors import Cell
+
+_WORDS: dict[type[pl.DataType], str] = {
+    pl.Float32: "a number that a 32-bit float holds",
+    pl.Float64: "a number that a 64-bit float holds",
+    pl.Boolean: "true or false",
+    pl.String: "a string",
+    pl.Categorical: "a string",
+    pl.Binary: "bytes (in text: base64)",
+    pl.Date: "a date such as 2024-01-31",
+    pl.Time: "a time such as 12:30:00",
+    pl.Duration: "a duration such as PT1H30M",
+}
+
+
+def expectation(dtype: pl.DataType) -> str:
+    """Completes "expected ..."."""
+    match dtype:
+        case pl.Decimal():
+            return f"a decimal of at most {dtype.precision} digits, {dtype.scale} of them after the point"
+        case pl.Enum():
+            return f"one of {shortened(dtype.categories.to_list())}"
+        case pl.Datetime():
+            example = "2024-01-31T12:30:00" + ("Z" if dtype.time_zone is not None else "")
+            return (
+                f"a date and time {'with' if dtype.time_zone is not None else 'without'} an offset, such as {example}, in {dtype.time_unit}"
+            )
+        case pl.List():
+            return "a list"
+        case pl.Array():
+            return f"a list of {dtype.size}"
+        case pl.Struct():
+            return f"an object with the fields {shortened([field.name for field in dtype.fields])}"
+    if dtype.is_integer():
+        low, high = bounds(dtype)
+        return f"an integer from {low} to {high}"
+    return _WORDS[type(dtype)]
+
+
+def bounds(dtype: pl.DataType) -> tuple[int, int]:
+    """The least and the greatest value of an integer dtype."""
+    bits = int(str(dtype).removeprefix("U").removeprefix("Int"))
+    return (0, 2**bits - 1) if dtype.is_unsigned_integer() else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+class Unfit(Exception):
+    """A value that its column cannot hold.
+
+    Args:
+        row: from 0, in the column that was given.
+        reason: what was expected, and what is there.
+        place: where inside of a nested value, such as `[].x`.
+    """
+
+    def __init__(self, row: int | None, reason: str, place: str = "") -> None:
+        super().__init__(reason)
+        self.row, self.reason, self.place = row, reason, place
+
+    def cell(self, column: str) -> Cell:
+        """As a client is told."""
+        return Cell(self.row, column, f"at {column}{self.place}: {self.reason}" if self.place else self.reason)
+
+
+def refuse(row: int, dtype: pl.DataType, value: object) -> NoReturn:
+    """Raises Unfit for this value."""
+    raise Unfit(row, f"expected {expectation(dtype)}, got {'null' if value is None else shortened(value)}")
+
+
+def refuse_where(wrong: pl.Series, dtype: pl.DataType, source: pl.Series) -> None:
+    """Raises Unfit for the first value of `source` at which `wrong` is true, if there is one."""
+    if wrong.any():
+        row = wrong.arg_max()
+        assert row is not None
+        refuse(row, dtype, source[row])
+
+
+def check_range(column: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """The column, which is not nested.
+
+    Raises:
+        Unfit: a point in time is beyond what can be said.
+    """
+    beyond = ranges.beyond(column)
+    if beyond is not None:
+        row = beyond.arg_max()
+        assert row is not None
+        # The number itself: neither Python nor Polars could write it as a date.
+        raise Unfit(row, f"expected {expectation(dtype)}, of the years 1 to 9999, got {column.to_physical()[row]}")
+    return column

@@ -1,0 +1,149 @@
+"""Decoded JSON values ↔ columns: what a JSON value may stand for, and how a column's values are said in JSON.
+
+A number fits by its value: `1.0` is an integer, `1` is a float. A decimal fraction stands for the float nearest to it, as everywhere; an
+integer in the place of a float must be that float exactly, or be the shortest way to write it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import TypeAlias
+
+import numpy as np
+import polars as pl
+
+from base.dtypes import whole, wire_form
+from runtime.front.codecs import nested, texts
+from runtime.front.codecs.unfit import Unfit, bounds, refuse
+
+_Number: TypeAlias = int | float
+
+
+def read(values: Sequence[object], dtype: pl.DataType) -> pl.Series:
+    """A column of `dtype`'s wire form.
+
+    Args:
+        values: as `msgspec` decodes JSON; floats may be Decimals, which keep all digits.
+        dtype: what the schema declares.
+
+    Raises:
+        Unfit: a value does not stand for one of `dtype`.
+    """
+    match dtype:
+        case pl.List() | pl.Array():
+            return _lists(values, dtype)
+        case pl.Struct():
+            return _structs(values, dtype)
+        case pl.Decimal():
+            return texts.decimals(list(values), dtype)
+    if dtype.is_integer():
+        return _numbers(values, dtype, _integer)
+    if dtype.is_float():
+        return _numbers(values, dtype, _float32 if dtype == pl.Float32 else _float64)
+    _check_types(values, dtype, bool if dtype == pl.Boolean else str)
+    if dtype == pl.Boolean:
+        return pl.Series("", values, pl.Boolean)
+    return texts.read(pl.Series("", values, pl.String), dtype)
+
+
+def write(column: pl.Series) -> list[object]:
+    """The column's values as JSON can hold them: text, numbers, lists and dicts. NaN and infinities stay floats."""
+    if isinstance(column.dtype, pl.List | pl.Array):
+        lengths, null, flat = nested.taken_apart(column)
+        elements = iter(write(flat))
+        # An element is taken from the one flat list, so the order of the rows is the order of their elements.
+        return [None if absent else [next(elements) for _ in range(length)] for length, absent in zip(lengths, null, strict=True)]
+    if isinstance(column.dtype, pl.Struct):
+        names = [field.name for field in column.dtype.fields]
+        rows = zip(*(write(column.struct.field(name)) for name in names), strict=True) if names else [()] * len(column)
+        return [None if absent else dict(zip(names, row, strict=True)) for absent, row in zip(column.is_null(), rows, strict=True)]
+    return texts.write(column).to_list()
+
+
+def _check_types(values: Sequence[object], dtype: pl.DataType, kind: type) -> None:
+    if not set(map(type, values)) <= {kind, type(None)}:
+        row = next(i for i, value in enumerate(values) if value is not None and type(value) is not kind)
+        refuse(row, dtype, _shown(values[row]))
+
+
+def _shown(value: object) -> object:
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def _numbers(values: Sequence[object], dtype: pl.DataType, taken: Callable[[_Number, pl.DataType], object]) -> pl.Series:
+    found: list[object] = []
+    for row, value in enumerate(values):
+        if value is None:
+            found.append(None)
+            continue
+        number = _shown(value)
+        one = taken(number, dtype) if isinstance(number, int | float) and not isinstance(number, bool) else None
+        if one is None:
+            refuse(row, dtype, number)
+        found.append(one)
+    return pl.Series("", found, dtype)
+
+
+def _integer(value: _Number, dtype: pl.DataType) -> int | None:
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    low, high = bounds(dtype)
+    return int(value) if low <= value <= high else None
+
+
+def _float64(value: _Number, _: pl.DataType) -> float | None:
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    fits = isinstance(value, float) or int(found) == value or Decimal(repr(found)) == value
+    return found if fits and math.isfinite(found) else None
+
+
+def _float32(value: _Number, _: pl.DataType) -> float | None:
+    try:
+        with np.errstate(over="ignore"):
+            found = np.float32(value)
+    except OverflowError:
+        return None
+    if not np.isfinite(found):
+        return None
+    fits = isinstance(value, float) or int(found) == value or Decimal(str(found)) == value
+    return float(found) if fits else None
+
+
+def _lists(values: Sequence[object], dtype: pl.List | pl.Array) -> pl.Series:
+    _check_types(values, dtype, list)
+    rows = [value if isinstance(value, list) else [] for value in values]
+    null = np.array([value is None for value in values], bool)
+    lengths = np.array([len(row) for row in rows], np.int64)
+    if isinstance(dtype, pl.Array):
+        wrong = (lengths != dtype.size) & ~null
+        if wrong.any():
+            refuse(int(wrong.argmax()), dtype, values[int(wrong.argmax())])
+    try:
+        flat = read([element for row in rows for element in row], whole(dtype.inner))
+    except Unfit as exc:
+        row = None if exc.row is None else nested.outer_row(lengths, exc.row)
+        raise Unfit(row, exc.reason, f"[]{exc.place}") from exc
+    return nested.lists(lengths, null, flat, dtype)
+
+
+def _structs(values: Sequence[object], dtype: pl.Struct) -> pl.Series:
+    _check_types(values, dtype, dict)
+    null = np.array([value is None for value in values], bool)
+    fields = []
+    for field in dtype.fields:
+        inner = whole(field.dtype)
+        taken: list[object] = []
+        for row, value in enumerate(values):
+            if isinstance(value, dict) and field.name not in value:
+                raise Unfit(row, "the field is missing", f".{field.name}")
+            taken.append(value[field.name] if isinstance(value, dict) else None)
+        try:
+            fields.append(read(taken, inner).alias(field.name))
+        except Unfit as exc:
+            raise Unfit(exc.row, exc.reason, f".{field.name}{exc.place}") from exc
+    return nested.structs(fields, null).cast(wire_form(dtype)) if fields else pl.Series("", [None] * len(values), dtype)

@@ -1,0 +1,69 @@
+"""Bodies that are small and hold much: refused before they are expanded."""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from base.errors import TooLarge
+from runtime.front.codecs import columnar
+from runtime.front.codecs.compression import expanded_bytes
+from runtime.front.rows import RowDecoder, decode
+
+
+def stream(table: pa.Table, compression: str | None) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as out:
+        out.write_table(table)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_a_compressed_arrow_stream_is_weighed_before_it_is_expanded(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what its buffers say of themselves, which is what expanding them would allocate."""
+    monkeypatch.setattr(columnar, "EXPANDED_MAX_BYTES", 1_000_000)
+    body = stream(pa.table({"a": pa.array([0.0]).take(pa.array([0] * 1_000_000))}), compression)
+    assert len(body) < 200_000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(TooLarge, match="may hold 1000000 bytes"):
+        decode(RowDecoder(None), "application/vnd.apache.arrow.stream", body)
+    assert pa.total_allocated_bytes() - before < 1_000_000
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_expanded_bytes_are_those_of_all_buffers(compression: str) -> None:
+    """Of several batches and of dictionaries too; of what is not compressed nothing is said."""
+    column = pa.array(["word" * 50] * 4000)
+    table = pa.concat_tables([pa.table({"s": column, "n": pa.array(range(4000))})] * 2)
+    assert expanded_bytes(pa.py_buffer(stream(table, compression))) == pytest.approx(table.nbytes, rel=0.01)
+    coded = pa.table({"s": pa.array([f"word {i}" for i in range(4000)]).dictionary_encode()})
+    assert expanded_bytes(pa.py_buffer(stream(coded, compression))) == pytest.approx(coded.nbytes, rel=0.01)
+    assert expanded_bytes(pa.py_buffer(stream(table, None))) == 0
+
+
+def parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "table"),
+    [
+        ("ROWS_MAX", 1000, pa.table({"a": [1] * 1001})),
+        ("EXPANDED_MAX_BYTES", 100_000, pa.table({"a": ["x" * 1000] * 1000})),
+        ("EXPANDED_MAX_BYTES", 100_000, pa.table({"a": [[1] * 1_000_000]})),
+    ],
+    ids=["rows", "one value for many", "one long list"],
+)
+def test_a_parquet_file_may_not_hold_more_than_its_limits(limit: str, value: int, table: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows, bytes, and values inside of lists; repeated values take next to nothing in the file."""
+    body = parquet(table)
+    assert len(body) < 20_000
+    assert decode(RowDecoder(None), "application/vnd.apache.parquet", body).count == table.num_rows
+    monkeypatch.setattr(columnar, limit, value)
+    with pytest.raises(TooLarge):
+        decode(RowDecoder(None), "application/vnd.apache.parquet", body)

@@ -1,0 +1,73 @@
+"""Replies in the form that a client asks for."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import frames
+from runtime.front.replies import Form, Replies
+
+RECORDS = frames.batch(pl.DataFrame({"a": [1.0, float("nan"), 3.0], "d": [dt.date(2024, 1, 31), None, None], "l": [[1], [], None]}))
+SCALARS = pa.record_batch({"prediction": pa.array([1.5, 2.5, 3.5])})
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("", Form.JSON),
+        ("*/*", Form.JSON),
+        ("text/html", Form.JSON),
+        ("text/csv", Form.CSV),
+        ("Application/X-NDJSON; charset=utf-8", Form.NDJSON),
+        ("application/jsonl", Form.NDJSON),
+        ("application/vnd.apache.parquet", Form.PARQUET),
+        ("application/json, application/vnd.apache.arrow.stream", Form.JSON),
+        ("application/json;q=0.5, application/vnd.apache.arrow.stream;q=0.9, */*;q=0.1", Form.ARROW),
+        ("text/csv;q=0", Form.JSON),
+        ("text/csv;q=nonsense", Form.JSON),
+    ],
+)
+def test_the_form_is_the_one_that_is_wanted_most(accept: str, form: Form) -> None:
+    """JSON where none is named that there is."""
+    assert Form.wanted(accept) is form
+
+
+def test_json_has_the_id_and_the_rows_of_the_request() -> None:
+    """Scalars as a list, frames as records; NaN is null."""
+    assert Replies(SCALARS).body(Form.JSON, "x", 1, 2) == b'{"id":"x","predictions":[2.5,3.5]}'
+    assert msgspec.json.decode(Replies(RECORDS).body(Form.JSON, "x", 0, 2))["predictions"] == [
+        {"a": 1.0, "d": "2024-01-31", "l": [1]},
+        {"a": None, "d": None, "l": []},
+    ]
+
+
+def test_ndjson_has_one_record_a_line() -> None:
+    """Scalars are records of their one column."""
+    assert Replies(SCALARS).body(Form.NDJSON, "x", 1, 2) == b'{"prediction":2.5}\n{"prediction":3.5}\n'
+    assert Replies(RECORDS).body(Form.NDJSON, "x", 2, 1) == b'{"a":3.0,"d":null,"l":null}\n'
+
+
+def test_csv_has_a_header() -> None:
+    """Lists are JSON in their cell."""
+    assert Replies(RECORDS).body(Form.CSV, "x", 0, 2) == b"a,d,l\n1.0,2024-01-31,[1]\nNaN,,[]\n"
+
+
+def test_parquet_and_arrow_hold_the_rows_of_the_request_alone() -> None:
+    """With their dtypes."""
+    expected = pl.DataFrame(RECORDS)[1:3]
+    assert pl.read_parquet(io.BytesIO(Replies(RECORDS).body(Form.PARQUET, "x", 1, 2))).equals(expected)
+    assert pl.DataFrame(pa.ipc.open_stream(Replies(RECORDS).body(Form.ARROW, "x", 1, 2)).read_all()).equals(expected)
+
+
+@pytest.mark.parametrize("form", Form)
+def test_a_reply_to_no_rows_is_whole(form: Form) -> None:
+    """In every form, with and without an output schema."""
+    for schema in (None, RECORDS.schema):
+        body = Replies.none(schema).body(form, "x", 0, 0)
+        assert body or form is Form.NDJSON
