@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+import frames
 from base.errors import Cell, Declaration
 from base.schema import Schema, SchemaMeta, column_validator
 
@@ -177,3 +178,14 @@ def test_a_column_validator_is_about_columns_that_are_there() -> None:
             @column_validator("b")
             def never(cls, column: pl.Series) -> pl.Series:  # noqa: N805
                 return column.is_not_null()
+
+
+@pytest.mark.parametrize(
+    "dtype", [*frames.LEAVES, pl.List(pl.Date()), pl.Array(pl.Float32(), 2), pl.Struct({"x": pl.Decimal(5, 2)})], ids=str
+)
+def test_every_dtype_can_be_asked_row_by_row(dtype: pl.DataType) -> None:
+    """What the frame holds is what Pydantic, strictly, takes for a value of its dtype."""
+    schema = of(Annotated[dtype, AfterValidator(lambda value: value)])
+    frame = pl.DataFrame([schema.example_row()], schema=schema.polars_schema(), strict=True)
+    assert schema._checks._row_wise
+    assert schema.check(frame) == []
