@@ -1,9 +1,11 @@
-"""A worker's side of one channel: the segments, and the batches that wait for a model or for room."""
+"""A worker's side of one channel: the segments, and the batches that wait for a model, for room, or for the client to take a part."""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -11,25 +13,61 @@ import msgspec
 import pyarrow as pa
 
 from base.artifacts.cache import Lease, Pending
+from base.context import ContextWords, Request
 from base.errors import DeadlineExceeded, PeerError, PexdockError
 from base.ipc import failure, frames
-from base.ipc.channel import Channel
+from base.ipc.channel import Channel, Received
 from base.ipc.control import WIRE_VERSION
-from base.ipc.protocol import Attach, Batch, Fail, Flag, Forget, Grant, Hello, Message, Need, Parked, Place, Reply, Welcome
+from base.ipc.protocol import (
+    Attach,
+    Batch,
+    Cancel,
+    End,
+    Fail,
+    Flag,
+    Forget,
+    Grant,
+    Hello,
+    Message,
+    Need,
+    Next,
+    Parked,
+    Part,
+    Place,
+    Reply,
+    Welcome,
+)
 from base.ipc.segment import Segment
-from base.predictor import Predictor
+from base.predictor import Call, Predictor, Stream
 
 log = logging.getLogger(__name__)
 
 _parameters = msgspec.json.Decoder(dict[str, str])
+_with_context = msgspec.json.Decoder(tuple[dict[str, str], ContextWords])
+
+
+class _Work(NamedTuple):
+    """A batch, and what it says beside its rows."""
+
+    batch: Batch
+    call: Call
+    until: float
 
 
 class _Waiting(NamedTuple):
     """A batch that waits for its model."""
 
-    batch: Batch
+    work: _Work
     pending: Pending
-    until: float
+
+
+class _Open(NamedTuple):
+    """A streamed answer whose last part is on its way to the client."""
+
+    stream: Stream
+    lease: Lease | None
+    place: Place
+    held: Callable[[], bool]
 
 
 class _Result(NamedTuple):
@@ -37,7 +75,7 @@ class _Result(NamedTuple):
 
     frame: pa.RecordBatch
     known_schema: bool
-    flags: int
+    held: Callable[[], bool]
 
 
 class Connection:
@@ -56,11 +94,14 @@ class Connection:
         self._segments: dict[int, Segment] = {}
         self._waiting: list[_Waiting] = []  # bounded by the front door's slots
         self._results: dict[int, _Result] = {}
+        self._streams: dict[int, _Open] = {}
+        # What came while a handler asked whether it is cancelled. Bounded by what a front door may have in flight.
+        self._backlog: deque[Received] = deque()
 
     @property
     def idle(self) -> bool:
         """Whether nothing that was received is still unanswered."""
-        return not self._waiting and not self._results
+        return not (self._waiting or self._results or self._streams or self._backlog)
 
     def fileno(self) -> int:
         """For selectors."""
@@ -72,29 +113,41 @@ class Connection:
         Raises:
             PeerError: the front door is gone or broke the rules. The owner closes this connection.
         """
-        received = self._channel.receive_nowait()
+        received = self._backlog.popleft() if self._backlog else self._channel.receive_nowait()
         if received is None:
             return False
         self._handle(received.message, received.fd)
         return True
 
     def resume(self) -> None:
-        """Computes the batches whose models have come."""
+        """Takes what came meanwhile, and computes the batches whose models have come.
+
+        Raises:
+            PeerError: as `handle_one`.
+        """
+        while self._backlog:
+            self.handle_one()
         ready = [each for each in self._waiting if each.pending.done]
         self._waiting = [each for each in self._waiting if not each.pending.done]
-        for batch, pending, until in ready:
+        for work, pending in ready:
             try:
                 lease = pending.lease()
             except PexdockError as exc:
-                self._fail(batch.batch, exc)
+                self._fail(work.batch.batch, exc)
             else:
-                self._compute(batch, lease, until)
+                self._compute(work, lease)
 
     def close(self) -> None:
         """Drops all that waits, and unmaps. Safe to call again."""
         for each in self._waiting:
             each.pending.cancel()
         self._waiting = []
+        for received in self._backlog:
+            if received.fd is not None:
+                os.close(received.fd)
+        self._backlog.clear()
+        for number in list(self._streams):
+            self._end(number)
         self._results.clear()
         for segment in self._segments.values():
             segment.close()
@@ -112,6 +165,10 @@ class Connection:
             case Forget(number):
                 self._segment(number).close()
                 del self._segments[number]
+            case Next(batch):
+                self._advance(batch)
+            case Cancel(batch):
+                self._cancel(batch)
             case Grant(batch, reply):
                 self._granted(batch, reply)
             case Hello(wire):
@@ -138,52 +195,70 @@ class Connection:
         return segment
 
     def _batch(self, batch: Batch) -> None:
-        until = time.monotonic() + batch.time_left_ms / 1000
+        work = _Work(batch, self._call(batch), time.monotonic() + batch.time_left_ms / 1000)
         if batch.endpoint >= len(self._predictors):
             raise PeerError(f"there is no endpoint {batch.endpoint}")
         try:
-            parameters = _parameters.decode(batch.parameters)
-        except msgspec.MsgspecError as exc:
-            raise PeerError(f"parameters that cannot be read: {exc}") from exc
-        try:
-            found = self._predictors[batch.endpoint].lookup(parameters, self._wake)
+            found = self._predictors[batch.endpoint].lookup(work.call.parameters, self._wake)
         except PexdockError as exc:
             self._fail(batch.batch, exc)
             return
         if isinstance(found, Pending):
-            self._waiting.append(_Waiting(batch, found, until))
+            self._waiting.append(_Waiting(work, found))
             self._channel.send(Parked(batch.batch))
             # The load may have ended before the batch was in the list that `resume` looks at.
             if found.done:
                 self._wake()
         else:
-            self._compute(batch, found, until)
+            self._compute(work, found)
 
-    def _compute(self, batch: Batch, lease: Lease | None, until: float) -> None:
+    def _call(self, batch: Batch) -> Call:
+        alone = bool(batch.flags & Flag.ALONE)
         try:
-            if time.monotonic() > until:
-                raise DeadlineExceeded("the time of the batch was over before it was computed")
-            result = self._predict(batch, lease)
+            if not batch.flags & Flag.CONTEXT:
+                return Call(_parameters.decode(batch.parameters), alone)
+            parameters, words = _with_context.decode(batch.parameters)
+        except msgspec.MsgspecError as exc:
+            raise PeerError(f"parameters that cannot be read: {exc}") from exc
+        until = time.monotonic() + batch.time_left_ms / 1000
+        cancelled = lambda: self._cancelled(batch.batch)  # noqa: E731 - a method bound to a batch
+        return Call(parameters, alone, Request(words.id, words.headers, words.query, until, cancelled, b"", words.content_type))
+
+    def _compute(self, work: _Work, lease: Lease | None) -> None:
+        """Predicts, or begins to stream. Owns the lease."""
+        batch, held = work.batch, _nobody
+        predictor = self._predictors[batch.endpoint]
+        try:
+            self._check_wanted(work)
+            place = self._segment(batch.request.segment).view(batch.request)
+            rows, held = frames.read_watched(place, batch.flags, predictor.input_schema)
+            if rows.num_rows != batch.rows:
+                raise PeerError(f"a batch said to have {batch.rows} rows has {rows.num_rows}")
+            if predictor.endpoint.flavour.streams:
+                self._streams[batch.batch] = _Open(predictor.stream(lease, rows, work.call), lease, batch.reply, held)
+                lease = None
+            else:
+                frame = predictor.predict(lease, rows, work.call)
         except PeerError:
             raise
         except PexdockError as exc:
-            self._fail(batch.batch, exc)
+            rows = None
+            self._fail(batch.batch, exc, held)
             return
         finally:
             if lease is not None:
                 lease.release()
-        self._reply(batch.batch, batch.reply, result)
-
-    def _predict(self, batch: Batch, lease: Lease | None) -> _Result:
-        predictor = self._predictors[batch.endpoint]
-        place = self._segment(batch.request.segment).view(batch.request)
-        rows, held = frames.read_watched(place, batch.flags, predictor.input_schema)
-        if rows.num_rows != batch.rows:
-            raise PeerError(f"a batch said to have {batch.rows} rows has {rows.num_rows}")
-        frame = predictor.predict(lease, rows, alone=bool(batch.flags & Flag.ALONE))
         del rows
-        # A result may be a view of the request's own columns, which is read until it is written: so it holds them too.
-        return _Result(frame, predictor.has_output_schema, Flag.HELD if held() else 0)
+        if batch.batch in self._streams:
+            self._advance(batch.batch)
+        else:
+            self._reply(batch.batch, batch.reply, _Result(frame, predictor.has_output_schema, held))
+
+    def _check_wanted(self, work: _Work) -> None:
+        if time.monotonic() > work.until:
+            raise DeadlineExceeded("the time of the batch was over before it was computed")
+        if work.call.context is not None and work.call.context.cancelled():
+            raise DeadlineExceeded("nobody waits for the answer any more")
 
     def _reply(self, batch: int, place: Place, result: _Result) -> None:
         need = frames.room_for(result.frame, known_schema=result.known_schema)
@@ -192,7 +267,53 @@ class Connection:
             self._channel.send(Need(batch, need))
             return
         written = frames.write(result.frame, self._segment(place.segment).view(place), known_schema=result.known_schema)
-        self._channel.send(Reply(batch, result.frame.num_rows, written.length, written.flags | result.flags))
+        # A result may be a view of the request's own columns: then it holds them too.
+        self._channel.send(Reply(batch, result.frame.num_rows, written.length, written.flags | _flag(result.held)))
+
+    def _advance(self, number: int) -> None:
+        """Sends the next part. The front door asks for it once the client has the one before."""
+        opened = self._streams.get(number)
+        if opened is None:
+            return  # it was cancelled, and the two messages crossed
+        try:
+            piece = opened.stream.next(opened.place.length)
+        except PexdockError as exc:
+            held = self._end(number)
+            self._fail(number, exc, held)
+            return
+        if piece is None:
+            self._channel.send(End(number, _flag(self._end(number))))
+            return
+        self._segment(opened.place.segment).view(opened.place)[: len(piece)] = piece
+        self._channel.send(Part(number, len(piece)))
+
+    def _end(self, number: int) -> Callable[[], bool]:
+        """Closes a stream. Returns what tells whether its frame is still held."""
+        opened = self._streams.pop(number)
+        opened.stream.close()
+        if opened.lease is not None:
+            opened.lease.release()
+        return opened.held
+
+    def _cancel(self, number: int) -> None:
+        """Nobody waits for this batch. What was answered meanwhile is unknown here, and done with."""
+        if number in self._streams:
+            self._channel.send(End(number, _flag(self._end(number))))
+        for each in [each for each in self._waiting if each.work.batch.batch == number]:
+            self._waiting.remove(each)
+            each.pending.cancel()
+            self._fail(number, DeadlineExceeded("nobody waits for the answer any more"))
+
+    def _cancelled(self, number: int) -> bool:
+        """Whether the front door has said that nobody waits for this batch; a handler asks in the middle of computing it."""
+        try:
+            while (received := self._channel.receive_nowait()) is not None:
+                self._backlog.append(received)
+        except PeerError:
+            return True  # the loop meets the same error when it reads next
+        if self._backlog:
+            self._wake()
+        return any(each.message == Cancel(number) for each in self._backlog)
 
     def _granted(self, batch: int, place: Place) -> None:
         result = self._results.pop(batch, None)
@@ -201,5 +322,15 @@ class Connection:
         if place.length:  # no room at all means that nobody wants the result any more
             self._reply(batch, place, result)
 
-    def _fail(self, batch: int, error: PexdockError) -> None:
-        self._channel.send(Fail(batch, failure.encode(error)))
+    def _fail(self, batch: int, error: PexdockError, held: Callable[[], bool] | None = None) -> None:
+        body = failure.encode(error)
+        error.__traceback__ = error.__context__ = None  # they refer to the frames in which the rows are
+        self._channel.send(Fail(batch, body, _flag(held or _nobody)))
+
+
+def _flag(held: Callable[[], bool]) -> int:
+    return Flag.HELD if held() else 0
+
+
+def _nobody() -> bool:
+    return False

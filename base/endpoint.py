@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Generic, ParamSpec, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_args, get_origin
 
 import polars as pl
+from pydantic import BaseModel
 
 from base.artifacts.config import CacheConfig
 from base.errors import Declaration
+from base.flavour import Flavour
+from base.inject import Asked, Plan, plan
 from base.ipc.control import EndpointWords, Example
+from base.path import parsed_path, shape_of
 from base.schema import Schema, evaluated
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
-"""A path segment that needs no percent-encoding (RFC 3986, pchar)."""
-_PLACEHOLDER = re.compile(r"\{(.*)\}")
-
-_RESERVED = frozenset({"livez", "readyz", "metrics", "docs", "openapi.json", "v2"})
-"""First segments of the paths that are the front door's own."""
+_ITERATORS = frozenset({Iterator, Iterable, Generator, AsyncIterator, AsyncIterable, AsyncGenerator})
 
 BATCH_MAX_ROWS = 1_000_000
 BATCH_MAX_DELAY_MS = 60_000
@@ -51,11 +49,16 @@ class Endpoint(Generic[P, R]):
         name: the handler's name.
         path: without a trailing slash.
         parameters: the names in the path, in its order.
-        handler: called with `(model, frame)` if there is a `cache_config`, else with `(frame)`.
+        handler: a function, an async one, or a generator of either kind, whose parts are streamed.
         input_schema: what rows must look like; None where the frame is inferred from each request.
         output_schema: what the result must look like; None where any rows will do.
         cache_config: how it comes by its models; None where it needs none.
         batch: how requests are gathered.
+        plan: what the handler is called with.
+        flavour: which kind of function it is.
+        raw: it takes bodies as they are.
+        unexpected: "ignore" or "reject" fields that the input schema does not have.
+        headers: those that contexts have, in lower case.
     """
 
     name: str
@@ -66,6 +69,11 @@ class Endpoint(Generic[P, R]):
     output_schema: type[Schema] | None
     cache_config: CacheConfig | None
     batch: BatchPolicy
+    plan: Plan
+    flavour: Flavour
+    raw: bool = False
+    unexpected: str = "ignore"
+    headers: tuple[str, ...] = ()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the handler, and nothing else."""
@@ -79,6 +87,11 @@ class Endpoint(Generic[P, R]):
         """The path without the names in it. Two endpoints of one shape would answer the same requests."""
         return shape_of(self.path)
 
+    @property
+    def alone(self) -> bool:
+        """Whether the handler is called with one request at a time."""
+        return self.plan.alone or self.raw or self.flavour.streams
+
     def words(self) -> EndpointWords:
         """What a front door needs to know. Looks for an artifact to show in the example, so it may read the store."""
         return EndpointWords(
@@ -90,6 +103,11 @@ class Endpoint(Generic[P, R]):
             batch_max_rows=self.batch.max_rows,
             batch_max_delay_ms=self.batch.max_delay_ms,
             example=self.example(),
+            unexpected=self.unexpected,
+            alone=self.alone,
+            raw=self.raw,
+            streams=self.flavour.streams,
+            headers=list(self.headers),
         )
 
     def example(self) -> Example | None:
@@ -111,21 +129,28 @@ class Endpoint(Generic[P, R]):
         return None
 
 
-def endpoint(
+def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint, each by its name
     path: str,
     cache_config: CacheConfig | None = None,
     batch_max_delay_ms: int = 10,
     batch_max_size: int = 64,
     validate_artifact_params: bool = False,
+    unexpected: Literal["ignore", "reject"] = "ignore",
+    raw: bool = False,
+    headers: Sequence[str] = (),
 ) -> Callable[[Callable[P, R]], Endpoint[P, R]]:
     """Makes an `Endpoint` of a handler.
 
     Args:
         path: begins with "/"; `{name}` takes one whole segment. A trailing slash makes no difference.
-        cache_config: how the endpoint comes by its models. The handler then takes `(model, frame)`, else `(frame)`.
+        cache_config: how the endpoint comes by its models. The handler then takes `(model, frame)`, else `(frame)`; what else it may take,
+            and in which order, is told in `base.inject`.
         batch_max_delay_ms: see `BatchPolicy`.
         batch_max_size: rows; see `BatchPolicy`.
         validate_artifact_params: says that `cache_config` must have a `spec`. A spec that is there is always applied.
+        unexpected: what becomes of fields that the input schema does not have: they are not read, or their request is a 422.
+        raw: the handler takes the request as it came (`svc.Request`) instead of a frame, and makes its own answer.
+        headers: those that `svc.Context` shall have; all others stay in the front door.
 
     Raises:
         Declaration: the declaration cannot work; the message says what to change.
@@ -136,49 +161,29 @@ def endpoint(
         name = getattr(handler, "__name__", type(handler).__name__)
         normal, parameters = parsed_path(path)
         _check_cache(name, parameters, cache_config, validate_artifact_params)
-        frame = _frame_parameter(name, handler, cache_config)
+        annotations = _annotations(name, handler, local)
+        flavour = Flavour.of(handler)
+        injected = plan(handler, Asked(name, parameters, cache_config is not None, _spec(cache_config), raw), annotations)
+        output = _schema(name, _result(flavour, annotations("return")))
+        if raw and output is not None:
+            raise Declaration(f"endpoint {name}: with raw=True it makes its own answer; drop the schema {output.__name__} of its result")
         return Endpoint(
             name=name,
             path=normal,
             parameters=parameters,
             handler=handler,
-            input_schema=_schema(name, handler, frame, local),
-            output_schema=_schema(name, handler, "return", local),
+            input_schema=None if injected.frame is None else _schema(name, annotations(injected.frame)),
+            output_schema=output,
             cache_config=cache_config,
             batch=_policy(name, batch_max_size, batch_max_delay_ms),
+            plan=injected,
+            flavour=flavour,
+            raw=raw,
+            unexpected=_unexpected(name, unexpected),
+            headers=tuple(each.lower() for each in headers),
         )
 
     return make
-
-
-def parsed_path(path: str) -> tuple[str, tuple[str, ...]]:
-    """The path without a trailing slash, and the names in it.
-
-    Raises:
-        Declaration: it does not begin with "/", has an empty or odd segment, or a name that is no identifier or comes twice.
-    """
-    normal = path.rstrip("/") if path.endswith("/") and not path.endswith("//") else path
-    if not normal.startswith("/"):
-        raise Declaration(f"path {path!r}: write a path that begins with '/' and has a segment, such as '/predictions/iris'")
-    if normal.split("/")[1] in _RESERVED:
-        raise Declaration(f"path {path!r}: the front door itself answers there; begin the path with another segment")
-    names = []
-    for segment in normal.split("/")[1:]:
-        placeholder = _PLACEHOLDER.fullmatch(segment)
-        if placeholder is None and (not _LITERAL.fullmatch(segment) or segment in {".", ".."}):
-            raise Declaration(f"path {path!r}: segment {segment!r} must be plain letters and digits, or one {{name}} and nothing else")
-        if placeholder is not None and not placeholder[1].isidentifier():
-            raise Declaration(f"path {path!r}: {placeholder[1]!r} is no name for a parameter; use letters, digits and underscores")
-        if placeholder is not None:
-            names.append(placeholder[1])
-    if len(set(names)) < len(names):
-        raise Declaration(f"path {path!r}: each parameter may stand in it once")
-    return normal, tuple(names)
-
-
-def shape_of(path: str) -> str:
-    """A path without the names in it: `/a/{}/b`."""
-    return re.sub(r"\{[^{}]*\}", "{}", path)
 
 
 def _check_cache(name: str, parameters: tuple[str, ...], config: CacheConfig | None, spec_needed: bool) -> None:
@@ -194,6 +199,12 @@ def _check_cache(name: str, parameters: tuple[str, ...], config: CacheConfig | N
         )
 
 
+def _unexpected(name: str, policy: str) -> str:
+    if policy not in {"ignore", "reject"}:
+        raise Declaration(f"endpoint {name}: unexpected is {policy!r}; say 'ignore' or 'reject'")
+    return policy
+
+
 def _policy(name: str, rows: int, delay_ms: int) -> BatchPolicy:
     if not 1 <= rows <= BATCH_MAX_ROWS:
         raise Declaration(f"endpoint {name}: batch_max_size is {rows}; give a number of rows from 1 to {BATCH_MAX_ROWS}")
@@ -202,37 +213,52 @@ def _policy(name: str, rows: int, delay_ms: int) -> BatchPolicy:
     return BatchPolicy(rows, delay_ms)
 
 
-def _frame_parameter(name: str, handler: Callable[..., object], config: CacheConfig | None) -> str:
-    """The name of the handler's parameter that takes the frame, once it is sure that the handler can be called as it will be."""
-    if inspect.iscoroutinefunction(handler) or inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
-        raise Declaration(f"endpoint {name}: a handler is a plain function that returns its result; drop `async` and `yield`")
-    wanted, given = ("(model, records_df)", 2) if config is not None else ("(records_df)", 1)
-    signature = inspect.signature(handler)
-    try:
-        bound = signature.bind(*[None] * given)
-    except TypeError as exc:
-        why = "it has a cache_config, so the model comes first" if config is not None else "it has no cache_config, so there is no model"
-        raise Declaration(f"endpoint {name}: write its handler as {wanted}, since {why}; it is {signature}") from exc
-    return list(bound.arguments)[-1]
+def _spec(config: CacheConfig | None) -> type[BaseModel] | None:
+    return None if config is None else config.spec
 
 
-def _schema(name: str, handler: Callable[..., object], place: str, local: Mapping[str, object]) -> type[Schema] | None:
-    """The schema in the annotation of a parameter or of the result."""
-    annotation = getattr(handler, "__annotations__", {}).get(place)
+def _annotations(name: str, handler: Callable[..., object], local: Mapping[str, object]) -> Callable[[str], Any]:
+    """Evaluates the annotation of a parameter, or of the result by the name "return"; None where there is none."""
     closure = inspect.getclosurevars(handler).nonlocals if inspect.isfunction(handler) else {}
+    signature = _signature(handler)
+
+    def annotation(place: str) -> Any:
+        given = signature.return_annotation if place == "return" else signature.parameters[place].annotation
+        if given is signature.empty:
+            return None
+        try:
+            return evaluated(given, getattr(handler, "__module__", ""), {**local, **closure})
+        except Exception as exc:  # the author's expression may raise anything
+            raise Declaration(f"endpoint {name}: the annotation {given!r} cannot be evaluated: {type(exc).__name__}: {exc}") from exc
+
+    return annotation
+
+
+def _signature(handler: Callable[..., object]) -> inspect.Signature:
     try:
-        found = evaluated(annotation, getattr(handler, "__module__", ""), {**local, **closure})
-    except Exception as exc:  # the author's expression may raise anything
-        raise Declaration(f"endpoint {name}: the annotation {annotation!r} cannot be evaluated: {type(exc).__name__}: {exc}") from exc
-    if isinstance(found, type) and issubclass(found, Schema):
-        raise Declaration(f"endpoint {name}: annotate with {found.__name__}.DataFrame, since the handler sees a frame")
-    if get_origin(found) is not Annotated:
+        return inspect.signature(handler)
+    except ValueError:  # written in C; the plan refuses it
+        return inspect.Signature()
+
+
+def _schema(name: str, annotation: Any) -> type[Schema] | None:
+    """The schema in an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, Schema):
+        raise Declaration(f"endpoint {name}: annotate with {annotation.__name__}.DataFrame, since the handler sees a frame")
+    if get_origin(annotation) is not Annotated:
         return None
-    frame, *beside = get_args(found)
+    frame, *beside = get_args(annotation)
     schemas = [each for each in beside if isinstance(each, type) and issubclass(each, Schema)]
     if len(schemas) > 1 or (schemas and frame is not pl.DataFrame):
         raise Declaration(f"endpoint {name}: {annotation!r} must be one frame of one schema: write {schemas[0].__name__}.DataFrame")
     return schemas[0] if schemas else None
+
+
+def _result(flavour: Flavour, annotation: Any) -> Any:
+    """What the handler returns, or yields: `Iterator[Output.DataFrame]` is about the parts."""
+    if flavour.streams and get_origin(annotation) in _ITERATORS:
+        return get_args(annotation)[0]
+    return annotation
 
 
 def _serialized(schema: type[Schema] | None) -> bytes | None:

@@ -6,7 +6,8 @@ PexdockError
 │   ├── Misfit                 the rows or parameters do not fit what the endpoint declares
 │   ├── NotFound               no such path, or no artifact for these parameters
 │   ├── TooLarge               the body is over its limit
-│   └── UnsupportedMedia       no decoder for this media type
+│   ├── UnsupportedMedia       no decoder for this media type
+│   └── Reject                 a handler will not answer these rows; raised by the model's author
 ├── TryLater               nobody: the same request may succeed later
 │   ├── Unavailable            no worker is ready, or one died with the request
 │   ├── Full                   a bound is reached
@@ -22,9 +23,9 @@ PexdockError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class PexdockError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.cells = tuple(cells)
+
+    def again(self, *, detail: str | None = None, cells: Sequence[Cell] | None = None) -> Self:
+        """The same error as a new instance, for one more caller; with other words or cells where they are given."""
+        return type(self)(self.detail if detail is None else detail, cells=self.cells if cells is None else cells)
 
 
 class CallerError(PexdockError):
@@ -72,6 +77,34 @@ class TooLarge(CallerError):
 
 class UnsupportedMedia(CallerError):
     code = "unsupported_media_type"
+
+
+class Reject(CallerError):
+    """A handler raises it to say no: to single rows, whose requests then are refused and all others answered, or to the request.
+
+    Args:
+        status: the HTTP status, 400 to 499.
+        detail: what the client is told.
+        rows: of the frame that the handler was given, from 0; none means the request as a whole. Clients see them as rows of their own
+            request.
+
+    Raises:
+        ValueError: the status is none of a caller's error.
+    """
+
+    code = "rejected"
+
+    def __init__(
+        self, status: int = 422, detail: str = "the model does not answer this", rows: Iterable[int] = (), *, cells: Sequence[Cell] = ()
+    ) -> None:
+        if status not in range(400, 500):
+            raise ValueError(f"a rejection has a status from 400 to 499, not {status!r}")
+        super().__init__(detail, cells=[*cells, *(Cell(int(row), None, detail) for row in rows)])
+        self.status = status
+
+    def again(self, *, detail: str | None = None, cells: Sequence[Cell] | None = None) -> Self:
+        """See `PexdockError.again`."""
+        return type(self)(self.status, self.detail if detail is None else detail, cells=self.cells if cells is None else cells)
 
 
 class TryLater(PexdockError):

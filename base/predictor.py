@@ -2,33 +2,76 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 import polars as pl
 import pyarrow as pa
 
 from base.artifacts.cache import Cache, Lease, Pending
+from base.artifacts.spec import Reader
+from base.context import Context, Request
+from base.depends import Dependencies
 from base.endpoint import Endpoint
-from base.errors import HandlerFailed, PexdockError
+from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockError, Reject
+from base.inject import Inputs
 from base.ipc import failure
+from base.loop import Loop
+from base.parts import Parts
+from base.raw import body_of, response_frame
 from base.result import to_batch
 
 log = logging.getLogger(__name__)
 
 
-class Predictor:
-    """Owns the endpoint's cache."""
+@dataclass(frozen=True)
+class Call:
+    """What a batch says beside its rows.
 
-    def __init__(self, endpoint: Endpoint[..., object]) -> None:
+    Attributes:
+        parameters: of the path.
+        alone: the rows are of one request, so that a failure is its own and worth a traceback.
+        context: of that request, where the endpoint asks for it.
+    """
+
+    parameters: Mapping[str, str]
+    alone: bool
+    context: Request | None = None
+
+
+class Predictor:
+    """Owns the endpoint's cache.
+
+    Args:
+        loop: runs what is async.
+        dependencies: of the worker.
+    """
+
+    def __init__(self, endpoint: Endpoint[..., Any], loop: Loop, dependencies: Dependencies) -> None:
         self.endpoint = endpoint
         self.input_schema = None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema()
         self.has_output_schema = endpoint.output_schema is not None
         self._cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config)
+        self._loop = loop
+        self._dependencies = dependencies
+        self._opened: dict[str, Any] = {}
+        self._reader = self._reader_of(endpoint)
 
-    def prefetch(self) -> None:
-        """Begins the loads that the author wants before the first request. Reads the store."""
+    def open(self) -> None:
+        """Opens the handler's dependencies, and begins the loads that the author wants before the first request. Reads the store.
+
+        Raises:
+            Declaration: a dependency cannot be opened.
+        """
+        for name, each in self.endpoint.plan.dependencies.items():
+            try:
+                self._opened[name] = self._dependencies.open(each.provider)
+            except Exception as exc:  # the author's code; the worker does not start
+                raise Declaration(f"endpoint {self.endpoint.name}: {name!r} cannot be opened: {type(exc).__name__}: {exc}") from exc
         config = self.endpoint.cache_config
         if self._cache is not None and config is not None and config.pre_fetch_all:
             self._cache.prefetch(self.endpoint.parameters)
@@ -41,36 +84,120 @@ class Predictor:
         """
         return None if self._cache is None else self._cache.lookup(parameters, wake)
 
-    def predict(self, lease: Lease | None, batch: pa.RecordBatch, *, alone: bool) -> pa.RecordBatch:
+    def predict(self, lease: Lease | None, batch: pa.RecordBatch, call: Call) -> pa.RecordBatch:
         """Calls the handler on one batch.
 
         Args:
             lease: on the model; None for an endpoint that needs none.
             batch: the rows, which the handler may keep if whoever owns their memory watches for it.
-            alone: the rows are of one request, so that a failure is its own and worth a traceback.
+            call: what else the handler may ask for.
 
         Raises:
             HandlerFailed: the handler raised what means nothing to a client. Its message names no more than an id to find in the log.
             BadResult: what it returned breaks the contract.
+            CallerError: rows or parameters do not fit, or the handler rejects them.
         """
-        frame = pl.DataFrame(batch)
-        try:
-            result = self.endpoint.handler(frame) if lease is None else self.endpoint.handler(lease.model, frame)
+        with _Guard(self.endpoint.name, batch.num_rows, call):
+            result = self._call(lease, batch, call)
+            if inspect.iscoroutine(result):
+                result = self._loop.run(result)
+            if self.endpoint.raw:
+                return response_frame(result)
             return to_batch(result, batch.num_rows, self.endpoint.output_schema)
-        except BaseException as exc:
-            if isinstance(exc, PexdockError) and failure.travels(exc):
-                raise
-            raise self._failed(exc, alone=alone) from None
+
+    def stream(self, lease: Lease | None, batch: pa.RecordBatch, call: Call) -> Stream:
+        """Calls a generator handler. Raises as `predict` does."""
+        guard = _Guard(self.endpoint.name, batch.num_rows, call)
+        with guard:
+            return Stream(Parts(self._call(lease, batch, call), self.endpoint.output_schema, self._loop), guard)
 
     def close(self) -> None:
         """Ends the cache's loads."""
         if self._cache is not None:
             self._cache.close()
 
-    def _failed(self, error: BaseException, *, alone: bool) -> HandlerFailed:
+    def _call(self, lease: Lease | None, batch: pa.RecordBatch, call: Call) -> Any:
+        plan = self.endpoint.plan
+        frame = None if self.endpoint.raw else self._frame(batch)
+        validated = None if self._reader is None else self._reader.validated(call.parameters)
+        context = self._context(batch, call)
+        model = None if lease is None else lease.model
+        return plan.call(self.endpoint.handler, Inputs(model, frame, call.parameters, validated, context, self._opened))
+
+    def _frame(self, batch: pa.RecordBatch) -> pl.DataFrame:
+        schema = self.endpoint.input_schema
+        if schema is None:
+            return pl.DataFrame(batch)
+        frame = schema.frame(batch)
+        cells = schema.check(frame)
+        if cells:
+            raise Misfit(f"the rows do not fit: {cells[0].reason}", cells=cells)
+        return frame
+
+    def _context(self, batch: pa.RecordBatch, call: Call) -> Context | None:
+        given = call.context
+        if given is None:
+            return None
+        if not self.endpoint.raw:
+            return Context(given.id, given.headers, given.query, given.until, given._cancelled)  # noqa: SLF001 - its own field
+        body = body_of(batch)
+        return Request(given.id, given.headers, given.query, given.until, given._cancelled, body, given.content_type)  # noqa: SLF001
+
+    @staticmethod
+    def _reader_of(endpoint: Endpoint[..., Any]) -> Reader | None:
+        """Validates the path's parameters, where the handler asks for that."""
+        if endpoint.plan.spec is None:
+            return None
+        theirs = None if endpoint.cache_config is None else endpoint.cache_config.reader
+        return theirs or Reader(endpoint.plan.spec)
+
+
+class Stream:
+    """A streamed answer on its way."""
+
+    def __init__(self, parts: Parts, guard: _Guard) -> None:
+        self._parts = parts
+        self._guard = guard
+
+    def next(self, room: int) -> memoryview | None:
+        """See `Parts.next`. Raises as `Predictor.predict` does."""
+        with self._guard:
+            return self._parts.next(room)
+
+    def close(self) -> None:
+        """Ends it. What the generator raises then is in the log only: nobody waits for it."""
+        try:
+            with self._guard:
+                self._parts.close()
+        except PexdockError:
+            pass  # logged
+
+
+class _Guard:
+    """Turns whatever a handler raises into an error that may travel."""
+
+    def __init__(self, name: str, rows: int, call: Call) -> None:
+        self._name = name
+        self._rows = rows
+        self._alone = call.alone
+
+    def __enter__(self) -> None:
+        """Nothing is to be done before."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, Reject) and any(cell.row is not None and not 0 <= cell.row < self._rows for cell in error.cells):
+            rows = [cell.row for cell in error.cells]
+            raise BadResult(f"the handler {self._name} rejects the rows {rows[:10]} of a frame of {self._rows}") from None
+        if isinstance(error, PexdockError) and failure.travels(error):
+            return
+        raise self._failed(error) from None
+
+    def _failed(self, error: BaseException) -> HandlerFailed:
         incident = uuid4().hex[:12]
-        if alone:
-            log.error("handler %s failed, incident %s", self.endpoint.name, incident, exc_info=error)
+        if self._alone:
+            log.error("handler %s failed, incident %s", self._name, incident, exc_info=error)
         else:
-            log.warning("handler %s raised %s on a batch of several requests, tried in parts", self.endpoint.name, type(error).__name__)
-        return HandlerFailed(f"the handler {self.endpoint.name} failed; the log tells why, at incident {incident}")
+            log.warning("handler %s raised %s on a batch of several requests, tried in parts", self._name, type(error).__name__)
+        return HandlerFailed(f"the handler {self._name} failed; the log tells why, at incident {incident}")

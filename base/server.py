@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,6 +40,11 @@ class Server:
         port: 0 takes any that is free.
         limits: of the front door.
         release: the model's name and version, as messages and documentation show them.
+
+    Attributes:
+        address: as a URL, while it serves; None before and after.
+
+    A server that has ended may serve again.
     """
 
     def __init__(
@@ -51,8 +57,13 @@ class Server:
         self._host, self._port = host, port
         self._limits = limits or Configure()
         self._endpoints: list[Endpoint[..., Any]] = []
-        self._front: _Front | None = None
         self._release = release
+        self._lock = threading.Lock()  # guards the next four
+        self._front: _Front | None = None
+        self._running = False
+        self._stopping = False
+        self.address: str | None = None
+        self._changed = threading.Condition(self._lock)
 
     def register(self, endpoint: Endpoint[..., Any]) -> Self:
         """Adds an endpoint; returns the server, so that calls can be chained.
@@ -72,7 +83,15 @@ class Server:
         Raises:
             OSError: the address is taken or not ours.
             PexdockError: the endpoints cannot be served.
+            RuntimeError: it serves already.
         """
+        self._begin()
+        try:
+            self._listen()
+        finally:
+            self._ended()
+
+    def _listen(self) -> None:
         with socket.create_server((self._host, self._port), backlog=2048) as listener:
             folder = Path(tempfile.mkdtemp(prefix="pexdock-"))
             try:
@@ -81,42 +100,123 @@ class Server:
                 shutil.rmtree(folder, ignore_errors=True)
 
     async def serve(self) -> None:
-        """Like `run`, from a coroutine: handlers are called on a thread beside the loop. Cancelling it stops the server."""
-        running = asyncio.get_running_loop().run_in_executor(None, self.run)
+        """Like `run`, from a coroutine: handlers are called on a thread beside the loop. Cancelling it stops the server; so does SIGTERM.
+
+        Raises:
+            RuntimeError, OSError, PexdockError: as `run`.
+        """
+        self._begin()
+        running = asyncio.get_running_loop().run_in_executor(None, self._listen)
         try:
-            await asyncio.shield(running)
+            with _terminated(self._drain):
+                await asyncio.shield(running)
         except asyncio.CancelledError:
-            await self.stop()
+            self._drain()
             await running
             raise
+        finally:
+            self._ended()
 
     async def stop(self) -> None:
-        """Ends `serve` or `run` once what was received is answered."""
-        if self._front is not None:
-            self._front.drain()
+        """Ends `serve` or `run` once what was received is answered, and returns when it has ended. Nothing happens where nothing serves."""
+        self._drain()
+        await asyncio.to_thread(self._wait, lambda: not self._running)
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        """Serves from a thread of its own while it is entered, and gives the address; for tests and notebooks.
+
+        Raises:
+            RuntimeError, OSError, PexdockError: as `run`.
+        """
+        errors: list[BaseException] = []
+
+        def serve() -> None:
+            try:
+                self._listen()
+            except BaseException as exc:  # noqa: BLE001 - it is raised where the server was started
+                errors.append(exc)
+            finally:
+                self._ended()
+
+        self._begin()
+        thread = threading.Thread(target=serve, name="server", daemon=True)
+        thread.start()
+        try:
+            self._wait(lambda: not self._running or self.address is not None)
+            if self.address is None:
+                raise errors[0] if errors else RuntimeError("the front door did not start; its log tells why")
+            yield self.address
+        finally:
+            self._drain()
+            thread.join()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._running:
+                raise RuntimeError("this server serves already; stop it first, or make another one for another port")
+            self._running, self._stopping = True, False
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._running, self.address = False, None
+            self._changed.notify_all()
+
+    def _drain(self) -> None:
+        with self._lock:
+            self._stopping = self._running
+            front = self._front
+        if front is not None:
+            front.drain()
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        with self._lock:
+            self._changed.wait_for(condition)
 
     def _serve(self, listener: socket.socket, folder: Path) -> None:
         worker = Worker(*self._release, self._endpoints, folder / "worker.sock")
         try:
             words = worker.listen()
             with _Front(listener, self._limits, worker) as front, _signals(front):
-                self._front = front
+                with self._lock:
+                    self._front = front
+                    stopping = self._stopping
+                if stopping:  # it was stopped before there was anything to drain
+                    front.drain()
                 # The front door's greeting is answered by the worker's loop, which this thread runs only after this.
                 threading.Thread(target=self._announce, args=(front, words, listener, folder), daemon=True).start()
                 worker.run()
         finally:
             worker.close()
-            self._front = None
+            with self._lock:
+                self._front = None
 
     def _announce(self, front: _Front, words: ReleaseWords, listener: socket.socket, folder: Path) -> None:
         host, port = listener.getsockname()[:2]
         front.say(Table(1, [Route(words, [str(folder / "worker.sock")])], settled=True))
         if front.wait_applied():
             address = f"http://{host}:{port}"
+            with self._lock:
+                self.address = address
+                self._changed.notify_all()
             lines = [f"serving at {address}", *(f"  POST {endpoint.path}" for endpoint in words.endpoints)]
             lines += [f"  {line}" for endpoint in words.endpoints if (line := curl(address, endpoint))]
             sys.stdout.write("\n".join(lines) + "\n")
             sys.stdout.flush()
+
+
+@contextmanager
+def _terminated(drain: Callable[[], None]) -> Iterator[None]:
+    """While it is entered, SIGTERM drains; where the loop is not the main thread's, or somebody else handles it, nothing changes."""
+    loop = asyncio.get_running_loop()
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    loop.add_signal_handler(signal.SIGTERM, drain)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 class _signals:  # noqa: N801 - used as a statement

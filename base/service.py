@@ -1,6 +1,8 @@
 """What a model's author imports to declare and serve endpoints: `import base.service as svc`."""
 
+from base.context import Context, Request, Response
+from base.depends import Depends
 from base.endpoint import BatchPolicy, Endpoint, endpoint
 from base.server import Server, serve_installed
 
-__all__ = ["BatchPolicy", "Endpoint", "Server", "endpoint", "serve_installed"]
+__all__ = ["BatchPolicy", "Context", "Depends", "Endpoint", "Request", "Response", "Server", "endpoint", "serve_installed"]

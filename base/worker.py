@@ -15,14 +15,17 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import base
 from base.connection import Connection
+from base.depends import Dependencies
 from base.discovery import discover
 from base.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
 from base.ipc.control import WIRE_VERSION, Drain, ExitCode, Failed, Lines, Ready, ReleaseWords, Word, encode
+from base.loop import Loop
 from base.predictor import Predictor
 from base.process import die_with_parent
 
@@ -40,10 +43,12 @@ class Worker:
     """
 
     def __init__(
-        self, model: str, version: str, endpoints: Sequence[Endpoint[..., object]], socket_path: Path, control: socket.socket | None = None
+        self, model: str, version: str, endpoints: Sequence[Endpoint[..., Any]], socket_path: Path, control: socket.socket | None = None
     ) -> None:
         self._model, self._version = model, version
-        self._predictors = [Predictor(endpoint) for endpoint in endpoints]
+        self._loop = Loop()
+        self._dependencies = Dependencies(self._loop)
+        self._predictors = [Predictor(endpoint, self._loop, self._dependencies) for endpoint in endpoints]
         self._socket_path = socket_path
         self._control = control
         self._lines = Lines()
@@ -55,7 +60,11 @@ class Worker:
         self._listener: socket.socket | None = None
 
     def listen(self) -> ReleaseWords:
-        """Begins to listen and to load ahead. Returns what a front door must know."""
+        """Begins to listen, opens dependencies and begins to load ahead. Returns what a front door must know.
+
+        Raises:
+            Declaration: an endpoint cannot be served. `close` must be called still.
+        """
         words = ReleaseWords(self._model, self._version, [predictor.endpoint.words() for predictor in self._predictors])
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._listener = listener
@@ -67,7 +76,7 @@ class Worker:
             self._control.setblocking(False)
             self._selector.register(self._control, selectors.EVENT_READ, self._listen_to_parent)
         for predictor in self._predictors:
-            predictor.prefetch()
+            predictor.open()
         return words
 
     def run(self) -> ExitCode:
@@ -100,6 +109,8 @@ class Worker:
             self._socket_path.unlink()
         for predictor in self._predictors:
             predictor.close()
+        self._dependencies.close()
+        self._loop.close()
         self._selector.close()
         if self._wakes >= 0:
             os.close(self._wakes)

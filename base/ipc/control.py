@@ -12,7 +12,7 @@ import msgspec
 
 from base.errors import PeerError
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 """Rises with every change of `protocol.py`, of `frames.py` or of the words below."""
 
 LINE_MAX_BYTES = 64 * 1024 * 1024
@@ -39,6 +39,13 @@ class EndpointWords(msgspec.Struct, frozen=True):
     """All that a front door needs to know of one endpoint.
 
     `input_schema` and `output_schema` are Arrow schema messages (`pyarrow.Schema.serialize`), None where the endpoint declares none.
+
+    Attributes:
+        unexpected: what becomes of fields that the input schema does not have: "ignore" or "reject".
+        alone: a batch is one request, and its context travels with it.
+        raw: the endpoint takes bodies as they are, and answers with its own.
+        streams: it answers in parts.
+        headers: those that the context has, in lower case.
     """
 
     name: str
@@ -49,6 +56,11 @@ class EndpointWords(msgspec.Struct, frozen=True):
     batch_max_rows: int
     batch_max_delay_ms: int
     example: Example | None = None
+    unexpected: str = "ignore"
+    alone: bool = False
+    raw: bool = False
+    streams: bool = False
+    headers: list[str] = []
 
 
 class ReleaseWords(msgspec.Struct, frozen=True):

@@ -21,12 +21,14 @@ class _Failure(msgspec.Struct):
     code: str
     detail: str
     cells: list[_Cell] = []
+    status: int = 0
 
 
 _KINDS: dict[str, type[errors.PexdockError]] = {
     kind.code: kind
     for kind in (
         errors.Misfit,
+        errors.Reject,
         errors.NotFound,
         errors.Unavailable,
         errors.Full,
@@ -48,7 +50,8 @@ def travels(error: errors.PexdockError) -> bool:
 def encode(error: errors.PexdockError) -> bytes:
     """The error as JSON, cut so that it fits in one message."""
     cells = [_Cell(cell.row, cell.column, cell.reason[:200]) for cell in error.cells[:_CELLS_MAX]]
-    failure = _Failure(error.code, error.detail[:_DETAIL_MAX_CHARS], cells)
+    status = error.status if isinstance(error, errors.Reject) else 0
+    failure = _Failure(error.code, error.detail[:_DETAIL_MAX_CHARS], cells, status)
     body = msgspec.json.encode(failure)
     if len(body) > BODY_MAX_BYTES:
         failure.cells = []
@@ -69,4 +72,10 @@ def decode(body: bytes) -> errors.PexdockError:
     kind = _KINDS.get(failure.code)
     if kind is None:
         raise errors.PeerError(f"a failure with the unknown code {failure.code[:40]!r}")
-    return kind(failure.detail, cells=[errors.Cell(cell.row, cell.column, cell.reason) for cell in failure.cells])
+    cells = [errors.Cell(cell.row, cell.column, cell.reason) for cell in failure.cells]
+    if kind is not errors.Reject:
+        return kind(failure.detail, cells=cells)
+    try:
+        return errors.Reject(failure.status, failure.detail, cells=cells)
+    except ValueError as exc:
+        raise errors.PeerError(str(exc)) from exc

@@ -35,6 +35,10 @@ class Kind(IntEnum):
     NEED = 8
     GRANT = 9
     PARKED = 10
+    PART = 11
+    NEXT = 12
+    CANCEL = 13
+    END = 14
 
 
 class Flag(IntEnum):
@@ -46,6 +50,8 @@ class Flag(IntEnum):
     """The batch holds one request only: a failure is its own."""
     HELD = 4
     """Somebody in the worker still refers to the request's frame: its segment must not be written again."""
+    CONTEXT = 8
+    """The body is an array of the parameters and the request's context (see `base.context.ContextWords`)."""
 
 
 class Place(NamedTuple):
@@ -87,7 +93,7 @@ class Batch(NamedTuple):
     """Front door → worker: predict these rows.
 
     `request` is where the frame lies, `reply` where the answer may be written (its length is the room there), `parameters` a JSON
-    object of strings.
+    object of strings, or an array of it and the context of the batch's only request (flag CONTEXT).
     """
 
     batch: int
@@ -110,10 +116,11 @@ class Reply(NamedTuple):
 
 
 class Fail(NamedTuple):
-    """Worker → front door: no answer; `body` is JSON (see `base.ipc.failure`)."""
+    """Worker → front door: no answer, or no more parts; `body` is JSON (see `base.ipc.failure`)."""
 
     batch: int
     body: bytes
+    flags: int = 0
 
 
 class Need(NamedTuple):
@@ -136,7 +143,36 @@ class Parked(NamedTuple):
     batch: int
 
 
-Message = Hello | Welcome | Attach | Forget | Batch | Reply | Fail | Need | Grant | Parked
+class Part(NamedTuple):
+    """Worker → front door: `length` bytes of a streamed answer lie in the batch's reply place. NDJSON, cut anywhere.
+
+    The next part comes only after NEXT, so the place is the front door's until then.
+    """
+
+    batch: int
+    length: int
+
+
+class Next(NamedTuple):
+    """Front door → worker: the client has taken the part."""
+
+    batch: int
+
+
+class Cancel(NamedTuple):
+    """Front door → worker: nobody waits for the answer any more. It is still told how the batch ended, and may cross that message."""
+
+    batch: int
+
+
+class End(NamedTuple):
+    """Worker → front door: the streamed answer is whole, or was cancelled."""
+
+    batch: int
+    flags: int
+
+
+Message = Hello | Welcome | Attach | Forget | Batch | Reply | Fail | Need | Grant | Parked | Part | Next | Cancel | End
 
 
 def pack(message: Message) -> bytes:
@@ -159,14 +195,22 @@ def _pack(message: Message) -> bytes:
             return head + PLACES.pack(request.segment, reply.segment, reply.offset, reply.length) + parameters
         case Reply(batch, rows, length, flags):
             return header(Kind.REPLY, flags, 0, batch, 0, length, rows, 0)
-        case Fail(batch, body):
-            return header(Kind.FAIL, 0, 0, batch, 0, 0, 0, 0) + body
+        case Fail(batch, body, flags):
+            return header(Kind.FAIL, flags, 0, batch, 0, 0, 0, 0) + body
         case Need(batch, length):
             return header(Kind.NEED, 0, 0, batch, 0, length, 0, 0)
         case Grant(batch, reply):
             return header(Kind.GRANT, 0, reply.segment, batch, reply.offset, reply.length, 0, 0)
         case Parked(batch):
             return header(Kind.PARKED, 0, 0, batch, 0, 0, 0, 0)
+        case Part(batch, length):
+            return header(Kind.PART, 0, 0, batch, 0, length, 0, 0)
+        case Next(batch):
+            return header(Kind.NEXT, 0, 0, batch, 0, 0, 0, 0)
+        case Cancel(batch):
+            return header(Kind.CANCEL, 0, 0, batch, 0, 0, 0, 0)
+        case End(batch, flags):
+            return header(Kind.END, flags, 0, batch, 0, 0, 0, 0)
         case Attach(segment, length):
             return header(Kind.SEGMENT, 0, segment, 0, 0, length, 0, 0)
         case Forget(segment):
@@ -177,7 +221,7 @@ def _pack(message: Message) -> bytes:
             return header(Kind.WELCOME, 0, 0, 0, 0, 0, 0, wire) + f"{model}\0{version}".encode()
 
 
-def unpack(data: bytes) -> Message:
+def unpack(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat case a kind
     """The message that `data` is.
 
     Raises:
@@ -194,7 +238,7 @@ def unpack(data: bytes) -> Message:
             request, reply = Place(request_segment, offset, length), Place(reply_segment, reply_offset, room)
             return Batch(batch, number, rows, extra, flags, request, reply, data[HEADER.size + PLACES.size :])
         case Kind.FAIL:
-            return Fail(batch, data[HEADER.size :])
+            return Fail(batch, data[HEADER.size :], flags)
         case Kind.WELCOME:
             return _welcome(extra, data[HEADER.size :])
     if len(data) != HEADER.size:
@@ -208,6 +252,14 @@ def unpack(data: bytes) -> Message:
             return Grant(batch, Place(number, offset, length))
         case Kind.PARKED:
             return Parked(batch)
+        case Kind.PART:
+            return Part(batch, length)
+        case Kind.NEXT:
+            return Next(batch)
+        case Kind.CANCEL:
+            return Cancel(batch)
+        case Kind.END:
+            return End(batch, flags)
         case Kind.SEGMENT:
             return Attach(number, length)
         case Kind.FORGET:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
 from random import getrandbits
 from typing import Any
 
-from base.errors import NotFound, PexdockError, TooLarge, UnsupportedMedia
+from base.errors import NotFound, PexdockError, TooLarge
 from base.ipc.control import Table
+from base.raw import request_frame
 from runtime.front import pages
 from runtime.front.answer import Answer
+from runtime.front.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch, Endpoint
 from runtime.front.link import Link
 from runtime.front.problems import method_not_allowed, problem
-from runtime.front.replies import ARROW, JSON, Form, Replies
+from runtime.front.replies import Replies
 from runtime.front.request import Request
 from runtime.front.router import Match, Router
-from runtime.front.rows import Rows
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from runtime.front.rows import Rows, decode
 
 
 class Disconnected(Exception):
@@ -81,39 +78,65 @@ class FrontDoor:
             if match is None:
                 await self._page(scope, receive, send, request_id)
                 return
-            answer = await self._predict(match, scope, receive, request_id)
+            answer = await self._predict(match, scope, receive, send, request_id)
         except PexdockError as exc:
             answer = problem(exc, request_id)
         except Disconnected:
             return
-        await _send(send, answer)
+        if answer is not None:
+            await send_answer(send, answer)
 
     async def _page(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         if scope["path"] in pages.PATHS:
             await self._pages(scope, receive, send)
         else:
-            await _send(send, problem(NotFound("no endpoint has this path; GET /docs lists those that are served"), request_id))
+            await send_answer(send, problem(NotFound("no endpoint has this path; GET /docs lists those that are served"), request_id))
 
-    async def _predict(self, match: Match[Endpoint], scope: Scope, receive: Receive, request_id: str) -> Answer:
+    async def _predict(self, match: Match[Endpoint], scope: Scope, receive: Receive, send: Send, request_id: str) -> Answer | None:
+        """The answer; None where it was sent already."""
         if scope["method"] != "POST":
             return method_not_allowed(request_id)
         endpoint = match.target
         headers: dict[bytes, bytes] = dict(scope["headers"])
         endpoint.release.check_up()
         body = await self._body(headers, receive)
-        rows = _decode(endpoint, headers.get(b"content-type", b"").decode("latin-1"), body)
-        form = Form.wanted(headers.get(b"accept", b"").decode("latin-1"))
+        content_type = headers.get(b"content-type", b"").decode("latin-1")
+        rows = Rows(request_frame(body), "") if endpoint.words.raw else decode(endpoint.decoder, content_type, body)
+        accept = headers.get(b"accept", b"").decode("latin-1")
+        context = context_of(endpoint, scope, headers, request_id) if endpoint.words.alone else None
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = Request(endpoint, match.parameters, rows, form, request_id, answered.set_result)
+        request = Request(endpoint, match.parameters, rows, accept, request_id, answered.set_result, context)
         if rows.count:
             endpoint.submit(request)
+        elif endpoint.words.streams:
+            request.end()
         else:
             request.succeed(Replies.none(endpoint.output_schema), 0)  # no handler is asked about nothing
         try:
+            if context is not None:
+                await self._send_alone(request, answered, receive, send)
+                return None
             return await answered
         except asyncio.CancelledError:
             endpoint.abandon(request)
             raise
+
+    async def _send_alone(self, request: Request, answered: asyncio.Future[Answer], receive: Receive, send: Send) -> None:
+        """Answers a request that has a worker's handler for itself, which therefore learns when its client hangs up."""
+        gone: asyncio.Future[Any] = asyncio.ensure_future(receive())  # the body has been read, so nothing can come but the end
+        try:
+            await asyncio.wait([answered, gone], return_when=asyncio.FIRST_COMPLETED)
+            if not answered.done():
+                request.endpoint.abandon(request)
+                return
+            gone.add_done_callback(lambda _: request.endpoint.abandon(request))
+            answer = answered.result()
+            if answer.stream is None:
+                await send_answer(send, answer)
+            elif not await send_stream(send, answer, self._deadlines.timeout_s):
+                request.endpoint.abandon(request)
+        finally:
+            gone.cancel()
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         announced = headers.get(b"content-length", b"")
@@ -133,19 +156,3 @@ class FrontDoor:
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"a body may have {self._body_max_bytes} bytes; send fewer rows at once")
-
-
-def _decode(endpoint: Endpoint, content_type: str, body: bytes) -> Rows:
-    media = content_type.partition(";")[0].strip().lower()
-    # A form is what curl says of a body that it was told nothing about.
-    if media in ("", JSON, "application/x-www-form-urlencoded"):
-        return endpoint.decoder.from_json(body)
-    if media == ARROW:
-        return endpoint.decoder.from_arrow(body)
-    raise UnsupportedMedia(f"no decoder for {media!r}; send {JSON} or {ARROW}")
-
-
-async def _send(send: Send, answer: Answer) -> None:
-    headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})

@@ -12,18 +12,19 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Unavailable
+from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
 from base.ipc.control import EndpointWords, ReleaseWords, Route
 from runtime.front.batcher import Batcher
 from runtime.front.deadlines import Deadlines
-from runtime.front.link import Link
+from runtime.front.link import STREAMS_MAX, Link
+from runtime.front.owners import owners
 from runtime.front.request import Request
 from runtime.front.rooms import Budget
 from runtime.front.rows import RowDecoder
 
 log = logging.getLogger(__name__)
 
-_GUILT_OF_ONE = (HandlerFailed, BadResult, Misfit)
+_GUILT_OF_ONE = (HandlerFailed, BadResult, Misfit, Reject)
 """Failures of a batch that may be one request's fault: the others deserve another try."""
 
 
@@ -37,13 +38,15 @@ class Endpoint:
         self.deadlines = deadlines
         self.input_schema = _schema(words.input_schema)
         self.output_schema = _schema(words.output_schema)
-        self.decoder = RowDecoder(self.input_schema)
+        self.decoder = RowDecoder(self.input_schema, words.unexpected)
         self.waiting: Batcher[Request] = Batcher(words.batch_max_rows, queue_max_rows)
 
     def submit(self, request: Request) -> None:
         """Lets the request wait for a worker. It is answered later, or at once where it cannot wait."""
         try:
             self.release.check_up()
+            if self.words.streams:
+                self.release.begin(request)
             self.waiting.add(request)
         except PexdockError as exc:
             request.fail(exc)
@@ -55,12 +58,18 @@ class Endpoint:
         """The request's time is over: it is answered so, and its rows are not sent if they were not yet."""
         self.waiting.remove(request)
         request.fail(DeadlineExceeded(f"not answered within {self.deadlines.timeout_s:g} s"))
+        request.cancel()
 
     def abandon(self, request: Request) -> None:
-        """The client is gone: the request leaves the queue; what a worker already has, it computes in vain."""
+        """The client is gone: the request leaves the queue; what a worker already has, it computes in vain unless its handler asks."""
         request.abandon()
-        self.deadlines.forget(request)
         self.waiting.remove(request)
+
+    def ended(self, request: Request) -> None:
+        """The request is answered, or nobody waits for it; safe to call again."""
+        self.deadlines.forget(request)
+        if self.words.streams:
+            self.release.streams.discard(request)
 
     def time_left_ms(self, requests: Sequence[Request]) -> int:
         """The longest time left to any of them."""
@@ -78,6 +87,7 @@ class Release:
         self._links: dict[str, Link] = {}
         # Batches to be sent again in parts, before anything that waits. Bounded by what was in flight.
         self._again: deque[list[Request]] = deque()
+        self.streams: set[Request] = set()
         self._turn = 0
         self._woken = False
         self._retired: Callable[[], None] | None = None
@@ -91,6 +101,16 @@ class Release:
         """Raises Unavailable when no worker is there to answer."""
         if not self.up:
             raise Unavailable(f"no worker of {self.words.model} is ready; try again later")
+
+    def begin(self, request: Request) -> None:
+        """Counts in a request whose answer will be streamed.
+
+        Raises:
+            Full: as many are streamed already as the workers can hold.
+        """
+        if len(self.streams) >= STREAMS_MAX * sum(link.up for link in self._links.values()):
+            raise Full(f"{len(self.streams)} answers of {self.words.model} are being streamed, and no more may; try again later")
+        self.streams.add(request)
 
     def connect(self, sockets: Sequence[str]) -> list[Link]:
         """Makes links to new sockets and retires the links to others. Returns the new ones, not yet welcomed."""
@@ -120,14 +140,22 @@ class Release:
             asyncio.get_running_loop().call_soon(self._pump)
 
     def failed(self, requests: list[Request], error: PexdockError) -> None:
-        """A worker could not answer a batch. Of several requests each half gets another try, down to the guilty one."""
+        """A worker could not answer a batch. Who owns the rows that the error names is told so, and the others get another try.
+
+        Where it names none, each half gets another try, down to the guilty one.
+        """
+        owned = owners(requests, error) if isinstance(error, _GUILT_OF_ONE) else []
+        for index, own in owned:
+            requests[index].fail(own)
         requests = [request for request in requests if not request.answered]
-        if len(requests) > 1 and isinstance(error, _GUILT_OF_ONE):
+        if owned:
+            self._again.append(requests)
+        elif len(requests) > 1 and isinstance(error, _GUILT_OF_ONE):
             half = len(requests) // 2
             self._again += [requests[:half], requests[half:]]
-            return
-        for request in requests:
-            request.fail(error)
+        else:
+            for request in requests:
+                request.fail(error)
 
     def _pump(self) -> None:
         self._woken = False
@@ -148,7 +176,7 @@ class Release:
                 done()
 
     def _least_busy(self) -> Link | None:
-        return min((link for link in self._links.values() if link.has_room), key=lambda link: link.busy, default=None)
+        return min((link for link in self._links.values() if link.has_room), key=lambda link: link.load, default=None)
 
     def _next_batch(self) -> list[Request]:
         while self._again:

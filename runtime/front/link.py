@@ -14,7 +14,25 @@ from base.errors import Full, PeerError, PexdockError, Unavailable
 from base.ipc import failure, frames
 from base.ipc.channel import Channel
 from base.ipc.control import WIRE_VERSION
-from base.ipc.protocol import Attach, Batch, Fail, Flag, Forget, Grant, Hello, Message, Need, Parked, Reply, Welcome
+from base.ipc.protocol import (
+    Attach,
+    Batch,
+    Cancel,
+    End,
+    Fail,
+    Flag,
+    Forget,
+    Grant,
+    Hello,
+    Message,
+    Need,
+    Next,
+    Parked,
+    Part,
+    Reply,
+    Welcome,
+)
+from base.raw import RESPONSE
 from runtime.front.replies import Replies
 from runtime.front.rooms import SLOTS, Budget, Room, Rooms
 
@@ -27,12 +45,15 @@ log = logging.getLogger(__name__)
 IN_FLIGHT_MAX = 2
 """One batch in the handler, one waiting in the socket: the worker never waits for the front door between batches."""
 
+STREAMS_MAX = SLOTS * 3 // 4
+"""Streamed answers that one worker may have begun: each keeps its slot, and the others must find some too."""
+
 _REPLY_MIN_BYTES = 64 * 1024
 
 
 @dataclass(eq=False)
 class _Sent:
-    """A batch that the worker has."""
+    """A batch that the worker has. It is parked while it takes no place in flight: it waits for its model or for its client."""
 
     requests: list[Request]
     rows: int
@@ -76,6 +97,11 @@ class Link:
         return len(self._sent) - self._parked
 
     @property
+    def load(self) -> tuple[int, int]:
+        """For comparison with other links: batches to compute, and all that the worker has."""
+        return self.busy, len(self._sent)
+
+    @property
     def up(self) -> bool:
         """Whether the worker has said who it is, and may be sent batches."""
         return self.open and not self.retiring and self._welcomed.done() and self._welcomed.result()
@@ -103,16 +129,20 @@ class Link:
         written = frames.write(batch, room.segment.view(room.request), known_schema=known)
         number = self._next_batch = (self._next_batch + 1) & 0xFFFFFFFF
         self._sent[number] = _Sent(requests, batch.num_rows, room, room)
+        flags = written.flags | (Flag.ALONE if len(requests) == 1 else 0)
+        if endpoint.words.alone:
+            flags |= Flag.CONTEXT
+            requests[0].sent(lambda: self._cancel(number))
         self._send(
             Batch(
                 number,
                 endpoint.number,
                 batch.num_rows,
                 endpoint.time_left_ms(requests),
-                written.flags | (Flag.ALONE if len(requests) == 1 else 0),
+                flags,
                 room.request._replace(length=written.length),
                 room.reply,
-                requests[0].parameters,
+                requests[0].said,
             )
         )
 
@@ -168,10 +198,16 @@ class Link:
                 self._reply(message)
             case Parked(batch):
                 self._park(batch)
-            case Fail(batch, body):
+            case Part(batch, length):
+                self._part(batch, length)
+            case Fail(batch, body, flags):
                 sent = self._take(batch)
-                self._free(sent, held=False)
+                self._free(sent, held=bool(flags & Flag.HELD))
                 self._release.failed(sent.requests, failure.decode(body))
+            case End(batch, flags):
+                sent = self._take(batch)
+                self._free(sent, held=bool(flags & Flag.HELD))
+                sent.requests[0].end()
             case Need(batch, length):
                 self._grant(batch, length)
             case Welcome():
@@ -197,6 +233,27 @@ class Link:
         sent.parked = True
         self._parked += 1
 
+    def _part(self, batch: int, length: int) -> None:
+        sent = self._sent.get(batch)
+        if sent is None or not sent.requests[0].endpoint.words.streams:
+            raise PeerError("a part of an answer that the worker does not stream")
+        if length > sent.room.reply.length:
+            raise PeerError(f"a part of {length} bytes in a place of {sent.room.reply.length}")
+        if not sent.parked:
+            sent.parked = True
+            self._parked += 1
+        piece = bytes(sent.room.segment.view(sent.room.reply._replace(length=length)))
+        sent.requests[0].part(piece, lambda: self._tell(batch, Next(batch)))
+
+    def _cancel(self, batch: int) -> None:
+        """Nobody waits any more. The worker still says how the batch ended."""
+        self._tell(batch, Cancel(batch))
+
+    def _tell(self, batch: int, message: Message) -> None:
+        """Something about a batch that the worker still has; it may have ended meanwhile."""
+        if self.open and batch in self._sent:
+            self._send(message)
+
     def _reply(self, reply: Reply) -> None:
         sent = self._sent.get(reply.batch)
         if sent is None:
@@ -205,14 +262,19 @@ class Link:
         place = sent.reply_room.reply
         if reply.length > place.length:
             raise PeerError(f"a reply of {reply.length} bytes in a place of {place.length}")
+        if endpoint.words.streams:
+            raise PeerError("one reply, where the answer should be streamed")
         batch = self._read(sent, reply, endpoint.output_schema)
-        replies, start = Replies(batch), 0
-        del batch
         self._take(reply.batch)
-        for request in sent.requests:
-            request.succeed(replies, start)
-            start += request.row_count
-        del replies  # nothing may refer to the room once it is given back
+        if endpoint.words.raw:
+            sent.requests[0].respond(batch)
+        else:
+            replies, start = Replies(batch), 0
+            for request in sent.requests:
+                request.succeed(replies, start)
+                start += request.row_count
+            del replies  # nothing may refer to the room once it is given back
+        del batch
         self._free(sent, held=bool(reply.flags & Flag.HELD))
 
     def _read(self, sent: _Sent, reply: Reply, schema: pa.Schema | None) -> pa.RecordBatch:
@@ -222,6 +284,8 @@ class Link:
             raise PeerError(f"a reply of {batch.num_rows} rows to a batch of {sent.rows}")
         if schema is not None and not batch.schema.equals(schema):
             raise PeerError("a reply of another schema than its endpoint declares")
+        if sent.requests[0].endpoint.words.raw and not batch.schema.equals(RESPONSE):
+            raise PeerError("a raw endpoint's reply is no response")
         return batch
 
     def _grant(self, batch: int, length: int) -> None:

@@ -54,7 +54,8 @@ class _Document(msgspec.Struct, omit_defaults=True):
 
 def problem(error: errors.PexdockError, request_id: str) -> Answer:
     """The answer for an error. Its text names no path of this machine, no traceback and no segment: errors are made so."""
-    return _problem(STATUSES.get(type(error), 500), error, request_id)
+    status = error.status if isinstance(error, errors.Reject) else STATUSES.get(type(error), 500)
+    return _problem(status, error, request_id)
 
 
 def method_not_allowed(request_id: str) -> Answer:
@@ -66,7 +67,8 @@ def method_not_allowed(request_id: str) -> Answer:
 
 def _problem(status: int, error: errors.PexdockError, request_id: str) -> Answer:
     cells = [_Cell(cell.reason, cell.row, cell.column) for cell in error.cells]
-    document = _Document(f"urn:pexdock:{error.code}", _TITLES[status], status, error.detail, error.code, request_id, cells)
+    title = "The model does not answer this" if isinstance(error, errors.Reject) else _TITLES[status]
+    document = _Document(f"urn:pexdock:{error.code}", title, status, error.detail, error.code, request_id, cells)
     headers = [(b"content-type", MEDIA_TYPE), (b"x-request-id", request_id.encode())]
     if error.retryable:
         headers.append((b"retry-after", _RETRY_AFTER_S))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
+import pyarrow as pa
 
-from base.errors import PexdockError
+from base.context import ContextWords
+from base.errors import PexdockError, TooLarge
+from base.ipc.protocol import BODY_MAX_BYTES
+from runtime.front import stream
 from runtime.front.answer import Answer
 from runtime.front.problems import problem
 from runtime.front.replies import Form, Replies
@@ -21,46 +26,124 @@ class Request:
     """Rows for one endpoint and one set of parameters, and whom to tell. It is answered exactly once.
 
     Args:
-        answer: called with the finished answer, in the loop's thread.
+        accept: the client's header of that name.
+        answer: called with the answer, in the loop's thread.
+        context: what the handler may know of this request beside its rows; it then travels alone.
+
+    Attributes:
+        said: the parameters, with the context if there is one, as a worker reads them.
+
+    Raises:
+        TooLarge: parameters and context do not fit into a message.
     """
 
-    __slots__ = ("_answer", "endpoint", "form", "group", "id", "parameters", "row_count", "rows")
+    __slots__ = ("_accept", "_answer", "_cancel", "_stream", "endpoint", "group", "id", "parameters", "row_count", "rows", "said")
 
-    def __init__(
-        self, endpoint: Endpoint, parameters: Mapping[str, str], rows: Rows, form: Form, request_id: str, answer: Callable[[Answer], None]
+    def __init__(  # noqa: PLR0913, PLR0917 - what a request is made of, all of it from one place
+        self,
+        endpoint: Endpoint,
+        parameters: Mapping[str, str],
+        rows: Rows,
+        accept: str,
+        request_id: str,
+        answer: Callable[[Answer], None],
+        context: ContextWords | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.parameters = msgspec.json.encode(parameters, order="sorted")
+        self.said = self.parameters if context is None else b"[" + self.parameters + b"," + msgspec.json.encode(context) + b"]"
+        if len(self.said) > BODY_MAX_BYTES:
+            raise TooLarge(f"path parameters, query and headers may have {BODY_MAX_BYTES} bytes together")
         self.rows = rows
         self.row_count = rows.count
-        self.form = form
         self.id = request_id
-        self.group: Hashable = (self.parameters, rows.shape)
+        self.group: Hashable = (self.parameters, rows.shape, None if context is None else request_id)
+        self._accept = accept
         self._answer: Callable[[Answer], None] | None = answer
+        self._stream: stream.Stream | None = None
+        self._cancel: Callable[[], None] | None = None
 
     @property
     def answered(self) -> bool:
         """Whether nobody waits any more: answered, timed out, or its client gone."""
         return self._answer is None
 
+    def sent(self, cancel: Callable[[], None]) -> None:
+        """A worker has it; `cancel` tells that worker when nobody waits for it any more."""
+        self._cancel = cancel
+
     def succeed(self, replies: Replies, start: int) -> None:
         """Answers with this request's rows of a batch's reply."""
         if self._answer is not None:
-            body = replies.body(self.form, self.id, start, self.row_count)
-            headers = [(b"content-type", self.form.value.encode()), (b"x-request-id", self.id.encode())]
-            self._finish(Answer(200, headers, body))
+            form = Form.wanted(self._accept)
+            self._finish(self._ok(form.value.encode(), replies.body(form, self.id, start, self.row_count)))
+
+    def respond(self, frame: pa.RecordBatch) -> None:
+        """Answers with what the handler of a raw endpoint made (see `base.raw`)."""
+        if self._answer is not None:
+            body, content_type, status = (column[0].as_py() for column in frame.columns)
+            self._finish(self._ok(content_type.encode(), body)._replace(status=status))
+
+    def part(self, piece: bytes, taken: Callable[[], None]) -> None:
+        """Passes on one part of a streamed answer; `taken` is called once the client has it. The first part decides the status."""
+        if self._answer is None:
+            return
+        self.endpoint.deadlines.forget(self)  # each part has the time of a request, without that which the client takes
+
+        def go_on() -> None:
+            if self._answer is not None:
+                self.endpoint.deadlines.watch(self, asyncio.get_running_loop().time())
+                taken()
+
+        self._streamed().put(piece, go_on)
+
+    def end(self) -> None:
+        """The streamed answer is whole; it may have had no part at all."""
+        if self._answer is not None:
+            self._streamed().finish()
+            self._over()
 
     def fail(self, error: PexdockError) -> None:
-        """Answers with a problem document."""
-        if self._answer is not None:
-            self._finish(problem(error, self.id))
+        """Answers with a problem document; where the answer has begun, that is its last line."""
+        if self._answer is None:
+            return
+        document = problem(error, self.id)
+        if self._stream is None:
+            self._finish(document)
+        else:
+            self._stream.finish(document.body)
+            self._over()
 
     def abandon(self) -> None:
-        """Its client is gone: nothing will be answered."""
-        self._answer = None
+        """Its client is gone: nothing will be answered, and the worker learns that nobody waits."""
+        if self._stream is not None:
+            self._stream.finish()
+        self._over()
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Tells the worker that has it that nobody waits, if it is one that would want to know."""
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            cancel()
+
+    def _streamed(self) -> stream.Stream:
+        if self._stream is None:
+            media_type = stream.wanted(self._accept)
+            self._stream = stream.Stream(media_type)
+            assert self._answer is not None
+            self._answer(self._ok(media_type, b"", self._stream))
+        return self._stream
+
+    def _ok(self, media_type: bytes, body: bytes, parts: stream.Stream | None = None) -> Answer:
+        return Answer(200, [(b"content-type", media_type), (b"x-request-id", self.id.encode())], body, parts)
 
     def _finish(self, answer: Answer) -> None:
-        tell, self._answer = self._answer, None
-        self.endpoint.deadlines.forget(self)
+        tell = self._answer
+        self._over()
         if tell is not None:
             tell(answer)
+
+    def _over(self) -> None:
+        self._answer = None
+        self.endpoint.ended(self)

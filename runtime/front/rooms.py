@@ -12,8 +12,8 @@ from base.ipc import frames
 from base.ipc.protocol import Place
 from base.ipc.segment import Segment
 
-SLOTS = 32
-"""Two batches are in flight at most; the others hold batches that wait for an artifact to load."""
+SLOTS = 64
+"""Two batches are in flight at most; the others hold batches that wait for an artifact to load, and answers that are streamed."""
 
 SLOT_BYTES = 2 * frames.COPY_MAX_BYTES
 """Half for the request, half for the reply. A worker copies frames of up to that half, so it never holds on to a slot. Pages that

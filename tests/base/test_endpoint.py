@@ -199,16 +199,8 @@ def test_handlers_that_could_not_be_called_are_refused_with_the_way_out() -> Non
     def two(model, records_df):
         return records_df
 
-    async def waits(records_df):
-        return records_df
-
-    def yields(records_df):
-        yield records_df
-
     assert "write its handler as (model, records_df)" in refused(one, "/p/{run}/{kind}", cache_config=config())
     assert "write its handler as (records_df), since it has no cache_config" in refused(two)
-    assert "drop `async` and `yield`" in refused(waits)
-    assert "drop `async` and `yield`" in refused(yields)
 
 
 def test_annotations_that_would_lose_the_schema_are_refused() -> None:

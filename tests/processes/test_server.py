@@ -212,7 +212,7 @@ def test_a_result_with_a_row_too_few_is_never_an_answer(served: Served) -> None:
     [
         ("/double", b"nope", {}, 400, "malformed"),
         ("/double", b'[{"a":"x"}]', {}, 422, "misfit"),
-        ("/double", b"[]", {"content-type": "text/csv"}, 415, "unsupported_media_type"),
+        ("/double", b"[]", {"content-type": "image/png"}, 415, "unsupported_media_type"),
         ("/double", b"x" * (33 * 1024 * 1024), {}, 413, "too_large"),
         ("/nowhere", b"[]", {}, 404, "not_found"),
         ("/double/more", b"[]", {}, 404, "not_found"),
@@ -243,7 +243,7 @@ def test_another_verb_is_told_which_one_to_use(served: Served) -> None:
 def test_a_misfit_names_the_cell(served: Served) -> None:
     """Row, column and reason, for programs and for people."""
     answer = ask(served, "/double", [{"a": 1}, {"a": "x"}])
-    assert answer.json()["errors"] == [{"row": 1, "column": "a", "reason": "Expected `float`, got `str`"}]
+    assert answer.json()["errors"] == [{"row": 1, "column": "a", "reason": "expected a number that a 64-bit float holds, got 'x'"}]
     assert "row 1, column 'a'" in answer.json()["detail"]
 
 

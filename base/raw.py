@@ -1,0 +1,52 @@
+"""Raw requests and their answers as frames of one row, so that they cross the wire as rows do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from base.context import Response
+from base.parts import as_json
+
+REQUEST = pa.schema([pa.field("body", pa.large_binary(), nullable=False)])
+RESPONSE = pa.schema(
+    (
+        pa.field("body", pa.large_binary(), nullable=False),
+        pa.field("content_type", pa.string(), nullable=False),
+        pa.field("status", pa.int16(), nullable=False),
+    )
+)
+
+
+def request_frame(body: bytes) -> pa.RecordBatch:
+    """A body as a frame."""
+    return pa.RecordBatch.from_arrays([pa.array([body], pa.large_binary())], schema=REQUEST)
+
+
+def body_of(frame: pa.RecordBatch) -> bytes:
+    """A body out of its frame."""
+    return bytes(frame.column(0)[0].as_py())
+
+
+def response_frame(result: Any) -> pa.RecordBatch:
+    """What the handler of a raw endpoint returned.
+
+    Raises:
+        BadResult: it is neither a Response nor bytes nor text nor JSON.
+    """
+    match result:
+        case Response():
+            answer = result
+        case bytes() | bytearray() | memoryview():
+            answer = Response(bytes(result))
+        case str():
+            answer = Response(result.encode(), "text/plain; charset=utf-8")
+        case _:
+            answer = Response(as_json(result), "application/json")
+    columns: list[pa.Array[Any]] = [
+        pa.array([answer.body], pa.large_binary()),
+        pa.array([answer.content_type]),
+        pa.array([answer.status], pa.int16()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=RESPONSE)

@@ -1,0 +1,297 @@
+"""What handlers may ask for and answer with, through a real front door to handlers in this process."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import polars as pl
+import pytest
+
+import base.service as svc
+from base.errors import Declaration
+from base.ipc.control import Configure
+from base.schema import Schema
+from base.testing import TestClient
+
+SOURCE = Path(__file__).parent.parent / "models" / "zoo.py"
+
+
+@pytest.fixture(scope="module")
+def zoo() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("zoo", SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def client(zoo: ModuleType) -> Iterator[TestClient]:
+    with TestClient(*zoo.ALL) as client:
+        client.post("/async", json=[{"a": 1}])  # the segment that all tests share comes with the first batch
+        yield client
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Fails when it has not become true in good time."""
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_parameters_of_the_path_come_validated(client: TestClient) -> None:
+    """Whole as a model, or one by one with the types of their annotations, in any order."""
+    for path in ("/places/NO/2024", "/values/NO/2024"):
+        assert client.post(path, json=[{"a": 1}]).json()["predictions"] == ["NO 2025"]
+
+
+@pytest.mark.parametrize(("path", "wrong"), [("/places/norway/2024", "country"), ("/places/NO/soon", "year"), ("/values/NO/soon", "year")])
+def test_parameters_that_do_not_fit_are_a_422(client: TestClient, path: str, wrong: str) -> None:
+    """The cell names the parameter."""
+    answer = client.post(path, json=[{"a": 1}])
+    assert (answer.status, answer.json()["code"]) == (422, "misfit")
+    assert answer.json()["errors"][0]["column"] == wrong
+
+
+def test_a_context_tells_of_the_one_request(client: TestClient) -> None:
+    """Its id, its query, the time it has, and of its headers only those that the author named."""
+    headers = {"x-tenant": "blue", "authorization": "secret"}
+    answer = client.post("/context?a=1&a=2&b=", json=[{"a": 1}], headers=headers)
+    row = answer.json()["predictions"][0]
+    assert row["id"] == answer.headers["x-request-id"]
+    assert row["headers"] == "{'x-tenant': 'blue'}"
+    assert row["query"] == "{'a': ['1', '2'], 'b': ['']}"
+    assert 50 < row["left"] < 60
+    assert row["cancelled"] is False
+
+
+def test_a_handler_that_takes_a_context_gets_one_request_at_a_time(client: TestClient, zoo: ModuleType) -> None:
+    """However many came together."""
+    zoo.heights.clear()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda i: client.post("/context", json=[{"a": i}, {"a": i}]), range(16)))
+    assert zoo.heights == [2] * 16
+    assert len({row["id"] for answer in answers for row in answer.json()["predictions"]}) == 16
+
+
+def test_a_handler_can_ask_whether_its_client_is_gone(client: TestClient, zoo: ModuleType) -> None:
+    """In the middle of its work; and those who wait behind it are answered then."""
+    zoo.waiting.clear()
+    zoo.events.clear()
+    hung_up = threading.Thread(target=hang_up, args=(client, "/waits"))
+    hung_up.start()
+    assert zoo.waiting.wait(10)
+    with ThreadPoolExecutor(4) as pool:
+        behind = list(pool.map(lambda i: client.post("/async", json=[{"a": i}]), range(4)))
+    hung_up.join()
+    assert zoo.events == ["cancelled: True"]
+    assert [answer.json()["predictions"] for answer in behind] == [[0.0], [2.0], [4.0], [6.0]]
+
+
+def hang_up(client: TestClient, path: str) -> None:
+    """Asks, and goes before the answer."""
+    impatient = TestClient(timeout_s=0.5)
+    impatient.address = client.address
+    with pytest.raises(TimeoutError):
+        impatient.post(path, json=[{"a": 1}])
+
+
+def test_dependencies_are_opened_once_and_closed_at_the_end(zoo: ModuleType) -> None:
+    """In the order in which they need each other, whatever kind of function makes them."""
+    zoo.events.clear()
+    with TestClient(zoo.depends) as client:
+        for _ in range(3):
+            assert client.post("/depends", json=[{"a": 1}]).json()["predictions"] == [6.0]
+        assert zoo.events == ["settings opened", "table opened"]
+    assert zoo.events[2:] == ["table closed", "settings closed"]
+
+
+def test_a_dependency_that_cannot_be_opened_keeps_the_server_from_starting() -> None:
+    """It is told when it starts, not at the first request."""
+
+    def broken() -> None:
+        raise OSError("no database")
+
+    @svc.endpoint("/p")
+    def handle(records_df: pl.DataFrame, db: object = svc.Depends(broken)) -> pl.DataFrame:
+        return records_df
+
+    with pytest.raises(Declaration, match="'db' cannot be opened: OSError: no database"), TestClient(handle):
+        pass
+
+
+def test_a_raw_endpoint_takes_the_request_and_makes_the_answer(client: TestClient) -> None:
+    """Body, media type, query and named headers in; body, media type and status out."""
+    body = bytes(range(256)) * 200  # what crosses in the shared segment
+    answer = client.post("/raw/cat?size=2", content=body, headers={"content-type": "image/png", "x-tenant": "blue"})
+    assert (answer.status, answer.headers["content-type"]) == (201, "image/png")
+    assert answer.text == "cat blue {'size': ['2']} 51200"
+
+
+def test_a_raw_endpoint_may_take_the_body_alone_and_answer_json(client: TestClient) -> None:
+    """And reject what it will not read."""
+    assert client.post("/body", content=b"abc").json() == {"size": 3, "mean": 0.5}
+    refused = client.post("/body", content=b"")
+    assert (refused.status, refused.json()["detail"], refused.json()["code"]) == (400, "an empty body", "rejected")
+
+
+def test_async_handlers_are_awaited(client: TestClient) -> None:
+    """On the worker's loop."""
+    assert client.post("/async", json=[{"a": 1}, {"a": 2}]).json()["predictions"] == [2.0, 4.0]
+
+
+def test_what_a_generator_yields_is_a_line_each(client: TestClient) -> None:
+    """NDJSON, unless the client asks for events."""
+    answer = client.post("/parts", json=[{"a": 1}, {"a": 2}])
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert answer.lines() == [{"a": 1.0}, {"a": 2.0}]
+
+
+def test_a_client_that_asks_for_events_gets_events(client: TestClient) -> None:
+    """As the HTML standard writes them: `data:` and an empty line."""
+    answer = client.post("/parts", json=[{"a": 1}, {"a": 2}], headers={"accept": "text/event-stream"})
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.text == 'data: {"a":1.0}\n\ndata: {"a":2.0}\n\n'
+
+
+def test_parts_of_any_size_arrive_whole(client: TestClient) -> None:
+    """Also those that are larger than the room they cross in, and also as events."""
+    sizes = [0, 1, 65_533, 65_534, 65_535, 300_000]
+    rows = [{"a": size} for size in sizes]
+    assert client.post("/async-parts", json=rows).lines() == ["x" * size for size in sizes]
+    events = client.post("/async-parts", json=rows, headers={"accept": "text/event-stream"}).text
+    assert [json.loads(event.removeprefix("data: ")) for event in events.split("\n\n")[:-1]] == ["x" * size for size in sizes]
+
+
+def test_a_stream_of_nothing_is_empty(client: TestClient) -> None:
+    """No rows, no parts, and a status all the same."""
+    answer = client.post("/parts", json=[])
+    assert (answer.status, answer.content) == (200, b"")
+
+
+def test_an_error_after_the_first_part_is_the_last_line(client: TestClient) -> None:
+    """Its problem document, which tells no more than any other does."""
+    *parts, last = client.post("/parts", json=[{"a": 1}, {"a": -1}]).lines()
+    assert parts == [{"a": 1.0}]
+    assert (last["error"]["status"], last["error"]["code"]) == (500, "handler_failed")
+    assert "secret" not in str(last)
+    events = client.post("/parts", json=[{"a": 1}, {"a": -1}], headers={"accept": "text/event-stream"}).text
+    assert re.fullmatch(r'data: \{"a":1\.0\}\n\nevent: error\ndata: \{.*"code":"handler_failed".*\}\n\n', events)
+
+
+def test_an_error_before_the_first_part_is_an_answer_of_its_own(client: TestClient) -> None:
+    """The status is not sent before there is something to send."""
+    answer = client.post("/parts", json=[{"a": -1}])
+    assert (answer.status, answer.headers["content-type"]) == (500, "application/problem+json")
+
+
+def test_frames_that_are_yielded_are_checked_against_their_schema(client: TestClient) -> None:
+    """A line for each row; and one that breaks the schema is an error."""
+    first, second, last = client.post("/frames", json=[{"a": 1}, {"a": 2}]).lines()
+    assert (first, second) == ({"b": 2.0}, {"b": 4.0})
+    assert last["error"]["code"] == "bad_result"
+
+
+def test_a_slow_client_holds_back_the_generator_and_its_end_closes_it(client: TestClient, zoo: ModuleType) -> None:
+    """What was made and not read is bounded; others are answered meanwhile; hanging up runs the generator's `finally`."""
+    zoo.events.clear()
+    with client.stream("/endless", json=[{"a": 1}]) as streamed:
+        assert next(iter(streamed))
+        for i in range(50):
+            assert client.post("/async", json=[{"a": i}]).json()["predictions"] == [2.0 * i]
+        assert zoo.events == []
+    wait_until(lambda: bool(zoo.events))
+    made = int(zoo.events[0].rpartition(" ")[2])
+    assert made * 60_000 < 20_000_000  # the kernel's buffers hold a few MB; nothing of ours grows with time
+
+
+def test_a_worker_streams_to_many_and_refuses_more(zoo: ModuleType) -> None:
+    """Each holds a slot, and the other endpoints must find some too."""
+    with TestClient(zoo.endless, zoo.waits) as client:
+        streams = [client.stream("/endless", json=[{"a": 1}]) for _ in range(48)]
+        assert client.post("/endless", json=[{"a": 1}]).status == 503
+        assert client.post("/async", json=[{"a": 1}]).json()["predictions"] == [2.0]
+        for each in streams:
+            each.__exit__(None, None, None)
+        wait_until(lambda: reopens(client))
+
+
+def reopens(client: TestClient) -> bool:
+    """Whether there is room for one more stream."""
+    with client.stream("/endless", json=[{"a": 1}]) as streamed:
+        return streamed.status == 200
+
+
+def test_rows_that_a_handler_rejects_fail_their_own_requests_only(client: TestClient, zoo: ModuleType) -> None:
+    """Each is told its own rows; all others are answered in one more batch, without a search for the guilty."""
+    zoo.heights.clear()
+    zoo.waiting.clear()
+    requests = [[{"a": i}, {"a": -i if i in {3, 7} else i}] for i in range(1, 13)]
+    with ThreadPoolExecutor(14) as pool:
+        held = [pool.submit(client.post, "/refuses", [{"a": 99}]) for _ in range(2)]
+        wait_until(lambda: len(zoo.heights) == 1)
+        asked = [pool.submit(client.post, "/refuses", rows) for rows in requests]
+        time.sleep(0.5)  # lets them gather; were they late, there would be more batches, and the claim on answers holds still
+        zoo.waiting.set()
+        answers = [each.result() for each in asked]
+        assert [each.result().status for each in held] == [200, 200]
+    for i, answer in enumerate(answers, 1):
+        if i in {3, 7}:
+            assert (answer.status, answer.json()["code"], answer.json()["detail"]) == (409, "rejected", "a negative row")
+            assert answer.json()["errors"] == [{"row": 1, "reason": "a negative row"}]
+        else:
+            assert answer.json()["predictions"] == [float(i), float(i)]
+    assert len(zoo.heights) <= 6
+
+
+def test_a_rejection_of_no_row_rejects_the_request(client: TestClient) -> None:
+    """422 unless told otherwise, in the author's words."""
+    answer = client.post("/forbids", json=[{"a": 1}])
+    assert (answer.status, answer.json()["detail"]) == (422, "not today")
+
+
+def test_a_rejection_of_rows_that_are_not_there_is_the_authors_error(client: TestClient) -> None:
+    """It could be blamed on nobody."""
+    assert client.post("/misplaced", json=[{"a": 1}]).json()["code"] == "bad_result"
+
+
+def test_images_and_text_are_columns(client: TestClient) -> None:
+    """Binary travels as base64 in JSON."""
+    rows = [{"image": base64.b64encode(b"\x89PNG").decode(), "caption": "a small cat"}]
+    assert client.post("/photos", json=rows).json()["predictions"] == [{"bytes": 4, "words": 3}]
+
+
+def test_tensors_are_columns_of_arrays(client: TestClient) -> None:
+    """And reach the handler as one numpy array."""
+    rows = [{"pixels": [[1, 2], [3, 4]]}, {"pixels": [[0, 0], [0, 1]]}]
+    assert client.post("/tensors", json=rows).json()["predictions"] == [10.0, 1.0]
+
+
+def test_an_endpoint_may_refuse_fields_that_it_does_not_know() -> None:
+    """Ignored unless the author says so."""
+
+    class Row(Schema):
+        a: pl.Float64
+
+    @svc.endpoint("/strict", unexpected="reject")
+    def strict(records_df: Row.DataFrame) -> pl.Series:
+        return records_df["a"]
+
+    @svc.endpoint("/lax")
+    def lax(records_df: Row.DataFrame) -> pl.Series:
+        return records_df["a"]
+
+    with TestClient(strict, lax, limits=Configure(drain_s=1)) as client:
+        assert client.post("/strict", json=[{"a": 1, "b": 2}]).status == 422
+        assert client.post("/lax", json=[{"a": 1, "b": 2}]).json()["predictions"] == [1.0]

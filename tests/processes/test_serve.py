@@ -1,0 +1,138 @@
+"""A server in the author's own process: started, stopped and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import base.service as svc
+
+ROOT = Path(__file__).parent.parent.parent
+
+PROGRAM = """
+import asyncio
+import polars as pl
+import base.service as svc
+
+@svc.endpoint(path="/double")
+def handle(records_df: pl.DataFrame) -> pl.DataFrame:
+    return records_df["a"].to_numpy() * 2
+
+async def main():
+    server = svc.Server(port=0)
+    server.register(endpoint=handle)
+    await server.serve()
+
+asyncio.run(main())
+"""
+
+
+@svc.endpoint("/double")
+def double(records_df: pl.DataFrame) -> pl.Series:
+    return records_df["a"] * 2
+
+
+def ask(address: str | None) -> bytes:
+    assert address is not None
+    with urllib.request.urlopen(f"{address}/double", b'[{"a": 1.5}]') as answer:
+        return answer.read()
+
+
+async def serving(server: svc.Server) -> asyncio.Task[None]:
+    """A task that serves, once it does."""
+    task = asyncio.create_task(server.serve())
+    while server.address is None:
+        assert not task.done()
+        await asyncio.sleep(0.01)
+    return task
+
+
+def test_serve_and_stop_and_serve_again() -> None:
+    """On one loop, as often as wanted; `stop` returns when all has ended."""
+
+    async def main() -> None:
+        server = svc.Server(port=0).register(endpoint=double)
+        for _ in range(2):
+            task = await serving(server)
+            assert b"[3.0]" in await asyncio.to_thread(ask, server.address)
+            await server.stop()
+            assert server.address is None
+            await task
+
+    asyncio.run(main())
+
+
+def test_a_server_serves_once_at_a_time() -> None:
+    """A second call while it serves is refused, and the first goes on."""
+
+    async def main() -> None:
+        server = svc.Server(port=0).register(endpoint=double)
+        task = await serving(server)
+        with pytest.raises(RuntimeError, match="serves already"):
+            await server.serve()
+        assert b"[3.0]" in await asyncio.to_thread(ask, server.address)
+        await server.stop()
+        await task
+
+    asyncio.run(main())
+
+
+def test_a_stop_before_the_start_is_over_counts() -> None:
+    """And one where nothing serves does nothing."""
+
+    async def main() -> None:
+        server = svc.Server(port=0).register(endpoint=double)
+        await server.stop()
+        task = asyncio.create_task(server.serve())
+        await asyncio.sleep(0)
+        await server.stop()
+        await task
+
+    asyncio.run(main())
+
+
+def test_cancelling_serve_stops_the_server() -> None:
+    """So a timeout or a task group can end it."""
+
+    async def main() -> None:
+        server = svc.Server(port=0).register(endpoint=double)
+        task = await serving(server)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert server.address is None
+
+    asyncio.run(main())
+
+
+def test_an_address_that_is_taken_is_told() -> None:
+    """As OSError, and the server may serve elsewhere or later."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = svc.Server(port=taken.getsockname()[1]).register(endpoint=double)
+        with pytest.raises(OSError, match="in use"):
+            asyncio.run(server.serve())
+    with server.serving() as address:
+        assert b"[3.0]" in ask(address)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_that_serves_ends_by_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    """Nothing of it is left: not its child, not its folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    with process.stdout:
+        first = process.stdout.readline()
+        assert b"[3.0]" in ask(first.rpartition(" ")[2].strip())
+        process.send_signal(number)
+        assert process.wait(15) == (0 if number is signal.SIGTERM else -signal.SIGINT)
+    assert list(tmp_path.iterdir()) == []
