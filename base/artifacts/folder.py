@@ -85,7 +85,7 @@ class FsClient:
 
 
 def stamped(path: Path) -> tuple[str, int]:
-    """The fingerprint and bytes of a file, or of all files of a folder. The former is made of names, sizes, times and inodes, not of content."""
+    """Fingerprint and bytes of a file, or of all files of a folder. The former is made of names, sizes, times and inodes."""
     digest, size_bytes = hashlib.sha256(), 0
     for file in _files(path):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date, time
 from enum import Enum
 from typing import Any, Generic, Literal, TypeVar
@@ -18,7 +19,8 @@ LATEST = "latest"
 """The value by which a request asks for the newest artifact."""
 
 
-class LatestKey(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class LatestKey:
     """Marks a field of a spec for which a request may say `latest`: `version: Annotated[int, afs.LatestKey()]`.
 
     The cache then looks for the newest artifact whose other parameters are those of the request: when the entry is loaded, and again
@@ -29,8 +31,6 @@ class LatestKey(BaseModel):
             parameter. None means that the client's list is asked, and its newest value is taken.
         compare_with: `compare_with(a, b)` says whether the value `a`, as the spec validated it, is newer than `b`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     manifest: str | None = None
     compare_with: Callable[[Any, Any], bool] = operator.gt

@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+import base.artifacts as afs
+from base.artifacts.cache import Cache
+from base.artifacts.entry import EntryState, Lease, Pending
+from base.artifacts.schedule import Due, Schedule
+from base.errors import LoadFailed, NotFound, Unavailable
+from fakestore import WITHIN_S, Model, Store
+
+
+class Stamped(Store):
+    """A store whose artifacts have fingerprints and sizes, which tests change, and that counts what was let go of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fingerprint: str | None = "1"
+        self.gone: list[str] = []
+        self.errors: list[Exception] = []
+        self.sizes: dict[str, int] = {}
+
+    def locate(self, parameters: Mapping[str, str]) -> afs.Artifact:
+        if self.errors:
+            raise self.errors.pop()
+        found = super().locate(parameters)
+        name = parameters["name"]
+        return afs.Artifact(found.location, self.fingerprint, self.sizes.get(name, 0), lambda: self.gone.append(name))
+
+
+@pytest.fixture
+def store() -> Stamped:
+    return Stamped()
+
+
+@pytest.fixture
+def make(store: Stamped) -> Iterator[Callable[..., Cache]]:
+    with ExitStack() as closing:
+
+        def made(clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time, **options: Any) -> Cache:
+            cache = Cache(afs.CacheConfig(**{"client": store, "load_model": store.load, **options}), clock, wall)
+            closing.callback(lambda: (store.gate.set(), cache.close()))
+            return cache
+
+        yield made
+
+
+class Clock:
+    """A clock that stands until it is moved; then the cache looks at it."""
+
+    def __init__(self, now_s: float = 1_000_000.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, cache: Cache, seconds: float) -> None:
+        self.now_s += seconds
+        cache._alarm.poke()
+
+
+def get(cache: Cache, **parameters: str) -> Lease:
+    woken = threading.Event()
+    found = cache.lookup(parameters, woken.set)
+    if isinstance(found, Pending):
+        assert woken.wait(WITHIN_S), "nobody was woken"
+        return found.lease()
+    return found
+
+
+def use(cache: Cache, name: str) -> Any:
+    with get(cache, name=name) as model:
+        return model
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def entry(cache: Cache) -> EntryState:
+    (only,) = cache.entries()
+    return only
+
+
+def test_an_entry_is_refreshed_after_its_interval(make: Callable[..., Cache], store: Stamped) -> None:
+    """Real time, real threads: changed content is loaded and swapped in without a request."""
+    cache = make(interval=0.05)
+    first = use(cache, "a")
+    store.fingerprint = "2"
+    until(lambda: len(store.loaded) == 2 and entry(cache).loads == 2)
+    assert use(cache, "a") is not first
+    assert "a" in store.gone
+
+
+def test_what_is_unchanged_is_not_loaded(make: Callable[..., Cache], store: Stamped) -> None:
+    """The same model serves on, and its age begins anew."""
+    clock = Clock()
+    cache = make(clock, interval=timedelta(hours=1))
+    first = use(cache, "a")
+    clock.advance(cache, 3_601)
+    until(lambda: cache.counters.unchanged == 1)
+    assert use(cache, "a") is first
+    assert store.loaded == ["a"]
+    assert (entry(cache).state, entry(cache).age_s, entry(cache).next_refresh_s) == ("fresh", 0.0, 3_600.0)
+    store.fingerprint = None
+    clock.advance(cache, 3_601)
+    until(lambda: len(store.loaded) == 2)
+
+
+def test_the_old_model_serves_while_the_new_one_loads(make: Callable[..., Cache], store: Stamped) -> None:
+    """A refresh is not seen by requests; a lease keeps what it has."""
+    cache = make()
+    lease = get(cache, name="a")
+    first = lease.model
+    store.fingerprint = "2"
+    store.gate.clear()
+    assert cache.refresh({"name": "a"}) == 1
+    assert cache.refresh() == 0
+    for _ in range(2):
+        assert store.began.acquire(timeout=WITHIN_S)
+    assert use(cache, "a") is first
+    assert entry(cache).state == "stale"
+    store.gate.set()
+    until(lambda: entry(cache).loads == 2)
+    assert use(cache, "a") is not first
+    assert lease.model is first
+    assert store.gone == []
+    lease.release()
+    until(lambda: store.gone == ["a"])
+
+
+@pytest.mark.parametrize("error", [ValueError(), NotFound("gone"), Unavailable("no store")], ids=repr)
+def test_a_refresh_that_fails_keeps_the_old_model_and_is_tried_again(make: Callable[..., Cache], store: Stamped, error: Exception) -> None:
+    """After a growing pause, and no later than planned; until one ends well."""
+    clock = Clock()
+    cache = make(clock, interval=10)
+    first = use(cache, "a")
+    pauses = []
+    for failures in range(1, 7):
+        store.errors = [error]
+        clock.advance(cache, 10)
+        until(lambda failures=failures: entry(cache).failures == failures and entry(cache).next_refresh_s != 0)
+        assert use(cache, "a") is first
+        assert entry(cache).state == "stale"
+        pauses.append(entry(cache).next_refresh_s)
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0]
+    assert entry(cache).last_error is not None
+    store.fingerprint = "2"
+    clock.advance(cache, 10)
+    until(lambda: entry(cache).state == "fresh")
+    assert entry(cache).last_error is None
+    assert use(cache, "a") is not first
+
+
+def test_a_schedule_means_the_clock_on_the_wall(make: Callable[..., Cache], store: Stamped) -> None:
+    """Midnight comes by the wall's clock, also if that is set forward meanwhile."""
+    wall = Clock(datetime.fromisoformat("2026-01-01T23:00:00+00:00").timestamp())
+    cache = make(Clock(), wall, schedule=afs.Cron("0 0 * * *"))
+    use(cache, "a")
+    assert entry(cache).next_refresh_s == 3_600
+    wall.advance(cache, 3_599)
+    assert entry(cache).state == "fresh"
+    wall.advance(cache, 1)
+    until(lambda: cache.counters.unchanged == 1)
+    assert entry(cache).next_refresh_s == 86_400
+    wall.now_s -= 7_200
+    wall.advance(cache, 0)
+    until(lambda: entry(cache).next_refresh_s == 7_200)
+
+
+def test_jitter_spreads_refreshes_and_never_hastens_them() -> None:
+    """By a random part of it; for an interval and for a schedule."""
+    for dice, late_s in ((0.0, 0.0), (0.5, 15.0)):
+        interval = Schedule(None, timedelta(seconds=60), timedelta(seconds=30), lambda: 100.0, lambda: 0.0, lambda dice=dice: dice)
+        assert interval.after_success() == Due(160.0 + late_s, by_wall=False)
+        cron = Schedule(afs.Cron("* * * * *"), None, timedelta(seconds=30), lambda: 100.0, lambda: 30.0, lambda dice=dice: dice)
+        assert cron.after_success() == Due(60.0 + late_s, by_wall=True)
+
+
+def test_what_nobody_uses_is_dropped_after_its_time(make: Callable[..., Cache], store: Stamped) -> None:
+    """Not while somebody has it."""
+    clock = Clock()
+    cache = make(clock, ttl=60)
+    lease = get(cache, name="a")
+    use(cache, "b")
+    clock.advance(cache, 61)
+    until(lambda: store.gone == ["b"])
+    assert [each.parameters["name"] for each in cache.entries()] == ["a"]
+    lease.release()
+    clock.advance(cache, 59)
+    use(cache, "a")
+    clock.advance(cache, 61)
+    until(lambda: cache.entries() == [])
+
+
+def test_the_bytes_of_models_are_bounded(make: Callable[..., Cache], store: Stamped) -> None:
+    """By the artifacts' size, the longest unused first; a single one may be larger."""
+    store.sizes = {"a": 40, "b": 40, "c": 40, "huge": 1_000}
+    cache = make(max_bytes=100)
+    for name in "abac":
+        use(cache, name)
+    assert [(each.parameters["name"], each.bytes) for each in cache.entries()] == [("a", 40), ("c", 40)]
+    use(cache, "huge")
+    assert [each.parameters["name"] for each in cache.entries()] == ["huge"]
+    assert use(cache, "huge") is use(cache, "huge")
+
+
+def test_the_author_may_say_how_large_a_model_is(make: Callable[..., Cache], store: Stamped) -> None:
+    """Then the artifact's size does not count."""
+    store.sizes = {"a": 1, "b": 1}
+    cache = make(max_bytes=100, size_of=lambda model: 60)
+    for name in "ab":
+        use(cache, name)
+    assert [each.bytes for each in cache.entries()] == [60]
+
+
+def test_unload_is_called_once_for_every_model_that_goes(make: Callable[..., Cache], store: Stamped) -> None:
+    """Evicted, replaced and at the end; on a loader's thread; and what it raises harms nobody."""
+    unloaded: list[tuple[str, str]] = []
+
+    def unload(model: Model) -> None:
+        unloaded.append((model.name, threading.current_thread().name))
+        raise ValueError
+
+    cache = make(max_size=1, unload=unload)
+    for name in "ab":
+        use(cache, name)
+    store.fingerprint = "2"
+    cache.refresh()
+    until(lambda: len(unloaded) == 2)
+    lease = get(cache, name="b")
+    assert cache.close()
+    assert [name for name, _ in unloaded] == ["a", "b"]
+    lease.release()
+    until(lambda: len(unloaded) == 3)
+    assert {thread for _, thread in unloaded} == {"loader"}
+
+
+def test_memory_goes_down_when_a_model_goes(make: Callable[..., Cache], store: Stamped) -> None:
+    """Of this process, as the kernel counts it."""
+    size = 200 * 2**20
+    cache = make(max_size=1, load_model=lambda path: np.ones(size if path.endswith("large") else 1, dtype=np.uint8))
+    before = resident_bytes()
+    get(cache, name="large").release()
+    assert resident_bytes() > before + size * 0.9
+    get(cache, name="small").release()
+    until(lambda: resident_bytes() < before + size * 0.1)
+
+
+def resident_bytes() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def test_who_waits_too_long_for_a_load_is_told_to_come_again(make: Callable[..., Cache], store: Stamped) -> None:
+    """While the load goes on; others are served; who comes later is told at once; and then it is there."""
+    cache = make(load_timeout_s=0.05)
+    use(cache, "ready")
+    store.gate.clear()
+    with pytest.raises(Unavailable, match="still being loaded"):
+        get(cache, name="slow")
+    with pytest.raises(Unavailable, match="still being loaded"):
+        cache.lookup({"name": "slow"}, lambda: None)
+    assert use(cache, "ready").name == "ready"
+    store.gate.set()
+    until(lambda: cache.counters.loads == 2)
+    assert use(cache, "slow").name == "slow"
+    assert store.loaded == ["ready", "slow"]
+
+
+def test_a_store_that_cannot_be_asked_is_left_alone_for_a_while(make: Callable[..., Cache], store: Stamped) -> None:
+    """As a load that failed; a refresh on demand forgets that."""
+    cache = make(Clock())
+    store.errors = [Unavailable("no store")]
+    with pytest.raises(Unavailable):
+        get(cache, name="a")
+    with pytest.raises(Unavailable):
+        cache.lookup({"name": "a"}, lambda: None)
+    assert cache.refresh({"name": "a"}) == 0
+    assert use(cache, "a").name == "a"
+
+
+def test_equal_values_share_an_entry(make: Callable[..., Cache], store: Stamped) -> None:
+    """However they are spelt; and the client is asked with the validated value."""
+
+    class Spec(BaseModel):
+        name: int
+
+    cache = make(spec=Spec)
+    assert {use(cache, name).name for name in ("7", "007", "+7", "7")} == {"7"}
+    assert store.loaded == ["7"]
+    store.fingerprint = "2"
+    assert cache.refresh({"name": "0007"}) == 1
+    until(lambda: entry(cache).loads == 2)
+
+
+def test_a_model_can_be_made_from_data(make: Callable[..., Cache]) -> None:
+    """Without a client the loader gets the validated parameters, and a refresh makes the model anew."""
+
+    class Region(afs.ArtifactSpec[str]):
+        country: str
+        number: int = 3
+
+    made: list[Any] = []
+    cache = make(client=afs.CacheConfig(load_model=str).client, load_model=lambda given: made.append(given) or len(made), spec=Region)
+    with get(cache, country="US") as model:
+        assert model == 1
+    assert made == [Region(country="US", number=3)]
+    assert cache.refresh() == 1
+    until(lambda: entry(cache).loads == 2)
+    plain = Cache(afs.CacheConfig(load_model=dict))
+    with get(plain, country="US", number="4") as model:
+        assert model == {"country": "US", "number": "4"}
+    plain.close()
+
+
+def test_a_loader_gets_bytes_if_it_asks(tmp_path: Path) -> None:
+    """Of one file; a folder has none."""
+    (tmp_path / "m").write_bytes(b"content")
+    (tmp_path / "folder").mkdir()
+    for load_as in ("bytes", afs.FetchAs.Bytes):
+        cache = Cache(afs.CacheConfig(client=afs.FsClient(tmp_path, "{name}"), load_model=bytes.upper, load_as=load_as))
+        assert use(cache, "m") == b"CONTENT"
+        with pytest.raises(LoadFailed, match="one file"):
+            use(cache, "folder")
+        cache.close()
+
+
+def test_a_file_that_changes_is_loaded_at_the_next_refresh(tmp_path: Path) -> None:
+    """A file, and a folder in which one file changes; an untouched one is not."""
+    for path in ("file", "folder/inside"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("one")
+    cache = Cache(afs.CacheConfig(client=afs.FsClient(tmp_path, "{name}"), load_model=Path))
+    for name, path in (("file", "file"), ("folder", "folder/inside")):
+        use(cache, name)
+        cache.refresh({"name": name})
+        until(lambda: cache.counters.unchanged == 1)
+        (tmp_path / path).write_text("second")
+        cache.refresh({"name": name})
+        until(lambda: cache.counters.loads == 2)
+        cache.counters.unchanged = cache.counters.loads = 0
+    assert [each.bytes for each in cache.entries()] == [6, 6]
+    cache.close()
+
+
+def test_an_idle_cache_has_no_thread_and_uses_no_time(make: Callable[..., Cache], store: Stamped) -> None:
+    """With nothing planned there is no alarm; with something far off it sleeps."""
+    cache = make()
+    use(cache, "a")
+    until(lambda: not {"loader", "alarm"} & {thread.name for thread in threading.enumerate()})
+    planned = make(interval=3_600)
+    use(planned, "a")
+    until(lambda: "loader" not in {thread.name for thread in threading.enumerate()})
+    before = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - before < 0.05
+
+
+def test_the_package_brings_no_library_of_a_store() -> None:
+    """A worker that has no such client does not pay for it."""
+    code = "import sys, base.artifacts; print([name for name in ('obstore', 'mlflow', 'croniter') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,121 @@
+"""The client for MLflow against a real tracking server with a registry on SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from mlflow.tracking import MlflowClient as Api
+
+import base.artifacts as afs
+import servers
+from base.artifacts.loading import newest
+from base.errors import Declaration, Misfit, NotFound, Unavailable
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # MLflow warns of its own code
+    pytest.mark.timeout(300),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with servers.mlflow(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def run(server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two versions of the model "iris", the first of which is the champion, logged by the run whose id this is."""
+    api, folder = Api(server, server), tmp_path_factory.mktemp("logged")
+    run = api.create_run(api.create_experiment("iris")).info
+    api.create_registered_model("iris")
+    for number in ("1", "2"):
+        (folder / "model.txt").write_text(f"model {number}")
+        api.log_artifact(run.run_id, str(folder / "model.txt"), f"model{number}/data")
+        api.create_model_version("iris", f"{run.artifact_uri}/model{number}", run.run_id)
+    api.set_registered_model_alias("iris", "champion", "1")
+    return str(run.run_id)
+
+
+def read(client: afs.MlflowClient, **parameters: str) -> tuple[str, str | None]:
+    artifact = client.locate(parameters)
+    try:
+        (file,) = [path for path in [artifact.location, *artifact.location.rglob("*")] if path.is_file()]
+        return file.read_text(), artifact.fingerprint
+    finally:
+        artifact.release()
+
+
+def test_a_version_is_found_by_its_parameters(server: str, run: str, tmp_path: Path) -> None:
+    """And all versions are listed, newest first; what is not there is not found."""
+    client = afs.MlflowClient("models:/{name}/{version}", server, cache_path=tmp_path)
+    assert client.parameters == ("name", "version")
+    assert client.list() == [{"name": "iris", "version": "2"}, {"name": "iris", "version": "1"}]
+    assert [read(client, **found)[0] for found in client.list()] == ["model 2", "model 1"]
+    for name, version in (("iris", "9"), ("iris", "one"), ("roses", "1")):
+        with pytest.raises(NotFound):
+            client.locate({"name": name, "version": version})
+
+
+def test_an_alias_is_what_it_was_moved_to(server: str, run: str, tmp_path: Path) -> None:
+    """The fingerprint tells a refresh that there is something new."""
+    client = afs.MlflowClient("models:/iris@{alias}", server, cache_path=tmp_path)
+    assert client.list() == [{"alias": "champion"}]
+    before = read(client, alias="champion")
+    assert read(client, alias="champion") == before
+    api = Api(server, server)
+    api.set_registered_model_alias("iris", "champion", "2")
+    after = read(client, alias="champion")
+    api.set_registered_model_alias("iris", "champion", "1")
+    assert (before[0], after[0]) == ("model 1", "model 2")
+    assert before[1] != after[1]
+    with pytest.raises(NotFound, match="alias='nobody'"):
+        client.locate({"alias": "nobody"})
+
+
+def test_the_latest_version_is_the_highest(server: str, run: str, tmp_path: Path) -> None:
+    """As the registry lists them, compared as numbers."""
+
+    class Spec(afs.ArtifactSpec[Any]):
+        version: Annotated[int, afs.LatestKey()]
+
+    client = afs.MlflowClient("models:/iris/{version}", server, cache_path=tmp_path)
+    assert newest(afs.CacheConfig(client=client, load_model=str, spec=Spec), {"version": "latest"}) == {"version": "2"}
+
+
+def test_an_artifact_of_a_run_is_found(server: str, run: str, tmp_path: Path) -> None:
+    """A folder or a single file."""
+    assert read(afs.MlflowClient("runs:/{run_id}/{path}", server, cache_path=tmp_path), run_id=run, path="model2")[0] == "model 2"
+    assert read(afs.MlflowClient("runs:/{run_id}/model1/data/model.txt", server, cache_path=tmp_path), run_id=run)[0] == "model 1"
+    client = afs.MlflowClient("runs:/{run_id}/{path}", server, cache_path=tmp_path)
+    for run_id, path in ((run, "model3"), ("f" * 32, "model1")):
+        with pytest.raises(NotFound):
+            client.locate({"run_id": run_id, "path": path})
+    assert client.list() == []
+
+
+def test_a_server_that_is_gone_means_try_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never that there is no such model."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    client = afs.MlflowClient("models:/{name}/1", f"http://127.0.0.1:{servers.free_port()}", cache_path=tmp_path)
+    with pytest.raises(Unavailable):
+        client.locate({"name": "iris"})
+    with pytest.raises(Unavailable):
+        client.list()
+
+
+@pytest.mark.parametrize("uri", ["models:/iris", "models:/a/b/c", "s3://bucket/key", "models:/{a}{b}/1", "runs:/x", ""])
+def test_another_uri_is_refused_when_it_is_written(uri: str) -> None:
+    """With what may be written instead."""
+    with pytest.raises(Declaration):
+        afs.MlflowClient(uri)
+
+
+@pytest.mark.parametrize("value", ["..", "a/b", "a@b", ""])
+def test_no_value_means_another_model(value: str, tmp_path: Path) -> None:
+    """Refused before the server is asked."""
+    with pytest.raises(Misfit):
+        afs.MlflowClient("models:/{name}/1", "http://127.0.0.1:1", cache_path=tmp_path).locate({"name": value})

@@ -1,0 +1,174 @@
+"""The client for object stores against a real S3 API on loopback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+from obstore.store import S3Store
+
+import base.artifacts as afs
+import servers
+from base.artifacts.cache import Cache, Pending
+from base.errors import NotFound, Unavailable
+from fakestore import WITHIN_S
+
+OPTIONS: dict[str, Any] = {
+    "access_key_id": "any",
+    "secret_access_key": "any",
+    "region": "us-east-1",
+    "client_options": {"allow_http": True},
+    "retry_config": {"max_retries": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with servers.moto(tmp_path_factory.mktemp("moto")) as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3: str, tmp_path: Path) -> S3Store:
+    name = f"bucket-{abs(hash(tmp_path))}"
+    urllib.request.urlopen(urllib.request.Request(f"{s3}/{name}", method="PUT")).close()
+    return S3Store(name, endpoint=s3, **OPTIONS)
+
+
+def client(store: S3Store, template: str | list[str], cache: Path, **options: Any) -> afs.ObjectStoreClient:
+    url = f"s3://{store.config['bucket']}/models"
+    return afs.ObjectStoreClient(url, template, options={**OPTIONS, "endpoint": store.config["endpoint"]}, cache_path=cache, **options)
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "ünïcode", "per%20cent+&?#", "-dash", ".hidden", "a=b@c:d~"])
+def test_an_object_is_found_by_its_parameters_and_listed(bucket: S3Store, tmp_path: Path, name: str) -> None:
+    """Whatever characters a value has; what is listed can be located."""
+    obstore.put(bucket, f"models/US/v{name}.bin", b"content")
+    store = client(bucket, "/{country}/v{n}.bin", tmp_path)
+    assert store.list() == [{"country": "US", "n": name}]
+    artifact = store.locate({"n": name, "country": "US"})
+    assert artifact.location.read_bytes() == b"content"
+    assert (artifact.location.name, artifact.size_bytes) == (f"v{name}.bin", 7)
+    artifact.release()
+
+
+def test_a_large_object_comes_in_parts_and_whole(bucket: S3Store, tmp_path: Path) -> None:
+    """More than two parts, the last one short."""
+    content = bytes(range(256)) * 65_536 * 2 + b"the end"
+    obstore.put(bucket, "models/large", content)
+    artifact = client(bucket, "{name}", tmp_path).locate({"name": "large"})
+    assert artifact.location.read_bytes() == content
+    artifact.release()
+
+
+def test_a_folder_is_all_objects_below_it(bucket: S3Store, tmp_path: Path) -> None:
+    """And none of those whose names merely begin alike."""
+    for key in ("m/MLmodel", "m/data/model.bin", "m-other/file"):
+        obstore.put(bucket, f"models/{key}", key.encode())
+    store = client(bucket, "{name}", tmp_path)
+    artifact = store.locate({"name": "m"})
+    files = sorted(path.relative_to(artifact.location).as_posix() for path in artifact.location.rglob("*") if path.is_file())
+    assert files == ["MLmodel", "data/model.bin"]
+    assert sorted(each["name"] for each in store.list()) == ["m", "m-other"]
+    artifact.release()
+
+
+def test_what_is_not_there_is_not_found_and_a_fallback_is(bucket: S3Store, tmp_path: Path) -> None:
+    """The store said so; the message names parameters and no place."""
+    obstore.put(bucket, "models/US/any", b"country's")
+    store = client(bucket, ["{country}/{place}", "{country}/any"], tmp_path)
+    artifact = store.locate({"country": "US", "place": "CA"})
+    assert artifact.location.read_bytes() == b"country's"
+    artifact.release()
+    with pytest.raises(NotFound, match=r"country='GB', place='X'$"):
+        store.locate({"country": "GB", "place": "X"})
+
+
+def test_a_store_that_cannot_be_asked_means_try_later(tmp_path: Path) -> None:
+    """Never that there is no such artifact, which would be a wrong answer."""
+    address = f"http://127.0.0.1:{servers.free_port()}"
+    store = afs.ObjectStoreClient("s3://bucket", "{name}", options={**OPTIONS, "endpoint": address}, cache_path=tmp_path)
+    with pytest.raises(Unavailable) as refused:
+        store.locate({"name": "x"})
+    assert address not in str(refused.value)
+    with pytest.raises(Unavailable):
+        store.list()
+
+
+def test_a_download_is_kept_and_changes_with_the_object(bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The etag is in the fingerprint: an unchanged object is asked for and not fetched again."""
+    store = client(bucket, "{name}", tmp_path)
+    obstore.put(bucket, "models/m", b"one")
+    first = store.locate({"name": "m"})
+    with monkeypatch.context() as patched:
+        patched.setattr(obstore, "get", lambda *_, **__: pytest.fail("fetched again"))
+        again = store.locate({"name": "m"})
+    assert (again, again.location) == (first, first.location)
+    obstore.put(bucket, "models/m", b"two")
+    changed = store.locate({"name": "m"})
+    assert changed.fingerprint != first.fingerprint
+    assert (first.location.read_bytes(), changed.location.read_bytes()) == (b"one", b"two")
+    for artifact in (first, again, changed):
+        artifact.release()
+
+
+def test_latest_is_what_the_manifest_says(bucket: S3Store, tmp_path: Path) -> None:
+    """A small object beside the versions."""
+    obstore.put(bucket, "models/US/LATEST", b"7\n")
+    store = client(bucket, "{country}/{version}/model", tmp_path)
+    assert store.manifest({"country": "US", "version": "latest"}, "version", "LATEST") == "7"
+    with pytest.raises(NotFound):
+        store.manifest({"country": "GB", "version": "latest"}, "version", "LATEST")
+
+
+def test_workers_share_a_download(bucket: S3Store, tmp_path: Path) -> None:
+    """Eight processes at once want the same object, and it is written once."""
+    obstore.put(bucket, "models/m", b"x" * 5_000_000)
+    code = f"""
+import base.artifacts as afs
+client = afs.ObjectStoreClient("s3://{bucket.config["bucket"]}/models", "{{name}}", cache_path={str(tmp_path)!r},
+    options={ {**OPTIONS, "endpoint": bucket.config["endpoint"]}!r})
+found = client.locate({{"name": "m"}})
+print(found.location.stat().st_ino, found.location.stat().st_size)
+"""
+    children = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    said = {child.communicate(timeout=50)[0] for child in children}
+    assert [child.returncode for child in children] == [0] * 8
+    assert len(said) == 1
+    assert said.pop().split()[1] == "5000000"
+
+
+def test_a_model_goes_on_serving_when_its_store_is_gone(tmp_path: Path) -> None:
+    """A refresh then fails, is tried again later, and is told of."""
+    with servers.moto(tmp_path) as url:
+        urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT")).close()
+        obstore.put(S3Store("bucket", endpoint=url, **OPTIONS), "m", b"model")
+        store = afs.ObjectStoreClient("s3://bucket", "{name}", options={**OPTIONS, "endpoint": url}, cache_path=tmp_path / "cache")
+        cache = Cache(afs.CacheConfig(client=store, load_model=bytes.decode, load_as="bytes", interval=3600))
+        assert wait_for(cache) == "model"
+    assert cache.refresh() == 1
+    while cache.entries()[0].failures == 0:
+        assert cache._loaders.join(WITHIN_S)
+    (entry,) = cache.entries()
+    assert (entry.state, entry.last_error) == ("stale", "unavailable: the artifact store cannot be read now")
+    assert entry.next_refresh_s is not None
+    assert entry.next_refresh_s < 1
+    assert wait_for(cache) == "model"
+    cache.close()
+
+
+def wait_for(cache: Cache) -> Any:
+    woken = threading.Event()
+    found = cache.lookup({"name": "m"}, woken.set)
+    if isinstance(found, Pending):
+        assert woken.wait(WITHIN_S)
+        found = found.lease()
+    with found as model:
+        return model
