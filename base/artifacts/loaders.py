@@ -11,7 +11,8 @@ from enum import IntEnum
 
 log = logging.getLogger(__name__)
 
-Job = Callable[[], None]
+Work = Callable[[], None]
+"""A load, a refresh or the end of a model."""
 
 LOADERS = 2
 """Threads that load at the same time. Two, so that one slow artifact does not hold up all others; more would only share the same disk."""
@@ -26,21 +27,21 @@ class Rank(IntEnum):
 
 
 class Loaders:
-    """Runs jobs on daemon threads named "loader". A job must not raise. Whoever puts jobs bounds them."""
+    """Runs work on daemon threads named "loader". It must not raise. Whoever puts work bounds how much."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._queues: dict[Rank, deque[Job]] = {rank: deque() for rank in Rank}
+        self._queues: dict[Rank, deque[Work]] = {rank: deque() for rank in Rank}
         self._threads: set[threading.Thread] = set()
 
     def waiting(self, rank: Rank) -> int:
-        """Jobs that have not begun."""
+        """How much has not begun."""
         return len(self._queues[rank])
 
-    def put(self, rank: Rank, job: Job) -> None:
-        """Runs the job soon."""
+    def put(self, rank: Rank, work: Work) -> None:
+        """Runs it soon."""
         with self._lock:
-            self._queues[rank].append(job)
+            self._queues[rank].append(work)
             if len(self._threads) < LOADERS:
                 thread = threading.Thread(target=self._run, name="loader", daemon=True)
                 self._threads.add(thread)
@@ -68,9 +69,9 @@ class Loaders:
                 if queue is None:
                     self._threads.discard(threading.current_thread())
                     return
-                job = queue.popleft()
-            job()
-            del job  # it may be the last to hold a model
+                work = queue.popleft()
+            work()
+            del work  # it may be the last to hold a model
 
 
 class Alarm:

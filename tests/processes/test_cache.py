@@ -1,0 +1,96 @@
+"""What a cache does, seen by a real HTTP client of a real worker."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WITHIN_S = 15
+
+
+@pytest.fixture
+def http(tmp_path: Path) -> Iterator[httpx.Client]:
+    """A server of the texts in a folder, which is the test's own."""
+    (tmp_path / "v1.txt").write_text("one")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, str(ROOT / "tests/models/refreshed.py"), str(tmp_path)]
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process,
+    ):
+        assert process.stdout is not None
+        found = re.search(r"http://\S+", process.stdout.readline())
+        assert found, (tmp_path / "log").read_text()
+        with httpx.Client(base_url=found[0], timeout=30) as client:
+            yield client
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WITHIN_S) == 0
+
+
+def ask(http: httpx.Client, path: str) -> httpx.Response:
+    return http.post(path, json=[{"a": 1}])
+
+
+def text(http: httpx.Client, version: str) -> list[str]:
+    answer = ask(http, f"/text/{version}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()["predictions"]
+
+
+def until_says(http: httpx.Client, version: str, wanted: str) -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while text(http, version) != [wanted]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_refresh_serves_what_was_deployed_and_keeps_what_is_broken_out(http: httpx.Client, tmp_path: Path) -> None:
+    """Every answer on the way is a good one: the old text or the new; so it is for the latest of them."""
+    assert text(http, "1") == text(http, "001") == text(http, "latest") == ["one"]
+    (tmp_path / "v1.txt").write_text("another")
+    until_says(http, "1", "another")
+    (tmp_path / "v1.txt").write_text("broken")
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        assert text(http, "1") == ["another"]
+    (tmp_path / "v10.txt").write_text("ten")
+    until_says(http, "latest", "ten")
+    (tmp_path / "v1.txt").write_text("mended")
+    until_says(http, "1", "mended")
+
+
+def test_a_slow_load_is_a_503_that_says_when_to_come_again(http: httpx.Client, tmp_path: Path) -> None:
+    """Others are served meanwhile, and after the load so is this one, which was loaded once."""
+    (tmp_path / "v2.txt").write_text("slow")
+    began = time.monotonic()
+    first = ask(http, "/text/2")
+    assert (first.status_code, first.json()["code"]) == (503, "unavailable")
+    assert int(first.headers["retry-after"]) >= 1
+    assert 0.4 < time.monotonic() - began < 1.9
+    assert text(http, "1") == ["one"]
+    while (answer := ask(http, "/text/2")).status_code == 503:
+        assert time.monotonic() - began < WITHIN_S
+        time.sleep(0.05)
+    assert answer.json()["predictions"] == ["slow"]
+
+
+def test_parameters_that_do_not_fit_are_a_422_and_what_is_missing_a_404(http: httpx.Client) -> None:
+    """By the spec, and by the store."""
+    refused = ask(http, "/text/first")
+    assert (refused.status_code, refused.json()["errors"][0]["column"]) == (422, "version")
+    assert ask(http, "/text/99").status_code == 404
+
+
+def test_a_model_made_from_data_is_served(http: httpx.Client) -> None:
+    """There is no file anywhere."""
+    assert ask(http, "/counted/seven").json()["predictions"] == [5]
