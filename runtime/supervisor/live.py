@@ -34,7 +34,8 @@ class Plant:
     def launch(self, title: str, argv: list[str]) -> Launch:
         """How the workers of one release are started."""
         settings = self.settings
-        env = child_environment(os.environ, {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path)})
+        places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(settings.cache_path)}
+        env = child_environment(os.environ, places)
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         return Launch(title, argv, env, self.run_path, settings.start_timeout_s, settings.drain_s, back_off)
 
