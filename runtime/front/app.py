@@ -69,15 +69,15 @@ class FrontDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
-        if scope["type"] != "http":
+        # Probes first: a model whose path is one parameter must not hide whether we live.
+        if scope["type"] != "http" or scope["path"] in pages.PATHS:
             await self._pages(scope, receive, send)
             return
         request_id = f"{getrandbits(128):032x}"
         try:
             match = self._router.match(scope["raw_path"])
             if match is None:
-                await self._page(scope, receive, send, request_id)
-                return
+                raise NotFound("no endpoint has this path; GET /docs lists those that are served")
             answer = await self._predict(match, scope, receive, send, request_id)
         except PexdockError as exc:
             answer = problem(exc, request_id)
@@ -85,12 +85,6 @@ class FrontDoor:
             return
         if answer is not None:
             await send_answer(send, answer)
-
-    async def _page(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        if scope["path"] in pages.PATHS:
-            await self._pages(scope, receive, send)
-        else:
-            await send_answer(send, problem(NotFound("no endpoint has this path; GET /docs lists those that are served"), request_id))
 
     async def _predict(self, match: Match[Endpoint], scope: Scope, receive: Receive, send: Send, request_id: str) -> Answer | None:
         """The answer; None where it was sent already."""

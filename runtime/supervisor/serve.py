@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 
 from base.errors import PexdockError
@@ -108,6 +109,7 @@ class Supervisor:
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         self._door = Door(listener, limits, back_off, self._changed)
         self._published = 0
+        self._routed: set[tuple[str, str]] = set()  # models and versions that the front door sends requests to
         self._shown_state: state.State | None = None
         self._sweep: asyncio.Task[None] | None = None
 
@@ -175,6 +177,8 @@ class Supervisor:
             self._published = table.generation
             self._door.publish(table)
         self._fleet.unroute(self._door.has_left)
+        if self._door.applied >= table.generation:
+            self._routed = {(route.release.model, route.release.version) for route in table.routes}
         self._write_state()
         if self._show is not None and table.settled and self._door.applied >= table.generation:
             self._show(announce(self._state(), table.routes))
@@ -190,8 +194,13 @@ class Supervisor:
             generation=self._fleet.table.generation,
             settled=self._fleet.table.settled,
             front_door_pid=self._door.pid,
-            releases=self._fleet.reports(),
+            releases=[self._as_clients_see(report) for report in self._fleet.reports()],
         )
+
+    def _as_clients_see(self, report: state.ReleaseReport) -> state.ReleaseReport:
+        """A release whose worker is ready is so for clients only once the front door knows of it."""
+        unrouted = report.kind == "model" and report.state == "ready" and (report.name, report.version) not in self._routed
+        return msgspec.structs.replace(report, state="starting") if unrouted else report
 
     def _write_state(self) -> None:
         current = self._state()

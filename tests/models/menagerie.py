@@ -36,6 +36,11 @@ def double(records_df: Numbers.DataFrame) -> pl.Series:
     return records_df["a"] * 2
 
 
+@svc.endpoint(path="/{anything}")
+def takes_every_path(records_df: pl.DataFrame) -> pl.DataFrame:
+    return records_df
+
+
 @svc.endpoint(path="/calls")
 def how_often(records_df: pl.DataFrame) -> list[int]:
     return [len(calls)] * records_df.height

@@ -214,7 +214,7 @@ def test_a_result_with_a_row_too_few_is_never_an_answer(served: Served) -> None:
         ("/double", b'[{"a":"x"}]', {}, 422, "misfit"),
         ("/double", b"[]", {"content-type": "image/png"}, 415, "unsupported_media_type"),
         ("/double", b"x" * (33 * 1024 * 1024), {}, 413, "too_large"),
-        ("/nowhere", b"[]", {}, 404, "not_found"),
+        ("/no/where", b"[]", {}, 404, "not_found"),
         ("/double/more", b"[]", {}, 404, "not_found"),
         ("/any/%2e%2e", b"[]", {}, 422, "misfit"),
         ("/any/a%2Fb", b"[]", {}, 422, "misfit"),
@@ -283,7 +283,7 @@ def test_printing_a_lot_disturbs_nobody(served: Served) -> None:
 
 
 def test_health_and_documentation_are_served(served: Served) -> None:
-    """Probes, and OpenAPI that shows each endpoint's own schema."""
+    """Probes, and OpenAPI that shows each endpoint's own schema; also where a model would answer any path of one segment."""
     assert served.http.get("/livez").json() == {"live": True}
     assert served.http.get("/readyz").json() == {"ready": True, "not_ready": []}
     assert served.http.get("/docs").status_code == 200
