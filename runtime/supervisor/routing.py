@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from packaging.version import Version
 
+from base.path import shape_of
 from runtime.supervisor.release import ALIVE, Identity, Release, ReleaseState
 
 
@@ -70,11 +70,6 @@ def by_model(releases: Iterable[Release]) -> list[list[Release]]:
     """The live releases of each model, highest rank first."""
     alive = sorted((release for release in releases if release.is_model and release.state in ALIVE), key=_name)
     return [sorted(group, key=lambda release: release.rank, reverse=True) for _, group in groupby(alive, key=_name)]
-
-
-def shape_of(path: str) -> str:
-    """A path without the names of its parameters: two paths of one shape answer the same requests."""
-    return re.sub(r"\{[^{}]*\}", "{}", path.rstrip("/"))
 
 
 def _name(release: Release) -> str:
