@@ -1,0 +1,155 @@
+"""The guide for model authors cannot lie: its program runs, its tests pass, and its requests are answered as it shows."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+import base.artifacts as afs
+import base.service as svc
+import guide
+from base.discovery import GROUP, discover
+from base.testing import TestClient
+from runtime.cli import main
+
+ROOT = Path(__file__).parent.parent.parent
+GUIDE = ROOT / "docs" / "models.md"
+TEXT = GUIDE.read_text()
+EXCHANGES = list(guide.exchanges(TEXT))
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The guide's Python as a module, run in a folder of its own. Its asserts hold, or nothing here passes."""
+    folder = tmp_path_factory.mktemp("guide")
+    file = folder / "the_guide.py"
+    file.write_text(guide.program(TEXT))
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("PEXDOCK_ARTIFACTS_PATH", raising=False)
+        patch.setitem(sys.modules, file.stem, made)  # where annotations are looked up
+        spec.loader.exec_module(made)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def client(module: ModuleType) -> Iterator[TestClient]:
+    endpoints = [value for value in vars(module).values() if isinstance(value, svc.Endpoint)]
+    with TestClient(*endpoints) as client:
+        client.post("/areas", json=[{"petal_length": 1}])  # the segment that all tests share comes with the first batch
+        yield client
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES, ids=[f"line {each.line}" for each in EXCHANGES])
+def test_a_request_is_answered_as_the_guide_shows(client: TestClient, exchange: guide.Exchange) -> None:
+    """Status and body, over real HTTP."""
+    answer = client.post(exchange.path, content=exchange.body.encode(), headers=exchange.headers)
+    assert answer.status == exchange.status, answer.text
+    assert guide.agrees(exchange.answer, answer.headers["content-type"], answer.text), answer.text
+
+
+def test_the_tests_in_the_guide_pass(module: ModuleType) -> None:
+    """There are some, and each starts what it needs."""
+    tests = [value for name, value in vars(module).items() if name.startswith("test_")]
+    assert len(tests) >= 2
+    for each in tests:
+        each()
+
+
+def test_the_guides_project_is_discovered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first block, under the entry point that its pyproject.toml declares, is a release."""
+    project = tomllib.loads(guide.blocks(TEXT, "toml")[0][1])
+    points = project["project"]["entry-points"][GROUP]
+    name, version = project["project"]["name"], project["project"]["version"]
+    (package,) = {value.partition(".")[0] for value in points.values()}
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    (tmp_path / package / "endpoints.py").write_text(guide.blocks(TEXT, "python")[0][1])
+    about = tmp_path / f"{name}-{version}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (about / "entry_points.txt").write_text(f"[{GROUP}]\n" + "".join(f"{key} = {value}\n" for key, value in points.items()))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = discover([str(tmp_path)])
+    assert (found.model, found.version, [each.path for each in found.endpoints]) == (name, version, ["/areas"])
+    for each in [each for each in sys.modules if each.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, each)
+
+
+def test_the_guides_commands_exist() -> None:
+    """Each `pexdock` in its shell blocks is a subcommand with the options that it is given."""
+    lines = [line.split("#")[0].split() for _, block in guide.blocks(TEXT, "sh") for line in block.splitlines()]
+    ours = [words[1:] for words in lines if words and words[0].endswith("bin/pexdock")]
+    assert len(ours) >= 3
+    for words in ours:
+        assert unknown_of(words) == []
+
+
+def unknown_of(words: list[str]) -> list[str]:
+    """Options that the command which these words name does not have, or words that name no command."""
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        if not words or words[0] not in command.commands:
+            return words[:1] or ["nothing"]
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for each in command.params for option in each.opts}
+    return [word for word in words if word.startswith("-") and word not in known]
+
+
+def test_the_clients_that_the_guide_names_can_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the arguments that it shows; they ask nobody before they must."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # else MlflowClient would set it for the tests that follow
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shown = re.findall(r"`(ObjectStoreClient|MlflowClient)\(([^)]+)\)`", TEXT)
+    made = [getattr(afs, name)(*ast.literal_eval(f"[{arguments}]")) for name, arguments in shown]
+    assert [list(client.parameters) for client in made] == [["country"], ["name", "alias"]]
+
+
+def test_the_guide_is_short_and_the_readme_leads_to_it() -> None:
+    """Below 300 lines, and every place of ours that it links to is there."""
+    assert len(TEXT.splitlines()) < 300
+    assert "(docs/models.md)" in (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\(([^):#]+)\)", TEXT)
+    assert links
+    assert [link for link in links if not (GUIDE.parent / link).exists()] == []
+
+
+def test_a_guide_that_lies_is_found_out() -> None:
+    """Another value, another kind of number, a field that is not there, another text, an option that was made up."""
+    assert guide.agrees('{"a": [1.0]}', "application/json", '{"id": "x", "a": [1.0]}')
+    assert not guide.agrees('{"a": [1]}', "application/json", '{"a": [1.0]}')
+    assert not guide.agrees('{"b": 1}', "application/json", '{"a": 1}')
+    assert guide.agrees("a\n1", "text/csv", "a\n1\n")
+    assert not guide.agrees("a\n1", "text/csv", "a\n2\n")
+    assert unknown_of(["build", "model", "x", "--carry", "y"]) == []
+    assert unknown_of(["build", "model", "x", "--hurry"]) == ["--hurry"]
+    assert unknown_of(["fly"]) == ["fly"]
+
+
+def test_a_guide_is_taken_apart() -> None:
+    """Lines keep their numbers; headers, bodies and answers are told apart."""
+    text = (
+        "# A\n```python\na = 1\n```\n\n```python\nb = 2\n```\n"
+        "```http\nPOST /a\nAccept: text/csv\na\n1\n→ 200\na\n1\nPOST /b {} → 404\nPOST /c 1\nX: y\n→ 201 2\n```\n"
+    )
+    assert guide.program(text) == "\n\na = 1\n\n\n\nb = 2\n"
+    assert list(guide.exchanges(text)) == [
+        guide.Exchange(10, "/a", {"accept": "text/csv"}, "a\n1", 200, "a\n1"),
+        guide.Exchange(17, "/b", {}, "{}", 404, ""),
+        guide.Exchange(18, "/c", {"x": "y"}, "1", 201, "2"),
+    ]
+    with pytest.raises(ValueError, match="line 2"):
+        list(guide.exchanges("```http\nGET /a\n→ 200\n```\n"))

@@ -1,0 +1,101 @@
+"""A guide in Markdown as what it claims: its Python blocks as one program, and its HTTP blocks as requests with their answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_HEADER = re.compile(r"([A-Za-z-]+): (.*)")
+_REQUEST = "POST "
+_ANSWER = "→ "
+
+
+class Exchange(NamedTuple):
+    """A request of an `http` block and what the guide says that it is answered with.
+
+    Attributes:
+        line: of the guide, from 1.
+        status: such as 200.
+        answer: the body as the guide shows it, without its last line break; empty where it shows none.
+    """
+
+    line: int
+    path: str
+    headers: dict[str, str]
+    body: str
+    status: int
+    answer: str
+
+
+def blocks(markdown: str, language: str) -> list[tuple[int, str]]:
+    """The blocks of one language, each with the number of its first line, from 1."""
+    return [(markdown.count("\n", 0, found.start(2)) + 1, found[2]) for found in _BLOCK.finditer(markdown) if found[1] == language]
+
+
+def program(markdown: str) -> str:
+    """All Python blocks as one module, in which each line has the number that it has in the guide."""
+    lines: list[str] = []
+    for first, block in blocks(markdown, "python"):
+        lines += [""] * (first - 1 - len(lines)) + block.splitlines()
+    return "\n".join(lines) + "\n"
+
+
+def exchanges(markdown: str) -> Iterator[Exchange]:
+    """Every request that is shown, in order.
+
+    An exchange is `POST`, a path and the body; lines of headers, then more lines of the body; `→`, which may stand in the first line, the
+    status and the answer; more lines of the answer.
+
+    Raises:
+        ValueError: a block is not of this form.
+    """
+    for first, block in blocks(markdown, "http"):
+        lines = block.splitlines()
+        starts = [number for number, text in enumerate(lines) if text.startswith(_REQUEST)]
+        if not starts or starts[0] != 0:
+            raise ValueError(f"line {first}: an exchange begins with {_REQUEST}")
+        for start, end in pairwise([*starts, len(lines)]):
+            yield _exchange(first + start, [*lines[start].replace(f" {_ANSWER}", f"\n{_ANSWER}").splitlines(), *lines[start + 1 : end]])
+
+
+def _exchange(line: int, lines: list[str]) -> Exchange:
+    arrows = [number for number, text in enumerate(lines) if text.startswith(_ANSWER)]
+    if len(arrows) != 1:
+        raise ValueError(f"line {line}: an exchange has one answer")
+    path, _, body = lines[0].removeprefix(_REQUEST).partition(" ")
+    status, _, answer = lines[arrows[0]].removeprefix(_ANSWER).partition(" ")
+    headers: dict[str, str] = {}
+    rest = lines[1 : arrows[0]]
+    while rest and (found := _HEADER.fullmatch(rest[0])):
+        headers[found[1].lower()] = found[2]
+        rest = rest[1:]
+    return Exchange(line, path, headers, _text([body, *rest]), int(status), _text([answer, *lines[arrows[0] + 1 :]]))
+
+
+def _text(lines: list[str]) -> str:
+    """What stands beside the first word may be nothing, and is then no line."""
+    return "\n".join(lines if lines[0] else lines[1:])
+
+
+def agrees(shown: str, media_type: str, text: str) -> bool:
+    """Whether an answer is what the guide shows: what it shows of a JSON object (ids and titles are left out), else the whole text."""
+    if not shown:
+        return True
+    if media_type.partition(";")[0] in {"application/json", "application/problem+json"}:
+        return _within(json.loads(shown), json.loads(text))
+    return shown == text.rstrip("\n")
+
+
+def _within(shown: Any, answered: Any) -> bool:
+    """Of an object at the top the guide may show some fields; all below must be equal, numbers by their kind too."""
+    if isinstance(shown, dict) and isinstance(answered, dict):
+        return all(name in answered and _canonical(shown[name]) == _canonical(answered[name]) for name in shown)
+    return _canonical(shown) == _canonical(answered)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
