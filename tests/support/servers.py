@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PYTHON = Path(sys.prefix) / "servers" / "bin" / "python"
-"""scripts/setup makes it."""
+"""scripts/setup --tests makes it."""
 UP_WITHIN_S = 120
 """MLflow makes its tables first, and imports for long on a busy machine."""
 
