@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     run_path: Annotated[AbsolutePath, AfterValidator(_short_enough)] = Field(
         default_factory=_run_path, description="Folder for sockets and the state file while Pexdock runs."
     )
+    front_doors: int = Field(1, ge=1, le=64, description="Front doors that share the port; each keeps about one core busy.")
     workers_per_release: int = Field(1, ge=1, le=256, description="Workers that run each release.")
     start_timeout_s: float = Field(120, gt=0, le=3600, description="Seconds that a worker may take from its start to ready.")
     start_parallel: int = Field(2, ge=1, le=64, description="Pexes that are verified and unpacked at the same time.")
@@ -87,7 +88,7 @@ class Settings(BaseSettings):
     body_max_bytes: ByteSize = Field(ByteSize(32 * 1024**2), ge=1, description="Size of the largest request body.")
     request_timeout_s: float = Field(60, gt=0, le=86400, description="Seconds that a request may take.")
     segments_max_bytes: ByteSize = Field(
-        ByteSize(1024**3), ge=8 * 1024**2, description="Shared memory that the front door may hold for all workers together."
+        ByteSize(1024**3), ge=8 * 1024**2, description="Shared memory that front doors may hold for all workers together."
     )
     queue_max_rows: int = Field(100_000, ge=1, description="Rows that may wait for the workers of one endpoint.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important messages to log.")

@@ -20,13 +20,15 @@ class Door:
     """One front door, and the table that it should have.
 
     Args:
-        listener: the bound socket, which every front door inherits, so that connections wait while one is started.
+        name: for the log.
+        listener: the bound socket, which it inherits each time it is started, so that connections wait meanwhile.
         limits: its first word.
         back_off: how long to wait before it is started again.
         changed: called when it listens, when it has applied a table and when it has died.
     """
 
-    def __init__(self, listener: socket.socket, limits: Configure, back_off: BackOff, changed: Callable[[], None]) -> None:
+    def __init__(self, name: str, listener: socket.socket, limits: Configure, back_off: BackOff, changed: Callable[[], None]) -> None:
+        self._name = name
         self._listener = listener
         self._limits = limits
         self._back_off = back_off
@@ -39,11 +41,6 @@ class Door:
         self.child: Child | None = None
         self.applied = -1
 
-    @property
-    def pid(self) -> int | None:
-        """Of the process that runs now."""
-        return self.child.pid if self.child else None
-
     def has_left(self, generation: int) -> bool:
         """Whether no request can come any more over what a table of `generation` or later does not name."""
         return self.child is None or self.applied >= generation
@@ -53,11 +50,11 @@ class Door:
         self._restart = None
         argv, env = python_module_command("runtime.front")
         argv = [*argv, "--listen-fd", str(self._listener.fileno())]
-        child = Child("front door", argv, child_environment(os.environ, env), self._hear, self._died, [self._listener.fileno()])
+        child = Child(self._name, argv, child_environment(os.environ, env), self._hear, self._died, [self._listener.fileno()])
         try:
             child.start()
         except OSError as exc:
-            log.error("the front door cannot be started: %s", exc)  # noqa: TRY400 - the operating system's reason says it all
+            log.error("%s cannot be started: %s", self._name, exc)  # noqa: TRY400 - the operating system's reason says it all
             self._start_later()
             return
         self.child = child
@@ -85,14 +82,14 @@ class Door:
             case Applied(generation):
                 self.applied = generation
             case _:
-                log.warning("the front door said %s, which is not its word", type(word).__name__)
+                log.warning("%s said %s, which is not its word", self._name, type(word).__name__)
         self._changed()
 
     def _died(self, code: int) -> None:
         self.child = None
         self.applied = -1
         if not self._stopping:
-            log.error("the front door %s; it is started again", describe_exit(code))
+            log.error("%s %s; it is started again", self._name, describe_exit(code))
             self._start_later()
         self._changed()
 

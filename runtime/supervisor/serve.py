@@ -1,4 +1,4 @@
-"""The supervisor: binds the socket, ties dist/, the releases and the front door together, and ends them in order."""
+"""The supervisor: binds the socket, ties dist/, the releases and the front doors together, and ends them in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from runtime.settings import Settings
 from runtime.supervisor import rundir, state
 from runtime.supervisor.announcement import announce
 from runtime.supervisor.child import Child, kill_descendants
-from runtime.supervisor.door import Door
+from runtime.supervisor.doors import Doors
 from runtime.supervisor.fleet import Fleet
+from runtime.supervisor.listen import bound, reachable
 from runtime.supervisor.live import Plant
 from runtime.supervisor.release import BackOff
 from runtime.supervisor.threads import Threads
@@ -32,15 +33,8 @@ from runtime.supervisor.watch import Watch
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 2048
 _REAP_S = 5.0
 """SIGKILL needs no time, but a process may be stuck in the kernel."""
-
-
-class CannotListen(PexdockError):
-    """The address cannot be had. Nothing was started."""
-
-    code = "cannot_listen"
 
 
 def serve(settings: Settings, show: Callable[[str], None]) -> None:
@@ -53,47 +47,25 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
     Raises:
         PexdockError: it cannot start. Nothing was left behind.
     """
-    with rundir.taken(settings.run_path) as run_path, _bound(settings.host, settings.port) as listener:
+    with rundir.taken(settings.run_path) as run_path, bound(settings.host, settings.port, settings.front_doors) as listeners:
         store = Store(settings.cache_path, log.info)
         try:
-            uvloop.run(Supervisor(settings, store, listener, run_path, show).run())
+            uvloop.run(Supervisor(settings, store, listeners, run_path, show).run())
         finally:
             store.close()
-
-
-@contextlib.contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG)
-    except OSError as exc:
-        raise CannotListen(f"cannot listen on {host} port {port}: {exc.strerror or exc}; {_way_out(exc)}") from exc
-    with listener:
-        yield listener
-
-
-def _way_out(error: OSError) -> str:
-    if isinstance(error, socket.gaierror):
-        return "name an address of this machine with --host"
-    return "stop the process that has it, or choose another with --port (0 takes any free one)"
-
-
-def reachable(listener: socket.socket) -> str:
-    """The address as a client on this machine writes it."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Supervisor:
     """One run of it. All its parts live on one loop, so each change is seen whole by the others."""
 
-    def __init__(self, settings: Settings, store: Store, listener: socket.socket, run_path: Path, show: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, listeners: Sequence[socket.socket], run_path: Path, show: Callable[[str], None]
+    ) -> None:
         self._settings = settings
         self._store = store
         self._run_path = run_path
         self._show: Callable[[str], None] | None = show
-        self._address = reachable(listener)
+        self._address = reachable(listeners[0])
         self._started = state.now()
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -107,9 +79,9 @@ class Supervisor:
             drain_s=settings.drain_s,
         )
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
-        self._door = Door(listener, limits, back_off, self._changed)
+        self._doors = Doors(listeners, limits, back_off, self._changed)
         self._published = 0
-        self._routed: set[tuple[str, str]] = set()  # models and versions that the front door sends requests to
+        self._routed: set[tuple[str, str]] = set()  # models and versions that front doors send requests to
         self._shown_state: state.State | None = None
         self._sweep: asyncio.Task[None] | None = None
 
@@ -121,7 +93,7 @@ class Supervisor:
         watching = loop.create_task(Watch(self._settings.dist_path, self._settings.settle_s, self._fleet.take).run())
         stopping = loop.create_task(self._asked_to_stop.wait())
         try:
-            self._door.start()
+            self._doors.start()
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
             await self._shut_down()
         finally:
@@ -143,11 +115,11 @@ class Supervisor:
         self._asked_to_stop.set()
 
     async def _shut_down(self) -> None:
-        """Requests in flight are answered: the front door finishes first, and only then its workers go."""
+        """Requests in flight are answered: front doors finish first, and only then its workers go."""
         deadline = time.monotonic() + self._settings.drain_s
         self._fleet.stop()
-        self._door.drain()
-        await self._wait_gone([self._door.child] if self._door.child else [], deadline)
+        self._doors.drain()
+        await self._wait_gone(self._doors.children, deadline)
         self._fleet.end_workers()
         await self._wait_gone(self._children(), deadline)
         log.info("everything has ended")
@@ -167,20 +139,20 @@ class Supervisor:
         gone.cancel()
 
     def _children(self) -> list[Child]:
-        children = [worker.child for worker in self._fleet.workers()] + [self._door.child]
-        return [child for child in children if child is not None]
+        workers = [worker.child for worker in self._fleet.workers()]
+        return [child for child in workers if child is not None] + self._doors.children
 
     def _changed(self) -> None:
         """Something has happened: publish what follows from it."""
         table = self._fleet.table
         if table.generation > self._published:
             self._published = table.generation
-            self._door.publish(table)
-        self._fleet.unroute(self._door.has_left)
-        if self._door.applied >= table.generation:
+            self._doors.publish(table)
+        self._fleet.unroute(self._doors.has_left)
+        if self._doors.applied >= table.generation:
             self._routed = {(route.release.model, route.release.version) for route in table.routes}
         self._write_state()
-        if self._show is not None and table.settled and self._door.applied >= table.generation:
+        if self._show is not None and table.settled and self._doors.applied >= table.generation:
             self._show(announce(self._state(), table.routes))
             self._show = None
             self._sweep = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.sweep(self._fleet.digests())))
@@ -193,12 +165,12 @@ class Supervisor:
             started=self._started,
             generation=self._fleet.table.generation,
             settled=self._fleet.table.settled,
-            front_door_pid=self._door.pid,
+            front_door_pids=self._doors.pids,
             releases=[self._as_clients_see(report) for report in self._fleet.reports()],
         )
 
     def _as_clients_see(self, report: state.ReleaseReport) -> state.ReleaseReport:
-        """A release whose worker is ready is so for clients only once the front door knows of it."""
+        """A release whose worker is ready is so for clients only once every front door knows of it."""
         unrouted = report.kind == "model" and report.state == "ready" and (report.name, report.version) not in self._routed
         return msgspec.structs.replace(report, state="starting") if unrouted else report
 

@@ -42,7 +42,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     started: str = ""
     generation: int = 0
     settled: bool = False
-    front_door_pid: int | None = None
+    front_door_pids: list[int] = []
     releases: list[ReleaseReport] = []
 
 

@@ -98,6 +98,7 @@ def tells_what_it_kept(records_df: pl.DataFrame) -> pl.DataFrame:
 
 @svc.endpoint(path="/slow")
 def slow(records_df: Numbers.DataFrame) -> pl.Series:
+    sys.stderr.write("slow has begun\n")
     time.sleep(3)
     return records_df["a"]
 

@@ -304,7 +304,7 @@ def test_a_stop_answers_what_it_has_taken(own: Served) -> None:
     """SIGTERM in the middle of a slow request: the request is answered, then the process ends well."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, own, "/slow", [{"a": 5}])
-        time.sleep(0.5)  # it must be in the handler; were it not, the test would still hold
+        own.wait_logged("slow has begun")
         own.process.send_signal(signal.SIGTERM)
         assert waiting.result().json()["predictions"] == [5.0]
     assert own.process.wait(15) == 0

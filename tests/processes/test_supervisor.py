@@ -6,19 +6,22 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
+import httpx
 import pytest
 
 from supervised import Supervised, runs
 from tinypex import times, write_tiny
 
 SLOW = """
-    import time
+    import sys, time
     import polars as pl
     import base.service as svc
 
     @svc.endpoint(path="/slow")
     def predict(records_df: pl.DataFrame):
+        print("it takes", records_df["x"][0], "s", file=sys.stderr, flush=True)
         time.sleep(records_df["x"][0])
         return records_df["x"]
 """
@@ -139,11 +142,49 @@ def test_a_front_door_that_is_killed_comes_back_and_connections_wait_for_it(supe
     """The socket is the supervisor's, so nobody is refused meanwhile."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
-        pid = supervised.state()["front_door_pid"]
+        (pid,) = supervised.state()["front_door_pids"]
         os.kill(pid, signal.SIGKILL)
         supervised.until(lambda: not runs(pid))
         assert supervised.predictions("/tiny") == [6]
-        assert supervised.state()["front_door_pid"] not in {None, pid}
+        assert supervised.state()["front_door_pids"] != [pid]
+
+
+def test_several_front_doors_share_the_port_and_one_that_is_killed_takes_no_other_with_it(supervised):
+    """Each gets connections of its own; all send to the one worker; a model that is dropped serves at all of them; all end together."""
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    supervised.settings["front_doors"] = 2
+    with supervised:
+        first, second = pids = supervised.state()["front_door_pids"]
+        children = supervised.children()
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(httpx.Client(base_url=supervised.state()["address"], timeout=20)) for _ in range(32)]
+            before = {pid: sockets(pid) for pid in pids}
+            assert [ask_tiny(client) for client in clients] == [[6]] * 32
+            taken = {pid: sockets(pid) - before[pid] for pid in pids}
+            assert sum(taken.values()) == 32
+            assert all(taken.values()), taken
+            os.kill(first, signal.SIGKILL)
+            supervised.until(lambda: not runs(first))
+            assert sum(ask_tiny(client) == [6] for client in clients) >= taken[second]
+        assert [supervised.predictions("/tiny") for _ in range(16)] == [[6]] * 16
+        supervised.until(lambda: len(supervised.state()["front_door_pids"]) == 2)
+        write_tiny(supervised.dist / "later.pex", "later")
+        supervised.until_state("later.pex", "ready")
+        assert [supervised.predictions("/later") for _ in range(16)] == [[6]] * 16
+        children += supervised.children()
+    assert not [pid for pid in children if runs(pid)]
+
+
+def sockets(pid):
+    """How many a process has open."""
+    links = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
+    return sum(link.name.startswith("socket:") for link in links)
+
+
+def ask_tiny(client):
+    """Over the connection that the client keeps; None where that is broken."""
+    with contextlib.suppress(httpx.TransportError):
+        return client.post("/tiny", json=[{"x": 3}]).json()["predictions"]
 
 
 def test_sigterm_lets_a_request_in_flight_finish_and_leaves_nothing(supervised):
@@ -155,7 +196,7 @@ def test_sigterm_lets_a_request_in_flight_finish_and_leaves_nothing(supervised):
         children = supervised.children()
         assert supervised.predictions("/slow", 0) == [0]
         asking.start()
-        time.sleep(0.5)  # it has to be in the handler, which nobody can see from outside
+        supervised.until(lambda: "it takes 2 s" in supervised.err.read_text())
         supervised.process.send_signal(signal.SIGTERM)
         assert supervised.process.wait(10) == 0
         asking.join()
@@ -178,7 +219,7 @@ def test_a_second_signal_hurries(supervised):
 
         asking = threading.Thread(target=ask)
         asking.start()
-        time.sleep(0.5)  # as above
+        supervised.until(lambda: "it takes 50 s" in supervised.err.read_text())
         supervised.process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             supervised.process.wait(1)

@@ -96,7 +96,7 @@ class Supervised:
     def children(self) -> list[int]:
         """Every process that it has started and that runs."""
         state = self.state()
-        return [pid for pid in [state["front_door_pid"], *(pid for each in state["releases"] for pid in each["worker_pids"])] if pid]
+        return [pid for pid in [*state["front_door_pids"], *(pid for each in state["releases"] for pid in each["worker_pids"])] if pid]
 
 
 def runs(pid: int) -> bool:

@@ -1,0 +1,69 @@
+"""All front doors of a supervisor, as one: they have the same limits and the same table. Runs in the supervisor."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from base.ipc.control import Configure, Table
+from runtime.supervisor.child import Child
+from runtime.supervisor.door import Door
+from runtime.supervisor.release import BackOff
+
+
+class Doors:
+    """One front door for each listener.
+
+    Args:
+        limits: of all of them together: what is bounded in total is divided among them.
+        changed: called when one of them listens, has applied a table or has died.
+    """
+
+    def __init__(self, listeners: Sequence[socket.socket], limits: Configure, back_off: BackOff, changed: Callable[[], None]) -> None:
+        share = divided(limits, len(listeners))
+        self._doors = [
+            Door(f"front door {i + 1}" if i else "front door", each, share, back_off, changed) for i, each in enumerate(listeners)
+        ]
+
+    @property
+    def children(self) -> list[Child]:
+        """Those that run now."""
+        return [door.child for door in self._doors if door.child is not None]
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that run now."""
+        return [child.pid for child in self.children]
+
+    @property
+    def applied(self) -> int:
+        """The generation of the table that is in force in each that runs; -1 where none has any."""
+        return min((door.applied for door in self._doors if door.child is not None), default=-1)
+
+    def start(self) -> None:
+        """Spawn all."""
+        for door in self._doors:
+            door.start()
+
+    def publish(self, table: Table) -> None:
+        """Give all a newer table, now and after every restart."""
+        for door in self._doors:
+            door.publish(table)
+
+    def has_left(self, generation: int) -> bool:
+        """Whether no request can come any more, through any of them, over what a table of `generation` or later does not name."""
+        return all(door.has_left(generation) for door in self._doors)
+
+    def drain(self) -> None:
+        """Tell all to take nothing new, finish and go. None is started again."""
+        for door in self._doors:
+            door.drain()
+
+
+def divided(limits: Configure, count: int) -> Configure:
+    """What each of `count` front doors may hold, so that all of them hold no more than `limits` allow."""
+    return msgspec.structs.replace(
+        limits, segments_max_bytes=limits.segments_max_bytes // count, queue_max_rows=max(1, limits.queue_max_rows // count)
+    )
