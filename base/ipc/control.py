@@ -104,6 +104,18 @@ class Table(msgspec.Struct, frozen=True, tag="table", tag_field="type"):
     settled: bool
 
 
+class Measuring(msgspec.Struct, frozen=True):
+    """How a child measures.
+
+    Attributes:
+        interval_s: from its first measure to the report of it and all others since.
+        values_max: a report holds at most this many values of one measure of one endpoint: a sample, where there were more.
+    """
+
+    interval_s: float
+    values_max: int
+
+
 class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     """Supervisor → front door, once, before the first table: its limits.
 
@@ -113,6 +125,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         segments_max_bytes: all shared memory of the front door; beyond it a request is a 503.
         queue_max_rows: rows that may wait for one endpoint; beyond it a request is a 503.
         drain_s: how long accepted requests may take once it is told to drain.
+        measuring: None where nobody wants measures.
     """
 
     body_max_bytes: int = 32 * 1024**2
@@ -120,6 +133,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     segments_max_bytes: int = 1024**3
     queue_max_rows: int = 100_000
     drain_s: float = 10.0
+    measuring: Measuring | None = None
 
 
 class Listening(msgspec.Struct, frozen=True, tag="listening", tag_field="type"):
@@ -132,11 +146,41 @@ class Applied(msgspec.Struct, frozen=True, tag="applied", tag_field="type"):
     generation: int
 
 
+class Values(msgspec.Struct, frozen=True):
+    """What one measure was, several times: count, sum, smallest, largest, and a uniform sample: all of them where there is room."""
+
+    count: int
+    sum: float
+    min: float
+    max: float
+    sample: list[float]
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What a child measured of one endpoint since its last report; names and units stand in `base.measures`."""
+
+    model: str
+    version: str
+    endpoint: str
+    counts: dict[str, int]
+    values: dict[str, Values]
+
+
+class Measures(msgspec.Struct, frozen=True, tag="measures", tag_field="type"):
+    """Child → parent, once an interval in which there is something to tell, and before it ends.
+
+    `until_ms` is the wall clock at the end of the interval, since 1970.
+    """
+
+    until_ms: int
+    endpoints: list[Measured]
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain", tag_field="type"):
     """Parent → child: take nothing new, finish what is there, exit."""
 
 
-Word = Ready | Failed | Table | Configure | Listening | Applied | Drain
+Word = Ready | Failed | Table | Configure | Listening | Applied | Measures | Drain
 
 _decoder = msgspec.json.Decoder(Word)
 

@@ -19,6 +19,7 @@ from runtime.front.app import FrontDoor
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
 from runtime.front.link import Link
+from runtime.front.measuring import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ class Process:
         self._control = control
         self._listener = listener
         self._words: asyncio.Queue[Word | None] = asyncio.Queue(maxsize=64)
+        self._speaking = asyncio.Lock()  # a word is one line, and may take several writes
+        self._recorder: Recorder | None = None
+        self._reporting: asyncio.Task[None] | None = None
 
     async def run(self) -> ExitCode:
         """Serves until the parent says `drain` or is gone."""
@@ -54,8 +58,10 @@ class Process:
         configure = await self._words.get()
         if not isinstance(configure, Configure):
             return ExitCode.PARENT_GONE
+        if configure.measuring is not None:
+            self._recorder = Recorder(configure.measuring, self._report_soon)
         deadlines = Deadlines(configure.request_timeout_s)
-        dispatch = Dispatch(configure.queue_max_rows, configure.segments_max_bytes, deadlines)
+        dispatch = Dispatch(configure.queue_max_rows, configure.segments_max_bytes, deadlines, self._recorder)
         door = FrontDoor(dispatch, deadlines, configure.body_max_bytes)
         # Connections wait in the listener until this. A front door that is started again would answer 404 and 503 without its table.
         first = await self._words.get()
@@ -68,6 +74,7 @@ class Process:
         code = await self._follow(door)
         server.should_exit = True
         await serving
+        await self._report()
         reading.cancel()
         return code
 
@@ -118,7 +125,21 @@ class Process:
             log.warning("the control socket cannot be read: %s", exc)
         await self._words.put(None)
 
+    def _report_soon(self) -> None:
+        self._reporting = asyncio.get_running_loop().create_task(self._report())
+
+    async def _report(self) -> None:
+        """Tells what was measured. While the parent does not listen, measures gather where they are bounded, rather than reports."""
+        async with self._speaking:
+            measures = None if self._recorder is None else self._recorder.take()
+            if measures is not None:
+                await self._send(measures)
+
     async def _say(self, word: Word) -> None:
+        async with self._speaking:
+            await self._send(word)
+
+    async def _send(self, word: Word) -> None:
         try:
             await asyncio.get_running_loop().sock_sendall(self._control, encode(word))
         except OSError as exc:

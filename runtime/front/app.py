@@ -15,6 +15,7 @@ from runtime.front.asgi import Receive, Scope, Send, context_of, send_answer, se
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch, Endpoint
 from runtime.front.link import Link
+from runtime.front.measuring import now_s
 from runtime.front.problems import method_not_allowed, problem
 from runtime.front.replies import Replies
 from runtime.front.request import Request
@@ -74,6 +75,7 @@ class FrontDoor:
             await self._pages(scope, receive, send)
             return
         request_id = f"{getrandbits(128):032x}"
+        match: Match[Endpoint] | None = None
         try:
             match = self._router.match(scope["raw_path"])
             if match is None:
@@ -81,6 +83,8 @@ class FrontDoor:
             answer = await self._predict(match, scope, receive, send, request_id)
         except PexdockError as exc:
             answer = problem(exc, request_id)
+            if match is not None and match.target.measures is not None:
+                match.target.measures.answered(answer.status)
         except Disconnected:
             return
         if answer is not None:
@@ -94,12 +98,13 @@ class FrontDoor:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         endpoint.release.check_up()
         body = await self._body(headers, receive)
+        began_s = 0.0 if endpoint.measures is None else now_s()
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         rows = Rows(request_frame(body), "") if endpoint.words.raw else decode(endpoint.decoder, content_type, body)
         accept = headers.get(b"accept", b"").decode("latin-1")
         context = context_of(endpoint, scope, headers, request_id) if endpoint.words.alone else None
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = Request(endpoint, match.parameters, rows, accept, request_id, answered.set_result, context)
+        request = Request(endpoint, match.parameters, rows, accept, request_id, answered.set_result, context, began_s)
         if rows.count:
             endpoint.submit(request)
         elif endpoint.words.streams:

@@ -17,6 +17,7 @@ from base.ipc.control import EndpointWords, ReleaseWords, Route
 from runtime.front.batcher import Batcher
 from runtime.front.deadlines import Deadlines
 from runtime.front.link import STREAMS_MAX, Link
+from runtime.front.measuring import Recorder, now_s
 from runtime.front.owners import owners
 from runtime.front.request import Request
 from runtime.front.rooms import Budget
@@ -31,7 +32,9 @@ _GUILT_OF_ONE = (HandlerFailed, BadResult, Misfit, Reject)
 class Endpoint:
     """One endpoint of a release: how to decode its rows, and those that wait."""
 
-    def __init__(self, number: int, words: EndpointWords, queue_max_rows: int, release: Release, deadlines: Deadlines) -> None:
+    def __init__(
+        self, number: int, words: EndpointWords, queue_max_rows: int, release: Release, deadlines: Deadlines, recorder: Recorder | None
+    ) -> None:
         self.number = number
         self.words = words
         self.release = release
@@ -40,6 +43,7 @@ class Endpoint:
         self.output_schema = _schema(words.output_schema)
         self.decoder = RowDecoder(self.input_schema, words.unexpected)
         self.waiting: Batcher[Request] = Batcher(words.batch_max_rows, queue_max_rows)
+        self.measures = None if recorder is None else recorder.endpoint(release.words.model, release.words.version, words.name)
 
     def submit(self, request: Request) -> None:
         """Lets the request wait for a worker. It is answered later, or at once where it cannot wait."""
@@ -51,6 +55,8 @@ class Endpoint:
         except PexdockError as exc:
             request.fail(exc)
             return
+        if self.measures is not None:
+            request.queued_s = now_s()
         self.deadlines.watch(request, asyncio.get_running_loop().time())
         self.release.wake()
 
@@ -80,10 +86,12 @@ class Endpoint:
 class Release:
     """One release: its endpoints, and the links to its workers."""
 
-    def __init__(self, words: ReleaseWords, queue_max_rows: int, budget: Budget, deadlines: Deadlines) -> None:
+    def __init__(
+        self, words: ReleaseWords, queue_max_rows: int, budget: Budget, deadlines: Deadlines, recorder: Recorder | None = None
+    ) -> None:
         self.words = words
         self._budget = budget
-        self.endpoints = [Endpoint(i, each, queue_max_rows, self, deadlines) for i, each in enumerate(words.endpoints)]
+        self.endpoints = [Endpoint(i, each, queue_max_rows, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
         self._links: dict[str, Link] = {}
         # Batches to be sent again in parts, before anything that waits. Bounded by what was in flight.
         self._again: deque[list[Request]] = deque()
@@ -201,12 +209,17 @@ class Release:
 
 
 class Dispatch:
-    """All releases of the routing table in force."""
+    """All releases of the routing table in force.
 
-    def __init__(self, queue_max_rows: int, segments_max_bytes: int, deadlines: Deadlines) -> None:
+    Args:
+        recorder: None where nobody wants measures.
+    """
+
+    def __init__(self, queue_max_rows: int, segments_max_bytes: int, deadlines: Deadlines, recorder: Recorder | None = None) -> None:
         self._queue_max_rows = queue_max_rows
         self._budget = Budget(segments_max_bytes)
         self._deadlines = deadlines
+        self._recorder = recorder
         self.releases: list[Release] = []
         self._coming: list[Release] = []
         self._retiring: set[Release] = set()
@@ -215,7 +228,7 @@ class Dispatch:
         """Connects to releases that are not in force yet, so that they can answer once they are. Returns the links, not yet welcomed."""
         known = [each.words for each in self.releases]
         fresh = [route for route in routes if route.release not in known]
-        self._coming = [Release(route.release, self._queue_max_rows, self._budget, self._deadlines) for route in fresh]
+        self._coming = [self._release(route.release) for route in fresh]
         return [link for release, route in zip(self._coming, fresh, strict=True) for link in release.connect(route.sockets)]
 
     def apply(self, routes: Sequence[Route]) -> list[Link]:
@@ -224,7 +237,7 @@ class Dispatch:
         links: list[Link] = []
         for route in routes:
             release = next((each for each in self.releases + self._coming if each.words == route.release), None)
-            release = release or Release(route.release, self._queue_max_rows, self._budget, self._deadlines)
+            release = release or self._release(route.release)
             links += release.connect(route.sockets)
             kept.append(release)
         self._coming = []
@@ -233,6 +246,9 @@ class Dispatch:
             self._retiring.add(release)
             release.retire(lambda release=release: self._retiring.discard(release))  # type: ignore[misc]
         return links
+
+    def _release(self, words: ReleaseWords) -> Release:
+        return Release(words, self._queue_max_rows, self._budget, self._deadlines, self._recorder)
 
 
 def _schema(message: bytes | None) -> pa.Schema | None:

@@ -145,6 +145,8 @@ class Link:
                 requests[0].said,
             )
         )
+        if endpoint.measures is not None:
+            endpoint.measures.sent(requests, batch.num_rows)
 
     def retire(self) -> None:
         """Sends nothing new, and closes once the worker has answered what it has."""

@@ -14,6 +14,7 @@ from base.errors import PexdockError, TooLarge
 from base.ipc.protocol import BODY_MAX_BYTES
 from runtime.front import stream
 from runtime.front.answer import Answer
+from runtime.front.measuring import ABANDONED
 from runtime.front.problems import problem
 from runtime.front.replies import Form, Replies
 from runtime.front.rows import Rows
@@ -29,15 +30,31 @@ class Request:
         accept: the client's header of that name.
         answer: called with the answer, in the loop's thread.
         context: what the handler may know of this request beside its rows; it then travels alone.
+        began_s: when its body was whole, by the clock of `measuring`; 0 where nobody measures.
 
     Attributes:
         said: the parameters, with the context if there is one, as a worker reads them.
+        queued_s: since when it waits for its first batch, by the same clock; 0 where it does not, or nobody measures.
 
     Raises:
         TooLarge: parameters and context do not fit into a message.
     """
 
-    __slots__ = ("_accept", "_answer", "_cancel", "_stream", "endpoint", "group", "id", "parameters", "row_count", "rows", "said")
+    __slots__ = (
+        "_accept",
+        "_answer",
+        "_cancel",
+        "_stream",
+        "began_s",
+        "endpoint",
+        "group",
+        "id",
+        "parameters",
+        "queued_s",
+        "row_count",
+        "rows",
+        "said",
+    )
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a request is made of, all of it from one place
         self,
@@ -48,6 +65,7 @@ class Request:
         request_id: str,
         answer: Callable[[Answer], None],
         context: ContextWords | None = None,
+        began_s: float = 0.0,
     ) -> None:
         self.endpoint = endpoint
         self.parameters = msgspec.json.encode(parameters, order="sorted")
@@ -58,6 +76,8 @@ class Request:
         self.row_count = rows.count
         self.id = request_id
         self.group: Hashable = (self.parameters, rows.shape, None if context is None else request_id)
+        self.began_s = began_s
+        self.queued_s = 0.0
         self._accept = accept
         self._answer: Callable[[Answer], None] | None = answer
         self._stream: stream.Stream | None = None
@@ -101,7 +121,7 @@ class Request:
         """The streamed answer is whole; it may have had no part at all."""
         if self._answer is not None:
             self._streamed().finish()
-            self._over()
+            self._over(200)
 
     def fail(self, error: PexdockError) -> None:
         """Answers with a problem document; where the answer has begun, that is its last line."""
@@ -112,13 +132,13 @@ class Request:
             self._finish(document)
         else:
             self._stream.finish(document.body)
-            self._over()
+            self._over(document.status)
 
     def abandon(self) -> None:
         """Its client is gone: nothing will be answered, and the worker learns that nobody waits."""
         if self._stream is not None:
             self._stream.finish()
-        self._over()
+        self._over(ABANDONED)
         self.cancel()
 
     def cancel(self) -> None:
@@ -140,10 +160,12 @@ class Request:
 
     def _finish(self, answer: Answer) -> None:
         tell = self._answer
-        self._over()
+        self._over(answer.status)
         if tell is not None:
             tell(answer)
 
-    def _over(self) -> None:
+    def _over(self, status: int) -> None:
+        if self._answer is not None and self.endpoint.measures is not None:
+            self.endpoint.measures.answered(status, self.began_s)
         self._answer = None
         self.endpoint.ended(self)

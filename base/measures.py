@@ -1,0 +1,119 @@
+"""What is measured, under which names, and the values of one measure between two reports. Pure: knows no clock, no file and no format.
+
+Children measure and their parent writes. A front door measures requests; a worker measures its handlers and caches. Whatever shows
+measures (now `base.emf`) takes them as the control word `Measures` has them.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from base.ipc.control import Values
+
+
+class Unit(StrEnum):
+    """Units as CloudWatch spells them."""
+
+    COUNT = "Count"
+    MILLISECONDS = "Milliseconds"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure: its unit, and what it is in a sentence."""
+
+    unit: Unit
+    says: str
+
+
+MEASURES: Mapping[str, Measure] = {
+    # ---- counted by front doors
+    "Requests": Measure(Unit.COUNT, "Requests that were answered, or whose client hung up first."),
+    "Errors": Measure(
+        Unit.COUNT, "Of them, those that failed on our side: a status of 500 or more, or a streamed answer that broke off so."
+    ),
+    "ClientErrors": Measure(Unit.COUNT, "Of them, those that were the client's to change: a status from 400 to 499."),
+    "Abandoned": Measure(Unit.COUNT, "Of them, those whose client hung up before the answer was whole."),
+    # ---- values of front doors
+    "Latency": Measure(
+        Unit.MILLISECONDS, "Of one answer: from its whole body read to its answer ready to be sent; if streamed, to its end."
+    ),
+    "QueueTime": Measure(Unit.MILLISECONDS, "Of one request: from its rows decoded to its batch sent to a worker for the first time."),
+    "BatchSize": Measure(Unit.COUNT, "Rows of one batch that was sent to a worker."),
+    # ---- counted by workers
+    "CacheHits": Measure(Unit.COUNT, "Batches that found their model loaded."),
+    "CacheMisses": Measure(Unit.COUNT, "Batches that did not: they waited for it, or were refused."),
+    "Loads": Measure(Unit.COUNT, "Models loaded, for the first time or to replace a stale one."),
+    "LoadFailures": Measure(Unit.COUNT, "Loads that failed, those of artifacts that are not there included."),
+    "Evictions": Measure(Unit.COUNT, "Models dropped to make room, or because nobody used them."),
+    # ---- values of workers
+    "HandlerTime": Measure(Unit.MILLISECONDS, "Of one batch: the call of its handler and the check of its result."),
+    "LoadTime": Measure(Unit.MILLISECONDS, "Of one load that ended well: finding, fetching and loading its artifact."),
+}
+"""Every measure by its name."""
+
+_FOLD = 1024
+"""Values that are only kept until they are looked at together: that is four times as cheap as looking at each."""
+
+
+class Collected:
+    """The values of one measure since it was made: count, sum, smallest and largest are exact; of the values a uniform sample is kept.
+
+    Args:
+        values_max: size of the sample. So many values or fewer are all kept.
+    """
+
+    __slots__ = ("_count", "_fresh", "_max", "_min", "_next", "_sample", "_sum", "_threshold", "_values_max")
+
+    def __init__(self, values_max: int) -> None:
+        self._values_max = values_max
+        self._fresh: list[float] = []
+        self._sample: list[float] = []
+        self._count = 0
+        self._sum = 0.0
+        self._min, self._max = math.inf, -math.inf
+        # Algorithm L (Li 1994): which value, counted from 0, enters a full sample next. It skips the others without drawing for each.
+        self._threshold = 1.0
+        self._next = -1
+
+    def __len__(self) -> int:
+        return self._count + len(self._fresh)
+
+    def add(self, value: float) -> None:
+        """Takes one more value."""
+        self._fresh.append(value)
+        if len(self._fresh) >= _FOLD:
+            self._fold()
+
+    def values(self) -> Values:
+        """All that is known of them; there must be one at least."""
+        self._fold()
+        return Values(self._count, self._sum, self._min, self._max, self._sample[:])
+
+    def _fold(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        if not fresh:
+            return
+        self._sum += math.fsum(fresh)
+        self._min, self._max = min(self._min, *fresh), max(self._max, *fresh)
+        first, self._count = self._count, self._count + len(fresh)
+        room = self._values_max - len(self._sample)
+        if room > 0:
+            self._sample += fresh[:room]
+            if len(self._sample) < self._values_max:
+                return
+            self._next = self._values_max - 1
+            self._skip()
+        while self._next < self._count:
+            self._sample[random.randrange(self._values_max)] = fresh[self._next - first]  # noqa: S311 - a sample, no secret
+            self._skip()
+
+    def _skip(self) -> None:
+        # 1 - random() lies in (0, 1], of which a logarithm can be taken.
+        self._threshold *= math.exp(math.log(1.0 - random.random()) / self._values_max)  # noqa: S311 - as above
+        skipped = math.log(1.0 - random.random()) / math.log1p(-self._threshold) if self._threshold < 1.0 else 0.0  # noqa: S311
+        self._next += math.floor(skipped) + 1

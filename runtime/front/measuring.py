@@ -1,0 +1,112 @@
+"""What a front door measures of each endpoint, until it is reported. Everything here runs in the loop's thread.
+
+The two verbs of an `EndpointMeasures` are all that the rest of the front door knows of measuring; whoever wants to show requests in
+another way begins there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from base.ipc.control import Measured, Measures, Measuring
+from base.measures import Collected
+
+if TYPE_CHECKING:
+    from runtime.front.request import Request
+
+ABANDONED = 499
+"""The status that access logs give to a request whose client hung up; no client ever sees it."""
+
+now_s = time.perf_counter
+"""The clock of all times here. The loop's own stands still within one turn."""
+
+
+class EndpointMeasures:
+    """One endpoint, from one report to the next."""
+
+    def __init__(self, recorder: Recorder, model: str, version: str, endpoint: str) -> None:
+        self._recorder = recorder
+        self._names = model, version, endpoint
+        self._noted = False
+        self._clear()
+
+    def answered(self, status: int, began_s: float = 0.0) -> None:
+        """A request has ended.
+
+        Args:
+            status: of its answer; of the problem that broke it off, where it was streamed; `ABANDONED`.
+            began_s: `now_s` when its body was whole; 0 for one that was refused before it was decoded, which has no latency.
+        """
+        self._note()
+        self._requests += 1
+        if began_s:
+            self._latency.add((now_s() - began_s) * 1000)
+        if status >= 400:
+            self._errors += status >= 500
+            self._abandoned += status == ABANDONED
+            self._client_errors += status < 500 and status != ABANDONED
+
+    def sent(self, requests: Sequence[Request], rows: int) -> None:
+        """One batch has been sent to a worker."""
+        self._note()
+        now = now_s()
+        self._batches.add(rows)
+        for request in requests:
+            if request.queued_s:  # not one that is sent again
+                self._queue.add((now - request.queued_s) * 1000)
+                request.queued_s = 0.0
+
+    def take(self) -> Measured:
+        """All since the last time."""
+        counts = {
+            "Requests": self._requests,
+            "Errors": self._errors,
+            "ClientErrors": self._client_errors,
+            "Abandoned": self._abandoned,
+        }
+        collected = {"Latency": self._latency, "QueueTime": self._queue, "BatchSize": self._batches}
+        self._noted = False
+        self._clear()
+        return Measured(*self._names, counts, {name: each.values() for name, each in collected.items() if each})
+
+    def _note(self) -> None:
+        if not self._noted:
+            self._noted = True
+            self._recorder.note(self)
+
+    def _clear(self) -> None:
+        values_max = self._recorder.values_max
+        self._requests = self._errors = self._client_errors = self._abandoned = 0
+        self._latency, self._queue, self._batches = Collected(values_max), Collected(values_max), Collected(values_max)
+
+
+class Recorder:
+    """All endpoints of a front door. While nothing is measured it arms no timer.
+
+    Args:
+        due: called when an interval with measures is over; it should `take` them, soon.
+    """
+
+    def __init__(self, measuring: Measuring, due: Callable[[], None]) -> None:
+        self.values_max = measuring.values_max
+        self._interval_s = measuring.interval_s
+        self._due = due
+        self._noted: list[EndpointMeasures] = []
+
+    def endpoint(self, model: str, version: str, endpoint: str) -> EndpointMeasures:
+        """What an endpoint tells its measures."""
+        return EndpointMeasures(self, model, version, endpoint)
+
+    def note(self, endpoint: EndpointMeasures) -> None:
+        """The endpoint has something to report."""
+        if not self._noted:
+            asyncio.get_running_loop().call_later(self._interval_s, self._due)
+        self._noted.append(endpoint)
+
+    def take(self) -> Measures | None:
+        """What is to be reported; None where nothing is."""
+        noted, self._noted = self._noted, []
+        return Measures(int(time.time() * 1000), [each.take() for each in noted]) if noted else None

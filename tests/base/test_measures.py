@@ -1,0 +1,81 @@
+"""What is kept of many values: count, sum and bounds exactly, and a uniform sample."""
+
+import math
+import random
+
+import pytest
+
+from base.measures import MEASURES, Collected
+
+
+def collected(values, values_max):
+    found = Collected(values_max)
+    for value in values:
+        found.add(value)
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 7, 100, 1023, 1024, 1025])
+def test_values_that_have_room_are_all_kept_in_order(count):
+    """Nothing is sampled that need not be."""
+    given = [random.uniform(-5, 5) for _ in range(count)]
+    values = collected(given, 2000).values()
+    assert values.sample == given
+    assert (values.count, values.min, values.max) == (count, min(given), max(given))
+    assert math.isclose(values.sum, math.fsum(given), abs_tol=1e-9)
+
+
+@pytest.mark.parametrize(("count", "values_max"), [(101, 100), (1024, 100), (10_000, 100), (5000, 1024), (5000, 1500), (3, 1)])
+def test_of_more_values_a_sample_is_kept_and_the_rest_is_exact(count, values_max):
+    """Memory and reports are bounded; sums are not estimates."""
+    given = [float(each) for each in range(count)]
+    values = collected(given, values_max).values()
+    assert len(values.sample) == values_max == len(set(values.sample))
+    assert set(values.sample) <= set(given)
+    assert (values.count, values.sum, values.min, values.max) == (count, sum(given), 0.0, count - 1.0)
+
+
+def test_each_value_is_as_likely_as_any_other_to_be_in_the_sample():
+    """Early values are not favoured over late ones, at any place: 4000 samples of 5 out of 3000, in ten tenths."""
+    random.seed(7)
+    tenths = [0] * 10
+    for _ in range(4000):
+        found = Collected(5)
+        found._fresh = list(range(3000))
+        for value in found.values().sample:
+            tenths[int(value) // 300] += 1
+    expected = 4000 * 5 / 10
+    chi_square = sum((seen - expected) ** 2 / expected for seen in tenths)
+    assert chi_square < 27.9, tenths  # the 99.9 % point of 9 degrees of freedom
+
+
+def test_values_are_looked_at_in_parts_or_at_once_alike():
+    """A fold in between moves nothing: the count of what the sample has seen is kept across folds."""
+    random.seed(3)
+    means = []
+    for _ in range(200):
+        values = collected(range(4000), 50).values()
+        means.append(sum(values.sample) / 50)
+    assert abs(sum(means) / len(means) - 1999.5) < 60  # five standard deviations of the mean
+
+
+def test_asking_twice_says_the_same_and_more_may_follow():
+    """A report does not use up what it reports."""
+    found = collected([3.0, 1.0], 10)
+    assert len(found) == 2
+    assert found.values() == found.values()
+    found.add(2.0)
+    assert (len(found), found.values().sample) == (3, [3.0, 1.0, 2.0])
+
+
+def test_nothing_collected_is_false():
+    """Empty measures are left out of reports."""
+    assert not Collected(10)
+    assert collected([0.0], 10)
+
+
+def test_every_measure_is_defined_in_one_sentence():
+    """What a number means is said once, for people and for formats that carry it."""
+    for name, measure in MEASURES.items():
+        assert name.isidentifier()
+        assert measure.says.endswith(".")
