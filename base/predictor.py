@@ -49,13 +49,16 @@ class Predictor:
     Args:
         loop: runs what is async.
         dependencies: of the worker.
+
+    Attributes:
+        cache: None for an endpoint that needs no model.
     """
 
     def __init__(self, endpoint: Endpoint[..., Any], loop: Loop, dependencies: Dependencies) -> None:
         self.endpoint = endpoint
         self.input_schema = None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema()
         self.has_output_schema = endpoint.output_schema is not None
-        self._cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config)
+        self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config)
         self._loop = loop
         self._dependencies = dependencies
         self._opened: dict[str, Any] = {}
@@ -73,8 +76,8 @@ class Predictor:
             except Exception as exc:  # the author's code; the worker does not start
                 raise Declaration(f"endpoint {self.endpoint.name}: {name!r} cannot be opened: {type(exc).__name__}: {exc}") from exc
         config = self.endpoint.cache_config
-        if self._cache is not None and config is not None and config.pre_fetch_all:
-            self._cache.prefetch(self.endpoint.parameters)
+        if self.cache is not None and config is not None and config.pre_fetch_all:
+            self.cache.prefetch(self.endpoint.parameters)
 
     def lookup(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending | None:
         """The model for these parameters, see `Cache.lookup`; None for an endpoint that needs none.
@@ -82,7 +85,7 @@ class Predictor:
         Raises:
             PexdockError: there will be no model for them now.
         """
-        return None if self._cache is None else self._cache.lookup(parameters, wake)
+        return None if self.cache is None else self.cache.lookup(parameters, wake)
 
     def predict(self, lease: Lease | None, batch: pa.RecordBatch, call: Call) -> pa.RecordBatch:
         """Calls the handler on one batch.
@@ -113,8 +116,8 @@ class Predictor:
 
     def close(self) -> None:
         """Ends the cache's loads."""
-        if self._cache is not None:
-            self._cache.close()
+        if self.cache is not None:
+            self.cache.close()
 
     def _call(self, lease: Lease | None, batch: pa.RecordBatch, call: Call) -> Any:
         plan = self.endpoint.plan

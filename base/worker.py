@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import base
+from base.caches import Caches
 from base.connection import Connection
 from base.depends import Dependencies
 from base.discovery import discover
 from base.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
-from base.ipc.control import WIRE_VERSION, Drain, ExitCode, Failed, Lines, Ready, ReleaseWords, Word, encode
+from base.ipc.control import WIRE_VERSION, ExitCode, Failed, Ready, ReleaseWords, Word, encode
 from base.loop import Loop
+from base.parent import Parent
 from base.predictor import Predictor
 from base.process import die_with_parent
 
@@ -40,6 +42,9 @@ class Worker:
     Args:
         socket_path: where it listens. The file is made and removed by this worker.
         control: the parent's socket, or None where this process has no parent of ours.
+
+    Attributes:
+        caches: of its endpoints, for any thread.
     """
 
     def __init__(
@@ -49,9 +54,9 @@ class Worker:
         self._loop = Loop()
         self._dependencies = Dependencies(self._loop)
         self._predictors = [Predictor(endpoint, self._loop, self._dependencies) for endpoint in endpoints]
+        self.caches = Caches(model, [(predictor.endpoint, predictor.cache) for predictor in self._predictors])
         self._socket_path = socket_path
-        self._control = control
-        self._lines = Lines()
+        self._parent = None if control is None else Parent(control, self.caches.answer, self.drain, self._orphaned)
         self._selector = selectors.DefaultSelector()
         self._connections: set[Connection] = set()
         self._wakes = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -72,11 +77,10 @@ class Worker:
         listener.listen(_BACKLOG)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._wakes, selectors.EVENT_READ, self._resume)
-        if self._control is not None:
-            self._control.setblocking(False)
-            self._selector.register(self._control, selectors.EVENT_READ, self._listen_to_parent)
         for predictor in self._predictors:
             predictor.open()
+        if self._parent is not None:
+            self._parent.start()
         return words
 
     def run(self) -> ExitCode:
@@ -100,6 +104,8 @@ class Worker:
 
     def close(self) -> None:
         """Closes every connection, socket and thread. Safe to call again."""
+        if self._parent is not None:
+            self._parent.close()  # first: it wakes the loop by a descriptor that is closed below
         for connection in self._connections:
             connection.close()
         self._connections.clear()
@@ -160,20 +166,9 @@ class Worker:
         self._connections.discard(connection)
         connection.close()
 
-    def _listen_to_parent(self) -> None:
-        assert self._control is not None
-        try:
-            data = self._control.recv(65536)
-            words = self._lines.feed(data)
-        except (OSError, PeerError) as exc:
-            log.warning("the parent cannot be understood: %s", exc)
-            data, words = b"", []
-        if not data:
-            self._selector.unregister(self._control)
-            self._exit = ExitCode.PARENT_GONE
-            self.drain()
-        elif any(isinstance(word, Drain) for word in words):
-            self.drain()
+    def _orphaned(self) -> None:
+        self._exit = ExitCode.PARENT_GONE
+        self.drain()
 
 
 def main() -> int:
@@ -209,9 +204,7 @@ def _cannot_load(control: socket.socket, code: str, reason: str) -> ExitCode:
 
 
 def _say(control: socket.socket, word: Word) -> None:
-    control.setblocking(True)
     control.sendall(encode(word))
-    control.setblocking(False)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,14 @@ from itertools import islice
 
 from base.artifacts.back_off import BackOff
 from base.artifacts.config import CacheConfig
-from base.artifacts.entry import Copy, Entry, EntryState, Lease, Pending, State
+from base.artifacts.entry import Copy, Entry, Lease, Pending, State
 from base.artifacts.loaders import Alarm, Loaders, Rank
 from base.artifacts.loading import load
 from base.artifacts.names import Key, Names, key_of
 from base.artifacts.schedule import Due, Schedule
 from base.artifacts.shelf import Shelf
 from base.errors import Full, LoadFailed, PexdockError, Unavailable
+from base.ipc.questions import EntryState
 
 __all__ = ["Cache", "Counters", "EntryState", "Lease", "Pending", "State"]
 

@@ -8,11 +8,10 @@ from enum import Enum
 from types import TracebackType
 from typing import Any
 
-import msgspec
-
 from base.artifacts.client import Artifact
 from base.artifacts.schedule import Due
 from base.errors import PexdockError
+from base.ipc.questions import EntryState
 
 
 class State(Enum):
@@ -21,32 +20,6 @@ class State(Enum):
     LOADING = "loading"
     FRESH = "fresh"
     STALE = "stale"
-
-
-class EntryState(msgspec.Struct, frozen=True):
-    """One entry, for people and programs that watch a cache.
-
-    Attributes:
-        parameters: of the entry, as the spec validated them.
-        state: "loading", there is no model yet; "fresh"; or "stale", a refresh is due or failed, and the model before it serves.
-        age_s: since the model was loaded, or found unchanged by a refresh; None while there is none.
-        next_refresh_s: until the next refresh; 0 while it is under way; None where none is planned.
-        loads: models that were loaded for this entry.
-        failures: loads that failed.
-        last_error: of the last load, if it failed.
-        bytes: what `max_bytes` counts; 0 while there is no model.
-        in_use: batches that hold the model at this moment.
-    """
-
-    parameters: dict[str, str]
-    state: str
-    age_s: float | None
-    next_refresh_s: float | None
-    loads: int
-    failures: int
-    last_error: str | None
-    bytes: int
-    in_use: int
 
 
 @dataclass(eq=False)

@@ -11,9 +11,10 @@ from enum import IntEnum
 import msgspec
 
 from base.errors import PeerError
+from base.ipc.questions import Answer, Question
 
-WIRE_VERSION = 2
-"""Rises with every change of `protocol.py`, of `frames.py` or of the words below."""
+WIRE_VERSION = 3
+"""Rises with every change of `protocol.py`, of `frames.py`, or of the words below and in `questions.py`."""
 
 LINE_MAX_BYTES = 64 * 1024 * 1024
 """No word comes near it: a table of 1 000 endpoints with 100 columns each takes 10 MB."""
@@ -180,7 +181,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain", tag_field="type"):
     """Parent → child: take nothing new, finish what is there, exit."""
 
 
-Word = Ready | Failed | Table | Configure | Listening | Applied | Measures | Drain
+Word = Ready | Failed | Table | Configure | Listening | Applied | Measures | Drain | Question | Answer
 
 _decoder = msgspec.json.Decoder(Word)
 
@@ -203,6 +204,8 @@ class Lines:
             PeerError: a line is no known word or is endless. The connection is of no further use.
         """
         self._rest += data
+        if b"\n" not in data and len(self._rest) <= LINE_MAX_BYTES:
+            return []  # a long word comes in many pieces, which are not looked through again with each
         *lines, rest = bytes(self._rest).split(b"\n")
         if len(rest) > LINE_MAX_BYTES:
             raise PeerError(f"a control word is over {LINE_MAX_BYTES} bytes")

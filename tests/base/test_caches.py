@@ -1,0 +1,177 @@
+"""What a worker answers about its caches, and what it refuses. The caches are real; what they load is made of parameters."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import polars as pl
+import pytest
+from pydantic import BaseModel
+
+import base.artifacts as afs
+import base.service as svc
+from base import caches as module
+from base.artifacts.cache import Cache, Lease, Pending
+from base.caches import Caches
+from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError
+from base.ipc import failure
+from base.ipc.questions import Answer, Entries, ListEntries, Refresh, Refreshed, Refused
+
+WITHIN_S = 10
+
+
+class Numbered(BaseModel):
+    number: int
+
+
+class Broken(BaseModel):
+    def __init__(self, **given: object) -> None:
+        raise OSError("a validator that asks a service")
+
+
+def made_of(parameters: object) -> str:
+    return str(parameters)
+
+
+@svc.endpoint(path="/plain")
+def plain(records_df: pl.DataFrame) -> list[int]:
+    return [0] * records_df.height
+
+
+@svc.endpoint(path="/named/{name}", cache_config=afs.CacheConfig(load_model=made_of))
+def named(model: str, records_df: pl.DataFrame) -> list[str]:
+    return [model] * records_df.height
+
+
+@svc.endpoint(path="/numbered/{number}", cache_config=afs.CacheConfig(load_model=made_of, spec=Numbered))
+def numbered(model: str, records_df: pl.DataFrame) -> list[str]:
+    return [model] * records_df.height
+
+
+@svc.endpoint(path="/lettered/{number}", cache_config=afs.CacheConfig(load_model=made_of))
+def lettered(model: str, records_df: pl.DataFrame) -> list[str]:
+    return [model] * records_df.height
+
+
+@svc.endpoint(path="/broken/{name}", cache_config=afs.CacheConfig(load_model=made_of, spec=Broken))
+def broken(model: str, records_df: pl.DataFrame) -> list[str]:
+    return [model] * records_df.height
+
+
+@pytest.fixture
+def made(request):
+    """Caches of the endpoints that a test names, by name, with what asks them."""
+    found = {each.name: (each, None if each.cache_config is None else Cache(each.cache_config)) for each in request.param}
+    yield Caches("tiny", list(found.values())), {name: cache for name, (_, cache) in found.items()}
+    for _, cache in found.values():
+        if cache is not None:
+            assert cache.close()
+
+
+def hold(cache: Cache, **parameters: str) -> None:
+    """Has these parameters loaded."""
+    done = threading.Event()
+    found = cache.lookup(parameters, done.set)
+    if isinstance(found, Pending):
+        assert done.wait(WITHIN_S)
+        found = found.lease()
+    assert isinstance(found, Lease)
+    found.release()
+
+
+def error_of(answer: Answer) -> PexdockError:
+    assert isinstance(answer, Refused)
+    return failure.decode(bytes(answer.failure))
+
+
+@pytest.mark.parametrize("made", [(plain, named, numbered)], indirect=True)
+def test_entries_are_told_by_endpoint_and_one_without_a_cache_is_not_among_them(made) -> None:
+    """Their parameters are those that the spec validated, whatever a request wrote."""
+    caches, by_name = made
+    hold(by_name["numbered"], number="007")
+    answer = caches.answer(ListEntries(3))
+    assert isinstance(answer, Entries)
+    assert answer.number == 3
+    assert [(each.endpoint, each.path, each.held, [entry.parameters for entry in each.entries]) for each in answer.caches] == [
+        ("named", "/named/{name}", 0, []),
+        ("numbered", "/numbered/{number}", 1, [{"number": "7"}]),
+    ]
+
+
+@pytest.mark.parametrize("made", [(named, numbered, lettered)], indirect=True)
+def test_a_refresh_is_of_all_of_one_endpoint_or_of_one_entry(made) -> None:
+    """An endpoint goes by its name or by its path; parameters alone mean every endpoint that has just these."""
+    caches, by_name = made
+    for name in ("a", "b"):
+        hold(by_name["named"], name=name)
+    hold(by_name["numbered"], number="7")
+    hold(by_name["lettered"], number="7")
+    hold(by_name["lettered"], number="x")
+
+    def begun(endpoint: str | None, parameters: dict[str, str] | None) -> int:
+        deadline = time.monotonic() + WITHIN_S
+        while any(entry.next_refresh_s == 0 for cache in by_name.values() for entry in cache.entries()):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        answer = caches.answer(Refresh(1, endpoint, parameters))
+        assert isinstance(answer, Refreshed)
+        return answer.begun
+
+    assert begun(None, None) == 5
+    assert begun("named", None) == begun("/named/{name}", None) == 2
+    assert begun("numbered", {"number": "007"}) == 1
+    assert begun("named", {"name": "c"}) == 0
+    assert begun(None, {"number": "7"}) == 2
+    assert begun(None, {"number": "x"}) == 1
+
+
+@pytest.mark.parametrize("made", [(plain, named, numbered)], indirect=True)
+@pytest.mark.parametrize(
+    ("endpoint", "parameters", "kind", "said", "columns"),
+    [
+        ("other", None, NotFound, "tiny has no endpoint other; those with a cache are named, numbered", []),
+        ("plain", None, NotFound, "the endpoint plain of tiny has no cache", []),
+        ("numbered", {"number": "x"}, Misfit, "the parameters do not fit: number: Input should be a valid integer", ["number"]),
+        ("numbered", {"nmber": "1"}, Misfit, "nmber: /numbered/{number} has no such parameter; number: it is missing", ["nmber", "number"]),
+        (None, {"nmber": "1"}, Misfit, "no endpoint has just the parameters nmber; they have named (name), numbered (number)", []),
+        ("named", {}, Misfit, "the parameters do not fit: name: it is missing", ["name"]),
+    ],
+)
+def test_what_cannot_be_refreshed_is_refused_by_name(made, endpoint, parameters, kind, said, columns) -> None:
+    """The error says what is wrong, and by its class who must act."""
+    caches, _ = made
+    answer = caches.answer(Refresh(9, endpoint, parameters))
+    error = error_of(answer)
+    assert type(error) is kind
+    assert said in error.detail
+    assert [cell.column for cell in error.cells] == columns
+    assert answer.number == 9
+
+
+@pytest.mark.parametrize("made", [(plain,)], indirect=True)
+def test_a_release_without_caches_has_nothing_to_refresh(made) -> None:
+    """It says so, rather than that it began none."""
+    caches, _ = made
+    assert error_of(caches.answer(Refresh(1))).detail == "no endpoint of tiny has a cache"
+    assert caches.answer(ListEntries(2)) == Entries(2, [])
+
+
+@pytest.mark.parametrize("made", [(broken,)], indirect=True)
+def test_a_spec_that_raises_is_an_answer_too(made) -> None:
+    """The thread that answers goes on."""
+    caches, _ = made
+    assert type(error_of(caches.answer(Refresh(1, "broken", {"name": "a"})))) is LoadFailed
+
+
+@pytest.mark.parametrize("made", [(named,)], indirect=True)
+def test_a_cache_of_very_many_entries_shows_those_used_last_and_how_many_there_are(made, monkeypatch) -> None:
+    """An answer is bounded by entries, and by bytes where parameters are long."""
+    caches, by_name = made
+    monkeypatch.setattr(module, "ENTRIES_MAX", 2)
+    for name in "abcd":
+        hold(by_name["named"], name=name)
+    (shown,) = caches.entries()
+    assert (shown.held, [entry.parameters["name"] for entry in shown.entries]) == (4, ["c", "d"])
+    monkeypatch.setattr(module, "ANSWER_MAX_BYTES", 100)
+    assert type(error_of(caches.answer(ListEntries(1)))) is Full
