@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import zipfile
 
+import httpx
 import pytest
 
 import pexes
@@ -22,6 +23,7 @@ from runtime.build.wheel import build_wheel
 from runtime.pex.check import check_pex
 from runtime.pex.file import read_pex
 from runtime.pex.store import Store
+from supervised import Supervised
 
 IRIS_MAX_BYTES = 1_200_000
 """pex's own bootstrap is 1.15 MB of it."""
@@ -177,6 +179,23 @@ def test_a_worker_of_a_real_pex_finds_the_model_and_base(tmp_path, base_pex, bui
         assert said == "tiny 0.1.0 /double\n"
     finally:
         store.close()
+
+
+def test_a_pex_that_plain_pex_made_of_iris_serves_with_a_warning(tmp_path, base_pex):
+    """The literal command of the README, without a lock and without base. What it carries in vain is named."""
+    store = Store(pexes.cache())
+    store.base(base_pex)  # to unpack and compile it may take longer than a start may take below
+    store.close()
+    supervised = Supervised(tmp_path, cache_path=pexes.cache())
+    shutil.copyfile(base_pex, supervised.dist / "base.pex")
+    subprocess.run([*pex(), "./models/iris", "-o", supervised.dist / "iris.pex"], cwd=pexes.ROOT, check=True, capture_output=True)
+    with supervised:
+        supervised.until(lambda: supervised.release("iris.pex")["state"] == "ready", deadline_s=180)
+        reply = httpx.post(f"{supervised.state()['address']}/versions/iris", json=[{"package": "scikit-learn"}], timeout=60)
+        assert reply.json()["predictions"][0].startswith("1.")
+        (warning,) = supervised.release("iris.pex")["warnings"]
+    assert "iris.pex carries what base" in warning
+    assert "without it the file is" in warning
 
 
 def plain_pex(folder):
