@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockEr
 from base.inject import Inputs
 from base.ipc import failure
 from base.loop import Loop
+from base.measuring import EndpointMeasures
 from base.parts import Parts
 from base.raw import body_of, response_frame
 from base.result import to_batch
@@ -47,6 +49,7 @@ class Predictor:
     """Owns the endpoint's cache.
 
     Args:
+        measures: of the endpoint; None where nobody wants them.
         loop: runs what is async.
         dependencies: of the worker.
 
@@ -54,15 +57,16 @@ class Predictor:
         cache: None for an endpoint that needs no model.
     """
 
-    def __init__(self, endpoint: Endpoint[..., Any], loop: Loop, dependencies: Dependencies) -> None:
+    def __init__(self, endpoint: Endpoint[..., Any], measures: EndpointMeasures | None, loop: Loop, dependencies: Dependencies) -> None:
         self.endpoint = endpoint
         self.input_schema = None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema()
         self.has_output_schema = endpoint.output_schema is not None
-        self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config)
+        self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config, measures=measures)
         self._loop = loop
         self._dependencies = dependencies
         self._opened: dict[str, Any] = {}
         self._reader = self._reader_of(endpoint)
+        self._measures = measures
 
     def open(self) -> None:
         """Opens the handler's dependencies, and begins the loads that the author wants before the first request. Reads the store.
@@ -85,7 +89,15 @@ class Predictor:
         Raises:
             PexdockError: there will be no model for them now.
         """
-        return None if self.cache is None else self.cache.lookup(parameters, wake)
+        if self.cache is None:
+            return None
+        found = None
+        try:
+            found = self.cache.lookup(parameters, wake)
+            return found
+        finally:
+            if self._measures is not None:
+                self._measures.count("CacheHits" if isinstance(found, Lease) else "CacheMisses")
 
     def predict(self, lease: Lease | None, batch: pa.RecordBatch, call: Call) -> pa.RecordBatch:
         """Calls the handler on one batch.
@@ -100,6 +112,15 @@ class Predictor:
             BadResult: what it returned breaks the contract.
             CallerError: rows or parameters do not fit, or the handler rejects them.
         """
+        if self._measures is None:
+            return self._predict(lease, batch, call)
+        began_s = time.perf_counter()
+        try:
+            return self._predict(lease, batch, call)
+        finally:
+            self._measures.took("HandlerTime", time.perf_counter() - began_s)
+
+    def _predict(self, lease: Lease | None, batch: pa.RecordBatch, call: Call) -> pa.RecordBatch:
         with _Guard(self.endpoint.name, batch.num_rows, call):
             result = self._call(lease, batch, call)
             if inspect.iscoroutine(result):
@@ -112,7 +133,7 @@ class Predictor:
         """Calls a generator handler. Raises as `predict` does."""
         guard = _Guard(self.endpoint.name, batch.num_rows, call)
         with guard:
-            return Stream(Parts(self._call(lease, batch, call), self.endpoint.output_schema, self._loop), guard)
+            return Stream(Parts(self._call(lease, batch, call), self.endpoint.output_schema, self._loop), guard, self._measures)
 
     def close(self) -> None:
         """Ends the cache's loads."""
@@ -158,17 +179,25 @@ class Predictor:
 class Stream:
     """A streamed answer on its way."""
 
-    def __init__(self, parts: Parts, guard: _Guard) -> None:
+    def __init__(self, parts: Parts, guard: _Guard, measures: EndpointMeasures | None) -> None:
         self._parts = parts
         self._guard = guard
+        self._measures = measures
+        self._took_s = 0.0
 
     def next(self, room: int) -> memoryview | None:
         """See `Parts.next`. Raises as `Predictor.predict` does."""
-        with self._guard:
-            return self._parts.next(room)
+        began_s = time.perf_counter()
+        try:
+            with self._guard:
+                return self._parts.next(room)
+        finally:
+            self._took_s += time.perf_counter() - began_s
 
     def close(self) -> None:
         """Ends it. What the generator raises then is in the log only: nobody waits for it."""
+        if self._measures is not None:
+            self._measures.took("HandlerTime", self._took_s)
         try:
             with self._guard:
                 self._parts.close()

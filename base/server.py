@@ -21,15 +21,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
+from base.emf import Emf
+from base.emf_log import reports_to
 from base.endpoint import Endpoint
 from base.errors import Declaration, PexdockError
 from base.example import curl
-from base.ipc.control import Applied, Configure, Drain, Lines, ReleaseWords, Route, Table, Word, encode
+from base.ipc.control import Applied, Configure, Drain, Lines, Measures, ReleaseWords, Route, Table, Word, encode
+from base.measuring import Recorder, Reporter
 from base.worker import Worker
 
 log = logging.getLogger(__name__)
 
 _FRONT_START_S = 60.0
+_LAST_WORDS_S = 5.0
+"""They lie in the socket already when the front door has ended."""
 
 
 class Server:
@@ -40,6 +47,7 @@ class Server:
         port: 0 takes any that is free.
         limits: of the front door.
         release: the model's name and version, as messages and documentation show them.
+        emf: where metrics go; None where nobody wants them.
 
     Attributes:
         address: as a URL, while it serves; None before and after.
@@ -53,9 +61,11 @@ class Server:
         port: int = 8080,
         limits: Configure | None = None,
         release: tuple[str, str] = ("development", "0"),
+        emf: Emf | None = None,
     ) -> None:
         self._host, self._port = host, port
-        self._limits = limits or Configure()
+        self._limits = msgspec.structs.replace(limits or Configure(), measuring=None if emf is None else emf.measuring)
+        self._emf = emf
         self._endpoints: list[Endpoint[..., Any]] = []
         self._release = release
         self._lock = threading.Lock()  # guards the next four
@@ -174,10 +184,11 @@ class Server:
             self._changed.wait_for(condition)
 
     def _serve(self, listener: socket.socket, folder: Path) -> None:
-        worker = Worker(*self._release, self._endpoints, folder / "worker.sock")
+        recorder = None if self._emf is None else Recorder(*self._release, self._emf.values_max)
+        worker = Worker(*self._release, self._endpoints, folder / "worker.sock", recorder=recorder)
         try:
             words = worker.listen()
-            with _Front(listener, self._limits, worker) as front, _signals(front):
+            with self._reporting(recorder) as report, _Front(listener, self._limits, worker, report) as front, _signals(front):
                 with self._lock:
                     self._front = front
                     stopping = self._stopping
@@ -190,6 +201,16 @@ class Server:
             worker.close()
             with self._lock:
                 self._front = None
+
+    @contextmanager
+    def _reporting(self, recorder: Recorder | None) -> Iterator[Callable[[Measures], None]]:
+        """While it is entered, what is measured in this process is written; gives what takes the reports of the front door."""
+        with reports_to(self._emf) as report:
+            if recorder is None or self._emf is None:
+                yield report
+            else:
+                with Reporter(recorder, self._emf.interval_s, report):
+                    yield report
 
     def _announce(self, front: _Front, words: ReleaseWords, listener: socket.socket, folder: Path) -> None:
         host, port = listener.getsockname()[:2]
@@ -239,9 +260,10 @@ class _signals:  # noqa: N801 - used as a statement
 class _Front:
     """The child process that speaks HTTP. When it ends, so does the worker, whom nobody could ask any more; so a drain begins here."""
 
-    def __init__(self, listener: socket.socket, limits: Configure, worker: Worker) -> None:
+    def __init__(self, listener: socket.socket, limits: Configure, worker: Worker, report: Callable[[Measures], None]) -> None:
         self._limits = limits
         self._worker = worker
+        self._report = report
         self._applied = threading.Event()
         self._overdue: threading.Timer | None = None
         ours, theirs = socket.socketpair()
@@ -262,6 +284,7 @@ class _Front:
     def __exit__(self, *_: object) -> None:
         self.drain()
         self._child.wait()
+        self._reader.join(_LAST_WORDS_S)
         if self._overdue is not None:
             self._overdue.cancel()
         self._control.close()
@@ -289,11 +312,20 @@ class _Front:
         lines = Lines()
         try:
             while data := self._control.recv(65536):
-                if any(isinstance(word, Applied) for word in lines.feed(data)):
-                    self._applied.set()
+                for word in lines.feed(data):
+                    self._hear(word)
         except (OSError, PexdockError) as exc:
             log.debug("the front door's control socket is closed: %s", exc)
         self._worker.drain()
+
+    def _hear(self, word: Word) -> None:
+        match word:
+            case Applied():
+                self._applied.set()
+            case Measures():
+                self._report(word)
+            case _:
+                pass  # it listens; what counts is that it has a table
 
 
 def serve_installed(argv: Iterable[str] | None = None) -> None:

@@ -27,6 +27,7 @@ from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
 from base.ipc.control import WIRE_VERSION, ExitCode, Failed, Ready, ReleaseWords, Word, encode
 from base.loop import Loop
+from base.measuring import Recorder, Reporter, measuring_of
 from base.parent import Parent
 from base.predictor import Predictor
 from base.process import die_with_parent
@@ -42,18 +43,26 @@ class Worker:
     Args:
         socket_path: where it listens. The file is made and removed by this worker.
         control: the parent's socket, or None where this process has no parent of ours.
+        recorder: None where nobody wants measures.
 
     Attributes:
         caches: of its endpoints, for any thread.
     """
 
     def __init__(
-        self, model: str, version: str, endpoints: Sequence[Endpoint[..., Any]], socket_path: Path, control: socket.socket | None = None
+        self,
+        model: str,
+        version: str,
+        endpoints: Sequence[Endpoint[..., Any]],
+        socket_path: Path,
+        control: socket.socket | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._model, self._version = model, version
         self._loop = Loop()
         self._dependencies = Dependencies(self._loop)
-        self._predictors = [Predictor(endpoint, self._loop, self._dependencies) for endpoint in endpoints]
+        measures = [None if recorder is None else recorder.endpoint(endpoint.name) for endpoint in endpoints]
+        self._predictors = [Predictor(*each, self._loop, self._dependencies) for each in zip(endpoints, measures, strict=True)]
         self.caches = Caches(model, [(predictor.endpoint, predictor.cache) for predictor in self._predictors])
         self._socket_path = socket_path
         self._parent = None if control is None else Parent(control, self.caches.answer, self.drain, self._orphaned)
@@ -101,6 +110,11 @@ class Worker:
         """Takes no new front doors, answers what was received, and ends `run`. Safe in a signal handler and from any thread."""
         self._draining = True
         self._wake()
+
+    def say(self, word: Word) -> None:
+        """Tells the parent, where there is one; waits while it does not read. Still does so after `run`. From any thread."""
+        if self._parent is not None:
+            self._parent.say(word)
 
     def close(self) -> None:
         """Closes every connection, socket and thread. Safe to call again."""
@@ -185,7 +199,9 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal reaches the whole group; the supervisor tells us
     try:
         model, version, endpoints = discover()
-        worker = Worker(model, version, endpoints, arguments.socket, control)
+        measuring = measuring_of(os.environ)
+        recorder = None if measuring is None else Recorder(model, version, measuring.values_max)
+        worker = Worker(model, version, endpoints, arguments.socket, control, recorder)
         signal.signal(signal.SIGTERM, lambda *_: worker.drain())
         words = worker.listen()
     except PexdockError as exc:
@@ -193,7 +209,10 @@ def main() -> int:
     except Exception as exc:  # noqa: BLE001 - the model's own code may raise anything while it is imported or its store is listed
         return _cannot_load(control, "cannot_load", f"{type(exc).__name__}: {exc}")
     _say(control, Ready(WIRE_VERSION, base.__version__, words))
-    return worker.run()
+    if recorder is None or measuring is None:
+        return worker.run()
+    with Reporter(recorder, measuring.interval_s, worker.say):
+        return worker.run()
 
 
 def _cannot_load(control: socket.socket, code: str, reason: str) -> ExitCode:

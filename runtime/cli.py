@@ -70,7 +70,7 @@ class Serve(click.Command):
 
 def _option(name: str, field: FieldInfo) -> click.Option:
     """The value stays a string: `runtime.settings` checks it as it checks those from elsewhere, and names the flag."""
-    default = "" if field.default_factory else f" [default: {field.default}]"
+    default = "" if field.default_factory or field.default is None else f" [default: {field.default}]"
     metavar = _METAVARS.get(name.rpartition("_")[2], "VALUE")
     return click.Option([f"--{name.replace('_', '-')}"], metavar=metavar, help=f"{field.description}{default}")
 

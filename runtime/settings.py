@@ -18,7 +18,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from base.emf import STDOUT, Emf
 from base.errors import PexdockError
+from base.ipc.control import Measuring
 
 PREFIX = "PEXDOCK_"
 CONFIG_VARIABLE = "PEXDOCK_CONFIG"
@@ -91,7 +93,28 @@ class Settings(BaseSettings):
         ByteSize(1024**3), ge=8 * 1024**2, description="Shared memory that front doors may hold for all workers together."
     )
     queue_max_rows: int = Field(100_000, ge=1, description="Rows that may wait for the workers of one endpoint.")
+    emf_path: str | None = Field(
+        None, min_length=1, description="File that metrics are appended to, in CloudWatch's embedded metric format; - is standard output."
+    )
+    emf_interval_s: float = Field(10, gt=0, le=3600, description="Seconds from a metric to the line that tells it, with all since.")
+    emf_namespace: str = Field("Pexdock", pattern=r"^[0-9A-Za-z .\-_/#:]{1,255}$", description="Namespace of the metrics in CloudWatch.")
+    emf_values_max: int = Field(
+        500, ge=1, le=100_000, description="Values of one metric that are kept an interval; of more, a sample of so many."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important messages to log.")
+
+    @property
+    def emf(self) -> Emf | None:
+        """Where metrics go, and how; None where nobody wants them."""
+        if self.emf_path is None:
+            return None
+        path = self.emf_path if self.emf_path == STDOUT else _absolute(Path(self.emf_path))
+        return Emf(path, self.emf_interval_s, self.emf_namespace, self.emf_values_max)
+
+    @property
+    def measuring(self) -> Measuring | None:
+        """How the processes that measure do it; None where nobody wants measures."""
+        return None if self.emf is None else self.emf.measuring
 
     @classmethod
     def settings_customise_sources(

@@ -23,11 +23,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from base.artifacts.back_off import BackOff
 from base.artifacts.config import CacheConfig
+from base.artifacts.counters import Counters
 from base.artifacts.entry import Copy, Entry, Lease, Pending, State
 from base.artifacts.loaders import Alarm, Loaders, Rank
 from base.artifacts.loading import load
@@ -36,6 +36,7 @@ from base.artifacts.schedule import Due, Schedule
 from base.artifacts.shelf import Shelf
 from base.errors import Full, LoadFailed, PexdockError, Unavailable
 from base.ipc.questions import EntryState
+from base.measuring import EndpointMeasures
 
 __all__ = ["Cache", "Counters", "EntryState", "Lease", "Pending", "State"]
 
@@ -47,25 +48,6 @@ WALL_CHECK_S = 600.0
 """A schedule means the clock on the wall, which may be set while we sleep by another; so it is looked at this often, at least."""
 
 
-@dataclass
-class Counters:
-    """What a cache did since it was made.
-
-    Attributes:
-        hits: lookups that found a model ready.
-        loads: loads that ended well.
-        failures: loads that did not.
-        evictions: models dropped to make room, or because nobody used them.
-        unchanged: refreshes that found the same artifact.
-    """
-
-    hits: int = 0
-    loads: int = 0
-    failures: int = 0
-    evictions: int = 0
-    unchanged: int = 0
-
-
 class Cache:
     """See the module. All methods may be called from any thread.
 
@@ -73,12 +55,19 @@ class Cache:
         config: client, loader, spec, size and schedule.
         clock: seconds that only grow.
         wall: seconds since 1970.
+        measures: of the endpoint; None where nobody wants them.
 
     Attributes:
         counters: to be read only.
     """
 
-    def __init__(self, config: CacheConfig, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: CacheConfig,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        measures: EndpointMeasures | None = None,
+    ) -> None:
         self._config = config
         self._clock = clock
         self._schedule = Schedule(config.schedule, config.interval, config.jitter, clock, wall)
@@ -88,7 +77,7 @@ class Cache:
         self._back_off = BackOff()
         self._loaders = Loaders()
         self._alarm = Alarm(self._turn)
-        self.counters = Counters()
+        self.counters = Counters(measures=measures)
         self._closed = False
 
     def entries(self) -> list[EntryState]:
@@ -250,6 +239,7 @@ class Cache:
                 return  # evicted, or abandoned, while it waited
             entry.begun = True
             known = None if entry.copy is None else entry.copy.artifact
+        began_s = self._clock()
         try:
             copy = load(self._config, entry.asked, entry.parameters, known)
         except PexdockError as exc:
@@ -260,9 +250,9 @@ class Cache:
             failed.__cause__ = exc
             self._failed(entry, failed)
         else:
-            self._loaded(entry, copy)
+            self._loaded(entry, copy, self._clock() - began_s)
 
-    def _loaded(self, entry: Entry, copy: Copy | None) -> None:
+    def _loaded(self, entry: Entry, copy: Copy | None, took_s: float) -> None:
         """Ends a load; without a copy the artifact is the one that is loaded already."""
         with self._lock:
             self._back_off.succeeded(key_of(entry.parameters))
@@ -270,7 +260,7 @@ class Cache:
             if copy is None:
                 self.counters.unchanged += 1
             else:
-                self.counters.loads += 1
+                self.counters.loaded(took_s)
                 entry.loads += 1
                 self._swap(entry, copy)
             waiters = self._end(entry, self._schedule.after_success())
@@ -288,7 +278,7 @@ class Cache:
     def _failed(self, entry: Entry, error: PexdockError) -> None:
         key = key_of(entry.parameters)
         with self._lock:
-            self.counters.failures += 1
+            self.counters.failed()
             entry.failures += 1
             entry.in_a_row += 1
             entry.last_error = f"{error.code}: {error.detail}"
@@ -317,7 +307,8 @@ class Cache:
             self._evict(entry)
 
     def _evict(self, entry: Entry) -> None:
-        self.counters.evictions += not self._closed
+        if not self._closed:
+            self.counters.evicted()
         self._shelf.remove(entry)
         self._retire(entry.copy)
 

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from base.ipc.control import Applied, Configure, Drain, Listening, Table, Word
+from base.ipc.control import Applied, Configure, Drain, Listening, Measures, Table, Word
 from runtime.launch import python_module_command
 from runtime.supervisor.child import Child, child_environment, describe_exit
 from runtime.supervisor.release import BackOff
@@ -25,14 +25,24 @@ class Door:
         limits: its first word.
         back_off: how long to wait before it is started again.
         changed: called when it listens, when it has applied a table and when it has died.
+        report: takes what it measured.
     """
 
-    def __init__(self, name: str, listener: socket.socket, limits: Configure, back_off: BackOff, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        listener: socket.socket,
+        limits: Configure,
+        back_off: BackOff,
+        changed: Callable[[], None],
+        report: Callable[[Measures], None],
+    ) -> None:
         self._name = name
         self._listener = listener
         self._limits = limits
         self._back_off = back_off
         self._changed = changed
+        self._report = report
         self._table = Table(0, [], settled=False)
         self._deaths = 0
         self._listening_since: float | None = None
@@ -81,6 +91,9 @@ class Door:
                 self._listening_since = asyncio.get_running_loop().time()
             case Applied(generation):
                 self.applied = generation
+            case Measures():
+                self._report(word)
+                return
             case _:
                 log.warning("%s said %s, which is not its word", self._name, type(word).__name__)
         self._changed()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from base.ipc.control import Configure, Table
+from base.ipc.control import Configure, Measures, Table
 from runtime.supervisor.child import Child
 from runtime.supervisor.door import Door
 from runtime.supervisor.release import BackOff
@@ -19,12 +19,20 @@ class Doors:
     Args:
         limits: of all of them together: what is bounded in total is divided among them.
         changed: called when one of them listens, has applied a table or has died.
+        report: takes what they measured.
     """
 
-    def __init__(self, listeners: Sequence[socket.socket], limits: Configure, back_off: BackOff, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        limits: Configure,
+        back_off: BackOff,
+        changed: Callable[[], None],
+        report: Callable[[Measures], None],
+    ) -> None:
         share = divided(limits, len(listeners))
         self._doors = [
-            Door(f"front door {i + 1}" if i else "front door", each, share, back_off, changed) for i, each in enumerate(listeners)
+            Door(f"front door {i + 1}" if i else "front door", each, share, back_off, changed, report) for i, each in enumerate(listeners)
         ]
 
     @property

@@ -11,7 +11,8 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from base.ipc.control import WIRE_VERSION, Ready, ReleaseWords, Route
+from base.ipc.control import WIRE_VERSION, Measures, Ready, ReleaseWords, Route
+from base.measuring import environment_of
 from runtime.pex.file import PexFile
 from runtime.pex.store import Admitted, Base, Store
 from runtime.settings import Settings
@@ -30,14 +31,15 @@ class Plant:
     store: Store
     settings: Settings
     run_path: Path
+    report: Callable[[Measures], None]
 
     def launch(self, title: str, argv: list[str]) -> Launch:
         """How the workers of one release are started."""
         settings = self.settings
         places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(settings.cache_path)}
-        env = child_environment(os.environ, places)
+        env = child_environment(os.environ, places | environment_of(settings.measuring))
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
-        return Launch(title, argv, env, self.run_path, settings.start_timeout_s, settings.drain_s, back_off)
+        return Launch(title, argv, env, self.run_path, settings.start_timeout_s, settings.drain_s, back_off, self.report)
 
 
 class Live:

@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 import uvloop
 
+from base.emf_log import reports_to
 from base.errors import PexdockError
-from base.ipc.control import Configure
+from base.ipc.control import Configure, Measures
 from runtime.pex.store import Store
 from runtime.settings import Settings
 from runtime.supervisor import rundir, state
@@ -47,10 +48,14 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
     Raises:
         PexdockError: it cannot start. Nothing was left behind.
     """
-    with rundir.taken(settings.run_path) as run_path, bound(settings.host, settings.port, settings.front_doors) as listeners:
+    with (
+        rundir.taken(settings.run_path) as run_path,
+        bound(settings.host, settings.port, settings.front_doors) as listeners,
+        reports_to(settings.emf) as report,
+    ):
         store = Store(settings.cache_path, log.info)
         try:
-            uvloop.run(Supervisor(settings, store, listeners, run_path, show).run())
+            uvloop.run(Supervisor(settings, store, listeners, run_path, show, report).run())
         finally:
             store.close()
 
@@ -59,7 +64,13 @@ class Supervisor:
     """One run of it. All its parts live on one loop, so each change is seen whole by the others."""
 
     def __init__(
-        self, settings: Settings, store: Store, listeners: Sequence[socket.socket], run_path: Path, show: Callable[[str], None]
+        self,
+        settings: Settings,
+        store: Store,
+        listeners: Sequence[socket.socket],
+        run_path: Path,
+        show: Callable[[str], None],
+        report: Callable[[Measures], None],
     ) -> None:
         self._settings = settings
         self._store = store
@@ -70,16 +81,17 @@ class Supervisor:
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
         self._threads = Threads(settings.start_parallel)
-        self._fleet = Fleet(Plant(store, settings, run_path), settings.dist_path, self._threads, self._changed)
+        self._fleet = Fleet(Plant(store, settings, run_path, report), settings.dist_path, self._threads, self._changed)
         limits = Configure(
             body_max_bytes=int(settings.body_max_bytes),
             request_timeout_s=settings.request_timeout_s,
             segments_max_bytes=int(settings.segments_max_bytes),
             queue_max_rows=settings.queue_max_rows,
             drain_s=settings.drain_s,
+            measuring=settings.measuring,
         )
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
-        self._doors = Doors(listeners, limits, back_off, self._changed)
+        self._doors = Doors(listeners, limits, back_off, self._changed, report)
         self._published = 0
         self._routed: set[tuple[str, str]] = set()  # models and versions that front doors send requests to
         self._shown_state: state.State | None = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from base.ipc.control import Drain, ExitCode, Failed, Ready, Word
+from base.ipc.control import Drain, ExitCode, Failed, Measures, Ready, Word
 from runtime.supervisor.child import Child, describe_exit
 from runtime.supervisor.release import Action, BackOff, Machine, WorkerEvent, WorkerState, new_worker
 from runtime.supervisor.rundir import SOCKET_SUFFIX
@@ -28,7 +28,7 @@ _numbers = itertools.count(1)  # a socket's name is never used twice, so a front
 
 @dataclass(frozen=True)
 class Launch:
-    """How the workers of one release are started, and how long things may take."""
+    """How the workers of one release are started, how long things may take, and who takes what they measure."""
 
     title: str
     argv: Sequence[str]
@@ -37,6 +37,7 @@ class Launch:
     start_timeout_s: float
     drain_s: float
     back_off: BackOff
+    report: Callable[[Measures], None]
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,8 @@ class WorkerProcess:
             case Failed(_, reason):
                 self._failure = reason
                 self._cannot_load = True
+            case Measures():
+                self._launch.report(word)
             case _:
                 log.warning("%s said %s, which is not its word", self._launch.title, type(word).__name__)
 
