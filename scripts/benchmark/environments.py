@@ -1,0 +1,51 @@
+"""The environments of the peers: one each below .venv/peers, made from its requirements.txt when that has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from benchmark.processes import ServerFailed
+from benchmark.servers import HERE, ROOT
+
+STAMP = "pexdock-peer"
+
+
+def install(peer: str) -> None:
+    """Makes the environment of one peer, unless it is there.
+
+    Raises:
+        ServerFailed: pip cannot install it; what it said is in the message.
+    """
+    requirements = HERE / "peers" / peer / "requirements.txt"
+    folder = folder_of(peer)
+    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    stamp = folder / STAMP
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print(f"installing {peer} into {folder.relative_to(ROOT)}", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=True)
+    command = [folder / "bin/pip", "install", "--quiet", "--only-binary", ":all:", "--no-deps", "-r", requirements]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise ServerFailed(f"pip cannot install {peer}:\n{done.stderr[-2000:]}")
+    stamp.write_text(wanted)
+
+
+def folder_of(peer: str) -> Path:
+    """Where its environment is."""
+    return ROOT / ".venv/peers" / peer
+
+
+def version(peer: str, distribution: str) -> str:
+    """Which version of the distribution the peer's environment has."""
+    if peer in {"pexdock", "uvicorn"}:
+        return importlib.metadata.version(distribution)
+    found = importlib.metadata.distributions(name=distribution, path=[str(path) for path in folder_of(peer).glob("lib/*/site-packages")])
+    return next((each.version for each in found), "?")

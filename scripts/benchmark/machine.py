@@ -1,0 +1,38 @@
+"""What the numbers were measured on."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from benchmark.servers import ROOT
+
+
+def facts() -> dict[str, str]:
+    """Names and values, for a table."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "Pexdock at": _said("git", "describe", "--always", "--dirty"),
+        "cores": f"{len(os.sched_getaffinity(0))}, shared by the server and the load generator",
+        "CPU": _cpu(),
+        "memory": f"{memory:.0f} GiB",
+        "kernel": platform.release(),
+        "Python": platform.python_version(),
+        "wrk": _said("wrk", "--version").partition("[")[0].removeprefix("wrk "),
+        "load before": f"{os.getloadavg()[0]:.1f} processes running on average in the minute before, ours not among them",
+    }
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _said(*command: str) -> str:
+    """The first line of what it prints. wrk ends with 1 when it is asked for its version."""
+    lines = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True).stdout.splitlines()
+    return lines[0].strip() if lines else "?"

@@ -1,0 +1,150 @@
+"""The report: tables in Markdown, all measurements in JSON, and plots, side by side in one folder."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from benchmark import environments, plots
+from benchmark.load import DISTURBED, TRIES, Measured, Work
+from benchmark.servers import Server
+from benchmark.tables import CPU, OURS, P99, RATE, Comparison, Metric, of_work, table
+from benchmark.targets import judge
+
+PLOTS = {"rates": RATE, "cpu": CPU}
+"""Of closed loops; open loops have one of p99."""
+
+METHOD = """\
+Every server serves the same scikit-learn `LinearRegression` on three columns with one worker, and gets the same rows as JSON in its own
+natural form. In each round each server is started anew, must answer more than 256 requests rightly, and is then measured for {seconds:g}
+s a line with nothing else of ours running; the order turns from round to round. Numbers are medians of {rounds} rounds, in brackets the
+least and the most. `×` is the ratio to the best other server. Closed loops are by `wrk` with one thread. Open loops send requests of a
+fixed rate whenever they are due, as a Poisson process on up to 64 connections, and count latency from the due time; `late` is what the
+generator itself may have added, at its own p99. CPU is that of all processes of the server, user and system, for each request. A
+measurement during which something else used more than {disturbed:g} cores was made again, {tries} times at most, and the least disturbed
+one counts; {others:.0%} of all numbers were still disturbed so.
+"""
+
+
+def write(output: Path, found: Comparison, facts: Mapping[str, str], seconds: float) -> Path:
+    """Writes `output`.md, .json and its plots. Returns the path of the first."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for name, metric in PLOTS.items():
+        panels = [_panel(found, work, metric) for work in found.works if work.rate is None]
+        _of(output, f"-{name}.svg").write_text(plots.draw(panels))
+    panels = [_panel(found, work, P99) for work in found.works if work.rate is not None]
+    _of(output, "-latency.svg").write_text(plots.draw(panels))
+    _of(output, ".json").write_text(_json(found, facts, seconds))
+    _of(output, ".md").write_text("\n".join(_markdown(output.name, found, facts, seconds)))
+    return _of(output, ".md")
+
+
+def _of(output: Path, ending: str) -> Path:
+    return output.with_name(output.name + ending)
+
+
+def _panel(found: Comparison, work: Work, metric: Metric) -> plots.Panel:
+    bars = [
+        plots.Bar(server.name, statistics.median(rounds), min(rounds), max(rounds), server.name == OURS)
+        for server in found.servers
+        if (rounds := [getattr(measured, metric.field) for measured in found.rounds(server.name, work)])
+    ]
+    return plots.Panel(work.name, metric.title, bars)
+
+
+def _markdown(name: str, found: Comparison, facts: Mapping[str, str], seconds: float) -> Iterator[str]:
+    yield "# Pexdock next to other model servers\n"
+    yield "Made by `scripts/bench`; do not edit.\n"
+    yield "## Targets\n"
+    yield from table(["work", "what", OURS, "best other", "target", "ratio", "reached"], judge(found))
+    yield "## Where Pexdock loses\n"
+    yield from _lost(found)
+    yield "## How\n"
+    yield _method(found, seconds)
+    yield from table(["machine", ""], facts.items())
+    yield from table(["server", "version", "settings", "at work"], map(_settings(found), found.servers))
+    yield from _failures(found)
+    yield f"## Closed loop\n\n![requests/s]({name}-rates.svg)\n![CPU]({name}-cpu.svg)\n"
+    for work in found.works:
+        if work.rate is not None:
+            continue
+        yield f"### {work.name}\n"
+        yield from of_work(found, work)
+    yield f"## Open loop\n\n![p99]({name}-latency.svg)\n"
+    for work in found.works:
+        if work.rate is not None:
+            yield f"### {work.name}\n"
+            yield from of_work(found, work)
+            yield from _below(found, work)
+    yield "## Memory and start\n"
+    yield "Of all processes of the server after the load, shared pages divided by who shares them; and until the first right answer.\n"
+    yield from table(["server", "PSS MB", "start s"], _weights(found))
+
+
+def _method(found: Comparison, seconds: float) -> str:
+    measured = found.results.measured.values()
+    disturbed = [one.others > DISTURBED for rounds in measured for one in rounds]
+    return METHOD.format(
+        rounds=max(map(len, measured), default=0),
+        seconds=seconds,
+        disturbed=DISTURBED,
+        tries=TRIES,
+        others=sum(disturbed) / len(disturbed) if disturbed else 0,
+    )
+
+
+def _lost(found: Comparison) -> Iterator[str]:
+    rows = [[work.name, metric.title, f"×{ratio:.2f}", _best(found, work, metric)] for work, metric, ratio in found.lost()]
+    yield from table(["work", "what", "ratio", "best other"], rows) if rows else ["Nowhere in this run.\n"]
+
+
+def _best(found: Comparison, work: Work, metric: Metric) -> str:
+    name, value = found.best_peer(work, metric) or ("", 0.0)
+    return f"{plots.number(value)}, {name}"
+
+
+def _settings(found: Comparison) -> Callable[[Server], list[str]]:
+    def row(server: Server) -> list[str]:
+        aside = "first round only: its other settings were better at everything" if server.name in found.results.set_aside else "all rounds"
+        return [server.name, environments.version(server.peer, server.distribution), server.settings, aside]
+
+    return row
+
+
+def _failures(found: Comparison) -> Iterator[str]:
+    for name, reason in found.results.failures.items():
+        yield f"**{name}** could not be measured to the end:\n\n```\n{reason.strip()[-1500:]}\n```\n"
+
+
+def _below(found: Comparison, work: Work) -> Iterator[str]:
+    names = [server.name for server in found.servers if (server.name, work.name) in found.results.below]
+    if names:
+        yield f"Not able to answer so many, by what they did in closed loops: {', '.join(names)}.\n"
+
+
+def _weights(found: Comparison) -> Iterator[list[str]]:
+    results = found.results
+    sizes = {name: statistics.median(rounds) / 1e6 for name, rounds in results.pss_bytes.items() if rounds}
+    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
+        yield [name, f"{size:.0f}", f"{statistics.median(results.start_s[name]):.1f}"]
+
+
+def _json(found: Comparison, facts: Mapping[str, str], seconds: float) -> str:
+    """One line a measurement, so that a later run shows what has changed."""
+    results, lines = found.results, []
+    for (name, work), rounds in results.measured.items():
+        lines += [json.dumps({"server": name, "work": work, "round": number + 1, **_rounded(one)}) for number, one in enumerate(rounds)]
+    head = {
+        "machine": dict(facts),
+        "seconds": seconds,
+        "pss_bytes": results.pss_bytes,
+        "start_s": results.start_s,
+        "failures": results.failures,
+    }
+    return json.dumps(head, indent=1)[:-2] + ',\n "measured": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
+
+
+def _rounded(measured: Measured) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in measured._asdict().items()}

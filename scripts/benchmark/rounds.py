@@ -1,0 +1,108 @@
+"""Rounds: in each of them every server is started anew, checked, measured with all work, and ended, so that they never disturb each other.
+
+What changes on the machine with time hits all of them alike, since they take turns.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmark.answers import check
+from benchmark.load import Measured, Work, measure
+from benchmark.processes import ServerFailed, descendants, pss_bytes
+from benchmark.servers import Running, Server, running
+
+WARM_UP_S = 1
+"""Before each server's first work; Python has no compiler to wait for, only connections, caches and pools."""
+
+
+@dataclass
+class Results:
+    """All that was measured.
+
+    Attributes:
+        measured: by the names of server and work, one for each round.
+        start_s: by the server's name, from the start of each round's process to its first answer.
+        pss_bytes: by the server's name, of all its processes after the load of each round.
+        failures: by the server's name, why it was not measured to the end.
+        below: names of server and work where a fixed rate is above what the server can do.
+        set_aside: names of servers that another setting of the same product beat in the first round, and that were not measured again.
+    """
+
+    measured: dict[tuple[str, str], list[Measured]] = field(default_factory=lambda: defaultdict(list))
+    pss_bytes: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    start_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    failures: dict[str, str] = field(default_factory=dict)
+    below: set[tuple[str, str]] = field(default_factory=set)
+    set_aside: set[str] = field(default_factory=set)
+
+    def rate(self, server: Server) -> float:
+        """The most requests a second of one row that it has answered in any closed loop."""
+        return max((m.requests_per_s for (name, work), found in self.measured.items() for m in found if name == server.name), default=0)
+
+
+def run(servers: Sequence[Server], works: Sequence[Work], rounds: int, seconds: float, dist: Path) -> Results:
+    """Measures everything. A server that fails is left out from there on, and the others go on."""
+    results = Results()
+    for number in range(rounds):
+        first = number % len(servers)  # no server always comes after the same other one
+        for server in (*servers[first:], *servers[:first]):
+            if server.name in results.failures or server.name in results.set_aside:
+                continue
+            _say(f"round {number + 1}/{rounds}: {server.name}")
+            try:
+                _visit(server, works, seconds, dist, results)
+            except ServerFailed as exc:
+                _say(f"  {exc}")
+                results.failures[server.name] = str(exc)
+        if number == 0:
+            results.set_aside.update(_beaten(servers, works, results))
+    return results
+
+
+def _visit(server: Server, works: Sequence[Work], seconds: float, dist: Path, results: Results) -> None:
+    with tempfile.TemporaryDirectory(prefix="pexdock-bench-") as name:
+        folder, began = Path(name), time.monotonic()
+        with running(server, folder, dist) as it:
+            results.start_s[server.name].append(time.monotonic() - began)
+            mine = [work for work in works if not work.arrow or server.peer == "pexdock"]
+            check(it, mine)
+            measure(it, mine[0]._replace(connections=64), folder, WARM_UP_S)
+            for work in mine:
+                _work(it, work, folder, seconds, results)
+            results.pss_bytes[server.name].append(pss_bytes(descendants(os.getpid())))
+
+
+def _work(it: Running, work: Work, folder: Path, seconds: float, results: Results) -> None:
+    key = (it.server.name, work.name)
+    if work.rate is not None and work.rate > 0.9 * results.rate(it.server):
+        results.below.add(key)
+        return
+    found = measure(it, work, folder, seconds)
+    results.measured[key].append(found)
+    _say(
+        f"  {work.name}: {found.requests_per_s:.0f}/s, p50 {found.p50_ms:.2f} ms, p99 {found.p99_ms:.2f} ms, {found.cpu_us:.0f} µs CPU each"
+    )
+
+
+def _beaten(servers: Sequence[Server], works: Sequence[Work], results: Results) -> Iterator[str]:
+    """Settings of a product that were best at nothing in the first round."""
+    for product in {server.product for server in servers}:
+        rivals = [each.name for each in servers if each.product == product and each.name not in results.failures]
+        best = {_fastest(rivals, work, results) for work in works if work.rate is None and not work.arrow}
+        yield from (name for name in rivals if name not in best)
+
+
+def _fastest(names: Sequence[str], work: Work, results: Results) -> str | None:
+    return max(names, key=lambda name: results.measured[name, work.name][0].requests_per_s, default=None)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
