@@ -18,6 +18,7 @@ from base.errors import DeadlineExceeded, PeerError, PexdockError
 from base.ipc import failure, frames
 from base.ipc.channel import Channel, Received
 from base.ipc.control import WIRE_VERSION
+from base.ipc.plain import Plain
 from base.ipc.protocol import (
     Attach,
     Batch,
@@ -73,7 +74,7 @@ class _Open(NamedTuple):
 class _Result(NamedTuple):
     """A result that waits for room."""
 
-    frame: pa.RecordBatch
+    frame: pa.RecordBatch | Plain
     known_schema: bool
     held: Callable[[], bool]
 
@@ -230,10 +231,7 @@ class Connection:
         predictor = self._predictors[batch.endpoint]
         try:
             self._check_wanted(work)
-            place = self._segment(batch.request.segment).view(batch.request)
-            rows, held = frames.read_watched(place, batch.flags, predictor.input_schema)
-            if rows.num_rows != batch.rows:
-                raise PeerError(f"a batch said to have {batch.rows} rows has {rows.num_rows}")
+            rows, held = self._rows(batch, predictor)
             if predictor.endpoint.flavour.streams:
                 self._streams[batch.batch] = _Open(predictor.stream(lease, rows, work.call), lease, batch.reply, held)
                 lease = None
@@ -253,6 +251,17 @@ class Connection:
             self._advance(batch.batch)
         else:
             self._reply(batch.batch, batch.reply, _Result(frame, predictor.has_output_schema, held))
+
+    def _rows(self, batch: Batch, predictor: Predictor) -> tuple[pa.RecordBatch | Plain, Callable[[], bool]]:
+        """The batch's frame, and what tells whether anybody still refers to its segment."""
+        place = self._segment(batch.request.segment).view(batch.request)
+        plain = frames.read_plain(place, batch.flags, predictor.input_form, batch.rows)
+        if plain is not None:
+            return plain, _nobody
+        rows, held = frames.read_watched(place, batch.flags, predictor.input_schema)
+        if rows.num_rows != batch.rows:
+            raise PeerError(f"a batch said to have {batch.rows} rows has {rows.num_rows}")
+        return rows, held
 
     def _check_wanted(self, work: _Work) -> None:
         if time.monotonic() > work.until:

@@ -21,8 +21,10 @@ from base.endpoint import Endpoint
 from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockError, Reject
 from base.inject import Inputs
 from base.ipc import failure
+from base.ipc.plain import Plain
 from base.loop import Loop
 from base.measuring import EndpointMeasures
+from base.numbers import Numbers
 from base.parts import Parts
 from base.raw import body_of, response_frame
 from base.result import to_batch
@@ -61,6 +63,8 @@ class Predictor:
         self.endpoint = endpoint
         self.input_schema = None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema()
         self.has_output_schema = endpoint.output_schema is not None
+        self._inputs, self._outputs = Numbers.of(endpoint.input_schema), Numbers.of(endpoint.output_schema)
+        self.input_form = None if self._inputs is None else self._inputs.form
         self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config, measures=measures)
         self._loop = loop
         self._dependencies = dependencies
@@ -99,7 +103,7 @@ class Predictor:
             if self._measures is not None:
                 self._measures.count("CacheHits" if isinstance(found, Lease) else "CacheMisses")
 
-    def predict(self, lease: Lease | None, batch: pa.RecordBatch, call: Call) -> pa.RecordBatch:
+    def predict(self, lease: Lease | None, batch: pa.RecordBatch | Plain, call: Call) -> pa.RecordBatch | Plain:
         """Calls the handler on one batch.
 
         Args:
@@ -120,16 +124,17 @@ class Predictor:
         finally:
             self._measures.took("HandlerTime", time.perf_counter() - began_s)
 
-    def _predict(self, lease: Lease | None, batch: pa.RecordBatch, call: Call) -> pa.RecordBatch:
+    def _predict(self, lease: Lease | None, batch: pa.RecordBatch | Plain, call: Call) -> pa.RecordBatch | Plain:
         with _Guard(self.endpoint.name, batch.num_rows, call):
             result = self._call(lease, batch, call)
             if inspect.iscoroutine(result):
                 result = self._loop.run(result)
             if self.endpoint.raw:
                 return response_frame(result)
-            return to_batch(result, batch.num_rows, self.endpoint.output_schema)
+            plain = None if self._outputs is None else self._outputs.plain(result, batch.num_rows)
+            return plain or to_batch(result, batch.num_rows, self.endpoint.output_schema)
 
-    def stream(self, lease: Lease | None, batch: pa.RecordBatch, call: Call) -> Stream:
+    def stream(self, lease: Lease | None, batch: pa.RecordBatch | Plain, call: Call) -> Stream:
         """Calls a generator handler. Raises as `predict` does."""
         guard = _Guard(self.endpoint.name, batch.num_rows, call)
         with guard:
@@ -140,7 +145,7 @@ class Predictor:
         if self.cache is not None:
             self.cache.close()
 
-    def _call(self, lease: Lease | None, batch: pa.RecordBatch, call: Call) -> Any:
+    def _call(self, lease: Lease | None, batch: pa.RecordBatch | Plain, call: Call) -> Any:
         plan = self.endpoint.plan
         frame = None if self.endpoint.raw else self._frame(batch)
         validated = None if self._reader is None else self._reader.validated(call.parameters)
@@ -148,22 +153,28 @@ class Predictor:
         model = None if lease is None else lease.model
         return plan.call(self.endpoint.handler, Inputs(model, frame, call.parameters, validated, context, self._opened))
 
-    def _frame(self, batch: pa.RecordBatch) -> pl.DataFrame:
+    def _frame(self, batch: pa.RecordBatch | Plain) -> pl.DataFrame:
         schema = self.endpoint.input_schema
-        if schema is None:
+        if isinstance(batch, Plain):
+            assert schema is not None
+            assert self._inputs is not None
+            frame = self._inputs.frame(batch)
+        elif schema is None:
             return pl.DataFrame(batch)
-        frame = schema.frame(batch)
+        else:
+            frame = schema.frame(batch)
         cells = schema.check(frame)
         if cells:
             raise Misfit(f"the rows do not fit: {cells[0].reason}", cells=cells)
         return frame
 
-    def _context(self, batch: pa.RecordBatch, call: Call) -> Context | None:
+    def _context(self, batch: pa.RecordBatch | Plain, call: Call) -> Context | None:
         given = call.context
         if given is None:
             return None
         if not self.endpoint.raw:
             return Context(given.id, given.headers, given.query, given.until, given._cancelled)  # noqa: SLF001 - its own field
+        assert not isinstance(batch, Plain)
         body = body_of(batch)
         return Request(given.id, given.headers, given.query, given.until, given._cancelled, body, given.content_type)  # noqa: SLF001
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from base.errors import PeerError
+from base.ipc.plain import Form, Plain
 from base.ipc.protocol import Flag
 
 _BARE_MAX_BYTES = 256 * 1024
@@ -31,20 +32,25 @@ class Written(NamedTuple):
     flags: int
 
 
-def room_for(batch: pa.RecordBatch, *, known_schema: bool) -> int:
+def room_for(batch: pa.RecordBatch | Plain, *, known_schema: bool) -> int:
     """An upper bound of the bytes that `write` will need."""
+    if isinstance(batch, Plain):
+        return batch.length
     size: int = pa.ipc.get_record_batch_size(batch)
     if known_schema and size <= _BARE_MAX_BYTES:
         return size
     return size + batch.schema.serialize().size + 16
 
 
-def write(batch: pa.RecordBatch, into: memoryview, *, known_schema: bool) -> Written:
+def write(batch: pa.RecordBatch | Plain, into: memoryview, *, known_schema: bool) -> Written:
     """Writes `batch` at the start of `into`; with `known_schema` the schema is left out where that is faster.
 
     Raises:
         ValueError: `into` is too small (see `room_for`).
     """
+    if isinstance(batch, Plain):
+        batch.write(into)
+        return Written(batch.length, 0)
     if known_schema and pa.ipc.get_record_batch_size(batch) <= _BARE_MAX_BYTES:
         message = memoryview(batch.serialize()).cast("B")
         into[: len(message)] = message
@@ -73,6 +79,11 @@ def read(frame: memoryview | np.ndarray[Any, Any], flags: int, schema: pa.Schema
     except (pa.ArrowException, OSError, EOFError, StopIteration) as exc:
         raise PeerError(f"not a frame: {exc}") from exc
     return batch
+
+
+def read_plain(frame: memoryview, flags: int, form: Form | None, num_rows: int) -> Plain | None:
+    """A copy of what `frame` holds, where it is a plain frame; None where `read` must look at it."""
+    return None if form is None or flags & Flag.SCHEMA else form.read(frame, num_rows)
 
 
 def read_watched(frame: memoryview, flags: int, schema: pa.Schema | None) -> tuple[pa.RecordBatch, Callable[[], bool]]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
 from base.ipc.control import EndpointWords, ReleaseWords, Route
+from base.ipc.plain import Form
 from runtime.front.batcher import Batcher
 from runtime.front.deadlines import Deadlines
 from runtime.front.link import STREAMS_MAX, Link
@@ -41,6 +42,7 @@ class Endpoint:
         self.deadlines = deadlines
         self.input_schema = _schema(words.input_schema)
         self.output_schema = _schema(words.output_schema)
+        self.output_form = Form.of(self.output_schema)
         self.decoder = RowDecoder(self.input_schema, words.unexpected)
         self.waiting: Batcher[Request] = Batcher(words.batch_max_rows, queue_max_rows)
         self.measures = None if recorder is None else recorder.endpoint(release.words.model, release.words.version, words.name)

@@ -14,6 +14,7 @@ from base.errors import Full, PeerError, PexdockError, Unavailable
 from base.ipc import failure, frames
 from base.ipc.channel import Channel
 from base.ipc.control import WIRE_VERSION
+from base.ipc.plain import Plain
 from base.ipc.protocol import (
     Attach,
     Batch,
@@ -37,7 +38,7 @@ from runtime.front.replies import Replies
 from runtime.front.rooms import SLOTS, Budget, Room, Rooms
 
 if TYPE_CHECKING:
-    from runtime.front.dispatch import Release
+    from runtime.front.dispatch import Endpoint, Release
     from runtime.front.request import Request
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class Link:
             Full: no shared memory is left for it. Nothing was sent; the link stays as it was.
         """
         endpoint = requests[0].endpoint
-        batch = endpoint.decoder.assemble([request.rows for request in requests])
+        batch = endpoint.decoder.gather([request.rows for request in requests])
         known = endpoint.input_schema is not None
         need = frames.room_for(batch, known_schema=known)
         room = self._rooms.take(need, max(_REPLY_MIN_BYTES, need))
@@ -266,9 +267,10 @@ class Link:
             raise PeerError(f"a reply of {reply.length} bytes in a place of {place.length}")
         if endpoint.words.streams:
             raise PeerError("one reply, where the answer should be streamed")
-        batch = self._read(sent, reply, endpoint.output_schema)
+        batch = self._read(sent, reply, endpoint)
         self._take(reply.batch)
         if endpoint.words.raw:
+            assert not isinstance(batch, Plain)
             sent.requests[0].respond(batch)
         else:
             replies, start = Replies(batch), 0
@@ -279,14 +281,19 @@ class Link:
         del batch
         self._free(sent, held=bool(reply.flags & Flag.HELD))
 
-    def _read(self, sent: _Sent, reply: Reply, schema: pa.Schema | None) -> pa.RecordBatch:
+    @staticmethod
+    def _read(sent: _Sent, reply: Reply, endpoint: Endpoint) -> pa.RecordBatch | Plain:
+        schema = endpoint.output_schema
         frame = sent.reply_room.segment.view(sent.reply_room.reply._replace(length=reply.length))
+        plain = frames.read_plain(frame, reply.flags, endpoint.output_form, sent.rows)
+        if plain is not None and reply.rows == sent.rows:
+            return plain
         batch = frames.read(frame, reply.flags, schema)
         if batch.num_rows != sent.rows or reply.rows != sent.rows:
             raise PeerError(f"a reply of {batch.num_rows} rows to a batch of {sent.rows}")
         if schema is not None and not batch.schema.equals(schema):
             raise PeerError("a reply of another schema than its endpoint declares")
-        if sent.requests[0].endpoint.words.raw and not batch.schema.equals(RESPONSE):
+        if endpoint.words.raw and not batch.schema.equals(RESPONSE):
             raise PeerError("a raw endpoint's reply is no response")
         return batch
 

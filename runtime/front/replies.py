@@ -9,12 +9,14 @@ from enum import Enum
 from typing import Self
 
 import msgspec
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 from polars import CompatLevel
 
+from base.ipc.plain import Plain
 from runtime.front.codecs import csv, values
 from runtime.front.codecs.media import ARROW, CSV, JSON, NDJSON, NDJSON_ALIASES, PARQUET
 
@@ -57,14 +59,20 @@ def _weighted(accept: str) -> list[tuple[str, float]]:
 class Replies:
     """Cuts the reply of a batch into the answers of its requests. Nothing made here refers to the frame's memory."""
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        self._batch = batch
+    def __init__(self, batch: pa.RecordBatch | Plain) -> None:
+        self._frame = batch
         self._values: list[object] | None = None
 
     @classmethod
     def none(cls, schema: pa.Schema | None) -> Self:
         """The reply to no rows."""
         return cls(pa.RecordBatch.from_pylist([], schema=schema or pa.schema({_SCALARS[0]: pa.null()})))
+
+    @property
+    def _batch(self) -> pa.RecordBatch:
+        if isinstance(self._frame, Plain):
+            self._frame = self._frame.batch()
+        return self._frame
 
     def body(self, form: Form, request_id: str, start: int, count: int) -> bytes:
         """The body for rows `start` to `start + count`.
@@ -81,12 +89,15 @@ class Replies:
             case Form.NDJSON:
                 return _lines(self._batch.slice(start, count))
         if self._values is None:
-            self._values = _values(self._batch)
+            self._values = _values(self._frame)
         return msgspec.json.encode({"id": request_id, "predictions": self._values[start : start + count]})
 
 
-def _values(batch: pa.RecordBatch) -> list[object]:
+def _values(batch: pa.RecordBatch | Plain) -> list[object]:
     """What stands in `predictions`: scalars or records."""
+    if isinstance(batch, Plain):
+        names, columns = batch.names, [np.asarray(column).tolist() for column in batch.columns]
+        return columns[0] if names == _SCALARS else [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     return _column(batch.column(0)) if batch.schema.names == _SCALARS else _records(batch)
 
 

@@ -12,6 +12,7 @@ from polars import CompatLevel
 
 from base import columns
 from base.errors import UnsupportedMedia
+from base.ipc.plain import Form, Plain
 from runtime.front.codecs import columnar, csv, media
 from runtime.front.codecs import json as json_codec
 
@@ -42,6 +43,7 @@ class RowDecoder:
         self._schema = schema
         self._unexpected = unexpected
         self._columns = {} if schema is None else columns.from_arrow(schema)
+        self._form = Form.of(schema)
         self._json = json_codec.JsonReader(self._columns, unexpected)
 
     def from_json(self, body: bytes) -> Rows:
@@ -80,6 +82,15 @@ class RowDecoder:
         """Rows of an Arrow stream."""
         table = columnar.arrow_table(body)
         return _own(table) if self._schema is None else self._rows(columnar.fitted(table, self._columns, self._unexpected))
+
+    def gather(self, rows: Sequence[Rows]) -> pa.RecordBatch | Plain:
+        """Like `assemble`, as a plain frame where that is faster."""
+        structs = [part.records for part in rows if not isinstance(part.records, pa.RecordBatch)]
+        if self._form is not None and len(structs) == len(rows):
+            plain = self._form.turned(map(msgspec.structs.astuple, chain.from_iterable(structs)))
+            if plain is not None:
+                return plain
+        return self.assemble(rows)
 
     def assemble(self, rows: Sequence[Rows]) -> pa.RecordBatch:
         """One batch of the rows of several requests of one shape, in their order."""

@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 import frames
 from base.columns import Column, to_arrow
 from base.errors import Misfit
+from base.ipc.plain import Plain
 from runtime.front.replies import Form
 from runtime.front.rows import RowDecoder, decode
 
@@ -20,7 +21,12 @@ MEDIA = sorted(frames.BODIES)
 
 
 def arrived(decoder: RowDecoder, media: str, body: bytes) -> pl.DataFrame:
-    return pl.DataFrame(decoder.assemble([decode(decoder, media, body)]))
+    """As it would be sent, and as it is without the short way for numbers; both are the same."""
+    rows = decode(decoder, media, body)
+    found, batch = decoder.gather([rows]), decoder.assemble([rows])
+    if isinstance(found, Plain):
+        assert_frame_equal(pl.DataFrame(found.batch()), pl.DataFrame(batch))
+    return pl.DataFrame(batch)
 
 
 @pytest.mark.parametrize("media", MEDIA)

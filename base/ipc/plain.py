@@ -1,0 +1,147 @@
+"""Plain frames: a few rows of numbers without nulls, written and read without Arrow.
+
+The metadata of a record batch message depends on its schema, its number of rows and its nulls alone. So for numbers without nulls, of a
+schema that both sides know, it is a constant for each number of rows. Arrow itself makes that constant once; later a writer puts the values
+behind it, and a reader who finds just these bytes knows all that there is to know. A frame whose metadata differs in a byte is read by
+Arrow, and Arrow reads a plain frame as any other: that the two sides go different ways changes no answer.
+
+Pure: knows neither segments nor Polars.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+ROWS_MAX = 1024
+"""With more rows what is saved is no longer to be seen, and every number of rows takes a few hundred bytes of metadata."""
+
+LENGTH_MAX = 64 * 1024
+"""A longer frame is read in place by Arrow; this one is copied."""
+
+Column = np.ndarray[Any, np.dtype[Any]]
+
+
+class Values(Protocol):
+    """The values of one column as they lie in memory: an array of numpy or of the standard library."""
+
+    def tobytes(self) -> bytes:
+        """A copy of them, without gaps."""
+
+
+_CODES = {"i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "f4": "f", "f8": "d"}
+"""dtypes of numpy as `array.array` calls them."""
+
+
+class _Layout(NamedTuple):
+    """Where things lie in the frame of so many rows: the metadata first, then each column at its offset."""
+
+    head: bytes
+    offsets: tuple[int, ...]
+    length: int
+
+
+class Plain:
+    """Rows of numbers, see `Form.plain`.
+
+    Attributes:
+        columns: one array for each column of the schema, of just its type and `num_rows` long.
+        length: the bytes of the frame.
+    """
+
+    __slots__ = ("_layout", "_schema", "columns", "length", "num_rows")
+
+    def __init__(self, schema: pa.Schema, layout: _Layout, num_rows: int, columns: Sequence[Values]) -> None:
+        self._schema = schema
+        self._layout = layout
+        self.num_rows = num_rows
+        self.columns = columns
+        self.length = layout.length
+
+    def write(self, into: memoryview) -> None:
+        """Writes the frame at the start of `into`, which has room for it."""
+        head, offsets, _ = self._layout
+        into[: len(head)] = head
+        for offset, column in zip(offsets, self.columns, strict=True):
+            data = column.tobytes()
+            into[offset : offset + len(data)] = data
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns."""
+        return list(self._schema.names)
+
+    def batch(self) -> pa.RecordBatch:
+        """The same rows as a record batch."""
+        return _batch(self._schema, self.columns)
+
+
+class Form:
+    """The plain frames of one schema.
+
+    Attributes:
+        dtypes: of the columns, in order.
+    """
+
+    def __init__(self, schema: pa.Schema, dtypes: tuple[np.dtype[Any], ...]) -> None:
+        self._schema = schema
+        self.dtypes = dtypes
+        self._codes = [_CODES[dtype.str[1:]] for dtype in dtypes]
+        self._layouts: dict[int, _Layout] = {}  # bounded by ROWS_MAX
+
+    @classmethod
+    def of(cls, schema: pa.Schema | None) -> Form | None:
+        """The form of a schema that has numbers only; None for all others."""
+        if schema is None or not len(schema) or not all(_is_number(field.type) for field in schema):
+            return None
+        return cls(schema, tuple(np.dtype(field.type.to_pandas_dtype()) for field in schema))
+
+    def plain(self, num_rows: int, columns: Sequence[Values]) -> Plain | None:
+        """These columns, which must be of this form's dtypes, as a plain frame; None where that is too large for one."""
+        layout = self._layout(num_rows)
+        return None if layout is None else Plain(self._schema, layout, num_rows, columns)
+
+    def turned(self, rows: Iterable[Sequence[object]]) -> Plain | None:
+        """Rows of Python numbers, each with all columns in order, as a plain frame; None where one of them is no number of its column."""
+        turned = list(zip(*rows, strict=True))
+        try:
+            columns = [array(code, values) for code, values in zip(self._codes, turned, strict=True)]
+        except (TypeError, ValueError, OverflowError):  # ValueError: there are no rows
+            return None
+        return self.plain(len(columns[0]), columns)
+
+    def read(self, frame: memoryview, num_rows: int) -> Plain | None:
+        """A copy of the rows in `frame`; None where it is no plain frame of so many rows, so that Arrow must look at it."""
+        layout = self._layout(num_rows)
+        if layout is None or len(frame) != layout.length:
+            return None
+        copy = bytes(frame)
+        if not copy.startswith(layout.head):
+            return None
+        columns = [np.frombuffer(copy, dtype, num_rows, offset) for dtype, offset in zip(self.dtypes, layout.offsets, strict=True)]
+        return Plain(self._schema, layout, num_rows, columns)
+
+    def _layout(self, rows: int) -> _Layout | None:
+        found = self._layouts.get(rows)
+        if found is None and 0 < rows <= ROWS_MAX:
+            found = self._layouts[rows] = self._made(rows)
+        return found if found is not None and found.length <= LENGTH_MAX else None
+
+    def _made(self, rows: int) -> _Layout:
+        """As Arrow lays it out."""
+        message = _batch(self._schema, [np.zeros(rows, dtype) for dtype in self.dtypes]).serialize()
+        read = pa.ipc.read_record_batch(message, self._schema)
+        offsets = tuple(column.buffers()[1].address - message.address for column in read.columns)  # type: ignore[union-attr]  # the values'
+        return _Layout(bytes(message)[: offsets[0]], offsets, message.size)
+
+
+def _batch(schema: pa.Schema, columns: Sequence[Values]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array(np.asarray(column)) for column in columns], schema=schema)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind))

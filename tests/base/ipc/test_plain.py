@@ -1,0 +1,125 @@
+"""Plain frames against Arrow's own: neither side can vouch for itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from base.ipc import frames
+from base.ipc.plain import LENGTH_MAX, ROWS_MAX, Form, Plain
+from base.ipc.protocol import Flag
+
+NUMBERS = [np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)] + [np.dtype("f4"), np.dtype("f8")]
+
+
+def schema_of(*kinds: np.dtype) -> pa.Schema:
+    return pa.schema([pa.field(f"column {i}", pa.from_numpy_dtype(kind), nullable=bool(i % 2)) for i, kind in enumerate(kinds)])
+
+
+def form_of(schema: pa.Schema) -> Form:
+    form = Form.of(schema)
+    assert form is not None
+    return form
+
+
+def written(plain: Plain) -> bytes:
+    into = bytearray(plain.length)
+    plain.write(memoryview(into))
+    return bytes(into)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> pa.RecordBatch:
+    """Rows of any numbers, NaN and infinities among them."""
+    kinds = draw(st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=4))
+    rows = draw(st.integers(1, 20))
+    columns = [
+        pa.array(np.frombuffer(draw(st.binary(min_size=size, max_size=size)), kind)) for kind in kinds for size in [rows * kind.itemsize]
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema_of(*kinds))
+
+
+@settings(deadline=None)
+@given(batch=batches())
+def test_the_bytes_are_those_that_arrow_writes(batch: pa.RecordBatch) -> None:
+    """To the byte; and what Arrow wrote is read."""
+    form = form_of(batch.schema)
+    plain = form.plain(batch.num_rows, [column.to_numpy() for column in batch.columns])
+    message = bytes(batch.serialize())
+    assert plain is not None
+    assert written(plain) == message
+    read = frames.read_plain(memoryview(message), 0, form, batch.num_rows)
+    assert read is not None
+    assert [column.tobytes() for column in read.columns] == [column.to_numpy().tobytes() for column in batch.columns]
+    assert bytes(read.batch().serialize()) == message
+
+
+@settings(deadline=None)
+@given(batch=batches())
+def test_rows_of_python_numbers_become_what_arrow_makes_of_them(batch: pa.RecordBatch) -> None:
+    """Value for value, in every dtype."""
+    plain = form_of(batch.schema).turned([tuple(row.values()) for row in batch.to_pylist()])
+    assert plain is not None
+    turned = [pa.array(column.to_pylist(), column.type).to_numpy().tobytes() for column in batch.columns]
+    assert [column.tobytes() for column in plain.columns] == turned
+
+
+@pytest.mark.parametrize("row", [(None,), (1.5,), ("1",), (2**63,), (-(2**63) - 1,)])
+def test_rows_that_are_no_numbers_of_their_columns_are_left_to_others(row: tuple[object]) -> None:
+    """A null would become NaN, and a fraction be cut off, if an array took them."""
+    assert form_of(schema_of(np.dtype("i8"))).turned([(1,), row]) is None
+    assert form_of(schema_of(np.dtype("f8"))).turned([(1.0,), (None,)]) is None
+    assert form_of(schema_of(np.dtype("f8"))).turned([]) is None
+
+
+def test_only_schemas_of_numbers_have_plain_frames() -> None:
+    """Texts have lengths, booleans are bits, and points in time are more than their numbers."""
+    for kind in (pa.string_view(), pa.bool_(), pa.date32(), pa.timestamp("us"), pa.decimal128(9, 2), pa.float16(), pa.list_(pa.int8())):
+        assert Form.of(pa.schema([("a", pa.int8()), ("b", kind)])) is None
+    assert Form.of(pa.schema([])) is None
+    assert Form.of(None) is None
+
+
+def test_what_differs_from_a_plain_frame_is_left_to_arrow() -> None:
+    """Any byte of the metadata, the length, the number of rows, nulls, or a schema before it."""
+    schema = schema_of(np.dtype("f8"), np.dtype("i8"))
+    form = form_of(schema)
+    message = bytes(pa.RecordBatch.from_pydict({"column 0": [1.5, 2.5], "column 1": [1, 2]}, schema).serialize())
+    read = form.read(memoryview(message), 2)
+    assert read is not None
+    for at in range(len(message) - 32):  # 32 bytes of values
+        changed = bytearray(message)
+        changed[at] ^= 1
+        assert form.read(memoryview(changed), 2) is None
+    assert form.read(memoryview(message), 1) is None
+    assert form.read(memoryview(message + bytes(8)), 2) is None
+    assert frames.read_plain(memoryview(message), Flag.SCHEMA, form, 2) is None
+    nulls = bytes(pa.RecordBatch.from_pydict({"column 0": [1.5, 2.5], "column 1": [1, None]}, schema).serialize())
+    assert form.read(memoryview(nulls), 2) is None
+
+
+def test_many_rows_and_none_are_left_to_arrow() -> None:
+    """So what is remembered of each number of rows is bounded."""
+    form = form_of(schema_of(np.dtype("i1")))
+    assert form.plain(ROWS_MAX, [np.zeros(ROWS_MAX, "i1")]) is not None
+    assert form.plain(ROWS_MAX + 1, [np.zeros(ROWS_MAX + 1, "i1")]) is None
+    assert form.plain(0, [np.zeros(0, "i1")]) is None
+    assert form.read(memoryview(b""), 0) is None
+    assert form.read(memoryview(b""), 2**32 - 1) is None
+    wide = form_of(schema_of(*[np.dtype("f8")] * 100))
+    rows = LENGTH_MAX // 800
+    assert wide.plain(rows, [np.zeros(rows)] * 100) is None
+
+
+def test_what_was_read_does_not_change_with_its_memory() -> None:
+    """Slots are used again at once."""
+    form = form_of(schema_of(np.dtype("f8")))
+    message = bytearray(pa.RecordBatch.from_pydict({"column 0": [1.5]}, schema_of(np.dtype("f8"))).serialize())
+    read = form.read(memoryview(message), 1)
+    message[-8:] = bytes(8)
+    assert read is not None
+    assert pl.DataFrame(read.batch()).item() == 1.5

@@ -1,0 +1,152 @@
+"""The short way for numbers against the ordinary way."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from base import numbers
+from base.errors import BadResult
+from base.numbers import Numbers
+from base.result import to_batch
+from base.schema import Schema
+
+
+class All(Schema):
+    a: pl.Int8
+    b: pl.Int16
+    c: pl.Int32
+    d: pl.Int64
+    e: pl.UInt8
+    f: pl.UInt16
+    g: pl.UInt32
+    h: pl.UInt64
+    i: pl.Float32
+    j: pl.Float64 | None
+
+
+class One(Schema):
+    length: pl.Float64
+
+
+class Text(Schema):
+    a: pl.Float64
+    b: pl.String
+
+
+DTYPES = {name: column.dtype for name, column in All.columns().items()}
+
+
+def numbers_of(schema: type[Schema]) -> Numbers:
+    found = Numbers.of(schema)
+    assert found is not None
+    return found
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> pl.DataFrame:
+    rows = draw(st.integers(1, 5))
+    columns = {name: np.dtype(f"{str(dtype)[0].lower()}{int(str(dtype).strip('UIntFloa')) // 8}") for name, dtype in DTYPES.items()}
+    drawn = {
+        name: np.frombuffer(draw(st.binary(min_size=size, max_size=size)), kind)
+        for name, kind in columns.items()
+        for size in [rows * kind.itemsize]
+    }
+    return pl.DataFrame(drawn)
+
+
+@settings(deadline=None)
+@given(frame=frames())
+def test_a_frame_goes_both_ways_unchanged(frame: pl.DataFrame) -> None:
+    """Every dtype of numbers; as Arrow would have it, and as Polars' public constructors make it."""
+    assert frame.schema == All.polars_schema()
+    both = numbers_of(All)
+    plain = both.plain(frame, frame.height)
+    assert plain is not None
+    assert plain.batch().schema.equals(All.arrow_schema())
+    assert_frame_equal(both.frame(plain), All.frame(plain.batch()))
+    assert_frame_equal(both.frame(plain), frame)
+    assert_frame_equal(numbers._public(frame.columns, plain.columns), frame)
+
+
+RESULTS: list[Any] = [
+    np.array([1.0, 2.0]),
+    np.array([0.0, 1.0, 0.0, 2.0])[1::2],
+    np.array([1.0, 2.0], dtype=">f8"),
+    np.array([1.0, 2.0], dtype="f4"),
+    np.array([1, 2]),
+    np.array([[1.0], [2.0]]),
+    np.ma.array([1.0, 2.0], mask=[False, True]),
+    np.ma.array([1.0, 2.0]),
+    np.array([True, False]),
+    [1.0, 2.0],
+    pl.Series([1.0, 2.0]),
+    pl.Series([1.0, None]),
+    pl.Series([1, 2]),
+    pl.concat([pl.Series([1.0]), pl.Series([2.0])], rechunk=False),
+    pl.DataFrame({"length": [1.0, 2.0]}),
+    pl.DataFrame({"length": [1.0, None]}),
+    pl.DataFrame({"width": [1.0, 2.0]}),
+    pl.DataFrame({"length": [1.0, 2.0], "width": [1.0, 2.0]}),
+    pl.concat([pl.DataFrame({"length": [1.0]}), pl.DataFrame({"length": [2.0]})], rechunk=False),
+    pl.LazyFrame({"length": [1.0, 2.0]}),
+    np.array([1.0]),
+    np.array([1.0, 2.0, 3.0]),
+    np.float64(1.0),
+    None,
+    "text",
+]
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda result: f"{type(result).__name__} {result!r:.20}")
+def test_the_short_way_changes_no_answer(result: object) -> None:
+    """Whatever goes the short way is what the ordinary way makes of it, and what that refuses never goes it."""
+    plain = numbers_of(One).plain(result, 2)
+    try:
+        ordinary = to_batch(result, 2, One)
+    except BadResult:
+        assert plain is None
+        return
+    if plain is not None:
+        assert plain.batch().equals(ordinary)
+
+
+@pytest.mark.parametrize("result", [*RESULTS[:2], RESULTS[10], RESULTS[13], RESULTS[14], RESULTS[18]])
+def test_what_most_models_return_goes_the_short_way(result: object) -> None:
+    """An array, a series and a frame, whole or in chunks."""
+    assert numbers_of(One).plain(result, 2) is not None
+
+
+def test_columns_in_another_order_go_the_ordinary_way() -> None:
+    """That way puts them in order."""
+
+    class Two(Schema):
+        a: pl.Float64
+        b: pl.Float64
+
+    assert numbers_of(Two).plain(pl.DataFrame({"b": [1.0], "a": [2.0]}), 1) is None
+
+
+def test_other_schemas_have_no_short_way() -> None:
+    """Texts, categories, and none at all."""
+
+    class Category(Schema):
+        a: Annotated[str, pl.Categorical()]
+
+    assert [Numbers.of(each) for each in (Text, Category, Schema, None)] == [None] * 4
+
+
+def test_polars_own_constructors_are_tried_before_they_are_used() -> None:
+    """This version has them; where they make anything else, public names are used."""
+    form = numbers_of(All).form
+    assert numbers._maker(list(DTYPES), form) is not numbers._public
+    swapped = numbers.Form.of(All.arrow_schema())
+    assert swapped is not None
+    swapped.dtypes = (*swapped.dtypes[:-1], np.dtype("S3"))  # there is no constructor of that name
+    assert numbers._maker(list(DTYPES), swapped) is numbers._public
