@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_arg
 import polars as pl
 from pydantic import BaseModel
 
+from base.about import about
 from base.artifacts.config import CacheConfig
 from base.errors import Declaration
 from base.flavour import Flavour
@@ -108,6 +109,7 @@ class Endpoint(Generic[P, R]):
             raw=self.raw,
             streams=self.flavour.streams,
             headers=list(self.headers),
+            about=about(self),
         )
 
     def example(self) -> Example | None:

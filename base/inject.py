@@ -76,6 +76,7 @@ class Plan:
         spec: what the path's parameters must satisfy before the handler is called; None where it does not ask for them whole.
         alone: it asks for something of one request, so it gets one request at a time.
         dependencies: by parameter.
+        path_types: of parameters of the path, where an annotation of theirs says more than that they are text.
     """
 
     sources: dict[str, Source] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class Plan:
     spec: type[BaseModel] | None = None
     alone: bool = False
     dependencies: dict[str, Dependency] = field(default_factory=dict)
+    path_types: dict[str, Any] = field(default_factory=dict)
 
     def call(self, handler: Callable[..., Any], inputs: Inputs) -> Any:
         """What the handler returns; raises what it raises, or Misfit for parameters of the path."""
@@ -265,6 +267,7 @@ class _Resolution:
                 f"endpoint {self._asked.name}: parameter {name!r} of the path cannot be a {annotation!r}: annotate it with a type that "
                 "Pydantic makes of a string"
             ) from exc
+        self._plan.path_types[name] = annotation
         return lambda inputs: _validated(adapter, name, inputs.parameters[name])
 
     def _wanted(self) -> str:

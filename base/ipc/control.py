@@ -7,6 +7,7 @@ that its parent is gone.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import msgspec
 
@@ -14,7 +15,8 @@ from base.errors import PeerError
 from base.ipc.questions import Answer, Question
 
 WIRE_VERSION = 3
-"""Rises with every change of `protocol.py`, of `frames.py`, or of the words below and in `questions.py`."""
+"""Rises with every change of `protocol.py`, of `frames.py`, or of the words below and in `questions.py`, but for what either side may not
+know (`About`)."""
 
 LINE_MAX_BYTES = 64 * 1024 * 1024
 """No word comes near it: a table of 1 000 endpoints with 100 columns each takes 10 MB."""
@@ -36,6 +38,22 @@ class Example(msgspec.Struct, frozen=True):
     rows: list[dict[str, object]]
 
 
+class About(msgspec.Struct, frozen=True):
+    """What people are told of an endpoint, beside its schemas. Nothing is decided by it, so it may come without any of this.
+
+    Attributes:
+        text: what its author says of it.
+        parameters: of its path, as JSON Schema, as far as more is known of them than that they are text.
+        input: keywords of JSON Schema for columns, by name, as far as Arrow has no word for them; by no name, for the whole row.
+        output: the same.
+    """
+
+    text: str = ""
+    parameters: dict[str, dict[str, Any]] = {}
+    input: dict[str, dict[str, Any]] = {}
+    output: dict[str, dict[str, Any]] = {}
+
+
 class EndpointWords(msgspec.Struct, frozen=True):
     """All that a front door needs to know of one endpoint.
 
@@ -47,6 +65,7 @@ class EndpointWords(msgspec.Struct, frozen=True):
         raw: the endpoint takes bodies as they are, and answers with its own.
         streams: it answers in parts.
         headers: those that the context has, in lower case.
+        about: what people are told of it.
     """
 
     name: str
@@ -62,6 +81,7 @@ class EndpointWords(msgspec.Struct, frozen=True):
     raw: bool = False
     streams: bool = False
     headers: list[str] = []
+    about: About = About()
 
 
 class ReleaseWords(msgspec.Struct, frozen=True):

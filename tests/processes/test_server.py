@@ -21,6 +21,7 @@ import httpx
 import polars as pl
 import pyarrow as pa
 import pytest
+from openapi_spec_validator import validate
 
 MENAGERIE = Path(__file__).parent.parent / "models" / "menagerie.py"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -287,11 +288,14 @@ def test_health_and_documentation_are_served(served: Served) -> None:
     assert served.http.get("/livez").json() == {"live": True}
     assert served.http.get("/readyz").json() == {"ready": True, "not_ready": []}
     assert served.http.get("/docs").status_code == 200
-    paths = served.http.get("/openapi.json").json()["paths"]
-    rows = paths["/double"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert rows["items"]["required"] == ["a"]
-    assert rows["items"]["properties"] == {"a": {"type": "number"}, "tag": {"type": ["string", "null"]}}
-    assert paths["/any/{name}"]["post"]["parameters"][0]["name"] == "name"
+    document = served.http.get("/openapi.json").json()
+    validate(document)
+    assert document["components"]["schemas"]["development.double"] == {
+        "type": "object",
+        "properties": {"a": {"type": "number", "format": "double"}, "tag": {"type": ["string", "null"]}},
+        "required": ["a"],
+    }
+    assert document["paths"]["/any/{name}"]["post"]["parameters"][0]["name"] == "name"
 
 
 def test_a_process_that_dies_in_a_request_answers_it_with_503(own: Served) -> None:

@@ -1,0 +1,44 @@
+"""The document: the operations of all endpoints, and the components that they share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from base.ipc.control import ReleaseWords
+from runtime.front.openapi import problems
+from runtime.front.openapi.operation import operation, row
+
+
+def added(document: dict[str, Any], releases: Iterable[ReleaseWords]) -> dict[str, Any]:
+    """The same document with all that these releases serve.
+
+    Args:
+        document: OpenAPI 3.1 of other operations; it is changed.
+        releases: in force.
+    """
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    schemas |= problems.SCHEMAS
+    components.setdefault("responses", {}).update(problems.responses())
+    components.setdefault("headers", {}).update(problems.HEADERS)
+    names: set[str] = set(schemas)
+    for release in releases:
+        for words in release.endpoints:
+            name = _name(f"{release.model}.{words.name}", names)
+            names.add(name)
+            if not words.raw:
+                schemas[name] = row(words)
+            document["paths"][words.path] = {"post": operation(release, words, name)}
+    return document
+
+
+def _name(wanted: str, taken: Collection[str]) -> str:
+    """A name that a component may have, and that none has yet."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", wanted)
+    number = 2
+    while name in taken:
+        name = f"{re.sub(r'-[0-9]+$', '', name)}-{number}"
+        number += 1
+    return name

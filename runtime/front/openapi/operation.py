@@ -1,0 +1,116 @@
+"""One endpoint as an OpenAPI operation: what it takes in each media type, and what it answers with.
+
+A body that is said to be a form, or nothing at all, is read as JSON, for the sake of curl; that is not told here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from base.ipc.control import EndpointWords, ReleaseWords
+from runtime.front.codecs import media
+from runtime.front.openapi import problems
+from runtime.front.openapi.values import row_schema
+
+SCALARS = ["prediction"]
+"""The columns of an answer whose predictions are plain values, see `base.result`."""
+EVENTS = "text/event-stream"
+
+_RAW_NEVER = frozenset({400, 415})
+"""Statuses of the decoders."""
+
+_HEADERS = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+
+
+def operation(release: ReleaseWords, words: EndpointWords, name: str) -> dict[str, Any]:
+    """The operation of an endpoint.
+
+    Args:
+        release: whose it is.
+        words: of the endpoint.
+        name: unique in the document; the component with its row is called so too.
+    """
+    text = words.about.text
+    found: dict[str, Any] = {"tags": [f"{release.model} {release.version}"], "operationId": name, "summary": words.name}
+    if text:
+        found["description"] = text
+    return {
+        **found,
+        "parameters": [
+            {"name": each, "in": "path", "required": True, "schema": words.about.parameters.get(each) or {"type": "string"}}
+            for each in words.parameters
+        ],
+        "requestBody": {"required": True, "content": _raw() if words.raw else _request(words, name)},
+        "responses": {**_ok(words), **problems.references(_RAW_NEVER if words.raw else frozenset())},
+    }
+
+
+def row(words: EndpointWords) -> dict[str, Any]:
+    """A row of a request, as a component."""
+    if words.input_schema is None:
+        return {"type": "object", "description": "any fields; a column has values of one type"}
+    schema = pa.ipc.read_schema(pa.py_buffer(words.input_schema))
+    return row_schema(schema, words.about.input, reply=False, closed=words.unexpected == "reject")
+
+
+def _raw() -> dict[str, Any]:
+    return {"*/*": {"schema": {"description": "The body goes to the handler as it is"}}}
+
+
+def _request(words: EndpointWords, name: str) -> dict[str, Any]:
+    one = {"$ref": f"#/components/schemas/{name}"}
+    encoded = {"type": "string", "contentMediaType": media.JSON, "contentSchema": one}
+    rows: dict[str, Any] = {
+        "anyOf": [
+            {"type": "array", "items": one},
+            one,
+            {"type": "array", "items": encoded, "minItems": 1, "description": "each row as JSON in a string"},
+        ]
+    }
+    found: dict[str, Any] = {media.JSON: {"schema": rows}, **_columnar()}
+    if words.example is not None:
+        found[media.JSON]["example"] = words.example.rows
+    found |= dict.fromkeys((media.NDJSON, *media.NDJSON_ALIASES), _lines("a row a line, each as in application/json"))
+    return found
+
+
+def _columnar() -> dict[str, Any]:
+    """Media types whose form JSON Schema cannot tell."""
+    return {
+        media.CSV: {"schema": {"type": "string", "description": "a header with the names of the columns, and a line a row"}},
+        media.PARQUET: {"schema": {"type": "string", "format": "binary", "description": "a Parquet file"}},
+        media.ARROW: {"schema": {"type": "string", "format": "binary", "description": "an Arrow IPC stream"}},
+    }
+
+
+def _lines(what: str) -> dict[str, Any]:
+    return {"schema": {"type": "string", "description": what}}
+
+
+def _ok(words: EndpointWords) -> dict[str, Any]:
+    if words.streams:
+        content = {media.NDJSON: _lines("a part a line, as JSON"), EVENTS: _lines("a part an event, as JSON in its data")}
+        return {
+            "200": {"description": "An answer in parts; an error after the first is the last one", "headers": _HEADERS, "content": content}
+        }
+    if words.raw:
+        return {"2XX": {"description": "What the handler makes", "headers": _HEADERS, "content": {"*/*": {"schema": {}}}}}
+    predictions = {
+        "type": "object",
+        "properties": {"id": {"type": "string"}, "predictions": {"type": "array", "items": _prediction(words)}},
+        "required": ["id", "predictions"],
+    }
+    content = {media.JSON: {"schema": predictions}, media.NDJSON: _lines("a prediction a line, as an object"), **_columnar()}
+    return {"200": {"description": "One prediction a row, in order", "headers": _HEADERS, "content": content}}
+
+
+def _prediction(words: EndpointWords) -> dict[str, Any]:
+    if words.output_schema is None:
+        return {}
+    schema = pa.ipc.read_schema(pa.py_buffer(words.output_schema))
+    if schema.names == SCALARS:
+        one = row_schema(schema, words.about.output, reply=True)["properties"]
+        return dict(one[SCALARS[0]])
+    return row_schema(schema, words.about.output, reply=True)

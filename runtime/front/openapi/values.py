@@ -1,0 +1,100 @@
+"""Columns as JSON Schema (2020-12): what the JSON of a request may have in their place, and what an answer has there.
+
+Formats are those of the OpenAPI format registry (https://spec.openapis.org/registry/format). What is stricter than JSON Schema can say
+(which numbers a float holds exactly, digits finer than a column's unit) is a 422 all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+
+from base.columns import Column, from_arrow
+from base.dtypes import whole
+from runtime.front.codecs import values
+from runtime.front.codecs.unfit import bounds
+
+_DATE, _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}", r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+_DURATION = r"^-?P(?=[0-9T])([0-9]+D)?(T(?=[0-9])([0-9]+H)?([0-9]+M)?([0-9]+(\.[0-9]{1,9})?S)?)?$"
+
+_TEXTS: Mapping[type[pl.DataType], dict[str, Any]] = {
+    pl.String: {},
+    pl.Categorical: {},
+    pl.Binary: {"contentEncoding": "base64"},
+    pl.Date: {"format": "date"},
+    pl.Time: {"pattern": f"^{_TIME}$"},  # the registry's `time` has an offset
+    pl.Duration: {"pattern": _DURATION},  # its `duration` may have months, and has neither fractions nor signs
+}
+
+
+def row_schema(schema: pa.Schema, told: Mapping[str, dict[str, Any]], *, reply: bool, closed: bool = False) -> dict[str, Any]:
+    """An object with a field for each column.
+
+    Args:
+        schema: of the endpoint.
+        told: what else is said of columns, by name; of the whole row by no name.
+        reply: whether it is an answer's.
+        closed: other fields are refused.
+    """
+    columns = from_arrow(schema)
+    found: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: column_schema(column, told.get(name, {}), reply=reply) for name, column in columns.items()},
+        "required": [name for name, column in columns.items() if reply or column.required],
+    }
+    if closed:
+        found["additionalProperties"] = False
+    return {**found, **told.get("", {})}
+
+
+def column_schema(column: Column, told: Mapping[str, Any], *, reply: bool) -> dict[str, Any]:
+    """One column's value, with its default where it has one."""
+    found = {**value_schema(column.dtype, nullable=column.nullable, reply=reply), **told}
+    if not reply and column.default is not None:
+        default = values.write(column.default)[0]
+        if msgspec.json.decode(msgspec.json.encode(default)) == default:  # there are floats that JSON cannot say
+            found["default"] = default
+    return found
+
+
+def value_schema(dtype: pl.DataType, *, nullable: bool, reply: bool) -> dict[str, Any]:
+    """A value of this dtype. Elements of lists, arrays and structs may be null; so may floats in answers, where NaN has no other form."""
+    found = _value(dtype, reply=reply)
+    if nullable or (reply and dtype.is_float()):
+        kinds = found["type"] if isinstance(found["type"], list) else [found["type"]]
+        found["type"] = [*kinds, "null"]
+        if "enum" in found:
+            found["enum"] = [*found["enum"], None]
+    return found
+
+
+def _value(dtype: pl.DataType, *, reply: bool) -> dict[str, Any]:
+    match dtype:
+        case pl.List():
+            return {"type": "array", "items": value_schema(whole(dtype.inner), nullable=True, reply=reply)}
+        case pl.Array():
+            items = value_schema(whole(dtype.inner), nullable=True, reply=reply)
+            return {"type": "array", "items": items, "minItems": dtype.size, "maxItems": dtype.size}
+        case pl.Struct():
+            fields = {field.name: value_schema(whole(field.dtype), nullable=True, reply=reply) for field in dtype.fields}
+            return {"type": "object", "properties": fields, "required": list(fields)}
+        case pl.Boolean():
+            return {"type": "boolean"}
+        case pl.Enum():
+            return {"type": "string", "enum": dtype.categories.to_list()}
+        case pl.Decimal():
+            return {"type": "string" if reply else ["string", "number"], "format": "decimal"}
+        case pl.Datetime(time_zone=None):
+            return {"type": "string", "pattern": f"^{_DATE}[Tt ]{_TIME}$"}  # the registry's `date-time` has an offset
+        case pl.Datetime():
+            return {"type": "string", "format": "date-time"}
+    if dtype.is_integer():
+        low, high = bounds(dtype)
+        return {"type": "integer", "format": str(dtype).lower(), "minimum": low, "maximum": high}
+    if dtype.is_float():
+        return {"type": "number", "format": "float" if dtype == pl.Float32 else "double"}
+    return {"type": "string", **_TEXTS[type(dtype)]}

@@ -1,0 +1,59 @@
+"""The OpenAPI document of endpoints, and what it says of a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from base.columns import Column, to_arrow
+from base.endpoint import Endpoint
+from base.ipc.control import EndpointWords, ReleaseWords
+from runtime.front.openapi.document import added
+
+
+def document(*endpoints: Endpoint[..., Any] | EndpointWords) -> dict[str, Any]:
+    """The document of one release with these endpoints."""
+    words = [each.words() if isinstance(each, Endpoint) else each for each in endpoints]
+    empty = {"openapi": "3.1.0", "info": {"title": "Test", "version": "1"}, "paths": {}}
+    return added(empty, [ReleaseWords("tiny", "1.0", words)])
+
+
+def words(columns: Mapping[str, Column], **more: Any) -> EndpointWords:
+    """An endpoint at /p that takes and answers with these columns."""
+    schema = to_arrow(columns).serialize().to_pybytes()
+    return EndpointWords("handle", "/p", [], schema, schema, 64, 10, **more)
+
+
+def operation(found: Mapping[str, Any], path: str = "/p") -> dict[str, Any]:
+    return found["paths"][path]["post"]
+
+
+def taken(found: Mapping[str, Any], path: str = "/p") -> dict[str, Any]:
+    """The schema of a request in JSON."""
+    return operation(found, path)["requestBody"]["content"]["application/json"]["schema"]
+
+
+def answered(found: Mapping[str, Any], path: str = "/p") -> dict[str, Any]:
+    """The schema of an answer in JSON."""
+    return operation(found, path)["responses"]["200"]["content"]["application/json"]["schema"]
+
+
+def row(found: Mapping[str, Any], name: str = "tiny.handle") -> dict[str, Any]:
+    """The schema of one row of a request."""
+    return found["components"]["schemas"][name]
+
+
+def errors(found: Mapping[str, Any], schema: Mapping[str, Any], value: object) -> list[str]:
+    """What does not fit a schema that may refer to others of the document."""
+    return [str(each) for each in validator(found, schema).iter_errors(value)]
+
+
+def validator(found: Mapping[str, Any], schema: Mapping[str, Any]) -> Draft202012Validator:
+    """The same for many values."""
+    resource = Resource({**found, "held": schema}, DRAFT202012)
+    registry: Registry[Any] = Registry().with_resource("urn:document", resource)
+    return Draft202012Validator({"$ref": "urn:document#/held"}, registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
