@@ -14,6 +14,7 @@ import click
 
 import base
 from base.errors import PexdockError, PexRefused
+from runtime.admin import commands
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -163,6 +164,10 @@ def models(as_json: bool, dist_path: str | None, run_path: str | None, config: P
     chosen = settings.load({"dist_path": dist_path, "run_path": run_path}, config)
     found = state.read(chosen.run_path, chosen.dist_path)
     click.echo(msgspec.json.format(msgspec.json.encode(found)) if as_json else state.as_table(found))
+
+
+main.add_command(commands.cache)
+main.add_command(commands.refresh)
 
 
 @main.command()

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from base.errors import PexRefused
 from base.ipc.control import Table
 from runtime.pex.check import check_pex, choose_base
@@ -85,6 +87,13 @@ class Fleet:
     def reports(self) -> list[ReleaseReport]:
         """All releases, for the state file."""
         return [live.report() for live in sorted(self._lives, key=lambda live: (live.release.file, live.release.order))]
+
+    def serving(self, model: str) -> Live | None:
+        """The release of this model that requests go to."""
+        for release in routing.serving([live.release for live in self._lives]):
+            if release.identity and canonicalize_name(release.identity.name) == canonicalize_name(model):
+                return self._live(release)
+        return None
 
     def workers(self) -> list[WorkerProcess]:
         """Every worker, wanted or not."""

@@ -15,6 +15,7 @@ from base.errors import PexdockError
 LOCK = "lock"
 STATE = "state.json"
 SOCKET_SUFFIX = ".sock"
+ADMIN = f"admin{SOCKET_SUFFIX}"
 
 
 class RunDirTaken(PexdockError):

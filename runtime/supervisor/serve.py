@@ -19,6 +19,8 @@ import uvloop
 from base.emf_log import reports_to
 from base.errors import PexdockError
 from base.ipc.control import Configure, Measures
+from runtime.admin.app import make
+from runtime.admin.server import AdminServer
 from runtime.pex.store import Store
 from runtime.settings import Settings
 from runtime.supervisor import rundir, state
@@ -92,6 +94,7 @@ class Supervisor:
         )
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         self._doors = Doors(listeners, limits, back_off, self._changed, report)
+        self._admin = AdminServer(make(self._state, self._fleet.serving), run_path / rundir.ADMIN)
         self._published = 0
         self._routed: set[tuple[str, str]] = set()  # models and versions that front doors send requests to
         self._shown_state: state.State | None = None
@@ -100,6 +103,7 @@ class Supervisor:
     async def run(self) -> None:
         """Until a signal asks for the end, or dist/ cannot be watched any more."""
         loop = asyncio.get_running_loop()
+        await self._admin.start()
         for number in _stop_signals():
             loop.add_signal_handler(number, self._note_signal, number)
         watching = loop.create_task(Watch(self._settings.dist_path, self._settings.settle_s, self._fleet.take).run())
@@ -114,6 +118,7 @@ class Supervisor:
             for child in self._children():
                 child.close()
             kill_descendants()
+            await self._admin.close()  # at last, since its answers come from workers; whoever hangs in it is not waited for
         with contextlib.suppress(asyncio.CancelledError):
             try:
                 await watching

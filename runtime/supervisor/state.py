@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from base.errors import PexdockError, PexRefused
+from runtime.columns import aligned
 from runtime.pex.file import read_pex
 from runtime.supervisor import rundir
 from runtime.supervisor.registry import is_pex_name
@@ -103,8 +104,7 @@ def as_table(state: State) -> str:
     if not state.releases:
         return f"{head}\n\nno pex in {state.dist_path}"
     rows = [("FILE", "NAME", "VERSION", "STATE", "BASE", "RESTARTS", "PATHS")] + [_row(report) for report in state.releases]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = aligned(rows)
     body = [lines[0]]
     for line, report in zip(lines[1:], state.releases, strict=True):
         body += [line, *_remarks(report)]

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from base.errors import Unavailable
 from base.ipc.control import Drain, ExitCode, Failed, Measures, Ready, Word
+from base.ipc.questions import Answer, Entries, Question, Refreshed, Refused
 from runtime.supervisor.child import Child, describe_exit
+from runtime.supervisor.inquiries import Inquiries
 from runtime.supervisor.release import Action, BackOff, Machine, WorkerEvent, WorkerState, new_worker
 from runtime.supervisor.rundir import SOCKET_SUFFIX
 
@@ -83,6 +86,7 @@ class WorkerProcess:
         self._timers: list[asyncio.TimerHandle] = []
         self._ready_since: float | None = None
         self._deaths = 0
+        self._inquiries: Inquiries | None = None  # while it is ready
         self.child: Child | None = None
         self.socket_path = Path()
         self.restarts = 0
@@ -117,6 +121,12 @@ class WorkerProcess:
             return
         self.child = child
         self._later(self._launch.start_timeout_s, self._late)
+
+    async def ask(self, question: Callable[[int], Question]) -> Answer:
+        """What the worker answers; see `Inquiries.ask`, whose errors it raises. Unavailable, too, while it is started."""
+        if self._inquiries is None:
+            raise Unavailable(f"the worker is not ready: {self.state}")
+        return await self._inquiries.ask(question)
 
     def retire(self, generation: int) -> None:
         """It is no longer needed. It goes on until tables of `generation` and later are in force, which do not name it."""
@@ -160,7 +170,11 @@ class WorkerProcess:
             case Ready() if self.state is WorkerState.STARTING:
                 if self._owner.accept(word):
                     self._ready_since = asyncio.get_running_loop().time()
+                    assert self.child is not None
+                    self._inquiries = Inquiries(self.child.send)
                     self._step(WorkerEvent.READY)
+            case Entries() | Refreshed() | Refused() if self._inquiries is not None and self._inquiries.take(word):
+                pass
             case Failed(_, reason):
                 self._failure = reason
                 self._cannot_load = True
@@ -177,6 +191,9 @@ class WorkerProcess:
     def _exited(self, code: int) -> None:
         lines = self.child.tail.last(TAIL_LINES) if self.child else []
         self.child = None
+        if self._inquiries is not None:
+            self._inquiries.end(f"the worker {describe_exit(code)}")
+            self._inquiries = None
         self.socket_path.unlink(missing_ok=True)
         if self.state in {WorkerState.RETIRED, WorkerState.ENDING}:
             self._step(WorkerEvent.DIED)

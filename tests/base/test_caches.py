@@ -133,8 +133,8 @@ def test_a_refresh_is_of_all_of_one_endpoint_or_of_one_entry(made) -> None:
         ("other", None, NotFound, "tiny has no endpoint other; those with a cache are named, numbered", []),
         ("plain", None, NotFound, "the endpoint plain of tiny has no cache", []),
         ("numbered", {"number": "x"}, Misfit, "the parameters do not fit: number: Input should be a valid integer", ["number"]),
-        ("numbered", {"nmber": "1"}, Misfit, "nmber: /numbered/{number} has no such parameter; number: it is missing", ["nmber", "number"]),
-        (None, {"nmber": "1"}, Misfit, "no endpoint has just the parameters nmber; they have named (name), numbered (number)", []),
+        ("numbered", {"word": "1"}, Misfit, "word: /numbered/{number} has no such parameter; number: it is missing", ["word", "number"]),
+        (None, {"word": "1"}, Misfit, "no endpoint has just the parameters word; they have named (name), numbered (number)", []),
         ("named", {}, Misfit, "the parameters do not fit: name: it is missing", ["name"]),
     ],
 )

@@ -135,7 +135,7 @@ def test_a_worker_that_is_killed_comes_back(supervised):
         after = supervised.release("tiny.pex")
         assert after["restarts"] == 1
         assert "killed by SIGKILL" in after["reason"]
-        assert len(list(supervised.run_path.glob("*.sock"))) == 1
+        assert len(list(supervised.run_path.glob("w*.sock"))) == 1
 
 
 def test_a_front_door_that_is_killed_comes_back_and_connections_wait_for_it(supervised):

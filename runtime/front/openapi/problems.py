@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from base.errors import Declaration, PexdockError, Reject
-from runtime.front.problems import MEDIA_TYPE, STATUSES
+from runtime.problems import MEDIA_TYPE, STATUSES
 
 _DECLARED: dict[type[PexdockError], int] = {**STATUSES, Declaration: 500}
 """A declaration that is found out only while it is used, such as a validator that changes values."""

@@ -1,0 +1,66 @@
+"""The caches of a release: all its workers are asked at once, and those that do not answer say so without failing the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from base.errors import PexdockError, TryLater, Unavailable
+from base.ipc.questions import Answer, Entries, ListEntries, Question, Refresh, Refreshed
+from runtime.admin.documents import ModelCaches, ModelRefresh, Trouble, WorkerCaches, WorkerRefresh
+from runtime.supervisor.live import Live
+from runtime.supervisor.workers import WorkerProcess
+
+
+class _Told(NamedTuple):
+    """What one worker had to say."""
+
+    pid: int | None
+    answer: Answer | PexdockError
+
+    @property
+    def trouble(self) -> Trouble | None:
+        return Trouble(self.answer.code, self.answer.detail) if isinstance(self.answer, PexdockError) else None
+
+
+async def listed(live: Live) -> ModelCaches:
+    """What each worker has in its caches."""
+    told = await _ask(live, ListEntries)
+    workers = [WorkerCaches(each.pid, each.answer.caches if isinstance(each.answer, Entries) else [], each.trouble) for each in told]
+    return ModelCaches(*_title(live), workers)
+
+
+async def refreshed(live: Live, endpoint: str | None, parameters: dict[str, str] | None) -> ModelRefresh:
+    """Has each worker load again what it holds: all of it, or as much as `base.caches.Caches.refresh` says.
+
+    Raises:
+        PexdockError: no worker did so; the error is that of the first who refused, else of the first who did not answer.
+    """
+    told = await _ask(live, lambda number: Refresh(number, endpoint, parameters))
+    errors = [each.answer for each in told if isinstance(each.answer, PexdockError)]
+    if len(errors) == len(told):
+        raise min(errors, key=lambda error: isinstance(error, TryLater))
+    workers = [WorkerRefresh(each.pid, each.answer.begun if isinstance(each.answer, Refreshed) else 0, each.trouble) for each in told]
+    return ModelRefresh(*_title(live), sum(worker.begun for worker in workers), workers)
+
+
+async def _ask(live: Live, question: Callable[[int], Question]) -> list[_Told]:
+    workers = [worker for worker in live.workers if worker.is_wanted]
+    if not workers:
+        raise Unavailable(f"{live.release.title} has no worker")
+    return await asyncio.gather(*(_ask_one(worker, question) for worker in workers))
+
+
+async def _ask_one(worker: WorkerProcess, question: Callable[[int], Question]) -> _Told:
+    pid = worker.pid
+    try:
+        return _Told(pid, await worker.ask(question))
+    except PexdockError as exc:
+        return _Told(pid, exc)
+
+
+def _title(live: Live) -> tuple[str, str]:
+    identity = live.release.identity
+    assert identity is not None
+    return identity.name, identity.version

@@ -1,0 +1,90 @@
+"""What the admin side says of caches, as text for people. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from base.ipc.questions import CacheState, EntryState
+from runtime.admin.documents import ModelCaches, ModelRefresh, WorkerCaches
+from runtime.columns import aligned, duration, size
+
+_HEAD = ("WORKER", "ENDPOINT", "PARAMETERS", "STATE", "AGE", "NEXT REFRESH", "LOADS", "FAILURES", "BYTES", "LAST ERROR")
+_ERROR_CHARS = 120
+"""More would wrap; JSON has all of it."""
+
+
+def caches_as_text(models: Sequence[ModelCaches]) -> str:
+    """A table for each model, and what is to be said of its workers below it."""
+    return "\n\n".join("\n".join(_model(model)) for model in models)
+
+
+def refresh_as_text(refresh: ModelRefresh) -> str:
+    """How much was begun, by worker, and what to make of none."""
+    lines = [f"{refresh.model} {refresh.version}: {_counted(refresh.begun, 'refresh', 'refreshes')} begun"]
+    if not refresh.begun:
+        lines[0] += "; what is not in a cache, or is being loaded already, is not loaded again (see `pexdock cache`)"
+    lines += [f"  worker {worker.pid or '-'}: {worker.error.detail if worker.error else worker.begun}" for worker in refresh.workers]
+    return "\n".join(lines)
+
+
+def _model(model: ModelCaches) -> list[str]:
+    rows = [
+        _row(worker.pid, cache, entry)
+        for worker in model.workers
+        for cache in worker.caches
+        for entry in reversed(cache.entries)  # those used last come first
+    ]
+    remarks = [f"  {remark}" for worker in model.workers for remark in _remarks(worker)]
+    table = [f"  {line}" for line in aligned([_HEAD, *rows])] if rows else []
+    return [f"{model.model} {model.version}", *table, *remarks]
+
+
+def _row(pid: int | None, cache: CacheState, entry: EntryState) -> tuple[str, ...]:
+    return (
+        str(pid or "-"),
+        cache.endpoint,
+        _parameters(entry.parameters),
+        entry.state,
+        "-" if entry.age_s is None else duration(entry.age_s),
+        _next(entry.next_refresh_s),
+        str(entry.loads),
+        str(entry.failures),
+        size(entry.bytes),
+        _error(entry.last_error),
+    )
+
+
+def _parameters(parameters: Mapping[str, str]) -> str:
+    """As `--parameter` takes them, one by one."""
+    return " ".join(shlex.quote(f"{name}={value}") for name, value in parameters.items()) or "-"
+
+
+def _next(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"in {duration(seconds)}" if seconds else "now"
+
+
+def _error(text: str | None) -> str:
+    line = " ".join((text or "-").split())
+    return line if len(line) <= _ERROR_CHARS else line[: _ERROR_CHARS - 1] + "…"
+
+
+def _remarks(worker: WorkerCaches) -> list[str]:
+    title = f"worker {worker.pid or '-'}"
+    if worker.error is not None:
+        return [f"{title}: {worker.error.detail}"]
+    if not worker.caches:
+        return [f"{title}: no endpoint has a cache"]
+    empty = [f"{title}: {cache.endpoint} has loaded nothing yet" for cache in worker.caches if not cache.held]
+    cut = [f"{title}: {cache.endpoint} has {cache.held} entries; those used last are shown" for cache in worker.caches if _is_cut(cache)]
+    return empty + cut
+
+
+def _is_cut(cache: CacheState) -> bool:
+    return cache.held > len(cache.entries)
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
