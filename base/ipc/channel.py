@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from typing import NamedTuple
 
 from base.errors import PeerError
 from base.ipc.protocol import MESSAGE_MAX_BYTES, Message, pack, unpack
 
-_DESCRIPTORS_MAX = 1
+_DESCRIPTOR = struct.Struct("=i")
+_ANCILLARY_BYTES = socket.CMSG_LEN(_DESCRIPTOR.size)
+"""Of one descriptor. Not CMSG_SPACE, whose padding would hold a second one."""
+
+_CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+_CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 
 
 class Received(NamedTuple):
@@ -25,6 +31,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         sock.setblocking(False)
+        self._buffer = bytearray(MESSAGE_MAX_BYTES)
 
     @staticmethod
     def connect(path: str) -> Channel:
@@ -67,23 +74,32 @@ class Channel:
             PeerError: the other side is gone, or sent what is no message. Close the channel.
         """
         try:
-            data, fds, flags, _ = socket.recv_fds(self._socket, MESSAGE_MAX_BYTES, _DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
+            size, ancillary, flags, _ = self._socket.recvmsg_into([self._buffer], _ANCILLARY_BYTES, _CLOSE_ON_EXEC)
         except BlockingIOError:
             return None
         except OSError as exc:
             raise PeerError(f"the other side of a channel is gone: {exc}") from exc
+        fd = _descriptor(ancillary) if ancillary else None
         try:
-            if not data:
+            if not size:
                 raise PeerError("the other side closed the channel")
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            if flags & _CUT:
                 raise PeerError("a message that is too long")
-            message = unpack(data)
+            message = unpack(bytes(memoryview(self._buffer)[:size]))
         except PeerError:
-            for fd in fds:
+            if fd is not None:
                 os.close(fd)
             raise
-        return Received(message, fds[0] if fds else None)
+        return Received(message, fd)
 
     def close(self) -> None:
         """Closes; safe to call again."""
         self._socket.close()
+
+
+def _descriptor(ancillary: list[tuple[int, int, bytes]]) -> int | None:
+    """The descriptor that came with a message; the kernel has closed all that there was no room for."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(data) >= _DESCRIPTOR.size:
+            return int(_DESCRIPTOR.unpack_from(data)[0])
+    return None

@@ -8,7 +8,6 @@ exactly one message.
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
 from typing import NamedTuple
 
 from base.errors import PeerError
@@ -22,8 +21,8 @@ MESSAGE_MAX_BYTES = 64 * 1024
 BODY_MAX_BYTES = MESSAGE_MAX_BYTES - HEADER.size - PLACES.size
 
 
-class Kind(IntEnum):
-    """A header's first byte."""
+class Kind:
+    """A header's first byte. Plain numbers: to name the member of an enum costs a function call."""
 
     HELLO = 1
     WELCOME = 2
@@ -41,8 +40,8 @@ class Kind(IntEnum):
     END = 14
 
 
-class Flag(IntEnum):
-    """Bits of a header's second byte."""
+class Flag:
+    """Bits of a header's second byte; plain numbers, as `Kind`."""
 
     SCHEMA = 1
     """The frame starts with a schema message."""

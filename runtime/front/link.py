@@ -186,8 +186,11 @@ class Link:
 
     def _readable(self) -> None:
         try:
-            while self.open and (received := self._channel.receive_nowait()) is not None:
+            # Where nothing more can have come the next read would be in vain.
+            while (received := self._channel.receive_nowait()) is not None:
                 self._handle(received.message)
+                if not self._sent or not self.open:
+                    break
         except PeerError as exc:
             self._give_up(exc)
 
