@@ -27,22 +27,37 @@ TEXT = GUIDE.read_text()
 EXCHANGES = list(guide.exchanges(TEXT))
 
 
-@pytest.fixture(scope="module")
-def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The guide's Python as a module, run in a folder of its own. Its asserts hold, or nothing here passes."""
-    folder = tmp_path_factory.mktemp("guide")
-    file = folder / "the_guide.py"
-    file.write_text(guide.program(TEXT))
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+def load(patch: pytest.MonkeyPatch, folder: Path, name: str, program: str) -> ModuleType:
+    """A program as a module, run in a folder that stays the working directory."""
+    file = folder / f"{name}.py"
+    file.write_text(program)
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
+    patch.chdir(folder)
+    patch.setitem(sys.modules, name, made)  # where annotations are looked up
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.mark.parametrize("page", [GUIDE, ROOT / "README.md"], ids=lambda each: each.name)
+def test_postponed_annotations_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: Path) -> None:
+    """The same program under `from __future__ import annotations` says the same of every endpoint to a front door."""
+    program = guide.program(page.read_text())
+    plain = load(monkeypatch, tmp_path, "plain", program)
+    postponed = load(monkeypatch, tmp_path, "postponed", f"from __future__ import annotations{program}")
+    found = [{each.path: each.words() for each in vars(made).values() if isinstance(each, svc.Endpoint)} for made in (plain, postponed)]
+    assert found[0]
+    assert found[0] == found[1]
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The guide's Python as a module, run in a folder of its own. Its asserts hold, or nothing here passes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
         patch.delenv("PEXDOCK_ARTIFACTS_PATH", raising=False)
-        patch.setitem(sys.modules, file.stem, made)  # where annotations are looked up
-        spec.loader.exec_module(made)
-        yield made
+        yield load(patch, tmp_path_factory.mktemp("guide"), "the_guide", guide.program(TEXT))
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,8 @@
 
 import importlib.metadata
 
-import mlflow.sklearn
-import numpy as np
 import polars as pl
+from mlflow.sklearn import load_model
 from pydantic import Field
 from sklearn.pipeline import Pipeline
 
@@ -33,11 +32,11 @@ class Package(Schema):
     path="/predictions/iris/{run_id}/{model_id}",
     batch_max_delay_ms=10,
     batch_max_size=64,
-    cache_config=afs.CacheConfig(client=store, load_model=mlflow.sklearn.load_model),
+    cache_config=afs.CacheConfig(client=store, load_model=load_model),
 )
-def predict(model: Pipeline, records_df: Flower.DataFrame) -> np.ndarray:
+def predict(model: Pipeline, records_df: Flower.DataFrame) -> pl.Series:
     """The length of the sepals in centimetres."""
-    return model.predict(records_df)
+    return pl.Series(model.predict(records_df))
 
 
 @svc.endpoint(path="/versions/iris")

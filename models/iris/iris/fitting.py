@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
-import mlflow.sklearn
+import numpy as np
 import polars as pl
+from mlflow.sklearn import save_model
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import cross_val_score
@@ -23,7 +24,7 @@ logging.getLogger("mlflow").setLevel(logging.ERROR)  # it says much about its st
 
 def train(artifacts: Path, tell: Callable[[str], None]) -> dict[str, str]:
     """Logs a run into the file store in this folder, and returns its id and the model's."""
-    data = pl.DataFrame(load_iris().data, schema=["sepal_length", "sepal_width", "petal_length", "petal_width"])
+    data = pl.DataFrame(np.asarray(load_iris(return_X_y=True)[0]), schema=["sepal_length", "sepal_width", "petal_length", "petal_width"])
     x, y = data.drop("sepal_length"), data["sepal_length"]
     artifacts.mkdir(parents=True, exist_ok=True)
     # MLflow finds no run of its own below any folder that is named "artifacts", so its store is named from inside of that folder.
@@ -37,7 +38,7 @@ def train(artifacts: Path, tell: Callable[[str], None]) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as folder:
             # Requirements are given, since MLflow would load the model in another process to find them out.
             needs = [f"{name}=={importlib.metadata.version(name)}" for name in ("scikit-learn", "skops")]
-            mlflow.sklearn.save_model(model, f"{folder}/model", pip_requirements=needs)
+            save_model(model, f"{folder}/model", pip_requirements=needs)
             mlflow.log_artifacts(f"{folder}/model", artifact_path=MODEL_ID)
     return {"run_id": run.info.run_id, "model_id": MODEL_ID}
 

@@ -32,14 +32,14 @@ class Package(Schema):
 @functools.cache
 def model() -> Pipeline:
     """Fitted once a process, on the flowers that scikit-learn ships with."""
-    data = load_iris().data
+    data = np.asarray(load_iris(return_X_y=True)[0])
     return make_pipeline(StandardScaler(), LinearRegression()).fit(data[:, 1:], data[:, 0])
 
 
 @svc.endpoint(path="/predictions/legacy_iris")
-def predict(records_df: Flower.DataFrame) -> np.ndarray:
+def predict(records_df: Flower.DataFrame) -> pl.Series:
     """The length of the sepals in centimetres."""
-    return model().predict(records_df.to_numpy())
+    return pl.Series(model().predict(records_df.to_numpy()))
 
 
 @svc.endpoint(path="/versions/legacy_iris")
