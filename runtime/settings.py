@@ -83,7 +83,8 @@ class Settings(BaseSettings):
     workers_per_release: int = Field(1, ge=1, le=256, description="Workers that run each release.")
     start_timeout_s: float = Field(120, gt=0, le=3600, description="Seconds that a worker may take from its start to ready.")
     start_parallel: int = Field(2, ge=1, le=64, description="Pexes that are verified and unpacked at the same time.")
-    drain_s: float = Field(10, ge=0, le=3600, description="Seconds that requests in flight may take when Pexdock or a release ends.")
+    # Below the 10 s after which `docker stop` kills.
+    drain_s: float = Field(8, ge=0, le=3600, description="Seconds that requests in flight may take when Pexdock or a release ends.")
     settle_s: float = Field(0.5, ge=0, le=60, description="Seconds that a file in dist/ must stay unchanged before it is taken.")
     restart_delay_min_s: float = Field(0.2, gt=0, le=3600, description="Seconds before the first restart of a process that died.")
     restart_delay_max_s: float = Field(30, gt=0, le=3600, description="Seconds that the delay between restarts grows to.")

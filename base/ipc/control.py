@@ -153,7 +153,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     request_timeout_s: float = 60.0
     segments_max_bytes: int = 1024**3
     queue_max_rows: int = 100_000
-    drain_s: float = 10.0
+    drain_s: float = 8.0
     measuring: Measuring | None = None
 
 

@@ -6,6 +6,7 @@ The tests of this file share one container and go through its life in order.
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -95,8 +96,8 @@ def box(image, volumes, built_dist, trained):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     mounts = [
-        f"{built_dist}:/pexdock/dist:ro",
-        f"{trained.artifacts}:/pexdock/artifacts:ro",
+        f"{built_dist}:{place_in_readme('dist')}:ro",
+        f"{trained.artifacts}:{place_in_readme('artifacts')}:ro",
         f"{volumes[0]}:/pexdock/cache",
         f"{volumes[1]}:/tmp",
     ]
@@ -108,6 +109,12 @@ def box(image, volumes, built_dist, trained):
         yield SimpleNamespace(container=container, port=port)
     finally:
         docker("rm", "--force", "--volumes", container)
+
+
+def place_in_readme(folder):
+    """Where the README's command mounts a folder."""
+    (place,) = re.findall(rf'docker run .*-v "\$PWD/{folder}:(\S+)"', (ROOT / "README.md").read_text())
+    return place
 
 
 def processes(container):
