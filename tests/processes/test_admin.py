@@ -1,0 +1,335 @@
+"""What operators ask a real supervisor over its Unix socket, about the caches of real workers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import threading
+
+import httpx
+import pytest
+
+from supervised import Supervised
+from tinypex import write_tiny
+
+STORED = """
+    import polars as pl
+    import base.artifacts as afs
+    import base.service as svc
+
+    def load(content: bytes) -> str:
+        text = content.decode()
+        if text == "broken":
+            raise RuntimeError("cannot be read")
+        while text.startswith("/"):  # a named pipe, in which the test writes what the model shall be
+            text = open(text).read()
+        return text
+
+    stored = afs.CacheConfig(
+        client=afs.FsClient(base_path="texts", path_template="/{name}.txt"),
+        load_model=load,
+        load_as="bytes",
+        pre_fetch_all=True,
+        max_bytes=1e6,
+    )
+
+    @svc.endpoint(path="/stored/{name}", cache_config=stored)
+    def predict(model, records_df: pl.DataFrame):
+        return [model] * records_df.height
+"""
+
+BARE = """
+    import polars as pl
+    import base.service as svc
+
+    @svc.endpoint(path="/waits")
+    def predict(records_df: pl.DataFrame):
+        return [open(PIPE).read()] * records_df.height
+"""
+
+
+class Administered(Supervised):
+    """A supervisor, and a client of its admin side."""
+
+    def __init__(self, folder, **settings):
+        super().__init__(folder, artifacts_path=folder / "artifacts", **settings)
+        self.texts = folder / "artifacts" / "texts"
+        self.texts.mkdir(parents=True)
+
+    def __enter__(self):
+        super().__enter__()
+        self.admin = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://admin", timeout=20)
+        return self
+
+    def __exit__(self, *error):
+        if hasattr(self, "admin"):
+            self.admin.close()
+        super().__exit__(*error)
+
+    @property
+    def socket(self):
+        return self.run_path / "admin.sock"
+
+    def workers(self, model="stored"):
+        reply = self.admin.get(f"/models/{model}/cache")
+        assert reply.status_code == 200, reply.text
+        return reply.json()["workers"]
+
+    def entries(self, worker=0, model="stored"):
+        """Of one worker, by the one parameter's value; none while it is started."""
+        caches = self.workers(model)[worker]["caches"]
+        return {"".join(entry["parameters"].values()): entry for cache in caches for entry in cache["entries"]}
+
+    def refresh(self, model="stored", **order):
+        return self.admin.post(f"/models/{model}/refresh", json=order)
+
+    @contextlib.contextmanager
+    def asking(self, path):
+        """Asks, and gives what waits for the answer's body."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.socket))
+            client.sendall(f"GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n".encode())
+
+            def reply():
+                response = http.client.HTTPResponse(client)
+                response.begin()
+                with response:
+                    return response.read()
+
+            yield reply
+
+    def run(self, *words):
+        """The command, as people run it."""
+        return subprocess.run(self.command(*words), env=self.environment, cwd=self.dist, capture_output=True, text=True, timeout=40)
+
+
+@pytest.fixture
+def administered(tmp_path):
+    made = Administered(tmp_path)
+    (made.texts / "a.txt").write_text("one")
+    write_tiny(made.dist / "stored.pex", "stored", module=STORED)
+    return made
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A named pipe whose reader waits until `write_text`."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    return path
+
+
+def test_every_worker_of_a_release_is_asked_and_each_answers_for_itself(administered):
+    """Both have loaded what there is, both refresh it, and what changed is served by either."""
+    administered.settings["workers_per_release"] = 2
+    (administered.texts / "b.txt").write_text("two!")
+    with administered:
+        administered.until(lambda: all(set(administered.entries(i)) == {"a", "b"} for i in range(2)))
+        administered.until(lambda: all(entry["state"] == "fresh" for i in range(2) for entry in administered.entries(i).values()))
+        workers = administered.workers()
+        assert [worker["pid"] for worker in workers] == administered.release("stored.pex")["worker_pids"]
+        for i, worker in enumerate(workers):
+            assert [(cache["endpoint"], cache["path"], cache["held"]) for cache in worker["caches"]] == [("predict", "/stored/{name}", 2)]
+            assert administered.entries(i)["b"] | {"age_s": 0} == {
+                "parameters": {"name": "b"},
+                "state": "fresh",
+                "age_s": 0,
+                "next_refresh_s": None,
+                "loads": 1,
+                "failures": 0,
+                "last_error": None,
+                "bytes": 4,
+                "in_use": 0,
+            }
+        (administered.texts / "a.txt").write_text("changed")
+        reply = administered.refresh()
+        assert reply.status_code == 202
+        pids = [worker["pid"] for worker in workers]
+        assert reply.json() | {"workers": [(each["pid"], each["begun"], each["error"]) for each in reply.json()["workers"]]} == {
+            "model": "stored",
+            "version": "0.1.0",
+            "begun": 4,
+            "workers": [(pid, 2, None) for pid in pids],
+        }
+        administered.until(lambda: all(administered.entries(i)["a"]["loads"] == 2 for i in range(2)))
+        assert all(administered.entries(i)["b"]["loads"] == 1 for i in range(2))  # it had not changed
+        assert {tuple(administered.predictions("/stored/a")) for _ in range(20)} == {("changed",)}
+
+
+def test_what_is_being_loaded_is_seen_loading_and_is_not_loaded_twice(administered, pipe):
+    """A refresh of it begins nothing, neither before its first load has ended nor while another refresh is under way."""
+    (administered.texts / "a.txt").write_text(str(pipe))
+    with administered:
+        entry = administered.until(lambda: administered.entries().get("a"))
+        assert (entry["state"], entry["age_s"], entry["loads"]) == ("loading", None, 0)
+        assert administered.refresh(endpoint="predict", parameters={"name": "a"}).json()["begun"] == 0
+        pipe.write_text("first")
+        administered.until(lambda: administered.entries()["a"]["state"] == "fresh")
+        assert administered.predictions("/stored/a") == ["first"]
+
+        os.utime(administered.texts / "a.txt", (1, 1))  # else it is the artifact that is loaded already
+        assert administered.refresh(endpoint="/stored/{name}", parameters={"name": "a"}).json()["begun"] == 1
+        entry = administered.entries()["a"]
+        assert (entry["state"], entry["next_refresh_s"], entry["loads"]) == ("stale", 0, 1)
+        assert administered.refresh().json()["begun"] == 0
+        assert administered.predictions("/stored/a") == ["first"]
+        pipe.write_text("second")
+        administered.until(lambda: administered.entries()["a"]["loads"] == 2)
+        assert administered.predictions("/stored/a") == ["second"]
+
+
+def test_a_refresh_that_fails_is_seen_with_its_reason_while_the_model_before_it_serves(administered):
+    """And the next one that does not fail mends it."""
+    with administered:
+        administered.until(lambda: administered.entries().get("a", {}).get("state") == "fresh")
+        (administered.texts / "a.txt").write_text("broken")
+        assert administered.refresh().json()["begun"] == 1
+        entry = administered.until(lambda: administered.entries()["a"]["failures"] and administered.entries()["a"])
+        assert (entry["state"], entry["failures"], entry["loads"]) == ("stale", 1, 1)
+        assert entry["last_error"].startswith("load_failed: load_model raised RuntimeError")
+        assert administered.predictions("/stored/a") == ["one"]
+        (administered.texts / "a.txt").write_text("mended")
+        administered.refresh()
+        entry = administered.until(lambda: administered.entries()["a"]["loads"] == 2 and administered.entries()["a"])
+        assert (entry["state"], entry["failures"], entry["last_error"]) == ("fresh", 1, None)
+
+
+def test_a_worker_whose_handler_computes_answers_all_the_same(administered, pipe):
+    """The words of its parent are heard on another thread."""
+    write_tiny(administered.dist / "waits.pex", "waits", module=BARE.replace("PIPE", repr(str(pipe))))
+    with administered:
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(administered.predictions("/waits")))
+        asking.start()
+        with pipe.open("w") as writing:  # the handler has it open
+            assert [(worker["caches"], worker["error"]) for worker in administered.workers("waits")] == [([], None)]
+            writing.write("done")
+        asking.join()
+        assert answers == [["done"]]
+
+
+def test_a_worker_that_is_killed_while_it_is_asked_fails_neither_the_other_one_nor_the_question(administered):
+    """Nobody waits for it until the deadline; while it is started again it says so."""
+    administered.settings |= {"workers_per_release": 2, "restart_delay_min_s": 30}
+    with administered:
+        first, second = administered.release("stored.pex")["worker_pids"]
+        administered.until(lambda: all(administered.entries(i).get("a", {}).get("state") == "fresh" for i in range(2)))
+        os.kill(first, signal.SIGSTOP)
+        with administered.asking("/models/stored/cache") as reply:
+            assert administered.admin.get("/models").status_code == 200  # so what was asked before has been taken
+            os.kill(first, signal.SIGKILL)
+            stopped, other = json.loads(reply())["workers"]
+        assert (stopped["pid"], stopped["error"]["code"], stopped["caches"]) == (first, "unavailable", [])
+        assert "was killed by SIGKILL" in stopped["error"]["detail"]
+        assert (other["pid"], other["error"], other["caches"][0]["held"]) == (second, None, 1)
+        administered.until_state("stored.pex", "ready")
+        assert administered.workers()[0]["error"] == {"code": "unavailable", "detail": "the worker is not ready: restarting"}
+        reply = administered.refresh()
+        assert (reply.status_code, reply.json()["begun"]) == (202, 1)
+        assert [worker["error"] and worker["error"]["code"] for worker in reply.json()["workers"]] == ["unavailable", None]
+
+
+def test_a_worker_that_is_stopped_is_not_waited_for_for_ever(administered):
+    """Its part of the answer says so after the deadline; where it is the only one, so does the status. Later it answers again."""
+    with administered:
+        (pid,) = administered.release("stored.pex")["worker_pids"]
+        administered.until(lambda: administered.entries().get("a", {}).get("state") == "fresh")
+        os.kill(pid, signal.SIGSTOP)
+        refusals = []
+        asking = threading.Thread(target=lambda: refusals.append(administered.run("refresh", "stored", "--all")))
+        asking.start()
+        (worker,) = administered.workers()
+        assert (worker["pid"], worker["error"]["code"]) == (pid, "deadline_exceeded")
+        assert httpx.get(administered.state()["address"] + "/livez").status_code == 200
+        asking.join()
+        assert refusals[0].returncode == 1
+        assert "the worker did not answer within 5 s; what it was asked to do it may still do" in refusals[0].stderr
+        os.kill(pid, signal.SIGCONT)
+        administered.until(lambda: administered.workers()[0]["error"] is None)
+        assert administered.refresh().status_code == 202
+
+
+def test_what_cannot_be_asked_for_is_a_problem_document(administered):
+    """With the statuses of the front door; the worker's own errors among them."""
+    write_tiny(administered.dist / "tiny.pex", "tiny")
+    (administered.dist / "text.pex").write_text("hello")
+    cases = [
+        ("GET", "/models/other/cache", None, 404, "not_found", "there is no model other; those in dist/ are stored, tiny"),
+        ("GET", "/nothing", None, 404, "not_found", "no such path"),
+        ("DELETE", "/models", None, 405, "bad_request", "not DELETE"),
+        ("POST", "/models/stored/refresh", b"{", 400, "malformed", "the body is no JSON"),
+        ("POST", "/models/stored/refresh", b"[]", 422, "misfit", "the body does not fit"),
+        ("POST", "/models/stored/refresh", b'{"parameter": {}}', 422, "misfit", "parameter: Extra inputs are not permitted"),
+        ("POST", "/models/stored/refresh", b'"' + b"x" * 70_000 + b'"', 413, "too_large", "a body may have 65536 bytes"),
+        ("POST", "/models/stored/refresh", b'{"endpoint": "other"}', 404, "not_found", "stored has no endpoint other"),
+        ("POST", "/models/stored/refresh", b'{"parameters": {"title": "a"}}', 422, "misfit", "title: /stored/{name} has no such parameter"),
+        ("POST", "/models/tiny/refresh", b"{}", 404, "not_found", "no endpoint of tiny has a cache"),
+    ]
+    with administered:
+        for method, path, body, status, code, detail in cases:
+            reply = administered.admin.request(method, path, content=body, headers={"content-type": "application/json"})
+            assert (reply.status_code, reply.json()["status"], reply.json()["code"]) == (status, status, code), reply.text
+            assert reply.headers["content-type"] == "application/problem+json"
+            assert detail in reply.json()["detail"]
+        assert administered.admin.get("/openapi.json").json()["paths"].keys() == {
+            "/models",
+            "/models/{model}/cache",
+            "/models/{model}/refresh",
+        }
+        assert administered.admin.get("/models").json() == administered.state()
+
+
+def test_the_socket_is_for_its_user_alone_and_is_gone_at_the_end(administered):
+    """Who may use it may have code loaded."""
+    with administered:
+        assert stat.S_IMODE(administered.socket.stat().st_mode) == 0o600
+        assert stat.S_IMODE(administered.run_path.stat().st_mode) == 0o700
+    assert not administered.run_path.exists()
+
+
+def test_clients_that_hang_hold_up_neither_others_nor_the_end(administered):
+    """One says nothing, one stops in its request, one in its body, and one does not read its answers."""
+    with administered, contextlib.ExitStack() as stack:
+        for said in (b"", b"GET /models HT", b"POST /models/stored/refresh HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{", None):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(administered.socket))
+            if said is None:
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        client.send(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 100)
+            else:
+                client.sendall(said)
+        assert administered.workers()[0]["error"] is None
+        administered.process.send_signal(signal.SIGTERM)
+        assert administered.process.wait(8) == 0
+    assert not administered.run_path.exists()
+
+
+def test_the_command_shows_caches_and_refreshes_them(administered):
+    """A table for people, JSON for programs, one line where it is used wrongly."""
+    with administered:
+        administered.until(lambda: administered.entries().get("a", {}).get("state") == "fresh")
+        (pid,) = administered.release("stored.pex")["worker_pids"]
+        shown = administered.run("cache")
+        assert shown.returncode == 0, shown.stderr
+        head, columns, row = shown.stdout.splitlines()
+        assert head == "stored 0.1.0"
+        assert columns.split("  ")[1] == "WORKER"
+        assert row.split()[:4] == [str(pid), "predict", "name=a", "fresh"]
+        (model,) = json.loads(administered.run("cache", "stored", "--json").stdout)
+        assert model["workers"][0]["caches"][0]["entries"][0]["parameters"] == {"name": "a"}
+        done = administered.run("refresh", "stored", "--endpoint", "predict", "--parameter", "name=a")
+        assert (done.returncode, done.stdout) == (0, f"stored 0.1.0: 1 refresh begun\n  worker {pid}: 1\n")
+        refused = administered.run("refresh", "stored", "--parameter", "nothing=a")
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert "nothing: /stored/{name} has no such parameter" in refused.stderr
+    nobody = administered.run("cache")
+    assert (nobody.returncode, nobody.stderr.count("\n")) == (1, 1)
+    assert f"no supervisor runs on {administered.run_path}: start one with `pexdock serve`" in nobody.stderr

@@ -1,0 +1,137 @@
+"""Questions and answers of one worker, whose part the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from base.errors import DeadlineExceeded, Full, NotFound, Unavailable
+from base.ipc import failure
+from base.ipc.questions import Entries, ListEntries, Question, Refresh, Refreshed, Refused
+from runtime.supervisor.inquiries import UNANSWERED_MAX, Inquiries
+
+LONG_S = 30.0
+
+
+class Worker:
+    """Hears questions, and answers when the test says so."""
+
+    def __init__(self, answer_s: float = LONG_S) -> None:
+        self.heard: list[Question] = []
+        self.inquiries = Inquiries(self.heard.append, answer_s)
+
+    async def asked(self, count: int) -> list[asyncio.Task]:
+        """So many questions, all sent."""
+        tasks = [asyncio.ensure_future(self.inquiries.ask(ListEntries)) for _ in range(count)]
+        await asyncio.sleep(0)
+        return tasks
+
+
+def test_an_answer_finds_its_question_by_number_whatever_the_order() -> None:
+    """Two ask at once, and each gets its own answer."""
+
+    async def run() -> None:
+        worker = Worker()
+        first, second = await worker.asked(2)
+        assert worker.heard == [ListEntries(1), ListEntries(2)]
+        assert worker.inquiries.take(Entries(2, []))
+        assert worker.inquiries.take(Entries(1, []))
+        assert (await first, await second) == (Entries(1, []), Entries(2, []))
+
+    asyncio.run(run())
+
+
+def test_what_the_worker_refuses_is_raised() -> None:
+    """As the error that it was there."""
+
+    async def run() -> None:
+        worker = Worker()
+        asking = asyncio.ensure_future(worker.inquiries.ask(lambda number: Refresh(number, "other")))
+        await asyncio.sleep(0)
+        assert worker.inquiries.take(Refused(1, msgspec.Raw(failure.encode(NotFound("there is no other")))))
+        with pytest.raises(NotFound, match="there is no other"):
+            await asking
+
+    asyncio.run(run())
+
+
+def test_an_answer_to_what_was_not_asked_changes_nothing() -> None:
+    """Nor does a second answer."""
+
+    async def run() -> None:
+        worker = Worker()
+        (asking,) = await worker.asked(1)
+        assert not worker.inquiries.take(Refreshed(2, 1))
+        assert worker.inquiries.take(Entries(1, []))
+        assert not worker.inquiries.take(Entries(1, []))
+        assert await asking == Entries(1, [])
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_ends_leaves_nobody_waiting() -> None:
+    """The reason is that of its end."""
+
+    async def run() -> None:
+        worker = Worker()
+        asking = await worker.asked(2)
+        worker.inquiries.end("the worker was killed")
+        for each in asking:
+            with pytest.raises(Unavailable, match="the worker was killed"):
+                await each
+
+    asyncio.run(run())
+
+
+def test_a_late_answer_is_taken_and_told_to_nobody() -> None:
+    """The next question has its own answer."""
+
+    async def run() -> None:
+        worker = Worker(0.001)
+        with pytest.raises(DeadlineExceeded, match="may still do"):
+            await worker.inquiries.ask(ListEntries)
+        assert worker.inquiries.take(Entries(1, []))
+        (asking,) = await worker.asked(1)
+        worker.inquiries.take(Entries(2, []))
+        assert await asking == Entries(2, [])
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_answers_nothing_is_not_asked_without_end() -> None:
+    """What it has not read lies in its socket, also when nobody waits for it any more."""
+
+    async def run() -> None:
+        worker = Worker(0.001)
+        for each in await worker.asked(UNANSWERED_MAX):
+            with pytest.raises(DeadlineExceeded):
+                await each
+        with pytest.raises(Full):
+            await worker.inquiries.ask(ListEntries)
+        assert len(worker.heard) == UNANSWERED_MAX
+        worker.inquiries.take(Entries(1, []))
+        (asking,) = await worker.asked(1)
+        assert worker.heard[-1] == ListEntries(UNANSWERED_MAX + 1)
+        worker.inquiries.end("over")
+        with pytest.raises(Unavailable):
+            await asking
+
+    asyncio.run(run())
+
+
+def test_whoever_stops_waiting_disturbs_nobody() -> None:
+    """A client of the admin side may hang up."""
+
+    async def run() -> None:
+        worker = Worker()
+        first, second = await worker.asked(2)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert worker.inquiries.take(Entries(1, []))
+        worker.inquiries.take(Entries(2, []))
+        assert await second == Entries(2, [])
+
+    asyncio.run(run())
