@@ -10,7 +10,6 @@ import socket
 import sys
 from collections.abc import Sequence
 
-import uvicorn
 import uvloop
 
 from base.errors import PeerError
@@ -20,23 +19,12 @@ from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
+from runtime.front.server import Server
 
 log = logging.getLogger(__name__)
 
 _WELCOME_S = 1.0
 """An idle worker answers within a millisecond."""
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, which says when it listens and leaves signals to us."""
-
-    def __init__(self, config: uvicorn.Config, started: asyncio.Event) -> None:
-        super().__init__(config)
-        self._started_event = started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._started_event.set()
 
 
 class Process:
@@ -68,33 +56,15 @@ class Process:
         if not isinstance(first, Table):
             return ExitCode.OK if isinstance(first, Drain) else ExitCode.PARENT_GONE
         await self._apply(door, first)
-        server, serving = await self._serve(door, configure)
+        server = Server(door, configure)
+        await server.listen(self._listener)
         await self._say(Listening())
         await self._say(Applied(first.generation))
         code = await self._follow(door)
-        server.should_exit = True
-        await serving
+        await server.end()
         await self._report()
         reading.cancel()
         return code
-
-    async def _serve(self, door: FrontDoor, configure: Configure) -> tuple[_Server, asyncio.Task[None]]:
-        config = uvicorn.Config(
-            door,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,  # nothing here depends on who the client is
-            timeout_graceful_shutdown=max(1, int(configure.drain_s)),
-        )
-        started = asyncio.Event()
-        server = _Server(config, started)
-        serving = asyncio.get_running_loop().create_task(server._serve([self._listener]))  # noqa: SLF001 - `serve` would take the signals
-        await started.wait()
-        return server, serving
 
     async def _follow(self, door: FrontDoor) -> ExitCode:
         while True:

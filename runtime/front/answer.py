@@ -1,16 +1,73 @@
-"""A finished HTTP answer, or one whose body is still to come in parts."""
+"""A finished HTTP answer, or one whose body is still to come in parts; and its head as bytes."""
 
 from __future__ import annotations
 
+import http
+import time
+from email.utils import formatdate
 from typing import NamedTuple
 
 from runtime.front.stream import Stream
 
+Headers = list[tuple[bytes, bytes]]
+
 
 class Answer(NamedTuple):
-    """Status, headers (names in lower case), body. With a `stream` the body is empty, and comes from there."""
+    """Status, media type, the request's id, body, further headers (names in lower case). With a `stream` the body comes from there."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    media_type: bytes
+    id: str
     body: bytes
+    more: tuple[tuple[bytes, bytes], ...] = ()
     stream: Stream | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """All headers but those that depend on the connection and on how the body is sent."""
+        return [(b"content-type", self.media_type), (b"x-request-id", self.id.encode()), *self.more]
+
+
+class Heads:
+    """The heads of answers that go to a connection as bytes. Says the time without a timer: once a second, when it is asked for."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._date = b""
+        self._ok = b""
+
+    @property
+    def date(self) -> bytes:
+        """The value of the header of that name (RFC 9110, 6.6.1)."""
+        self._update()
+        return self._date
+
+    def head(self, answer: Answer, *, close: bool) -> bytes:
+        """Status line, headers and the empty line. `close` says that the connection ends with this answer."""
+        self._update()
+        if answer.status == 200 and not answer.more and not close:  # nearly all of them
+            return b"%bcontent-type: %b\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+                self._ok,
+                answer.media_type,
+                answer.id.encode(),
+                len(answer.body),
+            )
+        lines = [_status_line(answer.status), b"date: " + self._date]
+        lines += [name + b": " + value for name, value in answer.headers]
+        lines += [b"content-length: %d" % len(answer.body), *([b"connection: close"] * close), b"", b""]
+        return b"\r\n".join(lines)
+
+    def _update(self) -> None:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._date = formatdate(second, usegmt=True).encode()
+            self._ok = b"HTTP/1.1 200 OK\r\ndate: " + self._date + b"\r\n"
+
+
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = http.HTTPStatus(status).phrase
+    except ValueError:  # a handler's own
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}".encode()

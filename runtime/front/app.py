@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from itertools import count
 from random import getrandbits
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
+from polars.exceptions import PanicException
+
+from base.context import ContextWords
 from base.errors import NotFound, PexdockError, TooLarge
 from base.ipc.control import Table
 from base.raw import request_frame
@@ -18,9 +25,24 @@ from runtime.front.link import Link
 from runtime.front.measuring import now_s
 from runtime.front.problems import method_not_allowed, problem
 from runtime.front.replies import Replies
-from runtime.front.request import Request
-from runtime.front.router import Match, Router
+from runtime.front.request import Request, Target
+from runtime.front.router import Router
 from runtime.front.rows import Rows, decode
+
+log = logging.getLogger(__name__)
+
+_TARGETS_MAX = 4096
+"""Paths that are known without routing them again: more than most models have variants, and some megabytes at most."""
+
+
+class Asked(NamedTuple):
+    """What a request's head says, where it has an endpoint."""
+
+    target: Target
+    content_type: str
+    accept: str
+    id: str
+    context: ContextWords | None = None
 
 
 class Disconnected(Exception):
@@ -33,6 +55,9 @@ class FrontDoor:
     Args:
         body_max_bytes: a larger body is refused with 413.
         deadlines: of all requests; shared with the dispatch.
+
+    Attributes:
+        ids: of requests, without end.
     """
 
     def __init__(self, dispatch: Dispatch, deadlines: Deadlines, body_max_bytes: int) -> None:
@@ -40,6 +65,9 @@ class FrontDoor:
         self._deadlines = deadlines
         self._body_max_bytes = body_max_bytes
         self._router: Router[Endpoint] = Router()
+        self._targets: dict[bytes, Target] = {}
+        # Unique to this process by their first half, and in it by the second; a random number for each would cost more than routing does.
+        self.ids: Iterator[str] = map(f"{getrandbits(64):016x}%016x".__mod__, count())
         self._settled = False
         self._pages = pages.make(self)
 
@@ -64,9 +92,75 @@ class FrontDoor:
         router: Router[Endpoint] = Router()
         for endpoint in self.endpoints:
             router.add(endpoint.words.path, endpoint)
-        self._router, self._settled = router, table.settled
+        self._router, self._targets, self._settled = router, {}, table.settled
         self._pages.openapi_schema = None
         return links
+
+    def route(self, raw_path: bytes) -> Target | None:
+        """Where a path leads, as it came over the wire; None where no endpoint has such a path.
+
+        Raises:
+            Misfit, TooLarge: a parameter's value is none that it may have.
+        """
+        found = self._targets.get(raw_path)
+        if found is None:
+            match = self._router.match(raw_path)
+            if match is None:
+                return None
+            found = Target(match.target, match.parameters)
+            if len(self._targets) >= _TARGETS_MAX:
+                self._targets.clear()
+            self._targets[raw_path] = found
+        return found
+
+    def plain_target(self, url: bytes) -> Target | None:
+        """Where a URL leads, if requests for it share batches and nothing else need be known of it; the ASGI entry answers all others."""
+        target = self._targets.get(url)
+        if target is None:
+            if not url.startswith(b"/") or url.startswith(b"//") or b"?" in url or b"#" in url or unquote(url) in pages.PATHS:
+                return None
+            try:
+                target = self.route(url)
+            except PexdockError:
+                return None
+        return target if target is not None and not target.endpoint.words.alone else None
+
+    def request(self, asked: Asked, body: bytes, answer: Callable[[Answer], None]) -> Request:
+        """The request of a whole body, not yet started. Both ways of reading HTTP come together here.
+
+        Raises:
+            PexdockError: it is refused (see `refusal`).
+        """
+        endpoint = asked.target.endpoint
+        endpoint.release.check_up()
+        began_s = 0.0 if endpoint.measures is None else now_s()
+        try:
+            rows = Rows(request_frame(body), "") if endpoint.words.raw else decode(endpoint.decoder, asked.content_type, body)
+        except PexdockError:
+            raise
+        except (Exception, PanicException) as exc:  # what decodes is made by others; a body that makes it fail ends its own request only
+            log.exception("the body of request %s cannot be decoded", asked.id)
+            raise PexdockError("the front door failed; its log tells why, at this id") from exc
+        return Request(asked.target, rows, asked.accept, asked.id, answer, asked.context, began_s)
+
+    @staticmethod
+    def start(request: Request) -> None:
+        """Has the request answered, perhaps before this returns."""
+        endpoint = request.endpoint
+        if request.row_count:
+            endpoint.submit(request)
+        elif endpoint.words.streams:
+            request.end()
+        else:
+            request.succeed(Replies.none(endpoint.output_schema), 0)  # no handler is asked about nothing
+
+    @staticmethod
+    def refusal(error: PexdockError, request_id: str, target: Target | None) -> Answer:
+        """The answer to what never was a request; `target` is where its path leads."""
+        answer = problem(error, request_id)
+        if target is not None and target.endpoint.measures is not None:
+            target.endpoint.measures.answered(answer.status)
+        return answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
@@ -74,54 +168,40 @@ class FrontDoor:
         if scope["type"] != "http" or scope["path"] in pages.PATHS:
             await self._pages(scope, receive, send)
             return
-        request_id = f"{getrandbits(128):032x}"
-        match: Match[Endpoint] | None = None
+        request_id = next(self.ids)
+        target: Target | None = None
         try:
-            match = self._router.match(scope["raw_path"])
-            if match is None:
+            target = self.route(scope["raw_path"])
+            if target is None:
                 raise NotFound("no endpoint has this path; GET /docs lists those that are served")
-            answer = await self._predict(match, scope, receive, send, request_id)
+            await self._predict(target, scope, receive, send, request_id)
         except PexdockError as exc:
-            answer = problem(exc, request_id)
-            if match is not None and match.target.measures is not None:
-                match.target.measures.answered(answer.status)
+            await send_answer(send, self.refusal(exc, request_id, target))
         except Disconnected:
             return
-        if answer is not None:
-            await send_answer(send, answer)
 
-    async def _predict(self, match: Match[Endpoint], scope: Scope, receive: Receive, send: Send, request_id: str) -> Answer | None:
-        """The answer; None where it was sent already."""
+    async def _predict(self, target: Target, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         if scope["method"] != "POST":
-            return method_not_allowed(request_id)
-        endpoint = match.target
+            await send_answer(send, method_not_allowed(request_id))
+            return
+        endpoint = target.endpoint
         headers: dict[bytes, bytes] = dict(scope["headers"])
         endpoint.release.check_up()
         body = await self._body(headers, receive)
-        began_s = 0.0 if endpoint.measures is None else now_s()
-        content_type = headers.get(b"content-type", b"").decode("latin-1")
-        rows = Rows(request_frame(body), "") if endpoint.words.raw else decode(endpoint.decoder, content_type, body)
-        accept = headers.get(b"accept", b"").decode("latin-1")
         context = context_of(endpoint, scope, headers, request_id) if endpoint.words.alone else None
+        content_type, accept = (headers.get(name, b"").decode("latin-1") for name in (b"content-type", b"accept"))
+        asked = Asked(target, content_type, accept, request_id, context)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = Request(endpoint, match.parameters, rows, accept, request_id, answered.set_result, context, began_s)
-        if rows.count:
-            endpoint.submit(request)
-        elif endpoint.words.streams:
-            request.end()
-        else:
-            request.succeed(Replies.none(endpoint.output_schema), 0)  # no handler is asked about nothing
+        request = self.request(asked, body, answered.set_result)
+        self.start(request)
         try:
-            if context is not None:
-                await self._send_alone(request, answered, receive, send)
-                return None
-            return await answered
+            await self._send(request, answered, receive, send)
         except asyncio.CancelledError:
             endpoint.abandon(request)
             raise
 
-    async def _send_alone(self, request: Request, answered: asyncio.Future[Answer], receive: Receive, send: Send) -> None:
-        """Answers a request that has a worker's handler for itself, which therefore learns when its client hangs up."""
+    async def _send(self, request: Request, answered: asyncio.Future[Answer], receive: Receive, send: Send) -> None:
+        """Sends the answer, or learns that the client has hung up: then nobody computes it who need not."""
         gone: asyncio.Future[Any] = asyncio.ensure_future(receive())  # the body has been read, so nothing can come but the end
         try:
             await asyncio.wait([answered, gone], return_when=asyncio.FIRST_COMPLETED)

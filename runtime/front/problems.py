@@ -9,9 +9,18 @@ from runtime.front.answer import Answer
 
 def problem(error: PexdockError, request_id: str) -> Answer:
     """See `problems.problem`."""
-    return Answer(*problems.problem(error, request_id))
+    return _answer(problems.problem(error, request_id), request_id)
 
 
 def method_not_allowed(request_id: str) -> Answer:
     """The answer to another verb than POST on an endpoint's path."""
-    return Answer(*problems.method_not_allowed("an endpoint takes POST", "POST", request_id))
+    return _answer(problems.method_not_allowed("an endpoint takes POST", "POST", request_id), request_id)
+
+
+def _answer(found: problems.Problem, request_id: str) -> Answer:
+    more = tuple(each for each in found.headers if each[0] not in _OWN)
+    return Answer(found.status, problems.MEDIA_TYPE, request_id, found.body, more)
+
+
+_OWN = (b"content-type", b"x-request-id")
+"""What an answer has in fields of its own."""

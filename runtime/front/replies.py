@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from typing import Self
 
 import msgspec
@@ -32,7 +33,11 @@ class Form(Enum):
     PARQUET = PARQUET
     ARROW = ARROW
 
+    def __init__(self, media_type: str) -> None:
+        self.media_type = media_type.encode()
+
     @classmethod
+    @lru_cache(maxsize=256)
     def wanted(cls, accept: str) -> Form:
         """The form for an `Accept` header: of those that it names the one it wants most, the first of equals; JSON where it names none."""
         best, most = cls.JSON, 0.0

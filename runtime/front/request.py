@@ -23,6 +23,22 @@ if TYPE_CHECKING:
     from runtime.front.dispatch import Endpoint
 
 
+class Target:
+    """What a path leads to: an endpoint, and parameters as a worker reads them. Made once for many requests.
+
+    Raises:
+        TooLarge: the parameters do not fit into a message.
+    """
+
+    __slots__ = ("endpoint", "group", "parameters")
+
+    def __init__(self, endpoint: Endpoint, parameters: Mapping[str, str]) -> None:
+        self.endpoint = endpoint
+        self.parameters = msgspec.json.encode(parameters, order="sorted")
+        self.group: Hashable = (self.parameters, "")
+        _check_size(self.parameters)
+
+
 class Request:
     """Rows for one endpoint and one set of parameters, and whom to tell. It is answered exactly once.
 
@@ -49,7 +65,6 @@ class Request:
         "endpoint",
         "group",
         "id",
-        "parameters",
         "queued_s",
         "row_count",
         "rows",
@@ -58,8 +73,7 @@ class Request:
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a request is made of, all of it from one place
         self,
-        endpoint: Endpoint,
-        parameters: Mapping[str, str],
+        target: Target,
         rows: Rows,
         accept: str,
         request_id: str,
@@ -67,15 +81,17 @@ class Request:
         context: ContextWords | None = None,
         began_s: float = 0.0,
     ) -> None:
-        self.endpoint = endpoint
-        self.parameters = msgspec.json.encode(parameters, order="sorted")
-        self.said = self.parameters if context is None else b"[" + self.parameters + b"," + msgspec.json.encode(context) + b"]"
-        if len(self.said) > BODY_MAX_BYTES:
-            raise TooLarge(f"path parameters, query and headers may have {BODY_MAX_BYTES} bytes together")
+        self.endpoint = target.endpoint
         self.rows = rows
         self.row_count = rows.count
         self.id = request_id
-        self.group: Hashable = (self.parameters, rows.shape, None if context is None else request_id)
+        if context is None:
+            self.said = target.parameters
+            self.group: Hashable = (target.parameters, rows.shape) if rows.shape else target.group
+        else:
+            self.said = b"[" + target.parameters + b"," + msgspec.json.encode(context) + b"]"
+            self.group = (target.parameters, rows.shape, request_id)
+            _check_size(self.said)
         self.began_s = began_s
         self.queued_s = 0.0
         self._accept = accept
@@ -96,7 +112,7 @@ class Request:
         """Answers with this request's rows of a batch's reply."""
         if self._answer is not None:
             form = Form.wanted(self._accept)
-            self._finish(self._ok(form.value.encode(), replies.body(form, self.id, start, self.row_count)))
+            self._finish(self._ok(form.media_type, replies.body(form, self.id, start, self.row_count)))
 
     def respond(self, frame: pa.RecordBatch) -> None:
         """Answers with what the handler of a raw endpoint made (see `base.raw`)."""
@@ -156,7 +172,7 @@ class Request:
         return self._stream
 
     def _ok(self, media_type: bytes, body: bytes, parts: stream.Stream | None = None) -> Answer:
-        return Answer(200, [(b"content-type", media_type), (b"x-request-id", self.id.encode())], body, parts)
+        return Answer(200, media_type, self.id, body, (), parts)
 
     def _finish(self, answer: Answer) -> None:
         tell = self._answer
@@ -169,3 +185,8 @@ class Request:
             self.endpoint.measures.answered(status, self.began_s)
         self._answer = None
         self.endpoint.ended(self)
+
+
+def _check_size(said: bytes) -> None:
+    if len(said) > BODY_MAX_BYTES:
+        raise TooLarge(f"path parameters, query and headers may have {BODY_MAX_BYTES} bytes together")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 
 import msgspec
@@ -131,11 +132,16 @@ def decode(decoder: RowDecoder, content_type: str, body: bytes) -> Rows:
         UnsupportedMedia: nothing here reads this media type.
         Malformed, Misfit, TooLarge: see `RowDecoder.from_json`.
     """
+    return _reader(content_type)(decoder, body)
+
+
+@lru_cache(maxsize=256)
+def _reader(content_type: str) -> Callable[[RowDecoder, bytes], Rows]:
     name = content_type.partition(";")[0].strip().lower()
     read = _READERS.get(name)
     if read is None:
         raise UnsupportedMedia(f"no decoder for {name!r}; send {', '.join(media.ALL)}")
-    return read(decoder, body)
+    return read
 
 
 _READERS: Mapping[str, Callable[[RowDecoder, bytes], Rows]] = {

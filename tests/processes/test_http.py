@@ -1,0 +1,377 @@
+"""HTTP as bytes, on both ways through a front door: the one of plain predictions, and the ASGI application for all others."""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import polars as pl
+import pytest
+
+import base.service as svc
+from base.ipc.control import Configure
+from base.schema import Schema
+from base.testing import TestClient
+from rawhttp import DEADLINE_S, Raw, chunked, get, post
+
+BODY_MAX_BYTES = 3_000_000
+
+seen: list[float] = []
+entered = threading.Semaphore(0)
+gate = threading.Event()
+
+
+class Numbers(Schema):
+    a: pl.Float64
+
+
+@svc.endpoint("/double")
+def double(records_df: Numbers.DataFrame) -> pl.Series:
+    return records_df["a"] * 2
+
+
+@svc.endpoint("/gated", batch_max_size=1)
+def gated(records_df: Numbers.DataFrame) -> pl.Series:
+    seen.extend(records_df["a"])
+    entered.release()
+    assert gate.wait(DEADLINE_S)
+    return records_df["a"]
+
+
+@svc.endpoint("/long")
+def long(records_df: Numbers.DataFrame) -> list[str]:
+    return ["x" * 100_000] * records_df.height
+
+
+@svc.endpoint("/named/{name}")
+def named(records_df: Numbers.DataFrame, name: str) -> list[str]:
+    return [name] * records_df.height
+
+
+ENDPOINTS = (double, gated, long, named)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[TestClient]:
+    with TestClient(*ENDPOINTS, limits=Configure(body_max_bytes=BODY_MAX_BYTES)) as client:
+        client.post("/double", json=[{"a": 1}])  # the segment that all tests share comes with the first batch
+        yield client
+
+
+@pytest.fixture
+def raw(served: TestClient) -> Iterator[Raw]:
+    with Raw(served.address) as raw:
+        yield raw
+
+
+@pytest.fixture(autouse=True)
+def closed_gate() -> Iterator[None]:
+    """Handlers at the gate wait until the test opens it."""
+    seen.clear()
+    gate.clear()
+    while entered.acquire(blocking=False):
+        pass
+    yield
+    gate.set()
+
+
+@pytest.fixture(params=["", "?"], ids=["fast", "slow"])
+def way(request: pytest.FixtureRequest) -> str:
+    """What to put behind a path: with a query, even an empty one, it is no longer for the fast path."""
+    return request.param
+
+
+def test_one_connection_answers_many_requests(raw: Raw, way: str) -> None:
+    """Each with its own id, the date, and the length of its body."""
+    ids = set()
+    for i in range(20):
+        raw.send(post(f"/double{way}", [{"a": i}]))
+        answer = raw.answer()
+        assert (answer.status, answer.json()["predictions"]) == (200, [2.0 * i])
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json()["id"] == answer.headers["x-request-id"]
+        assert abs(email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time()) < 60
+        assert set(answer.headers) == {"content-type", "x-request-id", "date", "content-length"}
+        ids.add(answer.headers["x-request-id"])
+    assert len(ids) == 20
+
+
+def test_both_ways_give_the_same_answers(raw: Raw) -> None:
+    """Whatever is wrong with a request; only ids and dates differ."""
+    bodies = [b"nope", b"", b"[]", b'{"a":1}', b'[{"a":"x"}]', b'[{"b":1}]', b'["{\\"a\\": 3}"]', b"\xff", b'[{"a":1e999}]', b"[" * 5000]
+    types = ["Accept: text/csv", "Accept: application/x-ndjson", "Content-Type: text/csv", "Content-Type: image/png", "X-Other: 1"]
+    for path in ("/double", "/double/", "/named/a%20b", "/named/%2e%2e", "/named/a%2Fb", "/named/", "/nowhere", "//double", "/%64ouble"):
+        for body in bodies:
+            for header in types:
+                answers = []
+                for way in ("", "?"):
+                    raw.send(post(path + way, body, header))
+                    answers.append(raw.answer())
+                fast, slow = (
+                    (answer.status, set(answer.headers.items()) - {("date", answer.headers["date"])}, answer.body) for answer in answers
+                )
+                ids = [answer.headers["x-request-id"] for answer in answers]
+                other = {(name, value.replace(ids[1], ids[0])) for name, value in slow[1]}
+                assert fast == (slow[0], other, slow[2].replace(ids[1].encode(), ids[0].encode())), (path, body, header)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
+def test_a_request_may_come_in_pieces(raw: Raw, way: str, size: int) -> None:
+    """However small; also where one packet has the end of one and the beginning of the next."""
+    raw.send(post(f"/double{way}", [{"a": 1}, {"a": 2}]) + chunked(f"/double{way}", [{"a": 3}]) + post(f"/double{way}", [{"a": 4}]), size)
+    assert [raw.answer().json()["predictions"] for _ in range(3)] == [[2.0, 4.0], [6.0], [8.0]]
+
+
+def test_a_request_may_be_cut_anywhere(raw: Raw, way: str) -> None:
+    """At each of its bytes, with the server having read what came before."""
+    request = post(f"/double{way}", [{"a": 1}])
+    for at in range(1, len(request)):
+        raw.send(request[:at])
+        raw.send(request[at:])
+        assert raw.answer().json()["predictions"] == [2.0]
+
+
+def test_pipelined_answers_come_in_the_order_of_their_requests(raw: Raw, way: str) -> None:
+    """Many more than may be on their way at once, and whichever is ready first."""
+    raw.send(b"".join(post(f"/double{way}", [{"a": i}] * (i % 3) if i % 7 else b"nope") for i in range(1000)))
+    for i in range(1000):
+        answer = raw.answer()
+        if i % 7:
+            assert answer.json()["predictions"] == [2.0 * i] * (i % 3)
+        else:
+            assert answer.json()["code"] == "malformed"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_connections_that_mix_everything_get_what_they_asked_for(served: TestClient, seed: int) -> None:
+    """Both ways, all verbs, good and bad, pipelined in packets of any size; never another's answer, never out of order."""
+
+    def talk(number: int) -> None:
+        chance = random.Random(seed * 100 + number)
+        requests = [chance.choice(KINDS)(number * 1000 + i) for i in range(60)]
+        data = b"".join(request for request, _, _ in requests)
+        with Raw(served.address) as raw, ThreadPoolExecutor(1) as sender:
+            sending = sender.submit(raw.send, data, chance.choice([None, 10, 100, 1000, 5000]))
+            for request, status, predictions in requests:
+                answer = raw.answer(head=request.startswith(b"HEAD"))
+                assert answer.status == status
+                if predictions is not None:
+                    assert answer.json()["predictions"] == predictions
+            sending.result()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(talk, range(4)))
+
+
+KINDS = [
+    *[lambda i: (post("/double", [{"a": i}]), 200, [2.0 * i])] * 4,
+    lambda i: (post("/double?", [{"a": i}]), 200, [2.0 * i]),
+    lambda i: (chunked("/double", [{"a": i}]), 200, [2.0 * i]),
+    lambda i: (post(f"/named/{i}", [{"a": i}] * 2), 200, [str(i)] * 2),
+    lambda i: (post("/double", []), 200, []),
+    lambda i: (post("/double", [{"a": i}] * 3000), 200, [2.0 * i] * 3000),
+    lambda i: (post("/double", b"nope"), 400, None),
+    lambda i: (post("/double", [{"b": i}]), 422, None),
+    lambda i: (post("/nowhere", [{"a": i}]), 404, None),
+    lambda i: (get("/double"), 405, None),
+    lambda i: (get("/livez"), 200, None),
+    lambda i: (get("/livez", "HEAD"), 405, None),
+    lambda i: (get("/double", "HEAD"), 405, None),
+]
+
+
+def test_other_verbs_are_told_which_one_to_use(raw: Raw, way: str) -> None:
+    """405 with Allow; the connection goes on."""
+    for method in ("GET", "PUT", "DELETE", "OPTIONS"):
+        raw.send(get(f"/double{way}", method))
+        answer = raw.answer()
+        assert (answer.status, answer.headers["allow"]) == (405, "POST")
+
+
+def test_who_expects_to_be_told_to_go_on_is_told(raw: Raw) -> None:
+    """A body is sent only then."""
+    request = post("/double", [{"a": 1}], "Expect: 100-continue")
+    head, _, body = request.partition(b"\r\n\r\n")
+    raw.send(head + b"\r\n\r\n")
+    assert raw.answer().status == 100
+    raw.send(body)
+    assert raw.answer().json()["predictions"] == [2.0]
+
+
+def test_who_expects_to_be_told_to_go_on_waits_for_its_turn(raw: Raw) -> None:
+    """No 100 comes before the answer to an earlier request."""
+    head, _, body = post("/double", [{"a": 1}], "Expect: 100-continue").partition(b"\r\n\r\n")
+    raw.send(post("/gated", [{"a": 7}]) + head + b"\r\n\r\n")
+    assert entered.acquire(timeout=DEADLINE_S)
+    gate.set()
+    assert raw.answer().json()["predictions"] == [7.0]
+    assert raw.answer().status == 100
+    raw.send(body)
+    assert raw.answer().json()["predictions"] == [2.0]
+
+
+def test_a_body_over_the_limit_is_refused(raw: Raw) -> None:
+    """Whether its length is said or comes to light, and the connection goes on."""
+    rows = [{"a": 1}] * (BODY_MAX_BYTES // 8)
+    for request in (post("/double", rows), chunked("/double", rows, size=100_000)):
+        raw.send(request)
+        assert raw.answer().status == 413
+    raw.send(post("/double", [{"a": 1}]))
+    assert raw.answer().status == 200
+
+
+def test_a_body_may_be_as_large_as_the_limit() -> None:
+    """Beyond the size for which there is a fast path, too."""
+    with TestClient(*ENDPOINTS) as client, Raw(client.address) as raw:
+        for rows in (1, 5_000, 50_000, 200_000):
+            raw.send(post("/double", [{"a": 1}] * rows))
+            assert raw.answer().json()["predictions"] == [2.0] * rows
+
+
+@pytest.mark.parametrize(("version", "headers"), [("1.1", ["Connection: close"]), ("1.0", []), ("1.0", ["Connection: keep-alive"])])
+def test_a_last_request_is_the_last(raw: Raw, way: str, version: str, headers: list[str]) -> None:
+    """The answer says so, then the connection ends; what follows is no request any more."""
+    raw.send(post(f"/double{way}", [{"a": 1}]) + post(f"/double{way}", [{"a": 2}], *headers, version=version) + b"garbage")
+    assert "connection" not in raw.answer().headers
+    answer = raw.answer()
+    assert (answer.json()["predictions"], answer.headers["connection"]) == ([4.0], "close")
+    assert raw.ended()
+
+
+def test_what_is_no_http_is_refused_after_what_came_before(raw: Raw, way: str) -> None:
+    """The answers to good requests are not lost, nor mixed with the refusal, which is the last."""
+    raw.send(post(f"/gated{way}", [{"a": 1}]))
+    assert entered.acquire(timeout=DEADLINE_S)
+    raw.send(b"this is no request\r\n\r\n")
+    raw.send(post(f"/double{way}", [{"a": 1}]))
+    gate.set()
+    assert raw.answer().json()["predictions"] == [1.0]
+    if not way:  # the other one closes the connection
+        assert (raw.answer().json()["code"]) == "malformed"
+    assert raw.ended()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET\r\n\r\n",
+        b"POST /double HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_a_400(raw: Raw, garbage: bytes) -> None:
+    """A problem document, and the end."""
+    raw.send(garbage)
+    answer = raw.answer()
+    assert (answer.status, answer.headers["connection"], answer.json()["code"]) == (400, "close", "malformed")
+    assert raw.ended()
+
+
+def test_a_broken_chunk_is_a_400(raw: Raw) -> None:
+    """Its request was never whole, so nobody computes it."""
+    raw.send(b'POST /gated HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[{"a\r\nnot a size\r\n')
+    assert raw.answer().json()["code"] == "malformed"
+    assert raw.ended()
+    assert seen == []
+
+
+def test_two_lengths_are_refused(raw: Raw) -> None:
+    """Else what follows could be smuggled past a proxy that believes the other one."""
+    for headers in (["Content-Length: 5"], ["Transfer-Encoding: chunked"]):
+        with Raw(f"http://{':'.join(map(str, raw.socket.getpeername()))}") as other:
+            other.send(post("/double", [{"a": 1}], *headers))
+            assert other.answer().status == 400
+
+
+def test_an_offer_of_another_protocol_is_passed_over(raw: Raw, way: str) -> None:
+    """The request itself is answered, and those behind it."""
+    offer = post(f"/double{way}", [{"a": 1}], "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+    raw.send(offer)
+    assert raw.answer().json()["predictions"] == [2.0]
+    raw.send(post(f"/double{way}", [{"a": 2}]))
+    assert raw.answer().json()["predictions"] == [4.0]
+
+
+def test_who_has_nothing_more_to_say_still_gets_its_answers(raw: Raw, way: str) -> None:
+    """Half-closed, with several requests on their way; then the connection ends."""
+    raw.send(b"".join(post(f"/double{way}", [{"a": i}]) for i in range(100)))
+    raw.socket.shutdown(socket.SHUT_WR)
+    assert [raw.answer().json()["predictions"] for _ in range(100)] == [[2.0 * i] for i in range(100)]
+    assert raw.ended()
+
+
+@pytest.mark.parametrize("abort", [False, True], ids=["closed", "reset"])
+def test_nobody_computes_what_nobody_waits_for(served: TestClient, way: str, abort: bool) -> None:
+    """A request that still waits for the worker when its client hangs up never reaches a handler; those of others do."""
+    with Raw(served.address) as first, Raw(served.address) as second, Raw(served.address) as last:
+        for each in (first, second):  # so many are in flight; the others wait in the front door
+            each.send(post(f"/gated{way}", [{"a": 1}]))
+            assert taken(served)
+        with Raw(served.address) as gone:
+            gone.send(post(f"/gated{way}", [{"a": 2}]))
+            assert taken(served)
+            if abort:
+                gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        last.send(post(f"/gated{way}", [{"a": 3}]))
+        time.sleep(0 if abort else 1.5)  # a client that closes could be one that merely has nothing more to say, which has a second
+        assert taken(served)
+        gate.set()
+        assert last.answer().json()["predictions"] == [3.0]
+    assert seen == [1.0, 1.0, 3.0]
+
+
+def taken(served: TestClient) -> bool:
+    """The front door has seen all that was sent before: no rows go to no worker, and it takes what comes in its order."""
+    return all(served.post(path, json=[]).status == 200 for path in ("/double", "/double?"))
+
+
+def test_who_does_not_read_is_not_read(way: str) -> None:
+    """The connection stops taking requests long before its answers fill the memory; once they are read all come, in their order."""
+    requests = [post(f"/long{way}", [{"a": 1, "b": "x" * 20_000}]) for i in range(2000)]
+    with TestClient(*ENDPOINTS) as client, Raw(client.address) as raw:
+        raw.socket.settimeout(1.0)
+        sent = 0
+        try:
+            for request in requests:
+                raw.socket.sendall(request)
+                sent += 1
+        except TimeoutError:
+            pass  # as it should
+        assert sent < len(requests)
+        raw.socket.settimeout(DEADLINE_S)
+        assert client.post("/double", json=[{"a": 1}]).status == 200  # nobody else is held up
+        for _ in range(sent):
+            assert raw.answer().json()["predictions"] == ["x" * 100_000]
+
+
+def test_what_was_taken_is_answered_before_the_end(way: str) -> None:
+    """A drain waits for what a worker has, for what waits, and for the rest of a body; idle connections end at once."""
+    with TestClient(*ENDPOINTS) as client, ThreadPoolExecutor(1) as pool:  # noqa: SIM117
+        with Raw(client.address) as busy, Raw(client.address) as late, Raw(client.address) as idle:
+            idle.send(post("/double", [{"a": 1}]))
+            assert idle.answer().status == 200
+            busy.send(post(f"/gated{way}", [{"a": 1}]) * 4)
+            assert entered.acquire(timeout=DEADLINE_S)
+            head, _, body = post(f"/gated{way}", [{"a": 5}]).partition(b"\r\n\r\n")
+            late.send(head + b"\r\n\r\n" + body[:3])
+            assert taken(client)
+            ending = pool.submit(client.__exit__, None, None, None)
+            assert idle.ended()
+            late.send(body[3:])
+            gate.set()
+            answers = [busy.answer() for _ in range(4)]
+            assert [answer.json()["predictions"] for answer in answers] == [[1.0]] * 4
+            assert answers[-1].headers["connection"] == "close"
+            assert busy.ended()
+            answer = late.answer()
+            assert (answer.json()["predictions"], answer.headers["connection"]) == ([5.0], "close")
+            assert late.ended()
+            ending.result(DEADLINE_S)

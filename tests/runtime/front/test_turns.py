@@ -1,0 +1,33 @@
+"""The order of answers on one connection."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.front.turns import Turns
+
+
+@given(st.permutations(range(6)), st.integers(0, 6))
+def test_answers_are_due_in_the_order_of_the_requests(ready: list[int], lost_after: int) -> None:
+    """Whichever is ready first; and what is lost is what was not ready."""
+    turns: Turns[int, str] = Turns()
+    for i in range(6):
+        turns.begin(str(i), i)
+    due: list[str] = []
+    for i in ready[:lost_after]:
+        due += turns.answered(str(i), f"answer {i}")
+        assert due == [f"answer {j}" for j in range(len(due))]
+        assert len(turns) == 6 - len(due)
+    assert set(turns.drop()) == set(ready[lost_after:])
+    assert len(turns) == 0
+
+
+def test_an_answer_that_nobody_waits_for_changes_nothing() -> None:
+    """It is an error of ours."""
+    turns: Turns[int, str] = Turns()
+    turns.begin("a", 1)
+    with pytest.raises(KeyError):
+        turns.answered("b", "lost")
+    assert turns.answered("a", "found") == ["found"]

@@ -1,0 +1,118 @@
+"""An HTTP client that sends the bytes it is told to and reads whole answers, by the letter of RFC 9112."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+
+DEADLINE_S = 20.0
+
+
+class Answer(NamedTuple):
+    """One answer; names of headers in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+def post(path: str, rows: object, *headers: str, version: str = "1.1") -> bytes:
+    """A request with a body of known length."""
+    body = rows if isinstance(rows, bytes) else json.dumps(rows).encode()
+    lines = [
+        f"POST {path} HTTP/{version}",
+        "Host: test",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode() + body
+
+
+def chunked(path: str, rows: object, *headers: str, size: int = 5) -> bytes:
+    """The same in chunks of `size` bytes."""
+    body = json.dumps(rows).encode()
+    pieces = [body[i : i + size] for i in range(0, len(body), size)]
+    lines = [f"POST {path} HTTP/1.1", "Host: test", "Transfer-Encoding: chunked", *headers, "", ""]
+    return "\r\n".join(lines).encode() + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+def get(path: str, method: str = "GET") -> bytes:
+    """A request without a body."""
+    return f"{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+
+
+class Raw:
+    """One connection."""
+
+    def __init__(self, address: str) -> None:
+        parts = urlsplit(address)
+        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=DEADLINE_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes, size: int | None = None) -> None:
+        """Sends it, in packets of `size` bytes where one is given."""
+        for start in range(0, len(data), size or len(data)):
+            self.socket.sendall(data[start : start + (size or len(data))])
+
+    def answer(self, *, head: bool = False) -> Answer:
+        """The next answer; `head` for one to HEAD, which has no body.
+
+        Raises:
+            EOFError: the connection ended before it was whole.
+        """
+        first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        version, status, _ = first.split(" ", 2)
+        assert version == "HTTP/1.1"
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        assert len(headers) == len(lines), "a header is there twice"
+        if head or int(status) < 200:
+            return Answer(int(status), headers, b"")
+        if headers.get("transfer-encoding") == "chunked":
+            return Answer(int(status), headers, self._chunks())
+        return Answer(int(status), headers, self._exactly(int(headers["content-length"])))
+
+    def ended(self) -> bool:
+        """Whether the server closes the connection now, with nothing more to say. Waits for one or the other."""
+        return not self._buffer and self.socket.recv(1) == b""
+
+    def _chunks(self) -> bytes:
+        body = b""
+        while size := int(self._until(b"\r\n"), 16):
+            body += self._exactly(size)
+            assert self._exactly(2) == b"\r\n"
+        assert self._exactly(2) == b"\r\n"
+        return body
+
+    def _until(self, border: bytes) -> bytes:
+        while border not in self._buffer:
+            self._more()
+        found, _, self._buffer = self._buffer.partition(border)
+        return found
+
+    def _exactly(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._more()
+        found, self._buffer = self._buffer[:size], self._buffer[size:]
+        return found
+
+    def _more(self) -> None:
+        data = self.socket.recv(65536)
+        if not data:
+            raise EOFError(f"after {self._buffer[:200]!r}")
+        self._buffer += data
