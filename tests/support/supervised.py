@@ -43,8 +43,12 @@ class Supervised:
 
     def __enter__(self) -> Self:
         self.start()
-        self.until(lambda: self.state().get("settled"))
-        self.until(self.is_ready)
+        try:
+            self.until(lambda: self.state().get("settled"))
+            self.until(self.is_ready)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,8 +86,10 @@ class Supervised:
         return self.until(lambda: next((each for each in self.releases(file) if each["state"] == state), None))
 
     def is_ready(self) -> bool:
-        """Whether the front door serves all that became ready at the start."""
-        return httpx.get(self.state()["address"] + "/readyz", timeout=5).json()["ready"]
+        """Whether the front door serves all that became ready at the start. On a busy machine it may still be importing."""
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(self.state()["address"] + "/readyz", timeout=5).json()["ready"]
+        return False
 
     def ask(self, path: str, x: int = 3, timeout_s: float = 20.0) -> httpx.Response:
         return httpx.post(self.state()["address"] + path, json=[{"x": x}], timeout=timeout_s)

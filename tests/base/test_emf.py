@@ -1,0 +1,139 @@
+"""Lines of metrics against the format's published schema and its limits."""
+
+import json
+import time
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from base.emf import Emf, lines
+from base.ipc.control import Measured, Measures, Values
+from base.measures import MEASURES, Unit
+from emf import Totals, checked
+
+
+def now_ms():
+    return int(time.time() * 1000)
+
+
+def values(sample, count=None):
+    return Values(count or len(sample), sum(sample), min(sample), max(sample), list(sample))
+
+
+def written(*measured):
+    return b"".join(lines(Measures(now_ms(), list(measured)), "Pexdock"))
+
+
+names = st.text(min_size=1, max_size=40)
+finite = st.floats(0, 1e9)
+samples = st.lists(finite, min_size=1, max_size=250).map(values)
+measured = st.builds(
+    Measured,
+    names,
+    names,
+    names,
+    st.dictionaries(st.sampled_from([name for name in MEASURES if name.endswith(("s", "ed"))]), st.integers(0, 10**9), min_size=1),
+    st.dictionaries(st.sampled_from(["Latency", "QueueTime", "HandlerTime", "LoadTime"]), samples),
+)
+
+
+@given(st.lists(measured, max_size=3))
+def test_every_report_makes_valid_lines_that_hold_all_of_it(reported):
+    """Whatever the names, counts and values: the schema admits each line, no metric has over 100 values, and nothing is lost."""
+    totals = Totals(written(*reported))
+    assert sum(sum(counts.values()) for counts in totals.counts.values()) == sum(sum(each.counts.values()) for each in reported)
+    for name in ("Latency", "QueueTime", "HandlerTime", "LoadTime"):
+        said = sorted(value for by_name in totals.values.values() for value in by_name[name])
+        meant = sorted(round(value, 3) for each in reported if name in each.values for value in each.values[name].sample)
+        assert said == meant
+
+
+@pytest.mark.parametrize(("count", "line_count"), [(1, 1), (100, 1), (101, 2), (500, 5), (501, 6)])
+def test_a_line_holds_at_most_100_values_of_a_metric(count, line_count):
+    """The format drops the rest of a longer array, so more values take more lines; counts stand in the first alone."""
+    whole = written(Measured("iris", "1.0", "predict", {"Requests": count}, {"Latency": values(range(count)), "BatchSize": values([3])}))
+    documents = [checked(line) for line in whole.splitlines(keepends=True)]
+    assert len(documents) == line_count
+    assert [document.get("Requests") for document in documents] == [count] + [None] * (line_count - 1)
+    assert [value for document in documents for value in document["Latency"]] == list(range(count))
+    assert ["BatchSize" in document for document in documents] == [True] + [False] * (line_count - 1)
+
+
+def test_a_line_says_of_whom_it_is_and_in_which_units():
+    """By endpoint, and by model over its endpoints; the version is there to be searched for, and makes no metrics of its own."""
+    (line,) = written(Measured("iris", "1.0", "predict", {"Requests": 2, "Errors": 0}, {"Latency": values([1.23456, 2])})).splitlines(True)
+    document = checked(line)
+    directive = document.pop("_aws")["CloudWatchMetrics"][0]
+    assert directive == {
+        "Namespace": "Pexdock",
+        "Dimensions": [["Model", "Endpoint"], ["Model"]],
+        "Metrics": [
+            {"Name": "Requests", "Unit": "Count"},
+            {"Name": "Errors", "Unit": "Count"},
+            {"Name": "Latency", "Unit": "Milliseconds"},
+        ],
+    }
+    assert document == {
+        "Model": "iris",
+        "Endpoint": "predict",
+        "Version": "1.0",
+        "Requests": 2,
+        "Errors": 0,
+        "Latency": [1.235, 2.0],
+        "Summaries": {"Latency": {"Count": 2, "Sum": 3.235, "Min": 1.235, "Max": 2.0}},
+    }
+
+
+def test_summaries_are_exact_where_the_values_are_a_sample():
+    """A reader sees by the count that it is one."""
+    document = checked(written(Measured("iris", "1.0", "predict", {}, {"Latency": Values(9000, 18000.5, 0.001, 99.0, [2.0, 3.0])})))
+    assert document["Latency"] == [2.0, 3.0]
+    assert document["Summaries"]["Latency"] == {"Count": 9000, "Sum": 18000.5, "Min": 0.001, "Max": 99.0}
+
+
+def test_a_measure_of_another_base_is_written_without_a_unit():
+    """A worker may run on a base that measures more than the supervisor's knows."""
+    document = checked(written(Measured("iris", "1.0", "predict", {"Novelties": 3}, {})))
+    assert document["_aws"]["CloudWatchMetrics"][0]["Metrics"] == [{"Name": "Novelties", "Unit": "None"}]
+
+
+def test_no_name_of_a_measure_is_a_property():
+    """Each is a member of the root, beside these."""
+    assert not {"Model", "Endpoint", "Version", "Summaries", "_aws"} & set(MEASURES)
+    assert set(Unit) <= {"Count", "Milliseconds"}
+
+
+def test_the_support_of_these_tests_finds_what_is_wrong():
+    """A check that admits everything would prove nothing."""
+    (good,) = written(Measured("iris", "1.0", "predict", {"Requests": 2}, {"Latency": values([1.0])})).splitlines(True)
+    assert checked(good)
+
+    def broken(change):
+        document = json.loads(good)
+        change(document, document["_aws"]["CloudWatchMetrics"][0])
+        return json.dumps(document).encode() + b"\n"
+
+    for change in (
+        lambda document, directive: document.pop("_aws"),
+        lambda document, directive: document.pop("Model"),
+        lambda document, directive: document.pop("Latency"),
+        lambda document, directive: document.update(Model=3),
+        lambda document, directive: document.update(Latency=[1.0] * 101),
+        lambda document, directive: document.update(Latency="slow"),
+        lambda document, directive: document.update(Latency=None),
+        lambda document, directive: document["_aws"].update(Timestamp=time.time()),
+        lambda document, directive: directive.update(Namespace=""),
+        lambda document, directive: directive.update(Dimensions=[]),
+        lambda document, directive: directive["Metrics"].append({"Unit": "Count"}),
+        lambda document, directive: directive["Metrics"][0].update(Unit="Rows"),
+    ):
+        with pytest.raises((AssertionError, KeyError, jsonschema.ValidationError)):
+            checked(broken(change))
+
+
+def test_what_processes_must_know_is_a_part_of_what_authors_say():
+    """`Emf` is one small frozen object."""
+    measuring = Emf("metrics.log", interval_s=3, values_max=7).measuring
+    assert (measuring.interval_s, measuring.values_max) == (3, 7)

@@ -1,0 +1,201 @@
+"""Where lines of metrics go, and what happens where they cannot."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from base.emf import Emf
+from base.emf_log import EmfLog, reports_to
+from base.ipc.control import Measured, Measures, Values
+from emf import Totals, checked
+
+WITHIN_S = 10
+LATENCY = Values(100, 100.0, 1.0, 1.0, [1.0] * 100)
+
+
+def report(count=1, latency=LATENCY):
+    return Measures(int(time.time() * 1000), [Measured("iris", "1.0", "predict", {"Requests": count}, {"Latency": latency})])
+
+
+def requests(path):
+    return Totals.of(path).counts["iris", "predict"]["Requests"]
+
+
+def until(condition):
+    end = time.monotonic() + WITHIN_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "metrics.log"
+
+
+def test_lines_are_appended_to_what_is_there(path):
+    """A restart must not lose what the one before has written."""
+    for _ in range(2):
+        with EmfLog(Emf(path)) as log:
+            log.write(report(3))
+            log.write(report(4))
+    assert requests(path) == 14
+    assert len(Totals.of(path).documents) == 4
+
+
+def test_a_file_that_was_renamed_or_removed_is_made_again(path):
+    """As tools that rotate logs do it, with nobody told."""
+    moved = path.with_suffix(".1")
+    with EmfLog(Emf(path)) as log:
+        log.write(report(1))
+        until(lambda: requests(path) == 1)
+        path.rename(moved)
+        log.write(report(2))
+        until(lambda: requests(path) == 2)
+        path.unlink()
+        log.write(report(3))
+        until(lambda: requests(path) == 3)
+    assert requests(moved) == 1
+
+
+def test_a_folder_that_vanishes_is_logged_once_and_may_come_back(tmp_path, caplog):
+    """Nothing is raised where requests are served, and no log is flooded; the next trouble is told again."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    path = folder / "metrics.log"
+    with EmfLog(Emf(path)) as log:
+        for outage in (1, 2):
+            shutil.rmtree(folder)
+            log.write(report())
+            log.write(report())
+            until(lambda outage=outage: len(caplog.records) == outage)
+            folder.mkdir()
+            log.write(report(5))
+            until(lambda: requests(path) >= 5)
+    assert [record.getMessage() for record in caplog.records] == [f"metrics cannot be written to {path}: No such file or directory"] * 2
+
+
+def test_a_path_that_is_wrong_is_told_at_once(tmp_path, caplog):
+    """Not only when the first request has come."""
+    with EmfLog(Emf(tmp_path / "missing" / "metrics.log")):
+        until(lambda: caplog.records)
+    assert "No such file or directory" in caplog.text
+
+
+def test_a_full_disk_is_logged_once(caplog):
+    """/dev/full answers as one does."""
+    with EmfLog(Emf("/dev/full")) as log:
+        log.write(report())
+        log.write(report())
+    assert caplog.text.count("No space left on device") == 1
+
+
+def test_a_line_that_was_cut_does_not_spoil_the_next(tmp_path):
+    """Where a disk fills up within a line, the next begins on a line of its own. Here a limit on the file's size stands for the disk."""
+    path = tmp_path / "metrics.log"
+    program = f"""
+import resource, signal, sys, time
+sys.path[:0] = {sys.path!r}
+from base.emf import Emf, lines
+from base.emf_log import EmfLog
+from test_emf_log import report, until
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+whole = len(next(lines(report(1), "Pexdock")))
+resource.setrlimit(resource.RLIMIT_FSIZE, (whole + 100, resource.RLIM_INFINITY))
+with EmfLog(Emf({str(path)!r})) as log:
+    log.write(report(1))
+    log.write(report(2))
+    until(lambda: log._failing)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    log.write(report(4))
+"""
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}  # noqa: PTH120
+    done = subprocess.run([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True, timeout=WITHIN_S)
+    assert done.returncode == 0, done.stderr
+    first, cut, last = path.read_bytes().splitlines(keepends=True)
+    assert checked(first)["Requests"] == 1
+    assert len(cut) == 101
+    assert checked(last)["Requests"] == 4
+    assert done.stderr.count("File too large") == 1
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tmp_path, caplog, blocking):
+    """What would block waits on a thread of its own; that more cannot wait is logged once. Then it goes on, in whole lines."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    found = []
+
+    def read_all():
+        with os.fdopen(reader, "rb") as file:
+            found.extend(file)
+
+    with EmfLog(Emf(fifo)) as log:
+        log.write(report())
+        until(lambda: log._fd >= 0)
+        if not blocking:
+            fcntl.fcntl(log._fd, fcntl.F_SETFL, fcntl.fcntl(log._fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+        for _ in range(500):
+            log.write(report())
+        assert log._reports.qsize() <= 64
+        assert caplog.text.count("metrics are dropped") == 1
+        os.set_blocking(reader, True)
+        reading = threading.Thread(target=read_all)
+        reading.start()
+        until(log._reports.empty)
+        log.write(report(77))
+    reading.join(WITHIN_S)
+    assert 64 < len(found) < 400
+    assert [checked(line)["Requests"] for line in found] == [1] * (len(found) - 1) + [77]
+
+
+def stdout_of(program, **kwargs):
+    """A process that writes metrics to its standard output."""
+    program = f"import sys\nsys.path[:0] = {sys.path!r}\nfrom test_emf_log import *\n{program}"
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}  # noqa: PTH120
+    return subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=False, **kwargs)
+
+
+def test_standard_output_takes_lines_too():
+    """Where a container's logs are collected."""
+    with stdout_of("with EmfLog(Emf('-')) as log:\n log.write(report(3))", stdout=subprocess.PIPE) as process:
+        out, err = process.communicate(timeout=WITHIN_S)
+    assert (checked(out)["Requests"], err, process.returncode) == (3, b"", 0)
+
+
+def test_a_standard_output_that_nobody_reads_any_more_is_logged_once():
+    """The writer goes on, as those who serve do."""
+    program = "with EmfLog(Emf('-')) as log:\n for _ in range(3):\n  log.write(report())"
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with stdout_of(program, stdout=theirs) as process:
+        os.close(theirs)
+        _, err = process.communicate(timeout=WITHIN_S)
+    assert (err.splitlines(), process.returncode) == ([b"metrics cannot be written to the standard output: Broken pipe"], 0)
+
+
+def test_a_standard_output_that_is_closed_is_never_taken_for_another_file(tmp_path):
+    """The first file that such a process opens gets its number."""
+    program = f"mine = open({str(tmp_path / 'mine')!r}, 'w')\nwith EmfLog(Emf('-')) as log:\n log.write(report())"
+    with stdout_of(program, preexec_fn=lambda: os.close(1)) as process:
+        _, err = process.communicate(timeout=WITHIN_S)
+    assert (err.splitlines(), process.returncode) == ([b"metrics cannot be written to the standard output: Bad file descriptor"], 0)
+    assert (tmp_path / "mine").read_bytes() == b""
+
+
+def test_nobody_who_wants_metrics_means_no_thread_and_no_file(tmp_path):
+    """What is off costs nothing."""
+    before = threading.active_count()
+    with reports_to(None) as write:
+        write(report())
+        assert threading.active_count() == before
+    with reports_to(Emf(tmp_path / "metrics.log")) as write:
+        write(report(8))
+    assert requests(tmp_path / "metrics.log") == 8

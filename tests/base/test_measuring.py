@@ -1,0 +1,141 @@
+"""What a worker notes, from any of its threads, and when it reports."""
+
+import threading
+
+import pytest
+
+import base.artifacts as afs
+from base.artifacts.cache import Cache
+from base.artifacts.entry import Pending
+from base.ipc.control import Measuring
+from base.measuring import Recorder, Reporter, environment_of, measuring_of
+
+WITHIN_S = 10
+
+
+class Taker:
+    """Takes reports; `stuck` until it is told to go on."""
+
+    def __init__(self):
+        self.reports = []
+        self.taken = threading.Semaphore(0)
+        self.free = threading.Event()
+        self.free.set()
+
+    def __call__(self, measures):
+        self.free.wait(WITHIN_S)
+        self.reports.append(measures)
+        self.taken.release()
+
+    def wait_taken(self):
+        assert self.taken.acquire(timeout=WITHIN_S)
+
+    def count(self, name):
+        return sum(each.counts.get(name, 0) for report in self.reports for each in report.endpoints)
+
+
+@pytest.fixture
+def recorder():
+    return Recorder("iris", "1.0", 10)
+
+
+@pytest.fixture
+def taker():
+    return Taker()
+
+
+def test_measures_of_all_threads_are_in_the_reports_once(recorder, taker):
+    """Eight threads count while reports are made; at the end every count is in one of them."""
+    endpoint = recorder.endpoint("predict")
+
+    def work():
+        for _ in range(2000):
+            endpoint.count("CacheHits")
+            endpoint.took("HandlerTime", 0.001)
+
+    with Reporter(recorder, 0.001, taker):
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert taker.count("CacheHits") == 16_000
+    assert sum(report.endpoints[0].values["HandlerTime"].count for report in taker.reports) == 16_000
+
+
+def test_what_was_measured_before_the_end_is_reported_at_the_end(recorder, taker):
+    """However long the interval still is."""
+    with Reporter(recorder, 3600, taker):
+        recorder.endpoint("predict").count("Loads")
+        recorder.endpoint("other").took("LoadTime", 0.25)
+    (report,) = taker.reports
+    assert [(each.model, each.version, each.endpoint) for each in report.endpoints] == [
+        ("iris", "1.0", "predict"),
+        ("iris", "1.0", "other"),
+    ]
+    assert report.endpoints[0].counts == {"Loads": 1}
+    assert report.endpoints[1].values["LoadTime"].sample == [250.0]
+
+
+def test_nothing_measured_is_nothing_reported(recorder, taker):
+    """And nothing is woken: the reporter waits without a time for a first measure, and then once for its interval."""
+    waits = []
+    wait_for = recorder._changed.wait_for
+    recorder._changed.wait_for = lambda condition, timeout=None: waits.append(timeout) or wait_for(condition, timeout)
+    with Reporter(recorder, 0.01, taker):
+        recorder.endpoint("predict").count("Loads")
+        taker.wait_taken()
+    assert len(taker.reports) == 1
+    assert waits == [None, 0.01, None, 0.01]
+
+
+def test_measures_gather_while_nobody_takes_a_report(recorder, taker):
+    """They stay bounded, and whoever measures never waits."""
+    endpoint = recorder.endpoint("predict")
+    taker.free.clear()
+    with Reporter(recorder, 0.001, taker):
+        for _ in range(5000):
+            endpoint.took("HandlerTime", 0.001)
+        taker.free.set()
+        taker.wait_taken()
+    assert sum(report.endpoints[0].values["HandlerTime"].count for report in taker.reports) == 5000
+    assert all(len(report.endpoints[0].values["HandlerTime"].sample) <= 10 for report in taker.reports)
+
+
+def test_a_taker_that_is_stuck_does_not_hold_up_the_end(recorder, taker, monkeypatch):
+    """A worker that has drained must go, with its last report or without."""
+    monkeypatch.setattr("base.measuring._CLOSE_S", 0.05)
+    taker.free.clear()
+    reporter = Reporter(recorder, 3600, taker)
+    with reporter:
+        recorder.endpoint("predict").count("Loads")
+    assert reporter._thread.is_alive()
+    taker.free.set()
+    reporter._thread.join(WITHIN_S)
+
+
+def test_a_worker_learns_how_to_measure_from_its_environment():
+    """And measures nothing where nobody says so."""
+    assert measuring_of(environment_of(Measuring(2.5, 300))) == Measuring(2.5, 300)
+    assert measuring_of(environment_of(None)) is None
+
+
+def test_a_cache_tells_of_loads_failures_and_evictions(recorder, tmp_path):
+    """One model each of three fits, and a fourth is not there."""
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text(name)
+    client = afs.FsClient(base_path=tmp_path, path_template="/{name}.txt")
+    cache = Cache(afs.CacheConfig(client=client, load_model=len, max_size=1), measures=recorder.endpoint("predict"))
+    for name in "abcx":
+        loaded = threading.Event()
+        found = cache.lookup({"name": name}, loaded.set)
+        assert isinstance(found, Pending)
+        assert loaded.wait(WITHIN_S)
+        if name == "x":
+            found.cancel()
+        else:
+            found.lease().release()
+    assert cache.close()
+    (measured,) = recorder.take().endpoints
+    assert measured.counts == {"Loads": 3, "LoadFailures": 1, "Evictions": 2}
+    assert measured.values["LoadTime"].count == 3

@@ -1,0 +1,248 @@
+"""Metrics of real requests through real processes: what is written adds up to what was asked, to the last request."""
+
+import os
+import signal
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import polars as pl
+import pytest
+
+import base.artifacts as afs
+import base.service as svc
+from base.errors import Reject
+from base.schema import Schema
+from emf import Totals
+from supervised import Supervised, runs
+from tinypex import times, write_tiny
+
+WITHIN_S = 15
+
+SLOW = """
+    import sys, time
+    import polars as pl
+    import base.service as svc
+
+    @svc.endpoint(path="/slow")
+    def predict(records_df: pl.DataFrame):
+        print("it has begun", file=sys.stderr, flush=True)
+        time.sleep(1)
+        return records_df["x"]
+"""
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    """Two models that answer at once, and one that takes a second."""
+    supervised = Supervised(tmp_path, emf_path=tmp_path / "metrics.log", emf_interval_s=0.2, emf_values_max=100_000)
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    write_tiny(supervised.dist / "other.pex", "other", module=times(5, "/other/{k}"))
+    write_tiny(supervised.dist / "slow.pex", "slow", module=SLOW)
+    return supervised
+
+
+def asker(supervised):
+    """Asks over connections of its own."""
+    return httpx.Client(base_url=supervised.state()["address"], timeout=20)
+
+
+def ask(client, path, rows=1, wrong=False):
+    """Status of the answer."""
+    return client.post(path, json=[{"x": "no number" if wrong else 1}] * rows).status_code
+
+
+@pytest.mark.parametrize("target", ["file", "-"])
+def test_what_is_written_adds_up_to_what_was_asked_to_the_last_request(supervised, target):
+    """By endpoint, in whichever interval; those that were in flight when it was told to end too; on standard output between other lines."""
+    path = supervised.settings["emf_path"] if target == "file" else supervised.out
+    if target == "-":
+        supervised.settings["emf_path"] = "-"
+    with supervised, asker(supervised) as client:
+        asked = [("/tiny", 1 + i % 3, False) for i in range(150)] + [(f"/other/{i % 4}", 2, i % 5 == 0) for i in range(100)]
+        with ThreadPoolExecutor(8) as pool:
+            statuses = Counter(pool.map(lambda each: (each[0].split("/")[1], ask(client, *each)), asked))
+        late = threading.Thread(target=lambda: statuses.update([("slow", ask(client, "/slow", 3))]))
+        late.start()
+        supervised.until(lambda: "it has begun" in supervised.err.read_text())
+        statuses["tiny", ask(client, "/tiny", 7)] += 1
+        supervised.process.send_signal(signal.SIGTERM)
+        assert supervised.process.wait(WITHIN_S) == 0
+        late.join()
+    assert statuses == {("tiny", 200): 151, ("other", 200): 80, ("other", 422): 20, ("slow", 200): 1}
+    totals = Totals.of(path)
+    assert {document["Version"] for document in totals.documents} == {"0.1.0"}
+    for model, requests, refused, rows in (("tiny", 151, 0, 307), ("other", 100, 20, 160), ("slow", 1, 0, 3)):
+        key = model, "predict"
+        assert totals.counts[key] == {"Requests": requests, "ClientErrors": refused, "Errors": 0, "Abandoned": 0}
+        summed, values = totals.summed[key], totals.values[key]
+        assert sum(values["BatchSize"]) == rows
+        assert summed["Latency"] == summed["QueueTime"] == len(values["Latency"]) == requests - refused
+        assert summed["HandlerTime"] == summed["BatchSize"] == len(values["HandlerTime"])
+    (latency,), (handler,) = totals.values["slow", "predict"]["Latency"], totals.values["slow", "predict"]["HandlerTime"]
+    assert 1000 <= handler <= latency < 20_000
+    assert max(totals.values["slow", "predict"]["QueueTime"]) < latency - handler + 1
+
+
+def test_a_process_that_is_killed_loses_no_interval_that_was_over(supervised):
+    """Neither a worker's nor a front door's; what comes after them counts on."""
+    path = supervised.settings["emf_path"]
+    key = "tiny", "predict"
+    with supervised, asker(supervised) as client:
+        assert [ask(client, "/tiny") for _ in range(20)] == [200] * 20
+        supervised.until(lambda: (totals := Totals.of(path)).counts[key]["Requests"] == totals.summed[key]["HandlerTime"] == 20)
+        (worker,), (door,) = supervised.release("tiny.pex")["worker_pids"], supervised.state()["front_door_pids"]
+        os.kill(worker, signal.SIGKILL)
+        supervised.until(lambda: supervised.release("tiny.pex")["restarts"] == 1)
+        supervised.until_state("tiny.pex", "ready")
+        supervised.until(supervised.is_ready)
+        assert [ask(client, "/tiny") for _ in range(5)] == [200] * 5
+        supervised.until(lambda: Totals.of(path).counts[key]["Requests"] == 25)
+        os.kill(door, signal.SIGKILL)
+        supervised.until(lambda: not runs(door))
+        with asker(supervised) as later:
+            assert [ask(later, "/tiny") for _ in range(3)] == [200] * 3
+        supervised.process.send_signal(signal.SIGTERM)
+        assert supervised.process.wait(WITHIN_S) == 0
+    totals = Totals.of(path)
+    assert totals.counts[key]["Requests"] == totals.summed[key]["HandlerTime"] == 28
+
+
+def test_requests_are_answered_where_metrics_cannot_be_written(supervised):
+    """The log says so once, in its first words; nobody else notices."""
+    supervised.settings |= {"emf_path": "/dev/full", "emf_interval_s": 0.01}
+    with supervised, asker(supervised) as client:
+        assert [ask(client, "/tiny") for _ in range(50)] == [200] * 50
+    assert supervised.err.read_text().count("metrics cannot be written to /dev/full: No space left on device") == 1
+    assert "Traceback" not in supervised.err.read_text()
+
+
+# ---- what is counted as what, with a server of the test's own process
+
+
+class Numbers(Schema):
+    a: pl.Float64
+
+
+@svc.endpoint("/mood")
+def mood(records_df: Numbers.DataFrame) -> pl.Series:
+    """Rejects 1, fails on 2, and breaks the contract on 3."""
+    first = records_df["a"][0]
+    if first == 1:
+        raise Reject(409, "not now", rows=[0])
+    if first == 2:
+        raise ValueError("2")
+    return records_df["a"].head(0) if first == 3 else records_df["a"]
+
+
+@svc.endpoint("/parts")
+def parts(records_df: Numbers.DataFrame):
+    """One part a row; breaks off at a negative one."""
+    for value in records_df["a"]:
+        if value < 0:
+            raise ValueError("negative")
+        yield {"a": value}
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Its client, and what its metrics said once it has ended."""
+    (tmp_path / "one.txt").write_text("1")
+    (tmp_path / "broken.txt").write_text("x")
+
+    @svc.endpoint(
+        "/stored/{name}",
+        cache_config=afs.CacheConfig(
+            client=afs.FsClient(base_path=tmp_path, path_template="/{name}.txt"), load_model=lambda path: int(Path(path).read_text())
+        ),
+    )
+    def stored(model: int, records_df: Numbers.DataFrame) -> pl.Series:
+        return records_df["a"] * model
+
+    class Running:
+        path = tmp_path / "metrics.log"
+
+        def __enter__(self):
+            server = svc.Server(port=0, release=("zoo", "2.0"), emf=svc.Emf(self.path, interval_s=3600))
+            self._serving = server.register(mood).register(parts).register(stored).serving()
+            self._client = httpx.Client(base_url=self._serving.__enter__(), timeout=WITHIN_S)
+            return self._client
+
+        def __exit__(self, *_):
+            self._client.close()
+            self._serving.__exit__(None, None, None)
+
+        def counts(self, endpoint):
+            return {name: count for name, count in Totals.of(self.path).counts["zoo", endpoint].items() if count}
+
+        def values(self, endpoint):
+            return Totals.of(self.path).values["zoo", endpoint]
+
+    return Running()
+
+
+def test_errors_are_counted_by_whose_they_are(server, caplog):
+    """A rejection, a misfit and a body that is no JSON are the client's; a handler that raises or breaks its contract is the model's."""
+    bodies = [b'[{"a": 5}]', b'[{"a": 1}]', b'[{"a": 2}]', b'[{"a": 3}]', b'[{"a": "x"}]', b"[{", b"[]"]
+    with server as client:
+        headers = {"content-type": "application/json"}
+        assert [client.post("/mood", content=body, headers=headers).status_code for body in bodies] == [200, 409, 500, 500, 422, 400, 200]
+        assert client.post("/mood", content=b"a", headers={"content-type": "text/html"}).status_code == 415
+    assert server.counts("mood") == {"Requests": 8, "ClientErrors": 4, "Errors": 2}
+    values = server.values("mood")
+    assert len(values["Latency"]) == 5  # those that were refused before they were decoded have none
+    assert values["BatchSize"] == [1, 1, 1, 1]
+    assert len(values["HandlerTime"]) == 4
+    caplog.clear()  # the traceback of the failed handler holds its frame, and that its segment
+
+
+def test_what_reaches_no_endpoint_is_not_counted(server):
+    """A scanner that asks for everything makes no metrics, which are paid for by their names."""
+    with server as client:
+        assert client.post("/nothing", json=[]).status_code == 404
+        assert client.get("/mood").status_code == 405
+        assert client.get("/readyz").status_code == 200
+    assert Totals.of(server.path).documents == []
+
+
+def test_a_streamed_answer_is_one_request_until_its_end(server):
+    """What breaks it off is its status; its time is that of all parts."""
+    with server as client:
+        assert client.post("/parts", json=[{"a": 1}, {"a": 2}]).text == '{"a":1.0}\n{"a":2.0}\n'
+        assert '{"error":' in client.post("/parts", json=[{"a": 1}, {"a": -1}]).text
+    assert server.counts("parts") == {"Requests": 2, "Errors": 1}
+    assert [len(server.values("parts")[name]) for name in ("Latency", "QueueTime", "BatchSize", "HandlerTime")] == [2, 2, 2, 2]
+
+
+def test_a_client_that_hangs_up_is_neither_an_error_nor_forgotten(server):
+    """Of an answer that nobody waits for."""
+    with server as client, client.stream("POST", "/parts", json=[{"a": 1}] * 100_000) as answer:
+        next(answer.iter_raw())
+    assert server.counts("parts") == {"Requests": 1, "Abandoned": 1}
+
+
+def test_a_cache_is_seen_by_its_batches_and_its_loads(server):
+    """The first request waits for its model, the next find it; what is missing or broken is a load that failed."""
+    with server as client:
+        statuses = [client.post(f"/stored/{name}", json=[{"a": 1}]).status_code for name in ("one", "one", "one", "broken", "missing")]
+    assert statuses == [200, 200, 200, 500, 404]
+    assert server.counts("stored") == {
+        "Requests": 5,
+        "Errors": 1,
+        "ClientErrors": 1,
+        "CacheHits": 2,
+        "CacheMisses": 3,
+        "Loads": 1,
+        "LoadFailures": 2,
+    }
+    assert len(server.values("stored")["LoadTime"]) == 1
+
+
+def test_a_server_that_serves_again_writes_on(server):
+    """In the same file."""
+    for _ in range(2):
+        with server as client:
+            assert client.post("/mood", json=[{"a": 5}]).status_code == 200
+    assert server.counts("mood") == {"Requests": 2}
