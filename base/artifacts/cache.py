@@ -28,7 +28,7 @@ from itertools import islice
 from base.artifacts.back_off import BackOff
 from base.artifacts.config import CacheConfig
 from base.artifacts.counters import Counters
-from base.artifacts.entry import Copy, Entry, Lease, Pending, State
+from base.artifacts.entry import Copy, Entry, Lease, Pending, State, failed_state, reason_of
 from base.artifacts.loaders import Alarm, Loaders, Rank
 from base.artifacts.loading import load
 from base.artifacts.names import Key, Names, key_of
@@ -74,16 +74,18 @@ class Cache:
         self._lock = threading.Lock()  # guards all below; nothing of an author's is called under it
         self._names = Names(config)
         self._shelf = Shelf(config.max_size, config.max_bytes)
-        self._back_off = BackOff()
+        self._back_off: BackOff[Key] = BackOff()
         self._loaders = Loaders()
         self._alarm = Alarm(self._turn)
         self.counters = Counters(measures=measures)
         self._closed = False
 
     def entries(self) -> list[EntryState]:
-        """The state of every entry, the one used last at the end."""
+        """The state of every entry, the one used last at the end. Before them what has just failed to be loaded, and is no entry now."""
         with self._lock:
-            return [entry.state(self._clock(), self._due_s(entry)) for entry in self._shelf]
+            now_s = self._clock()
+            held = {key_of(entry.parameters): entry.state(now_s, self._due_s(entry)) for entry in self._shelf}
+            return [failed_state(dict(key), each, now_s) for key, each in self._back_off if key not in held] + list(held.values())
 
     def lookup(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending:
         """The model for these parameters, in any order. Never waits for a load.
@@ -276,17 +278,17 @@ class Cache:
             self._retire(copy)
 
     def _failed(self, entry: Entry, error: PexdockError) -> None:
-        key = key_of(entry.parameters)
+        key, reason = key_of(entry.parameters), reason_of(error)
         with self._lock:
             self.counters.failed()
             entry.failures += 1
             entry.in_a_row += 1
-            entry.last_error = f"{error.code}: {error.detail}"
+            entry.last_error = reason
             if entry.copy is None:
                 entry.error = error
                 self._shelf.remove(entry)
                 if isinstance(error, LoadFailed | Unavailable):  # what is missing costs little to look for, and may come
-                    self._back_off.failed(key, error.again(), self._clock())
+                    self._back_off.failed(key, error.again(), self._clock(), reason)
             waiters = self._end(entry, self._schedule.after_failure(entry.in_a_row))
         for pending in waiters:
             pending.finish()

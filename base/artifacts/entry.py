@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
 from typing import Any
 
+from base.artifacts.back_off import Failure
 from base.artifacts.client import Artifact
 from base.artifacts.schedule import Due
 from base.errors import PexdockError
 from base.ipc.questions import EntryState
+
+
+_REASON_CHARS = 1000
 
 
 class State(Enum):
@@ -20,6 +25,7 @@ class State(Enum):
     LOADING = "loading"
     FRESH = "fresh"
     STALE = "stale"
+    FAILED = "failed"
 
 
 @dataclass(eq=False)
@@ -108,6 +114,27 @@ class Entry:
             bytes=self.size_bytes,
             in_use=0 if self.copy is None else self.copy.pins,
         )
+
+
+def failed_state(parameters: dict[str, str], failure: Failure, now_s: float) -> EntryState:
+    """Of what could not be loaded: there is no entry of it, only the memory of its last failure. Times as in `Entry.state`."""
+    return EntryState(
+        parameters=parameters,
+        state=State.FAILED.value,
+        age_s=None,
+        next_refresh_s=max(0.0, failure.retry_at_s - now_s),
+        loads=0,
+        failures=failure.in_a_row,
+        last_error=failure.reason,
+        bytes=0,
+        in_use=0,
+    )
+
+
+def reason_of(error: PexdockError) -> str:
+    """Why a load failed, for operators: with the words of what was raised, which clients are not told, since they may hold paths."""
+    cause = "" if error.__cause__ is None else f" ({traceback.format_exception_only(error.__cause__)[-1].strip()})"
+    return f"{error.code}: {error.detail}{cause}"[:_REASON_CHARS]
 
 
 class Lease:

@@ -13,11 +13,13 @@ class EntryState(msgspec.Struct, frozen=True):
 
     Attributes:
         parameters: of the entry, as the spec validated them.
-        state: "loading", there is no model yet; "fresh"; or "stale", a refresh is due or failed, and the model before it serves.
+        state: "loading", there is no model yet; "fresh"; "stale", a refresh is due or failed, and the model before it serves; or "failed",
+            there is none, since the last load failed.
         age_s: since the model was loaded, or found unchanged by a refresh; None while there is none.
-        next_refresh_s: until the next refresh; 0 while it is under way; None where none is planned.
+        next_refresh_s: until the next refresh; 0 while it is under way; None where none is planned. Where the load failed, until the next
+            request may have it tried again.
         loads: models that were loaded for this entry.
-        failures: loads that failed.
+        failures: loads that failed; where there is no model, in a row.
         last_error: of the last load, if it failed.
         bytes: what `max_bytes` counts; 0 while there is no model.
         in_use: batches that hold the model at this moment.

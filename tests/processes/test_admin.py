@@ -192,7 +192,7 @@ def test_a_refresh_that_fails_is_seen_with_its_reason_while_the_model_before_it_
         assert administered.refresh().json()["begun"] == 1
         entry = administered.until(lambda: administered.entries()["a"]["failures"] and administered.entries()["a"])
         assert (entry["state"], entry["failures"], entry["loads"]) == ("stale", 1, 1)
-        assert entry["last_error"].startswith("load_failed: load_model raised RuntimeError")
+        assert entry["last_error"] == "load_failed: load_model raised RuntimeError for name='a' (RuntimeError: cannot be read)"
         assert administered.predictions("/stored/a") == ["one"]
         (administered.texts / "a.txt").write_text("mended")
         administered.refresh()

@@ -220,7 +220,7 @@ def test_a_failed_load_reaches_everyone_who_waits(make: Callable[..., Cache], st
         assert "secret" not in str(failed.value)
         assert failed.value.__cause__ is not None
         assert failed.value.__cause__.__cause__ is error
-    assert cache.entries() == []
+    assert [entry.state for entry in cache.entries()] == ["failed"]
     assert use(cache, "a") == "a"
 
 
@@ -244,6 +244,32 @@ def test_a_failed_load_is_tried_again_after_a_growing_pause(make: Callable[..., 
     with pytest.raises(LoadFailed):
         get(cache, "other")
     assert use(cache, "bad") == "bad"
+
+
+def test_what_cannot_be_loaded_is_listed_with_its_reason_until_it_is(make: Callable[..., Cache], store: Store) -> None:
+    """Operators see what clients are not told, once for each model, whether it is tried again just now or not."""
+    now = [0.0]
+    cache = make(clock=lambda: now[0])
+    use(cache, "a")
+    store.fails["bad"] = ValueError("/secret/path")
+    for in_a_row, pause_s in enumerate((0.5, 1.0), 1):
+        with pytest.raises(LoadFailed):
+            get(cache, "bad")
+        bad, good = cache.entries()
+        assert (good.parameters, good.state) == ({"name": "a"}, "fresh")
+        assert (bad.parameters, bad.state, bad.age_s, bad.loads) == ({"name": "bad"}, "failed", None, 0)
+        assert (bad.failures, bad.next_refresh_s) == (in_a_row, pause_s)
+        assert bad.last_error == "load_failed: load_model raised ValueError for name='bad' (ValueError: /secret/path)"
+        now[0] += pause_s
+    del store.fails["bad"]
+    store.gate.clear()
+    pending = cache.lookup({"name": "bad"}, Wake())
+    assert [(entry.parameters["name"], entry.state) for entry in cache.entries()] == [("a", "fresh"), ("bad", "loading")]
+    store.gate.set()
+    assert isinstance(pending, Pending)
+    pending.cancel()
+    assert use(cache, "bad") == "bad"
+    assert [(entry.parameters["name"], entry.state) for entry in cache.entries()] == [("a", "fresh"), ("bad", "fresh")]
 
 
 def test_the_pause_has_a_most(make: Callable[..., Cache], store: Store) -> None:
