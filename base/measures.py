@@ -34,7 +34,7 @@ MEASURES: Mapping[str, Measure] = {
     # ---- counted by front doors
     "Requests": Measure(Unit.COUNT, "Requests that were answered, or whose client hung up first."),
     "Errors": Measure(
-        Unit.COUNT, "Of them, those that failed on our side: a status of 500 or more, or a streamed answer that broke off so."
+        Unit.COUNT, "Of them, those that failed on our side: a status of 500 or more, be it in the last line of a streamed answer."
     ),
     "ClientErrors": Measure(Unit.COUNT, "Of them, those that were the client's to change: a status from 400 to 499."),
     "Abandoned": Measure(Unit.COUNT, "Of them, those whose client hung up before the answer was whole."),
@@ -43,7 +43,7 @@ MEASURES: Mapping[str, Measure] = {
         Unit.MILLISECONDS, "Of one answer: from its whole body read to its answer ready to be sent; if streamed, to its end."
     ),
     "QueueTime": Measure(Unit.MILLISECONDS, "Of one request: from its rows decoded to its batch sent to a worker for the first time."),
-    "BatchSize": Measure(Unit.COUNT, "Rows of one batch that was sent to a worker."),
+    "BatchSize": Measure(Unit.COUNT, "Rows of one batch that was sent to a worker, also when it is a part of one that failed."),
     # ---- counted by workers
     "CacheHits": Measure(Unit.COUNT, "Batches that found their model loaded."),
     "CacheMisses": Measure(Unit.COUNT, "Batches that did not: they waited for it, or were refused."),
