@@ -148,10 +148,11 @@ class Predictor:
     def _call(self, lease: Lease | None, batch: pa.RecordBatch | Plain, call: Call) -> Any:
         plan = self.endpoint.plan
         frame = None if self.endpoint.raw else self._frame(batch)
-        validated = None if self._reader is None else self._reader.validated(call.parameters)
+        parameters = call.parameters if lease is None or not lease.latest else {**call.parameters, **lease.latest}
+        validated = None if self._reader is None else self._reader.validated(parameters)
         context = self._context(batch, call)
         model = None if lease is None else lease.model
-        return plan.call(self.endpoint.handler, Inputs(model, frame, call.parameters, validated, context, self._opened))
+        return plan.call(self.endpoint.handler, Inputs(model, frame, parameters, validated, context, self._opened))
 
     def _frame(self, batch: pa.RecordBatch | Plain) -> pl.DataFrame:
         schema = self.endpoint.input_schema

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -33,6 +33,7 @@ class Copy:
     """A model in memory, and the artifact that it was made of.
 
     Attributes:
+        latest: the newest value, as text, of the parameter for which `latest` was asked; empty where none was.
         pins: leases on it.
         retired: it left its entry, and is disposed of when the last lease ends.
     """
@@ -40,6 +41,7 @@ class Copy:
     model: Any
     artifact: Artifact | None
     size_bytes: int
+    latest: Mapping[str, str] = field(default_factory=dict)
     pins: int = 0
     retired: bool = False
 
@@ -138,10 +140,15 @@ def reason_of(error: PexdockError) -> str:
 
 
 class Lease:
-    """A model that stays until it is released; `with lease as model` releases at the end."""
+    """A model that stays until it is released; `with lease as model` releases at the end.
+
+    Attributes:
+        latest: see `Copy`.
+    """
 
     def __init__(self, entry: Entry, copy: Copy, unpin: Callable[[Entry, Copy], None]) -> None:
         self.model = copy.model
+        self.latest = copy.latest
         self._held: tuple[Entry, Copy] | None = (entry, copy)
         self._unpin = unpin
 

@@ -10,6 +10,7 @@ from base.artifacts.client import Artifact
 from base.artifacts.config import CacheConfig
 from base.artifacts.entry import Copy
 from base.artifacts.spec import Reader
+from base.constraints import shortened
 from base.errors import LoadFailed, Misfit, NotFound
 
 
@@ -28,13 +29,15 @@ def load(config: CacheConfig, asked: Mapping[str, str], parameters: Mapping[str,
     """
     if config.from_data:
         instance = config.validated(asked)
-        return _copy(config, dict(asked) if instance is None else instance, None)
-    artifact = config.client.locate(newest(config, parameters))
+        return _copy(config, dict(asked) if instance is None else instance, None, {})
+    found = newest(config, parameters)
+    artifact = config.client.locate(found)
     if _same(artifact, known):
         artifact.release()
         return None
     try:
-        return _copy(config, _argument(config, artifact), artifact)
+        latest = {name: value for name, value in found.items() if value != parameters[name]}
+        return _copy(config, _argument(config, artifact), artifact, latest)
     except BaseException:
         artifact.release()
         raise
@@ -45,6 +48,7 @@ def newest(config: CacheConfig, parameters: Mapping[str, str]) -> Mapping[str, s
 
     Raises:
         NotFound: nothing tells what the newest is.
+        LoadFailed: what tells it names a value that the spec does not admit.
     """
     reader = config.reader
     asked = None if reader is None else reader.latest_of(parameters)
@@ -52,12 +56,20 @@ def newest(config: CacheConfig, parameters: Mapping[str, str]) -> Mapping[str, s
         return parameters
     field, name, key = asked
     if key.manifest is not None:
-        return {**parameters, name: config.client.manifest(parameters, name, key.manifest)}
+        return _admitted(reader, {**parameters, name: config.client.manifest(parameters, name, key.manifest)}, name)
     listed = [(value, found[name]) for found in config.client.list() for value in _value(reader, field, name, parameters, found)]
     if not listed:
         raise NotFound("there is no latest artifact for " + ", ".join(f"{each}={parameters[each]!r}" for each in parameters))
     latest = functools.reduce(lambda best, other: other if key.compare_with(other[0], best[0]) else best, listed)
     return {**parameters, name: latest[1]}
+
+
+def _admitted(reader: Reader, found: Mapping[str, str], name: str) -> Mapping[str, str]:
+    try:
+        reader.validated(found)
+    except Misfit as exc:
+        raise LoadFailed(f"the manifest says that {name} is {shortened(found[name])}, which the spec does not admit") from exc
+    return found
 
 
 def _value(reader: Reader, field: str, name: str, parameters: Mapping[str, str], found: Mapping[str, str]) -> list[Any]:
@@ -87,7 +99,7 @@ def _argument(config: CacheConfig, artifact: Artifact) -> str | bytes:
     return artifact.location.read_bytes()
 
 
-def _copy(config: CacheConfig, argument: Any, artifact: Artifact | None) -> Copy:
+def _copy(config: CacheConfig, argument: Any, artifact: Artifact | None, latest: Mapping[str, str]) -> Copy:
     model = config.load_model(argument)
     artifact_bytes = 0 if artifact is None else artifact.size_bytes or 0
-    return Copy(model, artifact, artifact_bytes if config.size_of is None else int(config.size_of(model)))
+    return Copy(model, artifact, artifact_bytes if config.size_of is None else int(config.size_of(model)), latest)

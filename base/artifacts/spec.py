@@ -24,7 +24,7 @@ class LatestKey:
     """Marks a field of a spec for which a request may say `latest`: `version: Annotated[int, afs.LatestKey()]`.
 
     The cache then looks for the newest artifact whose other parameters are those of the request: when the entry is loaded, and again
-    whenever it is refreshed. The field of the spec's instance has its default then, or the text "latest" if it has none.
+    whenever it is refreshed. A handler is told the value that was found, in the spec's instance as by the parameter's name.
 
     Attributes:
         manifest: the name of a file that holds the newest value as text. It lies where the path template has the component with this

@@ -94,3 +94,35 @@ def test_parameters_that_do_not_fit_are_a_422_and_what_is_missing_a_404(http: ht
 def test_a_model_made_from_data_is_served(http: httpx.Client) -> None:
     """There is no file anywhere."""
     assert ask(http, "/counted/seven").json()["predictions"] == [5]
+
+
+def test_a_handler_behind_latest_learns_which_version_it_got(http: httpx.Client, tmp_path: Path) -> None:
+    """In the spec and as a parameter, as the spec has it; also after a refresh that found a newer one."""
+    (tmp_path / "v009.txt").write_text("nine")
+    assert ask(http, "/version/latest").json()["predictions"] == ["nine: 9 9"]
+    assert ask(http, "/version/1").json()["predictions"] == ["one: 1 1"]
+    (tmp_path / "v10.txt").write_text("ten")
+    deadline = time.monotonic() + WITHIN_S
+    while (said := ask(http, "/version/latest").json()["predictions"]) != ["ten: 10 10"]:
+        assert said == ["nine: 9 9"]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_an_evicted_model_is_unloaded_and_its_memory_given_back(http: httpx.Client) -> None:
+    """300 MB come with the model and go with it, in the process that serves."""
+    before, _ = memory(http)
+    assert ask(http, "/filled/300").json()["predictions"] == [1.0]
+    held, unloaded = memory(http)
+    assert (held > before + 250 * 2**20, unloaded) == (True, [])
+    assert ask(http, "/filled/1").json()["predictions"] == [1.0]
+    deadline = time.monotonic() + WITHIN_S
+    while (now := memory(http))[1] != [300 * 2**20] or now[0] > held - 250 * 2**20:
+        assert time.monotonic() < deadline, now
+        time.sleep(0.02)
+
+
+def memory(http: httpx.Client) -> tuple[int, list[int]]:
+    """Bytes in memory, and of each model that was unloaded."""
+    row = ask(http, "/memory").json()["predictions"][0]
+    return row["rss"], row["unloaded"]

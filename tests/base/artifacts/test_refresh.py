@@ -185,15 +185,6 @@ def test_a_schedule_means_the_clock_on_the_wall(make: Callable[..., Cache], stor
     until(lambda: entry(cache).next_refresh_s == 7_200)
 
 
-def test_jitter_spreads_refreshes_and_never_hastens_them() -> None:
-    """By a random part of it; for an interval and for a schedule."""
-    for dice, late_s in ((0.0, 0.0), (0.5, 15.0)):
-        interval = Schedule(None, timedelta(seconds=60), timedelta(seconds=30), lambda: 100.0, lambda: 0.0, lambda dice=dice: dice)
-        assert interval.after_success() == Due(160.0 + late_s, by_wall=False)
-        cron = Schedule(afs.Cron("* * * * *"), None, timedelta(seconds=30), lambda: 100.0, lambda: 30.0, lambda dice=dice: dice)
-        assert cron.after_success() == Due(60.0 + late_s, by_wall=True)
-
-
 def test_what_nobody_uses_is_dropped_after_its_time(make: Callable[..., Cache], store: Stamped) -> None:
     """Not while somebody has it."""
     clock = Clock()

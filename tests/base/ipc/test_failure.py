@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import pytest
 
-from base.errors import Cell, HandlerFailed, Misfit, NotFound, PeerError, PexdockError
+from base.errors import Cell, Malformed, Misfit, PeerError, PexdockError, PexRefused, Reject, TooLarge, UnsupportedMedia
 from base.ipc import failure
 from base.ipc.protocol import BODY_MAX_BYTES
 
 
-@pytest.mark.parametrize("error", [NotFound("x"), HandlerFailed("y"), Misfit("z", cells=[Cell(3, "a", "no"), Cell(None, None, "never")])])
-def test_an_error_arrives_as_the_same_error(error: PexdockError) -> None:
-    """Class, text and cells survive."""
+def kinds(root: type[PexdockError] = PexdockError) -> list[type[PexdockError]]:
+    """Every error of the tree that is raised: its leaves. Parts of the runtime have some of their own."""
+    below = [each for each in root.__subclasses__() if each.__module__ == root.__module__]
+    return [leaf for each in below for leaf in kinds(each)] if below else [root]
+
+
+STAY = {Malformed, TooLarge, UnsupportedMedia, PexRefused, PeerError}
+"""What no worker says of a batch: the front door finds it out itself, or it is about something else."""
+CELLS = [Cell(3, "a", "no"), Cell(None, None, "never")]
+
+
+@pytest.mark.parametrize("kind", sorted(set(kinds()) - STAY, key=lambda each: each.code))
+def test_an_error_arrives_as_the_same_error(kind: type[PexdockError]) -> None:
+    """Class, text, cells, code and whether it may be tried again; of a rejection the status too."""
+    error = Reject(409, "né", cells=CELLS) if kind is Reject else kind("né", cells=CELLS)
+    assert failure.travels(error)
     arrived = failure.decode(failure.encode(error))
-    assert (type(arrived), arrived.detail, arrived.cells) == (type(error), error.detail, error.cells)
+    assert (type(arrived), arrived.detail, arrived.cells) == (kind, "né", tuple(CELLS))
+    assert (arrived.code, arrived.retryable) == (error.code, error.retryable)
+    assert getattr(arrived, "status", None) == (409 if kind is Reject else None)
+
+
+@pytest.mark.parametrize("kind", sorted(STAY, key=lambda each: each.code))
+def test_an_error_that_no_worker_says_does_not_travel(kind: type[PexdockError]) -> None:
+    """A handler that raises it has failed, and a peer that sends it breaks the rules."""
+    assert not failure.travels(kind("x"))
+    with pytest.raises(PeerError):
+        failure.decode(failure.encode(kind("x")))
 
 
 def test_an_endless_error_is_cut_to_a_message() -> None:
