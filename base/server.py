@@ -16,19 +16,21 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
+from base.caches import Caches
 from base.emf import Emf
 from base.emf_log import reports_to
 from base.endpoint import Endpoint
-from base.errors import Declaration, PexdockError
+from base.errors import Declaration, PexdockError, Unavailable
 from base.example import curl
 from base.ipc.control import Applied, Configure, Drain, Lines, Measures, ReleaseWords, Route, Table, Word, encode
+from base.ipc.questions import CacheState
 from base.measuring import Recorder, Reporter
 from base.worker import Worker
 
@@ -68,8 +70,9 @@ class Server:
         self._emf = emf
         self._endpoints: list[Endpoint[..., Any]] = []
         self._release = release
-        self._lock = threading.Lock()  # guards the next four
+        self._lock = threading.Lock()  # guards the next five
         self._front: _Front | None = None
+        self._caches: Caches | None = None
         self._running = False
         self._stopping = False
         self.address: str | None = None
@@ -132,6 +135,24 @@ class Server:
         self._drain()
         await asyncio.to_thread(self._wait, lambda: not self._running)
 
+    def entries(self) -> list[CacheState]:
+        """What the cache of each endpoint holds; nothing while nothing is served. From any thread, as `refresh`."""
+        with self._lock:
+            caches = self._caches
+        return [] if caches is None else caches.entries()
+
+    def refresh(self, endpoint: str | None = None, parameters: Mapping[str, str] | None = None) -> int:
+        """Begins to load again what the caches hold; see `Caches.refresh`, whose errors it raises.
+
+        Raises:
+            Unavailable: nothing is served.
+        """
+        with self._lock:
+            caches = self._caches
+        if caches is None:
+            raise Unavailable("this server does not serve")
+        return caches.refresh(endpoint, parameters)
+
     @contextmanager
     def serving(self) -> Iterator[str]:
         """Serves from a thread of its own while it is entered, and gives the address; for tests and notebooks.
@@ -190,7 +211,7 @@ class Server:
             words = worker.listen()
             with self._reporting(recorder) as report, _Front(listener, self._limits, worker, report) as front, _signals(front):
                 with self._lock:
-                    self._front = front
+                    self._front, self._caches = front, worker.caches
                     stopping = self._stopping
                 if stopping:  # it was stopped before there was anything to drain
                     front.drain()
@@ -200,7 +221,7 @@ class Server:
         finally:
             worker.close()
             with self._lock:
-                self._front = None
+                self._front = self._caches = None
 
     @contextmanager
     def _reporting(self, recorder: Recorder | None) -> Iterator[Callable[[Measures], None]]:

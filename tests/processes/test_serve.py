@@ -8,15 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+import base.artifacts as afs
 import base.service as svc
+from base.errors import NotFound, Unavailable
 
 ROOT = Path(__file__).parent.parent.parent
+WITHIN_S = 15
 
 PROGRAM = """
 import asyncio
@@ -136,3 +140,35 @@ def test_a_program_that_serves_ends_by_a_signal(number: signal.Signals, tmp_path
         process.send_signal(number)
         assert process.wait(15) == (0 if number is signal.SIGTERM else -signal.SIGINT)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_caches_of_a_server_are_seen_and_refreshed_from_its_own_process() -> None:
+    """While it serves; from any thread, since its handlers may be called on another."""
+    texts = ["one"]
+
+    @svc.endpoint("/cached/{name}", cache_config=afs.CacheConfig(load_model=lambda parameters: texts[-1]))
+    def cached(model: str, records_df: pl.DataFrame) -> list[str]:
+        return [model] * records_df.height
+
+    def predicted(address: str) -> bytes:
+        with urllib.request.urlopen(f"{address}/cached/a", b'[{"a": 1}]') as answer:
+            return answer.read()
+
+    server = svc.Server(port=0).register(double).register(cached)
+    assert server.entries() == []
+    with pytest.raises(Unavailable):
+        server.refresh()
+    with server.serving() as address:
+        assert b'"one"' in predicted(address)
+        (cache,) = server.entries()
+        assert [(cache.endpoint, entry.parameters, entry.loads) for entry in cache.entries] == [("cached", {"name": "a"}, 1)]
+        texts.append("two")
+        with pytest.raises(NotFound):
+            server.refresh("double")
+        assert server.refresh("cached", {"name": "a"}) == 1
+        deadline = time.monotonic() + WITHIN_S
+        while server.entries()[0].entries[0].loads < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert b'"two"' in predicted(address)
+    assert server.entries() == []
