@@ -104,9 +104,10 @@ def test_the_guides_project_is_discovered(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.delitem(sys.modules, each)
 
 
-def test_the_guides_commands_exist() -> None:
+@pytest.mark.parametrize("page", [GUIDE, ROOT / "docs" / "operations.md"], ids=lambda each: each.name)
+def test_the_guides_commands_exist(page: Path) -> None:
     """Each `pexdock` in its shell blocks is a subcommand with the options that it is given."""
-    lines = [line.split("#")[0].split() for _, block in guide.blocks(TEXT, "sh") for line in block.splitlines()]
+    lines = [line.split("#")[0].split() for _, block in guide.blocks(page.read_text(), "sh") for line in block.splitlines()]
     ours = [words[1:] for words in lines if words and words[0].endswith("bin/pexdock")]
     assert len(ours) >= 3
     for words in ours:
@@ -120,7 +121,7 @@ def unknown_of(words: list[str]) -> list[str]:
         if not words or words[0] not in command.commands:
             return words[:1] or ["nothing"]
         command, words = command.commands[words[0]], words[1:]
-    known = {option for each in command.params for option in each.opts}
+    known = {option for each in command.get_params(click.Context(command)) for option in each.opts}
     return [word for word in words if word.startswith("-") and word not in known]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from base.ipc.questions import CacheState, EntryState
 from runtime.admin.documents import ModelCaches, ModelRefresh, Trouble, WorkerCaches, WorkerRefresh
 from runtime.admin.table import caches_as_text, refresh_as_text
@@ -65,3 +68,12 @@ def test_refreshes_are_counted_by_worker_and_none_is_explained() -> None:
         "  worker 8: the worker is not ready: starting",
     ]
     assert "is not loaded again" in refresh_as_text(ModelRefresh("iris", "0.1.0", 0, [WorkerRefresh(7)]))
+
+
+def test_the_documentation_shows_the_table_as_it_is() -> None:
+    """The columns have the names that it explains."""
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    model = ModelCaches("iris", "0.1.0", [WorkerCaches(7, [CacheState("predict", "/p", 1, [entry("a")])])])
+    head = re.split(" {2,}", caches_as_text([model]).splitlines()[1].strip())
+    assert head in [re.split(" {2,}", line.strip()) for line in page.splitlines()]
+    assert set(re.findall(r"^\| `([A-Z ]+)` \|", page, re.MULTILINE)) <= set(head)
