@@ -29,12 +29,12 @@ class Answer(NamedTuple):
 
 
 class Heads:
-    """The heads of answers that go to a connection as bytes. Says the time without a timer: once a second, when it is asked for."""
+    """Answers as bytes. Says the time without a timer: once a second, when it is asked for."""
 
     def __init__(self) -> None:
         self._second = 0
         self._date = b""
-        self._ok = b""
+        self._ok: dict[bytes, bytes] = {}  # the first lines for each media type
 
     @property
     def date(self) -> bytes:
@@ -42,27 +42,33 @@ class Heads:
         self._update()
         return self._date
 
+    def whole(self, answer: Answer) -> bytes:
+        """Head and body of an answer after which the connection goes on."""
+        self._update()
+        if answer.status != 200 or answer.more:
+            return self.head(answer, close=False) + answer.body
+        first = self._ok.get(answer.media_type) or self._first(answer.media_type)
+        return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (first, answer.id.encode(), len(answer.body), answer.body)
+
     def head(self, answer: Answer, *, close: bool) -> bytes:
         """Status line, headers and the empty line. `close` says that the connection ends with this answer."""
         self._update()
-        if answer.status == 200 and not answer.more and not close:  # nearly all of them
-            return b"%bcontent-type: %b\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
-                self._ok,
-                answer.media_type,
-                answer.id.encode(),
-                len(answer.body),
-            )
         lines = [_status_line(answer.status), b"date: " + self._date]
         lines += [name + b": " + value for name, value in answer.headers]
         lines += [b"content-length: %d" % len(answer.body), *([b"connection: close"] * close), b"", b""]
         return b"\r\n".join(lines)
+
+    def _first(self, media_type: bytes) -> bytes:
+        lines = _status_line(200), b"date: " + self._date, b"content-type: " + media_type, b"x-request-id: "
+        found = self._ok[media_type] = b"\r\n".join(lines)
+        return found
 
     def _update(self) -> None:
         second = int(time.time())
         if second != self._second:
             self._second = second
             self._date = formatdate(second, usegmt=True).encode()
-            self._ok = b"HTTP/1.1 200 OK\r\ndate: " + self._date + b"\r\n"
+            self._ok.clear()
 
 
 def _status_line(status: int) -> bytes:

@@ -15,7 +15,6 @@ from polars.exceptions import PanicException
 from base.context import ContextWords
 from base.errors import NotFound, PexdockError, TooLarge
 from base.ipc.control import Table
-from base.raw import request_frame
 from runtime.front import pages
 from runtime.front.answer import Answer
 from runtime.front.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
@@ -25,9 +24,8 @@ from runtime.front.link import Link
 from runtime.front.measuring import now_s
 from runtime.front.problems import method_not_allowed, problem
 from runtime.front.replies import Replies
-from runtime.front.request import Request, Target
+from runtime.front.request import Asked, Request, Target
 from runtime.front.router import Router
-from runtime.front.rows import Rows, decode
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +33,15 @@ _TARGETS_MAX = 4096
 """Paths that are known without routing them again: more than most models have variants, and some megabytes at most."""
 
 
-class Asked(NamedTuple):
-    """What a request's head says, where it has an endpoint."""
+_KNOWN_MAX, _KNOWN_MAX_BYTES = 1024, 1024
+"""Heads that are known without parsing them again. Where each is another they cost a request a tenth of what parsing does."""
 
-    target: Target
-    content_type: str
-    accept: str
-    id: str
-    context: ContextWords | None = None
+
+class Known(NamedTuple):
+    """A head that was parsed before, byte for byte, with all that it says: so many bytes of body follow, and then another request may."""
+
+    asked: Asked
+    body_bytes: int
 
 
 class Disconnected(Exception):
@@ -66,6 +65,7 @@ class FrontDoor:
         self._body_max_bytes = body_max_bytes
         self._router: Router[Endpoint] = Router()
         self._targets: dict[bytes, Target] = {}
+        self._known: dict[bytes, Known] = {}
         # Unique to this process by their first half, and in it by the second; a random number for each would cost more than routing does.
         self.ids: Iterator[str] = map(f"{getrandbits(64):016x}%016x".__mod__, count())
         self._settled = False
@@ -92,7 +92,7 @@ class FrontDoor:
         router: Router[Endpoint] = Router()
         for endpoint in self.endpoints:
             router.add(endpoint.words.path, endpoint)
-        self._router, self._targets, self._settled = router, {}, table.settled
+        self._router, self._targets, self._known, self._settled = router, {}, {}, table.settled
         self._pages.openapi_schema = None
         return links
 
@@ -113,6 +113,17 @@ class FrontDoor:
             self._targets[raw_path] = found
         return found
 
+    def known(self, head: bytes) -> Known | None:
+        """What a head says that was learned before, down to its empty line."""
+        return self._known.get(head)
+
+    def learn(self, head: bytes, known: Known) -> None:
+        """Most clients send the same head again and again. It means the same until the routing table changes, to the byte."""
+        if len(head) <= _KNOWN_MAX_BYTES:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            self._known[head] = known
+
     def plain_target(self, url: bytes) -> Target | None:
         """Where a URL leads, if requests for it share batches and nothing else need be known of it; the ASGI entry answers all others."""
         target = self._targets.get(url)
@@ -125,7 +136,9 @@ class FrontDoor:
                 return None
         return target if target is not None and not target.endpoint.words.alone else None
 
-    def request(self, asked: Asked, body: bytes, answer: Callable[[Answer], None]) -> Request:
+    def request(
+        self, asked: Asked, request_id: str, body: bytes, answer: Callable[[Answer], None], context: ContextWords | None = None
+    ) -> Request:
         """The request of a whole body, not yet started. Both ways of reading HTTP come together here.
 
         Raises:
@@ -135,13 +148,13 @@ class FrontDoor:
         endpoint.release.check_up()
         began_s = 0.0 if endpoint.measures is None else now_s()
         try:
-            rows = Rows(request_frame(body), "") if endpoint.words.raw else decode(endpoint.decoder, asked.content_type, body)
+            rows = asked.read(body)
         except PexdockError:
             raise
         except (Exception, PanicException) as exc:  # what decodes is made by others; a body that makes it fail ends its own request only
-            log.exception("the body of request %s cannot be decoded", asked.id)
+            log.exception("the body of request %s cannot be decoded", request_id)
             raise PexdockError("the front door failed; its log tells why, at this id") from exc
-        return Request(asked.target, rows, asked.accept, asked.id, answer, asked.context, began_s)
+        return Request(asked, rows, request_id, answer, context, began_s)
 
     @staticmethod
     def start(request: Request) -> None:
@@ -190,9 +203,9 @@ class FrontDoor:
         body = await self._body(headers, receive)
         context = context_of(endpoint, scope, headers, request_id) if endpoint.words.alone else None
         content_type, accept = (headers.get(name, b"").decode("latin-1") for name in (b"content-type", b"accept"))
-        asked = Asked(target, content_type, accept, request_id, context)
+        asked = Asked(target, content_type, accept)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = self.request(asked, body, answered.set_result)
+        request = self.request(asked, request_id, body, answered.set_result, context)
         self.start(request)
         try:
             await self._send(request, answered, receive, send)

@@ -1,63 +1,51 @@
-"""What expires after a fixed time, on one timer for all: requests, and connections that do nothing."""
+"""The deadlines of all requests of a front door, on one timer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+import time
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.front.request import Request  # noqa: F401 - ruff does not see it in the string
-T = TypeVar("T")
+    from runtime.front.request import Request
 
 
-class Expiring(Generic[T]):
-    """Things in the order in which they expire. All have the same time, so that is the order of their coming.
+class Deadlines:
+    """Requests in the order in which they expire. All have the same time, so that is the order of their coming.
 
     One timer for the first of them, armed only while there is one: a timer a request would cost more than the rest of its bookkeeping.
-
-    Args:
-        expire: called with what has expired, once, and then forgets it no more than it says so itself.
     """
 
-    def __init__(self, timeout_s: float, expire: Callable[[T], None]) -> None:
+    def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self._expire = expire
-        self._ends: dict[T, float] = {}
+        self._ends: dict[Request, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._ends)
 
-    def watch(self, one: T, now: float) -> None:
-        """From now on it has `timeout_s`."""
-        self._ends[one] = now + self.timeout_s
+    def watch(self, request: Request) -> None:
+        """From now on the request has `timeout_s`."""
+        self._ends[request] = time.monotonic() + self.timeout_s
         if self._timer is None:
-            self._arm(now + self.timeout_s)
+            self._arm(self.timeout_s)
 
-    def forget(self, one: T) -> None:
-        """It is over in good time; safe when it is unknown."""
-        self._ends.pop(one, None)
+    def forget(self, request: Request) -> None:
+        """The request is answered; safe when it is unknown."""
+        self._ends.pop(request, None)
 
-    def left_s(self, one: T, now: float) -> float:
+    def left_s(self, request: Request) -> float:
         """What is left to it; never negative."""
-        return max(0.0, self._ends.get(one, now) - now)
+        end = self._ends.get(request)
+        return 0.0 if end is None else max(0.0, end - time.monotonic())
 
-    def _arm(self, end: float) -> None:
-        self._timer = asyncio.get_running_loop().call_at(end, self._fire)
+    def _arm(self, left_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(left_s, self._fire)
 
     def _fire(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         self._timer = None
-        for one in [one for one, end in self._ends.items() if end <= now]:
-            self._ends.pop(one, None)
-            self._expire(one)
+        for request in [request for request, end in self._ends.items() if end <= now]:
+            request.endpoint.expire(request)
         if self._ends:
-            self._arm(next(iter(self._ends.values())))
-
-
-class Deadlines(Expiring["Request"]):
-    """Of all requests of a front door."""
-
-    def __init__(self, timeout_s: float) -> None:
-        super().__init__(timeout_s, lambda request: request.endpoint.expire(request))
+            self._arm(max(0.0, next(iter(self._ends.values())) - now))

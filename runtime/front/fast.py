@@ -20,9 +20,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from base.errors import Malformed, PexdockError
 from runtime.front.answer import Answer, Heads
-from runtime.front.app import Asked
-from runtime.front.deadlines import Expiring
+from runtime.front.app import Known
 from runtime.front.problems import problem
+from runtime.front.request import Asked, Request
+from runtime.front.sweeper import IDLE_SWEEPS, Sweeper
 from runtime.front.turns import Turns
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from runtime.front.app import FrontDoor
-    from runtime.front.request import Request, Target
 
 BODY_MAX_BYTES = 1024 * 1024
 """Larger bodies go to the ASGI application: what a task costs does not matter to them."""
@@ -40,33 +40,19 @@ BODY_MAX_BYTES = 1024 * 1024
 PIPELINED_MAX = 32
 """Requests of one connection that may be on their way. Beyond it nothing is read, so that one connection cannot fill a queue."""
 
-IDLE_S = 5.0
-"""A connection without a request is closed after it; uvicorn's own value for the other path."""
-
 HALF_CLOSED_S = 1.0
 """Whoever hangs up and whoever merely has nothing more to say look alike: both get so much time for an answer."""
-
-
-class Waits:
-    """Connections for which something must come to pass in time."""
-
-    def __init__(self, arrival_s: float) -> None:
-        self.idle: Expiring[Connection] = Expiring(IDLE_S, Connection.expire)
-        self.arriving: Expiring[Connection] = Expiring(arrival_s, Connection.expire)
-        """A request of which nothing more has come for as long as an answer may take."""
 
 
 class _Arriving:
     """A request of the fast path whose body is not yet whole."""
 
-    __slots__ = ("accept", "body", "content_type", "keep_alive", "missing", "target")
+    __slots__ = ("asked", "body", "body_bytes", "keep_alive", "missing")
 
-    def __init__(self, target: Target, content_type: bytes, accept: bytes, missing: int, *, keep_alive: bool) -> None:
-        self.target = target
-        self.content_type = content_type
-        self.accept = accept
+    def __init__(self, asked: Asked, body_bytes: int, *, keep_alive: bool) -> None:
+        self.asked = asked
+        self.body_bytes = self.missing = body_bytes
         self.keep_alive = keep_alive
-        self.missing = missing
         self.body: list[bytes] = []
 
 
@@ -96,14 +82,14 @@ class Connection(HttpToolsProtocol):
 
     Args:
         door: answers.
-        heads, waits: shared by all connections.
+        heads, sweeper: shared by all connections.
     """
 
     def __init__(
         self,
         door: FrontDoor,
         heads: Heads,
-        waits: Waits,
+        sweeper: Sweeper,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -112,18 +98,19 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # Without uvicorn's leniency: what follows "Connection: close" is an error then, and not a request.
         self.parser = httptools.HttpRequestParser(self)
-        self._door, self._heads, self._waits = door, heads, waits
-        self._watched: Expiring[Connection] | None = None
+        self._door, self._heads, self._sweeper = door, heads, sweeper
+        self._still = 0  # sweeps since something came
+        self._messages = 0  # that the parser has seen beginning
         self._turns: Turns[Request, Answer] = Turns()
         self._arriving: _Arriving | None = None
         self._begun = False  # a request is there that is not whole
         self._ending = False  # no other request is taken any more
         self._closing = False  # the server ends: the request that is being read is the last
+        self._whole: _Arriving | None = None  # what the parser has seen the end of
         self._skipping = False  # the request that is being read is none of those that were taken
         self._last: Answer | None = None  # what is said after all others have been answered
         self._running: RequestResponseCycle | None = None  # of the ASGI application
         self._half_closed: asyncio.TimerHandle | None = None
-
         self.flow: _Flow
 
     # ---- events of the transport
@@ -132,25 +119,45 @@ class Connection(HttpToolsProtocol):
         """A client is there."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.loop, self._read_on)
-        self._watch(self._waits.arriving)
+        self._sweeper.watch(self.connections)  # type: ignore[arg-type]  # all are of this class
 
     def data_received(self, data: bytes) -> None:
         """Takes the requests that are whole with this; what is too many for now is read later."""
-        self._unwatch()
+        self._still = 0
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        if self.flow.unread:
+            self.flow.unread += data
+            return
+        if not self._begun and not self._ending and not self._slow_is_open():
+            data = self._take_known(data)
         while data:
-            length = _SLICE_BYTES if self._arriving is None else max(_SLICE_BYTES, self._arriving.missing)
-            self._feed(data[:length])
-            data = data[length:]
-            if data and not self._may_read():
+            if not self._may_read():
                 self.flow.pause_reading()
                 self.flow.unread = data
                 return
-        if self._begun and not self.transport.is_closing():
-            self._watch(self._waits.arriving)
+            length = _SLICE_BYTES if self._arriving is None else max(_SLICE_BYTES, self._arriving.missing)
+            self._feed(data[:length])
+            data = data[length:]
+
+    def _take_known(self, data: bytes) -> bytes:
+        """Takes the requests at its beginning whose heads were seen before. Returns what is left."""
+        start = 0
+        while len(self._turns) < PIPELINED_MAX:
+            at = data.find(b"\r\n\r\n", start) + 4
+            known = self._door.known(data[start:at])
+            if known is None or len(data) < (end := at + known.body_bytes):
+                break
+            self._take(known.asked, data[at:end])
+            start = end
+            if start == len(data):
+                return b""
+        return data[start:]
 
     def _feed(self, data: bytes) -> None:
+        """Lets the parser read it, at whose beginning a request may begin or go on."""
+        number = -1 if self._begun else self._messages + 1
+        self._whole = None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
@@ -161,6 +168,19 @@ class Connection(HttpToolsProtocol):
             self._malformed()
         except httptools.HttpParserError:
             self._malformed()
+        else:
+            self._learn(data, self._whole if self._messages == number else None)
+
+    def _learn(self, data: bytes, whole: _Arriving | None) -> None:
+        """`data` is one whole request, and its head what comes before the body.
+
+        Only if nothing comes behind the body, not even an empty line; then the end of the head is the first thing that looks like one.
+        """
+        if whole is None or not whole.keep_alive:
+            return
+        head = data[: len(data) - whole.body_bytes]
+        if head.find(b"\r\n\r\n") == len(head) - 4:
+            self._door.learn(head, Known(whole.asked, whole.body_bytes))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client will say no more. What it has asked for is answered if that takes no longer than `HALF_CLOSED_S`."""
@@ -176,7 +196,6 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits for the answers any more."""
         super().connection_lost(exc)
-        self._unwatch()
         if self._half_closed is not None:
             self._half_closed.cancel()
         self._arriving, self.flow.unread = None, b""
@@ -207,11 +226,15 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def expire(self) -> None:
-        """Nothing has come for too long."""
-        self._watched = None
-        if not self.transport.is_closing():
+    def sweep(self, arrival_sweeps: int) -> None:
+        """Ends if nothing has come for too long, and the client is whom we wait for."""
+        coming = self._begun or not self._messages
+        if self._turns or self.flow.read_paused or (self._slow_is_open() and not self.cycle.more_body):
+            self._still = 0
+        elif self._still >= (arrival_sweeps if coming else IDLE_SWEEPS):
             self.transport.close()
+        else:
+            self._still += 1
 
     # ---- events of the parser
 
@@ -220,6 +243,7 @@ class Connection(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self._begun = not self._ending
+        self._messages += 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One of its headers."""
@@ -247,7 +271,8 @@ class Connection(HttpToolsProtocol):
         arriving, self._arriving = self._arriving, None
         if arriving is not None:
             self._ending = self._closing or not arriving.keep_alive
-            self._take(arriving)
+            self._whole = arriving
+            self._take(arriving.asked, arriving.body[0] if len(arriving.body) == 1 else b"".join(arriving.body))
         elif not self._skipping:
             super().on_message_complete()
 
@@ -273,20 +298,18 @@ class Connection(HttpToolsProtocol):
                 return None
         if not length.isdigit() or int(length) > BODY_MAX_BYTES:
             return None
-        keep_alive = parser.should_keep_alive() and parser.get_http_version() == "1.1"
-        return _Arriving(target, content_type, accept, int(length), keep_alive=keep_alive)
+        asked = Asked(target, content_type.decode("latin-1"), accept.decode("latin-1"))
+        return _Arriving(asked, int(length), keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1")
 
-    def _take(self, arriving: _Arriving) -> None:
-        body = arriving.body[0] if len(arriving.body) == 1 else b"".join(arriving.body)
-        content_type, accept = arriving.content_type.decode("latin-1"), arriving.accept.decode("latin-1")
-        asked = Asked(arriving.target, content_type, accept, next(self._door.ids))
+    def _take(self, asked: Asked, body: bytes) -> None:
+        request_id = next(self._door.ids)
         try:
-            request = self._door.request(asked, body, self._answered)
+            request = self._door.request(asked, request_id, body, self._answered)
         except PexdockError as exc:
-            self._turns.begin(asked.id, None)
-            self._answered(self._door.refusal(exc, asked.id, asked.target))
+            self._turns.begin(request_id, None)
+            self._answered(self._door.refusal(exc, request_id, asked.target))
             return
-        self._turns.begin(asked.id, request)
+        self._turns.begin(request_id, request)
         if len(self._turns) >= PIPELINED_MAX:
             self.flow.pause_reading()
         self._door.start(request)
@@ -295,39 +318,32 @@ class Connection(HttpToolsProtocol):
         due = self._turns.answered(answer.id, answer)
         if not due or self.transport.is_closing():
             return
-        ends = self._ends() and self._last is None
-        for one in due[:-1]:
-            self._write(one, close=False)
-        self._write(due[-1], close=ends)
+        ends = self._ending and self._last is None and not (self._turns or self._begun or self.pipeline)
+        for one in due[:-1] if ends else due:
+            self._write(one)
         if ends:
-            self.transport.close()
-        elif not self._turns:
-            self._rest()
+            self._write_last(due[-1])
+        elif not self._turns and (self._last is not None or self.pipeline):
+            self._go_on()
         else:
             self._resume_reading()
 
-    def _write(self, answer: Answer, *, close: bool) -> None:
-        head = self._heads.head(answer, close=close)
+    def _write(self, answer: Answer) -> None:
         if len(answer.body) <= _JOINED_MAX_BYTES:
-            self.transport.write(head + answer.body)
+            self.transport.write(self._heads.whole(answer))
         else:
-            self.transport.writelines([head, answer.body])
+            self.transport.writelines([self._heads.head(answer, close=False), answer.body])
 
-    def _ends(self) -> bool:
-        """Whether nothing is left to do on this connection."""
-        return self._ending and not (self._turns or self._begun or self.pipeline)
+    def _write_last(self, answer: Answer) -> None:
+        self.transport.writelines([self._heads.head(answer, close=True), answer.body])
+        self.transport.close()
 
-    def _rest(self) -> None:
-        """All that the fast path had to answer is answered."""
+    def _go_on(self) -> None:
+        """All that the fast path had to answer is answered, and something else was waiting for that."""
         if self._last is not None:
-            self._write(self._last, close=True)
-            self.transport.close()
-        elif self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._write_last(self._last)
         else:
-            self._resume_reading()
-            if not self._begun:
-                self._watch(self._waits.idle)
+            self._start_asgi_task(*self.pipeline.pop())
 
     # ---- the other path
 
@@ -379,7 +395,7 @@ class Connection(HttpToolsProtocol):
         else:
             self._last = problem(Malformed("what was sent is not an HTTP request"), next(self._door.ids))
             if not self._turns:
-                self._rest()
+                self._go_on()
 
     def _drop_incomplete(self) -> bool:
         """Forgets a request of the other path whose body will never be whole; False where that cannot be done without its connection."""
@@ -412,16 +428,6 @@ class Connection(HttpToolsProtocol):
         if unread and not self.transport.is_closing():
             self.data_received(unread)
             self._resume_reading()
-
-    def _watch(self, waits: Expiring[Connection]) -> None:
-        self._unwatch()
-        self._watched = waits
-        waits.watch(self, self.loop.time())
-
-    def _unwatch(self) -> None:
-        if self._watched is not None:
-            self._watched.forget(self)
-            self._watched = None
 
 
 _SLICE_BYTES = 8192

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,13 @@ import pyarrow as pa
 from base.context import ContextWords
 from base.errors import PexdockError, TooLarge
 from base.ipc.protocol import BODY_MAX_BYTES
+from base.raw import request_frame
 from runtime.front import stream
 from runtime.front.answer import Answer
 from runtime.front.measuring import ABANDONED
 from runtime.front.problems import problem
 from runtime.front.replies import Form, Replies
-from runtime.front.rows import Rows
+from runtime.front.rows import Rows, reader
 
 if TYPE_CHECKING:
     from runtime.front.dispatch import Endpoint
@@ -39,11 +39,27 @@ class Target:
         _check_size(self.parameters)
 
 
+class Asked:
+    """What the head of a request says, where it has an endpoint. Requests with equal heads share one."""
+
+    __slots__ = ("accept", "read", "target")
+
+    def __init__(self, target: Target, content_type: str, accept: str) -> None:
+        self.target = target
+        self.accept = accept
+        raw = target.endpoint.words.raw
+        self.read: Callable[[bytes], Rows] = _read_raw if raw else reader(target.endpoint.decoder, content_type)
+
+
+def _read_raw(body: bytes) -> Rows:
+    return Rows(request_frame(body), "")
+
+
 class Request:
     """Rows for one endpoint and one set of parameters, and whom to tell. It is answered exactly once.
 
     Args:
-        accept: the client's header of that name.
+        asked: what its head says.
         answer: called with the answer, in the loop's thread.
         context: what the handler may know of this request beside its rows; it then travels alone.
         began_s: when its body was whole, by the clock of `measuring`; 0 where nobody measures.
@@ -71,16 +87,16 @@ class Request:
         "said",
     )
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a request is made of, all of it from one place
+    def __init__(
         self,
-        target: Target,
+        asked: Asked,
         rows: Rows,
-        accept: str,
         request_id: str,
         answer: Callable[[Answer], None],
         context: ContextWords | None = None,
         began_s: float = 0.0,
     ) -> None:
+        target = asked.target
         self.endpoint = target.endpoint
         self.rows = rows
         self.row_count = rows.count
@@ -94,7 +110,7 @@ class Request:
             _check_size(self.said)
         self.began_s = began_s
         self.queued_s = 0.0
-        self._accept = accept
+        self._accept = asked.accept
         self._answer: Callable[[Answer], None] | None = answer
         self._stream: stream.Stream | None = None
         self._cancel: Callable[[], None] | None = None
@@ -128,7 +144,7 @@ class Request:
 
         def go_on() -> None:
             if self._answer is not None:
-                self.endpoint.deadlines.watch(self, asyncio.get_running_loop().time())
+                self.endpoint.deadlines.watch(self)
                 taken()
 
         self._streamed().put(piece, go_on)
@@ -176,15 +192,16 @@ class Request:
 
     def _finish(self, answer: Answer) -> None:
         tell = self._answer
-        self._over(answer.status)
         if tell is not None:
+            self._over(answer.status)
             tell(answer)
 
     def _over(self, status: int) -> None:
-        if self._answer is not None and self.endpoint.measures is not None:
-            self.endpoint.measures.answered(status, self.began_s)
+        endpoint = self.endpoint
+        if endpoint.measures is not None and self._answer is not None:
+            endpoint.measures.answered(status, self.began_s)
         self._answer = None
-        self.endpoint.ended(self)
+        endpoint.ended(self)
 
 
 def _check_size(said: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import partial
 from itertools import chain
 
 import msgspec
@@ -25,7 +25,7 @@ class Rows:
 
     def __init__(self, records: Sequence[msgspec.Struct] | pa.RecordBatch, shape: str) -> None:
         self.records = records
-        self.count = records.num_rows if isinstance(records, pa.RecordBatch) else len(records)
+        self.count = len(records)
         self.shape = shape
 
 
@@ -57,7 +57,8 @@ class RowDecoder:
         """
         if self._schema is None:
             return _own(json_codec.inferred(json_codec.decode_plainly(body)))
-        return self._rows(self._json.read(body))
+        found = self._json.read(body)
+        return Rows(found, "") if type(found) is list else self._rows(found)
 
     def from_ndjson(self, body: bytes) -> Rows:
         """Rows of JSON objects, one a line."""
@@ -120,28 +121,31 @@ class RowDecoder:
         return Rows(pa.RecordBatch.from_arrays(_one_batch(_table(found)).columns, schema=self._schema), "")
 
 
-def decode(decoder: RowDecoder, content_type: str, body: bytes) -> Rows:
-    """The rows of a body.
+def reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Rows]:
+    """What reads bodies of a media type.
 
     Args:
         decoder: of the endpoint.
         content_type: the header's value; JSON where there is none. A form is what curl says of a body that it was told nothing about.
-        body: whole.
 
-    Raises:
-        UnsupportedMedia: nothing here reads this media type.
-        Malformed, Misfit, TooLarge: see `RowDecoder.from_json`.
+    Returns:
+        A function from whole bodies to their rows, which raises UnsupportedMedia where nothing here reads this media type, and what
+        `RowDecoder.from_json` does.
     """
-    return _reader(content_type)(decoder, body)
-
-
-@lru_cache(maxsize=256)
-def _reader(content_type: str) -> Callable[[RowDecoder, bytes], Rows]:
     name = content_type.partition(";")[0].strip().lower()
     read = _READERS.get(name)
-    if read is None:
+    if read is not None:
+        return partial(read, decoder)
+
+    def refuse(_: bytes) -> Rows:
         raise UnsupportedMedia(f"no decoder for {name!r}; send {', '.join(media.ALL)}")
-    return read
+
+    return refuse
+
+
+def decode(decoder: RowDecoder, content_type: str, body: bytes) -> Rows:
+    """The rows of one body, see `reader`."""
+    return reader(decoder, content_type)(body)
 
 
 _READERS: Mapping[str, Callable[[RowDecoder, bytes], Rows]] = {

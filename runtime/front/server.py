@@ -11,17 +11,18 @@ import uvicorn
 from base.ipc.control import Configure
 from runtime.front.answer import Heads
 from runtime.front.app import FrontDoor
-from runtime.front.fast import Connection, Waits
+from runtime.front.fast import Connection
+from runtime.front.sweeper import Sweeper
 
 
 class Server(uvicorn.Server):
     """Serves one front door on sockets that somebody else has bound."""
 
     def __init__(self, door: FrontDoor, configure: Configure) -> None:
-        waits = Waits(configure.request_timeout_s)
+        sweeper = Sweeper(configure.request_timeout_s)
         config = uvicorn.Config(
             door,
-            http=partial(Connection, door, Heads(), waits),  # type: ignore[arg-type]  # uvicorn only calls it
+            http=partial(Connection, door, Heads(), sweeper),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             access_log=False,

@@ -60,7 +60,7 @@ class JsonReader:
         """
         if self._many is not None:
             try:
-                return self._plain(body)
+                return self._many.decode(body) if body.startswith(b"[{") else self._plain(body)
             except msgspec.ValidationError:
                 pass  # the other way says what is wrong, or that nothing is
             except _NOT_JSON as exc:
