@@ -19,6 +19,8 @@ from base.errors import Cell, Malformed, Misfit, NotFound, PexdockError, TooLarg
 from runtime import problems
 from runtime.admin import caches
 from runtime.admin.bounded import Bounded
+from runtime.admin.describe import describe, documented
+from runtime.admin.documents import ModelCaches, ModelRefresh
 from runtime.supervisor.live import Live
 from runtime.supervisor.state import State
 
@@ -41,6 +43,7 @@ def make(state: Callable[[], State], serving: Callable[[str], Live | None]) -> A
     """
     app = FastAPI(title="Pexdock's admin side", version=base.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     _answer_errors(app)
+    describe(app, State, ModelCaches, ModelRefresh)
 
     def live(model: str) -> Live:
         found = serving(model)
@@ -48,15 +51,20 @@ def make(state: Callable[[], State], serving: Callable[[str], Live | None]) -> A
             raise _not_serving(model, state())
         return found
 
-    @app.get("/models", summary="What is served, what was refused and why")
+    @app.get("/models", summary="What is served, what was refused and why", responses=documented(State))
     async def models() -> Response:
         return _json(state())
 
-    @app.get("/models/{model}/cache", summary="What every worker of a model has in its caches")
+    @app.get("/models/{model}/cache", summary="What every worker of a model has in its caches", responses=documented(ModelCaches, 404))
     async def cache(model: str) -> Response:
         return _json(await caches.listed(live(model)))
 
-    @app.post("/models/{model}/refresh", status_code=202, summary="Load again what the caches of a model hold")
+    @app.post(
+        "/models/{model}/refresh",
+        status_code=HTTPStatus.ACCEPTED,
+        summary="Load again what the caches of a model hold",
+        responses=documented(ModelRefresh, 400, 404, 413, 422, 500, 503, 504, status=HTTPStatus.ACCEPTED),
+    )
     async def refresh(model: str, order: RefreshOrder) -> Response:
         return _json(await caches.refreshed(live(model), order.endpoint, order.parameters), HTTPStatus.ACCEPTED)
 

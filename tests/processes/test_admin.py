@@ -200,6 +200,17 @@ def test_a_refresh_that_fails_is_seen_with_its_reason_while_the_model_before_it_
         assert (entry["state"], entry["failures"], entry["last_error"]) == ("fresh", 1, None)
 
 
+def test_it_is_the_release_that_serves_whose_caches_are_meant(administered):
+    """From the moment at which a newer one takes over; the model goes by any spelling of its name."""
+    with administered:
+        assert administered.admin.get("/models/Stored/cache").json()["version"] == "0.1.0"
+        write_tiny(administered.dist / "stored-0.2.0.pex", "stored", "0.2.0", module=STORED)
+        newer = administered.until_state("stored-0.2.0.pex", "ready")
+        reply = administered.admin.get("/models/stored/cache").json()
+        assert (reply["version"], [worker["pid"] for worker in reply["workers"]]) == ("0.2.0", newer["worker_pids"])
+        assert administered.refresh().json()["version"] == "0.2.0"
+
+
 def test_a_worker_whose_handler_computes_answers_all_the_same(administered, pipe):
     """The words of its parent are heard on another thread."""
     write_tiny(administered.dist / "waits.pex", "waits", module=BARE.replace("PIPE", repr(str(pipe))))
@@ -258,9 +269,10 @@ def test_a_worker_that_is_stopped_is_not_waited_for_for_ever(administered):
 def test_what_cannot_be_asked_for_is_a_problem_document(administered):
     """With the statuses of the front door; the worker's own errors among them."""
     write_tiny(administered.dist / "tiny.pex", "tiny")
-    (administered.dist / "text.pex").write_text("hello")
+    write_tiny(administered.dist / "raises.pex", "raises", module="import no_such_module")
     cases = [
-        ("GET", "/models/other/cache", None, 404, "not_found", "there is no model other; those in dist/ are stored, tiny"),
+        ("GET", "/models/other/cache", None, 404, "not_found", "there is no model other; those in dist/ are raises, stored, tiny"),
+        ("GET", "/models/raises/cache", None, 404, "not_found", "raises 0.1.0 does not serve: it is failed: "),
         ("GET", "/nothing", None, 404, "not_found", "no such path"),
         ("DELETE", "/models", None, 405, "bad_request", "not DELETE"),
         ("POST", "/models/stored/refresh", b"{", 400, "malformed", "the body is no JSON"),
@@ -277,11 +289,6 @@ def test_what_cannot_be_asked_for_is_a_problem_document(administered):
             assert (reply.status_code, reply.json()["status"], reply.json()["code"]) == (status, status, code), reply.text
             assert reply.headers["content-type"] == "application/problem+json"
             assert detail in reply.json()["detail"]
-        assert administered.admin.get("/openapi.json").json()["paths"].keys() == {
-            "/models",
-            "/models/{model}/cache",
-            "/models/{model}/refresh",
-        }
         assert administered.admin.get("/models").json() == administered.state()
 
 

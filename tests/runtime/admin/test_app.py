@@ -1,0 +1,34 @@
+"""The admin side's description of itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+from openapi_spec_validator import validate
+
+from runtime.admin.app import make
+from runtime.supervisor.state import State
+
+
+def test_its_openapi_document_is_valid_and_describes_what_it_answers() -> None:
+    """Every answer that is no error refers to a document, with all that this is made of."""
+
+    async def ask() -> dict:
+        transport = httpx.ASGITransport(make(lambda: State(dist_path="dist"), lambda _: None))
+        async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+            return (await client.get("/openapi.json")).json()
+
+    document = asyncio.run(ask())
+    validate(document)
+    operations = {f"{method} {path}": each for path, methods in document["paths"].items() for method, each in methods.items()}
+    assert operations.keys() == {"get /models", "get /models/{model}/cache", "post /models/{model}/refresh"}
+    for operation in operations.values():
+        good = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+        assert [answer["content"].keys() for answer in good] == [{"application/json"}]
+        name = good[0]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        assert document["components"]["schemas"][name]["type"] == "object"
+        assert {"application/problem+json"} == {
+            media for status, answer in operation["responses"].items() if status[0] in "45" for media in answer["content"]
+        }
+    assert document["components"]["schemas"]["EntryState"]["properties"]["state"] == {"type": "string"}
