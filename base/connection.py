@@ -232,7 +232,7 @@ class Connection:
         try:
             self._check_wanted(work)
             rows, held = self._rows(batch, predictor)
-            if predictor.endpoint.flavour.streams:
+            if predictor.streams:
                 self._streams[batch.batch] = _Open(predictor.stream(lease, rows, work.call), lease, batch.reply, held)
                 lease = None
             else:
@@ -255,10 +255,10 @@ class Connection:
     def _rows(self, batch: Batch, predictor: Predictor) -> tuple[pa.RecordBatch | Plain, Callable[[], bool]]:
         """The batch's frame, and what tells whether anybody still refers to its segment."""
         place = self._segment(batch.request.segment).view(batch.request)
-        plain = frames.read_plain(place, batch.flags, predictor.input_form, batch.rows)
+        plain = predictor.reader.read_plain(place, batch.flags, batch.rows)
         if plain is not None:
             return plain, _nobody
-        rows, held = frames.read_watched(place, batch.flags, predictor.input_schema)
+        rows, held = predictor.reader.read_watched(place, batch.flags)
         if rows.num_rows != batch.rows:
             raise PeerError(f"a batch said to have {batch.rows} rows has {rows.num_rows}")
         return rows, held

@@ -1,82 +1,120 @@
-"""Frames of numbers without nulls between Polars and plain frames, and results that are such frames as they stand.
+"""Numbers without nulls between Polars and plain frames: a short way for what most models take and return.
 
-A short way for what most models take and return. What it does not know goes the ordinary way, which also says what is wrong with it.
+What is anything else goes the ordinary way, which also says what is wrong with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+from polars import CompatLevel
 
-from base.ipc.plain import Column, Form, Plain, Values
+from base.ipc.plain import Column, Form, Plain, Values, is_plain
+from base.result import SCALARS
 from base.schema import Schema
 
-_Maker = Callable[[list[str], Sequence[Values]], pl.DataFrame]
+_FORMS_MAX = 64
+
+_Maker = Callable[[Sequence[str], Sequence[Values]], pl.DataFrame]
 
 
-class Numbers:
-    """The plain frames of a schema as Polars frames.
+class PlainFrames:
+    """Plain frames as Polars frames.
 
     Args:
-        schema: of numbers only, see `of`.
+        schema: of the endpoint's input; None where each frame brings its own.
     """
 
-    def __init__(self, schema: type[Schema], form: Form) -> None:
-        self.form = form
-        polars = schema.polars_schema()
-        self._names = list(polars)
-        self._dtypes = list(polars.values())
-        self._make = _maker(self._names, form)
-
-    @classmethod
-    def of(cls, schema: type[Schema] | None) -> Numbers | None:
-        """For a schema that has numbers only; None for all others."""
+    def __init__(self, schema: type[Schema] | None) -> None:
         form = None if schema is None else Form.of(schema.arrow_schema())
-        return None if schema is None or form is None else cls(schema, form)
+        self._make = _public if schema is None or form is None else maker(list(schema.columns()), form)
 
     def frame(self, plain: Plain) -> pl.DataFrame:
-        """The rows as a frame of the schema; a copy, so nothing refers to the segment."""
-        return self._make(self._names, plain.columns)
+        """The rows as a frame; a copy, so nothing refers to the segment."""
+        return self._make(plain.names, plain.columns)
+
+
+class PlainResults:
+    """What handlers return, as plain frames.
+
+    Args:
+        schema: of the endpoint's output; None where any columns will do. They then travel with their schema.
+    """
+
+    def __init__(self, schema: type[Schema] | None) -> None:
+        self._any = schema is None
+        self._name = SCALARS
+        self._forms: dict[Hashable, Form | None] = {}  # bounded by _FORMS_MAX
+        form = None if schema is None else Form.of(schema.arrow_schema())
+        if schema is not None and form is not None:
+            names = list(schema.columns())
+            self._forms[_key(names, schema.polars_schema().dtypes())] = form
+            if len(names) == 1:
+                self._name = names[0]
+                self._forms[form.dtypes[0]] = form
 
     def plain(self, result: object, rows: int) -> Plain | None:
-        """What a handler returned for `rows` rows, where it is these columns with these dtypes, in order and without nulls; else None."""
-        columns = self._columns(result)
-        if columns is None or any(len(column) != rows for column in columns):
-            return None
-        return self.form.plain(rows, columns)
-
-    def _columns(self, result: object) -> list[Column] | None:
+        """What a handler returned for `rows` rows, where it is these columns, in order, with just their dtypes and no nulls; else None."""
         kind = type(result)  # a subclass may mean something else by its values: a masked array has nulls
         if kind is np.ndarray:
-            array: Any = result
-            return [array] if self.form.dtypes == (array.dtype,) and array.ndim == 1 else None
-        if kind is pl.DataFrame:
-            frame: Any = result
-            if frame.columns != self._names:
-                return None
-            series = frame.get_columns()
-        elif kind is pl.Series and len(self._names) == 1:
-            series = [result]
+            found = self._of_array(result)
+        elif kind is pl.DataFrame or kind is pl.Series:
+            found = self._of_frame(result)
         else:
             return None
-        if any(each.dtype != dtype or each.has_nulls() for each, dtype in zip(series, self._dtypes, strict=True)):
+        if found is None or any(len(column) != rows for column in found[1]):
             return None
-        return [each.to_numpy() for each in series]
+        form, columns = found
+        return form.plain(rows, columns)
+
+    def _of_array(self, array: Any) -> tuple[Form, list[Column]] | None:
+        if not is_plain(array):
+            return None
+        form = self._forms.get(array.dtype)
+        if form is None and self._any:
+            form = self._learn(array.dtype, pa.schema([(SCALARS, pa.from_numpy_dtype(array.dtype))]))
+        return None if form is None else (form, [array])
+
+    def _of_frame(self, result: Any) -> tuple[Form, list[Column]] | None:
+        names, series = ([self._name], [result]) if type(result) is pl.Series else (result.columns, result.get_columns())
+        key = _key(names, [each.dtype for each in series])
+        form = self._forms.get(key)
+        if form is None:
+            if not self._any or key in self._forms:
+                return None
+            empty = pl.DataFrame([each.clear().alias(name) for name, each in zip(names, series, strict=True)])
+            form = self._learn(key, empty.to_arrow(compat_level=CompatLevel.newest()).schema)
+        if form is None or any(each.has_nulls() for each in series):
+            return None
+        return form, [each.to_numpy() for each in series]
+
+    def _learn(self, key: Hashable, schema: pa.Schema) -> Form | None:
+        """The form of a schema that the ordinary way would give to such a result."""
+        form = Form.of(schema, streamed=True)
+        if len(self._forms) < _FORMS_MAX:
+            self._forms[key] = form
+        return form
 
 
-def _public(names: list[str], columns: Sequence[Values]) -> pl.DataFrame:
+def _key(names: Iterable[str], dtypes: Iterable[pl.DataType]) -> Hashable:
+    """Equal for equal columns of numbers. By class: an instance is hashed by a function call."""
+    return (*names, *map(type, dtypes))
+
+
+def _public(names: Sequence[str], columns: Sequence[Values]) -> pl.DataFrame:
     return pl.DataFrame(dict(zip(names, columns, strict=True)))
 
 
-def _maker(names: list[str], form: Form) -> _Maker:
+def maker(names: Sequence[str], form: Form) -> _Maker:
     """The fastest way to make frames that this version of Polars has: with its own constructors 3 µs for 3 columns, with public ones 25.
 
     The constructors are no public names. So they are tried on a frame first, and left alone where anything about it is not as it should be.
     """
-    sample = tuple(np.array([0, 1, 100], dtype) for dtype in form.dtypes)
+    sample = [np.array([0, 1, 100], dtype) for dtype in form.dtypes]
     wanted = _public(names, sample)
     try:
         make = _direct(form)
@@ -88,14 +126,14 @@ def _maker(names: list[str], form: Form) -> _Maker:
 
 
 def _direct(form: Form) -> _Maker:
-    series, frame = type(pl.Series()._s), type(pl.DataFrame()._df)  # noqa: SLF001 - see `_maker`
-    wrapped = pl.DataFrame._from_pydf  # noqa: SLF001 - see `_maker`
+    series, frame = type(pl.Series()._s), type(pl.DataFrame()._df)  # noqa: SLF001 - see `maker`
+    wrapped = pl.DataFrame._from_pydf  # noqa: SLF001 - see `maker`
     kinds: list[Any] = [getattr(series, f"new_{dtype.kind}{dtype.itemsize * 8}") for dtype in form.dtypes]
 
-    def make(names: list[str], columns: Sequence[Values]) -> pl.DataFrame:
+    def make(names: Sequence[str], columns: Sequence[Values]) -> pl.DataFrame:
         return wrapped(frame([kind(name, column, False) for kind, name, column in zip(kinds, names, columns, strict=True)]))
 
     return make
 
 
-__all__ = ["Numbers"]
+__all__ = ["PlainFrames", "PlainResults", "maker"]

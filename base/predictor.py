@@ -20,11 +20,11 @@ from base.depends import Dependencies
 from base.endpoint import Endpoint
 from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockError, Reject
 from base.inject import Inputs
-from base.ipc import failure
+from base.ipc import failure, frames
 from base.ipc.plain import Plain
 from base.loop import Loop
 from base.measuring import EndpointMeasures
-from base.numbers import Numbers
+from base.numbers import PlainFrames, PlainResults
 from base.parts import Parts
 from base.raw import body_of, response_frame
 from base.result import to_batch
@@ -63,8 +63,9 @@ class Predictor:
         self.endpoint = endpoint
         self.input_schema = None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema()
         self.has_output_schema = endpoint.output_schema is not None
-        self._inputs, self._outputs = Numbers.of(endpoint.input_schema), Numbers.of(endpoint.output_schema)
-        self.input_form = None if self._inputs is None else self._inputs.form
+        self.streams = endpoint.flavour.streams
+        self.reader = frames.Reader(self.input_schema)
+        self._inputs, self._results = PlainFrames(endpoint.input_schema), PlainResults(endpoint.output_schema)
         self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config, measures=measures)
         self._loop = loop
         self._dependencies = dependencies
@@ -131,8 +132,7 @@ class Predictor:
                 result = self._loop.run(result)
             if self.endpoint.raw:
                 return response_frame(result)
-            plain = None if self._outputs is None else self._outputs.plain(result, batch.num_rows)
-            return plain or to_batch(result, batch.num_rows, self.endpoint.output_schema)
+            return self._results.plain(result, batch.num_rows) or to_batch(result, batch.num_rows, self.endpoint.output_schema)
 
     def stream(self, lease: Lease | None, batch: pa.RecordBatch | Plain, call: Call) -> Stream:
         """Calls a generator handler. Raises as `predict` does."""
@@ -157,14 +157,12 @@ class Predictor:
     def _frame(self, batch: pa.RecordBatch | Plain) -> pl.DataFrame:
         schema = self.endpoint.input_schema
         if isinstance(batch, Plain):
-            assert schema is not None
-            assert self._inputs is not None
             frame = self._inputs.frame(batch)
         elif schema is None:
-            return pl.DataFrame(batch)
+            frame = pl.DataFrame(batch)
         else:
             frame = schema.frame(batch)
-        cells = schema.check(frame)
+        cells = [] if schema is None else schema.check(frame)
         if cells:
             raise Misfit(f"the rows do not fit: {cells[0].reason}", cells=cells)
         return frame

@@ -28,6 +28,7 @@ from polars import CompatLevel
 from base import ranges
 from base.dtypes import wire_form
 from base.errors import BadResult
+from base.ipc.plain import arrow_array, is_plain
 from base.schema import Schema
 
 SCALARS = "prediction"
@@ -147,7 +148,7 @@ def _numpy(array: np.ndarray[Any, Any]) -> pa.Array[Any]:
 def _values(values: Any) -> pa.Array[Any]:
     """One Arrow array of a flat numpy array (without a copy where it is numbers) or of a list."""
     try:
-        array: pa.Array[Any] = pa.array(values)
+        array: pa.Array[Any] = arrow_array(values) if type(values) is np.ndarray and is_plain(values) else pa.array(values)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
         raise BadResult(f"the handler returned a {_named(values)} whose values are of no one type: {exc}") from exc
     return array

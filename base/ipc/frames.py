@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from base.errors import PeerError
-from base.ipc.plain import Form, Plain
+from base.ipc.plain import Form, Forms, Plain
 from base.ipc.protocol import Flag
 
 _BARE_MAX_BYTES = 256 * 1024
@@ -50,7 +50,7 @@ def write(batch: pa.RecordBatch | Plain, into: memoryview, *, known_schema: bool
     """
     if isinstance(batch, Plain):
         batch.write(into)
-        return Written(batch.length, 0)
+        return Written(batch.length, batch.flags)
     if known_schema and pa.ipc.get_record_batch_size(batch) <= _BARE_MAX_BYTES:
         message = memoryview(batch.serialize()).cast("B")
         into[: len(message)] = message
@@ -81,11 +81,6 @@ def read(frame: memoryview | np.ndarray[Any, Any], flags: int, schema: pa.Schema
     return batch
 
 
-def read_plain(frame: memoryview, flags: int, form: Form | None, num_rows: int) -> Plain | None:
-    """A copy of what `frame` holds, where it is a plain frame; None where `read` must look at it."""
-    return None if form is None or flags & Flag.SCHEMA else form.read(frame, num_rows)
-
-
 def read_watched(frame: memoryview, flags: int, schema: pa.Schema | None) -> tuple[pa.RecordBatch, Callable[[], bool]]:
     """Like `read`, for frames given to a handler: also a function that tells whether anybody still refers to the memory.
 
@@ -96,3 +91,38 @@ def read_watched(frame: memoryview, flags: int, schema: pa.Schema | None) -> tup
     owner = np.frombuffer(frame, np.uint8)
     alive = weakref.ref(owner)
     return read(owner, flags, schema), lambda: alive() is not None
+
+
+class Reader:
+    """Reads the frames of one endpoint, in one direction.
+
+    Args:
+        schema: which both sides know; None where each frame brings its own.
+    """
+
+    def __init__(self, schema: pa.Schema | None) -> None:
+        self.schema = schema
+        self._form = Form.of(schema)
+        self._forms = Forms()
+
+    def read_plain(self, frame: memoryview, flags: int, num_rows: int) -> Plain | None:
+        """A copy of what `frame` holds, where it is a plain frame of so many rows; None where one of the others must look at it."""
+        if not flags & Flag.SCHEMA:
+            return None if self._form is None else self._form.read(frame, num_rows)
+        return self._forms.read(frame, num_rows) if self.schema is None else None
+
+    def read(self, frame: memoryview, flags: int) -> pa.RecordBatch:
+        """As the function of that name."""
+        batch = read(frame, flags, self.schema)
+        self._learn(frame, flags, batch)
+        return batch
+
+    def read_watched(self, frame: memoryview, flags: int) -> tuple[pa.RecordBatch, Callable[[], bool]]:
+        """As the function of that name."""
+        batch, held = read_watched(frame, flags, self.schema)
+        self._learn(frame, flags, batch)
+        return batch, held
+
+    def _learn(self, frame: memoryview, flags: int, batch: pa.RecordBatch) -> None:
+        if flags & Flag.SCHEMA and self.schema is None:
+            self._forms.learn(frame, batch.schema)

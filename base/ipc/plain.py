@@ -17,11 +17,19 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
+from base.ipc.protocol import Flag
+
 ROWS_MAX = 1024
 """With more rows what is saved is no longer to be seen, and every number of rows takes a few hundred bytes of metadata."""
 
 LENGTH_MAX = 64 * 1024
 """A longer frame is read in place by Arrow; this one is copied."""
+
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+"""Of an Arrow stream."""
+
+_KNOWN_MAX = 16
+_SCHEMA_MAX_BYTES = 4096
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,6 +50,7 @@ class _Layout(NamedTuple):
 
     head: bytes
     offsets: tuple[int, ...]
+    end: int
     length: int
 
 
@@ -53,57 +62,67 @@ class Plain:
         length: the bytes of the frame.
     """
 
-    __slots__ = ("_layout", "_schema", "columns", "length", "num_rows")
+    __slots__ = ("_form", "_layout", "columns", "length", "num_rows")
 
-    def __init__(self, schema: pa.Schema, layout: _Layout, num_rows: int, columns: Sequence[Values]) -> None:
-        self._schema = schema
+    def __init__(self, form: Form, layout: _Layout, num_rows: int, columns: Sequence[Values]) -> None:
+        self._form = form
         self._layout = layout
         self.num_rows = num_rows
         self.columns = columns
         self.length = layout.length
 
+    @property
+    def names(self) -> list[str]:
+        """Of the columns."""
+        return list(self._form.schema.names)
+
+    @property
+    def flags(self) -> int:
+        """What a reader must be told."""
+        return Flag.SCHEMA if self._form.streamed else 0
+
     def write(self, into: memoryview) -> None:
         """Writes the frame at the start of `into`, which has room for it."""
-        head, offsets, _ = self._layout
+        head, offsets, end, length = self._layout
         into[: len(head)] = head
         for offset, column in zip(offsets, self.columns, strict=True):
             data = column.tobytes()
             into[offset : offset + len(data)] = data
-
-    @property
-    def names(self) -> list[str]:
-        """Of the columns."""
-        return list(self._schema.names)
+        if end != length:
+            into[end:length] = _END
 
     def batch(self) -> pa.RecordBatch:
         """The same rows as a record batch."""
-        return _batch(self._schema, self.columns)
+        return _batch(self._form.schema, self.columns)
 
 
 class Form:
     """The plain frames of one schema.
 
     Attributes:
+        schema: of numbers only.
         dtypes: of the columns, in order.
+        streamed: whether the frames carry their schema: they are then Arrow streams of one batch.
     """
 
-    def __init__(self, schema: pa.Schema, dtypes: tuple[np.dtype[Any], ...]) -> None:
-        self._schema = schema
+    def __init__(self, schema: pa.Schema, dtypes: tuple[np.dtype[Any], ...], *, streamed: bool = False) -> None:
+        self.schema = schema
         self.dtypes = dtypes
+        self.streamed = streamed
         self._codes = [_CODES[dtype.str[1:]] for dtype in dtypes]
         self._layouts: dict[int, _Layout] = {}  # bounded by ROWS_MAX
 
     @classmethod
-    def of(cls, schema: pa.Schema | None) -> Form | None:
+    def of(cls, schema: pa.Schema | None, *, streamed: bool = False) -> Form | None:
         """The form of a schema that has numbers only; None for all others."""
         if schema is None or not len(schema) or not all(_is_number(field.type) for field in schema):
             return None
-        return cls(schema, tuple(np.dtype(field.type.to_pandas_dtype()) for field in schema))
+        return cls(schema, tuple(np.dtype(field.type.to_pandas_dtype()) for field in schema), streamed=streamed)
 
     def plain(self, num_rows: int, columns: Sequence[Values]) -> Plain | None:
         """These columns, which must be of this form's dtypes, as a plain frame; None where that is too large for one."""
         layout = self._layout(num_rows)
-        return None if layout is None else Plain(self._schema, layout, num_rows, columns)
+        return None if layout is None else Plain(self, layout, num_rows, columns)
 
     def turned(self, rows: Iterable[Sequence[object]]) -> Plain | None:
         """Rows of Python numbers, each with all columns in order, as a plain frame; None where one of them is no number of its column."""
@@ -123,7 +142,7 @@ class Form:
         if not copy.startswith(layout.head):
             return None
         columns = [np.frombuffer(copy, dtype, num_rows, offset) for dtype, offset in zip(self.dtypes, layout.offsets, strict=True)]
-        return Plain(self._schema, layout, num_rows, columns)
+        return Plain(self, layout, num_rows, columns)
 
     def _layout(self, rows: int) -> _Layout | None:
         found = self._layouts.get(rows)
@@ -133,14 +152,49 @@ class Form:
 
     def _made(self, rows: int) -> _Layout:
         """As Arrow lays it out."""
-        message = _batch(self._schema, [np.zeros(rows, dtype) for dtype in self.dtypes]).serialize()
-        read = pa.ipc.read_record_batch(message, self._schema)
-        offsets = tuple(column.buffers()[1].address - message.address for column in read.columns)  # type: ignore[union-attr]  # the values'
-        return _Layout(bytes(message)[: offsets[0]], offsets, message.size)
+        before = bytes(self.schema.serialize()) if self.streamed else b""
+        message = _batch(self.schema, [np.zeros(rows, dtype) for dtype in self.dtypes]).serialize()
+        read = pa.ipc.read_record_batch(message, self.schema)
+        offsets = [column.buffers()[1].address - message.address for column in read.columns]  # type: ignore[union-attr]  # the values'
+        head, end = before + bytes(message)[: offsets[0]], len(before) + message.size
+        return _Layout(head, tuple(len(before) + offset for offset in offsets), end, end + len(_END) * self.streamed)
+
+
+class Forms:
+    """The forms of frames that carry a schema which this side was not told of; learned as they come."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Form | None] = {}  # bounded by _KNOWN_MAX
+
+    def read(self, frame: memoryview, num_rows: int) -> Plain | None:
+        """As `Form.read`."""
+        form = self._known.get(_schema_message(frame))
+        return None if form is None else form.read(frame, num_rows)
+
+    def learn(self, frame: memoryview, schema: pa.Schema) -> None:
+        """Arrow has read this schema in this frame."""
+        if len(self._known) < _KNOWN_MAX:
+            self._known.setdefault(_schema_message(frame), Form.of(schema, streamed=True))
+
+
+def is_plain(values: Column) -> bool:
+    """Whether this is one column of numbers."""
+    return values.ndim == 1 and values.dtype.isnative and values.dtype.str[1:] in _CODES
+
+
+def arrow_array(values: Values) -> pa.Array[Any]:
+    """Numbers as Arrow has them. `pyarrow.array` would do the same, and import pandas where it is there: 45 MB and half a second."""
+    column: Any = np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, pa.py_buffer(column)])
 
 
 def _batch(schema: pa.Schema, columns: Sequence[Values]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array(np.asarray(column)) for column in columns], schema=schema)
+    return pa.RecordBatch.from_arrays([arrow_array(column) for column in columns], schema=schema)
+
+
+def _schema_message(frame: memoryview) -> bytes:
+    """What a stream begins with, up to a bound: a mark of 4 bytes, the length of the metadata in 4, and the metadata."""
+    return bytes(frame[: 8 + min(int.from_bytes(frame[4:8], "little"), _SCHEMA_MAX_BYTES)])
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
+from base.ipc import frames
 from base.ipc.control import EndpointWords, ReleaseWords, Route
-from base.ipc.plain import Form
 from runtime.front.batcher import Batcher
 from runtime.front.deadlines import Deadlines
 from runtime.front.link import STREAMS_MAX, Link
@@ -42,7 +42,7 @@ class Endpoint:
         self.deadlines = deadlines
         self.input_schema = _schema(words.input_schema)
         self.output_schema = _schema(words.output_schema)
-        self.output_form = Form.of(self.output_schema)
+        self.replies = frames.Reader(self.output_schema)
         self.decoder = RowDecoder(self.input_schema, words.unexpected)
         self.streams = words.streams
         self.waiting: Batcher[Request] = Batcher(words.batch_max_rows, queue_max_rows)

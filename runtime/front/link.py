@@ -288,10 +288,10 @@ class Link:
     def _read(sent: _Sent, reply: Reply, endpoint: Endpoint) -> pa.RecordBatch | Plain:
         schema = endpoint.output_schema
         frame = sent.reply_room.segment.view(sent.reply_room.reply._replace(length=reply.length))
-        plain = frames.read_plain(frame, reply.flags, endpoint.output_form, sent.rows)
+        plain = endpoint.replies.read_plain(frame, reply.flags, sent.rows)
         if plain is not None and reply.rows == sent.rows:
             return plain
-        batch = frames.read(frame, reply.flags, schema)
+        batch = endpoint.replies.read(frame, reply.flags)
         if batch.num_rows != sent.rows or reply.rows != sent.rows:
             raise PeerError(f"a reply of {batch.num_rows} rows to a batch of {sent.rows}")
         if schema is not None and not batch.schema.equals(schema):

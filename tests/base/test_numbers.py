@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,8 @@ from polars.testing import assert_frame_equal
 
 from base import numbers
 from base.errors import BadResult
-from base.numbers import Numbers
+from base.ipc.plain import Form
+from base.numbers import PlainFrames, PlainResults
 from base.result import to_batch
 from base.schema import Schema
 
@@ -43,10 +44,10 @@ class Text(Schema):
 DTYPES = {name: column.dtype for name, column in All.columns().items()}
 
 
-def numbers_of(schema: type[Schema]) -> Numbers:
-    found = Numbers.of(schema)
-    assert found is not None
-    return found
+def form_of(schema: type[Schema]) -> Form:
+    form = Form.of(schema.arrow_schema())
+    assert form is not None
+    return form
 
 
 @st.composite
@@ -66,12 +67,14 @@ def frames(draw: st.DrawFn) -> pl.DataFrame:
 def test_a_frame_goes_both_ways_unchanged(frame: pl.DataFrame) -> None:
     """Every dtype of numbers; as Arrow would have it, and as Polars' public constructors make it."""
     assert frame.schema == All.polars_schema()
-    both = numbers_of(All)
-    plain = both.plain(frame, frame.height)
+    plain = PlainResults(All).plain(frame, frame.height)
     assert plain is not None
     assert plain.batch().schema.equals(All.arrow_schema())
-    assert_frame_equal(both.frame(plain), All.frame(plain.batch()))
-    assert_frame_equal(both.frame(plain), frame)
+    found = PlainFrames(All).frame(plain)
+    assert found.schema == All.frame(plain.batch()).schema
+    assert_frame_equal(found, All.frame(plain.batch()))
+    assert_frame_equal(found, frame)
+    assert_frame_equal(PlainFrames(None).frame(plain), frame)
     assert_frame_equal(numbers._public(frame.columns, plain.columns), frame)
 
 
@@ -104,23 +107,27 @@ RESULTS: list[Any] = [
 ]
 
 
+@pytest.mark.parametrize("schema", [One, All, Text, None])
 @pytest.mark.parametrize("result", RESULTS, ids=lambda result: f"{type(result).__name__} {result!r:.20}")
-def test_the_short_way_changes_no_answer(result: object) -> None:
-    """Whatever goes the short way is what the ordinary way makes of it, and what that refuses never goes it."""
-    plain = numbers_of(One).plain(result, 2)
-    try:
-        ordinary = to_batch(result, 2, One)
-    except BadResult:
-        assert plain is None
-        return
-    if plain is not None:
-        assert plain.batch().equals(ordinary)
+def test_the_short_way_changes_no_answer(result: object, schema: type[Schema] | None) -> None:
+    """Whatever goes the short way is what the ordinary way makes of it, and what that refuses never goes it; learned or not."""
+    results = PlainResults(schema)
+    for plain in (results.plain(result, 2), results.plain(result, 2)):
+        try:
+            ordinary = to_batch(result, 2, schema)
+        except BadResult:
+            assert plain is None
+            continue
+        if plain is not None:
+            assert plain.batch().equals(ordinary)
+            assert plain.batch().schema.equals(ordinary.schema)
 
 
 @pytest.mark.parametrize("result", [*RESULTS[:2], RESULTS[10], RESULTS[13], RESULTS[14], RESULTS[18]])
 def test_what_most_models_return_goes_the_short_way(result: object) -> None:
     """An array, a series and a frame, whole or in chunks."""
-    assert numbers_of(One).plain(result, 2) is not None
+    assert PlainResults(One).plain(result, 2) is not None
+    assert PlainResults(None).plain(result, 2) is not None
 
 
 def test_columns_in_another_order_go_the_ordinary_way() -> None:
@@ -130,23 +137,39 @@ def test_columns_in_another_order_go_the_ordinary_way() -> None:
         a: pl.Float64
         b: pl.Float64
 
-    assert numbers_of(Two).plain(pl.DataFrame({"b": [1.0], "a": [2.0]}), 1) is None
+    assert PlainResults(Two).plain(pl.DataFrame({"b": [1.0], "a": [2.0]}), 1) is None
 
 
-def test_other_schemas_have_no_short_way() -> None:
-    """Texts, categories, and none at all."""
+def test_a_result_of_no_schema_keeps_its_columns() -> None:
+    """Their names, their order, and other columns than the batch before had."""
+    results = PlainResults(None)
+    for frame in (pl.DataFrame({"b": [1.0], "a": [2]}), pl.DataFrame({"a": [2], "b": [1.0]}), pl.DataFrame({"b": [1], "a": [2]})):
+        plain = results.plain(frame, 1)
+        assert plain is not None
+        assert plain.batch().schema.equals(to_batch(frame, 1).schema)
+        assert plain.batch().equals(to_batch(frame, 1))
 
-    class Category(Schema):
-        a: Annotated[str, pl.Categorical()]
 
-    assert [Numbers.of(each) for each in (Text, Category, Schema, None)] == [None] * 4
+def test_texts_go_the_ordinary_way_each_time() -> None:
+    """A schema that has them has no short way, and neither has a result."""
+    results = PlainResults(None)
+    for _ in range(2):
+        assert results.plain(pl.DataFrame({"a": ["x"], "b": [1.0]}), 1) is None
+        assert results.plain(pl.Series(["x"]), 1) is None
+        assert results.plain(np.array(["x"]), 1) is None
+
+
+def test_forms_that_are_learned_are_bounded() -> None:
+    """A handler that names its columns by the request's rows does not fill the memory."""
+    results = PlainResults(None)
+    for number in range(200):
+        assert results.plain(pl.DataFrame({f"column {number}": [1.0]}), 1) is not None
+    assert len(results._forms) == 64
 
 
 def test_polars_own_constructors_are_tried_before_they_are_used() -> None:
     """This version has them; where they make anything else, public names are used."""
-    form = numbers_of(All).form
-    assert numbers._maker(list(DTYPES), form) is not numbers._public
-    swapped = numbers.Form.of(All.arrow_schema())
-    assert swapped is not None
-    swapped.dtypes = (*swapped.dtypes[:-1], np.dtype("S3"))  # there is no constructor of that name
-    assert numbers._maker(list(DTYPES), swapped) is numbers._public
+    assert numbers.maker(list(DTYPES), form_of(All)) is not numbers._public
+    strange = form_of(All)
+    strange.dtypes = (*strange.dtypes[:-1], np.dtype("S3"))  # there is no constructor of that name
+    assert numbers.maker(list(DTYPES), strange) is numbers._public

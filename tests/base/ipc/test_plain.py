@@ -52,7 +52,7 @@ def test_the_bytes_are_those_that_arrow_writes(batch: pa.RecordBatch) -> None:
     message = bytes(batch.serialize())
     assert plain is not None
     assert written(plain) == message
-    read = frames.read_plain(memoryview(message), 0, form, batch.num_rows)
+    read = frames.Reader(batch.schema).read_plain(memoryview(message), 0, batch.num_rows)
     assert read is not None
     assert [column.tobytes() for column in read.columns] == [column.to_numpy().tobytes() for column in batch.columns]
     assert bytes(read.batch().serialize()) == message
@@ -97,7 +97,7 @@ def test_what_differs_from_a_plain_frame_is_left_to_arrow() -> None:
         assert form.read(memoryview(changed), 2) is None
     assert form.read(memoryview(message), 1) is None
     assert form.read(memoryview(message + bytes(8)), 2) is None
-    assert frames.read_plain(memoryview(message), Flag.SCHEMA, form, 2) is None
+    assert frames.Reader(schema).read_plain(memoryview(message), Flag.SCHEMA, 2) is None
     nulls = bytes(pa.RecordBatch.from_pydict({"column 0": [1.5, 2.5], "column 1": [1, None]}, schema).serialize())
     assert form.read(memoryview(nulls), 2) is None
 
@@ -123,3 +123,61 @@ def test_what_was_read_does_not_change_with_its_memory() -> None:
     message[-8:] = bytes(8)
     assert read is not None
     assert pl.DataFrame(read.batch()).item() == 1.5
+
+
+@settings(deadline=None)
+@given(batch=batches())
+def test_a_stream_is_that_which_arrow_writes(batch: pa.RecordBatch) -> None:
+    """To the byte, schema and end included."""
+    form = Form.of(batch.schema, streamed=True)
+    assert form is not None
+    plain = form.plain(batch.num_rows, [column.to_numpy() for column in batch.columns])
+    assert plain is not None
+    into = memoryview(bytearray(frames.room_for(batch, known_schema=False)))
+    assert frames.write(batch, into, known_schema=False) == (plain.length, plain.flags)
+    assert written(plain) == bytes(into[: plain.length])
+    assert bytes(plain.batch().serialize()) == bytes(batch.serialize())
+
+
+def test_the_schema_of_a_stream_is_learned_from_its_first_frame() -> None:
+    """Arrow reads that one. Frames of another schema, or of none that was met, are left to it."""
+    reader = frames.Reader(None)
+
+    def stream(names: str, kind: str, rows: int) -> memoryview:
+        columns = [np.arange(rows).astype(kind)] * len(names)
+        batch = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names=list(names))
+        into = memoryview(bytearray(frames.room_for(batch, known_schema=False)))
+        return into[: frames.write(batch, into, known_schema=False).length]
+
+    first, second = stream("ab", "f8", 1), stream("ab", "f8", 3)
+    assert reader.read_plain(first, Flag.SCHEMA, 1) is None
+    batch = reader.read(first, Flag.SCHEMA)
+    plain = reader.read_plain(second, Flag.SCHEMA, 3)
+    assert plain is not None
+    assert plain.names == ["a", "b"]
+    assert plain.batch().schema.equals(batch.schema)
+    assert plain.batch().to_pydict() == {"a": [0.0, 1.0, 2.0], "b": [0.0, 1.0, 2.0]}
+    for other in (
+        stream("ab", "i8", 3),
+        stream("ac", "f8", 3),
+        stream("abc", "f8", 3),
+        second[:-8],
+        memoryview(b""),
+        memoryview(bytes(500)),
+    ):
+        assert reader.read_plain(other, Flag.SCHEMA, 3) is None
+    assert reader.read_plain(second, Flag.SCHEMA, 2) is None
+    assert reader.read_plain(second, 0, 3) is None
+
+
+def test_schemas_that_are_learned_are_bounded() -> None:
+    """A worker whose every answer has other columns teaches a front door no more than a few of them."""
+    reader = frames.Reader(None)
+    known = 0
+    for number in range(40):
+        batch = pa.RecordBatch.from_arrays([pa.array([1.0])], names=[f"column {number}"])
+        into = memoryview(bytearray(frames.room_for(batch, known_schema=False)))
+        frame = into[: frames.write(batch, into, known_schema=False).length]
+        reader.read(frame, Flag.SCHEMA)
+        known += reader.read_plain(frame, Flag.SCHEMA, 1) is not None
+    assert known == 16
