@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from base.ipc.control import Measured, Measures, Measuring, Values
+from base.ipc.control import Measures, Measuring, Values
 from base.measures import MEASURES, Unit
 
 STDOUT = "-"
@@ -47,26 +47,25 @@ class Emf:
 
 
 def lines(measures: Measures, namespace: str) -> Iterator[bytes]:
-    """The report of one process: for each endpoint a line, or several where a metric has more values than one may hold.
+    """What one process says of one endpoint: a line, or several where a metric has more values than one may hold.
 
     Counts stand in the first line, and so do count, sum and bounds of all values, as the property `Summaries`: they are exact where the
     values are a sample.
     """
-    for each in measures.endpoints:
-        parts = max((-(-len(values.sample) // _VALUES_PER_LINE) for values in each.values.values()), default=1)
-        for part in range(parts):
-            yield _line(each, part, measures.until_ms, namespace)
+    parts = max((-(-len(values.sample) // _VALUES_PER_LINE) for values in measures.values.values()), default=1)
+    for part in range(parts):
+        yield _line(measures, part, namespace)
 
 
-def _line(measured: Measured, part: int, until_ms: int, namespace: str) -> bytes:
-    metrics: dict[str, Any] = dict(measured.counts) if part == 0 else {}
-    for name, values in measured.values.items():
+def _line(measures: Measures, part: int, namespace: str) -> bytes:
+    metrics: dict[str, Any] = dict(measures.counts) if part == 0 else {}
+    for name, values in measures.values.items():
         if piece := values.sample[part * _VALUES_PER_LINE : (part + 1) * _VALUES_PER_LINE]:
             metrics[name] = [_number(name, value) for value in piece]
     directive = {"Namespace": namespace, "Dimensions": _DIMENSIONS, "Metrics": [{"Name": name, "Unit": _unit(name)} for name in metrics]}
-    properties = {"Model": measured.model, "Endpoint": measured.endpoint, "Version": measured.version}
-    summaries = {"Summaries": {name: _summary(name, values) for name, values in measured.values.items()}} if part == 0 else {}
-    document = {"_aws": {"Timestamp": until_ms, "CloudWatchMetrics": [directive]}, **properties, **metrics, **summaries}
+    properties = {"Model": measures.model, "Endpoint": measures.endpoint, "Version": measures.version}
+    summaries = {"Summaries": {name: _summary(name, values) for name, values in measures.values.items()}} if part == 0 else {}
+    document = {"_aws": {"Timestamp": measures.until_ms, "CloudWatchMetrics": [directive]}, **properties, **metrics, **summaries}
     return msgspec.json.encode(document) + b"\n"
 
 

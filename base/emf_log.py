@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import select
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
@@ -18,8 +18,8 @@ from base.ipc.control import Measures
 
 log = logging.getLogger(__name__)
 
-_REPORTS_MAX = 64
-"""That may wait while a disk or the reader of a pipe is slow; more are dropped."""
+_VALUES_MAX = 500_000
+"""That may wait while a disk or the reader of a pipe is slow, in 16 MB; more are dropped."""
 
 _CLOSE_S = 2.0
 """What is left is written by then, or never."""
@@ -38,8 +38,11 @@ class EmfLog:
         self._fd = -1
         self._torn = False  # the last write ended within a line
         self._failing = False
-        self._dropping = False
-        self._reports: queue.Queue[Measures | None] = queue.Queue(_REPORTS_MAX)
+        self._changed = threading.Condition()  # guards the next four
+        self._waiting: deque[Measures] = deque()
+        self._waiting_values = 0
+        self._dropping = False  # since it had last written all
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="emf", daemon=True)
 
     def __enter__(self) -> Self:
@@ -51,20 +54,22 @@ class EmfLog:
 
     def __exit__(self, *_: object) -> None:
         """Writes what waits, if that does not take long."""
-        try:
-            self._reports.put(None, timeout=_CLOSE_S)
-        except queue.Full:
-            return
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         self._thread.join(_CLOSE_S)
 
     def write(self, measures: Measures) -> None:
         """Takes a report; waits for nothing. May be called from any thread."""
-        try:
-            self._reports.put_nowait(measures)
-        except queue.Full:
-            if not self._dropping:
-                log.error("metrics are dropped: %s takes none", self._name)  # noqa: TRY400 - the queue's own words say nothing
-            self._dropping = True
+        with self._changed:
+            full = self._waiting_values > 0 and self._waiting_values + _weight(measures) > _VALUES_MAX
+            told, self._dropping = self._dropping, self._dropping or full
+            if not full:
+                self._waiting.append(measures)
+                self._waiting_values += _weight(measures)
+                self._changed.notify()
+        if full and not told:
+            log.error("metrics are dropped: %s takes none", self._name)
 
     @property
     def _name(self) -> str:
@@ -72,11 +77,21 @@ class EmfLog:
 
     def _run(self) -> None:
         self._attempt(None)  # a path that is wrong is told at once
-        while (measures := self._reports.get()) is not None:
+        while (measures := self._next()) is not None:
             self._attempt(measures)
-            self._dropping = False
         if self._fd >= 0:
             os.close(self._fd)
+
+    def _next(self) -> Measures | None:
+        """Waits for a report; None when there will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if not self._waiting:
+                return None
+            self._dropping &= len(self._waiting) > 1
+            measures = self._waiting.popleft()
+            self._waiting_values -= _weight(measures)
+            return measures
 
     def _attempt(self, measures: Measures | None) -> None:
         try:
@@ -121,6 +136,11 @@ def reports_to(emf: Emf | None) -> Iterator[Callable[[Measures], None]]:
         return
     with EmfLog(emf) as emf_log:
         yield emf_log.write
+
+
+def _weight(measures: Measures) -> int:
+    """In values; the rest of a report takes some memory, too."""
+    return 100 + sum(len(values.sample) for values in measures.values.values())
 
 
 def _wait_writable(fd: int) -> None:

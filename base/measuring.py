@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Self
 
-from base.ipc.control import Measured, Measures, Measuring
+from base.ipc.control import Measures, Measuring
 from base.measures import Collected
 
 INTERVAL_VARIABLE = "PEXDOCK_EMF_INTERVAL_S"
@@ -44,8 +44,9 @@ class _Gathered:
         self.counts: Counter[str] = Counter()
         self.values: defaultdict[str, Collected] = defaultdict(partial(Collected, values_max))
 
-    def measured(self, model: str, version: str, endpoint: str) -> Measured:
-        return Measured(model, version, endpoint, dict(self.counts), {name: each.values() for name, each in self.values.items()})
+    def measures(self, model: str, version: str, endpoint: str) -> Measures:
+        values = {name: each.values() for name, each in self.values.items()}
+        return Measures(int(time.time() * 1000), model, version, endpoint, dict(self.counts), values)
 
 
 class EndpointMeasures:
@@ -95,14 +96,11 @@ class Recorder:
             self._changed.wait_for(lambda: self._gathered or self._closed)
             return self._changed.wait_for(lambda: self._closed, interval_s)
 
-    def take(self) -> Measures | None:
-        """What is to be reported; None where nothing is."""
+    def take(self) -> list[Measures]:
+        """What is to be reported, by endpoint."""
         with self._lock:
             gathered, self._gathered = self._gathered, {}
-        if not gathered:
-            return None
-        measured = [each.measured(self._model, self._version, name) for name, each in gathered.items()]
-        return Measures(int(time.time() * 1000), measured)
+        return [each.measures(self._model, self._version, name) for name, each in gathered.items()]
 
     def close(self) -> None:
         """Whoever waits for the end of an interval waits no longer."""
@@ -146,6 +144,5 @@ class Reporter:
         closed = False
         while not closed:
             closed = self._recorder.wait(self._interval_s)
-            measures = self._recorder.take()  # after the last look, so that what was measured before the end is in it
-            if measures is not None:
+            for measures in self._recorder.take():  # after the last look, so that what was measured before the end is in it
                 self._send(measures)

@@ -177,24 +177,18 @@ class Values(msgspec.Struct, frozen=True):
     sample: list[float]
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """What a child measured of one endpoint since its last report; names and units stand in `base.measures`."""
+class Measures(msgspec.Struct, frozen=True, tag="measures", tag_field="type"):
+    """Child → parent: what it measured of one endpoint since it said so last; names and units stand in `base.measures`.
 
+    Once an interval in which there is something to tell, and before it ends. `until_ms` is the wall clock at the end, since 1970.
+    """
+
+    until_ms: int
     model: str
     version: str
     endpoint: str
     counts: dict[str, int]
     values: dict[str, Values]
-
-
-class Measures(msgspec.Struct, frozen=True, tag="measures", tag_field="type"):
-    """Child → parent, once an interval in which there is something to tell, and before it ends.
-
-    `until_ms` is the wall clock at the end of the interval, since 1970.
-    """
-
-    until_ms: int
-    endpoints: list[Measured]
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain", tag_field="type"):

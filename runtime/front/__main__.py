@@ -102,9 +102,9 @@ class Process:
     async def _report(self) -> None:
         """Tells what was measured. While the parent does not listen, measures gather where they are bounded, rather than reports."""
         async with self._speaking:
-            measures = None if self._recorder is None else self._recorder.take()
-            if measures is not None:
+            for measures in () if self._recorder is None else self._recorder.take():
                 await self._send(measures)
+                await asyncio.sleep(0)  # requests come first
 
     async def _say(self, word: Word) -> None:
         async with self._speaking:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from base.ipc.control import Measured, Measures, Measuring
+from base.ipc.control import Measures, Measuring
 from base.measures import Collected
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class EndpointMeasures:
                 self._queue.add((now - request.queued_s) * 1000)
                 request.queued_s = 0.0
 
-    def take(self) -> Measured:
+    def take(self) -> Measures:
         """All since the last time."""
         counts = {
             "Requests": self._requests,
@@ -70,7 +70,8 @@ class EndpointMeasures:
         collected = {"Latency": self._latency, "QueueTime": self._queue, "BatchSize": self._batches}
         self._noted = False
         self._clear()
-        return Measured(*self._names, counts, {name: each.values() for name, each in collected.items() if each})
+        values = {name: each.values() for name, each in collected.items() if each}
+        return Measures(int(time.time() * 1000), *self._names, counts, values)
 
     def _note(self) -> None:
         if not self._noted:
@@ -106,7 +107,8 @@ class Recorder:
             asyncio.get_running_loop().call_later(self._interval_s, self._due)
         self._noted.append(endpoint)
 
-    def take(self) -> Measures | None:
-        """What is to be reported; None where nothing is."""
+    def take(self) -> Iterator[Measures]:
+        """What is to be reported, endpoint by endpoint: with very many of them the loop may turn in between."""
         noted, self._noted = self._noted, []
-        return Measures(int(time.time() * 1000), [each.take() for each in noted]) if noted else None
+        for each in noted:
+            yield each.take()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.emf import Emf, lines
-from base.ipc.control import Measured, Measures, Values
+from base.ipc.control import Measures, Values
 from base.measures import MEASURES, Unit
 from emf import Totals, checked
 
@@ -22,15 +22,20 @@ def values(sample, count=None):
     return Values(count or len(sample), sum(sample), min(sample), max(sample), list(sample))
 
 
-def written(*measured):
-    return b"".join(lines(Measures(now_ms(), list(measured)), "Pexdock"))
+def measured(counts, values):
+    return Measures(now_ms(), "iris", "1.0", "predict", counts, values)
+
+
+def written(*measures):
+    return b"".join(line for each in measures for line in lines(each, "Pexdock"))
 
 
 names = st.text(min_size=1, max_size=40)
 finite = st.floats(0, 1e9)
 samples = st.lists(finite, min_size=1, max_size=250).map(values)
-measured = st.builds(
-    Measured,
+reports = st.builds(
+    Measures,
+    st.builds(now_ms),
     names,
     names,
     names,
@@ -39,7 +44,7 @@ measured = st.builds(
 )
 
 
-@given(st.lists(measured, max_size=3))
+@given(st.lists(reports, max_size=3))
 def test_every_report_makes_valid_lines_that_hold_all_of_it(reported):
     """Whatever the names, counts and values: the schema admits each line, no metric has over 100 values, and nothing is lost."""
     totals = Totals(written(*reported))
@@ -53,7 +58,7 @@ def test_every_report_makes_valid_lines_that_hold_all_of_it(reported):
 @pytest.mark.parametrize(("count", "line_count"), [(1, 1), (100, 1), (101, 2), (500, 5), (501, 6)])
 def test_a_line_holds_at_most_100_values_of_a_metric(count, line_count):
     """The format drops the rest of a longer array, so more values take more lines; counts stand in the first alone."""
-    whole = written(Measured("iris", "1.0", "predict", {"Requests": count}, {"Latency": values(range(count)), "BatchSize": values([3])}))
+    whole = written(measured({"Requests": count}, {"Latency": values(range(count)), "BatchSize": values([3])}))
     documents = [checked(line) for line in whole.splitlines(keepends=True)]
     assert len(documents) == line_count
     assert [document.get("Requests") for document in documents] == [count] + [None] * (line_count - 1)
@@ -63,7 +68,7 @@ def test_a_line_holds_at_most_100_values_of_a_metric(count, line_count):
 
 def test_a_line_says_of_whom_it_is_and_in_which_units():
     """By endpoint, and by model over its endpoints; the version is there to be searched for, and makes no metrics of its own."""
-    (line,) = written(Measured("iris", "1.0", "predict", {"Requests": 2, "Errors": 0}, {"Latency": values([1.23456, 2])})).splitlines(True)
+    (line,) = written(measured({"Requests": 2, "Errors": 0}, {"Latency": values([1.23456, 2])})).splitlines(True)
     document = checked(line)
     directive = document.pop("_aws")["CloudWatchMetrics"][0]
     assert directive == {
@@ -88,14 +93,14 @@ def test_a_line_says_of_whom_it_is_and_in_which_units():
 
 def test_summaries_are_exact_where_the_values_are_a_sample():
     """A reader sees by the count that it is one."""
-    document = checked(written(Measured("iris", "1.0", "predict", {}, {"Latency": Values(9000, 18000.5, 0.001, 99.0, [2.0, 3.0])})))
+    document = checked(written(measured({}, {"Latency": Values(9000, 18000.5, 0.001, 99.0, [2.0, 3.0])})))
     assert document["Latency"] == [2.0, 3.0]
     assert document["Summaries"]["Latency"] == {"Count": 9000, "Sum": 18000.5, "Min": 0.001, "Max": 99.0}
 
 
 def test_a_measure_of_another_base_is_written_without_a_unit():
     """A worker may run on a base that measures more than the supervisor's knows."""
-    document = checked(written(Measured("iris", "1.0", "predict", {"Novelties": 3}, {})))
+    document = checked(written(measured({"Novelties": 3}, {})))
     assert document["_aws"]["CloudWatchMetrics"][0]["Metrics"] == [{"Name": "Novelties", "Unit": "None"}]
 
 
@@ -107,7 +112,7 @@ def test_no_name_of_a_measure_is_a_property():
 
 def test_the_support_of_these_tests_finds_what_is_wrong():
     """A check that admits everything would prove nothing."""
-    (good,) = written(Measured("iris", "1.0", "predict", {"Requests": 2}, {"Latency": values([1.0])})).splitlines(True)
+    (good,) = written(measured({"Requests": 2}, {"Latency": values([1.0])})).splitlines(True)
     assert checked(good)
 
     def broken(change):

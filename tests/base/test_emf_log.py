@@ -12,7 +12,7 @@ import pytest
 
 from base.emf import Emf
 from base.emf_log import EmfLog, reports_to
-from base.ipc.control import Measured, Measures, Values
+from base.ipc.control import Measures, Values
 from emf import Totals, checked
 
 WITHIN_S = 10
@@ -20,7 +20,7 @@ LATENCY = Values(100, 100.0, 1.0, 1.0, [1.0] * 100)
 
 
 def report(count=1, latency=LATENCY):
-    return Measures(int(time.time() * 1000), [Measured("iris", "1.0", "predict", {"Requests": count}, {"Latency": latency})])
+    return Measures(int(time.time() * 1000), "iris", "1.0", "predict", {"Requests": count}, {"Latency": latency})
 
 
 def requests(path):
@@ -126,8 +126,9 @@ with EmfLog(Emf({str(path)!r})) as log:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tmp_path, caplog, blocking):
+def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tmp_path, caplog, monkeypatch, blocking):
     """What would block waits on a thread of its own; that more cannot wait is logged once. Then it goes on, in whole lines."""
+    monkeypatch.setattr("base.emf_log._VALUES_MAX", 64 * 200)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -144,12 +145,12 @@ def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tm
             fcntl.fcntl(log._fd, fcntl.F_SETFL, fcntl.fcntl(log._fd, fcntl.F_GETFL) | os.O_NONBLOCK)
         for _ in range(500):
             log.write(report())
-        assert log._reports.qsize() <= 64
+        assert len(log._waiting) == 64
         assert caplog.text.count("metrics are dropped") == 1
         os.set_blocking(reader, True)
         reading = threading.Thread(target=read_all)
         reading.start()
-        until(log._reports.empty)
+        until(lambda: not log._waiting)
         log.write(report(77))
     reading.join(WITHIN_S)
     assert 64 < len(found) < 400

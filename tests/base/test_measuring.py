@@ -31,7 +31,7 @@ class Taker:
         assert self.taken.acquire(timeout=WITHIN_S)
 
     def count(self, name):
-        return sum(each.counts.get(name, 0) for report in self.reports for each in report.endpoints)
+        return sum(each.counts.get(name, 0) for each in self.reports)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_measures_of_all_threads_are_in_the_reports_once(recorder, taker):
         for thread in threads:
             thread.join()
     assert taker.count("CacheHits") == 16_000
-    assert sum(report.endpoints[0].values["HandlerTime"].count for report in taker.reports) == 16_000
+    assert sum(report.values["HandlerTime"].count for report in taker.reports) == 16_000
 
 
 def test_what_was_measured_before_the_end_is_reported_at_the_end(recorder, taker):
@@ -68,13 +68,13 @@ def test_what_was_measured_before_the_end_is_reported_at_the_end(recorder, taker
     with Reporter(recorder, 3600, taker):
         recorder.endpoint("predict").count("Loads")
         recorder.endpoint("other").took("LoadTime", 0.25)
-    (report,) = taker.reports
-    assert [(each.model, each.version, each.endpoint) for each in report.endpoints] == [
+    first, second = taker.reports
+    assert [(each.model, each.version, each.endpoint) for each in taker.reports] == [
         ("iris", "1.0", "predict"),
         ("iris", "1.0", "other"),
     ]
-    assert report.endpoints[0].counts == {"Loads": 1}
-    assert report.endpoints[1].values["LoadTime"].sample == [250.0]
+    assert first.counts == {"Loads": 1}
+    assert second.values["LoadTime"].sample == [250.0]
 
 
 def test_nothing_measured_is_nothing_reported(recorder, taker):
@@ -98,8 +98,8 @@ def test_measures_gather_while_nobody_takes_a_report(recorder, taker):
             endpoint.took("HandlerTime", 0.001)
         taker.free.set()
         taker.wait_taken()
-    assert sum(report.endpoints[0].values["HandlerTime"].count for report in taker.reports) == 5000
-    assert all(len(report.endpoints[0].values["HandlerTime"].sample) <= 10 for report in taker.reports)
+    assert sum(report.values["HandlerTime"].count for report in taker.reports) == 5000
+    assert all(len(report.values["HandlerTime"].sample) <= 10 for report in taker.reports)
 
 
 def test_a_taker_that_is_stuck_does_not_hold_up_the_end(recorder, taker, monkeypatch):
@@ -136,6 +136,6 @@ def test_a_cache_tells_of_loads_failures_and_evictions(recorder, tmp_path):
         else:
             found.lease().release()
     assert cache.close()
-    (measured,) = recorder.take().endpoints
+    (measured,) = recorder.take()
     assert measured.counts == {"Loads": 3, "LoadFailures": 1, "Evictions": 2}
     assert measured.values["LoadTime"].count == 3

@@ -110,6 +110,23 @@ def test_a_process_that_is_killed_loses_no_interval_that_was_over(supervised):
     assert totals.counts[key]["Requests"] == totals.summed[key]["HandlerTime"] == 28
 
 
+def test_a_release_that_is_replaced_tells_all_that_it_measured_under_its_own_version(supervised):
+    """Its worker's last report comes when it has drained, however long its interval still is."""
+    supervised.settings["emf_interval_s"] = 3600
+    with supervised, asker(supervised) as client:
+        assert [ask(client, "/tiny") for _ in range(4)] == [200] * 4
+        write_tiny(supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0")
+        supervised.until_state("tiny.pex", "standby")
+        supervised.until_state("tiny-0.2.0.pex", "ready")
+        supervised.until(lambda: Totals.of(supervised.settings["emf_path"]).documents)
+        assert [ask(client, "/tiny") for _ in range(6)] == [200] * 6
+    found = Counter()
+    for document in Totals.of(supervised.settings["emf_path"]).documents:
+        found[document["Version"], "Requests"] += document.get("Requests", 0)
+        found[document["Version"], "HandlerTime"] += len(document.get("HandlerTime", []))
+    assert found == {(version, name): count for version, count in (("0.1.0", 4), ("0.2.0", 6)) for name in ("Requests", "HandlerTime")}
+
+
 def test_requests_are_answered_where_metrics_cannot_be_written(supervised):
     """The log says so once, in its first words; nobody else notices."""
     supervised.settings |= {"emf_path": "/dev/full", "emf_interval_s": 0.01}

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from base.emf import Emf
+from base.ipc.control import Measuring
 from runtime.settings import BadSetting, Settings, load
 
 
@@ -124,3 +126,23 @@ def test_every_field_has_a_description_and_settings_do_not_change():
     assert all(field.description for field in Settings.model_fields.values())
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1
+
+
+def test_metrics_go_nowhere_to_a_file_or_to_standard_output(tmp_path, monkeypatch):
+    """A relative path is one of the folder in which Pexdock is started; - is no file."""
+    assert load().emf is load().measuring is None
+    monkeypatch.setenv("PEXDOCK_EMF_PATH", "metrics.log")
+    assert load().emf == Emf(tmp_path / "metrics.log", 10, "Pexdock", 500)
+    chosen = load({"emf_path": "-", "emf_interval_s": "0.5", "emf_namespace": "Team/A", "emf_values_max": "7"})
+    assert chosen.emf == Emf("-", 0.5, "Team/A", 7)
+    assert chosen.measuring == Measuring(0.5, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("emf_path", ""), ("emf_namespace", "a*b"), ("emf_namespace", "a\n"), ("emf_interval_s", "0"), ("emf_values_max", "0")],
+)
+def test_metrics_that_cloudwatch_would_drop_are_refused(name, value):
+    """A namespace has letters, digits and .-_/#: only."""
+    with pytest.raises(BadSetting, match=name.replace("_", "-")):
+        load({name: value})
