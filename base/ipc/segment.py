@@ -12,6 +12,11 @@ from typing import Self
 from base.errors import PeerError
 from base.ipc.protocol import Place
 
+_HUGE_BYTES = 2 * 1024**2
+_HUGE_MIN_BYTES = 16 * 1024**2
+"""From here on memory is asked for in pages of 2 MiB: writing such a segment for the first time then takes half as long. Smaller ones would
+take memory that nobody writes."""
+
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -23,18 +28,20 @@ class Segment:
 
     def __init__(self, mapping: mmap.mmap, fd: int | None) -> None:
         self._mapping = mapping
+        if len(mapping) >= _HUGE_MIN_BYTES:
+            _ask_for_huge_pages(mapping)
         self._fd = fd
         self.size = len(mapping)
         self.memory = memoryview(mapping)
 
     @classmethod
     def make(cls, size: int) -> Self:
-        """A new segment of `size` bytes, rounded up to whole pages; pages take memory when first written.
+        """A new segment of `size` bytes or a little more (see `rounded`). Its pages take memory when they are first written.
 
         Raises:
             OSError: no descriptor or no memory is left. Nothing was made.
         """
-        size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = rounded(size)
         fd = os.memfd_create("pexdock", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, size)
@@ -97,3 +104,16 @@ class Segment:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def rounded(size: int) -> int:
+    """The bytes of a segment that is to have at least `size`."""
+    page = _HUGE_BYTES if size >= _HUGE_MIN_BYTES else mmap.PAGESIZE
+    return -(-size // page) * page
+
+
+def _ask_for_huge_pages(mapping: mmap.mmap) -> None:
+    try:
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    except OSError:
+        pass  # this kernel has none for shared memory; small ones do as well

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from base.errors import Full
 from base.ipc import frames
 from base.ipc.protocol import Place
-from base.ipc.segment import Segment
+from base.ipc.segment import Segment, rounded
 
 SLOTS = 64
 """Two batches are in flight at most; the others hold batches that wait for an artifact to load, and answers that are streamed."""
@@ -108,13 +108,13 @@ class Rooms:
         self._slots, self._spare, self.attached, self.forgotten = [], [], [], []
 
     def _make(self, size: int) -> tuple[int, Segment]:
+        size = rounded(size)
         self._budget.take(size)
         try:
             segment = Segment.make(size)
         except OSError as exc:
             self._budget.give_back(size)
             raise Full(f"no shared memory could be made: {exc.strerror}") from exc
-        self._budget.take(segment.size - size)  # less than a page
         number = self._free_number()
         self._segments[number] = segment
         self.attached.append((number, segment))

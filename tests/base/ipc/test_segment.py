@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from base.errors import PeerError
 from base.ipc.protocol import Place
-from base.ipc.segment import Segment
+from base.ipc.segment import Segment, rounded
 
 
 def test_what_one_side_writes_the_other_reads() -> None:
@@ -54,3 +56,15 @@ def test_a_frame_outlives_the_close_of_its_segment() -> None:
     segment.close()
     segment.close()
     assert buffer.to_pybytes() == b"abc"
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="this kernel has pages of one size only")
+def test_large_segments_ask_for_large_pages_and_small_ones_do_not() -> None:
+    """On both sides; a small one would take memory that nobody writes."""
+    for size, wanted in ((8 * 1024**2, False), (16 * 1024**2 + 1, True)):
+        with Segment.make(size) as made, Segment.map(os.dup(made.fd), made.size) as mapped:
+            assert made.size == mapped.size == rounded(size)
+            found = re.findall(r"^\S+ rw-s .*memfd:pexdock.*(?:\n.*?)*?^VmFlags: (.*)$", Path("/proc/self/smaps").read_text(), re.MULTILINE)
+            assert [("hg" in flags.split()) for flags in found] == [wanted, wanted]
+    assert rounded(16 * 1024**2 + 1) == 18 * 1024**2
+    assert rounded(5000) == 8192
