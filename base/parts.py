@@ -95,4 +95,4 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, pl.Series):
         return value.to_list()
-    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from base.errors import NotFound
+
 
 def _nothing() -> None:
     """There is nothing to let go of."""
@@ -91,8 +93,8 @@ class NoStore:
     parameters: Sequence[str] = ()
 
     def locate(self, parameters: Mapping[str, str]) -> Artifact:
-        """Never called: there is no artifact."""
-        raise NotImplementedError("a model that is made from data has no artifact")
+        """Raises NotFound: there is no artifact, and a cache asks for none."""
+        raise NotFound("a model that is made from data has no artifact")
 
     def list(self) -> list[dict[str, str]]:
         """One set of no parameters."""

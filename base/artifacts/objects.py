@@ -1,4 +1,7 @@
-"""ObjectStoreClient: artifacts in S3, Google Cloud Storage, Azure Blob Storage, MinIO and whatever else speaks their protocols."""
+"""ObjectStoreClient: artifacts in S3, Google Cloud Storage, Azure Blob Storage, MinIO and whatever else speaks their protocols.
+
+All go the same way through obstore; the tests talk to a server of S3 only.
+"""
 
 from __future__ import annotations
 
