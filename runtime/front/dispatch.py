@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,7 @@ from runtime.front.deadlines import Deadlines
 from runtime.front.link import STREAMS_MAX, Link
 from runtime.front.measuring import Recorder, now_s
 from runtime.front.owners import owners
+from runtime.front.pace import Pace, Step
 from runtime.front.request import Request
 from runtime.front.rooms import Budget
 from runtime.front.rows import RowDecoder
@@ -45,6 +47,7 @@ class Endpoint:
         self.replies = frames.Reader(self.output_schema)
         self.decoder = RowDecoder(self.input_schema, words.unexpected)
         self.streams = words.streams
+        self.pace = Pace(1 if words.alone else words.batch_max_rows, words.batch_max_delay_ms / 1000)
         self.waiting: Batcher[Request] = Batcher(words.batch_max_rows, queue_max_rows)
         self.measures = None if recorder is None else recorder.endpoint(release.words.model, release.words.version, words.name)
 
@@ -60,6 +63,7 @@ class Endpoint:
         if self.measures is not None:
             request.queued_s = now_s()
         self.deadlines.watch(request)
+        self.pace.came()
         self.release.wake()
 
     def expire(self, request: Request) -> None:
@@ -172,7 +176,10 @@ class Release:
     def _pump(self) -> None:
         self._woken = False
         self._links = {path: link for path, link in self._links.items() if link.open}
-        while (link := self._least_busy()) and (requests := self._next_batch()):
+        now = time.monotonic()
+        for endpoint in self.endpoints:
+            endpoint.pace.turn(now)
+        while (link := self._least_busy()) and (requests := self._next_batch(link.computing_rows, now)):
             try:
                 link.send(requests)
             except Full as exc:
@@ -190,14 +197,20 @@ class Release:
     def _least_busy(self) -> Link | None:
         return min((link for link in self._links.values() if link.has_room), key=lambda link: link.load, default=None)
 
-    def _next_batch(self) -> list[Request]:
+    def _next_batch(self, computing_rows: int, now_s: float) -> list[Request]:
+        """Requests to be sent to a worker that has so many rows already; none where nothing waits, or what waits should."""
         while self._again:
             if requests := [request for request in self._again.popleft() if not request.answered]:
                 return requests
         for _ in self.endpoints:
             self._turn = (self._turn + 1) % len(self.endpoints)
-            if requests := self.endpoints[self._turn].waiting.take():
-                return requests
+            endpoint = self.endpoints[self._turn]
+            if endpoint.waiting:
+                step = endpoint.pace.step(endpoint.waiting.rows, computing_rows, now_s)
+                if step is Step.GO:
+                    return endpoint.waiting.take()
+                if step is Step.HOLD:
+                    self.wake()
         return []
 
     def _waits(self) -> bool:

@@ -11,25 +11,20 @@ begins only when all before it is answered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from base.errors import Malformed, PexdockError
 from runtime.front.answer import Answer, Heads
 from runtime.front.app import Known
 from runtime.front.problems import problem
-from runtime.front.request import Asked, Request
+from runtime.front.request import Asked
+from runtime.front.slow import SlowPath
 from runtime.front.sweeper import IDLE_SWEEPS, Sweeper
-from runtime.front.turns import Turns
 
 if TYPE_CHECKING:
     from uvicorn import Config
-    from uvicorn._types import ASGI3Application
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
     from runtime.front.app import FrontDoor
@@ -56,28 +51,7 @@ class _Arriving:
         self.body: list[bytes] = []
 
 
-class _Flow(FlowControl):
-    """Whether a connection is read; with what was read already, and is read on before anything that comes later.
-
-    Args:
-        read_on: takes `unread`.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, read_on: Callable[[], None]) -> None:
-        super().__init__(transport)
-        self._loop = loop
-        self._read_on = read_on
-        self.unread = b""
-
-    def resume_reading(self) -> None:
-        """Not at once where something is unread: this may be called while something is parsed."""
-        if self.unread:
-            self._loop.call_soon(self._read_on)
-        else:
-            super().resume_reading()
-
-
-class Connection(HttpToolsProtocol):
+class Connection(SlowPath):
     """One connection of a client.
 
     Args:
@@ -95,13 +69,12 @@ class Connection(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(heads, config, server_state, app_state, _loop)
         # Without uvicorn's leniency: what follows "Connection: close" is an error then, and not a request.
         self.parser = httptools.HttpRequestParser(self)
-        self._door, self._heads, self._sweeper = door, heads, sweeper
+        self._door, self._sweeper = door, sweeper
         self._still = 0  # sweeps since something came
         self._messages = 0  # that the parser has seen beginning
-        self._turns: Turns[Request, Answer] = Turns()
         self._arriving: _Arriving | None = None
         self._begun = False  # a request is there that is not whole
         self._ending = False  # no other request is taken any more
@@ -109,16 +82,13 @@ class Connection(HttpToolsProtocol):
         self._whole: _Arriving | None = None  # what the parser has seen the end of
         self._skipping = False  # the request that is being read is none of those that were taken
         self._last: Answer | None = None  # what is said after all others have been answered
-        self._running: RequestResponseCycle | None = None  # of the ASGI application
         self._half_closed: asyncio.TimerHandle | None = None
-        self.flow: _Flow
 
     # ---- events of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
         super().connection_made(transport)
-        self.flow = _Flow(transport, self.loop, self._read_on)
         self._sweeper.watch(self.connections)  # type: ignore[arg-type]  # all are of this class
 
     def data_received(self, data: bytes) -> None:
@@ -198,11 +168,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._half_closed is not None:
             self._half_closed.cancel()
-        self._arriving, self.flow.unread = None, b""
-        self.pipeline.clear()
-        if self._running is not None and not self._running.response_complete:  # uvicorn tells the latest only
-            self._running.disconnected = True
-            self._running.message_event.set()
+        self._arriving = None
         for request in self._turns.drop():
             request.endpoint.abandon(request)
 
@@ -255,7 +221,7 @@ class Connection(HttpToolsProtocol):
         if not self._skipping:
             self._arriving = self._plain()
             if self._arriving is None:
-                self._go_slow()
+                self._go_slow(last=self._closing)
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
@@ -345,30 +311,7 @@ class Connection(HttpToolsProtocol):
         else:
             self._start_asgi_task(*self.pipeline.pop())
 
-    # ---- the other path
-
-    def _slow_is_open(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # it begins as None
-
-    def _go_slow(self) -> None:
-        """Gives the request to uvicorn's own protocol, from its head on."""
-        url, headers = self.url, self.headers
-        super().on_message_begin()
-        self.url = url
-        for name, value in headers:
-            super().on_header(name, value)
-        self.server_state.default_headers = [(b"date", self._heads.date)]
-        super().on_headers_complete()
-        if self._closing:
-            self.cycle.keep_alive = False
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if self._turns:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, app))
-        else:
-            self._running = cycle
-            super()._start_asgi_task(cycle, app)
+    # ---- what is no request
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Reads a request again without its offer of another protocol, at which the parser stops: there is none but this here."""
@@ -396,20 +339,6 @@ class Connection(HttpToolsProtocol):
             self._last = problem(Malformed("what was sent is not an HTTP request"), next(self._door.ids))
             if not self._turns:
                 self._go_on()
-
-    def _drop_incomplete(self) -> bool:
-        """Forgets a request of the other path whose body will never be whole; False where that cannot be done without its connection."""
-        if not self._slow_is_open() or not self.cycle.more_body:
-            return True
-        if self._turns and len(self.pipeline) == 1:
-            self.pipeline.clear()
-        elif self.pipeline or self.cycle.response_started:
-            return False
-        else:  # its task waits for the body
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        self.cycle = None  # type: ignore[assignment]
-        return True
 
     # ---- time and flow
 

@@ -98,6 +98,11 @@ class Link:
         return len(self._sent) - self._parked
 
     @property
+    def computing_rows(self) -> int:
+        """Rows of the batches that the worker has to compute."""
+        return sum(sent.rows for sent in self._sent.values() if not sent.parked)
+
+    @property
     def load(self) -> tuple[int, int]:
         """For comparison with other links: batches to compute, and all that the worker has."""
         return self.busy, len(self._sent)
