@@ -55,7 +55,7 @@ def make(state: Callable[[], State], serving: Callable[[str], Live | None]) -> A
     async def models() -> Response:
         return _json(state())
 
-    @app.get("/models/{model}/cache", summary="What every worker of a model has in its caches", responses=documented(ModelCaches, 404))
+    @app.get("/models/{model}/cache", summary="What every worker of a model has in its caches", responses=documented(ModelCaches, 404, 503))
     async def cache(model: str) -> Response:
         return _json(await caches.listed(live(model)))
 
