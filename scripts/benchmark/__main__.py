@@ -7,10 +7,14 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmark import environments, machine, processes, report, rounds, servers
-from benchmark.load import Work, compile_generator
+from base.errors import PexdockError
+from benchmark import environments, machine, pexdock, processes, report, rounds
+from benchmark.load import Circumstances, Work, compile_generator
+from benchmark.parts import crowd, doors, drop, idle, workers
+from benchmark.parts.part import Part
 from benchmark.processes import ServerFailed
 from benchmark.servers import SERVERS, Server
 from benchmark.tables import Comparison
@@ -19,56 +23,87 @@ ONE_ROW = tuple(Work(f"one row, {count} connection{'s' if count > 1 else ''}", 1
 MANY_ROWS = (Work("1 000 rows, 16 connections", 1000, 16), Work("1 000 rows as Arrow, 16 connections", 1000, 16, arrow=True))
 FIXED = tuple(Work(f"one row, {rate} requests/s", 1, 64, rate) for rate in (200, 2000, 10000))
 
+PARTS: dict[str, Callable[[Circumstances], Part]] = {
+    "idle": idle.run,
+    "doors": doors.run,
+    "workers": workers.run,
+    "crowd": crowd.run,
+    "drop": drop.run,
+}
+"""About Pexdock alone; the servers together are another part, which asking for any of them by name asks for."""
+
+EPILOG = "Where others use the machine too, begin with `nice -n -10`: all that is started here keeps that."
+
 
 def main() -> int:
-    """Measures, writes the report, and says where it is."""
+    """Measures, writes the reports, and says where they are."""
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends as Ctrl-C does, with all that it started
     processes.adopt()
-    chosen = [server for server in SERVERS if not options.only or any(server.name.lower().startswith(word) for word in options.only)]
     if shutil.which("wrk") is None:
         sys.exit("scripts/bench needs wrk, which is a package of Debian and Ubuntu: apt-get install wrk")
-    if not chosen:
-        sys.exit(f"--only knows {', '.join(sorted({server.product.lower() for server in SERVERS}))}")
-    reason, facts = compile_generator(), machine.facts()
-    if reason:
-        print(f"no open loops: {reason}", file=sys.stderr)
-    works = ONE_ROW + MANY_ROWS + (() if reason else FIXED)
+    servers, parts = wanted(options.only)
+    facts = machine.facts()
     with tempfile.TemporaryDirectory(prefix="pexdock-bench-") as name:
-        dist = Path(name)
-        prepared, failures = prepare(chosen, dist)
-        results = rounds.run(prepared, works, options.rounds, options.seconds, dist)
-        results.failures |= failures
-    print(report.write(options.output, Comparison(chosen, works, results), facts, options.seconds))
+        base = Path(name)
+        if parts or any(server.peer == "pexdock" for server in servers):
+            pexdock.build_base(base)
+        given = Circumstances(base, options.rounds, options.seconds, options.tries)
+        if servers:
+            print(compare(servers, given, facts, options.output))
+        for part in parts:
+            print(report.write_part(options.output / part, PARTS[part](given), facts))
     return 0
-
-
-def prepare(chosen: list[Server], dist: Path) -> tuple[list[Server], dict[str, str]]:
-    """Builds Pexdock's pexes and installs the peers. Returns the servers that can be started, and why the others cannot."""
-    prepared, failures = [], {}
-    for server in chosen:
-        try:
-            if server.peer == "pexdock":
-                servers.build(dist)
-            elif server.peer != "uvicorn":
-                environments.install(server.peer)
-            prepared.append(server)
-        except ServerFailed as exc:
-            failures[server.name] = str(exc)
-            print(f"{server.name}: {exc}", file=sys.stderr)
-    return prepared, failures
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--only", nargs="+", type=str.lower, metavar="NAME", help="servers whose names begin so")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description=__doc__, epilog="Begin with `nice -n -10` where others use the machine."
+    )
+    names = sorted({server.product.lower() for server in SERVERS})
+    parser.add_argument("--only", nargs="+", type=str.lower, default=[], metavar="NAME", help=f"of {', '.join([*names, *PARTS])}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
-    parser.add_argument(
-        "--output", type=Path, default=servers.ROOT / "docs/benchmarks/peers", help="without suffix: .md, .json, .svg are added"
-    )
+    parser.add_argument("--tries", type=int, default=2, help="of a measurement that something else on the machine disturbs")
+    parser.add_argument("--output", type=Path, default=pexdock.ROOT / "docs/benchmarks", help="the folder of the reports")
     return parser.parse_args()
+
+
+def wanted(only: Sequence[str]) -> tuple[list[Server], list[str]]:
+    """Which servers and which parts the names ask for: all without names; the beginning of a server's name will do."""
+    unknown = [word for word in only if word not in PARTS and not any(server.name.lower().startswith(word) for server in SERVERS)]
+    if unknown:
+        sys.exit(f"--only does not know {', '.join(unknown)}; --help lists all names")
+    servers = [server for server in SERVERS if not only or any(server.name.lower().startswith(word) for word in only)]
+    return servers, [part for part in PARTS if not only or part in only]
+
+
+def compare(servers: Sequence[Server], given: Circumstances, facts: Mapping[str, str], output: Path) -> Path:
+    """Measures servers next to each other. Returns the report."""
+    if reason := compile_generator():
+        print(f"no open loops: {reason}", file=sys.stderr)
+    works = ONE_ROW + MANY_ROWS + (() if reason else FIXED)
+    prepared, failures = prepare(servers, given.base)
+    results = rounds.run(prepared, works, given)
+    results.failures |= failures
+    return report.write(output / "peers", Comparison(servers, works, results), facts, given)
+
+
+def prepare(servers: Sequence[Server], dist: Path) -> tuple[list[Server], dict[str, str]]:
+    """Builds the model's pex and installs the peers. Returns the servers that can be started, and why the others cannot."""
+    prepared, failures = [], {}
+    for server in servers:
+        try:
+            if server.peer == "pexdock":
+                pexdock.build_model(dist)
+            elif server.peer != "uvicorn":
+                environments.install(server.peer)
+            prepared.append(server)
+        except (ServerFailed, PexdockError) as exc:
+            failures[server.name] = str(exc)
+            print(f"{server.name}: {exc}", file=sys.stderr)
+    return prepared, failures
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import repeat
+from typing import Any
 
 from linear.fitted import as_array, fit
 
@@ -20,7 +21,7 @@ AT_ONCE = 64
 
 
 @cache
-def _model():  # noqa: ANN202 - scikit-learn has no types
+def _model() -> Any:
     return fit()
 
 

@@ -10,8 +10,8 @@ import sys
 import venv
 from pathlib import Path
 
+from benchmark.pexdock import HERE, ROOT
 from benchmark.processes import ServerFailed
-from benchmark.servers import HERE, ROOT
 
 STAMP = "pexdock-peer"
 
@@ -31,7 +31,7 @@ def install(peer: str) -> None:
     print(f"installing {peer} into {folder.relative_to(ROOT)}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
-    command = [folder / "bin/pip", "install", "--quiet", "--only-binary", ":all:", "--no-deps", "-r", requirements]
+    command = [str(folder / "bin/pip"), "install", "--quiet", "--only-binary", ":all:", "--no-deps", "-r", str(requirements)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise ServerFailed(f"pip cannot install {peer}:\n{done.stderr[-2000:]}")

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark import forms
-from benchmark.processes import ServerFailed, cpu_s, descendants, machine_s
-from benchmark.servers import ROOT, Running
+from benchmark.pexdock import ROOT
+from benchmark.processes import ServerFailed, cpu_s, descendants, machine_s, run_apart
+from benchmark.servers import Running
 
 WRK_SCRIPT = """
 local file = io.open("body", "rb")
@@ -28,8 +29,8 @@ end
 """
 
 SOURCE = Path(__file__).resolve().parent / "openloop.c"
-DISTURBED, TRIES = 0.1, 3
-"""Cores that others may use before a measurement is made again, and how often it is made at most."""
+DISTURBED = 0.1
+"""Cores that others may use before a measurement is made again."""
 
 GENERATOR = ROOT / ".venv/peers/openloop"
 
@@ -43,6 +44,21 @@ def compile_generator() -> str | None:
         return "there is no C compiler `cc`"
     done = subprocess.run(["cc", "-O2", "-o", GENERATOR, SOURCE, "-lm"], check=False, capture_output=True, text=True)
     return done.stderr if done.returncode else None
+
+
+class Circumstances(NamedTuple):
+    """What holds for all that is measured.
+
+    Attributes:
+        base: a folder with the pexes; not to be written to.
+        seconds: of each measurement.
+        tries: of a measurement that something else on the machine disturbs; the least disturbed one counts.
+    """
+
+    base: Path
+    rounds: int
+    seconds: float
+    tries: int
 
 
 class Work(NamedTuple):
@@ -86,27 +102,27 @@ def form_of(running: Running, work: Work) -> forms.Form:
     return forms.STREAM if work.arrow else running.server.form
 
 
-def measure(running: Running, work: Work, folder: Path, seconds: float) -> Measured:
-    """Runs one load against a server; again where something else on the machine used much CPU, and then the least disturbed one counts.
+def measure(running: Running, work: Work, folder: Path, given: Circumstances) -> Measured:
+    """Runs one load against a server, with its files in `folder`.
 
     Raises:
         ServerFailed: the load generator could not do its work.
     """
     tries: list[Measured] = []
-    while len(tries) < TRIES and all(found.others > DISTURBED for found in tries):
-        tries.append(_measure(running, work, folder, seconds))
+    while len(tries) < given.tries and all(found.others > DISTURBED for found in tries):
+        tries.append(_measure(running, work, folder, given.seconds))
     return min(tries, key=lambda found: found.others)
 
 
 def _measure(running: Running, work: Work, folder: Path, seconds: float) -> Measured:
     command = (_closed if work.rate is None else _open)(running, work, folder, seconds)
     server, all_of_us, everything = cpu_s(descendants(os.getpid())), _ours_s(), machine_s()
-    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    printed, errors = run_apart(command, folder)
     server, all_of_us, everything = cpu_s(descendants(os.getpid())) - server, _ours_s() - all_of_us, machine_s() - everything
     try:
-        found = json.loads(done.stdout.splitlines()[-1])
+        found = json.loads(printed.splitlines()[-1])
     except (IndexError, ValueError) as exc:
-        raise ServerFailed(f"{command[0]} said: {done.stdout[-300:]}{done.stderr[-300:]}") from exc
+        raise ServerFailed(f"{command[0]} said: {printed[-300:]}{errors[-300:]}") from exc
     return Measured(
         found["requests"] / found["seconds"],
         found["p50_ms"],

@@ -8,7 +8,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from benchmark.servers import ROOT
+from benchmark.pexdock import ROOT
 
 
 def facts() -> dict[str, str]:
@@ -23,6 +23,7 @@ def facts() -> dict[str, str]:
         "kernel": platform.release(),
         "Python": platform.python_version(),
         "wrk": _said("wrk", "--version").partition("[")[0].removeprefix("wrk "),
+        "nice": str(os.getpriority(os.PRIO_PROCESS, 0)),
         "load before": f"{os.getloadavg()[0]:.1f} processes running on average in the minute before, ours not among them",
     }
 

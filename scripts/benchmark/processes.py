@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-START_S = 300
-"""The first start of Pexdock on a machine unpacks and compiles base."""
+START_S = 120
+"""The first start of Pexdock on a machine unpacks and compiles base, and Ray starts eight processes."""
 
 END_S = 20
 
@@ -39,19 +39,40 @@ def adopt() -> None:
 @contextmanager
 def started(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a session of its own, so that Ctrl-C reaches only this one, and in its own folder, where its log lies too."""
+    others = descendants(os.getpid())
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     try:
+        keep_nice(process.pid)
         yield process
     finally:
-        end(process)
+        end(process, others)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and SIGKILL for whatever is left of it or of its descendants."""
-    family = [process.pid, *descendants(process.pid)]
+def keep_nice(pid: int) -> None:
+    """Gives the session of `pid` the nice value of this process: where sessions are scheduled as groups, their own one does not count."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+def run_apart(command: Sequence[str], folder: Path) -> tuple[str, str]:
+    """Runs a command to its end as `started` does. Returns what it printed, and its errors."""
+    with subprocess.Popen(
+        command, cwd=folder, start_new_session=True, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            keep_nice(process.pid)
+            return process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+
+
+def end(process: subprocess.Popen[bytes], others: Sequence[int] = ()) -> None:
+    """SIGTERM, and SIGKILL for whatever is left of it: its descendants, and orphans that are ours now and none of the `others`."""
+    family = descendants(process.pid)
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(END_S)
@@ -59,15 +80,19 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
         process.wait()
     deadline = time.monotonic() + END_S
-    while left := [pid for pid in {*family, *descendants(os.getpid())} if alive(pid)]:
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+    while left := [pid for pid in {*family, *descendants(os.getpid())}.difference(others) if alive(pid)]:
         if time.monotonic() > deadline:
             raise ServerFailed(f"processes {left} do not end")
+        for pid in left:
+            _kill(pid)
         time.sleep(0.05)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def alive(pid: int) -> bool:
@@ -94,6 +119,12 @@ def cpu_s(pids: Sequence[int]) -> float:
         with suppress(FileNotFoundError, ProcessLookupError):
             ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[CPU_FIELDS]))
     return ticks / TICKS_PER_S
+
+
+def running_s(pid: int) -> float:
+    """CPU time of all living threads so far, to the nanosecond; see schedstat in the kernel's documentation."""
+    paths = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(path.read_text().split()[0]) for path in paths) / 1e9
 
 
 def machine_s() -> float:

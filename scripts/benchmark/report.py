@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from benchmark import environments, plots
-from benchmark.load import DISTURBED, TRIES, Measured, Work
+from benchmark.load import DISTURBED, Circumstances, Measured, Work
+from benchmark.parts.part import Part
 from benchmark.servers import Server
 from benchmark.tables import CPU, OURS, P99, RATE, Comparison, Metric, of_work, table
 from benchmark.targets import judge
@@ -28,7 +29,7 @@ one counts; {others:.0%} of all numbers were still disturbed so.
 """
 
 
-def write(output: Path, found: Comparison, facts: Mapping[str, str], seconds: float) -> Path:
+def write(output: Path, found: Comparison, facts: Mapping[str, str], given: Circumstances) -> Path:
     """Writes `output`.md, .json and its plots. Returns the path of the first."""
     output.parent.mkdir(parents=True, exist_ok=True)
     for name, metric in PLOTS.items():
@@ -36,8 +37,17 @@ def write(output: Path, found: Comparison, facts: Mapping[str, str], seconds: fl
         _of(output, f"-{name}.svg").write_text(plots.draw(panels))
     panels = [_panel(found, work, P99) for work in found.works if work.rate is not None]
     _of(output, "-latency.svg").write_text(plots.draw(panels))
-    _of(output, ".json").write_text(_json(found, facts, seconds))
-    _of(output, ".md").write_text("\n".join(_markdown(output.name, found, facts, seconds)))
+    _of(output, ".json").write_text(_json(found, facts, given))
+    _of(output, ".md").write_text("\n".join(_markdown(output.name, found, facts, given)))
+    return _of(output, ".md")
+
+
+def write_part(output: Path, part: Part, facts: Mapping[str, str]) -> Path:
+    """Writes what one part about Pexdock alone gave, as `output`.md and .json. Returns the path of the first."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    head = [f"# {part.title}\n", f"Made by `scripts/bench --only {output.name}`; do not edit.\n"]
+    _of(output, ".md").write_text("\n".join([*head, *part.lines, *table(["machine", ""], facts.items())]))
+    _of(output, ".json").write_text(json.dumps({"machine": dict(facts), **part.data}, indent=1) + "\n")
     return _of(output, ".md")
 
 
@@ -54,7 +64,7 @@ def _panel(found: Comparison, work: Work, metric: Metric) -> plots.Panel:
     return plots.Panel(work.name, metric.title, bars)
 
 
-def _markdown(name: str, found: Comparison, facts: Mapping[str, str], seconds: float) -> Iterator[str]:
+def _markdown(name: str, found: Comparison, facts: Mapping[str, str], given: Circumstances) -> Iterator[str]:
     yield "# Pexdock next to other model servers\n"
     yield "Made by `scripts/bench`; do not edit.\n"
     yield "## Targets\n"
@@ -62,7 +72,7 @@ def _markdown(name: str, found: Comparison, facts: Mapping[str, str], seconds: f
     yield "## Where Pexdock loses\n"
     yield from _lost(found)
     yield "## How\n"
-    yield _method(found, seconds)
+    yield _method(found, given)
     yield from table(["machine", ""], facts.items())
     yield from table(["server", "version", "settings", "at work"], map(_settings(found), found.servers))
     yield from _failures(found)
@@ -83,14 +93,14 @@ def _markdown(name: str, found: Comparison, facts: Mapping[str, str], seconds: f
     yield from table(["server", "PSS MB", "start s"], _weights(found))
 
 
-def _method(found: Comparison, seconds: float) -> str:
+def _method(found: Comparison, given: Circumstances) -> str:
     measured = found.results.measured.values()
     disturbed = [one.others > DISTURBED for rounds in measured for one in rounds]
     return METHOD.format(
         rounds=max(map(len, measured), default=0),
-        seconds=seconds,
+        seconds=given.seconds,
         disturbed=DISTURBED,
-        tries=TRIES,
+        tries=given.tries,
         others=sum(disturbed) / len(disturbed) if disturbed else 0,
     )
 
@@ -131,14 +141,14 @@ def _weights(found: Comparison) -> Iterator[list[str]]:
         yield [name, f"{size:.0f}", f"{statistics.median(results.start_s[name]):.1f}"]
 
 
-def _json(found: Comparison, facts: Mapping[str, str], seconds: float) -> str:
+def _json(found: Comparison, facts: Mapping[str, str], given: Circumstances) -> str:
     """One line a measurement, so that a later run shows what has changed."""
     results, lines = found.results, []
     for (name, work), rounds in results.measured.items():
         lines += [json.dumps({"server": name, "work": work, "round": number + 1, **_rounded(one)}) for number, one in enumerate(rounds)]
     head = {
         "machine": dict(facts),
-        "seconds": seconds,
+        "seconds": given.seconds,
         "pss_bytes": results.pss_bytes,
         "start_s": results.start_s,
         "failures": results.failures,

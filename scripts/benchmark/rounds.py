@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.answers import check
-from benchmark.load import Measured, Work, measure
+from benchmark.load import Circumstances, Measured, Work, measure
 from benchmark.processes import ServerFailed, descendants, pss_bytes
 from benchmark.servers import Running, Server, running
 
@@ -48,17 +48,17 @@ class Results:
         return max((m.requests_per_s for (name, work), found in self.measured.items() for m in found if name == server.name), default=0)
 
 
-def run(servers: Sequence[Server], works: Sequence[Work], rounds: int, seconds: float, dist: Path) -> Results:
+def run(servers: Sequence[Server], works: Sequence[Work], given: Circumstances) -> Results:
     """Measures everything. A server that fails is left out from there on, and the others go on."""
     results = Results()
-    for number in range(rounds):
+    for number in range(given.rounds):
         first = number % len(servers)  # no server always comes after the same other one
         for server in (*servers[first:], *servers[:first]):
             if server.name in results.failures or server.name in results.set_aside:
                 continue
-            _say(f"round {number + 1}/{rounds}: {server.name}")
+            _say(f"round {number + 1}/{given.rounds}: {server.name}")
             try:
-                _visit(server, works, seconds, dist, results)
+                _visit(server, works, given, results)
             except ServerFailed as exc:
                 _say(f"  {exc}")
                 results.failures[server.name] = str(exc)
@@ -67,25 +67,25 @@ def run(servers: Sequence[Server], works: Sequence[Work], rounds: int, seconds: 
     return results
 
 
-def _visit(server: Server, works: Sequence[Work], seconds: float, dist: Path, results: Results) -> None:
+def _visit(server: Server, works: Sequence[Work], given: Circumstances, results: Results) -> None:
     with tempfile.TemporaryDirectory(prefix="pexdock-bench-") as name:
         folder, began = Path(name), time.monotonic()
-        with running(server, folder, dist) as it:
+        with running(server, folder, given.base) as it:
             results.start_s[server.name].append(time.monotonic() - began)
             mine = [work for work in works if not work.arrow or server.peer == "pexdock"]
             check(it, mine)
-            measure(it, mine[0]._replace(connections=64), folder, WARM_UP_S)
+            measure(it, mine[0]._replace(connections=64), folder, given._replace(seconds=WARM_UP_S, tries=1))
             for work in mine:
-                _work(it, work, folder, seconds, results)
+                _work(it, work, folder, given, results)
             results.pss_bytes[server.name].append(pss_bytes(descendants(os.getpid())))
 
 
-def _work(it: Running, work: Work, folder: Path, seconds: float, results: Results) -> None:
+def _work(it: Running, work: Work, folder: Path, given: Circumstances, results: Results) -> None:
     key = (it.server.name, work.name)
     if work.rate is not None and work.rate > 0.9 * results.rate(it.server):
         results.below.add(key)
         return
-    found = measure(it, work, folder, seconds)
+    found = measure(it, work, folder, given)
     results.measured[key].append(found)
     _say(
         f"  {work.name}: {found.requests_per_s:.0f}/s, p50 {found.p50_ms:.2f} ms, p99 {found.p99_ms:.2f} ms, {found.cpu_us:.0f} µs CPU each"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark import forms
-from benchmark.processes import ServerFailed, free_port, started, wait_for
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-MODEL = HERE / "models/linear"
+from benchmark.pexdock import HERE, MODEL, ROOT, command_line, environment
+from benchmark.processes import descendants, free_port, keep_nice, started, wait_for
 
 
 class Server(NamedTuple):
@@ -50,24 +45,27 @@ class Server(NamedTuple):
         return self.name.partition(",")[0]
 
 
+TENSOR_PATH = "/v2/models/predict/infer"
+
 DISTRIBUTIONS = {"triton": "nvidia-pytriton"}
+
+ONE = "1 worker, no batches"
 
 SERVERS = (
     Server("Pexdock", "pexdock", "defaults: 1 front door, 1 worker, batches of up to 64 rows"),
     Server("bare uvicorn", "uvicorn", "uvloop, httptools, no access log; answers with a constant, so it is no model server", answers=False),
-    Server(
-        "Mosec",
-        "mosec",
-        "1 worker, no batches; JSON by msgspec instead of its default",
-        path="/inference",
-    ),
-    Server(
-        "Mosec, batches",
-        "mosec",
-        "1 worker, max_batch_size=64, max_wait_time=1 ms; JSON by msgspec",
-        path="/inference",
-        batch=64,
-    ),
+    Server("Mosec", "mosec", f"{ONE}; JSON by msgspec instead of its default", path="/inference"),
+    Server("Mosec, batches", "mosec", "1 worker, max_batch_size=64, max_wait_time=1 ms; JSON by msgspec", path="/inference", batch=64),
+    Server("Triton", "triton", f"Python backend, {ONE}; tritonserver of the wheel nvidia-pytriton", forms.TENSOR, TENSOR_PATH),
+    Server("Triton, batches", "triton", "Python backend, 1 worker, dynamic_batching without delay", forms.TENSOR, TENSOR_PATH, 64),
+    Server("LitServe", "litserve", f"{ONE}, 1 API server, fast_queue"),
+    Server("LitServe, batches", "litserve", "1 worker, 1 API server, fast_queue, max_batch_size=64, batch_timeout=1 ms", batch=64),
+    Server("MLServer", "mlserver", "its scikit-learn runtime, parallel_workers=0, no batches", forms.TENSOR, TENSOR_PATH),
+    Server("MLServer, batches", "mlserver", "as before, max_batch_size=64, max_batch_time=1 ms", forms.TENSOR, TENSOR_PATH, 64),
+    Server("BentoML", "bentoml", ONE, forms.ARRAY),
+    Server("BentoML, batches", "bentoml", "1 worker, batchable, max_batch_size=1024, max_latency_ms=1000", forms.ARRAY, batch=1024),
+    Server("Ray Serve", "ray", "1 replica, no batches, RAY_SERVE_THROUGHPUT_OPTIMIZED=1"),
+    Server("Ray Serve, batches", "ray", "as before, @serve.batch of 64, batch_wait_timeout_s=0.001", batch=64),
 )
 
 
@@ -80,7 +78,6 @@ class Running(NamedTuple):
 
     server: Server
     url: str
-    process: subprocess.Popen[bytes]
 
 
 @contextmanager
@@ -92,46 +89,15 @@ def running(server: Server, folder: Path, dist: Path) -> Iterator[Running]:
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}{server.path}"
-    command, environment = _pexdock(folder, dist, port) if server.peer == "pexdock" else _peer(server, port)
-    with started(command, folder, environment) as process:
+    command, variables = command_line(folder, dist, port) if server.peer == "pexdock" else _peer(server, port)
+    with started(command, folder, variables) as process:
         wait_for(url, server.form.body(forms.rows(1)), process, folder)
-        yield Running(server, url, process)
-
-
-def _pexdock(folder: Path, dist: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    """As in the image: the start script beside a dist/, which runs `pexdock serve` out of base."""
-    (folder / "dist").symlink_to(dist)
-    (folder / "entrypoint.sh").write_bytes((ROOT / "entrypoint.sh").read_bytes())
-    (folder / "entrypoint.sh").chmod(0o755)
-    return [str(folder / "entrypoint.sh")], _environment() | {"PEXDOCK_PORT": str(port), "PEXDOCK_RUN_PATH": str(folder / "run")}
+        for pid in descendants(process.pid):
+            keep_nice(pid)
+        yield Running(server, url)
 
 
 def _peer(server: Server, port: int) -> tuple[list[str], dict[str, str]]:
-    app = HERE / "peers" / server.peer / "app.py"
-    python = ROOT / ".venv/peers" / server.peer / "bin/python"
-    found = Path(sys.executable) if server.peer == "uvicorn" else python
-    environment = {"PYTHONPATH": str(MODEL), "PATH": f"{found.parent}:{os.environ['PATH']}", "PORT": str(port), "BATCH": str(server.batch)}
-    return [str(found), str(app)], _environment() | environment
-
-
-def _environment() -> dict[str, str]:
-    """Without what would change how Pexdock runs. One thread for the linear algebra of three columns is the best setting for all."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PEXDOCK_", "PYTHON"))}
-    return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-def build(dist: Path) -> None:
-    """Puts base and the model's pex into `dist`; both are built only when something has changed.
-
-    Raises:
-        ServerFailed: one of them cannot be built.
-    """
-    base = dist / f"base-{importlib.metadata.version('pexdock')}.pex"
-    for what in (["base"], ["model", str(MODEL), "--base", str(base)]):
-        output = base if what[0] == "base" else dist / "linear.pex"
-        command = [sys.executable, "-m", "runtime", "build", *what, "--output", str(output)]
-        done = subprocess.run(
-            command, cwd=ROOT, env=_environment() | {"PYTHONPATH": str(ROOT)}, check=False, capture_output=True, text=True
-        )
-        if done.returncode:
-            raise ServerFailed(f"{' '.join(command)}:\n{done.stderr}")
+    python = Path(sys.executable) if server.peer == "uvicorn" else ROOT / ".venv/peers" / server.peer / "bin/python"
+    variables = {"PYTHONPATH": str(MODEL), "PATH": f"{python.parent}:{os.environ['PATH']}", "PORT": str(port), "BATCH": str(server.batch)}
+    return [str(python), str(HERE / "peers" / server.peer / "app.py")], environment() | variables
