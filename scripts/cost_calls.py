@@ -1,0 +1,128 @@
+"""Function calls, messages and bytes of one batch: a real front door's link and a real worker's connection, here in one thread.
+
+What the two do is the same as in two processes; in one thread each call can be counted, and each time the same number comes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import uvloop
+
+import cost_model
+from base.connection import Connection
+from base.depends import Dependencies
+from base.ipc import channel
+from base.ipc.control import Configure, ReleaseWords, Route
+from base.loop import Loop
+from base.predictor import Predictor
+from runtime.front.deadlines import Deadlines
+from runtime.front.dispatch import Dispatch, Endpoint
+from runtime.front.request import Asked, Request, Target
+
+ROWS = {"1 row": 1, "64 rows": 64}
+
+
+def counted() -> dict[str, dict[str, dict[str, int]]]:
+    """For each endpoint and number of rows: calls of Python and of C functions on either side, messages, and bytes."""
+    return uvloop.run(_counted())
+
+
+async def _counted() -> dict[str, dict[str, dict[str, int]]]:
+    with tempfile.TemporaryDirectory(prefix="pexdock-cost-") as folder, _Counter() as counter:
+        place = Path(folder, "worker.sock")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(str(place))
+            listener.listen()
+            words = ReleaseWords("cost", "0", [endpoint.words() for endpoint in cost_model.ENDPOINTS])
+            limits = Configure()
+            dispatch = Dispatch(limits.queue_max_rows, limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
+            links = dispatch.apply([Route(words, [str(place)])])
+            connection = _connected(listener, counter)
+            assert [await link.wait_welcomed() for link in links] == [True]
+            found = {
+                endpoint.words.name: {name: await counter.batch(endpoint, rows) for name, rows in ROWS.items()}
+                for endpoint in dispatch.releases[0].endpoints
+            }
+            asyncio.get_running_loop().remove_reader(connection.fileno())
+            links[0].close()
+            connection.close()
+    return found
+
+
+def _connected(listener: socket.socket, counter: _Counter) -> Connection:
+    """The worker's side, computed by this loop."""
+    loop = Loop()
+    predictors = [Predictor(endpoint, None, loop, Dependencies(loop)) for endpoint in cost_model.ENDPOINTS]
+    connection = Connection(channel.Channel(listener.accept()[0]), "cost", "0", predictors, lambda: None)
+    asyncio.get_running_loop().add_reader(connection.fileno(), counter.as_worker(connection.handle_one))
+    return connection
+
+
+class _Counter:
+    """Counts calls while a batch is on its way, apart for the two sides."""
+
+    def __init__(self) -> None:
+        self._side = "front door"
+        self._found: Counter[str] = Counter()
+        self._send, self._receive = channel.Channel.send, channel.Channel.receive_nowait
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def as_worker(self, handle: Callable[[], bool]) -> Callable[[], None]:
+        """Calls within count as the worker's."""
+
+        def handled() -> None:
+            self._side = "worker"
+            handle()
+            self._side = "front door"
+
+        return handled
+
+    async def batch(self, endpoint: Endpoint, rows: int) -> dict[str, int]:
+        """What one batch of so many rows costs, once everything that is kept for later has been made."""
+        body = msgspec.json.encode([cost_model.ROWS[endpoint.words.name]] * rows)
+        asked = Asked(Target(endpoint, {}), "application/json", "*/*")
+        for _ in range(4):
+            await self._ask(asked, body)
+        self._found.clear()
+        sys.setprofile(self._count)
+        try:
+            await self._ask(asked, body)
+        finally:
+            sys.setprofile(None)
+        return dict(sorted(self._found.items()))
+
+    @staticmethod
+    async def _ask(asked: Asked, body: bytes) -> None:
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        asked.target.endpoint.submit(Request(asked, asked.read(body), "0" * 32, answered.set_result))
+        answer = await answered
+        assert answer.status == 200, answer.body
+
+    def _count(self, frame: Any, event: str, _: object) -> None:
+        if event == "call":
+            self._found[f"{self._side}, calls of Python functions"] += 1
+            if frame.f_code is self._send.__code__:
+                self._found[f"{self._side}, messages sent"] += 1
+                self._bytes(frame.f_locals["message"])
+        elif event == "c_call":
+            self._found[f"{self._side}, calls of C functions"] += 1
+
+    def _bytes(self, message: Any) -> None:
+        if type(message).__name__ == "Batch":
+            self._found["bytes of the frame"] += message.request.length
+        elif type(message).__name__ == "Reply":
+            self._found["bytes of the reply"] += message.length
