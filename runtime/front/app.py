@@ -56,13 +56,14 @@ class FrontDoor:
         deadlines: of all requests; shared with the dispatch.
 
     Attributes:
+        body_max_bytes: as given.
         ids: of requests, without end.
     """
 
     def __init__(self, dispatch: Dispatch, deadlines: Deadlines, body_max_bytes: int) -> None:
         self._dispatch = dispatch
         self._deadlines = deadlines
-        self._body_max_bytes = body_max_bytes
+        self.body_max_bytes = body_max_bytes
         self._router: Router[Endpoint] = Router()
         self._targets: dict[bytes, Target] = {}
         self._known: dict[bytes, Known] = {}
@@ -232,7 +233,7 @@ class FrontDoor:
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         announced = headers.get(b"content-length", b"")
-        if announced.isdigit() and int(announced) > self._body_max_bytes:
+        if announced.isdigit() and int(announced) > self.body_max_bytes:
             raise self._too_large()
         parts, size = [], 0
         while True:
@@ -241,10 +242,10 @@ class FrontDoor:
                 raise Disconnected
             parts.append(event.get("body", b""))
             size += len(parts[-1])
-            if size > self._body_max_bytes:
+            if size > self.body_max_bytes:
                 raise self._too_large()
             if not event.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"a body may have {self._body_max_bytes} bytes; send fewer rows at once")
+        return TooLarge(f"a body may have {self.body_max_bytes} bytes; send fewer rows at once")

@@ -1,7 +1,7 @@
 """The fast path: predictions answered by the connection itself, without a task, a future or a scope for each of them.
 
 A subclass of uvicorn's protocol takes a request as soon as its body is whole, if it is a plain one: POST to an endpoint whose requests
-share batches, a body of known and moderate length, nothing to negotiate. Everything else goes to the ASGI application, as if this file
+share batches, a body of known length, nothing to negotiate. Everything else goes to the ASGI application, as if this file
 did not exist, and gets the same answers.
 
 On one connection both ways never overlap: while an ASGI task has something to answer all that follows goes there too, and an ASGI task
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from runtime.front.app import FrontDoor
-
-BODY_MAX_BYTES = 1024 * 1024
-"""Larger bodies go to the ASGI application: what a task costs does not matter to them."""
 
 PIPELINED_MAX = 32
 """Requests of one connection that may be on their way. Beyond it nothing is read, so that one connection cannot fill a queue."""
@@ -262,7 +259,7 @@ class Connection(SlowPath):
                 accept = value
             elif name in _DECLINED:
                 return None
-        if not length.isdigit() or int(length) > BODY_MAX_BYTES:
+        if not length.isdigit() or int(length) > self._door.body_max_bytes:
             return None
         asked = Asked(target, content_type.decode("latin-1"), accept.decode("latin-1"))
         return _Arriving(asked, int(length), keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1")

@@ -125,10 +125,12 @@ def _lines(batch: pa.RecordBatch) -> bytes:
 
 
 def _arrow(batch: pa.RecordBatch) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as stream:
-        stream.write_batch(batch)
-    return bytes(sink.getvalue())
+    """A stream of this one batch: Arrow's writer of streams takes three times as long."""
+    return b"".join((memoryview(batch.schema.serialize()), memoryview(batch.serialize()), _END))
+
+
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+"""Ends a stream of encapsulated messages."""
 
 
 def _parquet(batch: pa.RecordBatch) -> bytes:

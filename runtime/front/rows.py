@@ -16,6 +16,7 @@ from base.errors import UnsupportedMedia
 from base.ipc.plain import Form, Plain
 from runtime.front.codecs import columnar, csv, media
 from runtime.front.codecs import json as json_codec
+from runtime.front.codecs.direct import Direct
 
 
 class Rows:
@@ -45,6 +46,7 @@ class RowDecoder:
         self._unexpected = unexpected
         self._columns = {} if schema is None else columns.from_arrow(schema)
         self._form = Form.of(schema)
+        self._direct = None if schema is None else Direct(schema, self._columns, unexpected)
         self._json = json_codec.JsonReader(self._columns, unexpected)
 
     def from_json(self, body: bytes) -> Rows:
@@ -83,7 +85,10 @@ class RowDecoder:
     def from_arrow(self, body: bytes) -> Rows:
         """Rows of an Arrow stream."""
         table = columnar.arrow_table(body)
-        return _own(table) if self._schema is None else self._rows(columnar.fitted(table, self._columns, self._unexpected))
+        if self._direct is None:
+            return _own(table)
+        batch = self._direct.batch(table)
+        return self._rows(columnar.fitted(table, self._columns, self._unexpected)) if batch is None else Rows(batch, "")
 
     def gather(self, rows: Sequence[Rows]) -> pa.RecordBatch | Plain:
         """Like `assemble`, as a plain frame where that is faster."""

@@ -226,11 +226,11 @@ def test_a_body_over_the_limit_is_refused(raw: Raw) -> None:
     assert raw.answer().status == 200
 
 
-def test_a_body_may_be_as_large_as_the_limit() -> None:
-    """Beyond the size for which there is a fast path, too."""
+def test_a_body_may_be_large(way: str) -> None:
+    """Much larger than what is read at once."""
     with TestClient(*ENDPOINTS) as client, Raw(client.address) as raw:
         for rows in (1, 5_000, 50_000, 200_000):
-            raw.send(post("/double", [{"a": 1}] * rows))
+            raw.send(post(f"/double{way}", [{"a": 1}] * rows))
             assert raw.answer().json()["predictions"] == [2.0] * rows
 
 

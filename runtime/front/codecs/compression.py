@@ -7,9 +7,12 @@ Reads just so much of the stream's flatbuffers as that takes: a compressed buffe
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
+
+_CONTINUES = -1
 
 _DICTIONARY, _RECORDS = 2, 3
 """Kinds of message (`MessageHeader` in Message.fbs)."""
@@ -21,14 +24,31 @@ def expanded_bytes(stream: pa.Buffer) -> int:
     Raises:
         ValueError: the stream is no Arrow stream.
     """
-    total = 0
     try:
-        for message in pa.ipc.MessageReader.open_stream(stream):
-            if message.body is not None:
-                total += _of_message(memoryview(message.metadata), memoryview(message.body))
+        return sum(_of_message(metadata, body) for metadata, body in _messages(memoryview(stream)))
     except (struct.error, IndexError) as exc:
         raise ValueError(f"a message that cannot be read: {exc}") from exc
-    return total
+
+
+def _messages(data: memoryview) -> Iterator[tuple[memoryview, memoryview]]:
+    """Metadata and body of each message, taken apart just as Arrow does it, at a tenth of what its own reader of messages takes.
+
+    See https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format.
+    """
+    at = 0
+    while at + 4 <= len(data):
+        size, at = _int32(data, at), at + 4
+        if size == _CONTINUES:
+            size, at = _int32(data, at), at + 4
+        if size == 0:
+            return
+        metadata, at = data[at : at + size], at + size
+        field = _Table(metadata, _uint32(metadata, 0)).field(3)  # Message: version, header type, header, length of the body
+        length = 0 if field is None else _int64(metadata, field)
+        if size < 0 or length < 0:
+            raise ValueError("a message of a negative length")
+        yield metadata, data[at : at + length]
+        at += length
 
 
 class _Table(NamedTuple):

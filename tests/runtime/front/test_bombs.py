@@ -44,6 +44,15 @@ def test_expanded_bytes_are_those_of_all_buffers(compression: str) -> None:
     assert expanded_bytes(pa.py_buffer(stream(table, None))) == 0
 
 
+def test_older_streams_are_weighed_too() -> None:
+    """Messages once began with their length; Arrow still reads them."""
+    table, sink = pa.table({"n": [0] * 4000}), io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd", use_legacy_format=True)) as out:
+        out.write_table(table)
+    assert pa.ipc.open_stream(sink.getvalue()).read_all() == table
+    assert expanded_bytes(pa.py_buffer(sink.getvalue())) == pytest.approx(table.nbytes, rel=0.01)
+
+
 def parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink)

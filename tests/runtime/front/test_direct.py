@@ -1,0 +1,86 @@
+"""Arrow columns that are taken as they lie in a body."""
+
+from __future__ import annotations
+
+import io
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+
+import frames
+from base import columns as wire
+from base.columns import Column
+from base.errors import Malformed, Misfit
+from runtime.front.codecs import columnar
+from runtime.front.codecs.direct import Direct
+from runtime.front.rows import RowDecoder, decode
+
+ARROW = "application/vnd.apache.arrow.stream"
+COLUMNS = {"a": Column(pl.Float64(), False), "n": Column(pl.Int32(), True), "s": Column(pl.String(), False)}
+SCHEMA = wire.to_arrow(COLUMNS)
+
+
+def table(**changed: object) -> pa.Table:
+    arrays = {"a": pa.array([1.5, 2.5]), "n": pa.array([None, 7], pa.int32()), "s": pa.array(["x", "y" * 20], pa.string_view())} | changed
+    return pa.table(arrays)
+
+
+def stream(given: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, given.schema) as out:
+        out.write_table(given)
+    return sink.getvalue()
+
+
+def test_columns_that_fit_are_not_copied() -> None:
+    """In whatever order they come, and whatever else there is."""
+    given = table(z=pa.array([1, 2])).select(["z", "s", "n", "a"])
+    found = Direct(SCHEMA, COLUMNS, "ignore").batch(given)
+    assert found is not None
+    assert found.schema.equals(SCHEMA)
+    assert found.to_pylist() == given.select(["a", "n", "s"]).to_pylist()
+    assert found.column(0).buffers()[1].address == given.column("a").chunk(0).buffers()[1].address
+
+
+@pytest.mark.parametrize(
+    ("given", "unexpected"),
+    [
+        (table(a=pa.array([1.5, None])), "ignore"),
+        (table(a=pa.array([1, 2])), "ignore"),
+        (table(s=pa.array(["x", "y"])), "ignore"),
+        (table().drop_columns("n"), "ignore"),
+        (table().append_column("a", pa.array([1.0, 2.0])), "ignore"),
+        (table(z=pa.array([1, 2])), "reject"),
+        (pa.concat_tables([table(), table()]), "ignore"),
+    ],
+    ids=["null", "integers", "another kind of string", "missing", "twice", "unexpected", "in pieces"],
+)
+def test_whatever_needs_another_look_gets_one(given: pa.Table, unexpected: str) -> None:
+    """What can be wrong with a column is decided elsewhere."""
+    assert Direct(SCHEMA, COLUMNS, unexpected).batch(given) is None
+
+
+@given(frames.admitted())
+def test_what_is_taken_directly_is_what_would_be_taken_else(given: tuple[dict[str, Column], pl.DataFrame]) -> None:
+    """For every frame that a schema admits."""
+    columns, frame = given
+    schema = wire.to_arrow(columns)
+    body = columnar.arrow_table(frames.arrow(frame))
+    found = Direct(schema, columns, "ignore").batch(body)
+    if found is not None:
+        assert pl.DataFrame(found).equals(columnar.fitted(body, columns, "ignore"), null_equal=True)
+
+
+def test_what_lies_about_itself_is_refused() -> None:
+    """Text that is no text, or lies elsewhere than in the body, and nulls where none may be: none of it comes to a worker."""
+    decoder = RowDecoder(SCHEMA)
+    body = stream(table())
+    assert decode(decoder, ARROW, body).count == 2
+    with pytest.raises(Malformed):
+        decode(decoder, ARROW, body.replace(b"y" * 20, b"\xff" * 20))
+    with pytest.raises(Malformed):
+        decode(decoder, ARROW, body.replace(b"\x14\0\0\0yyyy\0\0\0\0\0\0\0\0", b"\x14\0\0\0yyyy\0\0\0\0\xff\xff\0\0"))
+    with pytest.raises(Misfit, match="null"):
+        decode(decoder, ARROW, stream(table(a=pa.array([1.5, None]))))
