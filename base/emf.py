@@ -15,9 +15,6 @@ import msgspec
 from base.ipc.control import Measures, Measuring, Values
 from base.measures import MEASURES, Unit
 
-STDOUT = "-"
-"""The path that means the standard output."""
-
 _VALUES_PER_LINE = 100
 """The format's own bound on one metric of one line."""
 

@@ -15,10 +15,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from annotated_types import MinLen
 from pydantic import AfterValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from base.emf import STDOUT, Emf
+from base.appended import STDOUT
+from base.emf import Emf
 from base.errors import PexdockError
 from base.ipc.control import Measuring
 
@@ -63,7 +65,12 @@ def _run_path(data: dict[str, Any]) -> Path:
     return path if len(os.fsencode(path)) <= RUN_PATH_MAX_BYTES else Path("/tmp") / path.name  # noqa: S108 - taken with mode 0700 and checked
 
 
+def _appended(path: str) -> str:
+    return path if path == STDOUT else str(_absolute(Path(path)))
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+AppendedPath = Annotated[str, MinLen(1), AfterValidator(_appended)]
 
 
 class Settings(BaseSettings):
@@ -94,8 +101,11 @@ class Settings(BaseSettings):
         ByteSize(1024**3), ge=8 * 1024**2, description="Shared memory that front doors may hold for all workers together."
     )
     queue_max_rows: int = Field(100_000, ge=1, description="Rows that may wait for the workers of one endpoint.")
-    emf_path: str | None = Field(
-        None, min_length=1, description="File that metrics are appended to, in CloudWatch's embedded metric format; - is standard output."
+    access_log_path: AppendedPath | None = Field(
+        None, description="File that a line of JSON is appended to for each request; - is standard output."
+    )
+    emf_path: AppendedPath | None = Field(
+        None, description="File that metrics are appended to, in CloudWatch's embedded metric format; - is standard output."
     )
     emf_interval_s: float = Field(10, gt=0, le=3600, description="Seconds from a metric to the line that tells it, with all since.")
     emf_namespace: str = Field("Pexdock", pattern=r"^[0-9A-Za-z .\-_/#:]{1,255}$", description="Namespace of the metrics in CloudWatch.")
@@ -109,8 +119,7 @@ class Settings(BaseSettings):
         """Where metrics go, and how; None where nobody wants them."""
         if self.emf_path is None:
             return None
-        path = self.emf_path if self.emf_path == STDOUT else _absolute(Path(self.emf_path))
-        return Emf(path, self.emf_interval_s, self.emf_namespace, self.emf_values_max)
+        return Emf(self.emf_path, self.emf_interval_s, self.emf_namespace, self.emf_values_max)
 
     @property
     def measuring(self) -> Measuring | None:

@@ -147,6 +147,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         queue_max_rows: rows that may wait for one endpoint; beyond it a request is a 503.
         drain_s: how long accepted requests may take once it is told to drain.
         measuring: None where nobody wants measures.
+        access_log: path of a file that gets a line for each request; "-" is the standard output of the supervisor.
     """
 
     body_max_bytes: int = 32 * 1024**2
@@ -155,6 +156,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     queue_max_rows: int = 100_000
     drain_s: float = 8.0
     measuring: Measuring | None = None
+    access_log: str | None = None
 
 
 class Listening(msgspec.Struct, frozen=True, tag="listening", tag_field="type"):

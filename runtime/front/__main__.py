@@ -15,6 +15,7 @@ import uvloop
 
 from base.errors import PeerError
 from base.ipc.control import Applied, Configure, Drain, ExitCode, Lines, Listening, Table, Word, encode
+from runtime.front.access import access_log
 from runtime.front.app import FrontDoor
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
@@ -31,9 +32,10 @@ _WELCOME_S = 1.0
 class Process:
     """Ties the front door to its parent's control words and to uvicorn."""
 
-    def __init__(self, control: socket.socket, listener: socket.socket) -> None:
+    def __init__(self, control: socket.socket, listener: socket.socket, stdout_fd: int) -> None:
         self._control = control
         self._listener = listener
+        self._stdout_fd = stdout_fd
         self._words: asyncio.Queue[Word | None] = asyncio.Queue(maxsize=64)
         self._speaking = asyncio.Lock()  # a word is one line, and may take several writes
         self._recorder: Recorder | None = None
@@ -57,12 +59,13 @@ class Process:
         if not isinstance(first, Table):
             return ExitCode.OK if isinstance(first, Drain) else ExitCode.PARENT_GONE
         await self._apply(door, first)
-        server = Server(door, configure)
-        await server.listen(self._listener)
-        await self._say(Listening())
-        await self._say(Applied(first.generation))
-        code = await self._follow(door)
-        await server.end()
+        with access_log(configure.access_log, self._stdout_fd) as access:
+            server = Server(door, configure, access)
+            await server.listen(self._listener)
+            await self._say(Listening())
+            await self._say(Applied(first.generation))
+            code = await self._follow(door)
+            await server.end()
         await self._report()
         reading.cancel()
         return code
@@ -138,13 +141,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="runtime.front", description="A front door; started by the supervisor.")
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--stdout-fd", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     # The parent ends us by a word, or by its own end, which closes the socket: what was accepted is still answered then. A Ctrl-C
     # in a terminal reaches the whole group.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    process = Process(socket.socket(fileno=arguments.control_fd), socket.socket(fileno=arguments.listen_fd))
+    process = Process(socket.socket(fileno=arguments.control_fd), socket.socket(fileno=arguments.listen_fd), arguments.stdout_fd)
     return uvloop.run(process.run())
 
 

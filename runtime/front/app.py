@@ -108,7 +108,7 @@ class FrontDoor:
             match = self._router.match(raw_path)
             if match is None:
                 return None
-            found = Target(match.target, match.parameters)
+            found = Target(match.target, match.parameters, raw_path)
             if len(self._targets) >= _TARGETS_MAX:
                 self._targets.clear()
             self._targets[raw_path] = found

@@ -264,8 +264,11 @@ class Connection(SlowPath):
         asked = Asked(target, content_type.decode("latin-1"), accept.decode("latin-1"))
         return _Arriving(asked, int(length), keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1")
 
+    def _name(self, asked: Asked) -> str:  # noqa: ARG002 - for those who log what was asked
+        return next(self._door.ids)
+
     def _take(self, asked: Asked, body: bytes) -> None:
-        request_id = next(self._door.ids)
+        request_id = self._name(asked)
         try:
             request = self._door.request(asked, request_id, body, self._answered)
         except PexdockError as exc:

@@ -26,14 +26,18 @@ if TYPE_CHECKING:
 class Target:
     """What a path leads to: an endpoint, and parameters as a worker reads them. Made once for many requests.
 
+    Attributes:
+        path: as it came over the wire.
+
     Raises:
         TooLarge: the parameters do not fit into a message.
     """
 
-    __slots__ = ("endpoint", "group", "parameters")
+    __slots__ = ("endpoint", "group", "parameters", "path")
 
-    def __init__(self, endpoint: Endpoint, parameters: Mapping[str, str]) -> None:
+    def __init__(self, endpoint: Endpoint, parameters: Mapping[str, str], path: bytes) -> None:
         self.endpoint = endpoint
+        self.path = path
         self.parameters = msgspec.json.encode(parameters, order="sorted")
         self.group: Hashable = (self.parameters, "")
         _check_size(self.parameters)

@@ -9,6 +9,7 @@ from functools import partial
 import uvicorn
 
 from base.ipc.control import Configure
+from runtime.front.access import AccessLog, Logged, LoggedConnection
 from runtime.front.answer import Heads
 from runtime.front.app import FrontDoor
 from runtime.front.fast import Connection
@@ -16,13 +17,17 @@ from runtime.front.sweeper import Sweeper
 
 
 class Server(uvicorn.Server):
-    """Serves one front door on sockets that somebody else has bound."""
+    """Serves one front door on sockets that somebody else has bound.
 
-    def __init__(self, door: FrontDoor, configure: Configure) -> None:
-        sweeper = Sweeper(configure.request_timeout_s)
+    Args:
+        access: a line for each request goes there; None where nobody wants them, which then cost nothing.
+    """
+
+    def __init__(self, door: FrontDoor, configure: Configure, access: AccessLog | None = None) -> None:
+        connection = Connection if access is None else partial(LoggedConnection, access)
         config = uvicorn.Config(
-            door,
-            http=partial(Connection, door, Heads(), sweeper),  # type: ignore[arg-type]  # uvicorn only calls it
+            door if access is None else Logged(door, access),
+            http=partial(connection, door, Heads(), Sweeper(configure.request_timeout_s)),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             access_log=False,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from base.appended import STDOUT
 from base.ipc.control import Applied, Configure, Drain, Listening, Measures, Table, Word
 from runtime.launch import python_module_command
 from runtime.supervisor.child import Child, child_environment, describe_exit
@@ -59,10 +61,12 @@ class Door:
         """Spawn it, with its limits and the table."""
         self._restart = None
         argv, env = python_module_command("runtime.front")
-        argv = [*argv, "--listen-fd", str(self._listener.fileno())]
-        child = Child(self._name, argv, child_environment(os.environ, env), self._hear, self._died, [self._listener.fileno()])
         try:
-            child.start()
+            with _stdout(wanted=self._limits.access_log == STDOUT) as stdout_fd:
+                fds = [self._listener.fileno(), stdout_fd]
+                argv = [*argv, "--listen-fd", str(fds[0]), "--stdout-fd", str(stdout_fd)]
+                child = Child(self._name, argv, child_environment(os.environ, env), self._hear, self._died, fds)
+                child.start()
         except OSError as exc:
             log.error("%s cannot be started: %s", self._name, exc)  # noqa: TRY400 - the operating system's reason says it all
             self._start_later()
@@ -112,3 +116,16 @@ class Door:
         self._listening_since = None
         self._deaths = self._back_off.deaths(self._deaths, lived_s)
         self._restart = loop.call_later(self._back_off.delay_s(self._deaths), self.start)
+
+
+@contextlib.contextmanager
+def _stdout(*, wanted: bool) -> Iterator[int]:
+    """A copy of our standard output for a child, whose own is a pipe to us; where it is not wanted, or closed, one that leads nowhere."""
+    try:
+        fd = os.dup(1) if wanted else os.open(os.devnull, os.O_WRONLY)
+    except OSError:
+        fd = os.open(os.devnull, os.O_WRONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

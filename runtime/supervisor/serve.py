@@ -91,6 +91,7 @@ class Supervisor:
             queue_max_rows=settings.queue_max_rows,
             drain_s=settings.drain_s,
             measuring=settings.measuring,
+            access_log=settings.access_log_path,
         )
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         self._doors = Doors(listeners, limits, back_off, self._changed, report)

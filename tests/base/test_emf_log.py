@@ -111,7 +111,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (whole + 100, resource.RLIM_INFINITY))
 with EmfLog(Emf({str(path)!r})) as log:
     log.write(report(1))
     log.write(report(2))
-    until(lambda: log._failing)
+    until(lambda: log._appended._failing)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     log.write(report(4))
 """
@@ -140,17 +140,17 @@ def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tm
 
     with EmfLog(Emf(fifo)) as log:
         log.write(report())
-        until(lambda: log._fd >= 0)
+        until(lambda: log._appended._fd >= 0)
         if not blocking:
-            fcntl.fcntl(log._fd, fcntl.F_SETFL, fcntl.fcntl(log._fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+            fcntl.fcntl(log._appended._fd, fcntl.F_SETFL, fcntl.fcntl(log._appended._fd, fcntl.F_GETFL) | os.O_NONBLOCK)
         for _ in range(500):
             log.write(report())
-        assert len(log._waiting) == 64
+        assert len(log._appended._waiting) == 64
         assert caplog.text.count("metrics are dropped") == 1
         os.set_blocking(reader, True)
         reading = threading.Thread(target=read_all)
         reading.start()
-        until(lambda: not log._waiting)
+        until(lambda: not log._appended._waiting)
         log.write(report(77))
     reading.join(WITHIN_S)
     assert 64 < len(found) < 400

@@ -132,7 +132,7 @@ def test_metrics_go_nowhere_to_a_file_or_to_standard_output(tmp_path, monkeypatc
     """A relative path is one of the folder in which Pexdock is started; - is no file."""
     assert load().emf is load().measuring is None
     monkeypatch.setenv("PEXDOCK_EMF_PATH", "metrics.log")
-    assert load().emf == Emf(tmp_path / "metrics.log", 10, "Pexdock", 500)
+    assert load().emf == Emf(str(tmp_path / "metrics.log"), 10, "Pexdock", 500)
     chosen = load({"emf_path": "-", "emf_interval_s": "0.5", "emf_namespace": "Team/A", "emf_values_max": "7"})
     assert chosen.emf == Emf("-", 0.5, "Team/A", 7)
     assert chosen.measuring == Measuring(0.5, 7)
