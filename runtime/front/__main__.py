@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -62,6 +63,8 @@ class Process:
         with access_log(configure.access_log, self._stdout_fd) as access:
             server = Server(door, configure, access)
             await server.listen(self._listener)
+            gc.collect()
+            gc.freeze()  # what is there now stays, and no collection need look at it again
             await self._say(Listening())
             await self._say(Applied(first.generation))
             code = await self._follow(door)

@@ -47,7 +47,7 @@ class JsonReader:
             renamed = {f"f{i}": name for i, name in enumerate(columns)}
             fields = [_field(i, column) for i, column in enumerate(columns.values())]
             # By keyword alone a required column may follow one that may be left out.
-            row = msgspec.defstruct("Row", fields, rename=renamed, forbid_unknown_fields=unexpected == "reject", kw_only=True)
+            row = msgspec.defstruct("Row", fields, rename=renamed, forbid_unknown_fields=unexpected == "reject", kw_only=True, gc=False)
             self._many = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
             self._one = msgspec.json.Decoder(row)
 
