@@ -94,7 +94,7 @@ class _Counter:
     async def batch(self, endpoint: Endpoint, rows: int) -> dict[str, int]:
         """What one batch of so many rows costs, once everything that is kept for later has been made."""
         body = msgspec.json.encode([cost_model.ROWS[endpoint.words.name]] * rows)
-        asked = Asked(Target(endpoint, {}), "application/json", "*/*")
+        asked = Asked(Target(endpoint, {}, endpoint.words.path.encode()), "application/json", "*/*")
         for _ in range(4):
             await self._ask(asked, body)
         self._found.clear()

@@ -1,0 +1,1 @@
+"""How long data takes from one process to another."""

@@ -1,0 +1,93 @@
+"""The other process: it takes what comes, in the form in which it would be used there, and says how many rows that is."""
+
+from __future__ import annotations
+
+import select
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel
+
+import cost_model
+from base.errors import PeerError
+from base.ipc import frames
+from base.ipc.channel import Channel
+from base.ipc.protocol import Attach, Batch, Forget, Reply
+from base.ipc.segment import Segment
+from base.result import to_batch
+from base.schema import Schema
+from base.worker import Worker
+
+
+class Texts(Schema):
+    """The rows as both sides of an endpoint know them."""
+
+    a: pl.Int64
+    b: pl.Int64
+    c: pl.String
+
+
+class Rows(BaseModel):
+    """The rows as a Pydantic model of columns."""
+
+    a: list[int]
+    b: list[int]
+    c: list[str]
+
+
+def pickled(connection: Connection) -> None:
+    """Objects through a pipe, pickled, as `multiprocessing` does it. Ends with its other end."""
+    while True:
+        try:
+            found = connection.recv()
+        except EOFError:
+            return
+        connection.send(len(found.a) if isinstance(found, Rows) else len(found["a"]))
+
+
+def transported(path: str) -> None:
+    """Frames through segments, as a worker takes them. With room for a reply the frame is sent back."""
+    channel = Channel.connect(path)
+    reader = frames.Reader(Texts.arrow_schema())
+    segments: dict[int, Segment] = {}
+    while True:
+        select.select([channel], [], [])
+        try:
+            received = channel.receive_nowait()
+        except PeerError:
+            return
+        match received:
+            case (Attach(number, length), int(fd)):
+                segments[number] = Segment.map(fd, length)
+            case (Forget(number), None):
+                segments.pop(number).close()
+            case (Batch() as batch, None):
+                channel.send(_answer(batch, reader, segments[batch.request.segment]))
+
+
+def _answer(batch: Batch, reader: frames.Reader, segment: Segment) -> Reply:
+    place = segment.view(batch.request)
+    rows, _ = reader.read_watched(place, batch.flags)
+    frame = pl.DataFrame(rows)
+    if not batch.reply.length:
+        return Reply(batch.batch, frame.height, 0, 0)
+    written = frames.write(to_batch(frame, frame.height, Texts), segment.view(batch.reply), known_schema=True)
+    return Reply(batch.batch, frame.height, written.length, written.flags)
+
+
+def main() -> None:
+    """A real worker of the endpoint that returns its frame, at this socket."""
+    worker = Worker("bench", "0", [cost_model.numbers], Path(sys.argv[1]))
+    try:
+        worker.listen()
+        sys.stdout.write("listening\n")
+        sys.stdout.flush()
+        worker.run()
+    finally:
+        worker.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""One row from a front door's queue through a real worker and back, with a handler that returns what it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import uvloop
+
+import cost_model
+from base.ipc.control import Configure, ReleaseWords, Route
+from ipc_benchmark import peer
+from runtime.front.deadlines import Deadlines
+from runtime.front.dispatch import Dispatch
+from runtime.front.request import Asked, Request, Target
+
+
+class Trip(NamedTuple):
+    """Microseconds of so many trips, one after the other."""
+
+    trips: int
+    p10_us: float
+    p50_us: float
+    p99_us: float
+
+
+def measured(trips: int) -> Trip:
+    """From `Endpoint.submit` to the body of the answer."""
+    with tempfile.TemporaryDirectory(prefix="pexdock-bench-") as folder:
+        path = Path(folder, "worker.sock")
+        worker = subprocess.Popen([sys.executable, "-m", peer.__name__, path], stdout=subprocess.PIPE)
+        try:
+            assert worker.stdout is not None
+            worker.stdout.readline()
+            times = sorted(uvloop.run(_timed(path, trips)))
+        finally:
+            worker.kill()
+            worker.communicate()
+    return Trip(trips, *(times[trips * share // 100] * 1e6 for share in (10, 50, 99)))
+
+
+async def _timed(path: Path, trips: int) -> list[float]:
+    limits = Configure()
+    dispatch = Dispatch(limits.queue_max_rows, limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
+    (link,) = dispatch.apply([Route(ReleaseWords("bench", "0", [cost_model.numbers.words()]), [str(path)])])
+    assert await link.wait_welcomed()
+    endpoint = dispatch.releases[0].endpoints[0]
+    asked, body = Asked(Target(endpoint, {}, b"/numbers"), "", ""), msgspec.json.encode([cost_model.ROWS["numbers"]])
+    times = []
+    for _ in range(trips):
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        request = Request(asked, asked.read(body), "0" * 32, answered.set_result)
+        began = time.perf_counter()
+        endpoint.submit(request)
+        answer = await answered
+        times.append(time.perf_counter() - began)
+        assert answer.status == 200, answer.body
+    link.close()
+    return times

@@ -1,0 +1,121 @@
+"""The ways from one process to another, each as a call that returns once the other has said how many rows it got."""
+
+from __future__ import annotations
+
+import multiprocessing
+import select
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+
+from base.ipc import frames
+from base.ipc.channel import Channel
+from base.ipc.protocol import Attach, Batch, Forget, Place, Reply
+from base.ipc.segment import Segment
+from base.result import to_batch
+from ipc_benchmark import peer
+
+WAYS = ["pandas", "polars", "dict", "pydantic", "pexdock", "pexdock and back", "memcpy"]
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+class Transport:
+    """Frames through a segment that is used again, as a front door does it; the child reads each as a worker does."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._segment: Segment | None = None
+
+    def send(self, frame: pl.DataFrame, *, back: bool) -> int:
+        """The rows that the other process counted; with `back` it also returned them, and they are read here."""
+        batch = to_batch(frame, frame.height, peer.Texts)
+        room = -(-frames.room_for(batch, known_schema=True) // 64) * 64
+        segment = self._room(2 * room)
+        written = frames.write(batch, segment.memory[:room], known_schema=True)
+        reply = Place(0, room, room if back else 0)
+        self._channel.send(Batch(1, 0, frame.height, 60_000, written.flags, Place(0, 0, written.length), reply, b"{}"))
+        answer = self._received()
+        if back:
+            place = segment.view(reply._replace(length=answer.length))
+            return len(pl.DataFrame(frames.read(place, answer.flags, peer.Texts.arrow_schema())))
+        return answer.rows
+
+    def close(self) -> None:
+        """Gives the segment back."""
+        self._channel.close()
+        if self._segment is not None:
+            self._segment.close()
+
+    def _room(self, size: int) -> Segment:
+        if self._segment is None or self._segment.size < size:
+            if self._segment is not None:
+                self._channel.send(Forget(0))
+                self._segment.close()
+            self._segment = Segment.make(size)
+            self._channel.send(Attach(0, self._segment.size), self._segment.fd)
+        return self._segment
+
+    def _received(self) -> Reply:
+        select.select([self._channel], [], [])
+        received = self._channel.receive_nowait()
+        assert received is not None
+        assert isinstance(received.message, Reply)
+        return received.message
+
+
+@contextmanager
+def opened() -> Iterator[Callable[[int], dict[str, Callable[[], int]]]]:
+    """Starts the two other processes; gives what makes the ways of so many rows, in the order of WAYS."""
+    ours, theirs = _SPAWN.Pipe()
+    with tempfile.TemporaryDirectory(prefix="pexdock-bench-") as folder, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        path = str(Path(folder, "channel"))
+        listener.bind(path)
+        listener.listen()
+        children = [_SPAWN.Process(target=peer.pickled, args=(theirs,)), _SPAWN.Process(target=peer.transported, args=(path,))]
+        for child in children:
+            child.start()
+        theirs.close()
+        transport = Transport(Channel(listener.accept()[0]))
+        try:
+            yield lambda rows: _ways(rows, ours, transport)
+        finally:
+            ours.close()
+            transport.close()
+            for child in children:
+                child.join()
+
+
+def _ways(rows: int, pipe: Any, transport: Transport) -> dict[str, Callable[[], int]]:
+    data: dict[str, Any] = {"a": list(range(rows)), "b": list(range(rows)), "c": ["c"] * rows}
+    frame = pl.DataFrame(data)
+
+    def piped(value: object) -> Callable[[], int]:
+        def send() -> int:
+            pipe.send(value)
+            return int(pipe.recv())
+
+        return send
+
+    calls = [piped(pd.DataFrame(data)), piped(frame), piped(data), piped(peer.Rows(**data))]
+    calls += [lambda: transport.send(frame, back=False), lambda: transport.send(frame, back=True), _copied(frame)]
+    return dict(zip(WAYS, calls, strict=True))
+
+
+def _copied(frame: pl.DataFrame) -> Callable[[], int]:
+    """One memcpy of as many bytes as the frame has on its way, between warm pages of this process."""
+    size = frames.room_for(to_batch(frame, frame.height, peer.Texts), known_schema=True)
+    source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
+
+    def copy() -> int:
+        np.copyto(target, source)
+        return frame.height
+
+    return copy
