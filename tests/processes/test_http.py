@@ -352,6 +352,20 @@ def test_who_does_not_read_is_not_read(way: str) -> None:
             assert raw.answer().json()["predictions"] == ["x" * 100_000]
 
 
+def test_a_connection_that_has_nothing_to_say_ends(served: TestClient) -> None:
+    """After some seconds, whichever way its last request took; one whose request is still coming has as long as an answer may take."""
+    with Raw(served.address) as fast, Raw(served.address) as slow, Raw(served.address) as coming:
+        fast.send(post("/double", [{"a": 1}]))
+        slow.send(post("/double?", [{"a": 1}]))
+        request = post("/double", [{"a": 2}])
+        coming.send(request + request[:-1])
+        assert [each.answer().status for each in (fast, slow, coming)] == [200] * 3
+        assert fast.ended()
+        assert slow.ended()
+        coming.send(request[-1:])
+        assert coming.answer().json()["predictions"] == [4.0]
+
+
 def test_what_was_taken_is_answered_before_the_end(way: str) -> None:
     """A drain waits for what a worker has, for what waits, and for the rest of a body; idle connections end at once."""
     with TestClient(*ENDPOINTS) as client, ThreadPoolExecutor(1) as pool:  # noqa: SIM117

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -46,6 +47,7 @@ def door():
     heard = []
 
     class Door:
+        pid = process.pid
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
         def say(self, *said):
@@ -104,3 +106,24 @@ def test_what_is_in_force_stays_so_until_what_comes_has_answered(silent):
         await asyncio.sleep(0)
 
     asyncio.run(scenario())
+
+
+def test_a_front_door_to_which_nobody_comes_sleeps(door):
+    """No thread of it wakes up to look whether there is anything to do: some second passes without a switch to it."""
+    door.say(Configure(), Table(1, [], settled=True))
+    assert httpx.get(door.address + "/livez").status_code == 200  # its connection is gone by then
+    until = time.monotonic() + DEADLINE_S
+    before = switches(door.pid)
+    while True:
+        time.sleep(1.0)
+        after = switches(door.pid)
+        if after == before:
+            break
+        assert time.monotonic() < until, f"{after - before} switches in the last second"
+        before = after
+
+
+def switches(pid):
+    """How often threads of a process went to sleep again."""
+    statuses = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    return sum(int(line.split()[1]) for status in statuses for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))

@@ -1,0 +1,107 @@
+"""Which requests take the fast path, and what is remembered of them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from base.ipc.control import Configure, EndpointWords, ReleaseWords, Route, Table
+from rawhttp import Raw, chunked, get, post
+from runtime.front.app import FrontDoor
+from runtime.front.deadlines import Deadlines
+from runtime.front.dispatch import Dispatch
+from runtime.front.server import Server
+
+
+class Counting(FrontDoor):
+    """Counts what comes to the ASGI application."""
+
+    calls = 0
+    loop: asyncio.AbstractEventLoop
+
+    def put_in_force(self, table: Table) -> None:
+        """From another thread than the loop's."""
+
+        async def apply() -> None:
+            self.apply(table)
+
+        asyncio.run_coroutine_threadsafe(apply(), self.loop).result()
+
+    async def __call__(self, scope, receive, send) -> None:
+        self.calls += 1
+        await super().__call__(scope, receive, send)
+
+
+def serve(talk: Callable[[str, Counting], None]) -> None:
+    """Has `talk` talk to a front door whose only release has no worker: every request for it is a 503, whichever way it takes."""
+
+    async def scenario() -> None:
+        door = Counting(Dispatch(10, 2**24, Deadlines(60.0)), Deadlines(60.0), 10_000)
+        door.loop = asyncio.get_running_loop()
+        plain = EndpointWords("plain", "/plain/{name}", ["name"], None, None, 64, 1)
+        alone = EndpointWords("alone", "/alone", [], None, None, 64, 1, alone=True)
+        door.apply(Table(1, [Route(ReleaseWords("tiny", "1", [plain, alone]), [])], settled=True))
+        server = Server(door, Configure())
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            await server.listen(listener)
+            talking: Awaitable[None] = asyncio.to_thread(talk, f"http://127.0.0.1:{port}", door)
+            await talking
+            await server.end()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "calls"),
+    [
+        (post("/plain/a", []), 503, 0),
+        (post("/plain/a/", b"nope"), 503, 0),
+        (post("/plain/a?", []), 503, 1),
+        (post("/plain/..", []), 422, 1),
+        (post("/alone", []), 503, 1),
+        (post("/nowhere", []), 404, 1),
+        (post("/%6civez", []), 405, 1),
+        (chunked("/plain/a", []), 503, 1),
+        (get("/plain/a"), 405, 1),
+        (post("/plain/a", b"x" * 10_001), 503, 1),
+    ],
+)
+def test_only_what_is_plain_takes_the_fast_path(request_: bytes, status: int, calls: int) -> None:
+    """The first and a second time, when the first is remembered."""
+
+    def talk(address: str, door: Counting) -> None:
+        with Raw(address) as raw:
+            for number in (1, 2):
+                raw.send(request_)
+                assert raw.answer().status == status
+                assert door.calls == number * calls
+
+    serve(talk)
+
+
+def test_a_head_is_remembered_only_where_it_means_the_same_again() -> None:
+    """One that ends its connection is not, nor one that came with something else, and never more than so many."""
+
+    def talk(address: str, door: Counting) -> None:
+        for data in (post("/plain/a", [], "Connection: close"), post("/plain/a", []) + b"\r\n", post("/plain/a", b"\r\n{}") + b"\r\n"):
+            with Raw(address) as raw:
+                raw.send(data)
+                assert raw.answer().status == 503
+            with Raw(address) as raw:  # the front door has done with the other
+                raw.send(get("/plain/a"))
+                assert raw.answer().status == 405
+                assert door._known == {}
+        with Raw(address) as raw:
+            for i in range(1500):
+                raw.send(post(f"/plain/{i}", []))
+                assert raw.answer().status == 503
+                assert min(i, 1) <= len(door._known) <= 1024
+            door.put_in_force(Table(2, [], settled=True))
+            raw.send(post("/plain/1499", []))
+            assert raw.answer().status == 404
+
+    serve(talk)
