@@ -23,6 +23,8 @@ from base.ipc.protocol import (
     Attach,
     Batch,
     Cancel,
+    Check,
+    Checked,
     End,
     Fail,
     Flag,
@@ -172,6 +174,8 @@ class Connection:
                 self._cancel(batch)
             case Grant(batch, reply):
                 self._granted(batch, reply)
+            case Check():
+                self._check(message)
             case Hello(wire):
                 self._greet(wire)
             case _:
@@ -224,6 +228,20 @@ class Connection:
         until = time.monotonic() + batch.time_left_ms / 1000
         cancelled = lambda: self._cancelled(batch.batch)  # noqa: E731 - a method bound to a batch
         return Call(parameters, alone, Request(words.id, words.headers, words.query, until, cancelled, b"", words.content_type))
+
+    def _check(self, check: Check) -> None:
+        if check.endpoint >= len(self._predictors):
+            raise PeerError(f"there is no endpoint {check.endpoint}")
+        try:
+            parameters = _parameters.decode(check.parameters)
+        except msgspec.MsgspecError as exc:
+            raise PeerError(f"parameters that cannot be read: {exc}") from exc
+        try:
+            self._predictors[check.endpoint].check(parameters)
+        except PexdockError as exc:
+            self._fail(check.batch, exc)
+        else:
+            self._channel.send(Checked(check.batch))
 
     def _compute(self, work: _Work, lease: Lease | None) -> None:
         """Predicts, or begins to stream. Owns the lease."""

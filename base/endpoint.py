@@ -109,6 +109,7 @@ class Endpoint(Generic[P, R]):
             raw=self.raw,
             streams=self.flavour.streams,
             headers=list(self.headers),
+            checks=_spec(self.cache_config) is not None or self.plan.spec is not None,
             about=about(self),
         )
 

@@ -88,6 +88,18 @@ class Predictor:
         if self.cache is not None and config is not None and config.pre_fetch_all:
             self.cache.prefetch(self.endpoint.parameters)
 
+    def check(self, parameters: Mapping[str, str]) -> None:
+        """Applies the spec, and nothing else.
+
+        Raises:
+            PexdockError: it does not admit them.
+        """
+        if self.cache is not None:
+            self.cache.check(parameters)
+        elif self._reader is not None:
+            with _Guard(self.endpoint.name, 0, Call(parameters, alone=True)):
+                self._reader.validated(parameters)
+
     def lookup(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending | None:
         """The model for these parameters, see `Cache.lookup`; None for an endpoint that needs none.
 

@@ -111,6 +111,16 @@ class Cache:
             # Another thread may have begun the same load while the spec was applied.
             return self._known(key_of(validated), wake) or self._begin(Entry(dict(parameters), validated, self._clock()), wake)
 
+    def check(self, parameters: Mapping[str, str]) -> None:
+        """Whether there may be an entry for these parameters; the store is not asked.
+
+        Raises:
+            Misfit: the spec does not admit them.
+            LoadFailed: the spec raised what it should not.
+        """
+        if self._names.known(key_of(parameters)) is None:
+            self._names.validated(parameters)
+
     def prefetch(self, names: Sequence[str]) -> int:
         """Begins to load what the client lists, newest first and up to the size of the cache. Reads the store, so it may take a while.
 

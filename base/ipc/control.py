@@ -14,7 +14,7 @@ import msgspec
 from base.errors import PeerError
 from base.ipc.questions import Answer, Question
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 """Rises with every change of `protocol.py`, of `frames.py`, or of the words below and in `questions.py`, but for what either side may not
 know (`About`)."""
 
@@ -65,6 +65,7 @@ class EndpointWords(msgspec.Struct, frozen=True):
         raw: the endpoint takes bodies as they are, and answers with its own.
         streams: it answers in parts.
         headers: those that the context has, in lower case.
+        checks: a spec says which parameters of the path are admitted; a worker can be asked before rows are decoded.
         about: what people are told of it.
     """
 
@@ -81,6 +82,7 @@ class EndpointWords(msgspec.Struct, frozen=True):
     raw: bool = False
     streams: bool = False
     headers: list[str] = []
+    checks: bool = False
     about: About = About()
 
 

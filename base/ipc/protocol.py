@@ -38,6 +38,8 @@ class Kind:
     NEXT = 12
     CANCEL = 13
     END = 14
+    CHECK = 15
+    CHECKED = 16
 
 
 class Flag:
@@ -171,7 +173,21 @@ class End(NamedTuple):
     flags: int
 
 
-Message = Hello | Welcome | Attach | Forget | Batch | Reply | Fail | Need | Grant | Parked | Part | Next | Cancel | End
+class Check(NamedTuple):
+    """Front door → worker: would these parameters, a JSON object of strings, be admitted? A FAIL says why not."""
+
+    batch: int
+    endpoint: int
+    parameters: bytes
+
+
+class Checked(NamedTuple):
+    """Worker → front door: the parameters of that CHECK are admitted."""
+
+    batch: int
+
+
+Message = Hello | Welcome | Attach | Forget | Batch | Reply | Fail | Need | Grant | Parked | Part | Next | Cancel | End | Check | Checked
 
 
 def pack(message: Message) -> bytes:
@@ -186,7 +202,7 @@ def pack(message: Message) -> bytes:
     return data
 
 
-def _pack(message: Message) -> bytes:
+def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a kind
     header = HEADER.pack
     match message:
         case Batch(batch, endpoint, rows, time_left_ms, flags, request, reply, parameters):
@@ -210,6 +226,10 @@ def _pack(message: Message) -> bytes:
             return header(Kind.CANCEL, 0, 0, batch, 0, 0, 0, 0)
         case End(batch, flags):
             return header(Kind.END, flags, 0, batch, 0, 0, 0, 0)
+        case Check(batch, endpoint, parameters):
+            return header(Kind.CHECK, 0, endpoint, batch, 0, 0, 0, 0) + parameters
+        case Checked(batch):
+            return header(Kind.CHECKED, 0, 0, batch, 0, 0, 0, 0)
         case Attach(segment, length):
             return header(Kind.SEGMENT, 0, segment, 0, 0, length, 0, 0)
         case Forget(segment):
@@ -238,6 +258,8 @@ def unpack(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat case a kin
             return Batch(batch, number, rows, extra, flags, request, reply, data[HEADER.size + PLACES.size :])
         case Kind.FAIL:
             return Fail(batch, data[HEADER.size :], flags)
+        case Kind.CHECK:
+            return Check(batch, number, data[HEADER.size :])
         case Kind.WELCOME:
             return _welcome(extra, data[HEADER.size :])
     if len(data) != HEADER.size:
@@ -259,6 +281,8 @@ def unpack(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat case a kin
             return Cancel(batch)
         case Kind.END:
             return End(batch, flags)
+        case Kind.CHECKED:
+            return Checked(batch)
         case Kind.SEGMENT:
             return Attach(number, length)
         case Kind.FORGET:

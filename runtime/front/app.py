@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from polars.exceptions import PanicException
 
 from base.context import ContextWords
-from base.errors import NotFound, PexdockError, TooLarge
+from base.errors import DeadlineExceeded, NotFound, PexdockError, TooLarge, Unavailable
 from base.ipc.control import Table
 from runtime.front import pages
 from runtime.front.answer import Answer
@@ -135,7 +135,7 @@ class FrontDoor:
                 target = self.route(url)
             except PexdockError:
                 return None
-        return target if target is not None and not target.endpoint.words.alone else None
+        return target if target is not None and target.admitted and not target.endpoint.words.alone else None
 
     def request(
         self, asked: Asked, request_id: str, body: bytes, answer: Callable[[Answer], None], context: ContextWords | None = None
@@ -145,6 +145,8 @@ class FrontDoor:
         Raises:
             PexdockError: it is refused (see `refusal`).
         """
+        if asked.target.endpoint.release.retiring:
+            asked = self._moved(asked)
         endpoint = asked.target.endpoint
         endpoint.release.check_up()
         began_s = 0.0 if endpoint.measures is None else now_s()
@@ -156,6 +158,13 @@ class FrontDoor:
             log.exception("the body of request %s cannot be decoded", request_id)
             raise PexdockError("the front door failed; its log tells why, at this id") from exc
         return Request(asked, rows, request_id, answer, context, began_s)
+
+    def _moved(self, asked: Asked) -> Asked:
+        """The same for the release that has taken over while the body came."""
+        target = self.route(asked.target.path)
+        if target is None or target.endpoint.words.alone != asked.target.endpoint.words.alone:
+            raise Unavailable("the model was replaced while the request came; try again")
+        return Asked(target, asked.content_type, asked.accept)
 
     @staticmethod
     def start(request: Request) -> None:
@@ -202,6 +211,8 @@ class FrontDoor:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         endpoint.release.check_up()
         body = await self._body(headers, receive)
+        if not target.admitted:
+            await self._check(target)
         context = context_of(endpoint, scope, headers, request_id) if endpoint.words.alone else None
         content_type, accept = (headers.get(name, b"").decode("latin-1") for name in (b"content-type", b"accept"))
         asked = Asked(target, content_type, accept)
@@ -213,6 +224,18 @@ class FrontDoor:
         except asyncio.CancelledError:
             endpoint.abandon(request)
             raise
+
+    async def _check(self, target: Target) -> None:
+        """Has the parameters of a path looked at before any row is decoded.
+
+        Raises:
+            PexdockError: a spec does not admit them, or nobody could be asked in time.
+        """
+        try:
+            async with asyncio.timeout(self._deadlines.timeout_s):
+                await target.endpoint.release.check(target)
+        except TimeoutError as exc:
+            raise DeadlineExceeded(f"the parameters were not looked at within {self._deadlines.timeout_s:g} s") from exc
 
     async def _send(self, request: Request, answered: asyncio.Future[Answer], receive: Receive, send: Send) -> None:
         """Sends the answer, or learns that the client has hung up: then nobody computes it who need not."""

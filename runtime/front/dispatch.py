@@ -22,7 +22,7 @@ from runtime.front.link import STREAMS_MAX, Link
 from runtime.front.measuring import Recorder, now_s
 from runtime.front.owners import owners
 from runtime.front.pace import Pace, Step
-from runtime.front.request import Request
+from runtime.front.request import Request, Target
 from runtime.front.rooms import Budget
 from runtime.front.rows import RowDecoder
 
@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 
 _GUILT_OF_ONE = (HandlerFailed, BadResult, Misfit, Reject)
 """Failures of a batch that may be one request's fault: the others deserve another try."""
+
+
+_CHECKS_MAX = 32
+"""Questions about parameters that workers may have at once: all of them fit into a socket. Others wait."""
 
 
 class Endpoint:
@@ -103,6 +107,8 @@ class Release:
         self.streams: set[Request] = set()
         self._turn = 0
         self._woken = False
+        self.retiring = False
+        self._checks = asyncio.Semaphore(_CHECKS_MAX)
         self._retired: Callable[[], None] | None = None
 
     @property
@@ -146,8 +152,24 @@ class Release:
 
     def retire(self, done: Callable[[], None]) -> None:
         """Takes no new requests from now on; calls `done` when all that waited is answered."""
-        self._retired = done
+        self.retiring, self._retired = True, done
         self.wake()
+
+    async def check(self, target: Target) -> None:
+        """Has a worker's spec look at the parameters of a path, unless it has admitted them before.
+
+        Raises:
+            PexdockError: they are not admitted, or nobody is there to ask.
+        """
+        if target.admitted:
+            return
+        async with self._checks:
+            self.check_up()
+            link = min((link for link in self._links.values() if link.up), key=lambda link: link.load)
+            error = await link.check(target)
+        if error is not None:
+            raise error
+        target.admitted = True
 
     def wake(self) -> None:
         """Sends what can be sent, at the end of this turn of the loop: requests that came in together go together."""

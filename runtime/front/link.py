@@ -19,6 +19,8 @@ from base.ipc.protocol import (
     Attach,
     Batch,
     Cancel,
+    Check,
+    Checked,
     End,
     Fail,
     Flag,
@@ -39,7 +41,7 @@ from runtime.front.rooms import SLOTS, Budget, Room, Rooms
 
 if TYPE_CHECKING:
     from runtime.front.dispatch import Endpoint, Release
-    from runtime.front.request import Request
+    from runtime.front.request import Request, Target
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,7 @@ class Link:
         self._on_change = on_change
         self._sent: dict[int, _Sent] = {}
         self._parked = 0
+        self._checks: dict[int, asyncio.Future[PexdockError | None]] = {}
         self._next_batch = 0
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.retiring = False
@@ -133,7 +136,7 @@ class Link:
         need = frames.room_for(batch, known_schema=known)
         room = self._rooms.take(need, max(_REPLY_MIN_BYTES, need))
         written = frames.write(batch, room.segment.view(room.request), known_schema=known)
-        number = self._next_batch = (self._next_batch + 1) & 0xFFFFFFFF
+        number = self._number()
         self._sent[number] = _Sent(requests, batch.num_rows, room, room)
         flags = written.flags | (Flag.ALONE if len(requests) == 1 else 0)
         if endpoint.words.alone:
@@ -154,10 +157,18 @@ class Link:
         if endpoint.measures is not None:
             endpoint.measures.sent(requests, batch.num_rows)
 
+    def check(self, target: Target) -> asyncio.Future[PexdockError | None]:
+        """Asks whether the parameters of a path are admitted. The result says why they are not."""
+        answered: asyncio.Future[PexdockError | None] = asyncio.get_running_loop().create_future()
+        number = self._number()
+        self._checks[number] = answered
+        self._send(Check(number, target.endpoint.number, target.parameters))
+        return answered
+
     def retire(self) -> None:
         """Sends nothing new, and closes once the worker has answered what it has."""
         self.retiring = True
-        if not self._sent:
+        if not self._asked:
             self.close()
 
     def close(self, error: PexdockError | None = None) -> None:
@@ -174,7 +185,18 @@ class Link:
         for batch in sent.values():
             for request in batch.requests:
                 request.fail(error or Unavailable("the worker that had this request has ended; try again"))
+        for number in list(self._checks):
+            self._checked(number, Unavailable("the worker that was asked has ended; try again"))
         self._on_change()
+
+    @property
+    def _asked(self) -> bool:
+        """Whether the worker still has something to answer."""
+        return bool(self._sent or self._checks)
+
+    def _number(self) -> int:
+        self._next_batch = (self._next_batch + 1) & 0xFFFFFFFF
+        return self._next_batch
 
     def _send(self, message: Message) -> None:
         """Tells the worker of new and gone segments first. A worker that cannot be told anything is given up."""
@@ -194,7 +216,7 @@ class Link:
             # Where nothing more can have come the next read would be in vain.
             while (received := self._channel.receive_nowait()) is not None:
                 self._handle(received.message)
-                if not self._sent or not self.open:
+                if not self._asked or not self.open:
                     break
         except PeerError as exc:
             self._give_up(exc)
@@ -211,6 +233,10 @@ class Link:
                 self._park(batch)
             case Part(batch, length):
                 self._part(batch, length)
+            case Checked(batch):
+                self._checked(batch, None)
+            case Fail(batch, body) if batch in self._checks:
+                self._checked(batch, failure.decode(body))
             case Fail(batch, body, flags):
                 sent = self._take(batch)
                 self._free(sent, held=bool(flags & Flag.HELD))
@@ -225,7 +251,7 @@ class Link:
                 self._greet(message)
             case _:
                 raise PeerError(f"a worker sent {type(message).__name__}")
-        if self.retiring and not self._sent:
+        if self.retiring and not self._asked:
             self.close()
         else:
             self._on_change()
@@ -236,6 +262,13 @@ class Link:
             raise PeerError(f"{welcome} answers where {words.model} {words.version} of wire {WIRE_VERSION} should")
         if not self._welcomed.done():
             self._welcomed.set_result(True)
+
+    def _checked(self, number: int, error: PexdockError | None) -> None:
+        answered = self._checks.pop(number, None)
+        if answered is None:
+            raise PeerError("an answer to what the worker was not asked")
+        if not answered.done():  # whoever asked may be gone
+            answered.set_result(error)
 
     def _park(self, batch: int) -> None:
         sent = self._sent.get(batch)

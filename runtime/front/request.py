@@ -28,16 +28,18 @@ class Target:
 
     Attributes:
         path: as it came over the wire.
+        admitted: no spec has to be asked about the parameters, or it was and has admitted them.
 
     Raises:
         TooLarge: the parameters do not fit into a message.
     """
 
-    __slots__ = ("endpoint", "group", "parameters", "path")
+    __slots__ = ("admitted", "endpoint", "group", "parameters", "path")
 
     def __init__(self, endpoint: Endpoint, parameters: Mapping[str, str], path: bytes) -> None:
         self.endpoint = endpoint
         self.path = path
+        self.admitted = not endpoint.words.checks
         self.parameters = msgspec.json.encode(parameters, order="sorted")
         self.group: Hashable = (self.parameters, "")
         _check_size(self.parameters)
@@ -46,10 +48,11 @@ class Target:
 class Asked:
     """What the head of a request says, where it has an endpoint. Requests with equal heads share one."""
 
-    __slots__ = ("accept", "read", "target")
+    __slots__ = ("accept", "content_type", "read", "target")
 
     def __init__(self, target: Target, content_type: str, accept: str) -> None:
         self.target = target
+        self.content_type = content_type
         self.accept = accept
         raw = target.endpoint.words.raw
         self.read: Callable[[bytes], Rows] = _read_raw if raw else reader(target.endpoint.decoder, content_type)

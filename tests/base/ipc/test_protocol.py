@@ -12,6 +12,8 @@ from base.ipc.protocol import (
     Attach,
     Batch,
     Cancel,
+    Check,
+    Checked,
     End,
     Fail,
     Forget,
@@ -51,6 +53,8 @@ BY_HAND: list[tuple[Message, str]] = [
     (Part(7, 300), "0b 00" + U16 + "07000000" + U64 + "2c01000000000000" + U32 + U32),
     (Next(7), "0c 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
     (Cancel(7), "0d 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
+    (Check(7, 2, b"{}"), "0f 00" + "0200" + "07000000" + U64 + U64 + U32 + U32 + "7b7d"),
+    (Checked(7), "10 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
     (End(7, 4), "0e 04" + U16 + "07000000" + U64 + U64 + U32 + U32),
 ]  # fmt: skip
 
@@ -72,7 +76,7 @@ def test_a_message_cut_short_is_refused(message: Message, written: str) -> None:
             unpack(data[:end])
 
 
-@pytest.mark.parametrize("message", [message for message, _ in BY_HAND if not isinstance(message, Batch | Fail | Welcome)])
+@pytest.mark.parametrize("message", [message for message, _ in BY_HAND if not isinstance(message, Batch | Fail | Welcome | Check)])
 def test_a_message_without_a_body_has_none(message: Message) -> None:
     """Bytes that mean nothing are a peer that means something else."""
     with pytest.raises(PeerError, match="with a body"):
