@@ -13,6 +13,7 @@ from pathlib import Path
 from base.errors import PexdockError
 from benchmark import environments, machine, pexdock, processes, report, rounds
 from benchmark.load import Circumstances, Work, compile_generator
+from benchmark.lock import lock
 from benchmark.parts import crowd, doors, drop, idle, workers
 from benchmark.parts.part import Part
 from benchmark.processes import ServerFailed
@@ -39,6 +40,9 @@ def main() -> int:
     """Measures, writes the reports, and says where they are."""
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends as Ctrl-C does, with all that it started
+    if options.lock:
+        lock()
+        return 0
     processes.adopt()
     if shutil.which("wrk") is None:
         sys.exit("scripts/bench needs wrk, which is a package of Debian and Ubuntu: apt-get install wrk")
@@ -67,6 +71,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     parser.add_argument("--tries", type=int, default=2, help="of a measurement that something else on the machine disturbs")
     parser.add_argument("--output", type=Path, default=pexdock.ROOT / "docs/benchmarks", help="the folder of the reports")
+    parser.add_argument("--lock", action="store_true", help="only renew the peers' requirements.txt from their requirements.in")
     return parser.parse_args()
 
 

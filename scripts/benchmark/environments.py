@@ -31,7 +31,17 @@ def install(peer: str) -> None:
     print(f"installing {peer} into {folder.relative_to(ROOT)}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
-    command = [str(folder / "bin/pip"), "install", "--quiet", "--only-binary", ":all:", "--no-deps", "-r", str(requirements)]
+    command = [
+        str(folder / "bin/pip"),
+        "install",
+        "--quiet",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "--no-deps",
+        "-r",
+        str(requirements),
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise ServerFailed(f"pip cannot install {peer}:\n{done.stderr[-2000:]}")
