@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--native", action="store_true", help="show C frames too; slower, and it stops the process while it looks")
+    parser.add_argument("--gil", action="store_true", help="leave out threads that wait, and C that runs without the interpreter's lock")
     parser.add_argument("--output", type=Path, default=pexdock.ROOT / "build/profile", help="the folder of the graphs")
     return parser.parse_args()
 
@@ -78,7 +79,7 @@ def _record(options: argparse.Namespace, pids: dict[str, int]) -> Iterator[Path]
         path = options.output / f"{role.replace(' ', '-')}.svg"
         # Without --nonblocking the process is stopped for each look, some 0.2 ms of every 10: what is seen is whole.
         command = [spy, "record", "--pid", str(pid), "--duration", str(options.seconds), "--rate", "200", "--output", path]
-        extra = ["--native"] if options.native else []
+        extra = [flag for flag, wanted in {"--native": options.native, "--gil": options.gil}.items() if wanted]
         recorders[path] = subprocess.Popen([*command, *extra], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     for path, recorder in recorders.items():
         _, errors = recorder.communicate()

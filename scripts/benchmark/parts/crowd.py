@@ -11,7 +11,7 @@ from benchmark.parts.part import HEAD, Part, cells, data, folder, link_base, rat
 from benchmark.processes import pss_bytes
 from benchmark.tables import table
 
-MODELS = 100
+MODELS, NAME = 100, "crowd{:03}"
 
 SETTINGS = {"start_timeout_s": 600}
 """Two cores start a hundred workers."""
@@ -23,15 +23,15 @@ def run(given: Circumstances) -> Part:
         scratch, alone, crowd = (stack.enter_context(folder()) for _ in range(3))
         for dist in (alone, crowd):
             link_base(given, dist)
-        for each in range(MODELS):
-            built = pexdock.build_model(crowd, pexdock.write_project(scratch / "projects", f"one{each}", source(f"one{each}")))
-            if each == 0:
-                (alone / built.name).hardlink_to(built)
+        built = pexdock.build_model(crowd, pexdock.write_project(scratch / "projects", NAME.format(0), source(NAME.format(0))))
+        (alone / built.name).hardlink_to(built)
+        for each in range(1, MODELS):
+            pexdock.copy_model(built, NAME.format(0), NAME.format(each))
         served = {}
         for name, dist in {"1": alone, str(MODELS): crowd}.items():
             (scratch / name).mkdir()
             served[name] = stack.enter_context(pexdock.serving(scratch / name, dist, SETTINGS))
-        variants = {name: partial(rate, f"{it.url}/one0", 64, given) for name, it in served.items()}
+        variants = {name: partial(rate, f"{it.url}/{NAME.format(0)}", 64, given) for name, it in served.items()}
         found = rounds(variants, given.rounds)
         sizes = {name: pss_bytes(it.processes) for name, it in served.items()}
     rows = [[name, *cells(each, found["1"])[:3], f"{sizes[name] / 1e6:.0f}"] for name, each in found.items()]
