@@ -168,7 +168,7 @@ class Link:
     def retire(self) -> None:
         """Sends nothing new, and closes once the worker has answered what it has."""
         self.retiring = True
-        if not self._asked:
+        if not (self._sent or self._checks):
             self.close()
 
     def close(self, error: PexdockError | None = None) -> None:
@@ -188,11 +188,6 @@ class Link:
         for number in list(self._checks):
             self._checked(number, Unavailable("the worker that was asked has ended; try again"))
         self._on_change()
-
-    @property
-    def _asked(self) -> bool:
-        """Whether the worker still has something to answer."""
-        return bool(self._sent or self._checks)
 
     def _number(self) -> int:
         self._next_batch = (self._next_batch + 1) & 0xFFFFFFFF
@@ -216,7 +211,7 @@ class Link:
             # Where nothing more can have come the next read would be in vain.
             while (received := self._channel.receive_nowait()) is not None:
                 self._handle(received.message)
-                if not self._asked or not self.open:
+                if not (self._sent or self._checks) or not self.open:
                     break
         except PeerError as exc:
             self._give_up(exc)
@@ -251,7 +246,7 @@ class Link:
                 self._greet(message)
             case _:
                 raise PeerError(f"a worker sent {type(message).__name__}")
-        if self.retiring and not self._asked:
+        if self.retiring and not (self._sent or self._checks):
             self.close()
         else:
             self._on_change()
