@@ -45,6 +45,9 @@ the answer: median **{p50_us:.0f} µs**, p10 {p10_us:.0f} µs, p99 {p99_us:.0f} 
 {facts}
 """
 
+REPEATS = {5: 5, 6: 1, 7: 1}
+"""Calls in a row, by the power of ten of their rows; 20 of fewer rows. A way whose code no cache holds any more is measured otherwise."""
+
 Table = dict[str, dict[int, float]]
 
 
@@ -80,7 +83,7 @@ def measured(powers: int) -> Table:
             calls, times = ways(rows), {way: [] for way in WAYS}
             for number in range(1 + rounds(power)):
                 for way, call in calls.items():
-                    took = repeated(call, rows, 20 if power < 5 else 1)
+                    took = repeated(call, rows, REPEATS.get(power, 20))
                     if number:  # the first of all makes segments and buffers
                         times[way].append(took)
             for way in WAYS:
@@ -104,7 +107,7 @@ def repeated(call: Callable[[], int], rows: int, times: int) -> float:
 
 def rounds(power: int) -> int:
     """How often; a Pydantic model of 10^7 rows takes half a minute."""
-    return {5: 15, 6: 9, 7: 5}.get(power, 21)
+    return {5: 15, 6: 15, 7: 5}.get(power, 21)
 
 
 def markdown(name: str, table: Table, found: trip.Trip, facts: dict[str, str]) -> str:

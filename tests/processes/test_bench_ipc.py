@@ -1,0 +1,31 @@
+"""The command that measures ways between processes, on a few rows: it runs, and what it writes can be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.timeout(180)  # three processes import everything
+def test_every_way_is_measured_and_drawn(tmp_path: Path) -> None:
+    """A table, its numbers, and two plots with a line for each way."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "scripts")))}
+    command = [sys.executable, "-m", "ipc_benchmark", "--powers", "1", "--trips", "100", "--output", str(tmp_path / "ipc.md")]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    written = json.loads((tmp_path / "ipc.json").read_text())
+    assert list(written["seconds"]) == ["pandas", "polars", "dict", "pydantic", "pexdock", "pexdock and back", "memcpy"]
+    assert all(set(line) == {"1", "10"} and min(line.values()) > 0 for line in written["seconds"].values())
+    assert 0 < written["one row"]["p10_us"] <= written["one row"]["p50_us"] <= written["one row"]["p99_us"]
+    report = (tmp_path / "ipc.md").read_text()
+    for name, lines in (("ipc.svg", 7), ("ipc-frames.svg", 5)):
+        assert f"]({name})" in report
+        assert len(ET.parse(tmp_path / name).getroot().findall("{*}polyline")) == lines
