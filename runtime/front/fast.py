@@ -71,7 +71,7 @@ class Connection(SlowPath):
         self.parser = httptools.HttpRequestParser(self)
         self._door, self._sweeper = door, sweeper
         self._still = 0  # sweeps since something came
-        self._messages = 0  # that the parser has seen beginning
+        self._messages = 0  # that have begun
         self._arriving: _Arriving | None = None
         self._begun = False  # a request is there that is not whole
         self._ending = False  # no other request is taken any more
@@ -115,6 +115,7 @@ class Connection(SlowPath):
             known = self._door.known(data[start:at])
             if known is None or len(data) < (end := at + known.body_bytes):
                 break
+            self._messages += 1
             self._take(known.asked, data[at:end])
             start = end
             if start == len(data):
