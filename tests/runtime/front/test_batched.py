@@ -1,0 +1,37 @@
+"""Requests that share a batch get what they would get alone."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import polars as pl
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import frames
+from base.columns import Column, to_arrow
+from runtime.front.replies import Form, Replies
+from runtime.front.rows import RowDecoder, decode
+
+
+@st.composite
+def shared(draw: st.DrawFn) -> tuple[dict[str, Column], list[tuple[str, pl.DataFrame]]]:
+    """A schema's columns, and the rows of several requests, each in a media type of its own."""
+    columns, frame = draw(frames.admitted(min_rows=1))
+    cuts = sorted(draw(st.lists(st.integers(0, frame.height), max_size=3)))
+    parts = [frame[start:end] for start, end in pairwise([0, *cuts, frame.height]) if start < end]
+    return columns, [(draw(st.sampled_from(sorted(frames.BODIES))), part) for part in parts]
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(shared(), st.sampled_from(Form))
+def test_a_batched_answer_is_the_answer_alone(given_: tuple[dict[str, Column], list[tuple[str, pl.DataFrame]]], form: Form) -> None:
+    """Whatever the dtypes, whatever each request came as and wants: a handler that returns its rows gives each just its own."""
+    columns, requests = given_
+    decoder = RowDecoder(to_arrow(columns))
+    rows = [decode(decoder, media, frames.BODIES[media](part)) for media, part in requests]
+    batched, start = Replies(decoder.gather(rows)), 0
+    for number, each in enumerate(rows):
+        alone = Replies(decoder.gather([each]))
+        assert batched.body(form, f"id {number}", start, each.count) == alone.body(form, f"id {number}", 0, each.count)
+        start += each.count
