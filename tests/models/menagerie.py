@@ -18,6 +18,7 @@ from base.schema import Schema
 STORE = Path(sys.argv[1])
 kept: list[pl.DataFrame] = []
 calls: list[int] = []
+loads = threading.Event()
 
 
 class Numbers(Schema):
@@ -44,6 +45,12 @@ def takes_every_path(records_df: pl.DataFrame) -> pl.DataFrame:
 @svc.endpoint(path="/calls")
 def how_often(records_df: pl.DataFrame) -> list[int]:
     return [len(calls)] * records_df.height
+
+
+@svc.endpoint(path="/load")
+def lets_load(records_df: pl.DataFrame) -> pl.DataFrame:
+    loads.set()
+    return records_df
 
 
 @svc.endpoint(path="/sums")
@@ -115,10 +122,10 @@ def prints_much(records_df: Numbers.DataFrame) -> pl.Series:
 
 
 def load(path: str) -> str:
-    """Slow for what is called slow, and broken for what is called broken."""
+    """What is called slow waits until /load is asked; what is called broken cannot be read."""
     name = Path(path).stem
     if name == "slow":
-        time.sleep(1.5)
+        assert loads.wait(20)
     if name == "broken":
         raise RuntimeError("cannot be read")
     assert threading.current_thread() is not threading.main_thread()
