@@ -107,7 +107,17 @@ def _method(found: Comparison, given: Circumstances) -> str:
 
 def _lost(found: Comparison) -> Iterator[str]:
     rows = [[work.name, metric.title, f"×{ratio:.2f}", _best(found, work, metric)] for work, metric, ratio in found.lost()]
+    rows += _heavier(found, "PSS MB", {name: statistics.median(sizes) / 1e6 for name, sizes in found.results.pss_bytes.items()})
+    rows += _heavier(found, "start s", {name: statistics.median(times) for name, times in found.results.start_s.items()})
     yield from table(["work", "what", "ratio", "best other"], rows) if rows else ["Nowhere in this run.\n"]
+
+
+def _heavier(found: Comparison, title: str, medians: Mapping[str, float]) -> Iterator[list[str]]:
+    others = {server.name: medians[server.name] for server in found.servers if server.answers and server.name in medians}
+    own = others.pop(OURS, 0)
+    name = min(others, key=lambda other: others[other], default="")
+    if name and own > others[name]:
+        yield ["memory and start", title, f"×{own / others[name]:.2f}", f"{plots.number(others[name])}, {name}"]
 
 
 def _best(found: Comparison, work: Work, metric: Metric) -> str:
