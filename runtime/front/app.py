@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from polars.exceptions import PanicException
 
 from base.context import ContextWords
-from base.errors import DeadlineExceeded, NotFound, PexdockError, TooLarge, Unavailable
+from base.errors import DeadlineExceeded, NotFound, PexdockError, TooLarge, Unavailable, UnsupportedMedia
 from base.ipc.control import Table
 from runtime.front import pages
 from runtime.front.answer import Answer
@@ -210,6 +210,8 @@ class FrontDoor:
         endpoint = target.endpoint
         headers: dict[bytes, bytes] = dict(scope["headers"])
         endpoint.release.check_up()
+        if (coding := headers.get(b"content-encoding", b"identity").lower()) != b"identity":
+            raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
         body = await self._body(headers, receive)
         if not target.admitted:
             await self._check(target)

@@ -365,6 +365,6 @@ _SLICE_BYTES = 8192
 
 _OFFERS = frozenset((b"connection", b"upgrade", b"http2-settings"))
 
-_DECLINED = frozenset((b"transfer-encoding", b"expect"))
+_DECLINED = frozenset((b"transfer-encoding", b"expect", b"content-encoding"))
 _JOINED_MAX_BYTES = 64 * 1024
 """Up to it one copy is cheaper than a system call with two pieces."""
