@@ -210,7 +210,8 @@ class FrontDoor:
         endpoint = target.endpoint
         headers: dict[bytes, bytes] = dict(scope["headers"])
         endpoint.release.check_up()
-        if (coding := headers.get(b"content-encoding", b"identity").lower()) != b"identity":
+        coding = headers.get(b"content-encoding", b"identity").lower()
+        if coding != b"identity" and not endpoint.words.raw:
             raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
         body = await self._body(headers, receive)
         if not target.admitted:
