@@ -2,7 +2,7 @@
 
 | metadata | of | says |
 |---|---|---|
-| `pexdock.categories` | a field | which of its strings are categories, and of which enum, as JSON |
+| `pexdock.meaning` | a field | which of its strings are categories, of which enum, or the digits of 128-bit integers, as JSON |
 | `pexdock.defaults` | the schema | an Arrow stream of one row, in base64: the defaults of the columns that it has |
 """
 
@@ -20,7 +20,7 @@ from polars import CompatLevel
 from base import dtypes
 from base.errors import PeerError
 
-_CATEGORIES = b"pexdock.categories"
+_MEANING = b"pexdock.meaning"
 _DEFAULTS = b"pexdock.defaults"
 
 
@@ -53,9 +53,9 @@ def to_arrow(columns: Mapping[str, Column]) -> pa.Schema:
     arrow = _arrow(pl.DataFrame(schema={name: column.wire for name, column in columns.items()})).schema
     fields = []
     for each in arrow:
-        said = dtypes.categories(columns[each.name].dtype)
+        said = dtypes.meaning(columns[each.name].dtype)
         told = each.with_nullable(columns[each.name].nullable)
-        fields.append(told if said is None else told.with_metadata({_CATEGORIES: msgspec.json.encode(said)}))
+        fields.append(told if said is None else told.with_metadata({_MEANING: msgspec.json.encode(said)}))
     defaults = {name: column.default for name, column in columns.items() if column.default is not None}
     return pa.schema(fields, metadata={_DEFAULTS: _packed(defaults)} if defaults else None)
 
@@ -73,9 +73,9 @@ def from_arrow(schema: pa.Schema) -> dict[str, Column]:
         given = {} if defaults is None else _unpacked(defaults)
         found = {}
         for each in schema:
-            said = (each.metadata or {}).get(_CATEGORIES)
+            said = (each.metadata or {}).get(_MEANING)
             dtype = empty.schema[each.name]
-            whole = dtype if said is None else dtypes.with_categories(dtype, msgspec.json.decode(said))
+            whole = dtype if said is None else dtypes.with_meaning(dtype, msgspec.json.decode(said))
             found[each.name] = Column(whole, each.nullable, given.get(each.name))
     except (msgspec.MsgspecError, ValueError, pa.ArrowException) as exc:
         raise PeerError(f"a schema whose metadata cannot be read: {exc}") from exc

@@ -12,6 +12,7 @@ author, since the handler would not see that value.
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from base.columns import Column
+from base.dtypes import is_wide
 from base.errors import Cell, Declaration
 
 if TYPE_CHECKING:
@@ -107,7 +109,10 @@ def constraints(where: str, name: str, column: Column, metadata: Iterable[object
     """
     found = []
     for each in metadata:
-        made = _made(name, column.dtype, each)
+        try:
+            made = _made(name, column.dtype, each)
+        except pl.exceptions.InvalidOperationError as exc:  # a bound that no dtype holds
+            raise Declaration(f"{where}: {each!r} cannot be asked of {column.dtype}: {exc}") from exc
         if made is None:
             return None
         found += made
@@ -126,13 +131,13 @@ def _made(name: str, dtype: pl.DataType, given: object) -> list[Constraint] | No
     number = value.is_not_nan() if dtype.is_float() else pl.lit(value=True)
     match given:
         case at.Ge(bound):
-            return [Constraint(name, (value >= pl.lit(bound)) & number, f"a value of at least {bound}")]
+            return [Constraint(name, (value >= _literal(bound, dtype)) & number, f"a value of at least {bound}")]
         case at.Gt(bound):
-            return [Constraint(name, (value > pl.lit(bound)) & number, f"a value above {bound}")]
+            return [Constraint(name, (value > _literal(bound, dtype)) & number, f"a value above {bound}")]
         case at.Le(bound):
-            return [Constraint(name, (value <= pl.lit(bound)) & number, f"a value of at most {bound}")]
+            return [Constraint(name, (value <= _literal(bound, dtype)) & number, f"a value of at most {bound}")]
         case at.Lt(bound):
-            return [Constraint(name, (value < pl.lit(bound)) & number, f"a value below {bound}")]
+            return [Constraint(name, (value < _literal(bound, dtype)) & number, f"a value below {bound}")]
         case at.MultipleOf(factor):
             return [Constraint(name, _multiple(value, dtype, factor), f"a multiple of {factor}")]
         case at.MinLen(least):
@@ -155,13 +160,33 @@ def _length(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     return value.str.len_chars()
 
 
+def _literal(bound: object, dtype: pl.DataType) -> pl.Expr:
+    """What values are compared with, of a dtype that has it.
+
+    Polars would compare UInt128 with small integers as Int128, and have null for what that lacks; and of a bound beyond narrow floats it
+    would make infinity.
+    """
+    if is_wide(dtype) and type(bound) is int:
+        return pl.lit(str(bound)).cast(dtype)
+    if isinstance(bound, int | float) and abs(bound) > _MOST.get(type(dtype), math.inf):
+        return pl.lit(float(bound), dtype=pl.Float64)
+    return pl.lit(bound)
+
+
 def _multiple(value: pl.Expr, dtype: pl.DataType, factor: object) -> pl.Expr:
-    rest = value % pl.lit(factor)
     if not dtype.is_float():
-        return rest == pl.lit(0)
-    # Pydantic's tolerance, a billionth of the value: 0.3 is a multiple of 0.1.
-    near = value.abs() / 1e9
+        return value % _literal(factor, dtype) == pl.lit(0)
+    value = value.cast(pl.Float64)  # in which a billionth of a 16-bit float is not nothing
+    rest = value % pl.lit(factor)
+    # Pydantic's tolerance, a billionth of the value: 0.3 is a multiple of 0.1. Of narrow floats by how much rounding may have moved it.
+    near = value.abs() * max(1e-9, _ROUNDING.get(type(dtype), 0.0))
     return (rest.abs() <= near) | ((rest.abs() - pl.lit(factor).abs()).abs() <= near)
+
+
+_MOST: Mapping[type[pl.DataType], float] = {pl.Float16: 65504.0, pl.Float32: (2 - 2**-23) * 2.0**127}
+"""The greatest finite values of narrow floats."""
+_ROUNDING: Mapping[type[pl.DataType], float] = {pl.Float16: 2**-11, pl.Float32: 2**-24}
+"""The float nearest to a number differs from it by so much of it at most."""
 
 
 class Checks:

@@ -1,7 +1,6 @@
 """The Polars dtypes that a schema may have: what their values are in Python, and how they cross the wire.
 
-Knows no request and no row. Int128 and UInt128 have no Arrow form, and Object and Null no values that could be checked, so these four
-are refused by name.
+Knows no request and no row. Object and Null have no values that could be checked, and are refused by name.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from base.errors import Declaration
 
 _LEAVES: Mapping[type[pl.DataType], tuple[type, object]] = {
     **dict.fromkeys((pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64), (int, 1)),
-    **dict.fromkeys((pl.Float32, pl.Float64), (float, 1.0)),
+    **dict.fromkeys((pl.Int128, pl.UInt128), (int, 1)),
+    **dict.fromkeys((pl.Float16, pl.Float32, pl.Float64), (float, 1.0)),
     pl.Boolean: (bool, True),
     pl.String: (str, "text"),
     pl.Categorical: (str, "text"),
@@ -113,14 +113,19 @@ def example(dtype: pl.DataType) -> object:
     return _LEAVES[type(dtype)][1]
 
 
+def is_wide(dtype: pl.DataType) -> TypeGuard[pl.Int128 | pl.UInt128]:
+    """Whether its values are integers of 128 bits."""
+    return isinstance(dtype, pl.Int128 | pl.UInt128)
+
+
 def wire_form(dtype: pl.DataType) -> pl.DataType:
-    """The dtype with strings in the place of categories.
+    """The dtype with strings in the place of categories and of 128-bit integers.
 
     Categories are numbers with a dictionary apart, which a lone record batch does not carry. Polars makes strings into categories at some
-    20 ns a row, less than a dictionary message would cost.
+    20 ns a row, less than a dictionary message would cost. Of 128-bit integers Arrow knows nothing; their strings are decimal digits.
     """
     match dtype:
-        case pl.Categorical() | pl.Enum():
+        case pl.Categorical() | pl.Enum() | pl.Int128() | pl.UInt128():
             return pl.String()
         case pl.List():
             return pl.List(wire_form(whole(dtype.inner)))
@@ -131,33 +136,41 @@ def wire_form(dtype: pl.DataType) -> pl.DataType:
     return dtype
 
 
-def categories(dtype: pl.DataType) -> Any:
-    """What `wire_form` leaves out of a dtype, as JSON can say it; None where it leaves out nothing."""
+def meaning(dtype: pl.DataType) -> Any:
+    """What the strings of a dtype's `wire_form` stand for, as JSON can say it; None where they are strings, or there are none."""
     match dtype:
         case pl.Categorical():
             return "categorical"
+        case pl.Int128():
+            return "int128"
+        case pl.UInt128():
+            return "uint128"
         case pl.Enum():
             return {"enum": dtype.categories.to_list()}
         case pl.List() | pl.Array():
-            inner = categories(whole(dtype.inner))
+            inner = meaning(whole(dtype.inner))
             return None if inner is None else {"inner": inner}
         case pl.Struct():
-            fields = {field.name: categories(whole(field.dtype)) for field in dtype.fields}
+            fields = {field.name: meaning(whole(field.dtype)) for field in dtype.fields}
             return {"fields": fields} if any(each is not None for each in fields.values()) else None
     return None
 
 
-def with_categories(dtype: pl.DataType, said: Any) -> pl.DataType:
-    """The dtype whose `wire_form` is `dtype`, and whose `categories` are `said`."""
+def with_meaning(dtype: pl.DataType, said: Any) -> pl.DataType:
+    """The dtype whose `wire_form` is `dtype`, and whose `meaning` is `said`."""
     match said, dtype:
         case "categorical", _:
             return pl.Categorical()
+        case "int128", _:
+            return pl.Int128()
+        case "uint128", _:
+            return pl.UInt128()
         case {"enum": names}, _:
             return pl.Enum(names)
         case {"inner": inner}, pl.List():
-            return pl.List(with_categories(whole(dtype.inner), inner))
+            return pl.List(with_meaning(whole(dtype.inner), inner))
         case {"inner": inner}, pl.Array():
-            return pl.Array(with_categories(whole(dtype.inner), inner), dtype.size)
+            return pl.Array(with_meaning(whole(dtype.inner), inner), dtype.size)
         case {"fields": fields}, pl.Struct():
-            return pl.Struct({each.name: with_categories(whole(each.dtype), fields[each.name]) for each in dtype.fields})
+            return pl.Struct({each.name: with_meaning(whole(each.dtype), fields[each.name]) for each in dtype.fields})
     return dtype

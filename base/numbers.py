@@ -86,18 +86,26 @@ class PlainResults:
         if form is None:
             if not self._any or key in self._forms:
                 return None
-            empty = pl.DataFrame([each.clear().alias(name) for name, each in zip(names, series, strict=True)])
-            form = self._learn(key, empty.to_arrow(compat_level=CompatLevel.newest()).schema)
+            form = self._learn(key, _arrow_schema(names, series))
         if form is None or any(each.has_nulls() for each in series):
             return None
         return form, [each.to_numpy() for each in series]
 
-    def _learn(self, key: Hashable, schema: pa.Schema) -> Form | None:
+    def _learn(self, key: Hashable, schema: pa.Schema | None) -> Form | None:
         """The form of a schema that the ordinary way would give to such a result."""
         form = Form.of(schema, streamed=True)
         if len(self._forms) < _FORMS_MAX:
             self._forms[key] = form
         return form
+
+
+def _arrow_schema(names: Sequence[str], series: Sequence[pl.Series]) -> pa.Schema | None:
+    """Of these columns; None where Arrow has no such types."""
+    empty = pl.DataFrame([each.clear().alias(name) for name, each in zip(names, series, strict=True)])
+    try:
+        return empty.to_arrow(compat_level=CompatLevel.newest()).schema
+    except pa.ArrowInvalid:  # 128-bit integers
+        return None
 
 
 def _key(names: Iterable[str], dtypes: Iterable[pl.DataType]) -> Hashable:

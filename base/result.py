@@ -12,12 +12,14 @@ Rows are matched by position, so a result must have exactly as many as the handl
 Any other is records: `"predictions": [{"a": 1, "b": 2}, ...]`. So the column's name alone decides, on both sides of the wire, with or
 without an output schema. With an output schema of one column an array takes that column's name.
 
-Strings are Arrow string views, as Polars holds them, so nothing is converted. Categories become strings, also inside of lists and structs.
+Strings are Arrow string views, as Polars holds them, so nothing is converted. Categories and 128-bit integers become strings,
+also inside of lists and structs.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ import polars as pl
 import pyarrow as pa
 
 from base import ranges
-from base.dtypes import wire_form
+from base.dtypes import is_wide, wire_form
 from base.errors import BadResult
 from base.ipc.plain import arrow_array, is_plain
 from base.schema import Schema
@@ -60,7 +62,8 @@ def to_batch(result: object, rows: int, schema: type[Schema] | None = None) -> p
     name = SCALARS
     if schema is not None and len(schema.columns()) == 1:
         (name,) = schema.columns()
-    frame = _frame(result, name) if values is None else _frame_of_arrow(pa.Table.from_arrays([values], names=[name]))
+    wanted = None if schema is None else schema.polars_schema().get(name)
+    frame = _frame(result, name, wanted) if values is None else _frame_of_arrow(pa.Table.from_arrays([values], names=[name]))
     if frame.width == 0:
         raise BadResult(f"the handler returned a {_named(result)} without columns")
     _count(frame.height, rows)
@@ -78,14 +81,17 @@ def _count(returned: int, given: int) -> None:
 
 
 def _array(result: object) -> pa.Array[Any] | None:
-    """A result that is one column without a name; None for all others."""
-    match result:
-        case np.ndarray():
-            return _numpy(result)
-        case list() | tuple():
-            return _values(result)
-        case pa.Array():
-            return result
+    """A result that is one column without a name; None for all others, and for integers beyond those of Arrow."""
+    try:
+        match result:
+            case np.ndarray():
+                return _numpy(result)
+            case list() | tuple():
+                return _values(result)
+            case pa.Array():
+                return result
+    except OverflowError:
+        return None
     return None
 
 
@@ -96,7 +102,7 @@ def _fits(values: pa.Array[Any], wire: pa.Schema) -> bool:
     return bool(simple and len(wire) == 1 and wire.field(0).type == kind and (wire.field(0).nullable or not values.null_count))
 
 
-def _frame(result: object, name: str) -> pl.DataFrame:
+def _frame(result: object, name: str, wanted: pl.DataType | None) -> pl.DataFrame:
     """The result's columns, or its one column under this name; nothing is copied that need not be."""
     match result:
         case pl.DataFrame():
@@ -109,6 +115,10 @@ def _frame(result: object, name: str) -> pl.DataFrame:
             return _frame_of_arrow(result)
         case pa.ChunkedArray():
             return _frame_of_arrow(pa.Table.from_arrays([result], names=[name]))
+        case list() | tuple():
+            return _wide(result, name, wanted)
+        case np.ndarray():
+            return _wide(result.tolist(), name, wanted)
     return _frame_of_pandas(result, name)
 
 
@@ -128,12 +138,24 @@ def _frame_of_arrow(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
     return frame
 
 
+def _wide(values: Sequence[object], name: str, wanted: pl.DataType | None) -> pl.DataFrame:
+    """Integers of which some take more than 64 bits; of the dtype that is wanted, if it is one for them."""
+    if all(each is None or type(each) is int for each in values):
+        for dtype in (wanted, pl.Int128(), pl.UInt128()):
+            try:
+                if dtype is not None and is_wide(dtype):
+                    return pl.DataFrame({name: pl.Series(values, dtype=dtype)})
+            except (TypeError, OverflowError):
+                continue
+    raise BadResult(f"the handler returned a {_named(values)} whose values are of no one type: some are integers of more than 64 bits")
+
+
 def _frame_of_pandas(result: object, name: str) -> pl.DataFrame:
     pandas: Any = sys.modules.get("pandas")  # who returns such an object has imported it
     if pandas is not None and isinstance(result, pandas.DataFrame | pandas.Series):
         try:
             columns = pl.from_pandas(result, nan_to_null=False)
-        except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, ValueError) as exc:
+        except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
             raise BadResult(f"the handler returned a {_named(result)} that no frame can hold: {exc}") from exc
         return columns.alias(name).to_frame() if isinstance(columns, pl.Series) else columns
     raise BadResult(f"the handler returned a {_named(result)}: return a frame, a series, an array or a list, with one row for each given")
@@ -151,18 +173,24 @@ def _numpy(array: np.ndarray[Any, Any]) -> pa.Array[Any]:
 
 
 def _values(values: Any) -> pa.Array[Any]:
-    """One Arrow array of a flat numpy array (without a copy where it is numbers) or of a list."""
+    """One Arrow array of a flat numpy array (without a copy where it is numbers) or of a list.
+
+    Raises:
+        BadResult: there is no such array.
+        OverflowError: an integer takes more than 64 bits.
+    """
+    numbers = type(values) is np.ndarray and (is_plain(values) or values.dtype == np.float16)
     try:
-        array: pa.Array[Any] = arrow_array(values) if type(values) is np.ndarray and is_plain(values) else pa.array(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
+        array: pa.Array[Any] = arrow_array(values) if numbers else pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError) as exc:
         raise BadResult(f"the handler returned a {_named(values)} whose values are of no one type: {exc}") from exc
     return array
 
 
 def _plain(frame: pl.DataFrame) -> pl.DataFrame:
-    """Without categories, which are numbers with a dictionary apart, and refused where a column cannot travel at all."""
+    """In the form that crosses the wire, and refused where a column cannot travel at all."""
     for name, dtype in frame.schema.items():
-        if isinstance(dtype, pl.Object | pl.Int128 | pl.UInt128 | pl.Unknown):
+        if isinstance(dtype, pl.Object | pl.Unknown):
             raise BadResult(f"column {name!r} is {dtype}, which cannot be sent: cast it before returning it")
         if wire_form(dtype) != dtype:
             frame = frame.with_columns(pl.col(name).cast(wire_form(dtype)))
@@ -218,7 +246,7 @@ def _widened(column: pl.Series, dtype: pl.DataType) -> pl.Series | None:
     source = column.dtype
     if source == pl.Null or (source in {pl.Categorical, pl.Enum} and dtype == pl.String):
         return column.cast(dtype)
-    if source == pl.Float32 and dtype == pl.Float64:
+    if source in {pl.Float16, pl.Float32} and dtype in {pl.Float32, pl.Float64}:
         return column.cast(dtype)
     if source == pl.String and isinstance(dtype, pl.Categorical | pl.Enum):
         cast = column.cast(dtype, strict=False)
@@ -270,7 +298,7 @@ def _batch(frame: pl.DataFrame) -> pa.RecordBatch:
         # The same as `to_arrow` with Polars' own string type, in a sixth of the time.
         reader = pa.RecordBatchReader.from_stream(frame.rechunk())
         batches = list(reader)
-    except pa.ArrowException as exc:  # 128-bit integers inside lists, for instance
+    except pa.ArrowException as exc:  # objects inside lists, for instance
         raise BadResult(f"the handler's result has no Arrow form: {exc}") from exc
     for column in reader.schema:
         if _has_dictionary(column.type):

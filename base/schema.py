@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 import types
 import typing
@@ -31,7 +32,7 @@ class SchemaMeta(ModelMetaclass):
     _polars: pl.Schema
     _arrow: pa.Schema
     _checks: Checks
-    _has_categories: bool
+    _is_cast: bool
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> type:  # noqa: D102
         declares = any(isinstance(base, SchemaMeta) for base in bases)  # not Schema itself
@@ -48,7 +49,7 @@ class SchemaMeta(ModelMetaclass):
         cls._columns = _columns(cls) if declares else {}
         cls._polars = pl.Schema({column: each.dtype for column, each in cls._columns.items()})
         cls._arrow = columns.to_arrow(cls._columns)
-        cls._has_categories = any(column.wire != column.dtype for column in cls._columns.values())
+        cls._is_cast = any(column.wire != column.dtype for column in cls._columns.values())
         cls._checks = _checks(cls) if declares else Checks((), (), row_wise=False)
         return cls
 
@@ -107,13 +108,13 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
 
     @classmethod
     def frame(cls, batch: pa.RecordBatch) -> pl.DataFrame:
-        """The frame of a batch that crossed the wire, without a copy, but for categories, which cross as strings.
+        """The frame of a batch that crossed the wire, without a copy, but for what crosses as strings: categories and 128-bit integers.
 
         Raises:
             PolarsError: the batch does not have this schema's wire form.
         """
         frame = pl.DataFrame(batch)
-        return frame.cast(cls._polars) if cls._has_categories else frame
+        return frame.cast(cls._polars) if cls._is_cast else frame
 
     @classmethod
     def check(cls, frame: pl.DataFrame) -> list[Cell]:
@@ -241,7 +242,10 @@ def _checks(cls: Any) -> Checks:
 def _value(where: str, what: str, given: object, column: Column) -> pl.Series:
     """A value that the author wrote, in the column's wire form."""
     try:
-        return pl.Series([given], dtype=column.dtype, strict=True).cast(column.wire)
+        found = pl.Series([given], dtype=column.dtype, strict=True)
+        if isinstance(given, int | float) and math.isfinite(given) and column.dtype.is_float() and not found.is_finite().all():
+            raise OverflowError("it is too large")
+        return found.cast(column.wire)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as exc:
         raise Declaration(f"{where}: the {what} {given!r} is no {column.dtype}: {exc}") from exc
 

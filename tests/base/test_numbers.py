@@ -104,6 +104,13 @@ RESULTS: list[Any] = [
     np.float64(1.0),
     None,
     "text",
+    np.array([1.0, 2.0], dtype=np.float16),
+    np.array([1.0, 2.0], dtype=">f2"),
+    pl.Series([1.0, 2.0], dtype=pl.Float16),
+    pl.Series([1, 2**70], dtype=pl.Int128),
+    pl.DataFrame({"length": pl.Series([1, 2], dtype=pl.UInt128)}),
+    pl.DataFrame({"length": [1.0, 2.0], "width": pl.Series([1, 2], dtype=pl.Int128)}),
+    [1, 2**70],
 ]
 
 

@@ -7,6 +7,7 @@ import decimal
 import io
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Literal
 
 import polars as pl
 import pyarrow as pa
@@ -21,6 +22,7 @@ from runtime.front.replies import Form, Replies
 
 LEAVES: list[pl.DataType] = [
     *(pl.Int8(), pl.Int16(), pl.Int32(), pl.Int64(), pl.UInt8(), pl.UInt16(), pl.UInt32(), pl.UInt64()),
+    *(pl.Int128(), pl.UInt128(), pl.Float16()),
     *(pl.Float32(), pl.Float64(), pl.Boolean(), pl.String(), pl.Binary(), pl.Date(), pl.Time()),
     *(pl.Datetime("ms"), pl.Datetime("us"), pl.Datetime("ns"), pl.Datetime("us", "UTC"), pl.Datetime("ns", "Europe/Berlin")),
     *(pl.Duration("ms"), pl.Duration("us"), pl.Duration("ns"), pl.Decimal(12, 3), pl.Decimal(38, 0)),
@@ -37,6 +39,7 @@ DTYPES = st.recursive(
     max_leaves=4,
 )
 
+_WIDTHS: dict[type[pl.DataType], Literal[16, 32, 64]] = {pl.Float16: 16, pl.Float32: 32, pl.Float64: 64}
 _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), max_size=8)
 
 
@@ -70,7 +73,7 @@ def values(dtype: pl.DataType, *, finite: bool = True) -> st.SearchStrategy[obje
             zones = st.just(dt.UTC) if dtype.time_zone else st.none()
             return st.datetimes(*_YEARS[dtype.time_unit == "ns"], timezones=zones).map(lambda each: _coarse(each, dtype.time_unit))
     if dtype.is_float():
-        return st.floats(width=32 if dtype == pl.Float32 else 64, allow_nan=not finite, allow_infinity=not finite)
+        return st.floats(width=_WIDTHS[type(dtype)], allow_nan=not finite, allow_infinity=not finite)
     bits = int(str(dtype).removeprefix("U").removeprefix("Int"))
     return st.integers(0, 2**bits - 1) if dtype.is_unsigned_integer() else st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
@@ -113,7 +116,7 @@ def admitted(draw: st.DrawFn, *, min_rows: int = 0) -> tuple[dict[str, Column], 
 
 
 def on_the_wire(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with strings for categories."""
+    """The frame with strings for categories and 128-bit integers."""
     return frame.cast({name: wire_form(dtype) for name, dtype in frame.schema.items()})
 
 
@@ -123,9 +126,27 @@ def batch(frame: pl.DataFrame) -> pa.RecordBatch:
     return table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
+def _sendable(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with strings for 128-bit integers, of which Arrow knows nothing."""
+    return frame.cast({name: _without_wide(dtype) for name, dtype in frame.schema.items()})
+
+
+def _without_wide(dtype: pl.DataType) -> pl.DataType:
+    match dtype:
+        case pl.Int128() | pl.UInt128():
+            return pl.String()
+        case pl.List():
+            return pl.List(_without_wide(dtype.inner))
+        case pl.Array():
+            return pl.Array(_without_wide(dtype.inner), dtype.size)
+        case pl.Struct():
+            return pl.Struct({field.name: _without_wide(field.dtype) for field in dtype.fields})
+    return dtype
+
+
 def arrow(frame: pl.DataFrame) -> bytes:
     """As an Arrow stream, with categories as dictionaries."""
-    table = frame.to_arrow(compat_level=CompatLevel.newest())
+    table = _sendable(frame).to_arrow(compat_level=CompatLevel.newest())
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as out:
         out.write_table(table)
@@ -135,7 +156,7 @@ def arrow(frame: pl.DataFrame) -> bytes:
 def parquet(frame: pl.DataFrame) -> bytes:
     """As a Parquet file."""
     sink = io.BytesIO()
-    pq.write_table(frame.to_arrow(compat_level=CompatLevel.oldest()), sink)
+    pq.write_table(_sendable(frame).to_arrow(compat_level=CompatLevel.oldest()), sink)
     return sink.getvalue()
 
 

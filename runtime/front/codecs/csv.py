@@ -10,7 +10,6 @@ import csv
 import io
 import re
 from collections.abc import Mapping
-from decimal import Decimal
 
 import msgspec
 import polars as pl
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from base.columns import Column
+from base.dtypes import wire_form
 from base.errors import Cell, Malformed
 from runtime.front.codecs import fit, json, texts, values
 from runtime.front.codecs.unfit import refuse_where
@@ -116,10 +116,10 @@ def _nested(cell: str) -> object:
 
 
 def _numbers(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
-    if cells.str.contains(_INTEGER if dtype.is_integer() else _QUICK).all():
+    if dtype != pl.Float16 and cells.str.contains(_INTEGER if dtype.is_integer() else _QUICK).all():
         found = cells.cast(dtype if dtype.is_integer() else pl.Float64, strict=False)
         if found.null_count() == cells.null_count():
-            return found.cast(dtype)
+            return found.cast(dtype).cast(wire_form(dtype))
     special = cells.is_in(_SPECIAL).fill_null(value=False) if dtype.is_float() else pl.Series([False] * len(cells))
     found = values.read([_number(cell) for cell in cells.set(special, None)], dtype)
     return cells.set(~special, None).cast(dtype).zip_with(special, found) if special.any() else found
@@ -130,7 +130,7 @@ def _number(cell: str | None) -> object:
         return cell
     if re.match(_INTEGER, cell, re.ASCII):
         return int(cell)
-    return Decimal(cell) if re.match(_FRACTION, cell, re.ASCII) else cell
+    return values.fraction(cell) if re.match(_FRACTION, cell, re.ASCII) else cell
 
 
 _DIGITS_MAX = 1000

@@ -7,7 +7,6 @@ refused, and with which words.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from itertools import chain
 from typing import Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from base.columns import Column
+from base.dtypes import is_wide
 from base.errors import Cell, Malformed, Misfit
 from runtime.front.codecs import fit, values
 from runtime.front.codecs.unfit import bounds
@@ -23,13 +23,13 @@ from runtime.front.codecs.unfit import bounds
 Plain = list[msgspec.Struct]
 """Typed rows of the quick way, each with the values of its columns in their order."""
 
-_SAFE: Mapping[type[pl.DataType], int] = {pl.Float32: 2**24 - 1, pl.Float64: 2**53 - 1}
+_SAFE: Mapping[type[pl.DataType], int] = {pl.Float16: 2**11 - 1, pl.Float32: 2**24 - 1, pl.Float64: 2**53 - 1}
 """Up to here all integers are floats, and no larger one is rounded to one of them, so that it need not be known whether a number was
 written as an integer. Also far from any overflow."""
 
 _strings = msgspec.json.Decoder(list[str])
 _anything = msgspec.json.Decoder()
-_exact = msgspec.json.Decoder(float_hook=Decimal)
+_exact = msgspec.json.Decoder(float_hook=values.fraction)
 
 
 class JsonReader:
@@ -208,6 +208,8 @@ def _is_plain(name: str, column: Column) -> bool:
     if msgspec.json.encode(name)[1:-1] != name.encode():
         return False  # a name that JSON must escape, which msgspec has no fields of
     dtype = column.dtype
+    if is_wide(dtype):
+        return False  # in JSON it may have two types
     return dtype.is_integer() or dtype.is_float() or isinstance(dtype, pl.Boolean | pl.String | pl.Categorical | pl.Enum)
 
 

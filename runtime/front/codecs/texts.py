@@ -1,4 +1,4 @@
-"""Values that JSON and CSV have no words for, as text: ISO 8601 for times, base64 for bytes, digits for decimals.
+"""Values that JSON and CSV have no words for, as text: ISO 8601 for times, base64 for bytes, digits for decimals and large integers.
 
 Years have four digits, and seconds are always there. Datetimes with a zone are written in UTC. What is finer than the column's unit is
 refused, unless it is zero.
@@ -7,6 +7,7 @@ refused, unless it is zero.
 from __future__ import annotations
 
 import decimal
+import re
 from decimal import Decimal
 
 import polars as pl
@@ -15,6 +16,8 @@ from polars._typing import TimeUnit
 from runtime.front.codecs.unfit import check_range, refuse, refuse_where
 
 _DIGITS = {"ms": 3, "us": 6, "ns": 9}
+_INTEGER = "[+-]?[0-9]{1,1000}"
+"""With more digits than any integer needs; Python takes long over thousands of them."""
 _DATE = r"\d{4}-\d{2}-\d{2}"
 _TIME = r"\d{2}:\d{2}:\d{2}(\.\d{1,9})?"
 _OFFSET = r"(Z|z|[+-]\d{2}:\d{2})"
@@ -49,6 +52,9 @@ def read(source: pl.Series, dtype: pl.DataType) -> pl.Series:
             found = _durations(source, dtype)
         case pl.Decimal():
             return decimals(source.to_list(), dtype)
+        case pl.Int128() | pl.UInt128():
+            # "-0" is zero, also where Polars knows no signs.
+            found = _shaped(source, f"^{_INTEGER}$").str.replace("^-(0+)$", "$1").cast(dtype, strict=False).cast(pl.String)
         case _:
             found = pl.Series(source.name, [None] * len(source), dtype)
     refuse_where(found.is_null() & source.is_not_null(), dtype, source)
@@ -80,6 +86,11 @@ def _decimal(value: object, dtype: pl.Decimal) -> Decimal | None:
     except (decimal.DecimalException, ValueError):
         return None
     return exact if exact.is_finite() else None
+
+
+def integer(value: object) -> object:
+    """The integer that a string of digits says; anything else as it is."""
+    return int(value) if isinstance(value, str) and re.fullmatch(_INTEGER, value) else value
 
 
 def _shaped(source: pl.Series, pattern: str) -> pl.Series:

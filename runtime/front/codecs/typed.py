@@ -1,8 +1,8 @@
 """Columns that have dtypes of their own (Arrow, Parquet) → the dtypes that a schema wants, where nothing is lost.
 
 A value fits if it is exactly one of the wanted dtype, whatever holds it: an integer in a float column that it fills exactly, a float
-without a fraction in an integer column, a datetime in a coarser unit. Strings are never read as anything else here, and booleans are
-no numbers.
+without a fraction in an integer column, a datetime in a coarser unit. Booleans are no numbers. Strings are never read as anything else
+here, but for 128-bit integers, which have no other form in which all of them can come.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from base.constraints import shortened
-from base.dtypes import whole, wire_form
-from runtime.front.codecs import nested
+from base.dtypes import is_wide, whole, wire_form
+from runtime.front.codecs import nested, texts
 from runtime.front.codecs.unfit import Unfit, check_range, expectation, refuse, refuse_where
 
 
@@ -30,6 +30,8 @@ def fitted(source: pl.Series, dtype: pl.DataType) -> pl.Series:
             return _lists(source, dtype)
         case pl.Struct():
             return _structs(source, dtype)
+    if is_wide(dtype) and _kind(source.dtype) == "string":
+        return texts.read(source.cast(pl.String), dtype)
     if _kind(source.dtype) != _kind(dtype):
         at = int(source.is_not_null().arg_max() or 0)
         raise Unfit(at, f"expected {expectation(dtype)}, got {source.dtype}: {shortened(source[at])}")
@@ -41,18 +43,26 @@ def fitted(source: pl.Series, dtype: pl.DataType) -> pl.Series:
         check_range(source, dtype)
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
         source = source.dt.convert_time_zone(dtype.time_zone)
-    return source if source.dtype == wire else _exact(source, wire, dtype)
+    return source if source.dtype == wire else _exact(source, dtype).cast(wire)
 
 
-def _exact(source: pl.Series, wire: pl.DataType, dtype: pl.DataType) -> pl.Series:
+def _exact(source: pl.Series, dtype: pl.DataType) -> pl.Series:
     """Cast, and cast back: what comes back changed would have been lost."""
     try:
-        found = source.cast(wire, strict=False)
+        found = _halved(source) if dtype == pl.Float16 else source.cast(dtype, strict=False)
         same = found.cast(source.dtype, strict=False).eq_missing(source)
     except pl.exceptions.PolarsError:
         refuse(int(source.is_not_null().arg_max() or 0), dtype, source.drop_nulls()[0])
     refuse_where(~same, dtype, source)
     return found
+
+
+def _halved(source: pl.Series) -> pl.Series:
+    """Numbers as the 16-bit floats nearest to them. Polars would round twice, by way of 32 bits."""
+    floats = source.cast(pl.Float64)
+    with np.errstate(over="ignore"):
+        halves = pl.Series(source.name, floats.fill_null(0.0).to_numpy().astype(np.float16))
+    return halves.zip_with(floats.is_not_null(), pl.Series([None], dtype=pl.Float16))
 
 
 def _kind(dtype: pl.DataType) -> object:

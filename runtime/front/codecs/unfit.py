@@ -11,6 +11,7 @@ from base.constraints import shortened
 from base.errors import Cell
 
 _WORDS: dict[type[pl.DataType], str] = {
+    pl.Float16: "a number that a 16-bit float holds",
     pl.Float32: "a number that a 32-bit float holds",
     pl.Float64: "a number that a 64-bit float holds",
     pl.Boolean: "true or false",

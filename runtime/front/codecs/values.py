@@ -1,31 +1,33 @@
 """Decoded JSON values ↔ columns: what a JSON value may stand for, and how a column's values are said in JSON.
 
-A number fits by its value: `1.0` is an integer, `1` is a float. A decimal fraction stands for the float nearest to it, as everywhere; an
-integer in the place of a float must be that float exactly, or be the shortest way to write it.
+A number fits by its value: `1.0` is an integer, `1` is a float. Integers of 128 bits may also be text of digits. A decimal fraction
+stands for the float nearest to it, as everywhere; an integer in the place of a float must be that float exactly, or be the shortest way to
+write it.
 """
 
 from __future__ import annotations
 
+import decimal
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
 
-from base.dtypes import whole, wire_form
+from base.dtypes import is_wide, whole, wire_form
 from runtime.front.codecs import nested, texts
 from runtime.front.codecs.unfit import Unfit, bounds, refuse
 
-_Number: TypeAlias = int | float
+_Number: TypeAlias = int | float | Decimal
 
 
 def read(values: Sequence[object], dtype: pl.DataType) -> pl.Series:
     """A column of `dtype`'s wire form.
 
     Args:
-        values: as `msgspec` decodes JSON; floats may be Decimals, which keep all digits.
+        values: as `msgspec` decodes JSON, but for its decimal fractions, see `fraction`.
         dtype: what the schema declares.
 
     Raises:
@@ -38,14 +40,24 @@ def read(values: Sequence[object], dtype: pl.DataType) -> pl.Series:
             return _structs(values, dtype)
         case pl.Decimal():
             return texts.decimals(list(values), dtype)
+    if is_wide(dtype):
+        return _numbers([texts.integer(value) for value in values], dtype, _integer).cast(wire_form(dtype))
     if dtype.is_integer():
         return _numbers(values, dtype, _integer)
     if dtype.is_float():
-        return _numbers(values, dtype, _float32 if dtype == pl.Float32 else _float64)
+        return _numbers(values, dtype, _float)
     _check_types(values, dtype, bool if dtype == pl.Boolean else str)
     if dtype == pl.Boolean:
         return pl.Series("", values, pl.Boolean)
     return texts.read(pl.Series("", values, pl.String), dtype)
+
+
+def fraction(text: str) -> Decimal | float:
+    """A number that is not written as an integer: all of its digits, or the nearest float where its exponent is beyond all dtypes."""
+    try:
+        return Decimal(text)
+    except decimal.InvalidOperation:
+        return float(text)
 
 
 def write(column: pl.Series) -> list[object]:
@@ -78,39 +90,32 @@ def _numbers(values: Sequence[object], dtype: pl.DataType, taken: Callable[[_Num
         if value is None:
             found.append(None)
             continue
-        number = _shown(value)
-        one = taken(number, dtype) if isinstance(number, int | float) and not isinstance(number, bool) else None
+        one = taken(value, dtype) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else None
         if one is None:
-            refuse(row, dtype, number)
+            refuse(row, dtype, _shown(value))
         found.append(one)
     return pl.Series("", found, dtype)
 
 
 def _integer(value: _Number, dtype: pl.DataType) -> int | None:
-    if isinstance(value, float) and not value.is_integer():
-        return None
     low, high = bounds(dtype)
-    return int(value) if low <= value <= high else None
+    # In this order, since an exponent of a few digits makes an integer of millions of them.
+    return int(value) if low <= value <= high and value == int(value) else None
 
 
-def _float64(value: _Number, _: pl.DataType) -> float | None:
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    fits = isinstance(value, float) or int(found) == value or Decimal(repr(found)) == value
-    return found if fits and math.isfinite(found) else None
+_FLOATS: Mapping[type[pl.DataType], Callable[[float], Any]] = {pl.Float16: np.float16, pl.Float32: np.float32, pl.Float64: float}
+"""What rounds to the nearest. Polars would round to 16 bits by way of 32, which is not always the same."""
 
 
-def _float32(value: _Number, _: pl.DataType) -> float | None:
+def _float(value: _Number, dtype: pl.DataType) -> float | None:
     try:
         with np.errstate(over="ignore"):
-            found = np.float32(value)
+            found = _FLOATS[type(dtype)](float(value))
     except OverflowError:
         return None
-    if not np.isfinite(found):
+    if not math.isfinite(found):
         return None
-    fits = isinstance(value, float) or int(found) == value or Decimal(str(found)) == value
+    fits = not isinstance(value, int) or int(found) == value or Decimal(str(found)) == value
     return float(found) if fits else None
 
 

@@ -1,7 +1,7 @@
 """Columns as JSON Schema (2020-12): what the JSON of a request may have in their place, and what an answer has there.
 
-Formats are those of the OpenAPI format registry (https://spec.openapis.org/registry/format). What is stricter than JSON Schema can say
-(which numbers a float holds exactly, digits finer than a column's unit) is a 422 all the same.
+Formats are those of the OpenAPI format registry (https://spec.openapis.org/registry/format); what it has none for is named in its manner.
+What is stricter than JSON Schema can say (which numbers a float holds exactly, digits finer than a column's unit) is a 422 all the same.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import polars as pl
 import pyarrow as pa
 
 from base.columns import Column, from_arrow
-from base.dtypes import whole
+from base.dtypes import is_wide, whole
 from runtime.front.codecs import values
 from runtime.front.codecs.unfit import bounds
 
 _DATE, _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}", r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
 _DURATION = r"^-?P(?=[0-9T])([0-9]+D)?(T(?=[0-9])([0-9]+H)?([0-9]+M)?([0-9]+(\.[0-9]{1,9})?S)?)?$"
+
+_INTEGER = "^[+-]?[0-9]{1,1000}$"
+_FLOATS: Mapping[type[pl.DataType], str] = {pl.Float16: "float16", pl.Float32: "float", pl.Float64: "double"}
 
 _TEXTS: Mapping[type[pl.DataType], dict[str, Any]] = {
     pl.String: {},
@@ -92,9 +95,12 @@ def _value(dtype: pl.DataType, *, reply: bool) -> dict[str, Any]:
             return {"type": "string", "pattern": f"^{_DATE}[Tt ]{_TIME}$"}  # the registry's `date-time` has an offset
         case pl.Datetime():
             return {"type": "string", "format": "date-time"}
+    if is_wide(dtype) and reply:
+        return {"type": "string", "format": str(dtype).lower()}  # as decimals: most readers of JSON would round them
     if dtype.is_integer():
         low, high = bounds(dtype)
-        return {"type": "integer", "format": str(dtype).lower(), "minimum": low, "maximum": high}
+        found = {"type": "integer", "format": str(dtype).lower(), "minimum": low, "maximum": high}
+        return {**found, "type": ["integer", "string"], "pattern": _INTEGER} if is_wide(dtype) else found
     if dtype.is_float():
-        return {"type": "number", "format": "float" if dtype == pl.Float32 else "double"}
+        return {"type": "number", "format": _FLOATS[type(dtype)]}
     return {"type": "string", **_TEXTS[type(dtype)]}

@@ -37,8 +37,9 @@ MORE = [{"x": 1, "kind": "high"}, {"x": None, "kind": None, "other": 1}, {"x": "
 VALUES = [None, True, False, "", "low", "medium", "aGk=", *NUMBERS, *DATES, *TIMES, *NESTS, *MORE]
 JSON = st.recursive(st.sampled_from(VALUES) | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
-STRICTER = (pl.Float32, pl.Float64, pl.Binary, pl.Datetime, pl.Decimal)
-"""Of which JSON Schema knows less than the decoder: which integers a float holds, base64, how fine a unit is, how many digits there are."""
+STRICTER = (pl.Int128, pl.UInt128, pl.Float16, pl.Float32, pl.Float64, pl.Binary, pl.Datetime, pl.Decimal)
+"""Of which JSON Schema knows less than the decoder: which integers a float holds, base64, how fine a unit is, how many digits there are,
+how large an integer its digits say."""
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

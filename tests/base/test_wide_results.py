@@ -1,0 +1,130 @@
+"""Results of 128-bit integers and 16-bit floats: digits on the wire for the one, half floats for the other, and no value changed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from base.errors import BadResult
+from base.result import SCALARS, to_batch
+from base.schema import Schema
+
+LEAST, UMOST = -(2**127), 2**128 - 1
+
+
+class Signed(Schema):
+    n: pl.Int128
+
+
+class Unsigned(Schema):
+    n: pl.UInt128 | None
+
+
+class Half(Schema):
+    h: pl.Float16
+
+
+class Tags(Schema):
+    tags: Annotated[list[int], pl.List(pl.UInt128)]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        pl.Series([LEAST, 5], dtype=pl.Int128),
+        pl.DataFrame({SCALARS: pl.Series([LEAST, 5], dtype=pl.Int128)}).lazy(),
+        [LEAST, 5],
+        (LEAST, 5),
+        np.array([LEAST, 5]),
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_wide_integers_are_digits_on_the_wire(result: object) -> None:
+    """With a schema and without one; as a series, or as Python's integers."""
+    assert to_batch(result, 2).to_pydict() == {SCALARS: [str(LEAST), "5"]}
+    if not isinstance(result, pl.LazyFrame):
+        batch = to_batch(result, 2, Signed)
+        assert batch.schema == Signed.arrow_schema()
+        assert Signed.frame(batch)["n"].to_list() == [LEAST, 5]
+
+
+def test_integers_become_those_that_the_schema_has_room_for() -> None:
+    """Narrower ones widen; of Python's own the schema decides; nulls stay where they may be."""
+    assert to_batch(pl.Series([1, -2]), 2, Signed).to_pydict() == {"n": ["1", "-2"]}
+    assert to_batch(pl.Series([1, 2**64 - 1], dtype=pl.UInt64), 2, Signed).to_pydict() == {"n": ["1", str(2**64 - 1)]}
+    assert to_batch([2**70, None], 2, Unsigned).to_pydict() == {"n": [str(2**70), None]}
+    assert to_batch([UMOST, 1], 2, Unsigned).to_pydict() == {"n": [str(UMOST), "1"]}
+    assert to_batch([UMOST, 1], 2).to_pydict() == {SCALARS: [str(UMOST), "1"]}
+
+
+def test_wide_integers_inside_of_lists_are_digits_too() -> None:
+    """With a schema and without one."""
+    frame = pl.DataFrame({"tags": [[UMOST, None], []]}, schema={"tags": pl.List(pl.UInt128)})
+    for batch in (to_batch(frame, 2), to_batch(frame, 2, Tags)):
+        assert batch.to_pydict() == {"tags": [[str(UMOST), None], []]}
+    assert Tags.frame(to_batch(frame, 2, Tags)).equals(frame)
+
+
+class Narrow(Schema):
+    n: pl.Int64
+
+
+@pytest.mark.parametrize(
+    ("result", "schema"),
+    [
+        ([UMOST], Signed),
+        ([LEAST], Unsigned),
+        ([LEAST - 1], Signed),
+        ([2**64], Narrow),
+        (pl.Series([5], dtype=pl.Int128), Narrow),
+        (pl.Series([5], dtype=pl.Int128), Unsigned),
+        (pl.Series(["5"]), Signed),
+        (pl.Series([5.0]), Signed),
+        ([None], Signed),
+        (pl.Series([2049]), Half),
+        (pl.Series([65520]), Half),
+        (pl.Series([1.0]), Half),
+        (np.array([1.0], dtype=np.float32), Half),
+        (pd.DataFrame({"n": [UMOST]}), Signed),
+    ],
+)
+def test_what_the_schema_cannot_hold_is_refused(result: object, schema: type[Schema]) -> None:
+    """By dtype where it could lose something, and by value for integers."""
+    with pytest.raises(BadResult):
+        to_batch(result, 1, schema)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        np.array([1.5, np.inf], dtype=np.float16),
+        np.array([1.5, 0.0, np.inf, 0.0], dtype=np.float16)[::2],
+        pl.Series([1.5, np.inf], dtype=pl.Float16),
+        pa.array([1.5, np.inf], pa.float16()),
+        pd.Series(np.array([1.5, np.inf], dtype=np.float16)),
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_half_floats_cross_as_they_are(result: Any) -> None:
+    """With a schema and without one; and widen to any other float."""
+
+    class Single(Schema):
+        h: pl.Float32
+
+    class Double(Schema):
+        h: pl.Float64
+
+    assert to_batch(result, 2).schema.types == [pa.float16()]
+    for schema in (Half, Single, Double):
+        assert to_batch(result, 2, schema).to_pydict() == {"h": [1.5, np.inf]}
+        assert to_batch(result, 2, schema).schema == schema.arrow_schema()
+
+
+def test_integers_that_half_floats_hold_become_them() -> None:
+    """Each by its value."""
+    assert to_batch(pl.Series([2048, 65504]), 2, Half).to_pydict() == {"h": [2048.0, 65504.0]}
