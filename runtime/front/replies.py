@@ -88,14 +88,21 @@ class Replies:
             case Form.ARROW:
                 return _arrow(self._batch.slice(start, count))
             case Form.PARQUET:
-                return _parquet(self._batch.slice(start, count))
+                return _parquet(_piece(self._batch, start, count))
             case Form.CSV:
-                return csv.write(pl.DataFrame(self._batch.slice(start, count)))
+                return csv.write(pl.DataFrame(_piece(self._batch, start, count)))
             case Form.NDJSON:
-                return _lines(self._batch.slice(start, count))
+                return _lines(_piece(self._batch, start, count))
         if self._values is None:
             self._values = _values(self._frame)
         return msgspec.json.encode({"id": request_id, "predictions": self._values[start : start + count]})
+
+
+def _piece(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatch:
+    """These rows as a batch of their own: Polars panics over slices that cut through arrays of which some are null."""
+    if count == batch.num_rows:
+        return batch
+    return pa.ipc.read_record_batch(pa.py_buffer(batch.slice(start, count).serialize()), batch.schema)
 
 
 def _values(batch: pa.RecordBatch | Plain) -> list[object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import polars as pl
+import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,5 +34,12 @@ def test_a_batched_answer_is_the_answer_alone(given_: tuple[dict[str, Column], l
     batched, start = Replies(decoder.gather(rows)), 0
     for number, each in enumerate(rows):
         alone = Replies(decoder.gather([each]))
-        assert batched.body(form, f"id {number}", start, each.count) == alone.body(form, f"id {number}", 0, each.count)
+        assert said(form, batched.body(form, f"id {number}", start, each.count)) == said(
+            form, alone.body(form, f"id {number}", 0, each.count)
+        )
         start += each.count
+
+
+def said(form: Form, body: bytes) -> object:
+    """What a body says: an Arrow stream may have its buffers cut closer or less so."""
+    return repr(pa.ipc.open_stream(body).read_all().to_pydict()) if form is Form.ARROW else body

@@ -71,3 +71,13 @@ def test_a_reply_to_no_rows_is_whole(form: Form) -> None:
     for schema in (None, RECORDS.schema):
         body = Replies.none(schema).body(form, "x", 0, 0)
         assert body or form is Form.NDJSON
+
+
+@pytest.mark.parametrize("form", [Form.NDJSON, Form.CSV, Form.PARQUET, Form.JSON])
+def test_a_piece_of_arrays_of_which_some_are_null_is_answered(form: Form) -> None:
+    """Whatever the form, the rows of one request of several."""
+    frame = pl.DataFrame({"x": pl.Series([[1, 2], None, [3, None], None], dtype=pl.Array(pl.Int8, 2))})
+    for start in range(4):
+        for count in range(1, 5 - start):
+            alone = Replies(frames.batch(frame[start : start + count])).body(form, "x", 0, count)
+            assert Replies(frames.batch(frame)).body(form, "x", start, count) == alone
