@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import importlib.util
 import json
 import re
@@ -62,6 +63,16 @@ def test_parameters_that_do_not_fit_are_a_422(client: TestClient, path: str, wro
     answer = client.post(path, json=[{"a": 1}])
     assert (answer.status, answer.json()["code"]) == (422, "misfit")
     assert answer.json()["errors"][0]["column"] == wrong
+
+
+def test_a_body_in_a_coding_that_nothing_reads_is_a_415(client: TestClient) -> None:
+    """It says what to do. A body that says that it is in none is read, and a raw endpoint gets what came."""
+    body = gzip.compress(b'[{"a": 1}]')
+    for way in ("", "?"):
+        answer = client.post(f"/async{way}", content=body, headers={"content-encoding": "gzip"})
+        assert (answer.status, "uncompressed" in answer.json()["detail"]) == (415, True)
+        assert client.post(f"/async{way}", json=[{"a": 1}], headers={"content-encoding": "identity"}).status == 200
+    assert client.post("/body", content=body, headers={"content-encoding": "gzip"}).status == 200
 
 
 def test_a_context_tells_of_the_one_request(client: TestClient) -> None:

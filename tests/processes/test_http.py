@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import gzip
 import random
 import socket
 import struct
@@ -101,15 +100,6 @@ def test_one_connection_answers_many_requests(raw: Raw, way: str) -> None:
         assert set(answer.headers) == {"content-type", "x-request-id", "date", "content-length"}
         ids.add(answer.headers["x-request-id"])
     assert len(ids) == 20
-
-
-def test_a_body_in_a_coding_that_nothing_reads_is_a_415(raw: Raw, way: str) -> None:
-    """It says what to do; the connection goes on. A body that says that it is in none is read."""
-    raw.send(post(f"/double{way}", gzip.compress(b'[{"a": 1}]'), "Content-Encoding: gzip"))
-    answer = raw.answer()
-    assert (answer.status, "uncompressed" in answer.json()["detail"]) == (415, True)
-    raw.send(post(f"/double{way}", [{"a": 1}], "Content-Encoding: identity"))
-    assert raw.answer().json()["predictions"] == [2.0]
 
 
 def test_both_ways_give_the_same_answers(raw: Raw) -> None:

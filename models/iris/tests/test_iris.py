@@ -48,7 +48,7 @@ def test_the_endpoint_predicts_with_what_mlflow_logged(artifacts: Path, monkeypa
     assert isinstance(config, afs.CacheConfig)
     model = config.load_model(str(config.client.locate(example.parameters).location))
     predicted = endpoints.predict(model, pl.DataFrame(example.rows))
-    assert predicted == pytest.approx([5.015], abs=0.001)
+    assert predicted.to_list() == pytest.approx([5.015], abs=0.001)
 
 
 def test_versions_are_those_of_this_environment() -> None:

@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[1]
 def test_it_predicts_without_an_artifact() -> None:
     """The model is fitted once a process; a batch gives what its rows give one by one."""
     rows = pl.DataFrame({"sepal_width": [3.5, 3.0], "petal_length": [1.4, 4.2], "petal_width": [0.2, 1.3]})
-    together = endpoints.predict(rows)
+    together = endpoints.predict(rows).to_list()
     assert together == pytest.approx([endpoints.predict(rows[:1])[0], endpoints.predict(rows[1:])[0]])
     assert together[0] == pytest.approx(5.015, abs=0.001)
     assert endpoints.model() is endpoints.model()
