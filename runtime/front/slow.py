@@ -79,7 +79,7 @@ class SlowPath(HttpToolsProtocol):
             self._running.message_event.set()
 
     def _read_on(self) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # the fast path's, which knows what may be read
 
     def _slow_is_open(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # it begins as None

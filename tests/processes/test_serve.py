@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -172,3 +173,32 @@ def test_the_caches_of_a_server_are_seen_and_refreshed_from_its_own_process() ->
             time.sleep(0.01)
         assert b'"two"' in predicted(address)
     assert server.entries() == []
+
+
+STOPPED = """
+import polars as pl
+import base.service as svc
+
+@svc.endpoint(path="/double")
+def handle(records_df: pl.DataFrame) -> pl.Series:
+    breakpoint()
+    return records_df["a"] * 2
+
+svc.Server(port=0).register(handle).run()
+"""
+
+
+def test_a_breakpoint_in_a_handler_stops_in_the_authors_own_terminal() -> None:
+    """The debugger shows the request's rows; told to go on, the handler answers the request that waited."""
+    command = [sys.executable, "-u", "-c", STOPPED]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask, process.stdout.readline().split()[-1])
+        process.stdin.write('p ("rows", records_df.rows())\nc\n')
+        process.stdin.flush()
+        assert any("('rows', [(1.5,)])" in line for line in process.stdout)
+        assert b"[3.0]" in waiting.result()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
