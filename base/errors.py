@@ -7,6 +7,7 @@ PexdockError
 │   ├── NotFound               no such path, or no artifact for these parameters
 │   ├── TooLarge               the body is over its limit
 │   ├── UnsupportedMedia       no decoder for this media type
+│   ├── Conflict               an operator's order that what is there does not allow
 │   └── Reject                 a handler will not answer these rows; raised by the model's author
 ├── TryLater               nobody: the same request may succeed later
 │   ├── Unavailable            no worker is ready, or one died with the request
@@ -77,6 +78,10 @@ class TooLarge(CallerError):
 
 class UnsupportedMedia(CallerError):
     code = "unsupported_media_type"
+
+
+class Conflict(CallerError):
+    code = "conflict"
 
 
 class Reject(CallerError):

@@ -15,6 +15,7 @@ STATUSES: dict[type[errors.PexdockError], int] = {
     errors.NotFound: 404,
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
+    errors.Conflict: 409,
     errors.Misfit: 422,
     errors.HandlerFailed: 500,
     errors.BadResult: 500,

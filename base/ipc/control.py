@@ -14,7 +14,7 @@ import msgspec
 from base.errors import PeerError
 from base.ipc.questions import Answer, Question
 
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 """Rises with every change of `protocol.py`, of `frames.py`, or of the words below and in `questions.py`, but for what either side may not
 know (`About`)."""
 
@@ -110,21 +110,53 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="type"):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A release in the routing table, with the sockets of its workers (absolute paths); empty while none is up."""
+    """A release in the routing table, with the sockets of its workers (absolute paths); empty while none is up.
+
+    Attributes:
+        id: tells it from every other release, also from one of the same name and version with other content.
+        watched: its outcomes are to be reported (`Outcomes`).
+    """
 
     release: ReleaseWords
     sockets: list[str]
+    id: str = ""
+    watched: bool = False
+
+
+class Copies(msgspec.Struct, frozen=True):
+    """Some requests are also sent to the release `id`, and its answers compared and dropped."""
+
+    id: str
+    percent: float
+
+
+class Sharing(msgspec.Struct, frozen=True):
+    """How the requests of one model are shared among its routes. A model with one route and no copies needs none.
+
+    Attributes:
+        weights: release id → weight, 1 or more. A route that is not in it gets only copies, and requests that ask for it.
+        by: what keeps a client with one release: "" (nothing), "header:NAME", "parameter:NAME" or "column:NAME" (its value in row 0).
+        copies: None where nothing is copied.
+        labels: label → release id, for requests that ask for a label.
+    """
+
+    weights: dict[str, int]
+    by: str = ""
+    copies: Copies | None = None
+    labels: dict[str, str] = {}
 
 
 class Table(msgspec.Struct, frozen=True, tag="table", tag_field="type"):
     """Supervisor → front door: the whole routing table. It replaces the one before.
 
     `settled` is false while releases that lay in dist/ at the start are still on their way to ready or refused; readiness waits for it.
+    `sharing` has the models, by name, of which more than one release is routed to.
     """
 
     generation: int
     routes: list[Route]
     settled: bool
+    sharing: dict[str, Sharing] = {}
 
 
 class Measuring(msgspec.Struct, frozen=True):
@@ -195,11 +227,49 @@ class Measures(msgspec.Struct, frozen=True, tag="measures", tag_field="type"):
     values: dict[str, Values]
 
 
+class Outcomes(msgspec.Struct, frozen=True, tag="outcomes", tag_field="type"):
+    """Front door → supervisor: how requests to a watched route ended since it said so last.
+
+    Attributes:
+        id: of the release.
+        answered: all of them.
+        failed: of them, those for which the release is to blame: a handler or result that failed, a worker that died, no answer in time.
+    """
+
+    id: str
+    answered: int
+    failed: int
+
+
+class Compared(msgspec.Struct, frozen=True, tag="compared", tag_field="type"):
+    """Front door → supervisor: how the answers to copied requests compared since it said so last.
+
+    Attributes:
+        model, id: whose requests, and the release that got copies.
+        requests: that were answered by both.
+        equal: of them, with the same statuses and values.
+        failed: copies that the release failed at, while the client got its answer.
+        skipped: copies that were not sent, since the release had too much to do.
+        deviation_max: the largest difference between two numbers at the same place.
+        ms, ms_copies: sum over `requests` of the time that the answer took, and that of the copy.
+    """
+
+    model: str
+    id: str
+    requests: int
+    equal: int
+    failed: int
+    skipped: int
+    deviation_max: float
+    ms: float
+    ms_copies: float
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain", tag_field="type"):
     """Parent → child: take nothing new, finish what is there, exit."""
 
 
-Word = Ready | Failed | Table | Configure | Listening | Applied | Measures | Drain | Question | Answer
+Word = Ready | Failed | Table | Configure | Listening | Applied | Measures | Outcomes | Compared | Drain | Question | Answer
 
 _decoder = msgspec.json.Decoder(Word)
 
