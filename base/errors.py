@@ -3,6 +3,7 @@
 PexdockError
 ├── CallerError            the client: change the request
 │   ├── Malformed              the body is not what its media type says
+│   ├── Unauthorized           it does not say who asks, or that one may not
 │   ├── Misfit                 the rows or parameters do not fit what the endpoint declares
 │   ├── NotFound               no such path, or no artifact for these parameters
 │   ├── TooLarge               the body is over its limit
@@ -62,6 +63,10 @@ class CallerError(PexdockError):
 
 class Malformed(CallerError):
     code = "malformed"
+
+
+class Unauthorized(CallerError):
+    code = "unauthorized"
 
 
 class Misfit(CallerError):

@@ -12,11 +12,13 @@ MEDIA_TYPE = b"application/problem+json"
 
 STATUSES: dict[type[errors.PexdockError], int] = {
     errors.Malformed: 400,
+    errors.Unauthorized: 401,
     errors.NotFound: 404,
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.Conflict: 409,
     errors.Misfit: 422,
+    errors.PexRefused: 422,
     errors.HandlerFailed: 500,
     errors.BadResult: 500,
     errors.LoadFailed: 500,
@@ -26,8 +28,10 @@ STATUSES: dict[type[errors.PexdockError], int] = {
 }
 _TITLES = {
     400: "Malformed request",
+    401: "Not authorized",
     404: "Not found",
     405: "Method not allowed",
+    409: "Not as things stand",
     413: "Body too large",
     415: "Unsupported media type",
     422: "Does not fit what the endpoint declares",
@@ -80,6 +84,8 @@ def _problem(status: int, error: errors.PexdockError, request_id: str) -> Proble
     title = "The model does not answer this" if isinstance(error, errors.Reject) else _TITLES[status]
     document = _Document(f"urn:pexdock:{error.code}", title, status, error.detail, error.code, request_id, cells)
     headers = [(b"content-type", MEDIA_TYPE), (b"x-request-id", request_id.encode())]
+    if isinstance(error, errors.Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
     if error.retryable:
         headers.append((b"retry-after", _RETRY_AFTER_S))
     return Problem(status, headers, msgspec.json.encode(document))
