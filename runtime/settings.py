@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -35,6 +36,10 @@ RUN_PATH_MAX_BYTES = 90
 """A Unix socket's path has 107 bytes at most (`sun_path` less its NUL); the rest is left to the names inside the run directory."""
 
 
+_STORE = re.compile(r"(s3a?|gs|az|azure|adl|abfss?):/{1,2}[^/]")
+"""The schemes of object stores. A path has lost one of its slashes."""
+
+
 class BadSetting(PexdockError):
     """A setting is unknown or out of its bounds. The message names where it stands and the way out."""
 
@@ -52,8 +57,26 @@ def _short_enough(path: Path) -> Path:
     return path
 
 
+def _store_url(url: str) -> str:
+    if not _STORE.match(url) or "@" in url:
+        raise ValueError("no URL of an object store: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, without credentials")
+    return url
+
+
 def _cache_path() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pexdock"
+
+
+def _dist_path(data: dict[str, Any]) -> Path:
+    """`dist`, or a folder for what is fetched from this URL."""
+    url = data.get("dist_url")
+    return Path("dist") if url is None else data.get("cache_path", _cache_path()) / "dists" / hashlib.sha256(url.encode()).hexdigest()[:12]
+
+
+def _folder(path: Path) -> Path:
+    if "://" in str(path) or _STORE.match(f"{path}/"):
+        raise ValueError("it is a folder; an object store that it is to follow is named by dist_url")
+    return _absolute(path)
 
 
 def _run_path(data: dict[str, Any]) -> Path:
@@ -80,9 +103,16 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address that the front door listens on.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port that the front door listens on; 0 takes any free one.")
-    dist_path: AbsolutePath = Field(Path("dist"), description="Folder that is watched for pexes.")
     artifacts_path: AbsolutePath = Field(Path("artifacts"), description="Folder below which models read their artifacts.")
     cache_path: AbsolutePath = Field(default_factory=_cache_path, description="Folder for unpacked bases and releases.")
+    dist_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
+        None, description="Object store whose pexes dist_path follows: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix."
+    )
+    dist_path: Annotated[Path, AfterValidator(_folder)] = Field(
+        default_factory=_dist_path, description="Folder that is watched for pexes [default: dist, or one in the cache for a dist_url]."
+    )
+    dist_poll_s: float = Field(10, gt=0, le=3600, description="Seconds from one look at dist_url to the next.")
+    pex_max_bytes: ByteSize = Field(ByteSize(4 * 1024**3), ge=1, description="Size of the largest pex that is fetched from dist_url.")
     run_path: Annotated[AbsolutePath, AfterValidator(_short_enough)] = Field(
         default_factory=_run_path, description="Folder for sockets and the state file while Pexdock runs."
     )

@@ -29,6 +29,33 @@ _RETRIES = {"max_retries": 3}
 _MANIFEST_MAX_BYTES = 4096
 
 
+def open_store(url: str, options: Mapping[str, Any] | None = None) -> Any:
+    """The store of a URL, as `ObjectStoreClient` takes it. Nothing is asked yet.
+
+    Raises:
+        obstore.exceptions.BaseError, ValueError: of the library, for a URL or option that means nothing.
+    """
+    from obstore.store import from_url  # noqa: PLC0415 - only who has a store pays for the import
+
+    return from_url(url, **{"retry_config": _RETRIES, **(options or {})})
+
+
+def download(store: Any, found: ObjectMeta, file: Path) -> None:
+    """Write an object into a new file, in parts, each of the very object that was found: one that is replaced meanwhile is an error,
+    never a mixture.
+
+    Raises:
+        obstore.exceptions.BaseError, OSError: the file may be there in part.
+    """
+    import obstore  # noqa: PLC0415 - as above
+
+    with file.open("xb") as out:
+        for start in range(0, found["size"], _PART_BYTES):
+            end = min(start + _PART_BYTES, found["size"])
+            options: Any = {"range": (start, end)} | ({"if_match": found["e_tag"]} if found["e_tag"] else {})
+            out.write(obstore.get(store, found["path"], options=options).bytes())
+
+
 class ObjectStoreClient:
     """Artifacts in an object store. Downloads are kept on disk and shared by the workers of this machine, see `Downloads`.
 
@@ -56,11 +83,9 @@ class ObjectStoreClient:
         cache_path: Path | str | None = None,
         cache_max_bytes: int = MAX_BYTES,
     ) -> None:
-        from obstore.store import from_url  # noqa: PLC0415 - only who has such a client pays for the import
-
         self.templates = templates_of(path_template)
         self.parameters: Sequence[str] = tuple(dict.fromkeys(name for template in self.templates for name in template.parameters))
-        self._store = from_url(store, **{"retry_config": _RETRIES, **(options or {})}) if isinstance(store, str) else store
+        self._store = open_store(store, options) if isinstance(store, str) else store
         self._place = _place(self._store)
         self._downloads = Downloads(cache_path, cache_max_bytes)
 
@@ -129,19 +154,9 @@ class ObjectStoreClient:
                     raise Unavailable("an object of this artifact has a name that leads out of it")
                 file = path / inside if inside else path
                 file.parent.mkdir(parents=True, exist_ok=True)
-                self._download(each, file)
+                download(self._store, each, file)
 
         return fetch
-
-    def _download(self, found: ObjectMeta, file: Path) -> None:
-        """In parts, each of the very object that was found: one that is replaced meanwhile is an error, never a mixture."""
-        import obstore  # noqa: PLC0415 - as above
-
-        with file.open("xb") as out:
-            for start in range(0, found["size"], _PART_BYTES):
-                end = min(start + _PART_BYTES, found["size"])
-                options: Any = {"range": (start, end)} | ({"if_match": found["e_tag"]} if found["e_tag"] else {})
-                out.write(obstore.get(self._store, found["path"], options=options).bytes())
 
 
 def _place(store: Any) -> str:

@@ -21,7 +21,7 @@ def announce(state: State, routes: Iterable[Route]) -> str:
     troubled = [report for report in state.releases if report.state not in _QUIET]
     lines += [f"  {report.file} is {report.state}: {report.reason or 'see the log'}" for report in troubled]
     if not serving:
-        lines.append(f"Put a model's pex into {state.dist_path} and it is served.")
+        lines.append(f"Put a model's pex into {state.dist_url or state.dist_path} and it is served.")
     commands = [command for route in serving for endpoint in route.release.endpoints if (command := curl(state.address, endpoint))]
     return "\n".join(lines + (["", f"Try: {commands[0]}"] if commands else []))
 

@@ -28,9 +28,12 @@ from runtime.supervisor.announcement import announce
 from runtime.supervisor.child import Child, kill_descendants
 from runtime.supervisor.doors import Doors
 from runtime.supervisor.fleet import Fleet
+from runtime.supervisor.follower import Follower
 from runtime.supervisor.listen import bound, reachable
 from runtime.supervisor.live import Plant
+from runtime.supervisor.mirror import Mirror
 from runtime.supervisor.release import BackOff
+from runtime.supervisor.remote import RemoteDist
 from runtime.supervisor.threads import Threads
 from runtime.supervisor.watch import Watch
 
@@ -96,6 +99,7 @@ class Supervisor:
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         self._doors = Doors(listeners, limits, back_off, self._changed, report)
         self._admin = AdminServer(make(self._state, self._fleet.serving), run_path / rundir.ADMIN)
+        self._follower = _follower(settings, self._changed)
         self._published = 0
         self._routed: set[tuple[str, str]] = set()  # models and versions that front doors send requests to
         self._shown_state: state.State | None = None
@@ -107,7 +111,7 @@ class Supervisor:
         await self._admin.start()
         for number in _stop_signals():
             loop.add_signal_handler(number, self._note_signal, number)
-        watching = loop.create_task(Watch(self._settings.dist_path, self._settings.settle_s, self._fleet.take).run())
+        watching = loop.create_task(self._watch())
         stopping = loop.create_task(self._asked_to_stop.wait())
         try:
             self._doors.start()
@@ -125,6 +129,19 @@ class Supervisor:
                 await watching
             except OSError as exc:
                 raise PexdockError(f"{self._settings.dist_path} cannot be watched: {exc}") from exc
+
+    async def _watch(self) -> None:
+        """Watch dist/, and have it follow an object store where one is named. One that cannot be asked delays the start, and no more."""
+        watch = Watch(self._settings.dist_path, self._settings.settle_s, self._fleet.take)
+        if self._follower is None:
+            await watch.run()
+            return
+        following = asyncio.get_running_loop().create_task(self._follower.run())
+        try:
+            await self._follower.begun.wait()
+            await watch.run()
+        finally:
+            following.cancel()
 
     def _note_signal(self, number: int) -> None:
         log.info("%s: %s", signal.Signals(number).name, "killing what is left" if self._asked_to_stop.is_set() else "finishing")
@@ -178,6 +195,8 @@ class Supervisor:
     def _state(self) -> state.State:
         return state.State(
             dist_path=str(self._settings.dist_path),
+            dist_url=self._settings.dist_url or "",
+            dist_reason=self._follower.reason if self._follower is not None else "",
             pid=os.getpid(),
             address=self._address,
             started=self._started,
@@ -200,6 +219,18 @@ class Supervisor:
                 state.write(self._run_path, current)
             except OSError as exc:
                 log.error("the state cannot be written: %s", exc)  # noqa: TRY400 - a full disk must not stop the service
+
+
+def _follower(settings: Settings, changed: Callable[[], None]) -> Follower | None:
+    """What has dist/ follow an object store, where one is named.
+
+    Raises:
+        PexdockError: the URL means nothing.
+    """
+    if settings.dist_url is None:
+        return None
+    mirror = Mirror(RemoteDist(settings.dist_url), settings.dist_path, int(settings.pex_max_bytes))
+    return Follower(mirror, settings.dist_poll_s, changed)
 
 
 def _stop_signals() -> list[signal.Signals]:

@@ -35,9 +35,11 @@ class ReleaseReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """All of one supervisor. `pid` is None where none runs and dist/ was merely read."""
+    """All of one supervisor. `pid` is None where none runs and dist/ was merely read. `dist_reason`: what of `dist_url` cannot be had."""
 
     dist_path: str
+    dist_url: str = ""
+    dist_reason: str = ""
     pid: int | None = None
     address: str = ""
     started: str = ""
@@ -101,6 +103,8 @@ def as_table(state: State) -> str:
         head = f"no supervisor runs on {state.dist_path}; start one with `pexdock serve`"
     else:
         head = f"supervisor {state.pid} serves {state.dist_path} at {state.address or '(not bound yet)'}"
+    if state.dist_url:
+        head += f"\n{state.dist_path} follows {state.dist_url}" + (f", but for this: {state.dist_reason}" if state.dist_reason else "")
     if not state.releases:
         return f"{head}\n\nno pex in {state.dist_path}"
     rows = [("FILE", "NAME", "VERSION", "STATE", "BASE", "RESTARTS", "PATHS")] + [_row(report) for report in state.releases]

@@ -27,6 +27,12 @@ def moto(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+def s3_environment(url: str) -> dict[str, str]:
+    """What leads a program to such a server by its environment alone."""
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
+    return {"AWS_ENDPOINT_URL": url, "AWS_ALLOW_HTTP": "true"} | keys
+
+
 @contextmanager
 def mlflow(folder: Path) -> Iterator[str]:
     """A tracking server and registry on SQLite, with its artifacts in the same folder; gives its URL."""

@@ -1,0 +1,219 @@
+"""A folder that follows an object store, against a real S3 API on loopback."""
+
+import json
+import urllib.request
+
+import obstore
+import pytest
+from obstore.store import S3Store
+
+import servers
+from runtime.supervisor.mirror import Mirror
+from runtime.supervisor.remote import RemoteDist
+
+BIG = 1000
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    with servers.moto(tmp_path_factory.mktemp("moto")) as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3, tmp_path, monkeypatch):
+    """Where the test puts objects: the folder `prod` of a bucket. What is tested finds the server by its environment."""
+    name = f"bucket-{abs(hash(tmp_path))}"
+    urllib.request.urlopen(urllib.request.Request(f"{s3}/{name}", method="PUT")).close()
+    for variable, value in servers.s3_environment(s3).items():
+        monkeypatch.setenv(variable, value)
+    return S3Store(name, prefix="prod")
+
+
+@pytest.fixture
+def mirror(bucket, tmp_path):
+    """`mirror()`: one of the bucket in `tmp_path`/dist, as a process has it."""
+    made = []
+
+    def make(folder=tmp_path / "dist"):
+        made.append(Mirror(RemoteDist(f"s3://{bucket.config['bucket']}/prod"), folder, BIG))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def pexes(folder):
+    """Name → content, of what the watch would see."""
+    return {path.name: path.read_text() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def requests_of(s3, call):
+    """The requests that the server got while `call` ran, as moto recorded them."""
+    for each in ("reset", "start"):
+        urllib.request.urlopen(urllib.request.Request(f"{s3}/moto-api/recorder/{each}-recording", method="POST")).close()
+    call()
+    urllib.request.urlopen(urllib.request.Request(f"{s3}/moto-api/recorder/stop-recording", method="POST")).close()
+    with urllib.request.urlopen(f"{s3}/moto-api/recorder/download-recording") as answer:
+        return [json.loads(line)["url"] for line in answer.read().decode().splitlines()]
+
+
+def test_pexes_come_with_their_times_and_an_unchanged_store_costs_one_listing(s3, bucket, mirror, tmp_path):
+    """What is no pex, is hidden, or lies in a folder below the URL is left where it is."""
+    for key in ("a-1.pex", "b-1.pex", ".hidden.pex", "notes.txt", "old/c-1.pex"):
+        obstore.put(bucket, key, key.encode())
+    following = mirror()
+    assert following.is_new
+    assert following.turn() == []
+    assert pexes(tmp_path / "dist") == {"a-1.pex": "a-1.pex", "b-1.pex": "b-1.pex"}
+    modified = obstore.head(bucket, "a-1.pex")["last_modified"].timestamp()
+    assert (tmp_path / "dist/a-1.pex").stat().st_mtime == pytest.approx(modified)
+    (asked,) = requests_of(s3, following.turn)
+    assert "list-type=2" in asked
+    assert not following.is_new
+
+
+def test_what_changes_is_fetched_and_what_vanishes_goes(bucket, mirror, tmp_path):
+    """Each as a new file under its name, so nobody ever reads half of one."""
+    for key in ("a.pex", "b.pex"):
+        obstore.put(bucket, key, b"one")
+    following = mirror()
+    following.turn()
+    before = (tmp_path / "dist/a.pex").stat().st_ino
+    with (tmp_path / "dist/a.pex").open() as reader:
+        obstore.put(bucket, "a.pex", b"two")
+        obstore.delete(bucket, "b.pex")
+        assert following.turn() == []
+        assert reader.read() == "one"
+    assert pexes(tmp_path / "dist") == {"a.pex": "two"}
+    assert (tmp_path / "dist/a.pex").stat().st_ino != before
+
+
+def test_what_others_put_into_the_folder_stays(bucket, mirror, tmp_path):
+    """Also where an object has its name, which is said, and where a file took the place of one that vanished."""
+    dist = tmp_path / "dist"
+    dist.mkdir()
+    (dist / "base.pex").write_text("mine")
+    (dist / "taken.pex").write_text("mine")
+    for key in ("taken.pex", "a.pex", "z.pex"):
+        obstore.put(bucket, key, b"theirs")
+    following = mirror()
+    (trouble,) = following.turn()
+    assert trouble.startswith("taken.pex is there already, and not from s3://")
+    (dist / "a.pex").write_text("mine, too")
+    obstore.delete(bucket, "a.pex")
+    following.turn()
+    assert pexes(dist) == {"base.pex": "mine", "taken.pex": "mine", "a.pex": "mine, too", "z.pex": "theirs"}
+
+
+def test_the_next_process_fetches_only_what_is_not_whole(s3, bucket, mirror, tmp_path):
+    """A file that is not what came is fetched anew; what a killed process left aside is removed."""
+    dist = tmp_path / "dist"
+    for key in ("a.pex", "b.pex", "c.pex"):
+        obstore.put(bucket, key, key.encode())
+    first = mirror()
+    first.turn()
+    first.close()
+    (dist / "a.pex").write_text("spoilt")
+    (dist / "b.pex").unlink()
+    (dist / ".c.pex.mirror").write_text("ha")
+    again = mirror()
+    asked = requests_of(s3, again.turn)
+    assert sorted(url.rpartition("/")[2] for url in asked if "list-type" not in url) == ["a.pex", "b.pex"]
+    assert pexes(dist) == {name: name for name in ("a.pex", "b.pex", "c.pex")}
+    assert not (dist / ".c.pex.mirror").exists()
+
+
+def test_one_that_cannot_be_had_keeps_no_other_from_coming(bucket, mirror, tmp_path):
+    """Too large, or with a name that no file can have."""
+    name = "n" * 250 + ".pex"
+    for key, content in {"a.pex": b"x" * (BIG + 1), name: b"long", "z.pex": b"whole"}.items():
+        obstore.put(bucket, key, content)
+    troubles = sorted(mirror().turn())
+    assert troubles[0] == f"a.pex has {BIG + 1} bytes, {BIG} at most"
+    assert "File name too long" in troubles[1]
+    assert pexes(tmp_path / "dist") == {"z.pex": "whole"}
+
+
+def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_at_the_next_turn(bucket, tmp_path):
+    """Never under the stamp of the one before, and never a mixture."""
+
+    class Slow(RemoteDist):
+        def fetch(self, pex, file):
+            if pex.name == "a.pex":
+                obstore.put(bucket, "a.pex", b"two")
+            super().fetch(pex, file)
+
+    obstore.put(bucket, "a.pex", b"one")
+    obstore.put(bucket, "b.pex", b"one")
+    url = f"s3://{bucket.config['bucket']}/prod"
+    following = Mirror(Slow(url), tmp_path / "dist", BIG)
+    (trouble,) = following.turn()
+    assert trouble.startswith("a.pex: ")
+    assert pexes(tmp_path / "dist") == {"b.pex": "one"}
+    following.close()
+    again = Mirror(RemoteDist(url), tmp_path / "dist", BIG)
+    assert again.turn() == []
+    assert pexes(tmp_path / "dist") == {"a.pex": "two", "b.pex": "one"}
+    again.close()
+
+
+def test_a_store_that_cannot_be_asked_changes_nothing(bucket, mirror, tmp_path, monkeypatch):
+    """Neither one that is gone nor one that refuses is an empty one."""
+    obstore.put(bucket, "a.pex", b"one")
+    mirror().turn()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{servers.free_port()}")
+    for url in ("s3://bucket/prod", "s3://no-such-bucket/prod"):
+        gone = Mirror(RemoteDist(url), tmp_path / "other", BIG)
+        with pytest.raises(obstore.exceptions.BaseError):
+            gone.turn()
+        gone.close()
+    assert pexes(tmp_path / "dist") == {"a.pex": "one"}
+
+
+def test_a_folder_is_kept_by_one_process_at_a_time(bucket, mirror, tmp_path):
+    """The second one watches what the first one does, and takes over when that is gone."""
+    first, second = mirror(), mirror()
+    first.turn()
+    obstore.put(bucket, "a.pex", b"one")
+    assert second.turn() == []
+    assert pexes(tmp_path / "dist") == {}
+    first.close()
+    second.turn()
+    assert pexes(tmp_path / "dist") == {"a.pex": "one"}
+
+
+def test_a_folder_that_is_replaced_is_filled_anew(bucket, mirror, tmp_path):
+    """As a dist/ that somebody removes is made again."""
+    dist = tmp_path / "dist"
+    obstore.put(bucket, "a.pex", b"one")
+    following = mirror()
+    following.turn()
+    dist.rename(tmp_path / "away")
+    following.turn()
+    assert pexes(dist) == {"a.pex": "one"}
+
+
+def test_another_store_on_the_same_folder_takes_the_place_of_the_first(s3, bucket, mirror, tmp_path):
+    """What came from the first and is not in the second goes."""
+    for key in ("a.pex", "b.pex"):
+        obstore.put(bucket, key, b"one")
+    first = mirror()
+    first.turn()
+    first.close()
+    other = S3Store(bucket.config["bucket"], prefix="test")
+    obstore.put(other, "a.pex", b"two")
+    second = Mirror(RemoteDist(f"s3://{bucket.config['bucket']}/test"), tmp_path / "dist", BIG)
+    assert second.turn() == []
+    second.close()
+    assert pexes(tmp_path / "dist") == {"a.pex": "two"}
+
+
+def test_a_stamp_counts_and_a_time_does_not(s3, bucket, mirror):
+    """An object that is put again as it was is another time, and the same ETag: nothing is fetched."""
+    obstore.put(bucket, "a.pex", b"one")
+    following = mirror()
+    following.turn()
+    obstore.put(bucket, "a.pex", b"one")
+    assert len(requests_of(s3, following.turn)) == 1
