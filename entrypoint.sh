@@ -11,11 +11,12 @@ cache=${PEXDOCK_CACHE_PATH:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pexdock}
 
 # A step runs in a process group of its own, so that Ctrl-C and SIGTERM end it at once and whole. As the first process of a container,
 # bash would otherwise ignore SIGTERM, and elsewhere wait for the step to finish.
-step=
+step= copy=
 end() {
     trap '' INT TERM
     [ -z "$step" ] || kill -INT -- "-$step" 2>/dev/null || true
     wait
+    [ -z "$copy" ] || rm -f "$copy"
     exit "$1"
 }
 trap 'end 130' INT
@@ -51,10 +52,33 @@ if [ -z "$base" ]; then
     exit 1
 fi
 
-# The code that unpacks base comes out of base itself: this script needs nothing but Python.
+# The code that unpacks base comes out of base itself: this script needs nothing but Python. For the same reason it cannot check a signature;
+# where not every pex is trusted, base must be listed by its digest. What is listed and run is a copy, since the file may change meanwhile.
 unpack='
-import json, sys, zipfile
-pex, cache, answer = sys.argv[1:]
+import hashlib, json, os, sys, tomllib, zipfile
+pex, cache, answer, copy, *flags = sys.argv[1:]
+
+def setting(name):
+    flag = "--" + name.replace("_", "-")
+    given = [value for word, value in zip(flags, flags[1:]) if word == flag]
+    given += [word[len(flag) + 1 :] for word in flags if word.startswith(flag + "=")]
+    config = os.environ.get("PEXDOCK_CONFIG", "pexdock.toml")
+    config = next((value for word, value in zip(flags, flags[1:]) if word == "--config"), config)
+    in_file = tomllib.load(open(config, "rb")) if os.path.isfile(config) else {}
+    return given[-1] if given else os.environ.get("PEXDOCK_" + name.upper()) or in_file.get(name)
+
+try:
+    digests = setting("trusted_digests_path")
+    if digests or setting("trusted_keys_path"):
+        with open(pex, "rb") as source, open(copy, "xb") as target:
+            while data := source.read(1 << 20):
+                target.write(data)
+        sha256 = hashlib.file_digest(open(copy, "rb"), "sha256").hexdigest()
+        if not digests or sha256 not in {line.lstrip("\\")[:64].lower() for line in open(os.path.expanduser(digests))}:
+            sys.exit(f"error: nobody vouches for {pex}: its sha256, {sha256}, must be in trusted_digests_path, since what checks signatures lies in it")
+        pex = copy
+except (OSError, ValueError) as exc:
+    sys.exit(f"error: {exc}")
 try:
     wheels = json.loads(zipfile.ZipFile(pex).read("PEX-INFO"))["distributions"]
     sys.path.insert(0, next(f"{pex}/.deps/{name}" for name in wheels if name.startswith("pexdock-")))
@@ -64,8 +88,12 @@ from runtime.pex.unpack import main
 sys.exit(main([pex, cache, answer]))
 '
 mkdir -p "$cache"
-answer=$cache/.unpacked.$$
-run "$python" -I -c "$unpack" "$base" "$cache" "$answer" || { code=$?; rm -f "$answer"; exit "$code"; }
+answer=$cache/.unpacked.$$ copy=$cache/.base.$$.pex
+rm -f "$copy"
+code=0
+run "$python" -I -c "$unpack" "$base" "$cache" "$answer" "$copy" "$@" || code=$?
+rm -f "$copy"
+[ "$code" = 0 ] || { rm -f "$answer"; exit "$code"; }
 folder=$(cat "$answer")
 rm -f "$answer"
 trap - INT TERM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import sys
@@ -180,14 +181,29 @@ def check(pex: Path, base_pex: Path | None, dist_path: str | None, config: Path 
     from runtime import settings  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
 
+    chosen = settings.load({"dist_path": dist_path}, config)
     found = read_pex(pex)
     click.echo(f"{found.path.name}: {found.kind} {found.name} {found.version}")
     click.echo(f"  size           {_size(found.size_bytes)}")
     click.echo(f"  distributions  {len(found.distributions)}, of {_size(sum(each.size_bytes for each in found.distributions.values()))}")
     if found.interpreter_constraints:
         click.echo(f"  interpreter    {', '.join(found.interpreter_constraints)}")
+    if voucher := _voucher(pex, chosen):
+        click.echo(f"  trusted        {voucher}")
     if found.kind == "model":
-        _check_model(found, base_pex, settings.load({"dist_path": dist_path}, config))
+        _check_model(found, base_pex, chosen)
+
+
+def _voucher(pex: Path, chosen: Settings) -> str:
+    """Who vouches for the file; empty where every pex is trusted."""
+    from runtime.pex.trust import trust_of  # noqa: PLC0415
+
+    trust = trust_of(chosen.trusted_keys_path, chosen.trusted_digests_path)
+    if trust is None:
+        return ""
+    with pex.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return trust.vouch(pex, pex, sha256)
 
 
 def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> None:

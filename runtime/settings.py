@@ -131,6 +131,12 @@ class Settings(BaseSettings):
         ByteSize(1024**3), ge=8 * 1024**2, description="Shared memory that front doors may hold for all workers together."
     )
     queue_max_rows: int = Field(100_000, ge=1, description="Rows that may wait for the workers of one endpoint.")
+    trusted_keys_path: AbsolutePath | None = Field(
+        None, description="File of public SSH keys, or folder of .pub files, whose signatures admit a pex; see docs/operations.md."
+    )
+    trusted_digests_path: AbsolutePath | None = Field(
+        None, description="File of lines as sha256sum prints them; what is listed is admitted. With neither of the two every pex is."
+    )
     access_log_path: AppendedPath | None = Field(
         None, description="File that a line of JSON is appended to for each request; - is standard output."
     )

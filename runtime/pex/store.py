@@ -81,18 +81,25 @@ class Store:
             folder = unpack.unpack(pex, self._cache, self._report)
         except (unpack.UnpackFailed, OSError) as exc:
             raise PexRefused(str(exc)) from exc
+        if pex.parent.parent == self._releases:  # a copy that was made to be trusted; what is unpacked takes its place
+            pex.unlink()
         return Base(folder, sha256, pexfile)
 
-    def admit(self, pex: Path) -> Admitted:
+    def admit(self, pex: Path, vouch: Callable[[Path, str], object] = lambda _copy, _sha256: None) -> Admitted:
         """Copy a pex into the cache and take the digest of the copy.
 
+        Args:
+            pex: the file.
+            vouch: called with the copy and its digest; what it raises ends the admission.
+
         Raises:
-            PexRefused: it cannot be read. Nothing was left behind.
+            PexRefused: it cannot be read, or `vouch` raised it. Nothing was left behind.
         """
         self._releases.mkdir(parents=True, exist_ok=True)
         aside = self._releases / f"{secrets.token_hex(8)}.part"
         try:
             sha256 = _copy(pex, aside)
+            vouch(aside, sha256)
             folder = self._releases / sha256
             self._hold(folder)
             folder.mkdir(exist_ok=True)

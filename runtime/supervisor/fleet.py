@@ -17,6 +17,7 @@ from base.ipc.control import Table
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
 from runtime.pex.store import Admitted
+from runtime.pex.trust import Untrusted
 from runtime.supervisor import routing
 from runtime.supervisor.live import Live, Plant
 from runtime.supervisor.registry import Settled, Vanished
@@ -64,7 +65,7 @@ class Fleet:
                 case Vanished(name):
                     log.info("%s: gone from dist/", name)
                     self._leave(name)
-        self._look_again()
+        self.look_again()
 
     def unroute(self, has_left: Callable[[int], bool]) -> None:
         """The front door has applied a table, or is gone: drain the retired workers that no request can reach any more."""
@@ -109,7 +110,7 @@ class Fleet:
         log.info("%s: found", name)
         release = Release(name, self._orders)
         self._orders += 1
-        live = Live(release, self._plant, self._look_again, lambda: self.table.generation + 1, initial=not self.table.settled)
+        live = Live(release, self._plant, self.look_again, lambda: self.table.generation + 1, initial=not self.table.settled)
         self._lives.append(live)
         self._do(live, self._verify(live))
 
@@ -129,6 +130,7 @@ class Fleet:
         try:
             await work
         except PexRefused as exc:
+            live.doubted = exc.evidence if isinstance(exc, Untrusted) else None
             live.end(ReleaseEvent.REFUSED, exc.detail)
         except Exception as exc:  # one release's trouble, foreseen or not, must not stop the others
             log.exception("%s cannot be prepared", live.release.file)
@@ -137,7 +139,7 @@ class Fleet:
             self._leave(live.release.file, replaced_by=live)
 
     async def _verify(self, live: Live) -> None:
-        path = self._dist_path / live.release.file
+        path = await self._threads.run(lambda: self._plant.vouched(self._dist_path / live.release.file))
         pex = await self._threads.run(lambda: read_pex(path, checksums=False))
         if pex.kind == "base":
             await self._unpack_base(live, path, pex)
@@ -182,7 +184,7 @@ class Fleet:
 
     # ---- what follows
 
-    def _look_again(self) -> None:
+    def look_again(self) -> None:
         """Decide once this turn of the loop is over, however much happens in it."""
         if not self._scheduled:
             self._scheduled = True
@@ -191,12 +193,21 @@ class Fleet:
     def _decide(self) -> None:
         self._scheduled = False
         if not self._stopping:
+            self._doubt_again()
             self._choose_bases()
             self._settle_disputes()
             self._follow_plan()
             self._forget_what_is_gone()
             self._draw_table()
         self._changed()
+
+    def _doubt_again(self) -> None:
+        """Take up anew what nobody vouched for, where a signature, a key or the list has changed since."""
+        trust = self._plant.trust
+        for live in [live for live in self._lives if live.doubted is not None and live.release.in_place]:
+            if trust is not None and trust.evidence(self._dist_path / live.release.file) != live.doubted:
+                live.doubted = None
+                self._arrived(live.release.file)
 
     def _choose_bases(self) -> None:
         bases = [live for live in self._lives if _is_base(live) and live.release.in_place and live.release.state in _KNOWN]

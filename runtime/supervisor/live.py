@@ -15,6 +15,7 @@ from base.ipc.control import WIRE_VERSION, Measures, Ready, ReleaseWords, Route
 from base.measuring import environment_of
 from runtime.pex.file import PexFile
 from runtime.pex.store import Admitted, Base, Store
+from runtime.pex.trust import Evidence, Trust
 from runtime.settings import Settings
 from runtime.supervisor.child import child_environment
 from runtime.supervisor.release import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
@@ -32,6 +33,18 @@ class Plant:
     settings: Settings
     run_path: Path
     report: Callable[[Measures], None]
+    trust: Trust | None = None
+
+    def vouched(self, pex: Path) -> Path:
+        """The file to go on with: `pex` itself, or, where not every pex is trusted, a copy of it that somebody vouches for. Blocks.
+
+        Raises:
+            PexRefused: it cannot be copied, or nobody vouches for it. Nothing of it was read but its bytes.
+        """
+        trust = self.trust
+        if trust is None:
+            return pex
+        return self.store.admit(pex, lambda copy, sha256: log.info("%s: %s", pex.name, trust.vouch(pex, copy, sha256))).path
 
     def launch(self, title: str, argv: list[str]) -> Launch:
         """How the workers of one release are started."""
@@ -64,6 +77,7 @@ class Live:
         self.base_pending = False  # the base that it needs is still being unpacked
         self.workers: list[WorkerProcess] = []
         self.warnings: list[str] = []
+        self.doubted: Evidence | None = None  # nobody vouches for it, judged by this; None where that is not so
         self.changed = changed
         self._plant = plant
         self._next_generation = next_generation

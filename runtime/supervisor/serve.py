@@ -22,6 +22,7 @@ from base.ipc.control import Configure, Measures
 from runtime.admin.app import make
 from runtime.admin.server import AdminServer
 from runtime.pex.store import Store
+from runtime.pex.trust import trust_of
 from runtime.settings import Settings
 from runtime.supervisor import rundir, state
 from runtime.supervisor.announcement import announce
@@ -36,6 +37,7 @@ from runtime.supervisor.release import BackOff
 from runtime.supervisor.remote import RemoteDist
 from runtime.supervisor.threads import Threads
 from runtime.supervisor.watch import Watch
+from runtime.watched import FileWatch
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +88,9 @@ class Supervisor:
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
         self._threads = Threads(settings.start_parallel)
-        self._fleet = Fleet(Plant(store, settings, run_path, report), settings.dist_path, self._threads, self._changed)
+        plant = Plant(store, settings, run_path, report, trust_of(settings.trusted_keys_path, settings.trusted_digests_path))
+        self._fleet = Fleet(plant, settings.dist_path, self._threads, self._changed)
+        self._evidence = FileWatch(plant.trust.paths, self._fleet.look_again) if plant.trust else None
         limits = Configure(
             body_max_bytes=int(settings.body_max_bytes),
             request_timeout_s=settings.request_timeout_s,
@@ -113,6 +117,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._note_signal, number)
         watching = loop.create_task(self._watch())
         stopping = loop.create_task(self._asked_to_stop.wait())
+        evidence = loop.create_task(self._evidence.run()) if self._evidence else None
         try:
             self._doors.start()
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -120,6 +125,8 @@ class Supervisor:
         finally:
             stopping.cancel()
             watching.cancel()
+            if evidence is not None:
+                evidence.cancel()
             for child in self._children():
                 child.close()
             kill_descendants()

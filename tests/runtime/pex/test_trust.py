@@ -1,0 +1,191 @@
+"""Who vouches for a pex: signatures that OpenSSH made, digests as sha256sum prints them, and every way in which they do not hold."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from base.errors import PexdockError
+from runtime.pex.trust import Trust, Untrusted, trust_of
+from signing import make_key, sign
+
+
+@pytest.fixture
+def pex(tmp_path):
+    path = tmp_path / "iris.pex"
+    path.write_bytes(b"what the author built" * 100)
+    return path
+
+
+@pytest.fixture
+def key(tmp_path):
+    return make_key(tmp_path)
+
+
+def vouch(trust: Trust, pex: Path) -> str:
+    return trust.vouch(pex, pex, hashlib.sha256(pex.read_bytes()).hexdigest())
+
+
+def trusting(key: Path) -> Trust:
+    return Trust(key.with_name(f"{key.name}.pub"), None)
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("ed25519", None), ("ecdsa", 256), ("ecdsa", 384), ("ecdsa", 521), ("rsa", 2048)])
+@pytest.mark.parametrize("digest", ["sha256", "sha512"])
+def test_what_openssh_signs_is_trusted(tmp_path, pex, kind, bits, digest):
+    """With each kind of key that it makes by itself, and each digest that it offers; the key's fingerprint is said."""
+    key = make_key(tmp_path, kind=kind, bits=bits)
+    sign(pex, key, digest=digest)
+    assert vouch(trusting(key), pex).endswith("(release@example.com)")
+
+
+def test_a_list_of_digests_is_enough(tmp_path, pex):
+    """Lines as sha256sum prints them, of text and of binary files, with comments between them."""
+    digest = hashlib.sha256(pex.read_bytes()).hexdigest()
+    listed = tmp_path / "trusted.sha256"
+    trust = Trust(None, listed)
+    for line in (f"{digest}  iris.pex", f"{digest.upper()} *iris.pex", digest, f"\\{digest}  odd\\nname.pex"):
+        listed.write_text(f"# approved\n\n{'0' * 64}  other.pex\n{line}\n")
+        assert vouch(trust, pex) == f"listed in {listed}"
+    listed.write_text(f"{'0' * 64}  iris.pex\n")
+    with pytest.raises(Untrusted, match=rf"nobody vouches for it: its sha256, {digest}, is not in .*add what `sha256sum iris\.pex`"):
+        vouch(trust, pex)
+
+
+def test_either_of_the_two_is_enough(tmp_path, pex, key):
+    """A release that is signed need not be listed, and one that is listed need not be signed."""
+    listed = tmp_path / "trusted.sha256"
+    listed.write_text("")
+    trust = Trust(key.with_name("release.pub"), listed)
+    with pytest.raises(Untrusted, match=r"there is no signature iris\.pex\.sig beside it; sign it .*, or add what"):
+        vouch(trust, pex)
+    signature = sign(pex, key)
+    assert vouch(trust, pex).startswith("signed with SHA256:")
+    signature.unlink()
+    listed.write_text(f"{hashlib.sha256(pex.read_bytes()).hexdigest()}  iris.pex\n")
+    assert vouch(trust, pex).startswith("listed")
+
+
+def test_a_key_that_is_not_trusted_vouches_for_nothing(tmp_path, pex, key):
+    """Its fingerprint is named, so that operators can tell whose it is."""
+    sign(pex, make_key(tmp_path, "stranger"))
+    with pytest.raises(Untrusted, match=r"was made with the key SHA256:\S+, which is not trusted"):
+        vouch(trusting(key), pex)
+
+
+def test_a_signature_of_another_file_or_of_what_the_file_was_does_not_hold(tmp_path, pex, key):
+    """The right key, the wrong content: borrowed from another pex, or changed by one bit after it was signed."""
+    other = tmp_path / "other.pex"
+    other.write_bytes(b"something else")
+    sign(other, key).rename(tmp_path / "iris.pex.sig")
+    with pytest.raises(Untrusted, match="not a signature of this content"):
+        vouch(trusting(key), pex)
+    sign(pex, key)
+    content = bytearray(pex.read_bytes())
+    content[1000] ^= 1
+    pex.write_bytes(content)
+    with pytest.raises(Untrusted, match="not a signature of this content"):
+        vouch(trusting(key), pex)
+
+
+def test_a_signature_for_something_else_does_not_hold(pex, key):
+    """The same key signs commits; a signature of a file that somebody called a commit must not admit it."""
+    sign(pex, key, namespace="git")
+    with pytest.raises(Untrusted, match="was made for the namespace 'git', not 'pexdock'"):
+        vouch(trusting(key), pex)
+
+
+def test_a_signature_cut_anywhere_is_refused_and_never_an_error_of_ours(pex, key):
+    """A copy that was broken off leaves any number of its characters; so does one bit flipped at any place."""
+    signature = sign(pex, key)
+    whole = signature.read_bytes()
+    for size in range(len(whole) - 1):
+        signature.write_bytes(whole[:size])
+        with pytest.raises(Untrusted):
+            vouch(trusting(key), pex)
+    body = whole.rindex(b"-----END") - 2
+    for place in range(len(b"-----BEGIN SSH SIGNATURE-----\n"), body):
+        if whole[place] not in b"\n=":
+            signature.write_bytes(whole[:place] + (b"A" if whole[place] != ord("A") else b"B") + whole[place + 1 :])
+            with pytest.raises(Untrusted):
+                vouch(trusting(key), pex)
+
+
+def test_a_removed_key_admits_nothing_any_more_and_an_added_one_does_at_once(tmp_path, pex, key):
+    """A folder of .pub files is read anew each time; other files in it do not count."""
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    trust = Trust(keys, None)
+    sign(pex, key)
+    (keys / "notes.txt").write_text(key.with_name("release.pub").read_text())
+    with pytest.raises(Untrusted, match="which is not trusted"):
+        vouch(trust, pex)
+    before = trust.evidence(pex)
+    (keys / "release.pub").write_text(key.with_name("release.pub").read_text())
+    assert trust.evidence(pex) != before
+    assert vouch(trust, pex)
+    (keys / "release.pub").unlink()
+    with pytest.raises(Untrusted, match="which is not trusted"):
+        vouch(trust, pex)
+
+
+def test_links_and_odd_files_in_the_place_of_a_signature_are_no_signature(tmp_path, pex, key):
+    """A link to a real one counts; a pipe, a device, a folder or a file without end is refused at once, and nothing of it is shown."""
+    signature = sign(pex, key)
+    moved = signature.rename(tmp_path / "elsewhere")
+    signature.symlink_to(moved)
+    assert vouch(trusting(key), pex)
+    secret = tmp_path / "secret"
+    secret.write_text("the password is swordfish")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for target in (pipe, Path("/dev/zero"), tmp_path, secret, tmp_path / "nowhere"):
+        signature.unlink()
+        signature.symlink_to(target)
+        with pytest.raises(Untrusted) as caught:
+            vouch(trusting(key), pex)
+        assert "swordfish" not in caught.value.detail
+    signature.unlink()
+    with signature.open("wb") as file:
+        file.truncate(10**9)
+    with pytest.raises(Untrusted, match="over 1048576 bytes"):
+        vouch(trusting(key), pex)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("ssh-ed25519 AAAA", "line 1 of .* is cut"),
+        ("hello", "line 1 of .* is no public key"),
+        ("ssh-rsa {key}", "its name and its content differ"),
+        ("sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIA==", "of a kind that is not checked here"),
+    ],
+)
+def test_a_line_that_is_no_key_is_an_error_and_trusts_nobody(tmp_path, pex, key, line, reason):
+    """At the start it ends Pexdock; while it runs it refuses what is dropped, also where the line before it would have vouched."""
+    blob = key.with_name("release.pub").read_text().split()[1]
+    (keys := tmp_path / "keys.txt").write_text(line.format(key=blob) + "\n")
+    with pytest.raises(PexdockError, match=reason):
+        trust_of(keys, None)
+    sign(pex, key)
+    with pytest.raises(Untrusted, match=reason):
+        vouch(Trust(keys, None), pex)
+
+
+def test_a_short_rsa_key_is_no_key(tmp_path):
+    """1024 bits are within reach of those who would want to sign."""
+    key = make_key(tmp_path, "short", "rsa", 1024)
+    with pytest.raises(PexdockError, match="an RSA key of 1024 bits; 2048 are the least"):
+        trust_of(key.with_name("short.pub"), None)
+
+
+def test_without_either_setting_every_pex_is_trusted_and_a_missing_file_is_an_error(tmp_path):
+    """A misspelt path must not mean that nothing is checked."""
+    assert trust_of(None, None) is None
+    for keys, digests in ((tmp_path / "keys", None), (None, tmp_path / "list")):
+        with pytest.raises(PexdockError, match="cannot be read: No such file"):
+            trust_of(keys, digests)
+    (tmp_path / "list").write_text("iris.pex\n")
+    with pytest.raises(PexdockError, match=r"line 1 of .* is not one of `sha256sum`"):
+        trust_of(None, tmp_path / "list")

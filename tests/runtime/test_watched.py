@@ -1,0 +1,124 @@
+"""Files that may be replaced: every way in which operators and orchestrators do it is noticed."""
+
+import asyncio
+import contextlib
+import os
+
+import pytest
+
+from runtime.watched import FileWatch
+
+WITHIN_S = 10
+
+
+@contextlib.asynccontextmanager
+async def watching(*paths):
+    """Gives a function that waits until the files' contents are as told when the watch calls, and only then."""
+    seen = asyncio.Event()
+    task = asyncio.create_task(FileWatch(paths, seen.set).run())
+    await asyncio.wait_for(seen.wait(), WITHIN_S)
+
+    async def until(condition):
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                seen.clear()
+                if condition():
+                    return
+                await seen.wait()
+
+    yield until
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def read(path):
+    return path.read_text() if path.exists() else None
+
+
+@pytest.mark.parametrize("way", ["written", "renamed in", "removed", "behind a link", "link turned"])
+def test_a_change_of_a_file_is_told(tmp_path, way):
+    """In place or by a rename, where it is named or where its link leads."""
+    path, elsewhere = tmp_path / "here" / "keys", tmp_path / "there"
+    path.parent.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "one").write_text("old")
+    (elsewhere / "two").write_text("new")
+    if "link" in way:
+        path.symlink_to(elsewhere / "one")
+    else:
+        path.write_text("old")
+
+    def change():
+        if way == "written":
+            path.write_text("new")
+        elif way == "renamed in":
+            (tmp_path / "aside").write_text("new")
+            (tmp_path / "aside").replace(path)
+        elif way == "removed":
+            path.unlink()
+        elif way == "behind a link":
+            (elsewhere / "one").write_text("new")
+        else:
+            (aside := path.with_name("aside")).symlink_to(elsewhere / "two")
+            aside.replace(path)
+
+    async def run():
+        async with watching(path) as until:
+            asyncio.get_running_loop().call_soon(change)
+            await until(lambda: read(path) == (None if way == "removed" else "new"))
+
+    asyncio.run(run())
+
+
+def test_a_mounted_secret_whose_folder_is_turned_round_is_told_each_time(tmp_path):
+    """As Kubernetes does it: keys → ..data/keys, ..data → a folder with a date, which is removed afterwards."""
+    (tmp_path / "keys").symlink_to("..data/keys")
+
+    def turn(version):
+        folder = tmp_path / f"..{version}"
+        folder.mkdir()
+        (folder / "keys").write_text(f"{version}")
+        old = os.path.realpath(tmp_path / "..data")
+        (tmp_path / "..data_tmp").symlink_to(folder.name)
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+        if version:
+            (tmp_path / old / "keys").unlink()
+            (tmp_path / old).rmdir()
+
+    turn(0)
+
+    async def run():
+        async with watching(tmp_path / "keys") as until:
+            for version in range(1, 5):
+                asyncio.get_running_loop().call_soon(turn, version)
+                await until(lambda version=version: read(tmp_path / "keys") == f"{version}")
+
+    asyncio.run(run())
+
+
+def test_a_folder_that_comes_goes_and_is_moved_is_followed(tmp_path):
+    """The files need not be there at the start; a whole folder may be put in another's place."""
+    keys = tmp_path / "a" / "keys"
+
+    def make(text):
+        keys.mkdir(parents=True)
+        (keys / "one.pub").write_text(text)
+
+    def move(text):
+        keys.rename(tmp_path / "old")
+        make_aside = tmp_path / "new"
+        make_aside.mkdir()
+        (make_aside / "one.pub").write_text("")
+        make_aside.rename(keys)
+        (keys / "one.pub").write_text(text)
+
+    async def run():
+        async with watching(keys) as until:
+            for change, text in ((make, "first"), (move, "second")):
+                asyncio.get_running_loop().call_soon(change, text)
+                await until(lambda text=text: read(keys / "one.pub") == text)
+            (keys / "one.pub").write_text("third")
+            await until(lambda: read(keys / "one.pub") == "third")
+
+    asyncio.run(run())

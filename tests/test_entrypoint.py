@@ -1,0 +1,77 @@
+"""The start script as it runs in the image: whose code it runs before anything of Pexdock does."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from handmade import sdk, write_pex
+
+ROOT = Path(__file__).parent.parent
+
+UNPACK = """
+from pathlib import Path
+def main(argv):
+    Path({ran!r}).write_text(argv[0])
+    return 7
+"""
+
+
+@pytest.fixture
+def image(tmp_path):
+    """A folder like the image's, with a base that only notes that it ran."""
+    (tmp_path / "dist").mkdir()
+    shutil.copy(ROOT / "entrypoint.sh", tmp_path)
+    files = {"runtime/__init__.py": "", "runtime/pex/__init__.py": "", "runtime/pex/unpack.py": UNPACK.format(ran=str(tmp_path / "ran"))}
+    write_pex(tmp_path / "dist" / "base-0.1.0.pex", sdk(files=files))
+    return tmp_path
+
+
+def start(folder, *flags, **variables):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PEXDOCK_")}
+    env = clean | {"PEXDOCK_PYTHON": sys.executable, "PEXDOCK_CACHE_PATH": str(folder / "cache")} | variables
+    return subprocess.run([folder / "entrypoint.sh", *flags], cwd=folder, env=env, capture_output=True, text=True, timeout=30)
+
+
+def given(way, name, value, folder):
+    """The arguments of `start` for a setting that is given in this way."""
+    if way == "file":
+        (folder / "pexdock.toml").write_text(f"{name} = '{value}'\n")
+    flag = f"--{name.replace('_', '-')}"
+    words = {"flag": [flag, str(value)], "flag=": [f"{flag}={value}"]}.get(way, [])
+    return words, {f"PEXDOCK_{name.upper()}": str(value)} if way == "variable" else {}
+
+
+def test_without_trust_the_base_in_dist_is_run(image):
+    """It needs no copy."""
+    assert start(image).returncode == 7
+    assert (image / "ran").read_text() == "dist/base-0.1.0.pex"
+
+
+@pytest.mark.parametrize("way", ["variable", "flag", "flag=", "file"])
+def test_a_base_that_is_not_listed_is_not_run(image, way):
+    """Wherever the setting stands. Once it is listed, a copy of it is run that nobody else writes to, and that is gone afterwards."""
+    listed = image / "trusted.sha256"
+    listed.write_text(f"{'0' * 64}  base-0.1.0.pex\n")
+    words, variables = given(way, "trusted_digests_path", listed, image)
+    refused = start(image, *words, **variables)
+    assert refused.returncode == 1
+    assert "error: nobody vouches for dist/base-0.1.0.pex: its sha256" in refused.stderr
+    assert not (image / "ran").exists()
+    listed.write_text(f"{hashlib.sha256((image / 'dist/base-0.1.0.pex').read_bytes()).hexdigest()}  base-0.1.0.pex\n")
+    assert start(image, *words, **variables).returncode == 7
+    assert (image / "ran").read_text().startswith(f"{image}/cache/.base.")
+    assert not list((image / "cache").iterdir())
+
+
+@pytest.mark.parametrize("way", ["variable", "flag", "file"])
+def test_keys_alone_do_not_admit_the_base_that_pexdock_starts_from(image, way):
+    """What checks signatures lies in it."""
+    words, variables = given(way, "trusted_keys_path", image / "keys", image)
+    refused = start(image, *words, **variables)
+    assert (refused.returncode, (image / "ran").exists()) == (1, False)
+    assert "must be in trusted_digests_path" in refused.stderr
