@@ -19,6 +19,11 @@ def is_pex_name(name: str) -> bool:
     return name.endswith(SUFFIX) and not name.startswith(".")
 
 
+def belongs_to_dist(name: str) -> bool:
+    """Whether a file of this name is a pex or the signature of one."""
+    return is_pex_name(name.removesuffix(".sig"))
+
+
 @dataclass(frozen=True)
 class Stat:
     """What tells one content of a file from another without reading it. Times are in ns of the wall clock."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from base.artifacts.objects import download, open_store
 from base.errors import PexdockError
-from runtime.supervisor.registry import is_pex_name
+from runtime.supervisor.registry import belongs_to_dist
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -41,7 +41,7 @@ class RemoteDist:
             raise PexdockError(f"{url} cannot be followed: {exc}") from exc
 
     def list(self) -> list[RemotePex]:
-        """All pexes, oldest first, by one request for a thousand objects. What lies in folders below the URL is not looked at.
+        """All pexes and their signatures, oldest first, by one request for a thousand objects. Folders below the URL are not looked at.
 
         Raises:
             Exception: whatever the library raises: the store cannot be asked.
@@ -49,7 +49,7 @@ class RemoteDist:
         import obstore  # noqa: PLC0415 - only who follows a store pays for the import
 
         found = [_pex(each) for each in obstore.list_with_delimiter(self._store)["objects"]]
-        return sorted((each for each in found if is_pex_name(each.name)), key=lambda each: (each.modified_ns, each.name))
+        return sorted((each for each in found if belongs_to_dist(each.name)), key=lambda each: (each.modified_ns, each.name))
 
     def fetch(self, pex: RemotePex, file: Path) -> None:
         """Write the object into `file`, a new one, with the object's time, and down to the disk.

@@ -60,13 +60,13 @@ def requests_of(s3, call):
 
 
 def test_pexes_come_with_their_times_and_an_unchanged_store_costs_one_listing(s3, bucket, mirror, tmp_path):
-    """What is no pex, is hidden, or lies in a folder below the URL is left where it is."""
-    for key in ("a-1.pex", "b-1.pex", ".hidden.pex", "notes.txt", "old/c-1.pex"):
+    """With their signatures. What is neither, is hidden, or lies in a folder below the URL is left where it is."""
+    for key in ("a-1.pex", "b-1.pex", "b-1.pex.sig", ".hidden.pex", "notes.txt", "old/c-1.pex"):
         obstore.put(bucket, key, key.encode())
     following = mirror()
     assert following.is_new
     assert following.turn() == []
-    assert pexes(tmp_path / "dist") == {"a-1.pex": "a-1.pex", "b-1.pex": "b-1.pex"}
+    assert pexes(tmp_path / "dist") == {"a-1.pex": "a-1.pex", "b-1.pex": "b-1.pex", "b-1.pex.sig": "b-1.pex.sig"}
     modified = obstore.head(bucket, "a-1.pex")["last_modified"].timestamp()
     assert (tmp_path / "dist/a-1.pex").stat().st_mtime == pytest.approx(modified)
     (asked,) = requests_of(s3, following.turn)
