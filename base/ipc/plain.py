@@ -95,6 +95,19 @@ class Plain:
         """The same rows as a record batch."""
         return _batch(self._form.schema, self.columns)
 
+    def stream(self) -> bytes:
+        """The same rows as an Arrow stream of one batch."""
+        head, offsets, end, _ = self._layout
+        parts = [b"" if self._form.streamed else self._form.schema_message, head]
+        at = len(head)
+        for offset, column in zip((*offsets, end), (*self.columns, None), strict=True):
+            parts.append(bytes(offset - at))
+            if column is not None:
+                data = column.tobytes()
+                parts.append(data)
+                at = offset + len(data)
+        return b"".join((*parts, _END))
+
 
 class Form:
     """The plain frames of one schema.
@@ -103,12 +116,14 @@ class Form:
         schema: of numbers only.
         dtypes: of the columns, in order.
         streamed: whether the frames carry their schema: they are then Arrow streams of one batch.
+        schema_message: what such a stream begins with.
     """
 
     def __init__(self, schema: pa.Schema, dtypes: tuple[np.dtype[Any], ...], *, streamed: bool = False) -> None:
         self.schema = schema
         self.dtypes = dtypes
         self.streamed = streamed
+        self.schema_message = bytes(schema.serialize())
         self._codes = [_CODES[dtype.str[1:]] for dtype in dtypes]
         self._layouts: dict[int, _Layout] = {}  # bounded by ROWS_MAX
 
@@ -133,6 +148,13 @@ class Form:
             return None
         return self.plain(len(columns[0]), columns)
 
+    def joined(self, parts: Sequence[Plain]) -> Plain | None:
+        """The rows of frames of this form, in their order; None where they are too many for one."""
+        if len(parts) == 1:
+            return parts[0]
+        columns = [np.concatenate(pieces) for pieces in zip(*(part.columns for part in parts), strict=True)]
+        return self.plain(len(columns[0]), columns)
+
     def read(self, frame: memoryview, num_rows: int) -> Plain | None:
         """A copy of the rows in `frame`; None where it is no plain frame of so many rows, so that Arrow must look at it."""
         layout = self._layout(num_rows)
@@ -152,7 +174,7 @@ class Form:
 
     def _made(self, rows: int) -> _Layout:
         """As Arrow lays it out."""
-        before = bytes(self.schema.serialize()) if self.streamed else b""
+        before = self.schema_message if self.streamed else b""
         message = _batch(self.schema, [np.zeros(rows, dtype) for dtype in self.dtypes]).serialize()
         read = pa.ipc.read_record_batch(message, self.schema)
         offsets = [column.buffers()[1].address - message.address for column in read.columns]  # type: ignore[union-attr]  # the values'

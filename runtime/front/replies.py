@@ -86,6 +86,8 @@ class Replies:
         """
         match form:
             case Form.ARROW:
+                if isinstance(self._frame, Plain) and self._frame.num_rows == count:
+                    return self._frame.stream()
                 return _arrow(self._batch.slice(start, count))
             case Form.PARQUET:
                 return _parquet(_piece(self._batch, start, count))

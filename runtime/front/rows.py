@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
@@ -16,10 +16,15 @@ from polars import CompatLevel
 
 from base import columns
 from base.errors import UnsupportedMedia
-from base.ipc.plain import ROWS_MAX, Form, Plain
+from base.ipc.plain import ROWS_MAX, Form, Plain, arrow_array
 from runtime.front.codecs import columnar, csv, media
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.direct import Direct
+from runtime.front.codecs.packed import MIN_ROWS, Packed
+from runtime.front.codecs.seen import Seen
+
+Records = list[msgspec.Struct] | pa.RecordBatch | Plain
+"""Typed rows, or columns."""
 
 
 class Rows:
@@ -27,9 +32,9 @@ class Rows:
 
     __slots__ = ("count", "records", "shape")
 
-    def __init__(self, records: Sequence[msgspec.Struct] | pa.RecordBatch, shape: str) -> None:
+    def __init__(self, records: Records, shape: str) -> None:
         self.records = records
-        self.count = len(records)
+        self.count = records.num_rows if isinstance(records, Plain) else len(records)
         self.shape = shape
 
 
@@ -51,6 +56,8 @@ class RowDecoder:
         self._form = Form.of(schema)
         self._direct = None if schema is None else Direct(schema, self._columns, unexpected)
         self._json = json_codec.JsonReader(self._columns, unexpected)
+        self._packed = Packed.of(self._json.row, schema)
+        self._seen = None if self._form is None else Seen(self._form)
 
     def from_json(self, body: bytes) -> Rows:
         """Rows of a JSON array of objects, of an array of strings that each hold an object, or of one object.
@@ -63,7 +70,7 @@ class RowDecoder:
         if self._schema is None:
             return _own(json_codec.inferred(json_codec.decode_plainly(body)))
         found = self._json.read(body)
-        return Rows(found, "") if type(found) is list else self._rows(found)
+        return self._typed(found) if type(found) is list else self._rows(found)
 
     def from_ndjson(self, body: bytes) -> Rows:
         """Rows of JSON objects, one a line."""
@@ -87,18 +94,23 @@ class RowDecoder:
 
     def from_arrow(self, body: bytes) -> Rows:
         """Rows of an Arrow stream."""
+        seen = None if self._seen is None else self._seen.read(body)
+        if seen is not None:
+            return Rows(seen, "")
         table = columnar.arrow_table(body)
         if self._direct is None:
             return _own(table)
         batch = self._direct.batch(table)
-        return self._rows(columnar.fitted(table, self._columns, self._unexpected)) if batch is None else Rows(batch, "")
+        if batch is None:
+            return self._rows(columnar.fitted(table, self._columns, self._unexpected))
+        if self._seen is not None:
+            self._seen.learn(body, batch)
+        return Rows(batch, "")
 
     def gather(self, rows: Sequence[Rows]) -> pa.RecordBatch | Plain:
         """Like `assemble`, as a plain frame where that is faster."""
-        structs = [part.records for part in rows if not isinstance(part.records, pa.RecordBatch)]
-        few = sum(part.count for part in rows) <= ROWS_MAX
-        if few and self._form is not None and len(structs) == len(rows):
-            plain = self._form.turned(map(msgspec.structs.astuple, chain.from_iterable(structs)))
+        if self._form is not None and sum(part.count for part in rows) <= ROWS_MAX:
+            plain = self._plain(self._form, [part.records for part in rows])
             if plain is not None:
                 return plain
         return self.assemble(rows)
@@ -106,26 +118,46 @@ class RowDecoder:
     def assemble(self, rows: Sequence[Rows]) -> pa.RecordBatch:
         """One batch of the rows of several requests of one shape, in their order."""
         batches = []
-        structs: list[Sequence[msgspec.Struct]] = []
+        structs: list[list[msgspec.Struct]] = []
         for part in rows:
-            if isinstance(part.records, pa.RecordBatch):
-                batches += [self._arrays(structs)] if structs else []
-                structs = []
-                batches.append(part.records)
-            else:
+            if isinstance(part.records, list):
                 structs.append(part.records)
+                continue
+            batches += [self._arrays(structs)] if structs else []
+            structs = []
+            batches.append(part.records.batch() if isinstance(part.records, Plain) else part.records)
         batches += [self._arrays(structs)] if structs else []
         return batches[0] if len(batches) == 1 else _one_batch(pa.Table.from_batches(batches))
 
-    def _arrays(self, parts: list[Sequence[msgspec.Struct]]) -> pa.RecordBatch:
+    def _typed(self, found: list[msgspec.Struct]) -> Rows:
+        """Many floats become columns at once, while they are still in the processor's cache: as objects they take five times the memory."""
+        columns = None if self._packed is None or len(found) < MIN_ROWS else self._packed.columns(found)
+        if columns is None or self._form is None:
+            return Rows(found, "")
+        plain = self._form.plain(len(found), columns)
+        if plain is not None:
+            return Rows(plain, "")
+        return Rows(pa.RecordBatch.from_arrays([arrow_array(column) for column in columns], schema=self._schema), "")
+
+    @staticmethod
+    def _plain(form: Form, parts: Sequence[Records]) -> Plain | None:
+        """All rows as one plain frame; None where some lie in Arrow's arrays, or have what is no number."""
+        if not any(isinstance(part, Plain) for part in parts):
+            structs = [part for part in parts if isinstance(part, list)]
+            return _turned(form, chain.from_iterable(structs)) if len(structs) == len(parts) else None
+        plains = [_turned(form, part) if isinstance(part, list) else part for part in parts]
+        found = [part for part in plains if isinstance(part, Plain)]
+        return form.joined(found) if len(found) == len(plains) else None
+
+    def _arrays(self, parts: list[list[msgspec.Struct]]) -> pa.RecordBatch:
         assert self._schema is not None
         rows = parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
         arrays = [_array(list(map(attrgetter(f"f{i}"), rows)), field) for i, field in enumerate(self._schema)]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
-    def _rows(self, found: Sequence[msgspec.Struct] | pl.DataFrame) -> Rows:
+    def _rows(self, found: list[msgspec.Struct] | pl.DataFrame) -> Rows:
         if not isinstance(found, pl.DataFrame):
-            return Rows(found, "")
+            return self._typed(found)
         return Rows(pa.RecordBatch.from_arrays(_one_batch(_table(found)).columns, schema=self._schema), "")
 
 
@@ -170,6 +202,10 @@ def _array(values: list[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     plain = not field.nullable and (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
     found: pa.Array[Any] = pa.array(np.array(values, field.type.to_pandas_dtype())) if plain else pa.array(values, field.type)
     return found
+
+
+def _turned(form: Form, rows: Iterable[msgspec.Struct]) -> Plain | None:
+    return form.turned(map(msgspec.structs.astuple, rows))
 
 
 def _own(table: pa.Table) -> Rows:

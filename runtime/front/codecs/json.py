@@ -37,11 +37,15 @@ class JsonReader:
 
     Args:
         unexpected: see `fit.fitted`.
+
+    Attributes:
+        row: of which type typed rows are; None where no rows of the schema can be.
     """
 
     def __init__(self, columns: Mapping[str, Column], unexpected: str) -> None:
         self._columns = columns
         self._unexpected = unexpected
+        self.row: type[msgspec.Struct] | None = None
         self._many: msgspec.json.Decoder[Plain] | None = None
         if all(_is_plain(name, column) for name, column in columns.items()):
             renamed = {f"f{i}": name for i, name in enumerate(columns)}
@@ -50,6 +54,7 @@ class JsonReader:
             row = msgspec.defstruct("Row", fields, rename=renamed, forbid_unknown_fields=unexpected == "reject", kw_only=True, gc=False)
             self._many = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
             self._one = msgspec.json.Decoder(row)
+            self.row = row
 
     def read(self, body: bytes) -> Plain | pl.DataFrame:
         """Rows of an array of objects, of an array of strings that each hold an object, or of one object.

@@ -59,6 +59,20 @@ def test_the_bytes_are_those_that_arrow_writes(batch: pa.RecordBatch) -> None:
 
 
 @settings(deadline=None)
+@given(batch=batches(), streamed=st.booleans())
+def test_a_stream_of_it_is_what_arrow_would_send(batch: pa.RecordBatch, streamed: bool) -> None:
+    """Schema, batch and end, to the byte; whether the frame has its schema or not."""
+    form = Form.of(batch.schema, streamed=streamed)
+    assert form is not None
+    plain = form.plain(batch.num_rows, [column.to_numpy() for column in batch.columns])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    assert plain is not None
+    assert plain.stream() == bytes(sink.getvalue())
+
+
+@settings(deadline=None)
 @given(batch=batches())
 def test_rows_of_python_numbers_become_what_arrow_makes_of_them(batch: pa.RecordBatch) -> None:
     """Value for value, in every dtype."""

@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars import CompatLevel
 
@@ -283,6 +283,7 @@ RIGHT = {
 }  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.fixed_dictionaries({}, optional={name: kind | ANY for name, kind in RIGHT.items()}), max_size=4),
     st.booleans(),

@@ -1,0 +1,62 @@
+"""Typed rows of floats → columns, by way of MessagePack, which writes each float in 9 bytes, wherever it stands.
+
+So rows of one type and without nulls are equally long, and a column is every so-manieth byte: one pass in C, where Python would look at
+each value three times.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from base.ipc.plain import Column
+
+MIN_ROWS = 128
+"""With fewer rows it saves a few microseconds at most."""
+
+_ALL_BITS_COUNT = struct.unpack(">d", b"\x41" * 8)[0]
+"""A float of which no byte is one of zero."""
+
+
+class Packed:
+    """The columns of one type of rows, all of whose fields are floats: `f0`, `f1` and so on.
+
+    Args:
+        row: the type.
+        dtypes: what the columns are to be.
+    """
+
+    def __init__(self, row: type[msgspec.Struct], dtypes: Sequence[np.dtype[Any]]) -> None:
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._dtypes = dtypes
+        low, high = (np.frombuffer(self._encode(row(**_fields(row, value))), np.uint8) for value in (0.0, _ALL_BITS_COUNT))
+        offsets = np.flatnonzero(low != high)[:: len(struct.pack(">d", 0.0))].tolist()
+        names = [str(i) for i in range(len(offsets))]
+        self._row = np.dtype({"names": names, "formats": [">f8"] * len(names), "offsets": offsets, "itemsize": len(low)})
+
+    @classmethod
+    def of(cls, row: type[msgspec.Struct] | None, schema: pa.Schema | None) -> Packed | None:
+        """For rows of this schema; None where they are not only floats."""
+        if row is None or schema is None or not len(schema):
+            return None
+        if not all(pa.types.is_float32(field.type) or pa.types.is_float64(field.type) for field in schema):
+            return None
+        return cls(row, [np.dtype(field.type.to_pandas_dtype()) for field in schema])
+
+    def columns(self, rows: list[msgspec.Struct]) -> list[Column] | None:
+        """One array a column; None where a value is null."""
+        packed = self._encode(rows)
+        head = 1 if len(rows) < 16 else 3 if len(rows) < 2**16 else 5  # says how many they are
+        if len(packed) != head + len(rows) * self._row.itemsize:
+            return None
+        found = np.frombuffer(packed, self._row, offset=head)
+        return [found[name].astype(dtype) for name, dtype in zip(found.dtype.names or (), self._dtypes, strict=True)]
+
+
+def _fields(row: type[msgspec.Struct], value: float) -> dict[str, float]:
+    return dict.fromkeys(row.__struct_fields__, value)

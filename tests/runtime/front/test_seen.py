@@ -1,0 +1,98 @@
+"""Arrow streams that begin as one that was read before."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from base.errors import Malformed, Misfit
+from base.ipc.plain import Plain
+from runtime.front.rows import RowDecoder
+
+SCHEMA = pa.schema([pa.field("a", pa.float64(), nullable=False), pa.field("n", pa.int32(), nullable=True)])
+
+
+def stream(table: pa.Table, **options: object) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as out:
+        out.write_table(table)
+    return sink.getvalue()
+
+
+def table(*values: float, extra: int | None = None) -> pa.Table:
+    """In another order than the schema's, with or without a column that it does not have."""
+    found = pa.table({"n": pa.array([int(each) for each in values], pa.int32()), "a": pa.array(values)})
+    return found if extra is None else found.append_column("z", pa.array([extra] * len(values)))
+
+
+@pytest.fixture
+def decoder() -> RowDecoder:
+    return RowDecoder(SCHEMA)
+
+
+@pytest.mark.parametrize("extra", [None, 7])
+def test_the_second_stream_is_known_by_its_beginning(decoder: RowDecoder, extra: int | None) -> None:
+    """Its values are its own, at the places of the first one's."""
+    first = decoder.from_arrow(stream(table(1.0, 2.0, extra=extra)))
+    second = decoder.from_arrow(stream(table(3.0, 4.0, extra=None if extra is None else 8)))
+    assert not isinstance(first.records, Plain)
+    assert isinstance(second.records, Plain)
+    assert decoder.assemble([first, second]).to_pydict() == {"a": [1.0, 2.0, 3.0, 4.0], "n": [1, 2, 3, 4]}
+
+
+def test_known_and_unknown_rows_share_a_batch(decoder: RowDecoder) -> None:
+    """Also those that came as JSON."""
+    bodies = [stream(table(1.0)), stream(table(2.0)), stream(table(3.0, 4.0)), stream(table(5.0))]
+    rows = [decoder.from_arrow(body) for body in bodies] + [decoder.from_json(b'[{"a":6,"n":6}]')]
+    assert decoder.gather(rows).num_rows == 6
+    assert decoder.assemble(rows).column("a").to_pylist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    known = decoder.gather([rows[1], rows[3], rows[4]])
+    assert isinstance(known, Plain)
+    assert np.asarray(known.columns[0]).tolist() == [2.0, 5.0, 6.0]
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff\xff\xff\xff\0\0\0\0more"])
+def test_a_known_beginning_of_another_length_is_read_by_arrow(decoder: RowDecoder, end: bytes) -> None:
+    """It answers as if nothing had been known: with the rows, or with what is wrong."""
+    body = stream(table(1.0, 2.0))
+    decoder.from_arrow(body)
+    changed = body[:-8] + end
+    assert not isinstance(decoder.from_arrow(changed).records, Plain)
+    with pytest.raises(Malformed):
+        decoder.from_arrow(body[:-30])
+
+
+UNKNOWN = {
+    "nulls": stream(pa.table({"a": pa.array([1.0, 2.0]), "n": pa.array([None, 2], pa.int32())})),
+    "compressed": stream(table(*np.arange(1000.0)), compression="zstd"),
+    "two batches": stream(pa.concat_tables([table(1.0), table(2.0)])),
+    "no rows": stream(table()),
+    "too many rows": stream(table(*np.arange(2000.0))),
+}
+
+
+@pytest.mark.parametrize("body", UNKNOWN.values(), ids=UNKNOWN)
+def test_what_has_more_to_it_than_numbers_is_never_known(decoder: RowDecoder, body: bytes) -> None:
+    """Each time it is read whole."""
+    for _ in range(2):
+        assert not isinstance(decoder.from_arrow(body).records, Plain)
+
+
+def test_what_does_not_fit_never_becomes_known(decoder: RowDecoder) -> None:
+    """Floats with fractions for integers are refused each time."""
+    body = stream(pa.table({"a": [1.0], "n": [1.5]}))
+    for _ in range(2):
+        with pytest.raises(Misfit):
+            decoder.from_arrow(body)
+
+
+def test_what_is_remembered_is_bounded(decoder: RowDecoder) -> None:
+    """A client whose requests all differ in their number of rows or in their schema."""
+    for i in range(600):
+        named = table(1.0).replace_schema_metadata({"i": str(i)})
+        decoder.from_arrow(stream(named))
+    assert decoder._seen is not None
+    assert len(decoder._seen._known) <= 512
