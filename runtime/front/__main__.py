@@ -22,6 +22,7 @@ from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
+from runtime.front.outcomes import Tallies
 from runtime.front.server import Server
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Process:
         self._words: asyncio.Queue[Word | None] = asyncio.Queue(maxsize=64)
         self._speaking = asyncio.Lock()  # a word is one line, and may take several writes
         self._recorder: Recorder | None = None
-        self._reporting: asyncio.Task[None] | None = None
+        self._tallies = Tallies(self._report_soon)
+        self._reporting: set[asyncio.Task[None]] = set()
 
     async def run(self) -> ExitCode:
         """Serves until the parent says `drain` or is gone."""
@@ -53,7 +55,7 @@ class Process:
         if configure.measuring is not None:
             self._recorder = Recorder(configure.measuring, self._report_soon)
         deadlines = Deadlines(configure.request_timeout_s)
-        dispatch = Dispatch(configure.queue_max_rows, configure.segments_max_bytes, deadlines, self._recorder)
+        dispatch = Dispatch(configure.queue_max_rows, configure.segments_max_bytes, deadlines, self._recorder, self._tallies)
         door = FrontDoor(dispatch, deadlines, configure.body_max_bytes)
         # Connections wait in the listener until this. A front door that is started again would answer 404 and 503 without its table.
         first = await self._words.get()
@@ -103,11 +105,15 @@ class Process:
         await self._words.put(None)
 
     def _report_soon(self) -> None:
-        self._reporting = asyncio.get_running_loop().create_task(self._report())
+        task = asyncio.get_running_loop().create_task(self._report())
+        self._reporting.add(task)
+        task.add_done_callback(self._reporting.discard)
 
     async def _report(self) -> None:
-        """Tells what was measured. While the parent does not listen, measures gather where they are bounded, rather than reports."""
+        """Tells what was noted. While the parent does not listen, notes gather where they are bounded, rather than words."""
         async with self._speaking:
+            for outcomes in self._tallies.take():
+                await self._send(outcomes)
             for measures in () if self._recorder is None else self._recorder.take():
                 await self._send(measures)
                 await asyncio.sleep(0)  # requests come first

@@ -20,6 +20,7 @@ from runtime.front.batcher import Batcher
 from runtime.front.deadlines import Deadlines
 from runtime.front.link import STREAMS_MAX, Link
 from runtime.front.measuring import Recorder, now_s
+from runtime.front.outcomes import Tallies, Tally
 from runtime.front.owners import owners
 from runtime.front.pace import Pace, Step
 from runtime.front.request import Request, Target
@@ -54,6 +55,7 @@ class Endpoint:
         self.pace = Pace(1 if words.alone else words.batch_max_rows, words.batch_max_delay_ms / 1000)
         self.waiting: Batcher[Request] = Batcher(words.batch_max_rows, queue_max_rows)
         self.measures = None if recorder is None else recorder.endpoint(release.words.model, release.words.version, words.name)
+        self.tally: Tally | None = None  # where the release is watched
 
     def submit(self, request: Request) -> None:
         """Lets the request wait for a worker of a release that is up. It is answered later, or at once where it cannot wait."""
@@ -72,8 +74,8 @@ class Endpoint:
 
     def expire(self, request: Request) -> None:
         """The request's time is over: it is answered so, and its rows are not sent if they were not yet."""
-        self.waiting.remove(request)
-        request.fail(DeadlineExceeded(f"not answered within {self.deadlines.timeout_s:g} s"))
+        waited = self.waiting.remove(request)
+        request.fail(DeadlineExceeded(f"not answered within {self.deadlines.timeout_s:g} s"), blamed=not waited)
         request.cancel()
 
     def abandon(self, request: Request) -> None:
@@ -93,11 +95,22 @@ class Endpoint:
 
 
 class Release:
-    """One release: its endpoints, and the links to its workers."""
+    """One release: its endpoints, and the links to its workers.
+
+    Args:
+        release_id: tells it from others of the same words, which have other content.
+    """
 
     def __init__(
-        self, words: ReleaseWords, queue_max_rows: int, budget: Budget, deadlines: Deadlines, recorder: Recorder | None = None
+        self,
+        release_id: str,
+        words: ReleaseWords,
+        queue_max_rows: int,
+        budget: Budget,
+        deadlines: Deadlines,
+        recorder: Recorder | None = None,
     ) -> None:
+        self.id = release_id
         self.words = words
         self._budget = budget
         self.endpoints = [Endpoint(i, each, queue_max_rows, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
@@ -134,11 +147,24 @@ class Release:
             raise Full(f"{len(self.streams)} answers of {self.words.model} are being streamed, and no more may; try again later")
         self.streams.add(request)
 
-    def connect(self, sockets: Sequence[str]) -> list[Link]:
-        """Makes links to new sockets and retires the links to others. Returns the new ones, not yet welcomed."""
+    def watch(self, tally: Tally | None) -> None:
+        """From now on `tally` is told how requests end; None for nobody."""
+        for endpoint in self.endpoints:
+            endpoint.tally = tally
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody is told how requests end."""
+        return any(endpoint.tally is not None for endpoint in self.endpoints)
+
+    def leave(self, sockets: Sequence[str]) -> None:
+        """Retires the links to all others."""
         for path, link in self._links.items():
             if path not in sockets:
                 link.retire()
+
+    def connect(self, sockets: Sequence[str]) -> list[Link]:
+        """Makes links to those that are new. Returns them, not yet welcomed."""
         made = []
         for path in sockets:
             if path not in self._links:
@@ -252,42 +278,70 @@ class Dispatch:
 
     Args:
         recorder: None where nobody wants measures.
+        tallies: of watched releases; None where nobody listens.
     """
 
-    def __init__(self, queue_max_rows: int, segments_max_bytes: int, deadlines: Deadlines, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        queue_max_rows: int,
+        segments_max_bytes: int,
+        deadlines: Deadlines,
+        recorder: Recorder | None = None,
+        tallies: Tallies | None = None,
+    ) -> None:
         self._queue_max_rows = queue_max_rows
         self._budget = Budget(segments_max_bytes)
         self._deadlines = deadlines
         self._recorder = recorder
+        self._tallies = tallies
         self.releases: list[Release] = []
         self._coming: list[Release] = []
         self._retiring: set[Release] = set()
 
     def prepare(self, routes: Sequence[Route]) -> list[Link]:
-        """Connects to releases that are not in force yet, so that they can answer once they are. Returns the links, not yet welcomed."""
-        known = [each.words for each in self.releases]
-        fresh = [route for route in routes if route.release not in known]
-        self._coming = [self._release(route.release) for route in fresh]
-        return [link for release, route in zip(self._coming, fresh, strict=True) for link in release.connect(route.sockets)]
+        """Connects to releases and workers that are not in force yet, so that they can answer once they are.
+
+        Returns:
+            The links, not yet welcomed. None of those in force is left.
+        """
+        links: list[Link] = []
+        for route in routes:
+            release = self._known(route)
+            if release is None:
+                release = self._release(route)
+                self._coming.append(release)
+            links += release.connect(route.sockets)
+        return links
 
     def apply(self, routes: Sequence[Route]) -> list[Link]:
         """Puts these routes in force. Releases that are gone answer what they have. Returns the new links, not yet welcomed."""
         kept: list[Release] = []
         links: list[Link] = []
         for route in routes:
-            release = next((each for each in self.releases + self._coming if each.words == route.release), None)
-            release = release or self._release(route.release)
+            release = self._known(route) or self._release(route)
+            release.leave(route.sockets)
             links += release.connect(route.sockets)
+            self._watch(release, watched=route.watched)
             kept.append(release)
-        self._coming = []
-        gone, self.releases = [each for each in self.releases if each not in kept], kept
+        coming, self._coming = self._coming, []
+        gone, self.releases = [each for each in self.releases + coming if each not in kept], kept
         for release in gone:
             self._retiring.add(release)
             release.retire(lambda release=release: self._retiring.discard(release))  # type: ignore[misc]
         return links
 
-    def _release(self, words: ReleaseWords) -> Release:
-        return Release(words, self._queue_max_rows, self._budget, self._deadlines, self._recorder)
+    def _known(self, route: Route) -> Release | None:
+        """The release of a route, where it is there already. Other content under the same name and version is another one."""
+        return next((each for each in self.releases + self._coming if each.id == route.id and each.words == route.release), None)
+
+    def _watch(self, release: Release, *, watched: bool) -> None:
+        if watched and not release.watched and self._tallies is not None:
+            release.watch(self._tallies.of(release.id))
+        elif not watched:
+            release.watch(None)
+
+    def _release(self, route: Route) -> Release:
+        return Release(route.id, route.release, self._queue_max_rows, self._budget, self._deadlines, self._recorder)
 
 
 def _schema(message: bytes | None) -> pa.Schema | None:

@@ -184,7 +184,7 @@ class Link:
             self._welcomed.set_result(False)
         for batch in sent.values():
             for request in batch.requests:
-                request.fail(error or Unavailable("the worker that had this request has ended; try again"))
+                request.fail(error or Unavailable("the worker that had this request has ended; try again"), blamed=True)
         for number in list(self._checks):
             self._checked(number, Unavailable("the worker that was asked has ended; try again"))
         self._on_change()

@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from base.context import ContextWords
-from base.errors import PexdockError, TooLarge
+from base.errors import AuthorError, PexdockError, TooLarge
 from base.ipc.protocol import BODY_MAX_BYTES
 from base.raw import request_frame
 from runtime.front import stream
@@ -83,6 +83,7 @@ class Request:
         "_accept",
         "_answer",
         "_cancel",
+        "_failed",
         "_stream",
         "began_s",
         "endpoint",
@@ -121,6 +122,7 @@ class Request:
         self._answer: Callable[[Answer], None] | None = answer
         self._stream: stream.Stream | None = None
         self._cancel: Callable[[], None] | None = None
+        self._failed = False
 
     @property
     def answered(self) -> bool:
@@ -162,11 +164,17 @@ class Request:
             self._streamed().finish()
             self._over(200)
 
-    def fail(self, error: PexdockError) -> None:
-        """Answers with a problem document; where the answer has begun, that is its last line."""
+    def fail(self, error: PexdockError, *, blamed: bool = False) -> None:
+        """Answers with a problem document; where the answer has begun, that is its last line.
+
+        Args:
+            error: why.
+            blamed: the release is to blame, as it always is for the errors of its author.
+        """
         if self._answer is None:
             return
         document = problem(error, self.id)
+        self._failed = blamed or isinstance(error, AuthorError)
         if self._stream is None:
             self._finish(document)
         else:
@@ -205,8 +213,11 @@ class Request:
 
     def _over(self, status: int) -> None:
         endpoint = self.endpoint
-        if endpoint.measures is not None and self._answer is not None:
-            endpoint.measures.answered(status, self.began_s)
+        if self._answer is not None:
+            if endpoint.measures is not None:
+                endpoint.measures.answered(status, self.began_s)
+            if endpoint.tally is not None and status != ABANDONED:
+                endpoint.tally.ended(failed=self._failed)
         self._answer = None
         endpoint.ended(self)
 

@@ -1,0 +1,107 @@
+"""A worker of one release of the model `tiny`: `python tests/models/releases.py SOCKET VERSION [OPTIONS]`; its first line says who it is.
+
+By `x` a request chooses what becomes of it: below zero the handler raises, at 666 its process dies, at 777 it hangs for ever.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+import base.service as svc
+from base.schema import Schema
+from base.worker import Worker
+
+DIES, HANGS = 666.0, 777.0
+
+parser = argparse.ArgumentParser()
+parser.add_argument("socket", type=Path)
+parser.add_argument("version")
+parser.add_argument("--bias", type=float, default=0.0, help="added to every x")
+parser.add_argument("--sleep", type=float, default=0.0, help="seconds a batch")
+parser.add_argument("--more", action="store_true", help="one more endpoint, /tiny/more")
+parser.add_argument("--strict", action="store_true", help="fields that are not known are refused")
+parser.add_argument("--gate", type=Path, help="a batch waits until this file is there")
+parser.add_argument("--log", type=Path, help="a line for each batch: the x of its rows")
+given = parser.parse_args()
+
+
+class Row(Schema):
+    x: pl.Float64
+    user: pl.String = ""
+
+
+class Answer(Schema):
+    version: pl.String
+    x: pl.Float64
+
+
+def answered(rows: pl.DataFrame) -> pl.DataFrame:
+    time.sleep(given.sleep)
+    if given.log:
+        with given.log.open("a") as log:
+            log.write(" ".join(f"{x:g}" for x in rows["x"]) + "\n")
+    while given.gate and not given.gate.exists():
+        time.sleep(0.005)
+    if (rows["x"] == DIES).any():
+        os._exit(9)
+    while (rows["x"] == HANGS).any():
+        time.sleep(1)
+    if (rows["x"] < 0).any():
+        raise ValueError("a negative row")
+    return rows.select(version=pl.lit(given.version), x=pl.col("x") + given.bias)
+
+
+@svc.endpoint("/tiny", batch_max_size=16, unexpected="reject" if given.strict else "ignore")
+def predict(records_df: Row.DataFrame) -> Answer.DataFrame:
+    return answered(records_df)
+
+
+@svc.endpoint("/tiny/of/{name}", batch_max_size=16)
+def named(records_df: Row.DataFrame) -> Answer.DataFrame:
+    return answered(records_df)
+
+
+@svc.endpoint("/tiny/once", batch_max_size=16)
+def once(records_df: Row.DataFrame) -> Answer.DataFrame:
+    return answered(records_df)
+
+
+@svc.endpoint("/tiny/context")
+def context(records_df: Row.DataFrame, context: svc.Context) -> pl.DataFrame:
+    return answered(records_df).with_columns(id=pl.lit(context.id))
+
+
+@svc.endpoint("/tiny/raw", raw=True)
+def raw(body: bytes) -> dict[str, object]:
+    return {"version": given.version, "size": len(body)}
+
+
+@svc.endpoint("/tiny/parts")
+def parts(records_df: Row.DataFrame) -> Iterator[dict[str, object]]:
+    for x in records_df["x"]:
+        if x == DIES:
+            os._exit(9)
+        yield {"version": given.version, "x": x}
+
+
+@svc.endpoint("/tiny/more")
+def more(records_df: Row.DataFrame) -> Answer.DataFrame:
+    return answered(records_df)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+    endpoints = [predict, named, once, context, raw, parts, *([more] if given.more else [])]
+    worker = Worker("tiny", given.version, endpoints, given.socket)
+    signal.signal(signal.SIGTERM, lambda *_: worker.drain())
+    sys.stdout.buffer.write(msgspec.json.encode(worker.listen()) + b"\n")
+    sys.stdout.flush()
+    worker.run()

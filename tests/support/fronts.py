@@ -1,0 +1,177 @@
+"""A real front door under a test that plays the supervisor, and real workers of the model `tiny` (`tests/models/releases.py`)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self, TypeVar
+
+import msgspec
+
+from base.ipc.control import Applied, Configure, Drain, Lines, Listening, ReleaseWords, Route, Sharing, Table, Word, encode
+from rawhttp import Answer, Raw, post
+
+DEADLINE_S = 30.0
+RELEASES = Path(__file__).parent.parent / "models" / "releases.py"
+_PATH = {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+W = TypeVar("W")
+
+
+class TinyWorker:
+    """One worker, from `start` to `end`. Its words are there from the start.
+
+    Args:
+        options: of `releases.py`.
+    """
+
+    def __init__(self, path: Path, version: str, *options: object) -> None:
+        self.path = path
+        self.version = version
+        command = [sys.executable, str(RELEASES), str(path), version, *map(str, options)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | _PATH)
+
+    def words(self) -> ReleaseWords:
+        """Who it is; waits until it listens."""
+        if not hasattr(self, "_words"):
+            assert self.process.stdout is not None
+            self._words = msgspec.json.decode(self.process.stdout.readline(), type=ReleaseWords)
+        return self._words
+
+    def route(self, release_id: str, *others: TinyWorker, watched: bool = False) -> Route:
+        """The release of which it is a worker, and of which others may be, too."""
+        return Route(self.words(), [str(each.path) for each in (self, *others)], release_id, watched)
+
+    def kill(self) -> None:
+        """At once, with all that it has."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(DEADLINE_S)
+
+    def end(self) -> None:
+        """Drained, or killed if that takes too long; its socket file is gone."""
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Front:
+    """A front door's process, its control socket, and where it listens."""
+
+    def __init__(self, limits: Configure | None = None) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener
+        self._generation = 0
+        self._heard: list[Word] = []
+        self._lines = Lines()
+        self._limits = limits or Configure()
+        self.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._spawn()
+
+    def _spawn(self) -> None:
+        self.control, theirs = socket.socketpair()
+        self.control.settimeout(DEADLINE_S)
+        fds = theirs.fileno(), self._listener.fileno()
+        command = [sys.executable, "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
+        self.process = subprocess.Popen(command, pass_fds=fds, env=os.environ | _PATH)
+        theirs.close()
+        self.say(self._limits)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.say(Drain())
+        try:
+            assert self.process.wait(DEADLINE_S) == 0
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.control.close()
+            self._listener.close()
+
+    def restart(self) -> None:
+        """Another process in its place, without a table."""
+        self.process.kill()
+        self.process.wait()
+        self.control.close()
+        self._lines = Lines()
+        self._spawn()
+
+    def say(self, *said: Word) -> None:
+        """Tells it."""
+        self.control.sendall(b"".join(map(encode, said)))
+
+    def table(self, *routes: Route, sharing: Sharing | None = None) -> None:
+        """A routing table; returns once it is in force."""
+        self._generation += 1
+        self.say(Table(self._generation, list(routes), settled=True, sharing={} if sharing is None else {"tiny": sharing}))
+        self.until(Applied, lambda word: word.generation == self._generation)
+
+    def hear(self) -> Word:
+        """Its next word."""
+        while not self._heard:
+            data = self.control.recv(65536)
+            assert data, "the front door has ended"
+            self._heard.extend(self._lines.feed(data))
+        return self._heard.pop(0)
+
+    def until(self, kind: type[W], right: Callable[[W], bool] = lambda _: True) -> W:
+        """The next word of a kind of which that is so; those before it are dropped, but none of other kinds than were expected."""
+        while True:
+            word = self.hear()
+            if isinstance(word, kind) and right(word):
+                return word
+            assert isinstance(word, kind | Listening | Applied) or kind is Applied, word
+
+    def ask(self, rows: object, *headers: str, path: str = "/tiny") -> Answer:
+        """One answer, over a connection of its own."""
+        with Raw(self.address) as raw:
+            raw.send(post(path, rows, *headers))
+            return raw.answer()
+
+    def asked(self, rows: list[object], *headers: str, path: str = "/tiny") -> list[Answer]:
+        """Many answers, over one connection."""
+        with Raw(self.address) as raw:
+            found = []
+            for each in rows:
+                raw.send(post(path, each, *headers))
+                found.append(raw.answer())
+            return found
+
+
+def version(answer: Answer) -> str:
+    """Which release has answered."""
+    assert answer.status == 200, answer
+    return str(answer.json()["predictions"][0]["version"])
+
+
+class Workers:
+    """Makes workers in a folder, and ends them."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+        self._number = 0
+
+    def __call__(self, version: str, *options: object) -> TinyWorker:
+        self._number += 1
+        worker = TinyWorker(self._folder / f"w{self._number}.sock", version, *options)
+        self._stack.callback(worker.end)
+        return worker
+
+
+@contextmanager
+def workers(folder: Path) -> Iterator[Workers]:
+    """A maker of workers, which end with the block."""
+    with ExitStack() as stack:
+        yield Workers(folder, stack)
