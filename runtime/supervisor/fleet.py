@@ -118,6 +118,8 @@ class Fleet:
         """The releases that came from this file have it no more."""
         for live in self._lives:
             if live.release.file == name and live is not replaced_by:
+                if replaced_by is not None and live.release.replaced_by is None:
+                    log.info("%s: %s now, another release than %s before", name, _marked(replaced_by.release), _marked(live.release))
                 live.release.in_place = False
                 live.release.replaced_by = replaced_by.release if replaced_by is not None else None
 
@@ -259,6 +261,12 @@ class Fleet:
 
     def _live(self, release: Release) -> Live:
         return next(live for live in self._lives if live.release is release)
+
+
+def _marked(release: Release) -> str:
+    """A release told from one with the same version."""
+    identity = release.identity
+    return f"{release.title} with digest {identity.sha256[:8]}" if identity and identity.sha256 else "something else"
 
 
 def _is_base(live: Live) -> bool:

@@ -197,4 +197,4 @@ def _stat(path: Path) -> Stat | None:
 
 
 def _looks_as(note: _Note, stat: Stat | None) -> bool:
-    return stat == Stat(note.inode, note.size, note.mtime_ns)
+    return stat is not None and (stat.inode, stat.size, stat.mtime_ns) == (note.inode, note.size, note.mtime_ns)

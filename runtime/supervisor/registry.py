@@ -14,9 +14,14 @@ from dataclasses import dataclass
 SUFFIX = ".pex"
 
 
-def is_pex_name(name: str) -> bool:
-    """Whether a file of this name is meant to be served. A leading dot marks one that is still being written."""
+def is_meant_as_pex(name: str) -> bool:
+    """Whether somebody who drops this wants it served. A leading dot marks a file that is still being written."""
     return name.endswith(SUFFIX) and not name.startswith(".")
+
+
+def is_pex_name(name: str) -> bool:
+    """Whether a file of this name can be served. Line feeds and bytes that are no text would stand in the log and in tables."""
+    return is_meant_as_pex(name) and name.isprintable()
 
 
 def belongs_to_dist(name: str) -> bool:
@@ -26,16 +31,17 @@ def belongs_to_dist(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Stat:
-    """What tells one content of a file from another without reading it. Times are in ns of the wall clock."""
+    """What tells one content of a file from another without reading it, and whether it can be read. Times are in ns of the wall clock."""
 
     inode: int
     size: int
     mtime_ns: int
+    mode: int = 0
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Stat:
         """The part of a stat result that counts."""
-        return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_mode)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,10 @@ class Registry:
     def closed(self, name: str) -> None:
         """`name` was closed after writing, or renamed in."""
         self._open.discard(name)
+
+    def missed(self) -> None:
+        """Events were lost, so a close may have been among them: what stands still counts as whole."""
+        self._open.clear()
 
     def first(self, stats: Mapping[str, Stat], now: float, wall_ns: int) -> list[Settled]:
         """The listing at the start: files that were last written long enough ago have settled, oldest first."""

@@ -107,7 +107,7 @@ def as_table(state: State) -> str:
         head += f"\n{state.dist_path} follows {state.dist_url}" + (f", but for this: {state.dist_reason}" if state.dist_reason else "")
     if not state.releases:
         return f"{head}\n\nno pex in {state.dist_path}"
-    rows = [("FILE", "NAME", "VERSION", "STATE", "BASE", "RESTARTS", "PATHS")] + [_row(report) for report in state.releases]
+    rows = [("FILE", "NAME", "VERSION", "DIGEST", "STATE", "BASE", "RESTARTS", "PATHS")] + [_row(report) for report in state.releases]
     lines = aligned(rows)
     body = [lines[0]]
     for line, report in zip(lines[1:], state.releases, strict=True):
@@ -121,6 +121,7 @@ def _row(report: ReleaseReport) -> tuple[str, ...]:
         report.file,
         report.name or "-",
         report.version or "-",
+        report.sha256[:8] or "-",
         report.state,
         report.base_version or "-",
         str(report.restarts),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import stat
@@ -10,13 +11,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import asyncinotify
 from asyncinotify import Event, Inotify, Mask
 
-from runtime.supervisor.registry import Registry, Settled, Stat, Vanished
+from runtime.supervisor.registry import Registry, Settled, Stat, Vanished, is_meant_as_pex, is_pex_name
 
 log = logging.getLogger(__name__)
 
-_MASK = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE | Mask.CREATE | Mask.MOVE_SELF | Mask.DELETE_SELF | Mask.ONLYDIR
+_MASK = (
+    Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE | Mask.CREATE | Mask.ATTRIB | Mask.MOVE_SELF | Mask.DELETE_SELF
+) | Mask.ONLYDIR
+
+_LOOK_AGAIN_S = 2.0
+"""inotify tells of a folder, not of a path: where links lead, and whether a dist/ that cannot be read can again, is looked for."""
 
 Notify = Callable[[Sequence[Settled | Vanished], set[str]], None]
 
@@ -35,36 +42,42 @@ class Watch:
         self._registry = Registry(settle_s)
         self._notify = notify
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncinotify.Watch | None = None
+        self._odd: set[str] = set()  # names that look like a pex of what is no file
+        self._linked = False  # something in it leads elsewhere
+        self._trouble = ""
 
     async def run(self) -> None:
-        """Until it is cancelled.
+        """Until it is cancelled. A folder that cannot be used later on is waited for: what it held serves on.
 
         Raises:
-            OSError: the folder can neither be read nor made.
+            OSError: the folder can neither be read nor made at the start.
         """
         try:
             with Inotify() as inotify:
-                self._add(inotify)  # before the first listing, so that nothing falls between the two
+                self._aim(inotify)  # before the first listing, so that nothing falls between the two
                 first = self._registry.first(self._list(), time.monotonic(), time.time_ns())
-                self._tell(first)
+                self._tell(inotify, first)
                 async for event in inotify:
-                    self._take(inotify, event)
-                    self._look()
+                    self._take(event)
+                    self._look(inotify)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
 
-    def _add(self, inotify: Inotify) -> None:
+    def _aim(self, inotify: Inotify) -> None:
+        """Have inotify look at what the path names now. For a folder that it looks at already this is one call that does nothing."""
         self._path.mkdir(parents=True, exist_ok=True)
-        inotify.add_watch(self._path, _MASK)
+        before, self._watch = self._watch, inotify.add_watch(self._path, _MASK)
+        if before is not None and before is not self._watch:
+            log.warning("%s is another folder now", self._path)
+            with contextlib.suppress(OSError):  # it went with its folder
+                inotify.rm_watch(before)
 
-    def _take(self, inotify: Inotify, event: Event) -> None:
-        if Mask.IGNORED in event.mask:
-            log.warning("%s is gone; it is made anew", self._path)
-            self._add(inotify)
-        elif Mask.MOVE_SELF in event.mask and event.watch is not None:
-            inotify.rm_watch(event.watch)  # IGNORED follows
-        elif event.name is not None:
+    def _take(self, event: Event) -> None:
+        if Mask.Q_OVERFLOW in event.mask:
+            self._registry.missed()
+        elif event.name is not None and event.watch is self._watch:
             self._take_name(event.mask, event.name.name)
 
     def _take_name(self, mask: Mask, name: str) -> None:
@@ -73,27 +86,53 @@ class Watch:
         elif mask & (Mask.CLOSE_WRITE | Mask.MOVED_TO):
             self._registry.closed(name)
 
-    def _look(self) -> None:
-        self._tell(self._registry.listing(self._list(), time.monotonic()))
+    def _look(self, inotify: Inotify) -> None:
+        try:
+            self._aim(inotify)
+            found = self._list()
+        except OSError as exc:
+            self._say(f"{self._path} cannot be read, and is tried again: {exc}")
+            self._look_again(inotify, _LOOK_AGAIN_S)
+            return
+        self._say("")
+        self._tell(inotify, self._registry.listing(found, time.monotonic()))
 
-    def _tell(self, events: Sequence[Settled | Vanished]) -> None:
+    def _say(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.error("%s", trouble) if trouble else log.info("%s can be read again", self._path)
+
+    def _tell(self, inotify: Inotify, events: Sequence[Settled | Vanished]) -> None:
         self._notify(events, self._registry.unsettled())
-        if self._timer is not None:
-            self._timer.cancel()
         due = self._registry.due()
         # A little late rather than a little early, which would make it look twice.
-        self._timer = None if due is None else asyncio.get_running_loop().call_later(due - time.monotonic() + 0.001, self._look)
+        delays = [] if due is None else [due - time.monotonic() + 0.001]
+        self._look_again(inotify, *delays, *([_LOOK_AGAIN_S] if self._linked else []))
+
+    def _look_again(self, inotify: Inotify, *delays_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(min(delays_s), self._look, inotify) if delays_s else None
 
     def _list(self) -> dict[str, Stat]:
-        """The regular files, also those behind links."""
-        found = {}
-        try:
-            for entry in os.scandir(self._path):
+        """The regular files, also those behind links.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        found, odd = {}, set()
+        self._linked = self._path.is_symlink()
+        for entry in os.scandir(self._path):
+            if is_meant_as_pex(entry.name):
+                self._linked |= entry.is_symlink()
                 with_stat = _stat(entry)
-                if with_stat is not None and stat.S_ISREG(with_stat.st_mode):
+                if with_stat is not None and stat.S_ISREG(with_stat.st_mode) and is_pex_name(entry.name):
                     found[entry.name] = Stat.of(with_stat)
-        except FileNotFoundError:
-            pass  # the event that says so is on its way
+                else:
+                    odd.add(entry.name)
+        for name in odd - self._odd:
+            log.warning("%s is left alone: it is no file that can be found, or its name is not printable", ascii(name))
+        self._odd = odd
         return found
 
 

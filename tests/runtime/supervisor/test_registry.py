@@ -42,6 +42,17 @@ def test_a_file_that_is_being_written_is_not_taken_however_long_it_pauses():
     assert registry.listing({"a.pex": TWO}, 1001.5) == [Settled("a.pex")]
 
 
+def test_where_events_were_lost_a_file_that_stands_still_is_whole():
+    """Its close may have been among them; nobody would wait for ever for a file that lies there."""
+    registry = Registry(1)
+    registry.opened("a.pex")
+    assert registry.listing({"a.pex": Stat(1, 1, 1)}, 0) == []
+    assert registry.due() is None
+    registry.missed()
+    assert registry.due() == 1
+    assert registry.listing({"a.pex": Stat(1, 1, 1)}, 1) == [Settled("a.pex")]
+
+
 def test_a_change_starts_the_wait_again():
     """Size, time and inode each count."""
     registry = Registry(0.5)

@@ -142,7 +142,15 @@ def test_the_table_is_aligned_and_has_reasons_and_last_lines_below_their_release
     """Columns stand below their heads."""
     reports = [
         ReleaseReport(
-            file="a.pex", name="a", version="0.1.0", state="ready", since="", base_version="0.1.0", paths=["/a", "/b"], warnings=["odd"]
+            file="a.pex",
+            name="a",
+            version="0.1.0",
+            sha256="0123456789ab",
+            state="ready",
+            since="",
+            base_version="0.1.0",
+            paths=["/a", "/b"],
+            warnings=["odd"],
         ),
         ReleaseReport(file="long-name.pex", state="failed", since="", reason="it broke", log=["one", "two"], restarts=2),
     ]
@@ -150,10 +158,10 @@ def test_the_table_is_aligned_and_has_reasons_and_last_lines_below_their_release
     assert lines == [
         "supervisor 7 serves d at http://x",
         "",
-        "FILE           NAME  VERSION  STATE   BASE   RESTARTS  PATHS",
-        "a.pex          a     0.1.0    ready   0.1.0  0         /a /b",
+        "FILE           NAME  VERSION  DIGEST    STATE   BASE   RESTARTS  PATHS",
+        "a.pex          a     0.1.0    01234567  ready   0.1.0  0         /a /b",
         "    warning: odd",
-        "long-name.pex  -     -        failed  -      2         -",
+        "long-name.pex  -     -        -         failed  -      2         -",
         "    it broke",
         "    | one",
         "    | two",

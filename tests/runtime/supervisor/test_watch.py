@@ -93,3 +93,105 @@ def test_the_folder_may_be_missing_and_may_be_removed_or_renamed_meanwhile(watch
         await expect(Settled("c.pex"))
 
     watch(scenario)
+
+
+def test_what_is_no_file_is_left_alone_and_named_once(watch, caplog):
+    """A folder, a FIFO that nobody writes to, a link to nowhere, to itself or to a folder, a name with a line feed: nobody opens them."""
+
+    async def scenario(dist, expect):
+        dist.mkdir(exist_ok=True)
+        (dist / "folder.pex").mkdir()
+        os.mkfifo(dist / "fifo.pex")
+        (dist / "dangling.pex").symlink_to("nowhere")
+        (dist / "circle.pex").symlink_to("circle.pex")
+        (dist / "linked.pex").symlink_to("folder.pex")
+        write_tiny(dist / "forged\n12:00:00 INFO a line.pex", "a")
+        (dist / os.fsdecode(b"latin-\xe4.pex")).write_bytes(b"")
+        write_tiny(dist / "good.pex", "good")
+        await expect(Settled("good.pex"))
+        write_tiny(dist / "better.pex", "better")
+        await expect(Settled("better.pex"))
+
+    watch(scenario)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 7
+    assert len(set(said)) == 7
+    assert not any("\n" in line for line in said)
+
+
+def test_a_link_that_leads_elsewhere_later_is_seen(watch, tmp_path, monkeypatch):
+    """Swapped in place, or its target is: inotify tells nothing of the latter, nor of a target that comes after its link."""
+    monkeypatch.setattr("runtime.supervisor.watch._LOOK_AGAIN_S", 0.05)
+    one, two = (write_tiny(tmp_path / "away" / name, "a", version) for name, version in (("one", "1"), ("two", "2")))
+
+    async def scenario(dist, expect):
+        dist.mkdir(exist_ok=True)
+        (dist / "a.pex").symlink_to(one)
+        await expect(Settled("a.pex"))
+        (dist / ".new").symlink_to(two)
+        (dist / ".new").rename(dist / "a.pex")
+        await expect(Settled("a.pex"))
+        write_tiny(two, "a", "3")
+        await expect(Settled("a.pex"))
+        two.unlink()
+        await expect(Vanished("a.pex"))
+        write_tiny(two, "a", "4")
+        await expect(Settled("a.pex"))
+
+    watch(scenario)
+
+
+def test_a_dist_that_is_a_link_may_be_swapped(watch, tmp_path, monkeypatch):
+    """As deployments do that make a folder for each release; what lay in the one before is gone, unless the other has it too."""
+    monkeypatch.setattr("runtime.supervisor.watch._LOOK_AGAIN_S", 0.05)
+    for release, names in (("one", "ab"), ("two", "bc")):
+        for name in names:
+            write_tiny(tmp_path / release / f"{name}.pex", name)
+    (tmp_path / "dist").symlink_to("one")
+
+    async def scenario(dist, expect):
+        await expect(Settled("a.pex"), Settled("b.pex"))
+        (tmp_path / "new").symlink_to("two")
+        (tmp_path / "new").rename(dist)
+        await expect(Vanished("a.pex"), Settled("b.pex"), Settled("c.pex"))
+        write_tiny(tmp_path / "two/d.pex", "d")
+        await expect(Settled("d.pex"))
+        write_tiny(tmp_path / "one/e.pex", "e")
+        (dist / "d.pex").unlink()
+        await expect(Vanished("d.pex"))
+
+    watch(scenario)
+
+
+def test_a_dist_that_cannot_be_used_any_more_is_waited_for(watch, monkeypatch, caplog):
+    """A file lies in its place. Nothing has vanished, since nobody can tell; it is said once."""
+    monkeypatch.setattr("runtime.supervisor.watch._LOOK_AGAIN_S", 0.05)
+
+    async def scenario(dist, expect):
+        write_tiny(dist / "a.pex", "a")
+        await expect(Settled("a.pex"))
+        (dist.parent / "file").write_text("")
+        dist.rename(dist.with_name("away"))
+        (dist.parent / "file").rename(dist)
+        await asyncio.sleep(0.2)
+        await expect()
+        dist.unlink()
+        dist.with_name("away").rename(dist)
+        write_tiny(dist / "b.pex", "b")
+        await expect(Settled("b.pex"))
+
+    watch(scenario)
+    assert caplog.text.count("cannot be read, and is tried again") == 1
+
+
+def test_a_file_that_may_be_read_now_is_seen_again(watch):
+    """Its content has not changed, and still somebody should look."""
+
+    async def scenario(dist, expect):
+        path = write_tiny(dist / "a.pex", "a")
+        path.chmod(0)
+        await expect(Settled("a.pex"))
+        path.chmod(0o600)
+        await expect(Settled("a.pex"))
+
+    watch(scenario)
