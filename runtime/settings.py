@@ -24,6 +24,7 @@ from base.appended import STDOUT
 from base.emf import Emf
 from base.errors import PexdockError
 from base.ipc.control import Measuring
+from runtime.supervisor.probation import Rules
 
 PREFIX = "PEXDOCK_"
 CONFIG_VARIABLE = "PEXDOCK_CONFIG"
@@ -79,9 +80,18 @@ def _folder(path: Path) -> Path:
     return _absolute(path)
 
 
+def _name_of_dist(data: dict[str, Any]) -> str:
+    return hashlib.sha256(os.fsencode(data.get("dist_path", Path("dist")).resolve())).hexdigest()[:12]
+
+
+def _state_path(data: dict[str, Any]) -> Path:
+    """A folder of this user for this dist/, the same on every start, so that what was said of a dist/ is found again."""
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "pexdock" / _name_of_dist(data)
+
+
 def _run_path(data: dict[str, Any]) -> Path:
     """A folder of this user for this dist/, the same on every start, so that two supervisors of one dist/ meet."""
-    name = hashlib.sha256(os.fsencode(data.get("dist_path", Path("dist")).resolve())).hexdigest()[:12]
+    name = _name_of_dist(data)
     if runtime_dir := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime_dir) / f"pexdock-{name}"
     path = Path(tempfile.gettempdir()) / f"pexdock-{os.getuid()}-{name}"
@@ -116,6 +126,7 @@ class Settings(BaseSettings):
     run_path: Annotated[AbsolutePath, AfterValidator(_short_enough)] = Field(
         default_factory=_run_path, description="Folder for sockets and the state file while Pexdock runs."
     )
+    state_path: AbsolutePath = Field(default_factory=_state_path, description="Folder for what operators say of models' requests.")
     front_doors: int = Field(1, ge=1, le=64, description="Front doors that share the port; each keeps about one core busy.")
     workers_per_release: int = Field(1, ge=1, le=256, description="Workers that run each release.")
     start_timeout_s: float = Field(120, gt=0, le=3600, description="Seconds that a worker may take from its start to ready.")
@@ -125,6 +136,13 @@ class Settings(BaseSettings):
     settle_s: float = Field(0.5, ge=0, le=60, description="Seconds that a file in dist/ must stay unchanged before it is taken.")
     restart_delay_min_s: float = Field(0.2, gt=0, le=3600, description="Seconds before the first restart of a process that died.")
     restart_delay_max_s: float = Field(30, gt=0, le=3600, description="Seconds that the delay between restarts grows to.")
+    keep_previous_s: float = Field(
+        300, ge=0, le=86400, description="Seconds that the release that served before stays up, so that a roll-back takes no start."
+    )
+    probation_s: float = Field(60, ge=0, le=86400, description="Seconds after its first request in which a release may be taken back.")
+    probation_errors_percent: float = Field(50, gt=0, le=100, description="Failed requests that have a release on probation taken back ...")
+    probation_requests_min: int = Field(20, ge=1, le=1_000_000, description="... of at least this many requests.")
+    probation_deaths_max: int = Field(3, ge=1, le=1000, description="Workers that die until a release on probation is taken back.")
     body_max_bytes: ByteSize = Field(ByteSize(32 * 1024**2), ge=1, description="Size of the largest request body.")
     request_timeout_s: float = Field(60, gt=0, le=86400, description="Seconds that a request may take.")
     segments_max_bytes: ByteSize = Field(
@@ -156,6 +174,11 @@ class Settings(BaseSettings):
         if self.emf_path is None:
             return None
         return Emf(self.emf_path, self.emf_interval_s, self.emf_namespace, self.emf_values_max)
+
+    @property
+    def probation(self) -> Rules:
+        """When a release is taken back."""
+        return Rules(self.probation_s, self.probation_errors_percent, self.probation_requests_min, self.probation_deaths_max)
 
     @property
     def measuring(self) -> Measuring | None:

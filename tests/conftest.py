@@ -48,6 +48,14 @@ def _rank(item: pytest.Item) -> int:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def orders_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What supervisors of tests keep is not found by those of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def nothing_outlives_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No process, segment or socket file is left when all fixtures have ended."""
     with leaks.none_in(tmp_path_factory.getbasetemp()):

@@ -10,12 +10,15 @@ import socket
 from collections.abc import Callable, Iterator
 
 from base.appended import STDOUT
-from base.ipc.control import Applied, Configure, Drain, Listening, Measures, Table, Word
+from base.ipc.control import Applied, Compared, Configure, Drain, Listening, Measures, Outcomes, Table, Word
 from runtime.launch import python_module_command
 from runtime.supervisor.child import Child, child_environment, describe_exit
 from runtime.supervisor.release import BackOff
 
 log = logging.getLogger(__name__)
+
+Told = Measures | Outcomes | Compared
+"""What front doors tell without being asked."""
 
 
 class Door:
@@ -27,7 +30,7 @@ class Door:
         limits: its first word.
         back_off: how long to wait before it is started again.
         changed: called when it listens, when it has applied a table and when it has died.
-        report: takes what it measured.
+        report: takes what it measured and counted.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class Door:
         limits: Configure,
         back_off: BackOff,
         changed: Callable[[], None],
-        report: Callable[[Measures], None],
+        report: Callable[[Told], None],
     ) -> None:
         self._name = name
         self._listener = listener
@@ -95,7 +98,7 @@ class Door:
                 self._listening_since = asyncio.get_running_loop().time()
             case Applied(generation):
                 self.applied = generation
-            case Measures():
+            case Measures() | Outcomes() | Compared():
                 self._report(word)
                 return
             case _:

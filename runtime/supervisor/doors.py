@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from base.ipc.control import Configure, Measures, Table
+from base.ipc.control import Configure, Table
 from runtime.supervisor.child import Child
-from runtime.supervisor.door import Door
+from runtime.supervisor.door import Door, Told
 from runtime.supervisor.release import BackOff
 
 
@@ -19,7 +19,7 @@ class Doors:
     Args:
         limits: of all of them together: what is bounded in total is divided among them.
         changed: called when one of them listens, has applied a table or has died.
-        report: takes what they measured.
+        report: takes what they measured and counted.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Doors:
         limits: Configure,
         back_off: BackOff,
         changed: Callable[[], None],
-        report: Callable[[Measures], None],
+        report: Callable[[Told], None],
     ) -> None:
         share = divided(limits, len(listeners))
         self._doors = [

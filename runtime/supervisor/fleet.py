@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 from packaging.utils import canonicalize_name
 
 from base.errors import PexRefused
@@ -19,11 +20,15 @@ from runtime.pex.file import PexFile, read_pex
 from runtime.pex.store import Admitted
 from runtime.pex.trust import Untrusted
 from runtime.supervisor import routing
+from runtime.supervisor.course import Course
+from runtime.supervisor.kept import Kept
 from runtime.supervisor.live import Live, Plant
 from runtime.supervisor.registry import Settled, Vanished
 from runtime.supervisor.release import Identity, Release, ReleaseEvent, ReleaseState
+from runtime.supervisor.rollouts import Rollouts
 from runtime.supervisor.state import ReleaseReport
 from runtime.supervisor.threads import Threads
+from runtime.supervisor.traffic import Traffic
 from runtime.supervisor.workers import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -39,11 +44,18 @@ class Fleet:
         plant: what a release needs to be unpacked and started.
         dist_path: where the files are.
         threads: for blocking work.
+        kept: what operators said before.
         changed: called after every change, once `table` says what follows from it.
+
+    Attributes:
+        table: for all front doors.
+        rollouts: where the requests of each model go, and what operators order of them.
     """
 
-    def __init__(self, plant: Plant, dist_path: Path, threads: Threads, changed: Callable[[], None]) -> None:
+    def __init__(self, plant: Plant, dist_path: Path, threads: Threads, kept: Kept, changed: Callable[[], None]) -> None:
         self.table = Table(0, [], settled=False)
+        settings = plant.settings
+        self.rollouts = Rollouts(kept, settings.probation, settings.keep_previous_s, lambda: self._lives, self.look_again)
         self._plant = plant
         self._dist_path = dist_path
         self._threads = threads
@@ -90,9 +102,9 @@ class Fleet:
         return [live.report() for live in sorted(self._lives, key=lambda live: (live.release.file, live.release.order))]
 
     def serving(self, model: str) -> Live | None:
-        """The release of this model that requests go to."""
-        for release in routing.serving([live.release for live in self._lives]):
-            if release.identity and canonicalize_name(release.identity.name) == canonicalize_name(model):
+        """The release of this model that most requests go to."""
+        for release in routing.serving(self._releases(), self.rollouts.traffics):
+            if release.name == canonicalize_name(model):
                 return self._live(release)
         return None
 
@@ -110,9 +122,13 @@ class Fleet:
         log.info("%s: found", name)
         release = Release(name, self._orders)
         self._orders += 1
-        live = Live(release, self._plant, self.look_again, lambda: self.table.generation + 1, initial=not self.table.settled)
+        live = Live(release, self._plant, self.look_again, lambda: self._without(release), initial=not self.table.settled)
         self._lives.append(live)
         self._do(live, self._verify(live))
+
+    def _without(self, release: Release) -> int:
+        """The generation of the first table that does not name this release, were it left out from now on."""
+        return self.table.generation + any(route.id == release.sha256 for route in self.table.routes)
 
     def _leave(self, name: str, replaced_by: Live | None = None) -> None:
         """The releases that came from this file have it no more."""
@@ -195,12 +211,15 @@ class Fleet:
     def _decide(self) -> None:
         self._scheduled = False
         if not self._stopping:
+            self.rollouts.judge()
             self._doubt_again()
             self._choose_bases()
             self._settle_disputes()
+            courses = routing.courses(self._releases(), self.rollouts.traffics)
+            self.rollouts.follow(courses)
             self._follow_plan()
             self._forget_what_is_gone()
-            self._draw_table()
+            self._draw_table(courses)
         self._changed()
 
     def _doubt_again(self) -> None:
@@ -221,19 +240,19 @@ class Fleet:
                     _choose_base(live, bases)
 
     def _settle_disputes(self) -> None:
-        releases = [live.release for live in self._lives]
-        while found := routing.refusals(releases):
+        releases, traffics = self._releases(), self.rollouts.traffics
+        while found := routing.refusals(releases, traffics):
             for release, reason in found:
                 self._live(release).end(ReleaseEvent.REFUSED, reason)
                 release.contended = True
-        for release in routing.freed(releases):
+        for release in routing.freed(releases, traffics):
             release.contended = False
             self._live(release).step(ReleaseEvent.RETRIED)
 
     def _follow_plan(self) -> None:
-        plan = routing.plan([live.release for live in self._lives])
+        plan = routing.plan(self._releases(), self.rollouts.traffics, starting=self._starting and not self.table.settled)
         for release in plan.demote:
-            log.info("%s: gives way to a newer release", release.title)
+            log.info("%s: is not needed any more", release.title)
             self._live(release).step(ReleaseEvent.DEMOTED)
         for release in plan.promote:
             live = self._live(release)
@@ -246,18 +265,29 @@ class Fleet:
             live.prune()
             if not live.release.in_place and not live.workers:
                 unused_base = _is_base(live) and live.base not in in_use
-                if live.release.state in _IDLE or unused_base:
+                if unused_base or (live.release.state in _IDLE and not self._may_come_back(live)):
                     live.end(ReleaseEvent.STOPPED, "")
         self._lives = [live for live in self._lives if live.release.state is not ReleaseState.STOPPED]
 
-    def _draw_table(self) -> None:
+    def _may_come_back(self, live: Live) -> bool:
+        return live.release.state is ReleaseState.STANDBY and self.rollouts.needs(live.release)
+
+    @property
+    def _starting(self) -> bool:
+        """Whether something that lay in dist/ at the start is still on its way."""
+        return self._expected is None or bool(self._expected) or any(live.initial and live.pending for live in self._lives)
+
+    def _draw_table(self, courses: Mapping[str, Course]) -> None:
         """A new generation where anything in it changed. Once the start is over, it stays over."""
-        serving = routing.serving([live.release for live in self._lives])
-        routes = [self._live(release).route() for release in serving]
-        starting = self._expected is None or bool(self._expected) or any(live.initial and live.pending for live in self._lives)
-        settled = self.table.settled or not starting
-        if (routes, settled) != (self.table.routes, self.table.settled):
-            self.table = Table(self.table.generation + 1, routes, settled)
+        traffics = self.rollouts.traffics
+        routes = [self._live(release).route() for course in courses.values() for release in course.routed]
+        sharing = {name: shared for name, course in courses.items() if (shared := course.sharing(traffics.get(name, Traffic())))}
+        drawn = Table(self.table.generation, routes, self.table.settled or not self._starting, sharing)
+        if drawn != self.table:
+            self.table = msgspec.structs.replace(drawn, generation=drawn.generation + 1)
+
+    def _releases(self) -> list[Release]:
+        return [live.release for live in self._lives]
 
     def _live(self, release: Release) -> Live:
         return next(live for live in self._lives if live.release is release)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from runtime.pex.store import Admitted, Base, Store
 from runtime.pex.trust import Evidence, Trust
 from runtime.settings import Settings
 from runtime.supervisor.child import child_environment
+from runtime.supervisor.probation import Probation
 from runtime.supervisor.release import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
 from runtime.supervisor.state import ReleaseReport, now
 from runtime.supervisor.workers import Launch, Trouble, WorkerProcess
@@ -84,6 +86,52 @@ class Live:
         self._argv: list[str] = []
         self._log: list[str] = []
         self._since = now()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.probation: Probation | None = None
+        self.proven = False  # it went through its probation
+        self.kept_until = ""  # wall clock, while it is kept
+        self.remark = ""
+
+    # ---- after a flip
+
+    def keep(self, time_s: float, until: str) -> None:
+        """It stays up without requests for so long."""
+        self.release.kept, self.kept_until = True, until
+        self._later("keep", time_s, self._kept_enough)
+
+    def let_go(self) -> None:
+        """It is not kept any more."""
+        self.release.kept, self.kept_until = False, ""
+        self._cancel("keep")
+
+    def watch(self, probation: Probation, time_s: float, proven: Callable[[], None]) -> None:
+        """It is on probation for so long; afterwards `proven` is called."""
+        self.probation = probation
+        self._later("watch", time_s, lambda: self._prove(proven))
+
+    def unwatch(self) -> None:
+        """Its probation is over."""
+        self.probation = None
+        self._cancel("watch")
+
+    def _kept_enough(self) -> None:
+        log.info("%s: was kept for a roll-back long enough", self.release.title)
+        self.let_go()
+        self.changed()
+
+    def _prove(self, proven: Callable[[], None]) -> None:
+        self.unwatch()
+        self.proven = True
+        proven()
+        self.changed()
+
+    def _later(self, what: str, time_s: float, call: Callable[[], None]) -> None:
+        self._cancel(what)
+        self._timers[what] = asyncio.get_running_loop().call_later(time_s, call)
+
+    def _cancel(self, what: str) -> None:
+        if timer := self._timers.pop(what, None):
+            timer.cancel()
 
     # ---- steps
 
@@ -135,17 +183,20 @@ class Live:
                 worker.retire(self._next_generation())
 
     def _start(self) -> None:
-        self.release.was_ready, self.release.deaths, self._log = False, 0, []
+        self.release.was_ready, self.release.deaths, self._log, self.remark = False, 0, [], ""
         if not self.release.is_model:
             return
         launch = self._plant.launch(self.release.title, self._argv)
         fresh = [WorkerProcess(launch, self) for _ in range(self._plant.settings.workers_per_release)]
         self.workers += fresh
+        self.release.awaited = len(fresh)
         for worker in fresh:
             worker.start()
 
     def _retire(self) -> None:
         self.release.was_ready = False
+        self.let_go()
+        self.unwatch()
         self.retire_all()
 
     # ---- what its workers say (workers.Owner)
@@ -164,12 +215,16 @@ class Live:
         paths = ", ".join(endpoint.path for endpoint in ready.release.endpoints)
         log.info("%s: ready at %s", self.release.title, paths)
         self.release.words, self.release.was_ready = ready.release, True
+        self.release.awaited = max(0, self.release.awaited - 1)
         self._since = now()
         return True
 
     def fell(self, trouble: Trouble) -> None:
         """A worker ended that should not have; the release has failed if none is left and it cannot come back."""
         self.release.reason, self._log = trouble.reason, trouble.log
+        self.release.awaited = 0
+        if self.probation is not None:
+            self.probation.died(trouble.reason)
         if not self.release.was_ready:
             self.release.deaths += 1
         if trouble.final and not self._sockets():
@@ -197,7 +252,7 @@ class Live:
     def route(self) -> Route:
         """Its line in the routing table."""
         assert self.release.words is not None
-        return Route(self.release.words, self._sockets())
+        return Route(self.release.words, self._sockets(), self.release.sha256, self.probation is not None)
 
     def prune(self) -> None:
         """Forget workers of which nothing is left."""
@@ -229,7 +284,7 @@ class Live:
     def _shown_state(self) -> str:
         if self.release.state is ReleaseState.RUNNING:
             if not self.release.is_model or self._sockets():
-                return "ready"
+                return "kept" if self.release.kept else "ready"
             return "restarting" if self.release.was_ready or self.release.deaths else "starting"
         return "stopping" if self.release.state is ReleaseState.STANDBY and self.workers else str(self.release.state)
 

@@ -199,7 +199,7 @@ class Identity:
     sha256: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Release:
     """One release, or one base.
 
@@ -209,6 +209,8 @@ class Release:
         words: what its worker said when one was last ready.
         was_ready: whether a worker was ready since it was last started.
         deaths: workers that died since it was last started, before any was ready.
+        awaited: workers that were not ready yet since it was last started, while none has died: it takes over with all of them.
+        kept: it served before, and stays up for a while without requests.
         in_place: whether `file` is in dist/ and holds its content.
         replaced_by: the release that `file` holds now, where that is another one.
         contended: it is refused only because another release has what it wants.
@@ -221,6 +223,8 @@ class Release:
     words: ReleaseWords | None = None
     was_ready: bool = False
     deaths: int = 0
+    awaited: int = 0
+    kept: bool = False
     in_place: bool = True
     replaced_by: Release | None = None
     contended: bool = False
@@ -245,6 +249,26 @@ class Release:
     def serves(self) -> bool:
         """Whether it may take requests; its workers may be down at the moment."""
         return self.state is ReleaseState.RUNNING and self.was_ready
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether it may take the requests of a release that serves now."""
+        return self.serves and not self.awaited
+
+    @property
+    def name(self) -> str:
+        """Of its model, in normal form, once that is known."""
+        return self.identity.name if self.identity else ""
+
+    @property
+    def sha256(self) -> str:
+        """The digest of its content, once that is known."""
+        return self.identity.sha256 if self.identity else ""
+
+    @property
+    def version(self) -> str:
+        """Its version in normal form, once that is known."""
+        return self.identity.version if self.identity else ""
 
     @property
     def rank(self) -> tuple[bool, Version, int]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 from typing import NamedTuple
 
 from packaging.version import Version
 
 from base.path import shape_of
+from runtime.supervisor.course import Course, candidates, course, extras, find, is_taken_back, members
 from runtime.supervisor.release import ALIVE, Identity, Release, ReleaseState
+from runtime.supervisor.traffic import Traffic
+
+Traffics = Mapping[str, Traffic]
+"""Model → what operators said of it; a model that is not in it was never spoken of."""
+
+SILENCE: Traffics = MappingProxyType({})
+_NOTHING = Traffic()
 
 
 class Plan(NamedTuple):
@@ -26,44 +35,74 @@ class Refusal(NamedTuple):
     reason: str
 
 
-def plan(releases: Iterable[Release]) -> Plan:
+def plan(releases: Iterable[Release], traffics: Traffics = SILENCE, *, starting: bool = False) -> Plan:
     """Which releases to start and which to end.
 
-    Of each model the highest release runs. Until it was ready once, what serves now goes on serving; while it dies at each
-    start the next one below it is started as well. Nothing below one that was ready runs.
+    Of each model the first candidate runs: what operators named, else the newest. Until it takes over, what serves now goes on serving;
+    while it dies at each start the next one below it is started as well. Nothing below one that took over runs, but for what gets copies,
+    has a label, or is kept. What was taken back is never started to serve.
+
+    Args:
+        releases: of all models.
+        traffics: what operators said.
+        starting: not all that lies in dist/ is known yet, so a release that was named and is missing may still come.
     """
     result = Plan([], [])
-    for ranked in by_model(releases):
-        above_failed = True  # everything above has had its chance
-        above_serves = False
-        for release in ranked:
-            if release.state is ReleaseState.STANDBY:
-                if above_failed and not above_serves:
-                    result.promote.append(release)
-            elif above_serves or not (release.was_ready or above_failed):
-                result.demote.append(release)
-            above_failed &= release.deaths > 0
-            above_serves |= release.serves
+    for family in by_model(releases):
+        _plan(family, traffics.get(_name(family[0]), _NOTHING), result, starting=starting)
     return result
 
 
-def serving(releases: Iterable[Release]) -> list[Release]:
-    """The release that serves, for each model that has one."""
-    found = (next((release for release in ranked if release.serves), None) for ranked in by_model(releases))
-    return [release for release in found if release is not None]
+def _plan(family: Sequence[Release], traffic: Traffic, result: Plan, *, starting: bool) -> None:
+    named = [release for release, _ in members(family, traffic)]
+    beside = extras(family, traffic)
+    above_failed, above_serves = True, False  # everything above has had its chance; something above serves
+    for group in [named, *([release] for release in candidates(family, traffic) if release not in named)]:
+        for release in group:
+            if release.state is ReleaseState.STANDBY:
+                if release in beside or (above_failed and not above_serves and not is_taken_back(release, traffic)):
+                    result.promote.append(release)
+            elif (above_serves or not (release.was_ready or above_failed)) and not (release.kept or release in beside):
+                result.demote.append(release)
+        above_failed &= all(release.deaths > 0 for release in group)
+        if group is named:
+            above_failed &= not (starting and _is_missing(family, traffic))
+        above_serves |= any(release.takes_over for release in group)
 
 
-def refusals(releases: Sequence[Release]) -> list[Refusal]:
+def _is_missing(family: Sequence[Release], traffic: Traffic) -> bool:
+    """Whether something that should serve is not there."""
+    names = [*(traffic.split.weights if traffic.split else []), *([traffic.pin] if traffic.pin else [])]
+    return any(find(name, family, traffic) is None for name in names)
+
+
+def courses(releases: Iterable[Release], traffics: Traffics = SILENCE) -> dict[str, Course]:
+    """Model → where its requests go now."""
+    return {_name(family[0]): course(family, traffics.get(_name(family[0]), _NOTHING)) for family in by_model(releases)}
+
+
+def serving(releases: Iterable[Release], traffics: Traffics = SILENCE) -> list[Release]:
+    """The release that serves most, for each model that has one."""
+    return [each.shares[0][0] for each in courses(releases, traffics).values() if each.shares]
+
+
+def routed(releases: Iterable[Release], traffics: Traffics = SILENCE) -> list[Release]:
+    """All releases that requests can reach."""
+    return [release for each in courses(releases, traffics).values() for release in each.routed]
+
+
+def refusals(releases: Sequence[Release], traffics: Traffics = SILENCE) -> list[Refusal]:
     """Releases that want what another one has: the same name and version from another file, or a path of another model.
 
     Whoever was dropped first keeps it, so that a restart decides alike.
     """
-    return _doubles(releases) or _conflicts(releases)
+    return _doubles(releases) or _conflicts(releases, traffics)
 
 
-def freed(releases: Sequence[Release]) -> list[Release]:
+def freed(releases: Sequence[Release], traffics: Traffics = SILENCE) -> list[Release]:
     """Releases that were refused for what another one had, and which nobody has any more."""
-    return [release for release in releases if release.contended and not (_double_of(release, releases) or _holders(release, releases))]
+    reached = routed(releases, traffics)
+    return [release for release in releases if release.contended and not (_double_of(release, releases) or _holders(release, reached))]
 
 
 def by_model(releases: Iterable[Release]) -> list[list[Release]]:
@@ -106,12 +145,12 @@ def _doubles(releases: Sequence[Release]) -> list[Refusal]:
     return found
 
 
-def _conflicts(releases: Sequence[Release]) -> list[Refusal]:
+def _conflicts(releases: Sequence[Release], traffics: Traffics) -> list[Refusal]:
     """A newer release of a model inherits the claims of the older ones to the paths that they had, and no other claim."""
     held: dict[str, Release] = {}
     found = []
-    for release in sorted(serving(releases), key=lambda release: max(_claims(release, releases), default=0)):
-        taken = next((shape for shape in _shapes(release) if shape in held), None)
+    for release in sorted(routed(releases, traffics), key=lambda release: max(_claims(release, releases), default=0)):
+        taken = next((shape for shape in _shapes(release) if shape in held and _name(held[shape]) != _name(release)), None)
         if taken is not None:
             found.append(Refusal(release, _conflict(_shapes(release)[taken], _shapes(held[taken])[taken], held[taken])))
         else:
@@ -125,9 +164,9 @@ def _claims(release: Release, releases: Iterable[Release]) -> list[int]:
     return [min(other.order for other in family if shape in _shapes(other)) for shape in _shapes(release)]
 
 
-def _holders(release: Release, releases: Iterable[Release]) -> list[Release]:
-    """Releases of other models that serve a path of `release`."""
-    return [other for other in serving(releases) if _name(other) != _name(release) and _shapes(other).keys() & _shapes(release).keys()]
+def _holders(release: Release, reached: Iterable[Release]) -> list[Release]:
+    """Those of other models that have a path of `release`."""
+    return [other for other in reached if _name(other) != _name(release) and _shapes(other).keys() & _shapes(release).keys()]
 
 
 def _conflict(path: str, other_path: str, holder: Release) -> str:

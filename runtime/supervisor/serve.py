@@ -27,9 +27,11 @@ from runtime.settings import Settings
 from runtime.supervisor import rundir, state
 from runtime.supervisor.announcement import announce
 from runtime.supervisor.child import Child, kill_descendants
+from runtime.supervisor.door import Told
 from runtime.supervisor.doors import Doors
 from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.follower import Follower
+from runtime.supervisor.kept import Kept
 from runtime.supervisor.listen import bound, reachable
 from runtime.supervisor.live import Plant
 from runtime.supervisor.mirror import Mirror
@@ -59,37 +61,32 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
         rundir.taken(settings.run_path) as run_path,
         bound(settings.host, settings.port, settings.front_doors) as listeners,
         reports_to(settings.emf) as report,
+        Kept(settings.state_path) as kept,
     ):
         store = Store(settings.cache_path, log.info)
         try:
-            uvloop.run(Supervisor(settings, store, listeners, run_path, show, report).run())
+            uvloop.run(Supervisor(_plant(settings, store, run_path, report), listeners, kept, show).run())
         finally:
             store.close()
+
+
+def _plant(settings: Settings, store: Store, run_path: Path, report: Callable[[Measures], None]) -> Plant:
+    return Plant(store, settings, run_path, report, trust_of(settings.trusted_keys_path, settings.trusted_digests_path))
 
 
 class Supervisor:
     """One run of it. All its parts live on one loop, so each change is seen whole by the others."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        listeners: Sequence[socket.socket],
-        run_path: Path,
-        show: Callable[[str], None],
-        report: Callable[[Measures], None],
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._run_path = run_path
+    def __init__(self, plant: Plant, listeners: Sequence[socket.socket], kept: Kept, show: Callable[[str], None]) -> None:
+        settings = plant.settings
+        self._settings, self._store, self._run_path, self._report = settings, plant.store, plant.run_path, plant.report
         self._show: Callable[[str], None] | None = show
         self._address = reachable(listeners[0])
         self._started = state.now()
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
         self._threads = Threads(settings.start_parallel)
-        plant = Plant(store, settings, run_path, report, trust_of(settings.trusted_keys_path, settings.trusted_digests_path))
-        self._fleet = Fleet(plant, settings.dist_path, self._threads, self._changed)
+        self._fleet = Fleet(plant, settings.dist_path, self._threads, kept, self._changed)
         self._evidence = FileWatch(plant.trust.paths, self._fleet.look_again) if plant.trust else None
         limits = Configure(
             body_max_bytes=int(settings.body_max_bytes),
@@ -101,11 +98,11 @@ class Supervisor:
             access_log=settings.access_log_path,
         )
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
-        self._doors = Doors(listeners, limits, back_off, self._changed, report)
-        self._admin = AdminServer(make(self._state, self._fleet.serving), run_path / rundir.ADMIN)
+        self._doors = Doors(listeners, limits, back_off, self._changed, self._hear)
+        self._admin = AdminServer(make(self._state, self._fleet.serving), plant.run_path / rundir.ADMIN)
         self._follower = _follower(settings, self._changed)
         self._published = 0
-        self._routed: set[tuple[str, str]] = set()  # models and versions that front doors send requests to
+        self._routed: set[str] = set()  # digests of the releases that front doors send requests to
         self._shown_state: state.State | None = None
         self._sweep: asyncio.Task[None] | None = None
 
@@ -184,6 +181,13 @@ class Supervisor:
         workers = [worker.child for worker in self._fleet.workers()]
         return [child for child in workers if child is not None] + self._doors.children
 
+    def _hear(self, word: Told) -> None:
+        """What a front door tells without being asked."""
+        if isinstance(word, Measures):
+            self._report(word)
+        else:
+            self._fleet.rollouts.heard(word)
+
     def _changed(self) -> None:
         """Something has happened: publish what follows from it."""
         table = self._fleet.table
@@ -192,7 +196,7 @@ class Supervisor:
             self._doors.publish(table)
         self._fleet.unroute(self._doors.has_left)
         if self._doors.applied >= table.generation:
-            self._routed = {(route.release.model, route.release.version) for route in table.routes}
+            self._routed = {route.id for route in table.routes}
         self._write_state()
         if self._show is not None and table.settled and self._doors.applied >= table.generation:
             self._show(announce(self._state(), table.routes))
@@ -211,11 +215,12 @@ class Supervisor:
             settled=self._fleet.table.settled,
             front_door_pids=self._doors.pids,
             releases=[self._as_clients_see(report) for report in self._fleet.reports()],
+            models=self._fleet.rollouts.reports(),
         )
 
     def _as_clients_see(self, report: state.ReleaseReport) -> state.ReleaseReport:
         """A release whose worker is ready is so for clients only once every front door knows of it."""
-        unrouted = report.kind == "model" and report.state == "ready" and (report.name, report.version) not in self._routed
+        unrouted = report.kind == "model" and report.state == "ready" and report.sha256 not in self._routed
         return msgspec.structs.replace(report, state="starting") if unrouted else report
 
     def _write_state(self) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 import msgspec
 
 from base.errors import PexdockError, PexRefused
+from base.ipc.control import Compared
 from runtime.columns import aligned
 from runtime.pex.file import read_pex
 from runtime.supervisor import rundir
+from runtime.supervisor.kept import Flip
+from runtime.supervisor.probation import Probation
 from runtime.supervisor.registry import is_pex_name
 
 
@@ -34,6 +37,106 @@ class ReleaseReport(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
 
 
+class Share(msgspec.Struct, frozen=True):
+    """A release that serves, and how many of the requests it gets."""
+
+    version: str
+    sha256: str
+    percent: float
+
+
+class Previous(msgspec.Struct, frozen=True):
+    """The release that served before and stays up until `until`, so that a roll-back takes no start."""
+
+    version: str
+    sha256: str
+    until: str
+
+
+class TakenBack(msgspec.Struct, frozen=True):
+    """A release that does not serve until it is promoted."""
+
+    version: str
+    sha256: str
+    reason: str
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """A release in its probation."""
+
+    version: str
+    until: str
+    answered: int
+    failed: int
+    deaths: int
+
+    @classmethod
+    def of(cls, version: str, probation: Probation) -> Watched:
+        """What stands there by now."""
+        return cls(version, probation.until, probation.answered, probation.failed, probation.deaths)
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """How the answers of the release that gets copies compare, since they were ordered or Pexdock was started; see `control.Compared`."""
+
+    version: str
+    requests: int
+    equal: int
+    failed: int
+    skipped: int
+    deviation_max: float
+    ms_mean: float
+    ms_copies_mean: float
+
+    @classmethod
+    def of(cls, version: str, said: Compared) -> Comparison:
+        """What one front door counted."""
+        each = max(1, said.requests)
+        counted = (said.requests, said.equal, said.failed, said.skipped)
+        return cls(version, *counted, said.deviation_max, said.ms / each, said.ms_copies / each)
+
+    def plus(self, other: Comparison | None) -> Comparison:
+        """Both together, where they are of the same release."""
+        if other is None or other.version != self.version:
+            return self
+        requests = self.requests + other.requests
+        return Comparison(
+            self.version,
+            requests,
+            self.equal + other.equal,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            max(self.deviation_max, other.deviation_max),
+            (self.ms_mean * self.requests + other.ms_mean * other.requests) / max(1, requests),
+            (self.ms_copies_mean * self.requests + other.ms_copies_mean * other.requests) / max(1, requests),
+        )
+
+
+class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the requests of one model go, and what was said of them.
+
+    Attributes:
+        serves: the heaviest first.
+        remarks: what was said and is not done now, and why; what should have been taken back and could not be.
+        history: the last flip last.
+    """
+
+    name: str
+    serves: list[Share] = []
+    pin: str = ""
+    split: dict[str, int] = {}
+    by: str = ""
+    labels: dict[str, str] = {}
+    shadow: str = ""
+    shadow_percent: float = 0.0
+    comparison: Comparison | None = None
+    previous: Previous | None = None
+    probation: list[Watched] = []
+    taken_back: list[TakenBack] = []
+    remarks: list[str] = []
+    history: list[Flip] = []
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """All of one supervisor. `pid` is None where none runs and dist/ was merely read. `dist_reason`: what of `dist_url` cannot be had."""
 
@@ -47,6 +150,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     settled: bool = False
     front_door_pids: list[int] = []
     releases: list[ReleaseReport] = []
+    models: list[ModelReport] = []
 
 
 def now() -> str:

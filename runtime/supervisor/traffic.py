@@ -20,6 +20,10 @@ STABLE = "stable"
 CANARY = "canary"
 
 WEIGHT_MAX = 10_000
+
+TAKEN_BACK_MAX = 50
+"""So many are remembered of a model, the last ones; older ones have long been followed by newer releases."""
+
 _LABEL = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _BY = re.compile(r"(header|parameter|column):[^\s:][^\n]{0,127}")
 
@@ -143,7 +147,8 @@ def unlabelled(traffic: Traffic, label: str) -> Traffic:
 
 def taken_back(traffic: Traffic, sha256: str, reason: str) -> Traffic:
     """A release does not serve until it is promoted."""
-    return replace(traffic, taken_back=traffic.taken_back | {sha256: reason})
+    remembered = [*((each, why) for each, why in traffic.taken_back.items() if each != sha256), (sha256, reason)]
+    return replace(traffic, taken_back=dict(remembered[-TAKEN_BACK_MAX:]))
 
 
 def promoted(traffic: Traffic, version: str, sha256: str, *, newest: bool) -> Traffic:

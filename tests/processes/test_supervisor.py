@@ -276,7 +276,7 @@ def test_a_file_that_vanishes_or_is_spoilt_goes_on_serving_and_a_good_one_in_its
         assert supervised.predictions("/tiny") == [6]
         write_tiny(path, "tiny", module=times(5, "/tiny"))
         supervised.until(lambda: supervised.predictions("/tiny") == [15])
-        supervised.until(lambda: len(supervised.releases("tiny.pex")) == 1)
+        supervised.until(lambda: [each["state"] for each in supervised.releases("tiny.pex")] == ["standby", "ready"])
 
 
 def test_a_model_that_waits_for_its_base_starts_when_the_base_comes(supervised):

@@ -24,7 +24,15 @@ class Supervised:
     def __init__(self, folder: Path, **settings: object) -> None:
         self.dist = folder / "dist"
         self.run_path = folder / "run"
-        self.settings = {"port": 0, "dist_path": self.dist, "cache_path": folder / "cache", "run_path": self.run_path} | settings
+        self.settings = {
+            "port": 0,
+            "dist_path": self.dist,
+            "cache_path": folder / "cache",
+            "run_path": self.run_path,
+            "state_path": folder / "state",
+            "keep_previous_s": 0,
+            "probation_s": 0,
+        } | settings
         self.out, self.err = folder / "out.txt", folder / "err.txt"
         write_linked_base(self.dist / "base.pex")
 

@@ -7,17 +7,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from base.ipc.control import EndpointWords, ReleaseWords
+from families import release
 from runtime.supervisor import routing
 from runtime.supervisor.release import (
     RELEASE_STEPS,
     WORKER_STEPS,
     Action,
     BackOff,
-    Identity,
     IllegalStep,
     Machine,
-    Release,
     ReleaseEvent,
     ReleaseState,
     WorkerEvent,
@@ -81,20 +79,6 @@ def test_the_delay_between_restarts_doubles_up_to_a_cap_and_a_long_life_wipes_it
 
 
 # ---- which releases should run
-
-STATES = {state.value: state for state in ReleaseState}
-
-
-def release(title, order=0, state="standby", *, ready=False, paths=(), file=None, **more):
-    """A model's release in a state, as `iris 0.1.0`."""
-    name, version = title.split()
-    made = Release(file or f"{name}-{version}.pex", order, **more)
-    made.identity = Identity("model", name, version, f"{title}{file}")
-    made.machine.state = STATES[state]
-    made.was_ready = ready
-    if ready or paths:
-        made.words = ReleaseWords(name, version, [EndpointWords(path, path, [], None, None, 1, 1) for path in paths])
-    return made
 
 
 def planned(*releases):

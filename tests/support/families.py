@@ -1,0 +1,18 @@
+"""Releases in any state, as the pure parts of the supervisor see them."""
+
+from base.ipc.control import EndpointWords, ReleaseWords
+from runtime.supervisor.release import Identity, Release, ReleaseState
+
+STATES = {state.value: state for state in ReleaseState}
+
+
+def release(title, order=0, state="standby", *, ready=False, paths=(), file=None, **more):
+    """A model's release in a state, as `iris 0.1.0`."""
+    name, version = title.split()
+    made = Release(file or f"{name}-{version}.pex", order, **more)
+    made.identity = Identity("model", name, version, f"{title}{file}")
+    made.machine.state = STATES[state]
+    made.was_ready = ready
+    if ready or paths:
+        made.words = ReleaseWords(name, version, [EndpointWords(path, path, [], None, None, 1, 1) for path in paths])
+    return made
