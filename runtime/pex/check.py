@@ -37,7 +37,7 @@ def check_pex(model: PexFile, base: PexFile, *, base_sha256: str | None = None) 
     with naming(model.path):
         _check_interpreter(model)
         _check_tags(model)
-        _check_wire(model)
+        _check_wire(model, base)
         provided = {**base.distributions, **model.distributions}
         _check_needs(model, base, provided)
     return [*_carried_warnings(model, base), *_disturbed_warnings(model, base), *_digest_warnings(model, base, base_sha256)]
@@ -74,12 +74,19 @@ def _check_tags(model: PexFile) -> None:
             )
 
 
-def _check_wire(model: PexFile) -> None:
-    if model.stamp is None or model.stamp.wire == WIRE_VERSION:
-        return
-    if model.stamp.wire < WIRE_VERSION:
-        raise PexRefused(f"it speaks wire version {model.stamp.wire}, older than {WIRE_VERSION} of this runtime; build the model again")
-    raise PexRefused(f"it speaks wire version {model.stamp.wire}, newer than {WIRE_VERSION} of this runtime; start the newer base")
+def _check_wire(model: PexFile, base: PexFile) -> None:
+    for who, stamp in (("it", model.stamp), (f"its base {base.version}", base.stamp)):
+        if stamp is not None and (misfit := wire_misfit(who, stamp.wire)):
+            raise PexRefused(misfit)
+
+
+def wire_misfit(who: str, wire: int) -> str:
+    """Why a worker of this wire version cannot serve here, which side is older, and what to do; empty where it can."""
+    if wire < WIRE_VERSION:
+        return f"{who} speaks wire version {wire}, older than {WIRE_VERSION} of this runtime; build the model again, on a base of now"
+    if wire > WIRE_VERSION:
+        return f"{who} speaks wire version {wire}, newer than {WIRE_VERSION} of this runtime; start Pexdock again from the newer base"
+    return ""
 
 
 def _check_needs(model: PexFile, base: PexFile, provided: Mapping[str, Distribution]) -> None:
@@ -127,7 +134,7 @@ def _digest_warnings(model: PexFile, base: PexFile, sha256: str | None) -> Itera
 
 
 def choose_base(model: PexFile, bases: Sequence[PexFile]) -> PexFile:
-    """The base that a model was built on, or the newest where its file does not say.
+    """The base that a model was built on; where its file does not say, the newest of those whose workers we can speak to.
 
     Raises:
         PexRefused: it is not among `bases`. The message names the missing file.
@@ -136,7 +143,7 @@ def choose_base(model: PexFile, bases: Sequence[PexFile]) -> PexFile:
     if stamped is None:
         if not bases:
             raise PexRefused(f"{model.path.name} needs a base, and there is none; make one: `pexdock build base`")
-        return max(bases, key=lambda base: Version(base.version))
+        return max(bases, key=lambda base: (base.stamp is None or base.stamp.wire == WIRE_VERSION, Version(base.version)))
     found = [base for base in bases if base.version == stamped.version]
     if not found:
         have = ", ".join(sorted(base.path.name for base in bases)) or "none"

@@ -299,6 +299,13 @@ def _marked(release: Release) -> str:
     return f"{release.title} with digest {identity.sha256[:8]}" if identity and identity.sha256 else "something else"
 
 
+def _likeliest_first(model: PexFile, bases: Sequence[Live]) -> list[Live]:
+    """Of bases with one version, as rebuilds make them: the very file that a model was built on, then any that may turn out to be it."""
+    wanted = model.stamp.base.sha256 if model.stamp and model.stamp.base else ""
+    known = {id(base): base.base.sha256 if base.base else "" for base in bases}
+    return sorted(bases, key=lambda base: (known[id(base)] != wanted, known[id(base)] != ""))
+
+
 def _is_base(live: Live) -> bool:
     return live.pex is not None and live.pex.kind == "base"
 
@@ -308,7 +315,7 @@ def _choose_base(live: Live, bases: Sequence[Live]) -> None:
     assert live.pex is not None
     live.base_pending = False
     try:
-        chosen_pex = choose_base(live.pex, [base.pex for base in bases if base.pex is not None])
+        chosen_pex = choose_base(live.pex, [base.pex for base in _likeliest_first(live.pex, bases) if base.pex is not None])
     except PexRefused as exc:
         if live.release.reason != exc.detail:
             live.release.reason = exc.detail

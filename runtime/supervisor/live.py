@@ -12,8 +12,9 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from base.ipc.control import WIRE_VERSION, Measures, Ready, ReleaseWords, Route
+from base.ipc.control import Measures, Ready, ReleaseWords, Route
 from base.measuring import environment_of
+from runtime.pex.check import wire_misfit
 from runtime.pex.file import PexFile
 from runtime.pex.store import Admitted, Base, Store
 from runtime.pex.trust import Evidence, Trust
@@ -234,8 +235,8 @@ class Live:
     def _misfit(self, ready: Ready) -> str:
         assert self.pex is not None
         words = ready.release
-        if ready.wire != WIRE_VERSION:
-            return f"its worker speaks wire version {ready.wire}, and this is {WIRE_VERSION}: build it on this base"
+        if misfit := wire_misfit("its worker", ready.wire):
+            return misfit
         if not _same(words, self.pex):
             return f"its worker says that it is {words.model} {words.version}, its file that it is {self.pex.name} {self.pex.version}"
         if len(words.endpoints) < len(self.pex.endpoints):

@@ -31,7 +31,9 @@ def times(factor: int, path: str) -> str:
     return TIMES.replace("FACTOR", str(factor)).replace("PATH", path)
 
 
-def write_tiny(path: Path, name: str, version: str = "0.1.0", module: str = "", *, endpoint: bool = True, built_on: str = "") -> Path:
+def write_tiny(
+    path: Path, name: str, version: str = "0.1.0", module: str = "", *, endpoint: bool = True, built_on: str = "", wire: int = WIRE_VERSION
+) -> Path:
     """A pex of the model `name`, whose one module has this source; by default it doubles at `/<name>`. It appears at once and whole.
 
     `built_on` stamps it with a base version; without, it is as if built by hand.
@@ -43,7 +45,7 @@ def write_tiny(path: Path, name: str, version: str = "0.1.0", module: str = "", 
         "kind": "model",
         "name": name,
         "version": version,
-        "wire": WIRE_VERSION,
+        "wire": wire,
         "fingerprint": "",
         "base": {"version": built_on, "sha256": ""},
     }
@@ -54,6 +56,24 @@ def write_linked_base(path: Path, version: str = SDK_VERSION) -> Path:
     """A base that holds no packages but leads to those of this tree and of the interpreter that runs the tests: unpacked in an instant."""
     links = [str(ROOT), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     return _write(path, "pexdock", version, {"linked.pth": "\n".join(links) + "\n"}, {})
+
+
+def write_copied_base(path: Path, version: str, *, wire: int = WIRE_VERSION, says_wire: int | None = None, more: str = "") -> Path:
+    """A base as another checkout would make it: this tree's own code under another version, and maybe with another wire version.
+
+    Its packages are those of the interpreter that runs the tests. `says_wire` stands in its stamp where that should lie, and `more` is
+    appended to the code of `base`.
+    """
+    files = {}
+    for source in [*(ROOT / "base").rglob("*"), *(ROOT / "runtime").rglob("*")]:
+        if source.is_file() and "__pycache__" not in source.parts:
+            files[str(source.relative_to(ROOT))] = source.read_text()
+    files["base/__init__.py"] += f'\n__version__ = "{version}"\n{more}'
+    files["base/ipc/control.py"] = files["base/ipc/control.py"].replace(f"\nWIRE_VERSION = {WIRE_VERSION}\n", f"\nWIRE_VERSION = {wire}\n")
+    assert f"\nWIRE_VERSION = {wire}\n" in files["base/ipc/control.py"]
+    files["linked.pth"] = "\n".join([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]) + "\n"
+    stamp = {"kind": "base", "name": "pexdock", "version": version, "wire": says_wire or wire, "fingerprint": ""}
+    return _write(path, "pexdock", version, files, {"pexdock": stamp})
 
 
 def _write(path: Path, name: str, version: str, files: dict[str, str], properties: dict) -> Path:
