@@ -235,6 +235,8 @@ def _bases(dist_path: Path) -> list[PexFile]:
 
 def _log_to_stderr(level: str) -> None:
     logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(level.upper())  # the logbook of the supervisor may hear more than is printed
 
 
 def _show(text: str) -> None:

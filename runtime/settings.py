@@ -122,7 +122,9 @@ class Settings(BaseSettings):
         default_factory=_dist_path, description="Folder that is watched for pexes [default: dist, or one in the cache for a dist_url]."
     )
     dist_poll_s: float = Field(10, gt=0, le=3600, description="Seconds from one look at dist_url to the next.")
-    pex_max_bytes: ByteSize = Field(ByteSize(4 * 1024**3), ge=1, description="Size of the largest pex that is fetched from dist_url.")
+    pex_max_bytes: ByteSize = Field(
+        ByteSize(4 * 1024**3), ge=1, description="Size of the largest pex that is fetched from dist_url, or dropped over HTTP."
+    )
     run_path: Annotated[AbsolutePath, AfterValidator(_short_enough)] = Field(
         default_factory=_run_path, description="Folder for sockets and the state file while Pexdock runs."
     )
@@ -154,6 +156,13 @@ class Settings(BaseSettings):
     )
     trusted_digests_path: AbsolutePath | None = Field(
         None, description="File of lines as sha256sum prints them; what is listed is admitted. With neither of the two every pex is."
+    )
+    admin_host: str = Field("127.0.0.1", min_length=1, description="Address of the admin side, where admin_port is set.")
+    admin_port: int | None = Field(
+        None, ge=0, le=65535, description="TCP port of the admin side, which needs a token; without it a Unix socket in run_path is all."
+    )
+    admin_token_path: AbsolutePath | None = Field(
+        None, description="File with the token of the admin side on TCP, for its user alone; read again when it changes."
     )
     access_log_path: AppendedPath | None = Field(
         None, description="File that a line of JSON is appended to for each request; - is standard output."

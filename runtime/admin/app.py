@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
-from random import getrandbits
-from typing import Any
+from typing import Annotated
 
 import msgspec
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 import base
-from base.errors import Cell, Malformed, Misfit, NotFound, PexdockError, TooLarge
-from runtime import problems
+from base.errors import NotFound
 from runtime.admin import caches
 from runtime.admin.bounded import Bounded
 from runtime.admin.describe import describe, documented
-from runtime.admin.documents import ModelCaches, ModelRefresh
+from runtime.admin.documents import Draining, Dropped, Logs, ModelCaches, ModelRefresh
+from runtime.admin.drops import Drops
+from runtime.admin.errors import answer_errors
+from runtime.admin.powers import Powers
+from runtime.admin.streams import Stream
 from runtime.supervisor.live import Live
+from runtime.supervisor.logbook import Line, Logbook, Reader, is_about
 from runtime.supervisor.state import State
+
+LINES_MAX = 10_000
 
 
 class RefreshOrder(BaseModel):
@@ -34,26 +38,29 @@ class RefreshOrder(BaseModel):
     parameters: dict[str, str] | None = Field(None, description="Of one entry, as in a request's path. Without them all entries are meant.")
 
 
-def make(state: Callable[[], State], serving: Callable[[str], Live | None]) -> ASGIApp:
-    """The application.
-
-    Args:
-        state: what the supervisor says of itself.
-        serving: the release of a model that requests go to.
-    """
+def make(powers: Powers) -> ASGIApp:
+    """The application."""
     app = FastAPI(title="Pexdock's admin side", version=base.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    _answer_errors(app)
-    describe(app, State, ModelCaches, ModelRefresh)
+    answer_errors(app)
+    describe(app, State, ModelCaches, ModelRefresh, Dropped, Draining, Logs)
+    _add_models(app, powers)
+    _add_drops(app, powers)
+    _add_the_whole(app, powers)
+    return Bounded(app)
 
+
+def _add_models(app: FastAPI, powers: Powers) -> None:
     def live(model: str) -> Live:
-        found = serving(model)
+        found = powers.fleet.serving(model)
         if found is None:
-            raise _not_serving(model, state())
+            raise _not_serving(model, powers.state())
         return found
 
     @app.get("/models", summary="What is served, what was refused and why", responses=documented(State))
-    async def models() -> Response:
-        return _json(state())
+    async def models(
+        follow: Annotated[bool, Query(description="Answer with a line of JSON now and whenever it has changed, until you leave.")] = False,
+    ) -> Response:
+        return Stream(_each_state(powers)) if follow else _json(powers.state())
 
     @app.get("/models/{model}/cache", summary="What every worker of a model has in its caches", responses=documented(ModelCaches, 404, 503))
     async def cache(model: str) -> Response:
@@ -68,7 +75,63 @@ def make(state: Callable[[], State], serving: Callable[[str], Live | None]) -> A
     async def refresh(model: str, order: RefreshOrder) -> Response:
         return _json(await caches.refreshed(live(model), order.endpoint, order.parameters), HTTPStatus.ACCEPTED)
 
-    return Bounded(app)
+
+def _add_drops(app: FastAPI, powers: Powers) -> None:
+    drops = Drops(powers)
+
+    @app.put(
+        "/dist/{file}",
+        status_code=HTTPStatus.CREATED,
+        summary="Drop a pex, or the signature of one",
+        description="The body is the file; the header x-content-sha256 must hold its sha256. It appears in dist/ whole, or not at all.",
+        responses=documented(Dropped, 400, 409, 413, 422, 503, status=HTTPStatus.CREATED),
+        openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+    )
+    async def drop(file: str, request: Request) -> Response:
+        return _json(await drops.take(file, request), HTTPStatus.CREATED)
+
+
+def _add_the_whole(app: FastAPI, powers: Powers) -> None:
+    @app.get("/logs", summary="The last lines of the supervisor, front doors and workers", responses=documented(Logs, 422, 503))
+    async def logs(
+        model: Annotated[str, Query(description="Of this model's workers, and about them, alone.")] = "",
+        lines: Annotated[int, Query(ge=0, le=LINES_MAX, description="So many at most, the last ones.")] = 200,
+        follow: Annotated[bool, Query(description="Answer with a line of JSON for each, and go on with those to come.")] = False,
+    ) -> Response:
+        if not follow:
+            return _json(Logs(powers.logbook.last(lines, _wanted(model))))
+        return _following(powers.logbook, model, lines)
+
+    @app.post(
+        "/drain",
+        status_code=HTTPStatus.ACCEPTED,
+        summary="End in order: take nothing new, finish what is there, go",
+        responses=documented(Draining, status=HTTPStatus.ACCEPTED),
+    )
+    async def drain() -> Response:
+        powers.drain()
+        return _json(Draining(powers.state().pid), HTTPStatus.ACCEPTED)
+
+
+async def _each_state(powers: Powers) -> AsyncIterator[Sequence[State]]:
+    async for state in powers.changes.each(powers.state):
+        yield [state]
+
+
+def _following(book: Logbook, model: str, count: int) -> Response:
+    stack = contextlib.ExitStack()
+    before, reader = stack.enter_context(book.followed(count, _wanted(model)))
+    return Stream(_each_line(before, reader), reader.lost, stack.close)
+
+
+async def _each_line(before: Sequence[Line], reader: Reader) -> AsyncIterator[Sequence[Line]]:
+    yield before
+    while True:
+        yield await reader.wait_lines()
+
+
+def _wanted(model: str) -> Callable[[Line], bool]:
+    return (lambda line: is_about(line, model)) if model else (lambda _: True)
 
 
 def _not_serving(model: str, state: State) -> NotFound:
@@ -81,50 +144,3 @@ def _not_serving(model: str, state: State) -> NotFound:
 
 def _json(document: msgspec.Struct, status: int = HTTPStatus.OK) -> Response:
     return Response(msgspec.json.encode(document), status, media_type="application/json")
-
-
-def _answer_errors(app: FastAPI) -> None:
-    """Every error is a problem document, those of the framework too."""
-
-    @app.exception_handler(PexdockError)
-    async def ours(_: Request, error: PexdockError) -> Response:
-        return _problem(error)
-
-    @app.exception_handler(RequestValidationError)
-    async def misfit(_: Request, error: RequestValidationError) -> Response:
-        return _problem(_misfit(error))
-
-    @app.exception_handler(HTTPException)
-    async def theirs(request: Request, error: HTTPException) -> Response:
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            return _response(problems.method_not_allowed(f"not {request.method}", (error.headers or {}).get("allow", ""), _id()))
-        if error.status_code == HTTPStatus.NOT_FOUND:
-            return _problem(NotFound("the admin side has no such path; GET /openapi.json lists those that it has"))
-        return _problem((TooLarge if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else Malformed)(str(error.detail)))
-
-    @app.exception_handler(Exception)
-    async def unforeseen(_: Request, __: Exception) -> Response:
-        return _problem(PexdockError("the supervisor failed at this; its log tells why"))
-
-
-def _misfit(error: RequestValidationError) -> PexdockError:
-    found: list[dict[str, Any]] = list(error.errors())
-    if any(each["type"] == "json_invalid" for each in found):
-        return Malformed("the body is no JSON")
-    cells = [Cell(None, ".".join(map(str, each["loc"][1:])) or None, each["msg"]) for each in found]
-    said = "; ".join(f"{cell.column}: {cell.reason}" if cell.column else cell.reason for cell in cells)
-    return Misfit(f"the body does not fit: {said}", cells=cells)
-
-
-def _problem(error: PexdockError) -> Response:
-    return _response(problems.problem(error, _id()))
-
-
-def _response(problem: problems.Problem) -> Response:
-    response = Response(problem.body, problem.status)
-    response.raw_headers += problem.headers
-    return response
-
-
-def _id() -> str:
-    return f"{getrandbits(128):032x}"

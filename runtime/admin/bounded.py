@@ -12,10 +12,33 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger(__name__)
 
 BODY_MAX_BYTES = 64 * 1024
-"""Bodies name things, and carry none."""
+"""Bodies name things, and carry none; a pex is the exception."""
 
 REQUEST_S = 30.0
 """Workers have 5 s to answer; the rest is for a client that is slow to send or to read."""
+
+_SCOPE = "pexdock.bounds"
+
+
+class Bounds:
+    """Of one request. An operation that needs others says so at its start."""
+
+    def __init__(self, limit: asyncio.Timeout) -> None:
+        self.left_bytes = BODY_MAX_BYTES
+        self._limit = limit
+
+    @staticmethod
+    def of(scope: Scope) -> Bounds:
+        """Those of a request that came through `Bounded`."""
+        bounds = scope[_SCOPE]
+        assert isinstance(bounds, Bounds)
+        return bounds
+
+    def allow(self, seconds: float | None, body_bytes: int | None = None) -> None:
+        """Give it so much time from now, None for as long as it takes, and so much of a body."""
+        self._limit.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+        if body_bytes is not None:
+            self.left_bytes = body_bytes
 
 
 class Bounded:
@@ -31,18 +54,20 @@ class Bounded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry. A request that takes too long is cut off: the server closes its connection."""
-        left = BODY_MAX_BYTES
-
-        async def bounded() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {BODY_MAX_BYTES} bytes")
-            return message
-
         try:
-            async with asyncio.timeout(self._request_s):
-                await self._app(scope, bounded, send)
+            async with asyncio.timeout(self._request_s) as limit:
+                bounds = Bounds(limit)
+                await self._app({**scope, _SCOPE: bounds}, _counted(receive, bounds), send)
         except TimeoutError:
-            log.warning("a client of the admin side took longer than %g s and is cut off", self._request_s)
+            log.warning("a client of the admin side took too long and is cut off: %s %s", scope.get("method"), scope.get("path"))
+
+
+def _counted(receive: Receive, bounds: Bounds) -> Receive:
+    async def counted() -> Message:
+        message = await receive()
+        bounds.left_bytes -= len(message.get("body", b""))
+        if bounds.left_bytes < 0:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {BODY_MAX_BYTES} bytes")
+        return message
+
+    return counted

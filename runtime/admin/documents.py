@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from base.ipc.questions import CacheState
+from runtime.supervisor.logbook import Line
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -45,3 +46,23 @@ class ModelRefresh(msgspec.Struct, frozen=True):
     version: str
     begun: int
     workers: list[WorkerRefresh]
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """PUT /dist/{file}: it lies in dist/ now. What becomes of it, GET /models tells."""
+
+    file: str
+    size_bytes: int
+    sha256: str
+
+
+class Logs(msgspec.Struct, frozen=True):
+    """GET /logs: oldest first."""
+
+    lines: list[Line]
+
+
+class Draining(msgspec.Struct, frozen=True):
+    """POST /drain: the supervisor with this pid has begun to end."""
+
+    pid: int | None

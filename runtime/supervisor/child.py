@@ -239,7 +239,7 @@ class Child:
 
     def _log(self, lines: Sequence[str]) -> None:
         for line in lines:
-            log.info("%s: %s", self.name, line)
+            log.info("%s: %s", self.name, line, extra={"source": self.name, "pid": self._process.pid, "said": line})
 
 
 def reap_group(group: int) -> None:

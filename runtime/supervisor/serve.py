@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import uvloop
@@ -20,11 +20,13 @@ from base.emf_log import reports_to
 from base.errors import PexdockError
 from base.ipc.control import Configure, Measures
 from runtime.admin.app import make
-from runtime.admin.server import AdminServer
+from runtime.admin.listeners import AdminServers, Listener, listeners
+from runtime.admin.powers import Changes, Dropping, Powers
+from runtime.pex import drop
 from runtime.pex.store import Store
 from runtime.pex.trust import trust_of
 from runtime.settings import Settings
-from runtime.supervisor import rundir, state
+from runtime.supervisor import logbook, rundir, state
 from runtime.supervisor.announcement import announce
 from runtime.supervisor.child import Child, kill_descendants
 from runtime.supervisor.door import Told
@@ -34,6 +36,7 @@ from runtime.supervisor.follower import Follower
 from runtime.supervisor.kept import Kept
 from runtime.supervisor.listen import bound, reachable
 from runtime.supervisor.live import Plant
+from runtime.supervisor.logbook import Logbook
 from runtime.supervisor.mirror import Mirror
 from runtime.supervisor.release import BackOff
 from runtime.supervisor.remote import RemoteDist
@@ -59,13 +62,16 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
     """
     with (
         rundir.taken(settings.run_path) as run_path,
-        bound(settings.host, settings.port, settings.front_doors) as listeners,
+        bound(settings.host, settings.port, settings.front_doors) as clients,
+        listeners(settings, run_path) as operators,
         reports_to(settings.emf) as report,
         Kept(settings.state_path) as kept,
+        logbook.kept() as book,
     ):
         store = Store(settings.cache_path, log.info)
+        drop.sweep(settings.dist_path)
         try:
-            uvloop.run(Supervisor(_plant(settings, store, run_path, report), listeners, kept, show).run())
+            uvloop.run(Supervisor(_plant(settings, store, run_path, report), Sockets(clients, operators), kept, book, show).run())
         finally:
             store.close()
 
@@ -74,14 +80,21 @@ def _plant(settings: Settings, store: Store, run_path: Path, report: Callable[[M
     return Plant(store, settings, run_path, report, trust_of(settings.trusted_keys_path, settings.trusted_digests_path))
 
 
+class Sockets(NamedTuple):
+    """Where clients ask, and where operators do."""
+
+    clients: Sequence[socket.socket]
+    operators: list[Listener]
+
+
 class Supervisor:
     """One run of it. All its parts live on one loop, so each change is seen whole by the others."""
 
-    def __init__(self, plant: Plant, listeners: Sequence[socket.socket], kept: Kept, show: Callable[[str], None]) -> None:
+    def __init__(self, plant: Plant, sockets: Sockets, kept: Kept, book: Logbook, show: Callable[[str], None]) -> None:
         settings = plant.settings
         self._settings, self._store, self._run_path, self._report = settings, plant.store, plant.run_path, plant.report
         self._show: Callable[[str], None] | None = show
-        self._address = reachable(listeners[0])
+        self._address = reachable(sockets.clients[0])
         self._started = state.now()
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -98,8 +111,11 @@ class Supervisor:
             access_log=settings.access_log_path,
         )
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
-        self._doors = Doors(listeners, limits, back_off, self._changed, self._hear)
-        self._admin = AdminServer(make(self._state, self._fleet.serving), plant.run_path / rundir.ADMIN)
+        self._doors = Doors(sockets.clients, limits, back_off, self._changed, self._hear)
+        self._changes = Changes()
+        drops = Dropping(settings.dist_path, settings.dist_url or "", int(settings.pex_max_bytes))
+        powers = Powers(self._state, self._changes, self._fleet, book, drops, self._asked_to_stop.set)
+        self._admin = AdminServers(make(powers), sockets.operators)
         self._follower = _follower(settings, self._changed)
         self._published = 0
         self._routed: set[str] = set()  # digests of the releases that front doors send requests to
@@ -210,6 +226,7 @@ class Supervisor:
             dist_reason=self._follower.reason if self._follower is not None else "",
             pid=os.getpid(),
             address=self._address,
+            admin_address=self._admin.address,
             started=self._started,
             generation=self._fleet.table.generation,
             settled=self._fleet.table.settled,
@@ -227,6 +244,7 @@ class Supervisor:
         current = self._state()
         if current != self._shown_state:
             self._shown_state = current
+            self._changes.note()
             try:
                 state.write(self._run_path, current)
             except OSError as exc:

@@ -145,6 +145,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     dist_reason: str = ""
     pid: int | None = None
     address: str = ""
+    admin_address: str = ""
     started: str = ""
     generation: int = 0
     settled: bool = False

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import signal
 import socket
 import stat
-import subprocess
 import threading
 
 import httpx
 import pytest
 
-from supervised import Supervised
+from operated import Operated
 from tinypex import write_tiny
 
 STORED = """
@@ -54,29 +52,13 @@ BARE = """
 """
 
 
-class Administered(Supervised):
-    """A supervisor, and a client of its admin side."""
+class Administered(Operated):
+    """A supervisor whose models load texts."""
 
     def __init__(self, folder, **settings):
         super().__init__(folder, artifacts_path=folder / "artifacts", **settings)
         self.texts = folder / "artifacts" / "texts"
         self.texts.mkdir(parents=True)
-
-    def __enter__(self):
-        super().__enter__()
-        # A connection a request: one that was kept may be closed by the server just when it is used again.
-        transport = httpx.HTTPTransport(uds=str(self.socket), limits=httpx.Limits(max_keepalive_connections=0))
-        self.admin = httpx.Client(transport=transport, base_url="http://admin", timeout=20)
-        return self
-
-    def __exit__(self, *error):
-        if hasattr(self, "admin"):
-            self.admin.close()
-        super().__exit__(*error)
-
-    @property
-    def socket(self):
-        return self.run_path / "admin.sock"
 
     def workers(self, model="stored"):
         reply = self.admin.get(f"/models/{model}/cache")
@@ -90,25 +72,6 @@ class Administered(Supervised):
 
     def refresh(self, model="stored", **order):
         return self.admin.post(f"/models/{model}/refresh", json=order)
-
-    @contextlib.contextmanager
-    def asking(self, path):
-        """Asks, and gives what waits for the answer's body."""
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(self.socket))
-            client.sendall(f"GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n".encode())
-
-            def reply():
-                response = http.client.HTTPResponse(client)
-                response.begin()
-                with response:
-                    return response.read()
-
-            yield reply
-
-    def run(self, *words):
-        """The command, as people run it."""
-        return subprocess.run(self.command(*words), env=self.environment, cwd=self.dist, capture_output=True, text=True, timeout=40)
 
 
 @pytest.fixture

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import httpx
 from openapi_spec_validator import validate
 
 from runtime.admin.app import make
+from runtime.admin.powers import Changes, Dropping, Powers
+from runtime.supervisor.logbook import Logbook
 from runtime.supervisor.state import State
 
 
 def test_its_openapi_document_is_valid_and_describes_what_it_answers() -> None:
     """Every answer that is no error refers to a document, with all that this is made of."""
 
+    powers = Powers(lambda: State(dist_path="dist"), Changes(), None, Logbook(), Dropping(Path("dist"), "", 1), lambda: None)
+
     async def ask() -> dict:
-        transport = httpx.ASGITransport(make(lambda: State(dist_path="dist"), lambda _: None))
+        transport = httpx.ASGITransport(make(powers))
         async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
             return (await client.get("/openapi.json")).json()
 
     document = asyncio.run(ask())
     validate(document)
     operations = {f"{method} {path}": each for path, methods in document["paths"].items() for method, each in methods.items()}
-    assert operations.keys() == {"get /models", "get /models/{model}/cache", "post /models/{model}/refresh"}
+    assert operations.keys() == {
+        "get /models",
+        "get /models/{model}/cache",
+        "post /models/{model}/refresh",
+        "put /dist/{file}",
+        "get /logs",
+        "post /drain",
+    }
     for operation in operations.values():
         good = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
         assert [answer["content"].keys() for answer in good] == [{"application/json"}]

@@ -1,0 +1,130 @@
+"""Pexes that are dropped over HTTP: streamed to the disk beside dist/'s files, checked, renamed. Half of one never has a name."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from base.errors import Conflict, Full, Malformed, PexdockError, PexRefused, TooLarge
+from runtime.admin.bounded import Bounds
+from runtime.admin.documents import Dropped
+from runtime.admin.powers import Powers
+from runtime.pex.drop import SIGNATURE_MAX_BYTES, SIGNATURE_SUFFIX, Drop, dropping
+from runtime.pex.file import read_pex
+from runtime.supervisor.threads import Threads
+
+log = logging.getLogger(__name__)
+
+DIGEST_HEADER = "x-content-sha256"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+_PARALLEL = 4
+_GRACE_S = 30.0
+_BYTES_PER_S_MIN = 100_000
+"""Whoever sends slower than this all in all is cut off, since only a few may send at a time."""
+
+_WRITE_BYTES = 1024 * 1024
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+
+
+class Drops:
+    """The drops under way: a few, each of another name."""
+
+    def __init__(self, powers: Powers) -> None:
+        self._to = powers.dropping
+        self._names: set[str] = set()
+        self._threads = Threads(_PARALLEL)  # the disk may be slow, and the supervisor must not be
+
+    async def take(self, name: str, request: Request) -> Dropped:
+        """Write the body of a request to dist/, whole or not at all.
+
+        Raises:
+            PexdockError: nothing was changed in dist/.
+        """
+        if self._to.url:
+            raise Conflict(f"dist/ of this Pexdock follows {self._to.url}: put the file there")
+        limit = SIGNATURE_MAX_BYTES if name.endswith(SIGNATURE_SUFFIX) else self._to.max_bytes
+        digest, length = _digest(request), _length(request, limit)
+        Bounds.of(request.scope).allow(_GRACE_S + (limit if length is None else length) / _BYTES_PER_S_MIN, limit + 1)
+        with self._reserved(name), _disk_errors(name), contextlib.ExitStack() as stack:
+            drop = await self._threads.run(lambda: stack.enter_context(dropping(self._to.path, name)))
+            async for data in _pieces(request):
+                if drop.size_bytes + len(data) > limit:
+                    raise TooLarge(_too_large(limit))
+                await self._threads.run(lambda data=data: drop.write(data))  # type: ignore[misc]
+            if drop.sha256 != digest:
+                raise Malformed(f"what arrived has the sha256 {drop.sha256}, and should have {digest}: send it again")
+            await self._threads.run(lambda: _land(drop, name))
+        log.info("%s: dropped by an operator, %d bytes, sha256 %s", name, drop.size_bytes, drop.sha256)
+        return Dropped(name, drop.size_bytes, drop.sha256)
+
+    @contextlib.contextmanager
+    def _reserved(self, name: str) -> Iterator[None]:
+        if name in self._names:
+            raise Conflict(f"{name} is being dropped by somebody else; wait for that, or give it another name")
+        if len(self._names) >= _PARALLEL:
+            raise Full(f"{_PARALLEL} files are being dropped already")
+        self._names.add(name)
+        try:
+            yield
+        finally:
+            self._names.discard(name)
+
+
+def _digest(request: Request) -> str:
+    found = request.headers.get(DIGEST_HEADER, "").lower()
+    if not _DIGEST.fullmatch(found):
+        raise Malformed(f"the header {DIGEST_HEADER} must hold the sha256 of the file, as `sha256sum` prints it")
+    return found
+
+
+def _length(request: Request, limit: int) -> int | None:
+    text = request.headers.get("content-length")
+    length = int(text) if text and text.isdigit() else None
+    if length is not None and length > limit:
+        raise TooLarge(_too_large(limit))
+    return length
+
+
+def _too_large(limit: int) -> str:
+    return f"the file is over {limit} bytes, which is the limit (the setting pex_max_bytes; signatures have one of their own)"
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body in pieces that are worth a thread each."""
+    some = bytearray()
+    try:
+        async for data in request.stream():
+            some += data
+            if len(some) >= _WRITE_BYTES:
+                yield bytes(some)
+                some.clear()
+    except ClientDisconnect as exc:
+        raise Malformed("the body ended before it was whole") from exc
+    yield bytes(some)
+
+
+def _land(drop: Drop, name: str) -> None:
+    """Not what is visibly no pex: its sender should hear that now."""
+    if not name.endswith(SIGNATURE_SUFFIX):
+        try:
+            read_pex(drop.written(), checksums=False)
+        except PexRefused as exc:
+            raise PexRefused(f"{name}: {exc.detail.removeprefix(f'{drop.aside.name}: ')}") from exc
+    drop.land()
+
+
+@contextlib.contextmanager
+def _disk_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        log.error("%s: cannot be dropped: %s", name, exc)  # noqa: TRY400 - the operating system's reason says it all
+        kind = Full if exc.errno in _FULL_DISK else PexdockError
+        raise kind(f"{name} cannot be written to dist/: {exc.strerror or exc}") from exc

@@ -1,0 +1,62 @@
+"""Errors of the admin side as problem documents, those of the framework too."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from random import getrandbits
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from base.errors import Cell, Malformed, Misfit, NotFound, PexdockError, TooLarge
+from runtime import problems
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Every error of `app` is a problem document from now on."""
+
+    @app.exception_handler(PexdockError)
+    async def ours(_: Request, error: PexdockError) -> Response:
+        return as_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def misfit(_: Request, error: RequestValidationError) -> Response:
+        return as_response(_misfit(error))
+
+    @app.exception_handler(HTTPException)
+    async def theirs(request: Request, error: HTTPException) -> Response:
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            return _response(problems.method_not_allowed(f"not {request.method}", (error.headers or {}).get("allow", ""), _id()))
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            return as_response(NotFound("the admin side has no such path; GET /openapi.json lists those that it has"))
+        return as_response((TooLarge if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else Malformed)(str(error.detail)))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, __: Exception) -> Response:
+        return as_response(PexdockError("the supervisor failed at this; its log tells why"))
+
+
+def as_response(error: PexdockError) -> Response:
+    """The problem document of an error."""
+    return _response(problems.problem(error, _id()))
+
+
+def _misfit(error: RequestValidationError) -> PexdockError:
+    found: list[dict[str, Any]] = list(error.errors())
+    if any(each["type"] == "json_invalid" for each in found):
+        return Malformed("the body is no JSON")
+    cells = [Cell(None, ".".join(map(str, each["loc"][1:])) or None, each["msg"]) for each in found]
+    said = "; ".join(f"{cell.column}: {cell.reason}" if cell.column else cell.reason for cell in cells)
+    return Misfit(f"the {found[0]['loc'][0]} does not fit: {said}", cells=cells)
+
+
+def _response(problem: problems.Problem) -> Response:
+    response = Response(problem.body, problem.status)
+    response.raw_headers += problem.headers
+    return response
+
+
+def _id() -> str:
+    return f"{getrandbits(128):032x}"

@@ -1,0 +1,67 @@
+"""What the admin side may ask of the supervisor that it belongs to. Runs on the supervisor's loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.supervisor.fleet import Fleet
+from runtime.supervisor.logbook import Logbook
+from runtime.supervisor.state import State
+
+
+class Changes:
+    """Tells those who follow the state that it is another one now. Whoever is slow misses those in between."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def note(self) -> None:
+        """It has changed."""
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def each(self, state: Callable[[], State]) -> AsyncIterator[State]:
+        """The state now, and again whenever it has changed; for ever."""
+        while True:
+            following = self._next
+            yield state()
+            await following.wait()
+
+
+@dataclass(frozen=True)
+class Dropping:
+    """What may be dropped over HTTP.
+
+    Attributes:
+        path: the folder.
+        url: what the folder follows; then nothing can be dropped here.
+        max_bytes: of one pex.
+    """
+
+    path: Path
+    url: str
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class Powers:
+    """All of it.
+
+    Attributes:
+        state: what the supervisor says of itself.
+        changes: of the state.
+        fleet: the releases, and what operators say about them.
+        logbook: the last lines of everybody.
+        dropping: where pexes go.
+        drain: end in order, as at SIGTERM.
+    """
+
+    state: Callable[[], State]
+    changes: Changes
+    fleet: Fleet
+    logbook: Logbook
+    dropping: Dropping
+    drain: Callable[[], None]

@@ -1,0 +1,119 @@
+"""Who may ask the admin side: on the Unix socket its user, on TCP who has the token."""
+
+from __future__ import annotations
+
+import socket
+import urllib.parse
+from pathlib import Path
+
+import pytest
+
+from operated import TOKEN, Operated, write_token
+from tinypex import write_tiny
+
+OTHER = "another-token-of-more-than-twenty-characters"
+
+
+@pytest.fixture
+def operated(tmp_path):
+    made = Operated(tmp_path).listen_on_tcp(tmp_path)
+    write_tiny(made.dist / "tiny.pex", "tiny")
+    return made
+
+
+def test_over_tcp_only_those_are_answered_who_have_the_token(operated):
+    """And others learn nothing, not even which paths there are."""
+    with operated:
+        assert operated.ask_over_tcp("GET", "/models").json()["pid"] == operated.process.pid
+        for token in ("", OTHER, TOKEN + "x", TOKEN[:-1]):
+            for method, path in (
+                ("GET", "/models"),
+                ("GET", "/nothing"),
+                ("GET", "/openapi.json"),
+                ("POST", "/drain"),
+                ("PUT", "/dist/x.pex"),
+            ):
+                reply = operated.ask_over_tcp(method, path, token)
+                assert (reply.status_code, reply.json()["code"]) == (401, "unauthorized")
+                assert reply.headers["www-authenticate"] == "Bearer"
+                assert reply.headers["content-type"] == "application/problem+json"
+        assert operated.ask_over_tcp("GET", "/models", "", headers={"authorization": f"Basic {TOKEN}"}).status_code == 401
+        assert operated.ask_over_tcp("GET", "/models", "", headers={"authorization": f"bearer {TOKEN}"}).status_code == 200
+        assert operated.admin.get("/models").status_code == 200  # the socket's mode says who it is
+
+
+def test_the_body_of_somebody_without_the_token_is_not_read(operated):
+    """The connection ends with the refusal, however much was announced."""
+    with operated:
+        where = urllib.parse.urlsplit(operated.state()["admin_address"])
+        with socket.create_connection((where.hostname, where.port), timeout=20) as client:
+            client.sendall(b"PUT /dist/x.pex HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\nsome")
+            answer = b""
+            while data := client.recv(65536):
+                answer += data
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert [path.name for path in operated.dist.iterdir() if "x.pex" in path.name] == []
+
+
+def test_a_new_token_is_in_force_at_once_and_the_old_one_is_not(operated):
+    """Also one that replaces the file, and one that no longer will do lets nobody in until it is mended."""
+    with operated:
+        write_token(operated.token_path, OTHER)
+        assert [operated.ask_over_tcp("GET", "/models", token).status_code for token in (TOKEN, OTHER)] == [401, 200]
+        operated.token_path.chmod(0o644)
+        assert operated.ask_over_tcp("GET", "/models", OTHER).status_code == 401
+        operated.token_path.chmod(0o600)
+        assert operated.ask_over_tcp("GET", "/models", OTHER).status_code == 200
+        operated.token_path.unlink()
+        assert operated.ask_over_tcp("GET", "/models", OTHER).status_code == 401
+        assert OTHER not in operated.err.read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "reason"),
+    [
+        (None, 0o600, "cannot be read"),
+        (TOKEN, 0o644, "is open to others"),
+        (TOKEN, 0o640, "is open to others"),
+        ("short", 0o600, "20 characters or more"),
+        ("two words of more than twenty characters", 0o600, "20 characters or more"),
+    ],
+)
+def test_without_a_good_token_it_does_not_start(operated, content, mode, reason):
+    """Rather than that it listens with none, or with one that everybody can read."""
+    if content is None:
+        operated.token_path.unlink()
+    else:
+        write_token(operated.token_path, content, mode)
+    ended = operated.run("serve")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert reason in ended.stderr
+    assert not operated.run_path.exists()
+
+
+def test_a_port_without_a_token_is_refused(operated):
+    """The message names the setting."""
+    del operated.settings["admin_token_path"]
+    ended = operated.run("serve")
+    assert ended.returncode == 1
+    assert "admin_token_path" in ended.stderr
+
+
+def test_it_is_closed_by_default_and_no_child_knows_its_token(operated):
+    """Without a port it listens on no address; neither workers nor front doors have the token or its place in their environment."""
+    with operated:
+        for pid in operated.children():
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            assert TOKEN.encode() not in environment
+            assert str(operated.token_path).encode() not in environment
+    del operated.settings["admin_port"]
+    with operated:
+        assert operated.state()["admin_address"] == ""
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        inodes = {line.split()[9] for line in lines if line.split()[3] == "0A"}  # of those who listen
+        assert len([link for link in links(operated.process.pid) if link.removeprefix("socket:[").rstrip("]") in inodes]) == 1
+
+
+def links(pid):
+    """What its descriptors lead to."""
+    return [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]

@@ -1,0 +1,40 @@
+"""How long a drop may take."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from starlette.types import Message
+
+from runtime.admin import drops
+from runtime.admin.app import make
+from runtime.admin.powers import Changes, Dropping, Powers
+from runtime.supervisor.logbook import Logbook
+from runtime.supervisor.state import State
+
+
+def test_a_drop_whose_sender_stops_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has time by its size, and after that its connection ends without an answer and its file is gone; its name is free again."""
+    monkeypatch.setattr(drops, "_GRACE_S", 0.1)
+    app = make(Powers(lambda: State(dist_path="dist"), Changes(), None, Logbook(), Dropping(tmp_path, "", 10_000), lambda: None))
+    headers = [(b"x-content-sha256", b"0" * 64), (b"content-length", b"5000")]
+    scope = {"type": "http", "method": "PUT", "path": "/dist/tiny.pex", "raw_path": b"", "query_string": b"", "headers": headers}
+    pieces, seen = [b"PK"], []
+
+    async def receive() -> Message:
+        if pieces:
+            return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+        seen.append([path.name.endswith(".drop") for path in tmp_path.iterdir()])  # noqa: ASYNC240 - a folder of one file
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    for _ in range(2):
+        asyncio.run(app(dict(scope), receive, send))
+        assert not list(tmp_path.iterdir())
+        pieces.append(b"PK")
+    assert seen == [[True], [True]]
