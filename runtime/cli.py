@@ -167,6 +167,17 @@ def models(as_json: bool, dist_path: str | None, run_path: str | None, config: P
     click.echo(msgspec.json.format(msgspec.json.encode(found)) if as_json else state.as_table(found))
 
 
+@main.command()
+@click.argument("name")
+def key(name: str) -> None:
+    """Make a key for a client, called NAME. It is shown this once; api_keys_path holds a digest of it."""
+    from runtime.front.keys import make  # noqa: PLC0415
+
+    made, line = make(name)
+    click.echo(f"key, for the client: {made}")
+    click.echo(f"line, for the file that api_keys_path names: {line}")
+
+
 main.add_command(commands.cache)
 main.add_command(commands.refresh)
 

@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from base.appended import STDOUT
 from base.emf import Emf
 from base.errors import PexdockError
-from base.ipc.control import Measuring
+from base.ipc.control import Measuring, Tls
 from runtime.supervisor.probation import Rules
 
 PREFIX = "PEXDOCK_"
@@ -151,6 +151,16 @@ class Settings(BaseSettings):
         ByteSize(1024**3), ge=8 * 1024**2, description="Shared memory that front doors may hold for all workers together."
     )
     queue_max_rows: int = Field(100_000, ge=1, description="Rows that may wait for the workers of one endpoint.")
+    tls_cert_path: AbsolutePath | None = Field(
+        None, description="PEM file of the front door's certificate and its chain; it then speaks HTTPS."
+    )
+    tls_key_path: AbsolutePath | None = Field(None, description="PEM file of its private key, where that is not in tls_cert_path.")
+    tls_client_ca_path: AbsolutePath | None = Field(
+        None, description="PEM file of authorities; clients must then show a certificate of one of them."
+    )
+    api_keys_path: AbsolutePath | None = Field(
+        None, description="File of lines that `pexdock key` prints; requests other than probes must then show one of these keys."
+    )
     trusted_keys_path: AbsolutePath | None = Field(
         None, description="File of public SSH keys, or folder of .pub files, whose signatures admit a pex; see docs/operations.md."
     )
@@ -188,6 +198,20 @@ class Settings(BaseSettings):
     def probation(self) -> Rules:
         """When a release is taken back."""
         return Rules(self.probation_s, self.probation_errors_percent, self.probation_requests_min, self.probation_deaths_max)
+
+    @property
+    def tls(self) -> Tls | None:
+        """How front doors speak TLS; None where they speak plain HTTP.
+
+        Raises:
+            BadSetting: a key or authorities without a certificate, which would be ignored in silence.
+        """
+        if self.tls_cert_path is not None:
+            key, client_ca = (None if path is None else str(path) for path in (self.tls_key_path, self.tls_client_ca_path))
+            return Tls(str(self.tls_cert_path), key, client_ca)
+        if self.tls_key_path is not None or self.tls_client_ca_path is not None:
+            raise BadSetting("tls_key_path and tls_client_ca_path mean nothing without tls_cert_path: set that, too, or none of them")
+        return None
 
     @property
     def measuring(self) -> Measuring | None:

@@ -171,6 +171,20 @@ class Measuring(msgspec.Struct, frozen=True):
     values_max: int
 
 
+class Tls(msgspec.Struct, frozen=True):
+    """Files in PEM, read by each front door, and again when they change.
+
+    Attributes:
+        cert_path: its certificate, and those between it and an authority.
+        key_path: its private key; None where that stands in the same file.
+        client_ca_path: authorities, of which clients must have a certificate; None where they need none.
+    """
+
+    cert_path: str
+    key_path: str | None = None
+    client_ca_path: str | None = None
+
+
 class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     """Supervisor → front door, once, before the first table: its limits.
 
@@ -182,6 +196,8 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         drain_s: how long accepted requests may take once it is told to drain.
         measuring: None where nobody wants measures.
         access_log: path of a file that gets a line for each request; "-" is the standard output of the supervisor.
+        tls: None where it speaks plain HTTP.
+        api_keys_path: file of the keys of which a request must show one; None where none is asked for.
     """
 
     body_max_bytes: int = 32 * 1024**2
@@ -191,6 +207,8 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     drain_s: float = 8.0
     measuring: Measuring | None = None
     access_log: str | None = None
+    tls: Tls | None = None
+    api_keys_path: str | None = None
 
 
 class Listening(msgspec.Struct, frozen=True, tag="listening", tag_field="type"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from random import getrandbits
 from typing import Any, NamedTuple
@@ -13,13 +13,14 @@ from urllib.parse import unquote
 from polars.exceptions import PanicException
 
 from base.context import ContextWords
-from base.errors import DeadlineExceeded, NotFound, PexdockError, TooLarge, Unavailable, UnsupportedMedia
+from base.errors import DeadlineExceeded, NotFound, PexdockError, TooLarge, Unauthorized, Unavailable, UnsupportedMedia
 from base.ipc.control import Table
 from runtime.front import pages
 from runtime.front.answer import Answer
 from runtime.front.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch, Endpoint
+from runtime.front.keys import Keys
 from runtime.front.link import Link
 from runtime.front.measuring import now_s
 from runtime.front.problems import method_not_allowed, problem
@@ -35,6 +36,9 @@ _TARGETS_MAX = 4096
 
 _KNOWN_MAX, _KNOWN_MAX_BYTES = 1024, 1024
 """Heads that are known without parsing them again. Where each is another they cost a request a tenth of what parsing does."""
+
+
+_NO_KEY = "show a key that is in force, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
 
 
 class Known(NamedTuple):
@@ -70,6 +74,7 @@ class FrontDoor:
         # Unique to this process by their first half, and in it by the second; a random number for each would cost more than routing does.
         self.ids: Iterator[str] = map(f"{getrandbits(64):016x}%016x".__mod__, count())
         self._settled = False
+        self._keys: Keys | None = None
         self._pages = pages.make(self)
 
     @property
@@ -96,6 +101,15 @@ class FrontDoor:
         self._router, self._targets, self._known, self._settled = router, {}, {}, table.settled
         self._pages.openapi_schema = None
         return links
+
+    def admit_only(self, keys: Keys) -> None:
+        """From now on only requests that show one of these keys, and probes, are answered with more than a refusal."""
+        self._keys = keys
+        self._known = {}  # heads that showed a key which is none any more
+
+    def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether a request with these headers may ask for more than health."""
+        return self._keys is None or self._keys.admits(headers)
 
     def route(self, raw_path: bytes) -> Target | None:
         """Where a path leads, as it came over the wire; None where no endpoint has such a path.
@@ -187,6 +201,9 @@ class FrontDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
+        if scope["path"] not in pages.OPEN and not self.admits(scope["headers"]):
+            await send_answer(send, self.refusal(Unauthorized(_NO_KEY), next(self.ids), None))
+            return
         # Probes first: a model whose path is one parameter must not hide whether we live.
         if scope["type"] != "http" or scope["path"] in pages.PATHS:
             await self._pages(scope, receive, send)

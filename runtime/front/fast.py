@@ -154,8 +154,8 @@ class Connection(SlowPath):
         """The client will say no more. What it has asked for is answered if that takes no longer than `HALF_CLOSED_S`."""
         self._ending = True
         self._arriving, self._begun = None, False
-        if not self._drop_incomplete() or not (self._turns or self._slow_is_open()):
-            return False  # the transport closes itself
+        if not self._drop_incomplete() or not (self._turns or self._slow_is_open()) or self.scheme == "https":
+            return False  # the transport closes itself; one of TLS does in any case
         if self._slow_is_open():
             self.cycle.keep_alive = False
         self._half_closed = self.loop.call_later(HALF_CLOSED_S, self.transport.close)
@@ -248,7 +248,7 @@ class Connection(SlowPath):
         if parser.get_method() != b"POST" or self._slow_is_open():
             return None
         target = self._door.plain_target(self.url)
-        if target is None:
+        if target is None or not self._door.admits(self.headers):
             return None
         length = content_type = accept = b""
         for name, value in self.headers:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
 """Reserved: no endpoint is ever looked for here once none has such a path."""
 
+OPEN = frozenset({"/livez", "/readyz"})
+"""Of them, those that ask for no key: probes have none."""
+
 
 def make(door: FrontDoor) -> FastAPI:
     """The FastAPI application for everything but predictions."""

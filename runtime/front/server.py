@@ -13,7 +13,9 @@ from runtime.front.access import AccessLog, Logged, LoggedConnection
 from runtime.front.answer import Heads
 from runtime.front.app import FrontDoor
 from runtime.front.fast import Connection
+from runtime.front.renewal import Renewal
 from runtime.front.sweeper import Sweeper
+from runtime.front.tls import HANDSHAKE_S
 
 
 class Server(uvicorn.Server):
@@ -38,26 +40,67 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=max(1, int(configure.drain_s)),
         )
         super().__init__(config)
+        self._renewal = Renewal(configure, door.admit_only, self.renew)
+        self._renewing: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
         self._listening = asyncio.Event()
         self._told = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
 
     async def listen(self, sock: socket.socket) -> None:
-        """Begins to accept connections, and returns once it does."""
+        """Begins to accept connections, and returns once it does.
+
+        Raises:
+            BadTls: the certificate cannot be used.
+        """
+        self._renewal.begin()
+        self._listener = sock
+        if self._renewal.paths:
+            self._renewing = asyncio.get_running_loop().create_task(self._renewal.run())
         self._serving = asyncio.get_running_loop().create_task(self._serve([sock]))  # `serve` would take the signals
         await self._listening.wait()
 
     async def end(self) -> None:
         """Takes nothing new, answers what has come, and returns when that is done or took too long."""
+        if self._renewing is not None:
+            self._renewing.cancel()
         self.should_exit = True
         self._told.set()
         assert self._serving is not None
         await self._serving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's."""
-        await super().startup(sockets)
+        """As uvicorn's, but that the context of TLS can become another."""
+        self.servers = [await self._accept(sock) for sock in sockets or ()]
+        self.started = True
         self._listening.set()
+
+    async def renew(self, *, hang_up: bool) -> None:
+        """Accepts by the context of TLS that is in force now. Connections that were accepted before go on.
+
+        Args:
+            hang_up: they end, once they have been answered what they have begun to ask.
+        """
+        assert self._listener is not None
+        before = self.servers
+        self.servers = [await self._accept(self._listener)]  # both accept from one queue for a moment, so nobody is turned away
+        for server in before:
+            server.close()
+        for connection in list(self.server_state.connections) if hang_up else ():
+            connection.shutdown()
+
+    async def _accept(self, sock: socket.socket) -> asyncio.Server:
+        config, state = self.config, self.server_state
+
+        def connection() -> asyncio.Protocol:
+            return config.http_protocol_class(config=config, server_state=state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+
+        loop, context = asyncio.get_running_loop(), self._renewal.context
+        if context is None:
+            return await loop.create_server(connection, sock=sock, backlog=config.backlog)
+        # A copy, since the loop closes the one that it has, and the next context accepts from the same.
+        copy, timeout_s = sock.dup(), HANDSHAKE_S
+        return await loop.create_server(connection, sock=copy, ssl=context, backlog=config.backlog, ssl_handshake_timeout=timeout_s)
 
     async def main_loop(self) -> None:
         """The one of uvicorn wakes up ten times a second, to see whether it should exit and what time it is."""

@@ -48,11 +48,11 @@ def bound(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
         yield listeners
 
 
-def reachable(listener: socket.socket) -> str:
+def reachable(listener: socket.socket, scheme: str = "http") -> str:
     """The address as a client on this machine writes it."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _alone(host: str, port: int, family: int) -> socket.socket:

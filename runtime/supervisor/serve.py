@@ -60,6 +60,7 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
     Raises:
         PexdockError: it cannot start. Nothing was left behind.
     """
+    _check_files(settings)
     with (
         rundir.taken(settings.run_path) as run_path,
         bound(settings.host, settings.port, settings.front_doors) as clients,
@@ -74,6 +75,20 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
             uvloop.run(Supervisor(_plant(settings, store, run_path, report), Sockets(clients, operators), kept, book, show).run())
         finally:
             store.close()
+
+
+def _check_files(settings: Settings) -> None:
+    """Find what front doors would stumble over, before they are started.
+
+    Raises:
+        PexdockError: the files of TLS or of keys cannot be used.
+    """
+    from runtime.front import keys, tls  # noqa: PLC0415 - OpenSSL is for those who use it
+
+    if settings.tls is not None:
+        tls.context_of(settings.tls)
+    if settings.api_keys_path is not None:
+        keys.read(settings.api_keys_path)
 
 
 def _plant(settings: Settings, store: Store, run_path: Path, report: Callable[[Measures], None]) -> Plant:
@@ -94,7 +109,7 @@ class Supervisor:
         settings = plant.settings
         self._settings, self._store, self._run_path, self._report = settings, plant.store, plant.run_path, plant.report
         self._show: Callable[[str], None] | None = show
-        self._address = reachable(sockets.clients[0])
+        self._address = reachable(sockets.clients[0], "http" if settings.tls is None else "https")
         self._started = state.now()
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -109,6 +124,8 @@ class Supervisor:
             drain_s=settings.drain_s,
             measuring=settings.measuring,
             access_log=settings.access_log_path,
+            tls=settings.tls,
+            api_keys_path=None if settings.api_keys_path is None else str(settings.api_keys_path),
         )
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         self._doors = Doors(sockets.clients, limits, back_off, self._changed, self._hear)

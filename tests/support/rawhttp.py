@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -53,11 +54,20 @@ def get(path: str, method: str = "GET") -> bytes:
 class Raw:
     """One connection."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(address)
         self.socket = socket.create_connection((parts.hostname, parts.port), timeout=DEADLINE_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.socket = self._secured(tls, str(parts.hostname))
         self._buffer = b""
+
+    def _secured(self, tls: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+        try:
+            return tls.wrap_socket(self.socket, server_hostname=host)
+        except BaseException:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

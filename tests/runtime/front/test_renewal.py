@@ -1,0 +1,324 @@
+"""TLS and keys of a front door: who gets in, and what becomes of those who are in when files change."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from base.ipc.control import Configure, Tls
+from certificates import Authority
+from counting import Counting, serve
+from rawhttp import Raw, chunked, get, post
+from runtime.front import keys
+from runtime.front.tls import BadTls, context_of
+
+WITHIN_S = 10
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def tls(authority):
+    return Tls(*map(str, authority.issue("door")))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """A file was changed, which the front door learns a moment later."""
+    end = time.monotonic() + WITHIN_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def refused(address: str, client: ssl.SSLContext) -> bool:
+    """Whether the handshake fails. With TLS 1.3 a client learns of it when it first reads."""
+    try:
+        with Raw(address, client) as raw:
+            raw.send(get("/readyz"))
+            raw.answer()
+    except (ssl.SSLError, ConnectionError, EOFError):
+        return True
+    return False
+
+
+def served_by(address: str, client: ssl.SSLContext) -> bytes | None:
+    with Raw(address, client) as raw:
+        return raw.socket.getpeercert(binary_form=True)
+
+
+def replace(source: Path, target: str) -> None:
+    """As operators should: aside, then renamed."""
+    aside = Path(target).with_suffix(".new")
+    aside.write_bytes(source.read_bytes())
+    aside.replace(target)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_fast_path_answers_over_tls(authority, tls, version):
+    """One after the other and all at once on one connection, in both versions of TLS; only what is no plain request goes the other way."""
+    client = authority.client()
+    client.minimum_version = client.maximum_version = version
+
+    def talk(address: str, door: Counting) -> None:
+        with Raw(address, client) as raw:
+            for _ in range(3):
+                raw.send(post("/plain/a", []))
+                assert raw.answer().status == 503
+            raw.send(post("/plain/a", b"x" * 9000) * 10)
+            assert [raw.answer().status for _ in range(10)] == [503] * 10
+            assert (door.calls, len(door._known)) == (0, 1)
+            raw.send(chunked("/plain/a", []))
+            assert (raw.answer().status, door.calls) == (503, 1)
+
+    serve(talk, Configure(tls=tls))
+
+
+def test_whoever_speaks_no_tls_or_an_old_one_gets_no_answer(authority, tls):
+    """Nothing is ever said in the clear; the next client is served."""
+    old = authority.client()
+    old.set_ciphers("DEFAULT@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+
+    def talk(address: str, door: Counting) -> None:
+        with Raw(address) as raw:
+            raw.send(get("/readyz"))
+            assert b"HTTP" not in raw.socket.recv(100)
+        assert refused(address, old)
+        assert not refused(address, authority.client())
+
+    serve(talk, Configure(tls=tls))
+
+
+def test_without_a_certificate_of_the_authority_nobody_is_answered_not_even_a_probe(authority, tls, tmp_path):
+    """A client without one, and one whose certificate another authority signed."""
+    stranger = Authority(tmp_path, "stranger").issue("unknown")
+    own = authority.issue("client")
+
+    def talk(address: str, door: Counting) -> None:
+        assert refused(address, authority.client())
+        assert refused(address, authority.client(*stranger))
+        assert not refused(address, authority.client(*own))
+
+    serve(talk, Configure(tls=Tls(tls.cert_path, tls.key_path, str(authority.path))))
+
+
+def test_a_renewed_certificate_is_shown_to_who_comes_and_who_is_there_stays(authority, tls):
+    """While only one of its two files is there, the old one goes on."""
+
+    def talk(address: str, door: Counting) -> None:
+        client = authority.client()
+        before = served_by(address, client)
+        cert, key = authority.issue("renewed")
+        with Raw(address, client) as raw:
+            raw.send(post("/plain/a", []))
+            assert raw.answer().status == 503
+            replace(cert, tls.cert_path)
+            assert served_by(address, client) == before
+            replace(key, str(tls.key_path))
+            until(lambda: served_by(address, client) != before)
+            raw.send(post("/plain/a", []))
+            assert raw.answer().status == 503
+
+    serve(talk, Configure(tls=tls))
+
+
+def test_while_certificates_change_again_and_again_nobody_is_turned_away(authority, tls):
+    """A listener gives way to the next, and whoever connects at that moment is answered by one of them."""
+    files = [authority.issue(f"renewed-{number}") for number in range(20)]
+
+    def talk(address: str, door: Counting) -> None:
+        client = authority.client()
+        over = threading.Event()
+        troubles: list[bool] = []
+
+        def keep_connecting() -> None:
+            while not over.is_set():
+                troubles.append(refused(address, client))
+
+        asking = [threading.Thread(target=keep_connecting) for _ in range(4)]
+        for thread in asking:
+            thread.start()
+        try:
+            for cert, key in files:
+                before = served_by(address, client)
+                Path(str(tls.key_path)).write_bytes(key.read_bytes())
+                Path(tls.cert_path).write_bytes(cert.read_bytes())
+                until(lambda before=before: served_by(address, client) != before)
+        finally:
+            over.set()
+            for thread in asking:
+                thread.join()
+        assert len(troubles) > len(files)
+        assert not any(troubles)
+
+    serve(talk, Configure(tls=tls))
+
+
+def test_clients_of_an_authority_that_was_removed_are_hung_up_on(authority, tls, tmp_path):
+    """Else one that never hangs up would stay for ever. Those of the new one get in."""
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    trusted = tmp_path / "clients.pem"
+    trusted.write_bytes(old.path.read_bytes())
+
+    def talk(address: str, door: Counting) -> None:
+        first, second = authority.client(*old.issue("first")), authority.client(*new.issue("second"))
+        with Raw(address, first) as raw:
+            raw.send(get("/readyz"))
+            assert raw.answer().status == 503
+            assert refused(address, second)
+            replace(new.path, str(trusted))
+            assert raw.ended()
+        until(lambda: refused(address, first))
+        assert not refused(address, second)
+
+    serve(talk, Configure(tls=Tls(tls.cert_path, tls.key_path, str(trusted))))
+
+
+def test_files_that_cannot_be_used_are_named(authority, tmp_path):
+    """Each in one line with a reason, and never a question on the terminal."""
+    cert, key = authority.issue("door")
+    other_key = authority.issue("other")[1]
+    text = tmp_path / "text.pem"
+    text.write_text("hello")
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        BestAvailableEncryption,
+        Encoding,
+        PrivateFormat,
+        load_pem_private_key,
+    )
+
+    locked = tmp_path / "locked.key"
+    plain = load_pem_private_key(key.read_bytes(), None)
+    locked.write_bytes(plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+    for files, reason in (
+        (Tls(str(cert), str(other_key)), "the key is not that of the certificate"),
+        (Tls(str(text), str(key)), r"text\.pem cannot be used for TLS"),
+        (Tls(str(cert)), "there is no PEM of the right kind in it"),
+        (Tls(str(tmp_path / "nowhere"), str(key)), "No such file"),
+        (Tls(str(cert), str(locked)), "the key is encrypted"),
+        (Tls(str(cert), str(key), str(text)), r"text\.pem cannot be used for TLS"),
+    ):
+        with pytest.raises(BadTls, match=reason):
+            context_of(files)
+
+
+def test_only_who_shows_a_key_is_answered_and_probes_need_none(tmp_path):
+    """Whatever the request is and whichever way it would take: not even that a path exists is told."""
+    key, line = keys.make("blue")
+    (path := tmp_path / "keys").write_text(f"# clients\n\n{keys.make('red')[1]}\n{line}\n")
+    plain = [post("/plain/a", []), chunked("/plain/a", []), post("/nowhere", []), get("/docs"), get("/openapi.json"), get("/x", "OPTIONS")]
+
+    def talk(address: str, door: Counting) -> None:
+        for request in plain:
+            with Raw(address) as raw:
+                raw.send(request)
+                answer = raw.answer()
+                assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+                assert answer.json()["code"] == "unauthorized"
+                assert "access-control-allow-origin" not in answer.headers
+        for shown in ("", "x", key[:-1], key + "x", key.upper(), line.split()[0]):
+            for header in (f"Authorization: Bearer {shown}", f"X-API-Key: {shown}", f"Authorization: Basic {key}"):
+                with Raw(address) as raw:
+                    raw.send(post("/plain/a", [], header))
+                    assert raw.answer().status == 401
+        calls = door.calls
+        for header in (f"Authorization: Bearer {key}", f"authorization: bearer   {key}", f"X-API-Key: {key}"):
+            with Raw(address) as raw:
+                raw.send(post("/plain/a", [], header) * 2)
+                assert [raw.answer().status for _ in range(2)] == [503, 503]
+        assert door.calls == calls  # the fast path took them
+        with Raw(address) as raw:
+            for probe, status in (("/livez", 200), ("/readyz", 503)):
+                raw.send(get(probe))
+                assert raw.answer().status == status
+
+    serve(talk, Configure(api_keys_path=str(path)))
+
+
+def test_a_removed_key_is_refused_at_once_even_where_its_head_was_learned(tmp_path, caplog):
+    """On the connection on which it was shown before, byte for byte. One that is added is admitted; what cannot be read changes nothing."""
+    (old, old_line), (new, new_line) = keys.make("blue"), keys.make("blue-2")
+    (path := tmp_path / "keys").write_text(f"{old_line}\n")
+    asked_old, asked_new = (post("/plain/a", [], f"X-API-Key: {key}") for key in (old, new))
+
+    def talk(address: str, door: Counting) -> None:
+        with Raw(address) as raw:
+
+            def status(request: bytes) -> int:
+                raw.send(request)
+                return raw.answer().status
+
+            assert [status(asked_old), status(asked_old), len(door._known)] == [503, 503, 1]
+            path.write_text(f"{old_line}\n{new_line}\n")
+            until(lambda: status(asked_new) == 503)
+            assert status(asked_old) == 503
+            path.write_text(f"{new_line}\n")
+            until(lambda: status(asked_old) == 401)
+            path.write_text(f"{new_line}\n{old}\n")
+            until(lambda: "keys stay as they were" in caplog.text)
+            assert [status(asked_new), status(asked_old)] == [503, 401]
+            path.unlink()
+            until(lambda: "cannot be read: No such file" in caplog.text)
+            assert [status(asked_new), status(asked_old)] == [503, 401]
+
+    serve(talk, Configure(api_keys_path=str(path)))
+    assert not any(key in caplog.text for key in (old, new))
+
+
+def test_where_keys_cannot_be_read_at_the_start_nobody_is_admitted(tmp_path):
+    """Until they can."""
+    key, line = keys.make("blue")
+    path = tmp_path / "later" / "keys"
+
+    def talk(address: str, door: Counting) -> None:
+        with Raw(address) as raw:
+
+            def status() -> int:
+                raw.send(post("/plain/a", [], f"X-API-Key: {key}"))
+                return raw.answer().status
+
+            assert status() == 401
+            path.parent.mkdir()
+            path.write_text(f"{line}\n")
+            until(lambda: status() == 503)
+
+    serve(talk, Configure(api_keys_path=str(path)))
+
+
+def test_a_file_of_keys_holds_no_key_and_says_which_line_is_wrong_without_showing_it(tmp_path):
+    """Somebody may have put the key itself there."""
+    key, line = keys.make("blue@example.com")
+    assert key not in line
+    assert keys.make("blue")[0] != key
+    assert line.endswith(" blue@example.com")
+    path = tmp_path / "keys"
+    for text, reason in ((f"{line}\n{key}\n", "line 2 of"), ("0" * 64, "line 1 of"), ("\xff", "cannot be read")):
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(keys.BadKeys, match=reason) as caught:
+            keys.read(path)
+        assert key not in caught.value.detail
+    for name in ("", "a b", "a" * 65, "a\n"):
+        with pytest.raises(keys.BadKeys, match="a name has up to 64"):
+            keys.make(name)
+
+
+def test_a_silent_client_does_not_hold_a_handshake_open(tls, monkeypatch):
+    """It is hung up on after some seconds, of which there are fewer here."""
+    monkeypatch.setattr("runtime.front.server.HANDSHAKE_S", 0.2)
+
+    def talk(address: str, door: Counting) -> None:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=WITHIN_S) as sock:
+            assert sock.recv(1) == b""
+
+    serve(talk, Configure(tls=tls))

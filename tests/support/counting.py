@@ -1,0 +1,54 @@
+"""A front door in this process that counts which requests do not take the fast path."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+from base.ipc.control import Configure, EndpointWords, ReleaseWords, Route, Table
+from runtime.front.app import FrontDoor
+from runtime.front.deadlines import Deadlines
+from runtime.front.dispatch import Dispatch
+from runtime.front.server import Server
+
+
+class Counting(FrontDoor):
+    """Counts what comes to the ASGI application."""
+
+    calls = 0
+    loop: asyncio.AbstractEventLoop
+
+    def put_in_force(self, table: Table) -> None:
+        """From another thread than the loop's."""
+
+        async def apply() -> None:
+            self.apply(table)
+
+        asyncio.run_coroutine_threadsafe(apply(), self.loop).result()
+
+    async def __call__(self, scope, receive, send) -> None:
+        self.calls += 1
+        await super().__call__(scope, receive, send)
+
+
+def serve(talk: Callable[[str, Counting], None], configure: Configure | None = None) -> None:
+    """Has `talk` talk to a front door whose only release has no worker: every request for it is a 503, whichever way it takes."""
+
+    async def scenario() -> None:
+        door = Counting(Dispatch(10, 2**24, Deadlines(60.0)), Deadlines(60.0), 10_000)
+        door.loop = asyncio.get_running_loop()
+        plain = EndpointWords("plain", "/plain/{name}", ["name"], None, None, 64, 1)
+        alone = EndpointWords("alone", "/alone", [], None, None, 64, 1, alone=True)
+        door.apply(Table(1, [Route(ReleaseWords("tiny", "1", [plain, alone]), [])], settled=True))
+        server = Server(door, configure or Configure())
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            await server.listen(listener)
+            talking: Awaitable[None] = asyncio.to_thread(talk, f"http://127.0.0.1:{port}", door)
+            await talking
+            await server.end()
+
+    uvloop.run(scenario())
