@@ -9,12 +9,13 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
 import base
+from runtime.front import docs
 from runtime.front.openapi.document import added
 
 if TYPE_CHECKING:
     from runtime.front.app import FrontDoor
 
-PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | docs.PATHS
 """Reserved: no endpoint is ever looked for here once none has such a path."""
 
 OPEN = frozenset({"/livez", "/readyz"})
@@ -23,7 +24,9 @@ OPEN = frozenset({"/livez", "/readyz"})
 
 def make(door: FrontDoor) -> FastAPI:
     """The FastAPI application for everything but predictions."""
-    app = FastAPI(title="Pexdock", version=base.__version__, redoc_url=None)
+    app = FastAPI(title="Pexdock", version=base.__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(docs.Guarded)
+    docs.add(app)
 
     @app.get("/livez", summary="Whether this front door runs")
     async def livez() -> JSONResponse:
