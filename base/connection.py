@@ -7,7 +7,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -49,7 +48,7 @@ _parameters = msgspec.json.Decoder(dict[str, str])
 _with_context = msgspec.json.Decoder(tuple[dict[str, str], ContextWords])
 
 
-class _Work(NamedTuple):
+class _Work(msgspec.Struct, frozen=True):
     """A batch, and what it says beside its rows."""
 
     batch: Batch
@@ -57,14 +56,14 @@ class _Work(NamedTuple):
     until: float
 
 
-class _Waiting(NamedTuple):
+class _Waiting(msgspec.Struct, frozen=True):
     """A batch that waits for its model."""
 
     work: _Work
     pending: Pending
 
 
-class _Open(NamedTuple):
+class _Open(msgspec.Struct, frozen=True):
     """A streamed answer whose last part is on its way to the client."""
 
     stream: Stream
@@ -73,7 +72,7 @@ class _Open(NamedTuple):
     held: Callable[[], bool]
 
 
-class _Result(NamedTuple):
+class _Result(msgspec.Struct, frozen=True):
     """A result that waits for room."""
 
     frame: pa.RecordBatch | Plain
@@ -132,13 +131,13 @@ class Connection:
             self.handle_one()
         ready = [each for each in self._waiting if each.pending.done]
         self._waiting = [each for each in self._waiting if not each.pending.done]
-        for work, pending in ready:
+        for each in ready:
             try:
-                lease = pending.lease()
+                lease = each.pending.lease()
             except PexdockError as exc:
-                self._fail(work.batch.batch, exc)
+                self._fail(each.work.batch.batch, exc)
             else:
-                self._compute(work, lease)
+                self._compute(each.work, lease)
 
     def close(self) -> None:
         """Drops all that waits, and unmaps. Safe to call again."""

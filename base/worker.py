@@ -9,7 +9,7 @@ import argparse
 import gc
 import logging
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
@@ -67,7 +67,8 @@ class Worker:
         self.caches = Caches(model, [(predictor.endpoint, predictor.cache) for predictor in self._predictors])
         self._socket_path = socket_path
         self._parent = None if control is None else Parent(control, self.caches.answer, self.drain, self._orphaned)
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.epoll()  # without the module `selectors`, which takes longer than the system call
+        self._readers: dict[int, Connection | Callable[[], None]] = {}
         self._connections: set[Connection] = set()
         self._wakes = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._draining = False
@@ -85,8 +86,8 @@ class Worker:
         self._listener = listener
         listener.bind(str(self._socket_path))
         listener.listen(_BACKLOG)
-        self._selector.register(listener, selectors.EVENT_READ, self._accept)
-        self._selector.register(self._wakes, selectors.EVENT_READ, self._resume)
+        self._watch(listener.fileno(), self._accept)
+        self._watch(self._wakes, self._resume)
         for predictor in self._predictors:
             predictor.open()
         if self._parent is not None:
@@ -99,11 +100,11 @@ class Worker:
             while True:
                 finished = self._draining and all(connection.idle for connection in self._connections)
                 # What lies in a socket was received too, so the end comes only when nothing is readable.
-                events = self._selector.select(0 if finished else None)
+                events = self._poll.poll(0 if finished else None)
                 if finished and not events:
                     return self._exit
-                for key, _ in events:
-                    self._turn(key.data)
+                for fd, _ in events:
+                    self._turn(fd)
         finally:
             self.close()
 
@@ -132,7 +133,7 @@ class Worker:
             predictor.close()
         self._dependencies.close()
         self._loop.close()
-        self._selector.close()
+        self._poll.close()
         if self._wakes >= 0:
             os.close(self._wakes)
             self._wakes = -1
@@ -141,11 +142,16 @@ class Worker:
         if self._wakes >= 0:
             os.eventfd_write(self._wakes, 1)
 
-    def _turn(self, what: Connection | Callable[[], None]) -> None:
-        if not isinstance(what, Connection):
-            what()
-        elif what in self._connections:  # an earlier event of this turn may have dropped it
-            self._serve(what)
+    def _watch(self, fd: int, reader: Connection | Callable[[], None]) -> None:
+        self._readers[fd] = reader
+        self._poll.register(fd, select.EPOLLIN)
+
+    def _turn(self, fd: int) -> None:
+        reader = self._readers.get(fd)
+        if isinstance(reader, Connection):
+            self._serve(reader)
+        elif reader is not None:  # an earlier event of this turn may have dropped it
+            reader()
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -155,7 +161,7 @@ class Worker:
             return  # it was gone before it was accepted
         connection = Connection(Channel(sock), self._model, self._version, self._predictors, self._wake)
         self._connections.add(connection)
-        self._selector.register(connection, selectors.EVENT_READ, connection)
+        self._watch(connection.fileno(), connection)
 
     def _serve(self, connection: Connection) -> None:
         """One message a turn, so that front doors take turns."""
@@ -177,7 +183,8 @@ class Worker:
 
     def _drop(self, connection: Connection, error: PeerError) -> None:
         log.info("a front door is gone: %s", error)
-        self._selector.unregister(connection)
+        self._poll.unregister(connection.fileno())
+        del self._readers[connection.fileno()]
         self._connections.discard(connection)
         connection.close()
 

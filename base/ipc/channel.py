@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from typing import NamedTuple
+
+import msgspec
 
 from base.errors import PeerError
 from base.ipc.protocol import MESSAGE_MAX_BYTES, Message, pack, unpack
@@ -18,7 +19,7 @@ _CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 
 
-class Received(NamedTuple):
+class Received(msgspec.Struct, frozen=True, gc=False):
     """A message, and the descriptor that came with it. Whoever receives it owns it."""
 
     message: Message
@@ -32,6 +33,7 @@ class Channel:
         self._socket = sock
         sock.setblocking(False)
         self._buffer = bytearray(MESSAGE_MAX_BYTES)
+        self._memory = memoryview(self._buffer)
 
     @staticmethod
     def connect(path: str) -> Channel:
@@ -81,16 +83,34 @@ class Channel:
             raise PeerError(f"the other side of a channel is gone: {exc}") from exc
         fd = _descriptor(ancillary) if ancillary else None
         try:
-            if not size:
-                raise PeerError("the other side closed the channel")
             if flags & _CUT:
                 raise PeerError("a message that is too long")
-            message = unpack(bytes(memoryview(self._buffer)[:size]))
+            return Received(self._unpacked(size), fd)
         except PeerError:
             if fd is not None:
                 os.close(fd)
             raise
-        return Received(message, fd)
+
+    def receive_word_nowait(self) -> Message | None:
+        """As `receive_nowait`, where no descriptor may come: one that does is closed by the kernel. Costs half as much.
+
+        Raises:
+            PeerError: as `receive_nowait`.
+        """
+        try:
+            size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise PeerError(f"the other side of a channel is gone: {exc}") from exc
+        if size > MESSAGE_MAX_BYTES:  # MSG_TRUNC: this is the length of what was cut
+            raise PeerError("a message that is too long")
+        return self._unpacked(size)
+
+    def _unpacked(self, size: int) -> Message:
+        if not size:
+            raise PeerError("the other side closed the channel")
+        return unpack(bytes(self._memory[:size]))
 
     def close(self) -> None:
         """Closes; safe to call again."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -25,7 +26,7 @@ COPY_MAX_BYTES = 64 * 1024
 """Up to it a frame is copied off the segment: cheaper than watching whether a handler keeps it."""
 
 
-class Written(NamedTuple):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """How many bytes were written, and the flags that a reader needs."""
 
     length: int

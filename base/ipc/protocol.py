@@ -8,7 +8,8 @@ exactly one message.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+
+import msgspec
 
 from base.errors import PeerError
 
@@ -55,7 +56,11 @@ class Flag:
     """The body is an array of the parameters and the request's context (see `base.context.ContextWords`)."""
 
 
-class Place(NamedTuple):
+class _Word(msgspec.Struct, frozen=True, gc=False):
+    """Made in a third of the time of a named tuple; refers to nothing that could refer to it."""
+
+
+class Place(_Word, frozen=True):
     """A piece of a segment: `length` bytes at `offset`."""
 
     segment: int
@@ -63,13 +68,13 @@ class Place(NamedTuple):
     length: int
 
 
-class Hello(NamedTuple):
+class Hello(_Word, frozen=True):
     """Front door → worker, first of all."""
 
     wire: int
 
 
-class Welcome(NamedTuple):
+class Welcome(_Word, frozen=True):
     """Worker → front door: who answers here."""
 
     wire: int
@@ -77,20 +82,20 @@ class Welcome(NamedTuple):
     version: str
 
 
-class Attach(NamedTuple):
+class Attach(_Word, frozen=True):
     """Front door → worker, with one descriptor: a segment of `length` bytes from now on known by this number."""
 
     segment: int
     length: int
 
 
-class Forget(NamedTuple):
+class Forget(_Word, frozen=True):
     """Front door → worker: unmap the segment; its number may be given again."""
 
     segment: int
 
 
-class Batch(NamedTuple):
+class Batch(_Word, frozen=True):
     """Front door → worker: predict these rows.
 
     `request` is where the frame lies, `reply` where the answer may be written (its length is the room there), `parameters` a JSON
@@ -107,7 +112,7 @@ class Batch(NamedTuple):
     parameters: bytes
 
 
-class Reply(NamedTuple):
+class Reply(_Word, frozen=True):
     """Worker → front door: `length` bytes of frame lie in the batch's reply place."""
 
     batch: int
@@ -116,7 +121,7 @@ class Reply(NamedTuple):
     flags: int
 
 
-class Fail(NamedTuple):
+class Fail(_Word, frozen=True):
     """Worker → front door: no answer, or no more parts; `body` is JSON (see `base.ipc.failure`)."""
 
     batch: int
@@ -124,27 +129,27 @@ class Fail(NamedTuple):
     flags: int = 0
 
 
-class Need(NamedTuple):
+class Need(_Word, frozen=True):
     """Worker → front door: the answer takes `length` bytes, more than the reply place has."""
 
     batch: int
     length: int
 
 
-class Grant(NamedTuple):
+class Grant(_Word, frozen=True):
     """Front door → worker: the reply place to use instead."""
 
     batch: int
     reply: Place
 
 
-class Parked(NamedTuple):
+class Parked(_Word, frozen=True):
     """Worker → front door: the batch waits for an artifact to load; the worker is free for others."""
 
     batch: int
 
 
-class Part(NamedTuple):
+class Part(_Word, frozen=True):
     """Worker → front door: `length` bytes of a streamed answer lie in the batch's reply place. NDJSON, cut anywhere.
 
     The next part comes only after NEXT, so the place is the front door's until then.
@@ -154,26 +159,26 @@ class Part(NamedTuple):
     length: int
 
 
-class Next(NamedTuple):
+class Next(_Word, frozen=True):
     """Front door → worker: the client has taken the part."""
 
     batch: int
 
 
-class Cancel(NamedTuple):
+class Cancel(_Word, frozen=True):
     """Front door → worker: nobody waits for the answer any more. It is still told how the batch ended, and may cross that message."""
 
     batch: int
 
 
-class End(NamedTuple):
+class End(_Word, frozen=True):
     """Worker → front door: the streamed answer is whole, or was cancelled."""
 
     batch: int
     flags: int
 
 
-class Check(NamedTuple):
+class Check(_Word, frozen=True):
     """Front door → worker: would these parameters, a JSON object of strings, be admitted? A FAIL says why not."""
 
     batch: int
@@ -181,7 +186,7 @@ class Check(NamedTuple):
     parameters: bytes
 
 
-class Checked(NamedTuple):
+class Checked(_Word, frozen=True):
     """Worker → front door: the parameters of that CHECK are admitted."""
 
     batch: int

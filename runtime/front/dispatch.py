@@ -115,11 +115,12 @@ class Release:
         self._budget = budget
         self.endpoints = [Endpoint(i, each, queue_max_rows, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
         self._links: dict[str, Link] = {}
+        self._loop = asyncio.get_running_loop()  # to ask for it costs a system call each time
         # Batches to be sent again in parts, before anything that waits. Bounded by what was in flight.
         self._again: deque[list[Request]] = deque()
         self.streams: set[Request] = set()
         self._turn = 0
-        self._woken = False
+        self._woken = self._lost = False
         self.retiring = False
         self._checks = asyncio.Semaphore(_CHECKS_MAX)
         self._retired: Callable[[], None] | None = None
@@ -169,7 +170,7 @@ class Release:
         for path in sockets:
             if path not in self._links:
                 try:
-                    self._links[path] = link = Link(path, self, self._budget, self.wake)
+                    self._links[path] = link = Link(path, self, self._budget)
                 except PexdockError as exc:
                     log.warning("%s %s: %s", self.words.model, self.words.version, exc)
                     continue
@@ -201,7 +202,17 @@ class Release:
         """Sends what can be sent, at the end of this turn of the loop: requests that came in together go together."""
         if not self._woken:
             self._woken = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            self._loop.call_soon(self._pump)
+
+    def freed(self) -> None:
+        """A worker has room for a batch again."""
+        if self._waits() or self.retiring:
+            self.wake()
+
+    def lost(self) -> None:
+        """A link has closed."""
+        self._lost = True
+        self.wake()
 
     def failed(self, requests: list[Request], error: PexdockError) -> None:
         """A worker could not answer a batch. Who owns the rows that the error names is told so, and the others get another try.
@@ -223,11 +234,13 @@ class Release:
 
     def _pump(self) -> None:
         self._woken = False
-        self._links = {path: link for path, link in self._links.items() if link.open}
+        if self._lost:
+            self._lost = False
+            self._links = {path: link for path, link in self._links.items() if link.open}
         now = time.monotonic()
         for endpoint in self.endpoints:
             endpoint.pace.turn(now)
-        while (link := self._least_busy()) and (requests := self._next_batch(link.computing_rows, now)):
+        while self._waits() and (link := self._least_busy()) and (requests := self._next_batch(link.computing_rows, now)):
             try:
                 link.send(requests)
             except Full as exc:
@@ -243,7 +256,11 @@ class Release:
                 done()
 
     def _least_busy(self) -> Link | None:
-        return min((link for link in self._links.values() if link.has_room), key=lambda link: link.load, default=None)
+        found = None
+        for link in self._links.values():
+            if link.has_room and (found is None or link.load < found.load):
+                found = link
+        return found
 
     def _next_batch(self, computing_rows: int, now_s: float) -> list[Request]:
         """Requests to be sent to a worker that has so many rows already; none where nothing waits, or what waits should."""
@@ -262,7 +279,10 @@ class Release:
         return []
 
     def _waits(self) -> bool:
-        return bool(self._again) or any(endpoint.waiting for endpoint in self.endpoints)
+        for endpoint in self.endpoints:  # asked for each batch, and a generator takes twice as long
+            if endpoint.waiting:
+                return True
+        return bool(self._again)
 
     def _fail_all(self, error: PexdockError) -> None:
         waiting = [request for requests in self._again for request in requests]

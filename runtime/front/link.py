@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ from base.ipc.protocol import (
     Next,
     Parked,
     Part,
+    Place,
     Reply,
     Welcome,
 )
@@ -66,18 +66,20 @@ class _Sent:
 
 
 class Link:
-    """One connection to one worker of a release.
+    """One connection to one worker of a release, which learns when the worker has room for a batch again, and when the link has closed.
 
-    Args:
-        on_change: called when the worker has room for a batch again, or the link has closed.
+    Attributes:
+        up: the worker has said who it is, and may be sent batches.
+        busy: batches that it has to compute.
+        computing_rows: rows of these batches.
     """
 
-    def __init__(self, path: str, release: Release, budget: Budget, on_change: Callable[[], None]) -> None:
+    def __init__(self, path: str, release: Release, budget: Budget) -> None:
         self.path = path
         self._release = release
-        self._on_change = on_change
         self._sent: dict[int, _Sent] = {}
-        self._parked = 0
+        self.up = False
+        self.busy = self.computing_rows = 0
         self._checks: dict[int, asyncio.Future[PexdockError | None]] = {}
         self._next_batch = 0
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -96,24 +98,9 @@ class Link:
             self._give_up(exc)
 
     @property
-    def busy(self) -> int:
-        """Batches that the worker has to compute."""
-        return len(self._sent) - self._parked
-
-    @property
-    def computing_rows(self) -> int:
-        """Rows of the batches that the worker has to compute."""
-        return sum(sent.rows for sent in self._sent.values() if not sent.parked)
-
-    @property
     def load(self) -> tuple[int, int]:
         """For comparison with other links: batches to compute, and all that the worker has."""
         return self.busy, len(self._sent)
-
-    @property
-    def up(self) -> bool:
-        """Whether the worker has said who it is, and may be sent batches."""
-        return self.open and not self.retiring and self._welcomed.done() and self._welcomed.result()
 
     @property
     def has_room(self) -> bool:
@@ -138,6 +125,8 @@ class Link:
         written = frames.write(batch, room.segment.view(room.request), known_schema=known)
         number = self._number()
         self._sent[number] = _Sent(requests, batch.num_rows, room, room)
+        self.busy += 1
+        self.computing_rows += batch.num_rows
         flags = written.flags | (Flag.ALONE if len(requests) == 1 else 0)
         if endpoint.words.alone:
             flags |= Flag.CONTEXT
@@ -149,7 +138,7 @@ class Link:
                 batch.num_rows,
                 endpoint.time_left_ms(requests),
                 flags,
-                room.request._replace(length=written.length),
+                _beginning(room.request, written.length),
                 room.reply,
                 requests[0].said,
             )
@@ -167,7 +156,7 @@ class Link:
 
     def retire(self) -> None:
         """Sends nothing new, and closes once the worker has answered what it has."""
-        self.retiring = True
+        self.retiring, self.up = True, False
         if not (self._sent or self._checks):
             self.close()
 
@@ -175,7 +164,7 @@ class Link:
         """Closes the channel and fails what the worker still had. Safe to call again."""
         if not self.open:
             return
-        self.open = False
+        self.open = self.up = False
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         self._channel.close()
         sent, self._sent = self._sent, {}
@@ -187,7 +176,7 @@ class Link:
                 request.fail(error or Unavailable("the worker that had this request has ended; try again"), blamed=True)
         for number in list(self._checks):
             self._checked(number, Unavailable("the worker that was asked has ended; try again"))
-        self._on_change()
+        self._release.lost()
 
     def _number(self) -> int:
         self._next_batch = (self._next_batch + 1) & 0xFFFFFFFF
@@ -195,22 +184,27 @@ class Link:
 
     def _send(self, message: Message) -> None:
         """Tells the worker of new and gone segments first. A worker that cannot be told anything is given up."""
+        rooms = self._rooms
         try:
-            for number in self._rooms.forgotten:
-                self._channel.send(Forget(number))
-            for number, segment in self._rooms.attached:
-                self._channel.send(Attach(number, segment.size), segment.fd)
-            self._rooms.forgotten.clear()
-            self._rooms.attached.clear()
+            if rooms.forgotten or rooms.attached:
+                self._send_news(rooms)
             self._channel.send(message)
         except PeerError as exc:
             self._give_up(exc)
 
+    def _send_news(self, rooms: Rooms) -> None:
+        for number in rooms.forgotten:
+            self._channel.send(Forget(number))
+        for number, segment in rooms.attached:
+            self._channel.send(Attach(number, segment.size), segment.fd)
+        rooms.forgotten.clear()
+        rooms.attached.clear()
+
     def _readable(self) -> None:
         try:
             # Where nothing more can have come the next read would be in vain.
-            while (received := self._channel.receive_nowait()) is not None:
-                self._handle(received.message)
+            while (message := self._channel.receive_word_nowait()) is not None:
+                self._handle(message)
                 if not (self._sent or self._checks) or not self.open:
                     break
         except PeerError as exc:
@@ -249,7 +243,7 @@ class Link:
         if self.retiring and not (self._sent or self._checks):
             self.close()
         else:
-            self._on_change()
+            self._release.freed()
 
     def _greet(self, welcome: Welcome) -> None:
         words = self._release.words
@@ -257,6 +251,7 @@ class Link:
             raise PeerError(f"{welcome} answers where {words.model} {words.version} of wire {WIRE_VERSION} should")
         if not self._welcomed.done():
             self._welcomed.set_result(True)
+            self.up = not self.retiring
 
     def _checked(self, number: int, error: PexdockError | None) -> None:
         answered = self._checks.pop(number, None)
@@ -269,8 +264,13 @@ class Link:
         sent = self._sent.get(batch)
         if sent is None or sent.parked:
             raise PeerError("a worker parked a batch that it does not have to compute")
+        self._put_aside(sent)
+
+    def _put_aside(self, sent: _Sent) -> None:
+        """It takes no place in flight any more."""
         sent.parked = True
-        self._parked += 1
+        self.busy -= 1
+        self.computing_rows -= sent.rows
 
     def _part(self, batch: int, length: int) -> None:
         sent = self._sent.get(batch)
@@ -279,9 +279,8 @@ class Link:
         if length > sent.room.reply.length:
             raise PeerError(f"a part of {length} bytes in a place of {sent.room.reply.length}")
         if not sent.parked:
-            sent.parked = True
-            self._parked += 1
-        piece = bytes(sent.room.segment.view(sent.room.reply._replace(length=length)))
+            self._put_aside(sent)
+        piece = bytes(sent.room.segment.view(_beginning(sent.room.reply, length)))
         sent.requests[0].part(piece, lambda: self._tell(batch, Next(batch)))
 
     def _cancel(self, batch: int) -> None:
@@ -320,7 +319,7 @@ class Link:
     @staticmethod
     def _read(sent: _Sent, reply: Reply, endpoint: Endpoint) -> pa.RecordBatch | Plain:
         schema = endpoint.output_schema
-        frame = sent.reply_room.segment.view(sent.reply_room.reply._replace(length=reply.length))
+        frame = sent.reply_room.segment.view(_beginning(sent.reply_room.reply, reply.length))
         plain = endpoint.replies.read_plain(frame, reply.flags, sent.rows)
         if plain is not None and reply.rows == sent.rows:
             return plain
@@ -345,7 +344,7 @@ class Link:
             for request in sent.requests:
                 request.fail(exc)
             self._free(sent, held=True)
-            self._send(Grant(batch, sent.room.reply._replace(length=0)))
+            self._send(Grant(batch, _beginning(sent.room.reply, 0)))
             return
         self._send(Grant(batch, sent.reply_room.reply))
 
@@ -353,10 +352,15 @@ class Link:
         sent = self._sent.pop(batch, None)
         if sent is None:
             raise PeerError("an answer to a batch that the worker does not have")
-        self._parked -= sent.parked
+        if not sent.parked:
+            self._put_aside(sent)
         return sent
 
     def _free(self, sent: _Sent, *, held: bool) -> None:
         self._rooms.give_back(sent.room, held=held)
         if sent.reply_room is not sent.room:
             self._rooms.give_back(sent.reply_room, held=False)
+
+
+def _beginning(place: Place, length: int) -> Place:
+    return Place(place.segment, place.offset, length)

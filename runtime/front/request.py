@@ -48,12 +48,13 @@ class Target:
 class Asked:
     """What the head of a request says, where it has an endpoint. Requests with equal heads share one."""
 
-    __slots__ = ("accept", "content_type", "read", "target")
+    __slots__ = ("accept", "content_type", "form", "read", "target")
 
     def __init__(self, target: Target, content_type: str, accept: str) -> None:
         self.target = target
         self.content_type = content_type
         self.accept = accept
+        self.form = Form.wanted(accept)
         raw = target.endpoint.words.raw
         self.read: Callable[[bytes], Rows] = _read_raw if raw else reader(target.endpoint.decoder, content_type)
 
@@ -80,8 +81,8 @@ class Request:
     """
 
     __slots__ = (
-        "_accept",
         "_answer",
+        "_asked",
         "_cancel",
         "_failed",
         "_stream",
@@ -118,7 +119,7 @@ class Request:
             _check_size(self.said)
         self.began_s = began_s
         self.queued_s = 0.0
-        self._accept = asked.accept
+        self._asked = asked
         self._answer: Callable[[Answer], None] | None = answer
         self._stream: stream.Stream | None = None
         self._cancel: Callable[[], None] | None = None
@@ -136,7 +137,7 @@ class Request:
     def succeed(self, replies: Replies, start: int) -> None:
         """Answers with this request's rows of a batch's reply."""
         if self._answer is not None:
-            form = Form.wanted(self._accept)
+            form = self._asked.form
             self._finish(self._ok(form.media_type, replies.body(form, self.id, start, self.row_count)))
 
     def respond(self, frame: pa.RecordBatch) -> None:
@@ -196,7 +197,7 @@ class Request:
 
     def _streamed(self) -> stream.Stream:
         if self._stream is None:
-            media_type = stream.wanted(self._accept)
+            media_type = stream.wanted(self._asked.accept)
             self._stream = stream.Stream(media_type)
             assert self._answer is not None
             self._answer(self._ok(media_type, b"", self._stream))

@@ -44,7 +44,7 @@ class Transport:
         self._channel.send(Batch(1, 0, frame.height, 60_000, written.flags, Place(0, 0, written.length), reply, b"{}"))
         answer = self._received()
         if back:
-            place = segment.view(reply._replace(length=answer.length))
+            place = segment.view(Place(reply.segment, reply.offset, answer.length))
             return len(pl.DataFrame(frames.read(place, answer.flags, peer.Texts.arrow_schema())))
         return answer.rows
 

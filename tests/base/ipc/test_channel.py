@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,13 +58,27 @@ def test_the_end_of_the_other_side_is_an_error_not_an_empty_message(sockets: tup
         other.send(Hello(1))
 
 
-@pytest.mark.parametrize("data", [b"x", b"\x63" + bytes(31), bytes(100_000)])
-def test_garbage_is_an_error_and_leaks_no_descriptor(sockets: tuple[socket.socket, socket.socket], data: bytes) -> None:
+def test_words_without_descriptors_are_received_alike(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """The way that a front door takes: the same borders, nothing while there is nothing, and the end is an error."""
+    one, other = Channel(sockets[0]), Channel(sockets[1])
+    one.send(Hello(1))
+    one.send(Parked(2))
+    assert [other.receive_word_nowait() for _ in range(3)] == [Hello(1), Parked(2), None]
+    one.close()
+    with pytest.raises(PeerError):
+        other.receive_word_nowait()
+
+
+@pytest.mark.parametrize("data", [b"x", b"\x63" + bytes(31), bytes(100_000), b"\x0a" + bytes(31) + bytes(65536)])
+@pytest.mark.parametrize("receive", [Channel.receive_nowait, Channel.receive_word_nowait])
+def test_garbage_is_an_error_and_leaks_no_descriptor(
+    sockets: tuple[socket.socket, socket.socket], receive: Callable[[Channel], object], data: bytes
+) -> None:
     """Descriptors that came with what is no message are closed; also when they are more than any message has."""
     other = Channel(sockets[1])
     before = descriptors()
     with Segment.make(4096) as segment:
         socket.send_fds(sockets[0], [data], [segment.fd, segment.fd, segment.fd])
         with pytest.raises(PeerError):
-            other.receive_nowait()
+            receive(other)
     assert descriptors() == before
