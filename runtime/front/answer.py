@@ -13,12 +13,15 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Answer(NamedTuple):
-    """Status, media type, the request's id, body, further headers (names in lower case). With a `stream` the body comes from there."""
+    """Status, media type, the request's id, body, further headers (names in lower case). With a `stream` the body comes from there.
+
+    A body that is a view is memory of others, for whom it matters that nothing refers to it longer than it takes to send it.
+    """
 
     status: int
     media_type: bytes
     id: str
-    body: bytes
+    body: bytes | memoryview
     more: tuple[tuple[bytes, bytes], ...] = ()
     stream: Stream | None = None
 
@@ -43,12 +46,12 @@ class Heads:
         return self._date
 
     def whole(self, answer: Answer) -> bytes:
-        """Head and body of an answer after which the connection goes on."""
+        """Head and body of a small answer after which the connection goes on."""
         self._update()
         if answer.status != 200 or answer.more:
-            return self.head(answer, close=False) + answer.body
+            return self.head(answer, close=False) + bytes(answer.body)
         first = self._ok.get(answer.media_type) or self._first(answer.media_type)
-        return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (first, answer.id.encode(), len(answer.body), answer.body)
+        return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (first, answer.id.encode(), len(answer.body), bytes(answer.body))
 
     def head(self, answer: Answer, *, close: bool) -> bytes:
         """Status line, headers and the empty line. `close` says that the connection ends with this answer."""

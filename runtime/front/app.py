@@ -17,6 +17,7 @@ from base.errors import DeadlineExceeded, NotFound, PexdockError, TooLarge, Unau
 from base.ipc.control import Table
 from runtime.front import pages
 from runtime.front.answer import Answer
+from runtime.front.arrivals import MIN_BYTES, Arrival, closing_unless_done
 from runtime.front.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch, Endpoint
@@ -151,10 +152,18 @@ class FrontDoor:
                 return None
         return target if target is not None and target.admitted and not target.endpoint.words.alone else None
 
+    def arrival(self, asked: Asked, body_bytes: int) -> Arrival | None:
+        """Memory for a body that is still to come, where it is a large one of Arrow.
+
+        Raises:
+            Full: there is none left. Nothing was taken.
+        """
+        return Arrival.begin(body_bytes, self._dispatch.budget) if body_bytes >= MIN_BYTES and asked.is_arrow else None
+
     def request(
-        self, asked: Asked, request_id: str, body: bytes, answer: Callable[[Answer], None], context: ContextWords | None = None
+        self, asked: Asked, request_id: str, body: bytes | Arrival, answer: Callable[[Answer], None], context: ContextWords | None = None
     ) -> Request:
-        """The request of a whole body, not yet started. Both ways of reading HTTP come together here.
+        """The request of a whole body, not yet started. Both ways of reading HTTP come together here. An arrival is the request's then.
 
         Raises:
             PexdockError: it is refused (see `refusal`).
@@ -165,7 +174,7 @@ class FrontDoor:
         endpoint.release.check_up()
         began_s = 0.0 if endpoint.measures is None else now_s()
         try:
-            rows = asked.read(body)
+            rows = asked.read_arrival(body) if isinstance(body, Arrival) else asked.read(body)
         except PexdockError:
             raise
         except (Exception, PanicException) as exc:  # what decodes is made by others; a body that makes it fail ends its own request only
@@ -230,14 +239,15 @@ class FrontDoor:
         coding = headers.get(b"content-encoding", b"identity").lower()
         if coding != b"identity" and not endpoint.words.raw:
             raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
-        body = await self._body(headers, receive)
-        if not target.admitted:
-            await self._check(target)
-        context = context_of(endpoint, scope, headers, request_id) if endpoint.words.alone else None
         content_type, accept = (headers.get(name, b"").decode("latin-1") for name in (b"content-type", b"accept"))
         asked = Asked(target, content_type, accept)
+        body = await self._body(asked, headers, receive)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = self.request(asked, request_id, body, answered.set_result, context)
+        with closing_unless_done(body):
+            if not target.admitted:
+                await self._check(target)
+            context = context_of(endpoint, scope, headers, request_id) if endpoint.words.alone else None
+            request = self.request(asked, request_id, body, answered.set_result, context)
         self.start(request)
         try:
             await self._send(request, answered, receive, send)
@@ -274,12 +284,25 @@ class FrontDoor:
         finally:
             gone.cancel()
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _body(self, asked: Asked, headers: dict[bytes, bytes], receive: Receive) -> bytes | Arrival:
         announced = headers.get(b"content-length", b"")
-        if announced.isdigit() and int(announced) > self.body_max_bytes:
+        size = int(announced) if announced.isdigit() else 0
+        if size > self.body_max_bytes:
             raise self._too_large()
-        parts, size = [], 0
-        while True:
+        arrival = None if b"transfer-encoding" in headers else self.arrival(asked, size)
+        if arrival is None:
+            return await self._whole(receive)
+        with closing_unless_done(arrival):
+            while arrival.missing:  # the server sees to it that a body is as long as was announced
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    raise Disconnected
+                arrival.write(event.get("body", b""))
+        return arrival
+
+    async def _whole(self, receive: Receive) -> bytes:
+        parts, size, more = [], 0, True
+        while more:
             event = await receive()
             if event["type"] == "http.disconnect":
                 raise Disconnected
@@ -287,8 +310,8 @@ class FrontDoor:
             size += len(parts[-1])
             if size > self.body_max_bytes:
                 raise self._too_large()
-            if not event.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+            more = event.get("more_body", False)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"a body may have {self.body_max_bytes} bytes; send fewer rows at once")

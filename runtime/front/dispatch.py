@@ -310,7 +310,7 @@ class Dispatch:
         tallies: Tallies | None = None,
     ) -> None:
         self._queue_max_rows = queue_max_rows
-        self._budget = Budget(segments_max_bytes)
+        self.budget = Budget(segments_max_bytes)
         self._deadlines = deadlines
         self._recorder = recorder
         self._tallies = tallies
@@ -361,7 +361,7 @@ class Dispatch:
             release.watch(None)
 
     def _release(self, route: Route) -> Release:
-        return Release(route.id, route.release, self._queue_max_rows, self._budget, self._deadlines, self._recorder)
+        return Release(route.id, route.release, self._queue_max_rows, self.budget, self._deadlines, self._recorder)
 
 
 def _schema(message: bytes | None) -> pa.Schema | None:

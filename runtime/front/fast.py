@@ -18,6 +18,7 @@ import httptools
 from base.errors import Malformed, PexdockError
 from runtime.front.answer import Answer, Heads
 from runtime.front.app import Known
+from runtime.front.arrivals import Arrival, Arriving, Receiver
 from runtime.front.problems import problem
 from runtime.front.request import Asked
 from runtime.front.slow import SlowPath
@@ -34,18 +35,6 @@ PIPELINED_MAX = 32
 
 HALF_CLOSED_S = 1.0
 """Whoever hangs up and whoever merely has nothing more to say look alike: both get so much time for an answer."""
-
-
-class _Arriving:
-    """A request of the fast path whose body is not yet whole."""
-
-    __slots__ = ("asked", "body", "body_bytes", "keep_alive", "missing")
-
-    def __init__(self, asked: Asked, body_bytes: int, *, keep_alive: bool) -> None:
-        self.asked = asked
-        self.body_bytes = self.missing = body_bytes
-        self.keep_alive = keep_alive
-        self.body: list[bytes] = []
 
 
 class Connection(SlowPath):
@@ -72,11 +61,11 @@ class Connection(SlowPath):
         self._door, self._sweeper = door, sweeper
         self._still = 0  # sweeps since something came
         self._messages = 0  # that have begun
-        self._arriving: _Arriving | None = None
+        self._arriving: Arriving | None = None
         self._begun = False  # a request is there that is not whole
         self._ending = False  # no other request is taken any more
         self._closing = False  # the server ends: the request that is being read is the last
-        self._whole: _Arriving | None = None  # what the parser has seen the end of
+        self._whole: Arriving | None = None  # what the parser has seen the end of
         self._skipping = False  # the request that is being read is none of those that were taken
         self._last: Answer | None = None  # what is said after all others have been answered
         self._half_closed: asyncio.TimerHandle | None = None
@@ -106,6 +95,8 @@ class Connection(SlowPath):
             length = _SLICE_BYTES if self._arriving is None else max(_SLICE_BYTES, self._arriving.missing)
             self._feed(data[:length])
             data = data[length:]
+        if self._arriving is not None and self._arriving.arrival is not None:
+            self._receive(self._arriving.arrival)
 
     def _take_known(self, data: bytes) -> bytes:
         """Takes the requests at its beginning whose heads were seen before. Returns what is left."""
@@ -139,7 +130,7 @@ class Connection(SlowPath):
         else:
             self._learn(data, self._whole if self._messages == number else None)
 
-    def _learn(self, data: bytes, whole: _Arriving | None) -> None:
+    def _learn(self, data: bytes, whole: Arriving | None) -> None:
         """`data` is one whole request, and its head what comes before the body.
 
         Only if nothing comes behind the body, not even an empty line; then the end of the head is the first thing that looks like one.
@@ -153,7 +144,7 @@ class Connection(SlowPath):
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client will say no more. What it has asked for is answered if that takes no longer than `HALF_CLOSED_S`."""
         self._ending = True
-        self._arriving, self._begun = None, False
+        self._drop_arriving()
         if not self._drop_incomplete() or not (self._turns or self._slow_is_open()) or self.scheme == "https":
             return False  # the transport closes itself; one of TLS does in any case
         if self._slow_is_open():
@@ -166,7 +157,7 @@ class Connection(SlowPath):
         super().connection_lost(exc)
         if self._half_closed is not None:
             self._half_closed.cancel()
-        self._arriving = None
+        self._drop_arriving()
         for request in self._turns.drop():
             request.endpoint.abandon(request)
 
@@ -224,8 +215,7 @@ class Connection(SlowPath):
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
         if self._arriving is not None:
-            self._arriving.body.append(body)
-            self._arriving.missing -= len(body)
+            self._arriving.add(body)
         elif not self._skipping:
             super().on_body(body)
 
@@ -236,13 +226,13 @@ class Connection(SlowPath):
         if arriving is not None:
             self._ending = self._closing or not arriving.keep_alive
             self._whole = arriving
-            self._take(arriving.asked, arriving.body[0] if len(arriving.body) == 1 else b"".join(arriving.body))
+            self._take(arriving.asked, arriving.whole())
         elif not self._skipping:
             super().on_message_complete()
 
     # ---- requests
 
-    def _plain(self) -> _Arriving | None:
+    def _plain(self) -> Arriving | None:
         """What is needed of the request's head, if this is the way for it."""
         parser = self.parser
         if parser.get_method() != b"POST" or self._slow_is_open():
@@ -263,16 +253,37 @@ class Connection(SlowPath):
         if not length.isdigit() or int(length) > self._door.body_max_bytes:
             return None
         asked = Asked(target, content_type.decode("latin-1"), accept.decode("latin-1"))
-        return _Arriving(asked, int(length), keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1")
+        try:
+            arrival = self._door.arrival(asked, int(length))
+        except PexdockError:
+            return None  # the application finds the same, and says it before it has read the body
+        return Arriving(asked, int(length), arrival, keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1")
 
     def _name(self, asked: Asked) -> str:  # noqa: ARG002 - for those who log what was asked
         return next(self._door.ids)
 
-    def _take(self, asked: Asked, body: bytes) -> None:
+    def _receive(self, arrival: Arrival) -> None:
+        """Reads the rest of a large body past the parser, which begins anew with what follows."""
+
+        def whole() -> None:
+            self.parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
+            self._resume_reading()
+
+        self.transport.set_protocol(Receiver(self, arrival, whole))
+
+    def _drop_arriving(self) -> None:
+        arriving, self._arriving, self._begun = self._arriving, None, False
+        if arriving is not None:
+            arriving.drop()
+
+    def _take(self, asked: Asked, body: bytes | Arrival) -> None:
         request_id = self._name(asked)
         try:
             request = self._door.request(asked, request_id, body, self._answered)
         except PexdockError as exc:
+            if isinstance(body, Arrival):
+                body.close()
             self._turns.begin(request_id, None)
             self._answered(self._door.refusal(exc, request_id, asked.target))
             return
@@ -328,7 +339,7 @@ class Connection(SlowPath):
 
     def _malformed(self) -> None:
         """What came is not HTTP, or nothing that may come after the last request. Nothing more is read."""
-        self._arriving, self._begun = None, False
+        self._drop_arriving()
         if self._ending:
             return
         self._ending = True

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
-
-import pyarrow as pa
 
 from base.errors import Full, PeerError, PexdockError, Unavailable
 from base.ipc import failure, frames
@@ -35,12 +34,14 @@ from base.ipc.protocol import (
     Reply,
     Welcome,
 )
-from base.raw import RESPONSE
-from runtime.front.replies import Replies
+from runtime.front.lending import MIN_BYTES as LENT_MIN_BYTES
+from runtime.front.lending import Lent, is_one_batch
+from runtime.front.reading import read_reply
+from runtime.front.replies import Form, Replies
 from runtime.front.rooms import SLOTS, Budget, Room, Rooms
 
 if TYPE_CHECKING:
-    from runtime.front.dispatch import Endpoint, Release
+    from runtime.front.dispatch import Release
     from runtime.front.request import Request, Target
 
 log = logging.getLogger(__name__)
@@ -84,10 +85,13 @@ class Link:
         self._next_batch = 0
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.retiring = False
+        self._budget = budget
         self._rooms = Rooms(budget)
+        budget.savers.add(self._save)
         try:
             self._channel = Channel.connect(path)
         except OSError as exc:
+            budget.savers.discard(self._save)
             self._rooms.close()
             raise Unavailable(f"the worker at {path} cannot be reached: {exc}") from exc
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._readable)
@@ -118,16 +122,13 @@ class Link:
             Full: no shared memory is left for it. Nothing was sent; the link stays as it was.
         """
         endpoint = requests[0].endpoint
-        batch = endpoint.decoder.gather([request.rows for request in requests])
-        known = endpoint.input_schema is not None
-        need = frames.room_for(batch, known_schema=known)
-        room = self._rooms.take(need, max(_REPLY_MIN_BYTES, need))
-        written = frames.write(batch, room.segment.view(room.request), known_schema=known)
+        arrived = self._as_it_came(requests) if requests[0].rows.arrival is not None else None
+        room, frame, flags, rows = arrived or self._written(requests)
         number = self._number()
-        self._sent[number] = _Sent(requests, batch.num_rows, room, room)
+        self._sent[number] = _Sent(requests, rows, room, room)
         self.busy += 1
-        self.computing_rows += batch.num_rows
-        flags = written.flags | (Flag.ALONE if len(requests) == 1 else 0)
+        self.computing_rows += rows
+        flags |= Flag.ALONE if len(requests) == 1 else 0
         if endpoint.words.alone:
             flags |= Flag.CONTEXT
             requests[0].sent(lambda: self._cancel(number))
@@ -135,16 +136,16 @@ class Link:
             Batch(
                 number,
                 endpoint.number,
-                batch.num_rows,
+                rows,
                 endpoint.time_left_ms(requests),
                 flags,
-                _beginning(room.request, written.length),
+                frame,
                 room.reply,
                 requests[0].said,
             )
         )
         if endpoint.measures is not None:
-            endpoint.measures.sent(requests, batch.num_rows)
+            endpoint.measures.sent(requests, rows)
 
     def check(self, target: Target) -> asyncio.Future[PexdockError | None]:
         """Asks whether the parameters of a path are admitted. The result says why they are not."""
@@ -168,6 +169,7 @@ class Link:
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         self._channel.close()
         sent, self._sent = self._sent, {}
+        self._budget.savers.discard(self._save)
         self._rooms.close()
         if not self._welcomed.done():
             self._welcomed.set_result(False)
@@ -177,6 +179,25 @@ class Link:
         for number in list(self._checks):
             self._checked(number, Unavailable("the worker that was asked has ended; try again"))
         self._release.lost()
+
+    def _written(self, requests: list[Request]) -> tuple[Room, Place, int, int]:
+        """The rows in one frame: the room, where in it the frame lies, the frame's flags, and how many rows they are."""
+        endpoint = requests[0].endpoint
+        batch = endpoint.decoder.gather([request.rows for request in requests])
+        known = endpoint.input_schema is not None
+        need = frames.room_for(batch, known_schema=known)
+        room = self._rooms.take(need, max(_REPLY_MIN_BYTES, need))
+        written = frames.write(batch, room.segment.view(room.request), known_schema=known)
+        return room, _beginning(room.request, written.length), written.flags, batch.num_rows
+
+    def _as_it_came(self, requests: list[Request]) -> tuple[Room, Place, int, int] | None:
+        """The same where one body came into memory of its own, and holds a frame as it stands; not a second time."""
+        arrival = requests[0].rows.arrival
+        if len(requests) > 1 or arrival is None or arrival.frame is None or (adopted := arrival.adopt()) is None:
+            return None
+        room = self._rooms.adopt(*adopted)
+        offset, length = arrival.frame
+        return room, Place(room.number, offset, length), 0, requests[0].row_count
 
     def _number(self) -> int:
         self._next_batch = (self._next_batch + 1) & 0xFFFFFFFF
@@ -193,12 +214,23 @@ class Link:
             self._give_up(exc)
 
     def _send_news(self, rooms: Rooms) -> None:
-        for number in rooms.forgotten:
-            self._channel.send(Forget(number))
+        self._forget()
         for number, segment in rooms.attached:
             self._channel.send(Attach(number, segment.size), segment.fd)
-        rooms.forgotten.clear()
         rooms.attached.clear()
+
+    def _forget(self) -> None:
+        """Tells the worker which segments are gone: their memory is, once it has unmapped them too."""
+        try:
+            while self.open and self._rooms.forgotten:
+                self._channel.send(Forget(self._rooms.forgotten[0]))
+                del self._rooms.forgotten[0]
+        except PeerError as exc:
+            self._give_up(exc)
+
+    def _save(self) -> None:
+        self._rooms.drop_spare()
+        self._forget()
 
     def _readable(self) -> None:
         try:
@@ -302,35 +334,32 @@ class Link:
             raise PeerError(f"a reply of {reply.length} bytes in a place of {place.length}")
         if endpoint.words.streams:
             raise PeerError("one reply, where the answer should be streamed")
-        batch = self._read(sent, reply, endpoint)
+        frame = sent.reply_room.segment.view(_beginning(place, reply.length))
+        batch = read_reply(frame, reply, sent.rows, endpoint)
         self._take(reply.batch)
+        lent = None
         if endpoint.words.raw:
             assert not isinstance(batch, Plain)
             sent.requests[0].respond(batch)
         else:
-            replies, start = Replies(batch), 0
+            lent = self._lent(sent, reply, frame) if reply.length >= LENT_MIN_BYTES else None
+            replies, start = Replies(batch, None if lent is None else lent.view), 0
             for request in sent.requests:
                 request.succeed(replies, start)
                 start += request.row_count
             del replies  # nothing may refer to the room once it is given back
-        del batch
-        self._free(sent, held=bool(reply.flags & Flag.HELD))
+        del batch, frame
+        held = bool(reply.flags & Flag.HELD)
+        if lent is None:
+            self._free(sent, held=held)
+        elif lent.end(partial(self._free, sent, held=held)):
+            self._rooms.lend(sent.reply_room)
 
-    @staticmethod
-    def _read(sent: _Sent, reply: Reply, endpoint: Endpoint) -> pa.RecordBatch | Plain:
-        schema = endpoint.output_schema
-        frame = sent.reply_room.segment.view(_beginning(sent.reply_room.reply, reply.length))
-        plain = endpoint.replies.read_plain(frame, reply.flags, sent.rows)
-        if plain is not None and reply.rows == sent.rows:
-            return plain
-        batch = endpoint.replies.read(frame, reply.flags)
-        if batch.num_rows != sent.rows or reply.rows != sent.rows:
-            raise PeerError(f"a reply of {batch.num_rows} rows to a batch of {sent.rows}")
-        if schema is not None and not batch.schema.equals(schema):
-            raise PeerError("a reply of another schema than its endpoint declares")
-        if endpoint.words.raw and not batch.schema.equals(RESPONSE):
-            raise PeerError("a raw endpoint's reply is no response")
-        return batch
+    def _lent(self, sent: _Sent, reply: Reply, frame: memoryview) -> Lent | None:
+        """A large reply that is the answer of one request as it stands."""
+        if not reply.flags & Flag.SCHEMA or len(sent.requests) > 1 or not self._budget.plenty:
+            return None
+        return Lent(frame) if sent.requests[0].form is Form.ARROW and is_one_batch(frame) else None
 
     def _grant(self, batch: int, length: int) -> None:
         sent = self._sent.get(batch)
@@ -360,6 +389,8 @@ class Link:
         self._rooms.give_back(sent.room, held=held)
         if sent.reply_room is not sent.room:
             self._rooms.give_back(sent.reply_room, held=False)
+        if self._rooms.forgotten:
+            self._forget()
 
 
 def _beginning(place: Place, length: int) -> Place:

@@ -62,10 +62,15 @@ def _weighted(accept: str) -> list[tuple[str, float]]:
 
 
 class Replies:
-    """Cuts the reply of a batch into the answers of its requests. Nothing made here refers to the frame's memory."""
+    """Cuts the reply of a batch into the answers of its requests. Nothing made here refers to the frame's memory.
 
-    def __init__(self, batch: pa.RecordBatch | Plain) -> None:
+    Args:
+        stream: what all of it as an Arrow stream is, where that need not be made; it may be memory of whoever gives it.
+    """
+
+    def __init__(self, batch: pa.RecordBatch | Plain, stream: memoryview | None = None) -> None:
         self._frame = batch
+        self._stream = stream
         self._values: list[object] | None = None
 
     @classmethod
@@ -79,13 +84,15 @@ class Replies:
             self._frame = self._frame.batch()
         return self._frame
 
-    def body(self, form: Form, request_id: str, start: int, count: int) -> bytes:
+    def body(self, form: Form, request_id: str, start: int, count: int) -> bytes | memoryview:
         """The body for rows `start` to `start + count`.
 
         NaN and infinities become null in JSON, which has no words for them. Only JSON has a place for the request's id.
         """
         match form:
             case Form.ARROW:
+                if self._stream is not None:
+                    return self._stream
                 if isinstance(self._frame, Plain) and self._frame.num_rows == count:
                     return self._frame.stream()
                 return _arrow(self._batch.slice(start, count))

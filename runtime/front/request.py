@@ -14,6 +14,8 @@ from base.ipc.protocol import BODY_MAX_BYTES
 from base.raw import request_frame
 from runtime.front import stream
 from runtime.front.answer import Answer
+from runtime.front.arrivals import Arrival
+from runtime.front.codecs import media
 from runtime.front.measuring import ABANDONED
 from runtime.front.problems import problem
 from runtime.front.replies import Form, Replies
@@ -57,6 +59,15 @@ class Asked:
         self.form = Form.wanted(accept)
         raw = target.endpoint.words.raw
         self.read: Callable[[bytes], Rows] = _read_raw if raw else reader(target.endpoint.decoder, content_type)
+
+    @property
+    def is_arrow(self) -> bool:
+        """Whether the body is an Arrow stream that is read here."""
+        return not self.target.endpoint.words.raw and media.name(self.content_type) == media.ARROW
+
+    def read_arrival(self, arrival: Arrival) -> Rows:
+        """As `read`; the rows keep the arrival."""
+        return self.target.endpoint.decoder.from_arrival(arrival)
 
 
 def _read_raw(body: bytes) -> Rows:
@@ -130,6 +141,11 @@ class Request:
         """Whether nobody waits any more: answered, timed out, or its client gone."""
         return self._answer is None
 
+    @property
+    def form(self) -> Form:
+        """In which its answer is wanted."""
+        return self._asked.form
+
     def sent(self, cancel: Callable[[], None]) -> None:
         """A worker has it; `cancel` tells that worker when nobody waits for it any more."""
         self._cancel = cancel
@@ -179,7 +195,7 @@ class Request:
         if self._stream is None:
             self._finish(document)
         else:
-            self._stream.finish(document.body)
+            self._stream.finish(bytes(document.body))
             self._over(document.status)
 
     def abandon(self) -> None:
@@ -203,7 +219,7 @@ class Request:
             self._answer(self._ok(media_type, b"", self._stream))
         return self._stream
 
-    def _ok(self, media_type: bytes, body: bytes, parts: stream.Stream | None = None) -> Answer:
+    def _ok(self, media_type: bytes, body: bytes | memoryview, parts: stream.Stream | None = None) -> Answer:
         return Answer(200, media_type, self.id, body, (), parts)
 
     def _finish(self, answer: Answer) -> None:
@@ -220,6 +236,8 @@ class Request:
             if endpoint.tally is not None and status != ABANDONED:
                 endpoint.tally.ended(failed=self._failed)
         self._answer = None
+        if self.rows.arrival is not None:
+            self.rows.arrival.close()
         endpoint.ended(self)
 
 

@@ -5,6 +5,7 @@ Knows segments, not channels: who uses rooms tells the worker of each segment th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from base.errors import Full
@@ -24,11 +25,16 @@ _SPARE_MAX = 2
 
 
 class Budget:
-    """What all segments of one front door may take together."""
+    """What all segments of one front door may take together.
+
+    Attributes:
+        savers: called where there is not enough; each gives back what it only keeps for later.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.used_bytes = 0
+        self.savers: set[Callable[[], None]] = set()
 
     def take(self, size: int) -> None:
         """Counts `size` bytes in.
@@ -36,13 +42,34 @@ class Budget:
         Raises:
             Full: that would be over the bound. Nothing was counted.
         """
-        if self.used_bytes + size > self._max_bytes:
+        if not self._fits(size, self._max_bytes):
             raise Full(f"{size} bytes of shared memory are wanted, and {self._max_bytes - self.used_bytes} are free; try again later")
         self.used_bytes += size
+
+    def take_for_arrival(self, size: int) -> None:
+        """As `take`, for what a client still has to send: half of all stays for what has come, however slow clients are.
+
+        Raises:
+            Full: half of all is in use. Nothing was counted.
+        """
+        if not self._fits(size, self._max_bytes // 2):
+            raise Full(f"{size} bytes of shared memory are wanted, and half of {self._max_bytes} would be in use; try again later")
+        self.used_bytes += size
+
+    @property
+    def plenty(self) -> bool:
+        """Whether less than half is in use: then a slow client may be let have some of it."""
+        return 2 * self.used_bytes < self._max_bytes
 
     def give_back(self, size: int) -> None:
         """Counts `size` bytes out."""
         self.used_bytes -= size
+
+    def _fits(self, size: int, bound: int) -> bool:
+        if self.used_bytes + size > bound:
+            for save in list(self.savers):  # one that cannot reach its worker goes
+                save()
+        return self.used_bytes + size <= bound
 
 
 @dataclass(eq=False)
@@ -54,6 +81,7 @@ class Room:
     request: Place
     reply: Place
     slot: int | None = None
+    adopted: bool = False
 
 
 class Rooms:
@@ -67,6 +95,8 @@ class Rooms:
         self._next = 0
         self._segments: dict[int, Segment] = {}
         self._spare: list[Room] = []
+        self._lent: set[int] = set()
+        self._closed = False
         self.attached: list[tuple[int, Segment]] = []
         self.forgotten: list[int] = []
         number, segment = self._make(SLOTS * SLOT_BYTES)
@@ -85,25 +115,41 @@ class Rooms:
             if room.request.length >= request_bytes and room.reply.length >= reply_bytes:
                 self._spare.remove(room)
                 return room
-        self._drop_spare()
+        self.drop_spare()
         request_bytes = -(-request_bytes // 64) * 64
         number, segment = self._make(request_bytes + reply_bytes)
         return Room(number, segment, Place(number, 0, request_bytes), Place(number, request_bytes, segment.size - request_bytes))
 
+    def adopt(self, segment: Segment, request_bytes: int) -> Room:
+        """A room in a segment that was made elsewhere, and is counted in the budget; the request takes so many bytes at its beginning."""
+        number = self._attach(segment)
+        return Room(
+            number, segment, Place(number, 0, request_bytes), Place(number, request_bytes, segment.size - request_bytes), adopted=True
+        )
+
+    def lend(self, room: Room) -> None:
+        """Somebody refers to the room's reply. It stays counted until it is given back, even if everything else is closed."""
+        self._lent.add(room.number)
+
     def give_back(self, room: Room, *, held: bool) -> None:
         """The room is free again, or, when the worker still holds its frame, gone for good."""
-        if held and room.slot is None:
+        self._lent.discard(room.number)
+        if self._closed:
+            if room.number in self._segments:
+                self._unmake(room.number)
+        elif held and room.slot is None:
             self._discard(room)
         elif room.slot is not None:
             self._slots.append(room)
-        elif len(self._spare) < _SPARE_MAX:
+        elif len(self._spare) < _SPARE_MAX and not room.adopted:  # bodies bring their own
             self._spare.append(room)
         else:
             self._discard(room)
 
     def close(self) -> None:
-        """Unmaps everything. Only once no worker reads or writes any of it: its channel is closed."""
-        for number in list(self._segments):
+        """Unmaps everything but what is lent. Only once no worker reads or writes any of it: its channel is closed."""
+        self._closed = True
+        for number in self._segments.keys() - self._lent:
             self._unmake(number)
         self._slots, self._spare, self.attached, self.forgotten = [], [], [], []
 
@@ -115,10 +161,13 @@ class Rooms:
         except OSError as exc:
             self._budget.give_back(size)
             raise Full(f"no shared memory could be made: {exc.strerror}") from exc
+        return self._attach(segment), segment
+
+    def _attach(self, segment: Segment) -> int:
         number = self._free_number()
         self._segments[number] = segment
         self.attached.append((number, segment))
-        return number, segment
+        return number
 
     def _free_number(self) -> int:
         while self._next in self._segments:
@@ -134,7 +183,8 @@ class Rooms:
         self.forgotten.append(room.number)
         self._unmake(room.number)
 
-    def _drop_spare(self) -> None:
+    def drop_spare(self) -> None:
+        """Discards what is kept for the next large batch."""
         for room in self._spare:
             self._discard(room)
         self._spare = []

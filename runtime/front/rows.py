@@ -17,7 +17,8 @@ from polars import CompatLevel
 from base import columns
 from base.errors import UnsupportedMedia
 from base.ipc.plain import ROWS_MAX, Form, Plain, arrow_array
-from runtime.front.codecs import columnar, csv, media
+from runtime.front.arrivals import Arrival
+from runtime.front.codecs import columnar, csv, inplace, media
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.direct import Direct
 from runtime.front.codecs.packed import MIN_ROWS, Packed
@@ -28,14 +29,15 @@ Records = list[msgspec.Struct] | pa.RecordBatch | Plain
 
 
 class Rows:
-    """Rows of one request. `shape` is equal for rows that may share a batch."""
+    """Rows of one request. `shape` is equal for rows that may share a batch; `arrival` is where they lie, if in memory of their own."""
 
-    __slots__ = ("count", "records", "shape")
+    __slots__ = ("arrival", "count", "records", "shape")
 
     def __init__(self, records: Records, shape: str) -> None:
         self.records = records
         self.count = records.num_rows if isinstance(records, Plain) else len(records)
         self.shape = shape
+        self.arrival: Arrival | None = None
 
 
 class RowDecoder:
@@ -98,14 +100,23 @@ class RowDecoder:
         if seen is not None:
             return Rows(seen, "")
         table = columnar.arrow_table(body)
-        if self._direct is None:
-            return _own(table)
-        batch = self._direct.batch(table)
+        batch = None if self._direct is None else self._direct.batch(table)
         if batch is None:
-            return self._rows(columnar.fitted(table, self._columns, self._unexpected))
+            return self._looked_at(table)
         if self._seen is not None:
             self._seen.learn(body, batch)
         return Rows(batch, "")
+
+    def from_arrival(self, arrival: Arrival) -> Rows:
+        """Rows of an Arrow stream in memory of its own, which they keep."""
+        body = arrival.body
+        table = columnar.arrow_table(body)
+        batch = None if self._direct is None else self._direct.batch(table)
+        found = self._looked_at(table) if batch is None else Rows(batch, "")
+        found.arrival = arrival
+        if batch is not None and table.num_columns == batch.num_columns:
+            arrival.frame = inplace.message(body, batch)
+        return found
 
     def gather(self, rows: Sequence[Rows]) -> pa.RecordBatch | Plain:
         """Like `assemble`, as a plain frame where that is faster."""
@@ -155,6 +166,10 @@ class RowDecoder:
         arrays = [_array(list(map(attrgetter(f"f{i}"), rows)), field) for i, field in enumerate(self._schema)]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
+    def _looked_at(self, table: pa.Table) -> Rows:
+        """Columns that may need a cast, or a refusal."""
+        return _own(table) if self._schema is None else self._rows(columnar.fitted(table, self._columns, self._unexpected))
+
     def _rows(self, found: list[msgspec.Struct] | pl.DataFrame) -> Rows:
         if not isinstance(found, pl.DataFrame):
             return self._typed(found)
@@ -172,7 +187,7 @@ def reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Rows]:
         A function from whole bodies to their rows, which raises UnsupportedMedia where nothing here reads this media type, and what
         `RowDecoder.from_json` does.
     """
-    name = content_type.partition(";")[0].strip().lower()
+    name = media.name(content_type)
     read = _READERS.get(name)
     if read is not None:
         return partial(read, decoder)

@@ -28,7 +28,7 @@ _STEP_ROWS = 16_384
 """Rows of a Parquet file that are expanded before they are weighed."""
 
 
-def arrow_table(body: bytes) -> pa.Table:
+def arrow_table(body: bytes | memoryview) -> pa.Table:
     """The table of an Arrow stream.
 
     Raises:

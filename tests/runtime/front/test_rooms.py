@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from base.errors import Full
+from runtime.front.arrivals import Arrival
 from runtime.front.rooms import SLOT_BYTES, SLOTS, Budget, Room, Rooms
 
 SMALL = SLOT_BYTES // 2
 LARGE = SLOT_BYTES
+MB = 1024 * 1024
 
 
 @pytest.fixture
@@ -72,4 +74,52 @@ def test_the_budget_bounds_all_and_comes_back(budget: Budget, rooms: Rooms) -> N
     assert budget.used_bytes == before
     rooms.take(LARGE, LARGE)
     rooms.close()
+    assert budget.used_bytes == 0
+
+
+def test_what_is_kept_for_later_goes_when_others_need_it(budget: Budget, rooms: Rooms) -> None:
+    """A large room that nobody uses is given up, rather than a request refused; one in use is not."""
+    kept, used = rooms.take(20 * MB, MB), rooms.take(20 * MB, MB)
+    rooms.give_back(kept, held=False)
+    budget.savers.add(rooms.drop_spare)
+    with pytest.raises(Full):
+        budget.take(60 * MB)
+    assert rooms.forgotten == [kept.number]
+    budget.take(20 * MB)
+    assert used.segment.view(used.reply)
+
+
+def test_half_of_all_stays_for_what_has_come(budget: Budget) -> None:
+    """What clients still have to send cannot take it."""
+    with pytest.raises(Full):
+        budget.take_for_arrival(33 * MB)
+    budget.take_for_arrival(32 * MB)
+    assert not budget.plenty
+    budget.take(32 * MB)
+
+
+def test_a_segment_made_elsewhere_becomes_a_room_once(budget: Budget, rooms: Rooms) -> None:
+    """The worker is told of it, and it is gone after its batch."""
+    arrival = Arrival.begin(MB + 1, budget)
+    adopted = arrival.adopt()
+    assert adopted is not None
+    room = rooms.adopt(*adopted)
+    assert rooms.attached[-1] == (room.number, room.segment)
+    assert room.request.length >= MB + 1 <= room.reply.length
+    assert arrival.adopt() is None
+    arrival.close()
+    assert len(room.segment.view(room.reply)) == room.reply.length
+    rooms.give_back(room, held=False)
+    assert rooms.forgotten == [room.number]
+
+
+def test_what_is_lent_outlives_its_worker(budget: Budget, rooms: Rooms) -> None:
+    """It counts until it is given back, and only once."""
+    room = rooms.take(LARGE, LARGE)
+    rooms.lend(room)
+    rooms.close()
+    assert budget.used_bytes == room.segment.size
+    assert room.segment.view(room.reply)
+    rooms.give_back(room, held=False)
+    rooms.give_back(room, held=False)
     assert budget.used_bytes == 0

@@ -1,0 +1,213 @@
+"""Large Arrow bodies and answers: where they lie, that they are right, and that their memory comes back."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import base.service as svc
+from base.ipc.control import Configure
+from base.schema import Schema
+from base.testing import TestClient
+from rawhttp import Raw, post
+
+ARROW = "application/vnd.apache.arrow.stream"
+HEADERS = {"content-type": ARROW, "accept": ARROW}
+MB = 1024**2
+SLOTS_BYTES = 8 * MB
+"""What the segment of a worker's slots takes."""
+
+
+class Numbers(Schema):
+    a: pl.Float64
+    b: pl.Int64 | None
+    s: pl.String
+
+
+@svc.endpoint("/echo")
+def echo(records_df: Numbers.DataFrame) -> Numbers.DataFrame:
+    return records_df
+
+
+@svc.endpoint("/sum")
+def sums(records_df: Numbers.DataFrame) -> pl.Series:
+    return records_df["a"] + records_df["b"].fill_null(0) + records_df["s"].str.len_bytes()
+
+
+def table(rows: int, first: int = 0) -> pa.Table:
+    numbers = pl.int_range(first, first + rows, eager=True)
+    frame = pl.DataFrame({"a": numbers.cast(pl.Float64) / 4, "b": numbers, "s": (numbers % 7).cast(pl.String) + "ü" * 9})
+    return frame.with_columns(b=pl.when(numbers % 5 == 0).then(None).otherwise("b")).to_arrow(compat_level=pl.CompatLevel.newest())
+
+
+def stream(given: pa.Table, rows: int | None = None, **options: object) -> bytes:
+    """As one batch, or as some of so many rows."""
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, given.schema, options=pa.ipc.IpcWriteOptions(**options)) as out:
+        for batch in given.combine_chunks().to_batches(max_chunksize=rows):
+            out.write_batch(batch)
+    return sink.getvalue()
+
+
+def read(answer: bytes) -> pa.Table:
+    found = pa.ipc.open_stream(answer).read_all()
+    found.validate(full=True)
+    return found
+
+
+def same(answer: bytes, given: pa.Table) -> bool:
+    return pl.DataFrame(read(answer)).equals(pl.DataFrame(given))
+
+
+def front_door() -> int:
+    """The process of the only one; this process is its worker."""
+    children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
+    (found,) = [child for child in children if b"runtime.front" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return int(found)
+
+
+def status_bytes(pid: int, name: str) -> int:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{name}:")]
+    return int(line.split()[1]) * 1024
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    with TestClient(echo, sums, limits=Configure(body_max_bytes=256 * MB)) as found:
+        yield found
+
+
+@pytest.fixture
+def small() -> Iterator[TestClient]:
+    """A front door with room for two bodies of 3 MB on their way, and no third."""
+    with TestClient(echo, limits=Configure(segments_max_bytes=2 * (SLOTS_BYTES + 2 * 7 * MB))) as found:
+        yield found
+
+
+def raw(path: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: test", f"Content-Type: {ARROW}", f"Accept: {ARROW}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join((*lines, "", "")).encode() + body
+
+
+def begin(client: TestClient, body: bytes) -> Raw:
+    """A connection that has sent all of a request but its last byte, and whose memory is taken."""
+    found = Raw(client.address)
+    found.send(raw("/echo", body, "Expect: 100-continue")[: -len(body)])
+    assert found.answer().status == 100
+    found.send(body[:-1])
+    return found
+
+
+def status_in_time(client: TestClient, body: bytes, wanted: int) -> None:
+    """Asks until it is answered so: what frees memory happens in another process, which is not told to us."""
+    for _ in range(400):
+        if client.post("/echo", content=body, headers=HEADERS).status == wanted:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"never answered with {wanted}")
+
+
+def test_a_large_body_and_its_answer_are_never_on_the_heap(client: TestClient) -> None:
+    """The front door's memory at its highest: the two places in shared memory, and nothing else of that size."""
+    given = table(3_000_000)
+    body = stream(given)
+    assert len(body) > 90 * MB
+    client.post("/echo", content=stream(table(1)), headers=HEADERS)
+    pid = front_door()
+    before = status_bytes(pid, "VmRSS")
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # forgets how high it was (proc(5))
+    answer = client.post("/echo", content=body, headers=HEADERS).content
+    highest = status_bytes(pid, "VmHWM")
+    assert same(answer, given)
+    assert highest - before < len(body) + len(answer) + 32 * MB
+
+
+@pytest.mark.parametrize("expect", [False, True])
+def test_a_body_is_right_in_whatever_pieces_it_comes(client: TestClient, expect: bool) -> None:
+    """Behind another request, with a piece of it in the head's packet, on both ways; and the connection goes on."""
+    first, second = table(40_000), table(40_000, first=7)
+    bodies = stream(first), stream(second)
+    with Raw(client.address) as connection:
+        for body, given, sent_with_head in zip(bodies * 2, (first, second) * 2, (0, 1, 5000, 300_000), strict=True):
+            whole = raw("/echo", body, *["Expect: 100-continue"] * expect)
+            head = len(whole) - len(body) + sent_with_head
+            connection.send(post("/sum", [{"a": 1, "b": 2, "s": "x"}]) + whole[:head])
+            assert connection.answer().json()["predictions"] == [4.0]
+            if expect:
+                assert connection.answer().status == 100
+            connection.send(whole[head:] + post("/sum", [{"a": 1, "b": None, "s": ""}]), size=100_000)
+            assert same(connection.answer().body, given)
+            assert connection.answer().json()["predictions"] == [1.0]
+
+
+ORDINARY = {
+    "another order": stream(table(40_000).select(["s", "a", "b"])),
+    "more columns": stream(table(40_000).append_column("z", pa.array(range(40_000)))),
+    "a cast": stream(table(40_000).set_column(1, "b", table(40_000)["b"].cast(pa.int32()))),
+    "two batches": stream(table(40_000), rows=30_000),
+    "compressed": stream(pa.concat_tables([table(60_000)] * 5), compression="lz4"),
+    "categories": stream(table(60_000).set_column(2, "s", table(60_000)["s"].cast(pa.string()).dictionary_encode())),
+}
+
+
+def test_what_needs_to_be_changed_is_changed_and_as_right(client: TestClient) -> None:
+    """Large bodies that are not the schema's as they stand."""
+    for name, body in ORDINARY.items():
+        assert len(body) > MB, name
+        given = pl.DataFrame(pa.ipc.open_stream(body).read_all()).select("a", pl.col("b").cast(pl.Int64), pl.col("s").cast(pl.String))
+        assert pl.DataFrame(read(client.post("/echo", content=body, headers=HEADERS).content)).equals(given), name
+
+
+def test_a_large_body_is_refused_with_the_same_words(client: TestClient) -> None:
+    """Garbage, a misfit, text that is no UTF-8, and what would be too large."""
+    assert client.post("/echo", content=b"x" * 2 * MB, headers=HEADERS).status == 400
+    misfit = client.post("/echo", content=stream(table(60_000).drop_columns("s")), headers=HEADERS)
+    assert misfit.status == 422
+    assert misfit.json()["errors"][0]["column"] == "s"
+    torn = stream(table(60_000)).replace("ü".encode(), b"\xc3\xc3")
+    assert client.post("/echo", content=torn, headers=HEADERS).status == 400
+    with Raw(client.address) as connection:
+        connection.send(raw("/echo", b"", "Expect: 100-continue").replace(b"Length: 0", b"Length: %d" % (257 * MB)))
+        assert connection.answer().status == 413
+
+
+def test_bodies_on_their_way_take_no_more_than_their_share(small: TestClient) -> None:
+    """The third is told to come again; small ones go on; and whoever hangs up gives back what it had."""
+    body = stream(table(60_000))
+    assert 2.5 * MB < len(body) < 3.5 * MB
+    with begin(small, body) as first, begin(small, body) as second:
+        refused = small.post("/echo", content=body, headers=HEADERS)
+        assert refused.status == 503
+        assert small.post("/echo", json=[{"a": 1, "b": 2, "s": "x"}]).status == 200
+        first.send(body[-1:])
+        assert same(first.answer().body, table(60_000))
+        second.socket.close()
+    for _ in range(3):  # as often as would not fit if anything were left
+        status_in_time(small, body, 200)
+
+
+def test_an_answer_is_its_own_however_slowly_it_is_read(client: TestClient) -> None:
+    """It lies in memory that others would like to have: two more answers of that size come and go meanwhile."""
+    given = [table(300_000, first=i) for i in range(3)]
+    with client.stream("/echo", content=stream(given[0]), headers=HEADERS) as slow:
+        pieces = iter(slow)
+        first = next(pieces)
+        for each in given[1:] * 2:
+            assert same(client.post("/echo", content=stream(each), headers=HEADERS).content, each)
+        assert same(first + b"".join(pieces), given[0])
+
+
+def test_answers_that_nobody_reads_give_their_memory_back(small: TestClient) -> None:
+    """Clients that ask and hang up, more often than there is memory for."""
+    body = stream(table(60_000))
+    for _ in range(20):
+        with Raw(small.address) as connection:
+            connection.send(raw("/echo", body))
+            assert connection.socket.recv(100).startswith(b"HTTP/1.1 ")
+        status_in_time(small, body, 200)
