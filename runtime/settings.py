@@ -132,7 +132,10 @@ class Settings(BaseSettings):
     front_doors: int = Field(1, ge=1, le=64, description="Front doors that share the port; each keeps about one core busy.")
     workers_per_release: int = Field(1, ge=1, le=256, description="Workers that run each release.")
     start_timeout_s: float = Field(120, gt=0, le=3600, description="Seconds that a worker may take from its start to ready.")
-    start_parallel: int = Field(2, ge=1, le=64, description="Pexes that are verified and unpacked at the same time.")
+    start_parallel: int = Field(
+        2, ge=1, le=64, description="Pexes that are verified and unpacked at the same time, and workers that are started."
+    )
+    start_nice: int = Field(10, ge=0, le=19, description="Niceness that a worker has more than others until it is ready.")
     # Below the 10 s after which `docker stop` kills.
     drain_s: float = Field(8, ge=0, le=3600, description="Seconds that requests in flight may take when Pexdock or a release ends.")
     settle_s: float = Field(0.5, ge=0, le=60, description="Seconds that a file in dist/ must stay unchanged before it is taken.")

@@ -22,6 +22,7 @@ from runtime.settings import Settings
 from runtime.supervisor.child import child_environment
 from runtime.supervisor.probation import Probation
 from runtime.supervisor.release import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
+from runtime.supervisor.starts import Starts
 from runtime.supervisor.state import ReleaseReport, now
 from runtime.supervisor.workers import Launch, Trouble, WorkerProcess
 
@@ -36,6 +37,7 @@ class Plant:
     settings: Settings
     run_path: Path
     report: Callable[[Measures], None]
+    starts: Starts
     trust: Trust | None = None
 
     def vouched(self, pex: Path) -> Path:
@@ -55,7 +57,18 @@ class Plant:
         places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(settings.cache_path)}
         env = child_environment(os.environ, places | environment_of(settings.measuring))
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
-        return Launch(title, argv, env, self.run_path, settings.start_timeout_s, settings.drain_s, back_off, self.report)
+        return Launch(
+            title,
+            argv,
+            env,
+            self.run_path,
+            settings.start_timeout_s,
+            settings.drain_s,
+            back_off,
+            self.report,
+            self.starts,
+            settings.start_nice,
+        )
 
 
 class Live:

@@ -40,6 +40,7 @@ from runtime.supervisor.logbook import Logbook
 from runtime.supervisor.mirror import Mirror
 from runtime.supervisor.release import BackOff
 from runtime.supervisor.remote import RemoteDist
+from runtime.supervisor.starts import Starts
 from runtime.supervisor.threads import Threads
 from runtime.supervisor.watch import Watch
 from runtime.watched import FileWatch
@@ -92,7 +93,8 @@ def _check_files(settings: Settings) -> None:
 
 
 def _plant(settings: Settings, store: Store, run_path: Path, report: Callable[[Measures], None]) -> Plant:
-    return Plant(store, settings, run_path, report, trust_of(settings.trusted_keys_path, settings.trusted_digests_path))
+    trust = trust_of(settings.trusted_keys_path, settings.trusted_digests_path)
+    return Plant(store, settings, run_path, report, Starts(settings.start_parallel), trust)
 
 
 class Sockets(NamedTuple):

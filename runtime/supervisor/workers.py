@@ -15,8 +15,10 @@ from base.ipc.control import Drain, ExitCode, Failed, Measures, Ready, Word
 from base.ipc.questions import Answer, Entries, Question, Refreshed, Refused
 from runtime.supervisor.child import Child, describe_exit
 from runtime.supervisor.inquiries import Inquiries
+from runtime.supervisor.priority import Lowered
 from runtime.supervisor.release import Action, BackOff, Machine, WorkerEvent, WorkerState, new_worker
 from runtime.supervisor.rundir import SOCKET_SUFFIX
+from runtime.supervisor.starts import Starts, Turn
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ class Launch:
     drain_s: float
     back_off: BackOff
     report: Callable[[Measures], None]
+    starts: Starts
+    start_nice: int
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class WorkerProcess:
         self._ready_since: float | None = None
         self._deaths = 0
         self._inquiries: Inquiries | None = None  # while it is ready
+        self._turn: Turn | None = None  # while it is started
+        self._lowered: Lowered | None = None
         self.child: Child | None = None
         self.socket_path = Path()
         self.restarts = 0
@@ -108,7 +114,13 @@ class WorkerProcess:
         return self.state not in {WorkerState.RETIRED, WorkerState.ENDING, WorkerState.GONE}
 
     def start(self) -> None:
-        """Spawn its process."""
+        """Spawn its process when its turn has come; at once where the release served before, since clients wait for it."""
+        if self._owner.loaded:
+            self._spawn()
+        else:
+            self._turn = self._launch.starts.ask(self._spawn)
+
+    def _spawn(self) -> None:
         self._failure, self._cannot_load, self._ready_since = "", False, None
         self.socket_path = self._launch.run_path / f"w{next(_numbers)}{SOCKET_SUFFIX}"
         argv = [*self._launch.argv, "--socket", str(self.socket_path)]
@@ -120,6 +132,7 @@ class WorkerProcess:
             self._later(0.0, lambda: self._exited(ExitCode.CRASHED))
             return
         self.child = child
+        self._lowered = Lowered(child.pid, self._launch.start_nice)
         self._later(self._launch.start_timeout_s, self._late)
 
     async def ask(self, question: Callable[[int], Question]) -> Answer:
@@ -160,14 +173,27 @@ class WorkerProcess:
         self._owner.changed()
 
     def _terminate(self) -> None:
+        self._has_started()
         if self.child is not None:
             self.child.terminate(_KILL_AFTER_S)
+        else:  # its turn had not come
+            self._later(0.0, lambda: self._exited(ExitCode.OK))
+
+    def _has_started(self) -> None:
+        """Or will not: others may start, and it has the priority of all others."""
+        if self._lowered is not None:
+            self._lowered.restore()
+            self._lowered = None
+        if self._turn is not None:
+            turn, self._turn = self._turn, None
+            turn.end()
 
     def _hear(self, word: Word) -> None:
         match word:
             case Ready() if self.state is WorkerState.ENDING:
                 self._step(WorkerEvent.READY)
             case Ready() if self.state is WorkerState.STARTING:
+                self._has_started()
                 if self._owner.accept(word):
                     self._ready_since = asyncio.get_running_loop().time()
                     assert self.child is not None
@@ -190,7 +216,8 @@ class WorkerProcess:
 
     def _exited(self, code: int) -> None:
         lines = self.child.tail.last(TAIL_LINES) if self.child else []
-        self.child = None
+        self.child = self._lowered = None
+        self._has_started()
         if self._inquiries is not None:
             self._inquiries.end(f"the worker {describe_exit(code)}")
             self._inquiries = None

@@ -14,7 +14,7 @@ from base.errors import PexdockError
 from benchmark import environments, machine, pexdock, processes, report, rounds
 from benchmark.load import Circumstances, Work, compile_generator
 from benchmark.lock import lock
-from benchmark.parts import crowd, doors, drop, idle, workers
+from benchmark.parts import crowd, doors, drop, idle, start, workers
 from benchmark.parts.part import Part
 from benchmark.processes import ServerFailed
 from benchmark.servers import SERVERS, Server
@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[Circumstances], Part]] = {
     "workers": workers.run,
     "crowd": crowd.run,
     "drop": drop.run,
+    "start": start.run,
 }
 """About Pexdock alone; the servers together are another part, which asking for any of them by name asks for."""
 

@@ -1,0 +1,41 @@
+"""Turns to start: so many at once, first come first served, and nobody holds one for ever."""
+
+import asyncio
+
+from runtime.supervisor import starts
+from runtime.supervisor.starts import Starts
+
+
+def test_so_many_start_at_once_and_the_others_follow_in_their_order():
+    """Whether the one before is ready, has failed, or was no longer wanted before its turn came."""
+
+    async def main():
+        gate, begun = Starts(2), []
+        turns = {name: gate.ask(lambda name=name: begun.append(name)) for name in "abcde"}
+        assert begun == ["a", "b"]
+        turns["b"].end()
+        turns["b"].end()
+        assert begun == ["a", "b", "c"]
+        turns["d"].end()
+        turns["a"].end()
+        assert begun == ["a", "b", "c", "e"]
+        for turn in turns.values():
+            turn.end()
+        assert begun == ["a", "b", "c", "e"]
+
+    asyncio.run(main())
+
+
+def test_one_that_takes_long_lets_the_next_one_go(monkeypatch):
+    """A model that hangs while it is imported must not keep all others from starting."""
+    monkeypatch.setattr(starts, "HELD_S", 0.01)
+
+    async def main():
+        gate, second = Starts(1), asyncio.Event()
+        hanging = gate.ask(lambda: None)
+        turn = gate.ask(second.set)
+        await asyncio.wait_for(second.wait(), 10)
+        hanging.end()
+        turn.end()
+
+    asyncio.run(main())
