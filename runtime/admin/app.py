@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated
 
-import msgspec
 from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp
@@ -15,16 +14,19 @@ from starlette.types import ASGIApp
 import base
 from base.errors import NotFound
 from runtime.admin import caches
+from runtime.admin.answers import answer_errors, as_json
 from runtime.admin.bounded import Bounded
 from runtime.admin.describe import describe, documented
-from runtime.admin.documents import Draining, Dropped, Logs, ModelCaches, ModelRefresh
+from runtime.admin.detail import detail
+from runtime.admin.documents import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
 from runtime.admin.drops import Drops
-from runtime.admin.errors import answer_errors
+from runtime.admin.orders import add_orders
 from runtime.admin.powers import Powers
 from runtime.admin.streams import Stream
 from runtime.supervisor.live import Live
 from runtime.supervisor.logbook import Line, Logbook, Reader, is_about
-from runtime.supervisor.state import State
+from runtime.supervisor.state import ModelReport, State
+from runtime.supervisor.threads import Threads
 
 LINES_MAX = 10_000
 
@@ -42,8 +44,9 @@ def make(powers: Powers) -> ASGIApp:
     """The application."""
     app = FastAPI(title="Pexdock's admin side", version=base.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     answer_errors(app)
-    describe(app, State, ModelCaches, ModelRefresh, Dropped, Draining, Logs)
+    describe(app, State, ModelDetail, ModelReport, ModelCaches, ModelRefresh, Dropped, Draining, Logs)
     _add_models(app, powers)
+    add_orders(app, powers)
     _add_drops(app, powers)
     _add_the_whole(app, powers)
     return Bounded(app)
@@ -60,11 +63,17 @@ def _add_models(app: FastAPI, powers: Powers) -> None:
     async def models(
         follow: Annotated[bool, Query(description="Answer with a line of JSON now and whenever it has changed, until you leave.")] = False,
     ) -> Response:
-        return Stream(_each_state(powers)) if follow else _json(powers.state())
+        return Stream(_each_state(powers)) if follow else as_json(powers.state())
+
+    threads = Threads(1)
+
+    @app.get("/models/{model}", summary="All that is known of one model", responses=documented(ModelDetail, 404))
+    async def model_detail(model: str) -> Response:
+        return as_json(await detail(powers, model, threads))
 
     @app.get("/models/{model}/cache", summary="What every worker of a model has in its caches", responses=documented(ModelCaches, 404, 503))
     async def cache(model: str) -> Response:
-        return _json(await caches.listed(live(model)))
+        return as_json(await caches.listed(live(model)))
 
     @app.post(
         "/models/{model}/refresh",
@@ -73,7 +82,7 @@ def _add_models(app: FastAPI, powers: Powers) -> None:
         responses=documented(ModelRefresh, 400, 404, 413, 422, 500, 503, 504, status=HTTPStatus.ACCEPTED),
     )
     async def refresh(model: str, order: RefreshOrder) -> Response:
-        return _json(await caches.refreshed(live(model), order.endpoint, order.parameters), HTTPStatus.ACCEPTED)
+        return as_json(await caches.refreshed(live(model), order.endpoint, order.parameters), HTTPStatus.ACCEPTED)
 
 
 def _add_drops(app: FastAPI, powers: Powers) -> None:
@@ -88,7 +97,7 @@ def _add_drops(app: FastAPI, powers: Powers) -> None:
         openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
     )
     async def drop(file: str, request: Request) -> Response:
-        return _json(await drops.take(file, request), HTTPStatus.CREATED)
+        return as_json(await drops.take(file, request), HTTPStatus.CREATED)
 
 
 def _add_the_whole(app: FastAPI, powers: Powers) -> None:
@@ -99,7 +108,7 @@ def _add_the_whole(app: FastAPI, powers: Powers) -> None:
         follow: Annotated[bool, Query(description="Answer with a line of JSON for each, and go on with those to come.")] = False,
     ) -> Response:
         if not follow:
-            return _json(Logs(powers.logbook.last(lines, _wanted(model))))
+            return as_json(Logs(powers.logbook.last(lines, _wanted(model))))
         return _following(powers.logbook, model, lines)
 
     @app.post(
@@ -110,7 +119,7 @@ def _add_the_whole(app: FastAPI, powers: Powers) -> None:
     )
     async def drain() -> Response:
         powers.drain()
-        return _json(Draining(powers.state().pid), HTTPStatus.ACCEPTED)
+        return as_json(Draining(powers.state().pid), HTTPStatus.ACCEPTED)
 
 
 async def _each_state(powers: Powers) -> AsyncIterator[Sequence[State]]:
@@ -140,7 +149,3 @@ def _not_serving(model: str, state: State) -> NotFound:
         if report.name == model:
             return NotFound(f"{model} {report.version} does not serve: it is {report.state}{report.reason and f': {report.reason}'}")
     return NotFound(f"there is no model {model}; those in dist/ are {', '.join(sorted({report.name for report in releases})) or 'none'}")
-
-
-def _json(document: msgspec.Struct, status: int = HTTPStatus.OK) -> Response:
-    return Response(msgspec.json.encode(document), status, media_type="application/json")

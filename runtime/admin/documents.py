@@ -6,6 +6,7 @@ import msgspec
 
 from base.ipc.questions import CacheState
 from runtime.supervisor.logbook import Line
+from runtime.supervisor.state import ModelReport, ReleaseReport
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -66,3 +67,40 @@ class Draining(msgspec.Struct, frozen=True):
     """POST /drain: the supervisor with this pid has begun to end."""
 
     pid: int | None
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint of the release that serves.
+
+    The schemas are Arrow schema messages, in base64, and null where it declares none. In JSON Schema they stand in the front door's
+    /openapi.json, and in what `pexdock describe --json` prints.
+    """
+
+    name: str
+    path: str
+    text: str
+    parameters: list[str]
+    batch_max_rows: int
+    batch_max_delay_ms: int
+    input_schema: bytes | None
+    output_schema: bytes | None
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """One worker. Memory is what it has for itself with its share of what it has in common with others, and all of it."""
+
+    version: str
+    pid: int | None
+    state: str
+    restarts: int
+    pss_bytes: int = 0
+    rss_bytes: int = 0
+
+
+class ModelDetail(msgspec.Struct, frozen=True):
+    """GET /models/{model}: where its requests go, its releases, the endpoints of the one that serves, and its processes."""
+
+    model: ModelReport
+    releases: list[ReleaseReport]
+    endpoints: list[Endpoint]
+    workers: list[Worker]

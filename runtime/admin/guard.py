@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base.errors import PexdockError, Unauthorized
-from runtime.admin.errors import as_response
+from runtime.admin.answers import as_response
 
 log = logging.getLogger(__name__)
 

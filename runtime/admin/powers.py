@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
+from base.errors import NotFound
 from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.logbook import Logbook
-from runtime.supervisor.state import State
+from runtime.supervisor.state import ModelReport, State
 
 
 class Changes:
@@ -65,3 +68,15 @@ class Powers:
     logbook: Logbook
     dropping: Dropping
     drain: Callable[[], None]
+
+    def model(self, model: str) -> ModelReport:
+        """What is said of one model, by any spelling of its name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = {report.name: report for report in self.fleet.rollouts.reports()}
+        report = found.get(canonicalize_name(model))
+        if report is None:
+            raise NotFound(f"there is no model {model}; those in dist/ are {', '.join(found) or 'none'}")
+        return report

@@ -108,6 +108,10 @@ class Fleet:
                 return self._live(release)
         return None
 
+    def lives(self, model: str) -> list[Live]:
+        """All releases of this model, by its normal name."""
+        return [live for live in self._lives if live.release.is_model and live.release.name == model]
+
     def workers(self) -> list[WorkerProcess]:
         """Every worker, wanted or not."""
         return [worker for live in self._lives for worker in live.workers]

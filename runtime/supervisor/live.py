@@ -277,6 +277,7 @@ class Live:
         release, identity = self.release, self.release.identity
         return ReleaseReport(
             file=release.file,
+            order=release.order,
             state=self._shown_state(),
             since=self._since,
             kind=identity.kind if identity else "",

@@ -19,9 +19,10 @@ from runtime.supervisor.registry import is_pex_name
 
 
 class ReleaseReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One pex and what has become of it. `log` holds the last lines of a worker that did not do as it should."""
+    """One pex and what has become of it. `order` rises with each drop; `log` has the last lines of a worker that did not do as it should."""
 
     file: str
+    order: int = 0
     state: str
     since: str
     kind: str = ""

@@ -1,4 +1,4 @@
-"""Errors of the admin side as problem documents, those of the framework too."""
+"""Documents and errors of the admin side as answers; errors are problem documents, those of the framework too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from http import HTTPStatus
 from random import getrandbits
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -41,6 +42,11 @@ def answer_errors(app: FastAPI) -> None:
 def as_response(error: PexdockError) -> Response:
     """The problem document of an error."""
     return _response(problems.problem(error, _id()))
+
+
+def as_json(document: msgspec.Struct, status: int = HTTPStatus.OK) -> Response:
+    """The answer that is no error."""
+    return Response(msgspec.json.encode(document), status, media_type="application/json")
 
 
 def _misfit(error: RequestValidationError) -> PexdockError:

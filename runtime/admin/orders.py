@@ -1,0 +1,114 @@
+"""What operators say about the requests of a model, by noun: PUT says it, DELETE takes it back. Runs on the supervisor's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from runtime.admin.answers import as_json
+from runtime.admin.describe import documented
+from runtime.admin.powers import Powers
+from runtime.supervisor import traffic as words
+from runtime.supervisor.state import ModelReport
+from runtime.supervisor.traffic import Traffic
+
+_ERRORS = (400, 404, 409, 413, 422, 503)
+
+
+class _Order(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PinOrder(_Order):
+    """All requests to one release, whatever is dropped."""
+
+    to: str = Field(description="A version or a label.")
+
+
+class SplitOrder(_Order):
+    """Requests shared among releases."""
+
+    weights: dict[str, int] = Field(description="Version or label → weight, 1 or more; two or more of them.")
+    by: str = Field("", description="What keeps a client with one release: header:NAME, parameter:NAME or column:NAME; nothing by default.")
+
+
+class ShadowOrder(_Order):
+    """Requests copied to a release, whose answers are compared and dropped."""
+
+    to: str = Field(description="A version or a label.")
+    percent: float = Field(100.0, description="Of the requests, more than 0 and up to 100.")
+
+
+class LabelOrder(_Order):
+    """A label moved to a release that is ready."""
+
+    version: str
+
+
+class PromoteOrder(_Order):
+    """A release promoted; without a version the newest one."""
+
+    version: str | None = Field(None, description="A version or a label.")
+
+
+def add_orders(app: FastAPI, powers: Powers) -> None:
+    """The paths of all orders. Each answers with what is said of the model now; what follows from it, /models tells as it happens."""
+    rollouts = powers.fleet.rollouts
+    answers = documented(ModelReport, *_ERRORS)
+
+    def said(model: str, say: Callable[[Traffic], Traffic], why: str) -> Response:
+        rollouts.order(model, say, why)
+        return as_json(powers.model(model))
+
+    @app.put("/models/{model}/pin", summary="Have one release serve all, whatever is dropped", responses=answers)
+    async def pin(model: str, order: PinOrder) -> Response:
+        return said(model, lambda traffic: words.pinned(traffic, order.to), f"pinned to {order.to}")
+
+    @app.delete("/models/{model}/pin", summary="Have the newest release serve again", responses=answers)
+    async def unpin(model: str) -> Response:
+        return said(model, words.unpinned, "unpinned")
+
+    @app.put("/models/{model}/split", summary="Share the requests among releases", responses=answers)
+    async def split(model: str, order: SplitOrder) -> Response:
+        return said(model, lambda traffic: words.split(traffic, order.weights, order.by), "split by an operator")
+
+    @app.delete("/models/{model}/split", summary="Have one release serve all again", responses=answers)
+    async def unsplit(model: str) -> Response:
+        return said(model, words.unsplit, "the split was ended")
+
+    @app.put("/models/{model}/shadow", summary="Copy requests to a release, and compare its answers", responses=answers)
+    async def shadow(model: str, order: ShadowOrder) -> Response:
+        return said(model, lambda traffic: words.shadowed(traffic, order.to, order.percent), f"{order.percent:g} % copied to {order.to}")
+
+    @app.delete("/models/{model}/shadow", summary="Copy nothing any more", responses=answers)
+    async def unshadow(model: str) -> Response:
+        return said(model, words.unshadowed, "nothing is copied any more")
+
+    _add_moves(app, powers)
+
+
+def _add_moves(app: FastAPI, powers: Powers) -> None:
+    rollouts = powers.fleet.rollouts
+    answers = documented(ModelReport, *_ERRORS)
+
+    @app.put("/models/{model}/labels/{label}", summary="Move a label to a release that is ready", responses=answers)
+    async def label(model: str, label: str, order: LabelOrder) -> Response:
+        rollouts.label(model, label, order.version)
+        return as_json(powers.model(model))
+
+    @app.delete("/models/{model}/labels/{label}", summary="Remove a label", responses=answers)
+    async def unlabel(model: str, label: str) -> Response:
+        rollouts.label(model, label, None)
+        return as_json(powers.model(model))
+
+    @app.post("/models/{model}/promote", summary="Have a release serve all, also one that was taken back", responses=answers)
+    async def promote(model: str, order: PromoteOrder) -> Response:
+        rollouts.promote(model, order.version)
+        return as_json(powers.model(model))
+
+    @app.post("/models/{model}/rollback", summary="Have the release serve that served before", responses=answers)
+    async def rollback(model: str) -> Response:
+        rollouts.rollback(model)
+        return as_json(powers.model(model))
