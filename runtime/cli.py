@@ -15,7 +15,13 @@ import click
 
 import base
 from base.errors import PexdockError, PexRefused
-from runtime.admin import commands
+from runtime.admin import commands, traffic_commands
+from runtime.admin.asking import wants_colour
+from runtime.admin.completion import completion
+from runtime.admin.deploy import deploy
+from runtime.admin.describe_command import describe
+from runtime.admin.log_commands import drain, logs
+from runtime.doctor.command import doctor
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -54,7 +60,7 @@ class Command(click.Group):
             ctx.exit(Exit.USAGE if isinstance(exc, BadSetting) else Exit.FAILED)
 
 
-@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "color": wants_colour()})
 @click.version_option(base.__version__, package_name="pexdock", message="%(prog)s %(version)s")
 def main() -> None:
     """Serve Python models that are deployed one by one, each as a small pex on a shared base."""
@@ -144,27 +150,12 @@ def _size(size_bytes: int) -> str:
 def _newest_base(dist_path: Path) -> Path:
     from packaging.version import Version  # noqa: PLC0415
 
-    bases = _bases(dist_path)
+    from runtime.pex.shelf import bases_in  # noqa: PLC0415
+
+    bases = bases_in(dist_path)
     if not bases:
         raise PexdockError(f"there is no base in {dist_path} to build on: make one with `pexdock build base`, or name one with --base")
     return max(bases, key=lambda base: Version(base.version)).path
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--dist-path", help="The folder that is served.")
-@click.option("--run-path", help="The run directory of the supervisor.")
-@click.option("--config", type=_PATH, help=_CONFIG_HELP)
-def models(as_json: bool, dist_path: str | None, run_path: str | None, config: Path | None) -> None:
-    """Show what is served, what was refused and why."""
-    import msgspec  # noqa: PLC0415
-
-    from runtime import settings  # noqa: PLC0415
-    from runtime.supervisor import state  # noqa: PLC0415
-
-    chosen = settings.load({"dist_path": dist_path, "run_path": run_path}, config)
-    found = state.read(chosen.run_path, chosen.dist_path)
-    click.echo(msgspec.json.format(msgspec.json.encode(found)) if as_json else state.as_table(found))
 
 
 @main.command()
@@ -178,8 +169,8 @@ def key(name: str) -> None:
     click.echo(f"line, for the file that api_keys_path names: {line}")
 
 
-main.add_command(commands.cache)
-main.add_command(commands.refresh)
+for command in (*commands.COMMANDS, *traffic_commands.COMMANDS, describe, deploy, logs, drain, doctor, completion):
+    main.add_command(command)
 
 
 @main.command()
@@ -220,8 +211,9 @@ def _voucher(pex: Path, chosen: Settings) -> str:
 def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> None:
     from runtime.pex.check import check_pex, choose_base  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
+    from runtime.pex.shelf import bases_in  # noqa: PLC0415
 
-    bases = [read_pex(base_pex, checksums=False)] if base_pex else _bases(chosen.dist_path)
+    bases = [read_pex(base_pex, checksums=False)] if base_pex else bases_in(chosen.dist_path)
     on = bases[0] if base_pex else choose_base(model, bases)
     if on.kind != "base":
         raise PexRefused(f"{on.path.name} is the model {on.name}, where a base is wanted")
@@ -230,18 +222,6 @@ def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> Non
     click.echo(f"  endpoints      {', '.join(f'{name} = {value}' for name, value in model.endpoints.items())}")
     for warning in warnings:
         click.echo(f"  warning: {warning}")
-
-
-def _bases(dist_path: Path) -> list[PexFile]:
-    from runtime.pex.file import read_pex  # noqa: PLC0415
-    from runtime.supervisor.registry import is_pex_name  # noqa: PLC0415
-
-    found = []
-    for path in sorted(dist_path.iterdir()) if dist_path.is_dir() else []:
-        if is_pex_name(path.name):
-            with contextlib.suppress(PexRefused):  # the next one may be one
-                found.append(read_pex(path, checksums=False))
-    return [pex for pex in found if pex.kind == "base"]
 
 
 def _log_to_stderr(level: str) -> None:

@@ -30,7 +30,7 @@ PREFIX = "PEXDOCK_"
 CONFIG_VARIABLE = "PEXDOCK_CONFIG"
 CONFIG_FILE = "pexdock.toml"
 
-SCRIPT_VARIABLES = frozenset({CONFIG_VARIABLE, "PEXDOCK_PYTHON"})
+SCRIPT_VARIABLES = frozenset({CONFIG_VARIABLE, "PEXDOCK_PYTHON", "PEXDOCK_ADMIN"})
 """Names that carry the prefix but are no settings: the scripts beside Pexdock read them."""
 
 RUN_PATH_MAX_BYTES = 90

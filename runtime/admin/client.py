@@ -3,105 +3,84 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import socket
-from pathlib import Path
-from typing import TypeVar
-from urllib.parse import quote
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from urllib.parse import quote, urlencode
 
-import msgspec
-
-from base.errors import PexdockError
-from runtime.admin.documents import ModelCaches, ModelRefresh
-from runtime.supervisor import rundir
-from runtime.supervisor.state import State
-
-D = TypeVar("D", bound=msgspec.Struct)
-
-_TIMEOUT_S = 35.0
-"""The admin side itself cuts a request off after 30."""
-
-
-class AdminFailed(PexdockError):
-    """The admin side cannot be asked, or says no."""
-
-    code = "admin_failed"
-
-
-class NotServing(AdminFailed):
-    """There is no such model, or it does not serve."""
-
-    code = "not_serving"
-
-
-class _Problem(msgspec.Struct):
-    detail: str
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_TIMEOUT_S)
-        self.sock.connect(str(self._path))
+from runtime.admin.connection import NotThere, Way
+from runtime.admin.documents import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
+from runtime.supervisor.logbook import Line
+from runtime.supervisor.state import ModelReport, State
 
 
 class AdminClient:
-    """Asks the supervisor that runs on `run_path`. Every method raises AdminFailed."""
+    """Asks a supervisor. Every method raises AdminFailed."""
 
-    def __init__(self, run_path: Path) -> None:
-        self._run_path = run_path
+    def __init__(self, way: Way) -> None:
+        self._way = way
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the supervisor's process is of this machine for sure."""
+        return self._way.is_local
 
     def models(self) -> State:
         """What is served, what was refused and why."""
-        return self._ask(State, "GET", "/models")
+        return self._way.ask(State, "GET", "/models")
+
+    def followed_models(self, left_s: Callable[[], float] | None = None) -> AbstractContextManager[Iterator[State]]:
+        """The same now, and whenever it has changed; TooLate where more seconds pass than are left."""
+        return self._way.followed(State, "/models?follow=true", left_s)
+
+    def model(self, model: str) -> ModelDetail:
+        """All that is known of one model."""
+        return self._way.ask(ModelDetail, "GET", _path(model))
 
     def caches(self, model: str) -> ModelCaches:
         """What every worker of a model has in its caches."""
-        return self._ask(ModelCaches, "GET", f"/models/{quote(model, safe='')}/cache")
+        return self._way.ask(ModelCaches, "GET", _path(model, "cache"))
 
     def all_caches(self) -> list[ModelCaches]:
         """As `caches`, of every model that serves."""
         found = []
         for model in sorted({report.name for report in self.models().releases if report.kind == "model"}):
-            with contextlib.suppress(NotServing):
+            with contextlib.suppress(NotThere):
                 found.append(self.caches(model))
         return found
 
     def refresh(self, model: str, endpoint: str | None = None, parameters: dict[str, str] | None = None) -> ModelRefresh:
         """Have loaded again what the caches of a model hold, or one endpoint's, or one entry."""
-        order = {"endpoint": endpoint, "parameters": parameters}
-        return self._ask(ModelRefresh, "POST", f"/models/{quote(model, safe='')}/refresh", msgspec.json.encode(order))
+        return self._way.ask(ModelRefresh, "POST", _path(model, "refresh"), {"endpoint": endpoint, "parameters": parameters})
 
-    def _ask(self, kind: type[D], method: str, path: str, body: bytes | None = None) -> D:
-        connection = _Connection(self._run_path / rundir.ADMIN)
-        try:
-            connection.request(method, path, body, {"content-type": "application/json"})
-            reply = connection.getresponse()
-            data = reply.read()
-        except (OSError, http.client.HTTPException) as exc:
-            raise AdminFailed(self._unreachable(exc)) from exc
-        finally:
-            connection.close()
-        return _document(kind, reply.status, data)
+    def say(self, model: str, noun: str, order: dict[str, object] | None) -> ModelReport:
+        """PUT an order, such as {"to": "0.1.0"} as `pin`; None takes it back."""
+        return self._way.ask(ModelReport, "DELETE" if order is None else "PUT", _path(model, *noun.split("/")), order)
 
-    def _unreachable(self, error: Exception) -> str:
-        pid = rundir.holder(self._run_path)
-        if pid is None:
-            return f"no supervisor runs on {self._run_path}: start one with `pexdock serve`, or name its run directory with --run-path"
-        return f"the supervisor on {self._run_path} (pid {pid}) does not answer: it has just started, or ends ({error})"
+    def promote(self, model: str, version: str | None) -> ModelReport:
+        """Have a release serve all; without a version the newest."""
+        return self._way.ask(ModelReport, "POST", _path(model, "promote"), {"version": version})
+
+    def rollback(self, model: str) -> ModelReport:
+        """Have the release serve that served before."""
+        return self._way.ask(ModelReport, "POST", _path(model, "rollback"))
+
+    def drop(self, name: str, pieces: Iterable[bytes], sha256: str, size_bytes: int) -> Dropped:
+        """Put a file into dist/."""
+        headers = {"x-content-sha256": sha256, "content-length": str(size_bytes), "content-type": "application/octet-stream"}
+        return self._way.send(Dropped, _path(name, under="dist"), pieces, headers)
+
+    def logs(self, model: str, lines: int) -> list[Line]:
+        """The last lines, of one model or of all."""
+        return self._way.ask(Logs, "GET", f"/logs?{urlencode({'model': model, 'lines': lines})}").lines
+
+    def followed_logs(self, model: str, lines: int) -> AbstractContextManager[Iterator[Line]]:
+        """The same, and those that come."""
+        return self._way.followed(Line, f"/logs?{urlencode({'model': model, 'lines': lines, 'follow': 'true'})}")
+
+    def drain(self) -> Draining:
+        """Have the supervisor end in order."""
+        return self._way.ask(Draining, "POST", "/drain")
 
 
-def _document(kind: type[D], status: int, data: bytes) -> D:
-    try:
-        if status < http.client.BAD_REQUEST:
-            return msgspec.json.decode(data, type=kind)
-        problem = msgspec.json.decode(data, type=_Problem)
-    except msgspec.MsgspecError as exc:
-        raise AdminFailed(f"the supervisor answered {status}, and what cannot be read: {exc}") from exc
-    raise (NotServing if status == http.client.NOT_FOUND else AdminFailed)(problem.detail)
+def _path(*names: str, under: str = "models") -> str:
+    return "/".join(["", under, *(quote(name, safe="") for name in names)])

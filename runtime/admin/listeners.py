@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp
 
-from runtime.admin.guard import BadToken, Guarded, Token
+from runtime.admin.guard import Guarded
 from runtime.admin.server import AdminServer, tcp_listener, unix_listener
+from runtime.admin.token import BadToken, Token
 from runtime.settings import Settings
 from runtime.supervisor import rundir
 from runtime.supervisor.listen import reachable

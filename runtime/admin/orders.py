@@ -55,11 +55,10 @@ class PromoteOrder(_Order):
 
 def add_orders(app: FastAPI, powers: Powers) -> None:
     """The paths of all orders. Each answers with what is said of the model now; what follows from it, /models tells as it happens."""
-    rollouts = powers.fleet.rollouts
     answers = documented(ModelReport, *_ERRORS)
 
     def said(model: str, say: Callable[[Traffic], Traffic], why: str) -> Response:
-        rollouts.order(model, say, why)
+        powers.fleet.rollouts.order(model, say, why)
         return as_json(powers.model(model))
 
     @app.put("/models/{model}/pin", summary="Have one release serve all, whatever is dropped", responses=answers)
@@ -90,25 +89,24 @@ def add_orders(app: FastAPI, powers: Powers) -> None:
 
 
 def _add_moves(app: FastAPI, powers: Powers) -> None:
-    rollouts = powers.fleet.rollouts
     answers = documented(ModelReport, *_ERRORS)
 
     @app.put("/models/{model}/labels/{label}", summary="Move a label to a release that is ready", responses=answers)
     async def label(model: str, label: str, order: LabelOrder) -> Response:
-        rollouts.label(model, label, order.version)
+        powers.fleet.rollouts.label(model, label, order.version)
         return as_json(powers.model(model))
 
     @app.delete("/models/{model}/labels/{label}", summary="Remove a label", responses=answers)
     async def unlabel(model: str, label: str) -> Response:
-        rollouts.label(model, label, None)
+        powers.fleet.rollouts.label(model, label, None)
         return as_json(powers.model(model))
 
     @app.post("/models/{model}/promote", summary="Have a release serve all, also one that was taken back", responses=answers)
     async def promote(model: str, order: PromoteOrder) -> Response:
-        rollouts.promote(model, order.version)
+        powers.fleet.rollouts.promote(model, order.version)
         return as_json(powers.model(model))
 
     @app.post("/models/{model}/rollback", summary="Have the release serve that served before", responses=answers)
     async def rollback(model: str) -> Response:
-        rollouts.rollback(model)
+        powers.fleet.rollouts.rollback(model)
         return as_json(powers.model(model))

@@ -70,7 +70,7 @@ def _lock(path: Path) -> int:
     while True:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _refuse_shared(path)
+            refuse_shared(path)
             lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:  # B removed the folder just now
             continue
@@ -99,8 +99,8 @@ def _flock(lock: int) -> bool:
     return False
 
 
-def _refuse_shared(path: Path) -> None:
-    """Whoever else could write here could put sockets of their own in place of ours."""
+def refuse_shared(path: Path) -> None:
+    """Whoever else could write here could put sockets of their own in place of ours. Raises RunDirTaken."""
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise RunDirTaken(f"{path} is not a folder of this user: name another one with --run-path")

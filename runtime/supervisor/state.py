@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from runtime.supervisor.registry import is_pex_name
 
 
 class ReleaseReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One pex and what has become of it. `order` rises with each drop; `log` has the last lines of a worker that did not do as it should."""
+    """One pex and what has become of it. `order` rises with each drop; `log` has the last lines of a worker that failed at something."""
 
     file: str
     order: int = 0
@@ -213,12 +214,17 @@ def as_table(state: State) -> str:
         head += f"\n{state.dist_path} follows {state.dist_url}" + (f", but for this: {state.dist_reason}" if state.dist_reason else "")
     if not state.releases:
         return f"{head}\n\nno pex in {state.dist_path}"
-    rows = [("FILE", "NAME", "VERSION", "DIGEST", "STATE", "BASE", "RESTARTS", "PATHS")] + [_row(report) for report in state.releases]
+    return f"{head}\n\n{releases_as_text(state.releases)}"
+
+
+def releases_as_text(releases: Sequence[ReleaseReport]) -> str:
+    """One line a release; at least one."""
+    rows = [("FILE", "NAME", "VERSION", "DIGEST", "STATE", "BASE", "RESTARTS", "PATHS")] + [_row(report) for report in releases]
     lines = aligned(rows)
     body = [lines[0]]
-    for line, report in zip(lines[1:], state.releases, strict=True):
+    for line, report in zip(lines[1:], releases, strict=True):
         body += [line, *_remarks(report)]
-    return "\n".join([head, "", *body])
+    return "\n".join(body)
 
 
 def _row(report: ReleaseReport) -> tuple[str, ...]:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from operated import OTHER_TOKEN as OTHER
 from operated import TOKEN, Operated, write_token
 from tinypex import write_tiny
-
-OTHER = "another-token-of-more-than-twenty-characters"
 
 
 @pytest.fixture

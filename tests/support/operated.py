@@ -11,6 +11,7 @@ import httpx
 from supervised import Supervised
 
 TOKEN = "a-token-of-more-than-twenty-characters"
+OTHER_TOKEN = "another-token-of-more-than-twenty-characters"
 
 
 class Operated(Supervised):

@@ -32,6 +32,10 @@ def test_its_openapi_document_is_valid_and_describes_what_it_answers() -> None:
         "get /models/{model}/cache",
         "post /models/{model}/refresh",
         "put /dist/{file}",
+        "get /models/{model}",
+        *(f"{method} /models/{{model}}/{noun}" for method in ("put", "delete") for noun in ("pin", "split", "shadow", "labels/{label}")),
+        "post /models/{model}/promote",
+        "post /models/{model}/rollback",
         "get /logs",
         "post /drain",
     }

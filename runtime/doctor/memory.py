@@ -1,0 +1,68 @@
+"""How much memory there is, and how much Pexdock has and may take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.columns import size
+from runtime.doctor.finding import Finding, ok, problem, warning
+from runtime.settings import Settings
+from runtime.supervisor.state import State
+
+_SUBJECT = "memory"
+_CGROUPS = Path("/sys/fs/cgroup")
+_NO_LIMIT_BYTES = 2**60
+"""What cgroup version 1 says where there is no limit."""
+
+
+def memory(settings: Settings, state: State) -> Finding:
+    """Whether what runs now, and all segments beside it, fit."""
+    limit, whose = _limit()
+    pids = [state.pid, *state.front_door_pids, *(pid for release in state.releases for pid in release.worker_pids)]
+    has = sum(_pss(pid) for pid in pids if pid is not None)
+    segments = int(settings.segments_max_bytes)
+    text = f"{size(limit)} ({whose}); segments may take {size(segments)}" + (f", processes have {size(has)}" if has else "")
+    if has > 0.95 * limit or segments > limit:
+        return problem(_SUBJECT, text, "give it more memory, or set a lower segments_max_bytes, fewer workers_per_release or fewer models")
+    if has + segments > limit:
+        advice = "processes with full segments do not fit, and the kernel would end one: give it more memory, or lower segments_max_bytes"
+        return warning(_SUBJECT, text, advice)
+    return ok(_SUBJECT, text)
+
+
+def _limit() -> tuple[int, str]:
+    total = int(re.search(r"MemTotal: +([0-9]+) kB", Path("/proc/meminfo").read_text())[1]) * 1024  # type: ignore[index]
+    limit = min(_cgroup_limits(), default=total)
+    return (limit, "of the cgroup") if limit < total else (total, "of the machine")
+
+
+def _cgroup_limits() -> Iterator[int]:
+    """Of this process' cgroup and of all above it; in a container its own is mounted as the root."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, name = (_CGROUPS / "memory", "memory.limit_in_bytes") if controllers else (_CGROUPS, "memory.max")
+        folder = root / path.strip("/")
+        for each in (folder, *folder.parents):
+            if each.is_relative_to(root):
+                yield from _number(each / name)
+
+
+def _number(path: Path) -> Iterator[int]:
+    try:
+        value = int(path.read_text())
+    except (OSError, ValueError):  # there is none, or it says "max"
+        return
+    if value < _NO_LIMIT_BYTES:
+        yield value
+
+
+def _pss(pid: int) -> int:
+    try:
+        found = re.search(r"^Pss: +([0-9]+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0

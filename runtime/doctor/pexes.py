@@ -1,0 +1,68 @@
+"""Each pex in dist/ against this interpreter, this machine and the bases beside it, and what a supervisor says of it. Runs none of them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from base.errors import PexRefused
+from base.ipc.control import WIRE_VERSION
+from runtime.doctor.finding import Finding, ok, problem, warning
+from runtime.pex.check import check_pex, choose_base
+from runtime.pex.file import PexFile, read_pex
+from runtime.settings import Settings
+from runtime.supervisor.registry import is_pex_name
+from runtime.supervisor.state import State
+
+_BAD = ("refused", "failed")
+
+
+def pexes(settings: Settings, state: State) -> Iterator[Finding]:
+    """The interpreter, then a line for each file, then for what does not serve."""
+    yield ok("interpreter", f"{platform.python_implementation()} {platform.python_version()}, {' '.join(platform.libc_ver())}")
+    paths = sorted(path for path in settings.dist_path.iterdir() if is_pex_name(path.name)) if settings.dist_path.is_dir() else []
+    read = [(path, _read(path)) for path in paths]
+    bases = [pex for _, pex in read if isinstance(pex, PexFile) and pex.kind == "base"]
+    if not bases:
+        yield problem("base", f"there is no base in {settings.dist_path}", "`pexdock build base`, or copy one there")
+    for path, pex in read:
+        yield _one(path, pex, bases)
+    yield from _said(state)
+
+
+def _read(path: Path) -> PexFile | str:
+    try:
+        return read_pex(path, checksums=False)
+    except PexRefused as exc:
+        return exc.detail
+
+
+def _one(path: Path, pex: PexFile | str, bases: Sequence[PexFile]) -> Finding:
+    if isinstance(pex, str):
+        return problem(path.name, pex.removeprefix(f"{path.name}: "), "build it again, or remove it")
+    if pex.kind == "base":
+        wire = pex.stamp.wire if pex.stamp else WIRE_VERSION
+        if wire != WIRE_VERSION:
+            older = "older" if wire < WIRE_VERSION else "newer"
+            return problem(path.name, f"base {pex.version} speaks wire version {wire}, {older} than {WIRE_VERSION} here", "build it again")
+        return ok(path.name, f"base {pex.version}, wire version {wire}")
+    try:
+        on = choose_base(pex, bases)
+        warnings = check_pex(pex, on)
+    except PexRefused as exc:
+        return problem(path.name, exc.detail.removeprefix(f"{path.name}: "), "see `pexdock check`")
+    if warnings:
+        return warning(path.name, warnings[0].removeprefix(f"{path.name} "), "see `pexdock check`")
+    return ok(path.name, f"{pex.name} {pex.version}, on base {on.version}")
+
+
+def _said(state: State) -> Iterator[Finding]:
+    for release in state.releases:
+        if release.state in _BAD and state.pid is not None:
+            yield problem(release.file, f"is {release.state}: {release.reason}", "see `pexdock models`; its file must change")
+        elif release.restarts:
+            yield warning(release.file, f"its workers were started again {release.restarts} times", f"see `pexdock logs {release.name}`")
+    for model in state.models:
+        for taken in model.taken_back:
+            yield warning(model.name, f"{taken.version} was taken back: {taken.reason}", "drop a better one, or promote it")
