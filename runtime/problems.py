@@ -66,10 +66,14 @@ class Problem(NamedTuple):
     body: bytes
 
 
+def status_of(error: errors.PexdockError) -> int:
+    """The HTTP status of an error."""
+    return error.status if isinstance(error, errors.Reject) else STATUSES.get(type(error), 500)
+
+
 def problem(error: errors.PexdockError, request_id: str) -> Problem:
     """The answer for an error. Its text names no path of this machine, no traceback and no segment: errors are made so."""
-    status = error.status if isinstance(error, errors.Reject) else STATUSES.get(type(error), 500)
-    return _problem(status, error, request_id)
+    return _problem(status_of(error), error, request_id)
 
 
 def method_not_allowed(detail: str, allowed: str, request_id: str) -> Problem:

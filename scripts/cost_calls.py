@@ -25,7 +25,8 @@ from base.ipc.control import Configure, ReleaseWords, Route
 from base.loop import Loop
 from base.predictor import Predictor
 from runtime.front.deadlines import Deadlines
-from runtime.front.dispatch import Dispatch, Endpoint
+from runtime.front.dispatch import Dispatch
+from runtime.front.endpoint import Endpoint
 from runtime.front.request import Asked, Request, Target
 
 ROWS = {"1 row": 1, "64 rows": 64}

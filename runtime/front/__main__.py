@@ -18,6 +18,7 @@ from base.errors import PeerError
 from base.ipc.control import Applied, Configure, Drain, ExitCode, Lines, Listening, Table, Word, encode
 from runtime.front.access import access_log
 from runtime.front.app import FrontDoor
+from runtime.front.copies import Comparisons
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
 from runtime.front.link import Link
@@ -42,6 +43,7 @@ class Process:
         self._speaking = asyncio.Lock()  # a word is one line, and may take several writes
         self._recorder: Recorder | None = None
         self._tallies = Tallies(self._report_soon)
+        self._comparisons = Comparisons(self._report_soon)
         self._reporting: set[asyncio.Task[None]] = set()
 
     async def run(self) -> ExitCode:
@@ -56,7 +58,7 @@ class Process:
             self._recorder = Recorder(configure.measuring, self._report_soon)
         deadlines = Deadlines(configure.request_timeout_s)
         dispatch = Dispatch(configure.queue_max_rows, configure.segments_max_bytes, deadlines, self._recorder, self._tallies)
-        door = FrontDoor(dispatch, deadlines, configure.body_max_bytes)
+        door = FrontDoor(dispatch, deadlines, configure.body_max_bytes, self._comparisons)
         # Connections wait in the listener until this. A front door that is started again would answer 404 and 503 without its table.
         first = await self._words.get()
         if not isinstance(first, Table):
@@ -112,8 +114,9 @@ class Process:
     async def _report(self) -> None:
         """Tells what was noted. While the parent does not listen, notes gather where they are bounded, rather than words."""
         async with self._speaking:
-            for outcomes in self._tallies.take():
-                await self._send(outcomes)
+            words: list[Word] = [*self._tallies.take(), *self._comparisons.take()]
+            for word in words:
+                await self._send(word)
             for measures in () if self._recorder is None else self._recorder.take():
                 await self._send(measures)
                 await asyncio.sleep(0)  # requests come first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from random import getrandbits
 from typing import Any, NamedTuple
@@ -13,27 +13,26 @@ from urllib.parse import unquote
 from polars.exceptions import PanicException
 
 from base.context import ContextWords
-from base.errors import DeadlineExceeded, NotFound, PexdockError, TooLarge, Unauthorized, Unavailable, UnsupportedMedia
-from base.ipc.control import Table
+from base.errors import DeadlineExceeded, NotFound, PexdockError, TooLarge, Unauthorized, UnsupportedMedia
+from base.ipc.control import ReleaseWords, Table
 from runtime.front import pages
 from runtime.front.answer import Answer
 from runtime.front.arrivals import MIN_BYTES, Arrival, closing_unless_done
 from runtime.front.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
+from runtime.front.copies import Comparisons, Copying
 from runtime.front.deadlines import Deadlines
-from runtime.front.dispatch import Dispatch, Endpoint
+from runtime.front.dispatch import Dispatch, Release
 from runtime.front.keys import Keys
 from runtime.front.link import Link
 from runtime.front.measuring import now_s
+from runtime.front.paths import Paths
 from runtime.front.problems import method_not_allowed, problem
 from runtime.front.replies import Replies
 from runtime.front.request import Asked, Request, Target
-from runtime.front.router import Router
+from runtime.front.rows import Rows
+from runtime.front.sharing import Drawn
 
 log = logging.getLogger(__name__)
-
-_TARGETS_MAX = 4096
-"""Paths that are known without routing them again: more than most models have variants, and some megabytes at most."""
-
 
 _KNOWN_MAX, _KNOWN_MAX_BYTES = 1024, 1024
 """Heads that are known without parsing them again. Where each is another they cost a request a tenth of what parsing does."""
@@ -59,18 +58,20 @@ class FrontDoor:
     Args:
         body_max_bytes: a larger body is refused with 413.
         deadlines: of all requests; shared with the dispatch.
+        comparisons: of copied requests; None where nobody listens, and then none are copied.
 
     Attributes:
         body_max_bytes: as given.
         ids: of requests, without end.
     """
 
-    def __init__(self, dispatch: Dispatch, deadlines: Deadlines, body_max_bytes: int) -> None:
+    def __init__(self, dispatch: Dispatch, deadlines: Deadlines, body_max_bytes: int, comparisons: Comparisons | None = None) -> None:
         self._dispatch = dispatch
         self._deadlines = deadlines
         self.body_max_bytes = body_max_bytes
-        self._router: Router[Endpoint] = Router()
-        self._targets: dict[bytes, Target] = {}
+        self._comparisons = comparisons
+        self._copying: dict[Release, Copying] = {}
+        self._paths = Paths()
         self._known: dict[bytes, Known] = {}
         # Unique to this process by their first half, and in it by the second; a random number for each would cost more than routing does.
         self.ids: Iterator[str] = map(f"{getrandbits(64):016x}%016x".__mod__, count())
@@ -79,15 +80,15 @@ class FrontDoor:
         self._pages = pages.make(self)
 
     @property
-    def endpoints(self) -> list[Endpoint]:
-        """All endpoints in force."""
-        return [endpoint for release in self._dispatch.releases for endpoint in release.endpoints]
+    def documented(self) -> list[ReleaseWords]:
+        """See `Paths.documented`."""
+        return self._paths.documented()
 
     def missing(self) -> list[str] | None:
         """The models that should serve and do not; None while the start is not over."""
         if not self._settled:
             return None
-        return [release.words.model for release in self._dispatch.releases if not release.up]
+        return self._paths.missing()
 
     def prepare(self, table: Table) -> list[Link]:
         """Connects to what a table adds, before it is in force: no request meets a worker that has not answered yet."""
@@ -95,11 +96,10 @@ class FrontDoor:
 
     def apply(self, table: Table) -> list[Link]:
         """Puts a routing table in force, at once and whole. Returns the new links, not yet welcomed."""
-        links = self._dispatch.apply(table.routes)
-        router: Router[Endpoint] = Router()
-        for endpoint in self.endpoints:
-            router.add(endpoint.words.path, endpoint)
-        self._router, self._targets, self._known, self._settled = router, {}, {}, table.settled
+        copied_to = {each.copies.id for each in table.sharing.values() if each.copies is not None and each.copies.id not in each.weights}
+        links = self._dispatch.apply(table.routes, copied_to)
+        self._paths.apply(table, self._dispatch.releases, self._copied_to(table))
+        self._known, self._settled = {}, table.settled
         self._pages.openapi_schema = None
         return links
 
@@ -118,16 +118,11 @@ class FrontDoor:
         Raises:
             Misfit, TooLarge: a parameter's value is none that it may have.
         """
-        found = self._targets.get(raw_path)
-        if found is None:
-            match = self._router.match(raw_path)
-            if match is None:
-                return None
-            found = Target(match.target, match.parameters, raw_path)
-            if len(self._targets) >= _TARGETS_MAX:
-                self._targets.clear()
-            self._targets[raw_path] = found
-        return found
+        return self._paths.route(raw_path)
+
+    def asked(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> Asked:
+        """See `Paths.asked`."""
+        return self._paths.asked(target, headers, content_type, accept)
 
     def known(self, head: bytes) -> Known | None:
         """What a head says that was learned before, down to its empty line."""
@@ -142,7 +137,7 @@ class FrontDoor:
 
     def plain_target(self, url: bytes) -> Target | None:
         """Where a URL leads, if requests for it share batches and nothing else need be known of it; the ASGI entry answers all others."""
-        target = self._targets.get(url)
+        target = self._paths.known(url)
         if target is None:
             if not url.startswith(b"/") or url.startswith(b"//") or b"?" in url or b"#" in url or unquote(url) in pages.PATHS:
                 return None
@@ -150,7 +145,9 @@ class FrontDoor:
                 target = self.route(url)
             except PexdockError:
                 return None
-        return target if target is not None and target.admitted and not target.endpoint.words.alone else None
+        if target is None or not target.admitted or target.endpoint.words.alone:
+            return None
+        return target if target.fork is None or target.fork.plain else None
 
     def arrival(self, asked: Asked, body_bytes: int) -> Arrival | None:
         """Memory for a body that is still to come, where it is a large one of Arrow.
@@ -161,33 +158,69 @@ class FrontDoor:
         return Arrival.begin(body_bytes, self._dispatch.budget) if body_bytes >= MIN_BYTES and asked.is_arrow else None
 
     def request(
-        self, asked: Asked, request_id: str, body: bytes | Arrival, answer: Callable[[Answer], None], context: ContextWords | None = None
+        self,
+        asked: Asked,
+        request_id: str,
+        body: bytes | Arrival,
+        answer: Callable[[Answer], None],
+        context: ContextWords | None = None,
+        rows: Rows | None = None,
     ) -> Request:
         """The request of a whole body, not yet started. Both ways of reading HTTP come together here. An arrival is the request's then.
+
+        Args:
+            asked: what its head says.
+            request_id: its own.
+            body: whole.
+            answer: called with the answer, perhaps by `start`.
+            context: what its handler may know of it beside its rows, where it asks for that.
+            rows: of the body, where they were read already.
 
         Raises:
             PexdockError: it is refused (see `refusal`).
         """
-        if asked.target.endpoint.release.retiring:
-            asked = self._moved(asked)
+        if asked.lot is not None:
+            asked, rows = self._drawn(asked, body)
+        elif asked.target.endpoint.release.retiring:
+            asked, rows = self._paths.moved(asked, None, body)
         endpoint = asked.target.endpoint
         endpoint.release.check_up()
         began_s = 0.0 if endpoint.measures is None else now_s()
+        if rows is None:
+            rows = self._read(asked, body, request_id)
+        fork = asked.fork
+        if fork is not None and rows.count and fork.shares.copy_is_due():
+            return fork.copy(asked, rows, body, request_id, answer)
+        return Request(asked, rows, request_id, answer, context, began_s)
+
+    @staticmethod
+    def _read(asked: Asked, body: bytes | Arrival, request_id: str) -> Rows:
         try:
-            rows = asked.read_arrival(body) if isinstance(body, Arrival) else asked.read(body)
+            return asked.rows(body)
         except PexdockError:
             raise
         except (Exception, PanicException) as exc:  # what decodes is made by others; a body that makes it fail ends its own request only
             log.exception("the body of request %s cannot be decoded", request_id)
             raise PexdockError("the front door failed; its log tells why, at this id") from exc
-        return Request(asked, rows, request_id, answer, context, began_s)
 
-    def _moved(self, asked: Asked) -> Asked:
-        """The same for the release that has taken over while the body came."""
-        target = self.route(asked.target.path)
-        if target is None or target.endpoint.words.alone != asked.target.endpoint.words.alone:
-            raise Unavailable("the model was replaced while the request came; try again")
-        return Asked(target, asked.content_type, asked.accept)
+    def _drawn(self, asked: Asked, body: bytes | Arrival) -> Drawn:
+        """The release is chosen that answers, under the table in force."""
+        assert asked.lot is not None
+        drawn = asked.lot.draw(body)
+        if drawn.asked.target.endpoint.release.retiring:
+            return self._paths.moved(asked, asked.lot, body)
+        return drawn
+
+    def _copied_to(self, table: Table) -> dict[str, Copying]:
+        """The releases that get copies, by id. Those that did before keep count of what is on its way."""
+        copied = {sharing.copies.id for sharing in table.sharing.values() if sharing.copies is not None}
+        releases = [release for release in self._dispatch.releases if release.id in copied] if self._comparisons is not None else []
+        self._copying = {release: self._copying.get(release) or self._make_copying(release) for release in releases}
+        return {release.id: copying for release, copying in self._copying.items()}
+
+    def _make_copying(self, release: Release) -> Copying:
+        assert self._comparisons is not None
+        return Copying(release, self._comparisons.of(release.words.model, release.id))
 
     @staticmethod
     def start(request: Request) -> None:
@@ -233,21 +266,24 @@ class FrontDoor:
         if scope["method"] != "POST":
             await send_answer(send, method_not_allowed(request_id))
             return
-        endpoint = target.endpoint
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        endpoint.release.check_up()
-        coding = headers.get(b"content-encoding", b"identity").lower()
-        if coding != b"identity" and not endpoint.words.raw:
-            raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
         content_type, accept = (headers.get(name, b"").decode("latin-1") for name in (b"content-type", b"accept"))
-        asked = Asked(target, content_type, accept)
+        asked, rows = Drawn(self._paths.asked(target, headers, content_type, accept), None)
+        if asked.lot is None:
+            asked.target.endpoint.release.check_up()
+        coding = headers.get(b"content-encoding", b"identity").lower()
+        if coding != b"identity" and not asked.target.endpoint.words.raw:
+            raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
         body = await self._body(asked, headers, receive)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with closing_unless_done(body):
+            if asked.lot is not None:
+                asked, rows = self._drawn(asked, body)
+            target, endpoint = asked.target, asked.target.endpoint
             if not target.admitted:
                 await self._check(target)
             context = context_of(endpoint, scope, headers, request_id) if endpoint.words.alone else None
-            request = self.request(asked, request_id, body, answered.set_result, context)
+            request = self.request(asked, request_id, body, answered.set_result, context, rows)
         self.start(request)
         try:
             await self._send(request, answered, receive, send)

@@ -12,7 +12,7 @@ from base.errors import Malformed
 from runtime.front.answer import Answer
 
 if TYPE_CHECKING:
-    from runtime.front.dispatch import Endpoint
+    from runtime.front.endpoint import Endpoint
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

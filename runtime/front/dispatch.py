@@ -9,23 +9,19 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-import pyarrow as pa
-
-from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
-from base.ipc import frames
-from base.ipc.control import EndpointWords, ReleaseWords, Route
-from runtime.front.batcher import Batcher
+from base.errors import BadResult, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
+from base.ipc.control import ReleaseWords, Route
 from runtime.front.deadlines import Deadlines
+from runtime.front.endpoint import Endpoint
 from runtime.front.link import STREAMS_MAX, Link
-from runtime.front.measuring import Recorder, now_s
+from runtime.front.measuring import Recorder
 from runtime.front.outcomes import Tallies, Tally
 from runtime.front.owners import owners
-from runtime.front.pace import Pace, Step
+from runtime.front.pace import Step
 from runtime.front.request import Request, Target
 from runtime.front.rooms import Budget
-from runtime.front.rows import RowDecoder
 
 log = logging.getLogger(__name__)
 
@@ -37,61 +33,8 @@ _CHECKS_MAX = 32
 """Questions about parameters that workers may have at once: all of them fit into a socket. Others wait."""
 
 
-class Endpoint:
-    """One endpoint of a release: how to decode its rows, and those that wait."""
-
-    def __init__(
-        self, number: int, words: EndpointWords, queue_max_rows: int, release: Release, deadlines: Deadlines, recorder: Recorder | None
-    ) -> None:
-        self.number = number
-        self.words = words
-        self.release = release
-        self.deadlines = deadlines
-        self.input_schema = _schema(words.input_schema)
-        self.output_schema = _schema(words.output_schema)
-        self.replies = frames.Reader(self.output_schema)
-        self.decoder = RowDecoder(self.input_schema, words.unexpected)
-        self.streams = words.streams
-        self.pace = Pace(1 if words.alone else words.batch_max_rows, words.batch_max_delay_ms / 1000)
-        self.waiting: Batcher[Request] = Batcher(words.batch_max_rows, queue_max_rows)
-        self.measures = None if recorder is None else recorder.endpoint(release.words.model, release.words.version, words.name)
-        self.tally: Tally | None = None  # where the release is watched
-
-    def submit(self, request: Request) -> None:
-        """Lets the request wait for a worker of a release that is up. It is answered later, or at once where it cannot wait."""
-        try:
-            if self.streams:
-                self.release.begin(request)
-            self.waiting.add(request)
-        except PexdockError as exc:
-            request.fail(exc)
-            return
-        if self.measures is not None:
-            request.queued_s = now_s()
-        self.deadlines.watch(request)
-        self.pace.came()
-        self.release.wake()
-
-    def expire(self, request: Request) -> None:
-        """The request's time is over: it is answered so, and its rows are not sent if they were not yet."""
-        waited = self.waiting.remove(request)
-        request.fail(DeadlineExceeded(f"not answered within {self.deadlines.timeout_s:g} s"), blamed=not waited)
-        request.cancel()
-
-    def abandon(self, request: Request) -> None:
-        """The client is gone: the request leaves the queue; what a worker already has, it computes in vain unless its handler asks."""
-        request.abandon()
-        self.waiting.remove(request)
-
-    def ended(self, request: Request) -> None:
-        """The request is answered, or nobody waits for it; safe to call again."""
-        self.deadlines.forget(request)
-        if self.streams:
-            self.release.streams.discard(request)
-
-    def time_left_ms(self, requests: Sequence[Request]) -> int:
-        """The longest time left to any of them: the last has come last, and all have the same."""
-        return int(1000 * self.deadlines.left_s(requests[-1]))
+_COPIES_PART = 4
+"""Of all shared memory copies of requests take no more than this part, so that clients have the rest."""
 
 
 class Release:
@@ -112,7 +55,7 @@ class Release:
     ) -> None:
         self.id = release_id
         self.words = words
-        self._budget = budget
+        self._budget = Budget(budget.max_bytes, budget)
         self.endpoints = [Endpoint(i, each, queue_max_rows, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
         self._links: dict[str, Link] = {}
         self._loop = asyncio.get_running_loop()  # to ask for it costs a system call each time
@@ -133,6 +76,11 @@ class Release:
                 return True
         return False
 
+    @property
+    def takes_requests(self) -> bool:
+        """Whether it can, and no other has taken over."""
+        return self.up and not self.retiring
+
     def check_up(self) -> None:
         """Raises Unavailable when no worker is there to answer."""
         if not self.up:
@@ -152,6 +100,10 @@ class Release:
         """From now on `tally` is told how requests end; None for nobody."""
         for endpoint in self.endpoints:
             endpoint.tally = tally
+
+    def bound(self, segments_max_bytes: int) -> None:
+        """From now on its segments may take so much. Those that are there stay."""
+        self._budget.max_bytes = segments_max_bytes
 
     @property
     def watched(self) -> bool:
@@ -333,8 +285,16 @@ class Dispatch:
             links += release.connect(route.sockets)
         return links
 
-    def apply(self, routes: Sequence[Route]) -> list[Link]:
-        """Puts these routes in force. Releases that are gone answer what they have. Returns the new links, not yet welcomed."""
+    def apply(self, routes: Sequence[Route], copied_to: Collection[str] = ()) -> list[Link]:
+        """Puts these routes in force. Releases that are gone answer what they have.
+
+        Args:
+            routes: all that there are.
+            copied_to: ids of those that get copies only, and so have less memory.
+
+        Returns:
+            The new links, not yet welcomed.
+        """
         kept: list[Release] = []
         links: list[Link] = []
         for route in routes:
@@ -342,6 +302,7 @@ class Dispatch:
             release.leave(route.sockets)
             links += release.connect(route.sockets)
             self._watch(release, watched=route.watched)
+            release.bound(self.budget.max_bytes // _COPIES_PART if route.id in copied_to else self.budget.max_bytes)
             kept.append(release)
         coming, self._coming = self._coming, []
         gone, self.releases = [each for each in self.releases + coming if each not in kept], kept
@@ -362,7 +323,3 @@ class Dispatch:
 
     def _release(self, route: Route) -> Release:
         return Release(route.id, route.release, self._queue_max_rows, self.budget, self._deadlines, self._recorder)
-
-
-def _schema(message: bytes | None) -> pa.Schema | None:
-    return None if message is None else pa.ipc.read_schema(pa.py_buffer(message))

@@ -21,6 +21,7 @@ from runtime.front.app import Known
 from runtime.front.arrivals import Arrival, Arriving, Receiver
 from runtime.front.problems import problem
 from runtime.front.request import Asked
+from runtime.front.sharing import VERSION
 from runtime.front.slow import SlowPath
 from runtime.front.sweeper import IDLE_SWEEPS, Sweeper
 
@@ -240,7 +241,7 @@ class Connection(SlowPath):
         target = self._door.plain_target(self.url)
         if target is None or not self._door.admits(self.headers):
             return None
-        length = content_type = accept = b""
+        length = content_type = accept = version = b""
         for name, value in self.headers:
             if name == b"content-length":
                 length = value
@@ -248,12 +249,17 @@ class Connection(SlowPath):
                 content_type = value
             elif name == b"accept":
                 accept = value
+            elif name == VERSION:
+                version = value
             elif name in _DECLINED:
                 return None
         if not length.isdigit() or int(length) > self._door.body_max_bytes:
             return None
-        asked = Asked(target, content_type.decode("latin-1"), accept.decode("latin-1"))
         try:
+            if version or target.fork is not None:
+                asked = self._door.asked(target, dict(self.headers), content_type.decode("latin-1"), accept.decode("latin-1"))
+            else:
+                asked = Asked(target, content_type.decode("latin-1"), accept.decode("latin-1"))
             arrival = self._door.arrival(asked, int(length))
         except PexdockError:
             return None  # the application finds the same, and says it before it has read the body

@@ -41,7 +41,7 @@ def make(door: FrontDoor) -> FastAPI:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             own = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            app.openapi_schema = added(own, {id(each.release): each.release.words for each in door.endpoints}.values())
+            app.openapi_schema = added(own, door.documented)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from base.ipc.protocol import Reply
 from base.raw import RESPONSE
 
 if TYPE_CHECKING:
-    from runtime.front.dispatch import Endpoint
+    from runtime.front.endpoint import Endpoint
 
 
 def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: Endpoint) -> pa.RecordBatch | Plain:

@@ -84,6 +84,11 @@ class Replies:
             self._frame = self._frame.batch()
         return self._frame
 
+    def rows(self, start: int, count: int) -> pa.RecordBatch:
+        """A copy of rows `start` to `start + count`."""
+        batch = self._batch
+        return pa.ipc.read_record_batch(pa.py_buffer(batch.slice(start, count).serialize().to_pybytes()), batch.schema)
+
     def body(self, form: Form, request_id: str, start: int, count: int) -> bytes | memoryview:
         """The body for rows `start` to `start + count`.
 

@@ -22,7 +22,8 @@ from runtime.front.replies import Form, Replies
 from runtime.front.rows import Rows, reader
 
 if TYPE_CHECKING:
-    from runtime.front.dispatch import Endpoint
+    from runtime.front.endpoint import Endpoint
+    from runtime.front.sharing import Fork, Lot
 
 
 class Target:
@@ -31,29 +32,40 @@ class Target:
     Attributes:
         path: as it came over the wire.
         admitted: no spec has to be asked about the parameters, or it was and has admitted them.
+        fork: None where it leads nowhere else, and nothing is copied.
 
     Raises:
         TooLarge: the parameters do not fit into a message.
     """
 
-    __slots__ = ("admitted", "endpoint", "group", "parameters", "path")
+    __slots__ = ("admitted", "endpoint", "fork", "group", "parameters", "path")
 
     def __init__(self, endpoint: Endpoint, parameters: Mapping[str, str], path: bytes) -> None:
         self.endpoint = endpoint
         self.path = path
         self.admitted = not endpoint.words.checks
+        self.fork: Fork | None = None
         self.parameters = msgspec.json.encode(parameters, order="sorted")
         self.group: Hashable = (self.parameters, "")
         _check_size(self.parameters)
 
 
 class Asked:
-    """What the head of a request says, where it has an endpoint. Requests with equal heads share one."""
+    """What the head of a request says, where it has an endpoint. Requests with equal heads share one.
 
-    __slots__ = ("accept", "content_type", "form", "read", "target")
+    Attributes:
+        version: of the release that it asks for; empty where it does not.
+        lot: who decides which release answers; None where that is decided.
+        fork: says whether the request is copied; None where it is not.
+    """
 
-    def __init__(self, target: Target, content_type: str, accept: str) -> None:
+    __slots__ = ("accept", "content_type", "fork", "form", "lot", "read", "target", "version")
+
+    def __init__(self, target: Target, content_type: str, accept: str, version: str = "") -> None:
         self.target = target
+        self.version = version
+        self.lot: Lot | None = None
+        self.fork: Fork | None = None
         self.content_type = content_type
         self.accept = accept
         self.form = Form.wanted(accept)
@@ -65,9 +77,9 @@ class Asked:
         """Whether the body is an Arrow stream that is read here."""
         return not self.target.endpoint.words.raw and media.name(self.content_type) == media.ARROW
 
-    def read_arrival(self, arrival: Arrival) -> Rows:
-        """As `read`; the rows keep the arrival."""
-        return self.target.endpoint.decoder.from_arrival(arrival)
+    def rows(self, body: bytes | Arrival) -> Rows:
+        """The rows of a body, as `read`; where it is an arrival they keep that."""
+        return self.target.endpoint.decoder.from_arrival(body) if isinstance(body, Arrival) else self.read(body)
 
 
 def _read_raw(body: bytes) -> Rows:

@@ -25,16 +25,22 @@ _SPARE_MAX = 2
 
 
 class Budget:
-    """What all segments of one front door may take together.
+    """What all segments of one front door may take together, or those of one release.
+
+    Args:
+        whole: of which this is a part; what is taken here is taken there.
 
     Attributes:
+        max_bytes: the bound; it may change.
+        used_bytes: what is taken.
         savers: called where there is not enough; each gives back what it only keeps for later.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, max_bytes: int, whole: Budget | None = None) -> None:
+        self.max_bytes = max_bytes
         self.used_bytes = 0
-        self.savers: set[Callable[[], None]] = set()
+        self.savers: set[Callable[[], None]] = set() if whole is None else whole.savers
+        self._whole = whole
 
     def take(self, size: int) -> None:
         """Counts `size` bytes in.
@@ -42,8 +48,11 @@ class Budget:
         Raises:
             Full: that would be over the bound. Nothing was counted.
         """
-        if not self._fits(size, self._max_bytes):
-            raise Full(f"{size} bytes of shared memory are wanted, and {self._max_bytes - self.used_bytes} are free; try again later")
+        if not self._fits(size, self.max_bytes):
+            free = max(0, self.max_bytes - self.used_bytes)
+            raise Full(f"{size} bytes of shared memory are wanted, and {free} are free; try again later")
+        if self._whole is not None:
+            self._whole.take(size)
         self.used_bytes += size
 
     def take_for_arrival(self, size: int) -> None:
@@ -52,18 +61,24 @@ class Budget:
         Raises:
             Full: half of all is in use. Nothing was counted.
         """
-        if not self._fits(size, self._max_bytes // 2):
-            raise Full(f"{size} bytes of shared memory are wanted, and half of {self._max_bytes} would be in use; try again later")
+        if not self._fits(size, self.max_bytes // 2):
+            raise Full(f"{size} bytes of shared memory are wanted, and half of {self.max_bytes} would be in use; try again later")
+        self.used_bytes += size
+
+    def adopt(self, size: int) -> None:
+        """Counts in what the whole has counted already."""
         self.used_bytes += size
 
     @property
     def plenty(self) -> bool:
         """Whether less than half is in use: then a slow client may be let have some of it."""
-        return 2 * self.used_bytes < self._max_bytes
+        return 2 * self.used_bytes < self.max_bytes
 
     def give_back(self, size: int) -> None:
         """Counts `size` bytes out."""
         self.used_bytes -= size
+        if self._whole is not None:
+            self._whole.give_back(size)
 
     def _fits(self, size: int, bound: int) -> bool:
         if self.used_bytes + size > bound:
@@ -122,6 +137,7 @@ class Rooms:
 
     def adopt(self, segment: Segment, request_bytes: int) -> Room:
         """A room in a segment that was made elsewhere, and is counted in the budget; the request takes so many bytes at its beginning."""
+        self._budget.adopt(segment.size)
         number = self._attach(segment)
         return Room(
             number, segment, Place(number, 0, request_bytes), Place(number, request_bytes, segment.size - request_bytes), adopted=True

@@ -91,8 +91,8 @@ class Front:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.say(Drain())
         try:
+            self.say(Drain())
             assert self.process.wait(DEADLINE_S) == 0
         finally:
             self.process.kill()

@@ -1,0 +1,294 @@
+"""Requests that are also sent to another release, whose answers are compared and dropped. Everything here runs in the loop's thread.
+
+The client of a copied request notices nothing: its copy begins after it, waits in a queue of its own for a worker of its own, and is
+bounded in number, rows and memory, beyond which copies are skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from base.errors import AuthorError, PexdockError, TryLater
+from base.ipc.control import Compared
+from runtime.front.answer import Answer
+from runtime.front.arrivals import Arrival
+from runtime.front.comparing import compared
+from runtime.front.dispatch import Release
+from runtime.front.measuring import now_s
+from runtime.front.replies import Replies
+from runtime.front.request import Asked, Request, Target
+from runtime.front.rows import Rows, reader
+from runtime.problems import status_of
+
+INTERVAL_S = 1.0
+"""Between two reports: people read what follows from them."""
+
+COPIES_MAX = 128
+COPIED_ROWS_MAX = 16_384
+"""Copies of one release that are on their way. More would only wait in vain behind them, with their rows and answers in memory."""
+
+
+class Comparison:
+    """How copies to one release compared, from one report to the next.
+
+    Args:
+        noted: called when there is something to tell where there was nothing.
+    """
+
+    def __init__(self, model: str, release_id: str, noted: Callable[[Comparison], None]) -> None:
+        self._names = model, release_id
+        self._noted = noted
+        self._any = False
+        self._requests = self._equal = self._failed = self._skipped = 0
+        self._deviation_max = self._ms = self._ms_copies = 0.0
+
+    def skipped(self) -> None:
+        """A copy was not sent, or was not computed."""
+        self._note()
+        self._skipped += 1
+
+    def failed(self) -> None:
+        """The release failed at a copy, and the client had its answer."""
+        self._note()
+        self._failed += 1
+
+    def both(self, own: _Ended, copy: _Ended) -> None:
+        """Both have answered."""
+        self._note()
+        self._requests += 1
+        self._ms += own.ms
+        self._ms_copies += copy.ms
+        if own.values is None or copy.values is None:
+            self._equal += own.status == copy.status
+            return
+        difference = compared(own.values, copy.values)
+        self._equal += difference.equal
+        self._deviation_max = max(self._deviation_max, difference.deviation)
+
+    def take(self) -> Compared:
+        """All since the last time."""
+        counts = self._requests, self._equal, self._failed, self._skipped
+        found = Compared(*self._names, *counts, self._deviation_max, self._ms, self._ms_copies)
+        self._clear()
+        return found
+
+    def _note(self) -> None:
+        if not self._any:
+            self._any = True
+            self._noted(self)
+
+    def _clear(self) -> None:
+        self._any = False
+        self._requests = self._equal = self._failed = self._skipped = 0
+        self._deviation_max = self._ms = self._ms_copies = 0.0
+
+
+class Comparisons:
+    """Of all releases that get copies. While nothing is noted no timer is armed.
+
+    Args:
+        due: called `INTERVAL_S` after the first note; it should `take` them, soon.
+    """
+
+    def __init__(self, due: Callable[[], None]) -> None:
+        self._due = due
+        self._noted: list[Comparison] = []
+
+    def of(self, model: str, release_id: str) -> Comparison:
+        """What copies to a release tell how they compared."""
+        return Comparison(model, release_id, self._note)
+
+    def take(self) -> Iterator[Compared]:
+        """What is to be told."""
+        noted, self._noted = self._noted, []
+        for each in noted:
+            yield each.take()
+
+    def _note(self, comparison: Comparison) -> None:
+        if not self._noted:
+            asyncio.get_running_loop().call_later(INTERVAL_S, self._due)
+        self._noted.append(comparison)
+
+
+class Copying:
+    """The copies that one release gets.
+
+    Args:
+        release: that gets them.
+        comparison: is told of each.
+    """
+
+    def __init__(self, release: Release, comparison: Comparison) -> None:
+        self.release = release
+        self.comparison = comparison
+        self._number = self._rows = 0
+        self._checking: set[asyncio.Task[None]] = set()
+
+    def request(
+        self, asked: Asked, to: Target, rows: Rows, body: bytes | Arrival, request_id: str, answer: Callable[[Answer], None]
+    ) -> Request:
+        """A request, of which a copy is sent when this turn of the loop is over, if there is room for it.
+
+        Not of one that has memory of its own, which can be given to one worker only, and is a megabyte or more.
+        """
+        began_s = now_s()
+        if isinstance(body, Arrival) or not self._has_room(rows.count):
+            self.comparison.skipped()
+            return Request(asked, rows, request_id, answer, None, began_s)
+        self._number += 1
+        self._rows += rows.count
+        pair = _Pair(self, rows.count, began_s)
+        asyncio.get_running_loop().call_soon(self._send, pair, asked, to, rows, body, request_id)
+        return _Original(pair, asked, rows, request_id, answer)
+
+    def _has_room(self, rows: int) -> bool:
+        few = self._number < COPIES_MAX and (not self._rows or self._rows + rows <= COPIED_ROWS_MAX)
+        return few and self.release.up
+
+    def done(self, rows: int) -> None:
+        """Both answers are there."""
+        self._number -= 1
+        self._rows -= rows
+
+    def _send(self, pair: _Pair, asked: Asked, to: Target, rows: Rows, body: bytes, request_id: str) -> None:
+        try:
+            if not to.endpoint.reads_as(asked.target.endpoint):
+                rows = reader(to.endpoint.decoder, asked.content_type)(body)
+            self.release.check_up()
+            copy = _Copy(pair, Asked(to, asked.content_type, ""), rows, request_id)
+        except PexdockError as exc:
+            pair.copied(_failed(exc, pair, blamed=False))
+            return
+        if to.admitted:
+            to.endpoint.submit(copy)
+        else:
+            task = asyncio.get_running_loop().create_task(self._checked(copy, to))
+            self._checking.add(task)
+            task.add_done_callback(self._checking.discard)
+
+    async def _checked(self, copy: _Copy, to: Target) -> None:
+        """Submits it once a worker has said that the path's parameters are such as it takes."""
+        try:
+            await self.release.check(to)
+        except PexdockError as exc:
+            copy.fail(exc)
+        else:
+            to.endpoint.submit(copy)
+
+
+class _Ended(NamedTuple):
+    """How one of two requests ended.
+
+    Attributes:
+        status: of the answer; 0 where there is none to compare.
+        values: a copy of them; None where the status is not 200.
+        ms: since the request was whole.
+        blamed: its release failed at it.
+    """
+
+    status: int
+    values: pa.RecordBatch | None
+    ms: float
+    blamed: bool = False
+
+
+def _failed(error: PexdockError, pair: _Pair, *, blamed: bool) -> _Ended:
+    blamed = blamed or isinstance(error, AuthorError)
+    status = 0 if isinstance(error, TryLater) else status_of(error)
+    return _Ended(status, None, pair.ms(), blamed)
+
+
+class _Pair:
+    """A request and its copy. They end in any order."""
+
+    def __init__(self, copying: Copying, rows: int, began_s: float) -> None:
+        self._copying = copying
+        self._rows = rows
+        self.began_s = began_s
+        self._own: _Ended | None = None
+        self._copy: _Ended | None = None
+
+    def ms(self) -> float:
+        """Since the request was whole."""
+        return (now_s() - self.began_s) * 1000
+
+    def answered(self, ended: _Ended) -> None:
+        """The client's own."""
+        self._own = ended
+        self._settle()
+
+    def copied(self, ended: _Ended) -> None:
+        """The copy's."""
+        self._copy = ended
+        self._settle()
+
+    def _settle(self) -> None:
+        own, copy = self._own, self._copy
+        if own is None or copy is None:
+            return
+        self._copying.done(self._rows)
+        if copy.blamed and own.status and not own.blamed:
+            self._copying.comparison.failed()
+        elif not copy.status and not copy.blamed:
+            self._copying.comparison.skipped()
+        elif own.status:
+            self._copying.comparison.both(own, copy)
+
+
+class _Original(Request):
+    """A request whose answer is compared, after it was given."""
+
+    __slots__ = ("_pair",)
+
+    def __init__(self, pair: _Pair, asked: Asked, rows: Rows, request_id: str, answer: Callable[[Answer], None]) -> None:
+        super().__init__(asked, rows, request_id, answer, None, pair.began_s)
+        self._pair = pair
+
+    def succeed(self, replies: Replies, start: int) -> None:
+        waits = not self.answered
+        super().succeed(replies, start)
+        if waits:
+            self._pair.answered(_Ended(200, replies.rows(start, self.row_count), self._pair.ms()))
+
+    def fail(self, error: PexdockError, *, blamed: bool = False) -> None:
+        waits = not self.answered
+        super().fail(error, blamed=blamed)
+        if waits:
+            self._pair.answered(_failed(error, self._pair, blamed=blamed))
+
+    def abandon(self) -> None:
+        waits = not self.answered
+        super().abandon()
+        if waits:
+            self._pair.answered(_Ended(0, None, self._pair.ms()))
+
+
+class _Copy(Request):
+    """A request that nobody waits for. It counts neither as a request nor for how requests to its release end."""
+
+    __slots__ = ("_pair",)
+
+    def __init__(self, pair: _Pair, asked: Asked, rows: Rows, request_id: str) -> None:
+        super().__init__(asked, rows, request_id, _dropped)
+        self._pair = pair
+
+    def succeed(self, replies: Replies, start: int) -> None:
+        if not self.answered:
+            self._end(_Ended(200, replies.rows(start, self.row_count), self._pair.ms()))
+
+    def fail(self, error: PexdockError, *, blamed: bool = False) -> None:
+        if not self.answered:
+            self._end(_failed(error, self._pair, blamed=blamed))
+
+    def _end(self, ended: _Ended) -> None:
+        self._answer = None
+        self.endpoint.ended(self)
+        self._pair.copied(ended)
+
+
+def _dropped(_: Answer) -> None:
+    """Nobody gets it."""

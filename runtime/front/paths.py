@@ -1,0 +1,145 @@
+"""Where requests lead under the routing table in force: to which endpoint of which release, with which parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from packaging.utils import canonicalize_name
+
+from base.errors import NotFound, Unavailable
+from base.ipc.control import ReleaseWords, Sharing, Table
+from runtime.front.arrivals import Arrival
+from runtime.front.copies import Copying
+from runtime.front.dispatch import Release
+from runtime.front.endpoint import Endpoint
+from runtime.front.request import Asked, Target
+from runtime.front.router import Router
+from runtime.front.sharing import VERSION, Drawn, Fork, Lot, Shares
+
+_TARGETS_MAX = 4096
+"""Paths that are known without routing them again: more than most models have variants, and some megabytes at most."""
+
+
+class Paths:
+    """All endpoints of the releases that a routing table names, and what was learned of paths since."""
+
+    def __init__(self) -> None:
+        self._router: Router[Endpoint] = Router()
+        self._targets: dict[bytes, Target] = {}
+        self._models: dict[str, list[Release]] = {}
+        self._shares: dict[Release, Shares] = {}
+
+    def apply(self, table: Table, releases: Sequence[Release], copying: Mapping[str, Copying]) -> None:
+        """Follows another table, of which these are the releases; `copying` has those that get copies, by id."""
+        self._targets, self._models, self._shares = {}, {}, {}
+        for release in releases:
+            self._models.setdefault(canonicalize_name(release.words.model), []).append(release)
+        sharing: dict[str, Sharing] = {canonicalize_name(model): each for model, each in table.sharing.items()}
+        for model, each in self._models.items():
+            if len(each) > 1 or model in sharing:
+                self._shares |= dict.fromkeys(each, Shares(sharing.get(model), each, copying))
+        self._router = Router()
+        for endpoint in self.endpoints:  # of those with equal paths the last wins
+            self._router.add(endpoint.words.path, endpoint)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """All in force; of a model's the heaviest release's are the last."""
+        return [
+            endpoint
+            for releases in self._models.values()
+            for release in (self._shares[releases[0]].in_order() if releases[0] in self._shares else releases)
+            for endpoint in release.endpoints
+        ]
+
+    def documented(self) -> list[ReleaseWords]:
+        """What people are told of: of each model the endpoints of its heaviest release, and of others those whose paths it has not."""
+        found: list[ReleaseWords] = []
+        for first, *_ in self._models.values():
+            shares = self._shares.get(first)
+            paths: set[str] = set()
+            for release in [first] if shares is None else shares.serving:
+                mine = [each for each in release.words.endpoints if each.path not in paths]
+                paths |= {each.path for each in mine}
+                found.append(msgspec.structs.replace(release.words, endpoints=mine))
+        return found
+
+    def missing(self) -> list[str]:
+        """The models of which no release that serves is up."""
+        return [
+            first.words.model for first, *_ in self._models.values() if not (self._shares[first].up if first in self._shares else first.up)
+        ]
+
+    def known(self, raw_path: bytes) -> Target | None:
+        """Where a path leads that was routed before."""
+        return self._targets.get(raw_path)
+
+    def route(self, raw_path: bytes) -> Target | None:
+        """Where a path leads, as it came over the wire; None where no endpoint has such a path.
+
+        Raises:
+            Misfit, TooLarge: a parameter's value is none that it may have.
+        """
+        found = self._targets.get(raw_path)
+        if found is None:
+            match = self._router.match(raw_path)
+            if match is None:
+                return None
+            shares = self._shares.get(match.target.release)
+            if shares is None:
+                found = Target(match.target, match.parameters, raw_path)
+            else:
+                fork = Fork(shares, shares.targets(raw_path))
+                found = fork.first
+                found.fork = fork
+            if len(self._targets) >= _TARGETS_MAX:
+                self._targets.clear()
+            self._targets[raw_path] = found
+        return found
+
+    def asked(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> Asked:
+        """What a head says whose path leads to `target`.
+
+        Raises:
+            NotFound: it asks for a release that is not there or has no such path.
+        """
+        version = headers.get(VERSION, b"").decode("latin-1").strip()
+        if version:
+            return Asked(self._wanted(target, version), content_type, accept, version)
+        asked = Asked(target, content_type, accept)
+        if target.fork is not None:
+            asked.lot = target.fork.lot(headers, content_type, accept)
+        return asked
+
+    def moved(self, asked: Asked, lot: Lot | None, body: bytes | Arrival) -> Drawn:
+        """The same under this table, which is not the one under which the head came.
+
+        Args:
+            asked: what the head said then.
+            lot: that chose the release, if one did.
+            body: the request's.
+
+        Raises:
+            Unavailable: what has taken over is asked in another way.
+            NotFound: as `asked`.
+        """
+        target = self.route(asked.target.path)
+        if target is not None and asked.version:
+            target = self._wanted(target, asked.version)
+        if target is None or target.endpoint.words.alone != asked.target.endpoint.words.alone:
+            raise Unavailable("the model was replaced while the request came; try again")
+        if target.fork is None or asked.version:
+            return Drawn(Asked(target, asked.content_type, asked.accept, asked.version), None)
+        return Lot(target.fork, None if lot is None else lot.header, asked.content_type, asked.accept).draw(body)
+
+    def _wanted(self, target: Target, version: str) -> Target:
+        release = target.endpoint.release
+        shares = self._shares.get(release) or Shares(None, [release])
+        wanted = shares.named(version)
+        if wanted is release:
+            return target
+        found = None if target.fork is None else target.fork.targets.get(wanted.id)
+        if found is None:
+            raise NotFound(f"{wanted.words.model} {wanted.words.version} has no endpoint at this path")
+        return found

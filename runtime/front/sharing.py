@@ -1,0 +1,244 @@
+"""Which release of a model gets a request, where its model has several, or a client asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from base.errors import NotFound, PexdockError
+from base.ipc.control import Sharing
+from base.ipc.plain import Plain
+from runtime.front.answer import Answer
+from runtime.front.arrivals import Arrival
+from runtime.front.lots import GOLDEN, SILVER, Rotation, picked, ranked
+from runtime.front.request import Asked, Request, Target
+from runtime.front.router import Router
+from runtime.front.rows import RowDecoder, Rows
+
+if TYPE_CHECKING:
+    from runtime.front.copies import Copying
+    from runtime.front.dispatch import Release
+    from runtime.front.endpoint import Endpoint
+
+VERSION = b"x-pexdock-version"
+"""The header by which a client asks for a release, by version or label."""
+
+STABLE = "stable"
+"""What serves is called so, whatever else is."""
+
+_SHOWN_MAX_CHARS = 64
+
+
+class Shares:
+    """The releases of one model that a routing table names, and how requests are shared among them.
+
+    Args:
+        sharing: None where the table says nothing of it: then the releases share evenly.
+        releases: one or more.
+        copying: to releases that get copies, by id.
+    """
+
+    def __init__(self, sharing: Sharing | None, releases: Sequence[Release], copying: Mapping[str, Copying] | None = None) -> None:
+        sharing = sharing or Sharing({each.id: 1 for each in releases})
+        self._releases = {each.id: each for each in releases}
+        self._routers = {each.id: _router(each) for each in releases}
+        self._labels = sharing.labels
+        # By id, so that front doors with other orders of the same table agree.
+        self.weights = {each: sharing.weights[each] for each in sorted(self._releases) if sharing.weights.get(each, 0) > 0}
+        self.by, _, self.name = sharing.by.partition(":")
+        self.rotation, self._copied = Rotation(GOLDEN), Rotation(SILVER)
+        self._copied_part = 0.0 if sharing.copies is None else sharing.copies.percent / 100
+        self.copying = None if sharing.copies is None else (copying or {}).get(sharing.copies.id)
+
+    @property
+    def heaviest(self) -> Release:
+        """The release that serves most, and speaks for the model where one has to."""
+        return self._releases[max(self.weights or self._releases, key=lambda each: self.weights.get(each, 0))]
+
+    @property
+    def serving(self) -> list[Release]:
+        """Those that share the requests, the heaviest first."""
+        return [each for each in reversed(self.in_order()) if each.id in self.weights]
+
+    @property
+    def up(self) -> bool:
+        """Whether any of those that share the requests can answer."""
+        return any(self._releases[each].up for each in self.weights)
+
+    def in_order(self) -> list[Release]:
+        """All releases, the heaviest last."""
+        return sorted(self._releases.values(), key=lambda each: (each is self.heaviest, self.weights.get(each.id, 0)))
+
+    def copy_is_due(self) -> bool:
+        """Whether the next request is to be copied; asked once for each."""
+        return self.copying is not None and self._copied.point() < self._copied_part
+
+    def targets(self, raw_path: bytes) -> dict[str, Target]:
+        """Where a path leads in each release that has it, by id.
+
+        Raises:
+            Misfit, TooLarge: as `FrontDoor.route`.
+        """
+        found = {}
+        for release_id, router in self._routers.items():
+            match = router.match(raw_path)
+            if match is not None:
+                found[release_id] = Target(match.target, match.parameters, raw_path)
+        return found
+
+    def named(self, name: str) -> Release:
+        """The release that is asked for by version or label.
+
+        Raises:
+            NotFound: none that is routed has this name.
+        """
+        found = self._releases.get(self._labels[name]) if name in self._labels else None
+        if name not in self._labels:
+            versions = [each for each in reversed(self.in_order()) if each.words.version == name]
+            found = versions[0] if versions else self.heaviest if name == STABLE else None
+        if found is None:
+            shown = name[:_SHOWN_MAX_CHARS]
+            raise NotFound(f"{self.heaviest.words.model} has no release {shown!r} that takes requests; there {self._what_there_is()}")
+        return found
+
+    def _what_there_is(self) -> str:
+        versions = sorted({each.words.version for each in self._releases.values()})
+        labels = sorted({STABLE, *(label for label, each in self._labels.items() if each in self._releases)})
+        return f"{'are' if len(versions) > 1 else 'is'} {', '.join(versions)}; labels: {', '.join(labels)}"
+
+
+class Fork:
+    """A path that leads to several releases of a model, or to one and copies to another. Made once for many requests.
+
+    Args:
+        targets: where it leads in each of them, by id; not empty.
+    """
+
+    def __init__(self, shares: Shares, targets: Mapping[str, Target]) -> None:
+        self.shares = shares
+        self.targets = targets
+        self.weights = {each: weight for each, weight in shares.weights.items() if each in targets}
+        first = targets.get(shares.heaviest.id) or targets[max(targets, key=lambda each: shares.weights.get(each, 0))]
+        self.first = first
+        copied_to = None if shares.copying is None else targets.get(shares.copying.release.id)
+        self.copied_to = copied_to if copied_to is not None and not copied_to.endpoint.words.alone else None
+        self._header = shares.name.lower().encode("latin-1", "replace") if shares.by == "header" else b""
+        self._ranked: list[str] | None = None
+        if shares.by == "parameter":
+            value = msgspec.json.decode(first.parameters, type=dict[str, str]).get(shares.name)
+            self._ranked = None if value is None else ranked(self.weights, value)
+
+    @property
+    def plain(self) -> bool:
+        """Whether requests share batches in all of them, and nothing else need be known of a path."""
+        return bool(self.weights) and all(target.admitted and not target.endpoint.words.alone for target in self.targets.values())
+
+    @property
+    def column(self) -> str:
+        """Whose value in row 0 decides; empty where that is not what does."""
+        return self.shares.name if self.shares.by == "column" and not self.first.endpoint.words.raw else ""
+
+    def lot(self, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> Lot:
+        """What a head decides.
+
+        Raises:
+            NotFound: releases that have this path get only copies, and requests that ask for them.
+        """
+        if not self.weights:
+            raise NotFound("no release that serves has an endpoint at this path")
+        header = headers.get(self._header) if self._header else None
+        return Lot(self, header, content_type, accept)
+
+    def copy(self, asked: Asked, rows: Rows, body: bytes | Arrival, request_id: str, answer: Callable[[Answer], None]) -> Request:
+        """A request of which a copy is sent, see `Copying.request`."""
+        assert self.shares.copying is not None
+        assert self.copied_to is not None
+        return self.shares.copying.request(asked, self.copied_to, rows, body, request_id, answer)
+
+    def order(self, header: bytes | None) -> Sequence[str] | None:
+        """The ids of releases, of which the first that can answers; None where turns decide, or a column."""
+        return self._ranked if header is None else ranked(self.weights, header.decode("latin-1"))
+
+
+class Drawn(NamedTuple):
+    """A release was chosen; its rows, where they had to be read for that and it reads them as the one that did."""
+
+    asked: Asked
+    rows: Rows | None
+
+
+class Lot:
+    """What a head says of who answers it. Requests with equal heads share one.
+
+    Args:
+        header: the value of the one that keeps a client with a release; None where there is none.
+    """
+
+    __slots__ = ("_accept", "_asked", "_content_type", "_order", "fork", "header")
+
+    def __init__(self, fork: Fork, header: bytes | None, content_type: str, accept: str) -> None:
+        self.fork = fork
+        self.header = header
+        self._order = fork.order(header)
+        self._content_type, self._accept = content_type, accept
+        self._asked: dict[str, Asked] = {}
+
+    def draw(self, body: bytes | Arrival) -> Drawn:
+        """Chooses among those that can answer; where none can, among all."""
+        fork, order = self.fork, self._order
+        rows = self._rows(body) if fork.column else None
+        if rows is not None:
+            order = _order(fork, rows, fork.column)
+        able = [each for each in fork.weights if fork.targets[each].endpoint.release.takes_requests] or list(fork.weights)
+        if order is not None:
+            chosen = next(each for each in order if each in able)
+        elif len(able) == 1:
+            chosen = able[0]
+        else:
+            chosen = able[picked([fork.weights[each] for each in able], fork.shares.rotation.point())]
+        asked = self._asked_of(chosen)
+        same = rows is not None and asked.target.endpoint.reads_as(fork.first.endpoint)
+        return Drawn(asked, rows if same else None)
+
+    def _asked_of(self, release_id: str) -> Asked:
+        found = self._asked.get(release_id)
+        if found is None:
+            found = self._asked[release_id] = Asked(self.fork.targets[release_id], self._content_type, self._accept)
+            copied_to = self.fork.copied_to
+            if copied_to is not None and found.target is not copied_to and not found.target.endpoint.words.alone:
+                found.fork = self.fork
+        return found
+
+    def _rows(self, body: bytes | Arrival) -> Rows | None:
+        """As the release reads them that speaks for the model; None where it cannot: then turns decide, and who is chosen says why not."""
+        try:
+            return Asked(self.fork.first, self._content_type, self._accept).rows(body)
+        except PexdockError:
+            return None
+
+
+def _order(fork: Fork, rows: Rows, column: str) -> list[str] | None:
+    value = _first(fork.first.endpoint.decoder, rows, column)
+    return None if value is None else ranked(fork.weights, str(value))
+
+
+def _first(decoder: RowDecoder, rows: Rows, column: str) -> object:
+    """The value of a column in row 0, the same whatever the body's media type; None where there is none."""
+    if not rows.count:
+        return None
+    records = rows.records
+    if isinstance(records, Plain):
+        batch = records.batch()
+    else:
+        batch = records if isinstance(records, pa.RecordBatch) else decoder.assemble([Rows(records[:1], "")])
+    return batch.column(column)[0].as_py() if column in batch.schema.names else None
+
+
+def _router(release: Release) -> Router[Endpoint]:
+    router: Router[Endpoint] = Router()
+    for endpoint in release.endpoints:
+        router.add(endpoint.words.path, endpoint)
+    return router
