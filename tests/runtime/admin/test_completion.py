@@ -1,0 +1,57 @@
+"""What shells are told to complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from runtime.cli import main
+from runtime.supervisor import rundir, state
+from runtime.supervisor.state import ModelReport, State
+from tinypex import ROOT
+
+
+@pytest.mark.parametrize(("shell", "says"), [("bash", "complete -o nosort"), ("zsh", "#compdef pexdock"), ("fish", "complete --no-files")])
+def test_each_shell_gets_what_it_reads(shell, says, monkeypatch):
+    """For the command under the name by which it was called."""
+    if shell == "bash" and shutil.which("bash") is None:
+        pytest.skip("there is no bash")
+    done = CliRunner().invoke(main, ["completion", shell], prog_name="pexdock")
+    assert done.exit_code == 0
+    assert says in done.output
+    assert "_PEXDOCK_COMPLETE" in done.output
+
+
+def completed(tmp_path, line, **env):
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "_PEXDOCK_COMPLETE": "bash_complete"}
+    settings = {
+        "PEXDOCK_RUN_PATH": str(tmp_path / "run"),
+        "PEXDOCK_DIST_PATH": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+        "PATH": "/usr/bin:/bin",
+    }
+    command = [sys.executable, "-c", "from runtime.cli import main; main(prog_name='pexdock')"]
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"], **settings, **words, **env}, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_names_of_models_are_completed_from_the_state_file(tmp_path):
+    """No supervisor is asked, and where none runs nothing is said."""
+    assert completed(tmp_path, "pexdock describe i") == []
+    with rundir.taken(tmp_path / "run") as run:
+        state.write(run, State(dist_path="", pid=1, models=[ModelReport(name=name) for name in ("iris", "ice", "other")]))
+        assert completed(tmp_path, "pexdock describe i") == ["iris", "ice"]
+        assert completed(tmp_path, "pexdock rollback ") == ["iris", "ice", "other"]
+    assert completed(tmp_path, "pexdock describe i", PEXDOCK_NO_SUCH_SETTING="1") == []
+
+
+def test_commands_and_options_are_completed(tmp_path):
+    """As click does it."""
+    assert completed(tmp_path, "pexdock pr") == ["promote"]
+    assert "--wait-probation" in completed(tmp_path, "pexdock deploy --w")

@@ -1,0 +1,125 @@
+"""`pexdock doctor` on machines and folders that lack something."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from handmade import model, write_pex
+from runtime.cli import main
+from tinypex import ROOT, write_linked_base, write_tiny
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """Its exit code, and what it finds, by subject."""
+    monkeypatch.chdir(tmp_path)
+    write_linked_base(tmp_path / "dist" / "base.pex")
+    settings = {"port": "0", "run_path": tmp_path / "run", "cache_path": tmp_path / "cache", "state_path": tmp_path / "state"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"PEXDOCK_{name.upper()}", str(value))
+
+    def run(*words):
+        result = CliRunner().invoke(main, ["doctor", "--json", *words])
+        return result.exit_code, {each["subject"]: each for each in json.loads(result.output)}
+
+    return run
+
+
+def test_where_all_is_well_it_ends_with_0(told, tmp_path):
+    """A line for each thing that it looked at, which says so; what to do stands nowhere."""
+    write_tiny(tmp_path / "dist" / "tiny.pex", "tiny")
+    code, found = told()
+    assert code == 0
+    assert {"memory", "descriptors", "kernel", "inotify", "clock", "dist", "run directory", "cache", "port", "interpreter"} <= found.keys()
+    assert found["tiny.pex"] == {"subject": "tiny.pex", "level": "ok", "text": "tiny 0.1.0, on base 0.1.0", "advice": ""}
+    assert [each for each in found.values() if each["level"] == "problem"] == []
+    lines = CliRunner().invoke(main, ["doctor"]).output
+    assert "tiny.pex" in lines
+    assert "\x1b" not in lines
+
+
+def test_a_pex_that_cannot_be_served_is_a_problem_with_its_reason(told, tmp_path):
+    """For another interpreter, without its base, broken."""
+    dist = tmp_path / "dist"
+    write_pex(dist / "old.pex", model("old"), constraints=["CPython==3.8.*"])
+    write_tiny(dist / "wants.pex", "wants", built_on="7.7.7")
+    (dist / "broken.pex").write_bytes(b"no zip")
+    code, found = told()
+    assert code == 1
+    for file, reason in (("old.pex", "it is for CPython==3.8.*"), ("wants.pex", "base-7.7.7.pex, which is missing"), ("broken.pex", "zip")):
+        assert (found[file]["level"], reason in found[file]["text"]) == ("problem", True), found[file]
+        assert found[file]["advice"]
+
+
+def test_no_base_and_no_dist_are_problems(told, tmp_path):
+    """Each with what to do."""
+    (tmp_path / "dist" / "base.pex").unlink()
+    code, found = told()
+    assert (code, found["base"]["level"]) == (1, "problem")
+    assert "pexdock build base" in found["base"]["advice"]
+    (tmp_path / "dist").rmdir()
+    assert told()[1]["dist"]["level"] == "problem"
+
+
+def test_a_pex_from_the_future_is_a_warning(told, tmp_path):
+    """Somebody's clock is wrong; it is served all the same."""
+    os.utime(tmp_path / "dist" / "base.pex", (time.time() + 3600,) * 2)
+    code, found = told()
+    assert (code, found["clock"]["level"]) == (0, "warning")
+    assert "base.pex" in found["clock"]["text"]
+
+
+def test_folders_that_are_open_to_others_are_named(told, tmp_path):
+    """The run directory must not be; dist/ had better not."""
+    (tmp_path / "run").mkdir(mode=0o755)
+    (tmp_path / "dist").chmod(0o777)
+    code, found = told()
+    assert (code, found["run directory"]["level"], found["dist"]["level"]) == (1, "problem", "warning")
+    assert "chmod 700" in found["run directory"]["advice"]
+
+
+def test_a_port_that_is_taken_is_a_problem(told, monkeypatch):
+    """Before somebody waits for a start that cannot be."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("PEXDOCK_PORT", str(taken.getsockname()[1]))
+        code, found = told()
+    assert (code, found["port"]["level"]) == (1, "problem")
+
+
+def test_more_segments_than_memory_is_a_problem(told, monkeypatch):
+    """The kernel would end a process in the middle of its work."""
+    monkeypatch.setenv("PEXDOCK_SEGMENTS_MAX_BYTES", "900TB")
+    code, found = told()
+    assert (code, found["memory"]["level"]) == (1, "problem")
+    assert "segments_max_bytes" in found["memory"]["advice"]
+
+
+def test_a_token_that_others_can_read_is_a_problem(told, tmp_path, monkeypatch):
+    """As it is at the start."""
+    monkeypatch.setenv("PEXDOCK_ADMIN_PORT", "0")
+    assert told()[1]["admin token"]["level"] == "problem"
+    token = tmp_path / "token"
+    token.write_text("x" * 40)
+    token.chmod(0o644)
+    monkeypatch.setenv("PEXDOCK_ADMIN_TOKEN_PATH", str(token))
+    assert "open to others" in told()[1]["admin token"]["text"]
+    token.chmod(0o600)
+    assert told()[1]["admin token"]["level"] == "ok"
+
+
+@pytest.mark.parametrize(("count", "level"), [(40, "problem"), (400, "warning")])
+def test_too_few_descriptors_are_named_with_what_raises_them(told, count, level):
+    """As a shell or a container may limit them."""
+    command = f'ulimit -n {count} && exec "{sys.executable}" -m runtime doctor --json'
+    done = subprocess.run(["bash", "-c", command], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+    found = {each["subject"]: each for each in json.loads(done.stdout)}
+    assert found["descriptors"]["level"] == level
+    assert "ulimit -n" in found["descriptors"]["advice"]
