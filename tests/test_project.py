@@ -106,6 +106,34 @@ def test_what_the_readme_tells_people_to_type_exists():
     assert not unknown
 
 
+def test_every_command_and_option_in_the_documentation_exists():
+    """Of pexdock, on each page for people."""
+    told = [
+        (page.name, line)
+        for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+        for line in re.findall(r"^(?:\.venv/bin/)?(pexdock [a-z].*)$", page.read_text(), re.MULTILINE)
+    ]
+    assert len(told) > 20
+    assert not [(page, line) for page, line in told if not is_subcommand(line.split()[1:]) or unknown_options(line)]
+
+
+def unknown_options(line: str) -> set[str]:
+    """Those that the command has not."""
+    from runtime.cli import main  # noqa: PLC0415 - as below
+
+    command, words = main, line.partition("#")[0].split()[1:]
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    known = {option for parameter in command.get_params(command.make_context("", [], resilient_parsing=True)) for option in parameter.opts}
+    return {word.partition("=")[0] for word in words if word.startswith("-")} - known
+
+
+def test_an_invented_option_is_not_known():
+    """The check above can fail."""
+    assert unknown_options("pexdock build model x --carry y --nothing # --else") == {"--nothing"}
+    assert not unknown_options("pexdock logs -f iris")
+
+
 def is_known(command: str) -> bool:
     first, *rest = re.sub(r"^(?:[A-Z_]+=\S+ +)+", "", command).split()
     if first == "pexdock":

@@ -49,10 +49,26 @@ def test_a_split_shares_requests_by_its_weights(operated):
     with operated:
         assert "split 0.1.0=1 0.2.0=1" in said(operated, "split", "tiny", "0.1.0=1", "0.2.0=1")
         operated.until(lambda: len(model(operated)["serves"]) == 2)
+        operated.until(lambda: {factor(operated) for _ in range(10)} == {10, 20})
         assert "0.1.0 50 %, 0.2.0 50 %" in said(operated, "models")
         assert json.loads(said(operated, "split", "tiny", "0.1.0=3", "0.2.0=1", "--by", "header:x-user", "--json"))["by"] == "header:x-user"
         said(operated, "split", "tiny", "--off")
         operated.until(lambda: {factor(operated) for _ in range(10)} == {20})
+
+
+def test_a_shadow_gets_copies_whose_answers_are_compared(operated):
+    """No client sees one."""
+    with operated:
+        assert "50 % copied to 0.1.0" in said(operated, "shadow", "tiny", "0.1.0", "--percent", 50)
+        operated.until(lambda: any(each["version"] == "0.1.0" and each["state"] == "ready" for each in operated.state()["releases"]))
+
+        def compared():
+            assert factor(operated) == 20
+            return (model(operated)["comparison"] or {}).get("requests")
+
+        operated.until(compared)
+        assert "numbers differ by 10 at most" in said(operated, "describe", "tiny")
+        assert "copied" not in said(operated, "shadow", "tiny", "--off")
 
 
 def test_a_label_moves_only_to_what_is_ready(operated):
