@@ -13,10 +13,12 @@ RUN chmod 0755 /pexdock/entrypoint.sh
 WORKDIR /pexdock
 USER 10001:10001
 
+# The lag gives whoever routes to a container time to hear that it ends; `docker stop` and Kubernetes send SIGTERM before they tell everybody.
 # Inside a container only its own network sees the port; which of its doors are open is decided outside.
 ENV PEXDOCK_HOST=0.0.0.0 \
     PEXDOCK_PORT=8080 \
     PEXDOCK_CACHE_PATH=/pexdock/cache \
+    PEXDOCK_DRAIN_LAG_S=2 \
     PYTHONUNBUFFERED=1
 
 # The cache holds the unpacked base and one venv of links a release. As a volume it outlives the container, and the next start is quick.

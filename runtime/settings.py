@@ -138,6 +138,10 @@ class Settings(BaseSettings):
     start_nice: int = Field(10, ge=0, le=19, description="Niceness that a worker has more than others until it is ready.")
     # Below the 10 s after which `docker stop` kills.
     drain_s: float = Field(8, ge=0, le=3600, description="Seconds that requests in flight may take when Pexdock or a release ends.")
+    # 0: where nobody asks for readiness, a lag is a pause before every end. The image, whose readiness is asked for, sets more.
+    drain_lag_s: float = Field(
+        0, ge=0, le=3600, description="Of drain_s, seconds of not being ready in which requests are still taken; only at SIGTERM and drain."
+    )
     settle_s: float = Field(0.5, ge=0, le=60, description="Seconds that a file in dist/ must stay unchanged before it is taken.")
     restart_delay_min_s: float = Field(0.2, gt=0, le=3600, description="Seconds before the first restart of a process that died.")
     restart_delay_max_s: float = Field(30, gt=0, le=3600, description="Seconds that the delay between restarts grows to.")

@@ -283,11 +283,15 @@ class Compared(msgspec.Struct, frozen=True, tag="compared", tag_field="type"):
     ms_copies: float
 
 
+class Withdraw(msgspec.Struct, frozen=True, tag="withdraw", tag_field="type"):
+    """Supervisor → front door: say that you are not ready, so that nobody sends more; all that comes is answered as before."""
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain", tag_field="type"):
     """Parent → child: take nothing new, finish what is there, exit."""
 
 
-Word = Ready | Failed | Table | Configure | Listening | Applied | Measures | Outcomes | Compared | Drain | Question | Answer
+Word = Ready | Failed | Table | Configure | Listening | Applied | Measures | Outcomes | Compared | Withdraw | Drain | Question | Answer
 
 _decoder = msgspec.json.Decoder(Word)
 

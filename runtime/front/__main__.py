@@ -15,7 +15,7 @@ from importlib.abc import MetaPathFinder
 import uvloop
 
 from base.errors import PeerError
-from base.ipc.control import Applied, Configure, Drain, ExitCode, Lines, Listening, Table, Word, encode
+from base.ipc.control import Applied, Configure, Drain, ExitCode, Lines, Listening, Table, Withdraw, Word, encode
 from runtime.front.access import access_log
 from runtime.front.app import FrontDoor
 from runtime.front.copies import Comparisons
@@ -72,6 +72,7 @@ class Process:
             await self._say(Listening())
             await self._say(Applied(first.generation))
             code = await self._follow(door)
+            door.withdraw()
             await server.end()
         await self._report()
         reading.cancel()
@@ -84,6 +85,8 @@ class Process:
                 case Table():
                     await self._apply(door, word)
                     await self._say(Applied(word.generation))
+                case Withdraw():
+                    door.withdraw()
                 case Drain():
                     return ExitCode.OK
                 case _:

@@ -75,7 +75,7 @@ class FrontDoor:
         self._known: dict[bytes, Known] = {}
         # Unique to this process by their first half, and in it by the second; a random number for each would cost more than routing does.
         self.ids: Iterator[str] = map(f"{getrandbits(64):016x}%016x".__mod__, count())
-        self._settled = False
+        self._settled = self._withdrawn = False
         self._keys: Keys | None = None
         self._pages = pages.make(self)
 
@@ -85,8 +85,8 @@ class FrontDoor:
         return self._paths.documented()
 
     def missing(self) -> list[str] | None:
-        """The models that should serve and do not; None while the start is not over."""
-        if not self._settled:
+        """The models that should serve and do not; None while the start is not over, and once the end has begun."""
+        if not self._settled or self._withdrawn:
             return None
         return self._paths.missing()
 
@@ -102,6 +102,10 @@ class FrontDoor:
         self._known, self._settled = {}, table.settled
         self._pages.openapi_schema = None
         return links
+
+    def withdraw(self) -> None:
+        """From now on readiness is false, and nothing else is another."""
+        self._withdrawn = True
 
     def admit_only(self, keys: Keys) -> None:
         """From now on only requests that show one of these keys, and probes, are answered with more than a refusal."""

@@ -86,7 +86,7 @@ class Connection(SlowPath):
         if self.flow.unread:
             self.flow.unread += data
             return
-        if not self._begun and not self._ending and not self._slow_is_open():
+        if not (self._begun or self._ending or self._closing or self._slow_is_open()):
             data = self._take_known(data)
         while data:
             if not self._may_read():
@@ -181,6 +181,14 @@ class Connection(SlowPath):
             self._closing = True
         else:
             self.transport.close()
+
+    def take_last(self) -> None:
+        """The server ends soon: one more request is taken where none is there, and answered with the word that it was the last one."""
+        if self._turns or self._begun:
+            self.shutdown()
+        elif self._slow_is_open() and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+        self._closing = True
 
     def sweep(self, arrival_sweeps: int) -> None:
         """Ends if nothing has come for too long, and the client is whom we wait for."""

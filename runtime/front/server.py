@@ -12,10 +12,15 @@ from base.ipc.control import Configure
 from runtime.front.access import AccessLog, Logged, LoggedConnection
 from runtime.front.answer import Heads
 from runtime.front.app import FrontDoor
+from runtime.front.ending import accepted_rest
 from runtime.front.fast import Connection
 from runtime.front.renewal import Renewal
 from runtime.front.sweeper import Sweeper
 from runtime.front.tls import HANDSHAKE_S
+
+LINGER_S = 0.5
+"""A connection that is kept and idle when the server ends is closed after so long. Its client may have just sent a request, which would be
+lost if it was closed at once; this way it is answered, and told that it was the last one."""
 
 
 class Server(uvicorn.Server):
@@ -68,6 +73,19 @@ class Server(uvicorn.Server):
         self._told.set()
         assert self._serving is not None
         await self._serving
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but that clients who come or ask in this very moment are answered, too."""
+        await accepted_rest(sockets or ())
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.take_last()  # type: ignore[union-attr]  # all are of our class
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + LINGER_S
+        while self.server_state.connections and loop.time() < end_s:  # noqa: ASYNC110 - they tell nobody, as uvicorn has them
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, but that the context of TLS can become another."""

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from base.appended import STDOUT
-from base.ipc.control import Applied, Compared, Configure, Drain, Listening, Measures, Outcomes, Table, Word
+from base.ipc.control import Applied, Compared, Configure, Drain, Listening, Measures, Outcomes, Table, Withdraw, Word
 from runtime.launch import python_module_command
 from runtime.supervisor.child import Child, child_environment, describe_exit
 from runtime.supervisor.release import BackOff
@@ -52,7 +52,7 @@ class Door:
         self._deaths = 0
         self._listening_since: float | None = None
         self._restart: asyncio.TimerHandle | None = None
-        self._stopping = False
+        self._withdrawn = self._stopping = False
         self.child: Child | None = None
         self.applied = -1
 
@@ -77,12 +77,20 @@ class Door:
         self.child = child
         child.send(self._limits)
         child.send(self._table)
+        if self._withdrawn:
+            child.send(Withdraw())
 
     def publish(self, table: Table) -> None:
         """Give it a newer table, now and after every restart."""
         self._table = table
         if self.child is not None:
             self.child.send(table)
+
+    def withdraw(self) -> None:
+        """Tell it to say that it is not ready, now and after every restart."""
+        self._withdrawn = True
+        if self.child is not None:
+            self.child.send(Withdraw())
 
     def drain(self) -> None:
         """Tell it to take nothing new, finish and go. It is not started again."""

@@ -64,6 +64,11 @@ class Doors:
         """Whether no request can come any more, through any of them, over what a table of `generation` or later does not name."""
         return all(door.has_left(generation) for door in self._doors)
 
+    def withdraw(self) -> None:
+        """Have all say that they are not ready, and go on."""
+        for door in self._doors:
+            door.withdraw()
+
     def drain(self) -> None:
         """Tell all to take nothing new, finish and go. None is started again."""
         for door in self._doors:

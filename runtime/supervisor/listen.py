@@ -1,4 +1,4 @@
-"""The sockets on which clients connect: bound once by the supervisor, inherited by front doors, open until everything has ended."""
+"""The sockets on which clients connect: bound once by the supervisor, inherited by front doors, open until front doors take no more."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from runtime.admin.powers import Changes, Dropping, Powers
 from runtime.pex import drop
 from runtime.pex.store import Store
 from runtime.pex.trust import trust_of
-from runtime.settings import Settings
+from runtime.settings import BadSetting, Settings
 from runtime.supervisor import logbook, rundir, state
 from runtime.supervisor.announcement import announce
 from runtime.supervisor.child import Child, kill_descendants
@@ -82,8 +82,12 @@ def _check_files(settings: Settings) -> None:
     """Find what front doors would stumble over, before they are started.
 
     Raises:
-        PexdockError: the files of TLS or of keys cannot be used.
+        PexdockError: the files of TLS or of keys cannot be used, or the end would be over before its lag is.
     """
+    if settings.drain_lag_s > settings.drain_s:
+        raise BadSetting(
+            f"drain_lag_s is {settings.drain_lag_s:g}, which is part of drain_s, {settings.drain_s:g}: raise that, or lower this"
+        )
     from runtime.front import keys, tls  # noqa: PLC0415 - OpenSSL is for those who use it
 
     if settings.tls is not None:
@@ -109,12 +113,14 @@ class Supervisor:
 
     def __init__(self, plant: Plant, sockets: Sockets, kept: Kept, book: Logbook, show: Callable[[str], None]) -> None:
         settings = plant.settings
+        self._clients = sockets.clients
         self._settings, self._store, self._run_path, self._report = settings, plant.store, plant.run_path, plant.report
         self._show: Callable[[str], None] | None = show
         self._address = reachable(sockets.clients[0], "http" if settings.tls is None else "https")
         self._started = state.now()
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
+        self._lag_s = settings.drain_lag_s
         self._threads = Threads(settings.start_parallel)
         self._fleet = Fleet(plant, settings.dist_path, self._threads, kept, self._changed)
         self._evidence = FileWatch(plant.trust.paths, self._fleet.look_again) if plant.trust else None
@@ -186,13 +192,21 @@ class Supervisor:
         log.info("%s: %s", signal.Signals(number).name, "killing what is left" if self._asked_to_stop.is_set() else "finishing")
         if self._asked_to_stop.is_set():
             self._hurried.set()
+        if number != signal.SIGTERM:  # people at a terminal send it, and nobody routes to that
+            self._lag_s = 0.0
         self._asked_to_stop.set()
 
     async def _shut_down(self) -> None:
         """Requests in flight are answered: front doors finish first, and only then its workers go."""
         deadline = time.monotonic() + self._settings.drain_s
+        if self._lag_s:
+            self._doors.withdraw()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), self._lag_s)
         self._fleet.stop()
         self._doors.drain()
+        for listener in self._clients:  # front doors have descriptors of their own; with the last of them gone clients are refused at once
+            listener.close()
         await self._wait_gone(self._doors.children, deadline)
         self._fleet.end_workers()
         await self._wait_gone(self._children(), deadline)
