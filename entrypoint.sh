@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Starts Pexdock. In a checkout it first makes the environment, builds the pexes that are missing or stale, and trains the examples; in the
-# image it only unpacks base. Arguments go to `pexdock serve`. PEXDOCK_PYTHON names the interpreter where python3 is not the one.
+# image it only unpacks base. Arguments go to `pexdock serve`; with `unpack` as the first one the cache is filled, and nothing is served. PEXDOCK_PYTHON names the interpreter where python3 is not the one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 unset PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
@@ -97,4 +97,5 @@ rm -f "$copy"
 folder=$(cat "$answer")
 rm -f "$answer"
 trap - INT TERM
-exec "$folder/venv/bin/python" -I -m runtime serve "$@"
+[ "${1:-}" = unpack ] || set -- serve "$@"
+exec "$folder/venv/bin/python" -I -m runtime "$@"

@@ -224,6 +224,28 @@ def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> Non
         click.echo(f"  warning: {warning}")
 
 
+@main.command()
+@click.option("--dist-path", help="The folder whose pexes are unpacked.")
+@click.option("--cache-path", help="The folder that they are unpacked into.")
+@click.option("--config", type=_PATH, help=_CONFIG_HELP)
+@click.pass_context
+def unpack(ctx: click.Context, dist_path: str | None, cache_path: str | None, config: Path | None) -> None:
+    """Unpack what lies in dist/ ahead, as in the build of an image, so that no start has to."""
+    from runtime import settings  # noqa: PLC0415
+    from runtime.pex.ahead import Ahead  # noqa: PLC0415
+    from runtime.pex.store import Store  # noqa: PLC0415
+    from runtime.supervisor.registry import is_pex_name  # noqa: PLC0415
+
+    chosen = settings.load({"dist_path": dist_path, "cache_path": cache_path}, config)
+    pexes = sorted(path for path in chosen.dist_path.iterdir() if is_pex_name(path.name)) if chosen.dist_path.is_dir() else []
+    store = Store(chosen.cache_path, _progress)
+    try:
+        whole = Ahead(store, click.echo, _progress).unpack(pexes)
+    finally:
+        store.close()
+    ctx.exit(Exit.OK if whole else Exit.FAILED)
+
+
 def _log_to_stderr(level: str) -> None:
     logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     for handler in logging.getLogger().handlers:

@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="TCP port that the front door listens on; 0 takes any free one.")
     artifacts_path: AbsolutePath = Field(Path("artifacts"), description="Folder below which models read their artifacts.")
     cache_path: AbsolutePath = Field(default_factory=_cache_path, description="Folder for unpacked bases and releases.")
+    cache_max_bytes: ByteSize = Field(
+        ByteSize(4 * 1024**3), ge=0, description="Unpacked bases that are kept though nobody uses them now, with those in use."
+    )
     dist_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
         None, description="Object store whose pexes dist_path follows: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix."
     )
@@ -135,7 +138,7 @@ class Settings(BaseSettings):
     start_parallel: int = Field(
         2, ge=1, le=64, description="Pexes that are verified and unpacked at the same time, and workers that are started."
     )
-    start_nice: int = Field(10, ge=0, le=19, description="Niceness that a worker has more than others until it is ready.")
+    start_nice: int = Field(5, ge=0, le=19, description="Niceness that a worker of a drop has more than others until it is ready.")
     # Below the 10 s after which `docker stop` kills.
     drain_s: float = Field(8, ge=0, le=3600, description="Seconds that requests in flight may take when Pexdock or a release ends.")
     # 0: where nobody asks for readiness, a lag is a pause before every end. The image, whose readiness is asked for, sets more.

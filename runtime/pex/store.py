@@ -12,10 +12,13 @@ files that were built with --venv.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import secrets
 import shutil
+import sys
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
@@ -24,8 +27,11 @@ from pathlib import Path
 
 from base.errors import PexRefused
 from runtime.pex import archive as zips
-from runtime.pex import unpack
+from runtime.pex import locks, unpack
 from runtime.pex.file import PexFile, read_pex, source_files
+from runtime.pex.leftovers import sweep_leftovers
+
+log = logging.getLogger(__name__)
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _DATA_MODULES = re.compile(r"^[^/]+\.data/(purelib|platlib)/")
@@ -65,6 +71,10 @@ class Store:
         self._releases = cache / "releases"
         self._report = report
         self._held: dict[Path, int] = {}
+        self._sweeping = threading.Lock()
+        self._own = Path(sys.prefix).parent if Path(sys.prefix).parent.parent == cache / "bases" else None
+        if self._own is not None:
+            self._hold(self._own)
 
     def base(self, pex: Path) -> Base:
         """Unpack a base, which takes 20 s the first time and nothing later.
@@ -77,7 +87,8 @@ class Store:
             raise PexRefused(f"{pex.name} is the model {pexfile.name}, where a base is wanted")
         try:
             sha256 = unpack.digest(pex, self._cache)
-            self._hold(unpack.folder_of(sha256, self._cache))
+            with self._sweeping:
+                self._hold(unpack.folder_of(sha256, self._cache))
             folder = unpack.unpack(pex, self._cache, self._report)
         except (unpack.UnpackFailed, OSError) as exc:
             raise PexRefused(str(exc)) from exc
@@ -101,9 +112,10 @@ class Store:
             sha256 = _copy(pex, aside)
             vouch(aside, sha256)
             folder = self._releases / sha256
-            self._hold(folder)
-            folder.mkdir(exist_ok=True)
-            aside.replace(folder / pex.name)
+            with self._sweeping:
+                self._hold(folder)
+                folder.mkdir(exist_ok=True)
+                aside.replace(folder / pex.name)
         except OSError as exc:
             raise PexRefused(f"{pex.name} cannot be copied into the cache: {exc}") from exc
         finally:
@@ -118,19 +130,38 @@ class Store:
         """
         release = admitted.path.parent
         home = release / base.folder.name
-        with unpack.locked(release, self._report):
+        with locks.locked(release, self._report):
             if not unpack.is_whole(home):
                 _make(admitted, release / "files", home, base)
         return [str(unpack.python_of(home)), "-I", "-u", "-X", "faulthandler", "-m", "base.worker"]
 
-    def sweep(self, keep: Collection[str]) -> None:
-        """Remove the admitted releases whose sha256 is not in `keep` and that no other process holds."""
-        if not self._releases.is_dir():
-            return
-        for folder in self._releases.iterdir():
-            if folder.is_dir() and _DIGEST.fullmatch(folder.name) and folder.name not in keep:
+    def sweep(self, keep: Collection[str], max_bytes: int) -> None:
+        """Clean the cache: of releases that are gone, of bases that are gone and over a bound, of what killed processes left.
+
+        What another process holds stays in any case, and so does the base that this process runs out of. Whoever admits something
+        meanwhile waits; what was admitted before and is not in `keep` must not be used any more.
+
+        Args:
+            keep: sha256 of what is wanted still, releases and bases.
+            max_bytes: of all unpacked bases; of those that nobody wants or holds, the ones used last are kept within it.
+        """
+        with self._sweeping:
+            for folder in _folders(self._releases, _DIGEST):
+                if folder.name not in keep:
+                    self._let_go(folder)
+                    locks.remove(folder)
+            self._sweep_bases({unpack.folder_of(sha256, self._cache) for sha256 in keep if sha256}, max_bytes)
+            sweep_leftovers(self._cache)
+
+    def _sweep_bases(self, wanted: Collection[Path], max_bytes: int) -> None:
+        folders = sorted(_folders(self._cache / "bases", unpack.NAME), key=lambda folder: folder.stat().st_mtime, reverse=True)
+        total = 0
+        for folder in [*(each for each in folders if each in wanted), *(each for each in folders if each not in wanted)]:
+            total += _size_bytes(folder)
+            if folder not in wanted and folder != self._own:
                 self._let_go(folder)
-                unpack.remove(folder)
+                if total > max_bytes and locks.remove(folder):
+                    log.info("%s: unpacked base removed, since nobody uses it and the cache is full", folder)
 
     def close(self) -> None:
         """Let go of everything. The files stay for the next start."""
@@ -139,11 +170,20 @@ class Store:
 
     def _hold(self, folder: Path) -> None:
         if folder not in self._held:
-            self._held[folder] = unpack.hold(folder)
+            self._held[folder] = locks.hold(folder)
 
     def _let_go(self, folder: Path) -> None:
         if folder in self._held:
             os.close(self._held.pop(folder))
+
+
+def _folders(parent: Path, name: re.Pattern[str]) -> list[Path]:
+    return [entry for entry in parent.iterdir() if entry.is_dir() and name.fullmatch(entry.name)] if parent.is_dir() else []
+
+
+def _size_bytes(folder: Path) -> int:
+    """What its files take on the disk."""
+    return sum(os.lstat(Path(place) / name).st_blocks * 512 for place, _, names in os.walk(folder) for name in names)
 
 
 def _copy(source: Path, target: Path) -> str:

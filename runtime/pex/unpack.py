@@ -4,14 +4,12 @@ Standard library only: the start script runs this file straight out of the base 
 
     <cache>/bases/<first 16 of the sha256>/         a loose pex, which PEX_PATH may name
     <cache>/bases/<first 16 of the sha256>/venv/    a venv whose .pth file names the folders of the base's distributions
-    <cache>/bases/<first 16 of the sha256>.lock     locked by who makes the folder
-    <cache>/bases/<first 16 of the sha256>.used     locked by who uses it, shared, and by who removes it, exclusively
+    <cache>/bases/<first 16 of the sha256>.lock     and .used: see `locks`
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -23,10 +21,13 @@ import time
 import venv
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-Report = Callable[[str], None]
+from runtime.pex.locks import Report, beside, locked, remove
+
+NAME = re.compile("[0-9a-f]{16}")
+"""Of the folder of an unpacked base."""
 
 _KEPT_BASES = 3
 """Each takes some 900 MB. Those in use are kept in any case."""
@@ -76,29 +77,6 @@ def python_of(folder: Path) -> Path:
     return folder / "venv" / "bin" / "python"
 
 
-def hold(folder: Path) -> int:
-    """Protect a folder, made or still to be made, from removal until the returned descriptor is closed, also by this process's end."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(_beside(folder, "used"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
-
-
-def remove(folder: Path) -> bool:
-    """Remove a folder unless somebody holds it. Whoever calls `hold` meanwhile waits, and then finds it gone."""
-    with _beside(folder, "used").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        # Renamed first: half a folder must never be found under its name.
-        aside = _beside(folder, "gone")
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-    return True
-
-
 def digest(path: Path, cache: Path) -> str:
     """The sha256 of a file in hex, remembered by its path, size, times and inode."""
     stat = path.stat()
@@ -122,23 +100,6 @@ def _write(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-def _beside(folder: Path, suffix: str) -> Path:
-    """A name beside a folder. Lock files stay when the folder goes: two processes could lock different files otherwise."""
-    return folder.with_name(f"{folder.name}.{suffix}")
-
-
-@contextlib.contextmanager
-def locked(folder: Path, report: Report) -> Iterator[None]:
-    """Be the only one, over all processes, who makes the folder, until the block ends."""
-    with _beside(folder, "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("waiting for another process that unpacks the same file")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def is_whole(folder: Path) -> bool:
     """Whether the folder's venv is there and belongs to the interpreter that runs here."""
     interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
@@ -147,7 +108,7 @@ def is_whole(folder: Path) -> bool:
 
 def _make(pex: Path, folder: Path, report: Report) -> None:
     """Unpack and compile aside, then rename. Called with the lock held, so that nobody else works aside."""
-    aside = _beside(folder, "part")
+    aside = beside(folder, "part")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         _extract(pex, folder.name, aside, report)
@@ -248,7 +209,7 @@ def wheel_folders(folder: Path) -> list[Path]:
 
 def _evict(bases: Path, keep: Path) -> None:
     """Remove unpacked bases that were not used lately and that nobody holds."""
-    folders = [entry for entry in bases.iterdir() if entry.is_dir() and re.fullmatch("[0-9a-f]{16}", entry.name) and entry != keep]
+    folders = [entry for entry in bases.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name) and entry != keep]
     by_use = sorted(folders, key=lambda entry: entry.stat().st_mtime, reverse=True)
     for folder in by_use[_KEPT_BASES - 1 :]:
         remove(folder)

@@ -120,6 +120,11 @@ class Fleet:
         """Of the files whose copies in the cache are needed."""
         return {live.release.identity.sha256 for live in self._lives if live.release.identity}
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is on its way into the cache, so that `digests` has all that is needed of it."""
+        return not any(live.release.state in {ReleaseState.VERIFYING, ReleaseState.UNPACKING} for live in self._lives)
+
     # ---- a file's way to a release
 
     def _arrived(self, name: str) -> None:

@@ -220,6 +220,11 @@ class Live:
         """Whether a worker of this file was ever ready."""
         return self.release.words is not None
 
+    @property
+    def urgent(self) -> bool:
+        """Whether clients wait for it: it served before, or Pexdock has only just been started."""
+        return self.loaded or self.initial
+
     def accept(self, ready: Ready) -> bool:
         """Compare what a worker says with what the file said. The worker of a release that lied is ended with it."""
         misfit = self._misfit(ready)

@@ -146,6 +146,7 @@ class Supervisor:
         self._routed: set[str] = set()  # digests of the releases that front doors send requests to
         self._shown_state: state.State | None = None
         self._sweep: asyncio.Task[None] | None = None
+        self._swept: set[str] | None = None  # digests that may have something in the cache
 
     async def run(self) -> None:
         """Until a signal asks for the end, or dist/ cannot be watched any more."""
@@ -250,7 +251,24 @@ class Supervisor:
         if self._show is not None and table.settled and self._doors.applied >= table.generation:
             self._show(announce(self._state(), table.routes))
             self._show = None
-            self._sweep = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.sweep(self._fleet.digests())))
+        self._sweep_cache()
+
+    def _sweep_cache(self) -> None:
+        """Clean the cache when the start is over, and again whenever something in it is not needed any more."""
+        digests = self._fleet.digests()
+        idle = self._sweep is None or self._sweep.done()
+        if idle and self._show is None and self._fleet.is_quiet and (self._swept is None or self._swept - digests):
+            self._swept = digests
+            bound = int(self._settings.cache_max_bytes)
+            self._sweep = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.sweep(digests, bound)))
+            self._sweep.add_done_callback(self._has_swept)
+        elif self._swept is not None:
+            self._swept |= digests
+
+    def _has_swept(self, sweep: asyncio.Task[None]) -> None:
+        if not sweep.cancelled() and (error := sweep.exception()) is not None:
+            log.warning("the cache cannot be cleaned: %s: %s", type(error).__name__, error)
+        self._sweep_cache()
 
     def _state(self) -> state.State:
         return state.State(

@@ -63,6 +63,10 @@ class Owner(Protocol):
     def loaded(self) -> bool:
         """Whether any worker of it was ready before: then a worker that cannot load is no fault of the file."""
 
+    @property
+    def urgent(self) -> bool:
+        """Whether a start is more urgent than that others are not held up: it served before, or nothing serves yet."""
+
     def accept(self, ready: Ready) -> bool:
         """Whether a worker is what it should be. If not, it has been retired already."""
 
@@ -132,7 +136,7 @@ class WorkerProcess:
             self._later(0.0, lambda: self._exited(ExitCode.CRASHED))
             return
         self.child = child
-        self._lowered = Lowered(child.pid, self._launch.start_nice)
+        self._lowered = Lowered(child.pid, 0 if self._owner.urgent else self._launch.start_nice)
         self._later(self._launch.start_timeout_s, self._late)
 
     async def ask(self, question: Callable[[int], Question]) -> Answer:

@@ -48,7 +48,7 @@ def test_a_worker_is_nicer_until_it_is_ready(supervised, tmp_path):
         (starting,) = supervised.release("held.pex")["worker_pids"]
         own = os.getpriority(os.PRIO_PROCESS, 0)
         supervised.until(lambda: len(list(Path(f"/proc/{starting}/task").iterdir())) > 1)
-        assert nice(starting)[0] == {own + 10}
+        assert nice(starting)[0] == {own + 5}
         assert nice(serving) == ({own}, 0)
         (tmp_path / "go-held").touch()
         supervised.until_state("held.pex", "ready")

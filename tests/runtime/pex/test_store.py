@@ -1,12 +1,18 @@
 """The supervisor's store: admitted copies, and venvs that workers start from."""
 
+import json
+import os
 import subprocess
+import sys
+import threading
 
 import pytest
 
 from base.errors import PexRefused
 from handmade import Wheel, base_stamp, model, sdk, write_pex
+from runtime.pex.locks import locked
 from runtime.pex.store import Store
+from tinypex import ROOT
 
 
 @pytest.fixture
@@ -123,8 +129,89 @@ def test_sweep_removes_what_nobody_wants_or_holds(tmp_path, store):
     other = Store(tmp_path / "cache")
     wanted, unwanted, others = (write_pex(tmp_path / f"{word}.pex", iris(word)) for word in ("a", "b", "c"))
     wanted, unwanted, others = store.admit(wanted), store.admit(unwanted), other.admit(others)
-    store.sweep({wanted.sha256})
+    store.sweep({wanted.sha256}, 0)
     assert [admitted.path.exists() for admitted in (wanted, unwanted, others)] == [True, False, True]
     other.close()
-    store.sweep({wanted.sha256})
+    store.sweep({wanted.sha256}, 0)
     assert not others.path.exists()
+    assert sorted(entry.name for entry in (tmp_path / "cache/releases").iterdir()) == [wanted.sha256, f"{wanted.sha256}.used"]
+
+
+def test_bases_that_nobody_uses_are_kept_within_a_bound(tmp_path, store, base):
+    """Those used last; one that is wanted, or that another process holds, stays whatever its size."""
+    other = Store(tmp_path / "cache")
+    versions = ("0.0.1", "0.0.2", "0.0.3")
+    old, held, new = (other.base(write_pex(tmp_path / f"{word}.pex", sdk(word, files={"base/x": word}))) for word in versions)
+    for age, each in enumerate((base, held, old, new)):
+        os.utime(each.folder, (age, age))
+    other.close()
+    third = Store(tmp_path / "cache")
+    third.base(held.pexfile.path)
+    os.utime(held.folder, (1, 1))
+    files = (path.lstat() for each in (base, new) for path in each.folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    store.sweep({base.sha256}, sum(stat.st_blocks * 512 for stat in files))
+    assert [each.folder.exists() for each in (base, held, old, new)] == [True, True, False, True]
+    store.sweep({base.sha256}, 0)
+    assert [each.folder.exists() for each in (base, held, old, new)] == [True, True, False, False]
+    third.close()
+    store.sweep(set(), 0)
+    assert list((tmp_path / "cache/bases").iterdir()) == []
+
+
+def test_what_killed_processes_left_is_swept(tmp_path, store):
+    """Half-made and half-removed folders, locks of what is gone, copies that nobody writes to, digests of files that are gone."""
+    releases = tmp_path / "cache/releases"
+    for name in (f"{'a' * 64}.gone/deep", f"{'b' * 64}.part/deep"):
+        (releases / name).mkdir(parents=True)
+    for name in (f"{'a' * 64}.used", f"{'c' * 64}.lock", "old.part", "new.part"):
+        (releases / name).write_text("")
+    os.utime(releases / "old.part", (0, 0))
+    (tmp_path / "cache/digests").mkdir()
+    (tmp_path / "cache/digests/note").write_text(json.dumps({"path": str(tmp_path / "gone.pex"), "key": [], "sha256": ""}))
+    with locked(releases / ("d" * 64), str):  # somebody is at work
+        (releases / f"{'d' * 64}.part").mkdir()
+        store.sweep(set(), 0)
+        assert sorted(entry.name for entry in releases.iterdir()) == [f"{'d' * 64}.lock", f"{'d' * 64}.part", "new.part"]
+    assert list((tmp_path / "cache/digests").iterdir()) == []
+
+
+def test_who_admits_while_others_are_swept_keeps_what_it_admits(tmp_path, store):
+    """Many threads, each of which admits one of a few contents again and again, while one sweeps all of them away."""
+    files = [write_pex(tmp_path / f"{word}.pex", iris(word)) for word in "abc"]
+    over = threading.Event()
+
+    def sweep():
+        while not over.is_set():
+            store.sweep(set(), 0)
+
+    sweeping = threading.Thread(target=sweep)
+    sweeping.start()
+    try:
+        for _ in range(50):
+            for file in files:
+                store.admit(file)  # which may be swept at once, but is never half there
+                for left in (tmp_path / "cache/releases").glob("*.part"):
+                    pytest.fail(f"{left} is left")
+    finally:
+        over.set()
+        sweeping.join()
+
+
+def test_processes_that_start_a_release_at_once_share_one_unpacking(tmp_path, base):
+    """Four of them get the same command, and each of them can run it."""
+    pex = write_pex(tmp_path / "iris.pex", iris())
+    code = f"""
+from pathlib import Path
+from runtime.pex.store import Store
+store = Store(Path({str(tmp_path / "cache")!r}))
+base = store.base(Path({str(base.pexfile.path)!r}))
+command = store.worker_command(store.admit(Path({str(pex)!r})), base)
+home = Path(command[0]).parent.parent
+print(home, home.stat().st_ino, (home.parent.parent / "files").stat().st_ino)
+"""
+    command = [sys.executable, "-c", code]
+    children = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = {child.communicate(timeout=50)[0] for child in children}
+    assert [child.returncode for child in children] == [0] * 4
+    assert len(said) == 1
+    assert run([f"{said.pop().split()[0]}/bin/python"], "import iris; print(iris.said)") == "one"

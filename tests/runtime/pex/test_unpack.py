@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from handmade import Wheel, sdk, write_pex
-from runtime.pex import unpack
-from runtime.pex.unpack import UnpackFailed, digest, folder_of, hold, python_of, remove
+from runtime.pex import locks, unpack
+from runtime.pex.locks import hold, remove
+from runtime.pex.unpack import UnpackFailed, digest, folder_of, python_of
 
 SILENT = lambda _line: None  # noqa: E731 - progress is not what these tests are about
 
@@ -198,9 +199,9 @@ def test_a_digest_is_remembered(tmp_path, cache, monkeypatch):
 
 
 def test_the_module_runs_out_of_the_zip(tmp_path, cache):
-    """The start script has nothing but Python and the base: this one file, imported from inside of the pex, does it all."""
-    source = Path(unpack.__file__).read_text()
-    files = {"base/__init__.py": "said = 'zip'", "runtime/__init__.py": "", "runtime/pex/__init__.py": "", "runtime/pex/unpack.py": source}
+    """The start script has nothing but Python and the base: these two files, imported from inside of the pex, does it all."""
+    files = {"base/__init__.py": "said = 'zip'", "runtime/__init__.py": "", "runtime/pex/__init__.py": ""}
+    files |= {f"runtime/pex/{Path(module.__file__).name}": Path(module.__file__).read_text() for module in (locks, unpack)}
     pex = write_pex(tmp_path / "base.pex", sdk(files=files))
     wheel = f"{pex}/.deps/pexdock-0.1.0-py3-none-any.whl"
     code = f"import sys; sys.path.insert(0, {wheel!r}); from runtime.pex.unpack import main; sys.exit(main(sys.argv[1:]))"
