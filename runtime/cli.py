@@ -139,6 +139,7 @@ def _say_built(built: BuiltPex) -> None:
     click.echo(f"{built.path}: {built.kind} {built.name} {built.version}{', which was there already' if built.reused else ''}")
     click.echo(f"  size     {_size(built.size_bytes)} (packages {_size(built.own_bytes)}, pex itself {_size(built.bootstrap_bytes)})")
     click.echo(f"  sha256   {built.sha256}")
+    click.echo(f"  sbom     {built.sbom}")
     if built.carried:
         click.echo(f"  carries  {', '.join(f'{name} {version}' for name, version in built.carried)}")
 

@@ -27,7 +27,7 @@ _KEPT_BUILDS = {"base": 2, "model": 30}
 class BuiltPex:
     """A pex in its place.
 
-    `bootstrap_bytes` is pex's own part of the file, with the zip's directory, `own_bytes` that of the distributions; `carried` are name and
+    `bootstrap_bytes` is pex's own part of the file, with the zip's directory, `own_bytes` that of the distributions; `sbom` lists these; `carried` are name and
     version of what a model brings besides itself; `reused` says that nothing had to be built.
     """
 
@@ -39,6 +39,7 @@ class BuiltPex:
     sha256: str
     bootstrap_bytes: int
     own_bytes: int
+    sbom: Path
     carried: tuple[tuple[str, str], ...]
     reused: bool
 
@@ -111,6 +112,7 @@ def _deliver(kept: Path, out: Path) -> None:
 
 def _describe(path: Path, order: Order, *, reused: bool) -> BuiltPex:
     found = read_pex(path, checksums=False)
+    sha256 = digest(path, order.cache)
     own_bytes = sum(distribution.size_bytes for distribution in found.distributions.values())
     return BuiltPex(
         path=path,
@@ -118,12 +120,23 @@ def _describe(path: Path, order: Order, *, reused: bool) -> BuiltPex:
         name=found.name,
         version=found.version,
         size_bytes=found.size_bytes,
-        sha256=digest(path, order.cache),
+        sha256=sha256,
+        sbom=_sbom(found, sha256),
         bootstrap_bytes=found.size_bytes - own_bytes,
         own_bytes=own_bytes,
         carried=_carried(found),
         reused=reused,
     )
+
+
+def _sbom(found: PexFile, sha256: str) -> Path:
+    """The list of what is in it, beside it; made unless the one that is there is of this very file."""
+    target = found.path.with_name(f"{found.path.name}.cdx.json")
+    if not (target.is_file() and sha256 in target.read_text()):
+        from runtime.build import sbom  # noqa: PLC0415 - 2 s for a base, which most starts need not spend
+
+        sbom.write(found, sha256, target)
+    return target
 
 
 def _carried(found: PexFile) -> tuple[tuple[str, str], ...]:

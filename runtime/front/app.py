@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from random import getrandbits
@@ -204,7 +205,9 @@ class FrontDoor:
         except PexdockError:
             raise
         except (Exception, PanicException) as exc:  # what decodes is made by others; a body that makes it fail ends its own request only
-            log.exception("the body of request %s cannot be decoded", request_id)
+            # Where, and not what: the words of the error may be those of the body.
+            place = "".join(traceback.format_tb(exc.__traceback__))
+            log.error("the body of request %s cannot be decoded: %s at\n%s", request_id, type(exc).__name__, place)  # noqa: TRY400
             raise PexdockError("the front door failed; its log tells why, at this id") from exc
 
     def _drawn(self, asked: Asked, body: bytes | Arrival) -> Drawn:

@@ -1,5 +1,6 @@
 """What `pexdock build` makes out of real projects, and what it refuses."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -239,6 +240,17 @@ def ask(url, rows, process, log):
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
+
+
+def test_a_list_of_what_is_in_it_lies_beside_each_pex(built_dist):
+    """Of this very file, with every distribution that it holds."""
+    for path in built_dist.glob("*-*.pex"):
+        found = json.loads(path.with_name(f"{path.name}.cdx.json").read_text())
+        subject = found["metadata"]["component"]
+        assert subject["hashes"][0]["content"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        listed = {(each["name"], each["version"]) for each in found["components"] if each["type"] == "library"}
+        pex = read_pex(path, checksums=False)
+        assert listed | {(subject["name"], subject["version"])} >= set(pex.versions.items())
 
 
 def test_a_pex_says_nothing_of_the_machine_that_built_it(built_dist):

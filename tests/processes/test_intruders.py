@@ -1,13 +1,20 @@
 """A supervisor that speaks TLS, asks for certificates and for keys, and listens nowhere else than it was told to."""
 
 import contextlib
+import io
 import socket
 import subprocess
 from pathlib import Path
 
 import httpx
+import numpy as np
+import polars as pl
 import pytest
 
+import base.service as svc
+from base.ipc.control import Configure, Tls
+from base.schema import Schema
+from base.testing import TestClient
 from certificates import Authority
 from supervised import Supervised
 from tinypex import write_tiny
@@ -67,6 +74,31 @@ def test_predictions_go_over_mutual_tls_with_a_key_through_every_front_door(tmp_
         assert shown not in supervised.err.read_text() + supervised.out.read_text()
     finally:
         supervised.__exit__()
+
+
+class Numbers(Schema):
+    a: pl.Float64
+
+
+@svc.endpoint("/double")
+def double(records_df: Numbers.DataFrame) -> pl.DataFrame:
+    return records_df * 2
+
+
+def test_large_bodies_and_answers_are_the_same_over_tls(authority):
+    """Those that lie in shared memory on their way, too: what is encrypted is what the worker wrote, whatever comes after it."""
+    files = [str(path) for path in authority.issue("door")]
+    frames = [pl.DataFrame({"a": np.arange(start, start + 400_000, dtype=np.float64)}) for start in (0, 10**6, 10**7)]
+    arrow = "application/vnd.apache.arrow.stream"
+    with TestClient(double, limits=Configure(tls=Tls(*files))) as served:
+        secured = served.address.replace("http:", "https:")
+        with httpx.Client(verify=authority.client(), base_url=secured, timeout=30) as client:
+            for frame in frames:
+                body = io.BytesIO()
+                frame.write_ipc_stream(body)
+                answer = client.post("/double", content=body.getvalue(), headers={"content-type": arrow, "accept": arrow})
+                assert answer.status_code == 200, answer.text
+                assert pl.read_ipc_stream(answer.content)["a"].equals(frame["a"] * 2)
 
 
 @pytest.mark.parametrize(
