@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,6 +72,8 @@ class Worker:
         self._readers: dict[int, Connection | Callable[[], None]] = {}
         self._connections: set[Connection] = set()
         self._wakes = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # A looks at `_wakes`, B closes it, A writes into it or what has its number now. Reentrant, since a signal may come while we close.
+        self._waking = threading.RLock()
         self._draining = False
         self._exit = ExitCode.OK
         self._listener: socket.socket | None = None
@@ -134,13 +137,15 @@ class Worker:
         self._dependencies.close()
         self._loop.close()
         self._poll.close()
-        if self._wakes >= 0:
-            os.close(self._wakes)
-            self._wakes = -1
+        with self._waking:
+            if self._wakes >= 0:
+                os.close(self._wakes)
+                self._wakes = -1
 
     def _wake(self) -> None:
-        if self._wakes >= 0:
-            os.eventfd_write(self._wakes, 1)
+        with self._waking:
+            if self._wakes >= 0:
+                os.eventfd_write(self._wakes, 1)
 
     def _watch(self, fd: int, reader: Connection | Callable[[], None]) -> None:
         self._readers[fd] = reader
