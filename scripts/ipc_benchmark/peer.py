@@ -13,7 +13,7 @@ from pydantic import BaseModel
 import cost_model
 from base.errors import PeerError
 from base.ipc import frames
-from base.ipc.channel import Channel
+from base.ipc.channel import Channel, Received
 from base.ipc.protocol import Attach, Batch, Forget, Reply
 from base.ipc.segment import Segment
 from base.result import to_batch
@@ -59,11 +59,11 @@ def transported(path: str) -> None:
         except PeerError:
             return
         match received:
-            case (Attach(number, length), int(fd)):
+            case Received(Attach(number, length), int(fd)):
                 segments[number] = Segment.map(fd, length)
-            case (Forget(number), None):
+            case Received(Forget(number), None):
                 segments.pop(number).close()
-            case (Batch() as batch, None):
+            case Received(Batch() as batch, None):
                 channel.send(_answer(batch, reader, segments[batch.request.segment]))
 
 
