@@ -60,6 +60,7 @@ class Endpoint(Generic[P, R]):
         raw: it takes bodies as they are.
         unexpected: "ignore" or "reject" fields that the input schema does not have.
         headers: those that contexts have, in lower case.
+        warm_up: its handler is called once before a worker is ready.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Endpoint(Generic[P, R]):
     raw: bool = False
     unexpected: str = "ignore"
     headers: tuple[str, ...] = ()
+    warm_up: bool = True
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the handler, and nothing else."""
@@ -124,12 +126,14 @@ class Endpoint(Generic[P, R]):
         """Of the newest artifact that has them all."""
         if not self.parameters:
             return {}
-        if self.cache_config is None:
-            return None
-        for found in self.cache_config.client.list():
-            if set(self.parameters) <= set(found):
-                return {name: found[name] for name in self.parameters}
-        return None
+        return next(self.known_parameters(), None)
+
+    def known_parameters(self) -> Iterator[dict[str, str]]:
+        """Those for which there is an artifact, newest first. Reads the store."""
+        if self.cache_config is not None:
+            for found in self.cache_config.client.list():
+                if set(self.parameters) <= set(found):
+                    yield {name: found[name] for name in self.parameters}
 
 
 def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint, each by its name
@@ -141,6 +145,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
     unexpected: Literal["ignore", "reject"] = "ignore",
     raw: bool = False,
     headers: Sequence[str] = (),
+    warm_up: bool = True,
 ) -> Callable[[Callable[P, R]], Endpoint[P, R]]:
     """Makes an `Endpoint` of a handler.
 
@@ -154,6 +159,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
         unexpected: what becomes of fields that the input schema does not have: they are not read, or their request is a 422.
         raw: the handler takes the request as it came (`svc.Request`) instead of a frame, and makes its own answer.
         headers: those that `svc.Context` shall have; all others stay in the front door.
+        warm_up: whether the handler may be called with an example before a worker is ready. False for one that has effects outside.
 
     Raises:
         Declaration: the declaration cannot work; the message says what to change.
@@ -184,6 +190,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
             raw=raw,
             unexpected=_unexpected(name, unexpected),
             headers=tuple(each.lower() for each in headers),
+            warm_up=warm_up,
         )
 
     return make

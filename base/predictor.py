@@ -31,6 +31,9 @@ from base.result import to_batch
 
 log = logging.getLogger(__name__)
 
+_PART_BYTES = 64 * 1024
+"""Of the first part of an answer that nobody reads."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -151,6 +154,25 @@ class Predictor:
         guard = _Guard(self.endpoint.name, batch.num_rows, call)
         with guard:
             return Stream(Parts(self._call(lease, batch, call), self.endpoint.output_schema, self._loop), guard, self._measures)
+
+    def warm(self, lease: Lease | None, call: Call) -> None:
+        """Calls the handler once with the example of its schema, and up to its first part where it streams; nothing is measured.
+
+        Without a schema, or where the author will not have it, nothing is called. Raises as `predict` does.
+        """
+        schema = self.endpoint.input_schema
+        if schema is None or self.endpoint.raw or not self.endpoint.warm_up:
+            return
+        batch = schema.example_batch()
+        if not self.streams:
+            self._predict(lease, batch, call)
+            return
+        with _Guard(self.endpoint.name, batch.num_rows, call):
+            parts = Parts(self._call(lease, batch, call), self.endpoint.output_schema, self._loop)
+            try:
+                parts.next(_PART_BYTES)
+            finally:
+                parts.close()
 
     def close(self) -> None:
         """Ends the cache's loads."""

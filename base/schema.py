@@ -137,6 +137,18 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
         """
         return {name: _example(cls, name, column) for name, column in cls._columns.items()}
 
+    @classmethod
+    def example_batch(cls) -> pa.RecordBatch:
+        """The same row, as it crosses the wire. Raises as `example_row` does."""
+        series = [_value(f"{cls.__name__}.{name}", "example", value, cls._columns[name]) for name, value in cls.example_row().items()]
+        arrays = [each.to_arrow(compat_level=pl.CompatLevel.newest()) for each in series]
+        return pa.RecordBatch.from_arrays(arrays, schema=cls._arrow)
+
+    @classmethod
+    def has_examples(cls) -> bool:
+        """Whether the author gave an example of each column, so that the row is theirs and not made up."""
+        return all(cls.model_fields[name].examples for name in cls._columns)
+
 
 def evaluated(annotation: object, module: str, local: Mapping[str, object]) -> Any:
     """An annotation as an object, also where `from __future__ import annotations` left a string.

@@ -27,12 +27,13 @@ from base.discovery import discover
 from base.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
-from base.ipc.control import WIRE_VERSION, ExitCode, Failed, Ready, ReleaseWords, Word, encode
+from base.ipc.control import RETRIED, WIRE_VERSION, ExitCode, Failed, Ready, ReleaseWords, Word, encode
 from base.loop import Loop
 from base.measuring import Recorder, Reporter, measuring_of
 from base.parent import Parent
 from base.predictor import Predictor
 from base.process import die_with_parent
+from base.warm_up import is_lenient, warm_up
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,10 @@ class Worker:
         if self._parent is not None:
             self._parent.start()
         return words
+
+    def warm_up(self, *, lenient: bool) -> list[str]:
+        """See `base.warm_up`. To be called between `listen` and `run`."""
+        return warm_up(self._predictors, lenient=lenient)
 
     def run(self) -> ExitCode:
         """Serves until it is drained or its parent is gone; then nothing of it is left."""
@@ -215,15 +220,21 @@ def main() -> int:
         measuring = measuring_of(os.environ)
         recorder = None if measuring is None else Recorder(model, version, measuring.values_max)
         worker = Worker(model, version, endpoints, arguments.socket, control, recorder)
-        signal.signal(signal.SIGTERM, lambda *_: worker.drain())
         words = worker.listen()
     except PexdockError as exc:
         return _cannot_load(control, exc.code, exc.detail)
     except Exception as exc:  # noqa: BLE001 - the model's own code may raise anything while it is imported or its store is listed
         return _cannot_load(control, "cannot_load", f"{type(exc).__name__}: {exc}")
+    try:
+        warnings = worker.warm_up(lenient=is_lenient())
+    except PexdockError as exc:  # the author's traceback is in the log
+        _say(control, Failed(exc.code, f"in its warm-up: {exc.detail}"))
+        worker.close()
+        return ExitCode.CRASHED if exc.code in RETRIED else ExitCode.CANNOT_LOAD
+    signal.signal(signal.SIGTERM, lambda *_: worker.drain())  # until here nobody waits for an answer, and it ends at once
     # What has been imported stays. The collector need not look at all of it again: 0.3 s with scikit-learn, in the middle of a batch.
     gc.freeze()
-    _say(control, Ready(WIRE_VERSION, base.__version__, words))
+    _say(control, Ready(WIRE_VERSION, base.__version__, words, warnings))
     if recorder is None or measuring is None:
         return worker.run()
     with Reporter(recorder, measuring.interval_s, worker.say):

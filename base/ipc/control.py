@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from base.errors import PeerError
+from base.errors import Full, LoadFailed, PeerError, Unavailable
 from base.ipc.questions import Answer, Question
 
 WIRE_VERSION = 5
 """Rises with every change of `protocol.py`, of `frames.py`, or of the words below and in `questions.py`, but for what either side may not
-know (`About`)."""
+know (`About`, `Ready.warnings`)."""
 
 LINE_MAX_BYTES = 64 * 1024 * 1024
 """No word comes near it: a table of 1 000 endpoints with 100 columns each takes 10 MB."""
@@ -95,15 +95,25 @@ class ReleaseWords(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready", tag_field="type"):
-    """Worker → supervisor: the release is loaded and the worker's socket listens."""
+    """Worker → supervisor: the release is loaded and warm, and the worker's socket listens. `warnings`: what people should know of it."""
 
     wire: int
     base_version: str
     release: ReleaseWords
+    warnings: list[str] = []
+
+
+RETRIED = frozenset({LoadFailed.code, Unavailable.code, Full.code})
+"""With these codes a worker that failed may do better next time: the store of its models may be down."""
+
+
+WARM_UP_VARIABLE = "PEXDOCK_WARM_UP"
+LENIENT = "lenient"
+"""Its value for a worker of a release that was proven before: what fails in its warm-up is logged, since it may be the store's fault."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="type"):
-    """Worker → supervisor: it cannot serve and is about to exit."""
+    """Worker → supervisor: it cannot serve and is about to exit. Unless its code is in `RETRIED`, that stays so until the file changes."""
 
     code: str
     reason: str

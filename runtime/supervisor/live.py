@@ -93,6 +93,7 @@ class Live:
         self.base_pending = False  # the base that it needs is still being unpacked
         self.workers: list[WorkerProcess] = []
         self.warnings: list[str] = []
+        self._worker_warnings: list[str] = []
         self.doubted: Evidence | None = None  # nobody vouches for it, judged by this; None where that is not so
         self.changed = changed
         self._plant = plant
@@ -235,6 +236,7 @@ class Live:
         log.info("%s: ready at %s", self.release.title, paths)
         self.release.words, self.release.was_ready = ready.release, True
         self.release.awaited = max(0, self.release.awaited - 1)
+        self._worker_warnings = ready.warnings
         self._since = now()
         return True
 
@@ -292,7 +294,7 @@ class Live:
             base_version=self.base.version if self.base and release.is_model else "",
             reason=self._shown_reason(),
             log=self._log,
-            warnings=self.warnings + self._file_remarks(),
+            warnings=self.warnings + self._worker_warnings + self._file_remarks(),
             paths=[endpoint.path for endpoint in release.words.endpoints] if release.words else [],
             worker_pids=[worker.pid for worker in self.workers if worker.pid is not None],
             restarts=sum(worker.restarts for worker in self.workers),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from base.errors import Unavailable
-from base.ipc.control import Drain, ExitCode, Failed, Measures, Ready, Word
+from base.ipc.control import LENIENT, RETRIED, WARM_UP_VARIABLE, Drain, ExitCode, Failed, Measures, Ready, Word
 from base.ipc.questions import Answer, Entries, Question, Refreshed, Refused
 from runtime.supervisor.child import Child, describe_exit
 from runtime.supervisor.inquiries import Inquiries
@@ -128,7 +128,8 @@ class WorkerProcess:
         self._failure, self._cannot_load, self._ready_since = "", False, None
         self.socket_path = self._launch.run_path / f"w{next(_numbers)}{SOCKET_SUFFIX}"
         argv = [*self._launch.argv, "--socket", str(self.socket_path)]
-        child = Child(self._launch.title, argv, self._launch.env, self._hear, self._exited)
+        proven = {WARM_UP_VARIABLE: LENIENT} if self._owner.loaded else {}
+        child = Child(self._launch.title, argv, {**self._launch.env, **proven}, self._hear, self._exited)
         try:
             child.start()
         except OSError as exc:
@@ -205,9 +206,9 @@ class WorkerProcess:
                     self._step(WorkerEvent.READY)
             case Entries() | Refreshed() | Refused() if self._inquiries is not None and self._inquiries.take(word):
                 pass
-            case Failed(_, reason):
+            case Failed(failed, reason):
                 self._failure = reason
-                self._cannot_load = True
+                self._cannot_load = failed not in RETRIED
             case Measures():
                 self._launch.report(word)
             case _:

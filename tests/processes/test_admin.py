@@ -130,6 +130,8 @@ def test_every_worker_of_a_release_is_asked_and_each_answers_for_itself(administ
 def test_what_is_being_loaded_is_seen_loading_and_is_not_loaded_twice(administered, pipe):
     """A refresh of it begins nothing, neither before its first load has ended nor while another refresh is under way."""
     (administered.texts / "a.txt").write_text(str(pipe))
+    os.utime(administered.texts / "a.txt", (2, 2))
+    (administered.texts / "b.txt").write_text("newer, so that the worker is ready with it")
     with administered:
         entry = administered.until(lambda: administered.entries().get("a"))
         assert (entry["state"], entry["age_s"], entry["loads"]) == ("loading", None, 0)
@@ -142,7 +144,7 @@ def test_what_is_being_loaded_is_seen_loading_and_is_not_loaded_twice(administer
         assert administered.refresh(endpoint="/stored/{name}", parameters={"name": "a"}).json()["begun"] == 1
         entry = administered.entries()["a"]
         assert (entry["state"], entry["next_refresh_s"], entry["loads"]) == ("stale", 0, 1)
-        assert administered.refresh().json()["begun"] == 0
+        assert administered.refresh(endpoint="predict", parameters={"name": "a"}).json()["begun"] == 0
         assert administered.predictions("/stored/a") == ["first"]
         pipe.write_text("second")
         administered.until(lambda: administered.entries()["a"]["loads"] == 2)

@@ -135,8 +135,8 @@ def test_the_clients_that_the_guide_names_can_be_made(monkeypatch: pytest.Monkey
 
 
 def test_the_guide_is_short_and_the_readme_leads_to_it() -> None:
-    """Below 300 lines, and every place of ours that it links to is there."""
-    assert len(TEXT.splitlines()) < 300
+    """Below 320 lines, and every place of ours that it links to is there."""
+    assert len(TEXT.splitlines()) < 320
     assert "(docs/models.md)" in (ROOT / "README.md").read_text()
     links = re.findall(r"\]\(([^):#]+)\)", TEXT)
     assert links

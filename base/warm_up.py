@@ -1,0 +1,104 @@
+"""What a worker proves of itself before it is ready: each endpoint loads a model and predicts one row. Runs in the worker."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from itertools import islice
+
+from base.artifacts.cache import Cache, Lease, Pending
+from base.context import Request
+from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
+from base.ipc.control import LENIENT, WARM_UP_VARIABLE
+from base.predictor import Call, Predictor
+
+log = logging.getLogger(__name__)
+
+VARIANTS_MAX = 3
+"""So many artifacts of an endpoint with parameters are tried; one that loads is enough, since a single one may be broken."""
+
+
+def warm_up(predictors: Iterable[Predictor], *, lenient: bool = False) -> list[str]:
+    """Loads a model for each endpoint, and calls its handler once where a row can be made.
+
+    Args:
+        predictors: of all endpoints.
+        lenient: nothing is raised.
+
+    Returns:
+        What failed and may be no fault of the release, in words for people.
+
+    Raises:
+        LoadFailed, Unavailable, Full: no model can be loaded now.
+        HandlerFailed, BadResult, CallerError: the handler failed at the example that its author gave.
+    """
+    warnings: list[str] = []
+    for predictor in predictors:
+        try:
+            _prove(predictor, warnings)
+        except PexdockError as exc:
+            if not lenient:
+                raise
+            log.warning("endpoint %s: warm-up: %s", predictor.endpoint.name, exc)
+    return warnings
+
+
+def is_lenient() -> bool:
+    """Whether whoever started this worker knows its release."""
+    return os.environ.get(WARM_UP_VARIABLE) == LENIENT
+
+
+def _prove(predictor: Predictor, warnings: list[str]) -> None:
+    began_s, name = time.monotonic(), predictor.endpoint.name
+    try:
+        found = _loaded(predictor)
+    except (NotFound, Misfit) as exc:
+        warnings.append(f"endpoint {name} has no model to begin with: {exc.detail}")
+        return
+    if found is None:
+        return
+    parameters, lease = found
+    try:
+        predictor.warm(lease, Call(parameters, alone=True, context=Request(id="warm-up", until=math.inf)))
+    except PexdockError as exc:
+        schema = predictor.endpoint.input_schema
+        if schema is None or schema.has_examples():
+            raise
+        warnings.append(f"endpoint {name} failed at a row made up from its schema: {exc.detail}")
+    finally:
+        if lease is not None:
+            lease.release()
+    log.info("endpoint %s is warm after %.2f s", name, time.monotonic() - began_s)
+
+
+def _loaded(predictor: Predictor) -> tuple[Mapping[str, str], Lease | None] | None:
+    """Parameters and their model; None where nobody knows parameters for which there would be one."""
+    endpoint, cache = predictor.endpoint, predictor.cache
+    if cache is None:
+        return None if endpoint.parameters else ({}, None)
+    if not endpoint.parameters:
+        return {}, _wait_loaded(cache, {})
+    failure: PexdockError | None = None
+    for parameters in islice(endpoint.known_parameters(), VARIANTS_MAX):
+        try:
+            return parameters, _wait_loaded(cache, parameters)
+        except (LoadFailed, Unavailable, Full, NotFound, Misfit) as exc:
+            log.warning("endpoint %s: %s: %s", endpoint.name, parameters, exc)
+            failure = exc
+    if failure is not None:
+        raise failure
+    return None
+
+
+def _wait_loaded(cache: Cache, parameters: Mapping[str, str]) -> Lease:
+    """The supervisor bounds how long this may take, by the time that a worker has to become ready."""
+    done = threading.Event()
+    found = cache.lookup(parameters, done.set)
+    if not isinstance(found, Pending):
+        return found
+    done.wait()
+    return found.lease()

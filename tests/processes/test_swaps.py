@@ -1,0 +1,133 @@
+"""A model that is swapped again and again under constant load: no request is lost, no answer is stale, nothing grows or is left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from loads import Load
+from supervised import Supervised
+from tinypex import write_tiny
+
+SWAPS = int(os.environ.get("PEXDOCK_TEST_SWAPS", "30"))
+"""100 take some minutes; .ci/run asks for them."""
+
+CONNECTIONS = 16
+GROWTH_MAX_BYTES = 2 * 1024 * 1024
+
+NUMBERED = """
+    import polars as pl
+    import base.service as svc
+    from base.schema import Schema
+
+    class Row(Schema):
+        x: pl.Int64
+
+    @svc.endpoint(path="/tiny")
+    def predict(records_df: Row.DataFrame):
+        return records_df["x"] * 0 + NUMBER
+"""
+
+
+def memory_bytes(pid: int) -> int:
+    """Proportional set size: what the process would give back."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+class Swapped:
+    """A supervisor whose model is swapped; version `n` answers `n`.
+
+    Attributes:
+        dropped: n → when it was dropped (monotonic).
+        routed: n → when every front door had it, at the latest.
+    """
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.supervised = Supervised(folder, settle_s=0.05, **settings)
+        self.dropped: dict[int, float] = {}
+        self.routed: dict[int, float] = {}
+        self.drop(0)
+
+    def file(self, number: int) -> Path:
+        """Every third release replaces the content of the one before under the same name and version."""
+        return self.supervised.dist / f"tiny-{self.version(number)}.pex"
+
+    def version(self, number: int) -> str:
+        return f"0.1.{number - (number % 3 == 2)}"
+
+    def drop(self, number: int) -> None:
+        self.dropped[number] = time.monotonic()
+        write_tiny(self.file(number), "tiny", self.version(number), NUMBERED.replace("NUMBER", str(number)))
+
+    def swap(self, number: int) -> None:
+        """Until every front door has it and the file before is gone."""
+        self.drop(number)
+        digest = self.digest_of(number)
+        self.supervised.until(lambda: self.serving() == [digest])
+        self.routed[number] = time.monotonic()
+        if self.file(number) != self.file(number - 1):
+            self.file(number - 1).unlink()
+
+    def digest_of(self, number: int) -> str:
+        return hashlib.sha256(self.file(number).read_bytes()).hexdigest()
+
+    def serving(self) -> list[str]:
+        """Digests of those that requests go to, in every front door."""
+        found = self.supervised.state().get("releases", [])
+        return [each["sha256"] for each in found if each["kind"] == "model" and each["state"] == "ready"]
+
+    def at_rest(self) -> bool:
+        """One worker is left, or two where the release before is kept."""
+        kept = 1 + (self.supervised.settings["keep_previous_s"] > 0)
+        return len(self.supervised.children()) == 1 + kept and len(list(self.supervised.run_path.glob("w*.sock"))) == kept
+
+    def cached(self) -> list[str]:
+        """What lies in the cache for releases."""
+        return [path.name for path in (self.supervised.settings["cache_path"] / "releases").iterdir() if not path.name.startswith(".")]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("swaps", "keep_previous_s"), [(SWAPS, 0), (max(6, SWAPS // 5), 600)], ids=["at once", "kept"])
+def test_no_request_is_lost_while_a_model_is_swapped(tmp_path: Path, swaps: int, keep_previous_s: int) -> None:
+    """Over 16 connections that are kept: every answer is a 200 from a version that was live then; memory is flat, nothing is left."""
+    swapped = Swapped(tmp_path, keep_previous_s=keep_previous_s)
+    supervised = swapped.supervised
+    with supervised:
+        supervisor, (door,) = supervised.process.pid, supervised.state()["front_door_pids"]
+        with Load(supervised.state()["address"], "/tiny", [{"x": 3}], CONNECTIONS, pause_s=0.005) as load:
+            for number in range(1, swaps // 2):
+                swapped.swap(number)
+            supervised.until(swapped.at_rest)
+            before = {pid: (memory_bytes(pid), descriptors(pid)) for pid in (supervisor, door)}
+            for number in range(max(1, swaps // 2), swaps):
+                swapped.swap(number)
+            supervised.until(swapped.at_rest)
+            after = {pid: (memory_bytes(pid), descriptors(pid)) for pid in (supervisor, door)}
+        supervised.until(lambda: sum(len(name) == 64 for name in swapped.cached()) <= 2)
+        assert len(swapped.cached()) <= 6, swapped.cached()
+        assert supervised.state()["front_door_pids"] == [door]
+    assert set(load.statuses) == {200}
+    assert_each_was_live(swapped, load)
+    for pid in before:
+        assert after[pid][0] - before[pid][0] < GROWTH_MAX_BYTES, (pid == door, before, after)
+        assert abs(after[pid][1] - before[pid][1]) <= 3, (pid == door, before, after)
+
+
+def assert_each_was_live(swapped: Swapped, load: Load) -> None:
+    """No version answers before it was dropped, nor a request that came after every front door had the next one."""
+    seen = set()
+    for answer in load.answers:
+        (number,) = answer.body["predictions"]  # type: ignore[index]
+        seen.add(number)
+        assert answer.had > swapped.dropped[number]
+        assert number + 1 not in swapped.routed or answer.asked < swapped.routed[number + 1], (number, answer)
+    assert seen == set(swapped.dropped)

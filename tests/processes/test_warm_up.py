@@ -1,0 +1,166 @@
+"""What a release proves before it takes requests, on real workers under a real supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from supervised import Supervised
+from tinypex import times, write_tiny
+
+ROW = """
+    import os, signal, sys, time
+    import polars as pl
+    import base.service as svc
+    from base.errors import Reject
+    from base.schema import Schema
+    from pydantic import Field
+
+    class Row(Schema):
+        x: pl.Int64 = FIELD
+
+    @svc.endpoint(path="/tiny"OPTIONS)
+    def predict(records_df: Row.DataFrame):
+        print("asked for", records_df["x"].to_list(), flush=True)
+        BODY
+        return records_df["x"] * 5
+"""
+
+
+def module(body: str = "pass", field: str = "Field()", options: str = "") -> str:
+    return ROW.replace("BODY", body).replace("FIELD", field).replace("OPTIONS", options)
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Supervised:
+    made = Supervised(tmp_path, restart_delay_min_s=0.05)
+    write_tiny(made.dist / "tiny-0.1.0.pex", "tiny")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("new", "state", "reason"),
+    [
+        (module("os.kill(os.getpid(), signal.SIGSEGV)"), "restarting", "was killed by SIGSEGV before it was ready"),
+        (module("os._exit(7)"), "restarting", "ended with exit code 7 before it was ready"),
+        (module("raise RuntimeError('no')", "Field(examples=[7])"), "failed", "the handler predict failed"),
+        (module("raise Reject(422, 'no sevens')", "Field(examples=[7])"), "failed", "no sevens"),
+        (module("return [1, 2, 3]", "Field(examples=[7])"), "failed", "returned 3"),
+    ],
+    ids=["a signal", "an exit", "an error", "a refusal", "too many rows"],
+)
+def test_a_release_that_fails_in_its_warm_up_never_takes_a_request(supervised: Supervised, new: str, state: str, reason: str) -> None:
+    """The one before serves on, and the reason stands beside the release."""
+    with supervised:
+        write_tiny(supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0", new)
+        found = supervised.until_state("tiny-0.2.0.pex", state)
+        assert reason in found["reason"], found
+        assert supervised.predictions("/tiny") == [6]
+        assert supervised.release("tiny-0.1.0.pex")["state"] == "ready"
+
+
+def test_a_warm_up_that_hangs_is_ended_by_the_time_to_start(supervised: Supervised) -> None:
+    """And tried again, like every start that takes too long."""
+    supervised.settings["start_timeout_s"] = 5
+    with supervised:
+        write_tiny(supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0", module("time.sleep(60)"))
+        found = supervised.until_state("tiny-0.2.0.pex", "restarting")
+        assert "not ready within 5 s" in found["reason"]
+        assert supervised.predictions("/tiny") == [6]
+
+
+def test_a_row_that_was_made_up_may_be_refused(supervised: Supervised) -> None:
+    """The author never said that it fits, so it is a warning, and the release serves."""
+    with supervised:
+        write_tiny(
+            supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0", module("if records_df['x'][0] != 3: raise Reject(422, 'only threes')")
+        )
+        supervised.until(lambda: supervised.predictions("/tiny") == [15])
+        (warning,) = supervised.release("tiny-0.2.0.pex")["warnings"]
+        assert warning.startswith("endpoint predict failed at a row made up from its schema: only threes")
+
+
+def test_a_handler_is_warm_before_its_first_request_and_once_only(supervised: Supervised) -> None:
+    """With the author's example; and not at all where the author said so."""
+    path = supervised.dist / "tiny-0.2.0.pex"
+    with supervised:
+        write_tiny(path, "tiny", "0.2.0", module(field="Field(examples=[7])"))
+        supervised.until_state("tiny-0.2.0.pex", "ready")
+        assert supervised.err.read_text().count("asked for") == supervised.err.read_text().count("asked for [7]") == 1
+        write_tiny(path, "tiny", "0.2.0", module(options=", warm_up=False"))
+        supervised.until(lambda: sum(each["state"] == "ready" for each in supervised.releases("tiny-0.2.0.pex")) == 1)
+        supervised.until(lambda: len(supervised.releases("tiny-0.2.0.pex")) == 2)
+        assert supervised.err.read_text().count("asked for") == 1
+        assert supervised.predictions("/tiny") == [15]
+
+
+LOADS = """
+    import polars as pl
+    import base.service as svc
+    import base.artifacts as afs
+    from base.schema import Schema
+    from pathlib import Path
+
+    class Row(Schema):
+        x: pl.Int64
+
+    def load(path):
+        return int(Path(path).read_text())
+
+    config = afs.CacheConfig(client=afs.FsClient("BASE", "/{key}.txt"), load_model=load)
+
+    @svc.endpoint(path="/tiny/{key}", cache_config=config)
+    def predict(model, records_df: Row.DataFrame):
+        return records_df["x"] * model
+"""
+
+
+def loads(folder: Path) -> str:
+    return LOADS.replace("BASE", str(folder))
+
+
+def test_a_release_whose_every_model_is_broken_is_not_ready_until_one_is_mended(supervised: Supervised, tmp_path: Path) -> None:
+    """It is tried again and again, since a store may be down; the one before serves meanwhile."""
+    artifacts = tmp_path / "artifacts"
+    artifacts.mkdir()
+    (artifacts / "a.txt").write_text("broken")
+    (artifacts / "b.txt").write_text("broken, too")
+    write_tiny(supervised.dist / "tiny-0.1.0.pex", "tiny", module=times(2, "/tiny/{key}"))
+    with supervised:
+        write_tiny(supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0", loads(artifacts))
+        found = supervised.until(lambda: next((each for each in supervised.releases("tiny-0.2.0.pex") if each["restarts"]), None))
+        assert "invalid literal" in "\n".join(found["log"])
+        assert supervised.predictions("/tiny/a") == [6]
+        (artifacts / "a.txt").write_text("7")
+        supervised.until(lambda: supervised.predictions("/tiny/a") == [21])
+
+
+def test_a_release_without_any_artifact_is_ready_and_serves_the_first_that_comes(supervised: Supervised, tmp_path: Path) -> None:
+    """There is nothing to prove it with."""
+    artifacts = tmp_path / "artifacts"
+    artifacts.mkdir()
+    write_tiny(supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0", loads(artifacts))
+    with supervised:
+        assert supervised.predictions("/tiny/a") == [404]
+        (artifacts / "a.txt").write_text("7")
+        supervised.until(lambda: supervised.predictions("/tiny/a") == [21])
+        assert supervised.release("tiny-0.2.0.pex")["warnings"] == []
+
+
+def test_a_worker_that_comes_back_does_not_wait_for_the_store(supervised: Supervised, tmp_path: Path) -> None:
+    """Its release was proven before, and other models of it may be there."""
+    artifacts = tmp_path / "artifacts"
+    artifacts.mkdir()
+    (artifacts / "a.txt").write_text("7")
+    write_tiny(supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0", loads(artifacts))
+    with supervised:
+        assert supervised.predictions("/tiny/a") == [21]
+        (artifacts / "a.txt").write_text("broken")
+        os.kill(supervised.release("tiny-0.2.0.pex")["worker_pids"][0], signal.SIGKILL)
+        supervised.until(lambda: supervised.release("tiny-0.2.0.pex")["restarts"] == 1)
+        supervised.until_state("tiny-0.2.0.pex", "ready")
+        (artifacts / "b.txt").write_text("9")
+        supervised.until(lambda: supervised.predictions("/tiny/b") == [27])
