@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.types import ASGIApp
 
@@ -19,14 +20,18 @@ from runtime.settings import Settings
 from runtime.supervisor import rundir
 from runtime.supervisor.listen import reachable
 
+if TYPE_CHECKING:
+    from runtime.admin.certificate import Certificate
+
 log = logging.getLogger(__name__)
 
 
 class Listener(NamedTuple):
-    """A bound socket, and the token that is wanted there; None where the file's mode keeps others out."""
+    """A bound socket, the token that is wanted there (None where the file's mode keeps others out), and what TLS is spoken by."""
 
     socket: socket.socket
-    token: Token | None
+    token: Token | None = None
+    certificate: Certificate | None = None
 
 
 @contextlib.contextmanager
@@ -35,18 +40,21 @@ def listeners(settings: Settings, run_path: Path) -> Iterator[list[Listener]]:
 
     Raises:
         BadToken: there is a port and no token for it.
+        BadTls: the certificate cannot be used.
         CannotListen: an address cannot be had.
     """
     with contextlib.ExitStack() as stack:
-        found = [Listener(stack.enter_context(unix_listener(run_path / rundir.ADMIN)), None)]
+        found = [Listener(stack.enter_context(unix_listener(run_path / rundir.ADMIN)))]
         if settings.admin_port is not None:
             if settings.admin_token_path is None:
                 raise BadToken(
                     "admin_port opens the admin side, where code can be loaded, to the network: name a token by admin_token_path"
                 )
             token = Token(settings.admin_token_path)
-            found.append(Listener(stack.enter_context(tcp_listener(settings.admin_host, settings.admin_port)), token))
-            _warn_of_plain(found[-1].socket)
+            certificate = _certificate(settings)
+            found.append(Listener(stack.enter_context(tcp_listener(settings.admin_host, settings.admin_port)), token, certificate))
+            if certificate is None:
+                _warn_of_plain(found[-1].socket)
         yield found
 
 
@@ -54,18 +62,38 @@ class AdminServers:
     """One server for each listener."""
 
     def __init__(self, app: ASGIApp, found: list[Listener]) -> None:
-        self._servers = [AdminServer(app if each.token is None else Guarded(app, each.token), each.socket) for each in found]
-        self.address = next((reachable(each.socket) for each in found if each.token is not None), "")
+        self._servers = [_server(app, each) for each in found]
+        self._certificates = [each.certificate for each in found if each.certificate is not None]
+        self._following: list[asyncio.Task[None]] = []
+        scheme = "https" if self._certificates else "http"
+        self.address = next((reachable(each.socket, scheme) for each in found if each.token is not None), "")
 
     async def start(self) -> None:
         """Accept connections from now on."""
+        loop = asyncio.get_running_loop()
+        self._following = [loop.create_task(certificate.follow()) for certificate in self._certificates]
         for server in self._servers:
             await server.start()
 
     async def close(self) -> None:
         """Hang up on everybody. Idempotent."""
+        for task in self._following:
+            task.cancel()
         for server in self._servers:
             await server.close()
+
+
+def _server(app: ASGIApp, listener: Listener) -> AdminServer:
+    context = listener.certificate.context if listener.certificate is not None else None
+    return AdminServer(app if listener.token is None else Guarded(app, listener.token), listener.socket, context)
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.tls is None:
+        return None
+    from runtime.admin.certificate import Certificate  # noqa: PLC0415 - OpenSSL is for those who use it
+
+    return Certificate(settings.tls)
 
 
 def _warn_of_plain(listener: socket.socket) -> None:

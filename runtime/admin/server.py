@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,10 +34,12 @@ class AdminServer:
 
     Args:
         listener: bound, and its own from now on.
+        context: what TLS is spoken by; None for plain HTTP.
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket, context: ssl.SSLContext | None = None) -> None:
         self._listener = listener
+        self._context = context
         self._config = uvicorn.Config(
             app,
             ws="none",
@@ -58,7 +61,7 @@ class AdminServer:
         protocol = functools.partial(HttpToolsProtocol, config=self._config, server_state=self._clients, app_state={})
         loop = asyncio.get_running_loop()
         create = loop.create_unix_server if self._listener.family == socket.AF_UNIX else loop.create_server
-        self._server = await create(protocol, sock=self._listener, backlog=_BACKLOG)
+        self._server = await create(protocol, sock=self._listener, ssl=self._context, backlog=_BACKLOG)
 
     async def close(self) -> None:
         """Hangs up on whoever is still there. Idempotent."""

@@ -6,8 +6,10 @@ import socket
 import urllib.parse
 from pathlib import Path
 
+import httpx
 import pytest
 
+from certificates import Authority
 from operated import OTHER_TOKEN as OTHER
 from operated import TOKEN, Operated, write_token
 from tinypex import write_tiny
@@ -66,6 +68,32 @@ def test_a_new_token_is_in_force_at_once_and_the_old_one_is_not(operated):
         operated.token_path.unlink()
         assert operated.ask_over_tcp("GET", "/models", OTHER).status_code == 401
         assert OTHER not in operated.err.read_text()
+
+
+def test_with_a_certificate_it_speaks_https_alone_and_shows_a_new_one_without_a_restart(operated, tmp_path):
+    """The front door's. The command trusts whom it is told to; operators need no certificate even where clients do."""
+    first, second = Authority(tmp_path, "first"), Authority(tmp_path, "second")
+    cert, key = first.issue("server")
+    operated.settings |= {"tls_cert_path": cert, "tls_key_path": key}
+    operated.start()
+    try:
+        address = operated.until(lambda: operated.state().get("admin_address"))
+        assert address.startswith("https://127.0.0.1:")
+
+        def asked(authority, **env):
+            there = ("--admin", address, "--admin-token-path", operated.token_path)
+            return operated.run("models", *there, env={"SSL_CERT_FILE": str(authority.path), **env}).returncode
+
+        operated.until(lambda: asked(first) == 0)
+        assert asked(second) == 1
+        with pytest.raises(httpx.TransportError):
+            httpx.get(address.replace("https", "http"), timeout=5)
+        for path, new in zip((cert, key), second.issue("other"), strict=True):
+            new.replace(path)
+        operated.until(lambda: asked(second) == 0)
+        assert asked(first) == 1
+    finally:
+        operated.__exit__()
 
 
 @pytest.mark.parametrize(

@@ -145,3 +145,19 @@ def test_a_signature_may_be_dropped_too(operated, tmp_path):
         assert operated.drop(tmp_path / "tiny.pex.sig").status_code == 201
         assert (operated.dist / "tiny.pex.sig").read_bytes() == b"signed"
         assert {each["file"] for each in operated.state()["releases"]} == {"base.pex"}
+
+
+def test_what_nobody_vouches_for_is_refused_before_anything_of_it_runs(operated, pex, tmp_path):
+    """Whoever has the token for drops need not be whom operators trust with code."""
+    listed = tmp_path / "digests"
+    listed.write_text("".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in operated.dist.iterdir()))
+    operated.settings["trusted_digests_path"] = listed
+    write_tiny(pex, "tiny", module=f"    open({str(tmp_path / 'ran')!r}, 'w')" + times(2, "/tiny"))
+    with operated:
+        assert operated.drop(pex).status_code == 201
+        assert "nobody vouches for it" in operated.until_state("tiny.pex", "refused")["reason"]
+        assert not (tmp_path / "ran").exists()
+        with listed.open("a") as file:
+            file.write(f"{hashlib.sha256(pex.read_bytes()).hexdigest()}  tiny.pex\n")
+        operated.until_state("tiny.pex", "ready")
+        assert (tmp_path / "ran").exists()

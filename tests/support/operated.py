@@ -71,10 +71,11 @@ class Operated(Supervised):
         headers = {"x-content-sha256": sha256 or hashlib.sha256(content).hexdigest()}
         return self.admin.put(f"/dist/{name or path.name}", content=content, headers=headers, **kwargs)
 
-    def run(self, *words, timeout=40, **kwargs):
-        """The command, as people run it."""
+    def run(self, *words, timeout=40, env=None):
+        """The command, as people run it; `env` adds to its environment."""
         command = self.command(*(str(word) for word in words))
-        return subprocess.run(command, env=self.environment, cwd=self.dist, capture_output=True, text=True, timeout=timeout, **kwargs)
+        given = self.environment | (env or {})
+        return subprocess.run(command, env=given, cwd=self.dist, capture_output=True, text=True, timeout=timeout)
 
 
 def write_token(path, token, mode=0o600):
