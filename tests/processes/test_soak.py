@@ -1,0 +1,16 @@
+"""The soak in its short form: `scripts/soak --minutes 60` is the long one."""
+
+import asyncio
+
+import pytest
+
+from soaking.run import Plan, soak
+
+SEED = 20260131
+
+
+@pytest.mark.timeout(240)
+def test_nothing_is_lost_or_grows_under_load_kills_swaps_and_floods(tmp_path):
+    """Each request is answered once, with its own rows, unless its front door was killed; afterwards all is as it was before."""
+    report = asyncio.run(soak(tmp_path, Plan(SEED, seconds=60)))
+    assert report.broken == [], report.text  # which begins with the seed
