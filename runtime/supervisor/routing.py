@@ -39,8 +39,9 @@ def plan(releases: Iterable[Release], traffics: Traffics = SILENCE, *, starting:
     """Which releases to start and which to end.
 
     Of each model the first candidate runs: what operators named, else the newest. Until it takes over, what serves now goes on serving;
-    while it dies at each start the next one below it is started as well. Nothing below one that took over runs, but for what gets copies,
-    has a label, or is kept. What was taken back is never started to serve.
+    while it dies at each start the next one below it is started as well, and after a start of Pexdock the one that served last is started
+    beside it. Nothing below one that took over runs, but for what gets copies, has a label, or is kept. What was taken back is never
+    started to serve.
 
     Args:
         releases: of all models.
@@ -56,13 +57,17 @@ def plan(releases: Iterable[Release], traffics: Traffics = SILENCE, *, starting:
 def _plan(family: Sequence[Release], traffic: Traffic, result: Plan, *, starting: bool) -> None:
     named = [release for release, _ in members(family, traffic)]
     beside = extras(family, traffic)
+    last = traffic.served[-1:]
     above_failed, above_serves = True, False  # everything above has had its chance; something above serves
     for group in [named, *([release] for release in candidates(family, traffic) if release not in named)]:
         for release in group:
             if release.state is ReleaseState.STANDBY:
-                if release in beside or (above_failed and not above_serves and not is_taken_back(release, traffic)):
+                wanted = (above_failed or release.sha256 in last) and not above_serves and not is_taken_back(release, traffic)
+                if release in beside or wanted:
                     result.promote.append(release)
-            elif (above_serves or not (release.was_ready or above_failed)) and not (release.kept or release in beside):
+            elif (above_serves or not (release.was_ready or above_failed or release.sha256 in last)) and not (
+                release.kept or release in beside
+            ):
                 result.demote.append(release)
         above_failed &= all(release.deaths > 0 for release in group)
         if group is named:

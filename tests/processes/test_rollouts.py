@@ -1,0 +1,220 @@
+"""How requests move between releases: by order, by probation, across restarts. A real supervisor, real workers, real requests."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loads import Load
+from operated import Operated
+from tinypex import times, write_tiny
+
+TINY = functools.partial(times, path="/tiny")
+
+FAILS = """
+    import polars as pl
+    import base.service as svc
+    from base.schema import Schema
+
+    class Row(Schema):
+        x: pl.Int64
+
+    @svc.endpoint(path="/tiny", warm_up=False)
+    def predict(records_df: Row.DataFrame):
+        raise RuntimeError("broken")
+"""
+
+DIES = FAILS.replace('raise RuntimeError("broken")', "import os; os._exit(9)")
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Operated:
+    made = Operated(tmp_path, keep_previous_s=600, probation_s=600, restart_delay_min_s=0.05)
+    write_tiny(made.dist / "tiny-0.1.0.pex", "tiny", module=TINY(10))
+    return made
+
+
+def drop(supervised: Operated, version: str, module: str) -> None:
+    write_tiny(supervised.dist / f"tiny-{version}.pex", "tiny", version, module)
+
+
+def order(supervised: Operated, method: str, what: str, **words: object) -> dict:
+    """What is said of the model afterwards."""
+    body = {"json": words} if method != "DELETE" and what != "rollback" else {}
+    reply = supervised.admin.request(method, f"/models/tiny/{what}", **body)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def model(supervised: Operated) -> dict:
+    return next((each for each in supervised.state().get("models", []) if each["name"] == "tiny"), {})
+
+
+def serves(supervised: Operated, *versions: str) -> Callable[[], bool]:
+    return lambda: [each["version"] for each in model(supervised).get("serves", [])] == list(versions)
+
+
+def test_the_release_before_stays_up_and_serves_again_without_a_start(supervised: Operated) -> None:
+    """Its process is the same after a roll-back, and what was rolled back does not come back as the newest."""
+    with supervised:
+        (pid,) = supervised.release("tiny-0.1.0.pex")["worker_pids"]
+        drop(supervised, "0.2.0", TINY(20))
+        supervised.until(lambda: supervised.predictions("/tiny") == [60])
+        kept = supervised.until_state("tiny-0.1.0.pex", "kept")
+        assert kept["worker_pids"] == [pid]
+        assert model(supervised)["previous"]["version"] == "0.1.0"
+        with Load(supervised.state()["address"], "/tiny", [{"x": 3}], connections=4) as load:
+            supervised.until(lambda: load.statuses[200] > 100)
+            order(supervised, "POST", "rollback")
+            supervised.until(lambda: load.values()["[30]"] > 100)
+        assert set(load.statuses) == {200}
+        assert set(load.values()) == {"[30]", "[60]"}
+        assert supervised.until_state("tiny-0.1.0.pex", "ready")["worker_pids"] == [pid]
+        (back,) = model(supervised)["taken_back"]
+        assert (back["version"], back["reason"][:18]) == ("0.2.0", "it was rolled back")
+        supervised.until_state("tiny-0.2.0.pex", "standby")
+        drop(supervised, "0.3.0", TINY(40))
+        supervised.until(lambda: supervised.predictions("/tiny") == [120])
+    kept = json.loads((supervised.settings["state_path"] / "traffic.json").read_text())
+    assert [(flip["what"].split()[0], flip["why"]) for flip in kept["models"]["tiny"]["history"]] == [
+        ("0.1.0", "it is the first"),
+        ("0.2.0", "it is the newest that is ready"),
+        ("0.1.0", "rolled back"),
+        ("0.3.0", "it is the newest that is ready"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [(FAILS, "requests failed; 50 % are enough"), (DIES, "3 of its workers died within 600 s")],
+    ids=["errors", "deaths"],
+)
+def test_a_release_that_fails_in_its_probation_is_taken_back_at_once(supervised: Operated, bad: str, reason: str) -> None:
+    """What served before serves again from warm; the reason stands in the state, and outlives a restart of the supervisor."""
+    with supervised:
+        (pid,) = supervised.release("tiny-0.1.0.pex")["worker_pids"]
+        with Load(supervised.state()["address"], "/tiny", [{"x": 3}], connections=4, pause_s=0.01) as load:
+            drop(supervised, "0.2.0", bad)
+            supervised.until(lambda: model(supervised).get("taken_back"))
+            supervised.until(serves(supervised, "0.1.0"))
+            before = load.statuses[200]
+            supervised.until(lambda: load.statuses[200] > before + 100)
+        assert supervised.until_state("tiny-0.1.0.pex", "ready")["worker_pids"] == [pid]
+        assert reason in model(supervised)["taken_back"][0]["reason"]
+    with supervised:
+        assert supervised.predictions("/tiny") == [30]
+        assert reason in model(supervised)["taken_back"][0]["reason"]
+        order(supervised, "POST", "promote", version="0.2.0")
+        supervised.until(serves(supervised, "0.2.0"))
+        assert model(supervised)["taken_back"] == []
+
+
+def test_a_release_that_fails_where_nothing_served_before_serves_on(supervised: Operated) -> None:
+    """Half of the answers are better than none; nothing is watched."""
+    drop(supervised, "0.1.0", FAILS)
+    with supervised:
+        for _ in range(30):
+            assert supervised.predictions("/tiny") == [500]
+        assert model(supervised)["taken_back"] == []
+        assert serves(supervised, "0.1.0")()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_pin_outlives_the_supervisor(supervised: Operated, number: signal.Signals) -> None:
+    """However it ends: the newest release never answers, not even while the pinned one is started."""
+    with supervised:
+        order(supervised, "PUT", "pin", to="0.1")
+        drop(supervised, "0.2.0", TINY(20))
+        supervised.until_state("tiny-0.2.0.pex", "standby")
+        assert supervised.predictions("/tiny") == [30]
+        supervised.process.send_signal(number)
+        supervised.process.wait()
+    with supervised:
+        assert supervised.predictions("/tiny") == [30]
+        assert model(supervised)["pin"] == "0.1.0"
+        assert supervised.release("tiny-0.2.0.pex")["state"] == "standby"
+        order(supervised, "DELETE", "pin")
+        supervised.until(lambda: supervised.predictions("/tiny") == [60])
+    assert "0.2.0: ready" not in supervised.err.read_text().split("tiny: unpinned")[0]
+
+
+def test_a_pin_to_what_is_gone_is_said_and_the_newest_serves(supervised: Operated) -> None:
+    """An operator sees it in the table; nothing stands still for it."""
+    drop(supervised, "0.2.0", TINY(20))
+    with supervised:
+        order(supervised, "PUT", "pin", to="0.1.0")
+        supervised.until(lambda: supervised.predictions("/tiny") == [30])
+    (supervised.dist / "tiny-0.1.0.pex").unlink()
+    with supervised:
+        assert supervised.predictions("/tiny") == [60]
+        assert model(supervised)["remarks"] == ["it is pinned, but no release 0.1.0 is there that could serve"]
+
+
+def test_what_was_said_and_cannot_be_read_stops_the_start(supervised: Operated) -> None:
+    """One line that says what to do; nothing is served by a guess."""
+    supervised.settings["state_path"].mkdir()
+    (supervised.settings["state_path"] / "traffic.json").write_text("{")
+    supervised.start()
+    assert supervised.process.wait(20) == 1
+    assert "is damaged" in supervised.err.read_text()
+    assert "move it away" in supervised.err.read_text()
+
+
+def test_two_releases_share_the_requests_and_the_others_of_the_model_stand_by(supervised: Operated) -> None:
+    """Both run and answer; an end of the split leaves the newest."""
+    drop(supervised, "0.2.0", TINY(20))
+    drop(supervised, "0.3.0", TINY(40))
+    with supervised:
+        order(supervised, "PUT", "split", weights={"0.1.0": 1, "0.2.0": 1})
+        supervised.until(serves(supervised, "0.1.0", "0.2.0"))
+        supervised.until(lambda: {tuple(supervised.predictions("/tiny")) for _ in range(10)} == {(30,), (60,)})
+        assert [each["percent"] for each in model(supervised)["serves"]] == [50.0, 50.0]
+        order(supervised, "DELETE", "split")
+        supervised.until(lambda: {tuple(supervised.predictions("/tiny")) for _ in range(10)} == {(120,)})
+
+
+def test_a_canary_that_fails_leaves_the_split_alone(supervised: Operated) -> None:
+    """The other one gets all, as before."""
+    with supervised:
+        order(supervised, "PUT", "pin", to="0.1.0")
+        drop(supervised, "0.2.0", FAILS)
+        supervised.until_state("tiny-0.2.0.pex", "standby")
+        order(supervised, "PUT", "split", weights={"0.1.0": 1, "0.2.0": 1})
+        with Load(supervised.state()["address"], "/tiny", [{"x": 3}], connections=2, pause_s=0.01) as load:
+            supervised.until(lambda: model(supervised).get("taken_back"))
+            supervised.until(serves(supervised, "0.1.0"))
+            failed = load.statuses[500]
+            before = load.statuses[200]
+            supervised.until(lambda: load.statuses[200] > before + 100)
+        assert load.statuses[500] - failed < 10
+        assert "0.2.0 was taken back" in model(supervised)["remarks"][0]
+
+
+def test_a_file_that_was_replaced_in_place_can_be_rolled_back(supervised: Operated) -> None:
+    """Both contents are 0.1.0; the one before serves again, though no file holds it any more."""
+    with supervised:
+        drop(supervised, "0.1.0", TINY(20))
+        supervised.until(lambda: supervised.predictions("/tiny") == [60])
+        order(supervised, "POST", "rollback")
+        supervised.until(lambda: supervised.predictions("/tiny") == [30])
+        assert [each["version"] for each in model(supervised)["taken_back"]] == ["0.1.0"]
+
+
+def test_a_previous_release_is_kept_for_its_time_and_then_ends(supervised: Operated) -> None:
+    """And only one of them."""
+    supervised.settings |= {"keep_previous_s": 3, "probation_s": 0}
+    with supervised:
+        drop(supervised, "0.2.0", TINY(20))
+        supervised.until_state("tiny-0.1.0.pex", "kept")
+        drop(supervised, "0.3.0", TINY(40))
+        supervised.until_state("tiny-0.2.0.pex", "kept")
+        supervised.until_state("tiny-0.1.0.pex", "standby")
+        supervised.until_state("tiny-0.2.0.pex", "standby")
+        assert model(supervised)["previous"] is None
+        order(supervised, "POST", "rollback")
+        supervised.until(lambda: supervised.predictions("/tiny") == [60])

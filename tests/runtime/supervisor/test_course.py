@@ -1,0 +1,132 @@
+"""Where the requests of a model go, and which releases run, given what operators said."""
+
+from __future__ import annotations
+
+from base.ipc.control import Copies
+from families import release
+from runtime.supervisor import course, routing, traffic
+from runtime.supervisor.release import Release
+from runtime.supervisor.traffic import Traffic
+
+
+def family(*states: str, **more: object) -> list[Release]:
+    """iris 0.3, 0.2 and 0.1; `ready` is one that runs and is."""
+    made = []
+    for number, state in zip((3, 2, 1), states, strict=True):
+        made.append(release(f"iris 0.{number}", number, "running" if state == "ready" else state, ready=state == "ready", **more))
+    return made
+
+
+def planned(releases: list[Release], said: Traffic, *, starting: bool = False) -> tuple[list[str], list[str]]:
+    plan = routing.plan(releases, {"iris": said}, starting=starting)
+    return [each.version for each in plan.promote], [each.version for each in plan.demote]
+
+
+def shares(releases: list[Release], said: Traffic) -> dict[str, int]:
+    return {each.version: weight for each, weight in course.course(releases, said).shares}
+
+
+def test_a_pin_serves_whatever_is_newer() -> None:
+    """What serves goes on until the pinned one takes over."""
+    said = Traffic(pin="0.1")
+    releases = family("standby", "ready", "standby")
+    assert planned(releases, said) == (["0.1"], [])
+    assert shares(releases, said) == {"0.2": 1}
+    releases = family("standby", "ready", "ready")
+    assert planned(releases, said) == ([], ["0.2"])
+    assert shares(releases, said) == {"0.1": 1}
+
+
+def test_at_the_start_nothing_stands_in_for_a_pin_that_may_still_come() -> None:
+    """Else what nobody wanted would serve for a moment; afterwards it is better than nothing."""
+    said, releases = Traffic(pin="7"), family("standby", "standby", "standby")
+    assert planned(releases, said, starting=True) == ([], [])
+    assert planned(releases, said) == (["0.3"], [])
+    assert course.unmet(family("ready", "standby", "standby"), said) == ["it is pinned, but no release 7 is there that could serve"]
+
+
+def test_a_start_brings_back_what_served_last_while_a_newer_one_is_proven() -> None:
+    """The newer one was dropped just before the end, and may take long, or fail."""
+    releases = family("standby", "standby", "standby")
+    said = Traffic(served=[releases[2].sha256, releases[1].sha256])
+    assert planned(releases, said) == (["0.3", "0.2"], [])
+    releases = family("running", "ready", "standby")
+    assert planned(releases, said) == ([], [])
+    assert shares(releases, said) == {"0.2": 1}
+    assert planned(family("ready", "running", "standby"), said) == ([], ["0.2"])
+
+
+def test_all_releases_of_a_split_run_and_those_that_are_ready_share() -> None:
+    """The others of the model end once one of them serves."""
+    said = traffic.split(Traffic(), {"0.1": 1, "0.2": 9}, "header:x-user")
+    assert planned(family("ready", "standby", "standby"), said) == (["0.2", "0.1"], [])
+    assert shares(family("ready", "running", "running"), said) == {"0.3": 1}
+    assert shares(family("ready", "running", "ready"), said) == {"0.1": 1}
+    releases = family("ready", "ready", "ready")
+    assert planned(releases, said) == ([], ["0.3"])
+    assert shares(releases, said) == {"0.2": 9, "0.1": 1}
+    sharing = course.course(releases, said).sharing(said)
+    assert sharing is not None
+    assert (sharing.weights, sharing.by) == ({releases[1].sha256: 9, releases[2].sha256: 1}, "header:x-user")
+    assert sharing.labels == {"stable": releases[1].sha256}
+
+
+def test_a_release_that_gets_copies_runs_beside_and_gets_no_requests() -> None:
+    """Also one that was taken back: that is how it is looked into."""
+    releases = family("ready", "standby", "standby")
+    said = traffic.shadowed(traffic.taken_back(Traffic(), releases[1].sha256, "bad"), "0.2", 10)
+    assert planned(releases, said) == (["0.2"], [])
+    releases = family("ready", "ready", "standby")
+    assert planned(releases, said) == ([], [])
+    found = course.course(releases, said)
+    assert [each.version for each in found.routed] == ["0.3", "0.2"]
+    sharing = found.sharing(said)
+    assert sharing is not None
+    assert (sharing.weights, sharing.copies) == ({releases[0].sha256: 1}, Copies(releases[1].sha256, 10))
+
+
+def test_a_labelled_release_runs_and_can_be_asked_for() -> None:
+    """A label that was set to `stable` is meant as it was set."""
+    releases = family("ready", "ready", "standby")
+    said = Traffic(labels={"stable": "0.2", "canary": "0.3"})
+    assert planned(releases, said) == ([], [])
+    sharing = course.course(releases, said).sharing(said)
+    assert sharing is not None
+    assert sharing.labels == {"stable": releases[1].sha256, "canary": releases[0].sha256}
+
+
+def test_what_was_taken_back_serves_only_until_something_else_does() -> None:
+    """And is never started again."""
+    releases = family("ready", "standby", "standby")
+    said = traffic.taken_back(Traffic(), releases[0].sha256, "bad")
+    assert planned(releases, said) == (["0.2"], [])
+    assert shares(releases, said) == {"0.3": 1}
+    assert planned(family("ready", "ready", "standby"), said) == ([], ["0.3"])
+    only = [release("iris 0.3", 3)]
+    assert planned(only, said) == ([], [])
+
+
+def test_what_is_kept_runs_on_without_requests() -> None:
+    """Until its time is over."""
+    releases = family("ready", "ready", "standby")
+    releases[1].kept = True
+    assert planned(releases, Traffic()) == ([], [])
+    assert course.course(releases, Traffic()).routed == [releases[0]]
+    releases[1].kept = False
+    assert planned(releases, Traffic()) == ([], ["0.2"])
+
+
+def test_a_release_takes_over_with_all_of_its_workers_unless_one_has_died() -> None:
+    """Where nothing serves, the first of them is enough."""
+    releases = family("ready", "ready", "standby")
+    releases[0].awaited = 1
+    assert shares(releases, Traffic()) == {"0.2": 1}
+    assert planned(releases, Traffic()) == ([], [])
+    releases[1].was_ready = False
+    assert shares(releases, Traffic()) == {"0.3": 1}
+
+
+def test_one_release_that_serves_all_needs_no_words_about_sharing() -> None:
+    """So a model of which nothing was said costs nothing."""
+    assert course.course(family("ready", "standby", "standby"), Traffic()).sharing(Traffic()) is None
+    assert course.course(family("standby", "standby", "standby"), Traffic()).routed == []
