@@ -44,8 +44,9 @@ log = logging.getLogger(__name__)
 
 LOADING_MAX = 1_000
 """Artifacts that may wait for a loader; a flood of made-up parameters is refused rather than queued."""
-WALL_CHECK_S = 600.0
-"""A schedule means the clock on the wall, which may be set while we sleep by another; so it is looked at this often, at least."""
+WALL_CHECK_S = 60.0
+"""A schedule means the clock on the wall, which may be set while we sleep by another, and goes on while the machine is suspended; so it is
+looked at this often, at least."""
 
 
 class Cache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -10,6 +11,11 @@ from datetime import timedelta
 
 from base.artifacts.back_off import pause_s
 from base.artifacts.cron import Cron
+
+
+SET_BACK_MAX_S = 3 * 3600.0
+"""A clock that is set back by no more than this shows hours again, and what was due in them is not due again, as with cron itself. One that is
+set back by more was wrong before, and counts as it is now."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Schedule:
         self._interval_s = None if interval is None else interval.total_seconds()
         self._jitter_s = jitter.total_seconds()
         self._clock, self._wall, self._dice = clock, wall, dice
+        self._latest_s = -math.inf  # the wall clock never showed a later time, but for errors
         self._gap = (0.0, 0.0)  # between two times of the cron schedule: there the next one need not be computed again
 
     def after_success(self) -> Due | None:
@@ -71,10 +78,17 @@ class Schedule:
         return due if due.at_s <= planned else Due(planned, by_wall=True)
 
     def _next_s(self, cron: Cron) -> float:
-        now_s = self._wall()
+        now_s = self._now_s()
         if not self._gap[0] <= now_s < self._gap[1]:
             self._gap = (now_s, cron.after(now_s))
         return self._gap[1]
+
+    def _now_s(self) -> float:
+        """The wall clock, without the hours that it shows again."""
+        now_s = self._wall()
+        if not 0 <= self._latest_s - now_s <= SET_BACK_MAX_S:
+            self._latest_s = now_s
+        return self._latest_s
 
     def _late_s(self) -> float:
         return self._dice() * self._jitter_s
