@@ -11,7 +11,7 @@ from typing import NamedTuple
 from packaging.version import InvalidVersion, Version
 
 from base.ipc.control import Copies, Sharing
-from runtime.supervisor.release import Release
+from runtime.supervisor.release import Release, ReleaseState
 from runtime.supervisor.traffic import STABLE, Traffic
 
 
@@ -135,4 +135,6 @@ def _absence(name: str, release: Release | None, traffic: Traffic) -> str:
     version = traffic.version(name)
     if release is None:
         return f"no release {version} is there that could serve"
-    return f"{version} was taken back" if is_taken_back(release, traffic) else f"{version} is not ready: it is {release.state}"
+    if is_taken_back(release, traffic):
+        return f"{version} was taken back"
+    return f"{version} is not ready: it is {'being started' if release.state is ReleaseState.RUNNING else release.state}"

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from base.errors import Conflict, NotFound
 from runtime.supervisor import traffic as words
-from runtime.supervisor.course import as_version, candidates, find, is_taken_back
+from runtime.supervisor.course import as_version, candidates, course, find, is_taken_back
 from runtime.supervisor.release import Release
 from runtime.supervisor.traffic import Traffic
 
@@ -31,7 +31,7 @@ def checked(before: Traffic, after: Traffic, family: Sequence[Release]) -> Traff
     if after.split and after.split != before.split:
         after = _split(after, family)
     if after.shadow and after.shadow != before.shadow:
-        after = replace(after, shadow=replace(after.shadow, to=_normal(after.shadow.to, family, after)))
+        after = replace(after, shadow=replace(after.shadow, to=_may_get_copies(after.shadow.to, family, after)))
     for label, version in after.labels.items():
         if before.labels.get(label) != version:
             after = words.labelled(after, label, _is_ready(label, version, family, after))
@@ -98,6 +98,13 @@ def _may_serve(name: str, family: Sequence[Release], traffic: Traffic) -> str:
     release = _found(name, family, traffic)
     if is_taken_back(release, traffic):
         raise Conflict(f"{release.title} was taken back: {traffic.taken_back[release.sha256]}; promote it to have it serve again")
+    return _normal(name, family, traffic)
+
+
+def _may_get_copies(name: str, family: Sequence[Release], traffic: Traffic) -> str:
+    release = _found(name, family, traffic)
+    if release in [serving for serving, _ in course(family, traffic).shares]:
+        raise Conflict(f"{release.title} serves already; copies go to a release that does not: pin another one first")
     return _normal(name, family, traffic)
 
 

@@ -48,6 +48,12 @@ def test_a_label_moves_only_to_what_is_ready() -> None:
         orders.checked(Traffic(), traffic.labelled(Traffic(), "canary", "stable"), FAMILY)
 
 
+def test_copies_go_to_what_does_not_serve() -> None:
+    """It would be compared with itself."""
+    with pytest.raises(Conflict, match=r"iris 0\.1\.0 serves already"):
+        orders.checked(Traffic(), traffic.shadowed(Traffic(), "0.1.0", 10), FAMILY)
+
+
 def test_what_was_taken_back_must_be_promoted_first() -> None:
     """The refusal says why it was, and a promotion forgets it."""
     said = traffic.taken_back(Traffic(), NEW.sha256, "it crashed")
