@@ -293,6 +293,13 @@ class Compared(msgspec.Struct, frozen=True, tag="compared", tag_field="type"):
     ms_copies: float
 
 
+class GaveUp(msgspec.Struct, frozen=True, tag="gave_up", tag_field="type"):
+    """Front door → supervisor: the channel to the worker at `socket` is closed, and nothing more is sent there."""
+
+    socket: str
+    reason: str
+
+
 class Withdraw(msgspec.Struct, frozen=True, tag="withdraw", tag_field="type"):
     """Supervisor → front door: say that you are not ready, so that nobody sends more; all that comes is answered as before."""
 
@@ -301,7 +308,22 @@ class Drain(msgspec.Struct, frozen=True, tag="drain", tag_field="type"):
     """Parent → child: take nothing new, finish what is there, exit."""
 
 
-Word = Ready | Failed | Table | Configure | Listening | Applied | Measures | Outcomes | Compared | Withdraw | Drain | Question | Answer
+Word = (
+    Ready
+    | Failed
+    | Table
+    | Configure
+    | Listening
+    | Applied
+    | Measures
+    | Outcomes
+    | Compared
+    | GaveUp
+    | Withdraw
+    | Drain
+    | Question
+    | Answer
+)
 
 _decoder = msgspec.json.Decoder(Word)
 

@@ -15,7 +15,7 @@ from importlib.abc import MetaPathFinder
 import uvloop
 
 from base.errors import PeerError
-from base.ipc.control import Applied, Configure, Drain, ExitCode, Lines, Listening, Table, Withdraw, Word, encode
+from base.ipc.control import Applied, Configure, Drain, ExitCode, GaveUp, Lines, Listening, Table, Withdraw, Word, encode
 from runtime.front.access import access_log
 from runtime.front.app import FrontDoor
 from runtime.front.copies import Comparisons
@@ -45,6 +45,7 @@ class Process:
         self._tallies = Tallies(self._report_soon)
         self._comparisons = Comparisons(self._report_soon)
         self._reporting: set[asyncio.Task[None]] = set()
+        self._given_up: list[GaveUp] = []  # bounded by the workers in a table
 
     async def run(self) -> ExitCode:
         """Serves until the parent says `drain` or is gone."""
@@ -57,7 +58,7 @@ class Process:
         if configure.measuring is not None:
             self._recorder = Recorder(configure.measuring, self._report_soon)
         deadlines = Deadlines(configure.request_timeout_s)
-        dispatch = Dispatch(configure.queue_max_rows, configure.segments_max_bytes, deadlines, self._recorder, self._tallies)
+        dispatch = Dispatch(configure.queue_max_rows, configure.segments_max_bytes, deadlines, self._recorder, self._tallies, self._gave_up)
         door = FrontDoor(dispatch, deadlines, configure.body_max_bytes, self._comparisons)
         # Connections wait in the listener until this. A front door that is started again would answer 404 and 503 without its table.
         first = await self._words.get()
@@ -114,10 +115,15 @@ class Process:
         self._reporting.add(task)
         task.add_done_callback(self._reporting.discard)
 
+    def _gave_up(self, word: GaveUp) -> None:
+        self._given_up.append(word)
+        self._report_soon()
+
     async def _report(self) -> None:
         """Tells what was noted. While the parent does not listen, notes gather where they are bounded, rather than words."""
         async with self._speaking:
-            words: list[Word] = [*self._tallies.take(), *self._comparisons.take()]
+            given_up, self._given_up = self._given_up, []
+            words: list[Word] = [*self._tallies.take(), *self._comparisons.take(), *given_up]
             for word in words:
                 await self._send(word)
             for measures in () if self._recorder is None else self._recorder.take():

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
 from base.errors import BadResult, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
-from base.ipc.control import ReleaseWords, Route
+from base.ipc.control import GaveUp, ReleaseWords, Route
 from runtime.front.deadlines import Deadlines
 from runtime.front.endpoint import Endpoint
 from runtime.front.link import STREAMS_MAX, Link
@@ -42,6 +42,9 @@ class Release:
 
     Args:
         release_id: tells it from others of the same words, which have other content.
+
+    Attributes:
+        gave_up: told of each worker to which the channel had to be closed.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Release:
         recorder: Recorder | None = None,
     ) -> None:
         self.id = release_id
+        self.gave_up: Callable[[GaveUp], None] = lambda _: None
         self.words = words
         self._budget = Budget(budget.max_bytes, budget)
         self.endpoints = [Endpoint(i, each, queue_max_rows, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
@@ -251,6 +255,7 @@ class Dispatch:
     Args:
         recorder: None where nobody wants measures.
         tallies: of watched releases; None where nobody listens.
+        gave_up: told of each worker to which the channel had to be closed.
     """
 
     def __init__(
@@ -260,12 +265,14 @@ class Dispatch:
         deadlines: Deadlines,
         recorder: Recorder | None = None,
         tallies: Tallies | None = None,
+        gave_up: Callable[[GaveUp], None] = lambda _: None,
     ) -> None:
         self._queue_max_rows = queue_max_rows
         self.budget = Budget(segments_max_bytes)
         self._deadlines = deadlines
         self._recorder = recorder
         self._tallies = tallies
+        self._gave_up = gave_up
         self.releases: list[Release] = []
         self._coming: list[Release] = []
         self._retiring: set[Release] = set()
@@ -322,4 +329,6 @@ class Dispatch:
             release.watch(None)
 
     def _release(self, route: Route) -> Release:
-        return Release(route.id, route.release, self._queue_max_rows, self.budget, self._deadlines, self._recorder)
+        found = Release(route.id, route.release, self._queue_max_rows, self.budget, self._deadlines, self._recorder)
+        found.gave_up = self._gave_up
+        return found

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+
+from base.ipc.protocol import Flag, Reply
+from runtime.front.replies import Form
+
+if TYPE_CHECKING:
+    from runtime.front.request import Request
 
 MIN_BYTES = 1024**2
 """Smaller ones are copied, and their room is free at once."""
@@ -39,6 +46,12 @@ class Lent:
     def _ended(self, _: object) -> None:
         if self._free is not None:
             self._loop.call_soon(self._free)  # whoever lets go of the bytes may be in the middle of something
+
+
+def may_lend(reply: Reply, requests: Sequence[Request]) -> bool:
+    """Whether a large reply is the answer of one request as it lies there."""
+    alone = len(requests) == 1 and not requests[0].endpoint.words.raw
+    return bool(reply.flags & Flag.SCHEMA) and alone and requests[0].form is Form.ARROW
 
 
 def is_one_batch(stream: memoryview) -> bool:

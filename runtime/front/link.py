@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from base.errors import Full, PeerError, PexdockError, Unavailable
 from base.ipc import failure, frames
 from base.ipc.channel import Channel
-from base.ipc.control import WIRE_VERSION
+from base.ipc.control import WIRE_VERSION, GaveUp
 from base.ipc.plain import Plain
 from base.ipc.protocol import (
     Attach,
@@ -35,9 +35,9 @@ from base.ipc.protocol import (
     Welcome,
 )
 from runtime.front.lending import MIN_BYTES as LENT_MIN_BYTES
-from runtime.front.lending import Lent, is_one_batch
-from runtime.front.reading import read_reply
-from runtime.front.replies import Form, Replies
+from runtime.front.lending import Lent, is_one_batch, may_lend
+from runtime.front.reading import read_in_place, read_reply
+from runtime.front.replies import Replies
 from runtime.front.rooms import SLOTS, Budget, Room, Rooms
 
 if TYPE_CHECKING:
@@ -245,6 +245,7 @@ class Link:
     def _give_up(self, error: PeerError) -> None:
         log.warning("the channel to %s %s is closed: %s", self._release.words.model, self._release.words.version, error)
         self.close()
+        self._release.gave_up(GaveUp(self.path, error.detail))
 
     def _handle(self, message: Message) -> None:
         match message:
@@ -259,10 +260,11 @@ class Link:
             case Fail(batch, body) if batch in self._checks:
                 self._checked(batch, failure.decode(body))
             case Fail(batch, body, flags):
+                error = failure.decode(body)  # before anything changes
                 sent = self._take(batch)
                 self._free(sent, held=bool(flags & Flag.HELD))
-                self._release.failed(sent.requests, failure.decode(body))
-            case End(batch, flags):
+                self._release.failed(sent.requests, error)
+            case End(batch, flags) if self._streams(batch):
                 sent = self._take(batch)
                 self._free(sent, held=bool(flags & Flag.HELD))
                 sent.requests[0].end()
@@ -304,10 +306,14 @@ class Link:
         self.busy -= 1
         self.computing_rows -= sent.rows
 
-    def _part(self, batch: int, length: int) -> None:
+    def _streams(self, batch: int) -> bool:
         sent = self._sent.get(batch)
-        if sent is None or not sent.requests[0].endpoint.words.streams:
+        return sent is not None and sent.requests[0].endpoint.words.streams
+
+    def _part(self, batch: int, length: int) -> None:
+        if not self._streams(batch):
             raise PeerError("a part of an answer that the worker does not stream")
+        sent = self._sent[batch]
         if length > sent.room.reply.length:
             raise PeerError(f"a part of {length} bytes in a place of {sent.room.reply.length}")
         if not sent.parked:
@@ -335,14 +341,14 @@ class Link:
         if endpoint.words.streams:
             raise PeerError("one reply, where the answer should be streamed")
         frame = sent.reply_room.segment.view(_beginning(place, reply.length))
-        batch = read_reply(frame, reply, sent.rows, endpoint)
+        as_it_lies = reply.length >= LENT_MIN_BYTES and self._budget.plenty and may_lend(reply, sent.requests)
+        batch = (read_in_place if as_it_lies else read_reply)(frame, reply, sent.rows, endpoint)
         self._take(reply.batch)
-        lent = None
+        lent = Lent(frame) if as_it_lies and is_one_batch(frame) else None
         if endpoint.words.raw:
             assert not isinstance(batch, Plain)
             sent.requests[0].respond(batch)
         else:
-            lent = self._lent(sent, reply, frame) if reply.length >= LENT_MIN_BYTES else None
             replies, start = Replies(batch, None if lent is None else lent.view), 0
             for request in sent.requests:
                 request.succeed(replies, start)
@@ -354,12 +360,6 @@ class Link:
             self._free(sent, held=held)
         elif lent.end(partial(self._free, sent, held=held)):
             self._rooms.lend(sent.reply_room)
-
-    def _lent(self, sent: _Sent, reply: Reply, frame: memoryview) -> Lent | None:
-        """A large reply that is the answer of one request as it stands."""
-        if not reply.flags & Flag.SCHEMA or len(sent.requests) > 1 or not self._budget.plenty:
-            return None
-        return Lent(frame) if sent.requests[0].form is Form.ARROW and is_one_batch(frame) else None
 
     def _grant(self, batch: int, length: int) -> None:
         sent = self._sent.get(batch)

@@ -16,15 +16,36 @@ if TYPE_CHECKING:
 
 
 def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: Endpoint) -> pa.RecordBatch | Plain:
-    """The rows of a reply to a batch of so many rows; a record batch refers to the frame's memory.
+    """The rows of a reply to a batch of so many rows.
+
+    Args:
+        frame: in memory that the worker can write to at any time; so all that is read is read from a copy of it.
+        reply: what the worker says of it.
+        rows: of the batch.
+        endpoint: which the batch was for.
 
     Raises:
-        PeerError: it is none that the endpoint may give.
+        PeerError: it is none that the endpoint may give. Nothing in it was read by its lengths and offsets.
     """
     plain = endpoint.replies.read_plain(frame, reply.flags, rows)
     if plain is not None and reply.rows == rows:
         return plain
+    return read_in_place(memoryview(bytes(frame)), reply, rows, endpoint)
+
+
+def read_in_place(frame: memoryview, reply: Reply, rows: int, endpoint: Endpoint) -> pa.RecordBatch:
+    """As `read_reply`; the rows refer to the frame's memory. For a reply whose values nobody here looks at.
+
+    Every length and offset in it is checked, which takes next to nothing for numbers, and 20 ms for a million texts.
+
+    Raises:
+        PeerError: as `read_reply`.
+    """
     batch = endpoint.replies.read(frame, reply.flags)
+    try:
+        batch.validate(full=True)
+    except pa.ArrowException as exc:
+        raise PeerError(f"a reply with values that cannot be: {exc}") from exc
     if batch.num_rows != rows or reply.rows != rows:
         raise PeerError(f"a reply of {batch.num_rows} rows to a batch of {rows}")
     if endpoint.output_schema is not None and not batch.schema.equals(endpoint.output_schema):

@@ -10,14 +10,14 @@ import socket
 from collections.abc import Callable, Iterator
 
 from base.appended import STDOUT
-from base.ipc.control import Applied, Compared, Configure, Drain, Listening, Measures, Outcomes, Table, Withdraw, Word
+from base.ipc.control import Applied, Compared, Configure, Drain, GaveUp, Listening, Measures, Outcomes, Table, Withdraw, Word
 from runtime.launch import python_module_command
 from runtime.supervisor.child import Child, child_environment, describe_exit
 from runtime.supervisor.release import BackOff
 
 log = logging.getLogger(__name__)
 
-Told = Measures | Outcomes | Compared
+Told = Measures | Outcomes | Compared | GaveUp
 """What front doors tell without being asked."""
 
 
@@ -106,7 +106,7 @@ class Door:
                 self._listening_since = asyncio.get_running_loop().time()
             case Applied(generation):
                 self.applied = generation
-            case Measures() | Outcomes() | Compared():
+            case Measures() | Outcomes() | Compared() | GaveUp():
                 self._report(word)
                 return
             case _:

@@ -18,7 +18,7 @@ import uvloop
 
 from base.emf_log import reports_to
 from base.errors import PexdockError
-from base.ipc.control import Configure, Measures
+from base.ipc.control import Configure, GaveUp, Measures
 from runtime.admin.app import make
 from runtime.admin.listeners import AdminServers, Listener, listeners
 from runtime.admin.powers import Changes, Dropping, Powers
@@ -235,6 +235,9 @@ class Supervisor:
         """What a front door tells without being asked."""
         if isinstance(word, Measures):
             self._report(word)
+        elif isinstance(word, GaveUp):
+            for worker in self._fleet.workers():
+                worker.given_up(word)
         else:
             self._fleet.rollouts.heard(word)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from base.errors import Unavailable
-from base.ipc.control import LENIENT, RETRIED, WARM_UP_VARIABLE, Drain, ExitCode, Failed, Measures, Ready, Word
+from base.ipc.control import LENIENT, RETRIED, WARM_UP_VARIABLE, Drain, ExitCode, Failed, GaveUp, Measures, Ready, Word
 from base.ipc.questions import Answer, Entries, Question, Refreshed, Refused
 from runtime.supervisor.child import Child, describe_exit
 from runtime.supervisor.inquiries import Inquiries
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 _KILL_AFTER_S = 2.0
 """A worker that got SIGTERM after its time to drain is not waited for much longer."""
+
+_GIVEN_UP_S = 0.5
+"""A channel closes, too, because its worker has ended: then that is why, and what is known of its end is worth more."""
 
 TAIL_LINES = 20
 """So many of a worker's last lines are kept beside the reason; a traceback fits."""
@@ -145,6 +148,18 @@ class WorkerProcess:
         if self._inquiries is None:
             raise Unavailable(f"the worker is not ready: {self.state}")
         return await self._inquiries.ask(question)
+
+    def given_up(self, word: GaveUp) -> None:
+        """A front door has closed its channel to a worker. Is it this one, and still there after a while, then another takes its place."""
+        if self.state is not WorkerState.READY or word.socket != str(self.socket_path):
+            return
+
+        def replace() -> None:
+            self._failure = f"a front door gave its worker up: {word.reason}"
+            if self.child is not None:
+                self.child.kill()
+
+        self._later(_GIVEN_UP_S, replace)  # nothing comes of it if the worker takes a step meanwhile: most are dying
 
     def retire(self, generation: int) -> None:
         """It is no longer needed. It goes on until tables of `generation` and later are in force, which do not name it."""

@@ -1,0 +1,149 @@
+"""Workers that break the rules: each loses its channel and the supervisor hears of it; the front door answers, and goes on."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from base import columns
+from base.columns import Column
+from base.ipc.control import Applied, EndpointWords, GaveUp, ReleaseWords, Route, Table
+from base.ipc.protocol import Batch, End, Fail, Flag, Grant, Message, Need, Part, Reply
+from frontdoor import BareWorker, FrontDoor, front_door
+from rawhttp import Raw, post
+
+SCHEMA = columns.to_arrow({"a": Column(pl.Float64(), False), "s": Column(pl.String(), True)})
+WORDS = ReleaseWords(
+    "tiny", "1", [EndpointWords("echo", "/echo", [], SCHEMA.serialize().to_pybytes(), SCHEMA.serialize().to_pybytes(), 64, 1)]
+)
+ROWS = [{"a": 1.5, "s": "one that is too long for its view"}, {"a": 2.5, "s": "ü" * 20}]
+MB = 1024**2
+
+
+def good(count: int = 2) -> bytes:
+    rows = [pa.array([row[name] for row in ROWS[:count]], SCHEMA.field(name).type) for name in ("a", "s")]
+    return pa.RecordBatch.from_arrays(rows, schema=SCHEMA).serialize().to_pybytes()
+
+
+def with_view(length: int, buffer: int, offset: int) -> bytes:
+    """The second view names other bytes (https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout)."""
+    frame, view = good(), struct.pack("<i4sii", 40, "ü".encode() * 2, 0, 33)
+    assert frame.count(view) == 1
+    return frame.replace(view, struct.pack("<i4sii", length, "ü".encode() * 2, buffer, offset))
+
+
+def said(frame: bytes, rows: int = 2, flags: int = 0) -> Callable[[BareWorker, Batch], None]:
+    """Writes these bytes and says that they are the reply."""
+
+    def reply(worker: BareWorker, batch: Batch) -> None:
+        worker.view(batch.reply)[: len(frame)] = frame
+        worker.channel.send(Reply(batch.batch, rows, len(frame), flags))
+
+    return reply
+
+
+def sent(word: Callable[[Batch], Message]) -> Callable[[BareWorker, Batch], None]:
+    return lambda worker, batch: worker.channel.send(word(batch))
+
+
+def bytes_sent(data: bytes) -> Callable[[BareWorker, Batch], None]:
+    return lambda worker, _: worker.socket.sendall(data)
+
+
+def stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as out:
+        out.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+HOSTILE = {
+    "noise instead of a message": bytes_sent(os.urandom(100)),
+    "less than a header": bytes_sent(b"\x06"),
+    "nothing but zeros": bytes_sent(bytes(32)),
+    "a word of a front door": sent(lambda batch: Grant(batch.batch, batch.reply)),
+    "a reply to what it was not asked": sent(lambda batch: Reply(batch.batch + 1, 2, 0, 0)),
+    "a reply longer than its place": sent(lambda batch: Reply(batch.batch, 2, batch.reply.length + 1, 0)),
+    "a reply of more bytes than there are": sent(lambda batch: Reply(batch.batch, 2, 2**64 - 1, 0)),
+    "a reply of no bytes": said(b""),
+    "a failure that is no JSON": sent(lambda batch: Fail(batch.batch, b"\xff")),
+    "a part of what is not streamed": sent(lambda batch: Part(batch.batch, 10)),
+    "the end of what is not streamed": sent(lambda batch: End(batch.batch, 0)),
+    "fewer rows than it says": said(good(), rows=3),
+    "rows for other rows": said(good(1), rows=1),
+    "noise for a frame": said(os.urandom(3000)),
+    "zeros for a frame": said(bytes(3000)),
+    "metadata longer than all": said(b"\xff\xff\xff\xff\xff\xff\xff\x7f" + bytes(100)),
+    "metadata of a negative length": said(b"\xff\xff\xff\xff\xff\xff\xff\xff" + bytes(100)),
+    "half a frame": said(good()[:-60]),
+    "another schema": said(stream(pa.table({"a": [1.0, 2.0], "s": [1, 2]})), flags=Flag.SCHEMA),
+    "nulls that may not be": said(stream(pa.table({"a": [1.0, None], "s": pa.array(["x", "y"], pa.string_view())})), flags=Flag.SCHEMA),
+    "a text beyond its buffer": said(with_view(40, 0, 2**30)),
+    "a text of a negative length": said(with_view(-40, 0, 33)),
+    "a text at a negative offset": said(with_view(40, 0, -5)),
+    "a text in a buffer that is not there": said(with_view(40, 9, 33)),
+    "a text longer than its buffer": said(with_view(2**31 - 1, 0, 33)),
+    "a text that is no UTF-8": said(good().replace("ü".encode(), b"\xc3\xc3")),
+}  # fmt: skip
+
+
+@pytest.fixture
+def door() -> Iterator[FrontDoor]:
+    with front_door() as found:
+        yield found
+
+
+def put_in_force(door: FrontDoor, generation: int, worker: BareWorker) -> list[object]:
+    """Makes this the only worker; gives what was heard meanwhile."""
+    door.say(Table(generation, [Route(WORDS, [worker.path])], settled=True))
+    worker.greet("tiny", "1")
+    heard: list[object] = []
+    while Applied(generation) not in heard:
+        heard.append(door.hear())
+    return heard
+
+
+def test_whoever_breaks_a_rule_is_given_up_and_nobody_else(door: FrontDoor, tmp_path: Path) -> None:
+    """One after the other in one front door: its request is a 503, the supervisor is told, and the last, an honest one, answers."""
+    before = None
+    for number, (name, breaks) in enumerate(HOSTILE.items(), 1):
+        with BareWorker(tmp_path / f"w{number}") as worker:
+            put_in_force(door, number, worker)
+            before = before or door.highest_bytes()
+            with Raw(door.address) as client:
+                client.send(post("/echo", ROWS))
+                breaks(worker, worker.batch())
+                assert client.answer().status == 503, name
+            assert worker.is_given_up(), name
+            told = door.hear()
+            assert isinstance(told, GaveUp), name
+            assert told.socket == worker.path
+    with BareWorker(tmp_path / "honest") as worker, Raw(door.address) as client:
+        put_in_force(door, 1000, worker)
+        client.send(post("/echo", ROWS))
+        said(good())(worker, worker.batch())
+        assert client.answer().json()["predictions"] == ROWS
+    assert before is not None
+    assert door.highest_bytes() < before + 64 * MB
+
+
+def test_room_that_nobody_has_is_refused_to_a_worker(door: FrontDoor, tmp_path: Path) -> None:
+    """That breaks no rule: its request is a 503, and it goes on with the next."""
+    with BareWorker(tmp_path / "w") as worker, Raw(door.address) as client:
+        put_in_force(door, 1, worker)
+        client.send(post("/echo", ROWS))
+        batch = worker.batch()
+        worker.channel.send(Need(batch.batch, 2**62))
+        assert client.answer().status == 503
+        granted = worker.receive()
+        assert isinstance(granted, Grant)
+        assert granted.reply.length == 0
+        client.send(post("/echo", ROWS))
+        said(good())(worker, worker.batch())
+        assert client.answer().status == 200
