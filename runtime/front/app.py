@@ -113,6 +113,11 @@ class FrontDoor:
         self._keys = keys
         self._known = {}  # heads that showed a key which is none any more
 
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether a request must show a key."""
+        return self._keys is not None
+
     def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether a request with these headers may ask for more than health."""
         return self._keys is None or self._keys.admits(headers)

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 import base
 from runtime.front import docs
 from runtime.front.openapi.document import added
+from runtime.front.openapi.keys import guarded
 
 if TYPE_CHECKING:
     from runtime.front.app import FrontDoor
@@ -41,7 +42,8 @@ def make(door: FrontDoor) -> FastAPI:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             own = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            app.openapi_schema = added(own, door.documented)
+            document = added(own, door.documented)
+            app.openapi_schema = guarded(document, OPEN) if door.asks_for_keys else document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from base.errors import Declaration, PexdockError, Reject
+from base.errors import Conflict, Declaration, PexdockError, PexRefused, Reject, Unauthorized
 from runtime.problems import MEDIA_TYPE, STATUSES
 
-_DECLARED: dict[type[PexdockError], int] = {**STATUSES, Declaration: 500}
+_ELSEWHERE = {Conflict, PexRefused, Unauthorized}
+"""What only the admin side says, and what is said only where keys are asked for (see `keys`)."""
+
+_DECLARED: dict[type[PexdockError], int] = {kind: status for kind, status in STATUSES.items() if kind not in _ELSEWHERE} | {
+    Declaration: 500
+}
 """A declaration that is found out only while it is used, such as a validator that changes values."""
 
 SCHEMAS: dict[str, Any] = {
@@ -59,6 +64,11 @@ def references(left_out: frozenset[int] = frozenset()) -> dict[str, Any]:
     """The responses of an operation, but for the statuses that it never answers with."""
     statuses = [str(each) for each in sorted(set(_DECLARED.values()) - left_out)]
     return {status: {"$ref": f"#/components/responses/Problem{status}"} for status in [*statuses, "4XX"]}
+
+
+def unauthorized() -> dict[str, Any]:
+    """The response to a request that shows no key in force."""
+    return _response("401", [Unauthorized.code], retryable=False)
 
 
 def _response(status: str, codes: list[str], *, retryable: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from openapi_spec_validator import validate
 
 from base.ipc.control import Configure, Tls
 from certificates import Authority
@@ -243,6 +244,30 @@ def test_only_who_shows_a_key_is_answered_and_probes_need_none(tmp_path):
                 assert raw.answer().status == status
 
     serve(talk, Configure(api_keys_path=str(path)))
+
+
+def test_the_document_says_how_a_key_is_shown_and_where_none_is_wanted(tmp_path):
+    """For programs that make clients out of it; without keys it says nothing of them."""
+    key, line = keys.make("blue")
+    (path := tmp_path / "keys").write_text(f"{line}\n")
+    found = {}
+
+    def talk(address: str, door: Counting) -> None:
+        with Raw(address) as raw:
+            raw.send(f"GET /openapi.json HTTP/1.1\r\nHost: test\r\nX-API-Key: {key}\r\n\r\n".encode())
+            found[door.asks_for_keys] = raw.answer().json()
+
+    serve(talk, Configure(api_keys_path=str(path)))
+    serve(talk)
+    for document in found.values():
+        validate(document)
+    with_keys, without = found[True], found[False]
+    assert with_keys["security"] == [{"Bearer": []}, {"ApiKey": []}]
+    assert with_keys["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
+    assert "401" in with_keys["paths"]["/plain/{name}"]["post"]["responses"]
+    assert with_keys["paths"]["/livez"]["get"]["security"] == []
+    assert "security" not in without
+    assert not [each for each in without["components"]["responses"] if each in {"Problem401", "Problem409"}]
 
 
 def test_a_removed_key_is_refused_at_once_even_where_its_head_was_learned(tmp_path, caplog):
