@@ -2,8 +2,11 @@
 
 import contextlib
 import io
+import json
+import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -141,6 +144,26 @@ def test_the_image_listens_on_all_interfaces_and_nothing_else_does():
     found = subprocess.run(["git", "grep", "-lF", "0.0.0.0"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     code = [path for path in found if path.startswith(("base/", "runtime/", "entrypoint.sh", "Dockerfile", "models/"))]
     assert code == ["Dockerfile", "runtime/supervisor/listen.py"]  # the latter writes an address for people, and binds none
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_check_of_the_image_says_whether_it_is_ready(tmp_path, authority, tls):
+    """Over plain HTTP and over TLS, whoever signed the certificate; where nobody listens it fails."""
+    cert, key = authority.issue("door")
+    supervised = Supervised(tmp_path, **({"tls_cert_path": cert, "tls_key_path": key} if tls else {}))
+    command = json.loads(re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1])
+    command[0] = sys.executable
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    supervised.start()
+    try:
+        supervised.until_state("tiny.pex", "ready")
+        port = supervised.state()["address"].rpartition(":")[2]
+        environment = supervised.environment | {"PEXDOCK_PORT": port}
+        supervised.until(lambda: subprocess.run(command, env=environment, capture_output=True).returncode == 0)
+        free = subprocess.run(command, env=environment | {"PEXDOCK_PORT": "1"}, capture_output=True)
+        assert free.returncode != 0
+    finally:
+        supervised.__exit__()
 
 
 def test_other_origins_get_no_leave_to_read_answers(tmp_path):
