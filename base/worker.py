@@ -32,7 +32,7 @@ from base.loop import Loop
 from base.measuring import Recorder, Reporter, measuring_of
 from base.parent import Parent
 from base.predictor import Predictor
-from base.process import die_with_parent
+from base.process import die_with_parent, give_up_privileges
 from base.warm_up import is_lenient, warm_up
 
 log = logging.getLogger(__name__)
@@ -211,6 +211,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if not die_with_parent():
         return ExitCode.PARENT_GONE
+    give_up_privileges()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     os.set_inheritable(arguments.control_fd, False)
     control = socket.socket(fileno=arguments.control_fd)

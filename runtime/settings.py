@@ -98,6 +98,12 @@ def _run_path(data: dict[str, Any]) -> Path:
     return path if len(os.fsencode(path)) <= RUN_PATH_MAX_BYTES else Path("/tmp") / path.name  # noqa: S108 - taken with mode 0700 and checked
 
 
+def _scratch_path(data: dict[str, Any]) -> Path:
+    """One for each run directory, since its lock is the scratch folder's as well."""
+    name = hashlib.sha256(os.fsencode(data.get("run_path", Path()))).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"pexdock-scratch-{os.getuid()}-{name}"
+
+
 def _appended(path: str) -> str:
     return path if path == STDOUT else str(_absolute(Path(path)))
 
@@ -134,6 +140,14 @@ class Settings(BaseSettings):
     state_path: AbsolutePath = Field(default_factory=_state_path, description="Folder for what operators say of models' requests.")
     front_doors: int = Field(1, ge=1, le=64, description="Front doors that share the port; each keeps about one core busy.")
     workers_per_release: int = Field(1, ge=1, le=256, description="Workers that run each release.")
+    worker_env: str = Field(
+        "", description="Variables that workers inherit beside the usual ones, as in DB_*,iris:SECRET (for iris alone); * is all."
+    )
+    worker_user: str | None = Field(
+        None, min_length=1, description="User that workers run as, by name or number; Pexdock must be root then."
+    )
+    worker_max_bytes: ByteSize = Field(ByteSize(0), ge=0, description="Memory that a worker may ask for; 0 is any.")
+    scratch_path: AbsolutePath = Field(default_factory=_scratch_path, description="Folder for the temporary files of workers.")
     start_timeout_s: float = Field(120, gt=0, le=3600, description="Seconds that a worker may take from its start to ready.")
     start_parallel: int = Field(
         2, ge=1, le=64, description="Pexes that are verified and unpacked at the same time, and workers that are started."

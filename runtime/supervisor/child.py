@@ -20,6 +20,7 @@ from pathlib import Path
 
 from base.errors import PeerError
 from base.ipc.control import Lines, Table, Word, encode
+from runtime.supervisor.confinement import User
 from runtime.supervisor.tail import Tail
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Child:
         self._argv = argv
         self._env = env
         self._fds = fds
+        self.user: User | None = None  # whom it will run as; None for the user of this process
         self._on_word = on_word
         self._on_exit = on_exit
         self._lines = Lines()
@@ -107,6 +109,9 @@ class Child:
                 pass_fds=(theirs.fileno(), *self._fds),
                 start_new_session=True,
                 umask=0o077,
+                user=self.user.uid if self.user else None,
+                group=self.user.gid if self.user else None,
+                extra_groups=self.user.groups if self.user else None,
             )
         except OSError:
             self._control.close()

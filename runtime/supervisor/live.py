@@ -20,6 +20,7 @@ from runtime.pex.store import Admitted, Base, Store
 from runtime.pex.trust import Evidence, Trust
 from runtime.settings import Settings
 from runtime.supervisor.child import child_environment
+from runtime.supervisor.confinement import Confinement
 from runtime.supervisor.probation import Probation
 from runtime.supervisor.release import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
 from runtime.supervisor.starts import Starts
@@ -38,6 +39,7 @@ class Plant:
     run_path: Path
     report: Callable[[Measures], None]
     starts: Starts
+    confinement: Confinement
     trust: Trust | None = None
 
     def vouched(self, pex: Path) -> Path:
@@ -51,11 +53,12 @@ class Plant:
             return pex
         return self.store.admit(pex, lambda copy, sha256: log.info("%s: %s", pex.name, trust.vouch(pex, copy, sha256))).path
 
-    def launch(self, title: str, argv: list[str]) -> Launch:
+    def launch(self, title: str, model: str, argv: list[str]) -> Launch:
         """How the workers of one release are started."""
         settings = self.settings
-        places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(settings.cache_path)}
-        env = child_environment(os.environ, places | environment_of(settings.measuring))
+        cache_path = self.confinement.cache(settings.cache_path)
+        places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(cache_path)}
+        env = child_environment(self.confinement.inherited(model, os.environ), places | environment_of(settings.measuring))
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         return Launch(
             title,
@@ -68,6 +71,7 @@ class Plant:
             self.report,
             self.starts,
             settings.start_nice,
+            self.confinement,
         )
 
 
@@ -201,7 +205,8 @@ class Live:
         self.release.was_ready, self.release.deaths, self._log, self.remark = False, 0, [], ""
         if not self.release.is_model:
             return
-        launch = self._plant.launch(self.release.title, self._argv)
+        assert self.release.identity is not None
+        launch = self._plant.launch(self.release.title, self.release.identity.name, self._argv)
         fresh = [WorkerProcess(launch, self) for _ in range(self._plant.settings.workers_per_release)]
         self.workers += fresh
         self.release.awaited = len(fresh)

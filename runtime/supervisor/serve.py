@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from runtime.settings import BadSetting, Settings
 from runtime.supervisor import logbook, rundir, state
 from runtime.supervisor.announcement import announce
 from runtime.supervisor.child import Child, kill_descendants
+from runtime.supervisor.confinement import Confinement, User, scratch_taken
 from runtime.supervisor.door import Told
 from runtime.supervisor.doors import Doors
 from runtime.supervisor.fleet import Fleet
@@ -69,11 +71,14 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
         reports_to(settings.emf) as report,
         Kept(settings.state_path) as kept,
         logbook.kept() as book,
+        _confined(settings) as confinement,
     ):
         store = Store(settings.cache_path, log.info)
         drop.sweep(settings.dist_path)
         try:
-            uvloop.run(Supervisor(_plant(settings, store, run_path, report), Sockets(clients, operators), kept, book, show).run())
+            uvloop.run(
+                Supervisor(_plant(settings, store, run_path, report, confinement), Sockets(clients, operators), kept, book, show).run()
+            )
         finally:
             store.close()
 
@@ -96,9 +101,21 @@ def _check_files(settings: Settings) -> None:
         keys.read(settings.api_keys_path)
 
 
-def _plant(settings: Settings, store: Store, run_path: Path, report: Callable[[Measures], None]) -> Plant:
+@contextlib.contextmanager
+def _confined(settings: Settings) -> Iterator[Confinement]:
+    """What workers are given, until the block ends.
+
+    Raises:
+        PexdockError: a setting asks for what cannot be had.
+    """
+    user = None if settings.worker_user is None else User.named(settings.worker_user)
+    with scratch_taken(settings.scratch_path, shared=user is not None) as scratch:
+        yield Confinement(scratch, tuple(re.split(r"[\s,]+", settings.worker_env)), user, int(settings.worker_max_bytes))
+
+
+def _plant(settings: Settings, store: Store, run_path: Path, report: Callable[[Measures], None], confinement: Confinement) -> Plant:
     trust = trust_of(settings.trusted_keys_path, settings.trusted_digests_path)
-    return Plant(store, settings, run_path, report, Starts(settings.start_parallel), trust)
+    return Plant(store, settings, run_path, report, Starts(settings.start_parallel), confinement, trust)
 
 
 class Sockets(NamedTuple):

@@ -14,6 +14,7 @@ from base.errors import Unavailable
 from base.ipc.control import LENIENT, RETRIED, WARM_UP_VARIABLE, Drain, ExitCode, Failed, GaveUp, Measures, Ready, Word
 from base.ipc.questions import Answer, Entries, Question, Refreshed, Refused
 from runtime.supervisor.child import Child, describe_exit
+from runtime.supervisor.confinement import Confinement, remove_later
 from runtime.supervisor.inquiries import Inquiries
 from runtime.supervisor.priority import Lowered
 from runtime.supervisor.release import Action, BackOff, Machine, WorkerEvent, WorkerState, new_worker
@@ -48,6 +49,7 @@ class Launch:
     report: Callable[[Measures], None]
     starts: Starts
     start_nice: int
+    confinement: Confinement
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class WorkerProcess:
         self._inquiries: Inquiries | None = None  # while it is ready
         self._turn: Turn | None = None  # while it is started
         self._lowered: Lowered | None = None
+        self._scratch: Path | None = None
         self.child: Child | None = None
         self.socket_path = Path()
         self.restarts = 0
@@ -129,17 +132,24 @@ class WorkerProcess:
 
     def _spawn(self) -> None:
         self._failure, self._cannot_load, self._ready_since = "", False, None
-        self.socket_path = self._launch.run_path / f"w{next(_numbers)}{SOCKET_SUFFIX}"
+        name, confinement = f"w{next(_numbers)}", self._launch.confinement
+        scratch = confinement.scratch_path / name
+        # The run directory is closed to others, also to a user of the workers.
+        self.socket_path = (self._launch.run_path if confinement.user is None else scratch) / f"{name}{SOCKET_SUFFIX}"
         argv = [*self._launch.argv, "--socket", str(self.socket_path)]
         proven = {WARM_UP_VARIABLE: LENIENT} if self._owner.loaded else {}
-        child = Child(self._launch.title, argv, {**self._launch.env, **proven}, self._hear, self._exited)
+        env = {**self._launch.env, **proven, "TMPDIR": str(scratch)}
+        child = Child(self._launch.title, argv, env, self._hear, self._exited)
+        child.user = confinement.user
         try:
+            self._scratch = confinement.scratch(name)
             child.start()
         except OSError as exc:
             self._failure = f"its worker cannot be started: {exc}"
             self._later(0.0, lambda: self._exited(ExitCode.CRASHED))
             return
         self.child = child
+        confinement.limit(child.pid)
         self._lowered = Lowered(child.pid, 0 if self._owner.urgent else self._launch.start_nice)
         self._later(self._launch.start_timeout_s, self._late)
 
@@ -242,11 +252,14 @@ class WorkerProcess:
             self._inquiries.end(f"the worker {describe_exit(code)}")
             self._inquiries = None
         self.socket_path.unlink(missing_ok=True)
+        if self._scratch is not None:
+            remove_later(self._scratch)
+            self._scratch = None
         if self.state in {WorkerState.RETIRED, WorkerState.ENDING}:
             self._step(WorkerEvent.DIED)
             return
         when = "" if self.state is WorkerState.READY else " before it was ready"
-        self._reason = self._failure or f"its worker {describe_exit(code)}{when}"
+        self._reason = self._failure or f"its worker {describe_exit(code)}{when}{self._launch.confinement.remark(code, lines)}"
         final = (code == ExitCode.CANNOT_LOAD or self._cannot_load) and not self._owner.loaded
         self._count_death()
         self._step(WorkerEvent.REFUSED_TO_LOAD if final else WorkerEvent.DIED)
