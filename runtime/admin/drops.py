@@ -7,6 +7,7 @@ import errno
 import logging
 import re
 from collections.abc import AsyncIterator, Iterator
+from time import monotonic
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -27,7 +28,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PARALLEL = 4
 _GRACE_S = 30.0
 _BYTES_PER_S_MIN = 100_000
-"""Whoever sends slower than this all in all is cut off, since only a few may send at a time."""
+"""Whoever falls behind this by the time above is cut off, since only a few may send at a time."""
 
 _WRITE_BYTES = 1024 * 1024
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
@@ -50,14 +51,16 @@ class Drops:
         if self._to.url:
             raise Conflict(f"dist/ of this Pexdock follows {self._to.url}: put the file there")
         limit = SIGNATURE_MAX_BYTES if name.endswith(SIGNATURE_SUFFIX) else self._to.max_bytes
-        digest, length = _digest(request), _length(request, limit)
-        Bounds.of(request.scope).allow(_GRACE_S + (limit if length is None else length) / _BYTES_PER_S_MIN, limit + 1)
-        with self._reserved(name), _disk_errors(name), contextlib.ExitStack() as stack:
-            drop = await self._threads.run(lambda: stack.enter_context(dropping(self._to.path, name)))
+        digest = _digest(request)
+        _refuse_length(request, limit)
+        begun, bounds = monotonic(), Bounds.of(request.scope)
+        bounds.allow(_GRACE_S, limit + 1)
+        with self._reserved(name), _disk_errors(name), dropping(self._to.path, name) as drop:
             async for data in _pieces(request):
                 if drop.size_bytes + len(data) > limit:
                     raise TooLarge(_too_large(limit))
                 await self._threads.run(lambda data=data: drop.write(data))  # type: ignore[misc]
+                bounds.allow(begun + _GRACE_S + drop.size_bytes / _BYTES_PER_S_MIN - monotonic())
             if drop.sha256 != digest:
                 raise Malformed(f"what arrived has the sha256 {drop.sha256}, and should have {digest}: send it again")
             await self._threads.run(lambda: _land(drop, name))
@@ -84,12 +87,11 @@ def _digest(request: Request) -> str:
     return found
 
 
-def _length(request: Request, limit: int) -> int | None:
+def _refuse_length(request: Request, limit: int) -> None:
+    """Before a byte is read, where the client says how many it has."""
     text = request.headers.get("content-length")
-    length = int(text) if text and text.isdigit() else None
-    if length is not None and length > limit:
+    if text and text.isdigit() and int(text) > limit:
         raise TooLarge(_too_large(limit))
-    return length
 
 
 def _too_large(limit: int) -> str:

@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -88,6 +89,11 @@ def pipe(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
     return path
+
+
+def has_stopped(pid):
+    """Whether each of its threads has: a signal is on its way for a moment."""
+    return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in Path(f"/proc/{pid}/task").iterdir())
 
 
 def test_every_worker_of_a_release_is_asked_and_each_answers_for_itself(administered):
@@ -199,6 +205,7 @@ def test_a_worker_that_is_killed_while_it_is_asked_fails_neither_the_other_one_n
         first, second = administered.release("stored.pex")["worker_pids"]
         administered.until(lambda: all(administered.entries(i).get("a", {}).get("state") == "fresh" for i in range(2)))
         os.kill(first, signal.SIGSTOP)
+        administered.until(lambda: has_stopped(first))
         with administered.asking("/models/stored/cache") as reply:
             assert administered.admin.get("/models").status_code == 200  # so what was asked before has been taken
             os.kill(first, signal.SIGKILL)
@@ -219,6 +226,7 @@ def test_a_worker_that_is_stopped_is_not_waited_for_for_ever(administered):
         (pid,) = administered.release("stored.pex")["worker_pids"]
         administered.until(lambda: administered.entries().get("a", {}).get("state") == "fresh")
         os.kill(pid, signal.SIGSTOP)
+        administered.until(lambda: has_stopped(pid))
         refusals = []
         asking = threading.Thread(target=lambda: refusals.append(administered.run("refresh", "stored", "--all")))
         asking.start()

@@ -172,3 +172,16 @@ def test_what_was_said_outlives_the_supervisor(operated):
     with operated:
         operated.until(lambda: factor(operated) == 10)
         assert "pinned to 0.1.0" in said(operated, "models")
+
+
+def test_the_doctor_knows_what_a_running_supervisor_knows(operated):
+    """What failed, with its reason, what memory it has, and that the port is its own."""
+    write_tiny(operated.dist / "raises.pex", "raises", module="import no_such_module")
+    with operated:
+        operated.until_state("raises.pex", "failed")
+        done = operated.run("doctor", "--json")
+        said_of = {(each["subject"], each["level"]): each["text"] for each in json.loads(done.stdout)}
+        assert done.returncode == 1
+        assert "no_such_module" in said_of["raises.pex", "problem"]
+        assert said_of["port", "ok"] == f"served at {operated.state()['address']}"
+        assert "processes have" in said_of["memory", "ok"]
