@@ -45,8 +45,7 @@ log = logging.getLogger(__name__)
 LOADING_MAX = 1_000
 """Artifacts that may wait for a loader; a flood of made-up parameters is refused rather than queued."""
 WALL_CHECK_S = 60.0
-"""A schedule means the clock on the wall, which may be set while we sleep by another, and goes on while the machine is suspended; so it is
-looked at this often, at least."""
+"""A schedule means the clock on the wall, which may be set, and goes on while the machine sleeps; so it is looked at this often."""
 
 
 class Cache:
