@@ -1,5 +1,6 @@
 """Who vouches for a pex: signatures that OpenSSH made, digests as sha256sum prints them, and every way in which they do not hold."""
 
+import base64
 import hashlib
 import os
 from pathlib import Path
@@ -189,3 +190,27 @@ def test_without_either_setting_every_pex_is_trusted_and_a_missing_file_is_an_er
     (tmp_path / "list").write_text("iris.pex\n")
     with pytest.raises(PexdockError, match=r"line 1 of .* is not one of `sha256sum`"):
         trust_of(None, tmp_path / "list")
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("ed25519", None), ("ecdsa", 256), ("rsa", 2048)])
+def test_whatever_stands_in_the_place_of_the_signature_proper_is_refused(tmp_path, pex, kind, bits):
+    """The right key, namespace and digest, and then numbers that are no signature: none, nought, too many, of another kind."""
+    key = make_key(tmp_path, kind=kind, bits=bits)
+    signature = sign(pex, key)
+    lines = signature.read_text().splitlines()
+    blob = base64.b64decode("".join(lines[1:-1]))
+    inner_size = next(size for size in range(len(blob)) if blob.endswith(size.to_bytes(4) + blob[len(blob) - size :]) and size > 40)
+    outer = blob[: -inner_size - 4]
+    name = blob[-inner_size:][4 : 4 + int.from_bytes(blob[-inner_size:][:4])]
+    numbers = [b"", b"\0", b"\xff" * 32, b"\x01" * 5000, packed(b"") * 2, packed(b"\0") + packed(b"\0"), packed(b"\xff") + packed(b"\x01")]
+    for kind_name in (name, b"ssh-ed25519", b"rsa-sha2-256", b"ecdsa-sha2-nistp256", b"ssh-rsa", b"\xff"):
+        for number in numbers:
+            forged = outer + packed(packed(kind_name) + packed(number))
+            text = base64.b64encode(forged).decode()
+            signature.write_text(f"{lines[0]}\n{text}\n{lines[-1]}\n")
+            with pytest.raises(Untrusted):
+                vouch(trusting(key), pex)
+
+
+def packed(value: bytes) -> bytes:
+    return len(value).to_bytes(4) + value
