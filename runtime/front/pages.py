@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
@@ -34,10 +34,11 @@ def make(door: FrontDoor) -> FastAPI:
         return JSONResponse({"live": True})
 
     @app.get("/readyz", summary="Whether every model that should serve does")
-    async def readyz() -> JSONResponse:
+    async def readyz(request: Request) -> JSONResponse:
         missing = door.missing()
         ready = missing == []
-        return JSONResponse({"ready": ready, "not_ready": missing or []}, 200 if ready else 503)
+        named = missing if missing and door.admits(request.headers.raw) else []  # names of models are for those who may ask them
+        return JSONResponse({"ready": ready, "not_ready": named}, 200 if ready else 503)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

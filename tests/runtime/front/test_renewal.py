@@ -241,7 +241,10 @@ def test_only_who_shows_a_key_is_answered_and_probes_need_none(tmp_path):
         with Raw(address) as raw:
             for probe, status in (("/livez", 200), ("/readyz", 503)):
                 raw.send(get(probe))
-                assert raw.answer().status == status
+                answer = raw.answer()
+                assert (answer.status, b"tiny" in answer.body) == (status, False)
+            raw.send(f"GET /readyz HTTP/1.1\r\nHost: test\r\nX-API-Key: {key}\r\n\r\n".encode())
+            assert raw.answer().json()["not_ready"] == ["tiny"]
 
     serve(talk, Configure(api_keys_path=str(path)))
 
