@@ -5,7 +5,7 @@ FROM python:3.11-slim
 # A fixed uid, so that owners of mounted folders can be set from outside.
 RUN groupadd --gid 10001 pexdock \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /pexdock --shell /usr/sbin/nologin pexdock \
-    && install -d -o pexdock -g pexdock /pexdock /pexdock/dist /pexdock/artifacts /pexdock/cache
+    && install -d -o pexdock -g pexdock /pexdock /pexdock/dist /pexdock/artifacts /pexdock/cache /pexdock/state
 
 COPY entrypoint.sh /pexdock/entrypoint.sh
 RUN chmod 0755 /pexdock/entrypoint.sh
@@ -18,11 +18,13 @@ USER 10001:10001
 ENV PEXDOCK_HOST=0.0.0.0 \
     PEXDOCK_PORT=8080 \
     PEXDOCK_CACHE_PATH=/pexdock/cache \
+    PEXDOCK_STATE_PATH=/pexdock/state \
     PEXDOCK_DRAIN_LAG_S=2 \
     PYTHONUNBUFFERED=1
 
-# The cache holds the unpacked base and one venv of links a release. As a volume it outlives the container, and the next start is quick.
-VOLUME /pexdock/cache
+# The cache holds the unpacked base and one venv of links a release: as a volume it outlives the container, and the next start is quick. The
+# state holds what operators said of models, which should outlive it, too.
+VOLUME /pexdock/cache /pexdock/state
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 

@@ -1,0 +1,288 @@
+"""Steps of a roll-out and what may happen in each: real pexes under load, real kills. What must hold stands in docs/operations.md."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loads import Load
+from operated import Operated
+from supervised import runs
+from tinypex import times, write_tiny
+
+PATH = "/tiny/{key}"
+OLD = functools.partial(times, path=PATH)
+
+HELD = """
+    import os, pathlib, time
+    import polars as pl
+    import base.artifacts as afs
+    import base.service as svc
+    from base.schema import Schema
+
+    HERE = pathlib.Path("FOLDER")
+
+    def hold(step):
+        if step == "STEP":
+            HERE.joinpath("at").touch()
+            while not HERE.joinpath("go").exists():
+                time.sleep(0.01)
+
+    hold("import")
+
+    class Row(Schema):
+        x: pl.Int64
+
+    def load(path):
+        hold("load")
+        return 20
+
+    config = afs.CacheConfig(client=afs.FsClient(str(HERE), "/{key}.txt"), load_model=load)
+
+    @svc.endpoint(path="/tiny/{key}", cache_config=config)
+    def predict(model, records_df: Row.DataFrame):
+        hold("warm-up")
+        return records_df["x"] * model
+"""
+
+OLD_SAYS, NEW_SAYS, THIRD_SAYS = "[30]", "[60]", "[90]"
+
+
+class Rollout:
+    """0.1.0 serves under load; 0.2.0 comes."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.held = folder / "held"
+        self.held.mkdir()
+        (self.held / "a.txt").touch()
+        self.operated = Operated(folder, restart_delay_min_s=0.05, **settings)
+        self.new = self.operated.dist / "tiny-0.2.0.pex"
+        write_tiny(self.operated.dist / "tiny-0.1.0.pex", "tiny", module=OLD(10))
+
+    def drop(self, step: str = "") -> None:
+        write_tiny(self.new, "tiny", "0.2.0", HELD.replace("FOLDER", str(self.held)).replace("STEP", step))
+
+    def load(self) -> Load:
+        return Load(self.operated.state()["address"], "/tiny/a", [{"x": 3}], connections=4, pause_s=0.005)
+
+    def until_held(self) -> None:
+        self.operated.until((self.held / "at").exists)
+
+    def let_go(self) -> None:
+        (self.held / "go").touch()
+
+    def pid(self, file: str) -> int:
+        return self.operated.until(lambda: self.operated.release(file).get("worker_pids"))[0]
+
+    def until_answers(self, load: Load, value: str) -> None:
+        """Nothing else is answered any more."""
+        before = len(load.answers)
+
+        def said() -> set[str]:
+            return {str(answer.body["predictions"]) for answer in load.answers[before:][-50:] if answer.status == 200}  # type: ignore[index]
+
+        self.operated.until(lambda: said() == {value})
+
+    def restart(self) -> None:
+        """As after a loss of power: nobody tells anybody."""
+        children = self.operated.children()
+        self.operated.process.kill()
+        self.operated.process.wait()
+        end = time.monotonic() + 2
+        while any(map(runs, children)):
+            assert time.monotonic() < end, "orphans"
+            time.sleep(0.02)
+        self.operated.start()
+        self.operated.until(lambda: self.operated.state().get("address"))
+
+    def assert_nothing_is_left(self, workers: int) -> None:
+        """No process, socket or folder but those of so many workers."""
+        operated = self.operated
+        operated.until(lambda: len(operated.children()) == 1 + workers)
+        operated.until(lambda: len(list(operated.run_path.glob("w*.sock"))) == workers)
+
+
+def kill_worker(rollout: Rollout) -> None:
+    os.kill(rollout.pid("tiny-0.2.0.pex"), signal.SIGKILL)
+
+
+def kill_front_door(rollout: Rollout) -> None:
+    os.kill(rollout.operated.state()["front_door_pids"][0], signal.SIGKILL)
+
+
+def kill_supervisor(rollout: Rollout) -> None:
+    rollout.restart()
+
+
+def replace(rollout: Rollout) -> None:
+    write_tiny(rollout.new, "tiny", "0.2.0", OLD(30))
+
+
+def delete(rollout: Rollout) -> None:
+    rollout.new.unlink()
+
+
+FAULTS: list[tuple[str, Callable[[Rollout], None], set[int], str]] = [
+    ("import", kill_worker, {200}, NEW_SAYS),
+    ("load", kill_worker, {200}, NEW_SAYS),
+    ("warm-up", kill_worker, {200}, NEW_SAYS),
+    ("warm-up", kill_front_door, {0, 200}, NEW_SAYS),
+    ("import", replace, {200}, THIRD_SAYS),
+    ("warm-up", replace, {200}, THIRD_SAYS),
+    ("warm-up", delete, {200}, NEW_SAYS),
+]
+"""In which step what happens, which statuses clients may see (0: their connection broke), and what serves in the end."""
+
+
+@pytest.mark.parametrize(("step", "fault", "statuses", "says"), FAULTS, ids=[f"{fault.__name__} in {step}" for step, fault, _, _ in FAULTS])
+def test_a_fault_before_a_release_is_ready_costs_nothing(
+    tmp_path: Path, step: str, fault: Callable[[Rollout], None], statuses: set[int], says: str
+) -> None:
+    """What served goes on, and the roll-out goes on by itself."""
+    rollout = Rollout(tmp_path, keep_previous_s=0, probation_s=0)
+    with rollout.operated, rollout.load() as load:
+        rollout.drop(step)
+        rollout.until_held()
+        fault(rollout)
+        if says == NEW_SAYS:
+            rollout.until_answers(load, OLD_SAYS)
+            rollout.let_go()
+        rollout.until_answers(load, says)
+        rollout.assert_nothing_is_left(workers=1)
+    assert set(load.statuses) <= statuses, load.statuses
+    assert set(load.values()) <= {OLD_SAYS, says}
+    assert load.statuses[0] <= 8
+
+
+@pytest.mark.parametrize("step", ["import", "warm-up"])
+def test_a_supervisor_that_is_killed_comes_back_with_what_served_and_goes_on(tmp_path: Path, step: str) -> None:
+    """The new release is not ready by then either, and answers nothing before it is."""
+    rollout = Rollout(tmp_path)
+    with rollout.operated:
+        rollout.drop(step)
+        rollout.until_held()
+        (rollout.held / "at").unlink()
+        rollout.restart()
+        with rollout.load() as load:
+            rollout.until_held()
+            rollout.until_answers(load, OLD_SAYS)
+            rollout.let_go()
+            rollout.until_answers(load, NEW_SAYS)
+    assert set(load.values()) == {OLD_SAYS, NEW_SAYS}
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.7, 1.2])
+def test_a_supervisor_that_is_killed_at_any_moment_leaves_nothing_half_done(tmp_path: Path, delay_s: float) -> None:
+    """While a file settles, is copied, checked and unpacked, and its worker is started: the next one ends in the same place."""
+    rollout = Rollout(tmp_path, settle_s=0.1)
+    with rollout.operated:
+        rollout.drop()
+        time.sleep(delay_s)
+        rollout.restart()
+        with rollout.load() as load:
+            rollout.until_answers(load, NEW_SAYS)
+        releases = rollout.operated.settings["cache_path"] / "releases"
+        rollout.operated.until(lambda: not list(releases.glob("*.part")))
+        assert len([path for path in releases.iterdir() if len(path.name) == 64]) == 2
+
+
+def test_faults_in_the_probation_of_a_release(tmp_path: Path) -> None:
+    """One death is none too many; a supervisor that is killed watches on; a file that is gone stops nothing."""
+    rollout = Rollout(tmp_path, keep_previous_s=600, probation_s=600)
+    operated = rollout.operated
+    with operated:
+        with rollout.load() as load:
+            rollout.drop()
+            rollout.until_answers(load, NEW_SAYS)
+        operated.until(lambda: operated.state()["models"][0]["probation"])
+        with rollout.load() as load:
+            kill_front_door(rollout)
+            operated.until(lambda: load.statuses[200] > 50)
+            kill_worker(rollout)
+            rollout.until_answers(load, NEW_SAYS)
+        operated.until(lambda: operated.state()["models"][0]["probation"][0]["deaths"] == 1)
+        rollout.restart()
+        with rollout.load() as load:
+            rollout.until_answers(load, NEW_SAYS)
+            operated.until(lambda: operated.state()["models"][0]["probation"])
+            rollout.new.unlink()
+            rollout.until_answers(load, NEW_SAYS)
+        assert operated.state()["models"][0]["taken_back"] == []
+
+
+@pytest.mark.parametrize("fault", ["worker", "front door", "supervisor", "deleted"])
+def test_a_release_that_is_kept_can_be_rolled_back_to_whatever_happened_to_it(tmp_path: Path, fault: str) -> None:
+    """From warm where it is still there, and by a start where not."""
+    rollout = Rollout(tmp_path, keep_previous_s=600, probation_s=0)
+    operated = rollout.operated
+    with operated:
+        with rollout.load() as load:
+            rollout.drop()
+            rollout.until_answers(load, NEW_SAYS)
+        pid = operated.until_state("tiny-0.1.0.pex", "kept")["worker_pids"][0]
+        match fault:
+            case "worker":
+                os.kill(pid, signal.SIGKILL)
+            case "front door":
+                kill_front_door(rollout)
+            case "supervisor":
+                rollout.restart()
+                operated.until(operated.is_ready)
+            case "deleted":
+                (operated.dist / "tiny-0.1.0.pex").unlink()
+        with rollout.load() as load:
+            rollout.until_answers(load, NEW_SAYS)
+            assert operated.admin.post("/models/tiny/rollback").status_code == 200
+            rollout.until_answers(load, OLD_SAYS)
+        assert set(load.statuses) <= {0, 200}
+        rollout.assert_nothing_is_left(workers=1)
+
+
+SLOW = """
+    import pathlib, time
+    import polars as pl
+    import base.service as svc
+
+    @svc.endpoint(path="/tiny/{key}")
+    def predict(key, records_df: pl.DataFrame):
+        if key == "slow":
+            pathlib.Path("FOLDER", "at").touch()
+            while not pathlib.Path("FOLDER", "go").exists():
+                time.sleep(0.01)
+        return records_df["x"] * 10
+"""
+
+
+@pytest.mark.parametrize("fault", ["none", "front door", "worker", "new worker"])
+def test_a_release_that_drains_ends_whatever_happens(tmp_path: Path, fault: str) -> None:
+    """What it had accepted is answered, unless the process that would have answered is killed; requests of others go to the new one."""
+    rollout = Rollout(tmp_path, keep_previous_s=0, probation_s=0, drain_s=30)
+    operated = rollout.operated
+    write_tiny(operated.dist / "tiny-0.1.0.pex", "tiny", module=SLOW.replace("FOLDER", str(rollout.held)))
+    with operated:
+        old = rollout.pid("tiny-0.1.0.pex")
+        with Load(operated.state()["address"], "/tiny/slow", [{"x": 3}], connections=1, pause_s=600) as slow:
+            rollout.until_held()
+            with rollout.load() as load:
+                rollout.drop()
+                rollout.until_answers(load, NEW_SAYS)
+                assert runs(old)
+                match fault:
+                    case "front door":
+                        kill_front_door(rollout)
+                    case "worker":
+                        os.kill(old, signal.SIGKILL)
+                    case "new worker":
+                        kill_worker(rollout)
+                rollout.let_go()
+                operated.until(lambda: not runs(old))
+                rollout.until_answers(load, NEW_SAYS)
+            rollout.assert_nothing_is_left(workers=1)
+        first = slow.answers[0]
+    assert first.status in {"none": {200}, "new worker": {200}, "front door": {0}, "worker": {200, 503}}[fault]
