@@ -221,6 +221,8 @@ class Fleet:
         self._scheduled = False
         if not self._stopping:
             self.rollouts.judge()
+            for live in self._lives:
+                live.relieve()
             self._doubt_again()
             self._choose_bases()
             self._settle_disputes()

@@ -23,6 +23,7 @@ from runtime.supervisor.child import child_environment
 from runtime.supervisor.confinement import Confinement
 from runtime.supervisor.probation import Probation
 from runtime.supervisor.release import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
+from runtime.supervisor.renewal import LOOK_S, Renewal
 from runtime.supervisor.starts import Starts
 from runtime.supervisor.state import ReleaseReport, now
 from runtime.supervisor.workers import Launch, Trouble, WorkerProcess
@@ -106,6 +107,8 @@ class Live:
         self._log: list[str] = []
         self._since = now()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._launch: Launch | None = None
+        self._renewal: Renewal | None = None  # where workers may grow too large
         self.probation: Probation | None = None
         self.proven = False  # it went through its probation
         self.kept_until = ""  # wall clock, while it is kept
@@ -206,17 +209,35 @@ class Live:
         if not self.release.is_model:
             return
         assert self.release.identity is not None
-        launch = self._plant.launch(self.release.title, self.release.identity.name, self._argv)
+        self._launch = launch = self._plant.launch(self.release.title, self.release.identity.name, self._argv)
         fresh = [WorkerProcess(launch, self) for _ in range(self._plant.settings.workers_per_release)]
         self.workers += fresh
         self.release.awaited = len(fresh)
         for worker in fresh:
             worker.start()
+        if self._plant.settings.worker_renew_bytes:
+            self._renewal = Renewal(self, int(self._plant.settings.worker_renew_bytes))
+            self._later("renew", LOOK_S, self._renew)
+
+    def relieve(self) -> None:
+        """Retire the worker in whose place another one is ready."""
+        if self._renewal is not None and (old := self._renewal.relieved()) is not None:
+            old.retire(self._next_generation())
+
+    def _renew(self) -> None:
+        if self._renewal is None or self._launch is None or self.release.state is not ReleaseState.RUNNING:
+            return
+        self._later("renew", LOOK_S, self._renew)
+        if (new := self._renewal.look(self.release.title, self.workers, self._launch)) is not None:
+            self.workers.append(new)
+            new.start()
+            self.changed()
 
     def _retire(self) -> None:
         self.release.was_ready = False
         self.let_go()
         self.unwatch()
+        self._cancel("renew")
         self.retire_all()
 
     # ---- what its workers say (workers.Owner)

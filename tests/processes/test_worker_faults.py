@@ -1,0 +1,86 @@
+"""What a worker's death, its loops and its growth cost, in real processes under load."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from loads import Load
+from supervised import Supervised, runs
+from tinypex import times, write_tiny
+
+LEAKS = """
+    import os
+    import polars as pl
+    import base.service as svc
+
+    kept = []
+
+    @svc.endpoint(path="/tiny")
+    def predict(records_df: pl.DataFrame):
+        kept.append(bytearray(os.urandom(64)) * 16_384)
+        return records_df["x"] * 10
+"""
+
+EXITS = "import os\nos._exit(3)"
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Supervised:
+    return Supervised(tmp_path)
+
+
+def unready_models(supervised: Supervised) -> list[str]:
+    return httpx.get(supervised.state()["address"] + "/readyz", timeout=5).json()["not_ready"]
+
+
+def test_a_worker_that_grows_is_replaced_and_nobody_notices(supervised: Supervised) -> None:
+    """Again and again: the new one is ready before the old one goes, so every answer is a 200."""
+    supervised.settings["worker_renew_bytes"] = "300MB"
+    write_tiny(supervised.dist / "tiny.pex", "tiny", module=LEAKS)
+    with supervised:
+        seen: set[int] = set()
+
+        def renewed() -> bool:
+            seen.update(supervised.release("tiny.pex")["worker_pids"])
+            return len(seen) >= 3
+
+        with Load(supervised.state()["address"], "/tiny", [{"x": 3}], connections=4, pause_s=0.02) as load:
+            supervised.until(renewed, 60)
+        supervised.until(lambda: sum(map(runs, seen)) == 1, 60)
+        assert set(load.statuses) == {200}
+        assert supervised.release("tiny.pex")["restarts"] == 0
+        assert "holds" in supervised.err.read_text()
+
+
+def test_a_killed_worker_makes_its_model_unready_at_once_and_no_other(supervised: Supervised) -> None:
+    """And it is ready again by itself; the sibling's clients see nothing."""
+    supervised.settings["restart_delay_min_s"] = 2
+    for name in ("tiny", "other"):
+        write_tiny(supervised.dist / f"{name}.pex", name, module=times(10, f"/{name}"))
+    with supervised, Load(supervised.state()["address"], "/other", [{"x": 3}], connections=2, pause_s=0.01) as load:
+        assert unready_models(supervised) == []
+        os.kill(supervised.release("tiny.pex")["worker_pids"][0], signal.SIGKILL)
+        supervised.until(lambda: unready_models(supervised) == ["tiny"])
+        assert supervised.release("tiny.pex")["state"] == "restarting"
+        supervised.until(lambda: unready_models(supervised) == [])
+    assert set(load.statuses) == {200}
+
+
+def test_a_crash_loop_backs_off_and_shows(supervised: Supervised) -> None:
+    """It is seen in the state with its reason, and each wait is twice the one before."""
+    supervised.settings |= {"restart_delay_min_s": 0.1, "restart_delay_max_s": 600}
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    write_tiny(supervised.dist / "loop.pex", "loop", module=EXITS)
+    with supervised:
+        supervised.until(lambda: supervised.release("loop.pex")["restarts"] >= 3, 60)
+        found = supervised.until_state("loop.pex", "restarting")
+        assert "ended with exit code 3 before it was ready" in found["reason"]
+        delays = [float(delay) for delay in re.findall(r"it is started again in ([0-9.]+) s", supervised.err.read_text())]
+        assert delays[:3] == [0.1, 0.2, 0.4]
+        assert supervised.predictions("/tiny") == [6]
