@@ -203,7 +203,11 @@ def _make(admitted: Admitted, files: Path, home: Path, base: Base) -> None:
         if not files.is_dir():
             aside = files.with_name("files.part")
             shutil.rmtree(aside, ignore_errors=True)
-            _extract(admitted.path, aside)
+            try:
+                _extract(admitted.path, aside)
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)  # the disk may be full, and somebody else may need what is left of it
+                raise
             aside.rename(files)
         unpack.make_venv(home / "venv", [files / "sources", *sorted((files / "deps").iterdir()), *unpack.wheel_folders(base.folder)])
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as exc:

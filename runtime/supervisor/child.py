@@ -118,8 +118,20 @@ class Child:
             raise
         finally:
             theirs.close()
-        self._pidfd = os.pidfd_open(self._process.pid)
+        try:
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except OSError:
+            self._give_up()
+            raise
         self._listen()
+
+    def _give_up(self) -> None:
+        """There is no descriptor left by which its end could be seen."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._control.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -25,6 +25,7 @@ from runtime.supervisor.kept import Kept
 from runtime.supervisor.live import Live, Plant
 from runtime.supervisor.registry import Settled, Vanished
 from runtime.supervisor.release import Identity, Release, ReleaseEvent, ReleaseState
+from runtime.supervisor.retries import Retries, reason_of
 from runtime.supervisor.rollouts import Rollouts
 from runtime.supervisor.state import ReleaseReport
 from runtime.supervisor.threads import Threads
@@ -63,6 +64,7 @@ class Fleet:
         self._lives: list[Live] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._orders = 0
+        self._retries = Retries(self._take_again)
         self._expected: set[str] | None = None  # files of the start that are still being written
         self._scheduled = False
         self._stopping = False
@@ -88,6 +90,7 @@ class Fleet:
     def stop(self) -> None:
         """Begin nothing new. Workers that are ready go on until `end_workers`."""
         self._stopping = True
+        self._retries.close()
         for task in self._tasks:
             task.cancel()
 
@@ -156,14 +159,23 @@ class Fleet:
     async def _guard(self, live: Live, work: Coroutine[None, None, None]) -> None:
         try:
             await work
+            self._retries.ended(live.release.file, None)
         except PexRefused as exc:
             live.doubted = exc.evidence if isinstance(exc, Untrusted) else None
-            live.end(ReleaseEvent.REFUSED, exc.detail)
+            live.end(ReleaseEvent.REFUSED, reason_of(exc) + self._retries.ended(live.release.file, exc))
         except Exception as exc:  # one release's trouble, foreseen or not, must not stop the others
             log.exception("%s cannot be prepared", live.release.file)
-            live.end(ReleaseEvent.FAILED, f"it cannot be prepared: {type(exc).__name__}: {exc}")
+            live.end(ReleaseEvent.FAILED, reason_of(exc) + self._retries.ended(live.release.file, exc))
         if live.release.in_place:
             self._leave(live.release.file, replaced_by=live)
+
+    def _take_again(self, name: str) -> None:
+        """A file that was refused for no fault of its own, unless something became of it meanwhile."""
+        ended = {ReleaseState.REFUSED, ReleaseState.FAILED}
+        if not self._stopping and any(
+            live.release.file == name and live.release.in_place and live.release.state in ended for live in self._lives
+        ):
+            self._arrived(name)
 
     async def _verify(self, live: Live) -> None:
         path = await self._threads.run(lambda: self._plant.vouched(self._dist_path / live.release.file))

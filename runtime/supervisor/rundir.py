@@ -35,9 +35,12 @@ def taken(path: Path) -> Iterator[Path]:
     """
     lock = _lock(path)
     try:
-        _empty(path)
-        os.ftruncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
+        try:
+            _empty(path)
+            os.ftruncate(lock, 0)
+            os.write(lock, f"{os.getpid()}\n".encode())
+        except OSError as exc:
+            raise RunDirTaken(f"{path} cannot be used: {exc.strerror}; make room, or name another folder with --run-path") from exc
         yield path
     finally:
         _empty(path)

@@ -49,6 +49,8 @@ from runtime.watched import FileWatch
 
 log = logging.getLogger(__name__)
 
+_STATE_AGAIN_S = 2.0
+
 _REAP_S = 5.0
 """SIGKILL needs no time, but a process may be stuck in the kernel."""
 
@@ -162,6 +164,7 @@ class Supervisor:
         self._published = 0
         self._routed: set[str] = set()  # digests of the releases that front doors send requests to
         self._shown_state: state.State | None = None
+        self._state_again: asyncio.TimerHandle | None = None  # while it could not be written
         self._sweep: asyncio.Task[None] | None = None
         self._swept: set[str] | None = None  # digests that may have something in the cache
 
@@ -316,10 +319,20 @@ class Supervisor:
         if current != self._shown_state:
             self._shown_state = current
             self._changes.note()
-            try:
-                state.write(self._run_path, current)
-            except OSError as exc:
-                log.error("the state cannot be written: %s", exc)  # noqa: TRY400 - a full disk must not stop the service
+            self._keep_state(current)
+
+    def _keep_state(self, current: state.State) -> None:
+        """Write it, and again soon where that fails: a full disk must not stop the service, and what comes last may come for long."""
+        failed_before = self._state_again is not None
+        if self._state_again is not None:
+            self._state_again.cancel()
+            self._state_again = None
+        try:
+            state.write(self._run_path, current)
+        except OSError as exc:
+            if not failed_before:
+                log.error("the state cannot be written, and is tried again: %s", exc)  # noqa: TRY400 - the reason says it all
+            self._state_again = asyncio.get_running_loop().call_later(_STATE_AGAIN_S, self._keep_state, current)
 
 
 def _follower(settings: Settings, changed: Callable[[], None]) -> Follower | None:

@@ -1,0 +1,158 @@
+"""Real supervisors without room, on a disk that may not be written to, or without descriptors: they say why, and recover by themselves."""
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from supervised import Supervised
+from tinypex import write_tiny
+
+
+class Disk:
+    """A small file system of its own."""
+
+    def __init__(self, folder: Path, size: str = "2m") -> None:
+        self.path = folder
+        self._filler = folder / "filler"
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", folder], check=True)
+
+    def fill(self) -> None:
+        """Not a byte is left."""
+        with self._filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"\0" * 4096)
+
+    def empty(self) -> None:
+        """There is room again."""
+        self._filler.unlink()
+
+    def let_write(self, *, allowed: bool) -> None:
+        subprocess.run(["mount", "-o", f"remount,{'rw' if allowed else 'ro'}", self.path], check=True)
+
+    def close(self) -> None:
+        subprocess.run(["umount", "--lazy", self.path], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    if os.getuid() != 0 or subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        pytest.skip("NOT TESTED: only root may mount the small disk that is filled")
+    disk = Disk(tmp_path / "disk")
+    try:
+        yield disk
+    finally:
+        disk.close()
+
+
+def says(supervised, text):
+    return text in supervised.err.read_text()
+
+
+def test_a_pex_that_finds_no_room_in_the_cache_is_refused_and_taken_when_there_is_some(tmp_path, disk):
+    """What serves goes on, and nobody has to drop it again."""
+    supervised = Supervised(tmp_path, cache_path=disk.path)
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        disk.fill()
+        write_tiny(supervised.dist / "late.pex", "late")
+        refused = supervised.until_state("late.pex", "refused")
+        assert "No space left on device" in refused["reason"]
+        assert "it is tried again in" in refused["reason"]
+        assert supervised.predictions("/tiny") == [6]
+        disk.empty()
+        supervised.until(lambda: supervised.predictions("/late") == [6])
+        assert [each["state"] for each in supervised.releases("late.pex")] == ["ready"]
+
+
+def test_a_cache_that_may_not_be_written_to_refuses_all_and_serves_all_once_it_may(tmp_path, disk):
+    """From the very start on: base and model."""
+    supervised = Supervised(tmp_path, cache_path=disk.path / "cache")
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    disk.let_write(allowed=False)
+    supervised.start()
+    try:
+        supervised.until(lambda: "Read-only file system" in supervised.release("base.pex").get("reason", ""))
+        disk.let_write(allowed=True)
+        supervised.until(lambda: supervised.state().get("address") and supervised.is_ready())
+        supervised.until(lambda: supervised.predictions("/tiny") == [6])
+    finally:
+        supervised.__exit__()
+
+
+def test_a_full_run_directory_stops_no_service_and_its_state_is_right_again_by_itself(tmp_path, disk):
+    """A worker that is killed meanwhile comes back; then the state file knows of it."""
+    supervised = Supervised(tmp_path, run_path=disk.path / "run")
+    supervised.run_path = disk.path / "run"
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        worker = supervised.release("tiny.pex")["worker_pids"][0]
+        disk.fill()
+        os.kill(worker, signal.SIGKILL)
+        supervised.until(lambda: says(supervised, "the state cannot be written, and is tried again: "))
+        supervised.until(lambda: says(supervised, "it is started again in") and supervised.predictions("/tiny") == [6])
+        assert supervised.release("tiny.pex")["worker_pids"] == [worker]  # as it was before
+        disk.empty()
+        supervised.until(lambda: supervised.release("tiny.pex")["worker_pids"] not in ([], [worker]))
+        assert supervised.predictions("/tiny") == [6]
+
+
+def test_a_run_directory_without_room_ends_the_start_with_a_reason(tmp_path, disk):
+    """One line, and no traceback."""
+    supervised = Supervised(tmp_path, run_path=disk.path / "run")
+    disk.fill()
+    supervised.start()
+    assert supervised.process.wait(30) == 1
+    assert "No space left on device; make room, or name another folder with --run-path" in supervised.err.read_text()
+    assert "Traceback" not in supervised.err.read_text()
+
+
+def test_logs_on_a_full_disk_cost_no_request_and_go_on_when_there_is_room(tmp_path, disk):
+    """Of requests and of metrics; each says so once."""
+    access, emf = disk.path / "access.log", disk.path / "emf.log"
+    supervised = Supervised(tmp_path, access_log_path=access, emf_path=emf, emf_interval_s=0.1)
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        assert supervised.predictions("/tiny") == [6]
+        supervised.until(lambda: access.stat().st_size and emf.stat().st_size)
+        disk.fill()
+
+        def both_say_so():
+            assert supervised.predictions("/tiny") == [6]
+            return says(supervised, f"cannot be written to {access}: No space") and says(
+                supervised, f"cannot be written to {emf}: No space"
+            )
+
+        supervised.until(both_say_so)
+        disk.empty()
+        before = access.stat().st_size, emf.stat().st_size
+
+        def both_go_on():
+            assert supervised.predictions("/tiny") == [6]
+            return access.stat().st_size > before[0] and emf.stat().st_size > before[1]
+
+        supervised.until(both_go_on)
+        assert supervised.err.read_text().count("cannot be written to") == 2
+
+
+def test_a_supervisor_without_descriptors_starts_what_died_once_it_has_some(tmp_path):
+    """It says why it cannot, and tries again after a pause that grows."""
+    supervised = Supervised(tmp_path, restart_delay_max_s=1)
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        pid = supervised.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        worker = supervised.release("tiny.pex")["worker_pids"][0]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, before[1]))
+        os.kill(worker, signal.SIGKILL)
+        supervised.until(lambda: says(supervised, "its worker cannot be started: [Errno 24] Too many open files; it is started again in"))
+        os.kill(supervised.state()["front_door_pids"][0], signal.SIGKILL)
+        supervised.until(lambda: says(supervised, "front door cannot be started: [Errno 24] Too many open files"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        supervised.until(lambda: len(supervised.children()) == 2 and supervised.is_ready())
+        assert supervised.predictions("/tiny") == [6]
