@@ -269,7 +269,7 @@ class Live:
     def fell(self, trouble: Trouble) -> None:
         """A worker ended that should not have; the release has failed if none is left and it cannot come back."""
         self.release.reason, self._log = trouble.reason, trouble.log
-        self.release.awaited = 0
+        self.release.awaited = int(self.release.kept and not self._sockets())  # a roll-back waits until it is back
         if self.probation is not None:
             self.probation.died(trouble.reason)
         if not self.release.was_ready:
