@@ -85,6 +85,9 @@ class Connection:
 
     Args:
         wake: makes the worker's loop call `resume`; called from loader threads.
+
+    Attributes:
+        is_copy: this process was forked by a handler, which has returned here as well. It must neither write nor send, and ends.
     """
 
     def __init__(self, channel: Channel, model: str, version: str, predictors: Sequence[Predictor], wake: Callable[[], None]) -> None:
@@ -93,6 +96,7 @@ class Connection:
         self._predictors = predictors
         self._wake = wake
         self._greeted = False
+        self.is_copy = False
         self._segments: dict[int, Segment] = {}
         self._waiting: list[_Waiting] = []  # bounded by the front door's slots
         self._results: dict[int, _Result] = {}
@@ -287,6 +291,8 @@ class Connection:
             raise DeadlineExceeded("nobody waits for the answer any more")
 
     def _reply(self, batch: int, place: Place, result: _Result) -> None:
+        if self.is_copy:
+            os._exit(0)
         need = frames.room_for(result.frame, known_schema=result.known_schema)
         if need > place.length:
             self._results[batch] = result
@@ -307,6 +313,8 @@ class Connection:
             held = self._end(number)
             self._fail(number, exc, held)
             return
+        if self.is_copy:
+            os._exit(0)
         if piece is None:
             self._channel.send(End(number, _flag(self._end(number))))
             return
@@ -349,6 +357,8 @@ class Connection:
             self._reply(batch, place, result)
 
     def _fail(self, batch: int, error: PexdockError, held: Callable[[], bool] | None = None) -> None:
+        if self.is_copy:
+            os._exit(0)
         body = failure.encode(error)
         error.__traceback__ = error.__context__ = None  # they refer to the frames in which the rows are
         self._channel.send(Fail(batch, body, _flag(held or _nobody)))

@@ -191,7 +191,14 @@ class Worker:
             except PeerError as exc:
                 self._drop(connection, exc)
 
+    def is_forked(self) -> None:
+        """In a copy of this process: it must not answer, nor touch what it shares with the original."""
+        for connection in self._connections:
+            connection.is_copy = True
+
     def _drop(self, connection: Connection, error: PeerError) -> None:
+        if connection.is_copy:
+            os._exit(ExitCode.OK)
         log.info("a front door is gone: %s", error)
         self._poll.unregister(connection.fileno())
         del self._readers[connection.fileno()]
@@ -217,7 +224,10 @@ def main() -> int:
     control = socket.socket(fileno=arguments.control_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal reaches the whole group; the supervisor tells us
     try:
+        original = os.getpid()
         model, version, endpoints = discover()
+        if os.getpid() != original:  # the model's code has forked while it was imported; there is one worker
+            os._exit(ExitCode.OK)
         measuring = measuring_of(os.environ)
         recorder = None if measuring is None else Recorder(model, version, measuring.values_max)
         worker = Worker(model, version, endpoints, arguments.socket, control, recorder)
@@ -232,6 +242,9 @@ def main() -> int:
         _say(control, Failed(exc.code, f"in its warm-up: {exc.detail}"))
         worker.close()
         return ExitCode.CRASHED if exc.code in RETRIED else ExitCode.CANNOT_LOAD
+    if os.getpid() != original:
+        os._exit(ExitCode.OK)
+    os.register_at_fork(after_in_child=worker.is_forked)
     signal.signal(signal.SIGTERM, lambda *_: worker.drain())  # until here nobody waits for an answer, and it ends at once
     # What has been imported stays. The collector need not look at all of it again: 0.3 s with scikit-learn, in the middle of a batch.
     gc.freeze()

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,13 +22,16 @@ from pathlib import Path
 from base.errors import PeerError
 from base.ipc.control import Lines, Table, Word, encode
 from runtime.supervisor.confinement import User
-from runtime.supervisor.tail import Tail
+from runtime.supervisor.tail import Budget, Tail
 
 log = logging.getLogger(__name__)
 
 READ_BYTES = 64 * 1024
 LAST_WORDS_MAX_BYTES = 1024 * 1024
 """Read at most this much after the exit. A pipe holds 64 KiB; only a process that escaped its group can go on writing."""
+
+LOG_BURST_BYTES, LOG_BYTES_A_S = 4 * 1024 * 1024, 256 * 1024
+"""Of one child. A model that prints a line for each row must not fill the disk."""
 
 SILENT_S = 5.0
 """A child that closed its control socket is on its way out; one that is still there after this was not."""
@@ -74,6 +78,8 @@ class Child:
         """
         self.name = name
         self.tail = Tail()
+        self._budget = Budget(LOG_BURST_BYTES, LOG_BYTES_A_S)
+        self._left_out = 0
         self.exited = asyncio.Event()
         self._argv = argv
         self._env = env
@@ -235,6 +241,7 @@ class Child:
             if not self._read_output():
                 break
         self._log(self.tail.finish())
+        self._tell_left_out()
         code = self._process.wait()
         self._release()
         self._on_exit(code)
@@ -255,8 +262,18 @@ class Child:
         self.exited.set()
 
     def _log(self, lines: Sequence[str]) -> None:
+        now_s = time.monotonic()
         for line in lines:
-            log.info("%s: %s", self.name, line, extra={"source": self.name, "pid": self._process.pid, "said": line})
+            if self._budget.takes(len(line), now_s):
+                self._tell_left_out()
+                log.info("%s: %s", self.name, line, extra={"source": self.name, "pid": self._process.pid, "said": line})
+            else:
+                self._left_out += 1
+
+    def _tell_left_out(self) -> None:
+        if self._left_out:
+            log.warning("%s: %d lines are left out here, since it prints so much", self.name, self._left_out)
+            self._left_out = 0
 
 
 def reap_group(group: int) -> None:

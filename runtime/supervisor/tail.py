@@ -45,3 +45,21 @@ class Tail:
 
 def _pieces(line: bytes) -> list[bytes]:
     return [line[start : start + LINE_MAX_BYTES] for start in range(0, len(line), LINE_MAX_BYTES)] or [line]
+
+
+class Budget:
+    """How much of a child's output goes into the log: `burst_bytes` at once, and `bytes_a_s` in the long run. Times are of any clock."""
+
+    def __init__(self, burst_bytes: float, bytes_a_s: float) -> None:
+        self._burst = self._left = burst_bytes
+        self._rate = bytes_a_s
+        self._at_s = 0.0
+
+    def takes(self, size: int, now_s: float) -> bool:
+        """Whether so many bytes fit; they are spent if so."""
+        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._rate)
+        self._at_s = now_s
+        if size > self._left:
+            return False
+        self._left -= size
+        return True

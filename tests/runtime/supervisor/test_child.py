@@ -16,7 +16,7 @@ import uvloop
 
 from base.ipc.control import Applied, Drain, Failed, Listening, Ready, ReleaseWords, Route, Table
 from runtime.supervisor.child import Child, child_environment, describe_exit
-from runtime.supervisor.tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, Tail
+from runtime.supervisor.tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, Budget, Tail
 
 PRELUDE = """
 import json, os, signal, socket, subprocess, sys, time
@@ -328,3 +328,11 @@ def test_words_of_a_release_survive_the_socket(run):
         assert watched.words == [word]
 
     run(scenario)
+
+
+def test_a_budget_is_spent_and_comes_back_with_time():
+    """Up to its burst, and no further."""
+    budget = Budget(100, 10)
+    assert [budget.takes(60, 1000.0), budget.takes(60, 1000.0), budget.takes(40, 1000.0)] == [True, False, True]
+    assert [budget.takes(20, 1001.0), budget.takes(20, 1002.0)] == [False, True]
+    assert [budget.takes(101, 9999.0), budget.takes(100, 9999.0)] == [False, True]
