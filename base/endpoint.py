@@ -61,6 +61,7 @@ class Endpoint(Generic[P, R]):
         unexpected: "ignore" or "reject" fields that the input schema does not have.
         headers: those that contexts have, in lower case.
         warm_up: its handler is called once before a worker is ready.
+        retry: a request whose worker died may be computed once more.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Endpoint(Generic[P, R]):
     unexpected: str = "ignore"
     headers: tuple[str, ...] = ()
     warm_up: bool = True
+    retry: bool = True
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the handler, and nothing else."""
@@ -112,6 +114,7 @@ class Endpoint(Generic[P, R]):
             streams=self.flavour.streams,
             headers=list(self.headers),
             checks=_spec(self.cache_config) is not None or self.plan.spec is not None,
+            retry=self.retry,
             about=about(self),
         )
 
@@ -146,6 +149,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
     raw: bool = False,
     headers: Sequence[str] = (),
     warm_up: bool = True,
+    retry: bool = True,
 ) -> Callable[[Callable[P, R]], Endpoint[P, R]]:
     """Makes an `Endpoint` of a handler.
 
@@ -160,6 +164,8 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
         raw: the handler takes the request as it came (`svc.Request`) instead of a frame, and makes its own answer.
         headers: those that `svc.Context` shall have; all others stay in the front door.
         warm_up: whether the handler may be called with an example before a worker is ready. False for one that has effects outside.
+        retry: a request whose worker died before it was answered is computed once more, by another. False is for handlers that must not
+            be called twice with the same rows: then it is a 503.
 
     Raises:
         Declaration: the declaration cannot work; the message says what to change.
@@ -191,6 +197,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
             unexpected=_unexpected(name, unexpected),
             headers=tuple(each.lower() for each in headers),
             warm_up=warm_up,
+            retry=retry,
         )
 
     return make

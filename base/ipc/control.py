@@ -65,6 +65,7 @@ class EndpointWords(msgspec.Struct, frozen=True):
         raw: the endpoint takes bodies as they are, and answers with its own.
         streams: it answers in parts.
         headers: those that the context has, in lower case.
+        retry: a request whose worker died may be computed once more.
         checks: a spec says which parameters of the path are admitted; a worker can be asked before rows are decoded.
         about: what people are told of it.
     """
@@ -83,6 +84,7 @@ class EndpointWords(msgspec.Struct, frozen=True):
     streams: bool = False
     headers: list[str] = []
     checks: bool = False
+    retry: bool = True
     about: About = About()
 
 
@@ -294,7 +296,7 @@ class Compared(msgspec.Struct, frozen=True, tag="compared", tag_field="type"):
 
 
 class GaveUp(msgspec.Struct, frozen=True, tag="gave_up", tag_field="type"):
-    """Front door → supervisor: the channel to the worker at `socket` is closed, and nothing more is sent there."""
+    """Front door → supervisor: the worker at `socket` is of no use: the channel to it had to be closed, or it answers nothing."""
 
     socket: str
     reason: str

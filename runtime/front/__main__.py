@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from importlib.abc import MetaPathFinder
 
 import uvloop
@@ -74,6 +74,7 @@ class Process:
             await self._say(Applied(first.generation))
             code = await self._follow(door)
             door.withdraw()
+            dispatch.end()
             await server.end()
         await self._report()
         reading.cancel()
@@ -111,7 +112,10 @@ class Process:
         await self._words.put(None)
 
     def _report_soon(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._report())
+        self._in_background(self._report())
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._reporting.add(task)
         task.add_done_callback(self._reporting.discard)
 

@@ -276,6 +276,10 @@ class _Copy(Request):
         super().__init__(asked, rows, request_id, _dropped)
         self._pair = pair
 
+    @property
+    def may_go_again(self) -> bool:
+        return False
+
     def succeed(self, replies: Replies, start: int) -> None:
         if not self.answered:
             self._end(_Ended(200, replies.rows(start, self.row_count), self._pair.ms()))

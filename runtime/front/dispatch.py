@@ -15,13 +15,14 @@ from base.errors import BadResult, Full, HandlerFailed, Misfit, PexdockError, Re
 from base.ipc.control import GaveUp, ReleaseWords, Route
 from runtime.front.deadlines import Deadlines
 from runtime.front.endpoint import Endpoint
-from runtime.front.link import STREAMS_MAX, Link
+from runtime.front.link import IN_FLIGHT_MAX, STREAMS_MAX, Link
 from runtime.front.measuring import Recorder
 from runtime.front.outcomes import Tallies, Tally
 from runtime.front.owners import owners
 from runtime.front.pace import Step
 from runtime.front.request import Request, Target
 from runtime.front.rooms import Budget
+from runtime.front.suspects import Suspects
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ _GUILT_OF_ONE = (HandlerFailed, BadResult, Misfit, Reject)
 _CHECKS_MAX = 32
 """Questions about parameters that workers may have at once: all of them fit into a socket. Others wait."""
 
+
+HANGS_AFTER_S = 1.0
+"""A worker is let be late by so much with what nobody waits for any more. Then it is taken to hang, and is replaced."""
 
 _COPIES_PART = 4
 """Of all shared memory copies of requests take no more than this part, so that clients have the rest."""
@@ -44,7 +48,7 @@ class Release:
         release_id: tells it from others of the same words, which have other content.
 
     Attributes:
-        gave_up: told of each worker to which the channel had to be closed.
+        gave_up: told of each worker to which the channel had to be closed, or that hangs.
     """
 
     def __init__(
@@ -65,6 +69,9 @@ class Release:
         self._loop = asyncio.get_running_loop()  # to ask for it costs a system call each time
         # Batches to be sent again in parts, before anything that waits. Bounded by what was in flight.
         self._again: deque[list[Request]] = deque()
+        self._suspects = Suspects()
+        self._careful = self._ending = False
+        self._looking: set[Link] = set()
         self.streams: set[Request] = set()
         self._turn = 0
         self._woken = self._lost = False
@@ -165,9 +172,29 @@ class Release:
         if self._waits() or self.retiring:
             self.wake()
 
-    def lost(self) -> None:
-        """A link has closed."""
+    def lost(self, requests: Sequence[Request]) -> None:
+        """A link has closed, whose worker had these requests."""
         self._lost = True
+        for request in requests:
+            self._suspects.add(request)
+        self.wake()
+
+    def overdue(self, request: Request) -> None:
+        """The time of a request is over that a worker has. Looks again in a while whether that worker hangs."""
+        for link in self._links.values():
+            if link not in self._looking and link.has(request):
+                self._looking.add(link)
+                self._loop.call_later(HANGS_AFTER_S, self._look, link)
+
+    def _look(self, link: Link) -> None:
+        self._looking.discard(link)
+        if link.hangs:
+            log.warning("a worker of %s %s answers nothing", self.words.model, self.words.version)
+            self.gave_up(GaveUp(link.path, "it did not answer a request in time, nor afterwards"))
+
+    def end(self) -> None:
+        """No worker will be started any more: what waits for one is answered."""
+        self._ending = True
         self.wake()
 
     def failed(self, requests: list[Request], error: PexdockError) -> None:
@@ -196,13 +223,11 @@ class Release:
         now = time.monotonic()
         for endpoint in self.endpoints:
             endpoint.pace.turn(now)
+        if self._careful or self._suspects:
+            self._send_suspects()
         while self._waits() and (link := self._least_busy()) and (requests := self._next_batch(link.computing_rows, now)):
-            try:
-                link.send(requests)
-            except Full as exc:
-                for request in requests:
-                    request.fail(exc)
-        if not self._links:
+            self._send(link, requests)
+        if not self._links and (self._ending or self.retiring):
             self._fail_all(Unavailable(f"the last worker of {self.words.model} has ended; try again"))
         if self._retired is not None and not self._waits():
             for each in self._links.values():
@@ -210,6 +235,27 @@ class Release:
             if not any(each.open for each in self._links.values()):
                 done, self._retired = self._retired, None
                 done()
+
+    def _send(self, link: Link, requests: list[Request]) -> None:
+        try:
+            link.send(requests)
+        except Full as exc:
+            for request in requests:
+                request.fail(exc)
+        except Unavailable:  # found out by sending: they go to another, as they are
+            self._again.appendleft(requests)
+
+    def _send_suspects(self) -> None:
+        """One to each worker that has nothing to compute, and that gets nothing else until it has answered; others are let come to that."""
+        self._careful = False
+        for link in self._links.values():
+            if self._suspects:
+                link.batches_max = 1
+                if link.up and not link.busy:
+                    self._send(link, self._suspects.take())
+            elif not link.busy:
+                link.batches_max = IN_FLIGHT_MAX
+            self._careful = self._careful or link.batches_max == 1
 
     def _least_busy(self) -> Link | None:
         found = None
@@ -238,11 +284,12 @@ class Release:
         for endpoint in self.endpoints:  # asked for each batch, and a generator takes twice as long
             if endpoint.waiting:
                 return True
-        return bool(self._again)
+        return bool(self._again or self._suspects)
 
     def _fail_all(self, error: PexdockError) -> None:
         waiting = [request for requests in self._again for request in requests]
         self._again.clear()
+        waiting += self._suspects.clear()
         for endpoint in self.endpoints:
             waiting += endpoint.waiting.clear()
         for request in waiting:
@@ -255,7 +302,7 @@ class Dispatch:
     Args:
         recorder: None where nobody wants measures.
         tallies: of watched releases; None where nobody listens.
-        gave_up: told of each worker to which the channel had to be closed.
+        gave_up: told of each worker to which the channel had to be closed, or that hangs.
     """
 
     def __init__(
@@ -317,6 +364,11 @@ class Dispatch:
             self._retiring.add(release)
             release.retire(lambda release=release: self._retiring.discard(release))  # type: ignore[misc]
         return links
+
+    def end(self) -> None:
+        """No worker will be started any more: what waits for one is answered."""
+        for release in (*self.releases, *self._retiring):
+            release.end()
 
     def _known(self, route: Route) -> Release | None:
         """The release of a route, where it is there already. Other content under the same name and version is another one."""

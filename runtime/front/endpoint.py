@@ -67,6 +67,8 @@ class Endpoint:
         waited = self.waiting.remove(request)
         request.fail(DeadlineExceeded(f"not answered within {self.deadlines.timeout_s:g} s"), blamed=not waited)
         request.cancel()
+        if not waited:
+            self.release.overdue(request)
 
     def abandon(self, request: Request) -> None:
         """The client is gone: the request leaves the queue; what a worker already has, it computes in vain unless its handler asks."""

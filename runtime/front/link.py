@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,6 +38,7 @@ from runtime.front.lending import Lent, is_one_batch, may_lend
 from runtime.front.reading import read_in_place, read_reply
 from runtime.front.replies import Replies
 from runtime.front.rooms import SLOTS, Budget, Room, Rooms
+from runtime.front.sent import Sent, hangs
 
 if TYPE_CHECKING:
     from runtime.front.dispatch import Release
@@ -55,17 +55,6 @@ STREAMS_MAX = SLOTS * 3 // 4
 _REPLY_MIN_BYTES = 64 * 1024
 
 
-@dataclass(eq=False)
-class _Sent:
-    """A batch that the worker has. It is parked while it takes no place in flight: it waits for its model or for its client."""
-
-    requests: list[Request]
-    rows: int
-    room: Room
-    reply_room: Room
-    parked: bool = False
-
-
 class Link:
     """One connection to one worker of a release, which learns when the worker has room for a batch again, and when the link has closed.
 
@@ -73,14 +62,16 @@ class Link:
         up: the worker has said who it is, and may be sent batches.
         busy: batches that it has to compute.
         computing_rows: rows of these batches.
+        batches_max: that it may have to compute at once.
     """
 
     def __init__(self, path: str, release: Release, budget: Budget) -> None:
         self.path = path
         self._release = release
-        self._sent: dict[int, _Sent] = {}
+        self._sent: dict[int, Sent] = {}
         self.up = False
         self.busy = self.computing_rows = 0
+        self.batches_max = IN_FLIGHT_MAX
         self._checks: dict[int, asyncio.Future[PexdockError | None]] = {}
         self._next_batch = 0
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -109,7 +100,16 @@ class Link:
     @property
     def has_room(self) -> bool:
         """Whether a batch may be sent now."""
-        return self.up and self.busy < IN_FLIGHT_MAX and len(self._sent) < SLOTS
+        return self.up and self.busy < self.batches_max and len(self._sent) < SLOTS
+
+    def has(self, request: Request) -> bool:
+        """Whether the worker has it, be it answered or not."""
+        return any(request in sent.requests for sent in self._sent.values())
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the worker hangs, see `sent.hangs`."""
+        return self.open and hangs(self._sent.values())
 
     async def wait_welcomed(self) -> bool:
         """Whether the worker is who the routing table says; waits until it has answered."""
@@ -120,14 +120,12 @@ class Link:
 
         Raises:
             Full: no shared memory is left for it. Nothing was sent; the link stays as it was.
+            Unavailable: the worker is gone. Nothing was sent, and the link is closed.
         """
         endpoint = requests[0].endpoint
         arrived = self._as_it_came(requests) if requests[0].rows.arrival is not None else None
         room, frame, flags, rows = arrived or self._written(requests)
         number = self._number()
-        self._sent[number] = _Sent(requests, rows, room, room)
-        self.busy += 1
-        self.computing_rows += rows
         flags |= Flag.ALONE if len(requests) == 1 else 0
         if endpoint.words.alone:
             flags |= Flag.CONTEXT
@@ -144,6 +142,11 @@ class Link:
                 requests[0].said,
             )
         )
+        if not self.open:
+            raise Unavailable("the worker has ended")
+        self._sent[number] = Sent(requests, rows, room, room)
+        self.busy += 1
+        self.computing_rows += rows
         if endpoint.measures is not None:
             endpoint.measures.sent(requests, rows)
 
@@ -161,8 +164,8 @@ class Link:
         if not (self._sent or self._checks):
             self.close()
 
-    def close(self, error: PexdockError | None = None) -> None:
-        """Closes the channel and fails what the worker still had. Safe to call again."""
+    def close(self) -> None:
+        """Closes the channel. What the worker still had goes again, where it may. Safe to call again."""
         if not self.open:
             return
         self.open = self.up = False
@@ -173,12 +176,9 @@ class Link:
         self._rooms.close()
         if not self._welcomed.done():
             self._welcomed.set_result(False)
-        for batch in sent.values():
-            for request in batch.requests:
-                request.fail(error or Unavailable("the worker that had this request has ended; try again"), blamed=True)
         for number in list(self._checks):
             self._checked(number, Unavailable("the worker that was asked has ended; try again"))
-        self._release.lost()
+        self._release.lost([request for batch in sent.values() for request in batch.requests])
 
     def _written(self, requests: list[Request]) -> tuple[Room, Place, int, int]:
         """The rows in one frame: the room, where in it the frame lies, the frame's flags, and how many rows they are."""
@@ -300,7 +300,7 @@ class Link:
             raise PeerError("a worker parked a batch that it does not have to compute")
         self._put_aside(sent)
 
-    def _put_aside(self, sent: _Sent) -> None:
+    def _put_aside(self, sent: Sent) -> None:
         """It takes no place in flight any more."""
         sent.parked = True
         self.busy -= 1
@@ -377,7 +377,7 @@ class Link:
             return
         self._send(Grant(batch, sent.reply_room.reply))
 
-    def _take(self, batch: int) -> _Sent:
+    def _take(self, batch: int) -> Sent:
         sent = self._sent.pop(batch, None)
         if sent is None:
             raise PeerError("an answer to a batch that the worker does not have")
@@ -385,7 +385,7 @@ class Link:
             self._put_aside(sent)
         return sent
 
-    def _free(self, sent: _Sent, *, held: bool) -> None:
+    def _free(self, sent: Sent, *, held: bool) -> None:
         self._rooms.give_back(sent.room, held=held)
         if sent.reply_room is not sent.room:
             self._rooms.give_back(sent.reply_room, held=False)

@@ -97,6 +97,7 @@ class Request:
 
     Attributes:
         said: the parameters, with the context if there is one, as a worker reads them.
+        deaths: of workers that had it.
         queued_s: since when it waits for its first batch, by the same clock; 0 where it does not, or nobody measures.
 
     Raises:
@@ -110,6 +111,7 @@ class Request:
         "_failed",
         "_stream",
         "began_s",
+        "deaths",
         "endpoint",
         "group",
         "id",
@@ -147,6 +149,7 @@ class Request:
         self._stream: stream.Stream | None = None
         self._cancel: Callable[[], None] | None = None
         self._failed = False
+        self.deaths = 0
 
     @property
     def answered(self) -> bool:
@@ -157,6 +160,11 @@ class Request:
     def form(self) -> Form:
         """In which its answer is wanted."""
         return self._asked.form
+
+    @property
+    def may_go_again(self) -> bool:
+        """Whether it may be computed twice: its author allows it, and nothing of its answer was sent."""
+        return self.endpoint.words.retry and self._stream is None
 
     def sent(self, cancel: Callable[[], None]) -> None:
         """A worker has it; `cancel` tells that worker when nobody waits for it any more."""

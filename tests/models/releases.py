@@ -69,7 +69,7 @@ def named(records_df: Row.DataFrame) -> Answer.DataFrame:
     return answered(records_df)
 
 
-@svc.endpoint("/tiny/once", batch_max_size=16)
+@svc.endpoint("/tiny/once", batch_max_size=16, retry=False)
 def once(records_df: Row.DataFrame) -> Answer.DataFrame:
     return answered(records_df)
 

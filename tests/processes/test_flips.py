@@ -99,9 +99,3 @@ def test_of_a_watched_release_it_is_told_how_requests_end(make: Workers, front: 
         assert outcomes.id == "watched"
         answered, failed = answered + outcomes.answered, failed + outcomes.failed
     assert (answered, failed) == (3, 1)
-
-
-def test_a_release_is_to_blame_when_its_worker_dies(make: Workers, front: Front) -> None:
-    front.table(make("1.0").route("it", watched=True))
-    assert front.ask([{"x": 666}]).status == 503
-    assert front.until(Outcomes) == Outcomes("it", 1, 1)

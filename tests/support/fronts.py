@@ -140,6 +140,13 @@ class Front:
             raw.send(post(path, rows, *headers))
             return raw.answer()
 
+    def connections(self) -> int:
+        """How many clients are connected to it."""
+        port = int(self.address.rpartition(":")[2])
+        established = "01"
+        rows = [line.split() for line in Path(f"/proc/{self.process.pid}/net/tcp").read_text().splitlines()[1:]]
+        return sum(row[1].endswith(f":{port:04X}") and row[3] == established for row in rows)
+
     def asked(self, rows: list[object], *headers: str, path: str = "/tiny") -> list[Answer]:
         """Many answers, over one connection."""
         with Raw(self.address) as raw:

@@ -1,0 +1,110 @@
+"""Handlers that hang: their requests are told that time is over, their worker is replaced, and others are served on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from base.ipc.control import Configure, GaveUp
+from fronts import Front, Workers, workers
+from rawhttp import Raw, post
+from supervised import Supervised, runs
+from tinypex import write_tiny
+
+TIMEOUT_S = 2.0
+
+HANGS = """
+    import os, time
+    import polars as pl
+    import base.service as svc
+
+    @svc.endpoint(path="/hangs")
+    def predict(records_df: pl.DataFrame):
+        while (records_df["x"] == 777).any():
+            time.sleep(1)
+        return [os.getpid()] * records_df.height
+"""
+
+
+@pytest.fixture(name="make")
+def _make(tmp_path: Path) -> Iterator[Workers]:
+    with workers(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(name="front")
+def _front() -> Iterator[Front]:
+    with Front(Configure(request_timeout_s=TIMEOUT_S)) as front:
+        yield front
+
+
+def test_the_supervisor_is_told_which_worker_hangs(make: Workers, front: Front) -> None:
+    worker = make("1.0")
+    front.table(worker.route("it"))
+    assert front.ask([{"x": 1}]).status == 200
+    answer = front.ask([{"x": 777}])
+    assert (answer.status, answer.json()["code"]) == (504, "deadline_exceeded")
+    assert front.until(GaveUp) == GaveUp(str(worker.path), "it did not answer a request in time, nor afterwards")
+
+
+def test_what_waits_behind_one_that_hangs_is_answered_by_the_worker_that_comes_next(make: Workers, front: Front) -> None:
+    """It reached the worker that hangs, and goes again."""
+    worker, other = make("1.0"), make("1.0")
+    other.words()
+    front.table(worker.route("it"))
+    front.ask([{"x": 1}])
+    with ThreadPoolExecutor(2) as pool:
+        hanging = pool.submit(front.ask, [{"x": 777}])
+        time.sleep(TIMEOUT_S * 0.9)
+        behind = pool.submit(front.ask, [{"x": 5}])
+        front.until(GaveUp)
+        worker.kill()
+        front.table(other.route("it"))
+        assert hanging.result().status == 504
+        assert behind.result().json()["predictions"][0]["x"] == 5.0
+
+
+def test_a_worker_that_is_merely_late_is_let_be(make: Workers, front: Front, tmp_path: Path) -> None:
+    """It answers within the second that it is given; the next request is answered as ever, and nothing was told."""
+    worker = make("1.0", "--gate", tmp_path / "gate")
+    front.table(worker.route("it"))
+    assert front.ask([{"x": 1}]).status == 504
+    (tmp_path / "gate").touch()
+    assert front.ask([{"x": 1}]).status == 200
+    front.control.settimeout(2.0)
+    with pytest.raises(TimeoutError):
+        front.hear()
+    front.control.settimeout(20)
+
+
+def test_a_worker_that_hangs_is_replaced_while_its_sibling_serves(tmp_path: Path) -> None:
+    """Nobody is told of it but the request that hangs, and whoever shares its batch."""
+    supervised = Supervised(tmp_path, request_timeout_s=TIMEOUT_S, workers_per_release=2)
+    write_tiny(supervised.dist / "hangs.pex", "hangs", module=HANGS)
+    with supervised:
+        before = supervised.until(lambda: pids if len(pids := supervised.release("hangs.pex")["worker_pids"]) == 2 else None)
+        over, answers = threading.Event(), []
+
+        def keep_asking() -> None:
+            with Raw(supervised.state()["address"]) as raw:
+                while not over.is_set():
+                    raw.send(post("/hangs", [{"x": 1}]))
+                    answers.append(raw.answer())
+
+        asking = threading.Thread(target=keep_asking)
+        asking.start()
+        assert supervised.ask("/hangs", 777).status_code == 504
+        gone = supervised.until(lambda: [pid for pid in before if not runs(pid)])
+        supervised.until(lambda: len(set(supervised.release("hangs.pex")["worker_pids"]) - set(gone)) == 2)
+        over.set()
+        asking.join()
+        late = [answer for answer in answers if answer.status != 200]
+        assert len(late) <= 1, "one may have shared the batch that hangs"
+        assert all(answer.status == 504 for answer in late)
+        assert len(gone) == 1
+        assert "did not answer a request in time" in supervised.release("hangs.pex")["reason"]
