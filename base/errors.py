@@ -21,6 +21,7 @@ PexdockError
 │   └── LoadFailed             load_model raised
 ├── PexRefused             whoever built or dropped the pex
 └── PeerError              a process of ours broke the wire's rules
+    └── PeerGone               or is not there any more
 """
 
 from __future__ import annotations
@@ -168,3 +169,9 @@ class PeerError(PexdockError):
     """A process of ours broke the rules of the wire. The connection is closed; nothing else is touched."""
 
     code = "peer_error"
+
+
+class PeerGone(PeerError):
+    """The other side of a channel has ended."""
+
+    code = "peer_gone"

@@ -8,7 +8,7 @@ import struct
 
 import msgspec
 
-from base.errors import PeerError
+from base.errors import PeerError, PeerGone
 from base.ipc.protocol import MESSAGE_MAX_BYTES, Message, pack, unpack
 
 _DESCRIPTOR = struct.Struct("=i")
@@ -67,7 +67,7 @@ class Channel:
             else:
                 socket.send_fds(self._socket, [data], [fd])
         except OSError as exc:
-            raise PeerError(f"the other side of a channel cannot be reached: {exc}") from exc
+            raise PeerGone(f"the other side of a channel cannot be reached: {exc}") from exc
 
     def receive_nowait(self) -> Received | None:
         """The next message, or None when there is none yet.
@@ -80,7 +80,7 @@ class Channel:
         except BlockingIOError:
             return None
         except OSError as exc:
-            raise PeerError(f"the other side of a channel is gone: {exc}") from exc
+            raise PeerGone(f"the other side of a channel is gone: {exc}") from exc
         fd = _descriptor(ancillary) if ancillary else None
         try:
             if flags & _CUT:
@@ -102,14 +102,14 @@ class Channel:
         except BlockingIOError:
             return None
         except OSError as exc:
-            raise PeerError(f"the other side of a channel is gone: {exc}") from exc
+            raise PeerGone(f"the other side of a channel is gone: {exc}") from exc
         if size > MESSAGE_MAX_BYTES:  # MSG_TRUNC: this is the length of what was cut
             raise PeerError("a message that is too long")
         return self._unpacked(size)
 
     def _unpacked(self, size: int) -> Message:
         if not size:
-            raise PeerError("the other side closed the channel")
+            raise PeerGone("the other side closed the channel")
         return unpack(bytes(self._memory[:size]))
 
     def close(self) -> None:

@@ -172,11 +172,14 @@ class Release:
         if self._waits() or self.retiring:
             self.wake()
 
-    def lost(self, requests: Sequence[Request]) -> None:
-        """A link has closed, whose worker had these requests."""
+    def lost(self, requests: Sequence[Request], *, died: bool) -> None:
+        """A link has closed, whose worker had these requests. One that broke a rule, rather than died, might do so again."""
         self._lost = True
         for request in requests:
-            self._suspects.add(request)
+            if died:
+                self._suspects.add(request)
+            else:
+                request.fail(Unavailable("the worker that had this request was given up; try again"), blamed=True)
         self.wake()
 
     def overdue(self, request: Request) -> None:

@@ -7,7 +7,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from base.errors import Full, PeerError, PexdockError, Unavailable
+from base.errors import Full, PeerError, PeerGone, PexdockError, Unavailable
 from base.ipc import failure, frames
 from base.ipc.channel import Channel
 from base.ipc.control import WIRE_VERSION, GaveUp
@@ -164,8 +164,8 @@ class Link:
         if not (self._sent or self._checks):
             self.close()
 
-    def close(self) -> None:
-        """Closes the channel. What the worker still had goes again, where it may. Safe to call again."""
+    def close(self, error: PeerError | None = None) -> None:
+        """Closes the channel. What the worker still had goes again, where it may, unless the worker broke a rule. Safe to call again."""
         if not self.open:
             return
         self.open = self.up = False
@@ -178,7 +178,8 @@ class Link:
             self._welcomed.set_result(False)
         for number in list(self._checks):
             self._checked(number, Unavailable("the worker that was asked has ended; try again"))
-        self._release.lost([request for batch in sent.values() for request in batch.requests])
+        lost = [request for batch in sent.values() for request in batch.requests]
+        self._release.lost(lost, died=error is None or isinstance(error, PeerGone))
 
     def _written(self, requests: list[Request]) -> tuple[Room, Place, int, int]:
         """The rows in one frame: the room, where in it the frame lies, the frame's flags, and how many rows they are."""
@@ -244,7 +245,7 @@ class Link:
 
     def _give_up(self, error: PeerError) -> None:
         log.warning("the channel to %s %s is closed: %s", self._release.words.model, self._release.words.version, error)
-        self.close()
+        self.close(error)
         self._release.gave_up(GaveUp(self.path, error.detail))
 
     def _handle(self, message: Message) -> None:

@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from base.ipc.control import Applied, Configure, Drain, Lines, Listening, ReleaseWords, Route, Sharing, Table, Word, encode
+from base.ipc.control import Applied, Configure, Drain, GaveUp, Lines, Listening, ReleaseWords, Route, Sharing, Table, Word, encode
 from rawhttp import Answer, Raw, post
 
 DEADLINE_S = 30.0
@@ -127,12 +127,12 @@ class Front:
         return self._heard.pop(0)
 
     def until(self, kind: type[W], right: Callable[[W], bool] = lambda _: True) -> W:
-        """The next word of a kind of which that is so; those before it are dropped, but none of other kinds than were expected."""
+        """The next word of a kind of which that is so; those before it are dropped, but none of kinds that nobody expects."""
         while True:
             word = self.hear()
             if isinstance(word, kind) and right(word):
                 return word
-            assert isinstance(word, kind | Listening | Applied) or kind is Applied, word
+            assert isinstance(word, kind | Listening | Applied | GaveUp) or kind is Applied, word
 
     def ask(self, rows: object, *headers: str, path: str = "/tiny") -> Answer:
         """One answer, over a connection of its own."""

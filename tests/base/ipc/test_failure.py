@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from base.errors import Cell, Conflict, Malformed, Misfit, PeerError, PexdockError, PexRefused, Reject, TooLarge, UnsupportedMedia
+from base.errors import (
+    Cell,
+    Conflict,
+    Malformed,
+    Misfit,
+    PeerError,
+    PeerGone,
+    PexdockError,
+    PexRefused,
+    Reject,
+    TooLarge,
+    Unauthorized,
+    UnsupportedMedia,
+)
 from base.ipc import failure
 from base.ipc.protocol import BODY_MAX_BYTES
 
@@ -15,7 +28,7 @@ def kinds(root: type[PexdockError] = PexdockError) -> list[type[PexdockError]]:
     return [leaf for each in below for leaf in kinds(each)] if below else [root]
 
 
-STAY = {Conflict, Malformed, TooLarge, UnsupportedMedia, PexRefused, PeerError}
+STAY = {Conflict, Malformed, TooLarge, UnsupportedMedia, PexRefused, PeerError, PeerGone, Unauthorized}
 """What no worker says of a batch: the front door finds it out itself, or it is about something else."""
 CELLS = [Cell(3, "a", "no"), Cell(None, None, "never")]
 
