@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -17,6 +18,8 @@ from base.ipc.control import Applied, EndpointWords, GaveUp, ReleaseWords, Route
 from base.ipc.protocol import Batch, End, Fail, Flag, Grant, Message, Need, Part, Reply
 from frontdoor import BareWorker, FrontDoor, front_door
 from rawhttp import Raw, post
+from supervised import Supervised
+from tinypex import write_tiny
 
 SCHEMA = columns.to_arrow({"a": Column(pl.Float64(), False), "s": Column(pl.String(), True)})
 WORDS = ReleaseWords(
@@ -147,3 +150,32 @@ def test_room_that_nobody_has_is_refused_to_a_worker(door: FrontDoor, tmp_path: 
         client.send(post("/echo", ROWS))
         said(good())(worker, worker.batch())
         assert client.answer().status == 200
+
+
+NOISY = """
+    import contextlib, os, socket
+    import polars as pl
+    import base.service as svc
+
+    @svc.endpoint(path="/tiny")
+    def predict(records_df: pl.DataFrame):
+        for fd in map(int, os.listdir("/proc/self/fd")) if records_df["x"][0] < 0 else ():
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as found:
+                if found.type == socket.SOCK_SEQPACKET:
+                    found.send(b"noise")
+        return records_df["x"]
+"""
+
+
+def test_the_supervisor_puts_another_worker_in_its_place(tmp_path: Path) -> None:
+    """Its handler writes noise to the channel, and its process lives on; the model answers again by itself, from another process."""
+    with Supervised(tmp_path) as supervised:
+        write_tiny(supervised.dist / "tiny.pex", "tiny", module=NOISY)
+        (pid,) = supervised.until_state("tiny.pex", "ready")["worker_pids"]
+        supervised.until(lambda: supervised.predictions("/tiny") == [3])
+        address = supervised.state()["address"]
+        assert httpx.post(f"{address}/tiny", json=[{"x": -1}], timeout=20).status_code == 503
+        supervised.until(lambda: supervised.predictions("/tiny") == [3])
+        report = supervised.until_state("tiny.pex", "ready")
+        assert pid not in report["worker_pids"]
+        assert "a front door gave its worker up: a message of" in report["reason"]
