@@ -24,6 +24,12 @@ EXPANDED_MAX_BYTES = 256 * 1024**2
 ROWS_MAX = 5_000_000
 """Rows of one request. A million rows of three floats take 24 MB."""
 
+_NESTED_MAX = 32
+"""Lists and structs in each other. Polars descends with its stack, and some hundreds of them end the process."""
+
+_COLUMNS_MAX = 10_000
+"""Of rows without a schema. Each takes 20 µs, however few rows there are."""
+
 _STEP_ROWS = 16_384
 """Rows of a Parquet file that are expanded before they are weighed."""
 
@@ -64,6 +70,7 @@ def parquet_table(body: bytes, columns: Iterable[str] | None) -> pa.Table:
             names = schema.names if columns is None else [name for name in columns if name in schema.names]
             batches, size = [], 0
             for batch in file.iter_batches(_STEP_ROWS, columns=names, use_threads=False):
+                batch.validate(full=True)
                 size += batch.nbytes
                 _check_size(0, size)
                 batches.append(batch)
@@ -97,6 +104,7 @@ def inferred(table: pa.Table) -> pl.DataFrame:
     Raises:
         Misfit: a column is of a type that Polars does not have, or is there twice.
     """
+    check_columns(table.num_columns)
     if len(set(table.schema.names)) < len(table.schema.names):
         raise fit.misfit([Cell(None, None, "a column is there more than once")])
     frame = pl.DataFrame([_series(table.column(name), name) for name in table.schema.names])
@@ -104,6 +112,8 @@ def inferred(table: pa.Table) -> pl.DataFrame:
 
 
 def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[type-arg]
+    if _is_deep(column.type):
+        raise fit.misfit([Cell(None, name, f"values are nested in each other more than {_NESTED_MAX} times")])
     try:
         if pa.types.is_date64(column.type):
             column = column.cast(pa.date32())  # Polars would take it for a datetime
@@ -112,6 +122,29 @@ def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[ty
         raise fit.misfit([Cell(None, name, f"columns of type {column.type} cannot be read")]) from exc
     assert isinstance(found, pl.Series)
     return found.alias(name)
+
+
+def check_columns(count: int) -> None:
+    """Raises TooLarge where rows without a schema have more columns than a request may."""
+    if count > _COLUMNS_MAX:
+        raise TooLarge(f"a request may have {_COLUMNS_MAX} columns")
+
+
+def _is_deep(kind: pa.DataType) -> bool:
+    level = [kind]
+    for _ in range(_NESTED_MAX + 1):
+        level = [inner for each in level for inner in _inner(each)]
+        if not level:
+            return False
+    return True
+
+
+def _inner(kind: pa.DataType) -> list[pa.DataType]:
+    if isinstance(kind, pa.DictionaryType):
+        return [kind.value_type]
+    if isinstance(kind, pa.BaseExtensionType):
+        return [kind.storage_type]
+    return [kind.field(i).type for i in range(kind.num_fields)]
 
 
 def _check_size(rows: int, size: int) -> None:

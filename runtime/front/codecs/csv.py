@@ -20,6 +20,7 @@ from base.columns import Column
 from base.dtypes import wire_form
 from base.errors import Cell, Malformed
 from runtime.front.codecs import fit, json, texts, values
+from runtime.front.codecs.columnar import check_columns
 from runtime.front.codecs.unfit import refuse_where
 
 _INTEGER = r"^[+-]?\d+$"
@@ -57,7 +58,9 @@ def inferred(body: bytes) -> pa.Table:
 
     Raises:
         Malformed: the body is not CSV in UTF-8.
+        TooLarge: it has too many columns.
     """
+    check_columns(body.partition(b"\n")[0].count(b",") + 1)
     return _table(body, _header(body), _options(None))
 
 

@@ -18,6 +18,7 @@ from base.columns import Column
 from base.dtypes import is_wide
 from base.errors import Cell, Malformed, Misfit
 from runtime.front.codecs import fit, values
+from runtime.front.codecs.columnar import check_columns
 from runtime.front.codecs.unfit import bounds
 
 Plain = list[msgspec.Struct]
@@ -139,6 +140,7 @@ def inferred(rows: list[dict[str, Any]]) -> pa.Table:
         Misfit: the values of a column have no type in common.
     """
     names = list(dict.fromkeys(chain.from_iterable(rows)))
+    check_columns(len(names))
     return pa.table([_inferred(name, [row.get(name) for row in rows]) for name in names], names=names)
 
 

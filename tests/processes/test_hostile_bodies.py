@@ -1,0 +1,75 @@
+"""Bodies that mean harm: each is refused as its sender's fault, the front door's memory is bounded, and it answers the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hostile
+from base.ipc.control import Applied, EndpointWords, ReleaseWords, Route, Table
+from base.ipc.protocol import Reply
+from frontdoor import BareWorker, FrontDoor, front_door
+from rawhttp import Raw, post
+
+MB = 1024**2
+GROWS_MAX_BYTES = 400 * MB
+"""What a body may hold once it is expanded, 256 MB, and once more what is half of that. A terabyte or 10^9 rows are not."""
+
+MESSAGE = hostile.SCHEMA.serialize().to_pybytes()
+ENDPOINTS = [EndpointWords("typed", "/typed", [], MESSAGE, None, 64, 1), EndpointWords("any", "/any", [], None, None, 64, 1)]
+WORDS = ReleaseWords("tiny", "1", ENDPOINTS)
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[BareWorker]:
+    with BareWorker(tmp_path / "w") as found:
+        yield found
+
+
+@pytest.fixture
+def door(worker: BareWorker) -> Iterator[FrontDoor]:
+    with front_door() as found:
+        found.say(Table(1, [Route(WORDS, [worker.path])], settled=True))
+        worker.greet("tiny", "1")
+        while found.hear() != Applied(1):
+            pass
+        yield found
+
+
+def assert_it_goes_on(door: FrontDoor, worker: BareWorker, before: int) -> None:
+    """It answers, from the same process, whose memory was never too much."""
+    with Raw(door.address) as client:
+        client.send(post("/typed", [{"a": 1}]))
+        batch = worker.batch()
+        frame = hostile.stream(hostile.good(rows=1).select(["a"]).rename_columns(["prediction"]))
+        worker.view(batch.reply)[: len(frame)] = frame
+        worker.channel.send(Reply(batch.batch, 1, len(frame), 1))
+        assert client.answer().json()["predictions"] == [0.5]
+    assert door.highest_bytes() - before < GROWS_MAX_BYTES
+
+
+@pytest.mark.parametrize("media", hostile.BODIES)
+def test_a_hostile_body_is_refused_as_its_senders_fault(door: FrontDoor, worker: BareWorker, media: str) -> None:
+    """Each named one with a 4xx."""
+    before = door.highest_bytes()
+    for name, body in hostile.BODIES[media].items():
+        with Raw(door.address) as client:
+            client.send(post("/typed", body).replace(b"application/json", media.encode(), 1))
+            answer = client.answer()
+            assert 400 <= answer.status < 500, (name, answer)
+            assert len(answer.body) < MB, name
+    assert_it_goes_on(door, worker, before)
+
+
+def test_nor_do_rows_without_a_schema_bring_it_down(door: FrontDoor, worker: BareWorker) -> None:
+    """Values nested in each other until a stack ends, and columns by the hundred thousand, which take time for each."""
+    before = door.highest_bytes()
+    bodies = [(media, name, found[name]) for media, found in hostile.BODIES.items() for name in hostile.WITHOUT_SCHEMA if name in found]
+    assert len({name for _, name, _ in bodies}) == len(hostile.WITHOUT_SCHEMA)
+    for media, name, body in bodies:
+        with Raw(door.address) as client:
+            client.send(post("/any", body).replace(b"application/json", media.encode(), 1))
+            assert 400 <= client.answer().status < 500, (media, name)
+    assert_it_goes_on(door, worker, before)
