@@ -356,5 +356,5 @@ class Lines:
         self._rest = bytearray(rest)
         try:
             return [_decoder.decode(line) for line in lines]
-        except msgspec.MsgspecError as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
             raise PeerError(f"not a control word: {exc}") from exc

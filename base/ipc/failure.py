@@ -67,7 +67,7 @@ def decode(body: bytes) -> errors.PexdockError:
     """
     try:
         failure = _decoder.decode(body)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise errors.PeerError(f"not a failure: {exc}") from exc
     kind = _KINDS.get(failure.code)
     if kind is None:

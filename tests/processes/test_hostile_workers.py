@@ -76,6 +76,7 @@ HOSTILE = {
     "a reply of more bytes than there are": sent(lambda batch: Reply(batch.batch, 2, 2**64 - 1, 0)),
     "a reply of no bytes": said(b""),
     "a failure that is no JSON": sent(lambda batch: Fail(batch.batch, b"\xff")),
+    "a failure that is no UTF-8": sent(lambda batch: Fail(batch.batch, b'{"code":"\xff"}')),
     "a part of what is not streamed": sent(lambda batch: Part(batch.batch, 10)),
     "the end of what is not streamed": sent(lambda batch: End(batch.batch, 0)),
     "fewer rows than it says": said(good(), rows=3),

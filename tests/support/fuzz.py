@@ -1,0 +1,76 @@
+"""`python fuzz.py TARGET RUNS`: feeds a decoder with what atheris makes of good bytes; the status says whether it failed otherwise than it may.
+
+A process of its own, since atheris never gives control back, and since what fails in native code ends it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["base.ipc", "runtime.front.codecs"]):
+    import hostile
+    from base.errors import PexdockError
+    from base.ipc import failure, frames, protocol
+    from base.ipc.control import Lines
+    from runtime.front.rows import RowDecoder, decode
+
+_DECODER = RowDecoder(hostile.SCHEMA)
+_READER = frames.Reader(hostile.SCHEMA)
+
+
+def _plain(data: bytes) -> None:
+    _READER.read_plain(memoryview(data), data[0] if data else 0, 2)
+
+
+def _frame(data: bytes) -> None:
+    _READER.read(memoryview(data), 0).validate(full=True)
+
+
+def _lines(data: bytes) -> None:
+    Lines().feed(data)
+
+
+def _body(media: str) -> Callable[[bytes], None]:
+    return lambda data: _DECODER.assemble([decode(_DECODER, media, data)]).validate(full=True)
+
+
+_FRAME = hostile.good().to_batches()[0].serialize().to_pybytes()
+_STREAM = hostile.stream(hostile.good())
+
+TARGETS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
+    "protocol": (protocol.unpack, [protocol.pack(protocol.Reply(1, 2, 3, 4)), protocol.pack(protocol.Fail(1, b"{}", 0))]),
+    "control": (_lines, [b'{"type":"drain"}\n', b'{"type":"applied","generation":1}\n']),
+    "failure": (failure.decode, [failure.encode(PexdockError("x"))]),
+    "plain": (_plain, [_FRAME]),
+    "frames": (_frame, [_FRAME]),
+    "json": (_body("application/json"), [b'[{"a":1.5,"s":"x"}]']),
+    "csv": (_body("text/csv"), [b'a,s\n1.5,"x"\n']),
+    "arrow": (_body("application/vnd.apache.arrow.stream"), [_STREAM]),
+}
+
+
+def main() -> None:
+    """Does not return: atheris ends the process."""
+    target, runs = sys.argv[1:]
+    decoded, seeds = TARGETS[target]
+
+    def one(data: bytes) -> None:
+        try:
+            decoded(data)
+        except (PexdockError, frames.pa.ArrowException):
+            pass
+
+    with tempfile.TemporaryDirectory(prefix="pexdock-fuzz-") as corpus:
+        for number, seed in enumerate(seeds):
+            Path(corpus, str(number)).write_bytes(seed)
+        atheris.Setup([sys.argv[0], corpus, f"-runs={runs}", "-max_len=4096", "-rss_limit_mb=4096", "-verbosity=0"], one)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
