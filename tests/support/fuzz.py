@@ -1,4 +1,4 @@
-"""`python fuzz.py TARGET RUNS`: feeds a decoder with what atheris makes of good bytes; the status says whether it failed otherwise than it may.
+"""`python fuzz.py TARGET RUNS`: feeds a decoder with what atheris makes of good bytes. Status 0: nothing failed but as it may.
 
 A process of its own, since atheris never gives control back, and since what fails in native code ends it.
 """
