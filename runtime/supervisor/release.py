@@ -271,11 +271,10 @@ class Release:
         return self.identity.version if self.identity else ""
 
     @property
-    def rank(self) -> tuple[bool, Version, int]:
-        """The highest of a model serves. One whose file was replaced gives way to what came in its place, be it an older version."""
-        assert self.identity is not None
-        replaced = self.replaced_by is not None and self.replaced_by.state in ALIVE
-        return (not replaced, Version(self.identity.version), self.order)
+    def rank(self) -> tuple[Version, int, bool, int]:
+        """The highest of a model serves. One whose file was replaced comes right after what came in its place, be it an older version."""
+        other = self.replaced_by if self.replaced_by is not None and self.replaced_by.state in ALIVE else None
+        return (Version((other or self).version), (other or self).order, other is None, self.order)
 
     @property
     def on_its_way(self) -> bool:

@@ -130,3 +130,13 @@ def test_one_release_that_serves_all_needs_no_words_about_sharing() -> None:
     """So a model of which nothing was said costs nothing."""
     assert course.course(family("ready", "standby", "standby"), Traffic()).sharing(Traffic()) is None
     assert course.course(family("standby", "standby", "standby"), Traffic()).routed == []
+
+
+def test_a_file_that_is_replaced_in_place_does_not_bring_back_what_is_kept() -> None:
+    """What serves goes on until its own replacement takes over."""
+    new = release("iris 0.2", 5, "running", file="iris.pex")
+    old = release("iris 0.2", 4, "running", ready=True, in_place=False, replaced_by=new)
+    kept = release("iris 0.1", 3, "running", ready=True, kept=True)
+    (family_,) = routing.by_model([kept, old, new])
+    assert family_ == [new, old, kept]
+    assert course.course(family_, Traffic()).routed == [old]
