@@ -24,6 +24,7 @@ from runtime.front.dispatch import Dispatch
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
 from runtime.front.outcomes import Tallies
+from runtime.front.remnants import Remnants
 from runtime.front.server import Server
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Process:
         self._recorder: Recorder | None = None
         self._tallies = Tallies(self._report_soon)
         self._comparisons = Comparisons(self._report_soon)
+        self._remnants = Remnants()
         self._reporting: set[asyncio.Task[None]] = set()
         self._given_up: list[GaveUp] = []  # bounded by the workers in a table
 
@@ -76,6 +78,8 @@ class Process:
             door.withdraw()
             dispatch.end()
             await server.end()
+        if code is ExitCode.PARENT_GONE:
+            self._remnants.end()
         await self._report()
         reading.cancel()
         return code
@@ -94,11 +98,13 @@ class Process:
                 case _:
                     return ExitCode.PARENT_GONE
 
-    @staticmethod
-    async def _apply(door: FrontDoor, table: Table) -> None:
+    async def _apply(self, door: FrontDoor, table: Table) -> None:
         """Put it in force once its new releases can answer. A worker in the middle of a long prediction holds up nobody."""
-        await _wait_welcomed(door.prepare(table))
-        await _wait_welcomed(door.apply(table))
+        for connect in (door.prepare, door.apply):
+            links = connect(table)
+            for link in links:
+                self._remnants.note(link.worker_pid)
+            await _wait_welcomed(links)
 
     async def _read(self) -> None:
         """Puts what the parent says in the queue; None at its end."""

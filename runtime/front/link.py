@@ -36,6 +36,7 @@ from base.ipc.protocol import (
 from runtime.front.lending import MIN_BYTES as LENT_MIN_BYTES
 from runtime.front.lending import Lent, is_one_batch, may_lend
 from runtime.front.reading import read_in_place, read_reply
+from runtime.front.remnants import peer_pid
 from runtime.front.replies import Replies
 from runtime.front.rooms import SLOTS, Budget, Room, Rooms
 from runtime.front.sent import Sent, hangs
@@ -60,6 +61,7 @@ class Link:
 
     Attributes:
         up: the worker has said who it is, and may be sent batches.
+        worker_pid: of the process that listens there.
         busy: batches that it has to compute.
         computing_rows: rows of these batches.
         batches_max: that it may have to compute at once.
@@ -87,6 +89,7 @@ class Link:
             raise Unavailable(f"the worker at {path} cannot be reached: {exc}") from exc
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._readable)
         self.open = True
+        self.worker_pid = peer_pid(self._channel.fileno())
         try:
             self._channel.send(Hello(WIRE_VERSION))
         except PeerError as exc:

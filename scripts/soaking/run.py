@@ -21,8 +21,8 @@ LOSS_S = 1.0
 _OTHERS = 4
 """Clients beside those that ask without pause and beside a flood: two that send nonsense, two that are slow."""
 
-COPIES_MAX = 2 * len(PAUSES_S) + 1
-"""Of each model the release that serves and the one before it, and the one that cannot load."""
+KNOWN_MAX = 2 * len(PAUSES_S) + 2
+"""Of each model the release that serves and the one before it; the one that cannot load; the base."""
 
 QUIET_S = 30.0
 """After the load all that was killed is back by then."""
@@ -57,8 +57,8 @@ class _Soak:
         self._world, self._plan = world, plan
         self._counts, self._growth = Counts(), Growth()
         self._end_s = time.monotonic() + plan.seconds
-        processes, sockets, _ = self._resources()
-        self._may_have = processes, sockets, COPIES_MAX
+        processes, sockets, *_ = self._resources()
+        self._may_have = processes, sockets, KNOWN_MAX, 0
         # Each has dice of its own, so that how many requests there were does not change what happens to the server.
         callers = Callers(world, self._counts, random.Random(plan.seed + 1), self._is_over)  # noqa: S311 - to be drawn again
         self._callers = callers
@@ -83,12 +83,13 @@ class _Soak:
                 self._growth.sample("front doors", doors)
             await asyncio.sleep(0.5)
 
-    def _resources(self) -> tuple[int, int, int]:
-        return self._world.processes(), self._world.sockets(), self._world.copies()
+    def _resources(self) -> tuple[int, int, int, int]:
+        world = self._world
+        return world.processes(), world.sockets(), world.known(), world.strays()
 
     def _left(self) -> list[str]:
         """What there is more of than there may be, in words."""
-        names = ("processes", "files in the run directory", "releases in the cache")
+        names = ("processes", "files in the run directory", "releases known", "releases in the cache of which nobody knows")
         found = zip(names, self._may_have, self._resources(), strict=True)
         return [f"{now} {name}, where there may be {most}" for name, most, now in found if now > most]
 

@@ -118,10 +118,15 @@ class World:
         """Files in the run directory."""
         return len(list(self.supervised.run_path.iterdir()))
 
-    def copies(self) -> int:
-        """Releases in the cache."""
+    def strays(self) -> int:
+        """Releases in the cache that nobody knows of."""
         folder = Path(str(self.supervised.settings["cache_path"])) / "releases"
-        return sum(each.is_dir() for each in folder.iterdir())
+        known = {each["sha256"] for each in self.supervised.state().get("releases", [])}
+        return sum(each.is_dir() and each.name not in known for each in folder.iterdir())
+
+    def known(self) -> int:
+        """Releases that the supervisor knows of, its base among them."""
+        return len(self.supervised.state().get("releases", []))
 
 
 def _children(pid: int) -> list[int]:

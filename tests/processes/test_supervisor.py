@@ -246,6 +246,36 @@ def test_children_of_a_killed_supervisor_end_by_themselves_and_the_next_one_star
         assert supervised.predictions("/tiny") == [6]
 
 
+FORKS = """
+    import subprocess, sys
+    import polars as pl
+    import base.service as svc
+
+    @svc.endpoint(path="/forks")
+    def predict(records_df: pl.DataFrame):
+        started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        return [started.pid] * records_df.height
+"""
+
+
+@pytest.mark.parametrize("killed", ["supervisor", "worker"])
+def test_what_a_handler_started_ends_with_its_worker_and_with_a_killed_supervisor(supervised, killed):
+    """It is in the worker's process group, which the supervisor ends, and front doors do where the supervisor is gone."""
+    write_tiny(supervised.dist / "forks.pex", "forks", module=FORKS)
+    with supervised:
+        [started] = supervised.predictions("/forks")
+        assert runs(started)
+        pid = supervised.process.pid if killed == "supervisor" else supervised.release("forks.pex")["worker_pids"][0]
+        os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 5
+        while runs(started):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    if killed == "supervisor":
+        with supervised:  # which removes what the first one left
+            assert runs(supervised.predictions("/forks")[0])
+
+
 def test_a_second_supervisor_on_one_run_directory_or_port_is_refused(supervised, tmp_path):
     """One line that names the other one, exit code 1, and the first serves on."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
