@@ -62,8 +62,7 @@ class Link:
     Attributes:
         up: the worker has said who it is, and may be sent batches.
         worker_pid: of the process that listens there.
-        busy: batches that it has to compute.
-        computing_rows: rows of these batches.
+        busy, computing_rows: batches that it has to compute, and their rows.
         batches_max: that it may have to compute at once.
     """
 
