@@ -38,6 +38,7 @@ from base.ipc.protocol import (
     Place,
     Reply,
     Welcome,
+    moment_s,
 )
 from base.ipc.segment import Segment
 from base.predictor import Call, Predictor, Stream
@@ -203,7 +204,8 @@ class Connection:
         return segment
 
     def _batch(self, batch: Batch) -> None:
-        work = _Work(batch, self._call(batch), time.monotonic() + batch.time_left_ms / 1000)
+        until = moment_s(batch.ends_ms, time.monotonic())
+        work = _Work(batch, self._call(batch, until), until)
         if batch.endpoint >= len(self._predictors):
             raise PeerError(f"there is no endpoint {batch.endpoint}")
         try:
@@ -220,7 +222,7 @@ class Connection:
         else:
             self._compute(work, found)
 
-    def _call(self, batch: Batch) -> Call:
+    def _call(self, batch: Batch, until: float) -> Call:
         alone = bool(batch.flags & Flag.ALONE)
         try:
             if not batch.flags & Flag.CONTEXT:
@@ -228,7 +230,6 @@ class Connection:
             parameters, words = _with_context.decode(batch.parameters)
         except msgspec.MsgspecError as exc:
             raise PeerError(f"parameters that cannot be read: {exc}") from exc
-        until = time.monotonic() + batch.time_left_ms / 1000
         cancelled = lambda: self._cancelled(batch.batch)  # noqa: E731 - a method bound to a batch
         return Call(parameters, alone, Request(words.id, words.headers, words.query, until, cancelled, b"", words.content_type))
 

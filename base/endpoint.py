@@ -62,6 +62,7 @@ class Endpoint(Generic[P, R]):
         headers: those that contexts have, in lower case.
         warm_up: its handler is called once before a worker is ready.
         retry: a request whose worker died may be computed once more.
+        timeout_ms: that a request has where its client does not say; None for what the operator gives.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Endpoint(Generic[P, R]):
     headers: tuple[str, ...] = ()
     warm_up: bool = True
     retry: bool = True
+    timeout_ms: int | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the handler, and nothing else."""
@@ -116,6 +118,7 @@ class Endpoint(Generic[P, R]):
             checks=_spec(self.cache_config) is not None or self.plan.spec is not None,
             retry=self.retry,
             about=about(self),
+            timeout_ms=self.timeout_ms,
         )
 
     def example(self) -> Example | None:
@@ -150,6 +153,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
     headers: Sequence[str] = (),
     warm_up: bool = True,
     retry: bool = True,
+    timeout_ms: int | None = None,
 ) -> Callable[[Callable[P, R]], Endpoint[P, R]]:
     """Makes an `Endpoint` of a handler.
 
@@ -166,6 +170,8 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
         warm_up: whether the handler may be called with an example before a worker is ready. False for one that has effects outside.
         retry: a request whose worker died before it was answered is computed once more, by another. False is for handlers that must not
             be called twice with the same rows: then it is a 503.
+        timeout_ms: that a request may take where its client does not say (`X-Request-Timeout-Ms`); never more than the operator's
+            `request_timeout_s`, which is what it has without.
 
     Raises:
         Declaration: the declaration cannot work; the message says what to change.
@@ -198,6 +204,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
             headers=tuple(each.lower() for each in headers),
             warm_up=warm_up,
             retry=retry,
+            timeout_ms=_timeout(name, timeout_ms),
         )
 
     return make
@@ -228,6 +235,12 @@ def _policy(name: str, rows: int, delay_ms: int) -> BatchPolicy:
     if not 0 <= delay_ms <= BATCH_MAX_DELAY_MS:
         raise Declaration(f"endpoint {name}: batch_max_delay_ms is {delay_ms}; give milliseconds from 0 to {BATCH_MAX_DELAY_MS}")
     return BatchPolicy(rows, delay_ms)
+
+
+def _timeout(name: str, timeout_ms: int | None) -> int | None:
+    if timeout_ms is not None and timeout_ms < 1:
+        raise Declaration(f"endpoint {name}: timeout_ms is {timeout_ms}; give milliseconds from 1 on, or None for what the operator gives")
+    return timeout_ms
 
 
 def _spec(config: CacheConfig | None) -> type[BaseModel] | None:

@@ -178,6 +178,13 @@ class Settings(BaseSettings):
         ByteSize(1024**3), ge=8 * 1024**2, description="Shared memory that front doors may hold for all workers together."
     )
     queue_max_rows: int = Field(100_000, ge=1, description="Rows that may wait for the workers of one endpoint.")
+    queue_max_bytes: ByteSize = Field(
+        ByteSize(256 * 1024**2), ge=1, description="Bytes of bodies that may wait for the workers of one endpoint."
+    )
+    queue_max_wait_s: float | None = Field(
+        None, gt=0, le=86400, description="Seconds that a request may wait for a worker; what would wait longer is refused at once."
+    )
+    priorities: bool = Field(False, description="Let clients say by the header Priority which of their requests go first.")
     tls_cert_path: AbsolutePath | None = Field(
         None, description="PEM file of the front door's certificate and its chain; it then speaks HTTPS."
     )

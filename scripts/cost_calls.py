@@ -24,6 +24,7 @@ from base.ipc import channel
 from base.ipc.control import Configure, ReleaseWords, Route
 from base.loop import Loop
 from base.predictor import Predictor
+from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
 from runtime.front.endpoint import Endpoint
@@ -45,7 +46,7 @@ async def _counted() -> dict[str, dict[str, dict[str, int]]]:
             listener.listen()
             words = ReleaseWords("cost", "0", [endpoint.words() for endpoint in cost_model.ENDPOINTS])
             limits = Configure()
-            dispatch = Dispatch(limits.queue_max_rows, limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
+            dispatch = Dispatch(Bounds.of(limits), limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
             links = dispatch.apply([Route(words, [str(place)])])
             connection = _connected(listener, counter)
             assert [await link.wait_welcomed() for link in links] == [True]

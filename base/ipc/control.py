@@ -14,7 +14,7 @@ import msgspec
 from base.errors import Full, LoadFailed, PeerError, Unavailable
 from base.ipc.questions import Answer, Question
 
-WIRE_VERSION = 5
+WIRE_VERSION = 6
 """Rises with every change of `protocol.py`, of `frames.py`, or of the words below and in `questions.py`, but for what either side may not
 know (`About`, `Ready.warnings`)."""
 
@@ -68,6 +68,7 @@ class EndpointWords(msgspec.Struct, frozen=True):
         retry: a request whose worker died may be computed once more.
         checks: a spec says which parameters of the path are admitted; a worker can be asked before rows are decoded.
         about: what people are told of it.
+        timeout_ms: that a request has where its client does not say; None for what the front door gives.
     """
 
     name: str
@@ -86,6 +87,7 @@ class EndpointWords(msgspec.Struct, frozen=True):
     checks: bool = False
     retry: bool = True
     about: About = About()
+    timeout_ms: int | None = None
 
 
 class ReleaseWords(msgspec.Struct, frozen=True):
@@ -205,6 +207,9 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         request_timeout_s: a request that is not answered by then gets a 504.
         segments_max_bytes: all shared memory of the front door; beyond it a request is a 503.
         queue_max_rows: rows that may wait for one endpoint; beyond it a request is a 503.
+        queue_max_bytes: of the bodies that may wait for one endpoint; beyond it a request is a 503.
+        queue_max_wait_s: a request that would wait longer for a worker is a 503; None where its own time is the only bound.
+        priorities: clients may say by the header `Priority` which requests go first.
         drain_s: how long accepted requests may take once it is told to drain.
         measuring: None where nobody wants measures.
         access_log: path of a file that gets a line for each request; "-" is the standard output of the supervisor.
@@ -216,6 +221,9 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     request_timeout_s: float = 60.0
     segments_max_bytes: int = 1024**3
     queue_max_rows: int = 100_000
+    queue_max_bytes: int = 256 * 1024**2
+    queue_max_wait_s: float | None = None
+    priorities: bool = False
     drain_s: float = 8.0
     measuring: Measuring | None = None
     access_log: str | None = None

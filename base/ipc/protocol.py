@@ -67,6 +67,10 @@ class Place(_Word, frozen=True):
     offset: int
     length: int
 
+    def beginning(self, length: int) -> Place:
+        """The first `length` bytes of it; the caller knows that it has as many."""
+        return Place(self.segment, self.offset, length)
+
 
 class Hello(_Word, frozen=True):
     """Front door → worker, first of all."""
@@ -98,14 +102,15 @@ class Forget(_Word, frozen=True):
 class Batch(_Word, frozen=True):
     """Front door → worker: predict these rows.
 
-    `request` is where the frame lies, `reply` where the answer may be written (its length is the room there), `parameters` a JSON
-    object of strings, or an array of it and the context of the batch's only request (flag CONTEXT).
+    `ends_ms` is when the time of the first of its requests is over (see `moment`), `request` where the frame lies, `reply` where the answer
+    may be written (its length is the room there), `parameters` a JSON object of strings, or an array of it and the context of the batch's
+    only request (flag CONTEXT).
     """
 
     batch: int
     endpoint: int
     rows: int
-    time_left_ms: int
+    ends_ms: int
     flags: int
     request: Place
     reply: Place
@@ -195,6 +200,20 @@ class Checked(_Word, frozen=True):
 Message = Hello | Welcome | Attach | Forget | Batch | Reply | Fail | Need | Grant | Parked | Part | Next | Cancel | End | Check | Checked
 
 
+def moment(at_s: float) -> int:
+    """A time of this machine's monotonic clock as it crosses: milliseconds, of which 32 bits are left.
+
+    The moment and not the time that is left: a message waits in its socket while the worker computes the one before.
+    """
+    return int(at_s * 1000) & 0xFFFFFFFF
+
+
+def moment_s(moment_ms: int, now_s: float) -> float:
+    """Which time that was, if it is within 24 days of `now_s`."""
+    now_ms = int(now_s * 1000)
+    return (now_ms + ((moment_ms - now_ms + 0x80000000) & 0xFFFFFFFF) - 0x80000000) / 1000
+
+
 def pack(message: Message) -> bytes:
     """The bytes of one message.
 
@@ -210,8 +229,8 @@ def pack(message: Message) -> bytes:
 def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a kind
     header = HEADER.pack
     match message:
-        case Batch(batch, endpoint, rows, time_left_ms, flags, request, reply, parameters):
-            head = header(Kind.BATCH, flags, endpoint, batch, request.offset, request.length, rows, time_left_ms)
+        case Batch(batch, endpoint, rows, ends_ms, flags, request, reply, parameters):
+            head = header(Kind.BATCH, flags, endpoint, batch, request.offset, request.length, rows, ends_ms)
             return head + PLACES.pack(request.segment, reply.segment, reply.offset, reply.length) + parameters
         case Reply(batch, rows, length, flags):
             return header(Kind.REPLY, flags, 0, batch, 0, length, rows, 0)

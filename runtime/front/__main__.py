@@ -18,6 +18,7 @@ from base.errors import PeerError
 from base.ipc.control import Applied, Configure, Drain, ExitCode, GaveUp, Lines, Listening, Table, Withdraw, Word, encode
 from runtime.front.access import access_log
 from runtime.front.app import FrontDoor
+from runtime.front.batcher import Bounds
 from runtime.front.copies import Comparisons
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
@@ -60,7 +61,7 @@ class Process:
         if configure.measuring is not None:
             self._recorder = Recorder(configure.measuring, self._report_soon)
         deadlines = Deadlines(configure.request_timeout_s)
-        dispatch = Dispatch(configure.queue_max_rows, configure.segments_max_bytes, deadlines, self._recorder, self._tallies, self._gave_up)
+        dispatch = Dispatch(Bounds.of(configure), configure.segments_max_bytes, deadlines, self._recorder, self._tallies, self._gave_up)
         door = FrontDoor(dispatch, deadlines, configure.body_max_bytes, self._comparisons)
         # Connections wait in the listener until this. A front door that is started again would answer 404 and 503 without its table.
         first = await self._words.get()

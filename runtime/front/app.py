@@ -195,13 +195,17 @@ class FrontDoor:
             asked, rows = self._paths.moved(asked, None, body)
         endpoint = asked.target.endpoint
         endpoint.release.check_up()
+        size_bytes = 0 if isinstance(body, Arrival) else len(body)
+        endpoint.check_room(asked, size_bytes)
         began_s = 0.0 if endpoint.measures is None else now_s()
         if rows is None:
             rows = self._read(asked, body, request_id)
         fork = asked.fork
         if fork is not None and rows.count and fork.shares.copy_is_due():
             return fork.copy(asked, rows, body, request_id, answer)
-        return Request(asked, rows, request_id, answer, context, began_s)
+        request = Request(asked, rows, request_id, answer, context, began_s)
+        request.size_bytes = size_bytes
+        return request
 
     @staticmethod
     def _read(asked: Asked, body: bytes | Arrival, request_id: str) -> Rows:
@@ -293,7 +297,7 @@ class FrontDoor:
                 asked, rows = self._drawn(asked, body)
             target, endpoint = asked.target, asked.target.endpoint
             if not target.admitted:
-                await self._check(target)
+                await self._check(asked)
             context = context_of(endpoint, scope, headers, request_id) if endpoint.words.alone else None
             request = self.request(asked, request_id, body, answered.set_result, context, rows)
         self.start(request)
@@ -303,17 +307,18 @@ class FrontDoor:
             endpoint.abandon(request)
             raise
 
-    async def _check(self, target: Target) -> None:
+    @staticmethod
+    async def _check(asked: Asked) -> None:
         """Has the parameters of a path looked at before any row is decoded.
 
         Raises:
             PexdockError: a spec does not admit them, or nobody could be asked in time.
         """
         try:
-            async with asyncio.timeout(self._deadlines.timeout_s):
-                await target.endpoint.release.check(target)
+            async with asyncio.timeout(asked.timeout_s):
+                await asked.target.endpoint.release.check(asked.target)
         except TimeoutError as exc:
-            raise DeadlineExceeded(f"the parameters were not looked at within {self._deadlines.timeout_s:g} s") from exc
+            raise DeadlineExceeded(f"the parameters were not looked at within {asked.timeout_s:g} s") from exc
 
     async def _send(self, request: Request, answered: asyncio.Future[Answer], receive: Receive, send: Send) -> None:
         """Sends the answer, or learns that the client has hung up: then nobody computes it who need not."""

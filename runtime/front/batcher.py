@@ -1,16 +1,20 @@
 """Which requests make the next batch. Pure: knows neither time nor workers.
 
 Requests gather in groups; only requests of one group (same endpoint, parameters and shape of rows) may share a batch. Groups take turns, so
-that a busy one does not starve the others, and order within a group is kept.
+that a busy one does not starve the others, and order within a group is kept. What is more urgent goes first, and where it leaves room in
+its batch, less urgent requests of its group go with it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from math import inf
+from typing import Generic, Protocol, Self, TypeVar
 
 from base.errors import Full
+from base.ipc.control import Configure
 
 
 class Waiting(Protocol):
@@ -24,69 +28,162 @@ class Waiting(Protocol):
     def row_count(self) -> int:
         """Its rows; 0 is possible."""
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes while it waits."""
+
+    @property
+    def urgency(self) -> int:
+        """0 goes before 1."""
+
 
 R = TypeVar("R", bound=Waiting)
 
 
-class Batcher(Generic[R]):
-    """The waiting requests of one endpoint. Bounded by rows."""
+@dataclass(frozen=True)
+class Bounds:
+    """What may wait for one endpoint.
 
-    def __init__(self, batch_max_rows: int, queue_max_rows: int) -> None:
+    Attributes:
+        max_wait_s: how long, where that is less than the time of the request.
+        priorities: clients may say what goes first.
+    """
+
+    max_rows: int
+    max_bytes: int
+    max_wait_s: float = inf
+    priorities: bool = False
+
+    @classmethod
+    def of(cls, limits: Configure) -> Self:
+        """As a front door is told."""
+        return cls(limits.queue_max_rows, limits.queue_max_bytes, limits.queue_max_wait_s or inf, limits.priorities)
+
+
+_Lane = OrderedDict[Hashable, dict[R, None]]
+
+
+class Batcher(Generic[R]):
+    """The waiting requests of one endpoint. Bounded by rows and bytes."""
+
+    def __init__(self, batch_max_rows: int, bounds: Bounds) -> None:
         self._batch_max_rows = batch_max_rows
-        self._queue_max_rows = queue_max_rows
-        # A dict keeps order and drops a cancelled request in constant time.
-        self._groups: OrderedDict[Hashable, dict[R, None]] = OrderedDict()
-        self.rows = 0
+        self._bounds = bounds
+        # By urgency, the most urgent first. A dict keeps order and drops a cancelled request in constant time.
+        self._lanes: dict[int, _Lane[R]] = {}
+        self._rows: dict[int, int] = {}  # of each urgency that there ever was
+        self.rows = self.bytes = 0
 
     def __bool__(self) -> bool:
-        return bool(self._groups)
+        return bool(self._lanes)
 
-    def add(self, request: R) -> None:
-        """Puts a request behind the others of its group.
+    def check_room(self, rows: int, size_bytes: int) -> None:
+        """Whether so much more may wait. An empty queue takes any request.
 
         Raises:
-            Full: rows that wait are over the bound. Nothing was added. An empty queue takes any request.
+            Full: with it, what waits would be over a bound.
         """
-        if self.rows and self.rows + request.row_count > self._queue_max_rows:
-            raise Full(f"{self.rows} rows are waiting for this endpoint, and {self._queue_max_rows} may; try again later")
-        self._groups.setdefault(request.group, {})[request] = None
-        self.rows += request.row_count
+        bounds = self._bounds
+        if not self._lanes:
+            return
+        if self.rows + rows > bounds.max_rows:
+            raise Full(f"{self.rows} rows are waiting for this endpoint, and {bounds.max_rows} may; try again later")
+        if self.bytes + size_bytes > bounds.max_bytes:
+            raise Full(f"{self.bytes} bytes are waiting for this endpoint, and {bounds.max_bytes} may; try again later")
+
+    @property
+    def batches(self) -> int:
+        """How many batches at least what waits makes."""
+        return -(-self.rows // self._batch_max_rows)
+
+    def batches_before(self, urgency: int) -> int:
+        """How many batches at least go before a request of that urgency that would come now."""
+        return sum(rows for own, rows in self._rows.items() if own <= urgency) // self._batch_max_rows
+
+    def add(self, request: R) -> None:
+        """Puts a request behind the others of its group and urgency.
+
+        Raises:
+            Full: what waits is over a bound. Nothing was added.
+        """
+        self.check_room(request.row_count, request.size_bytes)
+        lane = self._lanes.get(request.urgency)
+        if lane is None:
+            lane = self._lanes[request.urgency] = OrderedDict()
+            if len(self._lanes) > 1:
+                self._lanes = dict(sorted(self._lanes.items()))
+        lane.setdefault(request.group, {})[request] = None
+        self._count(request.urgency, request.row_count, request.size_bytes)
 
     def take(self) -> list[R]:
         """The next batch: at most `batch_max_rows` rows, but always at least one request; empty when nothing waits."""
-        if not self._groups:
-            return []
-        group, waiting = next(iter(self._groups.items()))
         batch: list[R] = []
+        group: Hashable = None
         rows = 0
-        for request in waiting:
-            if batch and rows + request.row_count > self._batch_max_rows:
+        for urgency in list(self._lanes):
+            lane = self._lanes[urgency]
+            if not batch:
+                group = next(iter(lane))
+            rows = self._take_from(urgency, lane, group, batch, rows)
+            if rows >= self._batch_max_rows:
                 break
-            batch.append(request)
-            rows += request.row_count
-        for request in batch:
-            del waiting[request]
-        self.rows -= rows
-        if waiting:
-            self._groups.move_to_end(group)
-        else:
-            del self._groups[group]
         return batch
 
     def remove(self, request: R) -> bool:
         """Takes a request out that nobody waits for any more; False when it is not here."""
-        waiting = self._groups.get(request.group)
+        lane = self._lanes.get(request.urgency)
+        waiting = None if lane is None else lane.get(request.group)
         if waiting is None or request not in waiting:
             return False
         del waiting[request]
-        self.rows -= request.row_count
-        if not waiting:
-            del self._groups[request.group]
+        self._tidy(request.urgency, request.group)
+        self._count(request.urgency, -request.row_count, -request.size_bytes)
         return True
 
     def clear(self) -> list[R]:
         """All that waits, in no particular order of groups; afterwards nothing does."""
-        everything = [request for waiting in self._groups.values() for request in waiting]
-        self._groups.clear()
-        self.rows = 0
+        everything = [request for lane in self._lanes.values() for waiting in lane.values() for request in waiting]
+        self._lanes.clear()
+        self._rows.clear()
+        self.rows = self.bytes = 0
         return everything
+
+    def _take_from(self, urgency: int, lane: _Lane[R], group: Hashable, batch: list[R], rows: int) -> int:
+        """Adds those of this lane's requests of the group that there is room for; no room is left behind one that does not fit.
+
+        Returns:
+            The rows of the batch, with those for which no room is left.
+        """
+        waiting = lane.get(group)
+        if waiting is None:
+            return rows
+        taken: list[R] = []
+        before, size_bytes, full = rows, 0, False
+        for request in waiting:
+            full = bool(batch or taken) and rows + request.row_count > self._batch_max_rows
+            if full:
+                break
+            taken.append(request)
+            rows += request.row_count
+            size_bytes += request.size_bytes
+        for request in taken:
+            del waiting[request]
+        batch += taken
+        self._count(urgency, before - rows, -size_bytes)
+        if waiting:
+            lane.move_to_end(group)
+        else:
+            self._tidy(urgency, group)
+        return self._batch_max_rows if full else rows
+
+    def _tidy(self, urgency: int, group: Hashable) -> None:
+        lane = self._lanes[urgency]
+        if not lane[group]:
+            del lane[group]
+        if not lane:
+            del self._lanes[urgency]
+
+    def _count(self, urgency: int, rows: int, size_bytes: int) -> None:
+        self.rows += rows
+        self.bytes += size_bytes
+        self._rows[urgency] = self._rows.get(urgency, 0) + rows

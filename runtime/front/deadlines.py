@@ -4,48 +4,76 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runtime.front.request import Request
 
+_NEVER = float("inf")
+
+_MOMENT_S = 0.001
+"""What is lost of a time on its way to a worker: it is told in whole milliseconds."""
+
 
 class Deadlines:
-    """Requests in the order in which they expire. All have the same time, so that is the order of their coming.
+    """Requests by the time that they have: of those that have the same, the first to come is the first to expire.
 
-    One timer for the first of them, armed only while there is one: a timer a request would cost more than the rest of its bookkeeping.
+    One timer for the first of all, armed only while there is one: a timer a request would cost more than the rest of its bookkeeping.
+
+    Args:
+        timeout_s: what a request may have at most, and has where neither its client nor its endpoint says less.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self._ends: dict[Request, float] = {}
+        self._lanes: dict[float, dict[Request, None]] = {}  # no more than there are requests
         self._timer: asyncio.TimerHandle | None = None
+        self._fires_s = _NEVER
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return sum(map(len, self._lanes.values()))
 
     def watch(self, request: Request) -> None:
-        """From now on the request has `timeout_s`."""
-        self._ends[request] = time.monotonic() + self.timeout_s
-        if self._timer is None:
-            self._arm(self.timeout_s)
+        """From now on the request has its `timeout_s`."""
+        timeout_s = request.timeout_s
+        ends_s = request.ends_s = time.monotonic() + timeout_s
+        lane = self._lanes.get(timeout_s)
+        if lane is None:
+            lane = self._lanes[timeout_s] = {}
+        lane[request] = None
+        if ends_s < self._fires_s:
+            self._arm(ends_s)
 
     def forget(self, request: Request) -> None:
         """The request is answered; safe when it is unknown."""
-        self._ends.pop(request, None)
+        timeout_s = request.timeout_s
+        lane = self._lanes.get(timeout_s)
+        if lane is not None:
+            lane.pop(request, None)
+            if not lane and timeout_s != self.timeout_s:
+                del self._lanes[timeout_s]
 
-    def left_s(self, request: Request) -> float:
-        """What is left to it; never negative."""
-        end = self._ends.get(request)
-        return 0.0 if end is None else max(0.0, end - time.monotonic())
-
-    def _arm(self, left_s: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(left_s, self._fire)
+    def _arm(self, ends_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fires_s = ends_s
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, ends_s - time.monotonic()), self._fire)
 
     def _fire(self) -> None:
-        now = time.monotonic()
-        self._timer = None
-        for request in [request for request, end in self._ends.items() if end <= now]:
+        now_s = time.monotonic()
+        self._timer, self._fires_s = None, _NEVER
+        for request in [each for lane in self._lanes.values() for each in lane if each.ends_s <= now_s]:
             request.endpoint.expire(request)
-        if self._ends:
-            self._arm(max(0.0, next(iter(self._ends.values())) - now))
+        first_s = min((next(iter(lane)).ends_s for lane in self._lanes.values() if lane), default=_NEVER)
+        if first_s < self._fires_s:
+            self._arm(first_s)
+
+
+def in_time(requests: Sequence[Request]) -> list[Request]:
+    """Those that still have time and are not answered. The others are, also where the timer is late."""
+    soon_s = time.monotonic() + _MOMENT_S
+    for request in requests:
+        if not request.answered and request.ends_s <= soon_s:
+            request.endpoint.expire(request)
+    return [request for request in requests if not request.answered]

@@ -11,17 +11,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
-from base.errors import BadResult, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
+from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
 from base.ipc.control import GaveUp, ReleaseWords, Route
-from runtime.front.deadlines import Deadlines
+from runtime.front.batcher import Bounds
+from runtime.front.deadlines import Deadlines, in_time
 from runtime.front.endpoint import Endpoint
 from runtime.front.link import IN_FLIGHT_MAX, STREAMS_MAX, Link
 from runtime.front.measuring import Recorder
 from runtime.front.outcomes import Tallies, Tally
+from runtime.front.outlook import wait_s
 from runtime.front.owners import owners
 from runtime.front.pace import Step
 from runtime.front.request import Request, Target
-from runtime.front.rooms import Budget
+from runtime.front.rooms import COPIES_PART, Budget
 from runtime.front.suspects import Suspects
 
 log = logging.getLogger(__name__)
@@ -36,9 +38,6 @@ _CHECKS_MAX = 32
 
 HANGS_AFTER_S = 1.0
 """A worker is let be late by so much with what nobody waits for any more. Then it is taken to hang, and is replaced."""
-
-_COPIES_PART = 4
-"""Of all shared memory copies of requests take no more than this part, so that clients have the rest."""
 
 
 class Release:
@@ -55,7 +54,7 @@ class Release:
         self,
         release_id: str,
         words: ReleaseWords,
-        queue_max_rows: int,
+        bounds: Bounds,
         budget: Budget,
         deadlines: Deadlines,
         recorder: Recorder | None = None,
@@ -64,7 +63,7 @@ class Release:
         self.gave_up: Callable[[GaveUp], None] = lambda _: None
         self.words = words
         self._budget = Budget(budget.max_bytes, budget)
-        self.endpoints = [Endpoint(i, each, queue_max_rows, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
+        self.endpoints = [Endpoint(i, each, bounds, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
         self._links: dict[str, Link] = {}
         self._loop = asyncio.get_running_loop()  # to ask for it costs a system call each time
         # Batches to be sent again in parts, before anything that waits. Bounded by what was in flight.
@@ -106,6 +105,11 @@ class Release:
         if len(self.streams) >= STREAMS_MAX * sum(link.up for link in self._links.values()):
             raise Full(f"{len(self.streams)} answers of {self.words.model} are being streamed, and no more may; try again later")
         self.streams.add(request)
+
+    def wait_s(self, endpoint: Endpoint, before: int) -> float:
+        """How long a request for this endpoint would wait, behind so many batches and the one that is being computed."""
+        others = [(each.waiting.batches, each.outlook) for each in self.endpoints if each is not endpoint and each.waiting]
+        return wait_s(before + 1, max(1, sum(link.up for link in self._links.values())), endpoint.outlook, others)
 
     def watch(self, tally: Tally | None) -> None:
         """From now on `tally` is told how requests end; None for nobody."""
@@ -191,7 +195,11 @@ class Release:
 
     def _look(self, link: Link) -> None:
         self._looking.discard(link)
-        if link.hangs:
+        left_s = self.endpoints[0].deadlines.timeout_s - link.silent_s  # clients and authors may give less than a batch takes
+        if link.hangs and left_s > 0:
+            self._looking.add(link)
+            self._loop.call_later(left_s, self._look, link)
+        elif link.hangs:
             log.warning("a worker of %s %s answers nothing", self.words.model, self.words.version)
             self.gave_up(GaveUp(link.path, "it did not answer a request in time, nor afterwards"))
 
@@ -203,8 +211,12 @@ class Release:
     def failed(self, requests: list[Request], error: PexdockError) -> None:
         """A worker could not answer a batch. Who owns the rows that the error names is told so, and the others get another try.
 
-        Where it names none, each half gets another try, down to the guilty one.
+        Where it names none, each half gets another try, down to the guilty one. Where the time of one of them was over before the batch was
+        computed, the others go again without it.
         """
+        if isinstance(error, DeadlineExceeded) and len(kept := in_time(requests)) < len(requests):
+            self._again.append(kept)
+            return
         owned = owners(requests, error) if isinstance(error, _GUILT_OF_ONE) else []
         for index, own in owned:
             requests[index].fail(own)
@@ -277,8 +289,8 @@ class Release:
             endpoint = self.endpoints[self._turn]
             if endpoint.waiting:
                 step = endpoint.pace.step(endpoint.waiting.rows, computing_rows, now_s)
-                if step is Step.GO:
-                    return endpoint.waiting.take()
+                if step is Step.GO and (batch := endpoint.take(now_s)):
+                    return batch
                 if step is Step.HOLD:
                     self.wake()
         return []
@@ -310,14 +322,14 @@ class Dispatch:
 
     def __init__(
         self,
-        queue_max_rows: int,
+        bounds: Bounds,
         segments_max_bytes: int,
         deadlines: Deadlines,
         recorder: Recorder | None = None,
         tallies: Tallies | None = None,
         gave_up: Callable[[GaveUp], None] = lambda _: None,
     ) -> None:
-        self._queue_max_rows = queue_max_rows
+        self._bounds = bounds
         self.budget = Budget(segments_max_bytes)
         self._deadlines = deadlines
         self._recorder = recorder
@@ -359,7 +371,7 @@ class Dispatch:
             release.leave(route.sockets)
             links += release.connect(route.sockets)
             self._watch(release, watched=route.watched)
-            release.bound(self.budget.max_bytes // _COPIES_PART if route.id in copied_to else self.budget.max_bytes)
+            release.bound(self.budget.max_bytes // COPIES_PART if route.id in copied_to else self.budget.max_bytes)
             kept.append(release)
         coming, self._coming = self._coming, []
         gone, self.releases = [each for each in self.releases + coming if each not in kept], kept
@@ -384,6 +396,6 @@ class Dispatch:
             release.watch(None)
 
     def _release(self, route: Route) -> Release:
-        found = Release(route.id, route.release, self._queue_max_rows, self.budget, self._deadlines, self._recorder)
+        found = Release(route.id, route.release, self._bounds, self.budget, self._deadlines, self._recorder)
         found.gave_up = self._gave_up
         return found

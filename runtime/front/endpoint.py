@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from base.errors import DeadlineExceeded, PexdockError
+from base.errors import DeadlineExceeded, Full, PexdockError
 from base.ipc import frames
 from base.ipc.control import EndpointWords
-from runtime.front.batcher import Batcher
+from runtime.front.batcher import Batcher, Bounds
 from runtime.front.deadlines import Deadlines
 from runtime.front.measuring import Recorder, now_s
 from runtime.front.outcomes import Tally
+from runtime.front.outlook import Outlook
 from runtime.front.pace import Pace
-from runtime.front.request import Request
+from runtime.front.request import Asked, Request
 from runtime.front.rows import RowDecoder
+from runtime.front.wishes import URGENCY
 
 if TYPE_CHECKING:
     from runtime.front.dispatch import Release
+
+
+WAIT_PART = 0.5
+"""Of its time that a request may be expected to wait. Where it was all, most of what was accepted at the edge expired: what is expected is
+not known to a half."""
 
 
 class Endpoint:
     """One endpoint of a release: how to decode its rows, and those that wait."""
 
     def __init__(
-        self, number: int, words: EndpointWords, queue_max_rows: int, release: Release, deadlines: Deadlines, recorder: Recorder | None
+        self, number: int, words: EndpointWords, bounds: Bounds, release: Release, deadlines: Deadlines, recorder: Recorder | None
     ) -> None:
         self.number = number
         self.words = words
@@ -38,7 +44,9 @@ class Endpoint:
         self.decoder = RowDecoder(self.input_schema, words.unexpected)
         self.streams = words.streams
         self.pace = Pace(1 if words.alone else words.batch_max_rows, words.batch_max_delay_ms / 1000)
-        self.waiting: Batcher[Request] = Batcher(words.batch_max_rows, queue_max_rows)
+        self.waiting: Batcher[Request] = Batcher(words.batch_max_rows, bounds)
+        self._bounds = bounds
+        self.outlook = Outlook()
         self.measures = None if recorder is None else recorder.endpoint(release.words.model, release.words.version, words.name)
         self.tally: Tally | None = None  # where the release is watched
 
@@ -46,6 +54,42 @@ class Endpoint:
         """Whether the rows that one of them has read are those that the other would."""
         mine, theirs = self.words, other.words
         return mine.input_schema == theirs.input_schema and mine.unexpected == theirs.unexpected and mine.raw == theirs.raw
+
+    def timeout_s(self, wished_ms: int | None) -> float:
+        """The time of a request that wishes for so much; of one that does not, what the author says. Never more than the operator's."""
+        if wished_ms is None:
+            wished_ms = self.words.timeout_ms
+        return self.deadlines.timeout_s if wished_ms is None else min(wished_ms / 1000, self.deadlines.timeout_s)
+
+    def urgency(self, wished: int) -> int:
+        """What such a wish comes to here."""
+        return wished if self._bounds.priorities else URGENCY
+
+    def check_room(self, asked: Asked, size_bytes: int) -> None:
+        """Whether a request may wait, as far as its rows need not be known.
+
+        Raises:
+            Full: too much waits, or what is before it would take all the time that it has, or may wait.
+        """
+        waiting = self.waiting
+        if not waiting:
+            return
+        waiting.check_room(1, size_bytes)
+        before = waiting.batches_before(asked.urgency)
+        if before and (expected_s := self.release.wait_s(self, before)) > min(asked.timeout_s * WAIT_PART, self._bounds.max_wait_s):
+            raise Full(f"a request for this endpoint would wait {expected_s:.1f} s, which is too long; try again later")
+
+    def take(self, now_s: float) -> list[Request]:
+        """The next batch. What has waited for too long, against all that was expected when it came, is refused."""
+        while batch := self.waiting.take():
+            late = [each for each in batch if now_s - each.came_s > self._bounds.max_wait_s]
+            for request in late:
+                request.fail(Full(f"a worker was not free within {self._bounds.max_wait_s:g} s; try again later"))
+            if late:
+                batch = [each for each in batch if not each.answered]
+            if batch:
+                return batch
+        return []
 
     def submit(self, request: Request) -> None:
         """Lets the request wait for a worker of a release that is up. It is answered later, or at once where it cannot wait."""
@@ -65,7 +109,7 @@ class Endpoint:
     def expire(self, request: Request) -> None:
         """The request's time is over: it is answered so, and its rows are not sent if they were not yet."""
         waited = self.waiting.remove(request)
-        request.fail(DeadlineExceeded(f"not answered within {self.deadlines.timeout_s:g} s"), blamed=not waited)
+        request.fail(DeadlineExceeded(f"not answered within {request.timeout_s:g} s"), blamed=not waited)
         request.cancel()
         if not waited:
             self.release.overdue(request)
@@ -80,10 +124,6 @@ class Endpoint:
         self.deadlines.forget(request)
         if self.streams:
             self.release.streams.discard(request)
-
-    def time_left_ms(self, requests: Sequence[Request]) -> int:
-        """The longest time left to any of them: the last has come last, and all have the same."""
-        return int(1000 * self.deadlines.left_s(requests[-1]))
 
 
 def _schema(message: bytes | None) -> pa.Schema | None:

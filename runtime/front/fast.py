@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from base.errors import Malformed, PexdockError
+from runtime.front import wishes
 from runtime.front.answer import Answer, Heads
 from runtime.front.app import Known
 from runtime.front.arrivals import Arrival, Arriving, Receiver
@@ -249,7 +250,7 @@ class Connection(SlowPath):
         target = self._door.plain_target(self.url)
         if target is None or not self._door.admits(self.headers):
             return None
-        length = content_type = accept = version = b""
+        length = content_type = accept = version = timeout = priority = b""
         for name, value in self.headers:
             if name == b"content-length":
                 length = value
@@ -259,6 +260,10 @@ class Connection(SlowPath):
                 accept = value
             elif name == VERSION:
                 version = value
+            elif name == wishes.TIMEOUT:
+                timeout = value
+            elif name == wishes.PRIORITY:
+                priority = value
             elif name in _DECLINED:
                 return None
         if not length.isdigit() or int(length) > self._door.body_max_bytes:
@@ -268,6 +273,8 @@ class Connection(SlowPath):
                 asked = self._door.asked(target, dict(self.headers), content_type.decode("latin-1"), accept.decode("latin-1"))
             else:
                 asked = Asked(target, content_type.decode("latin-1"), accept.decode("latin-1"))
+                if timeout or priority:
+                    asked.heed(wishes.read(timeout, priority))
             arrival = self._door.arrival(asked, int(length))
         except PexdockError:
             return None  # the application finds the same, and says it before it has read the body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ from base.ipc.protocol import (
     Place,
     Reply,
     Welcome,
+    moment,
 )
 from runtime.front.lending import MIN_BYTES as LENT_MIN_BYTES
 from runtime.front.lending import Lent, is_one_batch, may_lend
@@ -73,6 +75,7 @@ class Link:
         self.up = False
         self.busy = self.computing_rows = 0
         self.batches_max = IN_FLIGHT_MAX
+        self._answered_s = 0.0  # the latest
         self._checks: dict[int, asyncio.Future[PexdockError | None]] = {}
         self._next_batch = 0
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -113,6 +116,11 @@ class Link:
         """Whether the worker hangs, see `sent.hangs`."""
         return self.open and hangs(self._sent.values())
 
+    @property
+    def silent_s(self) -> float:
+        """How long the worker has computed what it has without an answer to any of it."""
+        return time.monotonic() - max(self._answered_s, min((sent.sent_s for sent in self._sent.values()), default=0.0))
+
     async def wait_welcomed(self) -> bool:
         """Whether the worker is who the routing table says; waits until it has answered."""
         return await self._welcomed
@@ -132,21 +140,11 @@ class Link:
         if endpoint.words.alone:
             flags |= Flag.CONTEXT
             requests[0].sent(lambda: self._cancel(number))
-        self._send(
-            Batch(
-                number,
-                endpoint.number,
-                rows,
-                endpoint.time_left_ms(requests),
-                flags,
-                frame,
-                room.reply,
-                requests[0].said,
-            )
-        )
+        ends_ms = moment(min([request.ends_s for request in requests]))  # where one is late, the others go again without it
+        self._send(Batch(number, endpoint.number, rows, ends_ms, flags, frame, room.reply, requests[0].said))
         if not self.open:
             raise Unavailable("the worker has ended")
-        self._sent[number] = Sent(requests, rows, room, room)
+        self._sent[number] = Sent(requests, rows, room, room, time.monotonic())
         self.busy += 1
         self.computing_rows += rows
         if endpoint.measures is not None:
@@ -191,7 +189,7 @@ class Link:
         need = frames.room_for(batch, known_schema=known)
         room = self._rooms.take(need, max(_REPLY_MIN_BYTES, need))
         written = frames.write(batch, room.segment.view(room.request), known_schema=known)
-        return room, _beginning(room.request, written.length), written.flags, batch.num_rows
+        return room, room.request.beginning(written.length), written.flags, batch.num_rows
 
     def _as_it_came(self, requests: list[Request]) -> tuple[Room, Place, int, int] | None:
         """The same where one body came into memory of its own, and holds a frame as it stands; not a second time."""
@@ -321,7 +319,7 @@ class Link:
             raise PeerError(f"a part of {length} bytes in a place of {sent.room.reply.length}")
         if not sent.parked:
             self._put_aside(sent)
-        piece = bytes(sent.room.segment.view(_beginning(sent.room.reply, length)))
+        piece = bytes(sent.room.segment.view(sent.room.reply.beginning(length)))
         sent.requests[0].part(piece, lambda: self._tell(batch, Next(batch)))
 
     def _cancel(self, batch: int) -> None:
@@ -343,9 +341,11 @@ class Link:
             raise PeerError(f"a reply of {reply.length} bytes in a place of {place.length}")
         if endpoint.words.streams:
             raise PeerError("one reply, where the answer should be streamed")
-        frame = sent.reply_room.segment.view(_beginning(place, reply.length))
+        frame = sent.reply_room.segment.view(place.beginning(reply.length))
         as_it_lies = reply.length >= LENT_MIN_BYTES and self._budget.plenty and may_lend(reply, sent.requests)
         batch = (read_in_place if as_it_lies else read_reply)(frame, reply, sent.rows, endpoint)
+        if not sent.parked:
+            endpoint.outlook.answered(time.monotonic() - max(sent.sent_s, self._answered_s))
         self._take(reply.batch)
         lent = Lent(frame) if as_it_lies and is_one_batch(frame) else None
         if endpoint.words.raw:
@@ -376,7 +376,7 @@ class Link:
             for request in sent.requests:
                 request.fail(exc)
             self._free(sent, held=True)
-            self._send(Grant(batch, _beginning(sent.room.reply, 0)))
+            self._send(Grant(batch, sent.room.reply.beginning(0)))
             return
         self._send(Grant(batch, sent.reply_room.reply))
 
@@ -386,6 +386,7 @@ class Link:
             raise PeerError("an answer to a batch that the worker does not have")
         if not sent.parked:
             self._put_aside(sent)
+        self._answered_s = time.monotonic()
         return sent
 
     def _free(self, sent: Sent, *, held: bool) -> None:
@@ -394,7 +395,3 @@ class Link:
             self._rooms.give_back(sent.reply_room, held=False)
         if self._rooms.forgotten:
             self._forget()
-
-
-def _beginning(place: Place, length: int) -> Place:
-    return Place(place.segment, place.offset, length)

@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from base.errors import NotFound, Unavailable
 from base.ipc.control import ReleaseWords, Sharing, Table
+from runtime.front import wishes
 from runtime.front.arrivals import Arrival
 from runtime.front.copies import Copying
 from runtime.front.dispatch import Release
@@ -103,13 +104,15 @@ class Paths:
 
         Raises:
             NotFound: it asks for a release that is not there or has no such path.
+            Malformed: what it says of its time is no time.
         """
+        said = wishes.of(headers)
         version = headers.get(VERSION, b"").decode("latin-1").strip()
-        if version:
-            return Asked(self._wanted(target, version), content_type, accept, version)
-        asked = Asked(target, content_type, accept)
-        if target.fork is not None:
+        asked = Asked(self._wanted(target, version) if version else target, content_type, accept, version)
+        asked.heed(said)
+        if target.fork is not None and not version:
             asked.lot = target.fork.lot(headers, content_type, accept)
+            asked.lot.wishes = said
         return asked
 
     def moved(self, asked: Asked, lot: Lot | None, body: bytes | Arrival) -> Drawn:
@@ -130,8 +133,12 @@ class Paths:
         if target is None or target.endpoint.words.alone != asked.target.endpoint.words.alone:
             raise Unavailable("the model was replaced while the request came; try again")
         if target.fork is None or asked.version:
-            return Drawn(Asked(target, asked.content_type, asked.accept, asked.version), None)
-        return Lot(target.fork, None if lot is None else lot.header, asked.content_type, asked.accept).draw(body)
+            same = Asked(target, asked.content_type, asked.accept, asked.version)
+            same.heed(asked.wishes)
+            return Drawn(same, None)
+        other = Lot(target.fork, None if lot is None else lot.header, asked.content_type, asked.accept)
+        other.wishes = asked.wishes
+        return other.draw(body)
 
     def _wanted(self, target: Target, version: str) -> Target:
         release = target.endpoint.release

@@ -12,7 +12,7 @@ from base.context import ContextWords
 from base.errors import AuthorError, PexdockError, TooLarge
 from base.ipc.protocol import BODY_MAX_BYTES
 from base.raw import request_frame
-from runtime.front import stream
+from runtime.front import stream, wishes
 from runtime.front.answer import Answer
 from runtime.front.arrivals import Arrival
 from runtime.front.codecs import media
@@ -57,20 +57,29 @@ class Asked:
         version: of the release that it asks for; empty where it does not.
         lot: who decides which release answers; None where that is decided.
         fork: says whether the request is copied; None where it is not.
+        timeout_s, urgency: of its requests.
     """
 
-    __slots__ = ("accept", "content_type", "fork", "form", "lot", "read", "target", "version")
+    __slots__ = ("accept", "content_type", "fork", "form", "lot", "read", "target", "timeout_s", "urgency", "version", "wishes")
 
     def __init__(self, target: Target, content_type: str, accept: str, version: str = "") -> None:
         self.target = target
         self.version = version
         self.lot: Lot | None = None
         self.fork: Fork | None = None
+        self.heed(wishes.NONE)
         self.content_type = content_type
         self.accept = accept
         self.form = Form.wanted(accept)
         raw = target.endpoint.words.raw
         self.read: Callable[[bytes], Rows] = _read_raw if raw else reader(target.endpoint.decoder, content_type)
+
+    def heed(self, said: wishes.Wishes) -> None:
+        """Its head says this of how it is served; the endpoint decides what comes of that."""
+        endpoint = self.target.endpoint
+        self.wishes = said
+        self.timeout_s = endpoint.timeout_s(said.timeout_ms)
+        self.urgency = endpoint.urgency(said.urgency)
 
     @property
     def is_arrow(self) -> bool:
@@ -99,6 +108,9 @@ class Request:
         said: the parameters, with the context if there is one, as a worker reads them.
         deaths: of workers that had it.
         queued_s: since when it waits for its first batch, by the same clock; 0 where it does not, or nobody measures.
+        timeout_s: the time that it has, once `Deadlines` watches it; `ends_s` is then when that is over, by the monotonic clock.
+        size_bytes: what it takes while it waits, beside what lies in segments.
+        urgency: 0 goes before 1.
 
     Raises:
         TooLarge: parameters and context do not fit into a message.
@@ -113,12 +125,16 @@ class Request:
         "began_s",
         "deaths",
         "endpoint",
+        "ends_s",
         "group",
         "id",
         "queued_s",
         "row_count",
         "rows",
         "said",
+        "size_bytes",
+        "timeout_s",
+        "urgency",
     )
 
     def __init__(
@@ -144,12 +160,19 @@ class Request:
             _check_size(self.said)
         self.began_s = began_s
         self.queued_s = 0.0
+        self.timeout_s, self.ends_s = asked.timeout_s, 0.0
+        self.urgency, self.size_bytes = asked.urgency, 0
         self._asked = asked
         self._answer: Callable[[Answer], None] | None = answer
         self._stream: stream.Stream | None = None
         self._cancel: Callable[[], None] | None = None
         self._failed = False
         self.deaths = 0
+
+    @property
+    def came_s(self) -> float:
+        """When `Deadlines` began to watch it, by the monotonic clock."""
+        return self.ends_s - self.timeout_s
 
     @property
     def answered(self) -> bool:

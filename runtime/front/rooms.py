@@ -20,6 +20,9 @@ SLOT_BYTES = 2 * frames.COPY_MAX_BYTES
 """Half for the request, half for the reply. A worker copies frames of up to that half, so it never holds on to a slot. Pages that
 are never written take no memory."""
 
+COPIES_PART = 4
+"""Of all shared memory copies of requests take no more than this part, so that clients have the rest."""
+
 _SPARE_MAX = 2
 """Large segments kept for the next large batch: as many as can be in flight."""
 

@@ -19,6 +19,7 @@ class Sent:
     rows: int
     room: Room
     reply_room: Room
+    sent_s: float
     parked: bool = False
 
     @property

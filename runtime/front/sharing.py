@@ -17,6 +17,7 @@ from runtime.front.lots import GOLDEN, SILVER, Rotation, picked, ranked
 from runtime.front.request import Asked, Request, Target
 from runtime.front.router import Router
 from runtime.front.rows import RowDecoder, Rows
+from runtime.front.wishes import NONE
 
 if TYPE_CHECKING:
     from runtime.front.copies import Copying
@@ -175,13 +176,17 @@ class Lot:
 
     Args:
         header: the value of the one that keeps a client with a release; None where there is none.
+
+    Attributes:
+        wishes: of the head.
     """
 
-    __slots__ = ("_accept", "_asked", "_content_type", "_order", "fork", "header")
+    __slots__ = ("_accept", "_asked", "_content_type", "_order", "fork", "header", "wishes")
 
     def __init__(self, fork: Fork, header: bytes | None, content_type: str, accept: str) -> None:
         self.fork = fork
         self.header = header
+        self.wishes = NONE
         self._order = fork.order(header)
         self._content_type, self._accept = content_type, accept
         self._asked: dict[str, Asked] = {}
@@ -207,6 +212,7 @@ class Lot:
         found = self._asked.get(release_id)
         if found is None:
             found = self._asked[release_id] = Asked(self.fork.targets[release_id], self._content_type, self._accept)
+            found.heed(self.wishes)
             copied_to = self.fork.copied_to
             if copied_to is not None and found.target is not copied_to and not found.target.endpoint.words.alone:
                 found.fork = self.fork

@@ -78,5 +78,8 @@ class Doors:
 def divided(limits: Configure, count: int) -> Configure:
     """What each of `count` front doors may hold, so that all of them hold no more than `limits` allow."""
     return msgspec.structs.replace(
-        limits, segments_max_bytes=limits.segments_max_bytes // count, queue_max_rows=max(1, limits.queue_max_rows // count)
+        limits,
+        segments_max_bytes=limits.segments_max_bytes // count,
+        queue_max_rows=max(1, limits.queue_max_rows // count),
+        queue_max_bytes=max(1, limits.queue_max_bytes // count),
     )

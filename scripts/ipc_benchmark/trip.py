@@ -16,6 +16,7 @@ import uvloop
 import cost_model
 from base.ipc.control import Configure, ReleaseWords, Route
 from ipc_benchmark import peer
+from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
 from runtime.front.request import Asked, Request, Target
@@ -47,7 +48,7 @@ def measured(trips: int) -> Trip:
 
 async def _timed(path: Path, trips: int) -> list[float]:
     limits = Configure()
-    dispatch = Dispatch(limits.queue_max_rows, limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
+    dispatch = Dispatch(Bounds.of(limits), limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
     (link,) = dispatch.apply([Route(ReleaseWords("bench", "0", [cost_model.numbers.words()]), [str(path)])])
     assert await link.wait_welcomed()
     endpoint = dispatch.releases[0].endpoints[0]

@@ -41,7 +41,7 @@ class Transport:
         segment = self._room(2 * room)
         written = frames.write(batch, segment.memory[:room], known_schema=True)
         reply = Place(0, room, room if back else 0)
-        self._channel.send(Batch(1, 0, frame.height, 60_000, written.flags, Place(0, 0, written.length), reply, b"{}"))
+        self._channel.send(Batch(1, 0, frame.height, 0, written.flags, Place(0, 0, written.length), reply, b"{}"))
         answer = self._received()
         if back:
             place = segment.view(Place(reply.segment, reply.offset, answer.length))

@@ -10,6 +10,7 @@ import uvloop
 
 from base.ipc.control import Configure, EndpointWords, ReleaseWords, Route, Table
 from runtime.front.app import FrontDoor
+from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
 from runtime.front.server import Server
@@ -38,7 +39,7 @@ def serve(talk: Callable[[str, Counting], None], configure: Configure | None = N
     """Has `talk` talk to a front door whose only release has no worker: every request for it is a 503, whichever way it takes."""
 
     async def scenario() -> None:
-        door = Counting(Dispatch(10, 2**24, Deadlines(60.0)), Deadlines(60.0), 10_000)
+        door = Counting(Dispatch(Bounds(10, 2**20), 2**24, Deadlines(60.0)), Deadlines(60.0), 10_000)
         door.loop = asyncio.get_running_loop()
         plain = EndpointWords("plain", "/plain/{name}", ["name"], None, None, 64, 1)
         alone = EndpointWords("alone", "/alone", [], None, None, 64, 1, alone=True)

@@ -27,6 +27,8 @@ from base.ipc.protocol import (
     Place,
     Reply,
     Welcome,
+    moment,
+    moment_s,
     pack,
     unpack,
 )
@@ -97,3 +99,10 @@ def test_a_message_that_no_socket_would_take_is_not_made() -> None:
     """A message that is too long is our own mistake, found before it is sent."""
     with pytest.raises(ValueError, match="is over"):
         pack(Fail(1, b"x" * MESSAGE_MAX_BYTES))
+
+
+@given(st.floats(0, 1e9), st.floats(-2e6, 2e6))
+def test_a_moment_is_the_same_on_both_sides(now_s: float, from_now_s: float) -> None:
+    """To the millisecond and never later, however often 32 bits of milliseconds have run over since the machine was started."""
+    ends_s = max(0.0, now_s + from_now_s)
+    assert 0 <= ends_s - moment_s(moment(ends_s), now_s) < 0.0011

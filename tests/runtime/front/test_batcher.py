@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import Full
-from runtime.front.batcher import Batcher
+from runtime.front.batcher import Batcher, Bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +18,8 @@ class Asked:
 
     group: str
     row_count: int
+    size_bytes: int = 0
+    urgency: int = 3
 
 
 def drained(batcher: Batcher[Asked]) -> list[list[Asked]]:
@@ -28,12 +30,13 @@ def drained(batcher: Batcher[Asked]) -> list[list[Asked]]:
 
 
 REQUESTS = st.lists(st.builds(Asked, st.sampled_from("abc"), st.integers(0, 12)), max_size=40)
+OF_ANY_URGENCY = st.lists(st.builds(Asked, st.sampled_from("ab"), st.integers(1, 12), st.integers(0, 9), st.integers(0, 7)), max_size=40)
 
 
 @given(REQUESTS)
 def test_every_request_is_in_exactly_one_batch_of_its_group_and_in_order(requests: list[Asked]) -> None:
     """Nothing is lost, doubled, mixed or overtaken within its group."""
-    batcher: Batcher[Asked] = Batcher(10, 10_000)
+    batcher: Batcher[Asked] = Batcher(10, Bounds(10_000, 10_000))
     for request in requests:
         batcher.add(request)
     batches = drained(batcher)
@@ -47,7 +50,7 @@ def test_every_request_is_in_exactly_one_batch_of_its_group_and_in_order(request
 @given(REQUESTS)
 def test_rows_bound_a_batch_of_several_requests(requests: list[Asked]) -> None:
     """Only a request that is larger by itself makes a larger batch, and it travels alone."""
-    batcher: Batcher[Asked] = Batcher(10, 10_000)
+    batcher: Batcher[Asked] = Batcher(10, Bounds(10_000, 10_000))
     for request in requests:
         batcher.add(request)
     assert all(len(batch) == 1 or sum(r.row_count for r in batch) <= 10 for batch in drained(batcher))
@@ -55,7 +58,7 @@ def test_rows_bound_a_batch_of_several_requests(requests: list[Asked]) -> None:
 
 def test_a_busy_group_does_not_starve_another() -> None:
     """Groups take turns."""
-    batcher: Batcher[Asked] = Batcher(1, 100)
+    batcher: Batcher[Asked] = Batcher(1, Bounds(100, 10_000))
     for _ in range(5):
         batcher.add(Asked("busy", 1))
     batcher.add(Asked("rare", 1))
@@ -64,7 +67,7 @@ def test_a_busy_group_does_not_starve_another() -> None:
 
 def test_a_full_queue_refuses_and_loses_nothing() -> None:
     """Rows that wait are bounded; an empty queue takes a request of any size, since it could never be taken otherwise."""
-    batcher: Batcher[Asked] = Batcher(10, 5)
+    batcher: Batcher[Asked] = Batcher(10, Bounds(5, 10_000))
     batcher.add(Asked("a", 50))
     with pytest.raises(Full):
         batcher.add(Asked("a", 1))
@@ -74,7 +77,7 @@ def test_a_full_queue_refuses_and_loses_nothing() -> None:
 
 def test_a_request_whose_client_left_is_taken_out_once() -> None:
     """It is in no batch, and a second removal says so."""
-    batcher: Batcher[Asked] = Batcher(10, 100)
+    batcher: Batcher[Asked] = Batcher(10, Bounds(100, 10_000))
     gone, stays = Asked("a", 1), Asked("a", 2)
     batcher.add(gone)
     batcher.add(stays)
@@ -82,3 +85,44 @@ def test_a_request_whose_client_left_is_taken_out_once() -> None:
     assert not batcher.remove(gone)
     assert batcher.rows == 2
     assert drained(batcher) == [[stays]]
+
+
+@given(OF_ANY_URGENCY)
+def test_what_is_more_urgent_goes_first_and_nothing_is_lost(requests: list[Asked]) -> None:
+    """Each batch begins with one of the most urgent that wait; less urgent ones only fill it up, in the order of their coming."""
+    batcher: Batcher[Asked] = Batcher(10, Bounds(10_000, 10_000))
+    for request in requests:
+        batcher.add(request)
+    left = list(requests)
+    while batch := batcher.take():
+        assert batch[0].urgency == min(each.urgency for each in left)
+        assert len({each.group for each in batch}) == 1
+        assert [each.urgency for each in batch] == sorted(each.urgency for each in batch)
+        assert len(batch) == 1 or sum(each.row_count for each in batch) <= 10
+        for request in batch:
+            assert request is next(each for each in left if (each.group, each.urgency) == (request.group, request.urgency))
+            left.remove(request)
+    assert not left
+    assert not batcher
+    assert (batcher.rows, batcher.bytes, batcher.batches_before(7)) == (0, 0, 0)
+
+
+def test_bytes_bound_what_waits() -> None:
+    """A few requests may be large; what has gone is counted no more."""
+    batcher: Batcher[Asked] = Batcher(10, Bounds(1000, 100))
+    batcher.add(Asked("a", 1, 90))
+    with pytest.raises(Full, match="90 bytes are waiting"):
+        batcher.add(Asked("a", 1, 11))
+    batcher.take()
+    batcher.add(Asked("a", 1, 11))
+    assert batcher.bytes == 11
+
+
+def test_only_what_is_as_urgent_is_before_a_request() -> None:
+    """Ten batches of no hurry delay a request of some hurry by none."""
+    batcher: Batcher[Asked] = Batcher(10, Bounds(1000, 100))
+    for _ in range(10):
+        batcher.add(Asked("a", 10, urgency=6))
+    assert batcher.batches_before(6) == 10
+    assert batcher.batches_before(3) == 0
+    assert batcher.batches == 10

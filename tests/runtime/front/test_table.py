@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from base.ipc.control import Applied, Configure, Drain, EndpointWords, Lines, Listening, ReleaseWords, Route, Table, encode
+from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
 
@@ -94,7 +95,7 @@ def test_what_is_in_force_stays_so_until_what_comes_has_answered(silent):
     """Else every request in between would find a release whose worker is not up yet."""
 
     async def scenario():
-        dispatch = Dispatch(10, 2**24, Deadlines(1.0))
+        dispatch = Dispatch(Bounds(10, 2**20), 2**24, Deadlines(1.0))
         old, new = [Route(words("1"), [])], [Route(words("2"), [silent])]
         dispatch.apply(old)
         (link,) = dispatch.prepare(new)

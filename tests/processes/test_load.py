@@ -1,0 +1,223 @@
+"""What becomes of requests that wait: deadlines, bounds and urgency, on real front doors with a worker in this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+import pytest
+
+import base.service as svc
+from base.errors import DeadlineExceeded
+from base.ipc.control import Configure
+from base.schema import Schema
+from base.testing import TestClient
+from rawhttp import DEADLINE_S, Answer, Raw, post
+
+seen: list[float] = []
+entered = threading.Semaphore(0)
+gate = threading.Event()
+BATCH_S = 0.2
+
+
+class Numbers(Schema):
+    a: pl.Float64
+
+
+def passed(records_df: pl.DataFrame) -> pl.Series:
+    seen.extend(records_df["a"])
+    entered.release()
+    assert gate.wait(DEADLINE_S)
+    return records_df["a"]
+
+
+@svc.endpoint("/gated", batch_max_size=4, warm_up=False)
+def gated(records_df: Numbers.DataFrame) -> pl.Series:
+    return passed(records_df)
+
+
+@svc.endpoint("/one", batch_max_size=1, warm_up=False)
+def one(records_df: Numbers.DataFrame) -> pl.Series:
+    return passed(records_df)
+
+
+@svc.endpoint("/hasty", timeout_ms=50, warm_up=False)
+def hasty(records_df: Numbers.DataFrame) -> pl.Series:
+    return passed(records_df)
+
+
+@svc.endpoint("/slow", batch_max_size=1, warm_up=False)
+def slow(records_df: Numbers.DataFrame) -> pl.Series:
+    seen.extend(records_df["a"])
+    time.sleep(BATCH_S)
+    return records_df["a"]
+
+
+@svc.endpoint("/late", warm_up=False)
+def late(records_df: Numbers.DataFrame) -> pl.Series:
+    seen.extend(records_df["a"])
+    raise DeadlineExceeded("the handler's own clock")
+
+
+@pytest.fixture(scope="module", params=[Configure(request_timeout_s=20.0)])
+def served(request: pytest.FixtureRequest) -> Iterator[TestClient]:
+    with TestClient(gated, one, hasty, slow, late, limits=request.param) as client:
+        gate.set()
+        client.post("/one", json=[{"a": 1}])  # the segment that all tests share comes with the first batch
+        yield client
+
+
+def limits(**given: object) -> pytest.MarkDecorator:
+    """The front door of a test."""
+    return pytest.mark.parametrize("served", [Configure(request_timeout_s=20.0, **given)], indirect=True)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def raw(served: TestClient) -> Iterator[Raw]:
+    with Raw(served.address) as raw:
+        yield raw
+
+
+@pytest.fixture(autouse=True)
+def closed_gate() -> Iterator[None]:
+    """Handlers at the gate wait until the test opens it."""
+    seen.clear()
+    gate.clear()
+    while entered.acquire(blocking=False):
+        pass
+    yield
+    gate.set()
+
+
+@pytest.fixture(params=["", "?"], ids=["fast", "slow"])
+def way(request: pytest.FixtureRequest) -> str:
+    """What to put behind a path: with a query, even an empty one, it is no longer for the fast path."""
+    return request.param
+
+
+def blocked(address: str, path: str, values: Sequence[float]) -> Raw:
+    """A connection whose requests are with the worker, which waits in the first of them; close it."""
+    raw = Raw(address)
+    for value in values:
+        raw.send(post(path, [{"a": value}]))
+        if value == values[0]:
+            assert entered.acquire(timeout=DEADLINE_S)
+    await_read(address)
+    return raw
+
+
+def await_read(address: str) -> None:
+    """All that was sent before has been read: this is answered."""
+    with Raw(address) as probe:
+        probe.send(post("/one", b"nope"))
+        assert probe.answer().status == 400
+
+
+def answers(raw: Raw, count: int) -> list[Answer]:
+    return [raw.answer() for _ in range(count)]
+
+
+def test_rows_whose_time_is_over_are_never_computed(served: TestClient, raw: Raw) -> None:
+    """One of two requests of a batch expires while the batch waits in the worker's socket; the other is computed without it."""
+    with blocked(served.address, "/gated", [0]) as first:
+        raw.send(post("/gated", [{"a": 1}], "X-Request-Timeout-Ms: 100") + post("/gated", [{"a": 2}]))
+        expired = raw.answer()
+        assert (expired.status, expired.json()["code"]) == (504, "deadline_exceeded")
+        assert "0.1 s" in expired.json()["detail"]
+        assert seen == [0]
+        gate.set()
+        assert raw.answer().json()["predictions"] == [2]
+        assert first.answer().status == 200
+    assert seen == [0, 2]
+
+
+def test_rows_that_expire_in_the_queue_are_never_sent(served: TestClient, raw: Raw) -> None:
+    """Two batches are with the worker, so this one waits in the front door."""
+    with blocked(served.address, "/one", [0, 1]) as first:
+        raw.send(post("/one", [{"a": 2}], "X-Request-Timeout-Ms: 50"))
+        assert raw.answer().status == 504
+        gate.set()
+        assert [each.status for each in answers(first, 2)] == [200, 200]
+    assert seen == [0, 1]
+
+
+def test_an_endpoint_has_a_time_of_its_own_and_a_client_another(raw: Raw, way: str) -> None:
+    """What the author says holds where the client says nothing; the operator's bound holds always."""
+    raw.send(post(f"/hasty{way}", [{"a": 1}]))
+    assert "0.05 s" in raw.answer().json()["detail"]
+    raw.send(post(f"/hasty{way}", [{"a": 1}], "x-request-timeout-ms: 80"))
+    assert "0.08 s" in raw.answer().json()["detail"]
+
+
+def test_no_client_has_more_time_than_the_operator_gives() -> None:
+    """A wish for more is a wish for all there is."""
+    with TestClient(one, limits=Configure(request_timeout_s=0.1)) as client:
+        answer = client.post("/one", json=[{"a": 1}], headers={"X-Request-Timeout-Ms": "86400000"})
+        assert (answer.status, "0.1 s" in answer.text) == (504, True)
+        gate.set()
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "1.5", "soon", "1" * 13])
+def test_a_time_that_is_none_is_a_bad_request(raw: Raw, way: str, value: str) -> None:
+    """It is never computed, and the answer names the header."""
+    raw.send(post(f"/gated{way}", [{"a": 1}], f"X-Request-Timeout-Ms: {value}"))
+    answer = raw.answer()
+    assert (answer.status, answer.json()["code"]) == (400, "malformed")
+    assert "X-Request-Timeout-Ms" in answer.json()["detail"]
+    assert not seen
+
+
+def test_a_handler_that_says_so_itself_is_not_asked_again(raw: Raw) -> None:
+    """The same error from a handler is its answer."""
+    raw.send(post("/late", [{"a": 7}]))
+    assert raw.answer().status == 504
+    assert seen == [7]
+
+
+@limits(queue_max_wait_s=2.5 * BATCH_S)
+def test_what_would_wait_for_too_long_is_refused_at_once(served: TestClient, raw: Raw) -> None:
+    """Of twenty that come at once the first few are answered, in order; the others learn that they should come again."""
+    with Raw(served.address) as before:
+        for i in range(3):  # how long a batch takes is known by these
+            before.send(post("/slow", [{"a": i}]))
+            assert before.answer().status == 200
+    raw.send(b"".join(post("/slow", [{"a": i}]) for i in range(100, 120)))
+    found = answers(raw, 20)
+    accepted = [answer.json()["predictions"][0] for answer in found if answer.status == 200]
+    refused = [answer for answer in found if answer.status != 200]
+    assert 1 <= len(accepted) <= 6
+    assert accepted == [float(i) for i in range(100, 100 + len(accepted))]
+    assert {(answer.status, answer.json()["code"], answer.headers["retry-after"]) for answer in refused} == {(503, "full", "1")}
+    assert seen == [0, 1, 2, *accepted]
+
+
+@limits(queue_max_bytes=200)
+def test_bytes_that_wait_are_bounded(served: TestClient, raw: Raw) -> None:
+    """The queue takes the first, of whatever size, and then no more than it has room for."""
+    with blocked(served.address, "/one", [0, 1]) as first:
+        raw.send(post("/one", [{"a": 2}]) + post("/one", b" " * 200 + b'[{"a": 3}]') + post("/one", [{"a": 4}]))
+        gate.set()
+        assert [answer.status for answer in answers(raw, 3)] == [200, 503, 200]
+        assert [each.status for each in answers(first, 2)] == [200, 200]
+    assert sorted(seen) == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("served", "order"),
+    [
+        (Configure(request_timeout_s=20.0, priorities=True), [0, 1, 4, 3, 2]),
+        (Configure(request_timeout_s=20.0), [0, 1, 2, 3, 4]),
+    ],
+    indirect=["served"],
+)
+def test_what_is_urgent_goes_first_where_that_is_allowed(served: TestClient, raw: Raw, order: list[float]) -> None:
+    """Elsewhere the header means nothing."""
+    with blocked(served.address, "/one", [0, 1]) as first:
+        raw.send(post("/one", [{"a": 2}], "Priority: u=6") + post("/one", [{"a": 3}]) + post("/one", [{"a": 4}], "Priority: u=0, i"))
+        await_read(served.address)
+        gate.set()
+        assert [answer.json()["predictions"] for answer in answers(raw, 3)] == [[2], [3], [4]]
+        assert [each.status for each in answers(first, 2)] == [200, 200]
+    assert seen == order
