@@ -177,6 +177,7 @@ class Settings(BaseSettings):
     segments_max_bytes: ByteSize = Field(
         ByteSize(1024**3), ge=8 * 1024**2, description="Shared memory that front doors may hold for all workers together."
     )
+    connections_max: int = Field(10_000, ge=1, description="Connections of clients that may be open; more are turned away.")
     queue_max_rows: int = Field(100_000, ge=1, description="Rows that may wait for the workers of one endpoint.")
     queue_max_bytes: ByteSize = Field(
         ByteSize(256 * 1024**2), ge=1, description="Bytes of bodies that may wait for the workers of one endpoint."

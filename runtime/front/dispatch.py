@@ -23,14 +23,13 @@ from runtime.front.outlook import wait_s
 from runtime.front.owners import owners
 from runtime.front.pace import Step
 from runtime.front.request import Request, Target
-from runtime.front.rooms import COPIES_PART, Budget
+from runtime.front.rooms import COPIES_PART, Budget, shared
 from runtime.front.suspects import Suspects
 
 log = logging.getLogger(__name__)
 
 _GUILT_OF_ONE = (HandlerFailed, BadResult, Misfit, Reject)
 """Failures of a batch that may be one request's fault: the others deserve another try."""
-
 
 _CHECKS_MAX = 32
 """Questions about parameters that workers may have at once: all of them fit into a socket. Others wait."""
@@ -364,14 +363,14 @@ class Dispatch:
         Returns:
             The new links, not yet welcomed.
         """
-        kept: list[Release] = []
-        links: list[Link] = []
+        kept, links = list[Release](), list[Link]()
+        whole, share = self.budget.max_bytes, shared(self.budget.max_bytes, len(routes) - len(copied_to))
         for route in routes:
             release = self._known(route) or self._release(route)
             release.leave(route.sockets)
             links += release.connect(route.sockets)
             self._watch(release, watched=route.watched)
-            release.bound(self.budget.max_bytes // COPIES_PART if route.id in copied_to else self.budget.max_bytes)
+            release.bound(whole // COPIES_PART if route.id in copied_to else share)
             kept.append(release)
         coming, self._coming = self._coming, []
         gone, self.releases = [each for each in self.releases + coming if each not in kept], kept

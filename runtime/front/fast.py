@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
-from base.errors import Malformed, PexdockError
+from base.errors import Full, Malformed, PexdockError
 from runtime.front import wishes
 from runtime.front.answer import Answer, Heads
 from runtime.front.app import Known
@@ -78,6 +78,9 @@ class Connection(SlowPath):
         """A client is there."""
         super().connection_made(transport)
         self._sweeper.watch(self.connections)  # type: ignore[arg-type]  # all are of this class
+        if not self._sweeper.admits(self.connections):  # type: ignore[arg-type]
+            self._ending = True
+            self._write_last(problem(Full("as many connections are open as may be; try again later"), next(self._door.ids)))
 
     def data_received(self, data: bytes) -> None:
         """Takes the requests that are whole with this; what is too many for now is read later."""
@@ -193,6 +196,9 @@ class Connection(SlowPath):
 
     def sweep(self, arrival_sweeps: int) -> None:
         """Ends if nothing has come for too long, and the client is whom we wait for."""
+        if self._is_stalled(arrival_sweeps):
+            self.transport.abort()
+            return
         coming = self._begun or not self._messages
         if self._turns or self.flow.read_paused or (self._slow_is_open() and not self.cycle.more_body):
             self._still = 0
@@ -327,16 +333,6 @@ class Connection(SlowPath):
         else:
             self._resume_reading()
 
-    def _write(self, answer: Answer) -> None:
-        if len(answer.body) <= _JOINED_MAX_BYTES:
-            self.transport.write(self._heads.whole(answer))
-        else:
-            self.transport.writelines([self._heads.head(answer, close=False), answer.body])
-
-    def _write_last(self, answer: Answer) -> None:
-        self.transport.writelines([self._heads.head(answer, close=True), answer.body])
-        self.transport.close()
-
     def _go_on(self) -> None:
         """All that the fast path had to answer is answered, and something else was waiting for that."""
         if self._last is not None:
@@ -398,5 +394,3 @@ _SLICE_BYTES = 8192
 _OFFERS = frozenset((b"connection", b"upgrade", b"http2-settings"))
 
 _DECLINED = frozenset((b"transfer-encoding", b"expect", b"content-encoding"))
-_JOINED_MAX_BYTES = 64 * 1024
-"""Up to it one copy is cheaper than a system call with two pieces."""

@@ -212,3 +212,8 @@ class Rooms:
 def _slot(number: int, segment: Segment, index: int) -> Room:
     start, half = index * SLOT_BYTES, SLOT_BYTES // 2
     return Room(number, segment, Place(number, start, half), Place(number, start + half, half), index)
+
+
+def shared(segments_max_bytes: int, releases: int) -> int:
+    """What one of so many releases may take: all but half of what the others would have if all had the same."""
+    return segments_max_bytes * (releases + 1) // (2 * releases) if releases > 1 else segments_max_bytes

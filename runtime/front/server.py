@@ -12,6 +12,7 @@ from base.ipc.control import Configure
 from runtime.front.access import AccessLog, Logged, LoggedConnection
 from runtime.front.answer import Heads
 from runtime.front.app import FrontDoor
+from runtime.front.descriptors import raise_limit
 from runtime.front.ending import accepted_rest
 from runtime.front.fast import Connection
 from runtime.front.renewal import Renewal
@@ -31,10 +32,11 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, door: FrontDoor, configure: Configure, access: AccessLog | None = None) -> None:
+        connections_max = min(configure.connections_max, raise_limit())
         connection = Connection if access is None else partial(LoggedConnection, access)
         config = uvicorn.Config(
             door if access is None else Logged(door, access),
-            http=partial(connection, door, Heads(), Sweeper(configure.request_timeout_s)),  # type: ignore[arg-type]  # uvicorn only calls it
+            http=partial(connection, door, Heads(), Sweeper(configure.request_timeout_s, connections_max=connections_max)),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             access_log=False,

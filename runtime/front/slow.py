@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.front.answer import Answer, Heads
 from runtime.front.request import Request
+from runtime.front.sweeper import IDLE_SWEEPS
 from runtime.front.turns import Turns
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
+
+
+_JOINED_MAX_BYTES = 64 * 1024
+"""Up to it one copy is cheaper than a system call with two pieces."""
 
 
 class Flow(FlowControl):
@@ -61,6 +66,7 @@ class SlowPath(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, loop)
         self._heads = heads
         self._turns: Turns[Request, Answer] = Turns()  # of the fast path
+        self._stalled = self._unsent = 0  # sweeps since something was taken, and the bytes that were to be taken at the last
         self._running: RequestResponseCycle | None = None
         self.flow: Flow
 
@@ -77,6 +83,23 @@ class SlowPath(HttpToolsProtocol):
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
+
+    def _write(self, answer: Answer) -> None:
+        if len(answer.body) <= _JOINED_MAX_BYTES:
+            self.transport.write(self._heads.whole(answer))
+        else:
+            self.transport.writelines([self._heads.head(answer, close=False), answer.body])
+
+    def _write_last(self, answer: Answer) -> None:
+        self.transport.writelines([self._heads.head(answer, close=True), answer.body])
+        self.transport.close()
+
+    def _is_stalled(self, sweeps: int) -> bool:
+        """Whether the client has taken nothing of what waits for it since so many sweeps; asked at each."""
+        unsent = self.transport.get_write_buffer_size()
+        self._stalled = self._stalled + 1 if unsent and unsent == self._unsent else 0
+        self._unsent = unsent
+        return self._stalled > max(sweeps, IDLE_SWEEPS)
 
     def _read_on(self) -> None:
         raise NotImplementedError  # the fast path's, which knows what may be read

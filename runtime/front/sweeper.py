@@ -1,13 +1,19 @@
-"""Ends connections on which nothing has come for too long, all on one timer, which runs only while there are connections."""
+"""Which connections stay: no more than so many, and none on which nothing moves for too long; all on one timer, while there are any."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+import sys
+import time
 from collections.abc import Collection
 from typing import Protocol
 
+log = logging.getLogger(__name__)
+
 PERIOD_S = 2.5
+SAID_EVERY_S = 10.0
 IDLE_SWEEPS = 2
 """A connection without a request ends after 5 to 7.5 s."""
 
@@ -16,17 +22,21 @@ class Swept(Protocol):
     """A connection."""
 
     def sweep(self, arrival_sweeps: int) -> None:
-        """Ends if nothing has come since so many sweeps, or IDLE_SWEEPS where no request has begun."""
+        """Ends if nothing has come since so many sweeps, or IDLE_SWEEPS where no request has begun; or if as long nothing was taken."""
 
 
 class Sweeper:
     """Looks at all connections from time to time: that costs a request nothing, where a timer of its own would cost it a microsecond.
 
     Args:
-        arrival_s: a request of which nothing more comes for so long is given up, and so is a connection that says nothing at all.
+        arrival_s: a request of which nothing more comes for so long is given up, and so is a connection that says nothing at all, and a
+            client that takes nothing of its answers.
+        connections_max: more are turned away.
     """
 
-    def __init__(self, arrival_s: float, period_s: float = PERIOD_S) -> None:
+    def __init__(self, arrival_s: float, period_s: float = PERIOD_S, connections_max: int = sys.maxsize) -> None:
+        self._connections_max = connections_max
+        self._turned_away, self._said_s = 0, -SAID_EVERY_S
         self._arrival_sweeps = math.ceil(arrival_s / period_s)
         self._period_s = period_s
         self._timer: asyncio.TimerHandle | None = None
@@ -35,6 +45,17 @@ class Sweeper:
         """Sweeps these, and those that are added to them, until none is left."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._period_s, self._sweep, connections)
+
+    def admits(self, connections: Collection[Swept]) -> bool:
+        """Whether the newest of these may stay. Says in the log, now and then, how many may not."""
+        if len(connections) <= self._connections_max:
+            return True
+        self._turned_away += 1
+        now_s = time.monotonic()
+        if now_s - self._said_s >= SAID_EVERY_S:
+            log.warning("%d connections are open and no more may be: turned away %d", self._connections_max, self._turned_away)
+            self._turned_away, self._said_s = 0, now_s
+        return False
 
     def _sweep(self, connections: Collection[Swept]) -> None:
         self._timer = None

@@ -80,6 +80,7 @@ def divided(limits: Configure, count: int) -> Configure:
     return msgspec.structs.replace(
         limits,
         segments_max_bytes=limits.segments_max_bytes // count,
+        connections_max=max(1, limits.connections_max // count),
         queue_max_rows=max(1, limits.queue_max_rows // count),
         queue_max_bytes=max(1, limits.queue_max_bytes // count),
     )

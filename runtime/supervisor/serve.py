@@ -147,6 +147,7 @@ class Supervisor:
             body_max_bytes=int(settings.body_max_bytes),
             request_timeout_s=settings.request_timeout_s,
             segments_max_bytes=int(settings.segments_max_bytes),
+            connections_max=settings.connections_max,
             queue_max_rows=settings.queue_max_rows,
             queue_max_bytes=int(settings.queue_max_bytes),
             queue_max_wait_s=settings.queue_max_wait_s,
