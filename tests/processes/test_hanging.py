@@ -108,3 +108,15 @@ def test_a_worker_that_hangs_is_replaced_while_its_sibling_serves(tmp_path: Path
         assert all(answer.status == 504 for answer in late)
         assert len(gone) == 1
         assert "did not answer a request in time" in supervised.release("hangs.pex")["reason"]
+
+
+def test_a_client_without_patience_makes_no_worker_look_as_if_it_hung(make: Workers) -> None:
+    """Its time was over while the batch was computed, long before a request's may be."""
+    worker = make("1.0", "--sleep", 2.5)
+    with Front(Configure(request_timeout_s=20.0)) as front:
+        front.table(worker.route("it"))
+        assert front.ask([{"x": 1}], "X-Request-Timeout-Ms: 100").status == 504
+        assert front.ask([{"x": 2}]).status == 200
+        front.control.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            front.until(GaveUp)
