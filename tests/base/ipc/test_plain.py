@@ -148,7 +148,7 @@ def test_a_stream_is_that_which_arrow_writes(batch: pa.RecordBatch) -> None:
     plain = form.plain(batch.num_rows, [column.to_numpy() for column in batch.columns])
     assert plain is not None
     into = memoryview(bytearray(frames.room_for(batch, known_schema=False)))
-    assert frames.write(batch, into, known_schema=False) == (plain.length, plain.flags)
+    assert frames.write(batch, into, known_schema=False) == frames.Written(plain.length, plain.flags)
     assert written(plain) == bytes(into[: plain.length])
     assert bytes(plain.batch().serialize()) == bytes(batch.serialize())
 
