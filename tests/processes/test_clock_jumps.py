@@ -61,7 +61,7 @@ def at(clock, text):
 
 def test_a_nightly_refresh_is_due_once_however_the_clock_jumps(tmp_path, clock):
     """Forward over midnight: once, and soon. Back before it: not again. Forward to the next one: at its time, and not a day later."""
-    supervised = Operated(tmp_path)
+    supervised = Operated(tmp_path, worker_env="CLOCK_*")
     write_tiny(supervised.dist / "nightly.pex", "nightly", module=NIGHTLY)
     at(clock, "2026-01-01T12:00:00+00:00")
     with supervised:
