@@ -57,7 +57,7 @@ MODEL = """
         time.sleep(0 if warms_up(records_df) else 1.5)
         return records_df["x"]
 
-    @svc.endpoint("/dies")
+    @svc.endpoint("/dies", retry=False)
     def dies(records_df: Row.DataFrame):
         return records_df["x"] if warms_up(records_df) else os._exit(3)
 
