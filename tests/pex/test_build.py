@@ -188,6 +188,7 @@ def test_a_pex_that_plain_pex_made_of_iris_serves_with_a_warning(tmp_path, base_
     store.base(base_pex)  # to unpack and compile it may take longer than a start may take below
     store.close()
     supervised = Supervised(tmp_path, cache_path=pexes.cache())
+    supervised.start_s = 180  # it carries all of base's packages again, and nobody has compiled those
     shutil.copyfile(base_pex, supervised.dist / "base.pex")
     subprocess.run([*pex(), "./models/iris", "-o", supervised.dist / "iris.pex"], cwd=pexes.ROOT, check=True, capture_output=True)
     with supervised:

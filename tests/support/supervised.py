@@ -33,6 +33,7 @@ class Supervised:
             "keep_previous_s": 0,
             "probation_s": 0,
         } | settings
+        self.start_s = START_S
         self.out, self.err = folder / "out.txt", folder / "err.txt"
         write_linked_base(self.dist / "base.pex")
 
@@ -52,8 +53,8 @@ class Supervised:
     def __enter__(self) -> Self:
         self.start()
         try:
-            self.until(lambda: self.state().get("settled"))
-            self.until(self.is_ready)
+            self.until(lambda: self.state().get("settled"), self.start_s)
+            self.until(self.is_ready, self.start_s)
         except BaseException:
             self.__exit__()
             raise
