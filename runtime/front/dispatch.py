@@ -90,9 +90,9 @@ class Release:
         """Whether it can, and no other has taken over."""
         return self.up and not self.retiring
 
-    def check_up(self) -> None:
-        """Raises Unavailable when no worker is there to answer."""
-        if not self.up:
+    def check_up(self, *, waits: bool = True) -> None:
+        """Raises Unavailable when no worker is there to answer, or, for a caller that waits, about to say who it is."""
+        if not (self.up or (waits and any(link.open and not link.retiring for link in self._links.values()))):
             raise Unavailable(f"no worker of {self.words.model} is ready; try again later")
 
     def begin(self, request: Request) -> None:
@@ -157,7 +157,7 @@ class Release:
         if target.admitted:
             return
         async with self._checks:
-            self.check_up()
+            self.check_up(waits=False)
             link = min((link for link in self._links.values() if link.up), key=lambda link: link.load)
             error = await link.check(target)
         if error is not None:

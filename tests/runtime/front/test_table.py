@@ -80,12 +80,12 @@ def test_connections_wait_until_the_first_table_is_in_force(door):
 
 
 def test_a_worker_that_does_not_answer_holds_up_neither_the_table_nor_the_next_one(door, silent):
-    """It may be in the middle of a prediction of minutes."""
+    """It may be in the middle of a prediction of minutes. Requests wait for it, as they would in its queue."""
     before = time.monotonic()
-    door.say(Configure(), Table(1, [Route(words("1"), [silent])], settled=True))
+    door.say(Configure(request_timeout_s=1.0), Table(1, [Route(words("1"), [silent])], settled=True))
     assert [door.hear(), door.hear()] == [Listening(), Applied(1)]
     assert time.monotonic() - before < DEADLINE_S / 2
-    assert httpx.post(door.address + "/a", json=[{"x": 1}]).status_code == 503
+    assert httpx.post(door.address + "/a", json=[{"x": 1}], timeout=20).status_code == 504
     door.say(Table(2, [], settled=True))
     assert door.hear() == Applied(2)
     assert httpx.post(door.address + "/a", json=[{"x": 1}]).status_code == 404
