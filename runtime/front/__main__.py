@@ -63,6 +63,7 @@ class Process:
         deadlines = Deadlines(configure.request_timeout_s)
         dispatch = Dispatch(Bounds.of(configure), configure.segments_max_bytes, deadlines, self._recorder, self._tallies, self._gave_up)
         door = FrontDoor(dispatch, deadlines, configure.body_max_bytes, self._comparisons)
+        self._dispatch = dispatch
         # Connections wait in the listener until this. A front door that is started again would answer 404 and 503 without its table.
         first = await self._words.get()
         if not isinstance(first, Table):
@@ -106,6 +107,7 @@ class Process:
             for link in links:
                 self._remnants.note(link.worker_pid)
             await _wait_welcomed(links)
+        await self._dispatch.wait_left(_WELCOME_S)
 
     async def _read(self) -> None:
         """Puts what the parent says in the queue; None at its end."""

@@ -334,16 +334,12 @@ class Dispatch:
         self._recorder = recorder
         self._tallies = tallies
         self._gave_up = gave_up
-        self.releases: list[Release] = []
-        self._coming: list[Release] = []
+        self.releases, self._coming = list[Release](), list[Release]()
         self._retiring: set[Release] = set()
+        self._left = asyncio.Event()  # none is retiring
 
     def prepare(self, routes: Sequence[Route]) -> list[Link]:
-        """Connects to releases and workers that are not in force yet, so that they can answer once they are.
-
-        Returns:
-            The links, not yet welcomed. None of those in force is left.
-        """
+        """Connects to releases and workers that are not in force yet, so that they can answer once they are. Returns new links."""
         links: list[Link] = []
         for route in routes:
             release = self._known(route)
@@ -354,15 +350,7 @@ class Dispatch:
         return links
 
     def apply(self, routes: Sequence[Route], copied_to: Collection[str] = ()) -> list[Link]:
-        """Puts these routes in force. Releases that are gone answer what they have.
-
-        Args:
-            routes: all that there are.
-            copied_to: ids of those that get copies only, and so have less memory.
-
-        Returns:
-            The new links, not yet welcomed.
-        """
+        """Puts these routes in force; `copied_to` get copies only. Releases that are gone answer what they have. Returns new links."""
         kept, links = list[Release](), list[Link]()
         whole, share = self.budget.max_bytes, shared(self.budget.max_bytes, len(routes) - len(copied_to))
         for route in routes:
@@ -376,8 +364,20 @@ class Dispatch:
         gone, self.releases = [each for each in self.releases + coming if each not in kept], kept
         for release in gone:
             self._retiring.add(release)
-            release.retire(lambda release=release: self._retiring.discard(release))  # type: ignore[misc]
+            self._left.clear()
+            release.retire(lambda release=release: self._forget(release))  # type: ignore[misc]
         return links
+
+    async def wait_left(self, time_s: float) -> None:
+        """Until releases that are gone have answered what they had, or for so long; the parent ends their workers when it is told."""
+        left = asyncio.ensure_future(self._left.wait())
+        await asyncio.wait([left], timeout=time_s if self._retiring else 0)
+        left.cancel()
+
+    def _forget(self, release: Release) -> None:
+        self._retiring.discard(release)
+        if not self._retiring:
+            self._left.set()
 
     def end(self) -> None:
         """No worker will be started any more: what waits for one is answered."""

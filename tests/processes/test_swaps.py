@@ -14,7 +14,7 @@ from supervised import Supervised
 from tinypex import write_tiny
 
 SWAPS = int(os.environ.get("SWAPS", "20"))
-"""100 take minutes, so only .ci/run asks for them."""
+"""100 take minutes: `SWAPS=100 scripts/test tests/processes/test_swaps.py`."""
 
 CONNECTIONS = 16
 GROWTH_MAX_BYTES = 2 * 1024 * 1024
