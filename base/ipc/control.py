@@ -243,6 +243,12 @@ class Applied(msgspec.Struct, frozen=True, tag="applied", tag_field="type"):
     generation: int
 
 
+class Left(msgspec.Struct, frozen=True, tag="left", tag_field="type"):
+    """Front door → supervisor: nothing waits any more for a worker that this generation of the table does not name."""
+
+    generation: int
+
+
 class Values(msgspec.Struct, frozen=True):
     """What one measure was, several times: count, sum, smallest, largest, and a uniform sample: all of them where there is room."""
 
@@ -327,6 +333,7 @@ Word = (
     | Configure
     | Listening
     | Applied
+    | Left
     | Measures
     | Outcomes
     | Compared

@@ -15,7 +15,7 @@ from importlib.abc import MetaPathFinder
 import uvloop
 
 from base.errors import PeerError
-from base.ipc.control import Applied, Configure, Drain, ExitCode, GaveUp, Lines, Listening, Table, Withdraw, Word, encode
+from base.ipc.control import Applied, Configure, Drain, ExitCode, GaveUp, Left, Lines, Listening, Table, Withdraw, Word, encode
 from runtime.front.access import access_log
 from runtime.front.app import FrontDoor
 from runtime.front.batcher import Bounds
@@ -75,7 +75,7 @@ class Process:
             gc.collect()
             gc.freeze()  # what is there now stays, and no collection need look at it again
             await self._say(Listening())
-            await self._say(Applied(first.generation))
+            await self._say_applied(first)
             code = await self._follow(door)
             door.withdraw()
             dispatch.end()
@@ -92,7 +92,7 @@ class Process:
             match word:
                 case Table():
                     await self._apply(door, word)
-                    await self._say(Applied(word.generation))
+                    await self._say_applied(word)
                 case Withdraw():
                     door.withdraw()
                 case Drain():
@@ -107,7 +107,14 @@ class Process:
             for link in links:
                 self._remnants.note(link.worker_pid)
             await _wait_welcomed(links)
-        await self._dispatch.wait_left(_WELCOME_S)
+
+    async def _say_applied(self, table: Table) -> None:
+        await self._say(Applied(table.generation))
+        self._in_background(self._say_left(table.generation))
+
+    async def _say_left(self, generation: int) -> None:
+        await self._dispatch.wait_left()
+        await self._say(Left(generation))
 
     async def _read(self) -> None:
         """Puts what the parent says in the queue; None at its end."""

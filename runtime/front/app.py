@@ -22,12 +22,13 @@ from runtime.front.arrivals import MIN_BYTES, Arrival, closing_unless_done
 from runtime.front.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.copies import Comparisons, Copying
 from runtime.front.deadlines import Deadlines
-from runtime.front.dispatch import Dispatch, Release
+from runtime.front.dispatch import Dispatch
 from runtime.front.keys import Keys
 from runtime.front.link import Link
 from runtime.front.measuring import now_s
 from runtime.front.paths import Paths
 from runtime.front.problems import method_not_allowed, problem
+from runtime.front.release import Release
 from runtime.front.replies import Replies
 from runtime.front.request import Asked, Request, Target
 from runtime.front.rows import Rows

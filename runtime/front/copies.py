@@ -17,8 +17,8 @@ from base.ipc.control import Compared
 from runtime.front.answer import Answer
 from runtime.front.arrivals import Arrival
 from runtime.front.comparing import compared
-from runtime.front.dispatch import Release
 from runtime.front.measuring import now_s
+from runtime.front.release import Release
 from runtime.front.replies import Replies
 from runtime.front.request import Asked, Request, Target
 from runtime.front.rows import Rows, reader
@@ -275,6 +275,10 @@ class _Copy(Request):
     def __init__(self, pair: _Pair, asked: Asked, rows: Rows, request_id: str) -> None:
         super().__init__(asked, rows, request_id, _dropped)
         self._pair = pair
+
+    @property
+    def bound(self) -> bool:
+        return True
 
     @property
     def may_go_again(self) -> bool:

@@ -20,7 +20,7 @@ from runtime.front.rows import RowDecoder
 from runtime.front.wishes import URGENCY
 
 if TYPE_CHECKING:
-    from runtime.front.dispatch import Release
+    from runtime.front.release import Release
 
 
 WAIT_PART = 0.5
@@ -93,31 +93,48 @@ class Endpoint:
 
     def submit(self, request: Request) -> None:
         """Lets the request wait for a worker of a release that is up. It is answered later, or at once where it cannot wait."""
+        if self._admit(request):
+            if self.measures is not None:
+                request.queued_s = now_s()
+            self.deadlines.watch(request)
+            self.pace.came()
+            self.release.wake()
+
+    def inherit(self, request: Request) -> None:
+        """Lets a request wait here that waited for the same endpoint of a release that is gone. Its time goes on."""
+        request.endpoint.release.streams.discard(request)
+        request.endpoint = self
+        if request.deaths:
+            self.release.suspect(request)
+        elif self._admit(request):
+            self.release.wake()
+
+    def _admit(self, request: Request) -> bool:
+        """Whether it waits now; where it cannot, it is answered."""
         try:
             if self.streams:
                 self.release.begin(request)
             self.waiting.add(request)
         except PexdockError as exc:
             request.fail(exc)
-            return
-        if self.measures is not None:
-            request.queued_s = now_s()
-        self.deadlines.watch(request)
-        self.pace.came()
-        self.release.wake()
+            return False
+        return True
 
     def expire(self, request: Request) -> None:
         """The request's time is over: it is answered so, and its rows are not sent if they were not yet."""
         waited = self.waiting.remove(request)
         request.fail(DeadlineExceeded(f"not answered within {request.timeout_s:g} s"), blamed=not waited)
         request.cancel()
-        if not waited:
+        if waited:
+            self.release.freed()
+        else:
             self.release.overdue(request)
 
     def abandon(self, request: Request) -> None:
         """The client is gone: the request leaves the queue; what a worker already has, it computes in vain unless its handler asks."""
         request.abandon()
-        self.waiting.remove(request)
+        if self.waiting.remove(request):
+            self.release.freed()
 
     def ended(self, request: Request) -> None:
         """The request is answered, or nobody waits for it; safe to call again."""

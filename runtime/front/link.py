@@ -44,7 +44,7 @@ from runtime.front.rooms import SLOTS, Budget, Room, Rooms
 from runtime.front.sent import Sent, hangs
 
 if TYPE_CHECKING:
-    from runtime.front.dispatch import Release
+    from runtime.front.release import Release
     from runtime.front.request import Request, Target
 
 log = logging.getLogger(__name__)

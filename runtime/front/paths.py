@@ -12,8 +12,8 @@ from base.ipc.control import ReleaseWords, Sharing, Table
 from runtime.front import wishes
 from runtime.front.arrivals import Arrival
 from runtime.front.copies import Copying
-from runtime.front.dispatch import Release
 from runtime.front.endpoint import Endpoint
+from runtime.front.release import Release
 from runtime.front.request import Asked, Target
 from runtime.front.router import Router
 from runtime.front.sharing import VERSION, Drawn, Fork, Lot, Shares

@@ -185,6 +185,11 @@ class Request:
         return self._asked.form
 
     @property
+    def bound(self) -> bool:
+        """Whether no other release may answer it: its client has asked for this one."""
+        return bool(self._asked.version)
+
+    @property
     def may_go_again(self) -> bool:
         """Whether it may be computed twice: its author allows it, and nothing of its answer was sent."""
         return self.endpoint.words.retry and self._stream is None

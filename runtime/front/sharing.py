@@ -21,8 +21,8 @@ from runtime.front.wishes import NONE
 
 if TYPE_CHECKING:
     from runtime.front.copies import Copying
-    from runtime.front.dispatch import Release
     from runtime.front.endpoint import Endpoint
+    from runtime.front.release import Release
 
 VERSION = b"x-pexdock-version"
 """The header by which a client asks for a release, by version or label."""

@@ -39,7 +39,11 @@ class Suspects:
         elif request.deaths >= DEATHS_MAX:
             request.fail(HandlerFailed(f"{request.deaths} workers ended while they had this request, the last with nothing else"))
         else:
-            self._waiting.append(request)
+            self.wait(request)
+
+    def wait(self, request: Request) -> None:
+        """It is to go again, alone."""
+        self._waiting.append(request)
 
     def take(self) -> list[Request]:
         """The next one, as a batch; there is one."""

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from base.appended import STDOUT
-from base.ipc.control import Applied, Compared, Configure, Drain, GaveUp, Listening, Measures, Outcomes, Table, Withdraw, Word
+from base.ipc.control import Applied, Compared, Configure, Drain, GaveUp, Left, Listening, Measures, Outcomes, Table, Withdraw, Word
 from runtime.launch import python_module_command
 from runtime.supervisor.child import Child, child_environment, describe_exit
 from runtime.supervisor.release import BackOff
@@ -54,11 +54,11 @@ class Door:
         self._restart: asyncio.TimerHandle | None = None
         self._withdrawn = self._stopping = False
         self.child: Child | None = None
-        self.applied = -1
+        self.applied = self._left = -1
 
     def has_left(self, generation: int) -> bool:
-        """Whether no request can come any more over what a table of `generation` or later does not name."""
-        return self.child is None or self.applied >= generation
+        """Whether no request can come any more over what a table of `generation` or later does not name, nor waits for it."""
+        return self.child is None or self._left >= generation
 
     def start(self) -> None:
         """Spawn it, with its limits and the table."""
@@ -106,6 +106,8 @@ class Door:
                 self._listening_since = asyncio.get_running_loop().time()
             case Applied(generation):
                 self.applied = generation
+            case Left(generation):
+                self._left = max(self._left, generation)
             case Measures() | Outcomes() | Compared() | GaveUp():
                 self._report(word)
                 return
@@ -115,7 +117,7 @@ class Door:
 
     def _died(self, code: int) -> None:
         self.child = None
-        self.applied = -1
+        self.applied = self._left = -1
         if not self._stopping:
             log.error("%s %s; it is started again", self._name, describe_exit(code))
             self._start_later()

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from msgspec.structs import astuple
 
 from base.ipc.control import Compared, Configure, Copies, Sharing
-from fronts import Front, TinyWorker, Workers, version, workers
+from fronts import Front, TinyWorker, Workers, version
 from rawhttp import Raw, post
-
-
-@pytest.fixture(name="make")
-def _make(tmp_path: Path) -> Iterator[Workers]:
-    with workers(tmp_path) as make:
-        yield make
-
-
-@pytest.fixture(name="front")
-def _front() -> Iterator[Front]:
-    with Front() as front:
-        yield front
 
 
 def copy(front: Front, own: TinyWorker, shadow: TinyWorker, percent: float = 100.0) -> None:

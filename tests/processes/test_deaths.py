@@ -4,52 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from base.ipc.control import Configure, Outcomes
-from fronts import DEADLINE_S, Front, Workers, version, workers
-from rawhttp import Answer, Raw, post
-
-
-@pytest.fixture(name="make")
-def _make(tmp_path: Path) -> Iterator[Workers]:
-    with workers(tmp_path) as make:
-        yield make
-
-
-@pytest.fixture(name="front")
-def _front() -> Iterator[Front]:
-    with Front() as front:
-        yield front
-
-
-class Asking:
-    """Requests that are on their way, each over a connection of its own."""
-
-    def __init__(self, front: Front, xs: list[float], path: str = "/tiny") -> None:
-        self._pool = ThreadPoolExecutor(len(xs))
-        self._futures = [self._pool.submit(front.ask, [{"x": x}], path=path) for x in xs]
-
-    def answers(self) -> list[Answer]:
-        found = [each.result() for each in self._futures]
-        self._pool.shutdown()
-        return found
-
-
-def until(condition, what: str) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-def lines(log: Path) -> list[list[float]]:
-    """The x of each batch's rows, in the order in which they were computed."""
-    return [[float(x) for x in line.split()] for line in log.read_text().splitlines()] if log.exists() else []
+from fronts import Asking, Front, Workers, lines, until, version
+from rawhttp import Raw, post
 
 
 def test_what_a_killed_worker_had_its_sibling_answers(make: Workers, front: Front, tmp_path: Path) -> None:

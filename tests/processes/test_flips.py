@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
-from base.ipc.control import Outcomes
-from fronts import Front, Workers, version, workers
+from base.ipc.control import Left, Outcomes
+from fronts import Front, Workers, asking, lines, until, version
 from rawhttp import Raw, post
-
-
-@pytest.fixture(name="make")
-def _make(tmp_path: Path) -> Iterator[Workers]:
-    with workers(tmp_path) as make:
-        yield make
-
-
-@pytest.fixture(name="front")
-def _front() -> Iterator[Front]:
-    with Front() as front:
-        yield front
 
 
 def test_other_content_under_the_same_name_and_version_takes_over_with_no_answer_but_200(make: Workers, front: Front) -> None:
@@ -39,14 +25,14 @@ def test_other_content_under_the_same_name_and_version_takes_over_with_no_answer
                 answer = raw.answer()
                 mine.append(answer.json()["predictions"][0]["x"] if answer.status == 200 else answer.status)
 
-    asking = [threading.Thread(target=keep_asking, args=(mine,)) for mine in answers]
-    for each in asking:
+    threads = [threading.Thread(target=keep_asking, args=(mine,)) for mine in answers]
+    for each in threads:
         each.start()
     for turn in range(1, 11):
         front.table(releases[turn % 2].route(f"content {turn % 2}"))
     front.ask([{"x": 1}])
     over.set()
-    for each in asking:
+    for each in threads:
         each.join()
     assert {x for mine in answers for x in mine} == {1.0, 101.0}
     assert front.ask([{"x": 1}]).json()["predictions"][0]["x"] == 1.0
@@ -76,13 +62,63 @@ def test_a_worker_that_takes_over_from_another_of_its_release_leaves_no_gap(make
                 raw.send(post("/tiny", [{"x": 1}]))
                 statuses.add(raw.answer().status)
 
-    asking = threading.Thread(target=keep_asking)
-    asking.start()
+    thread = threading.Thread(target=keep_asking)
+    thread.start()
     for each in (second, first, second):
         front.table(each.route("it"))
     over.set()
-    asking.join()
+    thread.join()
     assert statuses == {200}
+
+
+def test_a_worker_that_is_named_again_while_it_still_answers_is_asked_anew(make: Workers, front: Front, tmp_path: Path) -> None:
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    first, second = make("1.0", "--gate", gate, "--log", log), make("1.0")
+    front.table(first.route("it"))
+    with asking(front, [1]) as (before,):
+        until(lambda: lines(log), "nothing reached the worker")
+        front.table(second.route("it"))
+        front.table(first.route("it"))
+        with asking(front, [2]) as (after,):
+            gate.touch()
+            assert [version(each.answer()) for each in (before, after)] == ["1.0"] * 2
+    assert lines(log) == [[1], [2]]
+
+
+def test_nobody_has_left_a_release_while_requests_wait_for_it(make: Workers, front: Front, tmp_path: Path) -> None:
+    """The supervisor ends its worker when it hears so. That one has two of these; more tables come meanwhile."""
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    old, new = make("1.0", "--gate", gate, "--log", log), make("2.0")
+    front.table(old.route("old"))
+    front.until(Left)
+    with asking(front, [1, 2, 3, 4], "/tiny/context") as held:
+        until(lambda: lines(log), "nothing reached the worker")
+        for _ in range(2):
+            front.table(new.route("new"))
+        assert version(front.ask([{"x": 5}])) == "2.0"
+        assert Left(2) not in front.heard
+        gate.touch()
+        assert [version(each.answer()) for each in held] == ["1.0"] * 4
+        front.until(Left, lambda word: word.generation == 3)
+
+
+def test_what_waits_for_a_release_that_ends_the_one_that_took_over_answers(make: Workers, front: Front, tmp_path: Path) -> None:
+    """Its only worker is killed with requests of each endpoint, after the flip. Who asked for that very release is told that it is gone."""
+    log = tmp_path / "log"
+    old, new = make("1.0", "--gate", tmp_path / "gate", "--log", log), make("2.0")
+    front.table(old.route("old"))
+    paths = ["/tiny", "/tiny/of/a", "/tiny/once", "/tiny/context", "/tiny/parts"]
+    with asking(front, [0]) as (first,), ExitStack() as stack:
+        until(lambda: lines(log), "nothing reached the worker")
+        waiting = {path: stack.enter_context(asking(front, [1, 2, 3], path)) for path in paths}
+        (bound,) = stack.enter_context(asking(front, [9], "/tiny/context", "X-Pexdock-Version: 1.0"))
+        front.table(new.route("new"))
+        old.kill()
+        assert version(first.answer()) == "2.0"
+        assert bound.answer().status == 503
+        answered = {path: [b'"version":"2.0"' in each.answer().body for each in raws] for path, raws in waiting.items()}
+        assert answered == {path: [True] * 3 for path in paths}
+    assert lines(log) == [[0]]
 
 
 def test_of_a_watched_release_it_is_told_how_requests_end(make: Workers, front: Front) -> None:

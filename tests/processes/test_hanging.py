@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import Configure, GaveUp
-from fronts import Front, Workers, workers
+from base.ipc.control import Configure, GaveUp, Left
+from fronts import Front, Workers
 from rawhttp import Raw, post
 from supervised import Supervised, runs
 from tinypex import write_tiny
@@ -29,12 +29,6 @@ HANGS = """
             time.sleep(1)
         return [os.getpid()] * records_df.height
 """
-
-
-@pytest.fixture(name="make")
-def _make(tmp_path: Path) -> Iterator[Workers]:
-    with workers(tmp_path) as make:
-        yield make
 
 
 @pytest.fixture(name="front")
@@ -76,6 +70,7 @@ def test_a_worker_that_is_merely_late_is_let_be(make: Workers, front: Front, tmp
     assert front.ask([{"x": 1}]).status == 504
     (tmp_path / "gate").touch()
     assert front.ask([{"x": 1}]).status == 200
+    front.until(Left)
     front.control.settimeout(2.0)
     with pytest.raises(TimeoutError):
         front.hear()

@@ -81,12 +81,6 @@ def closed_gate() -> Iterator[None]:
     gate.set()
 
 
-@pytest.fixture(params=["", "?"], ids=["fast", "slow"])
-def way(request: pytest.FixtureRequest) -> str:
-    """What to put behind a path: with a query, even an empty one, it is no longer for the fast path."""
-    return request.param
-
-
 def test_one_connection_answers_many_requests(raw: Raw, way: str) -> None:
     """Each with its own id, the date, and the length of its body."""
     ids = set()

@@ -14,7 +14,7 @@ from base.errors import DeadlineExceeded
 from base.ipc.control import Configure
 from base.schema import Schema
 from base.testing import TestClient
-from rawhttp import DEADLINE_S, Answer, Raw, post
+from rawhttp import DEADLINE_S, Answer, Raw, await_read, post
 
 seen: list[float] = []
 entered = threading.Semaphore(0)
@@ -91,12 +91,6 @@ def closed_gate() -> Iterator[None]:
     gate.set()
 
 
-@pytest.fixture(params=["", "?"], ids=["fast", "slow"])
-def way(request: pytest.FixtureRequest) -> str:
-    """What to put behind a path: with a query, even an empty one, it is no longer for the fast path."""
-    return request.param
-
-
 def blocked(address: str, path: str, values: Sequence[float]) -> Raw:
     """A connection whose requests are with the worker, which waits in the first of them; close it."""
     raw = Raw(address)
@@ -104,15 +98,8 @@ def blocked(address: str, path: str, values: Sequence[float]) -> Raw:
         raw.send(post(path, [{"a": value}]))
         if value == values[0]:
             assert entered.acquire(timeout=DEADLINE_S)
-    await_read(address)
+    await_read(address, "/one")
     return raw
-
-
-def await_read(address: str) -> None:
-    """All that was sent before has been read: this is answered."""
-    with Raw(address) as probe:
-        probe.send(post("/one", b"nope"))
-        assert probe.answer().status == 400
 
 
 def answers(raw: Raw, count: int) -> list[Answer]:
@@ -216,7 +203,7 @@ def test_what_is_urgent_goes_first_where_that_is_allowed(served: TestClient, raw
     """Elsewhere the header means nothing."""
     with blocked(served.address, "/one", [0, 1]) as first:
         raw.send(post("/one", [{"a": 2}], "Priority: u=6") + post("/one", [{"a": 3}]) + post("/one", [{"a": 4}], "Priority: u=0, i"))
-        await_read(served.address)
+        await_read(served.address, "/one")
         gate.set()
         assert [answer.json()["predictions"] for answer in answers(raw, 3)] == [[2], [3], [4]]
         assert [each.status for each in answers(first, 2)] == [200, 200]

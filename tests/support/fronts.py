@@ -7,15 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
 import msgspec
 
-from base.ipc.control import Applied, Configure, Drain, GaveUp, Lines, Listening, ReleaseWords, Route, Sharing, Table, Word, encode
-from rawhttp import Answer, Raw, post
+from base.ipc.control import Applied, Configure, Drain, GaveUp, Left, Lines, Listening, ReleaseWords, Route, Sharing, Table, Word, encode
+from rawhttp import Answer, Raw, await_read, post
 
 DEADLINE_S = 30.0
 RELEASES = Path(__file__).parent.parent / "models" / "releases.py"
@@ -45,7 +47,9 @@ class TinyWorker:
         return self._words
 
     def route(self, release_id: str, *others: TinyWorker, watched: bool = False) -> Route:
-        """The release of which it is a worker, and of which others may be, too."""
+        """The release of which it is a worker, and of which others may be, too; waits until all listen."""
+        for each in others:
+            each.words()
         return Route(self.words(), [str(each.path) for each in (self, *others)], release_id, watched)
 
     def kill(self) -> None:
@@ -66,13 +70,18 @@ class TinyWorker:
 
 
 class Front:
-    """A front door's process, its control socket, and where it listens."""
+    """A front door's process, its control socket, and where it listens.
+
+    Attributes:
+        heard: all that it has said so far, up to what somebody waited for.
+    """
 
     def __init__(self, limits: Configure | None = None) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         self._listener = listener
         self._generation = 0
         self._heard: list[Word] = []
+        self.heard: list[Word] = []
         self._lines = Lines()
         self._limits = limits or Configure()
         self.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -124,7 +133,8 @@ class Front:
             data = self.control.recv(65536)
             assert data, "the front door has ended"
             self._heard.extend(self._lines.feed(data))
-        return self._heard.pop(0)
+        self.heard.append(self._heard.pop(0))
+        return self.heard[-1]
 
     def until(self, kind: type[W], right: Callable[[W], bool] = lambda _: True) -> W:
         """The next word of a kind of which that is so; those before it are dropped, but none of kinds that nobody expects."""
@@ -132,7 +142,7 @@ class Front:
             word = self.hear()
             if isinstance(word, kind) and right(word):
                 return word
-            assert isinstance(word, kind | Listening | Applied | GaveUp) or kind is Applied, word
+            assert isinstance(word, kind | Listening | Applied | Left | GaveUp) or kind is Applied, word
 
     def ask(self, rows: object, *headers: str, path: str = "/tiny") -> Answer:
         """One answer, over a connection of its own."""
@@ -155,6 +165,44 @@ class Front:
                 raw.send(post(path, each, *headers))
                 found.append(raw.answer())
             return found
+
+
+@contextmanager
+def asking(front: Front, xs: Sequence[float], path: str = "/tiny", *headers: str) -> Iterator[list[Raw]]:
+    """Connections, each with a request that the front door has read."""
+    with ExitStack() as stack:
+        raws = [stack.enter_context(Raw(front.address)) for _ in xs]
+        for raw, x in zip(raws, xs, strict=True):
+            raw.send(post(path, [{"x": x}], *headers))
+        await_read(front.address, "/tiny")
+        yield raws
+
+
+class Asking:
+    """Requests that are on their way, each over a connection of its own."""
+
+    def __init__(self, front: Front, xs: list[float], path: str = "/tiny") -> None:
+        self._pool = ThreadPoolExecutor(len(xs))
+        self._futures = [self._pool.submit(front.ask, [{"x": x}], path=path) for x in xs]
+
+    def answers(self) -> list[Answer]:
+        """All of them, in the order of the requests."""
+        found = [each.result() for each in self._futures]
+        self._pool.shutdown()
+        return found
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Until it is so, which a failure calls `what`."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def lines(log: Path) -> list[list[float]]:
+    """The x of each batch's rows, in the order in which they were computed."""
+    return [[float(x) for x in line.split()] for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def version(answer: Answer) -> str:

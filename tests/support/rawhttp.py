@@ -126,3 +126,10 @@ class Raw:
         if not data:
             raise EOFError(f"after {self._buffer[:200]!r}")
         self._buffer += data
+
+
+def await_read(address: str, path: str) -> None:
+    """All that was sent before has been read: this is answered, by an endpoint that takes rows."""
+    with Raw(address) as probe:
+        probe.send(post(path, b"nope"))
+        assert probe.answer().status == 400

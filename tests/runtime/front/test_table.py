@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from base.ipc.control import Applied, Configure, Drain, EndpointWords, Lines, Listening, ReleaseWords, Route, Table, encode
+from base.ipc.control import Applied, Configure, Drain, EndpointWords, Left, Lines, Listening, ReleaseWords, Route, Table, encode
 from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
@@ -76,18 +76,18 @@ def test_connections_wait_until_the_first_table_is_in_force(door):
         client.settimeout(DEADLINE_S)
         door.say(Table(4, [], settled=True))
         assert client.recv(12) == b"HTTP/1.1 200"
-    assert [door.hear(), door.hear()] == [Listening(), Applied(4)]
+    assert [door.hear() for _ in range(3)] == [Listening(), Applied(4), Left(4)]
 
 
 def test_a_worker_that_does_not_answer_holds_up_neither_the_table_nor_the_next_one(door, silent):
     """It may be in the middle of a prediction of minutes. Requests wait for it, as they would in its queue."""
     before = time.monotonic()
     door.say(Configure(request_timeout_s=1.0), Table(1, [Route(words("1"), [silent])], settled=True))
-    assert [door.hear(), door.hear()] == [Listening(), Applied(1)]
+    assert [door.hear() for _ in range(3)] == [Listening(), Applied(1), Left(1)]
     assert time.monotonic() - before < DEADLINE_S / 2
     assert httpx.post(door.address + "/a", json=[{"x": 1}], timeout=20).status_code == 504
     door.say(Table(2, [], settled=True))
-    assert door.hear() == Applied(2)
+    assert [door.hear(), door.hear()] == [Applied(2), Left(2)]
     assert httpx.post(door.address + "/a", json=[{"x": 1}]).status_code == 404
 
 

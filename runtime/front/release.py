@@ -1,0 +1,330 @@
+"""One release in a front door: its endpoints, its workers, and the requests that wait for one of them.
+
+Everything here runs in the loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
+from base.ipc.control import GaveUp, ReleaseWords
+from runtime.front.batcher import Bounds
+from runtime.front.deadlines import Deadlines, in_time
+from runtime.front.endpoint import Endpoint
+from runtime.front.link import IN_FLIGHT_MAX, STREAMS_MAX, Link
+from runtime.front.measuring import Recorder
+from runtime.front.outcomes import Tally
+from runtime.front.outlook import wait_s
+from runtime.front.owners import owners
+from runtime.front.pace import Step
+from runtime.front.request import Request, Target
+from runtime.front.rooms import Budget
+from runtime.front.suspects import Suspects
+
+log = logging.getLogger(__name__)
+
+_GUILT_OF_ONE = (HandlerFailed, BadResult, Misfit, Reject)
+"""Failures of a batch that may be one request's fault: the others deserve another try."""
+
+_CHECKS_MAX = 32
+"""Questions about parameters that workers may have at once: all of them fit into a socket. Others wait."""
+
+
+HANGS_AFTER_S = 1.0
+"""A worker is let be late by so much with what nobody waits for any more. Then it is taken to hang, and is replaced."""
+
+
+class Release:
+    """One release: its endpoints, and the links to its workers.
+
+    Args:
+        release_id: tells it from others of the same words, which have other content.
+
+    Attributes:
+        gave_up: told of each worker to which the channel had to be closed, or that hangs.
+        heir: where the requests of an endpoint go that no worker is left to answer; None where they go nowhere.
+        left: another release has taken over, and nothing waits here any more for a worker.
+    """
+
+    def __init__(
+        self,
+        release_id: str,
+        words: ReleaseWords,
+        bounds: Bounds,
+        budget: Budget,
+        deadlines: Deadlines,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.id = release_id
+        self.gave_up: Callable[[GaveUp], None] = lambda _: None
+        self.heir: Callable[[Endpoint], Endpoint | None] = lambda _: None
+        self.left = asyncio.Event()
+        self.words = words
+        self._budget = Budget(budget.max_bytes, budget)
+        self.endpoints = [Endpoint(i, each, bounds, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
+        self._links: dict[str, Link] = {}
+        self._leaving: list[Link] = []  # they still have something to answer
+        self._loop = asyncio.get_running_loop()  # to ask for it costs a system call each time
+        # Batches to be sent again in parts, before anything that waits. Bounded by what was in flight.
+        self._again: deque[list[Request]] = deque()
+        self._suspects = Suspects()
+        self._careful = self._ending = False
+        self._looking: set[Link] = set()
+        self.streams: set[Request] = set()
+        self._turn = 0
+        self._woken = self._lost = False
+        self.retiring = False
+        self._checks = asyncio.Semaphore(_CHECKS_MAX)
+        self._retired: Callable[[], None] | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether a worker can take batches."""
+        for link in self._links.values():  # noqa: SIM110 - asked for each request, and a generator takes twice as long
+            if link.up:
+                return True
+        return False
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether it can, and no other has taken over."""
+        return self.up and not self.retiring
+
+    def check_up(self, *, waits: bool = True) -> None:
+        """Raises Unavailable when no worker is there to answer, or, for a caller that waits, about to say who it is."""
+        if not (self.up or (waits and any(link.open and not link.retiring for link in self._links.values()))):
+            raise Unavailable(f"no worker of {self.words.model} is ready; try again later")
+
+    def begin(self, request: Request) -> None:
+        """Counts in a request whose answer will be streamed.
+
+        Raises:
+            Full: as many are streamed already as the workers can hold.
+        """
+        if len(self.streams) >= STREAMS_MAX * sum(link.up for link in self._links.values()):
+            raise Full(f"{len(self.streams)} answers of {self.words.model} are being streamed, and no more may; try again later")
+        self.streams.add(request)
+
+    def wait_s(self, endpoint: Endpoint, before: int) -> float:
+        """How long a request for this endpoint would wait, behind so many batches and the one that is being computed."""
+        others = [(each.waiting.batches, each.outlook) for each in self.endpoints if each is not endpoint and each.waiting]
+        return wait_s(before + 1, max(1, sum(link.up for link in self._links.values())), endpoint.outlook, others)
+
+    def watch(self, tally: Tally | None) -> None:
+        """From now on `tally` is told how requests end; None for nobody."""
+        for endpoint in self.endpoints:
+            endpoint.tally = tally
+
+    def bound(self, segments_max_bytes: int) -> None:
+        """From now on its segments may take so much. Those that are there stay."""
+        self._budget.max_bytes = segments_max_bytes
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody is told how requests end."""
+        return any(endpoint.tally is not None for endpoint in self.endpoints)
+
+    def leave(self, sockets: Sequence[str]) -> None:
+        """Retires the links to all others."""
+        for path in [path for path in self._links if path not in sockets]:
+            self._leave(self._links.pop(path))
+
+    def _leave(self, link: Link) -> None:
+        self._leaving.append(link)
+        link.retire()
+
+    def connect(self, sockets: Sequence[str]) -> list[Link]:
+        """Makes links to those that are new. Returns them, not yet welcomed."""
+        made = []
+        for path in sockets:
+            if path not in self._links:
+                try:
+                    self._links[path] = link = Link(path, self, self._budget)
+                except PexdockError as exc:
+                    log.warning("%s %s: %s", self.words.model, self.words.version, exc)
+                    continue
+                made.append(link)
+        return made
+
+    def retire(self, done: Callable[[], None]) -> None:
+        """Takes no new requests from now on; calls `done` when all that waited is answered."""
+        self.retiring, self._retired = True, done
+        self.wake()
+
+    async def check(self, target: Target) -> None:
+        """Has a worker's spec look at the parameters of a path, unless it has admitted them before.
+
+        Raises:
+            PexdockError: they are not admitted, or nobody is there to ask.
+        """
+        if target.admitted:
+            return
+        async with self._checks:
+            self.check_up(waits=False)
+            link = min((link for link in self._links.values() if link.up), key=lambda link: link.load)
+            error = await link.check(target)
+        if error is not None:
+            raise error
+        target.admitted = True
+
+    def wake(self) -> None:
+        """Sends what can be sent, at the end of this turn of the loop: requests that came in together go together."""
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._pump)
+
+    def freed(self) -> None:
+        """A worker has room for a batch again."""
+        if self._waits() or self.retiring:
+            self.wake()
+
+    def lost(self, requests: Sequence[Request], *, died: bool) -> None:
+        """A link has closed, whose worker had these requests. One that broke a rule, rather than died, might do so again."""
+        self._lost = True
+        for request in requests:
+            if died:
+                self._suspects.add(request)
+            else:
+                request.fail(Unavailable("the worker that had this request was given up; try again"), blamed=True)
+        self.wake()
+
+    def overdue(self, request: Request) -> None:
+        """The time of a request is over that a worker has. Looks again in a while whether that worker hangs."""
+        for link in (*self._links.values(), *self._leaving):
+            if link not in self._looking and link.has(request):
+                self._looking.add(link)
+                self._loop.call_later(HANGS_AFTER_S, self._look, link)
+
+    def _look(self, link: Link) -> None:
+        self._looking.discard(link)
+        left_s = self.endpoints[0].deadlines.timeout_s - link.silent_s  # clients and authors may give less than a batch takes
+        if link.hangs and left_s > 0:
+            self._looking.add(link)
+            self._loop.call_later(left_s, self._look, link)
+        elif link.hangs:
+            log.warning("a worker of %s %s answers nothing", self.words.model, self.words.version)
+            self.gave_up(GaveUp(link.path, "it did not answer a request in time, nor afterwards"))
+
+    def end(self) -> None:
+        """No worker will be started any more: what waits for one is answered."""
+        self._ending = True
+        self.wake()
+
+    def failed(self, requests: list[Request], error: PexdockError) -> None:
+        """A worker could not answer a batch. Who owns the rows that the error names is told so, and the others get another try.
+
+        Where it names none, each half gets another try, down to the guilty one. Where the time of one of them was over before the batch was
+        computed, the others go again without it.
+        """
+        if isinstance(error, DeadlineExceeded) and len(kept := in_time(requests)) < len(requests):
+            self._again.append(kept)
+            return
+        owned = owners(requests, error) if isinstance(error, _GUILT_OF_ONE) else []
+        for index, own in owned:
+            requests[index].fail(own)
+        requests = [request for request in requests if not request.answered]
+        if owned:
+            self._again.append(requests)
+        elif len(requests) > 1 and isinstance(error, _GUILT_OF_ONE):
+            half = len(requests) // 2
+            self._again += [requests[:half], requests[half:]]
+        else:
+            for request in requests:
+                request.fail(error)
+
+    def _pump(self) -> None:
+        self._woken = False
+        if self._lost:
+            self._lost = False
+            self._links = {path: link for path, link in self._links.items() if link.open}
+            self._leaving = [link for link in self._leaving if link.open]
+        now = time.monotonic()
+        for endpoint in self.endpoints:
+            endpoint.pace.turn(now)
+        if self._careful or self._suspects:
+            self._send_suspects()
+        while self._waits() and (link := self._least_busy()) and (requests := self._next_batch(link.computing_rows, now)):
+            self._send(link, requests)
+        if not (self._links or self._leaving) and (self._ending or self.retiring):
+            self._hand_over(Unavailable(f"the last worker of {self.words.model} has ended; try again"))
+        if self._retired is not None and not self._waits():
+            self.left.set()
+            self.leave(())
+            if not any(link.open for link in self._leaving):
+                done, self._retired = self._retired, None
+                done()
+
+    def _send(self, link: Link, requests: list[Request]) -> None:
+        try:
+            link.send(requests)
+        except Full as exc:
+            for request in requests:
+                request.fail(exc)
+        except Unavailable:  # found out by sending: they go to another, as they are
+            self._again.appendleft(requests)
+
+    def _send_suspects(self) -> None:
+        """One to each worker that has nothing to compute, and that gets nothing else until it has answered; others are let come to that."""
+        self._careful = False
+        for link in self._links.values():
+            if self._suspects:
+                link.batches_max = 1
+                if link.up and not link.busy:
+                    self._send(link, self._suspects.take())
+            elif not link.busy:
+                link.batches_max = IN_FLIGHT_MAX
+            self._careful = self._careful or link.batches_max == 1
+
+    def _least_busy(self) -> Link | None:
+        found = None
+        for link in self._links.values():
+            if link.has_room and (found is None or link.load < found.load):
+                found = link
+        return found
+
+    def _next_batch(self, computing_rows: int, now_s: float) -> list[Request]:
+        """Requests to be sent to a worker that has so many rows already; none where nothing waits, or what waits should."""
+        while self._again:
+            if requests := [request for request in self._again.popleft() if not request.answered]:
+                return requests
+        for _ in self.endpoints:
+            self._turn = (self._turn + 1) % len(self.endpoints)
+            endpoint = self.endpoints[self._turn]
+            if endpoint.waiting:
+                step = endpoint.pace.step(endpoint.waiting.rows, computing_rows, now_s)
+                if step is Step.GO and (batch := endpoint.take(now_s)):
+                    return batch
+                if step is Step.HOLD:
+                    self.wake()
+        return []
+
+    def _waits(self) -> bool:
+        for endpoint in self.endpoints:  # asked for each batch, and a generator takes twice as long
+            if endpoint.waiting:
+                return True
+        return bool(self._again or self._suspects)
+
+    def _hand_over(self, error: PexdockError) -> None:
+        """All that waits goes to heirs, as it is; what has none is answered with the error."""
+        waiting = [request for requests in self._again for request in requests]
+        self._again.clear()
+        suspects = self._suspects.clear()
+        for endpoint in self.endpoints:
+            waiting += endpoint.waiting.clear()
+        for request in (*suspects, *waiting):
+            if not request.answered:
+                heir = None if request.bound or self._ending else self.heir(request.endpoint)
+                if heir is None:
+                    request.fail(error)
+                else:
+                    heir.inherit(request)
+
+    def suspect(self, request: Request) -> None:
+        """Lets it wait to be sent alone: it may have killed a worker."""
+        self._suspects.wait(request)
+        self.wake()

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fronts import Front, Workers, workers
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Workers]:
+    """Makes workers of the model `tiny`."""
+    with workers(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
+def front() -> Iterator[Front]:
+    """A front door with limits as they are by default."""
+    with Front() as front:
+        yield front
+
+
+@pytest.fixture(params=["", "?"], ids=["fast", "slow"])
+def way(request: pytest.FixtureRequest) -> str:
+    """What to put behind a path: with a query, even an empty one, it is no longer for the fast path."""
+    return request.param
