@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
-from base.errors import Full, Malformed, PexdockError
-from runtime.front import wishes
+from base.errors import Full, Malformed, PexdockError, TooLarge
+from runtime.front import framing, head, wishes
 from runtime.front.answer import Answer, Heads
 from runtime.front.app import Known
 from runtime.front.arrivals import Arrival, Arriving, Receiver
 from runtime.front.problems import problem
 from runtime.front.request import Asked
-from runtime.front.sharing import VERSION
 from runtime.front.slow import SlowPath
 from runtime.front.sweeper import IDLE_SWEEPS, Sweeper
 
@@ -65,6 +64,9 @@ class Connection(SlowPath):
         self._messages = 0  # that have begun
         self._arriving: Arriving | None = None
         self._begun = False  # a request is there that is not whole
+        self._in_head = False  # nor is its head
+        self._head_sweeps = 0  # since it began
+        self._framing_bytes = 0  # that came since the last byte of a body, or since the last request was whole
         self._ending = False  # no other request is taken any more
         self._closing = False  # the server ends: the request that is being read is the last
         self._whole: Arriving | None = None  # what the parser has seen the end of
@@ -122,17 +124,20 @@ class Connection(SlowPath):
         """Lets the parser read it, at whose beginning a request may begin or go on."""
         number = -1 if self._begun else self._messages + 1
         self._whole = None
+        self._framing_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
             self._decline_upgrade(data[exc.args[0] :])
         except httptools.HttpParserCallbackError as exc:
-            if not isinstance(exc.__context__, httptools.HttpParserInvalidURLError | UnicodeDecodeError):
+            if not isinstance(exc.__context__, framing.NotHttp | httptools.HttpParserInvalidURLError | UnicodeDecodeError):
                 raise  # ours, and the loop closes the connection
-            self._malformed()
+            self._refuse(Malformed(str(exc.__context__) if isinstance(exc.__context__, framing.NotHttp) else _NOT_HTTP))
         except httptools.HttpParserError:
-            self._malformed()
+            self._refuse(Malformed(_NOT_HTTP))
         else:
+            if self._framing_bytes > framing.HEAD_MAX_BYTES:
+                self._refuse(TooLarge(f"the head of a request may have {framing.HEAD_MAX_BYTES} bytes"))
             self._learn(data, self._whole if self._messages == number else None)
 
     def _learn(self, data: bytes, whole: Arriving | None) -> None:
@@ -202,10 +207,11 @@ class Connection(SlowPath):
         coming = self._begun or not self._messages
         if self._turns or self.flow.read_paused or (self._slow_is_open() and not self.cycle.more_body):
             self._still = 0
-        elif self._still >= (arrival_sweeps if coming else IDLE_SWEEPS):
+        elif self._still >= (arrival_sweeps if coming else IDLE_SWEEPS) or self._head_sweeps >= arrival_sweeps:
             self.transport.close()
         else:
             self._still += 1
+            self._head_sweeps += self._in_head  # however often a little of it comes
 
     # ---- events of the parser
 
@@ -213,15 +219,24 @@ class Connection(SlowPath):
         """A request; most never need what uvicorn prepares for one."""
         self.url = b""
         self.headers = []
-        self._begun = not self._ending
+        self._begun = self._in_head = not self._ending
+        self._head_sweeps = 0
         self._messages += 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One of its headers."""
-        self.headers.append((name.lower(), value))
+        """One of its headers; what comes behind the body is none (RFC 9110, 6.5.1)."""
+        if self._in_head:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Here the ways part."""
+        """Here the ways part.
+
+        Raises:
+            NotHttp: to the parser, which takes nothing more then.
+        """
+        self._in_head = False
+        if not self._ending:
+            framing.check(self.url, self.parser.get_http_version(), self.headers)
         self._skipping = self._ending or self.parser.should_upgrade()
         if not self._skipping:
             self._arriving = self._plain()
@@ -230,6 +245,7 @@ class Connection(SlowPath):
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
+        self._framing_bytes = 0
         if self._arriving is not None:
             self._arriving.add(body)
         elif not self._skipping:
@@ -238,6 +254,7 @@ class Connection(SlowPath):
     def on_message_complete(self) -> None:
         """It is whole."""
         self._begun = False
+        self._framing_bytes = 0
         arriving, self._arriving = self._arriving, None
         if arriving is not None:
             self._ending = self._closing or not arriving.keep_alive
@@ -256,35 +273,20 @@ class Connection(SlowPath):
         target = self._door.plain_target(self.url)
         if target is None or not self._door.admits(self.headers):
             return None
-        length = content_type = accept = version = timeout = priority = b""
-        for name, value in self.headers:
-            if name == b"content-length":
-                length = value
-            elif name == b"content-type":
-                content_type = value
-            elif name == b"accept":
-                accept = value
-            elif name == VERSION:
-                version = value
-            elif name == wishes.TIMEOUT:
-                timeout = value
-            elif name == wishes.PRIORITY:
-                priority = value
-            elif name in _DECLINED:
-                return None
-        if not length.isdigit() or int(length) > self._door.body_max_bytes:
+        said = head.plain(self.headers)
+        if said is None or said.body_bytes > self._door.body_max_bytes:
             return None
         try:
-            if version or target.fork is not None:
-                asked = self._door.asked(target, dict(self.headers), content_type.decode("latin-1"), accept.decode("latin-1"))
+            if said.version or target.fork is not None:
+                asked = self._door.asked(target, dict(self.headers), said.content_type, said.accept)
             else:
-                asked = Asked(target, content_type.decode("latin-1"), accept.decode("latin-1"))
-                if timeout or priority:
-                    asked.heed(wishes.read(timeout, priority))
-            arrival = self._door.arrival(asked, int(length))
+                asked = Asked(target, said.content_type, said.accept)
+                if said.timeout or said.priority:
+                    asked.heed(wishes.read(said.timeout, said.priority))
+            arrival = self._door.arrival(asked, said.body_bytes)
         except PexdockError:
             return None  # the application finds the same, and says it before it has read the body
-        return Arriving(asked, int(length), arrival, keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1")
+        return Arriving(asked, said.body_bytes, arrival, keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1")
 
     def _name(self, asked: Asked) -> str:  # noqa: ARG002 - for those who log what was asked
         return next(self._door.ids)
@@ -300,7 +302,7 @@ class Connection(SlowPath):
         self.transport.set_protocol(Receiver(self, arrival, whole))
 
     def _drop_arriving(self) -> None:
-        arriving, self._arriving, self._begun = self._arriving, None, False
+        arriving, self._arriving, self._begun, self._in_head = self._arriving, None, False, False
         if arriving is not None:
             arriving.drop()
 
@@ -346,16 +348,14 @@ class Connection(SlowPath):
         """Reads a request again without its offer of another protocol, at which the parser stops: there is none but this here."""
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._malformed()
+            self._refuse(Malformed(_NOT_HTTP))
         elif not self._ending:
-            kept = [each for each in self.headers if each[0] not in _OFFERS]
-            if any(b"close" in value.lower() for name, value in self.headers if name == b"connection"):
-                kept.append((b"connection", b"close"))
-            lines = [b"%b %b HTTP/1.1" % (method, self.url), *(b"%b: %b" % each for each in kept), b"", b""]
-            self._feed(b"\r\n".join(lines) + rest)
+            self._framing_bytes = 0
+            self._feed(head.without_offers(method, self.url, self.headers) + rest)
 
-    def _malformed(self) -> None:
-        """What came is not HTTP, or nothing that may come after the last request. Nothing more is read."""
+    def _refuse(self, error: PexdockError) -> None:
+        """What came is no request, or nothing that may come after the last one. Nothing more is read."""
+        self.parser = framing.Deaf()  # type: ignore[assignment]  # whatever comes, nothing of it is kept
         self._drop_arriving()
         if self._ending:
             return
@@ -365,7 +365,7 @@ class Connection(SlowPath):
         elif self._slow_is_open():
             self.cycle.keep_alive = False  # the connection ends with its answer
         else:
-            self._last = problem(Malformed("what was sent is not an HTTP request"), next(self._door.ids))
+            self._last = problem(error, next(self._door.ids))
             if not self._turns:
                 self._go_on()
 
@@ -391,6 +391,4 @@ class Connection(SlowPath):
 _SLICE_BYTES = 8192
 """Read at once: some two hundred of the smallest requests, which may be so many more than `PIPELINED_MAX`."""
 
-_OFFERS = frozenset((b"connection", b"upgrade", b"http2-settings"))
-
-_DECLINED = frozenset((b"transfer-encoding", b"expect", b"content-encoding"))
+_NOT_HTTP = "what was sent is not an HTTP request"

@@ -131,12 +131,14 @@ class SlowPath(HttpToolsProtocol):
         """Forgets a request of the other path whose body will never be whole; False where that cannot be done without its connection."""
         if not self._slow_is_open() or not self.cycle.more_body:
             return True
-        if self._turns and len(self.pipeline) == 1:
-            self.pipeline.clear()
-        elif self.pipeline or self.cycle.response_started:
+        before = None
+        if self.pipeline:  # it waits for others there, as the latest
+            self.pipeline.popleft()
+            before = self.pipeline[0][0] if self.pipeline else self._running
+        elif self.cycle.response_started:
             return False
         else:  # its task waits for the body
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.cycle = None  # type: ignore[assignment]
+        self.cycle = before  # type: ignore[assignment]
         return True

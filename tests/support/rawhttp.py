@@ -97,6 +97,20 @@ class Raw:
             return Answer(int(status), headers, self._chunks())
         return Answer(int(status), headers, self._exactly(int(headers["content-length"])))
 
+    def answers(self) -> list[Answer]:
+        """All that come before the connection ends, be it in the middle of what was sent."""
+        found = []
+        try:
+            while self._buffer or self._more_came():
+                found.append(self.answer())
+        except ConnectionError:
+            pass  # what was not read any more resets it
+        return found
+
+    def _more_came(self) -> bool:
+        self._buffer = self.socket.recv(65536)
+        return bool(self._buffer)
+
     def ended(self) -> bool:
         """Whether the server closes the connection now, with nothing more to say. Waits for one or the other."""
         return not self._buffer and self.socket.recv(1) == b""
