@@ -48,8 +48,10 @@ def test_no_request_made_from_the_document_is_a_failure_of_ours() -> None:
                 @GENERATED
                 @given(case=operation.as_strategy(generation_mode=mode))
                 def ask(case: schemathesis.Case) -> None:
+                    case.headers.pop("X-Pexdock-Version", None)  # any text is one, and most answers would be that there is no such release
                     answer = case.call(timeout=20)
-                    assert answer.status_code < 500, (case.as_curl_command(), answer.text)
+                    late = answer.status_code == 504 and "X-Request-Timeout-Ms" in case.headers
+                    assert answer.status_code < 500 or late, (case.as_curl_command(), answer.text)
 
                 with contextlib.suppress(Unsatisfiable):  # what has neither parameters nor a body has no opposite
                     ask()

@@ -11,15 +11,15 @@ import pyarrow as pa
 
 from base.ipc.control import EndpointWords, ReleaseWords
 from runtime.front.codecs import media
-from runtime.front.openapi import problems
+from runtime.front.openapi import problems, wishes
 from runtime.front.openapi.values import row_schema
 
 SCALARS = ["prediction"]
 """The columns of an answer whose predictions are plain values, see `base.result`."""
 EVENTS = "text/event-stream"
 
-_RAW_NEVER = frozenset({400, 415})
-"""Statuses of the decoders."""
+_RAW_NEVER = frozenset({415})
+"""A status of the decoders."""
 
 _HEADERS = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
 
@@ -39,8 +39,11 @@ def operation(release: ReleaseWords, words: EndpointWords, name: str) -> dict[st
     return {
         **found,
         "parameters": [
-            {"name": each, "in": "path", "required": True, "schema": words.about.parameters.get(each) or {"type": "string"}}
-            for each in words.parameters
+            *(
+                {"name": each, "in": "path", "required": True, "schema": words.about.parameters.get(each) or {"type": "string"}}
+                for each in words.parameters
+            ),
+            *wishes.references(),
         ],
         "requestBody": {"required": True, "content": _raw() if words.raw else _request(words, name)},
         "responses": {**_ok(words), **problems.references(_RAW_NEVER if words.raw else frozenset())},

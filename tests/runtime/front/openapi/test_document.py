@@ -22,7 +22,7 @@ import documented
 from base import errors
 from base.ipc import failure
 from base.schema import Schema
-from runtime.front import stream
+from runtime.front import sharing, stream, wishes
 from runtime.front.codecs import media
 from runtime.front.problems import problem
 from runtime.front.replies import Form
@@ -150,11 +150,16 @@ def test_answers_have_the_output_schema(found: dict[str, Any]) -> None:
     assert documented.answered(found, "/values/{year}/{name}/{when}")["properties"]["predictions"]["items"] == {}
 
 
+def in_path(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parameters of its path, which it has for itself."""
+    return [each for each in operation["parameters"] if each.get("in") == "path"]
+
+
 def test_parameters_of_the_path_have_the_types_of_the_spec_or_of_the_handler(found: dict[str, Any]) -> None:
     """By the names that they have in the path; what is not known more closely is text."""
 
     def parameters(path: str) -> dict[str, Any]:
-        return {each["name"]: each["schema"] for each in documented.operation(found, path)["parameters"]}
+        return {each["name"]: each["schema"] for each in in_path(documented.operation(found, path))}
 
     place = parameters("/places/{kind}/{iso_code}/{version}")
     assert place["kind"]["enum"] == ["small", "large"]
@@ -178,8 +183,30 @@ def test_a_spec_that_json_schema_cannot_tell_leaves_text() -> None:
 
     made = documented.document(odd)
     validate(made)
-    schemas = [each["schema"] for each in documented.operation(made, odd.path)["parameters"]]
+    schemas = [each["schema"] for each in in_path(documented.operation(made, odd.path))]
     assert schemas == [{"type": "string"}] * 3
+
+
+def test_headers_by_which_clients_say_what_they_want_are_shown(found: dict[str, Any]) -> None:
+    """By the names that the front door reads, at every endpoint, and none must be sent."""
+    components = found["components"]["parameters"]
+    for path in found["paths"]:
+        references = [each["$ref"].rpartition("/")[2] for each in documented.operation(found, path)["parameters"] if "$ref" in each]
+        shown = [components[name] for name in references]
+        assert {each["name"].lower().encode() for each in shown} == {wishes.TIMEOUT, wishes.PRIORITY, sharing.VERSION}
+        assert {(each["in"], each.get("required", False)) for each in shown} == {("header", False)}
+
+
+@pytest.mark.parametrize("value", [0, 1, 2500, 999_999_999_999, 10**12, -1, 1.5, "soon"])
+def test_a_time_fits_the_document_just_if_it_is_read(found: dict[str, Any], value: object) -> None:
+    """The bounds that are shown are those that hold."""
+    try:
+        wishes.read(str(value).encode(), b"")
+        taken = True
+    except errors.Malformed:
+        taken = False
+    schema = found["components"]["parameters"]["RequestTimeout"]["schema"]
+    assert (documented.errors(found, schema, value) == []) == taken
 
 
 def test_every_media_type_that_is_read_is_shown(found: dict[str, Any]) -> None:
@@ -202,7 +229,8 @@ def test_every_media_type_of_answers_is_shown(found: dict[str, Any]) -> None:
     assert set(documented.operation(found, "/words")["responses"]["200"]["content"]) == wanted
     raw = documented.operation(found, "/mirror/{name}")
     assert (list(raw["requestBody"]["content"]), list(raw["responses"]["2XX"]["content"])) == (["*/*"], ["*/*"])
-    assert not {"200", "400", "415"} & set(raw["responses"])
+    assert not {"200", "415"} & set(raw["responses"])
+    assert "400" in raw["responses"]  # of headers that cannot be read
 
 
 TOLD = [kind("no", cells=[errors.Cell(1, "a", "not so")]) for kind in failure._KINDS.values() if kind is not errors.Reject]
