@@ -248,6 +248,10 @@ class _Original(Request):
         super().__init__(asked, rows, request_id, answer, None, pair.began_s)
         self._pair = pair
 
+    @property
+    def is_compared(self) -> bool:
+        return True
+
     def succeed(self, replies: Replies, start: int) -> None:
         waits = not self.answered
         super().succeed(replies, start)

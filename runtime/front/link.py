@@ -8,11 +8,12 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from base.errors import Full, PeerError, PeerGone, PexdockError, Unavailable
 from base.ipc import failure, frames
 from base.ipc.channel import Channel
 from base.ipc.control import WIRE_VERSION, GaveUp
-from base.ipc.plain import Plain
 from base.ipc.protocol import (
     Attach,
     Batch,
@@ -35,9 +36,8 @@ from base.ipc.protocol import (
     Welcome,
     moment,
 )
-from runtime.front.lending import MIN_BYTES as LENT_MIN_BYTES
-from runtime.front.lending import Lent, is_one_batch, may_lend
-from runtime.front.reading import read_in_place, read_reply
+from runtime.front.lending import lend
+from runtime.front.reading import read_reply
 from runtime.front.remnants import peer_pid
 from runtime.front.replies import Replies
 from runtime.front.rooms import SLOTS, Budget, Room, Rooms
@@ -342,14 +342,13 @@ class Link:
         if endpoint.words.streams:
             raise PeerError("one reply, where the answer should be streamed")
         frame = sent.reply_room.segment.view(place.beginning(reply.length))
-        as_it_lies = reply.length >= LENT_MIN_BYTES and self._budget.plenty and may_lend(reply, sent.requests)
-        batch = (read_in_place if as_it_lies else read_reply)(frame, reply, sent.rows, endpoint)
+        lent = lend(frame, reply, sent.requests, sent.rows) if self._budget.plenty else None
+        batch = read_reply(frame, reply, sent.rows, endpoint) if lent is None else None
         if not sent.parked:
             endpoint.outlook.answered(time.monotonic() - max(sent.sent_s, self._answered_s))
         self._take(reply.batch)
-        lent = Lent(frame) if as_it_lies and is_one_batch(frame) else None
         if endpoint.words.raw:
-            assert not isinstance(batch, Plain)
+            assert isinstance(batch, pa.RecordBatch)
             sent.requests[0].respond(batch)
         else:
             replies, start = Replies(batch, None if lent is None else lent.view), 0

@@ -65,10 +65,11 @@ class Replies:
     """Cuts the reply of a batch into the answers of its requests. Nothing made here refers to the frame's memory.
 
     Args:
+        batch: the frame; None where nobody may look at it, and `stream` is all that anybody wants.
         stream: what all of it as an Arrow stream is, where that need not be made; it may be memory of whoever gives it.
     """
 
-    def __init__(self, batch: pa.RecordBatch | Plain, stream: memoryview | None = None) -> None:
+    def __init__(self, batch: pa.RecordBatch | Plain | None, stream: memoryview | None = None) -> None:
         self._frame = batch
         self._stream = stream
         self._values: list[object] | None = None
@@ -82,6 +83,7 @@ class Replies:
     def _batch(self) -> pa.RecordBatch:
         if isinstance(self._frame, Plain):
             self._frame = self._frame.batch()
+        assert self._frame is not None
         return self._frame
 
     def rows(self, start: int, count: int) -> pa.RecordBatch:
@@ -108,7 +110,7 @@ class Replies:
             case Form.NDJSON:
                 return _lines(_piece(self._batch, start, count))
         if self._values is None:
-            self._values = _values(self._frame)
+            self._values = _values(self._frame if isinstance(self._frame, Plain) else self._batch)
         return msgspec.json.encode({"id": request_id, "predictions": self._values[start : start + count]})
 
 

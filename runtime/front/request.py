@@ -194,6 +194,11 @@ class Request:
         """Whether it may be computed twice: its author allows it, and nothing of its answer was sent."""
         return self.endpoint.words.retry and self._stream is None
 
+    @property
+    def is_compared(self) -> bool:
+        """Whether its rows are looked at when they are there, beside what is answered."""
+        return False
+
     def sent(self, cancel: Callable[[], None]) -> None:
         """A worker has it; `cancel` tells that worker when nobody waits for it any more."""
         self._cancel = cancel

@@ -70,18 +70,15 @@ def test_what_only_looks_odd_is_taken(world: World, way: str, name: str) -> None
 
 
 @pytest.mark.parametrize("name", heads.TOO_MUCH)
-def test_a_head_without_end_is_refused_and_kept_nowhere(front: Front, make: Workers, name: str) -> None:
+def test_a_head_without_end_is_refused_and_kept_nowhere(world: World, name: str) -> None:
     """Headers, trailers, extensions: 64 KB are the bound, whatever is sent."""
-    front.table(make("1").route("one"))
-    with Raw(front.address) as raw:
-        raw.send(post("/tiny", [{"x": 1}]))
-        assert raw.answer().status == 200
-    before = highest_bytes(front)
-    for answer in (refused := World(front, Path()).send(heads.TOO_MUCH[name]("/tiny"))):
+    world.assert_it_goes_on()
+    before = highest_bytes(world.front)
+    for answer in (refused := world.send(heads.TOO_MUCH[name]("/tiny"))):
         assert 400 <= answer.status < 500, answer
     assert len(refused) <= 1
-    assert front.ask([{"x": 2}]).status == 200
-    assert highest_bytes(front) - before < 4 * MB
+    world.assert_it_goes_on()
+    assert highest_bytes(world.front) - before < 4 * MB
 
 
 def highest_bytes(front: Front) -> int:

@@ -30,6 +30,30 @@ def expanded_bytes(stream: pa.Buffer) -> int:
         raise ValueError(f"a message that cannot be read: {exc}") from exc
 
 
+def is_compressed(message: bytes) -> bool:
+    """Whether a lone record batch message has compressed buffers. Written out, since each reply without a schema is asked this.
+
+    Raises:
+        ValueError: it is no such message.
+    """
+    try:
+        (mark,), (root,) = _INT32.unpack_from(message), _INT32.unpack_from(message, 8)
+        root += 8
+        vtable = root - _INT32.unpack_from(message, root)[0]
+        header = root + _UINT16.unpack_from(message, vtable + 8)[0]  # the third field of four of a Message
+        batch = header + _INT32.unpack_from(message, header)[0]
+        vtable = batch - _INT32.unpack_from(message, batch)[0]
+        if mark != _CONTINUES:
+            raise ValueError("a message without its mark")
+        # The fourth field of a RecordBatch; tables end with the last that they have.
+        return bool(_UINT16.unpack_from(message, vtable)[0] > 10 and _UINT16.unpack_from(message, vtable + 10)[0])
+    except struct.error as exc:
+        raise ValueError(f"a message that cannot be read: {exc}") from exc
+
+
+_INT32, _UINT16 = struct.Struct("<i"), struct.Struct("<H")
+
+
 def _messages(data: memoryview) -> Iterator[tuple[memoryview, memoryview]]:
     """Metadata and body of each message, taken apart just as Arrow does it, at a tenth of what its own reader of messages takes.
 

@@ -10,7 +10,7 @@ import pytest
 
 from base.errors import TooLarge
 from runtime.front.codecs import columnar
-from runtime.front.codecs.compression import expanded_bytes
+from runtime.front.codecs.compression import expanded_bytes, is_compressed
 from runtime.front.rows import RowDecoder, decode
 
 
@@ -42,6 +42,24 @@ def test_expanded_bytes_are_those_of_all_buffers(compression: str) -> None:
     coded = pa.table({"s": pa.array([f"word {i}" for i in range(4000)]).dictionary_encode()})
     assert expanded_bytes(pa.py_buffer(stream(coded, compression))) == pytest.approx(coded.nbytes, rel=0.01)
     assert expanded_bytes(pa.py_buffer(stream(table, None))) == 0
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4", None])
+@pytest.mark.parametrize("columns", [1, 3, 200])
+def test_a_lone_message_says_whether_it_is_compressed(compression: str | None, columns: int) -> None:
+    """Whatever its columns are."""
+    for rows in (1, 1000):
+        table = pa.table({f"c{i}": pa.array([i] * rows, pa.int64()) for i in range(columns)} | {"s": pa.array(["x"] * rows)})
+        messages = pa.ipc.MessageReader.open_stream(stream(table, compression))
+        assert messages.read_next_message().type == "schema"
+        assert is_compressed(bytes(messages.read_next_message().serialize())) == (compression is not None), rows
+
+
+@pytest.mark.parametrize("message", [b"", bytes(100), b"\xff" * 100, b"\xff\xff\xff\xff\x10\0\0\0\xff\xff\xff\x7f" + bytes(100)])
+def test_what_is_no_message_is_told(message: bytes) -> None:
+    """With an error of ours."""
+    with pytest.raises(ValueError, match="message"):
+        is_compressed(message)
 
 
 def test_older_streams_are_weighed_too() -> None:
