@@ -270,10 +270,6 @@ class Rollouts:
         )
 
 
-def _previous(live: Live) -> Previous:
-    return Previous(live.release.version, live.release.sha256, live.kept_until)
-
-
 def _described(found: Course) -> str:
     """`0.2.0`, or `0.1.0 90 %, 0.2.0 10 %`; a digest tells apart two contents of one version only in the history's reason."""
     total = sum(weight for _, weight in found.shares)

@@ -17,8 +17,6 @@ from base.errors import Conflict
 STABLE = "stable"
 """The label of what serves; unless it was set, that is what the rule for releases says."""
 
-CANARY = "canary"
-
 WEIGHT_MAX = 10_000
 
 TAKEN_BACK_MAX = 50

@@ -14,7 +14,7 @@ from base.errors import PexdockError
 from benchmark import environments, machine, pexdock, processes, report, rounds
 from benchmark.load import Circumstances, Work, compile_generator
 from benchmark.lock import lock
-from benchmark.parts import crowd, doors, drop, idle, start, workers
+from benchmark.parts import cores, crowd, doors, drop, idle, start, workers
 from benchmark.parts.part import Part
 from benchmark.processes import ServerFailed
 from benchmark.servers import SERVERS, Server
@@ -27,6 +27,7 @@ FIXED = tuple(Work(f"one row, {rate} requests/s", 1, 64, rate) for rate in (200,
 PARTS: dict[str, Callable[[Circumstances], Part]] = {
     "idle": idle.run,
     "doors": doors.run,
+    "cores": cores.run,
     "workers": workers.run,
     "crowd": crowd.run,
     "drop": drop.run,
@@ -63,9 +64,7 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/bench", description=__doc__, epilog="Begin with `nice -n -10` where others use the machine."
-    )
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, epilog=EPILOG)
     names = sorted({server.product.lower() for server in SERVERS})
     parser.add_argument("--only", nargs="+", type=str.lower, default=[], metavar="NAME", help=f"of {', '.join([*names, *PARTS])}")
     parser.add_argument("--rounds", type=int, default=5)
