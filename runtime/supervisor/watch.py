@@ -9,6 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import asyncinotify
@@ -34,7 +35,8 @@ class Watch:
     Args:
         path: the folder.
         settle_s: how long a file must stand still.
-        notify: called with what has happened and with the names of the files that have not settled yet; at once at the start.
+        notify: called with what has happened and with the names of the files that have not settled yet: at once at the start, whenever
+            something has happened in the folder, and when a look at where links lead has found something.
     """
 
     def __init__(self, path: Path, settle_s: float, notify: Notify) -> None:
@@ -46,6 +48,7 @@ class Watch:
         self._odd: set[str] = set()  # names that look like a pex of what is no file
         self._linked = False  # something in it leads elsewhere
         self._trouble = ""
+        self._told: set[str] | None = None  # the files that had not settled when somebody was told last
 
     async def run(self) -> None:
         """Until it is cancelled. A folder that cannot be used later on is waited for: what it held serves on.
@@ -86,7 +89,8 @@ class Watch:
         elif mask & (Mask.CLOSE_WRITE | Mask.MOVED_TO):
             self._registry.closed(name)
 
-    def _look(self, inotify: Inotify) -> None:
+    def _look(self, inotify: Inotify, *, told: bool = True) -> None:
+        """Lists the folder; `told` that something has happened, which need not be a pex."""
         try:
             self._aim(inotify)
             found = self._list()
@@ -95,15 +99,18 @@ class Watch:
             self._look_again(inotify, _LOOK_AGAIN_S)
             return
         self._say("")
-        self._tell(inotify, self._registry.listing(found, time.monotonic()))
+        self._tell(inotify, self._registry.listing(found, time.monotonic()), told=told)
 
     def _say(self, trouble: str) -> None:
         if trouble != self._trouble:
             self._trouble = trouble
             log.error("%s", trouble) if trouble else log.info("%s can be read again", self._path)
 
-    def _tell(self, inotify: Inotify, events: Sequence[Settled | Vanished]) -> None:
-        self._notify(events, self._registry.unsettled())
+    def _tell(self, inotify: Inotify, events: Sequence[Settled | Vanished], *, told: bool = True) -> None:
+        unsettled = self._registry.unsettled()
+        if told or events or unsettled != self._told:
+            self._told = unsettled
+            self._notify(events, unsettled)
         due = self._registry.due()
         # A little late rather than a little early, which would make it look twice.
         delays = [] if due is None else [due - time.monotonic() + 0.001]
@@ -112,7 +119,8 @@ class Watch:
     def _look_again(self, inotify: Inotify, *delays_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(min(delays_s), self._look, inotify) if delays_s else None
+        look = partial(self._look, inotify, told=False)
+        self._timer = asyncio.get_running_loop().call_later(min(delays_s), look) if delays_s else None
 
     def _list(self) -> dict[str, Stat]:
         """The regular files, also those behind links.

@@ -163,6 +163,40 @@ def test_a_dist_that_is_a_link_may_be_swapped(watch, tmp_path, monkeypatch):
     watch(scenario)
 
 
+def test_looks_that_find_nothing_new_tell_nobody(tmp_path, monkeypatch):
+    """What follows from where all releases stand is decided at each word, and written down: that is not for every two seconds."""
+    monkeypatch.setattr("runtime.supervisor.watch._LOOK_AGAIN_S", 0.01)
+    write_tiny(tmp_path / "there/a.pex", "a")
+    (tmp_path / "dist").symlink_to("there")
+    looks, told = [], []
+
+    class Counted(Watch):
+        def _list(self):
+            looks.append(1)
+            return super()._list()
+
+    async def main():
+        watching = asyncio.create_task(Counted(tmp_path / "dist", 0.05, lambda events, _: told.extend(events or [None])).run())
+        await until(lambda: Settled("a.pex") in told)
+        before, heard = len(looks), len(told)
+        await until(lambda: len(looks) > before + 20)
+        assert len(told) == heard
+        (tmp_path / "there/note").write_text("no pex, and somebody may care")
+        await until(lambda: len(told) > heard)
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+
+    asyncio.run(main())
+
+
+async def until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)
+
+
 def test_a_dist_that_cannot_be_used_any_more_is_waited_for(watch, monkeypatch, caplog):
     """A file lies in its place. Nothing has vanished, since nobody can tell; it is said once."""
     monkeypatch.setattr("runtime.supervisor.watch._LOOK_AGAIN_S", 0.05)
