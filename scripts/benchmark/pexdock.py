@@ -75,10 +75,13 @@ def serving(folder: Path, dist: Path, chosen: Mapping[str, object] | None = None
 
 def command_line(folder: Path, dist: Path, port: int) -> tuple[list[str], dict[str, str]]:
     """How it is started, and with which environment; lays out `folder`."""
-    (folder / "dist").symlink_to(dist)
     (folder / "entrypoint.sh").write_bytes((ROOT / "entrypoint.sh").read_bytes())
     (folder / "entrypoint.sh").chmod(0o755)
-    return [str(folder / "entrypoint.sh")], environment() | {"PEXDOCK_PORT": str(port), "PEXDOCK_RUN_PATH": str(folder / "run")}
+    return [str(folder / "entrypoint.sh")], environment() | {
+        "PEXDOCK_DIST_PATH": str(dist.absolute()),
+        "PEXDOCK_PORT": str(port),
+        "PEXDOCK_RUN_PATH": str(folder / "run"),
+    }
 
 
 def environment() -> dict[str, str]:
