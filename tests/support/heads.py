@@ -142,7 +142,7 @@ HEADS: Mapping[str, Made] = {
     "the same host twice": first("POST {} HTTP/1.1", host="Host: test\r\nHost: test\r\n"),
     "two hosts in HTTP/1.0": first("POST {} HTTP/1.0", host="Host: test\r\nHost: other\r\n"),
     "a host with a path": first("POST {} HTTP/1.1", host="Host: test/x\r\n"),
-    "a host with a space": first("POST {} HTTP/1.1", host="Host: te st\r\n"),
+    "a host with a space": first("POST {} HTTP/1.1", host="Host: my test\r\n"),
     "a host with a user": first("POST {} HTTP/1.1", host="Host: me@test\r\n"),
     "a zero byte in the target": first("POST {}\x00 HTTP/1.1"),
     "a control byte in the target": first("POST {}\x01 HTTP/1.1"),
