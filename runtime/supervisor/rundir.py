@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,27 +78,37 @@ def _lock(path: Path) -> int:
             continue
         except OSError as exc:
             raise RunDirTaken(f"{path} cannot be used: {exc.strerror}; name another folder with --run-path") from exc
-        if not _flock(lock):
-            os.close(lock)
-            who = f"a supervisor runs already on {path} (pid {_pid(path)})"
-            raise RunDirTaken(f"{who}: stop that one, or name another folder with --run-path")
-        # A opens the file; B, which held it, removes it and ends; A locks what nobody can see any more.
+        is_ours = _flock(path, lock)
+        # A opens the file; B, which held it, removes it and ends; A locks, or is refused, what nobody can see any more.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(lock), (path / LOCK).stat()):
-                return lock
+                if is_ours:
+                    return lock
+                os.close(lock)
+                who = f"a supervisor runs already on {path} (pid {_pid(path)})"
+                raise RunDirTaken(f"{who}: stop that one, or name another folder with --run-path")
         os.close(lock)
 
 
-def _flock(lock: int) -> bool:
-    """Whether the lock was free. `holder` takes it for an instant when it asks, so a few tries are made."""
-    for _ in range(5):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.02)
-        else:
-            return True
-    return False
+def _flock(path: Path, lock: int) -> bool:
+    """Whether no supervisor had the lock, which is ours then.
+
+    `holder` shares it for an instant when it asks, so a lock that cannot be shared is a supervisor's. Only those who ask are waited for: of
+    those that start, one at a time gets so far, since each locks the folder first.
+    """
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(folder)
+    return True
 
 
 def refuse_shared(path: Path) -> None:

@@ -6,6 +6,8 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -60,6 +62,44 @@ def test_the_second_to_take_it_is_refused_with_the_pid_of_the_first(tmp_path, ot
     with pytest.raises(RunDirTaken, match=rf"runs already on .*run \(pid {other.pid}\)"), rundir.taken(tmp_path / "run"):
         pass
     assert rundir.holder(tmp_path / "run") == other.pid
+
+
+def test_who_merely_asks_holds_up_no_start(tmp_path):
+    """However often, and in the very moment of the start."""
+    path, over = tmp_path / "run", threading.Event()
+
+    def keep_asking():
+        while not over.is_set():
+            rundir.holder(path)
+
+    askers = [threading.Thread(target=keep_asking) for _ in range(4)]
+    for each in askers:
+        each.start()
+    try:
+        for _ in range(100):
+            with rundir.taken(path):
+                assert rundir.holder(path) == os.getpid()
+    finally:
+        over.set()
+        for each in askers:
+            each.join()
+
+
+def test_of_many_that_start_at_once_one_takes_it_and_all_others_are_refused(tmp_path):
+    """At once, as long as the first one runs."""
+    refused = threading.Semaphore(0)
+
+    def start(_):
+        try:
+            with rundir.taken(tmp_path / "run"):
+                assert all(refused.acquire(timeout=10) for _ in range(7))
+        except RunDirTaken:
+            refused.release()
+            return "refused"
+        return "taken"
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(start, range(8))) == ["refused"] * 7 + ["taken"]
 
 
 def test_leftovers_of_a_killed_one_are_taken_over(tmp_path, other):
