@@ -22,7 +22,7 @@ from runtime.front.app import Known
 from runtime.front.arrivals import Arrival, Arriving, Receiver
 from runtime.front.problems import problem
 from runtime.front.request import Asked
-from runtime.front.slow import SlowPath
+from runtime.front.slow import Flow, SlowPath
 from runtime.front.sweeper import IDLE_SWEEPS, Sweeper
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Connection(SlowPath):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
         super().connection_made(transport)
+        self.flow = Flow(transport, self.loop, self._read_on)
         self._sweeper.watch(self.connections)  # type: ignore[arg-type]  # all are of this class
         if not self._sweeper.admits(self.connections):  # type: ignore[arg-type]
             self._ending = True

@@ -68,12 +68,7 @@ class SlowPath(HttpToolsProtocol):
         self._turns: Turns[Request, Answer] = Turns()  # of the fast path
         self._stalled = self._unsent = 0  # sweeps since something was taken, and the bytes that were to be taken at the last
         self._running: RequestResponseCycle | None = None
-        self.flow: Flow
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client is there."""
-        super().connection_made(transport)
-        self.flow = Flow(transport, self.loop, self._read_on)
+        self.flow: Flow  # of the fast path, which knows what may be read
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells the task that runs, where uvicorn tells the latest only."""
@@ -100,9 +95,6 @@ class SlowPath(HttpToolsProtocol):
         self._stalled = self._stalled + 1 if unsent and unsent == self._unsent else 0
         self._unsent = unsent
         return self._stalled > max(sweeps, IDLE_SWEEPS)
-
-    def _read_on(self) -> None:
-        raise NotImplementedError  # the fast path's, which knows what may be read
 
     def _slow_is_open(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # it begins as None
