@@ -14,6 +14,7 @@ from base.emf import Emf
 from base.emf_log import EmfLog, reports_to
 from base.ipc.control import Measures, Values
 from emf import Totals, checked
+from waiting import until
 
 WITHIN_S = 10
 LATENCY = Values(100, 100.0, 1.0, 1.0, [1.0] * 100)
@@ -25,13 +26,6 @@ def report(count=1, latency=LATENCY):
 
 def requests(path):
     return Totals.of(path).counts["iris", "predict"]["Requests"]
-
-
-def until(condition):
-    end = time.monotonic() + WITHIN_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -21,9 +21,12 @@ class Spec(afs.ArtifactSpec[str]):
 
 
 def load(content: bytes) -> str:
-    """Slow for what says so."""
+    """What says that it is slow waits for the file `go`, and says in another one that it did."""
     if content == b"slow":
-        time.sleep(2)
+        while not Path(sys.argv[1], "go").exists():
+            time.sleep(0.01)
+        with Path(sys.argv[1], "waited").open("a") as file:
+            file.write("once\n")
     if content == b"broken":
         raise RuntimeError("cannot be read")
     return content.decode()

@@ -12,10 +12,12 @@ from pydantic import BaseModel, Field
 import base.service as svc
 from base.errors import Reject
 from base.schema import Schema
+from gate import Gate
 
 events: list[str] = []
 heights: list[int] = []
 waiting = threading.Event()
+gate = Gate()
 
 
 class Numbers(Schema):
@@ -140,9 +142,7 @@ def endless(records_df: Numbers.DataFrame) -> Iterator[str]:
 
 @svc.endpoint("/refuses", batch_max_size=1000)
 def refuses_rows(records_df: Numbers.DataFrame) -> pl.Series:
-    heights.append(records_df.height)
-    if (records_df["a"] == 99).any():
-        waiting.wait(10)  # lets requests gather behind this one
+    (gate.passed if (records_df["a"] == 99).any() else gate.note)(records_df["a"])
     negative = records_df["a"] < 0
     if negative.any():
         raise Reject(409, "a negative row", rows=negative.arg_true().to_list())

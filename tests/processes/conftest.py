@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from base.testing import TestClient
 from fronts import Front, Workers, workers
+from rawhttp import Raw
 
 
 @pytest.fixture
@@ -20,6 +22,13 @@ def front() -> Iterator[Front]:
     """A front door with limits as they are by default."""
     with Front() as front:
         yield front
+
+
+@pytest.fixture
+def raw(served: TestClient) -> Iterator[Raw]:
+    """A connection to what the module serves."""
+    with Raw(served.address) as raw:
+        yield raw
 
 
 @pytest.fixture(params=["", "?"], ids=["fast", "slow"])

@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from waiting import until
+
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 15
 
@@ -48,10 +50,7 @@ def text(http: httpx.Client, version: str) -> list[str]:
 
 
 def until_says(http: httpx.Client, version: str, wanted: str) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while text(http, version) != [wanted]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: text(http, version) == [wanted])
 
 
 def test_a_refresh_serves_what_was_deployed_and_keeps_what_is_broken_out(http: httpx.Client, tmp_path: Path) -> None:
@@ -76,12 +75,14 @@ def test_a_slow_load_is_a_503_that_says_when_to_come_again(http: httpx.Client, t
     first = ask(http, "/text/2")
     assert (first.status_code, first.json()["code"]) == (503, "unavailable")
     assert int(first.headers["retry-after"]) >= 1
-    assert 0.4 < time.monotonic() - began < 1.9
+    assert time.monotonic() - began > 0.4
     assert text(http, "1") == ["one"]
+    (tmp_path / "go").touch()
     while (answer := ask(http, "/text/2")).status_code == 503:
         assert time.monotonic() - began < WITHIN_S
         time.sleep(0.05)
     assert answer.json()["predictions"] == ["slow"]
+    assert (tmp_path / "waited").read_text() == "once\n"
 
 
 def test_parameters_that_do_not_fit_are_a_422_and_what_is_missing_a_404(http: httpx.Client) -> None:

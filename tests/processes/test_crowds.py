@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +15,9 @@ import base.service as svc
 from base.ipc.control import Configure
 from base.schema import Schema
 from base.testing import TestClient
-from rawhttp import DEADLINE_S, Raw, post
+from frontdoor import own_front_door, peers
+from rawhttp import Raw, post
+from waiting import until
 
 IDLE = 2000
 FEW = 20
@@ -36,28 +37,8 @@ def long(records_df: Numbers.DataFrame) -> list[str]:
     return ["x" * 2_000_000] * records_df.height
 
 
-def front_door() -> int:
-    """The process of the only front door that this process has started."""
-    children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    found = [pid for pid in children if b"runtime.front" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    assert len(found) == 1
-    return int(found[0])
-
-
 def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def peers(pid: int) -> set[int]:
-    """The ports of the clients to which this process has connections."""
-    inodes = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
-        except FileNotFoundError:
-            continue  # it was closed meanwhile
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    return {int(row[2].partition(":")[2], 16) for row in rows if row[9] in inodes}
 
 
 @pytest.fixture
@@ -73,7 +54,7 @@ def many_descriptors() -> Iterator[None]:
 def test_a_front_door_takes_all_descriptors_that_it_may_have() -> None:
     """The soft limit is 1024 on many systems, whatever the hard one allows."""
     with TestClient(double):
-        line = next(line for line in Path(f"/proc/{front_door()}/limits").read_text().splitlines() if line.startswith("Max open files"))
+        line = next(line for line in Path(f"/proc/{own_front_door()}/limits").read_text().splitlines() if line.startswith("Max open files"))
         soft, hard = line.split()[3:5]
         assert soft == hard
 
@@ -83,7 +64,7 @@ def test_two_thousand_idle_connections_take_little_and_hold_up_nobody() -> None:
     """Each has asked once and is kept alive; others are served, and one of them costs no more than some 20 kB."""
     with TestClient(double) as client, ExitStack() as stack:
         assert client.post("/double", json=[{"a": 1}]).status == 200
-        pid = front_door()
+        pid = own_front_door()
         before = resident_bytes(pid)
         for i in range(IDLE):
             raw = stack.enter_context(Raw(client.address))
@@ -126,9 +107,6 @@ def test_a_client_that_takes_nothing_is_hung_up_on() -> None:
         mine = raw.socket.getsockname()[1]
         raw.send(post("/long", [{"a": 1}]) * 6)
         assert client.post("/double", json=[{"a": 7}]).json()["predictions"] == [14.0]
-        pid = front_door()
+        pid = own_front_door()
         assert mine in peers(pid)
-        deadline = time.monotonic() + 2 * DEADLINE_S
-        while mine in peers(pid):
-            assert time.monotonic() < deadline, "it is still connected"
-            time.sleep(0.2)
+        until(lambda: mine not in peers(pid), "it is still connected", 60)

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from base.ipc.control import Configure, Outcomes
-from fronts import Asking, Front, Workers, lines, until, version
+from fronts import Asking, Front, Workers, lines, version
 from rawhttp import Raw, post
+from waiting import until
 
 
 def test_what_a_killed_worker_had_its_sibling_answers(make: Workers, front: Front, tmp_path: Path) -> None:

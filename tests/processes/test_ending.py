@@ -41,7 +41,7 @@ def test_sigterm_under_load_resets_no_connection_and_answers_all_that_was_let_in
         before = Counter(callers.statuses)  # at a slow start one front door of two may have been without its worker
         supervised.process.send_signal(signal.SIGTERM)
         callers.wait()
-        assert supervised.process.wait(10) == 0
+        assert supervised.process.wait(20) == 0
     assert callers.faults == []
     assert set(callers.statuses - before) == {200}
     assert callers.refused == 16
@@ -49,7 +49,7 @@ def test_sigterm_under_load_resets_no_connection_and_answers_all_that_was_let_in
 
 def test_readiness_is_false_first_and_all_who_come_within_the_lag_are_answered(supervised):
     """New connections, too; then they are refused, and all is over within drain_s."""
-    supervised.settings |= {"drain_lag_s": 2, "drain_s": 6}
+    supervised.settings |= {"drain_lag_s": 2, "drain_s": 20}
     with supervised, Callers(supervised.state()["address"], "/tiny") as callers:
         address = supervised.state()["address"]
         assert readiness(address) == 200
@@ -63,8 +63,8 @@ def test_readiness_is_false_first_and_all_who_come_within_the_lag_are_answered(s
         supervised.until(lambda: callers.statuses[200] > answered + 100)
         assert callers.refused == 0
         callers.wait()
-        assert supervised.process.wait(10) == 0
-        assert 2 <= time.monotonic() - began < 6
+        assert supervised.process.wait(20) == 0
+        assert 2 <= time.monotonic() - began < 20
     assert callers.faults == []
     assert set(callers.statuses) == {200}
 
@@ -78,7 +78,7 @@ def test_an_idle_connection_may_ask_once_more_and_hears_that_it_was_the_last_tim
         supervised.until(lambda: asked(raw).headers.get("connection") == "close")
         assert raw.ended()
         assert other.ended()
-        assert supervised.process.wait(10) == 0
+        assert supervised.process.wait(20) == 0
 
 
 def test_people_at_a_terminal_wait_for_no_lag(supervised):
@@ -86,7 +86,7 @@ def test_people_at_a_terminal_wait_for_no_lag(supervised):
     supervised.settings |= {"drain_lag_s": 60, "drain_s": 120}
     with supervised:
         supervised.process.send_signal(signal.SIGINT)
-        assert supervised.process.wait(10) == 0
+        assert supervised.process.wait(20) == 0
 
 
 def test_a_second_signal_ends_the_lag(supervised):
@@ -97,7 +97,7 @@ def test_a_second_signal_ends_the_lag(supervised):
         supervised.process.send_signal(signal.SIGTERM)
         supervised.until(lambda: readiness(address) == 503)
         supervised.process.send_signal(signal.SIGTERM)
-        assert supervised.process.wait(10) == 0
+        assert supervised.process.wait(20) == 0
 
 
 def test_a_lag_beyond_the_end_is_refused(supervised):

@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from base.ipc.control import Left, Outcomes
-from fronts import Front, Workers, asking, lines, until, version
+from fronts import Front, Workers, asking, lines, version
 from rawhttp import Raw, post
+from waiting import until
 
 
 def test_other_content_under_the_same_name_and_version_takes_over_with_no_answer_but_200(make: Workers, front: Front) -> None:

@@ -8,8 +8,7 @@ import importlib.util
 import json
 import re
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +21,8 @@ from base.errors import Declaration
 from base.ipc.control import Configure
 from base.schema import Schema
 from base.testing import TestClient
+from rawhttp import Raw, await_read, post, read_before
+from waiting import until
 
 SOURCE = Path(__file__).parent.parent / "models" / "zoo.py"
 
@@ -41,14 +42,6 @@ def client(zoo: ModuleType) -> Iterator[TestClient]:
     with TestClient(*zoo.ALL) as client:
         client.post("/async", json=[{"a": 1}])  # the segment that all tests share comes with the first batch
         yield client
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Fails when it has not become true in good time."""
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def test_parameters_of_the_path_come_validated(client: TestClient) -> None:
@@ -222,7 +215,7 @@ def test_a_slow_client_holds_back_the_generator_and_its_end_closes_it(client: Te
         for i in range(50):
             assert client.post("/async", json=[{"a": i}]).json()["predictions"] == [2.0 * i]
         assert zoo.events == []
-    wait_until(lambda: bool(zoo.events))
+    until(lambda: bool(zoo.events))
     made = int(zoo.events[0].rpartition(" ")[2])
     assert made * 60_000 < 20_000_000  # the kernel's buffers hold a few MB; nothing of ours grows with time
 
@@ -235,7 +228,7 @@ def test_a_worker_streams_to_many_and_refuses_more(zoo: ModuleType) -> None:
         assert client.post("/async", json=[{"a": 1}]).json()["predictions"] == [2.0]
         for each in streams:
             each.__exit__(None, None, None)
-        wait_until(lambda: reopens(client))
+        until(lambda: reopens(client))
 
 
 def reopens(client: TestClient) -> bool:
@@ -246,24 +239,24 @@ def reopens(client: TestClient) -> bool:
 
 def test_rows_that_a_handler_rejects_fail_their_own_requests_only(client: TestClient, zoo: ModuleType) -> None:
     """Each is told its own rows; all others are answered in one more batch, without a search for the guilty."""
-    zoo.heights.clear()
-    zoo.waiting.clear()
+    zoo.gate.close()
     requests = [[{"a": i}, {"a": -i if i in {3, 7} else i}] for i in range(1, 13)]
-    with ThreadPoolExecutor(14) as pool:
-        held = [pool.submit(client.post, "/refuses", [{"a": 99}]) for _ in range(2)]
-        wait_until(lambda: len(zoo.heights) == 1)
-        asked = [pool.submit(client.post, "/refuses", rows) for rows in requests]
-        time.sleep(0.5)  # lets them gather; were they late, there would be more batches, and the claim on answers holds still
-        zoo.waiting.set()
-        answers = [each.result() for each in asked]
-        assert [each.result().status for each in held] == [200, 200]
+    with Raw(client.address) as first, Raw(client.address) as second:
+        first.send(post("/refuses", [{"a": 99}]))
+        zoo.gate.wait_entered()
+        second.send(post("/refuses", [{"a": 99}]))
+        await_read(client.address, "/refuses")  # so that it travels alone
+        with read_before(client.address, [post("/refuses", rows) for rows in requests], "/refuses") as raws:
+            zoo.gate.open()
+            answers = [raw.answer() for raw in raws]
+        assert [each.answer().status for each in (first, second)] == [200, 200]
     for i, answer in enumerate(answers, 1):
         if i in {3, 7}:
             assert (answer.status, answer.json()["code"], answer.json()["detail"]) == (409, "rejected", "a negative row")
             assert answer.json()["errors"] == [{"row": 1, "reason": "a negative row"}]
         else:
             assert answer.json()["predictions"] == [float(i), float(i)]
-    assert len(zoo.heights) <= 6
+    assert zoo.gate.heights == [1, 1, 24, 20]
 
 
 def test_a_rejection_of_no_row_rejects_the_request(client: TestClient) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from base.ipc.control import Configure, GaveUp, Left
-from fronts import Front, Workers
+from fronts import Front, Workers, asking
 from rawhttp import Raw, post
 from supervised import Supervised, runs
 from tinypex import write_tiny
@@ -46,21 +44,19 @@ def test_the_supervisor_is_told_which_worker_hangs(make: Workers, front: Front) 
     assert front.until(GaveUp) == GaveUp(str(worker.path), "it did not answer a request in time, nor afterwards")
 
 
-def test_what_waits_behind_one_that_hangs_is_answered_by_the_worker_that_comes_next(make: Workers, front: Front) -> None:
-    """It reached the worker that hangs, and goes again."""
+def test_what_waits_behind_one_that_hangs_is_answered_by_the_worker_that_comes_next(make: Workers) -> None:
+    """It reached the worker that hangs, in the moment that this has before it is given up, and goes again."""
     worker, other = make("1.0"), make("1.0")
     other.words()
-    front.table(worker.route("it"))
-    front.ask([{"x": 1}])
-    with ThreadPoolExecutor(2) as pool:
-        hanging = pool.submit(front.ask, [{"x": 777}])
-        time.sleep(TIMEOUT_S * 0.9)
-        behind = pool.submit(front.ask, [{"x": 5}])
-        front.until(GaveUp)
-        worker.kill()
-        front.table(other.route("it"))
-        assert hanging.result().status == 504
-        assert behind.result().json()["predictions"][0]["x"] == 5.0
+    with Front(Configure(request_timeout_s=2 * TIMEOUT_S)) as front:
+        front.table(worker.route("it"))
+        front.ask([{"x": 1}])
+        assert front.ask([{"x": 777}]).status == 504
+        with asking(front, [5]) as (behind,):
+            front.until(GaveUp)
+            worker.kill()
+            front.table(other.route("it"))
+            assert behind.answer().json()["predictions"][0]["x"] == 5.0
 
 
 def test_a_worker_that_is_merely_late_is_let_be(make: Workers, front: Front, tmp_path: Path) -> None:

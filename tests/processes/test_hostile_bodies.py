@@ -10,7 +10,7 @@ import pytest
 import hostile
 from base.ipc.control import Applied, EndpointWords, ReleaseWords, Route, Table
 from base.ipc.protocol import Reply
-from frontdoor import BareWorker, FrontDoor, front_door
+from frontdoor import BareWorker, FrontDoor
 from rawhttp import Raw, post
 
 MB = 1024**2
@@ -30,7 +30,7 @@ def worker(tmp_path: Path) -> Iterator[BareWorker]:
 
 @pytest.fixture
 def door(worker: BareWorker) -> Iterator[FrontDoor]:
-    with front_door() as found:
+    with FrontDoor() as found:
         found.say(Table(1, [Route(WORDS, [worker.path])], settled=True))
         worker.greet("tiny", "1")
         while found.hear() != Applied(1):

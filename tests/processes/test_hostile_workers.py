@@ -16,7 +16,7 @@ from base import columns
 from base.columns import Column
 from base.ipc.control import Applied, EndpointWords, GaveUp, Left, ReleaseWords, Route, Table
 from base.ipc.protocol import Batch, End, Fail, Flag, Grant, Message, Need, Part, Reply
-from frontdoor import BareWorker, FrontDoor, front_door
+from frontdoor import BareWorker, FrontDoor
 from rawhttp import Raw, post
 from supervised import Supervised
 from tinypex import write_tiny
@@ -99,7 +99,7 @@ HOSTILE = {
 
 @pytest.fixture
 def door() -> Iterator[FrontDoor]:
-    with front_door() as found:
+    with FrontDoor() as found:
         yield found
 
 

@@ -6,7 +6,6 @@ import email.utils
 import random
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +17,14 @@ import base.service as svc
 from base.ipc.control import Configure
 from base.schema import Schema
 from base.testing import TestClient
+from frontdoor import own_front_door, peers
+from gate import Gate
 from rawhttp import DEADLINE_S, Raw, chunked, get, post
+from waiting import until
 
 BODY_MAX_BYTES = 3_000_000
 
-seen: list[float] = []
-entered = threading.Semaphore(0)
-gate = threading.Event()
+gate = Gate()
 
 
 class Numbers(Schema):
@@ -38,10 +38,7 @@ def double(records_df: Numbers.DataFrame) -> pl.Series:
 
 @svc.endpoint("/gated", batch_max_size=1)
 def gated(records_df: Numbers.DataFrame) -> pl.Series:
-    seen.extend(records_df["a"])
-    entered.release()
-    assert gate.wait(DEADLINE_S)
-    return records_df["a"]
+    return gate.passed(records_df["a"])
 
 
 @svc.endpoint("/long")
@@ -64,21 +61,11 @@ def served() -> Iterator[TestClient]:
         yield client
 
 
-@pytest.fixture
-def raw(served: TestClient) -> Iterator[Raw]:
-    with Raw(served.address) as raw:
-        yield raw
-
-
 @pytest.fixture(autouse=True)
 def closed_gate() -> Iterator[None]:
-    """Handlers at the gate wait until the test opens it."""
-    seen.clear()
-    gate.clear()
-    while entered.acquire(blocking=False):
-        pass
+    gate.close()
     yield
-    gate.set()
+    gate.open()
 
 
 def test_one_connection_answers_many_requests(raw: Raw, way: str) -> None:
@@ -202,8 +189,8 @@ def test_who_expects_to_be_told_to_go_on_waits_for_its_turn(raw: Raw) -> None:
     """No 100 comes before the answer to an earlier request."""
     head, _, body = post("/double", [{"a": 1}], "Expect: 100-continue").partition(b"\r\n\r\n")
     raw.send(post("/gated", [{"a": 7}]) + head + b"\r\n\r\n")
-    assert entered.acquire(timeout=DEADLINE_S)
-    gate.set()
+    gate.wait_entered()
+    gate.open()
     assert raw.answer().json()["predictions"] == [7.0]
     assert raw.answer().status == 100
     raw.send(body)
@@ -241,10 +228,10 @@ def test_a_last_request_is_the_last(raw: Raw, way: str, version: str, headers: l
 def test_what_is_no_http_is_refused_after_what_came_before(raw: Raw, way: str) -> None:
     """The answers to good requests are not lost, nor mixed with the refusal, which is the last."""
     raw.send(post(f"/gated{way}", [{"a": 1}]))
-    assert entered.acquire(timeout=DEADLINE_S)
+    gate.wait_entered()
     raw.send(b"this is no request\r\n\r\n")
     raw.send(post(f"/double{way}", [{"a": 1}]))
-    gate.set()
+    gate.open()
     assert raw.answer().json()["predictions"] == [1.0]
     if not way:  # the other one closes the connection
         assert (raw.answer().json()["code"]) == "malformed"
@@ -274,7 +261,7 @@ def test_a_broken_chunk_is_a_400(raw: Raw) -> None:
     raw.send(b'POST /gated HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[{"a\r\nnot a size\r\n')
     assert raw.answer().json()["code"] == "malformed"
     assert raw.ended()
-    assert seen == []
+    assert gate.seen == []
 
 
 def test_two_lengths_are_refused(raw: Raw) -> None:
@@ -310,16 +297,18 @@ def test_nobody_computes_what_nobody_waits_for(served: TestClient, way: str, abo
             each.send(post(f"/gated{way}", [{"a": 1}]))
             assert taken(served)
         with Raw(served.address) as gone:
+            port = gone.socket.getsockname()[1]
             gone.send(post(f"/gated{way}", [{"a": 2}]))
             assert taken(served)
             if abort:
                 gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         last.send(post(f"/gated{way}", [{"a": 3}]))
-        time.sleep(0 if abort else 1.5)  # a client that closes could be one that merely has nothing more to say, which has a second
+        # A client that closes could be one that merely has nothing more to say, which has a second.
+        until(lambda: port not in peers(own_front_door()), "it is still connected")
         assert taken(served)
-        gate.set()
+        gate.open()
         assert last.answer().json()["predictions"] == [3.0]
-    assert seen == [1.0, 1.0, 3.0]
+    assert gate.seen == [1.0, 1.0, 3.0]
 
 
 def taken(served: TestClient) -> bool:
@@ -370,14 +359,14 @@ def test_what_was_taken_is_answered_before_the_end(way: str) -> None:
             idle.send(post("/double", [{"a": 1}]))
             assert idle.answer().status == 200
             busy.send(post(f"/gated{way}", [{"a": 1}]) * 4)
-            assert entered.acquire(timeout=DEADLINE_S)
+            gate.wait_entered()
             head, _, body = post(f"/gated{way}", [{"a": 5}]).partition(b"\r\n\r\n")
             late.send(head + b"\r\n\r\n" + body[:3])
             assert taken(client)
             ending = pool.submit(client.__exit__, None, None, None)
             assert idle.ended()
             late.send(body[3:])
-            gate.set()
+            gate.open()
             answers = [busy.answer() for _ in range(4)]
             assert [answer.json()["predictions"] for answer in answers] == [[1.0]] * 4
             assert answers[-1].headers["connection"] == "close"

@@ -15,6 +15,7 @@ import base.service as svc
 from base.ipc.control import Configure
 from base.schema import Schema
 from base.testing import TestClient
+from frontdoor import own_front_door
 from rawhttp import Raw, post
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -65,13 +66,6 @@ def same(answer: bytes, given: pa.Table) -> bool:
     return pl.DataFrame(read(answer)).equals(pl.DataFrame(given))
 
 
-def front_door() -> int:
-    """The process of the only one; this process is its worker."""
-    children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
-    (found,) = [child for child in children if b"runtime.front" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    return int(found)
-
-
 def status_bytes(pid: int, name: str) -> int:
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{name}:")]
     return int(line.split()[1]) * 1024
@@ -119,7 +113,7 @@ def test_a_large_body_and_its_answer_are_never_on_the_heap(client: TestClient) -
     body = stream(given)
     assert len(body) > 90 * MB
     client.post("/echo", content=stream(table(1)), headers=HEADERS)
-    pid = front_door()
+    pid = own_front_door()
     before = status_bytes(pid, "VmRSS")
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # forgets how high it was (proc(5))
     answer = client.post("/echo", content=body, headers=HEADERS).content

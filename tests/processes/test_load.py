@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -14,11 +13,10 @@ from base.errors import DeadlineExceeded
 from base.ipc.control import Configure
 from base.schema import Schema
 from base.testing import TestClient
-from rawhttp import DEADLINE_S, Answer, Raw, await_read, post
+from gate import Gate
+from rawhttp import Answer, Raw, await_read, post
 
-seen: list[float] = []
-entered = threading.Semaphore(0)
-gate = threading.Event()
+gate = Gate()
 BATCH_S = 0.2
 
 
@@ -26,45 +24,37 @@ class Numbers(Schema):
     a: pl.Float64
 
 
-def passed(records_df: pl.DataFrame) -> pl.Series:
-    seen.extend(records_df["a"])
-    entered.release()
-    assert gate.wait(DEADLINE_S)
-    return records_df["a"]
-
-
 @svc.endpoint("/gated", batch_max_size=4, warm_up=False)
 def gated(records_df: Numbers.DataFrame) -> pl.Series:
-    return passed(records_df)
+    return gate.passed(records_df["a"])
 
 
 @svc.endpoint("/one", batch_max_size=1, warm_up=False)
 def one(records_df: Numbers.DataFrame) -> pl.Series:
-    return passed(records_df)
+    return gate.passed(records_df["a"])
 
 
 @svc.endpoint("/hasty", timeout_ms=50, warm_up=False)
 def hasty(records_df: Numbers.DataFrame) -> pl.Series:
-    return passed(records_df)
+    return gate.passed(records_df["a"])
 
 
 @svc.endpoint("/slow", batch_max_size=1, warm_up=False)
 def slow(records_df: Numbers.DataFrame) -> pl.Series:
-    seen.extend(records_df["a"])
     time.sleep(BATCH_S)
-    return records_df["a"]
+    return gate.note(records_df["a"])
 
 
 @svc.endpoint("/late", warm_up=False)
 def late(records_df: Numbers.DataFrame) -> pl.Series:
-    seen.extend(records_df["a"])
+    gate.note(records_df["a"])
     raise DeadlineExceeded("the handler's own clock")
 
 
 @pytest.fixture(scope="module", params=[Configure(request_timeout_s=20.0)])
 def served(request: pytest.FixtureRequest) -> Iterator[TestClient]:
     with TestClient(gated, one, hasty, slow, late, limits=request.param) as client:
-        gate.set()
+        gate.open()
         client.post("/one", json=[{"a": 1}])  # the segment that all tests share comes with the first batch
         yield client
 
@@ -74,21 +64,11 @@ def limits(**given: object) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("served", [Configure(request_timeout_s=20.0, **given)], indirect=True)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def raw(served: TestClient) -> Iterator[Raw]:
-    with Raw(served.address) as raw:
-        yield raw
-
-
 @pytest.fixture(autouse=True)
 def closed_gate() -> Iterator[None]:
-    """Handlers at the gate wait until the test opens it."""
-    seen.clear()
-    gate.clear()
-    while entered.acquire(blocking=False):
-        pass
+    gate.close()
     yield
-    gate.set()
+    gate.open()
 
 
 def blocked(address: str, path: str, values: Sequence[float]) -> Raw:
@@ -97,7 +77,7 @@ def blocked(address: str, path: str, values: Sequence[float]) -> Raw:
     for value in values:
         raw.send(post(path, [{"a": value}]))
         if value == values[0]:
-            assert entered.acquire(timeout=DEADLINE_S)
+            gate.wait_entered()
     await_read(address, "/one")
     return raw
 
@@ -113,11 +93,11 @@ def test_rows_whose_time_is_over_are_never_computed(served: TestClient, raw: Raw
         expired = raw.answer()
         assert (expired.status, expired.json()["code"]) == (504, "deadline_exceeded")
         assert "0.1 s" in expired.json()["detail"]
-        assert seen == [0]
-        gate.set()
+        assert gate.seen == [0]
+        gate.open()
         assert raw.answer().json()["predictions"] == [2]
         assert first.answer().status == 200
-    assert seen == [0, 2]
+    assert gate.seen == [0, 2]
 
 
 def test_rows_that_expire_in_the_queue_are_never_sent(served: TestClient, raw: Raw) -> None:
@@ -125,9 +105,9 @@ def test_rows_that_expire_in_the_queue_are_never_sent(served: TestClient, raw: R
     with blocked(served.address, "/one", [0, 1]) as first:
         raw.send(post("/one", [{"a": 2}], "X-Request-Timeout-Ms: 50"))
         assert raw.answer().status == 504
-        gate.set()
+        gate.open()
         assert [each.status for each in answers(first, 2)] == [200, 200]
-    assert seen == [0, 1]
+    assert gate.seen == [0, 1]
 
 
 def test_an_endpoint_has_a_time_of_its_own_and_a_client_another(raw: Raw, way: str) -> None:
@@ -143,7 +123,7 @@ def test_no_client_has_more_time_than_the_operator_gives() -> None:
     with TestClient(one, limits=Configure(request_timeout_s=0.1)) as client:
         answer = client.post("/one", json=[{"a": 1}], headers={"X-Request-Timeout-Ms": "86400000"})
         assert (answer.status, "0.1 s" in answer.text) == (504, True)
-        gate.set()
+        gate.open()
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "1.5", "soon", "1" * 13])
@@ -153,14 +133,14 @@ def test_a_time_that_is_none_is_a_bad_request(raw: Raw, way: str, value: str) ->
     answer = raw.answer()
     assert (answer.status, answer.json()["code"]) == (400, "malformed")
     assert "X-Request-Timeout-Ms" in answer.json()["detail"]
-    assert not seen
+    assert not gate.seen
 
 
 def test_a_handler_that_says_so_itself_is_not_asked_again(raw: Raw) -> None:
     """The same error from a handler is its answer."""
     raw.send(post("/late", [{"a": 7}]))
     assert raw.answer().status == 504
-    assert seen == [7]
+    assert gate.seen == [7]
 
 
 @limits(queue_max_wait_s=2.5 * BATCH_S)
@@ -177,7 +157,7 @@ def test_what_would_wait_for_too_long_is_refused_at_once(served: TestClient, raw
     assert 1 <= len(accepted) <= 6
     assert accepted == [float(i) for i in range(100, 100 + len(accepted))]
     assert {(answer.status, answer.json()["code"], answer.headers["retry-after"]) for answer in refused} == {(503, "full", "1")}
-    assert seen == [0, 1, 2, *accepted]
+    assert gate.seen == [0, 1, 2, *accepted]
 
 
 @limits(queue_max_bytes=200)
@@ -185,10 +165,10 @@ def test_bytes_that_wait_are_bounded(served: TestClient, raw: Raw) -> None:
     """The queue takes the first, of whatever size, and then no more than it has room for."""
     with blocked(served.address, "/one", [0, 1]) as first:
         raw.send(post("/one", [{"a": 2}]) + post("/one", b" " * 200 + b'[{"a": 3}]') + post("/one", [{"a": 4}]))
-        gate.set()
+        gate.open()
         assert [answer.status for answer in answers(raw, 3)] == [200, 503, 200]
         assert [each.status for each in answers(first, 2)] == [200, 200]
-    assert sorted(seen) == [0, 1, 2, 4]
+    assert sorted(gate.seen) == [0, 1, 2, 4]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +184,7 @@ def test_what_is_urgent_goes_first_where_that_is_allowed(served: TestClient, raw
     with blocked(served.address, "/one", [0, 1]) as first:
         raw.send(post("/one", [{"a": 2}], "Priority: u=6") + post("/one", [{"a": 3}]) + post("/one", [{"a": 4}], "Priority: u=0, i"))
         await_read(served.address, "/one")
-        gate.set()
+        gate.open()
         assert [answer.json()["predictions"] for answer in answers(raw, 3)] == [[2], [3], [4]]
         assert [each.status for each in answers(first, 2)] == [200, 200]
-    assert seen == order
+    assert gate.seen == order

@@ -15,6 +15,7 @@ from loads import Load
 from operated import Operated
 from supervised import runs
 from tinypex import times, write_tiny
+from waiting import until
 
 PATH = "/tiny/{key}"
 OLD = functools.partial(times, path=PATH)
@@ -50,9 +51,6 @@ HELD = """
         hold("warm-up")
         return records_df["x"] * model
 """
-
-GONE_WITHIN_S = 15
-"""A process that is still importing ends when it has; on a busy machine that takes a while."""
 
 OLD_SAYS, NEW_SAYS, THIRD_SAYS = "[30]", "[60]", "[90]"
 
@@ -97,10 +95,7 @@ class Rollout:
         children = self.operated.children()
         self.operated.process.kill()
         self.operated.process.wait()
-        end = time.monotonic() + GONE_WITHIN_S
-        while any(map(runs, children)):
-            assert time.monotonic() < end, "orphans"
-            time.sleep(0.02)
+        until(lambda: not any(map(runs, children)), "orphans")
         self.operated.start()
         self.operated.until(lambda: self.operated.state().get("address"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,10 +13,11 @@ from pydantic import Field, field_validator
 import base.artifacts as afs
 import base.service as svc
 from base.schema import Schema, column_validator
-from base.testing import Answer, TestClient
+from base.testing import TestClient
+from gate import Gate
+from rawhttp import Answer, Raw, await_read, post, read_before
 
-entered, go_on = threading.Event(), threading.Event()
-heights: list[int] = []
+gate = Gate()
 loading, loaded = threading.Event(), threading.Event()
 
 
@@ -41,11 +41,7 @@ class RowByRow(Bounded):
 
 def gathered(records_df: pl.DataFrame) -> pl.Series:
     """Where a row says 99 it waits, so that others gather behind it."""
-    heights.append(records_df.height)
-    if (records_df["a"] == 99).any():
-        entered.set()
-        assert go_on.wait(20)
-    return records_df["a"]
+    return (gate.passed if (records_df["a"] == 99).any() else gate.note)(records_df["a"])
 
 
 @svc.endpoint("/bounded", batch_max_size=1000)
@@ -79,19 +75,18 @@ def client() -> Iterator[TestClient]:
 
 def together(client: TestClient, path: str, requests: list[list[dict[str, float]]]) -> list[Answer]:
     """The answers to requests that gathered while all of the worker's places in flight were taken."""
-    heights.clear()
-    entered.clear()
-    go_on.clear()
-    with ThreadPoolExecutor(len(requests) + 2) as pool:
-        held = [pool.submit(client.post, path, [{"a": 99}])]
-        assert entered.wait(20)
-        held.append(pool.submit(client.post, path, [{"a": 99}]))
-        asked = [pool.submit(client.post, path, rows) for rows in requests]
-        time.sleep(0.5)  # lets them gather; were one late it would be in a later batch, and the claims hold still
-        go_on.set()
-        answers = [each.result() for each in asked]
-        assert [each.result().status for each in held] == [200, 200]
-    return answers
+    gate.close()
+    with Raw(client.address) as first, Raw(client.address) as second:
+        for each in (first, second):
+            each.send(post(path, [{"a": 99}]))
+            if each is first:
+                gate.wait_entered()
+        await_read(client.address, path)  # so that the second travels alone
+        with read_before(client.address, [post(path, rows) for rows in requests], path) as raws:
+            gate.open()
+            found = [raw.answer() for raw in raws]
+        assert [each.answer().status for each in (first, second)] == [200, 200]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -113,8 +108,8 @@ def test_a_row_that_breaks_a_constraint_fails_its_own_request_only(
             assert answer.json()["errors"] == [{"row": 1, "column": column, "reason": reason}]
         else:
             assert answer.json()["predictions"] == [float(i)] * 3
-    assert sum(heights) == 2 + 3 * 10
-    assert max(heights) > 3, "no two requests shared a batch, so nothing was proved"
+    assert sum(gate.heights) == 2 + 3 * 10
+    assert max(gate.heights) > 3, "no two requests shared a batch, so nothing was proved"
 
 
 def test_every_wrong_request_of_a_batch_is_told_of_all_its_rows(client: TestClient) -> None:

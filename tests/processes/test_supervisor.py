@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -13,6 +12,7 @@ import pytest
 
 from supervised import Supervised, runs
 from tinypex import times, write_tiny
+from waiting import until
 
 SLOW = """
     import sys, time
@@ -198,7 +198,7 @@ def test_sigterm_lets_a_request_in_flight_finish_and_leaves_nothing(supervised):
         asking.start()
         supervised.until(lambda: "it takes 2 s" in supervised.err.read_text())
         supervised.process.send_signal(signal.SIGTERM)
-        assert supervised.process.wait(10) == 0
+        assert supervised.process.wait(20) == 0
         asking.join()
     assert replies == [[2]]
     assert len(children) == 2
@@ -224,7 +224,7 @@ def test_a_second_signal_hurries(supervised):
         with pytest.raises(subprocess.TimeoutExpired):
             supervised.process.wait(1)
         supervised.process.send_signal(signal.SIGINT)
-        assert supervised.process.wait(5) == 0
+        assert supervised.process.wait(20) == 0
         asking.join()
     assert not [pid for pid in children if runs(pid)]
     assert not supervised.run_path.exists()
@@ -237,10 +237,7 @@ def test_children_of_a_killed_supervisor_end_by_themselves_and_the_next_one_star
         children = supervised.children()
         supervised.process.kill()
         supervised.process.wait()
-        end = time.monotonic() + 2
-        while any(map(runs, children)):
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until(lambda: not any(map(runs, children)), "orphans")
     assert (supervised.run_path / "state.json").exists()
     with supervised:
         assert supervised.predictions("/tiny") == [6]
@@ -267,10 +264,7 @@ def test_what_a_handler_started_ends_with_its_worker_and_with_a_killed_superviso
         assert runs(started)
         pid = supervised.process.pid if killed == "supervisor" else supervised.release("forks.pex")["worker_pids"][0]
         os.kill(pid, signal.SIGKILL)
-        end = time.monotonic() + 5
-        while runs(started):
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until(lambda: not runs(started), "an orphan")
     if killed == "supervisor":
         with supervised:  # which removes what the first one left
             assert runs(supervised.predictions("/forks")[0])

@@ -6,8 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -16,59 +14,91 @@ from base.ipc.control import WIRE_VERSION, Configure, Drain, Lines, Word, encode
 from base.ipc.protocol import Attach, Batch, Hello, Message, Place, Welcome
 from base.ipc.segment import Segment
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 
 
 class FrontDoor:
-    """One of which the test is the supervisor.
+    """One of which the test is the supervisor, started and told its limits. It listens once it has a table, and must end with its block.
 
     Attributes:
+        process: the front door's.
+        control: the test's end of its control socket.
         address: where it listens.
     """
 
-    def __init__(self, listener: socket.socket, control: socket.socket, pid: int) -> None:
-        self.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self.pid = pid
-        self._control = control
+    def __init__(self, limits: Configure | None = None) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._limits = limits or Configure()
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._spawn()
+
+    def _spawn(self) -> None:
         self._lines = Lines()
-        self._heard: list[Word] = []
+        self._unheard: list[Word] = []
+        self.control, theirs = socket.socketpair()
+        self.control.settimeout(DEADLINE_S)
+        fds = theirs.fileno(), self._listener.fileno()
+        command = [sys.executable, "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
+        self.process = subprocess.Popen(command, pass_fds=fds, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+        theirs.close()
+        self.say(self._limits)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.say(Drain())
+            assert self.process.wait(DEADLINE_S) == 0
+        finally:
+            self._kill()
+            self._listener.close()
+
+    def _kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.control.close()
+
+    def restart(self) -> None:
+        """Another process in its place, without a table."""
+        self._kill()
+        self._spawn()
 
     def say(self, *words: Word) -> None:
         """Tells it something."""
-        self._control.sendall(b"".join(map(encode, words)))
+        self.control.sendall(b"".join(map(encode, words)))
 
     def hear(self) -> Word:
         """The next that it says."""
-        while not self._heard:
-            self._heard.extend(self._lines.feed(self._control.recv(65536)))
-        return self._heard.pop(0)
+        while not self._unheard:
+            data = self.control.recv(65536)
+            assert data, "the front door has ended"
+            self._unheard.extend(self._lines.feed(data))
+        return self._unheard.pop(0)
 
     def highest_bytes(self) -> int:
         """Its memory at its highest."""
-        (line,) = [line for line in Path(f"/proc/{self.pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
+        (line,) = [line for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
         return int(line.split()[1]) * 1024
 
 
-@contextmanager
-def front_door(limits: Configure | None = None) -> Iterator[FrontDoor]:
-    """Started, and told its limits; it listens once it has a table. At the end it must end in order."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ours, theirs = socket.socketpair()
-        ours.settimeout(DEADLINE_S)
-        fds = theirs.fileno(), listener.fileno()
-        command = [sys.executable, "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
-        process = subprocess.Popen(command, pass_fds=fds, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
-        theirs.close()
-        found = FrontDoor(listener, ours, process.pid)
-        found.say(limits or Configure())
+def own_front_door() -> int:
+    """The process of the only front door that this process has started, as a server of its own endpoints."""
+    children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
+    (found,) = [child for child in children if b"runtime.front" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return int(found)
+
+
+def peers(pid: int) -> set[int]:
+    """The ports of the clients to which this process has connections."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            yield found
-            found.say(Drain())
-            assert process.wait(DEADLINE_S) == 0
-        finally:
-            process.kill()
-            process.wait()
-            ours.close()
+            inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+        except FileNotFoundError:
+            continue  # it was closed meanwhile
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return {int(row[2].partition(":")[2], 16) for row in rows if row[9] in inodes}
 
 
 class BareWorker:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from base.ipc.control import Applied, Configure, Drain, GaveUp, Left, Lines, Listening, ReleaseWords, Route, Sharing, Table, Word, encode
-from rawhttp import Answer, Raw, await_read, post
+from base.ipc.control import Applied, Configure, GaveUp, Left, Listening, ReleaseWords, Route, Sharing, Table, Word
+from frontdoor import DEADLINE_S, FrontDoor
+from rawhttp import Answer, Raw, post, read_before
 
-DEADLINE_S = 30.0
 RELEASES = Path(__file__).parent.parent / "models" / "releases.py"
 _PATH = {"PYTHONPATH": os.pathsep.join(sys.path)}
 
@@ -69,57 +67,17 @@ class TinyWorker:
         self.path.unlink(missing_ok=True)
 
 
-class Front:
-    """A front door's process, its control socket, and where it listens.
+class Front(FrontDoor):
+    """A front door, and clients of it.
 
     Attributes:
         heard: all that it has said so far, up to what somebody waited for.
     """
 
     def __init__(self, limits: Configure | None = None) -> None:
-        listener = socket.create_server(("127.0.0.1", 0))
-        self._listener = listener
+        super().__init__(limits)
         self._generation = 0
-        self._heard: list[Word] = []
         self.heard: list[Word] = []
-        self._lines = Lines()
-        self._limits = limits or Configure()
-        self.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self._spawn()
-
-    def _spawn(self) -> None:
-        self.control, theirs = socket.socketpair()
-        self.control.settimeout(DEADLINE_S)
-        fds = theirs.fileno(), self._listener.fileno()
-        command = [sys.executable, "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
-        self.process = subprocess.Popen(command, pass_fds=fds, env=os.environ | _PATH)
-        theirs.close()
-        self.say(self._limits)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self.say(Drain())
-            assert self.process.wait(DEADLINE_S) == 0
-        finally:
-            self.process.kill()
-            self.process.wait()
-            self.control.close()
-            self._listener.close()
-
-    def restart(self) -> None:
-        """Another process in its place, without a table."""
-        self.process.kill()
-        self.process.wait()
-        self.control.close()
-        self._lines = Lines()
-        self._spawn()
-
-    def say(self, *said: Word) -> None:
-        """Tells it."""
-        self.control.sendall(b"".join(map(encode, said)))
 
     def table(self, *routes: Route, sharing: Sharing | None = None) -> None:
         """A routing table; returns once it is in force."""
@@ -129,11 +87,7 @@ class Front:
 
     def hear(self) -> Word:
         """Its next word."""
-        while not self._heard:
-            data = self.control.recv(65536)
-            assert data, "the front door has ended"
-            self._heard.extend(self._lines.feed(data))
-        self.heard.append(self._heard.pop(0))
+        self.heard.append(super().hear())
         return self.heard[-1]
 
     def until(self, kind: type[W], right: Callable[[W], bool] = lambda _: True) -> W:
@@ -170,11 +124,7 @@ class Front:
 @contextmanager
 def asking(front: Front, xs: Sequence[float], path: str = "/tiny", *headers: str) -> Iterator[list[Raw]]:
     """Connections, each with a request that the front door has read."""
-    with ExitStack() as stack:
-        raws = [stack.enter_context(Raw(front.address)) for _ in xs]
-        for raw, x in zip(raws, xs, strict=True):
-            raw.send(post(path, [{"x": x}], *headers))
-        await_read(front.address, "/tiny")
+    with read_before(front.address, [post(path, [{"x": x}], *headers) for x in xs], "/tiny") as raws:
         yield raws
 
 
@@ -190,14 +140,6 @@ class Asking:
         found = [each.result() for each in self._futures]
         self._pool.shutdown()
         return found
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Until it is so, which a failure calls `what`."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def lines(log: Path) -> list[list[float]]:

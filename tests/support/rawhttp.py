@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -147,3 +149,14 @@ def await_read(address: str, path: str) -> None:
     with Raw(address) as probe:
         probe.send(post(path, b"nope"))
         assert probe.answer().status == 400
+
+
+@contextmanager
+def read_before(address: str, requests: Sequence[bytes], path: str) -> Iterator[list[Raw]]:
+    """Connections, each with one of these requests, all of which the server has read. `path` is that of an endpoint that takes rows."""
+    with ExitStack() as stack:
+        raws = [stack.enter_context(Raw(address)) for _ in requests]
+        for raw, request in zip(raws, requests, strict=True):
+            raw.send(request)
+        await_read(address, path)
+        yield raws

@@ -14,7 +14,7 @@ import httpx
 
 from tinypex import ROOT, write_linked_base
 
-START_S = 30.0
+START_S = 60.0
 """A worker imports in 1 to 2 s on an idle machine; a test machine may be busy."""
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from waiting import until
 from pydantic import BaseModel, field_validator
 
 import base.artifacts as afs
@@ -67,13 +68,6 @@ def get(cache: Cache, name: str) -> Lease:
 def use(cache: Cache, name: str) -> str:
     with get(cache, name) as model:
         return model.name
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_a_model_is_loaded_once_and_then_there_at_once(make: Callable[..., Cache], store: Store) -> None:
@@ -345,10 +339,18 @@ def test_a_flood_of_parameters_is_refused(make: Callable[..., Cache], store: Sto
 
 def test_loader_threads_end_when_there_is_nothing_to_load(make: Callable[..., Cache], store: Store) -> None:
     """An idle worker has no idle threads."""
-    cache = make()
-    for name in "abc":
-        use(cache, name)
-    until(lambda: not any(thread.name == "loader" for thread in threading.enumerate()))
+    cache, wake = make(), Wake()
+
+    def loaders() -> int:
+        return sum(thread.name == "loader" for thread in threading.enumerate())
+
+    store.gate.clear()
+    cache.lookup({"name": "a"}, wake)
+    assert store.began.acquire(timeout=WITHIN_S)
+    assert loaders() >= 1
+    store.gate.set()
+    wake.wait()
+    until(lambda: loaders() == 0)
 
 
 def test_prefetching_loads_what_can_be_asked_for(make: Callable[..., Cache], store: Store) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from waiting import until
 from pydantic import BaseModel
 
 import base.artifacts as afs
@@ -85,13 +86,6 @@ def get(cache: Cache, **parameters: str) -> Lease:
 def use(cache: Cache, name: str) -> Any:
     with get(cache, name=name) as model:
         return model
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def entry(cache: Cache) -> EntryState:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from counting import Counting, serve
 from rawhttp import Raw, chunked, get, post
 from runtime.front import keys
 from runtime.front.tls import BadTls, context_of
+from waiting import until
 
 WITHIN_S = 10
 
@@ -30,14 +29,6 @@ def authority(tmp_path):
 @pytest.fixture
 def tls(authority):
     return Tls(*map(str, authority.issue("door")))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """A file was changed, which the front door learns a moment later."""
-    end = time.monotonic() + WITHIN_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def refused(address: str, client: ssl.SSLContext) -> bool:

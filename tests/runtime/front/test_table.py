@@ -1,22 +1,18 @@
 """How a front door moves from one routing table to the next, with workers that are bare sockets."""
 
 import asyncio
-import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from base.ipc.control import Applied, Configure, Drain, EndpointWords, Left, Lines, Listening, ReleaseWords, Route, Table, encode
+from base.ipc.control import Applied, Configure, EndpointWords, Left, Listening, ReleaseWords, Route, Table
+from frontdoor import DEADLINE_S, FrontDoor
 from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
-
-DEADLINE_S = 20.0
 
 
 def words(version, path="/a"):
@@ -35,40 +31,14 @@ def silent(tmp_path):
 
 
 @pytest.fixture
-def door():
-    """A front door's process: `say` and `hear` on its control socket, and where it listens."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    ours, theirs = socket.socketpair()
-    ours.settimeout(DEADLINE_S)
-    fds = theirs.fileno(), listener.fileno()
-    command = [sys.executable, "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
-    process = subprocess.Popen(command, pass_fds=fds, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
-    theirs.close()
-    lines = Lines()
-    heard = []
-
-    class Door:
-        pid = process.pid
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-        def say(self, *said):
-            ours.sendall(b"".join(map(encode, said)))
-
-        def hear(self):
-            while not heard:
-                heard.extend(lines.feed(ours.recv(65536)))
-            return heard.pop(0)
-
-    yield Door()
-    ours.sendall(encode(Drain()))
-    assert process.wait(DEADLINE_S) == 0
-    ours.close()
-    listener.close()
+def door(request):
+    """A front door that has its limits and no table yet."""
+    with FrontDoor(getattr(request, "param", None)) as door:
+        yield door
 
 
 def test_connections_wait_until_the_first_table_is_in_force(door):
     """A front door that was started again must not say 404 to what it merely has not heard of yet."""
-    door.say(Configure())
     with socket.create_connection(door.address.removeprefix("http://").split(":"), timeout=1.5) as client:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         with pytest.raises(TimeoutError):
@@ -79,10 +49,11 @@ def test_connections_wait_until_the_first_table_is_in_force(door):
     assert [door.hear() for _ in range(3)] == [Listening(), Applied(4), Left(4)]
 
 
+@pytest.mark.parametrize("door", [Configure(request_timeout_s=1.0)], indirect=True)
 def test_a_worker_that_does_not_answer_holds_up_neither_the_table_nor_the_next_one(door, silent):
     """It may be in the middle of a prediction of minutes. Requests wait for it, as they would in its queue."""
     before = time.monotonic()
-    door.say(Configure(request_timeout_s=1.0), Table(1, [Route(words("1"), [silent])], settled=True))
+    door.say(Table(1, [Route(words("1"), [silent])], settled=True))
     assert [door.hear() for _ in range(3)] == [Listening(), Applied(1), Left(1)]
     assert time.monotonic() - before < DEADLINE_S / 2
     assert httpx.post(door.address + "/a", json=[{"x": 1}], timeout=20).status_code == 504
@@ -111,13 +82,13 @@ def test_what_is_in_force_stays_so_until_what_comes_has_answered(silent):
 
 def test_a_front_door_to_which_nobody_comes_sleeps(door):
     """No thread of it wakes up to look whether there is anything to do: some second passes without a switch to it."""
-    door.say(Configure(), Table(1, [], settled=True))
+    door.say(Table(1, [], settled=True))
     assert httpx.get(door.address + "/livez").status_code == 200  # its connection is gone by then
     until = time.monotonic() + DEADLINE_S
-    before = switches(door.pid)
+    before = switches(door.process.pid)
     while True:
         time.sleep(1.0)
-        after = switches(door.pid)
+        after = switches(door.process.pid)
         if after == before:
             break
         assert time.monotonic() < until, f"{after - before} switches in the last second"

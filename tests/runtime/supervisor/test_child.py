@@ -136,7 +136,9 @@ def test_whole_lines_reach_the_log_under_the_childs_name(run, caplog):
     """Also the last one, which has no end, and bytes that are no text."""
 
     async def scenario(start):
-        watched = start('os.write(1, b"one\\ntw"); time.sleep(0.05); os.write(2, b"o \\xff\\nend")')
+        watched = start('os.write(1, b"one\\ntw"); control.recv(1); os.write(2, b"o \\xff\\nend")')
+        await watched.until(lambda: "child: one" in caplog.messages)
+        watched.child.send(Drain())
         await watched.end()
 
     with caplog.at_level(logging.INFO, logger="runtime.supervisor.child"):
@@ -193,9 +195,10 @@ def test_a_child_that_does_not_read_holds_only_the_newest_table(run):
 
     async def scenario(start):
         watched = start("""
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
             control.recv(1, socket.MSG_PEEK)
             say(type="listening")
-            time.sleep(0.3)
+            signal.sigwait({signal.SIGUSR1})
             for line in control.makefile():
                 word = json.loads(line)
                 if word["type"] == "drain": break
@@ -206,6 +209,7 @@ def test_a_child_that_does_not_read_holds_only_the_newest_table(run):
         for generation in range(1, 100):
             watched.child.send(Table(generation, [Route(big, [])], settled=False))
         watched.child.send(Drain())
+        os.kill(watched.child.pid, signal.SIGUSR1)
         await watched.end()
         assert [word.generation for word in watched.words[1:]] == [0, 99]
 

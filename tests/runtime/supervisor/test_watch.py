@@ -68,8 +68,8 @@ def test_a_file_is_not_taken_while_somebody_writes_to_it(watch):
         with (dist / "a.pex").open("wb") as file:
             file.write(b"half")
             file.flush()
-            await asyncio.sleep(0.3)
-            await expect()
+            write_tiny(dist / "b.pex", "b")
+            await expect(Settled("b.pex"))  # so much time has passed, and more
             file.write(b"whole")
         await expect(Settled("a.pex"))
 
@@ -207,7 +207,11 @@ def test_a_dist_that_cannot_be_used_any_more_is_waited_for(watch, monkeypatch, c
         (dist.parent / "file").write_text("")
         dist.rename(dist.with_name("away"))
         (dist.parent / "file").rename(dist)
-        await asyncio.sleep(0.2)
+        end = time.monotonic() + 10
+        while "cannot be read" not in caplog.text:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # some looks more, of which nothing is to be heard
         await expect()
         dist.unlink()
         dist.with_name("away").rename(dist)
