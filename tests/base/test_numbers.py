@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,9 @@ RESULTS: list[Any] = [
 
 
 @pytest.mark.parametrize("schema", [One, All, Text, None])
-@pytest.mark.parametrize("result", RESULTS, ids=lambda result: f"{type(result).__name__} {result!r:.20}")
+@pytest.mark.parametrize(
+    "result", RESULTS, ids=lambda result: f"{type(result).__name__} {re.sub(' at 0x.*', '', repr(result), flags=re.DOTALL):.20}"
+)
 def test_the_short_way_changes_no_answer(result: object, schema: type[Schema] | None) -> None:
     """Whatever goes the short way is what the ordinary way makes of it, and what that refuses never goes it; learned or not."""
     results = PlainResults(schema)

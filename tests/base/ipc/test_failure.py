@@ -55,7 +55,12 @@ def test_an_error_that_no_worker_says_does_not_travel(kind: type[PexdockError]) 
 def test_an_endless_error_is_cut_to_a_message() -> None:
     """An author's text may be of any length, a message may not."""
     error = Misfit("\x01" * 100_000, cells=[Cell(i, "\x01" * 1000, "\x01" * 1000) for i in range(1000)])
-    assert len(failure.encode(error)) <= BODY_MAX_BYTES
+    body = failure.encode(error)
+    assert len(body) <= BODY_MAX_BYTES
+    arrived = failure.decode(body)
+    assert type(arrived) is Misfit
+    assert error.detail.startswith(arrived.detail)
+    assert len(arrived.detail) > 1000
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"code":"made up","detail":""}'])

@@ -67,10 +67,23 @@ def test_parquet_and_arrow_hold_the_rows_of_the_request_alone() -> None:
 
 @pytest.mark.parametrize("form", Form)
 def test_a_reply_to_no_rows_is_whole(form: Form) -> None:
-    """In every form, with and without an output schema."""
+    """In every form, with and without an output schema: whoever reads it finds no rows, and the columns that are known."""
     for schema in (None, RECORDS.schema):
         body = Replies.none(schema).body(form, "x", 0, 0)
-        assert body or form is Form.NDJSON
+        names = ["prediction"] if schema is None else schema.names
+        match form:
+            case Form.JSON:
+                assert msgspec.json.decode(body) == {"id": "x", "predictions": []}
+            case Form.NDJSON:
+                assert body == b""
+            case Form.CSV:
+                assert body.decode().strip().split(",") == names
+            case Form.PARQUET:
+                found = pl.read_parquet(io.BytesIO(body))
+                assert (found.height, found.columns) == (0, names)
+            case Form.ARROW:
+                read = pa.ipc.open_stream(body).read_all()
+                assert (read.num_rows, read.column_names) == (0, names)
 
 
 @pytest.mark.parametrize("form", [Form.NDJSON, Form.CSV, Form.PARQUET, Form.JSON])

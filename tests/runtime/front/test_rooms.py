@@ -41,6 +41,8 @@ def test_rooms_in_use_share_no_byte(rooms: Rooms) -> None:
     """All slots and two large rooms at once, requests and replies."""
     taken = [rooms.take(SMALL, SMALL) for _ in range(SLOTS)] + [rooms.take(LARGE, SMALL), rooms.take(1, 1)]
     assert not any(overlap(one, other) for i, one in enumerate(taken) for other in taken[i + 1 :])
+    rooms.give_back(taken[0], held=False)
+    assert overlap(taken[0], rooms.take(SMALL, SMALL)), "what nobody uses is not taken again, or this test finds nothing"
 
 
 def test_a_room_is_as_large_as_was_asked(rooms: Rooms) -> None:

@@ -13,6 +13,7 @@ from handmade import Wheel, base_stamp, model, sdk, write_pex
 from runtime.pex.locks import locked
 from runtime.pex.store import Store
 from tinypex import ROOT
+from waiting import until
 
 
 @pytest.fixture
@@ -51,9 +52,11 @@ def test_a_worker_starts_with_the_model_and_its_base(tmp_path, store, base, nest
 def test_nothing_of_the_file_runs_before_the_worker_does(tmp_path, store, base):
     """Its `__main__.py` would end with an error, its module would leave a mark."""
     marker = tmp_path / "marker"
-    loud = model(files={"iris/__init__.py": f"open({str(marker)!r}, 'w')"})
-    store.worker_command(store.admit(write_pex(tmp_path / "iris.pex", loud)), base)
+    loud = model(files={"iris/__init__.py": f"said = open({str(marker)!r}, 'w').name"})
+    command = store.worker_command(store.admit(write_pex(tmp_path / "iris.pex", loud)), base)
     assert not marker.exists()
+    assert run(command).startswith(str(marker))
+    assert marker.exists()
 
 
 def test_what_the_model_carries_wins(tmp_path, store, base):
@@ -176,22 +179,24 @@ def test_what_killed_processes_left_is_swept(tmp_path, store):
 
 
 def test_who_admits_while_others_are_swept_keeps_what_it_admits(tmp_path, store):
-    """Many threads, each of which admits one of a few contents again and again, while one sweeps all of them away."""
+    """Again and again, each of a few contents, while another process' store sweeps all away that nobody holds."""
     files = [write_pex(tmp_path / f"{word}.pex", iris(word)) for word in "abc"]
-    over = threading.Event()
+    releases, over = tmp_path / "cache/releases", threading.Event()
 
     def sweep():
+        other = Store(tmp_path / "cache")
         while not over.is_set():
-            store.sweep(set(), 0)
+            other.sweep(set(), 0)
 
     sweeping = threading.Thread(target=sweep)
     sweeping.start()
     try:
         for _ in range(50):
             for file in files:
-                store.admit(file)  # which may be swept at once, but is never half there
-                for left in (tmp_path / "cache/releases").glob("*.part"):
-                    pytest.fail(f"{left} is left")
+                assert store.admit(file).path.read_bytes() == file.read_bytes()
+            store.close()
+            until(lambda: all(len(path.name) != 64 for path in releases.iterdir()), "what nobody holds is not swept")
+            assert not list(releases.glob("*.part"))
     finally:
         over.set()
         sweeping.join()

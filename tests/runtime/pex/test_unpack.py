@@ -159,19 +159,31 @@ def test_old_bases_go_and_held_ones_stay(tmp_path, cache):
 
 
 def test_who_holds_during_a_removal_waits_for_its_end(tmp_path):
-    """Otherwise it would use a folder that is going away."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    first = hold(folder)
-    assert not remove(folder)
-    os.close(first)
-    got = []
-    thread = threading.Thread(target=lambda: got.append(hold(folder)))
+    """Otherwise it would use a folder that is going away: what is there while it is held is whole, and stays."""
+    folder, over, seen = tmp_path / "folder", threading.Event(), []
+
+    def keep_making_and_removing():
+        while not over.is_set():
+            folder.mkdir(exist_ok=True)
+            for number in range(20):
+                (folder / str(number)).touch()
+            (folder / "whole").touch()
+            remove(folder)
+
+    removing = threading.Thread(target=keep_making_and_removing)
+    removing.start()
+    try:
+        while len(seen) < 50:
+            held = hold(folder)
+            if (folder / "whole").exists():
+                seen.append(sum((folder / str(number)).exists() for number in range(20)))
+            os.close(held)
+    finally:
+        over.set()
+        removing.join()
+    assert seen == [20] * 50
     assert remove(folder)
-    thread.start()
-    thread.join(timeout=10)
-    os.close(got[0])
-    assert not folder.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_remembered_digest_is_forgotten_when_the_file_changes(tmp_path, cache):
