@@ -17,8 +17,11 @@ HERE = Path(__file__).parent
 ORDER = ("processes", "pex", "image")
 """Markers from quick to slow; the folder of that name gets it by itself. Tests without any of them come first."""
 
-TIMEOUTS_S = {"pex": 900, "image": 900}
-"""The first of these tests also waits for base to be built, which takes minutes on a small machine."""
+ALONE = ("pex", "image")
+"""They build and boot what fills the machine, and what they build is built once: by the one process that runs what must be alone."""
+
+TIMEOUTS_S = {"processes": 120, "pex": 900, "image": 900}
+"""Processes start while others do. The first test with real pexes also waits for base to be built, which takes minutes on a small one."""
 
 
 class Trained(NamedTuple):
@@ -32,15 +35,18 @@ def pytest_configure() -> None:
     leaks.mark_this_process()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
         if folder in ORDER:
             item.add_marker(folder)
+        if folder in ALONE:
+            item.add_marker("alone")
         for kind, seconds in TIMEOUTS_S.items():
             if item.get_closest_marker(kind) and not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(seconds))
-    items.sort(key=_rank)
+    # Side by side the quick ones come last: they fill what is left at the end, so that no process waits long for another's last file.
+    items.sort(key=_rank, reverse=hasattr(config, "workerinput"))
 
 
 def _rank(item: pytest.Item) -> int:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.alone  # it measures
+
 ROOT = Path(__file__).parent.parent.parent
 
 

@@ -13,6 +13,8 @@ from operated import Operated
 from setclock import SetClock
 from tinypex import times, write_tiny
 
+pytestmark = pytest.mark.alone  # times of day are compared with clocks that jump
+
 DAY_S = 86_400.0
 
 NIGHTLY = """

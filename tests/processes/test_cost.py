@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.alone  # an idle process is watched for system calls, and strace slows all others down
+
 ROOT = Path(__file__).parent.parent.parent
 
 

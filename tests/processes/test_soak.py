@@ -6,6 +6,8 @@ import pytest
 
 from soaking.run import Plan, soak
 
+pytestmark = pytest.mark.alone  # it measures what grows, and kills and floods all the time
+
 SEED = 20260131
 
 

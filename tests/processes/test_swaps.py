@@ -13,6 +13,8 @@ from loads import Load
 from supervised import Supervised
 from tinypex import write_tiny
 
+pytestmark = pytest.mark.alone  # it loads the machine for a minute, and measures memory meanwhile
+
 SWAPS = int(os.environ.get("SWAPS", "20"))
 """100 take minutes: `SWAPS=100 scripts/test tests/processes/test_swaps.py`."""
 
