@@ -23,7 +23,7 @@ WITHIN_S = 15
 @pytest.fixture
 def http(tmp_path: Path) -> Iterator[httpx.Client]:
     """A server of the texts in a folder, which is the test's own."""
-    (tmp_path / "v1.txt").write_text("one")
+    put(tmp_path / "v1.txt", "one")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     command = [sys.executable, str(ROOT / "tests/models/refreshed.py"), str(tmp_path)]
     with (
@@ -37,6 +37,13 @@ def http(tmp_path: Path) -> Iterator[httpx.Client]:
             yield client
         process.send_signal(signal.SIGTERM)
         assert process.wait(WITHIN_S) == 0
+
+
+def put(path: Path, text: str) -> None:
+    """Whole at once: a refresh may look at any time."""
+    aside = path.with_suffix(".aside")
+    aside.write_text(text)
+    aside.replace(path)
 
 
 def ask(http: httpx.Client, path: str) -> httpx.Response:
@@ -56,21 +63,21 @@ def until_says(http: httpx.Client, version: str, wanted: str) -> None:
 def test_a_refresh_serves_what_was_deployed_and_keeps_what_is_broken_out(http: httpx.Client, tmp_path: Path) -> None:
     """Every answer on the way is a good one: the old text or the new; so it is for the latest of them."""
     assert text(http, "1") == text(http, "001") == text(http, "latest") == ["one"]
-    (tmp_path / "v1.txt").write_text("another")
+    put(tmp_path / "v1.txt", "another")
     until_says(http, "1", "another")
-    (tmp_path / "v1.txt").write_text("broken")
+    put(tmp_path / "v1.txt", "broken")
     deadline = time.monotonic() + 1
     while time.monotonic() < deadline:
         assert text(http, "1") == ["another"]
-    (tmp_path / "v10.txt").write_text("ten")
+    put(tmp_path / "v10.txt", "ten")
     until_says(http, "latest", "ten")
-    (tmp_path / "v1.txt").write_text("mended")
+    put(tmp_path / "v1.txt", "mended")
     until_says(http, "1", "mended")
 
 
 def test_a_slow_load_is_a_503_that_says_when_to_come_again(http: httpx.Client, tmp_path: Path) -> None:
     """Others are served meanwhile, and after the load so is this one, which was loaded once."""
-    (tmp_path / "v2.txt").write_text("slow")
+    put(tmp_path / "v2.txt", "slow")
     began = time.monotonic()
     first = ask(http, "/text/2")
     assert (first.status_code, first.json()["code"]) == (503, "unavailable")
@@ -99,10 +106,10 @@ def test_a_model_made_from_data_is_served(http: httpx.Client) -> None:
 
 def test_a_handler_behind_latest_learns_which_version_it_got(http: httpx.Client, tmp_path: Path) -> None:
     """In the spec and as a parameter, as the spec has it; also after a refresh that found a newer one."""
-    (tmp_path / "v009.txt").write_text("nine")
+    put(tmp_path / "v009.txt", "nine")
     assert ask(http, "/version/latest").json()["predictions"] == ["nine: 9 9"]
     assert ask(http, "/version/1").json()["predictions"] == ["one: 1 1"]
-    (tmp_path / "v10.txt").write_text("ten")
+    put(tmp_path / "v10.txt", "ten")
     deadline = time.monotonic() + WITHIN_S
     while (said := ask(http, "/version/latest").json()["predictions"]) != ["ten: 10 10"]:
         assert said == ["nine: 9 9"]
