@@ -16,7 +16,7 @@ import pytest
 import hostile
 from base.ipc.control import Applied, EndpointWords, ReleaseWords, Route, Table
 from base.ipc.protocol import Flag, Grant, Need, Reply
-from frontdoor import BareWorker, FrontDoor, front_door
+from frontdoor import BareWorker, FrontDoor
 from rawhttp import Answer, Raw, post
 
 MESSAGE = hostile.SCHEMA.serialize().to_pybytes()
@@ -67,7 +67,7 @@ def changing(memory: memoryview, good: bytes, where: str, seed: int) -> Iterator
 
 @pytest.fixture
 def door() -> Iterator[FrontDoor]:
-    with front_door() as found:
+    with FrontDoor() as found:
         yield found
 
 
