@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from base.errors import Full, PeerError, PeerGone, PexdockError, Unavailable
-from base.ipc import failure, frames
+from base.ipc import failure
 from base.ipc.channel import Channel
 from base.ipc.control import WIRE_VERSION, GaveUp
 from base.ipc.protocol import (
@@ -31,7 +31,6 @@ from base.ipc.protocol import (
     Next,
     Parked,
     Part,
-    Place,
     Reply,
     Welcome,
     moment,
@@ -40,8 +39,9 @@ from runtime.front.lending import lend
 from runtime.front.reading import read_reply
 from runtime.front.remnants import peer_pid
 from runtime.front.replies import Replies
-from runtime.front.rooms import SLOTS, Budget, Room, Rooms
+from runtime.front.rooms import SLOTS, Budget, Rooms
 from runtime.front.sent import Sent, hangs
+from runtime.front.writing import write_batch
 
 if TYPE_CHECKING:
     from runtime.front.release import Release
@@ -54,8 +54,6 @@ IN_FLIGHT_MAX = 2
 
 STREAMS_MAX = SLOTS * 3 // 4
 """Streamed answers that one worker may have begun: each keeps its slot, and the others must find some too."""
-
-_REPLY_MIN_BYTES = 64 * 1024
 
 
 class Link:
@@ -133,8 +131,7 @@ class Link:
             Unavailable: the worker is gone. Nothing was sent, and the link is closed.
         """
         endpoint = requests[0].endpoint
-        arrived = self._as_it_came(requests) if requests[0].rows.arrival is not None else None
-        room, frame, flags, rows = arrived or self._written(requests)
+        room, frame, flags, rows = write_batch(requests, self._rooms)
         number = self._number()
         flags |= Flag.ALONE if len(requests) == 1 else 0
         if endpoint.words.alone:
@@ -180,25 +177,6 @@ class Link:
             self._checked(number, Unavailable("the worker that was asked has ended; try again"))
         lost = [request for batch in sent.values() for request in batch.requests]
         self._release.lost(lost, died=error is None or isinstance(error, PeerGone))
-
-    def _written(self, requests: list[Request]) -> tuple[Room, Place, int, int]:
-        """The rows in one frame: the room, where in it the frame lies, the frame's flags, and how many rows they are."""
-        endpoint = requests[0].endpoint
-        batch = endpoint.decoder.gather([request.rows for request in requests])
-        known = endpoint.input_schema is not None
-        need = frames.room_for(batch, known_schema=known)
-        room = self._rooms.take(need, max(_REPLY_MIN_BYTES, need))
-        written = frames.write(batch, room.segment.view(room.request), known_schema=known)
-        return room, room.request.beginning(written.length), written.flags, batch.num_rows
-
-    def _as_it_came(self, requests: list[Request]) -> tuple[Room, Place, int, int] | None:
-        """The same where one body came into memory of its own, and holds a frame as it stands; not a second time."""
-        arrival = requests[0].rows.arrival
-        if len(requests) > 1 or arrival is None or arrival.frame is None or (adopted := arrival.adopt()) is None:
-            return None
-        room = self._rooms.adopt(*adopted)
-        offset, length = arrival.frame
-        return room, Place(room.number, offset, length), 0, requests[0].row_count
 
     def _number(self) -> int:
         self._next_batch = (self._next_batch + 1) & 0xFFFFFFFF

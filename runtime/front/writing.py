@@ -1,0 +1,53 @@
+"""How the rows of a batch come to lie in a room: written there, or in the memory into which their body came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from base.ipc import frames
+from base.ipc.protocol import Place
+from runtime.front.rooms import Room, Rooms
+
+if TYPE_CHECKING:
+    from runtime.front.request import Request
+
+_REPLY_MIN_BYTES = 64 * 1024
+
+
+class Written(NamedTuple):
+    """The rows of a batch in one frame: where in which room it lies, the frame's flags, and how many rows they are."""
+
+    room: Room
+    frame: Place
+    flags: int
+    rows: int
+
+
+def write_batch(requests: list[Request], rooms: Rooms) -> Written:
+    """The rows of requests of one group, in a room that is theirs until it is given back.
+
+    Raises:
+        Full: no shared memory is left for it. Nothing was taken.
+    """
+    arrived = _as_it_came(requests, rooms) if requests[0].rows.arrival is not None else None
+    return arrived or _copied(requests, rooms)
+
+
+def _copied(requests: list[Request], rooms: Rooms) -> Written:
+    endpoint = requests[0].endpoint
+    batch = endpoint.decoder.gather([request.rows for request in requests])
+    known = endpoint.input_schema is not None
+    need = frames.room_for(batch, known_schema=known)
+    room = rooms.take(need, max(_REPLY_MIN_BYTES, need))
+    written = frames.write(batch, room.segment.view(room.request), known_schema=known)
+    return Written(room, room.request.beginning(written.length), written.flags, batch.num_rows)
+
+
+def _as_it_came(requests: list[Request], rooms: Rooms) -> Written | None:
+    """Where one body came into memory of its own, and holds a frame as it stands; not a second time."""
+    arrival = requests[0].rows.arrival
+    if len(requests) > 1 or arrival is None or arrival.frame is None or (adopted := arrival.adopt()) is None:
+        return None
+    room = rooms.adopt(*adopted)
+    offset, length = arrival.frame
+    return Written(room, Place(room.number, offset, length), 0, requests[0].row_count)
