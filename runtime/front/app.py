@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from polars.exceptions import PanicException
 
 from base.context import ContextWords
-from base.errors import DeadlineExceeded, NotFound, PexdockError, TooLarge, Unauthorized, UnsupportedMedia
+from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, UnsupportedMedia
 from base.ipc.control import ReleaseWords, Table
 from runtime.front import pages
 from runtime.front.answer import Answer
@@ -28,6 +28,7 @@ from runtime.front.link import Link
 from runtime.front.measuring import now_s
 from runtime.front.paths import Paths
 from runtime.front.problems import method_not_allowed, problem
+from runtime.front.questions import check
 from runtime.front.release import Release
 from runtime.front.replies import Replies
 from runtime.front.request import Asked, Request, Target
@@ -296,30 +297,19 @@ class FrontDoor:
         with closing_unless_done(body):
             if asked.lot is not None:
                 asked, rows = self._drawn(asked, body)
-            target, endpoint = asked.target, asked.target.endpoint
-            if not target.admitted:
-                await self._check(asked)
+            elif asked.target.endpoint.release.retiring:
+                asked, rows = self._paths.moved(asked, None, body)
+            endpoint = asked.target.endpoint
+            spent_s = await check(asked)
             context = context_of(endpoint, scope, headers, request_id) if endpoint.words.alone else None
             request = self.request(asked, request_id, body, answered.set_result, context, rows)
+            request.timeout_s -= spent_s
         self.start(request)
         try:
             await self._send(request, answered, receive, send)
         except asyncio.CancelledError:
             endpoint.abandon(request)
             raise
-
-    @staticmethod
-    async def _check(asked: Asked) -> None:
-        """Has the parameters of a path looked at before any row is decoded.
-
-        Raises:
-            PexdockError: a spec does not admit them, or nobody could be asked in time.
-        """
-        try:
-            async with asyncio.timeout(asked.timeout_s):
-                await asked.target.endpoint.release.check(asked.target)
-        except TimeoutError as exc:
-            raise DeadlineExceeded(f"the parameters were not looked at within {asked.timeout_s:g} s") from exc
 
     async def _send(self, request: Request, answered: asyncio.Future[Answer], receive: Receive, send: Send) -> None:
         """Sends the answer, or learns that the client has hung up: then nobody computes it who need not."""

@@ -18,6 +18,7 @@ from runtime.front.answer import Answer
 from runtime.front.arrivals import Arrival
 from runtime.front.comparing import compared
 from runtime.front.measuring import now_s
+from runtime.front.questions import check
 from runtime.front.release import Release
 from runtime.front.replies import Replies
 from runtime.front.request import Asked, Request, Target
@@ -159,25 +160,27 @@ class Copying:
             if not to.endpoint.reads_as(asked.target.endpoint):
                 rows = reader(to.endpoint.decoder, asked.content_type)(body)
             self.release.check_up()
-            copy = _Copy(pair, Asked(to, asked.content_type, ""), rows, request_id)
+            copied = Asked(to, asked.content_type, "")
+            copy = _Copy(pair, copied, rows, request_id)
         except PexdockError as exc:
             pair.copied(_failed(exc, pair, blamed=False))
             return
         if to.admitted:
             to.endpoint.submit(copy)
         else:
-            task = asyncio.get_running_loop().create_task(self._checked(copy, to))
+            task = asyncio.get_running_loop().create_task(self._checked(copy, copied))
             self._checking.add(task)
             task.add_done_callback(self._checking.discard)
 
-    async def _checked(self, copy: _Copy, to: Target) -> None:
+    @staticmethod
+    async def _checked(copy: _Copy, asked: Asked) -> None:
         """Submits it once a worker has said that the path's parameters are such as it takes."""
         try:
-            await self.release.check(to)
+            await check(asked, copied=True)
         except PexdockError as exc:
             copy.fail(exc)
         else:
-            to.endpoint.submit(copy)
+            asked.target.endpoint.submit(copy)
 
 
 class _Ended(NamedTuple):

@@ -15,6 +15,7 @@ from runtime.front.measuring import Recorder, now_s
 from runtime.front.outcomes import Tally
 from runtime.front.outlook import Outlook
 from runtime.front.pace import Pace
+from runtime.front.questions import Question
 from runtime.front.request import Asked, Request
 from runtime.front.rows import RowDecoder
 from runtime.front.wishes import URGENCY
@@ -100,8 +101,12 @@ class Endpoint:
             self.pace.came()
             self.release.wake()
 
-    def inherit(self, request: Request) -> None:
+    def inherit(self, request: Request | Question) -> None:
         """Lets a request wait here that waited for the same endpoint of a release that is gone. Its time goes on."""
+        if isinstance(request, Question):
+            request.endpoint = self
+            self.release.ask(request)
+            return
         request.endpoint.release.streams.discard(request)
         request.endpoint = self
         if request.deaths:

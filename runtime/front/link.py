@@ -44,8 +44,9 @@ from runtime.front.sent import Sent, hangs
 from runtime.front.writing import write_batch
 
 if TYPE_CHECKING:
+    from runtime.front.questions import Question
     from runtime.front.release import Release
-    from runtime.front.request import Request, Target
+    from runtime.front.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,9 @@ class Link:
     Attributes:
         up: the worker has said who it is, and may be sent batches.
         worker_pid: of the process that listens there.
-        busy, computing_rows: batches that it has to compute, and their rows.
+        busy, computing_rows: batches that it has to compute, and their rows; a question that must be alone is one, too.
         batches_max: that it may have to compute at once.
+        questions: that it has, by their numbers.
     """
 
     def __init__(self, path: str, release: Release, budget: Budget) -> None:
@@ -74,7 +76,7 @@ class Link:
         self.busy = self.computing_rows = 0
         self.batches_max = IN_FLIGHT_MAX
         self._answered_s = 0.0  # the latest
-        self._checks: dict[int, asyncio.Future[PexdockError | None]] = {}
+        self.questions: dict[int, Question] = {}
         self._next_batch = 0
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.retiring = False
@@ -105,19 +107,25 @@ class Link:
         """Whether a batch may be sent now."""
         return self.up and self.busy < self.batches_max and len(self._sent) < SLOTS
 
-    def has(self, request: Request) -> bool:
+    @property
+    def is_idle(self) -> bool:
+        """Whether the worker has nothing to compute, and no question."""
+        return self.up and not (self.busy or self.questions)
+
+    def has(self, one: Request | Question) -> bool:
         """Whether the worker has it, be it answered or not."""
-        return any(request in sent.requests for sent in self._sent.values())
+        return one in self.questions.values() or any(one in sent.requests for sent in self._sent.values())
 
     @property
     def hangs(self) -> bool:
         """Whether the worker hangs, see `sent.hangs`."""
-        return self.open and hangs(self._sent.values())
+        return self.open and hangs(self._sent.values(), self.questions.values())
 
     @property
     def silent_s(self) -> float:
         """How long the worker has computed what it has without an answer to any of it."""
-        return time.monotonic() - max(self._answered_s, min((sent.sent_s for sent in self._sent.values()), default=0.0))
+        since_s = [each.sent_s for each in self._sent.values()] + [each.sent_s for each in self.questions.values()]
+        return time.monotonic() - max(self._answered_s, min(since_s, default=0.0))
 
     async def wait_welcomed(self) -> bool:
         """Whether the worker is who the routing table says; waits until it has answered."""
@@ -147,18 +155,24 @@ class Link:
         if endpoint.measures is not None:
             endpoint.measures.sent(requests, rows)
 
-    def check(self, target: Target) -> asyncio.Future[PexdockError | None]:
-        """Asks whether the parameters of a path are admitted. The result says why they are not."""
-        answered: asyncio.Future[PexdockError | None] = asyncio.get_running_loop().create_future()
+    def ask(self, question: Question) -> None:
+        """Asks the worker.
+
+        Raises:
+            Unavailable: it is gone. It was not asked, and the link is closed.
+        """
         number = self._number()
-        self._checks[number] = answered
-        self._send(Check(number, target.endpoint.number, target.parameters))
-        return answered
+        self._send(Check(number, question.endpoint.number, question.parameters))
+        if not self.open:
+            raise Unavailable("the worker has ended")
+        question.sent_s = time.monotonic()
+        self.questions[number] = question
+        self.busy += question.alone
 
     def retire(self) -> None:
         """Sends nothing new, and closes once the worker has answered what it has."""
         self.retiring, self.up = True, False
-        if not (self._sent or self._checks):
+        if not (self._sent or self.questions):
             self.close()
 
     def close(self, error: PeerError | None = None) -> None:
@@ -173,10 +187,9 @@ class Link:
         self._rooms.close()
         if not self._welcomed.done():
             self._welcomed.set_result(False)
-        for number in list(self._checks):
-            self._checked(number, Unavailable("the worker that was asked has ended; try again"))
+        questions, self.questions = self.questions, {}
         lost = [request for batch in sent.values() for request in batch.requests]
-        self._release.lost(lost, died=error is None or isinstance(error, PeerGone))
+        self._release.lost([*lost, *questions.values()], died=error is None or isinstance(error, PeerGone))
 
     def _number(self) -> int:
         self._next_batch = (self._next_batch + 1) & 0xFFFFFFFF
@@ -216,7 +229,7 @@ class Link:
             # Where nothing more can have come the next read would be in vain.
             while (message := self._channel.receive_word_nowait()) is not None:
                 self._handle(message)
-                if not (self._sent or self._checks) or not self.open:
+                if not (self._sent or self.questions) or not self.open:
                     break
         except PeerError as exc:
             self._give_up(exc)
@@ -236,7 +249,7 @@ class Link:
                 self._part(batch, length)
             case Checked(batch):
                 self._checked(batch, None)
-            case Fail(batch, body) if batch in self._checks:
+            case Fail(batch, body) if batch in self.questions:
                 self._checked(batch, failure.decode(body))
             case Fail(batch, body, flags):
                 error = failure.decode(body)  # before anything changes
@@ -253,7 +266,7 @@ class Link:
                 self._greet(message)
             case _:
                 raise PeerError(f"a worker sent {type(message).__name__}")
-        if self.retiring and not (self._sent or self._checks):
+        if self.retiring and not (self._sent or self.questions):
             self.close()
         else:
             self._release.freed()
@@ -267,11 +280,12 @@ class Link:
             self.up = not self.retiring
 
     def _checked(self, number: int, error: PexdockError | None) -> None:
-        answered = self._checks.pop(number, None)
-        if answered is None:
+        question = self.questions.pop(number, None)
+        if question is None:
             raise PeerError("an answer to what the worker was not asked")
-        if not answered.done():  # whoever asked may be gone
-            answered.set_result(error)
+        self.busy -= question.alone
+        self._answered_s = time.monotonic()
+        question.answer(error)
 
     def _park(self, batch: int) -> None:
         sent = self._sent.get(batch)

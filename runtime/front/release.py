@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
@@ -22,7 +22,8 @@ from runtime.front.outcomes import Tally
 from runtime.front.outlook import wait_s
 from runtime.front.owners import owners
 from runtime.front.pace import Step
-from runtime.front.request import Request, Target
+from runtime.front.questions import AT_ONCE_MAX, Question
+from runtime.front.request import Request
 from runtime.front.rooms import Budget
 from runtime.front.suspects import Suspects
 
@@ -30,10 +31,6 @@ log = logging.getLogger(__name__)
 
 _GUILT_OF_ONE = (HandlerFailed, BadResult, Misfit, Reject)
 """Failures of a batch that may be one request's fault: the others deserve another try."""
-
-_CHECKS_MAX = 32
-"""Questions about parameters that workers may have at once: all of them fit into a socket. Others wait."""
-
 
 HANGS_AFTER_S = 1.0
 """A worker is let be late by so much with what nobody waits for any more. Then it is taken to hang, and is replaced."""
@@ -79,7 +76,7 @@ class Release:
         self._turn = 0
         self._woken = self._lost = False
         self.retiring = False
-        self._checks = asyncio.Semaphore(_CHECKS_MAX)
+        self._questions: OrderedDict[Question, None] = OrderedDict()  # that wait for a worker, at most one for each connection
         self._retired: Callable[[], None] | None = None
 
     @property
@@ -95,9 +92,9 @@ class Release:
         """Whether it can, and no other has taken over."""
         return self.up and not self.retiring
 
-    def check_up(self, *, waits: bool = True) -> None:
-        """Raises Unavailable when no worker is there to answer, or, for a caller that waits, about to say who it is."""
-        if not (self.up or (waits and any(link.open and not link.retiring for link in self._links.values()))):
+    def check_up(self) -> None:
+        """Raises Unavailable when no worker is there to answer, or about to say who it is."""
+        if not (self.up or any(link.open and not link.retiring for link in self._links.values())):
             raise Unavailable(f"no worker of {self.words.model} is ready; try again later")
 
     def begin(self, request: Request) -> None:
@@ -156,21 +153,18 @@ class Release:
         self.retiring, self._retired = True, done
         self.wake()
 
-    async def check(self, target: Target) -> None:
-        """Has a worker's spec look at the parameters of a path, unless it has admitted them before.
+    def ask(self, question: Question) -> None:
+        """Lets a question wait for a worker. It is answered later."""
+        if question.alone:
+            self._suspects.wait(question)
+        else:
+            self._questions[question] = None
+        self.wake()
 
-        Raises:
-            PexdockError: they are not admitted, or nobody is there to ask.
-        """
-        if target.admitted:
-            return
-        async with self._checks:
-            self.check_up(waits=False)
-            link = min((link for link in self._links.values() if link.up), key=lambda link: link.load)
-            error = await link.check(target)
-        if error is not None:
-            raise error
-        target.admitted = True
+    def forget(self, question: Question) -> None:
+        """Nobody waits for its answer any more, or it has it."""
+        self._questions.pop(question, None)
+        self.overdue(question)
 
     def wake(self) -> None:
         """Sends what can be sent, at the end of this turn of the loop: requests that came in together go together."""
@@ -183,8 +177,8 @@ class Release:
         if self._waits() or self.retiring:
             self.wake()
 
-    def lost(self, requests: Sequence[Request], *, died: bool) -> None:
-        """A link has closed, whose worker had these requests. One that broke a rule, rather than died, might do so again."""
+    def lost(self, requests: Sequence[Request | Question], *, died: bool) -> None:
+        """A link has closed, whose worker had these. One that broke a rule, rather than died, might do so again."""
         self._lost = True
         for request in requests:
             if died:
@@ -193,8 +187,8 @@ class Release:
                 request.fail(Unavailable("the worker that had this request was given up; try again"), blamed=True)
         self.wake()
 
-    def overdue(self, request: Request) -> None:
-        """The time of a request is over that a worker has. Looks again in a while whether that worker hangs."""
+    def overdue(self, request: Request | Question) -> None:
+        """The time of a request is over, or of a question about it. Looks again in a while whether the worker that has it hangs."""
         for link in (*self._links.values(), *self._leaving):
             if link not in self._looking and link.has(request):
                 self._looking.add(link)
@@ -248,6 +242,8 @@ class Release:
             endpoint.pace.turn(now)
         if self._careful or self._suspects:
             self._send_suspects()
+        while self._questions and (answerer := self._most_able()):
+            self._ask(answerer, self._questions.popitem(last=False)[0])
         while self._waits() and (link := self._least_busy()) and (requests := self._next_batch(link.computing_rows, now)):
             self._send(link, requests)
         if not (self._links or self._leaving) and (self._ending or self.retiring):
@@ -268,17 +264,34 @@ class Release:
         except Unavailable:  # found out by sending: they go to another, as they are
             self._again.appendleft(requests)
 
+    def _ask(self, link: Link, question: Question) -> None:
+        try:
+            link.ask(question)
+        except Unavailable:  # found out by asking
+            self.ask(question)
+
+    def _most_able(self) -> Link | None:
+        """The worker that a question is put to: the one with the least to do of those that need not be left alone."""
+        able = [each for each in self._links.values() if each.up and each.batches_max > 1 and len(each.questions) < AT_ONCE_MAX]
+        return min(able, key=lambda each: (each.load, len(each.questions)), default=None)
+
     def _send_suspects(self) -> None:
         """One to each worker that has nothing to compute, and that gets nothing else until it has answered; others are let come to that."""
         self._careful = False
         for link in self._links.values():
             if self._suspects:
                 link.batches_max = 1
-                if link.up and not link.busy:
-                    self._send(link, self._suspects.take())
+                if link.is_idle:
+                    self._send_alone(link, self._suspects.take())
             elif not link.busy:
                 link.batches_max = IN_FLIGHT_MAX
             self._careful = self._careful or link.batches_max == 1
+
+    def _send_alone(self, link: Link, suspect: Request | Question) -> None:
+        if isinstance(suspect, Question):
+            self._ask(link, suspect)
+        else:
+            self._send(link, [suspect])
 
     def _least_busy(self) -> Link | None:
         found = None
@@ -307,22 +320,26 @@ class Release:
         for endpoint in self.endpoints:  # asked for each batch, and a generator takes twice as long
             if endpoint.waiting:
                 return True
-        return bool(self._again or self._suspects)
+        return bool(self._again or self._suspects or self._questions)
 
     def _hand_over(self, error: PexdockError) -> None:
         """All that waits goes to heirs, as it is; what has none is answered with the error."""
-        waiting = [request for requests in self._again for request in requests]
+        waiting: list[Request | Question] = [
+            *self._suspects.clear(),
+            *self._questions,
+            *(request for requests in self._again for request in requests),
+        ]
+        self._questions.clear()
         self._again.clear()
-        suspects = self._suspects.clear()
         for endpoint in self.endpoints:
             waiting += endpoint.waiting.clear()
-        for request in (*suspects, *waiting):
-            if not request.answered:
-                heir = None if request.bound or self._ending else self.heir(request.endpoint)
+        for each in waiting:
+            if not each.answered:
+                heir = None if each.bound or self._ending else self.heir(each.endpoint)
                 if heir is None:
-                    request.fail(error)
+                    each.fail(error)
                 else:
-                    heir.inherit(request)
+                    heir.inherit(each)
 
     def suspect(self, request: Request) -> None:
         """Lets it wait to be sent alone: it may have killed a worker."""

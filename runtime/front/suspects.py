@@ -1,4 +1,4 @@
-"""Requests whose worker died while it had them. Pure.
+"""Requests, and questions about their paths, whose worker died while it had them. Pure.
 
 One of them may have killed it, and nobody can tell which. So each goes again, alone, to a worker that has nothing else to compute: should
 that one die, too, the culprit is known. So it is found with two deaths in all; to cut the batch in halves would take one for each time that
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from base.errors import HandlerFailed, Unavailable
 
 if TYPE_CHECKING:
+    from runtime.front.questions import Question
     from runtime.front.request import Request
 
 DEATHS_MAX = 2
@@ -22,14 +23,14 @@ class Suspects:
     """Those of one release that are to go again. Bounded by what its workers had in flight."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[Request | Question] = deque()
 
     def __bool__(self) -> bool:
         while self._waiting and self._waiting[0].answered:
             self._waiting.popleft()
         return bool(self._waiting)
 
-    def add(self, request: Request) -> None:
+    def add(self, request: Request | Question) -> None:
         """The worker that had it has died. It is answered at once where it may not go again."""
         if request.answered:
             return
@@ -41,15 +42,15 @@ class Suspects:
         else:
             self.wait(request)
 
-    def wait(self, request: Request) -> None:
+    def wait(self, request: Request | Question) -> None:
         """It is to go again, alone."""
         self._waiting.append(request)
 
-    def take(self) -> list[Request]:
-        """The next one, as a batch; there is one."""
-        return [self._waiting.popleft()]
+    def take(self) -> Request | Question:
+        """The next one; there is one."""
+        return self._waiting.popleft()
 
-    def clear(self) -> list[Request]:
+    def clear(self) -> list[Request | Question]:
         """All of them; afterwards there are none."""
         waiting = list(self._waiting)
         self._waiting.clear()

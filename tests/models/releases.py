@@ -1,6 +1,7 @@
 """A worker of one release of the model `tiny`: `python tests/models/releases.py SOCKET VERSION [OPTIONS]`; its first line says who it is.
 
-By `x` a request chooses what becomes of it: below zero the handler raises, at 666 its process dies, at 777 it hangs for ever.
+By `x` a request chooses what becomes of it: below zero the handler raises, at 666 its process dies, at 777 it hangs for ever. A question
+about the path `/tiny/numbered/{n}` does so by its `n`, which is refused above 1000.
 """
 
 import argparse
@@ -9,11 +10,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import polars as pl
+from pydantic import BaseModel, field_validator
 
 import base.service as svc
 from base.schema import Schema
@@ -29,8 +31,11 @@ parser.add_argument("--sleep", type=float, default=0.0, help="seconds a batch")
 parser.add_argument("--more", action="store_true", help="one more endpoint, /tiny/more")
 parser.add_argument("--strict", action="store_true", help="fields that are not known are refused")
 parser.add_argument("--gate", type=Path, help="a batch waits until this file is there")
-parser.add_argument("--log", type=Path, help="a line for each batch: the x of its rows")
+parser.add_argument("--log", type=Path, help="a line for each batch: the x of its rows; and for each question: its n")
+parser.add_argument("--model", default="tiny", help="its name, and the beginning of its paths")
+parser.add_argument("--thinks", type=float, default=0.0, help="seconds about the first question of an n")
 given = parser.parse_args()
+thought_of: set[int] = set()
 
 
 class Row(Schema):
@@ -43,48 +48,72 @@ class Answer(Schema):
     x: pl.Float64
 
 
-def answered(rows: pl.DataFrame) -> pl.DataFrame:
-    time.sleep(given.sleep)
+class Numbered(BaseModel):
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def heed(cls, n: int) -> int:
+        if n not in thought_of:
+            thought_of.add(n)
+            time.sleep(given.thinks)
+        suffer([n])
+        if n > 1000:
+            raise ValueError("at most 1000")
+        return n
+
+
+def suffer(xs: Sequence[float]) -> None:
     if given.log:
         with given.log.open("a") as log:
-            log.write(" ".join(f"{x:g}" for x in rows["x"]) + "\n")
+            log.write(" ".join(f"{x:g}" for x in xs) + "\n")
     while given.gate and not given.gate.exists():
         time.sleep(0.005)
-    if (rows["x"] == DIES).any():
+    if DIES in xs:
         os._exit(9)
-    while (rows["x"] == HANGS).any():
+    while HANGS in xs:
         time.sleep(1)
+
+
+def answered(rows: pl.DataFrame) -> pl.DataFrame:
+    time.sleep(given.sleep)
+    suffer(rows["x"].to_list())
     if (rows["x"] < 0).any():
         raise ValueError("a negative row")
     return rows.select(version=pl.lit(given.version), x=pl.col("x") + given.bias)
 
 
-@svc.endpoint("/tiny", batch_max_size=16, unexpected="reject" if given.strict else "ignore")
+@svc.endpoint(f"/{given.model}", batch_max_size=16, unexpected="reject" if given.strict else "ignore")
 def predict(records_df: Row.DataFrame) -> Answer.DataFrame:
     return answered(records_df)
 
 
-@svc.endpoint("/tiny/of/{name}", batch_max_size=16)
+@svc.endpoint(f"/{given.model}/of/{{name}}", batch_max_size=16)
 def named(records_df: Row.DataFrame) -> Answer.DataFrame:
     return answered(records_df)
 
 
-@svc.endpoint("/tiny/once", batch_max_size=16, retry=False)
+@svc.endpoint(f"/{given.model}/numbered/{{n}}", batch_max_size=16)
+def numbered(records_df: Row.DataFrame, number: Numbered) -> Answer.DataFrame:
+    return answered(records_df)
+
+
+@svc.endpoint(f"/{given.model}/once", batch_max_size=16, retry=False)
 def once(records_df: Row.DataFrame) -> Answer.DataFrame:
     return answered(records_df)
 
 
-@svc.endpoint("/tiny/context")
+@svc.endpoint(f"/{given.model}/context")
 def context(records_df: Row.DataFrame, context: svc.Context) -> pl.DataFrame:
     return answered(records_df).with_columns(id=pl.lit(context.id))
 
 
-@svc.endpoint("/tiny/raw", raw=True)
+@svc.endpoint(f"/{given.model}/raw", raw=True)
 def raw(body: bytes) -> dict[str, object]:
     return {"version": given.version, "size": len(body)}
 
 
-@svc.endpoint("/tiny/parts")
+@svc.endpoint(f"/{given.model}/parts")
 def parts(records_df: Row.DataFrame) -> Iterator[dict[str, object]]:
     for x in records_df["x"]:
         if x == DIES:
@@ -92,15 +121,15 @@ def parts(records_df: Row.DataFrame) -> Iterator[dict[str, object]]:
         yield {"version": given.version, "x": x}
 
 
-@svc.endpoint("/tiny/more")
+@svc.endpoint(f"/{given.model}/more")
 def more(records_df: Row.DataFrame) -> Answer.DataFrame:
     return answered(records_df)
 
 
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
-    endpoints = [predict, named, once, context, raw, parts, *([more] if given.more else [])]
-    worker = Worker("tiny", given.version, endpoints, given.socket)
+    endpoints = [predict, named, numbered, once, context, raw, parts, *([more] if given.more else [])]
+    worker = Worker(given.model, given.version, endpoints, given.socket)
     signal.signal(signal.SIGTERM, lambda *_: worker.drain())
     sys.stdout.buffer.write(msgspec.json.encode(worker.listen()) + b"\n")
     sys.stdout.flush()
