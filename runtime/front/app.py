@@ -167,7 +167,7 @@ class FrontDoor:
         Raises:
             Full: there is none left. Nothing was taken.
         """
-        return Arrival.begin(body_bytes, self._dispatch.budget) if body_bytes >= MIN_BYTES and asked.is_arrow else None
+        return Arrival.begin(body_bytes, asked.target.endpoint.release.budget) if body_bytes >= MIN_BYTES and asked.is_arrow else None
 
     def request(
         self,

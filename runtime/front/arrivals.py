@@ -80,9 +80,12 @@ class Arrival:
         self._filled += len(piece)
 
     def adopt(self) -> tuple[Segment, int] | None:
-        """Hands over the segment, what it takes of the budget, and how much of it is the body's; None where that was done before."""
+        """Hands over the segment, for another part of the budget to adopt, and how much of it is the body's; None where it was before."""
         segment, self._segment = self._segment, None
-        return None if segment is None else (segment, room_bytes(self._size))
+        if segment is None:
+            return None
+        self._budget.disown(segment.size)
+        return segment, room_bytes(self._size)
 
     def close(self) -> None:
         """Gives the memory back, unless it was handed over. Safe to call again."""

@@ -8,7 +8,7 @@ its batch, less urgent requests of its group go with it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from math import inf
 from typing import Generic, Protocol, Self, TypeVar
@@ -60,7 +60,17 @@ class Bounds:
         return cls(limits.queue_max_rows, limits.queue_max_bytes, limits.queue_max_wait_s or inf, limits.priorities)
 
 
-_Lane = OrderedDict[Hashable, dict[R, None]]
+class _Group(Generic[R]):
+    """Requests of one group and one urgency, in the order of their coming, and their rows."""
+
+    __slots__ = ("requests", "rows")
+
+    def __init__(self) -> None:
+        self.requests: dict[R, None] = {}  # a dict keeps order, and drops a cancelled request in constant time
+        self.rows = 0
+
+
+_Lane = OrderedDict[Hashable, _Group[R]]
 
 
 class Batcher(Generic[R]):
@@ -69,9 +79,9 @@ class Batcher(Generic[R]):
     def __init__(self, batch_max_rows: int, bounds: Bounds) -> None:
         self._batch_max_rows = batch_max_rows
         self._bounds = bounds
-        # By urgency, the most urgent first. A dict keeps order and drops a cancelled request in constant time.
-        self._lanes: dict[int, _Lane[R]] = {}
+        self._lanes: dict[int, _Lane[R]] = {}  # by urgency, the most urgent first
         self._rows: dict[int, int] = {}  # of each urgency that there ever was
+        self._batches: dict[int, int] = {}  # the same: how many batches at least
         self.rows = self.bytes = 0
 
     def __bool__(self) -> bool:
@@ -94,11 +104,24 @@ class Batcher(Generic[R]):
     @property
     def batches(self) -> int:
         """How many batches at least what waits makes."""
-        return -(-self.rows // self._batch_max_rows)
+        return sum(self._batches.values())
 
-    def batches_before(self, urgency: int) -> int:
-        """How many batches at least go before a request of that urgency that would come now."""
-        return sum(rows for own, rows in self._rows.items() if own <= urgency) // self._batch_max_rows
+    def batches_before(self, urgency: int, group: Hashable = None) -> int:
+        """How many batches at least go before a request of that urgency that would come now.
+
+        Where its group is known, others take turns with it: of each as many batches go first as of its own, and one, at most.
+        """
+        if group is None:
+            return sum(rows for own, rows in self._rows.items() if own <= urgency) // self._batch_max_rows
+        before = sum(batches for own, batches in self._batches.items() if own < urgency)
+        lane = self._lanes.get(urgency)
+        if lane is None:
+            return before
+        own = lane.get(group)
+        rows = 0 if own is None else own.rows
+        mine = rows // self._batch_max_rows
+        others = self._batches[urgency] - self._batches_of(rows)
+        return before + mine + min(others, (mine + 1) * (len(lane) - (own is not None)))
 
     def add(self, request: R) -> None:
         """Puts a request behind the others of its group and urgency.
@@ -112,8 +135,11 @@ class Batcher(Generic[R]):
             lane = self._lanes[request.urgency] = OrderedDict()
             if len(self._lanes) > 1:
                 self._lanes = dict(sorted(self._lanes.items()))
-        lane.setdefault(request.group, {})[request] = None
-        self._count(request.urgency, request.row_count, request.size_bytes)
+        group = lane.get(request.group)
+        if group is None:
+            group = lane[request.group] = _Group()
+        group.requests[request] = None
+        self._count(request.urgency, group, request.row_count, request.size_bytes)
 
     def take(self) -> list[R]:
         """The next batch: at most `batch_max_rows` rows, but always at least one request; empty when nothing waits."""
@@ -129,22 +155,36 @@ class Batcher(Generic[R]):
                 break
         return batch
 
+    def take_late(self, is_late: Callable[[R], bool]) -> list[R]:
+        """Takes those out that are late, at the beginning of the group whose turn it is: its batch would have room that nobody uses."""
+        late: list[R] = []
+        group = next((next(iter(lane)) for lane in self._lanes.values()), None)
+        for lane in self._lanes.values():
+            for request in lane[group].requests if group in lane else ():
+                if not is_late(request):
+                    break
+                late.append(request)
+        for request in late:
+            self.remove(request)
+        return late
+
     def remove(self, request: R) -> bool:
         """Takes a request out that nobody waits for any more; False when it is not here."""
         lane = self._lanes.get(request.urgency)
         waiting = None if lane is None else lane.get(request.group)
-        if waiting is None or request not in waiting:
+        if waiting is None or request not in waiting.requests:
             return False
-        del waiting[request]
+        del waiting.requests[request]
+        self._count(request.urgency, waiting, -request.row_count, -request.size_bytes)
         self._tidy(request.urgency, request.group)
-        self._count(request.urgency, -request.row_count, -request.size_bytes)
         return True
 
     def clear(self) -> list[R]:
         """All that waits, in no particular order of groups; afterwards nothing does."""
-        everything = [request for lane in self._lanes.values() for waiting in lane.values() for request in waiting]
+        everything = [request for lane in self._lanes.values() for waiting in lane.values() for request in waiting.requests]
         self._lanes.clear()
         self._rows.clear()
+        self._batches.clear()
         self.rows = self.bytes = 0
         return everything
 
@@ -159,7 +199,7 @@ class Batcher(Generic[R]):
             return rows
         taken: list[R] = []
         before, size_bytes, full = rows, 0, False
-        for request in waiting:
+        for request in waiting.requests:
             full = bool(batch or taken) and rows + request.row_count > self._batch_max_rows
             if full:
                 break
@@ -167,10 +207,10 @@ class Batcher(Generic[R]):
             rows += request.row_count
             size_bytes += request.size_bytes
         for request in taken:
-            del waiting[request]
+            del waiting.requests[request]
         batch += taken
-        self._count(urgency, before - rows, -size_bytes)
-        if waiting:
+        self._count(urgency, waiting, before - rows, -size_bytes)
+        if waiting.requests:
             lane.move_to_end(group)
         else:
             self._tidy(urgency, group)
@@ -178,12 +218,18 @@ class Batcher(Generic[R]):
 
     def _tidy(self, urgency: int, group: Hashable) -> None:
         lane = self._lanes[urgency]
-        if not lane[group]:
+        if not lane[group].requests:
             del lane[group]
         if not lane:
             del self._lanes[urgency]
 
-    def _count(self, urgency: int, rows: int, size_bytes: int) -> None:
+    def _count(self, urgency: int, group: _Group[R], rows: int, size_bytes: int) -> None:
         self.rows += rows
         self.bytes += size_bytes
         self._rows[urgency] = self._rows.get(urgency, 0) + rows
+        before = self._batches_of(group.rows)
+        group.rows += rows
+        self._batches[urgency] = self._batches.get(urgency, 0) + self._batches_of(group.rows) - before
+
+    def _batches_of(self, rows: int) -> int:
+        return -(-rows // self._batch_max_rows)

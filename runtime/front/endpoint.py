@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -76,21 +77,19 @@ class Endpoint:
         if not waiting:
             return
         waiting.check_room(1, size_bytes)
-        before = waiting.batches_before(asked.urgency)
+        known = self.input_schema is not None and not self.words.alone  # else rows of another shape are another group
+        before = waiting.batches_before(asked.urgency, asked.target.group if known else None)
         if before and (expected_s := self.release.wait_s(self, before)) > min(asked.timeout_s * WAIT_PART, self._bounds.max_wait_s):
             raise Full(f"a request for this endpoint would wait {expected_s:.1f} s, which is too long; try again later")
 
     def take(self, now_s: float) -> list[Request]:
         """The next batch. What has waited for too long, against all that was expected when it came, is refused."""
-        while batch := self.waiting.take():
-            late = [each for each in batch if now_s - each.came_s > self._bounds.max_wait_s]
-            for request in late:
-                request.fail(Full(f"a worker was not free within {self._bounds.max_wait_s:g} s; try again later"))
-            if late:
-                batch = [each for each in batch if not each.answered]
-            if batch:
-                return batch
-        return []
+        max_wait_s = self._bounds.max_wait_s
+        if max_wait_s < inf:
+            while late := self.waiting.take_late(lambda each: now_s - each.came_s > max_wait_s):
+                for request in late:
+                    request.fail(Full(f"a worker was not free within {max_wait_s:g} s; try again later"))
+        return self.waiting.take()
 
     def submit(self, request: Request) -> None:
         """Lets the request wait for a worker of a release that is up. It is answered later, or at once where it cannot wait."""

@@ -43,6 +43,7 @@ class Release:
         release_id: tells it from others of the same words, which have other content.
 
     Attributes:
+        budget: what its segments may take, those into which bodies come included.
         gave_up: told of each worker to which the channel had to be closed, or that hangs.
         heir: where the requests of an endpoint go that no worker is left to answer; None where they go nowhere.
         left: another release has taken over, and nothing waits here any more for a worker.
@@ -62,7 +63,7 @@ class Release:
         self.heir: Callable[[Endpoint], Endpoint | None] = lambda _: None
         self.left = asyncio.Event()
         self.words = words
-        self._budget = Budget(budget.max_bytes, budget)
+        self.budget = Budget(budget.max_bytes, budget)
         self.endpoints = [Endpoint(i, each, bounds, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
         self._links: dict[str, Link] = {}
         self._leaving: list[Link] = []  # they still have something to answer
@@ -119,7 +120,7 @@ class Release:
 
     def bound(self, segments_max_bytes: int) -> None:
         """From now on its segments may take so much. Those that are there stay."""
-        self._budget.max_bytes = segments_max_bytes
+        self.budget.max_bytes = segments_max_bytes
 
     @property
     def watched(self) -> bool:
@@ -141,7 +142,7 @@ class Release:
         for path in sockets:
             if path not in self._links:
                 try:
-                    self._links[path] = link = Link(path, self, self._budget)
+                    self._links[path] = link = Link(path, self, self.budget)
                 except PexdockError as exc:
                     log.warning("%s %s: %s", self.words.model, self.words.version, exc)
                     continue

@@ -66,7 +66,13 @@ class Budget:
         """
         if not self._fits(size, self.max_bytes // 2):
             raise Full(f"{size} bytes of shared memory are wanted, and half of {self.max_bytes} would be in use; try again later")
+        if self._whole is not None:
+            self._whole.take_for_arrival(size)
         self.used_bytes += size
+
+    def disown(self, size: int) -> None:
+        """Counts out what the whole goes on counting, for another part to adopt."""
+        self.used_bytes -= size
 
     def adopt(self, size: int) -> None:
         """Counts in what the whole has counted already."""

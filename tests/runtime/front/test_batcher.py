@@ -126,3 +126,47 @@ def test_only_what_is_as_urgent_is_before_a_request() -> None:
     assert batcher.batches_before(6) == 10
     assert batcher.batches_before(3) == 0
     assert batcher.batches == 10
+
+
+@given(OF_ANY_URGENCY)
+def test_batches_are_counted_by_group(requests: list[Asked]) -> None:
+    """As many as there are at least, whatever comes and goes."""
+    batcher: Batcher[Asked] = Batcher(10, Bounds(10_000, 10_000))
+    for request in requests:
+        batcher.add(request)
+    for request in requests[::3]:
+        batcher.remove(request)
+    kept = [each for i, each in enumerate(requests) if i % 3]
+    rows = {(each.urgency, each.group): 0 for each in kept}
+    for each in kept:
+        rows[each.urgency, each.group] += each.row_count
+    assert batcher.batches == sum(-(-count // 10) for count in rows.values())
+    drained(batcher)
+    assert batcher.batches == 0
+
+
+def test_other_groups_take_turns_with_ones_own() -> None:
+    """Behind one batch of its own a request waits for two of each other group, and for all that is more urgent."""
+    batcher: Batcher[Asked] = Batcher(10, Bounds(1000, 10_000))
+    for group, count in {"busy": 20, "own": 1, "rare": 1}.items():
+        for _ in range(count):
+            batcher.add(Asked(group, 10))
+    assert batcher.batches_before(3, "own") == 1 + 2 * 2
+    assert batcher.batches_before(3, "new") == 1 + 1 + 1
+    assert batcher.batches_before(3, "busy") == 20 + 2
+    assert batcher.batches_before(2, "own") == 0
+    for _ in range(5):
+        batcher.add(Asked("busy", 10, urgency=1))
+    assert batcher.batches_before(3, "own") == 5 + 1 + 2 * 2
+
+
+def test_what_is_late_leaves_its_batch_to_others() -> None:
+    """It is taken out before the batch is made, from the group whose turn it is, and no further than the first that is in time."""
+    batcher: Batcher[Asked] = Batcher(10, Bounds(1000, 10_000))
+    late, good = [Asked("a", 4), Asked("a", 4)], [Asked("a", 5), Asked("a", 5), Asked("a", 4)]
+    for request in (*late, *good, Asked("b", 1)):
+        batcher.add(request)
+    assert batcher.take_late(late.__contains__) == late
+    assert batcher.take_late(late.__contains__) == []
+    assert batcher.take() == good[:2]
+    assert batcher.rows == 5

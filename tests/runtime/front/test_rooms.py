@@ -100,6 +100,23 @@ def test_half_of_all_stays_for_what_has_come(budget: Budget) -> None:
     budget.take(32 * MB)
 
 
+def test_a_part_takes_for_arrivals_half_of_what_it_may_have(budget: Budget) -> None:
+    """The rest of the whole's half stays for other parts; what one part has taken another may adopt."""
+    one, other = Budget(48 * MB, budget), Budget(48 * MB, budget)
+    with pytest.raises(Full):
+        one.take_for_arrival(25 * MB)
+    one.take_for_arrival(24 * MB)
+    other.take_for_arrival(8 * MB)
+    with pytest.raises(Full):
+        other.take_for_arrival(1 * MB)
+    assert other.used_bytes == 8 * MB
+    one.disown(24 * MB)
+    other.adopt(24 * MB)
+    assert (one.used_bytes, other.used_bytes, budget.used_bytes) == (0, 32 * MB, 32 * MB)
+    other.give_back(32 * MB)
+    assert budget.used_bytes == 0
+
+
 def test_a_segment_made_elsewhere_becomes_a_room_once(budget: Budget, rooms: Rooms) -> None:
     """The worker is told of it, and it is gone after its batch."""
     arrival = Arrival.begin(MB + 1, budget)
