@@ -163,6 +163,7 @@ class Receiver(asyncio.BufferedProtocol):
     def buffer_updated(self, size: int) -> None:
         """So much was read."""
         self._arrival.came(size)
+        self._connection.heard(size)
         if not self._arrival.missing:
             self._connection.transport.set_protocol(self._connection)
             self._whole()

@@ -23,7 +23,7 @@ from runtime.front.arrivals import Arrival, Arriving, Receiver
 from runtime.front.problems import problem
 from runtime.front.request import Asked
 from runtime.front.slow import Flow, SlowPath
-from runtime.front.sweeper import IDLE_SWEEPS, Sweeper
+from runtime.front.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -56,16 +56,11 @@ class Connection(SlowPath):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(heads, config, server_state, app_state, _loop)
+        super().__init__(heads, sweeper.unread, config, server_state, app_state, _loop)
         # Without uvicorn's leniency: what follows "Connection: close" is an error then, and not a request.
         self.parser = httptools.HttpRequestParser(self)
         self._door, self._sweeper = door, sweeper
-        self._still = 0  # sweeps since something came
-        self._messages = 0  # that have begun
         self._arriving: Arriving | None = None
-        self._begun = False  # a request is there that is not whole
-        self._in_head = False  # nor is its head
-        self._head_sweeps = 0  # since it began
         self._framing_bytes = 0  # that came since the last byte of a body, or since the last request was whole
         self._ending = False  # no other request is taken any more
         self._closing = False  # the server ends: the request that is being read is the last
@@ -87,7 +82,7 @@ class Connection(SlowPath):
 
     def data_received(self, data: bytes) -> None:
         """Takes the requests that are whole with this; what is too many for now is read later."""
-        self._still = 0
+        self._still, self._heard = 0, self._heard + len(data)
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         if self.flow.unread:
@@ -199,20 +194,6 @@ class Connection(SlowPath):
         elif self._slow_is_open() and not self.cycle.response_started:
             self.cycle.keep_alive = False
         self._closing = True
-
-    def sweep(self, arrival_sweeps: int) -> None:
-        """Ends if nothing has come for too long, and the client is whom we wait for."""
-        if self._is_stalled(arrival_sweeps):
-            self.transport.abort()
-            return
-        coming = self._begun or not self._messages
-        if self._turns or self.flow.read_paused or (self._slow_is_open() and not self.cycle.more_body):
-            self._still = 0
-        elif self._still >= (arrival_sweeps if coming else IDLE_SWEEPS) or self._head_sweeps >= arrival_sweeps:
-            self.transport.close()
-        else:
-            self._still += 1
-            self._head_sweeps += self._in_head  # however often a little of it comes
 
     # ---- events of the parser
 

@@ -33,10 +33,11 @@ class Server(uvicorn.Server):
 
     def __init__(self, door: FrontDoor, configure: Configure, access: AccessLog | None = None) -> None:
         connections_max = min(configure.connections_max, raise_limit())
+        sweeper = Sweeper(configure.request_timeout_s, connections_max=connections_max, unread_max_bytes=configure.segments_max_bytes)
         connection = Connection if access is None else partial(LoggedConnection, access)
         config = uvicorn.Config(
             door if access is None else Logged(door, access),
-            http=partial(connection, door, Heads(), Sweeper(configure.request_timeout_s, connections_max=connections_max)),  # type: ignore[arg-type]  # uvicorn only calls it
+            http=partial(connection, door, Heads(), sweeper),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             access_log=False,

@@ -10,9 +10,11 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.front.answer import Answer, Heads
+from runtime.front.patience import A_SWEEP, Patience
 from runtime.front.request import Request
 from runtime.front.sweeper import IDLE_SWEEPS
 from runtime.front.turns import Turns
+from runtime.front.unread import Unread
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -52,12 +54,13 @@ class SlowPath(HttpToolsProtocol):
     An ASGI task begins only when the fast path has nothing to answer before it; what waits for that is in uvicorn's own `pipeline`.
 
     Args:
-        heads: shared by all connections.
+        heads, unread: shared by all connections.
     """
 
     def __init__(
         self,
         heads: Heads,
+        unread: Unread,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -66,7 +69,15 @@ class SlowPath(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, loop)
         self._heads = heads
         self._turns: Turns[Request, Answer] = Turns()  # of the fast path
-        self._stalled = self._unsent = 0  # sweeps since something was taken, and the bytes that were to be taken at the last
+        self._messages = 0  # that have begun
+        self._begun = False  # a request is there that is not whole
+        self._in_head = False  # nor is its head
+        self._head_sweeps = 0  # since it began
+        self._still = self._heard = 0  # sweeps since something came, and bytes that came since the last
+        self._unsent = 0  # bytes that were to be taken at the last sweep
+        self._swept = 0  # the message that was on its way then
+        self._sending, self._taking = Patience(), Patience()
+        self._unread = unread
         self._running: RequestResponseCycle | None = None
         self.flow: Flow  # of the fast path, which knows what may be read
 
@@ -74,6 +85,7 @@ class SlowPath(HttpToolsProtocol):
         """Tells the task that runs, where uvicorn tells the latest only."""
         super().connection_lost(exc)
         self.flow.unread = b""
+        self._unread.forget(self)
         self.pipeline.clear()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
@@ -84,17 +96,64 @@ class SlowPath(HttpToolsProtocol):
             self.transport.write(self._heads.whole(answer))
         else:
             self.transport.writelines([self._heads.head(answer, close=False), answer.body])
+        if self.flow.write_paused:
+            self._unread.holds(self, self.transport.get_write_buffer_size())
 
     def _write_last(self, answer: Answer) -> None:
         self.transport.writelines([self._heads.head(answer, close=True), answer.body])
         self.transport.close()
 
-    def _is_stalled(self, sweeps: int) -> bool:
-        """Whether the client has taken nothing of what waits for it since so many sweeps; asked at each."""
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is answered."""
+        super().pause_writing()
+        self._unread.holds(self, self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """The client has taken most of what waited for it."""
+        super().resume_writing()
+        self._taking.reset()
+        self._unread.forget(self)
+
+    def give_up(self) -> None:
+        """Hangs up, with all that waits."""
+        self.transport.abort()
+
+    def heard(self, size: int) -> None:
+        """So much of a body came past the parser."""
+        self._still, self._heard = 0, self._heard + size
+
+    def sweep(self, arrival_sweeps: int) -> None:
+        """Ends if too little has come for too long, and the client is whom we wait for; or if it takes too little of what waits for it."""
+        heard, self._heard = self._heard, 0
+        if self._takes_too_little(max(arrival_sweeps, IDLE_SWEEPS)):
+            self.transport.abort()
+        elif self._turns or self.flow.read_paused or (self._slow_is_open() and not self.cycle.more_body):
+            self._still = 0
+            self._sending.reset()
+        elif self._begun or not self._messages:
+            self._head_sweeps += self._in_head  # however fast it comes
+            if self._sends_too_little(heard, arrival_sweeps) or self._head_sweeps > arrival_sweeps:
+                self.transport.close()
+        elif self._still >= IDLE_SWEEPS:
+            self.transport.close()
+        else:
+            self._still += 1
+
+    def _sends_too_little(self, heard: int, sweeps: int) -> bool:
+        if self._swept != self._messages:
+            self._swept = self._messages
+            self._sending.reset()
+        return self._sending.is_over(heard, sweeps)
+
+    def _takes_too_little(self, sweeps: int) -> bool:
         unsent = self.transport.get_write_buffer_size()
-        self._stalled = self._stalled + 1 if unsent and unsent == self._unsent else 0
-        self._unsent = unsent
-        return self._stalled > max(sweeps, IDLE_SWEEPS)
+        taken, self._unsent = self._unsent - unsent, unsent
+        if not unsent:
+            self._taking.reset()
+            return False
+        if taken and not self.flow.write_paused:  # what is written meanwhile hides how much it was
+            taken = A_SWEEP
+        return self._taking.is_over(max(0, taken), sweeps)
 
     def _slow_is_open(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # it begins as None

@@ -10,6 +10,8 @@ import time
 from collections.abc import Collection
 from typing import Protocol
 
+from runtime.front.unread import Unread
+
 log = logging.getLogger(__name__)
 
 PERIOD_S = 2.5
@@ -22,19 +24,23 @@ class Swept(Protocol):
     """A connection."""
 
     def sweep(self, arrival_sweeps: int) -> None:
-        """Ends if nothing has come since so many sweeps, or IDLE_SWEEPS where no request has begun; or if as long nothing was taken."""
+        """Ends if too little has come since so many sweeps, or been taken; or if nothing came since IDLE_SWEEPS, and none has begun."""
 
 
 class Sweeper:
     """Looks at all connections from time to time: that costs a request nothing, where a timer of its own would cost it a microsecond.
 
     Args:
-        arrival_s: a request of which nothing more comes for so long is given up, and so is a connection that says nothing at all, and a
-            client that takes nothing of its answers.
+        arrival_s: a request of which too little comes for so long is given up, and so is a connection that says nothing at all, and a
+            client that takes too little of its answers.
         connections_max: more are turned away.
+        unread_max_bytes: of answers that clients do not read; beyond it whoever has most of them is hung up on.
     """
 
-    def __init__(self, arrival_s: float, period_s: float = PERIOD_S, connections_max: int = sys.maxsize) -> None:
+    def __init__(
+        self, arrival_s: float, period_s: float = PERIOD_S, connections_max: int = sys.maxsize, unread_max_bytes: int = sys.maxsize
+    ) -> None:
+        self.unread = Unread(unread_max_bytes)
         self._connections_max = connections_max
         self._turned_away, self._said_s = 0, -SAID_EVERY_S
         self._arrival_sweeps = math.ceil(arrival_s / period_s)
