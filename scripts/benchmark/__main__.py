@@ -14,7 +14,7 @@ from base.errors import PexdockError
 from benchmark import environments, machine, pexdock, processes, report, rounds
 from benchmark.load import Circumstances, Work, compile_generator
 from benchmark.lock import lock
-from benchmark.parts import cores, crowd, doors, drop, idle, start, workers
+from benchmark.parts import cores, crowd, doors, drop, idle, overload, start, workers
 from benchmark.parts.part import Part
 from benchmark.processes import ServerFailed
 from benchmark.servers import SERVERS, Server
@@ -32,6 +32,7 @@ PARTS: dict[str, Callable[[Circumstances], Part]] = {
     "crowd": crowd.run,
     "drop": drop.run,
     "start": start.run,
+    "overload": overload.run,
 }
 """About Pexdock alone; the servers together are another part, which asking for any of them by name asks for."""
 

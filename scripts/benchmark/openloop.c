@@ -2,13 +2,15 @@
  * the time that its request was due. So a server that stalls is charged for all who would have come meanwhile (wrk, a closed loop, just
  * sends less). Due times are a Poisson process of a fixed seed, which is how many independent clients come.
  *
- * usage: openloop PORT RATE SECONDS CONNECTIONS REQUEST-FILE      one line of JSON on stdout; exit 1 where it cannot work at all
+ * usage: openloop PORT RATE SECONDS CONNECTIONS REQUEST-FILE [BOUND-MS]      one line of JSON on stdout; exit 1 where it cannot work at all
  *
  * Its limits: one thread, loopback, keep-alive, one request in flight a connection, requests that fit the socket's send buffer. A request
  * that finds no connection free waits for one, and that wait counts. What has no answer GRACE_S after the last due time counts as failed,
  * and with the time until then in the percentiles. `late_us` says how late requests left though a connection was free: 99 of 100 left
  * within it, so a latency is known to about that, and where it is large the machine had no CPU left for the generator. `good` are the
- * answers 200, and `good_p99_ms` is theirs alone: a server that refuses what it cannot do is measured by what it accepts. */
+ * answers 200, those within BOUND-MS where that is given; `accepted` are all answers 200, and `accepted_p50_ms` and `accepted_p99_ms` are
+ * theirs alone: a server that refuses what it cannot do is measured by what it accepts. `refused` are the answers 503, with how soon they
+ * come from when they were sent, and how many of them say when to try again. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,6 +23,7 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,15 +34,15 @@
 struct connection {
     int fd;
     long request;    /* the one in flight, or -1 */
-    double idle_since;
+    double idle_since, left_at;
     size_t have;     /* bytes of its reply so far */
     char reply[REPLY_MAX + 1];
 };
 
 static const char *request_bytes;
 static size_t request_size;
-static double *due, *latency, *late, *good;
-static long total, sent, answered, failed, accepted;
+static double *due, *latency, *late, *taken, *refusal, bound_s = INFINITY;
+static long total, sent, answered, failed, good, accepted, refused, told;
 static struct connection *connections, **idle;
 static int idle_count;
 
@@ -86,9 +89,17 @@ static int whole(struct connection *c) {
 }
 
 static void hand_in(struct connection *c, double at) {
-    latency[answered++] = at - due[c->request];
-    if (strncmp(c->reply, "HTTP/1.1 200", 12)) failed++;
-    else good[accepted++] = at - due[c->request];
+    double took = latency[answered++] = at - due[c->request];
+    if (!strncmp(c->reply, "HTTP/1.1 200", 12)) {
+        taken[accepted++] = took;
+        good += took <= bound_s;
+    } else {
+        failed++;
+        if (!strncmp(c->reply, "HTTP/1.1 503", 12)) {
+            refusal[refused++] = at - c->left_at;
+            told += !!strcasestr(c->reply, "\r\nretry-after:");
+        }
+    }
     c->request = -1;
     c->have = 0;
     c->idle_since = at;
@@ -114,6 +125,7 @@ static void send_due(double at) {
     for (; sent < total && due[sent] <= at && idle_count; sent++) {
         struct connection *c = idle[--idle_count];
         c->request = sent;
+        c->left_at = now();
         if (write(c->fd, request_bytes, request_size) != (ssize_t)request_size) {
             close(c->fd);
             c->fd = -1;
@@ -141,21 +153,27 @@ static void report(double began, double ended) {
         if (connections[i].request >= 0) latency[next++] = ended - due[connections[i].request];
     qsort(latency, total, sizeof *latency, ascending);
     qsort(late, sent, sizeof *late, ascending);
-    qsort(good, accepted, sizeof *good, ascending);
+    qsort(taken, accepted, sizeof *taken, ascending);
+    qsort(refusal, refused, sizeof *refusal, ascending);
     printf("{\"requests\": %ld, \"seconds\": %f, \"failed\": %ld, \"p50_ms\": %f, \"p99_ms\": %f, \"p999_ms\": %f, \"late_us\": %f, "
-           "\"good\": %ld, \"good_p99_ms\": %f}\n", answered,
+           "\"good\": %ld, \"accepted\": %ld, \"accepted_p50_ms\": %f, \"accepted_p99_ms\": %f, "
+           "\"refused\": %ld, \"refused_p50_ms\": %f, \"refused_p99_ms\": %f, \"told\": %ld}\n", answered,
            ended - began, failed + unanswered, percentile(latency, total, .5) * 1e3, percentile(latency, total, .99) * 1e3,
-           percentile(latency, total, .999) * 1e3, percentile(late, sent, .99) * 1e6, accepted, percentile(good, accepted, .99) * 1e3);
+           percentile(latency, total, .999) * 1e3, percentile(late, sent, .99) * 1e6, good, accepted, percentile(taken, accepted, .5) * 1e3,
+           percentile(taken, accepted, .99) * 1e3, refused, percentile(refusal, refused, .5) * 1e3, percentile(refusal, refused, .99) * 1e3, told);
 }
 
 int main(int count, char **words) {
-    if (count != 6) return fprintf(stderr, "usage: openloop PORT RATE SECONDS CONNECTIONS REQUEST-FILE\n"), 1;
+    if (count != 6 && count != 7) return fprintf(stderr, "usage: openloop PORT RATE SECONDS CONNECTIONS REQUEST-FILE [BOUND-MS]\n"), 1;
+    if (count == 7) bound_s = atof(words[6]) / 1e3;
     int port = atoi(words[1]), open = atoi(words[4]);
     double rate = atof(words[2]), seconds = atof(words[3]);
     request_bytes = read_file(words[5], &request_size);
     total = (long)(rate * seconds);
-    due = calloc(total, sizeof *due), good = calloc(total, sizeof *good), latency = calloc(total, sizeof *latency), late = calloc(total, sizeof *late);
+    due = calloc(total, sizeof *due), taken = calloc(total, sizeof *taken), refusal = calloc(total, sizeof *refusal), latency = calloc(total, sizeof *latency), late = calloc(total, sizeof *late);
     connections = calloc(open, sizeof *connections), idle = calloc(open, sizeof *idle);
+    struct rlimit files;
+    if (!getrlimit(RLIMIT_NOFILE, &files)) files.rlim_cur = files.rlim_max, setrlimit(RLIMIT_NOFILE, &files);
     prctl(PR_SET_TIMERSLACK, 1000UL); /* ns; 50 µs by default, as long as some of what is measured */
     int poll = epoll_create1(0);
     for (int i = 0; i < open; i++) {

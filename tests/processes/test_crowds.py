@@ -15,14 +15,9 @@ import base.service as svc
 from base.ipc.control import Configure
 from base.schema import Schema
 from base.testing import TestClient
-<<<<<<< HEAD
 from frontdoor import own_front_door, peers
 from rawhttp import Raw, post
 from waiting import until
-=======
-from owndoor import front_door, peers, resident_bytes
-from rawhttp import DEADLINE_S, Raw, post
->>>>>>> 21ec550 (Hang up on clients that send or take a byte now and then, and bound what is not read)
 
 IDLE = 2000
 FEW = 20
@@ -42,13 +37,10 @@ def long(records_df: Numbers.DataFrame) -> list[str]:
     return ["x" * 2_000_000] * records_df.height
 
 
-<<<<<<< HEAD
 def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-=======
->>>>>>> 21ec550 (Hang up on clients that send or take a byte now and then, and bound what is not read)
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -16,7 +18,7 @@ import base.service as svc
 from base.ipc.control import Configure
 from base.schema import Schema
 from base.testing import TestClient
-from owndoor import front_door, peers, resident_bytes
+from frontdoor import own_front_door, peers
 from rawhttp import Raw, chunked, post
 
 MB = 1024**2
@@ -91,7 +93,7 @@ def test_whoever_is_slow_in_whatever_way_is_hung_up_on(hasty: TestClient) -> Non
         for raw in raws.values():
             raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         ports = {name: raw.socket.getsockname()[1] for name, raw in raws.items()}
-        pid = front_door()
+        pid = own_front_door()
         assert set(ports.values()) <= peers(pid)
         deadline = time.monotonic() + DEADLINE_S
         while left := [name for name, port in ports.items() if port in peers(pid)]:
@@ -125,12 +127,16 @@ def test_whoever_takes_long_but_is_not_slow_is_let_be(hasty: TestClient, *, arro
         assert raw.answer().status == 200
 
 
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 def test_answers_that_nobody_reads_are_bounded_in_total() -> None:
     """Whoever has most of them is hung up on, long before time is over; others go on."""
     most = 48 * MB
     with TestClient(double, long, limits=Configure(segments_max_bytes=most)) as client, ExitStack() as stack:
         assert client.post("/double", json=[{"a": 1}]).status == 200
-        pid = front_door()
+        pid = own_front_door()
         before = resident_bytes(pid)
         greedy = [stack.enter_context(Raw(client.address)) for _ in range(6)]
         mine = {raw.socket.getsockname()[1] for raw in greedy}

@@ -20,7 +20,7 @@ from benchmark.servers import SERVERS, Server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
-SLOW_S = 0.3
+SLOW_S, BOUND_S = 0.3, 0.2
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def answered(generator, tmp_path, replies, rate=20, seconds=1, connections=4):
         threads = [threading.Thread(target=_serve, args=(listener, replies)) for _ in range(connections)]
         for thread in threads:
             thread.start()
-        words = [listener.getsockname()[1], rate, seconds, connections, tmp_path / "request"]
+        words = [listener.getsockname()[1], rate, seconds, connections, tmp_path / "request", BOUND_S * 1e3]
         done = subprocess.run([generator, *map(str, words)], check=True, capture_output=True, text=True)
         for thread in threads:
             thread.join()
@@ -81,6 +81,14 @@ def test_an_open_loop_counts_what_is_never_answered(generator, tmp_path):
     """A connection that gets no reply holds its request until the end, and it has failed."""
     found = answered(generator, tmp_path, [None], rate=4)
     assert (found["requests"], found["failed"]) == (0, 4)
+
+
+def test_an_open_loop_tells_what_was_accepted_in_time_from_what_was_refused(generator, tmp_path):
+    """On one connection: of three answers one is in time, one is late, and one is a refusal that says when to come again."""
+    refusal = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    found = answered(generator, tmp_path, [OK, refusal, SLOW_S], rate=1.5, seconds=2, connections=1)
+    assert (found["good"], found["accepted"], found["refused"], found["told"]) == (1, 2, 1, 1)
+    assert found["accepted_p99_ms"] >= SLOW_S * 1e3
 
 
 def comparison(**medians):
