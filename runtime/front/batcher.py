@@ -120,7 +120,7 @@ class Batcher(Generic[R]):
         own = lane.get(group)
         rows = 0 if own is None else own.rows
         mine = rows // self._batch_max_rows
-        others = self._batches[urgency] - self._batches_of(rows)
+        others = self._batches[urgency] + (-rows // self._batch_max_rows)
         return before + mine + min(others, (mine + 1) * (len(lane) - (own is not None)))
 
     def add(self, request: R) -> None:
@@ -227,9 +227,6 @@ class Batcher(Generic[R]):
         self.rows += rows
         self.bytes += size_bytes
         self._rows[urgency] = self._rows.get(urgency, 0) + rows
-        before = self._batches_of(group.rows)
+        most, before = self._batch_max_rows, group.rows
         group.rows += rows
-        self._batches[urgency] = self._batches.get(urgency, 0) + self._batches_of(group.rows) - before
-
-    def _batches_of(self, rows: int) -> int:
-        return -(-rows // self._batch_max_rows)
+        self._batches[urgency] = self._batches.get(urgency, 0) - (-group.rows // most) + (-before // most)

@@ -29,11 +29,8 @@ def write_batch(requests: list[Request], rooms: Rooms) -> Written:
     Raises:
         Full: no shared memory is left for it. Nothing was taken.
     """
-    arrived = _as_it_came(requests, rooms) if requests[0].rows.arrival is not None else None
-    return arrived or _copied(requests, rooms)
-
-
-def _copied(requests: list[Request], rooms: Rooms) -> Written:
+    if requests[0].rows.arrival is not None and (arrived := _as_it_came(requests, rooms)) is not None:
+        return arrived
     endpoint = requests[0].endpoint
     batch = endpoint.decoder.gather([request.rows for request in requests])
     known = endpoint.input_schema is not None
