@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from base.ipc.control import Configure, GaveUp
-from fronts import Asking, Front, TinyWorker, Workers, lines, until, version
+from fronts import Asking, Front, TinyWorker, Workers, lines, version
 from rawhttp import Answer, await_read
+from waiting import until
 
 
 def numbered(n: int) -> str:
