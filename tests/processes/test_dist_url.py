@@ -1,4 +1,4 @@
-"""Real supervisors that follow a real object store: they start from it, change with it, and serve on without it."""
+"""Real supervisors that follow a real store, by the clients for S3 and Google: they start from it, change with it, serve on without it."""
 
 import os
 import socket
@@ -6,26 +6,32 @@ import urllib.request
 
 import obstore
 import pytest
-from obstore.store import S3Store
+from obstore.store import from_url
 
 import servers
 from supervised import Supervised
 from tinypex import times, write_tiny
 
 
-@pytest.fixture
-def bucket(tmp_path, monkeypatch):
+@pytest.fixture(params=["s3", "gs"])
+def place(request, tmp_path, monkeypatch):
+    """What machines follow: a folder of a bucket."""
     with servers.moto(tmp_path) as url:
         urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT")).close()
-        for variable, value in servers.s3_environment(url).items():
+        for variable, value in servers.store_environment(request.param, url, tmp_path).items():
             monkeypatch.setenv(variable, value)
-        yield S3Store("bucket", prefix="prod")
+        yield f"{request.param}://bucket/prod"
 
 
-def machine(folder):
+@pytest.fixture
+def bucket(place):
+    return from_url(place)
+
+
+def machine(folder, place="s3://bucket/prod"):
     """A supervisor with a base of its own, which gets its models from the bucket."""
     folder.mkdir()
-    return Supervised(folder, dist_url="s3://bucket/prod", dist_poll_s=0.05)
+    return Supervised(folder, dist_url=place, dist_poll_s=0.05)
 
 
 def put(bucket, folder, version, factor):
@@ -34,13 +40,13 @@ def put(bucket, folder, version, factor):
     obstore.put(bucket, pex.name, pex.read_bytes())
 
 
-def test_two_machines_follow_one_store(bucket, tmp_path):
+def test_two_machines_follow_one_store(place, bucket, tmp_path):
     """What is in it when they start serves once they are ready, what is dropped takes over, and what vanishes stops nothing."""
     put(bucket, tmp_path, "1.0.0", 2)
-    with machine(tmp_path / "one") as one, machine(tmp_path / "two") as two:
+    with machine(tmp_path / "one", place) as one, machine(tmp_path / "two", place) as two:
         for each in (one, two):
             assert each.predictions("/tiny") == [6]
-            assert each.state()["dist_url"] == "s3://bucket/prod"
+            assert each.state()["dist_url"] == place
         put(bucket, tmp_path, "1.1.0", 5)
         for each in (one, two):
             each.until(lambda each=each: each.predictions("/tiny") == [15])
@@ -53,18 +59,19 @@ def test_two_machines_follow_one_store(bucket, tmp_path):
             assert (each.dist / "base.pex").exists()
 
 
-def test_a_store_that_is_gone_is_said_once_and_a_restart_serves_what_came_before(bucket, tmp_path, monkeypatch):
+def test_a_store_that_is_gone_is_said_once_and_a_restart_serves_what_came_before(place, bucket, tmp_path, monkeypatch):
     """In the state and in the log, however often it is tried, without the query of a URL; a first start without it serves what is local."""
     put(bucket, tmp_path, "1.0.0", 2)
-    with machine(tmp_path / "one") as one:
+    with machine(tmp_path / "one", place) as one:
         assert one.predictions("/tiny") == [6]
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{servers.free_port()}")
+    for variable, value in servers.store_environment(place[:2], f"http://127.0.0.1:{servers.free_port()}", tmp_path).items():
+        monkeypatch.setenv(variable, value)
     with one:
         assert one.predictions("/tiny") == [6]
         one.until(lambda: "Error" in one.state()["dist_reason"])
         assert one.err.read_text().count("the object store: ") == 1
         assert "?" not in one.state()["dist_reason"]
-    other = machine(tmp_path / "other")
+    other = machine(tmp_path / "other", place)
     write_tiny(other.dist / "local.pex", "local")
     with other:
         assert other.predictions("/local") == [6]

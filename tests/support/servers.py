@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -12,6 +13,9 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 PYTHON = Path(sys.prefix) / "servers" / "bin" / "python"
 """scripts/setup --tests makes it."""
@@ -31,6 +35,19 @@ def s3_environment(url: str) -> dict[str, str]:
     """What leads a program to such a server by its environment alone."""
     keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
     return {"AWS_ENDPOINT_URL": url, "AWS_ALLOW_HTTP": "true"} | keys
+
+
+def gcs_environment(url: str, folder: Path) -> dict[str, str]:
+    """The same for a client of Google Cloud Storage: its XML API is that of S3, but for who may ask, which moto does not look at."""
+    pem = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    account = folder / "service-account.json"
+    account.write_text(json.dumps({"gcs_base_url": url, "client_email": "tests@example", "private_key": pem, "private_key_id": "any"}))
+    return {"GOOGLE_SERVICE_ACCOUNT": str(account)}
+
+
+def store_environment(scheme: str, url: str, folder: Path) -> dict[str, str]:
+    """What leads to such a server who follows a URL of this scheme, `s3` or `gs`; `folder` is for files of the test."""
+    return s3_environment(url) if scheme == "s3" else gcs_environment(url, folder)
 
 
 @contextmanager
