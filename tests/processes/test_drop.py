@@ -155,7 +155,7 @@ def test_a_dist_that_is_taken_away_stops_nothing(supervised, tmp_path):
     with supervised:
         (tmp_path / "file").write_text("")
         supervised.dist.rename(tmp_path / "away")
-        (tmp_path / "file").rename(supervised.dist)
+        put_in_place(tmp_path / "file", supervised.dist)
         supervised.until(lambda: "cannot be read, and is tried again" in supervised.err.read_text())
         assert supervised.predictions("/tiny") == [6]
         supervised.dist.unlink()
@@ -163,3 +163,13 @@ def test_a_dist_that_is_taken_away_stops_nothing(supervised, tmp_path):
         write_tiny(supervised.dist / "late.pex", "late")
         supervised.until(lambda: supervised.predictions("/late") == [6])
         assert supervised.predictions("/tiny") == [6]
+
+
+def put_in_place(file, folder):
+    """A folder that is gone is made again as soon as that is seen, so that it may have to go once more."""
+    while True:
+        try:
+            file.rename(folder)
+            return
+        except IsADirectoryError:
+            folder.rmdir()

@@ -1,11 +1,13 @@
 """Workers that are being started: behind those that serve, so many at once, and whatever they do nobody else waits for them."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from runtime.supervisor.priority import may_return
+from runtime.supervisor.starts import HELD_S
 from supervised import Supervised
 from tinypex import times, write_tiny
 
@@ -59,14 +61,15 @@ def test_so_many_start_at_once_and_a_restart_waits_for_none_of_them(supervised, 
     """Those that hang hold the others up for a while only; one that clients wait for is started at once."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
+        began = time.monotonic()
         for name in ("a", "b", "c"):
             write_tiny(supervised.dist / f"{name}.pex", name, module=held(tmp_path, name))
-        supervised.until(lambda: len(marks(tmp_path)) == 2)
+        supervised.until(lambda: len(marks(tmp_path)) >= 2)
         (pid,) = supervised.release("tiny.pex")["worker_pids"]
         os.kill(pid, 9)
         supervised.until(lambda: supervised.predictions("/tiny") == [6])
-        first_two = marks(tmp_path)
-        assert len(first_two) == 2
+        # On a busy machine this may take longer than a turn does, and then the third one has begun.
+        assert len(marks(tmp_path)) == 2 or time.monotonic() - began > HELD_S
         for name in "abc":
             (tmp_path / f"go-{name}").touch()
         supervised.until(lambda: all(supervised.release(f"{name}.pex")["state"] == "ready" for name in "abc"))
