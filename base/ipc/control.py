@@ -148,16 +148,28 @@ class Sharing(msgspec.Struct, frozen=True):
     """How the requests of one model are shared among its routes. A model with one route and no copies needs none.
 
     Attributes:
-        weights: release id → weight, 1 or more. A route that is not in it gets only copies, and requests that ask for it.
+        weights: release id → weight, 1 or more. A route that is not in it gets only copies, requests that ask for it, and what follows.
         by: what keeps a client with one release: "" (nothing), "header:NAME", "parameter:NAME" or "column:NAME" (its value in row 0).
         copies: None where nothing is copied.
         labels: label → release id, for requests that ask for a label.
+        stand_in: the release that answers while none with a weight can; "" for none. Nobody can ask for it by that alone.
     """
 
     weights: dict[str, int]
     by: str = ""
     copies: Copies | None = None
     labels: dict[str, str] = {}
+    stand_in: str = ""
+
+    @property
+    def apart(self) -> set[str]:
+        """The releases that get only copies, and requests that ask for them."""
+        copied = set() if self.copies is None else {self.copies.id}
+        return (copied | set(self.labels.values())) - self.weights.keys() - {self.stand_in}
+
+    def hides(self, release_id: str) -> bool:
+        """Whether a release merely stands in, so that nobody may ask for it."""
+        return release_id == self.stand_in and release_id not in self.weights and release_id not in self.labels.values()
 
 
 class Table(msgspec.Struct, frozen=True, tag="table", tag_field="type"):

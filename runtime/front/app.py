@@ -100,7 +100,7 @@ class FrontDoor:
     def apply(self, table: Table) -> list[Link]:
         """Puts a routing table in force, at once and whole. Returns the new links, not yet welcomed."""
         copied_to = {each.copies.id for each in table.sharing.values() if each.copies is not None and each.copies.id not in each.weights}
-        links = self._dispatch.apply(table.routes, copied_to)
+        links = self._dispatch.apply(table.routes, copied_to, set().union(*(each.apart for each in table.sharing.values())))
         self._paths.apply(table, self._dispatch.releases, self._copied_to(table))
         self._known, self._settled = {}, table.settled
         self._pages.openapi_schema = None

@@ -46,6 +46,7 @@ class Dispatch:
         self._gave_up = gave_up
         self.releases, self._coming = list[Release](), list[Release]()
         self._retiring: set[Release] = set()
+        self._apart: Collection[str] = ()
 
     def prepare(self, routes: Sequence[Route]) -> list[Link]:
         """Connects to releases and workers that are not in force yet, so that they can answer once they are. Returns new links."""
@@ -58,8 +59,15 @@ class Dispatch:
             links += release.connect(route.sockets)
         return links
 
-    def apply(self, routes: Sequence[Route], copied_to: Collection[str] = ()) -> list[Link]:
-        """Puts these routes in force; `copied_to` get copies only. Releases that are gone answer what they have. Returns new links."""
+    def apply(self, routes: Sequence[Route], copied_to: Collection[str] = (), apart: Collection[str] = ()) -> list[Link]:
+        """Puts these routes in force. Releases that are gone answer what they have. Returns new links.
+
+        Args:
+            routes: all of them.
+            copied_to: the releases that get copies, and only these.
+            apart: those that get no request but copies, and what asks for them.
+        """
+        self._apart = apart
         kept, links = list[Release](), list[Link]()
         whole, share = self.budget.max_bytes, shared(self.budget.max_bytes, len(routes) - len(copied_to))
         for route in routes:
@@ -88,7 +96,7 @@ class Dispatch:
     def _heir(self, endpoint: Endpoint) -> Endpoint | None:
         """Where the requests of an endpoint go that nobody is left to answer: to the same one of another release that takes some."""
         for release in self.releases:
-            if release.takes_requests and release.words.model == endpoint.release.words.model:
+            if release.takes_requests and release.words.model == endpoint.release.words.model and release.id not in self._apart:
                 for each in release.endpoints:
                     if each.words == endpoint.words:
                         return each

@@ -249,6 +249,8 @@ class Release:
             self._send(link, requests)
         if not (self._links or self._leaving) and (self._ending or self.retiring):
             self._hand_over(Unavailable(f"the last worker of {self.words.model} has ended; try again"))
+        elif not self._links:
+            self._pass_on()
         if self._retired is not None and not self._waits():
             self.left.set()
             self.leave(())
@@ -341,6 +343,13 @@ class Release:
                     each.fail(error)
                 else:
                     heir.inherit(each)
+
+    def _pass_on(self) -> None:
+        """What waits while there is no worker goes to heirs, where there are any; suspects go to nobody whom they might kill, too."""
+        for endpoint in self.endpoints:
+            if endpoint.waiting and (heir := self.heir(endpoint)) is not None:
+                for request in endpoint.waiting.clear():
+                    (endpoint.waiting.add if request.bound else heir.inherit)(request)
 
     def suspect(self, request: Request) -> None:
         """Lets it wait to be sent alone: it may have killed a worker."""

@@ -40,12 +40,16 @@ class Shares:
         sharing: None where the table says nothing of it: then the releases share evenly.
         releases: one or more.
         copying: to releases that get copies, by id.
+
+    Attributes:
+        stand_in: answers while none of those that share the requests can.
     """
 
     def __init__(self, sharing: Sharing | None, releases: Sequence[Release], copying: Mapping[str, Copying] | None = None) -> None:
         sharing = sharing or Sharing({each.id: 1 for each in releases})
-        self._releases = {each.id: each for each in releases}
         self._routers = {each.id: _router(each) for each in releases}
+        self.stand_in = next((each for each in releases if each.id == sharing.stand_in), None)
+        self._releases = {each.id: each for each in releases if not sharing.hides(each.id)}
         self._labels = sharing.labels
         # By id, so that front doors with other orders of the same table agree.
         self.weights = {each: sharing.weights[each] for each in sorted(self._releases) if sharing.weights.get(each, 0) > 0}
@@ -66,11 +70,11 @@ class Shares:
 
     @property
     def up(self) -> bool:
-        """Whether any of those that share the requests can answer."""
-        return any(self._releases[each].up for each in self.weights)
+        """Whether any of those that share the requests can answer, or what stands in for them."""
+        return any(self._releases[each].up for each in self.weights) or (self.stand_in is not None and self.stand_in.up)
 
     def in_order(self) -> list[Release]:
-        """All releases, the heaviest last."""
+        """All releases that have a part of their own, the heaviest last."""
         return sorted(self._releases.values(), key=lambda each: (each is self.heaviest, self.weights.get(each.id, 0)))
 
     def copy_is_due(self) -> bool:
@@ -122,6 +126,7 @@ class Fork:
         self.shares = shares
         self.targets = targets
         self.weights = {each: weight for each, weight in shares.weights.items() if each in targets}
+        self.stand_in = None if shares.stand_in is None else targets.get(shares.stand_in.id)
         first = targets.get(shares.heaviest.id) or targets[max(targets, key=lambda each: shares.weights.get(each, 0))]
         self.first = first
         copied_to = None if shares.copying is None else targets.get(shares.copying.release.id)
@@ -192,12 +197,15 @@ class Lot:
         self._asked: dict[str, Asked] = {}
 
     def draw(self, body: bytes | Arrival) -> Drawn:
-        """Chooses among those that can answer; where none can, among all."""
+        """Chooses among those that can answer; where none can, what stands in for them, or else among all."""
         fork, order = self.fork, self._order
         rows = self._rows(body) if fork.column else None
         if rows is not None:
             order = _order(fork, rows, fork.column)
-        able = [each for each in fork.weights if fork.targets[each].endpoint.release.takes_requests] or list(fork.weights)
+        able = [each for each in fork.weights if fork.targets[each].endpoint.release.takes_requests]
+        if not able and fork.stand_in is not None and fork.stand_in.endpoint.release.takes_requests:
+            return Drawn(self._asked_of(fork.stand_in.endpoint.release.id), None)
+        able = able or list(fork.weights)
         if order is not None:
             chosen = next(each for each in order if each in able)
         elif len(able) == 1:

@@ -5,7 +5,7 @@ A family is the live releases of one model, highest rank first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from packaging.version import InvalidVersion, Version
@@ -34,9 +34,16 @@ class Course(NamedTuple):
         others = ([self.copies] if self.copies else []) + list(self.labels.values())
         return list(dict.fromkeys([release for release, _ in self.shares] + others))
 
-    def sharing(self, traffic: Traffic) -> Sharing | None:
+    def stand_in(self, releases: Iterable[Release]) -> Release | None:
+        """The release that answers while the one that serves has no worker: the one before it, as long as that one is on probation."""
+        if len(self.shares) != 1 or not self.shares[0][0].watched:
+            return None
+        name = self.shares[0][0].name
+        return next((each for each in releases if each.kept and each.serves and each.name == name and each is not self.copies), None)
+
+    def sharing(self, traffic: Traffic, stand_in: Release | None = None) -> Sharing | None:
         """The same in the words of the table; None where there is nothing to choose."""
-        if not self.shares or (len(self.routed) == 1 and not self.labels):
+        if not self.shares or (len(self.routed) == 1 and not self.labels and stand_in is None):
             return None
         labels = {STABLE: self.shares[0][0]} | self.labels
         return Sharing(
@@ -44,6 +51,7 @@ class Course(NamedTuple):
             traffic.split.by if traffic.split and len(self.shares) > 1 else "",
             Copies(self.copies.sha256, traffic.shadow.percent) if self.copies and traffic.shadow else None,
             {label: release.sha256 for label, release in labels.items()},
+            stand_in.sha256 if stand_in else "",
         )
 
 
@@ -58,6 +66,11 @@ def course(family: Sequence[Release], traffic: Traffic) -> Course:
     copies = shadow_of(family, traffic)
     labels = {label: release for label, release in labelled(family, traffic).items() if release.serves} if serving else {}
     return Course(shares, copies if copies and serving and copies.serves and copies not in serving else None, labels)
+
+
+def goal(family: Sequence[Release], traffic: Traffic) -> list[tuple[Release, int]]:
+    """The releases that should serve, with their weights: those that do once all of them can."""
+    return members(family, traffic) or [(release, 1) for release in candidates(family, traffic)[:1]]
 
 
 def candidates(family: Sequence[Release], traffic: Traffic) -> list[Release]:

@@ -14,7 +14,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from base.errors import PexRefused
-from base.ipc.control import Table
+from base.ipc.control import Route, Sharing, Table
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
 from runtime.pex.store import Admitted
@@ -227,10 +227,15 @@ class Fleet:
         """Decide once this turn of the loop is over, however much happens in it."""
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._decide)
+            asyncio.get_running_loop().call_soon(self.settle)
+
+    def settle(self) -> None:
+        """Decide now, where that is still to come."""
+        if self._scheduled:
+            self._scheduled = False
+            self._decide()
 
     def _decide(self) -> None:
-        self._scheduled = False
         if not self._stopping:
             self.rollouts.judge()
             for live in self._lives:
@@ -303,8 +308,14 @@ class Fleet:
     def _draw_table(self, courses: Mapping[str, Course]) -> None:
         """A new generation where anything in it changed. Once the start is over, it stays over."""
         traffics = self.rollouts.traffics
-        routes = [self._live(release).route() for course in courses.values() for release in course.routed]
-        sharing = {name: shared for name, course in courses.items() if (shared := course.sharing(traffics.get(name, Traffic())))}
+        routes: list[Route] = []
+        sharing: dict[str, Sharing] = {}
+        for name, course in courses.items():
+            stand_in = course.stand_in(self._releases())
+            routed = dict.fromkeys([*course.routed, *([stand_in] if stand_in else [])])
+            routes += [self._live(release).route() for release in routed]
+            if shared := course.sharing(traffics.get(name, Traffic()), stand_in):
+                sharing[name] = shared
         drawn = Table(self.table.generation, routes, self.table.settled or not self._starting, sharing)
         if drawn != self.table:
             self.table = msgspec.structs.replace(drawn, generation=drawn.generation + 1)

@@ -128,12 +128,12 @@ class Live:
 
     def watch(self, probation: Probation, time_s: float, proven: Callable[[], None]) -> None:
         """It is on probation for so long; afterwards `proven` is called."""
-        self.probation = probation
+        self.probation, self.release.watched = probation, True
         self._later("watch", time_s, lambda: self._prove(proven))
 
     def unwatch(self) -> None:
         """Its probation is over."""
-        self.probation = None
+        self.probation, self.release.watched = None, False
         self._cancel("watch")
 
     def _kept_enough(self) -> None:
@@ -295,6 +295,11 @@ class Live:
     def pending(self) -> bool:
         """Whether it may still become ready, or known to be refused, by itself."""
         return self.release.on_its_way or (self.release.state is ReleaseState.WAITING and self.base_pending)
+
+    @property
+    def up(self) -> bool:
+        """Whether a worker of it is ready."""
+        return bool(self._sockets())
 
     def route(self) -> Route:
         """Its line in the routing table."""

@@ -211,6 +211,7 @@ class Release:
         deaths: workers that died since it was last started, before any was ready.
         awaited: workers that were not ready yet since it was last started, while none has died: it takes over with all of them.
         kept: it served before, and stays up for a while without requests.
+        watched: it is on probation.
         in_place: whether `file` is in dist/ and holds its content.
         replaced_by: the release that `file` holds now, where that is another one.
         contended: it is refused only because another release has what it wants.
@@ -225,6 +226,7 @@ class Release:
     deaths: int = 0
     awaited: int = 0
     kept: bool = False
+    watched: bool = False
     in_place: bool = True
     replaced_by: Release | None = None
     contended: bool = False

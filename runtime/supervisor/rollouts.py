@@ -246,13 +246,13 @@ class Rollouts:
         said, family = self._said(name), self._family(name)
         traffic = said.traffic
         found = courses.course(family, traffic)
-        total = sum(weight for _, weight in found.shares)
         lives = [live for live in self._lives() if live.release.is_model and live.release.name == name]
         shown = {live.release.sha256: live.release.version for live in lives}
         watched = [live for live in lives if live.probation is not None]
         return ModelReport(
             name=name,
-            serves=[Share(release.version, release.sha256, 100 * weight / total) for release, weight in found.shares],
+            serves=_shares(found.shares),
+            wanted=_shares(courses.goal(family, traffic)),
             pin=traffic.pin,
             split=traffic.split.weights if traffic.split else {},
             by=traffic.split.by if traffic.split else "",
@@ -265,9 +265,21 @@ class Rollouts:
             ),
             probation=[Watched.of(live.release.version, live.probation) for live in watched if live.probation is not None],
             taken_back=[TakenBack(shown[sha256], sha256, why) for sha256, why in traffic.taken_back.items() if sha256 in shown],
-            remarks=courses.unmet(family, traffic) + [live.remark for live in lives if live.remark],
+            remarks=courses.unmet(family, traffic) + [live.remark for live in lives if live.remark] + _substitution(found, lives),
             history=said.history,
         )
+
+
+def _shares(weights: Sequence[tuple[Release, int]]) -> list[Share]:
+    total = sum(weight for _, weight in weights)
+    return [Share(release.version, release.sha256, 100 * weight / total) for release, weight in weights]
+
+
+def _substitution(found: Course, lives: Sequence[Live]) -> list[str]:
+    stand_in = found.stand_in(live.release for live in lives)
+    if stand_in is None or any(live.up for live in lives if live.release is found.shares[0][0]):
+        return []
+    return [f"{stand_in.version} answers while no worker of {found.shares[0][0].version} is there"]
 
 
 def _described(found: Course) -> str:

@@ -119,12 +119,14 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         serves: the heaviest first.
+        wanted: what should serve; the same as `serves` once all of it can.
         remarks: what was said and is not done now, and why; what should have been taken back and could not be.
         history: the last flip last.
     """
 
     name: str
     serves: list[Share] = []
+    wanted: list[Share] = []
     pin: str = ""
     split: dict[str, int] = {}
     by: str = ""
@@ -140,7 +142,11 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """All of one supervisor. `pid` is None where none runs and dist/ was merely read. `dist_reason`: what of `dist_url` cannot be had."""
+    """All of one supervisor. `pid` is None where none runs and dist/ was merely read. `dist_reason`: what of `dist_url` cannot be had.
+
+    `generation` is that of the newest routing table, `applied` that of the one in force in every front door: once they are the same,
+    requests go where `models` says.
+    """
 
     dist_path: str
     dist_url: str = ""
@@ -150,6 +156,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     admin_address: str = ""
     started: str = ""
     generation: int = 0
+    applied: int = -1
     settled: bool = False
     front_door_pids: list[int] = []
     releases: list[ReleaseReport] = []

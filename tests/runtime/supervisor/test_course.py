@@ -140,3 +140,37 @@ def test_a_file_that_is_replaced_in_place_does_not_bring_back_what_is_kept() -> 
     (family_,) = routing.by_model([kept, old, new])
     assert family_ == [new, old, kept]
     assert course.course(family_, Traffic()).routed == [old]
+
+
+def test_what_should_serve_is_what_was_named_or_else_the_newest() -> None:
+    """Whether or not it can yet."""
+    releases = family("running", "ready", "standby")
+
+    def wanted(said: Traffic) -> dict[str, int]:
+        return {each.version: weight for each, weight in course.goal(releases, said)}
+
+    assert wanted(Traffic()) == {"0.3": 1}
+    assert wanted(Traffic(pin="0.1")) == {"0.1": 1}
+    assert wanted(traffic.split(Traffic(), {"0.1": 3, "0.2": 1})) == {"0.1": 3, "0.2": 1}
+    assert wanted(traffic.taken_back(Traffic(), releases[0].sha256, "it died")) == {"0.2": 1}
+    assert course.goal([], Traffic()) == []
+
+
+def test_what_is_kept_stands_in_for_what_is_on_probation_and_for_nothing_else() -> None:
+    """It is routed to, with no weight; not where it gets copies, which are not answers."""
+    releases = family("ready", "ready", "standby")
+    newest, before, _ = releases
+    found = course.course(releases, Traffic())
+    assert found.stand_in(releases) is None
+    before.kept = True
+    assert found.stand_in(releases) is None
+    newest.watched = True
+    assert found.stand_in(releases) is before
+    sharing = found.sharing(Traffic(), before)
+    assert sharing is not None
+    assert (sharing.weights, sharing.stand_in, sharing.hides(before.sha256)) == ({newest.sha256: 1}, before.sha256, True)
+    assert found.stand_in([release("other 0.2", 9, "running", ready=True, kept=True)]) is None
+    copied = course.course(releases, traffic.shadowed(Traffic(), "0.2", 50))
+    assert copied.stand_in(releases) is None
+    shared = course.course(releases, traffic.split(Traffic(), {"0.3": 1, "0.2": 1}))
+    assert shared.stand_in(releases) is None
