@@ -17,12 +17,10 @@ from runtime.admin.asking import ADMIN_VARIABLE, client_of, settled, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client import AdminClient
-    from runtime.admin.rollout import Stage
+    from runtime.admin.rollout import Drop, Stage
     from runtime.settings import Settings
     from runtime.supervisor.state import State
 
-TIMED_OUT = 3
-INTERRUPTED = 130
 _PIECE_BYTES = 256 * 1024
 
 
@@ -40,6 +38,8 @@ def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, ad
 
     Ends with 0 if it serves, 1 if it is refused, fails, is taken back or stands by, and 3 after --timeout. Ctrl-C ends the following alone.
     """
+    from runtime.admin.following import INTERRUPTED  # noqa: PLC0415
+
     client = client_of(settings, admin)
     deadline = time.monotonic() + timeout_s
     name = name or pex.name
@@ -112,33 +112,22 @@ def _progress(file: Path, name: str, size_bytes: int) -> Iterator[Iterable[bytes
             yield bar
 
 
-def _followed(states: Iterator[State], drop: object, *, prove: bool) -> Stage:
-    """Shows each stage on stderr; gives the last one, or that the time was over."""
-    from runtime.admin.connection import TooLate  # noqa: PLC0415
-    from runtime.admin.rollout import Drop, Outcome, Stage, stage  # noqa: PLC0415
+def _followed(states: Iterator[State], drop: Drop, *, prove: bool) -> Stage:
+    from runtime.admin.following import follow  # noqa: PLC0415
+    from runtime.admin.rollout import stage  # noqa: PLC0415
 
-    assert isinstance(drop, Drop)
-    begun, shown, now = time.monotonic(), "", Stage("waits until the file stays as it is")
-    try:
-        for state in states:
-            now = stage(state, drop, prove=prove)
-            if now.text != shown and now.outcome is None:
-                shown = now.text
-                click.echo(f"{drop.file}: {time.monotonic() - begun:5.1f} s  {shown}", err=True)
-            if now.outcome is not None:
-                return now
-    except TooLate:
-        return Stage(f"it still {now.text if now.release is None else f'is {now.text}'}", Outcome.TIMEOUT, now.release)
-    raise PexdockError("the supervisor has ended; what was dropped lies in dist/, and is looked at when it starts")
+    rest = "what was dropped lies in dist/, and is looked at when it starts"
+    return follow(states, lambda state: stage(state, drop, prove=prove), drop.file, "waits until the file stays as it is", rest)
 
 
-def _drop_of(name: str, sha256: str, before: State) -> object:
+def _drop_of(name: str, sha256: str, before: State) -> Drop:
     from runtime.admin.rollout import Drop  # noqa: PLC0415
 
     return Drop(name, sha256, max((release.order for release in before.releases), default=-1))
 
 
 def _end(end: Stage, name: str, sha256: str, *, as_json: bool, stand_by: bool) -> NoReturn:
+    from runtime.admin.following import exit_code  # noqa: PLC0415
     from runtime.admin.rollout import Outcome  # noqa: PLC0415
 
     assert end.outcome is not None
@@ -153,4 +142,4 @@ def _end(end: Stage, name: str, sha256: str, *, as_json: bool, stand_by: bool) -
         click.echo(click.style(f"{title} {said}", fg="green" if good else "red"), err=not good)
         for line in release.log if release and not good else []:
             click.echo(f"  | {line}", err=True)
-    sys.exit(0 if good else TIMED_OUT if end.outcome is Outcome.TIMEOUT else 1)
+    sys.exit(exit_code(end.outcome, good=good))

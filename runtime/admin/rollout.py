@@ -1,13 +1,14 @@
-"""How far a pex has come that was dropped, as the state tells it. Pure."""
+"""How far a pex has come that was dropped, or an order of an operator, as the state tells it. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from runtime.supervisor.state import ModelReport, ReleaseReport, State
+from runtime.supervisor.state import ModelReport, ReleaseReport, Share, State
 
 
 class Outcome(StrEnum):
@@ -54,7 +55,46 @@ def stage(state: State, drop: Drop, *, prove: bool) -> Stage:
         return Stage("is there for models to run on", Outcome.SERVES, release)
     model = next((model for model in state.models if model.name == canonicalize_name(release.name)), None)
     found = _by_model(model, release, prove=prove) if model is not None and release.sha256 else None
-    return found or Stage(f"{release.state}{release.reason and f': {release.reason}'}", None, release)
+    return found or Stage(_standing(release), None, release)
+
+
+def order_stage(state: State, order: ModelReport) -> Stage:
+    """Where an order stands.
+
+    Args:
+        state: of the supervisor, since it was given.
+        order: what was said of the model just then.
+    """
+    model = next((model for model in state.models if model.name == order.name), None)
+    if model is not None and _weights(model.serves) == _weights(order.wanted) and state.applied >= state.generation:
+        return Stage("is in force", Outcome.SERVES)
+    releases = {release.sha256: release for release in state.releases if release.sha256}
+    for share in order.wanted:
+        if failed := _failure(model, share, releases.get(share.sha256)):
+            return failed
+    assert model is not None  # a release of it is there
+    if _weights(model.wanted) != _weights(order.wanted):
+        return Stage("something else was ordered since, or dropped", Outcome.STANDS_BY)
+    serving = _weights(model.serves)
+    coming = [f"{share.version} is {_standing(releases[share.sha256])}" for share in order.wanted if share.sha256 not in serving]
+    return Stage(f"waits: {', '.join(coming) or 'front doors do not have it yet'}")
+
+
+def _weights(shares: Sequence[Share]) -> dict[str, float]:
+    return {share.sha256: share.percent for share in shares}
+
+
+def _failure(model: ModelReport | None, share: Share, release: ReleaseReport | None) -> Stage | None:
+    if model is None or release is None:
+        return Stage(f"{share.version} is not there any more", Outcome.FAILED)
+    if release.state in {Outcome.REFUSED, Outcome.FAILED}:
+        return Stage(f"{share.version}: {release.reason}", Outcome(release.state), release)
+    taken = next((each for each in model.taken_back if each.sha256 == share.sha256), None)
+    return Stage(f"{share.version}: {taken.reason}", Outcome.TAKEN_BACK, release) if taken else None
+
+
+def _standing(release: ReleaseReport) -> str:
+    return f"{release.state}{release.reason and f': {release.reason}'}"
 
 
 def _release(state: State, drop: Drop) -> ReleaseReport | None:

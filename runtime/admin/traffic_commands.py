@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -10,28 +13,38 @@ from runtime.admin.asking import AS_JSON, MODEL, asking, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client import AdminClient
-    from runtime.supervisor.state import ModelReport
+    from runtime.admin.rollout import Stage
+    from runtime.supervisor.state import ModelReport, State
 
 OFF = click.option("--off", is_flag=True, help="Take it back.")
+
+
+def waiting(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that say whether it waits until its order is in force."""
+    wait = click.option("--wait/--no-wait", default=True, show_default=True, help="End once every front door does it, and as that ends.")
+    seconds = click.FloatRange(min=0)
+    return wait(click.option("--timeout", "timeout_s", type=seconds, default=300.0, show_default=True, help="Seconds to wait.")(command))
 
 
 @click.command()
 @MODEL
 @click.argument("version", required=False)
 @AS_JSON
+@waiting
 @asking
-def promote(client: AdminClient, model: str, version: str | None, as_json: bool) -> None:
+def promote(client: AdminClient, model: str, version: str | None, as_json: bool, **waits: Any) -> None:
     """Have VERSION of MODEL serve all requests, also if it was taken back; without VERSION, the newest."""
-    _said(client.promote(model, version), as_json)
+    _done(client, client.promote(model, version), as_json, **waits)
 
 
 @click.command()
 @MODEL
 @AS_JSON
+@waiting
 @asking
-def rollback(client: AdminClient, model: str, as_json: bool) -> None:
+def rollback(client: AdminClient, model: str, as_json: bool, **waits: Any) -> None:
     """Have the release serve that served before. What serves now does not, until it is promoted."""
-    _said(client.rollback(model), as_json)
+    _done(client, client.rollback(model), as_json, **waits)
 
 
 @click.command()
@@ -39,11 +52,12 @@ def rollback(client: AdminClient, model: str, as_json: bool) -> None:
 @click.argument("version", required=False)
 @OFF
 @AS_JSON
+@waiting
 @asking
-def pin(client: AdminClient, model: str, version: str | None, off: bool, as_json: bool) -> None:
+def pin(client: AdminClient, model: str, version: str | None, off: bool, as_json: bool, **waits: Any) -> None:
     """Have VERSION of MODEL serve, whatever is dropped. VERSION may be a label."""
     _one_of(version, off, "VERSION")
-    _said(client.say(model, "pin", {"to": version} if version else None), as_json)
+    _done(client, client.say(model, "pin", {"to": version} if version else None), as_json, **waits)
 
 
 @click.command()
@@ -52,11 +66,12 @@ def pin(client: AdminClient, model: str, version: str | None, off: bool, as_json
 @click.option("--by", default="", metavar="WHAT", help="Keep a client with one release, by header:NAME, parameter:NAME or column:NAME.")
 @OFF
 @AS_JSON
+@waiting
 @asking
-def split(client: AdminClient, model: str, shares: tuple[str, ...], by: str, off: bool, as_json: bool) -> None:
+def split(client: AdminClient, model: str, shares: tuple[str, ...], by: str, off: bool, as_json: bool, **waits: Any) -> None:
     """Share the requests of MODEL among releases, as in `pexdock split iris 0.1.0=90 canary=10`."""
     _one_of(shares, off, "VERSION=WEIGHT twice or more")
-    _said(client.say(model, "split", {"weights": _weights(shares), "by": by} if shares else None), as_json)
+    _done(client, client.say(model, "split", {"weights": _weights(shares), "by": by} if shares else None), as_json, **waits)
 
 
 @click.command()
@@ -78,11 +93,12 @@ def shadow(client: AdminClient, model: str, version: str | None, percent: float,
 @click.argument("version", required=False)
 @OFF
 @AS_JSON
+@waiting
 @asking
-def label(client: AdminClient, model: str, label: str, version: str | None, off: bool, as_json: bool) -> None:
+def label(client: AdminClient, model: str, label: str, version: str | None, off: bool, as_json: bool, **waits: Any) -> None:
     """Have LABEL of MODEL stand for VERSION, which must be ready."""
     _one_of(version, off, "VERSION")
-    _said(client.say(model, f"labels/{label}", {"version": version} if version else None), as_json)
+    _done(client, client.say(model, f"labels/{label}", {"version": version} if version else None), as_json, **waits)
 
 
 COMMANDS = (promote, rollback, pin, split, shadow, label)
@@ -101,6 +117,40 @@ def _weights(shares: tuple[str, ...]) -> dict[str, int]:
             raise click.UsageError(f"{share}: " + ("it was given before" if name in found else "write VERSION=WEIGHT, a whole number"))
         found[name] = int(weight)
     return found
+
+
+def _done(client: AdminClient, order: ModelReport, as_json: bool, *, wait: bool, timeout_s: float) -> None:
+    """Shows what is said of the model once that is done. Ends with 1 where it cannot be, and with 3 when the time is over."""
+    if not wait:
+        _said(order, as_json)
+        return
+    from runtime.admin.following import INTERRUPTED  # noqa: PLC0415
+
+    try:
+        _wait(client, order, as_json, time.monotonic() + timeout_s)
+    except KeyboardInterrupt:
+        click.echo("\nnot followed any more; the order stands: see `pexdock models`", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _wait(client: AdminClient, order: ModelReport, as_json: bool, deadline: float) -> NoReturn:
+    from runtime.admin.following import exit_code, follow  # noqa: PLC0415
+    from runtime.admin.rollout import Outcome, order_stage  # noqa: PLC0415
+
+    last = order
+
+    def judged(state: State) -> Stage:
+        nonlocal last
+        last = next((model for model in state.models if model.name == order.name), last)
+        return order_stage(state, order)
+
+    with client.followed_models(lambda: deadline - time.monotonic()) as states:
+        end = follow(states, judged, order.name, "is waited for", "the order is kept, and is done when it starts")
+    good = end.outcome is Outcome.SERVES
+    _said(last, as_json)
+    if not good and end.outcome is not None:
+        click.echo(click.style(f"{order.name} {end.outcome.value}: {end.text}", fg="red"), err=True)
+    sys.exit(exit_code(end.outcome, good=good))
 
 
 def _said(model: ModelReport, as_json: bool) -> None:

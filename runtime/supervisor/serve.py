@@ -162,7 +162,7 @@ class Supervisor:
         self._doors = Doors(sockets.clients, limits, back_off, self._changed, self._hear)
         self._changes = Changes()
         drops = Dropping(settings.dist_path, settings.dist_url or "", int(settings.pex_max_bytes))
-        powers = Powers(self._state, self._changes, self._fleet, book, drops, self._asked_to_stop.set)
+        powers = Powers(self._told_state, self._changes, self._fleet, book, drops, self._asked_to_stop.set)
         self._admin = AdminServers(make(powers), sockets.operators)
         self._follower = _follower(settings, self._changed)
         self._published = 0
@@ -307,11 +307,17 @@ class Supervisor:
             admin_address=self._admin.address,
             started=self._started,
             generation=self._fleet.table.generation,
+            applied=self._doors.applied,
             settled=self._fleet.table.settled,
             front_door_pids=self._doors.pids,
             releases=[self._as_clients_see(report) for report in self._fleet.reports()],
             models=self._fleet.rollouts.reports(),
         )
+
+    def _told_state(self) -> state.State:
+        """For who asks: what follows from all that has happened is in it."""
+        self._fleet.settle()
+        return self._state()
 
     def _as_clients_see(self, report: state.ReleaseReport) -> state.ReleaseReport:
         """A release whose worker is ready is so for clients only once every front door knows of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.admin.rollout import Drop, Outcome, stage
+from runtime.admin.rollout import Drop, Outcome, order_stage, stage
 from runtime.supervisor.state import ModelReport, ReleaseReport, Share, State, TakenBack, Watched
 
 DROP = Drop("tiny-0.2.0.pex", "new", 3)
@@ -73,3 +73,33 @@ def test_a_base_serves_once_models_can_run_on_it() -> None:
     base = {"kind": "base", "name": "pexdock"}
     assert told(release(4, "unpacking", "new", **base))[0] is None
     assert told(release(4, "ready", "new", **base))[0] is Outcome.SERVES
+
+
+ORDER = ModelReport(name="tiny", serves=OTHER, wanted=SERVES)
+
+
+def ordered(*releases: ReleaseReport, applied: int = 7, **model: object) -> tuple[Outcome | None, str]:
+    models = [ModelReport(name="tiny", **{"wanted": SERVES} | model)] if model else []
+    found = order_stage(State(dist_path="", generation=7, applied=applied, releases=list(releases), models=models), ORDER)
+    return found.outcome, found.text
+
+
+def test_an_order_is_in_force_once_every_front_door_does_it() -> None:
+    """Neither while its release starts, nor while one front door has an older table."""
+    assert ordered(release(4, "starting", "new"), serves=OTHER) == (None, "waits: 0.2.0 is starting")
+    assert ordered(release(4, "ready", "new"), serves=SERVES, applied=6) == (None, "waits: front doors do not have it yet")
+    assert ordered(release(4, "ready", "new"), serves=SERVES) == (Outcome.SERVES, "is in force")
+
+
+def test_an_order_fails_as_its_release_does() -> None:
+    """With the reason; also where it is taken back, or gone."""
+    assert ordered(release(4, "failed", "new", "broken"), serves=OTHER, wanted=OTHER) == (Outcome.FAILED, "0.2.0: broken")
+    assert ordered(release(3, "ready", "old"), serves=OTHER, wanted=OTHER) == (Outcome.FAILED, "0.2.0 is not there any more")
+    assert ordered() == (Outcome.FAILED, "0.2.0 is not there any more")
+    taken = {"serves": OTHER, "wanted": OTHER, "taken_back": [TakenBack("0.2.0", "new", "it died")]}
+    assert ordered(release(4, "standby", "new"), **taken) == (Outcome.TAKEN_BACK, "0.2.0: it died")
+
+
+def test_an_order_is_over_when_another_one_comes() -> None:
+    assert ordered(release(4, "standby", "new"), serves=OTHER, wanted=OTHER)[0] is Outcome.STANDS_BY
+    assert ordered(release(4, "ready", "new"), serves=OTHER, wanted=[*OTHER, *SERVES])[0] is Outcome.STANDS_BY
