@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from base.testing import TestClient
+from disks import Disk, mounted
 from fronts import Front, Workers, workers
 from rawhttp import Raw
 
@@ -35,3 +36,10 @@ def raw(served: TestClient) -> Iterator[Raw]:
 def way(request: pytest.FixtureRequest) -> str:
     """What to put behind a path: with a query, even an empty one, it is no longer for the fast path."""
     return request.param
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A small file system of its own."""
+    with mounted(tmp_path / "disk") as disk:
+        yield disk

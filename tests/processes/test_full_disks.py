@@ -1,53 +1,11 @@
 """Real supervisors without room, on a disk that may not be written to, or without descriptors: they say why, and recover by themselves."""
 
-import contextlib
 import os
 import resource
 import signal
-import subprocess
-from pathlib import Path
-
-import pytest
 
 from supervised import Supervised
 from tinypex import write_tiny
-
-
-class Disk:
-    """A small file system of its own."""
-
-    def __init__(self, folder: Path, size: str = "2m") -> None:
-        self.path = folder
-        self._filler = folder / "filler"
-        folder.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", folder], check=True)
-
-    def fill(self) -> None:
-        """Not a byte is left."""
-        with self._filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(b"\0" * 4096)
-
-    def empty(self) -> None:
-        """There is room again."""
-        self._filler.unlink()
-
-    def let_write(self, *, allowed: bool) -> None:
-        subprocess.run(["mount", "-o", f"remount,{'rw' if allowed else 'ro'}", self.path], check=True)
-
-    def close(self) -> None:
-        subprocess.run(["umount", "--lazy", self.path], check=True)
-
-
-@pytest.fixture
-def disk(tmp_path):
-    if os.getuid() != 0 or subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode != 0:
-        pytest.skip("NOT TESTED: only root may mount the small disk that is filled")
-    disk = Disk(tmp_path / "disk")
-    try:
-        yield disk
-    finally:
-        disk.close()
 
 
 def says(supervised, text):

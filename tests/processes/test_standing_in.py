@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from base.ipc.control import Copies, Route, Sharing
-from fronts import Asking, Front, TinyWorker, Workers, asking, lines, until, version
+from fronts import Asking, Front, TinyWorker, Workers, asking, lines, version
+from waiting import until
 
 SHARED = Sharing({"new": 1}, stand_in="old")
 

@@ -63,10 +63,12 @@ class Load:
 
     def _ask_on(self) -> None:
         while not self._over.is_set():
+            went_well = False
             with contextlib.suppress(OSError), socket.create_connection(self._place, timeout=30) as sock:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if not self._ask_over(sock):
-                    time.sleep(0.05)  # the other side hung up; a front door that was killed takes a moment to come back
+                went_well = self._ask_over(sock)
+            if not went_well:
+                time.sleep(0.05)  # nobody is there, or hung up; a front door that was killed takes a moment to come back
 
     def _ask_over(self, sock: socket.socket) -> bool:
         """Until the end; False where the connection broke."""

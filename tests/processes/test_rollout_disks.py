@@ -1,0 +1,118 @@
+"""A disk that is full at each step of a roll-out that writes: what serves goes on under load, and the roll-out does when there is room."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from disks import Disk
+from loads import Load
+from operated import Operated
+from tinypex import times, write_tiny
+
+PATH = "/tiny"
+OLD_SAYS, NEW_SAYS = "[30]", "[60]"
+PADDING = f"\n    # {'x' * 400_000}\n"
+"""A module that takes up room: a copy of its pex may have some where what is in it has none beside that."""
+
+
+class Rollout:
+    """0.1.0 serves under load; 0.2.0 lies beside, and `drop` has it come."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.operated = Operated(folder, restart_delay_min_s=0.05, **settings)
+        write_tiny(self.operated.dist / "tiny-0.1.0.pex", "tiny", "0.1.0", times(10, PATH))
+        self.made = write_tiny(folder / "made" / "tiny-0.2.0.pex", "tiny", "0.2.0", times(20, PATH) + PADDING)
+
+    def drop(self) -> None:
+        (self.operated.dist / self.made.name).write_bytes(self.made.read_bytes())
+
+    def load(self) -> Load:
+        return Load(self.operated.state()["address"], PATH, [{"x": 3}], connections=4, pause_s=0.005)
+
+    def until_answers(self, load: Load, value: str) -> None:
+        """A hundred times, and nothing else any more."""
+        before = len(load.answers)
+
+        def said() -> bool:
+            last = load.answers[before:][-100:]
+            return len(last) == 100 and {str(answer.body["predictions"]) for answer in last if answer.status == 200} == {value}  # type: ignore[index]
+
+        self.operated.until(said)
+
+
+def test_a_deploy_that_finds_no_room_in_dist_leaves_nothing_there(tmp_path: Path, disk: Disk) -> None:
+    """It says so, and is done by saying it again."""
+    rollout = Rollout(tmp_path, dist_path=disk.path)
+    operated = rollout.operated
+    for file in operated.dist.iterdir():
+        (disk.path / file.name).write_bytes(file.read_bytes())
+    with operated, rollout.load() as load:
+        disk.fill(but_bytes=64 * 1024)
+        refused = operated.run("deploy", rollout.made)
+        assert refused.returncode == 1
+        assert "No space left on device" in refused.stderr
+        assert sorted(path.name for path in disk.path.iterdir()) == ["base.pex", "filler", "tiny-0.1.0.pex"]
+        rollout.until_answers(load, OLD_SAYS)
+        disk.empty()
+        assert operated.run("deploy", rollout.made).returncode == 0
+        rollout.until_answers(load, NEW_SAYS)
+    assert set(load.statuses) == {200}
+
+
+@pytest.mark.parametrize(("step", "room_bytes"), [("copied into the cache", 64 * 1024), ("unpacked", 512 * 1024)])
+def test_a_release_that_finds_no_room_in_the_cache_comes_once_there_is_some(tmp_path: Path, disk: Disk, step: str, room_bytes: int) -> None:
+    """Whether its copy has none, or what it is unpacked to; half of either is removed at once."""
+    rollout = Rollout(tmp_path, cache_path=disk.path)
+    operated = rollout.operated
+    with operated, rollout.load() as load:
+        disk.fill(but_bytes=room_bytes)
+        rollout.drop()
+        refused = operated.until_state("tiny-0.2.0.pex", "refused")
+        assert f"cannot be {step}: [Errno 28] No space left on device" in refused["reason"]
+        assert not [*disk.path.glob("releases/*.part"), *disk.path.glob("releases/*/*.part")]
+        rollout.until_answers(load, OLD_SAYS)
+        disk.empty()
+        rollout.until_answers(load, NEW_SAYS)
+        assert [each["state"] for each in operated.releases("tiny-0.2.0.pex")] == ["ready"]
+    assert set(load.statuses) == {200}
+    assert not [*disk.path.glob("releases/*.part"), *disk.path.glob("releases/*/*.part")]
+
+
+def test_a_release_goes_live_though_the_state_cannot_be_written(tmp_path: Path, disk: Disk) -> None:
+    """Nobody can read what serves until there is room; those who ask over the socket can."""
+    rollout = Rollout(tmp_path, run_path=disk.path / "run")
+    operated = rollout.operated
+    operated.run_path = disk.path / "run"
+    with operated, rollout.load() as load:
+        disk.fill()
+        rollout.drop()
+        rollout.until_answers(load, NEW_SAYS)
+        assert "0.2.0" not in json.dumps(operated.state())
+        assert operated.admin.get("/models").json()["models"][0]["serves"][0]["version"] == "0.2.0"
+        disk.empty()
+        operated.until(lambda: operated.release("tiny-0.2.0.pex")["state"] == "ready")
+    assert set(load.statuses) == {200}
+
+
+def test_a_release_goes_live_though_it_cannot_be_kept_which_served(tmp_path: Path, disk: Disk) -> None:
+    """An order is refused then, and what nobody ordered is said in the log; the next flip is kept with it."""
+    rollout = Rollout(tmp_path, state_path=disk.path / "state", keep_previous_s=600)
+    operated = rollout.operated
+    with operated, rollout.load() as load:
+        disk.fill()
+        rollout.drop()
+        rollout.until_answers(load, NEW_SAYS)
+        assert "what became of tiny: it cannot be kept in" in operated.err.read_text()
+        refused = operated.run("rollback", "tiny")
+        assert refused.returncode == 1
+        assert "make room" in refused.stderr
+        rollout.until_answers(load, NEW_SAYS)
+        disk.empty()
+        assert operated.run("rollback", "tiny").returncode == 0
+        rollout.until_answers(load, OLD_SAYS)
+    assert set(load.statuses) == {200}
+    kept = json.loads((disk.path / "state" / "traffic.json").read_text())["models"]["tiny"]
+    assert [flip["what"].split()[0] for flip in kept["history"]] == ["0.1.0", "0.2.0", "0.1.0"]

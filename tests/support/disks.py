@@ -1,0 +1,51 @@
+"""A small file system that a test fills, empties, or has closed to writing. Only root may mount one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+class Disk:
+    """A small file system of its own."""
+
+    def __init__(self, folder: Path, size: str = "2m") -> None:
+        self.path = folder
+        self._filler = folder / "filler"
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", folder], check=True)
+
+    def fill(self, but_bytes: int = 0) -> None:
+        """Not a byte is left, but for so many."""
+        with self._filler.open("ab", buffering=0) as file:
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"\0" * 4096)
+            file.truncate(max(0, file.tell() - but_bytes))
+
+    def empty(self) -> None:
+        """There is room again."""
+        self._filler.unlink()
+
+    def let_write(self, *, allowed: bool) -> None:
+        subprocess.run(["mount", "-o", f"remount,{'rw' if allowed else 'ro'}", self.path], check=True)
+
+    def close(self) -> None:
+        subprocess.run(["umount", "--lazy", self.path], check=True)
+
+
+@contextlib.contextmanager
+def mounted(folder: Path) -> Iterator[Disk]:
+    """A disk in a folder that is not there yet, until the block ends. Skips the test where none can be had."""
+    if os.getuid() != 0 or subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        pytest.skip("NOT TESTED: only root may mount the small disk that is filled")
+    disk = Disk(folder)
+    try:
+        yield disk
+    finally:
+        disk.close()
