@@ -50,7 +50,7 @@ class Lent:
 
 
 def lend(frame: memoryview, reply: Reply, requests: Sequence[Request], rows: int) -> Lent | None:
-    """A large reply that is the answer of one request as it lies there, and whose values nobody here looks at; None for all others.
+    """A reply that is the answer of one request as it lies there, and whose values nobody here looks at; None for all others.
 
     Args:
         frame: the reply, in memory of its worker.
@@ -58,7 +58,7 @@ def lend(frame: memoryview, reply: Reply, requests: Sequence[Request], rows: int
         requests: of the batch.
         rows: of the batch.
     """
-    if len(requests) > 1 or reply.length < MIN_BYTES or reply.rows != rows or not reply.flags & Flag.SCHEMA:
+    if len(requests) > 1 or reply.rows != rows or not reply.flags & Flag.SCHEMA:
         return None
     (request,) = requests
     if request.form is not Form.ARROW or request.endpoint.words.raw or request.is_compared:

@@ -35,6 +35,7 @@ from base.ipc.protocol import (
     Welcome,
     moment,
 )
+from runtime.front.lending import MIN_BYTES as LENT_MIN_BYTES
 from runtime.front.lending import lend
 from runtime.front.reading import read_reply
 from runtime.front.remnants import peer_pid
@@ -334,7 +335,8 @@ class Link:
         if endpoint.words.streams:
             raise PeerError("one reply, where the answer should be streamed")
         frame = sent.reply_room.segment.view(place.beginning(reply.length))
-        lent = lend(frame, reply, sent.requests, sent.rows) if self._budget.plenty else None
+        may_be_lent = reply.length >= LENT_MIN_BYTES and self._budget.plenty
+        lent = lend(frame, reply, sent.requests, sent.rows) if may_be_lent else None
         batch = read_reply(frame, reply, sent.rows, endpoint) if lent is None else None
         if not sent.parked:
             endpoint.outlook.answered(time.monotonic() - max(sent.sent_s, self._answered_s))

@@ -18,7 +18,7 @@ from base import columns
 from base.errors import UnsupportedMedia
 from base.ipc.plain import ROWS_MAX, Form, Plain, arrow_array
 from runtime.front.arrivals import Arrival
-from runtime.front.codecs import columnar, csv, inplace, media
+from runtime.front.codecs import columnar, csv, inplace, media, parquet
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.direct import Direct
 from runtime.front.codecs.packed import MIN_ROWS, Packed
@@ -89,9 +89,9 @@ class RowDecoder:
     def from_parquet(self, body: bytes) -> Rows:
         """Rows of a Parquet file."""
         if self._schema is None:
-            return _own(columnar.parquet_table(body, None))
+            return _own(parquet.table(body, None))
         # To refuse what is not expected its names are needed, and then all is read.
-        table = columnar.parquet_table(body, self._columns if self._unexpected == "ignore" else None)
+        table = parquet.table(body, self._columns if self._unexpected == "ignore" else None)
         return self._rows(columnar.fitted(table, self._columns, self._unexpected))
 
     def from_arrow(self, body: bytes) -> Rows:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).parent.parent / "support" / "fuzz.py"
-TARGETS = ["protocol", "control", "failure", "plain", "frames", "json", "csv", "arrow"]
+TARGETS = ["protocol", "control", "failure", "plain", "frames", "json", "csv", "arrow", "parquet", "pages"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not made for this machine")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import hostile
+import parquet_bombs
 from base.ipc.control import Applied, EndpointWords, ReleaseWords, Route, Table
 from base.ipc.protocol import Reply
 from frontdoor import BareWorker, FrontDoor
@@ -16,6 +17,9 @@ from rawhttp import Raw, post
 MB = 1024**2
 GROWS_MAX_BYTES = 400 * MB
 """What a body may hold once it is expanded, 256 MB, and once more what is half of that. A terabyte or 10^9 rows are not."""
+
+PARQUET_GROWS_MAX_BYTES = 512 * MB
+"""Twice what a body may hold: room for texts doubles as it grows."""
 
 MESSAGE = hostile.SCHEMA.serialize().to_pybytes()
 ENDPOINTS = [EndpointWords("typed", "/typed", [], MESSAGE, None, 64, 1), EndpointWords("any", "/any", [], None, None, 64, 1)]
@@ -61,6 +65,23 @@ def test_a_hostile_body_is_refused_as_its_senders_fault(door: FrontDoor, worker:
             assert 400 <= answer.status < 500, (name, answer)
             assert len(answer.body) < MB, name
     assert_it_goes_on(door, worker, before)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("bodies", [parquet_bombs.PAGES, parquet_bombs.BOMBS, parquet_bombs.LIES], ids=["pages", "bombs", "lies"])
+def test_a_parquet_file_that_lies_is_refused_before_it_is_expanded(
+    door: FrontDoor, worker: BareWorker, bodies: dict[str, Callable[[], bytes]]
+) -> None:
+    """Bombs of each codec, values that stand for many, footers and pages that claim what is not so; with a schema and without."""
+    before = door.highest_bytes()
+    for name, make in bodies.items():
+        body = make()
+        for path in ("/typed", "/any"):
+            with Raw(door.address) as client:
+                client.send(post(path, body).replace(b"application/json", b"application/vnd.apache.parquet", 1))
+                assert 400 <= client.answer().status < 500, name
+        assert door.highest_bytes() - before < PARQUET_GROWS_MAX_BYTES, name
+    assert_it_goes_on(door, worker, before + PARQUET_GROWS_MAX_BYTES - GROWS_MAX_BYTES)
 
 
 def test_nor_do_rows_without_a_schema_bring_it_down(door: FrontDoor, worker: BareWorker) -> None:

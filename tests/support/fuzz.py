@@ -5,18 +5,24 @@ A process of its own, since atheris never gives control back, and since what fai
 
 from __future__ import annotations
 
+import io
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import atheris
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 with atheris.instrument_imports(include=["base.ipc", "runtime.front.codecs"]):
     import hostile
     from base.errors import PexdockError
     from base.ipc import failure, frames, protocol
     from base.ipc.control import Lines
+    from parquet_bombs import GOOD_PAGE, words
+    from runtime.front.codecs import page
     from runtime.front.rows import RowDecoder, decode
 
 _DECODER = RowDecoder(hostile.SCHEMA)
@@ -39,6 +45,19 @@ def _body(media: str) -> Callable[[bytes], None]:
     return lambda data: _DECODER.assemble([decode(_DECODER, media, data)]).validate(full=True)
 
 
+def _page(data: bytes) -> None:
+    try:
+        page.read(data, 0)
+    except ValueError:
+        pass
+
+
+def _parquet(**options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(hostile.good(pa.string()), sink, compression="snappy", **options)
+    return sink.getvalue()
+
+
 _FRAME = hostile.good().to_batches()[0].serialize().to_pybytes()
 _STREAM = hostile.stream(hostile.good())
 
@@ -51,6 +70,11 @@ TARGETS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "json": (_body("application/json"), [b'[{"a":1.5,"s":"x"}]']),
     "csv": (_body("text/csv"), [b'a,s\n1.5,"x"\n']),
     "arrow": (_body("application/vnd.apache.arrow.stream"), [_STREAM]),
+    "parquet": (
+        _body("application/vnd.apache.parquet"),
+        [_parquet(**each) for each in ({}, {"use_dictionary": False}, {"version": "1.0"})],
+    ),
+    "pages": (_page, [GOOD_PAGE, *words(10)]),
 }
 
 

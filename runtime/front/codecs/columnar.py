@@ -1,16 +1,18 @@
-"""Arrow streams and Parquet files: columns with types of their own.
+"""Arrow streams, and tables that came in any way: columns with types of their own.
 
-Both may hold far more than their bytes: compressed, or as one value that stands for a million. What they say of themselves is checked
+They may hold far more than their bytes: compressed, or as one value that stands for a million. What they say of themselves is checked
 before they are read, and what comes out is weighed as it comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from base.columns import Column
 from base.dtypes import wire_form
@@ -27,11 +29,8 @@ ROWS_MAX = 5_000_000
 _NESTED_MAX = 32
 """Lists and structs in each other. Polars descends with its stack, and some hundreds of them end the process."""
 
-_COLUMNS_MAX = 10_000
+COLUMNS_MAX = 10_000
 """Of rows without a schema. Each takes 20 µs, however few rows there are."""
-
-_STEP_ROWS = 16_384
-"""Rows of a Parquet file that are expanded before they are weighed."""
 
 
 def arrow_table(body: bytes | memoryview) -> pa.Table:
@@ -43,42 +42,40 @@ def arrow_table(body: bytes | memoryview) -> pa.Table:
     """
     try:
         buffer = pa.py_buffer(body)
-        _check_size(0, expanded_bytes(buffer))
+        check_size(0, expanded_bytes(buffer))
         table = pa.ipc.open_stream(buffer).read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
         raise Malformed("the body is not an Arrow stream") from exc
-    _check_size(table.num_rows, table.nbytes)
+    check_size(table.num_rows, table.nbytes + sum(shared_bytes(chunk) for column in table.columns for chunk in column.chunks))
     return table
 
 
-def parquet_table(body: bytes, columns: Iterable[str] | None) -> pa.Table:
-    """The table of a Parquet file; of these columns, of which none need be there.
+def shared_bytes(column: Any) -> int:
+    """What a validated array takes where each of its rows has its own value, beyond what it takes as it is: 0 without dictionaries."""
+    match column.type:
+        case pa.DictionaryType():
+            return int(pc.sum(pc.take(_lengths(column.dictionary), column.indices)).as_py() or 0)
+        case pa.BaseExtensionType():
+            return shared_bytes(column.storage)
+        case pa.StructType():
+            return sum(map(shared_bytes, column.flatten()))
+        case pa.ListType() | pa.LargeListType() | pa.FixedSizeListType() | pa.MapType():
+            return shared_bytes(column.values)
+    return 0
 
-    Raises:
-        Malformed: the body is not a Parquet file.
-        TooLarge: it holds more than it may.
-    """
-    try:
-        with pq.ParquetFile(pa.BufferReader(body)) as file:
-            about = file.metadata
-            groups = [about.row_group(i) for i in range(about.num_row_groups)]
-            # A list may repeat one value a million times in a row or two, so values are counted too: none takes less than a bit.
-            counted = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
-            _check_size(about.num_rows, max(sum(group.total_byte_size for group in groups), counted // 8))
-            schema = file.schema_arrow
-            names = schema.names if columns is None else [name for name in columns if name in schema.names]
-            batches, size = [], 0
-            for batch in file.iter_batches(_STEP_ROWS, columns=names, use_threads=False):
-                batch.validate(full=True)
-                size += batch.nbytes
-                _check_size(0, size)
-                batches.append(batch)
-            # Without columns there are rows all the same, which a table of columns alone forgets.
-            found = pa.Table.from_batches(batches, pa.schema([schema.field(name) for name in names]))
-            return found if names else pa.table({"": pa.nulls(about.num_rows)})
-    except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
-        raise Malformed(f"the body is not a Parquet file that can be read: {exc}") from exc
+
+def _lengths(words: Any) -> Any:
+    """The bytes of each; of what is nested the longest may be as long as all of them."""
+    kind = words.type
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):  # each begins with its length
+        lengths = np.frombuffer(words.buffers()[1], np.int32)[4 * words.offset : 4 * (words.offset + len(words)) : 4]
+        return pa.array(lengths.astype(np.int64), mask=np.asarray(words.is_null()))
+    if pa.types.is_primitive(kind) or pa.types.is_null(kind):
+        return pa.array(np.full(len(words), 8))
+    if kind.num_fields:
+        return pa.array(np.full(len(words), words.nbytes))
+    return pc.binary_length(words).cast(pa.int64())
 
 
 def fitted(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
@@ -126,8 +123,8 @@ def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[ty
 
 def check_columns(count: int) -> None:
     """Raises TooLarge where rows without a schema have more columns than a request may."""
-    if count > _COLUMNS_MAX:
-        raise TooLarge(f"a request may have {_COLUMNS_MAX} columns")
+    if count > COLUMNS_MAX:
+        raise TooLarge(f"a request may have {COLUMNS_MAX} columns")
 
 
 def _is_deep(kind: pa.DataType) -> bool:
@@ -147,7 +144,8 @@ def _inner(kind: pa.DataType) -> list[pa.DataType]:
     return [kind.field(i).type for i in range(kind.num_fields)]
 
 
-def _check_size(rows: int, size: int) -> None:
+def check_size(rows: int, size: int) -> None:
+    """Raises TooLarge where a request has more rows, or more bytes once it is expanded, than it may."""
     if rows > ROWS_MAX:
         raise TooLarge(f"a request may have {ROWS_MAX} rows; send fewer at once")
     if size > EXPANDED_MAX_BYTES:

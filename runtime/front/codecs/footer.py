@@ -1,0 +1,89 @@
+"""Where the footer of a Parquet file says that its columns lie.
+
+pyarrow has that, too, but what it meets in the footer of a column's chunk and cannot be ends the process: `RowGroupMetaData.column` lets an
+exception of C++ through. See https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift for the numbers of fields.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from base.errors import TooLarge
+from runtime.front.codecs.thrift import I64, STRUCT, Compact
+
+_MAX_BYTES = 4 * 1024**2
+"""A footer of ten thousand columns has three megabytes."""
+
+_STEPS_MAX = 2_000_000
+"""Values in a footer: half a second's work, and some thirty thousand columns in row groups."""
+
+_ROW_GROUPS, _COLUMNS, _META_DATA, _CRYPTO = 4, 1, 3, 8
+_SIZE, _DATA, _DICTIONARY = 7, 9, 11
+
+
+class Chunk(NamedTuple):
+    """One column in one row group: where its pages begin, and how many bytes they are."""
+
+    start: int
+    size: int
+
+
+def chunks(body: bytes, structs_max: int) -> list[list[Chunk]]:
+    """Of each row group, in the order of its columns.
+
+    Args:
+        body: of the whole file.
+        structs_max: columns and elements of its schema that there may be: of three bytes of them Arrow makes a kilobyte.
+
+    Raises:
+        ValueError: there is no footer, or none that can be read, or it says more than it may.
+        TooLarge: it is too long.
+    """
+    end = len(body) - 8
+    size = int.from_bytes(body[end : end + 4], "little") if end > 0 else 0
+    if end - size < 4 or not body.endswith(b"PAR1"):
+        raise ValueError("it does not end with a footer, or with one that is encrypted")
+    if size > _MAX_BYTES:
+        raise TooLarge(f"the footer of a Parquet file may have {_MAX_BYTES} bytes; send fewer columns, or larger row groups")
+    reader, groups = Compact(body, end - size, end, _STEPS_MAX, structs_max), []
+    for number, kind in reader.fields():
+        if number == _ROW_GROUPS:
+            groups = [_group(reader) for _ in range(reader.structs(kind))]
+        else:
+            reader.skip(kind)
+    return groups
+
+
+def _group(reader: Compact) -> list[Chunk]:
+    columns: list[Chunk] = []
+    for number, kind in reader.fields():
+        if number == _COLUMNS:
+            columns = [_column(reader) for _ in range(reader.structs(kind))]
+        else:
+            reader.skip(kind)
+    return columns
+
+
+def _column(reader: Compact) -> Chunk:
+    found = None
+    for number, kind in reader.fields():
+        if number == _CRYPTO:
+            raise ValueError("a column that is encrypted")
+        if number == _META_DATA and kind == STRUCT:
+            found = _place(reader)
+        else:
+            reader.skip(kind)
+    if found is None:
+        raise ValueError("a column that is nowhere")
+    return found
+
+
+def _place(reader: Compact) -> Chunk:
+    told: dict[int, int] = {}
+    for number, kind in reader.fields():
+        if number in (_SIZE, _DATA, _DICTIONARY):
+            told[number] = reader.integer(kind, I64)
+        else:
+            reader.skip(kind)
+    start, size, dictionary = told.get(_DATA, -1), told.get(_SIZE, -1), told.get(_DICTIONARY, 0)
+    return Chunk(dictionary if 0 < dictionary < start else start, size)
