@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.timeout(180)  # each test starts up to ten processes of pytest
+
 PARTS = Path(__file__).parent.parent.parent / "scripts" / "parts.py"
 
 PASSES = """
