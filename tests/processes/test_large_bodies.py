@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 import pytest
 
 import base.service as svc
-from base.ipc.control import Configure
+from base.ipc.control import Configure, Tls
 from base.schema import Schema
 from base.testing import TestClient
+from certificates import Authority
 from frontdoor import own_front_door
 from rawhttp import Raw, post
 
@@ -84,6 +87,18 @@ def small() -> Iterator[TestClient]:
         yield found
 
 
+@pytest.fixture(params=["plain", "tls"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext | None]]:
+    """An address, and by what a client speaks TLS there."""
+    limits, context = Configure(body_max_bytes=256 * MB, segments_max_bytes=2 * (SLOTS_BYTES + 2 * 7 * MB)), None
+    if request.param == "tls":
+        authority = Authority(tmp_path)
+        limits = msgspec.structs.replace(limits, tls=Tls(*map(str, authority.issue("door"))))
+        context = authority.client()
+    with TestClient(echo, sums, limits=limits) as found:
+        yield found.address if context is None else found.address.replace("http:", "https:"), context
+
+
 def raw(path: str, body: bytes, *headers: str) -> bytes:
     lines = [f"POST {path} HTTP/1.1", "Host: test", f"Content-Type: {ARROW}", f"Accept: {ARROW}", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join((*lines, "", "")).encode() + body
@@ -123,11 +138,11 @@ def test_a_large_body_and_its_answer_are_never_on_the_heap(client: TestClient) -
 
 
 @pytest.mark.parametrize("expect", [False, True])
-def test_a_body_is_right_in_whatever_pieces_it_comes(client: TestClient, expect: bool) -> None:
+def test_a_body_is_right_in_whatever_pieces_it_comes(served: tuple[str, ssl.SSLContext | None], expect: bool) -> None:
     """Behind another request, with a piece of it in the head's packet, on both ways; and the connection goes on."""
     first, second = table(40_000), table(40_000, first=7)
     bodies = stream(first), stream(second)
-    with Raw(client.address) as connection:
+    with Raw(*served) as connection:
         for body, given, sent_with_head in zip(bodies * 2, (first, second) * 2, (0, 1, 5000, 300_000), strict=True):
             whole = raw("/echo", body, *["Expect: 100-continue"] * expect)
             head = len(whole) - len(body) + sent_with_head
@@ -195,6 +210,38 @@ def test_an_answer_is_its_own_however_slowly_it_is_read(client: TestClient) -> N
         for each in given[1:] * 2:
             assert same(client.post("/echo", content=stream(each), headers=HEADERS).content, each)
         assert same(first + b"".join(pieces), given[0])
+
+
+def test_who_hangs_up_in_the_middle_gives_back_what_it_had(served: tuple[str, ssl.SSLContext | None]) -> None:
+    """Of a body or of an answer, more often than there is memory for; then all of both is right, from the same place."""
+    body, given = stream(table(60_000)), table(60_000)
+    for part in (len(body) // 2, len(body) - 1, None) * 4:
+        with Raw(*served) as connection:
+            connection.send(raw("/echo", body)[: None if part is None else part - len(body)])
+            if part is None:
+                assert connection.socket.recv(100).startswith(b"HTTP/1.1 ")
+    for _ in range(400):
+        with Raw(*served) as connection:
+            connection.send(raw("/echo", body))
+            answer = connection.answer()
+        if answer.status == 200:
+            break
+        time.sleep(0.05)
+    assert same(answer.body, given)
+
+
+def test_an_answer_that_is_read_slowly_is_its_own(served: tuple[str, ssl.SSLContext | None]) -> None:
+    """While others of its size come and go in the memory that they share."""
+    given = [table(60_000, first=i) for i in range(3)]
+    with Raw(*served) as slow:
+        slow.send(raw("/echo", stream(given[0])))
+        first = slow.socket.recv(1)
+        for each in given[1:] * 3:
+            with Raw(*served) as other:
+                other.send(raw("/echo", stream(each)))
+                assert same(other.answer().body, each)
+        slow._buffer = first
+        assert same(slow.answer().body, given[0])
 
 
 def test_answers_that_nobody_reads_give_their_memory_back(small: TestClient) -> None:
