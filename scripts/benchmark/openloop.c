@@ -44,7 +44,7 @@ static size_t request_size;
 static double *due, *latency, *late, *taken, *refusal, bound_s = INFINITY;
 static long total, sent, answered, failed, good, accepted, refused, told;
 static struct connection *connections, **idle;
-static int idle_count;
+static int idle_count, port, poll;
 
 static double now(void) {
     struct timespec t;
@@ -66,7 +66,7 @@ static char *read_file(const char *path, size_t *size) {
     return bytes;
 }
 
-static void dial(struct connection *c, int port) {
+static void dial(struct connection *c) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int one = 1;
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -74,7 +74,9 @@ static void dial(struct connection *c, int port) {
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
     c->request = -1;
-    idle[idle_count++] = c;
+    c->have = 0;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+    epoll_ctl(poll, EPOLL_CTL_ADD, c->fd, &event);
 }
 
 /* Whether the reply is whole: by its content-length, or else by the last chunk. */
@@ -124,6 +126,7 @@ static void receive(struct connection *c) {
 static void send_due(double at) {
     for (; sent < total && due[sent] <= at && idle_count; sent++) {
         struct connection *c = idle[--idle_count];
+        if (c->fd < 0) dial(c); /* servers end connections that are idle for a while */
         c->request = sent;
         c->left_at = now();
         if (write(c->fd, request_bytes, request_size) != (ssize_t)request_size) {
@@ -166,7 +169,8 @@ static void report(double began, double ended) {
 int main(int count, char **words) {
     if (count != 6 && count != 7) return fprintf(stderr, "usage: openloop PORT RATE SECONDS CONNECTIONS REQUEST-FILE [BOUND-MS]\n"), 1;
     if (count == 7) bound_s = atof(words[6]) / 1e3;
-    int port = atoi(words[1]), open = atoi(words[4]);
+    int open = atoi(words[4]);
+    port = atoi(words[1]);
     double rate = atof(words[2]), seconds = atof(words[3]);
     request_bytes = read_file(words[5], &request_size);
     total = (long)(rate * seconds);
@@ -175,11 +179,10 @@ int main(int count, char **words) {
     struct rlimit files;
     if (!getrlimit(RLIMIT_NOFILE, &files)) files.rlim_cur = files.rlim_max, setrlimit(RLIMIT_NOFILE, &files);
     prctl(PR_SET_TIMERSLACK, 1000UL); /* ns; 50 µs by default, as long as some of what is measured */
-    int poll = epoll_create1(0);
+    poll = epoll_create1(0);
     for (int i = 0; i < open; i++) {
-        dial(&connections[i], port);
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &connections[i]};
-        epoll_ctl(poll, EPOLL_CTL_ADD, connections[i].fd, &event);
+        dial(&connections[i]);
+        idle[idle_count++] = &connections[i];
     }
     srand48(1);
     double began = now() + 0.01, at = began;

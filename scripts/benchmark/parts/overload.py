@@ -33,11 +33,11 @@ HEAD = ["bound", "asked", "goodput", "of the peak", "p50 ms", "p99 ms", "of the 
 
 NOTE = """\
 A batch is {batch} rows and sleeps {ms:g} ms; a request is one row. The peak is that of a closed loop of {closed} connections in the same
-round, and what is asked is so many times that, as a Poisson process on up to {open} connections. Goodput is answers 200 within the bound,
-a second; p50 and p99 are those of all answers 200, from when their requests were due. What is refused is a 503, {told:.0%} of them with
-`Retry-After`, and 99 of 100 came within the time given. `late` is what the generator itself may have added, at its own p99. Medians of
-{rounds} rounds, in brackets the least and the most; both settings took turns. The target at 3 times the peak: goodput of at least 90 %
-of it, and a p99 below twice the bound.
+round, and what is asked is so many times that, as a Poisson process on up to {open} connections. Goodput is answers 200 within twice the
+bound on the wait, or within the time of the request, a second; p50 and p99 are those of all answers 200, from when their requests were
+due. What is refused is a 503, {told:.0%} of them with `Retry-After`, and 99 of 100 came within the time given. `late` is what the
+generator itself may have added, at its own p99. Medians of {rounds} rounds, in brackets the least and the most; both settings took turns.
+The target at 3 times the peak: goodput of at least 90 % of it, and a p99 below twice the bound.
 """
 
 
@@ -45,18 +45,20 @@ class Bound(NamedTuple):
     """What bounds the wait.
 
     Attributes:
+        good_s: an answer counts that comes within it.
         settings: of Pexdock, beside the defaults.
         said: by each request.
     """
 
     seconds: float
+    good_s: float
     settings: Mapping[str, object]
     said: str = ""
 
 
 BOUNDS = {
-    "queue_max_wait_s = 0.25": Bound(0.25, {"queue_max_wait_s": 0.25}),
-    "defaults, requests of 1 s": Bound(1, {}, "X-Request-Timeout-Ms: 1000\r\n"),
+    "queue_max_wait_s = 0.25": Bound(0.25, 0.5, {"queue_max_wait_s": 0.25}),
+    "defaults, requests of 1 s": Bound(1, 1, {}, "X-Request-Timeout-Ms: 1000\r\n"),
 }
 
 
@@ -72,7 +74,8 @@ def run(given: Circumstances) -> Part:
         takes = {}
         for i, (name, bound) in enumerate(BOUNDS.items()):
             (scratch / str(i)).mkdir()
-            url = stack.enter_context(pexdock.serving(scratch / str(i), dist, bound.settings)).url + "/slow"
+            settings = {**bound.settings, "state_path": scratch / f"state{i}"}  # both have one dist/, by which it is named else
+            url = stack.enter_context(pexdock.serving(scratch / str(i), dist, settings)).url + "/slow"
             takes[name] = partial(_round, url, bound, given)
         for each in range(given.rounds):
             for name, take in takes.items():
@@ -92,7 +95,7 @@ def _open(url: str, bound: Bound, per_s: float, seconds: float) -> dict[str, flo
     with folder() as scratch:
         (scratch / "request").write_bytes(_request(url, bound))
         port = urllib.parse.urlsplit(url).port
-        words = [port, f"{per_s:.0f}", f"{seconds:.0f}", OPEN_CONNECTIONS, "request", bound.seconds * 1e3]
+        words = [port, f"{per_s:.0f}", f"{seconds:.0f}", OPEN_CONNECTIONS, "request", bound.good_s * 1e3]
         printed, errors = run_apart([str(GENERATOR), *map(str, words)], scratch)
     try:
         return json.loads(printed)  # type: ignore[no-any-return]
@@ -108,7 +111,7 @@ def _request(url: str, bound: Bound) -> bytes:
 
 
 def goodput(one: Mapping[str, float]) -> float:
-    """Answers 200 within the bound, a second."""
+    """Answers 200 that count, a second."""
     return one["good"] / one["seconds"]
 
 
