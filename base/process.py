@@ -5,23 +5,44 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
+import struct
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
+_CREDENTIALS = struct.Struct("3i")
 
-def die_with_parent() -> bool:
+
+def die_with_parent(control: socket.socket) -> bool:
     """Asks the kernel to kill this process when the thread that started it ends; False when that has happened already.
 
-    The control socket's end of file says the same and comes first where the process is idle; this covers a handler that
-    does not return.
+    The control socket's end of file says the same, to those who read it; this covers imports and handlers that do not return. To be called
+    before anything that takes time, as `python -m base` does.
+
+    Args:
+        control: one end of a pair that the parent has made.
     """
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # A parent that ended before the call sent no signal, and somebody else has adopted us since.
-    return os.getppid() == parent
+    return os.getppid() == peer_pid(control)
+
+
+def outlive_parent() -> None:
+    """Takes that back. The caller ends by itself when its control socket does."""
+    _prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def give_up_privileges() -> None:
     """Has no program that this process or any child of it executes gain rights, be it setuid. There is no way back."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def peer_pid(sock: socket.socket) -> int:
+    """The process that listened where this connected socket connected to, or that made the pair of which it is one end."""
+    pid: int = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
+    return pid
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

@@ -5,7 +5,6 @@ One thread computes, so a handler is never called twice at the same time; loads 
 
 from __future__ import annotations
 
-import argparse
 import gc
 import logging
 import os
@@ -32,7 +31,6 @@ from base.loop import Loop
 from base.measuring import Recorder, Reporter, measuring_of
 from base.parent import Parent
 from base.predictor import Predictor
-from base.process import die_with_parent, give_up_privileges
 from base.warm_up import is_lenient, warm_up
 
 log = logging.getLogger(__name__)
@@ -210,18 +208,14 @@ class Worker:
         self.drain()
 
 
-def main() -> int:
-    """Runs the release that is installed in this process, for the supervisor that started it."""
-    parser = argparse.ArgumentParser(prog="base.worker", description="A worker; started by the supervisor.")
-    parser.add_argument("--control-fd", type=int, required=True)
-    parser.add_argument("--socket", type=Path, required=True)
-    arguments = parser.parse_args()
-    if not die_with_parent():
-        return ExitCode.PARENT_GONE
-    give_up_privileges()
+def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
+    """Runs the release that is installed in this process, for the supervisor that started it.
+
+    Args:
+        control: its end of the parent's socket.
+        socket_path: where the worker is to listen.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    os.set_inheritable(arguments.control_fd, False)
-    control = socket.socket(fileno=arguments.control_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal reaches the whole group; the supervisor tells us
     try:
         original = os.getpid()
@@ -230,7 +224,7 @@ def main() -> int:
             os._exit(ExitCode.OK)
         measuring = measuring_of(os.environ)
         recorder = None if measuring is None else Recorder(model, version, measuring.values_max)
-        worker = Worker(model, version, endpoints, arguments.socket, control, recorder)
+        worker = Worker(model, version, endpoints, socket_path, control, recorder)
         words = worker.listen()
     except PexdockError as exc:
         return _cannot_load(control, exc.code, exc.detail)
@@ -264,7 +258,3 @@ def _cannot_load(control: socket.socket, code: str, reason: str) -> ExitCode:
 
 def _say(control: socket.socket, word: Word) -> None:
     control.sendall(encode(word))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,6 +10,7 @@ import msgspec
 
 from base.errors import PeerError, PeerGone
 from base.ipc.protocol import MESSAGE_MAX_BYTES, Message, pack, unpack
+from base.process import peer_pid
 
 _DESCRIPTOR = struct.Struct("=i")
 _ANCILLARY_BYTES = socket.CMSG_LEN(_DESCRIPTOR.size)
@@ -53,6 +54,10 @@ class Channel:
     def fileno(self) -> int:
         """For selectors."""
         return self._socket.fileno()
+
+    def peer_pid(self) -> int:
+        """The process on the other side, for who has connected."""
+        return peer_pid(self._socket)
 
     def send(self, message: Message, fd: int | None = None) -> None:
         """Sends one message, with a descriptor if one is given (it stays the caller's).

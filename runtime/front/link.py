@@ -38,7 +38,6 @@ from base.ipc.protocol import (
 from runtime.front.lending import MIN_BYTES as LENT_MIN_BYTES
 from runtime.front.lending import lend
 from runtime.front.reading import read_reply
-from runtime.front.remnants import peer_pid
 from runtime.front.replies import Replies
 from runtime.front.rooms import SLOTS, Budget, Rooms
 from runtime.front.sent import Sent, hangs
@@ -92,7 +91,7 @@ class Link:
             raise Unavailable(f"the worker at {path} cannot be reached: {exc}") from exc
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._readable)
         self.open = True
-        self.worker_pid = peer_pid(self._channel.fileno())
+        self.worker_pid = self._channel.peer_pid()
         try:
             self._channel.send(Hello(WIRE_VERSION))
         except PeerError as exc:

@@ -9,16 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
-import struct
 from pathlib import Path
-
-
-def peer_pid(channel: int) -> int:
-    """The process that listened where this connected socket connected to."""
-    with socket.socket(fileno=os.dup(channel)) as sock:
-        pid: int = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-    return pid
 
 
 class Remnants:

@@ -133,7 +133,7 @@ class Store:
         with locks.locked(release, self._report):
             if not unpack.is_whole(home):
                 _make(admitted, release / "files", home, base)
-        return [str(unpack.python_of(home)), "-I", "-u", "-X", "faulthandler", "-m", "base.worker"]
+        return [str(unpack.python_of(home)), "-I", "-u", "-X", "faulthandler", "-m", "base"]
 
     def sweep(self, keep: Collection[str], max_bytes: int) -> None:
         """Clean the cache: of releases that are gone, of bases that are gone and over a bound, of what killed processes left.

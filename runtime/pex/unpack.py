@@ -166,11 +166,12 @@ def _check_interpreter(pex: Path, archive: zipfile.ZipFile) -> None:
 def _compile(aside: Path, folder: Path, report: Report) -> None:
     """Byte-compile as if it lay in its final place. In a process of its own, since compileall would fork this one.
 
-    A file that does not compile (a template, a test of a syntax error) fails when it is imported, as it would without this.
+    A file that does not compile (a template, a test of a syntax error) fails when it is imported, as it would without this. Unbuffered,
+    since it ends by what it says when there is nobody left to read that.
     """
     total = sum(1 for _ in aside.rglob("*.py"))
     progress = _Progress(report, "compiling", "modules", total)
-    command = [sys.executable, "-I", "-m", "compileall", "-f", "-j", _COMPILE_PROCESSES, "--invalidation-mode", "unchecked-hash"]
+    command = [sys.executable, "-I", "-u", "-m", "compileall", "-f", "-j", _COMPILE_PROCESSES, "--invalidation-mode", "unchecked-hash"]
     command += ["-s", str(aside), "-p", str(folder), str(aside / ".deps"), str(aside / ".bootstrap")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         for line in process.stdout or ():

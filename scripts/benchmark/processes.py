@@ -155,7 +155,7 @@ def switches(pid: int) -> int:
 def name(pid: int) -> str:
     """What the process is: the Python module that it runs, or else its program's name."""
     words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    modules = {"runtime": "supervisor", "runtime.front": "front door", "base.worker": "worker"}
+    modules = {"runtime": "supervisor", "runtime.front": "front door", "base": "worker"}
     return next((role for module, role in modules.items() if module in words), Path(words[0]).name)
 
 

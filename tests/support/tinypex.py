@@ -4,6 +4,7 @@ import json
 import sysconfig
 import textwrap
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from base.ipc.control import WIRE_VERSION
@@ -52,10 +53,13 @@ def write_tiny(
     return _write(path, name, version, files, {"pexdock": stamp} if built_on else {})
 
 
-def write_linked_base(path: Path, version: str = SDK_VERSION) -> Path:
-    """A base that holds no packages but leads to those of this tree and of the interpreter that runs the tests: unpacked in an instant."""
+def write_linked_base(path: Path, version: str = SDK_VERSION, more: Mapping[str, str] = {}) -> Path:
+    """A base that holds no packages but leads to those of this tree and of the interpreter that runs the tests: unpacked in an instant.
+
+    `more` are files of its own, which are found first.
+    """
     links = [str(ROOT), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    return _write(path, "pexdock", version, {"linked.pth": "\n".join(links) + "\n"}, {})
+    return _write(path, "pexdock", version, {"linked.pth": "\n".join(links) + "\n", **more}, {})
 
 
 def write_copied_base(path: Path, version: str, *, wire: int = WIRE_VERSION, says_wire: int | None = None, more: str = "") -> Path:

@@ -25,7 +25,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def base(tmp_path, store):
-    worker = {"base/__init__.py": "", "base/worker.py": "import iris, numpy, sys; print(iris.said, numpy.__file__, sys.path)"}
+    worker = {"base/__init__.py": "", "base/__main__.py": "import iris, numpy, sys; print(iris.said, numpy.__file__, sys.path)"}
     files = {"numpy/__init__.py": "", "google/of_base.py": ""}
     return store.base(write_pex(tmp_path / "base-0.1.0.pex", sdk(files=worker), Wheel("numpy", "2.4", files=files), stamp=base_stamp()))
 
@@ -43,7 +43,7 @@ def run(command, code=None):
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_worker_starts_with_the_model_and_its_base(tmp_path, store, base, nested):
-    """Whatever way the pex was built: the command runs `base.worker`, which finds the model and what base provides."""
+    """Whatever way the pex was built: the command runs `base`, which finds the model and what base provides."""
     admitted = store.admit(write_pex(tmp_path / "iris.pex", iris(), nested=nested))
     said = run(store.worker_command(admitted, base))
     assert said.startswith(f"one {base.folder}/.deps/numpy-2.4")

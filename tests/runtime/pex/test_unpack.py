@@ -1,5 +1,6 @@
 """Unpacking a base: once, whole or not at all, compiled, and safe among processes."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -120,6 +121,33 @@ def test_processes_that_start_at_once_share_one_unpacking(tmp_path, cache):
     ended = [(*child.communicate(timeout=60), child.returncode) for child in children]
     assert {(out, code) for out, _, code in ended} == {(f"{folder_of(digest(pex, cache), cache)}\n", 0)}
     assert sum("compiling: 3 modules" in err or "compiling" in err for _, err, _ in ended) == 1
+
+
+def test_the_compilation_of_a_killed_process_ends(tmp_path, cache):
+    """Within 2 s, though there would be work for minutes: nobody reads any more what it says."""
+    slow = "".join(f"def f{number}(a):\n    return [a * {number} for a in range(a) if a]\n" for number in range(1500))
+    pex = write_pex(tmp_path / "base.pex", sdk(), Wheel("slow", files={f"slow/module{number}.py": slow for number in range(400)}))
+    with subprocess.Popen([sys.executable, "-m", "runtime.pex.unpack", pex, cache], stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 30
+        while not list(cache.rglob("module*.pyc")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    assert compilers(cache)
+    deadline = time.monotonic() + 2
+    while compilers(cache):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def compilers(cache):
+    """Processes that have this folder in their command."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = path.read_bytes()
+            found += [path.parent.name] if os.fsencode(cache) in command and b"compileall" in command else []
+    return found
 
 
 def test_what_a_killed_process_left_is_no_obstacle(tmp_path, cache):

@@ -1,0 +1,37 @@
+"""`python -m base`: the process of a worker.
+
+Thin: what it imports takes seconds, in which the supervisor may be killed. So it is tied to that first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+
+from base.process import die_with_parent, give_up_privileges
+
+
+def main() -> int:
+    """Runs the release that is installed in this process, for the supervisor that started it."""
+    parser = argparse.ArgumentParser(prog="base", description="A worker; started by the supervisor.")
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--socket", type=Path, required=True)
+    arguments = parser.parse_args()
+    control = socket.socket(fileno=arguments.control_fd)
+    os.set_inheritable(arguments.control_fd, False)
+    tied = die_with_parent(control)
+    give_up_privileges()
+    from base.ipc.control import ExitCode  # noqa: PLC0415 - not before it is tied
+
+    if not tied:
+        return ExitCode.PARENT_GONE
+    from base.worker import run_installed  # noqa: PLC0415 - as above; this takes longest
+
+    return run_installed(control, arguments.socket)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Parents that are killed while what they have started is not ready, and reads no control socket yet: nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from supervised import Supervised, runs
+from tinypex import write_linked_base, write_tiny
+
+PROMISED_S = 2.0
+DEADLINE_S = 30.0
+
+PARENT = """
+import socket, subprocess, sys, time
+ours, theirs = socket.socketpair()
+listener = socket.create_server(("127.0.0.1", 0))
+fds = theirs.fileno(), listener.fileno()
+command = [word.format(listener=fds[1]) for word in sys.argv[1:]]
+print(subprocess.Popen([*command, "--control-fd", str(fds[0])], pass_fds=fds).pid, flush=True)
+time.sleep(600)
+"""
+"""Starts a child as a supervisor does, and tells its number."""
+
+CHILDREN = {
+    "worker": (["-m", "base", "--socket", "/nowhere/w.sock"], "polars"),
+    "front door": (["-P", "-m", "runtime.front", "--listen-fd", "{listener}"], "uvloop"),
+}
+"""What each is started with, and a module that it imports."""
+
+
+def sleeper(marker: Path) -> str:
+    """A module whose import takes long, and that says when it has begun."""
+    return f"import os, time\nopen({str(marker)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes that it has started, directly or not."""
+    children = [int(each) for path in Path(f"/proc/{pid}/task").glob("*/children") for each in path.read_text().split()]
+    return [each for child in children for each in (child, *descendants(child))]
+
+
+def assert_gone(pids: list[int], seconds: float) -> None:
+    """None of them runs any more when so much time is over."""
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid in pids if runs(pid)]:
+        assert time.monotonic() < deadline, [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left]
+        time.sleep(0.02)
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not file.exists():
+        assert time.monotonic() < deadline, f"{file.name} is not there"
+        time.sleep(0.01)
+
+
+@contextmanager
+def parent(folder: Path, command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A parent, and its child, which imports modules out of the folder before any other."""
+    path = os.pathsep.join([str(folder), *sys.path])
+    command = [sys.executable, "-c", PARENT, *command]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        try:
+            yield process, child
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("imported", ["base", "the model"])
+def test_a_worker_that_is_being_started_ends_with_a_killed_supervisor(tmp_path: Path, imported: str) -> None:
+    """Whatever it imports at that moment; and so does all else."""
+    marker = tmp_path / "marker"
+    supervised = Supervised(tmp_path)
+    if imported == "base":
+        write_linked_base(supervised.dist / "base.pex", more={"polars.py": sleeper(marker)})
+    write_tiny(supervised.dist / "tiny.pex", "tiny", module=sleeper(marker) if imported == "the model" else "")
+    supervised.start()
+    try:
+        wait_for(marker)
+        started = descendants(supervised.process.pid)
+        assert len(started) == 2, "a front door and a worker"
+    finally:
+        supervised.process.kill()
+        supervised.process.wait()
+    assert_gone(started, PROMISED_S)
+    shutil.rmtree(supervised.run_path)  # as the next one would
+
+
+@pytest.mark.parametrize("child", CHILDREN)
+def test_a_child_whose_parent_is_killed_while_it_imports_ends(tmp_path: Path, child: str) -> None:
+    words, module = CHILDREN[child]
+    marker = tmp_path / "marker"
+    (tmp_path / f"{module}.py").write_text(sleeper(marker))
+    with parent(tmp_path, [sys.executable, *words]) as (process, pid):
+        wait_for(marker)
+        process.kill()
+        process.wait()
+        assert_gone([pid], PROMISED_S)
+
+
+@pytest.mark.parametrize("child", CHILDREN)
+def test_a_child_whose_parent_was_gone_before_it_could_ask_imports_nothing(tmp_path: Path, child: str) -> None:
+    """The kernel would tell it nothing any more: somebody else has adopted it."""
+    words, module = CHILDREN[child]
+    gate, marker = tmp_path / "gate", tmp_path / "marker"
+    (tmp_path / f"{module}.py").write_text(sleeper(marker))
+    os.mkfifo(gate)
+    held = ["sh", "-c", f'read _ < {gate}; exec "$@"', "sh", sys.executable, *words]
+    with parent(tmp_path, held) as (process, pid):
+        process.kill()
+        process.wait()
+        gate.write_text("go\n")
+        assert_gone([pid], DEADLINE_S)
+    assert not marker.exists()
