@@ -21,6 +21,7 @@ from base.ipc.plain import Plain
 from base.ipc.protocol import (
     Attach,
     Batch,
+    Begun,
     Cancel,
     Check,
     Checked,
@@ -240,6 +241,8 @@ class Connection:
             parameters = _parameters.decode(check.parameters)
         except msgspec.MsgspecError as exc:
             raise PeerError(f"parameters that cannot be read: {exc}") from exc
+        if check.flags & Flag.SUSPECT:
+            self._channel.send(Begun(check.batch))
         try:
             self._predictors[check.endpoint].check(parameters)
         except PexdockError as exc:
@@ -253,6 +256,8 @@ class Connection:
         predictor = self._predictors[batch.endpoint]
         try:
             self._check_wanted(work)
+            if batch.flags & Flag.SUSPECT:
+                self._channel.send(Begun(batch.batch))
             rows, held = self._rows(batch, predictor)
             if predictor.streams:
                 self._streams[batch.batch] = _Open(predictor.stream(lease, rows, work.call), lease, batch.reply, held)

@@ -100,17 +100,25 @@ class Channel:
         """As `receive_nowait`, where no descriptor may come: one that does is closed by the kernel. Costs half as much.
 
         Raises:
-            PeerError: as `receive_nowait`.
+            PeerError: as `receive_nowait`. PeerGone only once all that the other side has said was received.
         """
         try:
             size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
         except BlockingIOError:
             return None
+        except ConnectionResetError:  # of a side that ended with something unread; said once, before what it had sent
+            return self._rest()
         except OSError as exc:
             raise PeerGone(f"the other side of a channel is gone: {exc}") from exc
         if size > MESSAGE_MAX_BYTES:  # MSG_TRUNC: this is the length of what was cut
             raise PeerError("a message that is too long")
         return self._unpacked(size)
+
+    def _rest(self) -> Message:
+        try:
+            return self._unpacked(self._socket.recv_into(self._buffer))
+        except OSError as exc:
+            raise PeerGone(f"the other side of a channel is gone: {exc}") from exc
 
     def _unpacked(self, size: int) -> Message:
         if not size:

@@ -41,6 +41,7 @@ class Kind:
     END = 14
     CHECK = 15
     CHECKED = 16
+    BEGUN = 17
 
 
 class Flag:
@@ -54,6 +55,8 @@ class Flag:
     """Somebody in the worker still refers to the request's frame: its segment must not be written again."""
     CONTEXT = 8
     """The body is an array of the parameters and the request's context (see `base.context.ContextWords`)."""
+    SUSPECT = 16
+    """The batch's only request, or the question, was with a worker that died: BEGUN is to be said of it."""
 
 
 class _Word(msgspec.Struct, frozen=True, gc=False):
@@ -189,6 +192,7 @@ class Check(_Word, frozen=True):
     batch: int
     endpoint: int
     parameters: bytes
+    flags: int = 0
 
 
 class Checked(_Word, frozen=True):
@@ -197,7 +201,15 @@ class Checked(_Word, frozen=True):
     batch: int
 
 
-Message = Hello | Welcome | Attach | Forget | Batch | Reply | Fail | Need | Grant | Parked | Part | Next | Cancel | End | Check | Checked
+class Begun(_Word, frozen=True):
+    """Worker → front door: from now on it computes this batch or CHECK (flag SUSPECT), and nothing else until it has answered."""
+
+    batch: int
+
+
+Message = (
+    Hello | Welcome | Attach | Forget | Batch | Reply | Fail | Need | Grant | Parked | Part | Next | Cancel | End | Check | Checked | Begun
+)
 
 
 def moment(at_s: float) -> int:
@@ -250,10 +262,12 @@ def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a k
             return header(Kind.CANCEL, 0, 0, batch, 0, 0, 0, 0)
         case End(batch, flags):
             return header(Kind.END, flags, 0, batch, 0, 0, 0, 0)
-        case Check(batch, endpoint, parameters):
-            return header(Kind.CHECK, 0, endpoint, batch, 0, 0, 0, 0) + parameters
+        case Check(batch, endpoint, parameters, flags):
+            return header(Kind.CHECK, flags, endpoint, batch, 0, 0, 0, 0) + parameters
         case Checked(batch):
             return header(Kind.CHECKED, 0, 0, batch, 0, 0, 0, 0)
+        case Begun(batch):
+            return header(Kind.BEGUN, 0, 0, batch, 0, 0, 0, 0)
         case Attach(segment, length):
             return header(Kind.SEGMENT, 0, segment, 0, 0, length, 0, 0)
         case Forget(segment):
@@ -283,7 +297,7 @@ def unpack(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat case a kin
         case Kind.FAIL:
             return Fail(batch, data[HEADER.size :], flags)
         case Kind.CHECK:
-            return Check(batch, number, data[HEADER.size :])
+            return Check(batch, number, data[HEADER.size :], flags)
         case Kind.WELCOME:
             return _welcome(extra, data[HEADER.size :])
     if len(data) != HEADER.size:
@@ -307,6 +321,8 @@ def unpack(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat case a kin
             return End(batch, flags)
         case Kind.CHECKED:
             return Checked(batch)
+        case Kind.BEGUN:
+            return Begun(batch)
         case Kind.SEGMENT:
             return Attach(number, length)
         case Kind.FORGET:

@@ -17,6 +17,7 @@ from base.ipc.control import WIRE_VERSION, GaveUp
 from base.ipc.protocol import (
     Attach,
     Batch,
+    Begun,
     Cancel,
     Check,
     Checked,
@@ -40,7 +41,7 @@ from runtime.front.lending import lend
 from runtime.front.reading import read_reply
 from runtime.front.replies import Replies
 from runtime.front.rooms import SLOTS, Budget, Rooms
-from runtime.front.sent import Sent, hangs
+from runtime.front.sent import IN_FLIGHT_MAX, Sent, culprit_of, hangs
 from runtime.front.writing import write_batch
 
 if TYPE_CHECKING:
@@ -49,12 +50,6 @@ if TYPE_CHECKING:
     from runtime.front.request import Request
 
 log = logging.getLogger(__name__)
-
-IN_FLIGHT_MAX = 2
-"""One batch in the handler, one waiting in the socket: the worker never waits for the front door between batches."""
-
-STREAMS_MAX = SLOTS * 3 // 4
-"""Streamed answers that one worker may have begun: each keeps its slot, and the others must find some too."""
 
 
 class Link:
@@ -145,6 +140,7 @@ class Link:
         if endpoint.words.alone:
             flags |= Flag.CONTEXT
             requests[0].sent(lambda: self._cancel(number))
+        flags |= Flag.SUSPECT if requests[0].deaths else 0
         ends_ms = moment(min([request.ends_s for request in requests]))  # where one is late, the others go again without it
         self._send(Batch(number, endpoint.number, rows, ends_ms, flags, frame, room.reply, requests[0].said))
         if not self.open:
@@ -162,7 +158,8 @@ class Link:
             Unavailable: it is gone. It was not asked, and the link is closed.
         """
         number = self._number()
-        self._send(Check(number, question.endpoint.number, question.parameters))
+        question.begun = False
+        self._send(Check(number, question.endpoint.number, question.parameters, Flag.SUSPECT if question.alone else 0))
         if not self.open:
             raise Unavailable("the worker has ended")
         question.sent_s = time.monotonic()
@@ -175,8 +172,11 @@ class Link:
         if not (self._sent or self.questions):
             self.close()
 
-    def close(self, error: PeerError | None = None) -> None:
-        """Closes the channel. What the worker still had goes again, where it may, unless the worker broke a rule. Safe to call again."""
+    def close(self, error: PeerError | None = None, *, heard_out: bool = False) -> None:
+        """Closes the channel. What the worker still had goes again, where it may, unless the worker broke a rule. Safe to call again.
+
+        Where the worker was `heard_out` before it ended, what it had begun and not answered has ended it.
+        """
         if not self.open:
             return
         self.open = self.up = False
@@ -189,7 +189,8 @@ class Link:
             self._welcomed.set_result(False)
         questions, self.questions = self.questions, {}
         lost = [request for batch in sent.values() for request in batch.requests]
-        self._release.lost([*lost, *questions.values()], died=error is None or isinstance(error, PeerGone))
+        culprit = culprit_of(sent.values(), questions.values()) if heard_out else None
+        self._release.lost([*lost, *questions.values()], died=error is None or isinstance(error, PeerGone), culprit=culprit)
 
     def _number(self) -> int:
         self._next_batch = (self._next_batch + 1) & 0xFFFFFFFF
@@ -232,11 +233,11 @@ class Link:
                 if not (self._sent or self.questions) or not self.open:
                     break
         except PeerError as exc:
-            self._give_up(exc)
+            self._give_up(exc, heard_out=isinstance(exc, PeerGone))
 
-    def _give_up(self, error: PeerError) -> None:
+    def _give_up(self, error: PeerError, *, heard_out: bool = False) -> None:
         log.warning("the channel to %s %s is closed: %s", self._release.words.model, self._release.words.version, error)
-        self.close(error)
+        self.close(error, heard_out=heard_out)
         self._release.gave_up(GaveUp(self.path, error.detail))
 
     def _handle(self, message: Message) -> None:
@@ -247,6 +248,8 @@ class Link:
                 self._park(batch)
             case Part(batch, length):
                 self._part(batch, length)
+            case Begun(batch):
+                self._begin(batch)
             case Checked(batch):
                 self._checked(batch, None)
             case Fail(batch, body) if batch in self.questions:
@@ -286,6 +289,12 @@ class Link:
         self.busy -= question.alone
         self._answered_s = time.monotonic()
         question.answer(error)
+
+    def _begin(self, batch: int) -> None:
+        sent = self._sent.get(batch) or self.questions.get(batch)
+        if sent is None or not sent.is_suspect:
+            raise PeerError("a worker began what it was not asked to tell of")
+        sent.begun = True
 
     def _park(self, batch: int) -> None:
         sent = self._sent.get(batch)
@@ -360,6 +369,7 @@ class Link:
         sent = self._sent.get(batch)
         if sent is None or sent.reply_room is not sent.room:
             raise PeerError("a worker wants room for a batch that it does not have")
+        sent.begun = False
         try:
             sent.reply_room = self._rooms.take(0, length)
         except Full as exc:

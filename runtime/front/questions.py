@@ -29,6 +29,7 @@ class Question:
         bound: no other release may be asked: the client wants this one, or it is for a copy.
         deaths: of workers that had it.
         sent_s: when a worker was asked the last time, by the monotonic clock.
+        begun: that worker has said that it answers now.
     """
 
     def __init__(self, asked: Asked, *, copied: bool) -> None:
@@ -40,6 +41,7 @@ class Question:
         self.may_go_again = not copied  # whatever holds for the endpoint's requests: nothing is computed for it
         self.deaths = 0
         self.sent_s = 0.0
+        self.begun = False
 
     @property
     def answered(self) -> bool:
@@ -50,6 +52,8 @@ class Question:
     def alone(self) -> bool:
         """Whether the worker that has it may have nothing else, since it may be what killed the one before."""
         return self.deaths > 0
+
+    is_suspect = alone
 
     def answer(self, error: PexdockError | None) -> None:
         """What the spec says: why the parameters are not admitted, or that they are, which holds until the routing table changes."""

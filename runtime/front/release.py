@@ -16,7 +16,7 @@ from base.ipc.control import GaveUp, ReleaseWords
 from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines, in_time
 from runtime.front.endpoint import Endpoint
-from runtime.front.link import IN_FLIGHT_MAX, STREAMS_MAX, Link
+from runtime.front.link import Link
 from runtime.front.measuring import Recorder
 from runtime.front.outcomes import Tally
 from runtime.front.outlook import wait_s
@@ -25,6 +25,7 @@ from runtime.front.pace import Step
 from runtime.front.questions import AT_ONCE_MAX, Question
 from runtime.front.request import Request
 from runtime.front.rooms import Budget
+from runtime.front.sent import IN_FLIGHT_MAX, STREAMS_MAX
 from runtime.front.suspects import Suspects
 
 log = logging.getLogger(__name__)
@@ -178,12 +179,18 @@ class Release:
         if self._waits() or self.retiring:
             self.wake()
 
-    def lost(self, requests: Sequence[Request | Question], *, died: bool) -> None:
-        """A link has closed, whose worker had these. One that broke a rule, rather than died, might do so again."""
+    def lost(self, requests: Sequence[Request | Question], *, died: bool, culprit: Request | Question | None = None) -> None:
+        """A link has closed, whose worker had these. One that broke a rule, rather than died, might do so again.
+
+        Args:
+            requests: all of them.
+            died: the worker has ended.
+            culprit: of which it did.
+        """
         self._lost = True
         for request in requests:
             if died:
-                self._suspects.add(request)
+                self._suspects.add(request, guilty=request is culprit)
             else:
                 request.fail(Unavailable("the worker that had this request was given up; try again"), blamed=True)
         self.wake()
@@ -241,7 +248,7 @@ class Release:
         now = time.monotonic()
         for endpoint in self.endpoints:
             endpoint.pace.turn(now)
-        if self._careful or self._suspects:
+        if self._careful or self._suspects.waiting:
             self._send_suspects()
         while self._questions and (answerer := self._most_able()):
             self._ask(answerer, self._questions.popitem(last=False)[0])
@@ -265,7 +272,10 @@ class Release:
             for request in requests:
                 request.fail(exc)
         except Unavailable:  # found out by sending: they go to another, as they are
-            self._again.appendleft(requests)
+            if requests[0].deaths:
+                self._suspects.wait(requests[0])
+            else:
+                self._again.appendleft(requests)
 
     def _ask(self, link: Link, question: Question) -> None:
         try:
@@ -282,7 +292,8 @@ class Release:
         """One to each worker that has nothing to compute, and that gets nothing else until it has answered; others are let come to that."""
         self._careful = False
         for link in self._links.values():
-            if self._suspects:
+            self._suspects.prune()
+            if self._suspects.waiting:
                 link.batches_max = 1
                 if link.is_idle:
                     self._send_alone(link, self._suspects.take())
@@ -323,7 +334,7 @@ class Release:
         for endpoint in self.endpoints:  # asked for each batch, and a generator takes twice as long
             if endpoint.waiting:
                 return True
-        return bool(self._again or self._suspects or self._questions)
+        return bool(self._again or self._suspects.waiting or self._questions)
 
     def _hand_over(self, error: PexdockError) -> None:
         """All that waits goes to heirs, as it is; what has none is answered with the error."""

@@ -6,15 +6,27 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runtime.front.rooms import SLOTS, Room
+
 if TYPE_CHECKING:
     from runtime.front.questions import Question
     from runtime.front.request import Request
-    from runtime.front.rooms import Room
+
+IN_FLIGHT_MAX = 2
+"""One batch in the handler, one waiting in the socket: the worker never waits for the front door between batches."""
+
+STREAMS_MAX = SLOTS * 3 // 4
+"""Streamed answers that one worker may have begun: each keeps its slot, and the others must find some too."""
 
 
 @dataclass(eq=False)
 class Sent:
-    """A batch that the worker has. It is parked while it takes no place in flight: it waits for its model or for its client."""
+    """A batch that the worker has.
+
+    Attributes:
+        parked: it takes no place in flight: it waits for its model or for its client.
+        begun: the worker has said that it computes it, and has not said since that it does not.
+    """
 
     requests: list[Request]
     rows: int
@@ -22,6 +34,12 @@ class Sent:
     reply_room: Room
     sent_s: float
     parked: bool = False
+    begun: bool = False
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may be what killed the worker before."""
+        return self.requests[0].deaths > 0
 
     @property
     def wanted(self) -> bool:
@@ -45,3 +63,11 @@ def hangs(batches: Collection[Sent], questions: Collection[Question] = ()) -> bo
     if questions:
         return all(each.answered for each in questions)
     return any(each.requests[0].endpoint.words.alone for each in batches) and not any(each.wanted for each in batches)
+
+
+def culprit_of(batches: Collection[Sent], questions: Collection[Question]) -> Request | Question | None:
+    """Of what a worker had when it ended, that which it had begun; None where that is not known."""
+    for batch in batches:
+        if batch.begun:
+            return batch.requests[0]
+    return next((each for each in questions if each.begun), None)

@@ -1,8 +1,9 @@
 """Requests, and questions about their paths, whose worker died while it had them. Pure.
 
-One of them may have killed it, and nobody can tell which. So each goes again, alone, to a worker that has nothing else to compute: should
-that one die, too, the culprit is known. So it is found with two deaths in all; to cut the batch in halves would take one for each time that
-it can be halved.
+One of them may have killed it, and nobody can tell which. So each goes again, alone, to a worker of which this front door wants nothing
+else, and that worker says when it begins to compute it. Should it die then, without an answer, the culprit is known. So it is found with
+two deaths in all; to cut the batch in halves would take one for each time that it can be halved. A worker that died before it began died
+of something else: of a request that another front door has sent, or by itself.
 """
 
 from __future__ import annotations
@@ -16,42 +17,57 @@ if TYPE_CHECKING:
     from runtime.front.questions import Question
     from runtime.front.request import Request
 
-DEATHS_MAX = 2
+DEATHS_MAX = 5
+"""Of workers that had a request and are not known to have died of it. There may be one whose model kills whoever loads it."""
 
 
 class Suspects:
-    """Those of one release that are to go again. Bounded by what its workers had in flight."""
+    """Those of one release that are to go again. Bounded by what its workers had in flight.
+
+    Attributes:
+        waiting: some of them may be answered by now, until they are pruned. Looked at for each batch, which costs no call.
+    """
 
     def __init__(self) -> None:
-        self._waiting: deque[Request | Question] = deque()
+        self.waiting: deque[Request | Question] = deque()
 
-    def __bool__(self) -> bool:
-        while self._waiting and self._waiting[0].answered:
-            self._waiting.popleft()
-        return bool(self._waiting)
+    def add(self, request: Request | Question, *, guilty: bool) -> None:
+        """The worker that had it has died. It is answered at once where it may not go again.
 
-    def add(self, request: Request | Question) -> None:
-        """The worker that had it has died. It is answered at once where it may not go again."""
+        Args:
+            request: which one.
+            guilty: the worker had begun to compute it, and nothing else.
+        """
         if request.answered:
             return
         request.deaths += 1
+        what = f"{request.deaths} workers ended while they had this request"
         if not request.may_go_again:
             request.fail(Unavailable("the worker that had this request has ended, and it may not be computed twice"), blamed=True)
+        elif guilty:
+            request.fail(
+                HandlerFailed(f"{request.deaths} workers ended while they had this request, the last while it computed nothing else")
+            )
         elif request.deaths >= DEATHS_MAX:
-            request.fail(HandlerFailed(f"{request.deaths} workers ended while they had this request, the last with nothing else"))
+            request.fail(Unavailable(f"{what}; try again later"), blamed=True)
         else:
             self.wait(request)
 
     def wait(self, request: Request | Question) -> None:
         """It is to go again, alone."""
-        self._waiting.append(request)
+        self.waiting.append(request)
+
+    def prune(self) -> None:
+        """Afterwards somebody waits for the next one, if there is one."""
+        while self.waiting and self.waiting[0].answered:
+            self.waiting.popleft()
 
     def take(self) -> Request | Question:
         """The next one; there is one."""
-        return self._waiting.popleft()
+        return self.waiting.popleft()
 
     def clear(self) -> list[Request | Question]:
         """All of them; afterwards there are none."""
-        waiting = list(self._waiting)
-        self._waiting.clear()
+        waiting = list(self.waiting)
+        self.waiting.clear()
         return waiting

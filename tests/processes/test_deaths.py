@@ -6,8 +6,8 @@ import threading
 import time
 from pathlib import Path
 
-from base.ipc.control import Configure, Outcomes
-from fronts import Asking, Front, Workers, lines, version
+from base.ipc.control import Configure, GaveUp, Outcomes
+from fronts import Asking, Front, Workers, asking, lines, version
 from rawhttp import Raw, post
 from waiting import until
 
@@ -70,6 +70,32 @@ def test_a_request_that_kills_its_worker_is_found_with_two_deaths(make: Workers,
     assert not any(666 in line for line in lines(tmp_path / "third"))
     assert third.process.poll() is None
     assert max(map(len, lines(log)[1:])) > 1, "no two requests shared a batch, so nothing was proved"
+
+
+def test_a_request_that_another_front_door_has_killed_a_worker_with_harms_nobody(make: Workers, front: Front, tmp_path: Path) -> None:
+    """Two share their workers. By two deaths one finds its request out; the other's, which was with both workers, is answered."""
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    own, shared = make("1.0", "--gate", tmp_path / "never", "--log", tmp_path / "own"), make("1.0", "--gate", gate, "--log", log)
+    with Front() as guilty:
+        front.table(own.route("it", shared))
+        guilty.table(shared.route("it"))
+        innocent = Asking(front, [1])
+        until(lambda: lines(tmp_path / "own"), "nothing reached the worker of the one")
+        held = Asking(guilty, [100])
+        until(lambda: lines(log), "nothing reached the worker of both")
+        with asking(guilty, [666]) as (killing,):  # it lies in the socket, before the innocent one
+            own.kill()
+            front.until(GaveUp)
+            gate.touch()
+            until(lambda: shared.process.poll() is not None, "it should have died")
+            others = [make("1.0", "--log", log) for _ in range(2)]
+            guilty.table(others[0].route("it", others[1]))
+            front.table(others[0].route("it", others[1]))
+            assert killing.answer().status == 500
+        assert [version(answer) for answer in innocent.answers()] == ["1.0"]
+        assert [answer.status for answer in held.answers()] == [200]
+    assert [line for line in lines(log) if 666 in line] == [[666], [666]]
+    assert sum(each.process.poll() is not None for each in others) == 1
 
 
 def test_while_one_is_suspected_others_are_answered_after_it(make: Workers, front: Front, tmp_path: Path) -> None:

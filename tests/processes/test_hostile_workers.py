@@ -15,7 +15,7 @@ import pytest
 from base import columns
 from base.columns import Column
 from base.ipc.control import Applied, EndpointWords, GaveUp, Left, ReleaseWords, Route, Table
-from base.ipc.protocol import Batch, End, Fail, Flag, Grant, Message, Need, Part, Reply
+from base.ipc.protocol import Batch, Begun, End, Fail, Flag, Grant, Message, Need, Part, Reply
 from frontdoor import BareWorker, FrontDoor
 from rawhttp import Raw, post
 from supervised import Supervised
@@ -78,6 +78,7 @@ HOSTILE = {
     "a failure that is no JSON": sent(lambda batch: Fail(batch.batch, b"\xff")),
     "a failure that is no UTF-8": sent(lambda batch: Fail(batch.batch, b'{"code":"\xff"}')),
     "a part of what is not streamed": sent(lambda batch: Part(batch.batch, 10)),
+    "a beginning that it was not asked for": sent(lambda batch: Begun(batch.batch)),
     "the end of what is not streamed": sent(lambda batch: End(batch.batch, 0)),
     "fewer rows than it says": said(good(), rows=3),
     "rows for other rows": said(good(1), rows=1),

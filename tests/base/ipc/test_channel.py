@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from base.errors import PeerError
+from base.errors import PeerError, PeerGone
 from base.ipc.channel import Channel
 from base.ipc.protocol import Attach, Hello, Parked
 from base.ipc.segment import Segment
@@ -66,6 +66,18 @@ def test_words_without_descriptors_are_received_alike(sockets: tuple[socket.sock
     assert [other.receive_word_nowait() for _ in range(3)] == [Hello(1), Parked(2), None]
     one.close()
     with pytest.raises(PeerError):
+        other.receive_word_nowait()
+
+
+def test_what_the_other_side_has_said_is_received_before_its_end(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """Also where it left something unread, of which the kernel tells first."""
+    one, other = Channel(sockets[0]), Channel(sockets[1])
+    one.send(Parked(1))
+    one.send(Parked(2))
+    other.send(Hello(1))
+    one.close()
+    assert [other.receive_word_nowait() for _ in range(2)] == [Parked(1), Parked(2)]
+    with pytest.raises(PeerGone):
         other.receive_word_nowait()
 
 

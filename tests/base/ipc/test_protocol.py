@@ -11,6 +11,7 @@ from base.ipc.protocol import (
     MESSAGE_MAX_BYTES,
     Attach,
     Batch,
+    Begun,
     Cancel,
     Check,
     Checked,
@@ -56,7 +57,9 @@ BY_HAND: list[tuple[Message, str]] = [
     (Next(7), "0c 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
     (Cancel(7), "0d 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
     (Check(7, 2, b"{}"), "0f 00" + "0200" + "07000000" + U64 + U64 + U32 + U32 + "7b7d"),
+    (Check(7, 2, b"{}", 16), "0f 10" + "0200" + "07000000" + U64 + U64 + U32 + U32 + "7b7d"),
     (Checked(7), "10 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
+    (Begun(7), "11 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
     (End(7, 4), "0e 04" + U16 + "07000000" + U64 + U64 + U32 + U32),
 ]  # fmt: skip
 
