@@ -151,6 +151,9 @@ class Settings(BaseSettings):
     worker_renew_bytes: ByteSize = Field(
         ByteSize(0), ge=0, description="Memory of its own at which a worker is replaced, by one that is ready first; 0 is any."
     )
+    worker_renew_requests: int = Field(
+        0, ge=0, description="Requests after which a worker is replaced, by one that is ready first; 0 is any number."
+    )
     start_timeout_s: float = Field(120, gt=0, le=3600, description="Seconds that a worker may take from its start to ready.")
     start_parallel: int = Field(
         2, ge=1, le=64, description="Pexes that are verified and unpacked at the same time, and workers that are started."

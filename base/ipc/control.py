@@ -228,6 +228,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         access_log: path of a file that gets a line for each request; "-" is the standard output of the supervisor.
         tls: None where it speaks plain HTTP.
         api_keys_path: file of the keys of which a request must show one; None where none is asked for.
+        told_requests: of each so many requests that it has sent to a worker it tells; 0 where nobody wants to know.
     """
 
     body_max_bytes: int = 32 * 1024**2
@@ -243,6 +244,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     access_log: str | None = None
     tls: Tls | None = None
     api_keys_path: str | None = None
+    told_requests: int = 0
 
 
 class Listening(msgspec.Struct, frozen=True, tag="listening", tag_field="type"):
@@ -330,6 +332,13 @@ class GaveUp(msgspec.Struct, frozen=True, tag="gave_up", tag_field="type"):
     reason: str
 
 
+class Worked(msgspec.Struct, frozen=True, tag="worked", tag_field="type"):
+    """Front door → supervisor: so many requests have gone to the worker at `socket` since it said so last."""
+
+    socket: str
+    requests: int
+
+
 class Withdraw(msgspec.Struct, frozen=True, tag="withdraw", tag_field="type"):
     """Supervisor → front door: say that you are not ready, so that nobody sends more; all that comes is answered as before."""
 
@@ -350,6 +359,7 @@ Word = (
     | Outcomes
     | Compared
     | GaveUp
+    | Worked
     | Withdraw
     | Drain
     | Question

@@ -6,10 +6,11 @@ Everything here runs in the loop's thread.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from base.ipc.control import GaveUp, Route
+from base.ipc.control import GaveUp, Route, Worked
 from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines
 from runtime.front.endpoint import Endpoint
@@ -26,7 +27,10 @@ class Dispatch:
     Args:
         recorder: None where nobody wants measures.
         tallies: of watched releases; None where nobody listens.
-        gave_up: told of each worker to which the channel had to be closed, or that hangs.
+        tell: takes what the supervisor is to know of workers.
+
+    Attributes:
+        told_requests: of each so many that a worker was sent.
     """
 
     def __init__(
@@ -36,14 +40,15 @@ class Dispatch:
         deadlines: Deadlines,
         recorder: Recorder | None = None,
         tallies: Tallies | None = None,
-        gave_up: Callable[[GaveUp], None] = lambda _: None,
+        tell: Callable[[GaveUp | Worked], None] = lambda _: None,
     ) -> None:
         self._bounds = bounds
         self.budget = Budget(segments_max_bytes)
         self._deadlines = deadlines
         self._recorder = recorder
         self._tallies = tallies
-        self._gave_up = gave_up
+        self._tell = tell
+        self.told_requests = sys.maxsize
         self.releases, self._coming = list[Release](), list[Release]()
         self._retiring: set[Release] = set()
         self._apart: Collection[str] = ()
@@ -114,6 +119,6 @@ class Dispatch:
 
     def _release(self, route: Route) -> Release:
         found = Release(route.id, route.release, self._bounds, self.budget, self._deadlines, self._recorder)
-        found.gave_up = self._gave_up
+        found.tell, found.told_requests = self._tell, self.told_requests
         found.heir = self._heir
         return found

@@ -61,6 +61,7 @@ class Link:
         busy, computing_rows: batches that it has to compute, and their rows; a question that must be alone is one, too.
         batches_max: that it may have to compute at once.
         questions: that it has, by their numbers.
+        untold: requests that it was sent since the supervisor was told of any.
     """
 
     def __init__(self, path: str, release: Release, budget: Budget) -> None:
@@ -68,7 +69,7 @@ class Link:
         self._release = release
         self._sent: dict[int, Sent] = {}
         self.up = False
-        self.busy = self.computing_rows = 0
+        self.busy = self.computing_rows = self.untold = 0
         self.batches_max = IN_FLIGHT_MAX
         self._answered_s = 0.0  # the latest
         self.questions: dict[int, Question] = {}
@@ -135,8 +136,8 @@ class Link:
         """
         endpoint = requests[0].endpoint
         room, frame, flags, rows = write_batch(requests, self._rooms)
-        number = self._number()
-        flags |= Flag.ALONE if len(requests) == 1 else 0
+        number, count = self._number(), len(requests)
+        flags |= Flag.ALONE if count == 1 else 0
         if endpoint.words.alone:
             flags |= Flag.CONTEXT
             requests[0].sent(lambda: self._cancel(number))
@@ -148,6 +149,9 @@ class Link:
         self._sent[number] = Sent(requests, rows, room, room, time.monotonic())
         self.busy += 1
         self.computing_rows += rows
+        self.untold += count
+        if self.untold >= self._release.told_requests:
+            self._release.tell_worked(self)
         if endpoint.measures is not None:
             endpoint.measures.sent(requests, rows)
 
@@ -238,7 +242,7 @@ class Link:
     def _give_up(self, error: PeerError, *, heard_out: bool = False) -> None:
         log.warning("the channel to %s %s is closed: %s", self._release.words.model, self._release.words.version, error)
         self.close(error, heard_out=heard_out)
-        self._release.gave_up(GaveUp(self.path, error.detail))
+        self._release.tell(GaveUp(self.path, error.detail))
 
     def _handle(self, message: Message) -> None:
         match message:

@@ -8,13 +8,15 @@ import logging
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from importlib.abc import MetaPathFinder
+from itertools import starmap
 
 import uvloop
 
 from base.errors import PeerError
-from base.ipc.control import Applied, Configure, Drain, ExitCode, GaveUp, Left, Lines, Listening, Table, Withdraw, Word, encode
+from base.ipc.control import Applied, Configure, Drain, ExitCode, GaveUp, Left, Lines, Listening, Table, Withdraw, Word, Worked, encode
 from base.process import outlive_parent
 from runtime.front.access import access_log
 from runtime.front.app import FrontDoor
@@ -48,7 +50,8 @@ class Process:
         self._comparisons = Comparisons(self._report_soon)
         self._remnants = Remnants()
         self._reporting: set[asyncio.Task[None]] = set()
-        self._given_up: list[GaveUp] = []  # bounded by the workers in a table
+        self._given_up: list[GaveUp] = []  # bounded by the workers in a table, and so is the next
+        self._worked: Counter[str] = Counter()
 
     async def run(self) -> ExitCode:
         """Serves until the parent says `drain` or is gone."""
@@ -61,8 +64,9 @@ class Process:
         if configure.measuring is not None:
             self._recorder = Recorder(configure.measuring, self._report_soon)
         deadlines = Deadlines(configure.request_timeout_s)
-        dispatch = Dispatch(Bounds.of(configure), configure.segments_max_bytes, deadlines, self._recorder, self._tallies, self._gave_up)
+        dispatch = Dispatch(Bounds.of(configure), configure.segments_max_bytes, deadlines, self._recorder, self._tallies, self._tell)
         door = FrontDoor(dispatch, deadlines, configure.body_max_bytes, self._comparisons)
+        dispatch.told_requests = configure.told_requests or sys.maxsize
         self._dispatch = dispatch
         # Connections wait in the listener until this. A front door that is started again would answer 404 and 503 without its table.
         first = await self._words.get()
@@ -136,15 +140,19 @@ class Process:
         self._reporting.add(task)
         task.add_done_callback(self._reporting.discard)
 
-    def _gave_up(self, word: GaveUp) -> None:
-        self._given_up.append(word)
+    def _tell(self, word: GaveUp | Worked) -> None:
+        if isinstance(word, Worked):
+            self._worked[word.socket] += word.requests
+        else:
+            self._given_up.append(word)
         self._report_soon()
 
     async def _report(self) -> None:
         """Tells what was noted. While the parent does not listen, notes gather where they are bounded, rather than words."""
         async with self._speaking:
             given_up, self._given_up = self._given_up, []
-            words: list[Word] = [*self._tallies.take(), *self._comparisons.take(), *given_up]
+            worked, self._worked = self._worked, Counter()
+            words: list[Word] = [*self._tallies.take(), *self._comparisons.take(), *given_up, *starmap(Worked, worked.items())]
             for word in words:
                 await self._send(word)
             for measures in () if self._recorder is None else self._recorder.take():

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
-from base.ipc.control import GaveUp, ReleaseWords
+from base.ipc.control import GaveUp, ReleaseWords, Worked
 from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines, in_time
 from runtime.front.endpoint import Endpoint
@@ -45,7 +46,8 @@ class Release:
 
     Attributes:
         budget: what its segments may take, those into which bodies come included.
-        gave_up: told of each worker to which the channel had to be closed, or that hangs.
+        tell: takes word of each worker to which the channel had to be closed, or that hangs, and of how many requests workers were sent.
+        told_requests: of each so many.
         heir: where the requests of an endpoint go that no worker is left to answer; None where they go nowhere.
         left: another release has taken over, and nothing waits here any more for a worker.
     """
@@ -60,7 +62,8 @@ class Release:
         recorder: Recorder | None = None,
     ) -> None:
         self.id = release_id
-        self.gave_up: Callable[[GaveUp], None] = lambda _: None
+        self.tell: Callable[[GaveUp | Worked], None] = lambda _: None
+        self.told_requests = sys.maxsize
         self.heir: Callable[[Endpoint], Endpoint | None] = lambda _: None
         self.left = asyncio.Event()
         self.words = words
@@ -210,7 +213,12 @@ class Release:
             self._loop.call_later(left_s, self._look, link)
         elif link.hangs:
             log.warning("a worker of %s %s answers nothing", self.words.model, self.words.version)
-            self.gave_up(GaveUp(link.path, "it did not answer a request in time, nor afterwards"))
+            self.tell(GaveUp(link.path, "it did not answer a request in time, nor afterwards"))
+
+    def tell_worked(self, link: Link) -> None:
+        """So many requests were sent to this worker that it is time to tell."""
+        link.untold, requests = 0, link.untold
+        self.tell(Worked(link.path, requests))
 
     def end(self) -> None:
         """No worker will be started any more: what waits for one is answered."""

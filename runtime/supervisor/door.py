@@ -10,14 +10,14 @@ import socket
 from collections.abc import Callable, Iterator
 
 from base.appended import STDOUT
-from base.ipc.control import Applied, Compared, Configure, Drain, GaveUp, Left, Listening, Measures, Outcomes, Table, Withdraw, Word
+from base.ipc.control import Applied, Compared, Configure, Drain, GaveUp, Left, Listening, Measures, Outcomes, Table, Withdraw, Word, Worked
 from runtime.launch import python_module_command
 from runtime.supervisor.child import Child, child_environment, describe_exit
 from runtime.supervisor.release import BackOff
 
 log = logging.getLogger(__name__)
 
-Told = Measures | Outcomes | Compared | GaveUp
+Told = Measures | Outcomes | Compared | GaveUp | Worked
 """What front doors tell without being asked."""
 
 
@@ -108,7 +108,7 @@ class Door:
                 self.applied = generation
             case Left(generation):
                 self._left = max(self._left, generation)
-            case Measures() | Outcomes() | Compared() | GaveUp():
+            case Measures() | Outcomes() | Compared() | GaveUp() | Worked():
                 self._report(word)
                 return
             case _:

@@ -108,7 +108,7 @@ class Live:
         self._since = now()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._launch: Launch | None = None
-        self._renewal: Renewal | None = None  # where workers may grow too large
+        self._renewal: Renewal | None = None  # where workers are replaced while they serve
         self.probation: Probation | None = None
         self.proven = False  # it went through its probation
         self.kept_until = ""  # wall clock, while it is kept
@@ -215,19 +215,25 @@ class Live:
         self.release.awaited = len(fresh)
         for worker in fresh:
             worker.start()
-        if self._plant.settings.worker_renew_bytes:
-            self._renewal = Renewal(self, int(self._plant.settings.worker_renew_bytes))
-            self._later("renew", LOOK_S, self._renew)
+        max_bytes, max_requests = int(self._plant.settings.worker_renew_bytes), self._plant.settings.worker_renew_requests
+        if max_bytes or max_requests:
+            self._renewal = Renewal(self, max_bytes, max_requests)
+        if max_bytes:
+            self._later("renew", LOOK_S, self._look_again)
 
     def relieve(self) -> None:
         """Retire the worker in whose place another one is ready."""
         if self._renewal is not None and (old := self._renewal.relieved()) is not None:
             old.retire(self._next_generation())
 
+    def _look_again(self) -> None:
+        if self.release.state is ReleaseState.RUNNING:
+            self._later("renew", LOOK_S, self._look_again)
+            self._renew()
+
     def _renew(self) -> None:
         if self._renewal is None or self._launch is None or self.release.state is not ReleaseState.RUNNING:
             return
-        self._later("renew", LOOK_S, self._renew)
         if (new := self._renewal.look(self.release.title, self.workers, self._launch)) is not None:
             self.workers.append(new)
             new.start()
@@ -277,6 +283,10 @@ class Live:
         if trouble.final and not self._sockets():
             self.end(ReleaseEvent.FAILED, trouble.reason)
         self.changed()
+
+    def had_requests(self) -> None:
+        """It may be time for another one in a worker's place."""
+        self._renew()
 
     def _misfit(self, ready: Ready) -> str:
         assert self.pex is not None

@@ -1,4 +1,4 @@
-"""A worker that has grown too large, and the one that is started in its place. Runs in the supervisor."""
+"""A worker that has grown too large or has worked for long enough, and the one that is started in its place. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ log = logging.getLogger(__name__)
 LOOK_S = 2.0
 """Between two looks at what workers hold; reading it takes microseconds, and a leak takes minutes."""
 
+_TELLINGS = 20
+"""So often front doors tell of a worker's requests before it is replaced; so it may have been sent a part more."""
+
+
+def told_requests(max_requests: int) -> int:
+    """Of how many requests at once front doors are to tell, where workers are replaced after `max_requests`; 0 is never."""
+    return -(-max_requests // _TELLINGS)
+
 
 def own_bytes(pid: int) -> int:
     """Memory that is this process's alone, without segments and files; 0 where it is gone."""
@@ -30,22 +38,23 @@ class Renewal:
 
     Args:
         owner: of both.
-        max_bytes: own memory of a worker that is to be replaced.
+        max_bytes: own memory of a worker that is to be replaced; 0 for any.
+        max_requests: that a worker was sent when it is to be replaced; 0 for any.
     """
 
-    def __init__(self, owner: Owner, max_bytes: int) -> None:
+    def __init__(self, owner: Owner, max_bytes: int, max_requests: int) -> None:
         self._owner = owner
-        self._max_bytes = max_bytes
+        self._max_bytes, self._max_requests = max_bytes, max_requests
         self._old: WorkerProcess | None = None
         self._new: WorkerProcess | None = None
 
     def look(self, title: str, workers: Sequence[WorkerProcess], launch: Launch) -> WorkerProcess | None:
-        """Begins to replace the first that is too large. Gives the new one, not yet started; None where there is nothing to do now."""
+        """Begins to replace the first that is due. Gives the new one, not yet started; None where there is nothing to do now."""
         if self._new is not None:
             return None
         for worker in workers:
-            if worker.state is WorkerState.READY and worker.pid and (held := own_bytes(worker.pid)) > self._max_bytes:
-                log.warning("%s: worker %d holds %.0f MB (worker_renew_bytes); another one takes its place", title, worker.pid, held / 1e6)
+            if worker.state is WorkerState.READY and worker.pid and (why := self._due(worker, worker.pid)):
+                log.warning("%s: worker %d %s; another one takes its place", title, worker.pid, why)
                 self._old, self._new = worker, WorkerProcess(launch, self._owner)
                 return self._new
         return None
@@ -57,3 +66,11 @@ class Renewal:
         old, ready = self._old, self._new.state is WorkerState.READY
         self._old = self._new = None
         return old if ready and old is not None and old.is_wanted else None
+
+    def _due(self, worker: WorkerProcess, pid: int) -> str:
+        """Why it is to be replaced; empty where it is not."""
+        if self._max_requests and worker.requests >= self._max_requests:
+            return f"was sent {worker.requests} requests (worker_renew_requests)"
+        if self._max_bytes and (held := own_bytes(pid)) > self._max_bytes:
+            return f"holds {held / 1e6:.0f} MB (worker_renew_bytes)"
+        return ""

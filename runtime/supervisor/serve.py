@@ -19,7 +19,7 @@ import uvloop
 
 from base.emf_log import reports_to
 from base.errors import PexdockError
-from base.ipc.control import Configure, GaveUp, Measures
+from base.ipc.control import Configure, GaveUp, Measures, Worked
 from runtime.admin.app import make
 from runtime.admin.listeners import AdminServers, Listener, listeners
 from runtime.admin.powers import Changes, Dropping, Powers
@@ -42,6 +42,7 @@ from runtime.supervisor.logbook import Logbook
 from runtime.supervisor.mirror import Mirror
 from runtime.supervisor.release import BackOff
 from runtime.supervisor.remote import RemoteDist
+from runtime.supervisor.renewal import told_requests
 from runtime.supervisor.starts import Starts
 from runtime.supervisor.threads import Threads
 from runtime.supervisor.watch import Watch
@@ -157,6 +158,7 @@ class Supervisor:
             access_log=settings.access_log_path,
             tls=settings.tls,
             api_keys_path=None if settings.api_keys_path is None else str(settings.api_keys_path),
+            told_requests=told_requests(settings.worker_renew_requests),
         )
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         self._doors = Doors(sockets.clients, limits, back_off, self._changed, self._hear)
@@ -259,9 +261,9 @@ class Supervisor:
         """What a front door tells without being asked."""
         if isinstance(word, Measures):
             self._report(word)
-        elif isinstance(word, GaveUp):
+        elif isinstance(word, GaveUp | Worked):
             for worker in self._fleet.workers():
-                worker.given_up(word)
+                worker.hear_of(word)
         else:
             self._fleet.rollouts.heard(word)
 

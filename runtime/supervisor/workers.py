@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from base.errors import Unavailable
-from base.ipc.control import LENIENT, RETRIED, WARM_UP_VARIABLE, Drain, ExitCode, Failed, GaveUp, Measures, Ready, Word
+from base.ipc.control import LENIENT, RETRIED, WARM_UP_VARIABLE, Drain, ExitCode, Failed, GaveUp, Measures, Ready, Word, Worked
 from base.ipc.questions import Answer, Entries, Question, Refreshed, Refused
 from runtime.supervisor.child import Child, describe_exit
 from runtime.supervisor.confinement import Confinement, remove_later
@@ -81,6 +81,9 @@ class Owner(Protocol):
     def changed(self) -> None:
         """A worker made a step."""
 
+    def had_requests(self) -> None:
+        """A worker was sent more requests."""
+
 
 class WorkerProcess:
     """One worker, from its first start until it is no longer needed; between two lives it has no process.
@@ -106,6 +109,7 @@ class WorkerProcess:
         self.child: Child | None = None
         self.socket_path = Path()
         self.restarts = 0
+        self.requests = 0  # that it was sent, as far as front doors have told
         self.retired_at = 0  # the generation of the first table that does not name it
 
     @property
@@ -131,7 +135,7 @@ class WorkerProcess:
             self._turn = self._launch.starts.ask(self._spawn)
 
     def _spawn(self) -> None:
-        self._failure, self._cannot_load, self._ready_since = "", False, None
+        self._failure, self._cannot_load, self._ready_since, self.requests = "", False, None, 0
         name, confinement = f"w{next(_numbers)}", self._launch.confinement
         scratch = confinement.scratch_path / name
         # The run directory is closed to others, also to a user of the workers.
@@ -159,10 +163,18 @@ class WorkerProcess:
             raise Unavailable(f"the worker is not ready: {self.state}")
         return await self._inquiries.ask(question)
 
-    def given_up(self, word: GaveUp) -> None:
-        """A front door has closed its channel to a worker. Is it this one, and still there after a while, then another takes its place."""
+    def hear_of(self, word: GaveUp | Worked) -> None:
+        """A front door tells of a worker, which may be this one."""
         if self.state is not WorkerState.READY or word.socket != str(self.socket_path):
             return
+        if isinstance(word, Worked):
+            self.requests += word.requests
+            self._owner.had_requests()
+        else:
+            self._given_up(word)
+
+    def _given_up(self, word: GaveUp) -> None:
+        """A front door has closed its channel to it. Is it still there after a while, then another takes its place."""
 
         def replace() -> None:
             self._failure = f"a front door gave its worker up: {word.reason}"

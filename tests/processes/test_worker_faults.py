@@ -29,6 +29,13 @@ LEAKS = """
 
 EXITS = "import os\nos._exit(3)"
 
+COUNTS = """
+    import os, time
+    with open({starts!r}, "a") as starts:
+        starts.write(f"{{time.monotonic()}}\\n")
+    os._exit(3)
+"""
+
 
 @pytest.fixture
 def supervised(tmp_path: Path) -> Supervised:
@@ -58,6 +65,35 @@ def test_a_worker_that_grows_is_replaced_and_nobody_notices(supervised: Supervis
         assert "holds" in supervised.err.read_text()
 
 
+@pytest.mark.parametrize(("front_doors", "workers"), [(1, 1), (2, 2)])
+def test_a_worker_that_was_sent_so_many_requests_is_replaced_and_nobody_notices(
+    supervised: Supervised, front_doors: int, workers: int
+) -> None:
+    """Again and again, however many front doors share it: every answer is a 200."""
+    supervised.settings |= {"worker_renew_requests": 200, "front_doors": front_doors, "workers_per_release": workers}
+    write_tiny(supervised.dist / "tiny.pex", "tiny", module=times(10, "/tiny"))
+    with supervised:
+        supervised.until(lambda: len(supervised.release("tiny.pex")["worker_pids"]) == workers)
+        seen: set[int] = set()
+
+        def renewed() -> bool:
+            seen.update(supervised.release("tiny.pex")["worker_pids"])
+            return len(seen) >= workers + 2
+
+        with Load(supervised.state()["address"], "/tiny", [{"x": 3}], connections=8, pause_s=0.005) as load:
+            supervised.until(renewed, 50)
+
+        def settled() -> bool:
+            pids = supervised.release("tiny.pex")["worker_pids"]
+            return len(pids) == workers and set(filter(runs, seen)) <= set(pids)
+
+        supervised.until(settled, 30)
+        assert set(load.statuses) == {200}
+        assert sum(load.statuses.values()) >= 200
+        assert supervised.release("tiny.pex")["restarts"] == 0
+        assert "requests (worker_renew_requests); another one takes its place" in supervised.err.read_text()
+
+
 def test_a_killed_worker_makes_its_model_unready_at_once_and_no_other(supervised: Supervised) -> None:
     """And it is ready again by itself; the sibling's clients see nothing."""
     supervised.settings["restart_delay_min_s"] = 2
@@ -70,6 +106,25 @@ def test_a_killed_worker_makes_its_model_unready_at_once_and_no_other(supervised
         assert supervised.release("tiny.pex")["state"] == "restarting"
         supervised.until(lambda: unready_models(supervised) == [])
     assert set(load.statuses) == {200}
+
+
+def test_a_crash_loop_starts_no_more_often_than_its_delays_allow(supervised: Supervised, tmp_path: Path) -> None:
+    """Counted by the worker itself at each start: between two starts lies the delay that is due, which grows to its cap and stays there."""
+    starts = tmp_path / "starts"
+    supervised.settings |= {"restart_delay_min_s": 0.25, "restart_delay_max_s": 1}
+    write_tiny(supervised.dist / "loop.pex", "loop", module=COUNTS.format(starts=str(starts)))
+
+    def began() -> list[float]:
+        return [float(line) for line in starts.read_text().split()] if starts.exists() else []
+
+    with supervised:
+        supervised.until(lambda: len(began()) >= 6, 60)
+        assert supervised.release("loop.pex")["state"] == "restarting"
+        assert supervised.release("loop.pex")["restarts"] >= 5
+        delays = [float(delay) for delay in re.findall(r"it is started again in ([0-9.]+) s", supervised.err.read_text())]
+        assert delays[:5] == [0.2, 0.5, 1.0, 1.0, 1.0]  # as they are printed
+        found = began()
+    assert all(after - before >= due for before, after, due in zip(found, found[1:], [0.25, 0.5, 1, 1, 1], strict=False))
 
 
 def test_a_crash_loop_backs_off_and_shows(supervised: Supervised) -> None:
