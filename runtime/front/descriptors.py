@@ -1,4 +1,4 @@
-"""How many files a front door may have open, and how many of them may be connections of clients."""
+"""How many files a front door may have open, and how many of them may be taken when a client comes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RESERVED = 64
 
 
 def raise_limit() -> int:
-    """Takes as many descriptors as this process may have. Returns how many connections that leaves room for."""
+    """Takes as many descriptors as this process may have. Returns how many may be in use when a connection is accepted."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard == resource.RLIM_INFINITY:

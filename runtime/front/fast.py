@@ -76,7 +76,8 @@ class Connection(SlowPath):
         super().connection_made(transport)
         self.flow = Flow(transport, self.loop, self._read_on)
         self._sweeper.watch(self.connections)  # type: ignore[arg-type]  # all are of this class
-        if not self._sweeper.admits(self.connections):  # type: ignore[arg-type]
+        sock = transport.get_extra_info("socket")
+        if not self._sweeper.admits(self.connections, -1 if sock is None else sock.fileno()):  # type: ignore[arg-type]
             self._ending = True
             self._write_last(problem(Full("as many connections are open as may be; try again later"), next(self._door.ids)))
 

@@ -202,10 +202,9 @@ class Link:
 
     def _send(self, message: Message) -> None:
         """Tells the worker of new and gone segments first. A worker that cannot be told anything is given up."""
-        rooms = self._rooms
         try:
-            if rooms.forgotten or rooms.attached:
-                self._send_news(rooms)
+            if self._rooms.forgotten or self._rooms.attached:
+                self._send_news(self._rooms)
             self._channel.send(message)
         except PeerError as exc:
             self._give_up(exc)

@@ -9,6 +9,7 @@ from functools import partial
 import uvicorn
 
 from base.ipc.control import Configure
+from runtime.front.accepting import Accepting
 from runtime.front.access import AccessLog, Logged, LoggedConnection
 from runtime.front.answer import Heads
 from runtime.front.app import FrontDoor
@@ -17,7 +18,6 @@ from runtime.front.ending import accepted_rest
 from runtime.front.fast import Connection
 from runtime.front.renewal import Renewal
 from runtime.front.sweeper import Sweeper
-from runtime.front.tls import HANDSHAKE_S
 
 LINGER_S = 0.5
 """A connection that is kept and idle when the server ends is closed after so long. Its client may have just sent a request, which would be
@@ -32,8 +32,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, door: FrontDoor, configure: Configure, access: AccessLog | None = None) -> None:
-        connections_max = min(configure.connections_max, raise_limit())
-        sweeper = Sweeper(configure.request_timeout_s, connections_max=connections_max, unread_max_bytes=configure.segments_max_bytes)
+        sweeper = Sweeper(configure.request_timeout_s, configure.connections_max, raise_limit(), configure.segments_max_bytes)
         connection = Connection if access is None else partial(LoggedConnection, access)
         config = uvicorn.Config(
             door if access is None else Logged(door, access),
@@ -50,7 +49,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._renewal = Renewal(configure, door.admit_only, self.renew)
         self._renewing: asyncio.Task[None] | None = None
-        self._listener: socket.socket | None = None
+        self._accepting: Accepting | None = None
         self._listening = asyncio.Event()
         self._told = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
@@ -62,7 +61,6 @@ class Server(uvicorn.Server):
             BadTls: the certificate cannot be used.
         """
         self._renewal.begin()
-        self._listener = sock
         if self._renewal.paths:
             self._renewing = asyncio.get_running_loop().create_task(self._renewal.run())
         self._serving = asyncio.get_running_loop().create_task(self._serve([sock]))  # `serve` would take the signals
@@ -80,8 +78,9 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, but that clients who come or ask in this very moment are answered, too."""
         await accepted_rest(sockets or ())
-        for server in self.servers:
-            server.close()
+        assert self._accepting is not None
+        self._accepting.end()
+        await self._accepting.wait_connected(LINGER_S)
         for connection in list(self.server_state.connections):
             connection.take_last()  # type: ignore[union-attr]  # all are of our class
         loop = asyncio.get_running_loop()
@@ -91,8 +90,16 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but that the context of TLS can become another."""
-        self.servers = [await self._accept(sock) for sock in sockets or ()]
+        """As uvicorn's, but that clients are accepted by us."""
+        config, state = self.config, self.server_state
+
+        def connection() -> asyncio.Protocol:
+            return config.http_protocol_class(config=config, server_state=state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+
+        assert sockets is not None
+        self._accepting = Accepting(sockets[0], connection, self._renewal.context)
+        self._accepting.begin(config.backlog)
+        self.servers = []
         self.started = True
         self._listening.set()
 
@@ -102,26 +109,10 @@ class Server(uvicorn.Server):
         Args:
             hang_up: they end, once they have been answered what they have begun to ask.
         """
-        assert self._listener is not None
-        before = self.servers
-        self.servers = [await self._accept(self._listener)]  # both accept from one queue for a moment, so nobody is turned away
-        for server in before:
-            server.close()
+        assert self._accepting is not None
+        self._accepting.context = self._renewal.context
         for connection in list(self.server_state.connections) if hang_up else ():
             connection.shutdown()
-
-    async def _accept(self, sock: socket.socket) -> asyncio.Server:
-        config, state = self.config, self.server_state
-
-        def connection() -> asyncio.Protocol:
-            return config.http_protocol_class(config=config, server_state=state, app_state=self.lifespan.state)  # type: ignore[call-arg]
-
-        loop, context = asyncio.get_running_loop(), self._renewal.context
-        if context is None:
-            return await loop.create_server(connection, sock=sock, backlog=config.backlog)
-        # A copy, since the loop closes the one that it has, and the next context accepts from the same.
-        copy, timeout_s = sock.dup(), HANDSHAKE_S
-        return await loop.create_server(connection, sock=copy, ssl=context, backlog=config.backlog, ssl_handshake_timeout=timeout_s)
 
     async def main_loop(self) -> None:
         """The one of uvicorn wakes up ten times a second, to see whether it should exit and what time it is."""

@@ -333,7 +333,7 @@ def test_a_file_of_keys_holds_no_key_and_says_which_line_is_wrong_without_showin
 
 def test_a_silent_client_does_not_hold_a_handshake_open(tls, monkeypatch):
     """It is hung up on after some seconds, of which there are fewer here."""
-    monkeypatch.setattr("runtime.front.server.HANDSHAKE_S", 0.2)
+    monkeypatch.setattr("runtime.front.accepting.HANDSHAKE_S", 0.2)
 
     def talk(address: str, door: Counting) -> None:
         host, port = address.removeprefix("http://").split(":")

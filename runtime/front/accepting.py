@@ -1,0 +1,87 @@
+"""How a front door accepts its clients, and what it does while it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+
+from runtime.front.tls import HANDSHAKE_S
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 0.5
+"""Between two tries to accept, while nothing can be."""
+
+
+class Accepting:
+    """Accepts on a listening socket, from `begin` to `end`.
+
+    The loop's own server would do, but for when there is no descriptor, no file or no memory for a connection: uvloop then tries again and
+    again, without an end, a pause or a word.
+
+    Args:
+        listener: bound; its owner closes it, after `end`.
+        protocol: makes the one of a connection.
+
+    Attributes:
+        context: of TLS, for those who come from now on; None for plain HTTP.
+    """
+
+    def __init__(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol], context: ssl.SSLContext | None) -> None:
+        self._listener = listener
+        self._protocol = protocol
+        self.context = context
+        self._loop = asyncio.get_running_loop()
+        self._coming: set[asyncio.Task[None]] = set()  # accepted, and not yet connections
+        self._again: asyncio.TimerHandle | None = None
+        self._able = True
+
+    def begin(self, backlog: int) -> None:
+        """Listens, and accepts from now on."""
+        self._listener.setblocking(False)
+        self._listener.listen(backlog)
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    def end(self) -> None:
+        """Accepts nobody any more; what was accepted becomes a connection still."""
+        if self._again is not None:
+            self._again.cancel()
+        self._loop.remove_reader(self._listener.fileno())
+
+    async def wait_connected(self, timeout_s: float) -> None:
+        """Until all that were accepted are connections or could not become any: at once, but for handshakes of TLS."""
+        if self._coming:
+            await asyncio.wait(self._coming, timeout=timeout_s)
+
+    def _accept(self) -> None:
+        """One a turn of the loop, so that those who are there already take turns with who comes."""
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # another process was quicker, or the client is gone
+        except OSError as exc:
+            self._pause(exc)
+            return
+        self._able = True
+        task = self._loop.create_task(self._connect(sock))
+        self._coming.add(task)
+        task.add_done_callback(self._coming.discard)
+
+    def _pause(self, error: OSError) -> None:
+        """The kernel keeps who comes meanwhile, and says that they are there for as long as they are."""
+        if self._able:
+            log.warning("no connection can be accepted, they wait: %s", error.strerror)
+            self._able = False
+        self._loop.remove_reader(self._listener.fileno())
+        self._again = self._loop.call_later(AGAIN_S, self._loop.add_reader, self._listener.fileno(), self._accept)
+
+    async def _connect(self, sock: socket.socket) -> None:
+        handshake_s = None if self.context is None else HANDSHAKE_S
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, sock, ssl=self.context, ssl_handshake_timeout=handshake_s)
+        except OSError as exc:
+            log.debug("a connection was not made: %s", exc)  # the client is gone, or does not speak TLS as we do
+            sock.close()
