@@ -68,14 +68,13 @@ class Link:
         self.path = path
         self._release = release
         self._sent: dict[int, Sent] = {}
-        self.up = False
+        self.up = self.retiring = False
         self.busy = self.computing_rows = self.untold = 0
         self.batches_max = IN_FLIGHT_MAX
         self._answered_s = 0.0  # the latest
         self.questions: dict[int, Question] = {}
         self._next_batch = 0
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.retiring = False
         self._budget = budget
         self._rooms = Rooms(budget)
         budget.savers.add(self._save)
@@ -186,12 +185,11 @@ class Link:
         self.open = self.up = False
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         self._channel.close()
-        sent, self._sent = self._sent, {}
+        (sent, self._sent), (questions, self.questions) = (self._sent, {}), (self.questions, {})
         self._budget.savers.discard(self._save)
         self._rooms.close()
         if not self._welcomed.done():
             self._welcomed.set_result(False)
-        questions, self.questions = self.questions, {}
         lost = [request for batch in sent.values() for request in batch.requests]
         culprit = culprit_of(sent.values(), questions.values()) if heard_out else None
         self._release.lost([*lost, *questions.values()], died=error is None or isinstance(error, PeerGone), culprit=culprit)
