@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,9 @@ import pytest
 
 from supervised import Supervised, runs
 from tinypex import write_linked_base, write_tiny
+from waiting import DEADLINE_S, until
 
 PROMISED_S = 2.0
-DEADLINE_S = 30.0
 
 PARENT = """
 import socket, subprocess, sys, time
@@ -48,19 +47,9 @@ def descendants(pid: int) -> list[int]:
     return [each for child in children for each in (child, *descendants(child))]
 
 
-def assert_gone(pids: list[int], seconds: float) -> None:
-    """None of them runs any more when so much time is over."""
-    deadline = time.monotonic() + seconds
-    while left := [pid for pid in pids if runs(pid)]:
-        assert time.monotonic() < deadline, [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left]
-        time.sleep(0.02)
-
-
-def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not file.exists():
-        assert time.monotonic() < deadline, f"{file.name} is not there"
-        time.sleep(0.01)
+def until_gone(pids: list[int], seconds: float = DEADLINE_S) -> None:
+    """Until none of them runs any more."""
+    until(lambda: not any(map(runs, pids)), "they run on", seconds)
 
 
 @contextmanager
@@ -87,13 +76,13 @@ def test_a_worker_that_is_being_started_ends_with_a_killed_supervisor(tmp_path: 
     write_tiny(supervised.dist / "tiny.pex", "tiny", module=sleeper(marker) if imported == "the model" else "")
     supervised.start()
     try:
-        wait_for(marker)
+        until(marker.exists)
         started = descendants(supervised.process.pid)
         assert len(started) == 2, "a front door and a worker"
     finally:
         supervised.process.kill()
         supervised.process.wait()
-    assert_gone(started, PROMISED_S)
+    until_gone(started, PROMISED_S)
     shutil.rmtree(supervised.run_path)  # as the next one would
 
 
@@ -103,10 +92,10 @@ def test_a_child_whose_parent_is_killed_while_it_imports_ends(tmp_path: Path, ch
     marker = tmp_path / "marker"
     (tmp_path / f"{module}.py").write_text(sleeper(marker))
     with parent(tmp_path, [sys.executable, *words]) as (process, pid):
-        wait_for(marker)
+        until(marker.exists)
         process.kill()
         process.wait()
-        assert_gone([pid], PROMISED_S)
+        until_gone([pid], PROMISED_S)
 
 
 @pytest.mark.parametrize("child", CHILDREN)
@@ -121,5 +110,5 @@ def test_a_child_whose_parent_was_gone_before_it_could_ask_imports_nothing(tmp_p
         process.kill()
         process.wait()
         gate.write_text("go\n")
-        assert_gone([pid], DEADLINE_S)
+        until_gone([pid])
     assert not marker.exists()

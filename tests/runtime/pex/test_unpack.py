@@ -17,6 +17,7 @@ from handmade import Wheel, sdk, write_pex
 from runtime.pex import locks, unpack
 from runtime.pex.locks import hold, remove
 from runtime.pex.unpack import UnpackFailed, digest, folder_of, python_of
+from waiting import until
 
 SILENT = lambda _line: None  # noqa: E731 - progress is not what these tests are about
 
@@ -128,16 +129,10 @@ def test_the_compilation_of_a_killed_process_ends(tmp_path, cache):
     slow = "".join(f"def f{number}(a):\n    return [a * {number} for a in range(a) if a]\n" for number in range(1500))
     pex = write_pex(tmp_path / "base.pex", sdk(), Wheel("slow", files={f"slow/module{number}.py": slow for number in range(400)}))
     with subprocess.Popen([sys.executable, "-m", "runtime.pex.unpack", pex, cache], stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 30
-        while not list(cache.rglob("module*.pyc")):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: list(cache.rglob("module*.pyc")), "nothing is compiled")
         process.kill()
     assert compilers(cache)
-    deadline = time.monotonic() + 2
-    while compilers(cache):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not compilers(cache), "it goes on", 2)
 
 
 def compilers(cache):
