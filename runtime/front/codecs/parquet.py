@@ -103,6 +103,7 @@ class _Scales:
         self._words: dict[str, int] = {}
         self._words_in_lists: set[str] = set()
         self._deltas: dict[str, int] = {}
+        self._counted: dict[str, int] = {}  # values of a column's pages, of which the file may say that they are fewer rows
 
     def add(self, page: pages.Page, column: pq.ColumnSchema) -> None:
         """One page more.
@@ -112,6 +113,7 @@ class _Scales:
         """
         nested, text = column.max_repetition_level > 0, column.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
         self._pages += 1
+        self._counted[column.path] = self._counted.get(column.path, 0) + (0 if nested else page.values)
         self._bytes += page.expanded_bytes
         self._values += page.values if nested else 0
         columnar.check_size(0, max(self._bytes, page.values * page.expanded_bytes if nested and page.is_delta else 0))
@@ -126,7 +128,7 @@ class _Scales:
 
     def weight(self) -> _Weight:
         """Of all pages. As many values as a list has stand in one row; of all others there are as many as there are rows."""
-        many = self._rows * sum(self._words.values()) > columnar.EXPANDED_MAX_BYTES
+        many = max(self._rows, *self._counted.values(), 0) * sum(self._words.values()) > columnar.EXPANDED_MAX_BYTES
         return _Weight(sum(self._deltas.values()), sorted(self._words if many else self._words_in_lists))
 
 
