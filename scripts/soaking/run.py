@@ -21,8 +21,8 @@ LOSS_S = 1.0
 _OTHERS = 4
 """Clients beside those that ask without pause and beside a flood: two that send nonsense, two that are slow."""
 
-KNOWN_MAX = 2 * len(PAUSES_S) + 2
-"""Of each model the release that serves and the one before it; the one that cannot load; the base."""
+KNOWN_MAX = 3 * len(PAUSES_S) + 2
+"""Of each model the release that serves, maybe on probation, and the two that served last before it; the one that cannot load; the base."""
 
 QUIET_S = 30.0
 """After the load all that was killed is back by then."""
