@@ -1,7 +1,7 @@
 """ObjectStoreClient: artifacts in S3, Google Cloud Storage, Azure Blob Storage, MinIO and whatever else speaks their protocols.
 
 All go the same way through obstore. The tests talk to a server of S3, by the client for S3 and, for dist/, by that for Google's, whose XML API
-is the same; nothing has tried Azure's.
+is the same; and, for dist/, to Azurite by that for Azure's.
 """
 
 from __future__ import annotations

@@ -12,8 +12,10 @@ import socket
 import subprocess
 import time
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
@@ -21,6 +23,9 @@ import examples
 
 ROOT = Path(__file__).parent.parent.parent
 UID = 10001
+MODULES = ("runtime", "runtime.front", "base")
+"""Of a supervisor, a front door and a worker, in the words of their commands."""
+
 READY_WITHIN_S = 400
 """The first start in an empty cache unpacks and compiles base."""
 
@@ -91,19 +96,26 @@ def volumes(engine):
 
 
 @pytest.fixture(scope="module")
-def box(image, volumes, built_dist, trained):
+def folders(built_dist, trained):
+    """The options that mount what the README's command mounts."""
+    sources = {"dist": built_dist, "artifacts": trained.artifacts}
+    return [word for name, source in sources.items() for word in ("--volume", f"{source}:{place_in_readme(name)}:ro")]
+
+
+@pytest.fixture(scope="module")
+def box(image, volumes, folders):
     """A ready container, as locked up as one can be: read-only but for its volumes, no capabilities, no new privileges."""
+    locks = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    with started(image, *locks, *folders, "--volume", f"{volumes[0]}:/pexdock/cache", "--volume", f"{volumes[1]}:/tmp") as found:
+        yield found
+
+
+@contextmanager
+def started(image, *options):
+    """A container, once it is ready."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    mounts = [
-        f"{built_dist}:{place_in_readme('dist')}:ro",
-        f"{trained.artifacts}:{place_in_readme('artifacts')}:ro",
-        f"{volumes[0]}:/pexdock/cache",
-        f"{volumes[1]}:/tmp",
-    ]
-    locks = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-    options = [*locks, *(word for mount in mounts for word in ("--volume", mount)), "--network", "host", "--env", f"PEXDOCK_PORT={port}"]
-    container = docker("run", "--detach", *options, image)
+    container = docker("run", "--detach", "--network", "host", "--env", f"PEXDOCK_PORT={port}", *options, image)
     try:
         wait_until(lambda: ask(port, "GET", "/readyz")[0] == 200, container, READY_WITHIN_S)
         yield SimpleNamespace(container=container, port=port)
@@ -117,10 +129,18 @@ def place_in_readme(folder):
     return place
 
 
+class Process(NamedTuple):
+    """One of a container, by its pid outside of it."""
+
+    pid: int
+    uid: int
+    command: str
+
+
 def processes(container):
-    """The container's processes by their pid outside of it, with their uid."""
-    lines = docker("top", container, "-eo", "pid,uid").splitlines()[1:]
-    return {int(pid): int(uid) for pid, uid in map(str.split, lines)}
+    """All of the container's."""
+    lines = docker("top", container, "-eo", "pid,uid,args").splitlines()[1:]
+    return [Process(int(pid), int(uid), command) for pid, uid, command in (line.split(maxsplit=2) for line in lines)]
 
 
 def test_the_image_holds_nothing_of_ours_but_the_start_script(image):
@@ -151,7 +171,7 @@ def test_it_predicts(box, trained):
 def test_no_process_runs_as_root(box):
     """Supervisor, front door and workers run as the image's own user."""
     assert len(processes(box.container)) >= 3
-    assert set(processes(box.container).values()) == {UID}
+    assert {each.uid for each in processes(box.container)} == {UID}
 
 
 def test_it_is_healthy(box):
@@ -166,8 +186,17 @@ def test_a_stop_ends_it_in_order(box, image, volumes):
     docker("stop", "--time", 60, box.container)
     assert time.monotonic() - began < 30
     assert inspect(box.container, "{{.State.ExitCode}}") == "0"
-    assert not [pid for pid in running if Path(f"/proc/{pid}").exists()]
+    assert not [each for each in running if Path(f"/proc/{each.pid}").exists()]
     left = docker(
         "run", "--rm", "--network", "none", "--volume", f"{volumes[1]}:/tmp", "--entrypoint", "find", image, "/tmp", "-mindepth", "1"
     )
     assert left == ""
+
+
+def test_a_container_of_root_runs_workers_as_whom_it_is_told(image, folders, trained):
+    """They answer as ever; supervisor and front door, which hold the keys, stay out of their reach."""
+    with started(image, *folders, "--user", "0", "--env", "PEXDOCK_WORKER_USER=pexdock") as box:
+        status, body = ask(box.port, "POST", "/predictions/iris/{run_id}/{model_id}".format(**trained.iris), json.dumps(FLOWERS))
+        assert status == 200, body
+        uids = {kind: {each.uid for each in processes(box.container) if f"-m {kind} " in f"{each.command} "} for kind in MODULES}
+    assert uids == {"runtime": {0}, "runtime.front": {0}, "base": {UID}}

@@ -1,8 +1,7 @@
-"""Real supervisors that follow a real store, by the clients for S3 and Google: they start from it, change with it, serve on without it."""
+"""Real supervisors that follow a real store, by the clients of three clouds: they start from it, change with it, serve on without it."""
 
 import os
 import socket
-import urllib.request
 
 import obstore
 import pytest
@@ -13,11 +12,11 @@ from supervised import Supervised
 from tinypex import times, write_tiny
 
 
-@pytest.fixture(params=["s3", "gs"])
+@pytest.fixture(params=["s3", "gs", "az"])
 def place(request, tmp_path, monkeypatch):
     """What machines follow: a folder of a bucket."""
-    with servers.moto(tmp_path) as url:
-        urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT")).close()
+    with servers.store(request.param, tmp_path) as url:
+        servers.make_bucket(request.param, url, "bucket")
         for variable, value in servers.store_environment(request.param, url, tmp_path).items():
             monkeypatch.setenv(variable, value)
         yield f"{request.param}://bucket/prod"

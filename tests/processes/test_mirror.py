@@ -1,4 +1,5 @@
-"""A folder that follows an object store, by the clients for S3 and for Google Cloud Storage, against a real S3 API on loopback."""
+"""A folder that follows an object store, by the clients for S3 and for Google Cloud Storage, against a real S3 API on loopback, and by
+that for Azure against Azurite."""
 
 import json
 import urllib.request
@@ -14,21 +15,26 @@ from runtime.supervisor.remote import RemoteDist
 
 BIG = 1000
 
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    with servers.moto(tmp_path_factory.mktemp("moto")) as url:
-        yield url
+COUNTED = pytest.mark.parametrize("store", ["s3", "gs"], indirect=True, scope="module")
+"""moto tells which requests it got."""
 
 
-@pytest.fixture(params=["s3", "gs"])
-def place(request, s3, tmp_path, monkeypatch):
+@pytest.fixture(scope="module", params=["s3", "gs", "az"])
+def store(request, tmp_path_factory):
+    """The scheme of URLs, and the server that they mean."""
+    with servers.store(request.param, tmp_path_factory.mktemp("store")) as url:
+        yield request.param, url
+
+
+@pytest.fixture
+def place(store, tmp_path, monkeypatch):
     """The URL of an empty bucket. What is tested finds the server by its environment."""
+    scheme, url = store
     name = f"bucket{abs(hash(tmp_path))}"  # moto takes no escaped name, and one client escapes all but letters and digits
-    urllib.request.urlopen(urllib.request.Request(f"{s3}/{name}", method="PUT")).close()
-    for variable, value in servers.store_environment(request.param, s3, tmp_path).items():
+    servers.make_bucket(scheme, url, name)
+    for variable, value in servers.store_environment(scheme, url, tmp_path).items():
         monkeypatch.setenv(variable, value)
-    return f"{request.param}://{name}"
+    return f"{scheme}://{name}"
 
 
 @pytest.fixture
@@ -56,17 +62,19 @@ def pexes(folder):
     return {path.name: path.read_text() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
-def requests_of(s3, call):
+def requests_of(store, call):
     """The requests that the server got while `call` ran, as moto recorded them."""
+    _, url = store
     for each in ("reset", "start"):
-        urllib.request.urlopen(urllib.request.Request(f"{s3}/moto-api/recorder/{each}-recording", method="POST")).close()
+        urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/recorder/{each}-recording", method="POST")).close()
     call()
-    urllib.request.urlopen(urllib.request.Request(f"{s3}/moto-api/recorder/stop-recording", method="POST")).close()
-    with urllib.request.urlopen(f"{s3}/moto-api/recorder/download-recording") as answer:
+    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/recorder/stop-recording", method="POST")).close()
+    with urllib.request.urlopen(f"{url}/moto-api/recorder/download-recording") as answer:
         return [json.loads(line)["url"] for line in answer.read().decode().splitlines()]
 
 
-def test_pexes_come_with_their_times_and_an_unchanged_store_costs_one_listing(s3, bucket, mirror, tmp_path):
+@COUNTED
+def test_pexes_come_with_their_times_and_an_unchanged_store_costs_one_listing(store, bucket, mirror, tmp_path):
     """With their signatures. What is neither, is hidden, or lies in a folder below the URL is left where it is."""
     for key in ("a-1.pex", "b-1.pex", "b-1.pex.sig", ".hidden.pex", "notes.txt", "old/c-1.pex"):
         obstore.put(bucket, key, key.encode())
@@ -76,7 +84,7 @@ def test_pexes_come_with_their_times_and_an_unchanged_store_costs_one_listing(s3
     assert pexes(tmp_path / "dist") == {"a-1.pex": "a-1.pex", "b-1.pex": "b-1.pex", "b-1.pex.sig": "b-1.pex.sig"}
     modified = obstore.head(bucket, "a-1.pex")["last_modified"].timestamp()
     assert (tmp_path / "dist/a-1.pex").stat().st_mtime == pytest.approx(modified)
-    (asked,) = requests_of(s3, following.turn)
+    (asked,) = requests_of(store, following.turn)
     assert "list-type=2" in asked
     assert not following.is_new
 
@@ -114,7 +122,8 @@ def test_what_others_put_into_the_folder_stays(place, bucket, mirror, tmp_path):
     assert pexes(dist) == {"base.pex": "mine", "taken.pex": "mine", "a.pex": "mine, too", "z.pex": "theirs"}
 
 
-def test_the_next_process_fetches_only_what_is_not_whole(s3, bucket, mirror, tmp_path):
+@COUNTED
+def test_the_next_process_fetches_only_what_is_not_whole(store, bucket, mirror, tmp_path):
     """A file that is not what came is fetched anew; what a killed process left aside is removed."""
     dist = tmp_path / "dist"
     for key in ("a.pex", "b.pex", "c.pex"):
@@ -126,7 +135,7 @@ def test_the_next_process_fetches_only_what_is_not_whole(s3, bucket, mirror, tmp
     (dist / "b.pex").unlink()
     (dist / ".c.pex.mirror").write_text("ha")
     again = mirror()
-    asked = requests_of(s3, again.turn)
+    asked = requests_of(store, again.turn)
     assert sorted(unquote(url).rpartition("/")[2] for url in asked if "list-type" not in url) == ["a.pex", "b.pex"]
     assert pexes(dist) == {name: name for name in ("a.pex", "b.pex", "c.pex")}
     assert not (dist / ".c.pex.mirror").exists()
@@ -220,10 +229,11 @@ def test_another_store_on_the_same_folder_takes_the_place_of_the_first(place, bu
     assert pexes(tmp_path / "dist") == {"a.pex": "two"}
 
 
-def test_a_stamp_counts_and_a_time_does_not(s3, bucket, mirror):
+@COUNTED
+def test_a_stamp_counts_and_a_time_does_not(store, bucket, mirror):
     """An object that is put again as it was is another time, and the same ETag: nothing is fetched."""
     obstore.put(bucket, "a.pex", b"one")
     following = mirror()
     following.turn()
     obstore.put(bucket, "a.pex", b"one")
-    assert len(requests_of(s3, following.turn)) == 1
+    assert len(requests_of(store, following.turn)) == 1

