@@ -8,7 +8,7 @@ from pathlib import Path
 
 from base.ipc.control import Configure, GaveUp, Outcomes
 from fronts import Asking, Front, Workers, asking, lines, version
-from rawhttp import Raw, post
+from rawhttp import Raw, await_read, post
 from waiting import until
 
 
@@ -31,7 +31,7 @@ def test_what_a_killed_worker_had_the_restarted_one_answers(make: Workers, front
     front.table(first.route("it"))
     asking = Asking(front, list(range(40)))
     until(lambda: lines(log), "nothing reached the worker")
-    until(lambda: front.connections() >= 40, "not all have come")
+    await_read(front.address, "/tiny")
     first.kill()
     until(lambda: front.ask([{"x": 1}]).status == 503, "the front door has not seen that the worker ended")
     front.table(make("1.0").route("it"))
@@ -54,7 +54,7 @@ def test_a_request_that_kills_its_worker_is_found_with_two_deaths(make: Workers,
     held = Asking(front, [100, 101])
     until(lambda: lines(log), "nothing reached the worker")
     asking = Asking(front, [1, 2, 3, 666, 4, 5])
-    until(lambda: front.connections() >= 8, "not all have come")
+    await_read(front.address, "/tiny")
     gate.touch()
     until(lambda: first.process.poll() is not None, "it should have died")
     front.table(second.route("it"))

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -129,16 +128,19 @@ def asking(front: Front, xs: Sequence[float], path: str = "/tiny", *headers: str
 
 
 class Asking:
-    """Requests that are on their way, each over a connection of its own."""
+    """Requests that are on their way, each over a connection of its own. They were sent, and the front door may still have to read them."""
 
-    def __init__(self, front: Front, xs: list[float], path: str = "/tiny") -> None:
-        self._pool = ThreadPoolExecutor(len(xs))
-        self._futures = [self._pool.submit(front.ask, [{"x": x}], path=path) for x in xs]
+    def __init__(self, front: Front, xs: Sequence[float], path: str = "/tiny") -> None:
+        self._raws = [Raw(front.address) for _ in xs]
+        for raw, x in zip(self._raws, xs, strict=True):
+            raw.send(post(path, [{"x": x}]))
 
     def answers(self) -> list[Answer]:
         """All of them, in the order of the requests."""
-        found = [each.result() for each in self._futures]
-        self._pool.shutdown()
+        found = []
+        for raw in self._raws:
+            with raw:
+                found.append(raw.answer())
         return found
 
 
