@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from click.testing import CliRunner
@@ -16,8 +17,9 @@ from tinypex import ROOT, write_linked_base, write_tiny
 def run(tmp_path, monkeypatch):
     """Runs the command in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    return lambda *words: CliRunner().invoke(main, [str(word) for word in words])
+    with tempfile.TemporaryDirectory() as folder:  # a shorter path than pytest's, since sockets lie below it
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield lambda *words: CliRunner().invoke(main, [str(word) for word in words])
 
 
 def test_every_setting_is_an_option_of_serve_with_its_default(run):

@@ -55,7 +55,8 @@ def run(folder, *modules):
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = alone: not beside others\n")
     for number, source in enumerate(modules):
         (folder / f"test_module{number}.py").write_text(source)
-    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}  # the others take long to import
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # as where no test runs it
+    environment = own | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}  # the others take long to import
     done = subprocess.run([sys.executable, PARTS], cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
     *told, last = done.stdout.splitlines()
     return done.returncode, told, re.fullmatch(r"=+ (.*) in [\d.]+s \(0:\d\d:\d\d\) =+", last)[1]

@@ -7,7 +7,7 @@ import io
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 import frames
 from base import columns as wire
@@ -66,6 +66,7 @@ def test_what_is_taken_directly_is_what_would_be_taken_else() -> None:
     """For every frame that a schema admits, of which some are taken so, and some not."""
     taken = []
 
+    @example((COLUMNS, pl.DataFrame(table())))
     @given(frames.admitted())
     def compare(given: tuple[dict[str, Column], pl.DataFrame]) -> None:
         columns, frame = given
