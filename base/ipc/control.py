@@ -14,9 +14,9 @@ import msgspec
 from base.errors import Full, LoadFailed, PeerError, Unavailable
 from base.ipc.questions import Answer, Question
 
-WIRE_VERSION = 6
-"""Rises with every change of `protocol.py`, of `frames.py`, or of the words below and in `questions.py`, but for what either side may not
-know (`About`, `Ready.warnings`)."""
+WIRE_VERSION = 7
+"""Rises with every change of `protocol.py` and `frames.py`, of the words below and in `questions.py`, and of how a worker is started, but
+for what either side may not know (`About`, `Ready.warnings`)."""
 
 LINE_MAX_BYTES = 64 * 1024 * 1024
 """No word comes near it: a table of 1 000 endpoints with 100 columns each takes 10 MB."""
