@@ -168,6 +168,7 @@ class Fleet:
             live.end(ReleaseEvent.FAILED, reason_of(exc) + self._retries.ended(live.release.file, exc))
         if live.release.in_place:
             self._leave(live.release.file, replaced_by=live)
+        self.look_again()  # a double took no step, and others may wait for what it turned out to be
 
     def _take_again(self, name: str) -> None:
         """A file that was refused for no fault of its own, unless something became of it meanwhile."""
@@ -292,7 +293,7 @@ class Fleet:
         for live in self._lives:
             live.prune()
             if not live.release.in_place and not live.workers:
-                unused_base = _is_base(live) and live.base not in in_use
+                unused_base = _is_base(live) and (live.base is None or live.base not in in_use)
                 if unused_base or (live.release.state in _IDLE and not self._may_come_back(live)):
                     live.end(ReleaseEvent.STOPPED, "")
         self._lives = [live for live in self._lives if live.release.state is not ReleaseState.STOPPED]

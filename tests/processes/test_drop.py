@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from supervised import Supervised
-from tinypex import times, write_tiny
+from tinypex import times, write_linked_base, write_tiny
 
 
 @pytest.fixture
@@ -78,6 +78,20 @@ def test_another_content_of_the_same_name_and_version_is_another_release(supervi
         command = supervised.command("models")
         printed = subprocess.run(command, env=supervised.environment, check=True, stdout=subprocess.PIPE, text=True).stdout
         assert after["sha256"][:8] in printed
+
+
+def test_a_copy_of_the_base_keeps_no_model_waiting(supervised, tmp_path):
+    """The model came with it and is verified first, so that it waits for what turns out to be there already. The copy is forgotten, also
+    while another model waits for a base that never comes."""
+    write_tiny(supervised.dist / "never.pex", "never", built_on="9.9.9")
+    base = write_linked_base(supervised.dist / "base.pex", more={"padding.txt": "x" * 200_000_000})
+    with supervised:
+        shutil.copy(base, tmp_path / "again.pex")
+        (tmp_path / "again.pex").rename(base)
+        write_tiny(supervised.dist / "late.pex", "late")
+        supervised.until_state("late.pex", "ready")
+        supervised.until(lambda: [each["state"] for each in supervised.releases("base.pex")] == ["ready"])
+        assert [supervised.predictions(path) for path in ("/late", "/tiny")] == [[6], [6]]
 
 
 def test_a_file_that_may_not_be_read_is_refused_until_it_may(supervised, tmp_path):
