@@ -75,7 +75,7 @@ def test_a_worker_that_is_merely_late_is_let_be(make: Workers, front: Front, tmp
 
 def test_a_worker_that_hangs_is_replaced_while_its_sibling_serves(tmp_path: Path) -> None:
     """Nobody is told of it but the request that hangs, and whoever shares its batch."""
-    supervised = Supervised(tmp_path, request_timeout_s=TIMEOUT_S, workers_per_release=2)
+    supervised = Supervised(tmp_path, request_timeout_s=2 * TIMEOUT_S, workers_per_release=2)
     write_tiny(supervised.dist / "hangs.pex", "hangs", module=HANGS)
     with supervised:
         before = supervised.until(lambda: pids if len(pids := supervised.release("hangs.pex")["worker_pids"]) == 2 else None)
