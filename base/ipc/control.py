@@ -15,8 +15,8 @@ from base.errors import Full, LoadFailed, PeerError, Unavailable
 from base.ipc.questions import Answer, Question
 
 WIRE_VERSION = 7
-"""Rises with every change of `protocol.py` and `frames.py`, of the words below and in `questions.py`, and of how a worker is started, but
-for what either side may not know (`About`, `Ready.warnings`)."""
+"""Rises with every change of `protocol.py` and `frames.py`, of the words that a worker says and hears, and of how it is started, but for
+what either side may not know (`scripts/wire.py`). Supervisor and front doors are started from one base, and of one version."""
 
 LINE_MAX_BYTES = 64 * 1024 * 1024
 """No word comes near it: a table of 1 000 endpoints with 100 columns each takes 10 MB."""
