@@ -1,3 +1,3 @@
 """What model code imports and what a worker process runs."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

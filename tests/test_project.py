@@ -88,11 +88,12 @@ def test_no_source_file_is_over_400_lines():
 
 
 def test_versions_agree():
-    """The version stands in two places, which agree, and the changelog knows it or calls it unreleased."""
+    """The version stands in two places, which agree, the changelog knows it or calls it unreleased, and the README names its base."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert base.__version__ == version
-    changelog = (ROOT / "CHANGELOG.md").read_text()
-    assert f"## [{version}]" in changelog or "## [Unreleased]" in changelog
+    heading = "Unreleased" if ".dev" in version else version
+    assert re.findall(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0] == heading
+    assert f"PEX_PATH=dist/base-{version}.pex" in (ROOT / "README.md").read_text()
 
 
 def test_the_readme_is_short():

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from supervised import Supervised, runs
-from tinypex import times, write_tiny
+from tinypex import SDK_VERSION, times, write_tiny
 from waiting import until
 
 SLOW = """
@@ -306,7 +306,7 @@ def test_a_file_that_vanishes_or_is_spoilt_goes_on_serving_and_a_good_one_in_its
 def test_a_model_that_waits_for_its_base_starts_when_the_base_comes(supervised):
     """The order in which files are dropped does not matter."""
     (supervised.dist / "base.pex").rename(supervised.dist / "base.pex.away")
-    write_tiny(supervised.dist / "tiny.pex", "tiny", built_on="0.1.0")
+    write_tiny(supervised.dist / "tiny.pex", "tiny", built_on=SDK_VERSION)
     with supervised:
         assert supervised.release("tiny.pex")["state"] == "waiting"
         (supervised.dist / "base.pex.away").rename(supervised.dist / "base.pex")

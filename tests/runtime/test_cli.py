@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from runtime.cli import main
 from runtime.settings import Settings
-from tinypex import ROOT, write_linked_base, write_tiny
+from tinypex import ROOT, SDK_VERSION, write_linked_base, write_tiny
 
 
 @pytest.fixture
@@ -69,13 +69,13 @@ def test_the_settings_file_counts_for_models_too(run, tmp_path):
 def test_check_says_what_a_pex_is_and_whether_it_can_be_served(run, tmp_path):
     """The base is the one in dist/ that fits, or the one that is named."""
     base = write_linked_base(tmp_path / "dist" / "base.pex")
-    model = write_tiny(tmp_path / "tiny.pex", "tiny", built_on="0.1.0")
+    model = write_tiny(tmp_path / "tiny.pex", "tiny", built_on=SDK_VERSION)
     result = run("check", model)
     assert result.exit_code == 0
     assert "tiny.pex: model tiny 0.1.0" in result.output
     assert "endpoints      predict = tiny_model:predict" in result.output
-    assert f"base           0.1.0, {base}" in result.output
-    assert "base.pex: base pexdock 0.1.0" in run("check", base).output
+    assert f"base           {SDK_VERSION}, {base}" in result.output
+    assert f"base.pex: base pexdock {SDK_VERSION}" in run("check", base).output
     assert run("check", model, "--base", base).exit_code == 0
     assert "where a base is wanted" in run("check", model, "--base", model).output
 
@@ -111,4 +111,4 @@ def test_help_and_version_need_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
     assert not {"pydantic", "polars", "pyarrow", "uvloop", "asyncio", "uvicorn"} & set(done.stderr.split())
     version = subprocess.run([sys.executable, "-m", "runtime", "--version"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    assert version == "pexdock 0.1.0\n"
+    assert version == f"pexdock {SDK_VERSION}\n"

@@ -7,11 +7,12 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import base
 from base.ipc.control import WIRE_VERSION
 
 ROOT = Path(__file__).parent.parent.parent
 
-SDK_VERSION = "0.1.0"
+SDK_VERSION = base.__version__
 
 TIMES = """
     import polars as pl

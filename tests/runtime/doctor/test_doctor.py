@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from handmade import model, write_pex
 from runtime.cli import main
-from tinypex import ROOT, write_linked_base, write_tiny
+from tinypex import ROOT, SDK_VERSION, write_linked_base, write_tiny
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_where_all_is_well_it_ends_with_0(told, tmp_path):
     code, found = told()
     assert code == 0
     assert {"memory", "descriptors", "kernel", "inotify", "clock", "dist", "run directory", "cache", "port", "interpreter"} <= found.keys()
-    assert found["tiny.pex"] == {"subject": "tiny.pex", "level": "ok", "text": "tiny 0.1.0, on base 0.1.0", "advice": ""}
+    assert found["tiny.pex"] == {"subject": "tiny.pex", "level": "ok", "text": f"tiny 0.1.0, on base {SDK_VERSION}", "advice": ""}
     assert [each for each in found.values() if each["level"] == "problem"] == []
     lines = CliRunner().invoke(main, ["doctor"]).output
     assert "tiny.pex" in lines
