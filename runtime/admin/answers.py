@@ -10,6 +10,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from base.errors import Cell, Malformed, Misfit, NotFound, PexdockError, TooLarge
 from runtime import problems
@@ -29,7 +30,7 @@ def answer_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def theirs(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            return _response(problems.method_not_allowed(f"not {request.method}", (error.headers or {}).get("allow", ""), _id()))
+            return _response(problems.method_not_allowed(f"not {request.method}", _allowed(request), _id()))
         if error.status_code == HTTPStatus.NOT_FOUND:
             return as_response(NotFound("the admin side has no such path; GET /openapi.json lists those that it has"))
         return as_response((TooLarge if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else Malformed)(str(error.detail)))
@@ -53,9 +54,20 @@ def _misfit(error: RequestValidationError) -> PexdockError:
     found: list[dict[str, Any]] = list(error.errors())
     if any(each["type"] == "json_invalid" for each in found):
         return Malformed("the body is no JSON")
-    cells = [Cell(None, ".".join(map(str, each["loc"][1:])) or None, each["msg"]) for each in found]
+    cells = [Cell(None, _encodable(".".join(map(str, each["loc"][1:]))) or None, each["msg"]) for each in found]
     said = "; ".join(f"{cell.column}: {cell.reason}" if cell.column else cell.reason for cell in cells)
     return Misfit(f"the {found[0]['loc'][0]} does not fit: {said}", cells=cells)
+
+
+def _encodable(text: str) -> str:
+    """Names in a body may have halves of surrogate pairs, which no answer can be written with."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _allowed(request: Request) -> str:
+    """What this path takes, by all of its routes; the framework knows of the first alone."""
+    routes = [route for route in request.app.router.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
 
 
 def _response(problem: problems.Problem) -> Response:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.types import ASGIApp
 
 import base
@@ -19,10 +19,11 @@ from runtime.admin.bounded import Bounded
 from runtime.admin.describe import describe, documented
 from runtime.admin.detail import detail
 from runtime.admin.documents import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
-from runtime.admin.drops import Drops
+from runtime.admin.drops import DIGEST_HEADER, Drops
 from runtime.admin.orders import add_orders
 from runtime.admin.powers import Powers
 from runtime.admin.streams import Stream
+from runtime.admin.texts import File, Model, Order, Text
 from runtime.supervisor.live import Live
 from runtime.supervisor.logbook import Line, Logbook, Reader, is_about
 from runtime.supervisor.state import ModelReport, State
@@ -31,13 +32,24 @@ from runtime.supervisor.threads import Threads
 LINES_MAX = 10_000
 
 
-class RefreshOrder(BaseModel):
+class RefreshOrder(Order):
     """What to refresh; all of it where nothing is said."""
 
-    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+    endpoint: Text | None = Field(None, description="Name or path of an endpoint. Without it each that has a cache is meant.")
+    parameters: dict[Text, Text | int | float] | None = Field(
+        None, description="Of one entry, as in a request's path. Without them all entries are meant."
+    )
 
-    endpoint: str | None = Field(None, description="Name or path of an endpoint. Without it each that has a cache is meant.")
-    parameters: dict[str, str] | None = Field(None, description="Of one entry, as in a request's path. Without them all entries are meant.")
+    @property
+    def texts(self) -> dict[str, str] | None:
+        """The parameters as they stand in a path."""
+        return None if self.parameters is None else {name: str(value) for name, value in self.parameters.items()}
+
+
+_DROPPED: dict[str, Any] = {
+    "parameters": [{"name": DIGEST_HEADER, "in": "header", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}}],
+    "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+}
 
 
 def make(powers: Powers) -> ASGIApp:
@@ -59,7 +71,7 @@ def _add_models(app: FastAPI, powers: Powers) -> None:
             raise _not_serving(model, powers.state())
         return found
 
-    @app.get("/models", summary="What is served, what was refused and why", responses=documented(State))
+    @app.get("/models", summary="What is served, what was refused and why", responses=documented(State, line=State))
     async def models(
         follow: Annotated[bool, Query(description="Answer with a line of JSON now and whenever it has changed, until you leave.")] = False,
     ) -> Response:
@@ -68,21 +80,21 @@ def _add_models(app: FastAPI, powers: Powers) -> None:
     threads = Threads(1)
 
     @app.get("/models/{model}", summary="All that is known of one model", responses=documented(ModelDetail, 404))
-    async def model_detail(model: str) -> Response:
+    async def model_detail(model: Model) -> Response:
         return as_json(await detail(powers, model, threads))
 
-    @app.get("/models/{model}/cache", summary="What every worker of a model has in its caches", responses=documented(ModelCaches, 404, 503))
-    async def cache(model: str) -> Response:
+    @app.get("/models/{model}/cache", summary="What every worker of a model has in its caches", responses=documented(ModelCaches, 404))
+    async def cache(model: Model) -> Response:
         return as_json(await caches.listed(live(model)))
 
     @app.post(
         "/models/{model}/refresh",
         status_code=HTTPStatus.ACCEPTED,
         summary="Load again what the caches of a model hold",
-        responses=documented(ModelRefresh, 400, 404, 413, 422, 500, 503, 504, status=HTTPStatus.ACCEPTED),
+        responses=documented(ModelRefresh, 400, 404, 413, 500, status=HTTPStatus.ACCEPTED),
     )
-    async def refresh(model: str, order: RefreshOrder) -> Response:
-        return as_json(await caches.refreshed(live(model), order.endpoint, order.parameters), HTTPStatus.ACCEPTED)
+    async def refresh(model: Model, order: RefreshOrder) -> Response:
+        return as_json(await caches.refreshed(live(model), order.endpoint, order.texts), HTTPStatus.ACCEPTED)
 
 
 def _add_drops(app: FastAPI, powers: Powers) -> None:
@@ -93,15 +105,15 @@ def _add_drops(app: FastAPI, powers: Powers) -> None:
         status_code=HTTPStatus.CREATED,
         summary="Drop a pex, or the signature of one",
         description="The body is the file; the header x-content-sha256 must hold its sha256. It appears in dist/ whole, or not at all.",
-        responses=documented(Dropped, 400, 409, 413, 422, 503, status=HTTPStatus.CREATED),
-        openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+        responses=documented(Dropped, 400, 404, 409, 413, 500, status=HTTPStatus.CREATED),
+        openapi_extra=_DROPPED,
     )
-    async def drop(file: str, request: Request) -> Response:
+    async def drop(file: File, request: Request) -> Response:
         return as_json(await drops.take(file, request), HTTPStatus.CREATED)
 
 
 def _add_the_whole(app: FastAPI, powers: Powers) -> None:
-    @app.get("/logs", summary="The last lines of the supervisor, front doors and workers", responses=documented(Logs, 422, 503))
+    @app.get("/logs", summary="The last lines of the supervisor, front doors and workers", responses=documented(Logs, line=Line))
     async def logs(
         model: Annotated[str, Query(description="Of this model's workers, and about them, alone.")] = "",
         lines: Annotated[int, Query(ge=0, le=LINES_MAX, description="So many at most, the last ones.")] = 200,
@@ -139,7 +151,7 @@ async def _each_line(before: Sequence[Line], reader: Reader) -> AsyncIterator[Se
         yield await reader.wait_lines()
 
 
-def _wanted(model: str) -> Callable[[Line], bool]:
+def _wanted(model: Model) -> Callable[[Line], bool]:
     return (lambda line: is_about(line, model)) if model else (lambda _: True)
 
 

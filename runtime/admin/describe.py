@@ -9,31 +9,71 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from runtime.problems import MEDIA_TYPE
+from base.errors import PexdockError, Unauthorized
+from runtime.front.openapi import problems
+from runtime.problems import STATUSES
+
+LINES = "application/x-ndjson"
+"""The media type of answers that go on."""
 
 _REFERENCE = "#/components/schemas/{name}"
 
+_ALWAYS = (401, 422, 503, 504)
+"""Whoever asks may be refused, be one too many or take too long; and FastAPI describes a 422 of its own where this does not."""
 
-def documented(kind: type[msgspec.Struct], *errors: int, status: int = HTTPStatus.OK) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an operation that answers with one of `kind`, or with a problem document and one of these statuses."""
-    schema = {"$ref": _REFERENCE.format(name=kind.__name__)}
-    problem = {"content": {MEDIA_TYPE.decode(): {"schema": {"type": "object"}}}}
+_SECURITY: dict[str, Any] = {
+    "Token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "What stands in the file admin_token_path. It is wanted on TCP; who may use the Unix socket, its mode says.",
+    }
+}
+
+
+def documented(
+    kind: type[msgspec.Struct], *errors: int, status: int = HTTPStatus.OK, line: type[msgspec.Struct] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an operation that answers with one of `kind`, or with a problem document and one of these statuses.
+
+    Args:
+        kind: of the document.
+        errors: statuses, beside those that every operation has.
+        status: where it is none.
+        line: what each line is where the answer may go on.
+    """
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REFERENCE.format(name=kind.__name__)}}}
+    if line is not None:
+        content[LINES] = {
+            "schema": {"type": "string", "description": f"With `follow`: lines, each of which is one {line.__name__} in JSON"}
+        }
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": {"application/json": {"schema": schema}}},
-        **{error: {"description": f"{HTTPStatus(error).phrase}: a problem document (RFC 9457)", **problem} for error in errors},
-        422: {"description": "It does not fit: a problem document (RFC 9457)", **problem},  # else FastAPI describes one of its own
+        status: {"description": HTTPStatus(status).phrase, "content": content},
+        **{error: _problem(error) for error in sorted({*errors, *_ALWAYS})},
     }
 
 
 def describe(app: FastAPI, *kinds: type[msgspec.Struct]) -> None:
-    """Has the application's document say what `kinds` are made of."""
+    """Has the application's document say what `kinds` are made of, and who may ask."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            _, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
-            document.setdefault("components", {}).setdefault("schemas", {}).update(components)
+            _, schemas = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+            components = document.setdefault("components", {})
+            components.setdefault("schemas", {}).update(schemas | problems.SCHEMAS)
+            components |= {"headers": problems.HEADERS, "securitySchemes": _SECURITY}
+            document["security"] = [{name: []} for name in _SECURITY]
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _problem(status: int) -> dict[str, Any]:
+    kinds: list[type[PexdockError]] = [kind for kind, each in STATUSES.items() if each == status]
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        kinds.append(PexdockError)
+    found = problems.response(str(status), [kind.code for kind in kinds], retryable=all(kind.retryable for kind in kinds))
+    if Unauthorized in kinds:
+        found["headers"]["WWW-Authenticate"] = {"required": True, "schema": {"const": "Bearer"}}
+    return found

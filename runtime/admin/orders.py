@@ -3,86 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 from fastapi import FastAPI, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from runtime.admin.answers import as_json
 from runtime.admin.describe import documented
 from runtime.admin.powers import Powers
+from runtime.admin.texts import Label, Model, Name, Order, Text, shown
 from runtime.supervisor import traffic as words
 from runtime.supervisor.state import ModelReport
 from runtime.supervisor.traffic import Traffic
 
-_ERRORS = (400, 404, 409, 413, 422, 503)
+_ERRORS = (404, 409)
+_WITH_BODY = (400, 413)
 
 
-class _Order(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class PinOrder(_Order):
+class PinOrder(Order):
     """All requests to one release, whatever is dropped."""
 
-    to: str = Field(description="A version or a label.")
+    to: Name = Field(description="A version or a label.")
 
 
-class SplitOrder(_Order):
+class SplitOrder(Order):
     """Requests shared among releases."""
 
-    weights: dict[str, int] = Field(description="Version or label → weight, 1 or more; two or more of them.")
-    by: str = Field("", description="What keeps a client with one release: header:NAME, parameter:NAME or column:NAME; nothing by default.")
+    weights: Annotated[dict[Name, Annotated[int, shown(minimum=1, maximum=words.WEIGHT_MAX)]], shown(minProperties=2)] = Field(
+        description="Version or label → weight; two or more of them."
+    )
+    by: Annotated[Text, shown(pattern=f"^({words.BY_PATTERN})?$")] = Field(
+        "", description="What keeps a client with one release: header:NAME, parameter:NAME or column:NAME; nothing by default."
+    )
 
 
-class ShadowOrder(_Order):
+class ShadowOrder(Order):
     """Requests copied to a release, whose answers are compared and dropped."""
 
-    to: str = Field(description="A version or a label.")
-    percent: float = Field(100.0, description="Of the requests, more than 0 and up to 100.")
+    to: Name = Field(description="A version or a label.")
+    percent: Annotated[float, shown(exclusiveMinimum=0, maximum=100)] = Field(100.0, description="Of the requests.")
 
 
-class LabelOrder(_Order):
+class LabelOrder(Order):
     """A label moved to a release that is ready."""
 
-    version: str
+    version: Name
 
 
-class PromoteOrder(_Order):
+class PromoteOrder(Order):
     """A release promoted; without a version the newest one."""
 
-    version: str | None = Field(None, description="A version or a label.")
+    version: Name | None = Field(None, description="A version or a label.")
 
 
 def add_orders(app: FastAPI, powers: Powers) -> None:
     """The paths of all orders. Each answers with what is said of the model now; what follows from it, /models tells as it happens."""
     answers = documented(ModelReport, *_ERRORS)
+    of_bodies = documented(ModelReport, *_ERRORS, *_WITH_BODY)
 
     def said(model: str, say: Callable[[Traffic], Traffic], why: str) -> Response:
         powers.fleet.rollouts.order(model, say, why)
         return as_json(powers.model(model))
 
-    @app.put("/models/{model}/pin", summary="Have one release serve all, whatever is dropped", responses=answers)
-    async def pin(model: str, order: PinOrder) -> Response:
+    @app.put("/models/{model}/pin", summary="Have one release serve all, whatever is dropped", responses=of_bodies)
+    async def pin(model: Model, order: PinOrder) -> Response:
         return said(model, lambda traffic: words.pinned(traffic, order.to), f"pinned to {order.to}")
 
     @app.delete("/models/{model}/pin", summary="Have the newest release serve again", responses=answers)
-    async def unpin(model: str) -> Response:
+    async def unpin(model: Model) -> Response:
         return said(model, words.unpinned, "unpinned")
 
-    @app.put("/models/{model}/split", summary="Share the requests among releases", responses=answers)
-    async def split(model: str, order: SplitOrder) -> Response:
+    @app.put("/models/{model}/split", summary="Share the requests among releases", responses=of_bodies)
+    async def split(model: Model, order: SplitOrder) -> Response:
         return said(model, lambda traffic: words.split(traffic, order.weights, order.by), "split by an operator")
 
     @app.delete("/models/{model}/split", summary="Have one release serve all again", responses=answers)
-    async def unsplit(model: str) -> Response:
+    async def unsplit(model: Model) -> Response:
         return said(model, words.unsplit, "the split was ended")
 
-    @app.put("/models/{model}/shadow", summary="Copy requests to a release, and compare its answers", responses=answers)
-    async def shadow(model: str, order: ShadowOrder) -> Response:
+    @app.put("/models/{model}/shadow", summary="Copy requests to a release, and compare its answers", responses=of_bodies)
+    async def shadow(model: Model, order: ShadowOrder) -> Response:
         return said(model, lambda traffic: words.shadowed(traffic, order.to, order.percent), f"{order.percent:g} % copied to {order.to}")
 
     @app.delete("/models/{model}/shadow", summary="Copy nothing any more", responses=answers)
-    async def unshadow(model: str) -> Response:
+    async def unshadow(model: Model) -> Response:
         return said(model, words.unshadowed, "nothing is copied any more")
 
     _add_moves(app, powers)
@@ -90,23 +94,24 @@ def add_orders(app: FastAPI, powers: Powers) -> None:
 
 def _add_moves(app: FastAPI, powers: Powers) -> None:
     answers = documented(ModelReport, *_ERRORS)
+    of_bodies = documented(ModelReport, *_ERRORS, *_WITH_BODY)
 
-    @app.put("/models/{model}/labels/{label}", summary="Move a label to a release that is ready", responses=answers)
-    async def label(model: str, label: str, order: LabelOrder) -> Response:
+    @app.put("/models/{model}/labels/{label}", summary="Move a label to a release that is ready", responses=of_bodies)
+    async def label(model: Model, label: Label, order: LabelOrder) -> Response:
         powers.fleet.rollouts.label(model, label, order.version)
         return as_json(powers.model(model))
 
     @app.delete("/models/{model}/labels/{label}", summary="Remove a label", responses=answers)
-    async def unlabel(model: str, label: str) -> Response:
+    async def unlabel(model: Model, label: Label) -> Response:
         powers.fleet.rollouts.label(model, label, None)
         return as_json(powers.model(model))
 
-    @app.post("/models/{model}/promote", summary="Have a release serve all, also one that was taken back", responses=answers)
-    async def promote(model: str, order: PromoteOrder) -> Response:
+    @app.post("/models/{model}/promote", summary="Have a release serve all, also one that was taken back", responses=of_bodies)
+    async def promote(model: Model, order: PromoteOrder) -> Response:
         powers.fleet.rollouts.promote(model, order.version)
         return as_json(powers.model(model))
 
     @app.post("/models/{model}/rollback", summary="Have the release serve that served before", responses=answers)
-    async def rollback(model: str) -> Response:
+    async def rollback(model: Model) -> Response:
         powers.fleet.rollouts.rollback(model)
         return as_json(powers.model(model))

@@ -10,6 +10,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from runtime.admin.bounded import Bounds
+from runtime.admin.describe import LINES
 
 MEDIA_TYPE = "application/x-ndjson"
 
@@ -23,7 +24,7 @@ class Stream(Response):
         closed: called when it is over, however.
     """
 
-    media_type = MEDIA_TYPE
+    media_type = LINES
 
     def __init__(
         self,

@@ -17,7 +17,8 @@ from runtime.supervisor.registry import SUFFIX
 
 SIGNATURE_SUFFIX = f"{SUFFIX}.sig"
 SIGNATURE_MAX_BYTES = 64 * 1024
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+NAME_MAX_CHARS = 200
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{NAME_MAX_CHARS - 1}}}")
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{16}\.drop")
 
 
@@ -29,7 +30,9 @@ def refuse_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name) or not name.endswith((SUFFIX, SIGNATURE_SUFFIX)):
         ends = f"{SUFFIX} or {SIGNATURE_SUFFIX}"
-        raise PexRefused(f"{name!r} is no name for a pex: letters, digits and . _ + - only, 200 at most, with {ends} at the end")
+        raise PexRefused(
+            f"{name!r} is no name for a pex: letters, digits and . _ + - only, {NAME_MAX_CHARS} at most, with {ends} at the end"
+        )
 
 
 class Drop:

@@ -48,8 +48,8 @@ class Inquiries:
             raise Full(f"the worker has yet to answer {len(self._open)} questions")
         number = next(self._numbers)
         answered: asyncio.Future[Answer | Unavailable] = asyncio.get_running_loop().create_future()
+        self._send(question(number))  # what cannot be sent is not waited for, either
         self._open[number] = answered
-        self._send(question(number))
         await asyncio.wait([answered], timeout=self._answer_s)
         if not answered.done():
             raise DeadlineExceeded(f"the worker did not answer within {self._answer_s:g} s; what it was asked to do it may still do")

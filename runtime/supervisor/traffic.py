@@ -22,8 +22,12 @@ WEIGHT_MAX = 10_000
 TAKEN_BACK_MAX = 50
 """So many are remembered of a model, the last ones; older ones have long been followed by newer releases."""
 
-_LABEL = re.compile(r"[a-z][a-z0-9-]{0,31}")
-_BY = re.compile(r"(header|parameter|column):[^\s:][^\n]{0,127}")
+LABEL_PATTERN = "[a-z][a-z0-9-]{0,31}"
+BY_PATTERN = r"header:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}|parameter:[^\W\d]\w{0,127}|column:[^\s:\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,127}"
+"""Names that headers and parameters can have, and columns without control characters."""
+
+_LABEL = re.compile(LABEL_PATTERN)
+_BY = re.compile(BY_PATTERN)
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -127,8 +131,7 @@ def labelled(traffic: Traffic, label: str, version: str) -> Traffic:
     Raises:
         Conflict: it is no name for a label.
     """
-    if not _LABEL.fullmatch(label):
-        raise Conflict(f"{label!r} is no label: small letters, digits and -, a letter first, 32 at most")
+    _refuse_label(label)
     return replace(traffic, labels=traffic.labels | {label: version})
 
 
@@ -136,8 +139,9 @@ def unlabelled(traffic: Traffic, label: str) -> Traffic:
     """`label` stands for nothing any more.
 
     Raises:
-        Conflict: something else is said by means of it.
+        Conflict: it is no name for a label, or something else is said by means of it.
     """
+    _refuse_label(label)
     if label in traffic.names():
         raise Conflict(f"{label} is used by a pin, a split or a shadow; end that first")
     return replace(traffic, labels={name: version for name, version in traffic.labels.items() if name != label})
@@ -159,3 +163,8 @@ def promoted(traffic: Traffic, version: str, sha256: str, *, newest: bool) -> Tr
         shadow=None if copied else traffic.shadow,
         taken_back={digest: reason for digest, reason in traffic.taken_back.items() if digest != sha256},
     )
+
+
+def _refuse_label(label: str) -> None:
+    if not _LABEL.fullmatch(label):
+        raise Conflict(f"{label!r} is no label: small letters, digits and -, a letter first, 32 at most")

@@ -20,13 +20,15 @@ class Operated(Supervised):
     def __enter__(self):
         super().__enter__()
         # A connection a request: one that was kept may be closed by the server just when it is used again.
-        transport = httpx.HTTPTransport(uds=str(self.socket), limits=httpx.Limits(max_keepalive_connections=0))
-        self.admin = httpx.Client(transport=transport, base_url="http://admin", timeout=20)
+        alone = httpx.Limits(max_keepalive_connections=0)
+        self.admin = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket), limits=alone), base_url="http://admin", timeout=20)
+        self.tcp = httpx.Client(limits=alone, timeout=20)
         return self
 
     def __exit__(self, *error):
         if hasattr(self, "admin"):
             self.admin.close()
+            self.tcp.close()
         super().__exit__(*error)
 
     @property
@@ -42,7 +44,7 @@ class Operated(Supervised):
 
     def ask_over_tcp(self, method, path, token=TOKEN, **kwargs):
         headers = kwargs.pop("headers", {}) | ({"authorization": f"Bearer {token}"} if token else {})
-        return httpx.request(method, self.state()["admin_address"] + path, headers=headers, timeout=20, **kwargs)
+        return self.tcp.request(method, self.state()["admin_address"] + path, headers=headers, **kwargs)
 
     @contextlib.contextmanager
     def asking(self, path):

@@ -41,10 +41,14 @@ def test_its_openapi_document_is_valid_and_describes_what_it_answers() -> None:
     }
     for operation in operations.values():
         good = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
-        assert [answer["content"].keys() for answer in good] == [{"application/json"}]
+        follows = "follow" in {each["name"] for each in operation.get("parameters", ())}
+        assert [answer["content"].keys() for answer in good] == [{"application/json"} | ({"application/x-ndjson"} if follows else set())]
         name = good[0]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         assert document["components"]["schemas"][name]["type"] == "object"
         assert {"application/problem+json"} == {
             media for status, answer in operation["responses"].items() if status[0] in "45" for media in answer["content"]
         }
+        assert operation["responses"].keys() >= {"401", "422", "503", "504"}
+    assert document["security"] == [{"Token": []}]
+    assert document["components"]["securitySchemes"]["Token"]["scheme"] == "bearer"
     assert document["components"]["schemas"]["EntryState"]["properties"]["state"] == {"type": "string"}

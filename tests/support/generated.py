@@ -1,0 +1,40 @@
+"""Requests that a generator makes of an OpenAPI document: such as fit it, and such as do not."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import Case, GenerationMode
+
+MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+
+
+def operations(url: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Those of the document at a URL, by method and path."""
+    logging.getLogger("schemathesis").setLevel(logging.ERROR)
+    document = schemathesis.openapi.from_url(url, headers=dict(headers or {}))
+    document.config.generation.with_security_parameters = False  # who may ask is tried by itself
+    return {each.label: each for each in (found.ok() for found in document.get_all_operations())}
+
+
+def try_out(operation: Any, ask: Callable[[Case, GenerationMode, st.DataObject], None], examples: int = 40) -> None:
+    """Asks with so many requests that fit, and as many that do not; `ask` raises at what must not be."""
+    for mode in MODES:
+        with contextlib.suppress(Unsatisfiable):  # what has neither parameters nor a body has no opposite
+            _try_out(operation, mode, ask, examples)
+
+
+def _try_out(operation: Any, mode: GenerationMode, ask: Callable[[Case, GenerationMode, st.DataObject], None], examples: int) -> None:
+    @settings(deadline=None, max_examples=examples, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=mode), data=st.data())
+    def tried(case: Case, data: st.DataObject) -> None:
+        ask(case, mode, data)
+
+    tried()
