@@ -8,7 +8,7 @@ requires-python = ">=3.11"
 dependencies = {dependencies}
 
 [project.entry-points."pexdock.endpoints"]
-predict = "{module}:predict"
+{endpoints}
 
 [build-system]
 requires = ["poetry-core>=2.0,<3"]
@@ -27,11 +27,12 @@ def predict(records_df: pl.DataFrame):
 """
 
 
-def write_project(folder, source=DOUBLE, *, name="tiny", version="0.1.0", dependencies=(), more=""):
+def write_project(folder, source=DOUBLE, *, name="tiny", version="0.1.0", dependencies=(), more="", endpoints=("predict",)):
     """A model's project with one module, without a lock."""
     module = name.replace("-", "_")
     (folder / module).mkdir(parents=True)
     (folder / module / "__init__.py").write_text(source)
-    text = PYPROJECT.format(name=name, version=version, module=module, dependencies=list(dependencies), more=more)
+    entries = "\n".join(f'{endpoint} = "{module}:{endpoint}"' for endpoint in endpoints)
+    text = PYPROJECT.format(name=name, version=version, endpoints=entries, dependencies=list(dependencies), more=more)
     (folder / "pyproject.toml").write_text(text)
     return folder

@@ -33,6 +33,7 @@ class Supervised:
             "keep_previous_s": 0,
             "probation_s": 0,
         } | settings
+        self.tree = ROOT
         self.start_s = START_S
         self.out, self.err = folder / "out.txt", folder / "err.txt"
         write_linked_base(self.dist / "base.pex")
@@ -43,7 +44,8 @@ class Supervised:
     @property
     def environment(self) -> dict[str, str]:
         given = {f"PEXDOCK_{name.upper()}": str(value) for name, value in self.settings.items()}
-        return {name: value for name, value in os.environ.items() if not name.startswith("PEXDOCK_")} | given | {"PYTHONPATH": str(ROOT)}
+        others = {name: value for name, value in os.environ.items() if not name.startswith("PEXDOCK_")}
+        return others | given | {"PYTHONPATH": str(self.tree)}
 
     def start(self) -> Self:
         with self.out.open("ab") as out, self.err.open("ab") as err:

@@ -1,8 +1,10 @@
 """Pexes made in milliseconds: zips as pex writes them, around a handful of lines. What pex itself makes is used in tests/pex."""
 
 import json
+import re
 import sysconfig
 import textwrap
+import tomllib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,22 +65,27 @@ def write_linked_base(path: Path, version: str = SDK_VERSION, more: Mapping[str,
     return _write(path, "pexdock", version, {"linked.pth": "\n".join(links) + "\n", **more}, {})
 
 
-def write_copied_base(path: Path, version: str, *, wire: int = WIRE_VERSION, says_wire: int | None = None, more: str = "") -> Path:
-    """A base as another checkout would make it: this tree's own code under another version, and maybe with another wire version.
+def write_copied_base(
+    path: Path, version: str = "", *, tree: Path = ROOT, wire: int | None = None, says_wire: int | None = None, more: str = ""
+) -> Path:
+    """A base as a checkout would make it: the code of `tree`, maybe under another version and with another wire version.
 
     Its packages are those of the interpreter that runs the tests. `says_wire` stands in its stamp where that should lie, and `more` is
     appended to the code of `base`.
     """
     files = {}
-    for source in [*(ROOT / "base").rglob("*"), *(ROOT / "runtime").rglob("*")]:
+    for source in [*(tree / "base").rglob("*"), *(tree / "runtime").rglob("*")]:
         if source.is_file() and "__pycache__" not in source.parts:
-            files[str(source.relative_to(ROOT))] = source.read_text()
-    files["base/__init__.py"] += f'\n__version__ = "{version}"\n{more}'
-    files["base/ipc/control.py"] = files["base/ipc/control.py"].replace(f"\nWIRE_VERSION = {WIRE_VERSION}\n", f"\nWIRE_VERSION = {wire}\n")
-    assert f"\nWIRE_VERSION = {wire}\n" in files["base/ipc/control.py"]
+            files[str(source.relative_to(tree))] = source.read_text()
+    own_version = tomllib.loads((tree / "pyproject.toml").read_text())["project"]["version"]
+    files["base/__init__.py"] += f'\n__version__ = "{version or own_version}"\n{more}'
+    control, found = files["base/ipc/control.py"], re.compile(r"^WIRE_VERSION = (\d+)$", re.MULTILINE)
+    (own_wire,) = found.findall(control)
+    speaks = int(own_wire) if wire is None else wire
+    files["base/ipc/control.py"] = found.sub(f"WIRE_VERSION = {speaks}", control)
     files["linked.pth"] = "\n".join([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]) + "\n"
-    stamp = {"kind": "base", "name": "pexdock", "version": version, "wire": says_wire or wire, "fingerprint": ""}
-    return _write(path, "pexdock", version, files, {"pexdock": stamp})
+    stamp = {"kind": "base", "name": "pexdock", "version": version or own_version, "wire": says_wire or speaks, "fingerprint": ""}
+    return _write(path, "pexdock", version or own_version, files, {"pexdock": stamp})
 
 
 def _write(path: Path, name: str, version: str, files: dict[str, str], properties: dict) -> Path:
