@@ -1,7 +1,7 @@
 """Describes what crosses between a worker and those of another version: the words, their fields and bytes.
 
     .venv/bin/python scripts/wire.py            # of this tree
-    .venv/bin/python scripts/wire.py --update   # into tests/base/ipc/released_wire.json, as part of a release
+    .venv/bin/python scripts/wire.py --update   # into tests/base/ipc/released_wire.json, after a release
 
 What only supervisor and front door say to each other is left out: both are started from one base.
 """
