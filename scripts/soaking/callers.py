@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from soaking.counts import Counts
+from soaking.counts import Asked, Counts
 from soaking.world import World
 
 ANSWER_S = 30.0
@@ -81,13 +81,13 @@ class Callers:
         self, who: str, model: str, rows: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pause_s: float = 0.0
     ) -> bool:
         """Whether the connection can be used again."""
-        asked = self._counts.rows(rows)
-        body = json.dumps(asked).encode()
+        asked = Asked(who, model, self._counts.rows(rows), time.monotonic())
+        body = json.dumps(asked.rows).encode()
         answer = await self._exchange(who, _head(f"/{model}", len(body)) + body, reader, writer, pause_s)
         if answer is None:
             return False
         status, said, kept = answer
-        self._counts.answer(who, asked, status, said, self._world.releases[model])
+        self._counts.answer(asked, status, said, self._world.releases[model])
         return kept
 
     async def _exchange(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from soaking.callers import Callers
+from soaking.counts import Counts
 from soaking.world import World
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,8 @@ class Mischief:
         front_door_kills: when (monotonic) one was killed.
     """
 
-    def __init__(self, world: World, callers: Callers, dice: random.Random, stopped: Callable[[], bool]) -> None:
-        self._world, self._callers, self._dice, self._stopped = world, callers, dice, stopped
+    def __init__(self, world: World, callers: Callers, counts: Counts, dice: random.Random, stopped: Callable[[], bool]) -> None:
+        self._world, self._callers, self._counts, self._dice, self._stopped = world, callers, counts, dice, stopped
         self.done = dict.fromkeys(_KINDS, 0)
         self.front_door_kills: list[float] = []
 
@@ -51,7 +52,9 @@ class Mischief:
 
     async def kill_worker(self) -> None:
         """Of a release that serves."""
-        self._send(self._world.workers(), signal.SIGKILL)
+        workers = self._world.workers()
+        if (pid := self._send(list(workers), signal.SIGKILL)) is not None:
+            self._counts.kills[workers[pid]].append(time.monotonic())
 
     async def kill_front_door(self) -> None:
         """Its connections are lost, and nobody else's."""
@@ -60,7 +63,7 @@ class Mischief:
 
     async def stop_worker(self) -> None:
         """As if the machine had no time for it for a second."""
-        pid = self._send(self._world.workers(), signal.SIGSTOP)
+        pid = self._send(list(self._world.workers()), signal.SIGSTOP)
         await asyncio.sleep(1)
         self._send([pid] if pid else [], signal.SIGCONT)
 

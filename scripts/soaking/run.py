@@ -62,7 +62,7 @@ class _Soak:
         # Each has dice of its own, so that how many requests there were does not change what happens to the server.
         callers = Callers(world, self._counts, random.Random(plan.seed + 1), self._is_over)  # noqa: S311 - to be drawn again
         self._callers = callers
-        self._mischief = Mischief(world, callers, random.Random(plan.seed), self._is_over)  # noqa: S311
+        self._mischief = Mischief(world, callers, self._counts, random.Random(plan.seed), self._is_over)  # noqa: S311
 
     def _is_over(self) -> bool:
         return time.monotonic() >= self._end_s

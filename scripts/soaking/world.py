@@ -92,11 +92,10 @@ class World:
         """Pids of those that run."""
         return [pid for pid in self.supervised.state().get("front_door_pids", []) if pid]
 
-    def workers(self) -> list[int]:
-        """Pids of those that run, of every release that serves."""
-        return [
-            pid for each in self.supervised.state().get("releases", []) if each["state"] == "ready" for pid in each["worker_pids"] if pid
-        ]
+    def workers(self) -> dict[int, str]:
+        """Pid → model of those that run, of every release that serves."""
+        serving = [each for each in self.supervised.state().get("releases", []) if each["state"] == "ready"]
+        return {pid: each["name"] for each in serving for pid in each["worker_pids"] if pid}
 
     def is_whole(self) -> bool:
         """Whether the newest release of every model serves, alone, and every front door runs and is ready."""
