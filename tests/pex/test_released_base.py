@@ -21,6 +21,7 @@ from operated import Operated
 from projects import write_project
 from runtime.build.model import build_model
 from tinypex import ROOT, write_copied_base, write_tiny
+from waiting import until
 
 KNOWN_WIRE = json.loads(wire.FILE.read_text())["wire"]
 
@@ -101,6 +102,25 @@ def test_a_model_built_on_the_base_of_the_release_serves_beside_one_of_now(built
     assert {line["Model"] for line in lines if "HandlerTime" in line} == {"early", "late"}
 
 
+@same_wire
+@pytest.mark.timeout(1800)  # it builds and unpacks the base of the release, and where nobody did so before that of now
+def test_real_pexes_of_the_release_serve_beside_those_of_now(release, base_pex, operated, tmp_path):
+    """Bases of all their packages, each built from its own lock, and a model on each."""
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts/100").write_text("100")
+    operated.settings["cache_path"], operated.start_s = pexes.cache(), 600
+    released_pex = operated.dist / "base-0.1.0.pex"
+    run_in(release, "build", "base", "-o", released_pex, cache=pexes.cache())
+    run_in(release, "build", "model", project(tmp_path, "early"), "--base", released_pex, cache=pexes.cache())
+    build_model(project(tmp_path, "late"), base_pex, operated.dist, cache=pexes.cache(), report=pexes.report)
+    (operated.dist / base_pex.name).symlink_to(base_pex)
+    with operated:
+        for name, version in (("early", "0.1.0"), ("late", base.__version__)):
+            assert operated.release(f"{name}-0.1.0.pex")["warnings"] == []
+            talk(operated.state()["address"], name, version)
+    released_pex.unlink()  # folders of tests are kept for a while, and it is large
+
+
 def talk(address, name, version):
     """Has everything cross that can."""
     with httpx.Client(base_url=f"{address}/{name}", timeout=30) as client:
@@ -123,8 +143,7 @@ def talk(address, name, version):
         reply = client.post("/doubles", content=large.write_ipc_stream(None).getvalue(), headers={"content-type": ARROW, "accept": ARROW})
         assert pl.read_ipc_stream(reply.content).to_series().to_list() == list(range(0, 600_000, 2))
     with Callers(address, f"/{name}/doubles", 8) as callers:
-        while callers.statuses.total() < 400:
-            assert callers.faults == []
+        until(lambda: callers.statuses.total() >= 400, "the callers are not answered")
     assert (set(callers.statuses), callers.faults) == ({200}, [])
 
 
