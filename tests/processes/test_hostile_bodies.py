@@ -9,6 +9,7 @@ import pytest
 
 import hostile
 import parquet_bombs
+import parquet_tricks
 from base.ipc.control import Applied, EndpointWords, ReleaseWords, Route, Table
 from base.ipc.protocol import Reply
 from frontdoor import BareWorker, FrontDoor
@@ -20,6 +21,8 @@ GROWS_MAX_BYTES = 400 * MB
 
 PARQUET_GROWS_MAX_BYTES = 512 * MB
 """Twice what a body may hold: room for texts doubles as it grows."""
+
+PARQUETS = {"pages": parquet_bombs.PAGES, "bombs": parquet_bombs.BOMBS, "lies": parquet_bombs.LIES, "tricks": parquet_tricks.TRICKS}
 
 MESSAGE = hostile.SCHEMA.serialize().to_pybytes()
 ENDPOINTS = [EndpointWords("typed", "/typed", [], MESSAGE, None, 64, 1), EndpointWords("any", "/any", [], None, None, 64, 1)]
@@ -68,7 +71,7 @@ def test_a_hostile_body_is_refused_as_its_senders_fault(door: FrontDoor, worker:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("bodies", [parquet_bombs.PAGES, parquet_bombs.BOMBS, parquet_bombs.LIES], ids=["pages", "bombs", "lies"])
+@pytest.mark.parametrize("bodies", PARQUETS.values(), ids=PARQUETS)
 def test_a_parquet_file_that_lies_is_refused_before_it_is_expanded(
     door: FrontDoor, worker: BareWorker, bodies: dict[str, Callable[[], bytes]]
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from base.errors import TooLarge
-from runtime.front.codecs.thrift import I64, STRUCT, Compact
+from runtime.front.codecs.thrift import BINARY, I32, I64, STRUCT, Compact
 
 _MAX_BYTES = 4 * 1024**2
 """A footer of ten thousand columns has three megabytes."""
@@ -18,18 +18,31 @@ _STEPS_MAX = 2_000_000
 """Values in a footer: half a second's work, and some thirty thousand columns in row groups."""
 
 _ROW_GROUPS, _COLUMNS, _ROWS, _META_DATA, _CRYPTO = 4, 1, 3, 3, 8
-_SIZE, _DATA, _DICTIONARY = 7, 9, 11
+_CODEC, _VALUES, _SIZE, _DATA, _DICTIONARY = 4, 5, 7, 9, 11
+
+_LISTS = {2: STRUCT, 5: STRUCT, 7: STRUCT}
+_LISTS_OF_GROUP = {4: STRUCT}
+_LISTS_OF_COLUMN = {2: I32, 3: BINARY, 8: STRUCT, 13: STRUCT}
+"""What the elements of a list are, by the number of its field."""
 
 
 class Chunk(NamedTuple):
-    """One column in one row group: where its pages begin, and how many bytes they are."""
+    """One column in one row group: where its pages begin, how many bytes they are, and how they are compressed."""
 
     start: int
     size: int
+    codec: int
 
 
-def chunks(body: bytes, structs_max: int) -> list[list[Chunk]]:
-    """Of each row group, in the order of its columns.
+class Group(NamedTuple):
+    """One row group: its rows, and its columns in their order."""
+
+    rows: int
+    chunks: list[Chunk]
+
+
+def groups(body: bytes, structs_max: int) -> list[Group]:
+    """All row groups, in their order.
 
     Args:
         body: of the whole file.
@@ -45,16 +58,16 @@ def chunks(body: bytes, structs_max: int) -> list[list[Chunk]]:
         raise ValueError("it does not end with a footer, or with one that is encrypted")
     if size > _MAX_BYTES:
         raise TooLarge(f"the footer of a Parquet file may have {_MAX_BYTES} bytes; send fewer columns, or larger row groups")
-    reader, groups = Compact(body, end - size, end, _STEPS_MAX, structs_max), []
+    reader, found = Compact(body, end - size, end, _STEPS_MAX, structs_max), list[Group]()
     for number, kind in reader.fields():
         if number == _ROW_GROUPS:
-            groups = [_group(reader) for _ in range(reader.structs(kind))]
+            found = [_group(reader) for _ in range(reader.structs(kind))]
         else:
-            reader.skip(kind)
-    return groups
+            reader.skip(kind, elements=_LISTS.get(number))
+    return found
 
 
-def _group(reader: Compact) -> list[Chunk]:
+def _group(reader: Compact) -> Group:
     columns: list[Chunk] = []
     rows = -1
     for number, kind in reader.fields():
@@ -63,9 +76,10 @@ def _group(reader: Compact) -> list[Chunk]:
         elif number == _ROWS:
             rows = reader.integer(kind, I64)
         else:
-            reader.skip(kind)
-    # Without rows Arrow reads no page, and writes offsets that lead nowhere.
-    return columns if rows else [Chunk(0, 0)] * len(columns)
+            reader.skip(kind, elements=_LISTS_OF_GROUP.get(number))
+    if rows < 0:
+        raise ValueError("a row group of less than no rows")
+    return Group(rows, columns)
 
 
 def _column(reader: Compact) -> Chunk:
@@ -85,9 +99,13 @@ def _column(reader: Compact) -> Chunk:
 def _place(reader: Compact) -> Chunk:
     told: dict[int, int] = {}
     for number, kind in reader.fields():
-        if number in (_SIZE, _DATA, _DICTIONARY):
+        if number in (_VALUES, _SIZE, _DATA, _DICTIONARY):
             told[number] = reader.integer(kind, I64)
+        elif number == _CODEC:
+            told[number] = reader.integer(kind, I32)
         else:
-            reader.skip(kind)
+            reader.skip(kind, elements=_LISTS_OF_COLUMN.get(number))
+    if told.get(_VALUES, 0) <= 0:
+        return Chunk(0, 0, 0)  # Arrow reads no page then, and writes offsets that lead nowhere
     start, size, dictionary = told.get(_DATA, -1), told.get(_SIZE, -1), told.get(_DICTIONARY, 0)
-    return Chunk(dictionary if 0 < dictionary < start else start, size)
+    return Chunk(dictionary if 0 < dictionary < start else start, size, told.get(_CODEC, -1))

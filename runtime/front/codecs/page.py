@@ -7,11 +7,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from runtime.front.codecs.thrift import I32, STRUCT, Compact
+from runtime.front.codecs.thrift import FALSE, I32, STRUCT, TRUE, Compact
 
-_UNCOMPRESSED_SIZE, _COMPRESSED_SIZE, _DATA_HEADER, _DICTIONARY_HEADER, _DATA_HEADER_V2 = 2, 3, 5, 7, 8
+_TYPE, _UNCOMPRESSED_SIZE, _COMPRESSED_SIZE = 1, 2, 3
+_DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
+_HEADERS = {_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}
+"""Which field has the header of a page of this type. There may be others, at which Arrow does not look."""
+
 _NUM_VALUES, _ENCODING, _ENCODING_V2 = 1, 2, 4
-_DELTA_BYTE_ARRAY = 7
+_LEVELS = (3, 4)
+_LEVELS_BYTES_V2, _IS_COMPRESSED_V2 = (5, 6), 7
+_RLE = 3
+DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY = 6, 7
 
 _STEPS_MAX = 1000
 """Values that a header may have, with room for statistics."""
@@ -22,18 +29,30 @@ class Page(NamedTuple):
 
     Attributes:
         body: where its bytes begin.
-        compressed_bytes, expanded_bytes: of them.
+        end: where they end.
+        expanded_bytes: that they are.
         values: that it holds; 0 for a page of another kind.
-        is_dictionary: whether each of its values may stand for many.
-        is_delta: whether its values are told by what they share with those before them, which may be nearly all of it.
+        words: of its values each of which may stand for many; 0 for a page of another kind.
+        encoding: of its values; -1 for a page of another kind.
+        levels_bytes: that come before its values, and are never compressed; None where they say so themselves, and are as its values are.
+        is_compressed: whether it is, where its column is.
+        steps: that it took to read the header.
     """
 
     body: int
-    compressed_bytes: int
+    end: int
     expanded_bytes: int
     values: int
-    is_dictionary: bool
-    is_delta: bool
+    words: int
+    encoding: int
+    levels_bytes: int | None
+    is_compressed: bool
+    steps: int
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether its values are told by what they share with those before them, which may be nearly all of it."""
+        return self.encoding == DELTA_BYTE_ARRAY
 
 
 def read(body: bytes, at: int) -> Page:
@@ -43,35 +62,52 @@ def read(body: bytes, at: int) -> Page:
         ValueError: none does.
     """
     reader = Compact(body, at, len(body), _STEPS_MAX)
-    compressed = expanded = values = words = 0
-    is_dictionary = is_delta = False
+    sizes, headers = dict[int, int](), dict[int, dict[int, int]]()
     for number, kind in reader.fields():
-        if number == _COMPRESSED_SIZE:
-            compressed = reader.integer(kind, I32)
-        elif number == _UNCOMPRESSED_SIZE:
-            expanded = reader.integer(kind, I32)
-        elif number == _DATA_HEADER and kind == STRUCT:
-            values, is_delta = _values(reader, _ENCODING)
-        elif number == _DATA_HEADER_V2 and kind == STRUCT:
-            values, is_delta = _values(reader, _ENCODING_V2)
-        elif number == _DICTIONARY_HEADER and kind == STRUCT:
-            words, is_dictionary = _values(reader, 0)[0], True
+        if number in (_TYPE, _UNCOMPRESSED_SIZE, _COMPRESSED_SIZE):
+            sizes[number] = reader.integer(kind, I32)
+        elif number in _HEADERS.values() and kind == STRUCT:
+            headers[number] = _header(reader)
         else:
             reader.skip(kind)
-    if min(compressed, expanded, values, words) < 0:
+    kind_of_page = sizes.get(_TYPE, -1)
+    header = headers.get(_HEADERS.get(kind_of_page, 0), {})
+    if kind_of_page in _HEADERS and not header:
+        raise ValueError("a page without a header of its type")
+    compressed, expanded = sizes.get(_COMPRESSED_SIZE, -1), sizes.get(_UNCOMPRESSED_SIZE, -1)
+    if min(compressed, expanded, header.get(_NUM_VALUES, 0)) < 0:
         raise ValueError("a page of a negative size")
-    if words > expanded:
-        raise ValueError("a dictionary of more words than bytes")
-    return Page(reader.at, compressed, expanded, values, is_dictionary, is_delta)
+    return _told(kind_of_page, header, Page(reader.at, reader.at + compressed, expanded, 0, 0, -1, None, True, _STEPS_MAX - reader.steps))
 
 
-def _values(reader: Compact, encoding: int) -> tuple[int, bool]:
-    values, delta = 0, False
+def _told(kind: int, header: dict[int, int], page: Page) -> Page:
+    count = header.get(_NUM_VALUES, 0)
+    if kind == _DICTIONARY:
+        if count > page.expanded_bytes:
+            raise ValueError("a dictionary of more words than bytes")
+        return page._replace(words=count)
+    if kind == _DATA:
+        encoding = header.get(_ENCODING, -1)
+        if encoding in (DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY) and any(header.get(each) != _RLE for each in _LEVELS):
+            raise ValueError("levels of an encoding that is not read before texts of this one")
+        return page._replace(values=count, encoding=encoding)
+    if kind == _DATA_V2:
+        levels = [header.get(each, -1) for each in _LEVELS_BYTES_V2]
+        if min(levels) < 0 or sum(levels) > page.end - page.body:
+            raise ValueError("a page whose levels are longer than it is")
+        compressed = header.get(_IS_COMPRESSED_V2, TRUE) == TRUE
+        return page._replace(values=count, encoding=header.get(_ENCODING_V2, -1), levels_bytes=sum(levels), is_compressed=compressed)
+    return page
+
+
+def _header(reader: Compact) -> dict[int, int]:
+    """What it says in numbers, by the numbers of their fields; a truth as the kind that it is."""
+    told: dict[int, int] = {}
     for number, kind in reader.fields():
-        if number == _NUM_VALUES:
-            values = reader.integer(kind, I32)
-        elif number == encoding:
-            delta = reader.integer(kind, I32) == _DELTA_BYTE_ARRAY
+        if kind == I32:
+            told[number] = reader.integer(kind, I32)
+        elif kind in (TRUE, FALSE):
+            told[number] = kind
         else:
             reader.skip(kind, 1)
-    return values, delta
+    return told

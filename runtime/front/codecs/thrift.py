@@ -27,10 +27,11 @@ class Compact:
 
     Attributes:
         at: where the next one stands.
+        steps: that are left.
     """
 
     def __init__(self, data: bytes, at: int, end: int, steps: int, structs: int = 0) -> None:
-        self._data, self._end, self._steps, self._structs = data, end, steps, structs
+        self._data, self._end, self.steps, self._structs = data, end, steps, structs
         self.at = at
 
     def fields(self) -> Iterator[tuple[int, int]]:
@@ -43,16 +44,17 @@ class Compact:
         while head := self._byte():
             delta, kind = head >> 4, head & 15
             number = number + delta if delta else self._zigzag()
-            if number <= last:
+            if not last < number < 2**15:  # others keep 16 bits of it, and would take it for another field
                 raise ValueError("fields out of their order")
             last = number
             yield number, kind
 
     def integer(self, kind: int, wanted: int) -> int:
-        """A whole number, which must be of the wanted kind."""
-        if kind != wanted:
+        """A whole number, which must be of the wanted kind, and fit it: others cut off what does not."""
+        value = self._zigzag() if kind == wanted else None
+        if value is None or not -(2**63 if wanted == I64 else 2**31) <= value < (2**63 if wanted == I64 else 2**31):
             raise ValueError("a number of another size")
-        return self._zigzag()
+        return value
 
     def structs(self, kind: int) -> int:
         """How many structs follow, which must stand in a list."""
@@ -74,8 +76,13 @@ class Compact:
         self._structs -= size if kind == STRUCT else 0
         return size, kind
 
-    def skip(self, kind: int, depth: int = 0) -> None:
-        """Passes over one value."""
+    def skip(self, kind: int, depth: int = 0, elements: int | None = None) -> None:
+        """Passes over one value; if it is a list, it must have elements of that kind.
+
+        Arrow's reader is generated, and reads a list as what it should be, whatever it says that it is: so one of numbers that calls itself
+        one of texts would end elsewhere for Arrow than here, and all that follows would be something else. In structs within there are
+        only lists of numbers.
+        """
         if depth > _NESTED_MAX:
             raise ValueError("structs nested in each other too often")
         if kind in _FIXED_BYTES:
@@ -86,6 +93,9 @@ class Compact:
             self._pass(self._varint())
         elif kind in (LIST, SET):
             size, inner = self.elements()
+            wanted = {elements} if elements is not None else {I32, I64} if depth else {inner}
+            if size and inner not in wanted:
+                raise ValueError("a list of something else than it should be")
             for _ in range(size):
                 self._skip_element(inner, depth)
         elif kind == MAP:
@@ -110,11 +120,11 @@ class Compact:
             self.skip(kind, depth + 1)
 
     def _pass(self, size: int) -> None:
-        self._steps -= 1
+        self.steps -= 1
         self.at += size
         if self.at > self._end:
             raise ValueError("a value beyond the end")
-        if self._steps < 0 or self._structs < 0:
+        if self.steps < 0 or self._structs < 0:
             raise ValueError("more than may be said")
 
     def _byte(self) -> int:
