@@ -9,6 +9,9 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from base.errors import DeadlineExceeded
+from runtime.admin.answers import as_response
+
 log = logging.getLogger(__name__)
 
 BODY_MAX_BYTES = 64 * 1024
@@ -17,7 +20,13 @@ BODY_MAX_BYTES = 64 * 1024
 REQUEST_S = 30.0
 """Workers have 5 s to answer; the rest is for a client that is slow to send or to read."""
 
+_ANSWER_S = 1.0
+"""To say that it took too long; whoever takes nothing is not told."""
+
 _SCOPE = "pexdock.bounds"
+
+HANG_UP = "pexdock.hang_up"
+"""Where the scope of a request has what ends its connection at once."""
 
 
 class Bounds:
@@ -53,13 +62,38 @@ class Bounded:
         self._request_s = request_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry. A request that takes too long is cut off: the server closes its connection."""
+        """The ASGI entry. A request that takes too long is told so, if it was told nothing yet, and its connection ends."""
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            await send(message)
+            begun = True
+
         try:
             async with asyncio.timeout(self._request_s) as limit:
                 bounds = Bounds(limit)
-                await self._app({**scope, _SCOPE: bounds}, _counted(receive, bounds), send)
+                await self._app({**scope, _SCOPE: bounds}, _counted(receive, bounds), noted)
         except TimeoutError:
-            log.warning("a client of the admin side took too long and is cut off: %s %s", scope.get("method"), scope.get("path"))
+            log.warning("a client of the admin side took too long and is cut off: %s %r", scope.get("method"), scope.get("path"))
+            await _cut_off(scope, receive, send, begun=begun)
+
+
+async def _cut_off(scope: Scope, receive: Receive, send: Send, *, begun: bool) -> None:
+    refusal = as_response(DeadlineExceeded("the request did not come in time, or its answer was not taken"))
+    refusal.headers["connection"] = "close"
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            if not begun:
+                await refusal(scope, receive, send)
+                return
+    except TimeoutError:
+        pass
+    scope.get(HANG_UP, _nothing)()
+
+
+def _nothing() -> None:
+    """What a server does that cannot hang up: it sees that the answer is not whole."""
 
 
 def _counted(receive: Receive, bounds: Bounds) -> Receive:

@@ -15,14 +15,17 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from runtime.admin.asker import Asker, Limits
+from runtime.front.accepting import AT_ONCE, Accepting
 from runtime.supervisor.listen import CannotListen
 
-_BACKLOG = 16
-_CONNECTIONS_MAX = 32
-"""More are told to come again: each may hold an answer of megabytes."""
+_BACKLOG = 128
+"""Who waits there costs nothing, and a crowd without a token must not be all that waits."""
+
+_HANDSHAKES_MAX = 2 * AT_ONCE
+"""Of TLS, under way at once. They come before a token can be shown."""
 
 _KEEP_ALIVE_S = 5
 _LAST_S = 1.0
@@ -35,9 +38,16 @@ class AdminServer:
     Args:
         listener: bound, and its own from now on.
         context: what TLS is spoken by; None for plain HTTP.
+        limits: of connections.
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        context: ssl.SSLContext | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> None:
         self._listener = listener
         self._context = context
         self._config = uvicorn.Config(
@@ -49,25 +59,25 @@ class AdminServer:
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            limit_concurrency=_CONNECTIONS_MAX,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
         self._clients = ServerState()
-        self._server: asyncio.Server | None = None
+        self._limits = limits
+        self._accepting: Accepting | None = None
 
     async def start(self) -> None:
         """Accepts connections from now on."""
         self._config.load()
-        protocol = functools.partial(HttpToolsProtocol, config=self._config, server_state=self._clients, app_state={})
-        loop = asyncio.get_running_loop()
-        create = loop.create_unix_server if self._listener.family == socket.AF_UNIX else loop.create_server
-        self._server = await create(protocol, sock=self._listener, ssl=self._context, backlog=_BACKLOG)
+        asker = functools.partial(Asker, self._limits, self._config, self._clients)
+        self._accepting = Accepting(self._listener, asker, self._context, _HANDSHAKES_MAX)
+        self._accepting.begin(_BACKLOG)
 
     async def close(self) -> None:
         """Hangs up on whoever is still there. Idempotent."""
-        if self._server is not None:
-            server, self._server = self._server, None
-            server.close()
+        if self._accepting is not None:
+            self._accepting.end()
+            self._accepting = None
+            self._listener.close()  # who waits there is not kept waiting
         for connection in list(self._clients.connections):
             connection.transport.abort()
         if self._clients.tasks:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 
 from runtime.front.tls import HANDSHAKE_S
@@ -29,17 +30,26 @@ class Accepting:
     Args:
         listener: bound; its owner closes it, after `end`.
         protocol: makes the one of a connection.
+        context: of TLS; see below.
+        coming_max: so many may shake hands at once; who comes beyond them takes the place of the first of them. At least twice AT_ONCE.
 
     Attributes:
         context: of TLS, for those who come from now on; None for plain HTTP.
     """
 
-    def __init__(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol], context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        context: ssl.SSLContext | None,
+        coming_max: int = sys.maxsize,
+    ) -> None:
         self._listener = listener
         self._protocol = protocol
         self.context = context
+        self._coming_max = coming_max
         self._loop = asyncio.get_running_loop()
-        self._coming: set[asyncio.Task[None]] = set()  # accepted, and not yet connections
+        self._coming: dict[asyncio.Task[None], None] = {}  # accepted, and not yet connections; a set in order
         self._again: asyncio.TimerHandle | None = None
         self._able = True
 
@@ -73,9 +83,13 @@ class Accepting:
                 self._pause(exc)
                 return
             self._able = True
+            if len(self._coming) >= self._coming_max:
+                first = next(iter(self._coming))
+                del self._coming[first]
+                first.cancel()
             task = self._loop.create_task(self._connect(sock))
-            self._coming.add(task)
-            task.add_done_callback(self._coming.discard)
+            self._coming[task] = None
+            task.add_done_callback(lambda done: self._coming.pop(done, None))
 
     def _pause(self, error: OSError) -> None:
         """The kernel keeps who comes meanwhile, and says that they are there for as long as they are."""

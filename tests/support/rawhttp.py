@@ -54,12 +54,15 @@ def get(path: str, method: str = "GET") -> bytes:
 
 
 class Raw:
-    """One connection."""
+    """One connection, to an address or to the path of a Unix socket."""
 
     def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(address)
-        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=DEADLINE_S)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if parts.scheme:
+            self.socket = socket.create_connection((parts.hostname, parts.port), timeout=DEADLINE_S)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        else:
+            self.socket = _unix(address)
         if tls is not None:
             self.socket = self._secured(tls, str(parts.hostname))
         self._buffer = b""
@@ -142,6 +145,13 @@ class Raw:
         if not data:
             raise EOFError(f"after {self._buffer[:200]!r}")
         self._buffer += data
+
+
+def _unix(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(DEADLINE_S)
+    made.connect(path)
+    return made
 
 
 def await_read(address: str, path: str) -> None:

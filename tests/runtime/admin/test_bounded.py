@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from runtime.admin.bounded import BODY_MAX_BYTES, Bounded
+from runtime.admin.bounded import BODY_MAX_BYTES, HANG_UP, Bounded
 
 
 async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,14 +50,36 @@ def test_a_byte_more_is_refused() -> None:
     assert refused.value.status_code == 413
 
 
-def test_a_client_that_says_nothing_more_is_cut_off() -> None:
-    """Its request ends without an answer, which makes the server hang up."""
+async def never() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
 
-    async def never() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
+
+def test_a_client_that_says_nothing_more_is_cut_off() -> None:
+    """It is told so, and that the connection ends."""
+    sent: list[Message] = []
 
     async def send(message: Message) -> None:
-        raise AssertionError(message)
+        sent.append(message)
 
     asyncio.run(Bounded(read_all, request_s=0.01)({"type": "http"}, never, send))
+    start, body = sent
+    assert (start["status"], json.loads(body["body"])["code"]) == (504, "deadline_exceeded")
+    assert (b"connection", b"close") in start["headers"]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_client_that_takes_nothing_more_is_hung_up_on(begun: bool) -> None:
+    """Be it in the middle of its answer, or that it takes no word at all."""
+    hung_up: list[bool] = []
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start"})
+        await receive()
+
+    async def send(message: Message) -> None:
+        if not begun:
+            await never()
+
+    asyncio.run(Bounded(answer, request_s=0.01)({"type": "http", HANG_UP: lambda: hung_up.append(True)}, never, send))
+    assert hung_up == [True]
