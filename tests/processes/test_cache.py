@@ -96,7 +96,8 @@ def test_parameters_that_do_not_fit_are_a_422_and_what_is_missing_a_404(http: ht
     """By the spec, and by the store."""
     refused = ask(http, "/text/first")
     assert (refused.status_code, refused.json()["errors"][0]["column"]) == (422, "version")
-    assert ask(http, "/text/99").status_code == 404
+    missing = ask(http, "/text/99")
+    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
 
 
 def test_a_model_made_from_data_is_served(http: httpx.Client) -> None:

@@ -55,21 +55,23 @@ def test_a_worker_that_takes_over_from_another_of_its_release_leaves_no_gap(make
     """The table names the new one alone."""
     first, second = make("1.0"), make("1.0")
     front.table(first.route("it"))
-    over, statuses = threading.Event(), set()
+    over, told = threading.Event(), []
 
     def keep_asking() -> None:
         with Raw(front.address) as raw:
             while not over.is_set():
-                raw.send(post("/tiny", [{"x": 1}]))
-                statuses.add(raw.answer().status)
+                raw.send(post("/tiny", [{"x": 1000 + len(told)}]))
+                told.append(raw.answer().json().get("predictions"))
 
     thread = threading.Thread(target=keep_asking)
     thread.start()
     for each in (second, first, second):
         front.table(each.route("it"))
+        count = len(told)
+        until(lambda count=count: len(told) > count + 10, "it does not go on")
     over.set()
     thread.join()
-    assert statuses == {200}
+    assert told == [[{"version": "1.0", "x": 1000 + number}] for number in range(len(told))]
 
 
 def test_a_worker_that_is_named_again_while_it_still_answers_is_asked_anew(make: Workers, front: Front, tmp_path: Path) -> None:

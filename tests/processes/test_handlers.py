@@ -198,6 +198,9 @@ def test_an_error_before_the_first_part_is_an_answer_of_its_own(client: TestClie
     """The status is not sent before there is something to send."""
     answer = client.post("/parts", json=[{"a": -1}])
     assert (answer.status, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert (answer.json()["status"], answer.json()["code"]) == (500, "handler_failed")
+    assert "secret" not in answer.text
+    assert client.post("/parts", json=[{"a": 1}]).lines() == [{"a": 1.0}]
 
 
 def test_frames_that_are_yielded_are_checked_against_their_schema(client: TestClient) -> None:

@@ -100,6 +100,9 @@ def test_one_flooded_path_takes_nothing_from_another_of_its_endpoint(make: Worke
     assert {each.status for each in beside.told} == {200}
     assert len(flood.with_status(503)) > len(flood.told) / 2
     assert len(flood.with_status(200)) > CAPACITY
+    assert {(each.body["code"], each.headers["retry-after"]) for each in flood.with_status(503)} == {("full", "1")}
+    for each in [*beside.told, *flood.with_status(200)]:
+        assert [row["x"] for row in each.body["predictions"]] == list(range(each.first, each.first + ROWS))
 
 
 def test_many_paths_at_once_are_no_fewer_batches_than_they_are(make: Workers, tmp_path: Path) -> None:

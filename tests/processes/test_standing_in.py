@@ -62,12 +62,18 @@ def test_nobody_may_ask_for_it_and_nobody_is_told_of_it(make: Workers, front: Fr
     """It does not serve: its version is a 404, and so is a path that it alone has."""
     new, old = make("2.0"), make("1.0", "--more")
     put(front, new, old)
-    assert front.ask([{"x": 1}], "X-Pexdock-Version: 1.0").status == 404
-    assert front.ask([{"x": 1}], path="/tiny/more").status == 404
+
+    def refused(*headers: str, path: str = "/tiny") -> tuple[int, str]:
+        answer = front.ask([{"x": 1}], *headers, path=path)
+        return answer.status, answer.json()["code"]
+
+    assert refused("X-Pexdock-Version: 1.0") == (404, "not_found")
+    assert refused(path="/tiny/more") == (404, "not_found")
     new.kill()
     until(lambda: version(front.ask([{"x": 1}])) == "1.0", "nothing stands in")
-    assert front.ask([{"x": 1}], "X-Pexdock-Version: 2.0").status == 503
-    assert front.ask([{"x": 1}], path="/tiny/more").status == 404
+    assert refused("X-Pexdock-Version: 2.0") == (503, "unavailable")
+    assert refused(path="/tiny/more") == (404, "not_found")
+    assert "1.0" not in front.ask([{"x": 1}], "X-Pexdock-Version: 3.0").json()["detail"]
 
 
 @pytest.mark.parametrize("sharing", [Sharing({"new": 1}, copies=Copies("old", 1.0)), Sharing({"new": 1}, labels={"canary": "old"})])
@@ -89,4 +95,6 @@ def test_what_waits_for_a_release_that_is_gone_no_shadow_answers(make: Workers, 
     until(lambda: lines(tmp_path / "log"), "nothing reached the worker")
     front.table(Route(new.words(), [], "new"), old.route("old"), sharing=Sharing({"new": 1}, copies=Copies("old", 1.0)))
     first.kill()
-    assert [answer.status for answer in held.answers()] == [503]
+    (answer,) = held.answers()
+    assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "unavailable", "1")
+    assert front.ask([{"x": 1}]).json()["code"] == "unavailable"  # nor does it answer who comes then
