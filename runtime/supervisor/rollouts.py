@@ -114,9 +114,18 @@ class Rollouts:
     def _keep(self, name: str, before: Said, after: Traffic, why: str) -> Traffic:
         self._kept.put(name, replace(before, traffic=after))
         log.info("%s: %s", name, why)
-        self._of(name).why = why
+        self._expect(name, before.traffic, after, why)
         self._changed()
         return after
+
+    def _expect(self, name: str, before: Traffic, after: Traffic, why: str) -> None:
+        """An order is why requests move next if it has other releases serve; else it would be named for a move that others made."""
+        family, progress = self._family(name), self._of(name)
+        goal = dict(courses.goal(family, after))
+        if {release.sha256: weight for release, weight in goal.items()} == progress.shares:
+            progress.why = ""
+        elif goal != dict(courses.goal(family, before)):
+            progress.why = why
 
     def _name(self, model: str) -> str:
         name = canonicalize_name(model)
