@@ -32,6 +32,8 @@ class Accepting:
         protocol: makes the one of a connection.
         context: of TLS; see below.
         coming_max: so many may shake hands at once; who comes beyond them takes the place of the first of them. At least twice AT_ONCE.
+        admits: whether a socket of this number may stay. Asked here of those who are to speak TLS first, since nobody else asks before they
+            have; all others are told why not.
 
     Attributes:
         context: of TLS, for those who come from now on; None for plain HTTP.
@@ -43,9 +45,11 @@ class Accepting:
         protocol: Callable[[], asyncio.Protocol],
         context: ssl.SSLContext | None,
         coming_max: int = sys.maxsize,
+        admits: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self._listener = listener
         self._protocol = protocol
+        self._admits = admits
         self.context = context
         self._coming_max = coming_max
         self._loop = asyncio.get_running_loop()
@@ -83,6 +87,9 @@ class Accepting:
                 self._pause(exc)
                 return
             self._able = True
+            if self.context is not None and not self._admits(sock.fileno()):
+                sock.close()
+                continue
             if len(self._coming) >= self._coming_max:
                 first = next(iter(self._coming))
                 del self._coming[first]

@@ -50,6 +50,7 @@ class Process:
         self._comparisons = Comparisons(self._report_soon)
         self._remnants = Remnants()
         self._reporting: set[asyncio.Task[None]] = set()
+        self._report_due = False  # one waits for its turn to speak, and will tell all
         self._given_up: list[GaveUp] = []  # bounded by the workers in a table, and so is the next
         self._worked: Counter[str] = Counter()
 
@@ -133,7 +134,9 @@ class Process:
         await self._words.put(None)
 
     def _report_soon(self) -> None:
-        self._in_background(self._report())
+        if not self._report_due:
+            self._report_due = True
+            self._in_background(self._report())
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -150,6 +153,7 @@ class Process:
     async def _report(self) -> None:
         """Tells what was noted. While the parent does not listen, notes gather where they are bounded, rather than words."""
         async with self._speaking:
+            self._report_due = False
             given_up, self._given_up = self._given_up, []
             worked, self._worked = self._worked, Counter()
             words: list[Word] = [*self._tallies.take(), *self._comparisons.take(), *given_up, *starmap(Worked, worked.items())]

@@ -47,6 +47,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=max(1, int(configure.drain_s)),
         )
         super().__init__(config)
+        self._sweeper = sweeper
         self._renewal = Renewal(configure, door.admit_only, self.renew)
         self._renewing: asyncio.Task[None] | None = None
         self._accepting: Accepting | None = None
@@ -97,7 +98,8 @@ class Server(uvicorn.Server):
             return config.http_protocol_class(config=config, server_state=state, app_state=self.lifespan.state)  # type: ignore[call-arg]
 
         assert sockets is not None
-        self._accepting = Accepting(sockets[0], connection, self._renewal.context)
+        admits = partial(self._sweeper.admits, state.connections)  # type: ignore[arg-type]  # as above
+        self._accepting = Accepting(sockets[0], connection, self._renewal.context, admits=admits)
         self._accepting.begin(config.backlog)
         self.servers = []
         self.started = True

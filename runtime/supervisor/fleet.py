@@ -64,6 +64,7 @@ class Fleet:
         self._lives: list[Live] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._orders = 0
+        self._doubles: dict[str, Live] = {}  # file → the release that it holds, too, which goes by another file
         self._retries = Retries(self._take_again)
         self._expected: set[str] | None = None  # files of the start that are still being written
         self._scheduled = False
@@ -73,6 +74,7 @@ class Fleet:
         """What has happened in dist/. The first call tells what was there at the start."""
         self._expected = unsettled if self._expected is None else self._expected & unsettled
         for event in events:
+            self._doubles.pop(event.name, None)
             match event:
                 case Settled(name):
                     self._arrived(name)
@@ -142,14 +144,23 @@ class Fleet:
         """The generation of the first table that does not name this release, were it left out from now on."""
         return self.table.generation + any(route.id == release.sha256 for route in self.table.routes)
 
-    def _leave(self, name: str, replaced_by: Live | None = None) -> None:
-        """The releases that came from this file have it no more."""
+    def _leave(self, name: str, replaced_by: Live | None = None, before: int | None = None) -> None:
+        """The releases that came from this file have it no more; of those that another one replaces only what came `before` it."""
         for live in self._lives:
-            if live.release.file == name and live is not replaced_by:
+            if live.release.file == name and live is not replaced_by and (before is None or live.release.order < before):
                 if replaced_by is not None and live.release.replaced_by is None:
                     log.info("%s: %s now, another release than %s before", name, _marked(replaced_by.release), _marked(live.release))
                 live.release.in_place = False
                 live.release.replaced_by = replaced_by.release if replaced_by is not None else None
+                self._rename(live)
+
+    def _rename(self, live: Live) -> None:
+        """It goes by another file that holds the same, where there is one."""
+        for name, holder in self._doubles.items():
+            if holder is live:
+                live.release.file, live.release.in_place, live.release.replaced_by = name, True, None
+                del self._doubles[name]
+                return
 
     def _do(self, live: Live, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(live, work))
@@ -159,16 +170,20 @@ class Fleet:
     async def _guard(self, live: Live, work: Coroutine[None, None, None]) -> None:
         try:
             await work
-            self._retries.ended(live.release.file, None)
+            self._ended(live, None)
         except PexRefused as exc:
             live.doubted = exc.evidence if isinstance(exc, Untrusted) else None
-            live.end(ReleaseEvent.REFUSED, reason_of(exc) + self._retries.ended(live.release.file, exc))
+            live.end(ReleaseEvent.REFUSED, reason_of(exc) + self._ended(live, exc))
         except Exception as exc:  # one release's trouble, foreseen or not, must not stop the others
             log.exception("%s cannot be prepared", live.release.file)
-            live.end(ReleaseEvent.FAILED, reason_of(exc) + self._retries.ended(live.release.file, exc))
-        if live.release.in_place:
-            self._leave(live.release.file, replaced_by=live)
+            live.end(ReleaseEvent.FAILED, reason_of(exc) + self._ended(live, exc))
+        if live.release.in_place:  # one that came later may be on its way still
+            self._leave(live.release.file, replaced_by=live, before=live.release.order)
         self.look_again()  # a double took no step, and others may wait for what it turned out to be
+
+    def _ended(self, live: Live, error: Exception | None) -> str:
+        """What is to be said of a try, beside its error; nothing of a file that holds something else by now."""
+        return self._retries.ended(live.release.file, error) if live.release.in_place else ""
 
     def _take_again(self, name: str) -> None:
         """A file that was refused for no fault of its own, unless something became of it meanwhile."""
@@ -186,7 +201,7 @@ class Fleet:
             return
         live.pex = pex
         admitted, copy = await self._threads.run(lambda: self._admit(path))
-        if live.release.state is ReleaseState.VERIFYING and not self._is_double(live, admitted.sha256):
+        if live.release.state is ReleaseState.VERIFYING and live.release.in_place and not self._is_double(live, admitted.sha256):
             live.is_admitted(admitted, copy)
 
     def _admit(self, path: Path) -> tuple[Admitted, PexFile]:
@@ -194,12 +209,16 @@ class Fleet:
         return admitted, read_pex(admitted.path)
 
     def _is_double(self, live: Live, sha256: str) -> bool:
-        """Whether this content is there already: then its release keeps its place, and has a file again if it was renamed."""
+        """Whether this content is there already: then its release keeps its place, and has this file if it had none, or had it before."""
         for other in self._lives:
             identity = other.release.identity
             if other is not live and identity and identity.sha256 == sha256 and other.release.state in _KNOWN:
-                if other.release.file == live.release.file or not other.release.in_place:
-                    other.release.file, other.release.in_place, other.release.replaced_by = live.release.file, True, None
+                name = live.release.file
+                self._leave(name, replaced_by=other, before=live.release.order)
+                if other.release.file == name or not other.release.in_place:
+                    other.release.file, other.release.in_place, other.release.replaced_by = name, True, None
+                else:
+                    self._doubles[name] = other
                 log.info("%s: holds what %s holds", live.release.file, other.release.title)
                 live.release.in_place = False
                 return True
@@ -209,7 +228,7 @@ class Fleet:
         live.pex, live.release.identity = pex, Identity(pex.kind, pex.name, pex.version, "")
         live.step(ReleaseEvent.IS_BASE)
         base = await self._threads.run(lambda: self._plant.store.base(path))
-        if live.release.state is ReleaseState.UNPACKING and not self._is_double(live, base.sha256):
+        if live.release.state is ReleaseState.UNPACKING and live.release.in_place and not self._is_double(live, base.sha256):
             live.base, live.pex = base, base.pexfile
             live.release.identity = Identity(pex.kind, pex.name, pex.version, base.sha256)
             live.is_unpacked([])

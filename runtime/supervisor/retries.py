@@ -36,13 +36,13 @@ class Retries:
 
     def ended(self, name: str, error: BaseException | None) -> str:
         """A try with this file has ended: with this error, or well. Returns what is to be said of it, beside the error."""
+        if timer := self._timers.pop(name, None):  # of what was there before
+            timer.cancel()
         if not passes(error):
             self._tries.pop(name, None)
             return ""
         self._tries[name] = self._tries.get(name, 0) + 1
         delay_s = _PAUSES.delay_s(self._tries[name])
-        if name in self._timers:
-            self._timers[name].cancel()
         self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._due, name)
         return f"; it is tried again in {delay_s:g} s"
 

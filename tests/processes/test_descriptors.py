@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from base.ipc.control import Configure, Tls
+from certificates import Authority
 from fronts import Front, Workers
 from rawhttp import Raw, post
 from waiting import until
@@ -117,3 +119,20 @@ def test_connections_wait_while_there_is_no_descriptor_at_all(make: Workers, cap
         assert front.ask([{"x": 1}]).status == 200
     has_said()
     assert said.count(CANNOT) == 1
+
+
+def test_clients_who_connect_and_speak_no_tls_leave_what_is_kept(make: Workers, tmp_path: Path) -> None:
+    """Nobody knows them before they have; they are as many as there are descriptors, and more."""
+    authority = Authority(tmp_path)
+    tls = authority.client()
+    with Front(Configure(tls=Tls(*map(str, authority.issue("door"))))) as front:
+        resource.prlimit(front.process.pid, resource.RLIMIT_NOFILE, (FEW, FEW))
+        front.table(make("1.0").route("it"))
+        with Raw(front.address, tls) as before, ExitStack() as stack:
+            assert ask(before) == 200
+            silent = [stack.enter_context(Raw(front.address)) for _ in range(BURST)]
+            until(
+                lambda: sum(bool(select.select([each.socket], [], [], 0)[0]) for each in silent) > BURST - FEW, "they are not turned away"
+            )
+            assert len(list(Path(f"/proc/{front.process.pid}/fd").iterdir())) <= FEW * 3 // 4 + 1
+            assert ask(before) == 200

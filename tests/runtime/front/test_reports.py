@@ -1,0 +1,46 @@
+"""What a front door tells its parent, while the parent does not listen."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from base.ipc.control import Lines, Worked
+from runtime.front.process import Process
+
+SOCKETS = 20
+
+
+def test_what_is_told_to_a_parent_that_does_not_listen_is_one_report_that_waits() -> None:
+    """However often there is something to tell; when it listens again it is told all, summed."""
+    ours, theirs = socket.socketpair()
+    listener = socket.socket()
+
+    async def run() -> dict[str, int]:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        process, loop, lines = Process(ours, listener, 1), asyncio.get_running_loop(), Lines()
+        filler = b"\n" * 65536
+        while True:  # until nothing more goes in
+            try:
+                ours.send(filler)
+            except BlockingIOError:
+                break
+        for number in range(1000):
+            process._tell(Worked(f"w{number % SOCKETS}.sock", 1))
+            await asyncio.sleep(0)
+        assert len(process._reporting) <= 2
+        found: dict[str, int] = {}
+        while sum(found.values()) < 1000:
+            data = (
+                (await asyncio.wait_for(loop.sock_recv(theirs, 65536), 10)).lstrip(b"\n")
+                if not found
+                else await loop.sock_recv(theirs, 65536)
+            )
+            for word in lines.feed(data):
+                assert isinstance(word, Worked)
+                found[word.socket] = found.get(word.socket, 0) + word.requests
+        return found
+
+    with ours, theirs, listener:
+        assert asyncio.run(run()) == {f"w{number}.sock": 1000 // SOCKETS for number in range(SOCKETS)}

@@ -1,0 +1,38 @@
+"""Pexes that are taken up again by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+
+import pytest
+
+from runtime.supervisor import retries
+from runtime.supervisor.release import BackOff
+from runtime.supervisor.retries import Retries
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("error", [None, ValueError("it is no pex")])
+def test_what_came_in_the_place_of_a_file_is_not_taken_up_for_its_sake(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be it good, or refused for a fault of its own."""
+    monkeypatch.setattr(retries, "_PAUSES", BackOff(0.01, 0.01))
+
+    async def run() -> list[str]:
+        found, done = [], asyncio.Event()
+
+        def again(name: str) -> None:
+            found.append(name)
+            if name == "last":
+                done.set()
+
+        tries = Retries(again)
+        assert "tried again" in tries.ended("replaced", FULL)
+        assert "tried again" in tries.ended("still there", FULL)
+        assert tries.ended("replaced", error) == ""
+        tries.ended("last", FULL)
+        await asyncio.wait_for(done.wait(), 10)
+        return found
+
+    assert asyncio.run(run()) == ["still there", "last"]
