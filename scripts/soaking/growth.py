@@ -22,7 +22,7 @@ class Growth:
     def sample(self, name: str, pids: list[int]) -> None:
         """What these processes use together now; nothing where one of them has just ended."""
         try:
-            memory, descriptors = sum(map(pss_bytes, pids)), sum(map(descriptors_of, pids))
+            memory, descriptors = sum(map(own_bytes, pids)), sum(map(descriptors_of, pids))
         except OSError:
             return
         if pids:
@@ -57,10 +57,10 @@ def thirds(samples: list[int]) -> tuple[float, float]:
     return statistics.median(samples[third : 2 * third] or samples), statistics.median(samples[-third:])
 
 
-def pss_bytes(pid: int) -> int:
-    """Its memory; what it shares counts by its share."""
+def own_bytes(pid: int) -> int:
+    """Its memory, with its share of segments. Pages of files are left out: its share of those depends on who else runs on the machine."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 def descriptors_of(pid: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from loads import Load
+from soaking.growth import descriptors_of, own_bytes
 from supervised import Supervised
 from tinypex import write_tiny
 
@@ -33,16 +34,6 @@ NUMBERED = """
     def predict(records_df: Row.DataFrame):
         return records_df["x"] * 0 + NUMBER
 """
-
-
-def memory_bytes(pid: int) -> int:
-    """Proportional set size: what the process would give back."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-
-
-def descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 class Swapped:
@@ -111,11 +102,11 @@ def test_no_request_is_lost_while_a_model_is_swapped(tmp_path: Path, swaps: int,
             for number in range(1, swaps // 2):
                 swapped.swap(number)
             supervised.until(swapped.at_rest)
-            before = {pid: (memory_bytes(pid), descriptors(pid)) for pid in (supervisor, door)}
+            before = {pid: (own_bytes(pid), descriptors_of(pid)) for pid in (supervisor, door)}
             for number in range(max(1, swaps // 2), swaps):
                 swapped.swap(number)
             supervised.until(swapped.at_rest)
-            after = {pid: (memory_bytes(pid), descriptors(pid)) for pid in (supervisor, door)}
+            after = {pid: (own_bytes(pid), descriptors_of(pid)) for pid in (supervisor, door)}
         supervised.until(swapped.is_swept)
         assert supervised.state()["front_door_pids"] == [door]
     others = [answer.body for answer in load.answers if not isinstance(answer.body, dict) or "predictions" not in answer.body]
