@@ -135,7 +135,8 @@ class Connection(SlowPath):
         else:
             if self._framing_bytes > framing.HEAD_MAX_BYTES:
                 self._refuse(TooLarge(f"the head of a request may have {framing.HEAD_MAX_BYTES} bytes"))
-            self._learn(data, self._whole if self._messages == number else None)
+            whole, self._whole = self._whole, None  # a known head follows maybe, and for hours: no release is held by what came before
+            self._learn(data, whole if self._messages == number else None)
 
     def _learn(self, data: bytes, whole: Arriving | None) -> None:
         """`data` is one whole request, and its head what comes before the body.

@@ -20,7 +20,7 @@ SWAPS = int(os.environ.get("SWAPS", "20"))
 """100 take minutes: `SWAPS=100 scripts/test tests/processes/test_swaps.py`."""
 
 CONNECTIONS = 16
-GROWTH_MAX_BYTES = 2 * 1024 * 1024
+GROWTH_MAX_BYTES = 1024 * 1024
 
 NUMBERED = """
     import polars as pl
