@@ -12,8 +12,6 @@ from starlette.types import Receive, Scope, Send
 from runtime.admin.bounded import Bounds
 from runtime.admin.describe import LINES
 
-MEDIA_TYPE = "application/x-ndjson"
-
 
 class Stream(Response):
     """Sends what `lines` gives as long as the client reads it.

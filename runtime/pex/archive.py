@@ -19,7 +19,7 @@ from runtime.pex.distribution import Read
 _UNPACKED_MAX_BYTES = 32 * 1024**3
 _READ_BYTES = 1024 * 1024
 # All that zipfile raises on files that are damaged, encrypted or packed in ways that Python does not know.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, NotImplementedError, RuntimeError, ValueError)
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, RuntimeError, ValueError)
 
 
 @dataclass
