@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
+from base.async_runner import Loop
 from base.errors import Declaration
-from base.loop import Loop
 from base.schema import evaluated
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from base.async_runner import Loop
 from base.errors import BadResult
-from base.loop import Loop
 from base.result import to_batch
 from base.schema import Schema
 

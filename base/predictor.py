@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from base.artifacts.cache import Cache, Lease, Pending
 from base.artifacts.spec import Reader
+from base.async_runner import Loop
 from base.context import Context, Request
 from base.depends import Dependencies
 from base.endpoint import Endpoint
@@ -22,7 +23,6 @@ from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockEr
 from base.inject import Inputs
 from base.ipc import failure, frames
 from base.ipc.plain import Plain
-from base.loop import Loop
 from base.measuring import EndpointMeasures
 from base.numbers import PlainFrames, PlainResults
 from base.parts import Parts

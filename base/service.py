@@ -2,8 +2,8 @@
 
 from base.context import Context, Request, Response
 from base.depends import Depends
+from base.dev_server import Server, serve_installed
 from base.emf import Emf
 from base.endpoint import BatchPolicy, Endpoint, endpoint
-from base.server import Server, serve_installed
 
 __all__ = ["BatchPolicy", "Context", "Depends", "Emf", "Endpoint", "Request", "Response", "Server", "endpoint", "serve_installed"]

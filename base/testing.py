@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from base.dev_server import Server
 from base.endpoint import Endpoint
 from base.ipc.control import Configure
-from base.server import Server
 
 _TIMEOUT_S = 30.0
 

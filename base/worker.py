@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import base
+from base.async_runner import Loop
 from base.caches import Caches
 from base.connection import Connection
 from base.depends import Dependencies
@@ -27,7 +28,6 @@ from base.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
 from base.ipc.control import RETRIED, WIRE_VERSION, ExitCode, Failed, Ready, ReleaseWords, Word, encode
-from base.loop import Loop
 from base.measuring import Recorder, Reporter, measuring_of
 from base.parent import Parent
 from base.predictor import Predictor

@@ -18,11 +18,11 @@ import msgspec
 import uvloop
 
 import cost_model
+from base.async_runner import Loop
 from base.connection import Connection
 from base.depends import Dependencies
 from base.ipc import channel
 from base.ipc.control import Configure, ReleaseWords, Route
-from base.loop import Loop
 from base.predictor import Predictor
 from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines

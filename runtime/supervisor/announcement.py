@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from base.example import curl
+from base.curl_example import curl
 from base.ipc.control import Route
 from runtime.supervisor.state import State
 

@@ -10,11 +10,11 @@ import pytest
 from pydantic import BaseModel
 
 import base.service as svc
+from base.async_runner import Loop
 from base.context import Context, Request
 from base.depends import Dependencies, Depends
 from base.errors import Declaration, Misfit
 from base.inject import Asked, Inputs, plan
-from base.loop import Loop
 from base.schema import Schema
 
 M = TypeVar("M")

@@ -24,11 +24,11 @@ from typing import Any, Self
 import msgspec
 
 from base.caches import Caches
+from base.curl_example import curl
 from base.emf import Emf
 from base.emf_log import reports_to
 from base.endpoint import Endpoint
 from base.errors import Declaration, PexdockError, Unavailable
-from base.example import curl
 from base.ipc.control import Applied, Configure, Drain, Lines, Measures, ReleaseWords, Route, Table, Word, encode
 from base.ipc.questions import CacheState
 from base.measuring import Recorder, Reporter
