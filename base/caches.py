@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from base.artifacts.cache import Cache
+from base.artifacts.cache.cache import Cache
 from base.endpoint import Endpoint
 from base.errors import Cell, Full, HandlerFailed, Misfit, NotFound, PexdockError
 from base.ipc import failure

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pyarrow as pa
 
-from base.artifacts.cache import Lease, Pending
+from base.artifacts.cache.cache import Lease, Pending
 from base.context import ContextWords, Request
 from base.errors import DeadlineExceeded, PeerError, PexdockError
 from base.ipc import failure, frames

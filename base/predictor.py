@@ -13,7 +13,7 @@ from uuid import uuid4
 import polars as pl
 import pyarrow as pa
 
-from base.artifacts.cache import Cache, Lease, Pending
+from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.artifacts.spec import Reader
 from base.async_runner import Loop
 from base.context import Context, Request

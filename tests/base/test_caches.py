@@ -12,7 +12,7 @@ from pydantic import BaseModel
 import base.artifacts as afs
 import base.service as svc
 from base import caches as module
-from base.artifacts.cache import Cache, Lease, Pending
+from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.caches import Caches
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError
 from base.ipc import failure

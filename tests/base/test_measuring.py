@@ -5,8 +5,8 @@ import threading
 import pytest
 
 import base.artifacts as afs
-from base.artifacts.cache import Cache
-from base.artifacts.entry import Pending
+from base.artifacts.cache.cache import Cache
+from base.artifacts.cache.entry import Pending
 from base.ipc.control import Measuring
 from base.measuring import Recorder, Reporter, environment_of, measuring_of
 

@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient as Api
 
 import base.artifacts as afs
 import servers
-from base.artifacts.loading import newest
+from base.artifacts.cache.load import newest
 from base.errors import Declaration, Misfit, NotFound, Unavailable
 
 pytestmark = [

@@ -17,7 +17,7 @@ from obstore.store import S3Store
 
 import base.artifacts as afs
 import servers
-from base.artifacts.cache import Cache, Pending
+from base.artifacts.cache.cache import Cache, Pending
 from base.errors import NotFound, Unavailable
 from fakestore import WITHIN_S
 

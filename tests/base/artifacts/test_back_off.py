@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from base.artifacts import back_off
-from base.artifacts.back_off import BackOff
+from base.artifacts.cache import backoff
+from base.artifacts.cache.backoff import BackOff
 from base.errors import LoadFailed
 
 ERROR = LoadFailed("broken")
@@ -28,13 +28,13 @@ def test_after_a_success_the_next_failure_is_a_first_one() -> None:
     failures.succeeded("a")
     assert failures.barring("a", 0.0) is None
     failures.failed("a", ERROR, 0.0)
-    assert failures.barring("a", back_off.FIRST_S) is None
+    assert failures.barring("a", backoff.FIRST_S) is None
 
 
 def test_failures_are_remembered_up_to_a_bound() -> None:
     """A flood of keys costs no more memory than that; the oldest is forgotten."""
     failures = BackOff()
-    for key in range(back_off.REMEMBERED_MAX + 1):
+    for key in range(backoff.REMEMBERED_MAX + 1):
         failures.failed(key, ERROR, 0.0)
     assert failures.barring(0, 0.0) is None
     assert failures.barring(1, 0.0) is ERROR

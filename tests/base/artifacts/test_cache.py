@@ -13,11 +13,11 @@ from waiting import until
 from pydantic import BaseModel, field_validator
 
 import base.artifacts as afs
-from base.artifacts import back_off
-from base.artifacts import cache as module
-from base.artifacts.cache import Cache
-from base.artifacts.entry import Lease, Pending
-from base.artifacts.loaders import LOADERS
+from base.artifacts.cache import backoff
+from base.artifacts.cache import cache as module
+from base.artifacts.cache.cache import Cache
+from base.artifacts.cache.entry import Lease, Pending
+from base.artifacts.cache.loader_threads import LOADERS
 from base.errors import Declaration, Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 from fakestore import WITHIN_S, Store
 
@@ -274,7 +274,7 @@ def test_the_pause_has_a_most(make: Callable[..., Cache], store: Store) -> None:
     for _ in range(30):
         with pytest.raises(LoadFailed):
             get(cache, "bad")
-        now[0] += back_off.MOST_S
+        now[0] += backoff.MOST_S
     assert len(store.loaded) == 30
 
 

@@ -17,9 +17,9 @@ from waiting import until
 from pydantic import BaseModel
 
 import base.artifacts as afs
-from base.artifacts.cache import Cache
-from base.artifacts.entry import Lease, Pending
-from base.artifacts.schedule import Due, Schedule
+from base.artifacts.cache.cache import Cache
+from base.artifacts.cache.entry import Lease, Pending
+from base.artifacts.cache.schedule import Due, Schedule
 from base.errors import LoadFailed, NotFound, Unavailable
 from base.ipc.questions import EntryState
 from fakestore import WITHIN_S, Model, Store

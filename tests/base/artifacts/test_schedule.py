@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import base.artifacts as afs
-from base.artifacts.schedule import Due, Schedule
+from base.artifacts.cache.schedule import Due, Schedule
 
 
 def test_a_schedule_keeps_to_its_zone_through_the_seasons() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 import base.artifacts as afs
-from base.artifacts.loading import newest
+from base.artifacts.cache.load import newest
 from base.artifacts.spec import Reader
 from base.errors import Misfit, NotFound
 

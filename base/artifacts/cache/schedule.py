@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from base.artifacts.back_off import pause_s
+from base.artifacts.cache.backoff import pause_s
 from base.artifacts.cron import Cron
 
 

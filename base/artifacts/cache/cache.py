@@ -25,15 +25,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
-from base.artifacts.back_off import BackOff
+from base.artifacts.cache.backoff import BackOff
 from base.artifacts.config import CacheConfig
-from base.artifacts.counters import Counters
-from base.artifacts.entry import Copy, Entry, Lease, Pending, State, failed_state, reason_of
-from base.artifacts.loaders import Alarm, Loaders, Rank
-from base.artifacts.loading import load
-from base.artifacts.names import Key, Names, key_of
-from base.artifacts.schedule import Due, Schedule
-from base.artifacts.shelf import Shelf
+from base.artifacts.cache.stats import Counters
+from base.artifacts.cache.entry import Copy, Entry, Lease, Pending, State, failed_state, reason_of
+from base.artifacts.cache.loader_threads import Alarm, Loaders, Rank
+from base.artifacts.cache.load import load
+from base.artifacts.cache.keys import Key, Names, key_of
+from base.artifacts.cache.schedule import Due, Schedule
+from base.artifacts.cache.lru import Shelf
 from base.errors import Full, LoadFailed, PexdockError, Unavailable
 from base.ipc.questions import EntryState
 from base.measuring import EndpointMeasures

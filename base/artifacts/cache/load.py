@@ -8,7 +8,7 @@ from typing import Any
 
 from base.artifacts.client import Artifact
 from base.artifacts.config import CacheConfig
-from base.artifacts.entry import Copy
+from base.artifacts.cache.entry import Copy
 from base.artifacts.spec import Reader
 from base.constraints import shortened
 from base.errors import LoadFailed, Misfit, NotFound

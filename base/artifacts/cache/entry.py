@@ -9,9 +9,9 @@ from enum import Enum
 from types import TracebackType
 from typing import Any
 
-from base.artifacts.back_off import Failure
+from base.artifacts.cache.backoff import Failure
 from base.artifacts.client import Artifact
-from base.artifacts.schedule import Due
+from base.artifacts.cache.schedule import Due
 from base.errors import PexdockError
 from base.ipc.questions import EntryState
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from base.artifacts.entry import Entry
-from base.artifacts.names import Key, key_of
+from base.artifacts.cache.entry import Entry
+from base.artifacts.cache.keys import Key, key_of
 
 
 class Shelf:
