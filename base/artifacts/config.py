@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from base.artifacts.client import Client, NoStore
+from base.artifacts.clients.protocol import Client, NoStore
 from base.artifacts.cron import Cron
 from base.artifacts.spec import Reader
 from base.errors import Declaration
@@ -34,7 +34,7 @@ class CacheConfig(BaseModel):
 
     Attributes:
         client: finds an artifact for parameters: `FsClient`, `ObjectStoreClient`, `MlflowClient`, or any object with the members of
-            `base.artifacts.client.Client`. Left out, models are made from data.
+            `base.artifacts.clients.protocol.Client`. Left out, models are made from data.
         load_model: makes a model, on a loader thread. Gets one argument, see `load_as`. Models of other parameters are served meanwhile.
         load_as: "path", the artifact's absolute path as a `str`, or "bytes", the content of its file.
         spec: a Pydantic model that the parameters of a request must satisfy; a request that does not is refused before anything is loaded.

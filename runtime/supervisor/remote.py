@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from base.artifacts.objects import download, open_store
+from base.artifacts.clients.object_store import download, open_store
 from base.errors import PexdockError
 from runtime.supervisor.registry import belongs_to_dist
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from base.artifacts.cache.backoff import Failure
-from base.artifacts.client import Artifact
+from base.artifacts.clients.protocol import Artifact
 from base.artifacts.cache.schedule import Due
 from base.errors import PexdockError
 from base.ipc.questions import EntryState

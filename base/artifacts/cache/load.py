@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from base.artifacts.client import Artifact
+from base.artifacts.clients.protocol import Artifact
 from base.artifacts.config import CacheConfig
 from base.artifacts.cache.entry import Copy
 from base.artifacts.spec import Reader

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from base.artifacts.downloads import CACHE_PATH_VARIABLE, Downloads
+from base.artifacts.clients.downloads import CACHE_PATH_VARIABLE, Downloads
 
 
 def writing(size: int, calls: list[Path]):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from base.artifacts.folder import ARTIFACTS_PATH_VARIABLE, FsClient
+from base.artifacts.clients.filesystem import ARTIFACTS_PATH_VARIABLE, FsClient
 from base.errors import Declaration, Misfit, NotFound
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from base.artifacts.template import PathTemplate, checked_value
+from base.artifacts.clients.path_template import PathTemplate, checked_value
 from base.errors import Declaration, Misfit
 
 HOSTILE = ["", ".", "..", "../x", "a/b", "/", "/etc/passwd", "a\\b", "a\0b", "\0", "a\nb", "\x7f", "\x85", "\udcff", None]

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from base.artifacts.client import Artifact
+from base.artifacts.clients.protocol import Artifact
 
 CACHE_PATH_VARIABLE = "PEXDOCK_CACHE_PATH"
 """Names the folder for what can be made again; `$XDG_CACHE_HOME/pexdock` or `~/.cache/pexdock` where it is not set."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from base.artifacts.client import Artifact
-from base.artifacts.downloads import MAX_BYTES, Downloads
-from base.artifacts.template import PathTemplate
+from base.artifacts.clients.protocol import Artifact
+from base.artifacts.clients.downloads import MAX_BYTES, Downloads
+from base.artifacts.clients.path_template import PathTemplate
 from base.errors import Cell, Declaration, Misfit, NotFound, PexdockError, Unavailable
 
 log = logging.getLogger(__name__)
