@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from base.artifacts.cache.cache import Cache
-from base.endpoint import Endpoint
+from base.endpoint.endpoint import Endpoint
 from base.errors import Cell, Full, HandlerFailed, Misfit, NotFound, PexdockError
 from base.ipc import failure
 from base.ipc.questions import Answer, CacheState, Entries, EntryState, ListEntries, Question, Refreshed, Refused

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from base.artifacts.cache.cache import Lease, Pending
-from base.context import ContextWords, Request
+from base.endpoint.context import ContextWords, Request
 from base.errors import DeadlineExceeded, PeerError, PexdockError
 from base.ipc import failure, frames
 from base.ipc.channel import Channel, Received

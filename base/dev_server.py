@@ -27,7 +27,7 @@ from base.caches import Caches
 from base.curl_example import curl
 from base.emf import Emf
 from base.emf_log import reports_to
-from base.endpoint import Endpoint
+from base.endpoint.endpoint import Endpoint
 from base.errors import Declaration, PexdockError, Unavailable
 from base.ipc.control import Applied, Configure, Drain, Lines, Measures, ReleaseWords, Route, Table, Word, encode
 from base.ipc.questions import CacheState
@@ -353,7 +353,7 @@ def serve_installed(argv: Iterable[str] | None = None) -> None:
     """Serves the model that is installed in this process, found by its entry points: what a pex does when it is run by hand."""
     import argparse  # noqa: PLC0415 - for a command only
 
-    from base.discovery import discover  # noqa: PLC0415
+    from base.endpoint.discovery import discover  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(description="Serve this model by itself, for trying it out.")
     parser.add_argument("--host", default="127.0.0.1")

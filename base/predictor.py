@@ -16,17 +16,17 @@ import pyarrow as pa
 from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.artifacts.spec import Reader
 from base.async_runner import Loop
-from base.context import Context, Request
-from base.depends import Dependencies
-from base.endpoint import Endpoint
+from base.endpoint.context import Context, Request
+from base.endpoint.dependencies import Dependencies
+from base.endpoint.endpoint import Endpoint
+from base.endpoint.injection import Inputs
+from base.endpoint.raw import body_of, response_frame
 from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockError, Reject
-from base.inject import Inputs
 from base.ipc import failure, frames
 from base.ipc.plain import Plain
 from base.measuring import EndpointMeasures
 from base.numbers import PlainFrames, PlainResults
 from base.parts import Parts
-from base.raw import body_of, response_frame
 from base.result import to_batch
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from base.dev_server import Server
-from base.endpoint import Endpoint
+from base.endpoint.endpoint import Endpoint
 from base.ipc.control import Configure
 
 _TIMEOUT_S = 30.0

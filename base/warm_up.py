@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from base.artifacts.cache.cache import Cache, Lease, Pending
-from base.context import Request
+from base.endpoint.context import Request
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 from base.ipc.control import LENIENT, WARM_UP_VARIABLE
 from base.predictor import Call, Predictor

@@ -22,9 +22,9 @@ import base
 from base.async_runner import Loop
 from base.caches import Caches
 from base.connection import Connection
-from base.depends import Dependencies
-from base.discovery import discover
-from base.endpoint import Endpoint
+from base.endpoint.dependencies import Dependencies
+from base.endpoint.discovery import discover
+from base.endpoint.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
 from base.ipc.control import RETRIED, WIRE_VERSION, ExitCode, Failed, Ready, ReleaseWords, Word, encode

@@ -20,7 +20,7 @@ import uvloop
 import cost_model
 from base.async_runner import Loop
 from base.connection import Connection
-from base.depends import Dependencies
+from base.endpoint.dependencies import Dependencies
 from base.ipc import channel
 from base.ipc.control import Configure, ReleaseWords, Route
 from base.predictor import Predictor

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from base.context import ContextWords
+from base.endpoint.context import ContextWords
 from base.ipc import failure, protocol
 from base.ipc.control import WIRE_VERSION, Drain, Failed, Measures, Ready
 from base.ipc.questions import Answer, Question

@@ -54,7 +54,7 @@ class Flag:
     HELD = 4
     """Somebody in the worker still refers to the request's frame: its segment must not be written again."""
     CONTEXT = 8
-    """The body is an array of the parameters and the request's context (see `base.context.ContextWords`)."""
+    """The body is an array of the parameters and the request's context (see `base.endpoint.context.ContextWords`)."""
     SUSPECT = 16
     """The batch's only request, or the question, was with a worker that died: BEGUN is to be said of it."""
 

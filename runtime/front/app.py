@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from polars.exceptions import PanicException
 
-from base.context import ContextWords
+from base.endpoint.context import ContextWords
 from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, UnsupportedMedia
 from base.ipc.control import ReleaseWords, Table
 from runtime.front import pages

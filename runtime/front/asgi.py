@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from base.context import ContextWords
+from base.endpoint.context import ContextWords
 from base.errors import Malformed
 from runtime.front.answer import Answer
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from base.endpoint.raw import RESPONSE
 from base.errors import PeerError
 from base.ipc.plain import Plain
 from base.ipc.protocol import Flag, Reply
-from base.raw import RESPONSE
 from runtime.front.codecs.compression import expanded_bytes, is_compressed
 
 if TYPE_CHECKING:

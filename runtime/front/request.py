@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
-from base.context import ContextWords
+from base.endpoint.context import ContextWords
+from base.endpoint.raw import request_frame
 from base.errors import AuthorError, PexdockError, TooLarge
 from base.ipc.protocol import BODY_MAX_BYTES
-from base.raw import request_frame
 from runtime.front import stream, wishes
 from runtime.front.answer import Answer
 from runtime.front.arrivals import Arrival
@@ -210,7 +210,7 @@ class Request:
             self._finish(self._ok(form.media_type, replies.body(form, self.id, start, self.row_count)))
 
     def respond(self, frame: pa.RecordBatch) -> None:
-        """Answers with what the handler of a raw endpoint made (see `base.raw`)."""
+        """Answers with what the handler of a raw endpoint made (see `base.endpoint.raw`)."""
         if self._answer is not None:
             body, content_type, status = (column[0].as_py() for column in frame.columns)
             self._finish(self._ok(content_type.encode(), body)._replace(status=status))

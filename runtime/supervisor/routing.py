@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from packaging.version import Version
 
-from base.path import shape_of
+from base.endpoint.path import shape_of
 from runtime.supervisor.course import Course, candidates, course, extras, find, is_taken_back, members
 from runtime.supervisor.release import ALIVE, Identity, Release, ReleaseState
 from runtime.supervisor.traffic import Traffic

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from base.discovery import GROUP, discover
+from base.endpoint.discovery import GROUP, discover
 from base.errors import Declaration
 
 Install = Callable[..., None]

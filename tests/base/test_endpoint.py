@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 import base.artifacts as afs
-from base.endpoint import Endpoint, endpoint, parsed_path, shape_of
+from base.endpoint.endpoint import Endpoint, endpoint, parsed_path, shape_of
 from base.errors import Declaration
 from base.schema import Schema
 

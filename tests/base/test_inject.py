@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 import base.service as svc
 from base.async_runner import Loop
-from base.context import Context, Request
-from base.depends import Dependencies, Depends
+from base.endpoint.context import Context, Request
+from base.endpoint.dependencies import Dependencies, Depends
+from base.endpoint.injection import Asked, Inputs, plan
 from base.errors import Declaration, Misfit
-from base.inject import Asked, Inputs, plan
 from base.schema import Schema
 
 M = TypeVar("M")

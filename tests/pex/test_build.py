@@ -175,7 +175,9 @@ def test_a_worker_of_a_real_pex_finds_the_model_and_base(tmp_path, base_pex, bui
         admitted = store.admit(built)
         assert check_pex(read_pex(admitted.path), base.pexfile, base_sha256=base.sha256) == []
         command = store.worker_command(admitted, base)
-        code = "from base.discovery import discover; model, version, (endpoint,) = discover(); print(model, version, endpoint.path)"
+        code = (
+            "from base.endpoint.discovery import discover; model, version, (endpoint,) = discover(); print(model, version, endpoint.path)"
+        )
         said = subprocess.run([command[0], "-I", "-c", code], check=True, capture_output=True, text=True).stdout
         assert said == "tiny 0.1.0 /double\n"
     finally:

@@ -17,7 +17,7 @@ import pytest
 import base.artifacts as afs
 import base.service as svc
 import guide
-from base.discovery import GROUP, discover
+from base.endpoint.discovery import GROUP, discover
 from base.testing import TestClient
 from runtime.cli import main
 

@@ -10,7 +10,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from base.columns import Column, to_arrow
-from base.endpoint import Endpoint
+from base.endpoint.endpoint import Endpoint
 from base.ipc.control import EndpointWords, ReleaseWords
 from runtime.front.openapi.document import added
 

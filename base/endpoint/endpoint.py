@@ -11,13 +11,13 @@ from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_arg
 import polars as pl
 from pydantic import BaseModel
 
-from base.about import about
 from base.artifacts.config import CacheConfig
+from base.endpoint.describe import about
+from base.endpoint.handler_kind import Flavour
+from base.endpoint.injection import Asked, Plan, plan
+from base.endpoint.path import parsed_path, shape_of
 from base.errors import Declaration
-from base.flavour import Flavour
-from base.inject import Asked, Plan, plan
 from base.ipc.control import EndpointWords, Example
-from base.path import parsed_path, shape_of
 from base.schema import Schema, evaluated
 
 P = ParamSpec("P")
@@ -160,7 +160,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
     Args:
         path: begins with "/"; `{name}` takes one whole segment. A trailing slash makes no difference.
         cache_config: how the endpoint comes by its models. The handler then takes `(model, frame)`, else `(frame)`; what else it may take,
-            and in which order, is told in `base.inject`.
+            and in which order, is told in `base.endpoint.injection`.
         batch_max_delay_ms: see `BatchPolicy`.
         batch_max_size: rows; see `BatchPolicy`.
         validate_artifact_params: says that `cache_config` must have a `spec`. A spec that is there is always applied.

@@ -24,8 +24,8 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 import polars as pl
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from base.context import Context, Request
-from base.depends import Dependency, marked
+from base.endpoint.context import Context, Request
+from base.endpoint.dependencies import Dependency, marked
 from base.errors import Cell, Declaration, Misfit
 from base.schema import Schema
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from base.context import Response
+from base.endpoint.context import Response
 from base.parts import as_json
 
 REQUEST = pa.schema([pa.field("body", pa.large_binary(), nullable=False)])

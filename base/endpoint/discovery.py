@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from base.endpoint import Endpoint
+from base.endpoint.endpoint import Endpoint
 from base.errors import Declaration
 
 GROUP = "pexdock.endpoints"

@@ -16,7 +16,7 @@ from base.artifacts.spec import LATEST, Reader
 from base.ipc.control import About
 
 if TYPE_CHECKING:
-    from base.endpoint import Endpoint
+    from base.endpoint.endpoint import Endpoint
     from base.schema import Schema
 
 _UNTELLABLE = (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError)
