@@ -12,7 +12,7 @@ from base.artifacts.cache.cache import Cache
 from base.endpoint.endpoint import Endpoint
 from base.errors import Cell, Full, HandlerFailed, Misfit, NotFound, PexdockError
 from base.ipc import failure
-from base.ipc.questions import Answer, CacheState, Entries, EntryState, ListEntries, Question, Refreshed, Refused
+from base.ipc.cache_control import Answer, CacheState, Entries, EntryState, ListEntries, Question, Refreshed, Refused
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from base.errors import DeadlineExceeded, PeerError, PexdockError
 from base.ipc import failure, frames
 from base.ipc.channel import Channel, Received
 from base.ipc.control import WIRE_VERSION
-from base.ipc.plain import Plain
+from base.ipc.numeric_frames import Plain
 from base.ipc.protocol import (
     Attach,
     Batch,

@@ -29,8 +29,8 @@ from base.emf import Emf
 from base.emf_log import reports_to
 from base.endpoint.endpoint import Endpoint
 from base.errors import Declaration, PexdockError, Unavailable
+from base.ipc.cache_control import CacheState
 from base.ipc.control import Applied, Configure, Drain, Lines, Measures, ReleaseWords, Route, Table, Word, encode
-from base.ipc.questions import CacheState
 from base.measuring import Recorder, Reporter
 from base.worker import Worker
 

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 from polars import CompatLevel
 
-from base.ipc.plain import Column, Form, Plain, Values, is_plain
+from base.ipc.numeric_frames import Column, Form, Plain, Values, is_plain
 from base.result import SCALARS
 from base.schema import Schema
 

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 
 from base.errors import PeerError
+from base.ipc.cache_control import Answer, ListEntries, Question, Refresh
 from base.ipc.control import Drain, Lines, Word, encode
-from base.ipc.questions import Answer, ListEntries, Question, Refresh
 
 log = logging.getLogger(__name__)
 

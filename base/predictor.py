@@ -23,7 +23,7 @@ from base.endpoint.injection import Inputs
 from base.endpoint.raw import body_of, response_frame
 from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockError, Reject
 from base.ipc import failure, frames
-from base.ipc.plain import Plain
+from base.ipc.numeric_frames import Plain
 from base.measuring import EndpointMeasures
 from base.numbers import PlainFrames, PlainResults
 from base.parts import Parts

@@ -29,7 +29,7 @@ import pyarrow as pa
 from base import ranges
 from base.dtypes import is_wide, wire_form
 from base.errors import BadResult
-from base.ipc.plain import arrow_array, is_plain
+from base.ipc.numeric_frames import arrow_array, is_plain
 from base.schema import Schema
 
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)

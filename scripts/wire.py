@@ -20,8 +20,8 @@ import msgspec
 
 from base.endpoint.context import ContextWords
 from base.ipc import failure, protocol
+from base.ipc.cache_control import Answer, Question
 from base.ipc.control import WIRE_VERSION, Drain, Failed, Measures, Ready
-from base.ipc.questions import Answer, Question
 
 FILE = Path(__file__).resolve().parent.parent / "tests" / "base" / "ipc" / "released_wire.json"
 

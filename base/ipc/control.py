@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from base.errors import Full, LoadFailed, PeerError, Unavailable
-from base.ipc.questions import Answer, Question
+from base.ipc.cache_control import Answer, Question
 
 WIRE_VERSION = 7
 """Rises with every change of `protocol.py` and `frames.py`, of the words that a worker says and hears, and of how it is started, but for

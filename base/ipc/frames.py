@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from base.errors import PeerError
-from base.ipc.plain import Form, Forms, Plain
+from base.ipc.numeric_frames import Form, Forms, Plain
 from base.ipc.protocol import Flag
 
 _BARE_MAX_BYTES = 256 * 1024

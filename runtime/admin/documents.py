@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from base.ipc.questions import CacheState
+from base.ipc.cache_control import CacheState
 from runtime.supervisor.logbook import Line
 from runtime.supervisor.state import ModelReport, ReleaseReport
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from base.ipc.questions import CacheState, EntryState
+from base.ipc.cache_control import CacheState, EntryState
 from runtime.admin.documents import ModelCaches, ModelRefresh, WorkerCaches
 from runtime.columns import aligned, duration, size
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from base.endpoint.raw import RESPONSE
 from base.errors import PeerError
-from base.ipc.plain import Plain
+from base.ipc.numeric_frames import Plain
 from base.ipc.protocol import Flag, Reply
 from runtime.front.codecs.compression import expanded_bytes, is_compressed
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from polars import CompatLevel
 
-from base.ipc.plain import Plain
+from base.ipc.numeric_frames import Plain
 from runtime.front.codecs import csv, values
 from runtime.front.codecs.media import ARROW, CSV, JSON, NDJSON, NDJSON_ALIASES, PARQUET
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from base.errors import NotFound, PexdockError
 from base.ipc.control import Sharing
-from base.ipc.plain import Plain
+from base.ipc.numeric_frames import Plain
 from runtime.front.answer import Answer
 from runtime.front.arrivals import Arrival
 from runtime.front.lots import GOLDEN, SILVER, Rotation, picked, ranked

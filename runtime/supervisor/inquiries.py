@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from base.errors import DeadlineExceeded, Full, Unavailable
 from base.ipc import failure
-from base.ipc.questions import Answer, Question, Refused
+from base.ipc.cache_control import Answer, Question, Refused
 
 ANSWER_S = 5.0
 """A worker answers within a millisecond, unless something holds the interpreter's lock all the while, or it is stopped."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from base.errors import Unavailable
+from base.ipc.cache_control import Answer, Entries, Question, Refreshed, Refused
 from base.ipc.control import LENIENT, RETRIED, WARM_UP_VARIABLE, Drain, ExitCode, Failed, GaveUp, Measures, Ready, Word, Worked
-from base.ipc.questions import Answer, Entries, Question, Refreshed, Refused
 from runtime.supervisor.child import Child, describe_exit
 from runtime.supervisor.confinement import Confinement, remove_later
 from runtime.supervisor.inquiries import Inquiries

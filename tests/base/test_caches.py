@@ -16,7 +16,7 @@ from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.caches import Caches
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError
 from base.ipc import failure
-from base.ipc.questions import Answer, Entries, ListEntries, Refresh, Refreshed, Refused
+from base.ipc.cache_control import Answer, Entries, ListEntries, Refresh, Refreshed, Refused
 
 WITHIN_S = 10
 

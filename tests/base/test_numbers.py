@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from base import numbers
 from base.errors import BadResult
-from base.ipc.plain import Form
+from base.ipc.numeric_frames import Form
 from base.numbers import PlainFrames, PlainResults
 from base.result import to_batch
 from base.schema import Schema

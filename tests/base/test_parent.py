@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from base.ipc.cache_control import CacheState, Entries, ListEntries, Question
 from base.ipc.control import Applied, Drain, Lines, encode
-from base.ipc.questions import CacheState, Entries, ListEntries, Question
 from base.parent import Parent
 
 WITHIN_S = 10

@@ -35,7 +35,7 @@ from base.artifacts.cache.keys import Key, Names, key_of
 from base.artifacts.cache.schedule import Due, Schedule
 from base.artifacts.cache.lru import Shelf
 from base.errors import Full, LoadFailed, PexdockError, Unavailable
-from base.ipc.questions import EntryState
+from base.ipc.cache_control import EntryState
 from base.measuring import EndpointMeasures
 
 __all__ = ["Cache", "Counters", "EntryState", "Lease", "Pending", "State"]

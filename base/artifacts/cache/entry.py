@@ -13,7 +13,7 @@ from base.artifacts.cache.backoff import Failure
 from base.artifacts.clients.protocol import Artifact
 from base.artifacts.cache.schedule import Due
 from base.errors import PexdockError
-from base.ipc.questions import EntryState
+from base.ipc.cache_control import EntryState
 
 
 _REASON_CHARS = 1000

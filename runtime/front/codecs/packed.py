@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from base.ipc.plain import Column
+from base.ipc.numeric_frames import Column
 
 MIN_ROWS = 128
 """With fewer rows it saves a few microseconds at most."""

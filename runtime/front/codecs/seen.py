@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from base.ipc.plain import ROWS_MAX, Form, Plain
+from base.ipc.numeric_frames import ROWS_MAX, Form, Plain
 
 _KNOWN_MAX = 512
 """Each number of rows is another beginning. Where all requests differ, what is remembered in vain takes a few microseconds each."""

@@ -21,7 +21,7 @@ from base.artifacts.cache.cache import Cache
 from base.artifacts.cache.entry import Lease, Pending
 from base.artifacts.cache.schedule import Due, Schedule
 from base.errors import LoadFailed, NotFound, Unavailable
-from base.ipc.questions import EntryState
+from base.ipc.cache_control import EntryState
 from fakestore import WITHIN_S, Model, Store
 
 

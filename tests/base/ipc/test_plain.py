@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from base.ipc import frames
-from base.ipc.plain import LENGTH_MAX, ROWS_MAX, Form, Plain
+from base.ipc.numeric_frames import LENGTH_MAX, ROWS_MAX, Form, Plain
 from base.ipc.protocol import Flag
 
 NUMBERS = [np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)] + [np.dtype("f4"), np.dtype("f8")]

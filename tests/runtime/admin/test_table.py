@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from base.ipc.questions import CacheState, EntryState
+from base.ipc.cache_control import CacheState, EntryState
 from runtime.admin.documents import ModelCaches, ModelRefresh, Trouble, WorkerCaches, WorkerRefresh
 from runtime.admin.table import caches_as_text, refresh_as_text
 

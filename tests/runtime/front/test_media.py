@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 import frames
 from base.columns import Column, to_arrow
 from base.errors import Misfit
-from base.ipc.plain import Plain
+from base.ipc.numeric_frames import Plain
 from runtime.front.replies import Form
 from runtime.front.rows import RowDecoder, decode
 

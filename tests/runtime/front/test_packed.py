@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from base import columns as wire
 from base.columns import Column
-from base.ipc.plain import Plain
+from base.ipc.numeric_frames import Plain
 from runtime.front.codecs.packed import MIN_ROWS, Packed
 from runtime.front.rows import RowDecoder
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from base.errors import Malformed, Misfit
-from base.ipc.plain import Plain
+from base.ipc.numeric_frames import Plain
 from runtime.front.rows import RowDecoder
 
 SCHEMA = pa.schema([pa.field("a", pa.float64(), nullable=False), pa.field("n", pa.int32(), nullable=True)])

@@ -17,7 +17,7 @@ from polars import CompatLevel
 import frames
 from base.columns import Column, from_arrow, to_arrow
 from base.errors import Cell, Misfit
-from base.ipc.plain import Form
+from base.ipc.numeric_frames import Form
 from runtime.front.rows import RowDecoder, decode
 
 COLUMNS = {"i": Column(pl.Int128(), True), "u": Column(pl.UInt128(), True)}
