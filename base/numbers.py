@@ -15,7 +15,7 @@ from polars import CompatLevel
 
 from base.ipc.numeric_frames import Column, Form, Plain, Values, is_plain
 from base.result import SCALARS
-from base.schema import Schema
+from base.schema.model import Schema
 
 _FORMS_MAX = 64
 

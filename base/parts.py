@@ -13,7 +13,7 @@ import pyarrow as pa
 from base.async_runner import Loop
 from base.errors import BadResult
 from base.result import to_batch
-from base.schema import Schema
+from base.schema.model import Schema
 
 
 class Parts:

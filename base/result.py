@@ -26,11 +26,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from base import ranges
-from base.dtypes import is_wide, wire_form
 from base.errors import BadResult
 from base.ipc.numeric_frames import arrow_array, is_plain
-from base.schema import Schema
+from base.schema import ranges
+from base.schema.dtypes import is_wide, wire_form
+from base.schema.model import Schema
 
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 _SIMPLE: frozenset[type[pl.DataType]] = frozenset((*_INTEGERS, pl.Float32, pl.Float64, pl.Boolean, pl.String, pl.Binary))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from base.async_runner import Loop
 from base.errors import Declaration
-from base.schema import evaluated
+from base.schema.model import evaluated
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from base.ipc.control import About
 
 if TYPE_CHECKING:
     from base.endpoint.endpoint import Endpoint
-    from base.schema import Schema
+    from base.schema.model import Schema
 
 _UNTELLABLE = (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError)
 """What Pydantic raises where a type has no form in JSON Schema; a parameter of such a type is any text."""

@@ -18,7 +18,7 @@ from base.endpoint.injection import Asked, Plan, plan
 from base.endpoint.path import parsed_path, shape_of
 from base.errors import Declaration
 from base.ipc.control import EndpointWords, Example
-from base.schema import Schema, evaluated
+from base.schema.model import Schema, evaluated
 
 P = ParamSpec("P")
 R = TypeVar("R")

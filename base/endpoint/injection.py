@@ -27,7 +27,7 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, Vali
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependency, marked
 from base.errors import Cell, Declaration, Misfit
-from base.schema import Schema
+from base.schema.model import Schema
 
 Annotations = Callable[[str], Any]
 """The annotation of a parameter, evaluated; raises what that raises."""

@@ -82,7 +82,7 @@ def _columns(schema: bytes | None) -> str:
     """`sepal_width Float64, petal_width Float64 or null`."""
     import pyarrow as pa  # noqa: PLC0415
 
-    from base.columns import from_arrow  # noqa: PLC0415
+    from base.schema.wire import from_arrow  # noqa: PLC0415
 
     if schema is None:
         return "any; no schema is declared"

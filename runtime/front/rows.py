@@ -14,9 +14,9 @@ import polars as pl
 import pyarrow as pa
 from polars import CompatLevel
 
-from base import columns
 from base.errors import UnsupportedMedia
 from base.ipc.numeric_frames import ROWS_MAX, Form, Plain, arrow_array
+from base.schema import wire as columns
 from runtime.front.arrivals import Arrival
 from runtime.front.codecs import columnar, csv, inplace, media, parquet
 from runtime.front.codecs import json as json_codec

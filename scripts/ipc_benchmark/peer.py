@@ -17,7 +17,7 @@ from base.ipc.channel import Channel, Received
 from base.ipc.protocol import Attach, Batch, Forget, Reply
 from base.ipc.segment import Segment
 from base.result import to_batch
-from base.schema import Schema
+from base.schema.model import Schema
 from base.worker import Worker
 
 

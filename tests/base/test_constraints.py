@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, fie
 
 import frames
 from base.errors import Cell, Declaration
-from base.schema import Schema, SchemaMeta, column_validator
+from base.schema.model import Schema, SchemaMeta, column_validator
 
 
 def of(annotation: object) -> type[Schema]:

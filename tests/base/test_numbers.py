@@ -17,7 +17,7 @@ from base.errors import BadResult
 from base.ipc.numeric_frames import Form
 from base.numbers import PlainFrames, PlainResults
 from base.result import to_batch
-from base.schema import Schema
+from base.schema.model import Schema
 
 
 class All(Schema):

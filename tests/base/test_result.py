@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from base.errors import BadResult
 from base.result import SCALARS, to_batch
-from base.schema import Schema
+from base.schema.model import Schema
 
 
 class One(Schema):

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from polars import CompatLevel
 from pydantic import Field, ValidationError
 
-from base import columns
 from base.errors import Declaration
-from base.schema import Schema, SchemaMeta
+from base.schema import wire as columns
+from base.schema.model import Schema, SchemaMeta
 
 SCALARS = [
     *(pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64),

@@ -12,7 +12,7 @@ import pytest
 
 from base.errors import BadResult
 from base.result import SCALARS, to_batch
-from base.schema import Schema
+from base.schema.model import Schema
 
 LEAST, UMOST = -(2**127), 2**128 - 1
 

@@ -9,7 +9,7 @@ import base
 import base.artifacts as afs
 import base.service as svc
 from base.errors import Reject
-from base.schema import Schema
+from base.schema.model import Schema
 
 Path("IMPORTED").touch()
 

@@ -12,16 +12,16 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from base import columns
-from base.columns import Column
 from base.ipc.control import Applied, EndpointWords, GaveUp, Left, ReleaseWords, Route, Table
 from base.ipc.protocol import Batch, Begun, End, Fail, Flag, Grant, Message, Need, Part, Reply
+from base.schema import wire
+from base.schema.wire import Column
 from frontdoor import BareWorker, FrontDoor
 from rawhttp import Raw, post
 from supervised import Supervised
 from tinypex import write_tiny
 
-SCHEMA = columns.to_arrow({"a": Column(pl.Float64(), False), "s": Column(pl.String(), True)})
+SCHEMA = wire.to_arrow({"a": Column(pl.Float64(), False), "s": Column(pl.String(), True)})
 WORDS = ReleaseWords(
     "tiny", "1", [EndpointWords("echo", "/echo", [], SCHEMA.serialize().to_pybytes(), SCHEMA.serialize().to_pybytes(), 64, 1)]
 )

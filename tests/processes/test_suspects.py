@@ -9,15 +9,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from base import columns
-from base.columns import Column
 from base.ipc.control import Applied, EndpointWords, ReleaseWords, Route, Table
 from base.ipc.protocol import Batch, Begun, Fail, Flag, Grant, Need, Parked
+from base.schema import wire
+from base.schema.wire import Column
 from frontdoor import BareWorker, FrontDoor
 from rawhttp import Raw, post
 from runtime.front.suspects import DEATHS_MAX
 
-SCHEMA = columns.to_arrow({"a": Column(pl.Float64(), False)})
+SCHEMA = wire.to_arrow({"a": Column(pl.Float64(), False)})
 WORDS = ReleaseWords("tiny", "1", [EndpointWords("echo", "/echo", [], SCHEMA.serialize().to_pybytes(), None, 64, 1)])
 
 

@@ -9,9 +9,9 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from base.columns import Column, to_arrow
 from base.endpoint.endpoint import Endpoint
 from base.ipc.control import EndpointWords, ReleaseWords
+from base.schema.wire import Column, to_arrow
 from runtime.front.openapi.document import added
 
 

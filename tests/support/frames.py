@@ -16,8 +16,8 @@ from hypothesis import reject
 from hypothesis import strategies as st
 from polars import CompatLevel
 
-from base.columns import Column
-from base.dtypes import wire_form
+from base.schema.dtypes import wire_form
+from base.schema.wire import Column
 from runtime.front.replies import Form, Replies
 
 LEAVES: list[pl.DataType] = [

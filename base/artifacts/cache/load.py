@@ -10,7 +10,7 @@ from base.artifacts.clients.protocol import Artifact
 from base.artifacts.config import CacheConfig
 from base.artifacts.cache.entry import Copy
 from base.artifacts.spec import Reader
-from base.constraints import shortened
+from base.schema.constraints import shortened
 from base.errors import LoadFailed, Misfit, NotFound
 
 

@@ -14,9 +14,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from base.columns import Column
-from base.dtypes import wire_form
 from base.errors import Cell, Malformed, TooLarge
+from base.schema.dtypes import wire_form
+from base.schema.wire import Column
 from runtime.front.codecs import fit, typed
 from runtime.front.codecs.compression import expanded_bytes
 

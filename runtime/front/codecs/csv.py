@@ -16,9 +16,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from base.columns import Column
-from base.dtypes import wire_form
 from base.errors import Cell, Malformed
+from base.schema.dtypes import wire_form
+from base.schema.wire import Column
 from runtime.front.codecs import fit, json, texts, values
 from runtime.front.codecs.columnar import check_columns
 from runtime.front.codecs.unfit import refuse_where

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from base.columns import Column
+from base.schema.wire import Column
 
 
 class Direct:

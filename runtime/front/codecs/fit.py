@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 
 import polars as pl
 
-from base.columns import Column
 from base.errors import Cell, Misfit
+from base.schema.wire import Column
 from runtime.front.codecs.unfit import Unfit, refuse
 
 Reader = Callable[[str, pl.DataType], pl.Series]

@@ -14,9 +14,9 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
-from base.columns import Column
-from base.dtypes import is_wide
 from base.errors import Cell, Malformed, Misfit
+from base.schema.dtypes import is_wide
+from base.schema.wire import Column
 from runtime.front.codecs import fit, values
 from runtime.front.codecs.columnar import check_columns
 from runtime.front.codecs.unfit import bounds

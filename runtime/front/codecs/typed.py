@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from base.constraints import shortened
-from base.dtypes import is_wide, whole, wire_form
+from base.schema.constraints import shortened
+from base.schema.dtypes import is_wide, whole, wire_form
 from runtime.front.codecs import nested, texts
 from runtime.front.codecs.unfit import Unfit, check_range, expectation, refuse, refuse_where
 

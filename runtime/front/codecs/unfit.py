@@ -6,9 +6,9 @@ from typing import NoReturn
 
 import polars as pl
 
-from base import ranges
-from base.constraints import shortened
 from base.errors import Cell
+from base.schema import ranges
+from base.schema.constraints import shortened
 
 _WORDS: dict[type[pl.DataType], str] = {
     pl.Float16: "a number that a 16-bit float holds",

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import polars as pl
 
-from base.dtypes import is_wide, whole, wire_form
+from base.schema.dtypes import is_wide, whole, wire_form
 from runtime.front.codecs import nested, texts
 from runtime.front.codecs.unfit import Unfit, bounds, refuse
 

@@ -13,8 +13,8 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
-from base.columns import Column, from_arrow
-from base.dtypes import is_wide, whole
+from base.schema.dtypes import is_wide, whole
+from base.schema.wire import Column, from_arrow
 from runtime.front.codecs import values
 from runtime.front.codecs.unfit import bounds
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import frames
-from base.columns import Column, to_arrow
+from base.schema.wire import Column, to_arrow
 from runtime.front.replies import Form, Replies
 from runtime.front.rows import RowDecoder, decode
 

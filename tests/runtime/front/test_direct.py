@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 
 import frames
-from base import columns as wire
-from base.columns import Column
 from base.errors import Malformed, Misfit
+from base.schema import wire
+from base.schema.wire import Column
 from runtime.front.codecs import columnar
 from runtime.front.codecs.direct import Direct
 from runtime.front.rows import RowDecoder, decode

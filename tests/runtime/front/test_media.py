@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 import frames
-from base.columns import Column, to_arrow
 from base.errors import Misfit
 from base.ipc.numeric_frames import Plain
+from base.schema.wire import Column, to_arrow
 from runtime.front.replies import Form
 from runtime.front.rows import RowDecoder, decode
 

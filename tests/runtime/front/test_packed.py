@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from base import columns as wire
-from base.columns import Column
 from base.ipc.numeric_frames import Plain
+from base.schema import wire
+from base.schema.wire import Column
 from runtime.front.codecs.packed import MIN_ROWS, Packed
 from runtime.front.rows import RowDecoder
 

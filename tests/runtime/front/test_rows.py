@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from polars import CompatLevel
 
 import frames
-from base import columns
-from base.columns import Column
 from base.errors import Cell, Malformed, Misfit, UnsupportedMedia
+from base.schema import wire
+from base.schema.wire import Column
 from runtime.front.rows import RowDecoder, decode
 
 SCHEMA = pa.schema(
@@ -190,7 +190,7 @@ def test_a_batch_is_the_rows_of_its_requests_in_order(records: list[dict[str, fl
     assert decoder.assemble(rows).column("a").to_pylist() == [record["a"] for part in parts for record in part]
 
 
-DEFAULTED = columns.to_arrow(
+DEFAULTED = wire.to_arrow(
     {
         "a": Column(pl.Float64(), nullable=False, default=pl.Series([2.5])),
         "n": Column(pl.Int8(), nullable=True, default=pl.Series([7], dtype=pl.Int8)),
@@ -221,7 +221,7 @@ def test_a_default_is_put_where_a_column_is_absent() -> None:
         assert decoder.assemble([decode(decoder, media, body)]).to_pylist() == [{"a": 2.5, "n": 7, "b": "x"}]
 
 
-DATES = columns.to_arrow({"d": Column(pl.List(pl.Date()), nullable=False, default=pl.Series([[date(2024, 1, 1)]]))})
+DATES = wire.to_arrow({"d": Column(pl.List(pl.Date()), nullable=False, default=pl.Series([[date(2024, 1, 1)]]))})
 
 
 def test_the_slower_way_puts_defaults_too() -> None:
@@ -291,7 +291,7 @@ RIGHT = {
 )
 def test_the_quick_way_agrees_with_the_other(records: list[dict[str, object]], nullable: bool, reject: bool) -> None:
     """Typed rows in one pass, or decoded values by column: the same rows, or the same refusal."""
-    schema = columns.to_arrow({name: Column(dtype, nullable) for name, dtype in PLAIN.items()})
+    schema = wire.to_arrow({name: Column(dtype, nullable) for name, dtype in PLAIN.items()})
     quick, slow = (RowDecoder(schema, "reject" if reject else "ignore") for _ in range(2))
     slow._json._many = None
     body = msgspec.json.encode(records)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from polars import CompatLevel
 
 import frames
-from base.columns import Column, from_arrow, to_arrow
 from base.errors import Cell, Misfit
 from base.ipc.numeric_frames import Form
+from base.schema.wire import Column, from_arrow, to_arrow
 from runtime.front.rows import RowDecoder, decode
 
 COLUMNS = {"i": Column(pl.Int128(), True), "u": Column(pl.UInt128(), True)}

@@ -21,7 +21,7 @@ import base.service as svc
 import documented
 from base import errors
 from base.ipc import failure
-from base.schema import Schema
+from base.schema.model import Schema
 from runtime.front import sharing, stream, wishes
 from runtime.front.codecs import media
 from runtime.front.problems import problem

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import documented
 import frames
-from base import dtypes
-from base.columns import Column, to_arrow
 from base.errors import Misfit
 from base.ipc.control import Example
+from base.schema import dtypes
+from base.schema.wire import Column, to_arrow
 from runtime.front.replies import Form
 from runtime.front.rows import RowDecoder
 

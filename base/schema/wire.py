@@ -17,8 +17,8 @@ import polars as pl
 import pyarrow as pa
 from polars import CompatLevel
 
-from base import dtypes
 from base.errors import PeerError
+from base.schema import dtypes
 
 _MEANING = b"pexdock.meaning"
 _DEFAULTS = b"pexdock.defaults"

@@ -19,10 +19,10 @@ from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaError
 
-from base import columns, dtypes
-from base.columns import Column
-from base.constraints import Checks, Constraint, column_validator, constraints, marked
 from base.errors import Cell, Declaration
+from base.schema import dtypes, wire
+from base.schema.constraints import Checks, Constraint, column_validator, constraints, marked
+from base.schema.wire import Column
 
 
 class SchemaMeta(ModelMetaclass):
@@ -48,7 +48,7 @@ class SchemaMeta(ModelMetaclass):
         assert isinstance(cls, SchemaMeta)
         cls._columns = _columns(cls) if declares else {}
         cls._polars = pl.Schema({column: each.dtype for column, each in cls._columns.items()})
-        cls._arrow = columns.to_arrow(cls._columns)
+        cls._arrow = wire.to_arrow(cls._columns)
         cls._is_cast = any(column.wire != column.dtype for column in cls._columns.values())
         cls._checks = _checks(cls) if declares else Checks((), (), row_wise=False)
         return cls
@@ -77,7 +77,7 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
     the field (a null stays null). All other columns are required. Elements of lists, arrays and structs may be null.
 
     `Field(description=..., examples=[...])` describes a column; its first example stands in the request that people are shown.
-    `Field(ge=0)` and its like, and validators, are checked before the handler runs: see `base.constraints` for which run on whole columns.
+    `Field(ge=0)` and its like, and validators, are checked before the handler runs: see `base.schema.constraints` for which run on whole columns.
 
     `Input.DataFrame` in an annotation is `Annotated[pl.DataFrame, Input]`: a plain frame to type checkers, the schema to an endpoint.
 

@@ -22,12 +22,12 @@ import annotated_types as at
 import polars as pl
 from pydantic import ValidationError
 
-from base.columns import Column
-from base.dtypes import is_wide
 from base.errors import Cell, Declaration
+from base.schema.dtypes import is_wide
+from base.schema.wire import Column
 
 if TYPE_CHECKING:
-    from base.schema import Schema
+    from base.schema.model import Schema
 
 F = TypeVar("F", bound=Callable[..., Any])
 
