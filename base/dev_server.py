@@ -25,13 +25,13 @@ import msgspec
 
 from base.caches import Caches
 from base.curl_example import curl
-from base.emf import Emf
-from base.emf_log import reports_to
 from base.endpoint.endpoint import Endpoint
 from base.errors import Declaration, PexdockError, Unavailable
 from base.ipc.cache_control import CacheState
 from base.ipc.control import Applied, Configure, Drain, Lines, Measures, ReleaseWords, Route, Table, Word, encode
-from base.measuring import Recorder, Reporter
+from base.telemetry.emf import Emf
+from base.telemetry.emf_writer import reports_to
+from base.telemetry.recorder import Recorder, Reporter
 from base.worker import Worker
 
 log = logging.getLogger(__name__)

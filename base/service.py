@@ -1,9 +1,9 @@
 """What a model's author imports to declare and serve endpoints: `import base.service as svc`."""
 
 from base.dev_server import Server, serve_installed
-from base.emf import Emf
 from base.endpoint.context import Context, Request, Response
 from base.endpoint.dependencies import Depends
 from base.endpoint.endpoint import BatchPolicy, Endpoint, endpoint
+from base.telemetry.emf import Emf
 
 __all__ = ["BatchPolicy", "Context", "Depends", "Emf", "Endpoint", "Request", "Response", "Server", "endpoint", "serve_installed"]

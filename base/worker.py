@@ -28,9 +28,9 @@ from base.endpoint.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
 from base.ipc.control import RETRIED, WIRE_VERSION, ExitCode, Failed, Ready, ReleaseWords, Word, encode
-from base.measuring import Recorder, Reporter, measuring_of
 from base.parent import Parent
 from base.predictor import Predictor
+from base.telemetry.recorder import Recorder, Reporter, measuring_of
 from base.warm_up import is_lenient, warm_up
 
 log = logging.getLogger(__name__)

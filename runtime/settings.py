@@ -20,10 +20,10 @@ from annotated_types import MinLen
 from pydantic import AfterValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from base.appended import STDOUT
-from base.emf import Emf
 from base.errors import PexdockError
 from base.ipc.control import Measuring, Tls
+from base.telemetry.append_log import STDOUT
+from base.telemetry.emf import Emf
 from runtime.supervisor.probation import Rules
 
 PREFIX = "PEXDOCK_"

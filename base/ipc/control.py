@@ -274,7 +274,7 @@ class Values(msgspec.Struct, frozen=True):
 
 
 class Measures(msgspec.Struct, frozen=True, tag="measures", tag_field="type"):
-    """Child → parent: what it measured of one endpoint since it said so last; names and units stand in `base.measures`.
+    """Child → parent: what it measured of one endpoint since it said so last; names and units stand in `base.telemetry.metrics`.
 
     Once an interval in which there is something to tell, and before it ends. `until_ms` is the wall clock at the end, since 1970.
     """

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from base.appended import Appended
+from base.telemetry.append_log import Appended
 from runtime.front.answer import Answer
 from runtime.front.asgi import Receive, Scope, Send
 from runtime.front.fast import Connection

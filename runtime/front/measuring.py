@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from base.ipc.control import Measures, Measuring
-from base.measures import Collected
+from base.telemetry.metrics import Collected
 
 if TYPE_CHECKING:
     from runtime.front.request import Request

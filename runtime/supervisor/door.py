@@ -9,8 +9,8 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 
-from base.appended import STDOUT
 from base.ipc.control import Applied, Compared, Configure, Drain, GaveUp, Left, Listening, Measures, Outcomes, Table, Withdraw, Word, Worked
+from base.telemetry.append_log import STDOUT
 from runtime.launch import python_module_command
 from runtime.supervisor.child import Child, child_environment, describe_exit
 from runtime.supervisor.release import BackOff

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from base.ipc.control import Measures, Ready, ReleaseWords, Route
-from base.measuring import environment_of
+from base.telemetry.recorder import environment_of
 from runtime.pex.check import wire_misfit
 from runtime.pex.file import PexFile
 from runtime.pex.store import Admitted, Base, Store

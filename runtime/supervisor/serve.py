@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import msgspec
 import uvloop
 
-from base.emf_log import reports_to
 from base.errors import PexdockError
 from base.ipc.control import Configure, GaveUp, Measures, Worked
+from base.telemetry.emf_writer import reports_to
 from runtime.admin.app import make
 from runtime.admin.listeners import AdminServers, Listener, listeners
 from runtime.admin.powers import Changes, Dropping, Powers

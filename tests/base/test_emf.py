@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from base.emf import Emf, lines
 from base.ipc.control import Measures, Values
-from base.measures import MEASURES, Unit
+from base.telemetry.emf import Emf, lines
+from base.telemetry.metrics import MEASURES, Unit
 from emf import Totals, checked
 
 

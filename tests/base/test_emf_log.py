@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from base.emf import Emf
-from base.emf_log import EmfLog, reports_to
 from base.ipc.control import Measures, Values
+from base.telemetry.emf import Emf
+from base.telemetry.emf_writer import EmfLog, reports_to
 from emf import Totals, checked
 from waiting import until
 
@@ -122,7 +122,7 @@ with EmfLog(Emf({str(path)!r})) as log:
 @pytest.mark.parametrize("blocking", [True, False])
 def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tmp_path, caplog, monkeypatch, blocking):
     """What would block waits on a thread of its own; that more cannot wait is logged once. Then it goes on, in whole lines."""
-    monkeypatch.setattr("base.emf_log._VALUES_MAX", 64 * 200)
+    monkeypatch.setattr("base.telemetry.emf_writer._VALUES_MAX", 64 * 200)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from base.measures import MEASURES, Collected, Unit
+from base.telemetry.metrics import MEASURES, Collected, Unit
 
 
 def collected(values, values_max):

@@ -8,7 +8,7 @@ import base.artifacts as afs
 from base.artifacts.cache.cache import Cache
 from base.artifacts.cache.entry import Pending
 from base.ipc.control import Measuring
-from base.measuring import Recorder, Reporter, environment_of, measuring_of
+from base.telemetry.recorder import Recorder, Reporter, environment_of, measuring_of
 
 WITHIN_S = 10
 
@@ -104,7 +104,7 @@ def test_measures_gather_while_nobody_takes_a_report(recorder, taker):
 
 def test_a_taker_that_is_stuck_does_not_hold_up_the_end(recorder, taker, monkeypatch):
     """A worker that has drained must go, with its last report or without."""
-    monkeypatch.setattr("base.measuring._CLOSE_S", 0.05)
+    monkeypatch.setattr("base.telemetry.recorder._CLOSE_S", 0.05)
     taker.free.clear()
     reporter = Reporter(recorder, 3600, taker)
     with reporter:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from base.emf import Emf
 from base.ipc.control import Measuring
+from base.telemetry.emf import Emf
 from runtime.settings import BadSetting, Settings, load
 
 

@@ -36,7 +36,7 @@ from base.artifacts.cache.schedule import Due, Schedule
 from base.artifacts.cache.lru import Shelf
 from base.errors import Full, LoadFailed, PexdockError, Unavailable
 from base.ipc.cache_control import EntryState
-from base.measuring import EndpointMeasures
+from base.telemetry.recorder import EndpointMeasures
 
 __all__ = ["Cache", "Counters", "EntryState", "Lease", "Pending", "State"]
 

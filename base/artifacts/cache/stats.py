@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from base.measuring import EndpointMeasures
+from base.telemetry.recorder import EndpointMeasures
 
 
 @dataclass

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Self
 
 from base.ipc.control import Measures, Measuring
-from base.measures import Collected
+from base.telemetry.metrics import Collected
 
 INTERVAL_VARIABLE = "PEXDOCK_EMF_INTERVAL_S"
 VALUES_MAX_VARIABLE = "PEXDOCK_EMF_VALUES_MAX"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from base.ipc.control import Measures, Measuring, Values
-from base.measures import MEASURES, Unit
+from base.telemetry.metrics import MEASURES, Unit
 
 _VALUES_PER_LINE = 100
 """The format's own bound on one metric of one line."""

@@ -1,7 +1,7 @@
 """What is measured, under which names, and the values of one measure between two reports. Pure: knows no clock, no file and no format.
 
 Children measure and their parent writes. A front door measures requests; a worker measures its handlers and caches. Whatever shows
-measures (now `base.emf`) takes them as the control word `Measures` has them.
+measures (now `base.telemetry.emf`) takes them as the control word `Measures` has them.
 """
 
 from __future__ import annotations

@@ -7,16 +7,16 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from base.appended import Appended
-from base.emf import Emf, lines
 from base.ipc.control import Measures
+from base.telemetry.append_log import Appended
+from base.telemetry.emf import Emf, lines
 
 _VALUES_MAX = 500_000
 """That may wait while a disk or the reader of a pipe is slow, in 16 MB; more are dropped."""
 
 
 class EmfLog:
-    """Writes reports while it is entered, see `base.appended`."""
+    """Writes reports while it is entered, see `base.telemetry.append_log`."""
 
     def __init__(self, emf: Emf) -> None:
         self._namespace = emf.namespace
