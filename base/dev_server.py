@@ -23,7 +23,6 @@ from typing import Any, Self
 
 import msgspec
 
-from base.caches import Caches
 from base.curl_example import curl
 from base.endpoint.endpoint import Endpoint
 from base.errors import Declaration, PexdockError, Unavailable
@@ -32,7 +31,8 @@ from base.ipc.control import Applied, Configure, Drain, Lines, Measures, Release
 from base.telemetry.emf import Emf
 from base.telemetry.emf_writer import reports_to
 from base.telemetry.recorder import Recorder, Reporter
-from base.worker import Worker
+from base.worker.cache_admin import Caches
+from base.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ import uvloop
 
 import cost_model
 from base.async_runner import Loop
-from base.connection import Connection
 from base.endpoint.dependencies import Dependencies
 from base.ipc import channel
 from base.ipc.control import Configure, ReleaseWords, Route
-from base.predictor import Predictor
+from base.worker.front_link import Connection
+from base.worker.predictor import Predictor
 from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch

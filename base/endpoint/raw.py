@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from base.endpoint.context import Response
-from base.parts import as_json
+from base.worker.stream_parts import as_json
 
 REQUEST = pa.schema([pa.field("body", pa.large_binary(), nullable=False)])
 RESPONSE = pa.schema(

@@ -32,7 +32,7 @@ async def listed(live: Live) -> ModelCaches:
 
 
 async def refreshed(live: Live, endpoint: str | None, parameters: dict[str, str] | None) -> ModelRefresh:
-    """Has each worker load again what it holds: all of it, or as much as `base.caches.Caches.refresh` says.
+    """Has each worker load again what it holds: all of it, or as much as `base.worker.cache_admin.Caches.refresh` says.
 
     Raises:
         PexdockError: no worker did so; the error is that of the first who refused, else of the first who did not answer.

@@ -16,9 +16,9 @@ from base.ipc import frames
 from base.ipc.channel import Channel, Received
 from base.ipc.protocol import Attach, Batch, Forget, Reply
 from base.ipc.segment import Segment
-from base.result import to_batch
 from base.schema.model import Schema
-from base.worker import Worker
+from base.worker.result import to_batch
+from base.worker.worker import Worker
 
 
 class Texts(Schema):

@@ -11,12 +11,12 @@ from pydantic import BaseModel
 
 import base.artifacts as afs
 import base.service as svc
-from base import caches as module
 from base.artifacts.cache.cache import Cache, Lease, Pending
-from base.caches import Caches
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError
 from base.ipc import failure
 from base.ipc.cache_control import Answer, Entries, ListEntries, Refresh, Refreshed, Refused
+from base.worker import cache_admin as module
+from base.worker.cache_admin import Caches
 
 WITHIN_S = 10
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from base import numbers
 from base.errors import BadResult
 from base.ipc.numeric_frames import Form
-from base.numbers import PlainFrames, PlainResults
-from base.result import to_batch
 from base.schema.model import Schema
+from base.worker import numeric_frames
+from base.worker.numeric_frames import PlainFrames, PlainResults
+from base.worker.result import to_batch
 
 
 class All(Schema):
@@ -76,7 +76,7 @@ def test_a_frame_goes_both_ways_unchanged(frame: pl.DataFrame) -> None:
     assert_frame_equal(found, All.frame(plain.batch()))
     assert_frame_equal(found, frame)
     assert_frame_equal(PlainFrames(None).frame(plain), frame)
-    assert_frame_equal(numbers._public(frame.columns, plain.columns), frame)
+    assert_frame_equal(numeric_frames._public(frame.columns, plain.columns), frame)
 
 
 RESULTS: list[Any] = [
@@ -179,7 +179,7 @@ def test_forms_that_are_learned_are_bounded() -> None:
 
 def test_polars_own_constructors_are_tried_before_they_are_used() -> None:
     """This version has them; where they make anything else, public names are used."""
-    assert numbers.maker(list(DTYPES), form_of(All)) is not numbers._public
+    assert numeric_frames.maker(list(DTYPES), form_of(All)) is not numeric_frames._public
     strange = form_of(All)
     strange.dtypes = (*strange.dtypes[:-1], np.dtype("S3"))  # there is no constructor of that name
-    assert numbers.maker(list(DTYPES), strange) is numbers._public
+    assert numeric_frames.maker(list(DTYPES), strange) is numeric_frames._public

@@ -12,7 +12,7 @@ import pytest
 
 from base.ipc.cache_control import CacheState, Entries, ListEntries, Question
 from base.ipc.control import Applied, Drain, Lines, encode
-from base.parent import Parent
+from base.worker.control_channel import Parent
 
 WITHIN_S = 10
 

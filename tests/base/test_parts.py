@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from base.errors import BadResult
-from base.parts import as_json
+from base.worker.stream_parts import as_json
 
 
 @pytest.mark.parametrize(

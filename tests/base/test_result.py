@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import BadResult
-from base.result import SCALARS, to_batch
 from base.schema.model import Schema
+from base.worker.result import SCALARS, to_batch
 
 
 class One(Schema):

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from base.errors import BadResult
-from base.result import SCALARS, to_batch
 from base.schema.model import Schema
+from base.worker.result import SCALARS, to_batch
 
 LEAST, UMOST = -(2**127), 2**128 - 1
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import base.service as svc
-from base.worker import Worker
+from base.worker.worker import Worker
 
 
 @svc.endpoint("/double")

@@ -19,7 +19,7 @@ from pydantic import BaseModel, field_validator
 
 import base.service as svc
 from base.schema.model import Schema
-from base.worker import Worker
+from base.worker.worker import Worker
 
 DIES, HANGS = 666.0, 777.0
 

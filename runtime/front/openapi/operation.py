@@ -15,7 +15,7 @@ from runtime.front.openapi import problems, wishes
 from runtime.front.openapi.values import row_schema
 
 SCALARS = ["prediction"]
-"""The columns of an answer whose predictions are plain values, see `base.result`."""
+"""The columns of an answer whose predictions are plain values, see `base.worker.result`."""
 EVENTS = "text/event-stream"
 
 _RAW_NEVER = frozenset({415})

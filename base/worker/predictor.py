@@ -24,10 +24,10 @@ from base.endpoint.raw import body_of, response_frame
 from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockError, Reject
 from base.ipc import failure, frames
 from base.ipc.numeric_frames import Plain
-from base.numbers import PlainFrames, PlainResults
-from base.parts import Parts
-from base.result import to_batch
 from base.telemetry.recorder import EndpointMeasures
+from base.worker.numeric_frames import PlainFrames, PlainResults
+from base.worker.result import to_batch
+from base.worker.stream_parts import Parts
 
 log = logging.getLogger(__name__)
 

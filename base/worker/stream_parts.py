@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from base.async_runner import Loop
 from base.errors import BadResult
-from base.result import to_batch
 from base.schema.model import Schema
+from base.worker.result import to_batch
 
 
 class Parts:

@@ -14,7 +14,7 @@ from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.endpoint.context import Request
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 from base.ipc.control import LENIENT, WARM_UP_VARIABLE
-from base.predictor import Call, Predictor
+from base.worker.predictor import Call, Predictor
 
 log = logging.getLogger(__name__)
 

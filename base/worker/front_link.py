@@ -42,7 +42,7 @@ from base.ipc.protocol import (
     moment_s,
 )
 from base.ipc.segment import Segment
-from base.predictor import Call, Predictor, Stream
+from base.worker.predictor import Call, Predictor, Stream
 
 log = logging.getLogger(__name__)
 

@@ -20,18 +20,18 @@ from typing import Any
 
 import base
 from base.async_runner import Loop
-from base.caches import Caches
-from base.connection import Connection
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.discovery import discover
 from base.endpoint.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
 from base.ipc.control import RETRIED, WIRE_VERSION, ExitCode, Failed, Ready, ReleaseWords, Word, encode
-from base.parent import Parent
-from base.predictor import Predictor
 from base.telemetry.recorder import Recorder, Reporter, measuring_of
-from base.warm_up import is_lenient, warm_up
+from base.worker.cache_admin import Caches
+from base.worker.control_channel import Parent
+from base.worker.front_link import Connection
+from base.worker.predictor import Predictor
+from base.worker.warm_up import is_lenient, warm_up
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Worker:
         return words
 
     def warm_up(self, *, lenient: bool) -> list[str]:
-        """See `base.warm_up`. To be called between `listen` and `run`."""
+        """See `base.worker.warm_up`. To be called between `listen` and `run`."""
         return warm_up(self._predictors, lenient=lenient)
 
     def run(self) -> ExitCode:

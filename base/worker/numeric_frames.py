@@ -14,8 +14,8 @@ import pyarrow as pa
 from polars import CompatLevel
 
 from base.ipc.numeric_frames import Column, Form, Plain, Values, is_plain
-from base.result import SCALARS
 from base.schema.model import Schema
+from base.worker.result import SCALARS
 
 _FORMS_MAX = 64
 
