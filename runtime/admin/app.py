@@ -24,10 +24,10 @@ from runtime.admin.orders import add_orders
 from runtime.admin.powers import Powers
 from runtime.admin.streams import Stream
 from runtime.admin.texts import File, Model, Order, Text
+from runtime.blocking import Threads
 from runtime.supervisor.live import Live
 from runtime.supervisor.logbook import Line, Logbook, Reader, is_about
 from runtime.supervisor.state import ModelReport, State
-from runtime.supervisor.threads import Threads
 
 LINES_MAX = 10_000
 

@@ -10,8 +10,8 @@ import msgspec
 
 from base.errors import PexdockError
 from base.ipc.control import Tls
+from runtime.file_watch import FileWatch
 from runtime.front import tls
-from runtime.watched import FileWatch
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from packaging.utils import canonicalize_name
 from base.ipc.control import EndpointWords
 from runtime.admin.documents import Endpoint, ModelDetail, Worker
 from runtime.admin.powers import Powers
+from runtime.blocking import Threads
 from runtime.supervisor.live import Live
-from runtime.supervisor.threads import Threads
 
 _PSS = re.compile(rb"^Pss: +([0-9]+) kB$", re.MULTILINE)
 _RSS = re.compile(rb"^Rss: +([0-9]+) kB$", re.MULTILINE)

@@ -16,9 +16,9 @@ from base.errors import Conflict, Full, Malformed, PexdockError, PexRefused, Too
 from runtime.admin.bounded import Bounds
 from runtime.admin.documents import Dropped
 from runtime.admin.powers import Powers
+from runtime.blocking import Threads
 from runtime.pex.drop import SIGNATURE_MAX_BYTES, SIGNATURE_SUFFIX, Drop, dropping
 from runtime.pex.file import read_pex
-from runtime.supervisor.threads import Threads
 
 log = logging.getLogger(__name__)
 

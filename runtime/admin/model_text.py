@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from runtime.columns import aligned, size
 from runtime.supervisor.logbook import Line
 from runtime.supervisor.state import Comparison, ModelReport
+from runtime.text_table import aligned, size
 
 _STATES = re.compile(
     r"(?<=  )(?:(?P<green>ready|ok)|(?P<red>refused|failed|problem|cannot load)|(?P<yellow>[a-z]+ing|standby|warning))(?=  |$)",

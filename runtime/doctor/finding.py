@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from runtime.columns import aligned
+from runtime.text_table import aligned
 
 
 class Level(StrEnum):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from base.errors import PexdockError
 from runtime.admin.token import BadToken, read_token
-from runtime.columns import size
 from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.settings import Settings
 from runtime.supervisor import rundir
 from runtime.supervisor.listen import bound
 from runtime.supervisor.state import State
+from runtime.text_table import size
 
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "virtiofs"})
 _FREE_LEAST_BYTES, _FREE_BYTES = 300_000_000, 3_000_000_000

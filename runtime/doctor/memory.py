@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.columns import size
 from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.settings import Settings
 from runtime.supervisor.state import State
+from runtime.text_table import size
 
 _SUBJECT = "memory"
 _CGROUPS = Path("/sys/fs/cgroup")

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from base.errors import PexdockError
 from base.ipc.control import Configure, Tls
+from runtime.file_watch import FileWatch
 from runtime.front import keys, tls
-from runtime.watched import FileWatch
 
 log = logging.getLogger(__name__)
 

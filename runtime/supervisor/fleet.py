@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from base.errors import PexRefused
 from base.ipc.control import Route, Sharing, Table
+from runtime.blocking import Threads
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
 from runtime.pex.store import Admitted
@@ -28,7 +29,6 @@ from runtime.supervisor.release import Identity, Release, ReleaseEvent, ReleaseS
 from runtime.supervisor.retries import Retries, reason_of
 from runtime.supervisor.rollouts import Rollouts
 from runtime.supervisor.state import ReleaseReport
-from runtime.supervisor.threads import Threads
 from runtime.supervisor.traffic import Traffic
 from runtime.supervisor.workers import WorkerProcess
 

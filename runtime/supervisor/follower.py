@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from runtime.blocking import Threads
 from runtime.supervisor.mirror import Mirror, in_short
 from runtime.supervisor.release import BackOff
-from runtime.supervisor.threads import Threads
 
 log = logging.getLogger(__name__)
 

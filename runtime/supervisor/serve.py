@@ -23,6 +23,8 @@ from base.telemetry.emf_writer import reports_to
 from runtime.admin.app import make
 from runtime.admin.listeners import AdminServers, Listener, listeners
 from runtime.admin.powers import Changes, Dropping, Powers
+from runtime.blocking import Threads
+from runtime.file_watch import FileWatch
 from runtime.pex import drop
 from runtime.pex.store import Store
 from runtime.pex.trust import trust_of
@@ -44,9 +46,7 @@ from runtime.supervisor.release import BackOff
 from runtime.supervisor.remote import RemoteDist
 from runtime.supervisor.renewal import told_requests
 from runtime.supervisor.starts import Starts
-from runtime.supervisor.threads import Threads
 from runtime.supervisor.watch import Watch
-from runtime.watched import FileWatch
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.columns import aligned, duration, size
+from runtime.text_table import aligned, duration, size
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:

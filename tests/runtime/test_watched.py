@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from runtime.watched import FileWatch
+from runtime.file_watch import FileWatch
 
 WITHIN_S = 10
 
