@@ -18,10 +18,10 @@ from runtime.admin.answers import answer_errors, as_json
 from runtime.admin.bounded import Bounded
 from runtime.admin.describe import describe, documented
 from runtime.admin.detail import detail
-from runtime.admin.documents import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
 from runtime.admin.drops import DIGEST_HEADER, Drops
 from runtime.admin.orders import add_orders
 from runtime.admin.powers import Powers
+from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
 from runtime.admin.streams import Stream
 from runtime.admin.texts import File, Model, Order, Text
 from runtime.blocking import Threads

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from urllib.parse import quote, urlencode
 
 from runtime.admin.connection import NotThere, Way
-from runtime.admin.documents import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
+from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
 from runtime.supervisor.logbook import Line
 from runtime.supervisor.state import ModelReport, State
 

@@ -11,7 +11,7 @@ from runtime.admin.asking import AS_JSON, MODEL, asking, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client import AdminClient
-    from runtime.admin.documents import Endpoint, ModelDetail
+    from runtime.admin.schemas import Endpoint, ModelDetail
 
 
 @click.command()

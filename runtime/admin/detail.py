@@ -9,8 +9,8 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from base.ipc.control import EndpointWords
-from runtime.admin.documents import Endpoint, ModelDetail, Worker
 from runtime.admin.powers import Powers
+from runtime.admin.schemas import Endpoint, ModelDetail, Worker
 from runtime.blocking import Threads
 from runtime.supervisor.live import Live
 

@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from base.errors import Conflict, Full, Malformed, PexdockError, PexRefused, TooLarge
 from runtime.admin.bounded import Bounds
-from runtime.admin.documents import Dropped
 from runtime.admin.powers import Powers
+from runtime.admin.schemas import Dropped
 from runtime.blocking import Threads
 from runtime.pex.drop import SIGNATURE_MAX_BYTES, SIGNATURE_SUFFIX, Drop, dropping
 from runtime.pex.file import read_pex

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from base.ipc.cache_control import CacheState, EntryState
-from runtime.admin.documents import ModelCaches, ModelRefresh, WorkerCaches
+from runtime.admin.schemas import ModelCaches, ModelRefresh, WorkerCaches
 from runtime.text_table import aligned, duration, size
 
 _HEAD = ("WORKER", "ENDPOINT", "PARAMETERS", "STATE", "AGE", "NEXT REFRESH", "LOADS", "FAILURES", "BYTES", "LAST ERROR")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from base.ipc.cache_control import CacheState, EntryState
-from runtime.admin.documents import ModelCaches, ModelRefresh, Trouble, WorkerCaches, WorkerRefresh
+from runtime.admin.schemas import ModelCaches, ModelRefresh, Trouble, WorkerCaches, WorkerRefresh
 from runtime.admin.table import caches_as_text, refresh_as_text
 
 
