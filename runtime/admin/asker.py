@@ -14,8 +14,8 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from base.errors import Full, Malformed, PexdockError
-from runtime.admin.answers import as_response
-from runtime.admin.bounded import HANG_UP, REQUEST_S
+from runtime.admin.api.limits import HANG_UP, REQUEST_S
+from runtime.admin.api.responses import as_response
 from runtime.front import framing
 
 if TYPE_CHECKING:

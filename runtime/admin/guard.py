@@ -6,7 +6,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base.errors import Unauthorized
-from runtime.admin.answers import as_response
+from runtime.admin.api.responses import as_response
 from runtime.admin.token import Token
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 from openapi_spec_validator import validate
 
-from runtime.admin.app import make
-from runtime.admin.powers import Changes, Dropping, Powers
+from runtime.admin.api.app import make
+from runtime.admin.api.context import Changes, Dropping, Powers
 from runtime.supervisor.logbook import Logbook
 from runtime.supervisor.state import State
 

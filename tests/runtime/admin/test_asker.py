@@ -11,8 +11,8 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from runtime.admin.api.limits import Bounded
 from runtime.admin.asker import Limits
-from runtime.admin.bounded import Bounded
 from runtime.admin.server import AdminServer
 
 HEAD = b"GET / HTTP/1.1\r\nHost: test\r\n"

@@ -9,7 +9,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from runtime.admin.bounded import BODY_MAX_BYTES, HANG_UP, Bounded
+from runtime.admin.api.limits import BODY_MAX_BYTES, HANG_UP, Bounded
 
 
 async def read_all(scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from starlette.types import Message
 
-from runtime.admin import drops
-from runtime.admin.app import make
-from runtime.admin.powers import Changes, Dropping, Powers
+from runtime.admin.api import uploads
+from runtime.admin.api.app import make
+from runtime.admin.api.context import Changes, Dropping, Powers
 from runtime.supervisor.logbook import Logbook
 from runtime.supervisor.state import State
 
 
 def test_a_drop_whose_sender_stops_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has time by its size, and after that it is told that it took too long, and its file is gone; its name is free again."""
-    monkeypatch.setattr(drops, "_GRACE_S", 0.1)
+    monkeypatch.setattr(uploads, "_GRACE_S", 0.1)
     app = make(Powers(lambda: State(dist_path="dist"), Changes(), None, Logbook(), Dropping(tmp_path, "", 10_000), lambda: None))
     headers = [(b"x-content-sha256", b"0" * 64), (b"content-length", b"5000")]
     scope = {"type": "http", "method": "PUT", "path": "/dist/tiny.pex", "raw_path": b"", "query_string": b"", "headers": headers}

@@ -13,17 +13,17 @@ from starlette.types import ASGIApp
 
 import base
 from base.errors import NotFound
-from runtime.admin import caches
-from runtime.admin.answers import answer_errors, as_json
-from runtime.admin.bounded import Bounded
-from runtime.admin.describe import describe, documented
-from runtime.admin.detail import detail
-from runtime.admin.drops import DIGEST_HEADER, Drops
-from runtime.admin.orders import add_orders
-from runtime.admin.powers import Powers
+from runtime.admin.api import caches
+from runtime.admin.api.context import Powers
+from runtime.admin.api.fields import File, Model, Order, Text
+from runtime.admin.api.limits import Bounded
+from runtime.admin.api.model_detail import detail
+from runtime.admin.api.ndjson import Stream
+from runtime.admin.api.openapi import describe, documented
+from runtime.admin.api.responses import answer_errors, as_json
+from runtime.admin.api.traffic import add_orders
+from runtime.admin.api.uploads import DIGEST_HEADER, Drops
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
-from runtime.admin.streams import Stream
-from runtime.admin.texts import File, Model, Order, Text
 from runtime.blocking import Threads
 from runtime.supervisor.live import Live
 from runtime.supervisor.logbook import Line, Logbook, Reader, is_about

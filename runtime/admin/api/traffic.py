@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import FastAPI, Response
 from pydantic import Field
 
-from runtime.admin.answers import as_json
-from runtime.admin.describe import documented
-from runtime.admin.powers import Powers
-from runtime.admin.texts import Label, Model, Name, Order, Text, shown
+from runtime.admin.api.context import Powers
+from runtime.admin.api.fields import Label, Model, Name, Order, Text, shown
+from runtime.admin.api.openapi import documented
+from runtime.admin.api.responses import as_json
 from runtime.supervisor import traffic as words
 from runtime.supervisor.state import ModelReport
 from runtime.supervisor.traffic import Traffic

@@ -9,7 +9,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from base.ipc.control import EndpointWords
-from runtime.admin.powers import Powers
+from runtime.admin.api.context import Powers
 from runtime.admin.schemas import Endpoint, ModelDetail, Worker
 from runtime.blocking import Threads
 from runtime.supervisor.live import Live

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from base.errors import DeadlineExceeded
-from runtime.admin.answers import as_response
+from runtime.admin.api.responses import as_response
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import msgspec
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from runtime.admin.bounded import Bounds
-from runtime.admin.describe import LINES
+from runtime.admin.api.limits import Bounds
+from runtime.admin.api.openapi import LINES
 
 
 class Stream(Response):

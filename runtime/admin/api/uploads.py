@@ -13,8 +13,8 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from base.errors import Conflict, Full, Malformed, PexdockError, PexRefused, TooLarge
-from runtime.admin.bounded import Bounds
-from runtime.admin.powers import Powers
+from runtime.admin.api.context import Powers
+from runtime.admin.api.limits import Bounds
 from runtime.admin.schemas import Dropped
 from runtime.blocking import Threads
 from runtime.pex.drop import SIGNATURE_MAX_BYTES, SIGNATURE_SUFFIX, Drop, dropping
