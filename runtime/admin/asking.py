@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from runtime.admin.client import AdminClient
+    from runtime.admin.client.client import AdminClient
     from runtime.settings import Settings
 
 ADMIN_VARIABLE = "PEXDOCK_ADMIN"
@@ -56,8 +56,8 @@ def client_of(settings: Settings, url: str | None) -> AdminClient:
         PexdockError: the address or the token will not do.
     """
     from base.errors import PexdockError  # noqa: PLC0415
-    from runtime.admin.client import AdminClient  # noqa: PLC0415
-    from runtime.admin.connection import UnixWay, UrlWay  # noqa: PLC0415
+    from runtime.admin.client.client import AdminClient  # noqa: PLC0415
+    from runtime.admin.client.transport import UnixWay, UrlWay  # noqa: PLC0415
     from runtime.admin.token import read_token  # noqa: PLC0415
 
     if url is None:

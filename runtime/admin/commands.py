@@ -10,7 +10,7 @@ from base.errors import PexdockError
 from runtime.admin.asking import ADMIN_VARIABLE, AS_JSON, MODEL, OPTIONAL_MODEL, asking, client_of, settled, show_json
 
 if TYPE_CHECKING:
-    from runtime.admin.client import AdminClient
+    from runtime.admin.client.client import AdminClient
     from runtime.settings import Settings
 
 

@@ -16,8 +16,8 @@ from base.errors import PexdockError
 from runtime.admin.asking import ADMIN_VARIABLE, client_of, settled, show_json
 
 if TYPE_CHECKING:
-    from runtime.admin.client import AdminClient
-    from runtime.admin.rollout import Drop, Stage
+    from runtime.admin.client.client import AdminClient
+    from runtime.admin.client.progress import Drop, Stage
     from runtime.settings import Settings
     from runtime.supervisor.state import State
 
@@ -38,7 +38,7 @@ def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, ad
 
     Ends with 0 if it serves, 1 if it is refused, fails, is taken back or stands by, and 3 after --timeout. Ctrl-C ends the following alone.
     """
-    from runtime.admin.following import INTERRUPTED  # noqa: PLC0415
+    from runtime.admin.client.follow import INTERRUPTED  # noqa: PLC0415
 
     client = client_of(settings, admin)
     deadline = time.monotonic() + timeout_s
@@ -113,22 +113,22 @@ def _progress(file: Path, name: str, size_bytes: int) -> Iterator[Iterable[bytes
 
 
 def _followed(states: Iterator[State], drop: Drop, *, prove: bool) -> Stage:
-    from runtime.admin.following import follow  # noqa: PLC0415
-    from runtime.admin.rollout import stage  # noqa: PLC0415
+    from runtime.admin.client.follow import follow  # noqa: PLC0415
+    from runtime.admin.client.progress import stage  # noqa: PLC0415
 
     rest = "what was dropped lies in dist/, and is looked at when it starts"
     return follow(states, lambda state: stage(state, drop, prove=prove), drop.file, "waits until the file stays as it is", rest)
 
 
 def _drop_of(name: str, sha256: str, before: State) -> Drop:
-    from runtime.admin.rollout import Drop  # noqa: PLC0415
+    from runtime.admin.client.progress import Drop  # noqa: PLC0415
 
     return Drop(name, sha256, max((release.order for release in before.releases), default=-1))
 
 
 def _end(end: Stage, name: str, sha256: str, *, as_json: bool, stand_by: bool) -> NoReturn:
-    from runtime.admin.following import exit_code  # noqa: PLC0415
-    from runtime.admin.rollout import Outcome  # noqa: PLC0415
+    from runtime.admin.client.follow import exit_code  # noqa: PLC0415
+    from runtime.admin.client.progress import Outcome  # noqa: PLC0415
 
     assert end.outcome is not None
     release = end.release

@@ -10,7 +10,7 @@ import click
 from runtime.admin.asking import AS_JSON, MODEL, asking, show_json
 
 if TYPE_CHECKING:
-    from runtime.admin.client import AdminClient
+    from runtime.admin.client.client import AdminClient
     from runtime.admin.schemas import Endpoint, ModelDetail
 
 

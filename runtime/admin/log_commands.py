@@ -13,7 +13,7 @@ import click
 from runtime.admin.asking import AS_JSON, OPTIONAL_MODEL, asking, show_json
 
 if TYPE_CHECKING:
-    from runtime.admin.client import AdminClient
+    from runtime.admin.client.client import AdminClient
     from runtime.supervisor.logbook import Line
 
 
@@ -54,7 +54,7 @@ def drain(client: AdminClient, as_json: bool, no_wait: bool) -> None:
 @contextlib.contextmanager
 def _ending(client: AdminClient) -> Iterator[Callable[[], None]]:
     """Gives what waits for the end of the supervisor: of its process where that is here, else of its answers."""
-    from runtime.admin.connection import AdminFailed  # noqa: PLC0415
+    from runtime.admin.client.transport import AdminFailed  # noqa: PLC0415
 
     with client.followed_models() as states:
         pid = next(states).pid

@@ -12,8 +12,8 @@ import click
 from runtime.admin.asking import AS_JSON, MODEL, asking, show_json
 
 if TYPE_CHECKING:
-    from runtime.admin.client import AdminClient
-    from runtime.admin.rollout import Stage
+    from runtime.admin.client.client import AdminClient
+    from runtime.admin.client.progress import Stage
     from runtime.supervisor.state import ModelReport, State
 
 OFF = click.option("--off", is_flag=True, help="Take it back.")
@@ -124,7 +124,7 @@ def _done(client: AdminClient, order: ModelReport, as_json: bool, *, wait: bool,
     if not wait:
         _said(order, as_json)
         return
-    from runtime.admin.following import INTERRUPTED  # noqa: PLC0415
+    from runtime.admin.client.follow import INTERRUPTED  # noqa: PLC0415
 
     try:
         _wait(client, order, as_json, time.monotonic() + timeout_s)
@@ -134,8 +134,8 @@ def _done(client: AdminClient, order: ModelReport, as_json: bool, *, wait: bool,
 
 
 def _wait(client: AdminClient, order: ModelReport, as_json: bool, deadline: float) -> NoReturn:
-    from runtime.admin.following import exit_code, follow  # noqa: PLC0415
-    from runtime.admin.rollout import Outcome, order_stage  # noqa: PLC0415
+    from runtime.admin.client.follow import exit_code, follow  # noqa: PLC0415
+    from runtime.admin.client.progress import Outcome, order_stage  # noqa: PLC0415
 
     last = order
 

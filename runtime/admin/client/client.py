@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from urllib.parse import quote, urlencode
 
-from runtime.admin.connection import NotThere, Way
+from runtime.admin.client.transport import NotThere, Way
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
 from runtime.supervisor.logbook import Line
 from runtime.supervisor.state import ModelReport, State

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import click
 
 from base.errors import PexdockError
-from runtime.admin.connection import TooLate
-from runtime.admin.rollout import Outcome, Stage
+from runtime.admin.client.progress import Outcome, Stage
+from runtime.admin.client.transport import TooLate
 from runtime.supervisor.state import State
 
 TIMED_OUT = 3
