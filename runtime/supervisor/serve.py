@@ -22,7 +22,7 @@ from base.ipc.control import Configure, GaveUp, Measures, Worked
 from base.telemetry.emf_writer import reports_to
 from runtime.admin.api.app import make
 from runtime.admin.api.context import Changes, Dropping, Powers
-from runtime.admin.listeners import AdminServers, Listener, listeners
+from runtime.admin.server.listeners import AdminServers, Listener, listeners
 from runtime.blocking import Threads
 from runtime.file_watch import FileWatch
 from runtime.pex import drop

@@ -14,7 +14,7 @@ import heads
 from certificates import Authority
 from operated import TOKEN, Operated
 from rawhttp import Answer, Raw, get
-from runtime.admin.asker import Limits
+from runtime.admin.server.connection import Limits
 from supervised import Supervised
 from tinypex import times, write_tiny
 

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from runtime.admin.api.limits import Bounded
-from runtime.admin.asker import Limits
-from runtime.admin.server import AdminServer
+from runtime.admin.server.connection import Limits
+from runtime.admin.server.server import AdminServer
 
 HEAD = b"GET / HTTP/1.1\r\nHost: test\r\n"
 DEADLINE_S = 20.0

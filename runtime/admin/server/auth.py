@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base.errors import Unauthorized
 from runtime.admin.api.responses import as_response
-from runtime.admin.token import Token
+from runtime.admin.server.token import Token
 
 
 class Guarded:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.types import ASGIApp
 
-from runtime.admin.guard import Guarded
-from runtime.admin.server import AdminServer, tcp_listener, unix_listener
-from runtime.admin.token import BadToken, Token
+from runtime.admin.server.auth import Guarded
+from runtime.admin.server.server import AdminServer, tcp_listener, unix_listener
+from runtime.admin.server.token import BadToken, Token
 from runtime.settings import Settings
 from runtime.supervisor import rundir
 from runtime.supervisor.listen import reachable
 
 if TYPE_CHECKING:
-    from runtime.admin.certificate import Certificate
+    from runtime.admin.server.certificate import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _server(app: ASGIApp, listener: Listener) -> AdminServer:
 def _certificate(settings: Settings) -> Certificate | None:
     if settings.tls is None:
         return None
-    from runtime.admin.certificate import Certificate  # noqa: PLC0415 - OpenSSL is for those who use it
+    from runtime.admin.server.certificate import Certificate  # noqa: PLC0415 - OpenSSL is for those who use it
 
     return Certificate(settings.tls)
 

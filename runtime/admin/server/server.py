@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
-from runtime.admin.asker import Asker, Limits
+from runtime.admin.server.connection import Asker, Limits
 from runtime.front.accepting import AT_ONCE, Accepting
 from runtime.supervisor.listen import CannotListen
 
