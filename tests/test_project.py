@@ -120,7 +120,7 @@ def test_every_command_and_option_in_the_documentation_exists():
 
 def unknown_options(line: str) -> set[str]:
     """Those that the command has not."""
-    from runtime.cli import main  # noqa: PLC0415 - as below
+    from runtime.cli.main import main  # noqa: PLC0415 - as below
 
     command, words = main, line.partition("#")[0].split()[1:]
     while words and words[0] in getattr(command, "commands", {}):
@@ -147,7 +147,7 @@ def is_known(command: str) -> bool:
 
 
 def is_subcommand(arguments: list[str]) -> bool:
-    from runtime.cli import main  # noqa: PLC0415 - the other claims hold without the command
+    from runtime.cli.main import main  # noqa: PLC0415 - the other claims hold without the command
 
     command = main
     for argument in arguments:

@@ -19,7 +19,7 @@ import base.service as svc
 import guide
 from base.endpoint.discovery import GROUP, discover
 from base.testing import TestClient
-from runtime.cli import main
+from runtime.cli.main import main
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = ROOT / "docs" / "models.md"

@@ -10,7 +10,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from runtime.cli import main
+from runtime.cli.main import main
 from runtime.supervisor import rundir, state
 from runtime.supervisor.state import ModelReport, State
 from tinypex import ROOT
@@ -35,7 +35,7 @@ def completed(tmp_path, line, **env):
         "PYTHONPATH": str(ROOT),
         "PATH": "/usr/bin:/bin",
     }
-    command = [sys.executable, "-c", "from runtime.cli import main; main(prog_name='pexdock')"]
+    command = [sys.executable, "-c", "from runtime.cli.main import main; main(prog_name='pexdock')"]
     done = subprocess.run(command, env={"PATH": os.environ["PATH"], **settings, **words, **env}, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from handmade import model, write_pex
-from runtime.cli import main
+from runtime.cli.main import main
 from tinypex import ROOT, SDK_VERSION, write_linked_base, write_tiny
 
 

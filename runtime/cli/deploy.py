@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from base.errors import PexdockError
-from runtime.admin.asking import ADMIN_VARIABLE, client_of, settled, show_json
+from runtime.cli.options import ADMIN_VARIABLE, client_of, settled, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.admin.asking import AS_JSON, MODEL, asking, show_json
+from runtime.cli.options import AS_JSON, MODEL, asking, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.admin.asking import AS_JSON, settled, show_json
+from runtime.cli.options import AS_JSON, settled, show_json
 
 if TYPE_CHECKING:
     from runtime.settings import Settings

@@ -15,13 +15,13 @@ import click
 
 import base
 from base.errors import PexdockError, PexRefused
-from runtime.admin import commands, traffic_commands
-from runtime.admin.asking import wants_colour
-from runtime.admin.completion import completion
-from runtime.admin.deploy import deploy
-from runtime.admin.describe_command import describe
-from runtime.admin.log_commands import drain, logs
-from runtime.doctor.command import doctor
+from runtime.cli import models, traffic
+from runtime.cli.completion import completion
+from runtime.cli.deploy import deploy
+from runtime.cli.describe import describe
+from runtime.cli.doctor import doctor
+from runtime.cli.logs import drain, logs
+from runtime.cli.options import wants_colour
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -170,7 +170,7 @@ def key(name: str) -> None:
     click.echo(f"line, for the file that api_keys_path names: {line}")
 
 
-for command in (*commands.COMMANDS, *traffic_commands.COMMANDS, describe, deploy, logs, drain, doctor, completion):
+for command in (*models.COMMANDS, *traffic.COMMANDS, describe, deploy, logs, drain, doctor, completion):
     main.add_command(command)
 
 

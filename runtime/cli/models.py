@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from base.errors import PexdockError
-from runtime.admin.asking import ADMIN_VARIABLE, AS_JSON, MODEL, OPTIONAL_MODEL, asking, client_of, settled, show_json
+from runtime.cli.options import ADMIN_VARIABLE, AS_JSON, MODEL, OPTIONAL_MODEL, asking, client_of, settled, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient

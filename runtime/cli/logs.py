@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.admin.asking import AS_JSON, OPTIONAL_MODEL, asking, show_json
+from runtime.cli.options import AS_JSON, OPTIONAL_MODEL, asking, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from runtime.admin.asking import AS_JSON, MODEL, asking, show_json
+from runtime.cli.options import AS_JSON, MODEL, asking, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
