@@ -22,7 +22,7 @@ def describe(client: AdminClient, model: str, as_json: bool) -> None:
     """Show all that is known of MODEL: where its requests go, endpoints with their schemas, releases, workers, what happened."""
     import msgspec  # noqa: PLC0415
 
-    from runtime.admin.model_text import painted  # noqa: PLC0415
+    from runtime.cli.views.model import painted  # noqa: PLC0415
 
     found = client.model(model)
     if as_json:
@@ -50,7 +50,7 @@ def _row_schema(schema: bytes | None, *, reply: bool) -> dict[str, Any] | None:
 
 
 def _parts(found: ModelDetail) -> Iterator[str]:
-    from runtime.admin.model_text import history_as_text, memory, models_as_text  # noqa: PLC0415
+    from runtime.cli.views.model import history_as_text, memory, models_as_text  # noqa: PLC0415
     from runtime.supervisor.state import releases_as_text  # noqa: PLC0415
     from runtime.text_table import aligned  # noqa: PLC0415
 

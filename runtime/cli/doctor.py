@@ -21,7 +21,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
 
     Ends with 1 where there is a problem; warnings alone end with 0. Nothing is changed.
     """
-    from runtime.admin.model_text import painted  # noqa: PLC0415
+    from runtime.cli.views.model import painted  # noqa: PLC0415
     from runtime.doctor.finding import Level, as_text, worst  # noqa: PLC0415
     from runtime.doctor.folders import folders  # noqa: PLC0415
     from runtime.doctor.kernel import kernel  # noqa: PLC0415

@@ -78,6 +78,6 @@ def _ending(client: AdminClient) -> Iterator[Callable[[], None]]:
 def _show(line: Line, as_json: bool) -> None:
     import msgspec  # noqa: PLC0415
 
-    from runtime.admin.model_text import line_as_text  # noqa: PLC0415
+    from runtime.cli.views.model import line_as_text  # noqa: PLC0415
 
     click.echo(msgspec.json.encode(line).decode() if as_json else line_as_text(line))

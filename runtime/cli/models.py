@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @settled
 def models(settings: Settings, as_json: bool, admin: str | None) -> None:
     """Show what is served, what was refused and why."""
-    from runtime.admin.model_text import models_as_text, painted  # noqa: PLC0415
+    from runtime.cli.views.model import models_as_text, painted  # noqa: PLC0415
     from runtime.supervisor import state  # noqa: PLC0415
 
     # The state file says the same, and can be read also where a supervisor does not answer.
@@ -37,8 +37,8 @@ def models(settings: Settings, as_json: bool, admin: str | None) -> None:
 @asking
 def cache(client: AdminClient, model: str | None, as_json: bool) -> None:
     """Show what every worker of MODEL has in its caches; without MODEL, of all that serve."""
-    from runtime.admin.model_text import painted  # noqa: PLC0415
-    from runtime.admin.table import caches_as_text  # noqa: PLC0415
+    from runtime.cli.views.cache_table import caches_as_text  # noqa: PLC0415
+    from runtime.cli.views.model import painted  # noqa: PLC0415
 
     found = client.all_caches() if model is None else [client.caches(model)]
     if as_json:
@@ -59,7 +59,7 @@ def refresh(client: AdminClient, model: str, everything: bool, endpoint: str | N
 
     Say what is meant: --all, --endpoint, or each --parameter of one entry; the last two go together.
     """
-    from runtime.admin.table import refresh_as_text  # noqa: PLC0415
+    from runtime.cli.views.cache_table import refresh_as_text  # noqa: PLC0415
 
     if everything == bool(endpoint or parameters):
         raise click.UsageError("say what to refresh: --all, or --endpoint NAME, --parameter NAME=VALUE, or both of these")

@@ -154,6 +154,6 @@ def _wait(client: AdminClient, order: ModelReport, as_json: bool, deadline: floa
 
 
 def _said(model: ModelReport, as_json: bool) -> None:
-    from runtime.admin.model_text import models_as_text, painted  # noqa: PLC0415
+    from runtime.cli.views.model import models_as_text, painted  # noqa: PLC0415
 
     show_json(model) if as_json else click.echo(painted(models_as_text([model])))

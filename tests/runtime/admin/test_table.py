@@ -7,7 +7,7 @@ from pathlib import Path
 
 from base.ipc.cache_control import CacheState, EntryState
 from runtime.admin.schemas import ModelCaches, ModelRefresh, Trouble, WorkerCaches, WorkerRefresh
-from runtime.admin.table import caches_as_text, refresh_as_text
+from runtime.cli.views.cache_table import caches_as_text, refresh_as_text
 
 
 def entry(name: str, state: str = "fresh", **other: object) -> EntryState:
