@@ -26,8 +26,8 @@ from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
+from runtime.front.orphans import Remnants
 from runtime.front.outcomes import Tallies
-from runtime.front.remnants import Remnants
 from runtime.front.server import Server
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from runtime.front.accepting import Accepting
 from runtime.front.access import AccessLog, Logged, LoggedConnection
 from runtime.front.answer import Heads
 from runtime.front.app import FrontDoor
+from runtime.front.credentials import Renewal
 from runtime.front.descriptors import raise_limit
 from runtime.front.ending import accepted_rest
 from runtime.front.fast import Connection
-from runtime.front.renewal import Renewal
 from runtime.front.sweeper import Sweeper
 
 LINGER_S = 0.5
