@@ -18,7 +18,7 @@ import httptools
 from base.errors import Full, Malformed, PexdockError, TooLarge
 from runtime.front import framing, head, wishes
 from runtime.front.answer import Answer, Heads
-from runtime.front.app import Known
+from runtime.front.app.service import Known
 from runtime.front.arrivals import Arrival, Arriving, Receiver
 from runtime.front.problems import problem
 from runtime.front.request import Asked
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from uvicorn import Config
     from uvicorn.server import ServerState
 
-    from runtime.front.app import FrontDoor
+    from runtime.front.app.service import FrontDoor
 
 PIPELINED_MAX = 32
 """Requests of one connection that may be on their way. Beyond it nothing is read, so that one connection cannot fill a queue."""

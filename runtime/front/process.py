@@ -19,7 +19,7 @@ from base.errors import PeerError
 from base.ipc.control import Applied, Configure, Drain, ExitCode, GaveUp, Left, Lines, Listening, Table, Withdraw, Word, Worked, encode
 from base.process import outlive_parent
 from runtime.front.access import access_log
-from runtime.front.app import FrontDoor
+from runtime.front.app.service import FrontDoor
 from runtime.front.batcher import Bounds
 from runtime.front.copies import Comparisons
 from runtime.front.deadlines import Deadlines

@@ -12,7 +12,7 @@ from base.ipc.control import Configure
 from runtime.front.accepting import Accepting
 from runtime.front.access import AccessLog, Logged, LoggedConnection
 from runtime.front.answer import Heads
-from runtime.front.app import FrontDoor
+from runtime.front.app.service import FrontDoor
 from runtime.front.credentials import Renewal
 from runtime.front.descriptors import raise_limit
 from runtime.front.ending import accepted_rest

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import uvloop
 
 from base.ipc.control import Configure, EndpointWords, ReleaseWords, Route, Table
-from runtime.front.app import FrontDoor
+from runtime.front.app.service import FrontDoor
 from runtime.front.batcher import Bounds
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch

@@ -11,14 +11,14 @@ from starlette.exceptions import HTTPException
 
 import base
 from runtime import problems
-from runtime.front import docs
+from runtime.front.app import swagger_ui
 from runtime.front.openapi.document import added
 from runtime.front.openapi.keys import guarded
 
 if TYPE_CHECKING:
-    from runtime.front.app import FrontDoor
+    from runtime.front.app.service import FrontDoor
 
-PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | docs.PATHS
+PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | swagger_ui.PATHS
 """Reserved: no endpoint is ever looked for here once none has such a path."""
 
 OPEN = frozenset({"/livez", "/readyz"})
@@ -39,8 +39,8 @@ _READY: dict[str, Any] = {
 def make(door: FrontDoor) -> FastAPI:
     """The FastAPI application for everything but predictions."""
     app = FastAPI(title="Pexdock", version=base.__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(docs.Guarded)
-    docs.add(app)
+    app.add_middleware(swagger_ui.Guarded)
+    swagger_ui.add(app)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:

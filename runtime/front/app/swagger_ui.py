@@ -9,7 +9,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
-from runtime.front.asgi import Receive, Scope, Send
+from runtime.front.app.asgi import Receive, Scope, Send
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -16,10 +16,10 @@ from polars.exceptions import PanicException
 from base.endpoint.context import ContextWords
 from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, UnsupportedMedia
 from base.ipc.control import ReleaseWords, Table
-from runtime.front import pages
 from runtime.front.answer import Answer
+from runtime.front.app import health
+from runtime.front.app.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.arrivals import MIN_BYTES, Arrival, closing_unless_done
-from runtime.front.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.copies import Comparisons, Copying
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
@@ -80,7 +80,7 @@ class FrontDoor:
         self.ids: Iterator[str] = map(f"{getrandbits(64):016x}%016x".__mod__, count())
         self._settled = self._withdrawn = False
         self._keys: Keys | None = None
-        self._pages = pages.make(self)
+        self._pages = health.make(self)
 
     @property
     def documented(self) -> list[ReleaseWords]:
@@ -151,7 +151,7 @@ class FrontDoor:
         """Where a URL leads, if requests for it share batches and nothing else need be known of it; the ASGI entry answers all others."""
         target = self._paths.known(url)
         if target is None:
-            if not url.startswith(b"/") or url.startswith(b"//") or b"?" in url or b"#" in url or unquote(url) in pages.PATHS:
+            if not url.startswith(b"/") or url.startswith(b"//") or b"?" in url or b"#" in url or unquote(url) in health.PATHS:
                 return None
             try:
                 target = self.route(url)
@@ -261,11 +261,11 @@ class FrontDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
-        if scope["path"] not in pages.OPEN and not self.admits(scope["headers"]):
+        if scope["path"] not in health.OPEN and not self.admits(scope["headers"]):
             await send_answer(send, self.refusal(Unauthorized(_NO_KEY), next(self.ids), None))
             return
         # Probes first: a model whose path is one parameter must not hide whether we live.
-        if scope["type"] != "http" or scope["path"] in pages.PATHS:
+        if scope["type"] != "http" or scope["path"] in health.PATHS:
             await self._pages(scope, receive, send)
             return
         request_id = next(self.ids)
