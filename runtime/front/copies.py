@@ -16,13 +16,13 @@ from base.errors import AuthorError, PexdockError, TryLater
 from base.ipc.control import Compared
 from runtime.front.answer import Answer
 from runtime.front.arrivals import Arrival
+from runtime.front.codecs.decoder import Rows, reader
+from runtime.front.codecs.encoder import Replies
 from runtime.front.comparing import compared
 from runtime.front.measuring import now_s
 from runtime.front.questions import check
 from runtime.front.release import Release
-from runtime.front.replies import Replies
 from runtime.front.request import Asked, Request, Target
-from runtime.front.rows import Rows, reader
 from runtime.problems import status_of
 
 INTERVAL_S = 1.0

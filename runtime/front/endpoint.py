@@ -11,6 +11,7 @@ from base.errors import DeadlineExceeded, Full, PexdockError
 from base.ipc import frames
 from base.ipc.control import EndpointWords
 from runtime.front.batcher import Batcher, Bounds
+from runtime.front.codecs.decoder import RowDecoder
 from runtime.front.deadlines import Deadlines
 from runtime.front.measuring import Recorder, now_s
 from runtime.front.outcomes import Tally
@@ -18,7 +19,6 @@ from runtime.front.outlook import Outlook
 from runtime.front.pace import Pace
 from runtime.front.questions import Question
 from runtime.front.request import Asked, Request
-from runtime.front.rows import RowDecoder
 from runtime.front.wishes import URGENCY
 
 if TYPE_CHECKING:

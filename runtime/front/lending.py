@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from base.ipc.protocol import Flag, Reply
-from runtime.front.replies import Form
+from runtime.front.codecs.encoder import Form
 
 if TYPE_CHECKING:
     from runtime.front.request import Request

@@ -36,10 +36,10 @@ from base.ipc.protocol import (
     Welcome,
     moment,
 )
+from runtime.front.codecs.encoder import Replies
 from runtime.front.lending import MIN_BYTES as LENT_MIN_BYTES
 from runtime.front.lending import lend
 from runtime.front.reading import read_reply
-from runtime.front.replies import Replies
 from runtime.front.rooms import SLOTS, Budget, Rooms
 from runtime.front.sent import IN_FLIGHT_MAX, Sent, culprit_of, hangs
 from runtime.front.writing import write_batch

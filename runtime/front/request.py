@@ -15,11 +15,11 @@ from base.ipc.protocol import BODY_MAX_BYTES
 from runtime.front import stream, wishes
 from runtime.front.answer import Answer
 from runtime.front.arrivals import Arrival
-from runtime.front.codecs import media
+from runtime.front.codecs import media_types
+from runtime.front.codecs.decoder import Rows, reader
+from runtime.front.codecs.encoder import Form, Replies
 from runtime.front.measuring import ABANDONED
 from runtime.front.problems import problem
-from runtime.front.replies import Form, Replies
-from runtime.front.rows import Rows, reader
 
 if TYPE_CHECKING:
     from runtime.front.endpoint import Endpoint
@@ -84,7 +84,7 @@ class Asked:
     @property
     def is_arrow(self) -> bool:
         """Whether the body is an Arrow stream that is read here."""
-        return not self.target.endpoint.words.raw and media.name(self.content_type) == media.ARROW
+        return not self.target.endpoint.words.raw and media_types.name(self.content_type) == media_types.ARROW
 
     def rows(self, body: bytes | Arrival) -> Rows:
         """The rows of a body, as `read`; where it is an arrival they keep that."""

@@ -13,10 +13,10 @@ from base.ipc.control import Sharing
 from base.ipc.numeric_frames import Plain
 from runtime.front.answer import Answer
 from runtime.front.arrivals import Arrival
+from runtime.front.codecs.decoder import RowDecoder, Rows
 from runtime.front.lots import GOLDEN, SILVER, Rotation, picked, ranked
 from runtime.front.request import Asked, Request, Target
 from runtime.front.router import Router
-from runtime.front.rows import RowDecoder, Rows
 from runtime.front.wishes import NONE
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from polars import CompatLevel
 
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column
-from runtime.front.replies import Form, Replies
+from runtime.front.codecs.encoder import Form, Replies
 
 LEAVES: list[pl.DataType] = [
     *(pl.Int8(), pl.Int16(), pl.Int32(), pl.Int64(), pl.UInt8(), pl.UInt16(), pl.UInt32(), pl.UInt64()),

@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["base.ipc", "runtime.front.codecs"]):
     from base.ipc.control import Lines
     from parquet_bombs import GOOD_PAGE, words
     from runtime.front.codecs import page
-    from runtime.front.rows import RowDecoder, decode
+    from runtime.front.codecs.decoder import RowDecoder, decode
 
 _DECODER = RowDecoder(hostile.SCHEMA)
 _READER = frames.Reader(hostile.SCHEMA)

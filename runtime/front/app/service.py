@@ -20,6 +20,8 @@ from runtime.front.answer import Answer
 from runtime.front.app import health
 from runtime.front.app.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.arrivals import MIN_BYTES, Arrival, closing_unless_done
+from runtime.front.codecs.decoder import Rows
+from runtime.front.codecs.encoder import Replies
 from runtime.front.copies import Comparisons, Copying
 from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
@@ -30,9 +32,7 @@ from runtime.front.paths import Paths
 from runtime.front.problems import method_not_allowed, problem
 from runtime.front.questions import check
 from runtime.front.release import Release
-from runtime.front.replies import Replies
 from runtime.front.request import Asked, Request, Target
-from runtime.front.rows import Rows
 from runtime.front.sharing import Drawn
 
 log = logging.getLogger(__name__)

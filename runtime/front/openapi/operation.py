@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from base.ipc.control import EndpointWords, ReleaseWords
-from runtime.front.codecs import media
+from runtime.front.codecs import media_types
 from runtime.front.openapi import problems, wishes
 from runtime.front.openapi.values import row_schema
 
@@ -64,7 +64,7 @@ def _raw() -> dict[str, Any]:
 
 def _request(words: EndpointWords, name: str) -> dict[str, Any]:
     one = {"$ref": f"#/components/schemas/{name}"}
-    encoded = {"type": "string", "contentMediaType": media.JSON, "contentSchema": one}
+    encoded = {"type": "string", "contentMediaType": media_types.JSON, "contentSchema": one}
     rows: dict[str, Any] = {
         "anyOf": [
             {"type": "array", "items": one},
@@ -72,19 +72,19 @@ def _request(words: EndpointWords, name: str) -> dict[str, Any]:
             {"type": "array", "items": encoded, "minItems": 1, "description": "each row as JSON in a string"},
         ]
     }
-    found: dict[str, Any] = {media.JSON: {"schema": rows}, **_columnar()}
+    found: dict[str, Any] = {media_types.JSON: {"schema": rows}, **_columnar()}
     if words.example is not None:
-        found[media.JSON]["example"] = words.example.rows
-    found |= dict.fromkeys((media.NDJSON, *media.NDJSON_ALIASES), _lines("a row a line, each as in application/json"))
+        found[media_types.JSON]["example"] = words.example.rows
+    found |= dict.fromkeys((media_types.NDJSON, *media_types.NDJSON_ALIASES), _lines("a row a line, each as in application/json"))
     return found
 
 
 def _columnar() -> dict[str, Any]:
     """Media types whose form JSON Schema cannot tell."""
     return {
-        media.CSV: {"schema": {"type": "string", "description": "a header with the names of the columns, and a line a row"}},
-        media.PARQUET: {"schema": {"type": "string", "format": "binary", "description": "a Parquet file"}},
-        media.ARROW: {"schema": {"type": "string", "format": "binary", "description": "an Arrow IPC stream"}},
+        media_types.CSV: {"schema": {"type": "string", "description": "a header with the names of the columns, and a line a row"}},
+        media_types.PARQUET: {"schema": {"type": "string", "format": "binary", "description": "a Parquet file"}},
+        media_types.ARROW: {"schema": {"type": "string", "format": "binary", "description": "an Arrow IPC stream"}},
     }
 
 
@@ -94,7 +94,7 @@ def _lines(what: str) -> dict[str, Any]:
 
 def _ok(words: EndpointWords) -> dict[str, Any]:
     if words.streams:
-        content = {media.NDJSON: _lines("a part a line, as JSON"), EVENTS: _lines("a part an event, as JSON in its data")}
+        content = {media_types.NDJSON: _lines("a part a line, as JSON"), EVENTS: _lines("a part an event, as JSON in its data")}
         return {
             "200": {"description": "An answer in parts; an error after the first is the last one", "headers": _HEADERS, "content": content}
         }
@@ -105,7 +105,7 @@ def _ok(words: EndpointWords) -> dict[str, Any]:
         "properties": {"id": {"type": "string"}, "predictions": {"type": "array", "items": _prediction(words)}},
         "required": ["id", "predictions"],
     }
-    content = {media.JSON: {"schema": predictions}, media.NDJSON: _lines("a prediction a line, as an object"), **_columnar()}
+    content = {media_types.JSON: {"schema": predictions}, media_types.NDJSON: _lines("a prediction a line, as an object"), **_columnar()}
     return {"200": {"description": "One prediction a row, in order", "headers": _HEADERS, "content": content}}
 
 

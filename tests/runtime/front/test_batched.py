@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import frames
 from base.schema.wire import Column, to_arrow
-from runtime.front.replies import Form, Replies
-from runtime.front.rows import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode
+from runtime.front.codecs.encoder import Form, Replies
 
 
 @st.composite

@@ -11,7 +11,7 @@ import pytest
 from base.errors import TooLarge
 from runtime.front.codecs import columnar
 from runtime.front.codecs.compression import expanded_bytes, is_compressed
-from runtime.front.rows import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode
 
 
 def stream(table: pa.Table, compression: str | None) -> bytes:

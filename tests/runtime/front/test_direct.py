@@ -14,8 +14,8 @@ from base.errors import Malformed, Misfit
 from base.schema import wire
 from base.schema.wire import Column
 from runtime.front.codecs import columnar
+from runtime.front.codecs.decoder import RowDecoder, decode
 from runtime.front.codecs.direct import Direct
-from runtime.front.rows import RowDecoder, decode
 
 ARROW = "application/vnd.apache.arrow.stream"
 COLUMNS = {"a": Column(pl.Float64(), False), "n": Column(pl.Int32(), True), "s": Column(pl.String(), False)}

@@ -14,8 +14,8 @@ import frames
 from base.errors import Misfit
 from base.ipc.numeric_frames import Plain
 from base.schema.wire import Column, to_arrow
-from runtime.front.replies import Form
-from runtime.front.rows import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode
+from runtime.front.codecs.encoder import Form
 
 MEDIA = sorted(frames.BODIES)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from base.ipc.numeric_frames import Plain
 from base.schema import wire
 from base.schema.wire import Column
-from runtime.front.codecs.packed import MIN_ROWS, Packed
-from runtime.front.rows import RowDecoder
+from runtime.front.codecs.decoder import RowDecoder
+from runtime.front.codecs.json_columns import MIN_ROWS, Packed
 
 COLUMNS = {"a": Column(pl.Float64(), False), "a long name " * 20: Column(pl.Float32(), True), "é": Column(pl.Float64(), False)}
 SCHEMA = wire.to_arrow(COLUMNS)

@@ -13,7 +13,7 @@ import pytest
 
 from base.errors import TooLarge
 from runtime.front.codecs import columnar, scales
-from runtime.front.rows import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode
 
 MEDIA = "application/vnd.apache.parquet"
 ROWS = 3000

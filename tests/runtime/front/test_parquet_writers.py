@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.front.codecs import parquet
-from runtime.front.rows import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode
 
 MEDIA = "application/vnd.apache.parquet"
 CODECS = ["none", "snappy", "gzip", "brotli", "lz4", "zstd"]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import frames
-from runtime.front.replies import Form, Replies
+from runtime.front.codecs.encoder import Form, Replies
 
 RECORDS = frames.batch(pl.DataFrame({"a": [1.0, float("nan"), 3.0], "d": [dt.date(2024, 1, 31), None, None], "l": [[1], [], None]}))
 SCALARS = pa.record_batch({"prediction": pa.array([1.5, 2.5, 3.5])})

@@ -18,7 +18,7 @@ import frames
 from base.errors import Cell, Malformed, Misfit, UnsupportedMedia
 from base.schema import wire
 from base.schema.wire import Column
-from runtime.front.rows import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode
 
 SCHEMA = pa.schema(
     [

@@ -10,7 +10,7 @@ import pytest
 
 from base.errors import Malformed, Misfit
 from base.ipc.numeric_frames import Plain
-from runtime.front.rows import RowDecoder
+from runtime.front.codecs.decoder import RowDecoder
 
 SCHEMA = pa.schema([pa.field("a", pa.float64(), nullable=False), pa.field("n", pa.int32(), nullable=True)])
 

@@ -18,7 +18,7 @@ import frames
 from base.errors import Cell, Misfit
 from base.ipc.numeric_frames import Form
 from base.schema.wire import Column, from_arrow, to_arrow
-from runtime.front.rows import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode
 
 COLUMNS = {"i": Column(pl.Int128(), True), "u": Column(pl.UInt128(), True)}
 JSON, CSV, ARROW = "application/json", "text/csv", "application/vnd.apache.arrow.stream"

@@ -23,10 +23,10 @@ from base import errors
 from base.ipc import failure
 from base.schema.model import Schema
 from runtime.front import sharing, stream, wishes
-from runtime.front.codecs import media
+from runtime.front.codecs import media_types
+from runtime.front.codecs.decoder import RowDecoder, decode
+from runtime.front.codecs.encoder import Form
 from runtime.front.problems import problem
-from runtime.front.replies import Form
-from runtime.front.rows import RowDecoder, decode
 
 
 class Payment(Schema):
@@ -212,7 +212,7 @@ def test_a_time_fits_the_document_just_if_it_is_read(found: dict[str, Any], valu
 def test_every_media_type_that_is_read_is_shown(found: dict[str, Any]) -> None:
     """And none that is not."""
     shown = set(documented.operation(found, "/payments")["requestBody"]["content"])
-    assert shown == {*media.ALL, *media.NDJSON_ALIASES}
+    assert shown == {*media_types.ALL, *media_types.NDJSON_ALIASES}
     for each in shown:
         try:
             decode(RowDecoder(None), each, b"")

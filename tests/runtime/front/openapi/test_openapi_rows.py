@@ -16,8 +16,8 @@ from base.errors import Misfit
 from base.ipc.control import Example
 from base.schema import dtypes
 from base.schema.wire import Column, to_arrow
-from runtime.front.replies import Form
-from runtime.front.rows import RowDecoder
+from runtime.front.codecs.decoder import RowDecoder
+from runtime.front.codecs.encoder import Form
 
 NESTED = [pl.List(pl.Int8()), pl.Array(pl.Boolean(), 2), pl.Struct({"x": pl.Int8(), "kind": pl.Enum(["low"])})]
 ALL = [*frames.LEAVES, *NESTED]

@@ -19,7 +19,7 @@ from polars import CompatLevel
 
 from base.ipc.numeric_frames import Plain
 from runtime.front.codecs import csv, values
-from runtime.front.codecs.media import ARROW, CSV, JSON, NDJSON, NDJSON_ALIASES, PARQUET
+from runtime.front.codecs.media_types import ARROW, CSV, JSON, NDJSON, NDJSON_ALIASES, PARQUET
 
 _SCALARS = ["prediction"]
 

@@ -18,10 +18,10 @@ from base.errors import UnsupportedMedia
 from base.ipc.numeric_frames import ROWS_MAX, Form, Plain, arrow_array
 from base.schema import wire as columns
 from runtime.front.arrivals import Arrival
-from runtime.front.codecs import columnar, csv, inplace, media, parquet
+from runtime.front.codecs import columnar, csv, inplace, media_types, parquet
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.direct import Direct
-from runtime.front.codecs.packed import MIN_ROWS, Packed
+from runtime.front.codecs.json_columns import MIN_ROWS, Packed
 from runtime.front.codecs.seen import Seen
 
 Records = list[msgspec.Struct] | pa.RecordBatch | Plain
@@ -187,13 +187,13 @@ def reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Rows]:
         A function from whole bodies to their rows, which raises UnsupportedMedia where nothing here reads this media type, and what
         `RowDecoder.from_json` does.
     """
-    name = media.name(content_type)
+    name = media_types.name(content_type)
     read = _READERS.get(name)
     if read is not None:
         return partial(read, decoder)
 
     def refuse(_: bytes) -> Rows:
-        raise UnsupportedMedia(f"no decoder for {name!r}; send {', '.join(media.ALL)}")
+        raise UnsupportedMedia(f"no decoder for {name!r}; send {', '.join(media_types.ALL)}")
 
     return refuse
 
@@ -204,11 +204,11 @@ def decode(decoder: RowDecoder, content_type: str, body: bytes) -> Rows:
 
 
 _READERS: Mapping[str, Callable[[RowDecoder, bytes], Rows]] = {
-    **dict.fromkeys(("", media.JSON, "application/x-www-form-urlencoded"), RowDecoder.from_json),
-    **dict.fromkeys((media.NDJSON, *media.NDJSON_ALIASES), RowDecoder.from_ndjson),
-    media.CSV: RowDecoder.from_csv,
-    media.PARQUET: RowDecoder.from_parquet,
-    media.ARROW: RowDecoder.from_arrow,
+    **dict.fromkeys(("", media_types.JSON, "application/x-www-form-urlencoded"), RowDecoder.from_json),
+    **dict.fromkeys((media_types.NDJSON, *media_types.NDJSON_ALIASES), RowDecoder.from_ndjson),
+    media_types.CSV: RowDecoder.from_csv,
+    media_types.PARQUET: RowDecoder.from_parquet,
+    media_types.ARROW: RowDecoder.from_arrow,
 }
 
 
