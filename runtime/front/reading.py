@@ -10,7 +10,7 @@ from base.endpoint.raw import RESPONSE
 from base.errors import PeerError
 from base.ipc.numeric_frames import Plain
 from base.ipc.protocol import Flag, Reply
-from runtime.front.codecs.compression import expanded_bytes, is_compressed
+from runtime.front.codecs.arrow.expanded_size import expanded_bytes, is_compressed
 
 if TYPE_CHECKING:
     from runtime.front.endpoint import Endpoint

@@ -20,7 +20,7 @@ from base.errors import Cell, Malformed
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column
 from runtime.front.codecs import fit, json, texts, values
-from runtime.front.codecs.columnar import check_columns
+from runtime.front.codecs.arrow.tables import check_columns
 from runtime.front.codecs.unfit import refuse_where
 
 _INTEGER = r"^[+-]?\d+$"

@@ -18,11 +18,12 @@ from base.errors import UnsupportedMedia
 from base.ipc.numeric_frames import ROWS_MAX, Form, Plain, arrow_array
 from base.schema import wire as columns
 from runtime.front.arrivals import Arrival
-from runtime.front.codecs import columnar, csv, inplace, media_types, parquet
+from runtime.front.codecs import csv, media_types, parquet
 from runtime.front.codecs import json as json_codec
-from runtime.front.codecs.direct import Direct
+from runtime.front.codecs.arrow import body_frame, tables
+from runtime.front.codecs.arrow.layout_cache import Seen
+from runtime.front.codecs.arrow.passthrough import Direct
 from runtime.front.codecs.json_columns import MIN_ROWS, Packed
-from runtime.front.codecs.seen import Seen
 
 Records = list[msgspec.Struct] | pa.RecordBatch | Plain
 """Typed rows, or columns."""
@@ -92,14 +93,14 @@ class RowDecoder:
             return _own(parquet.table(body, None))
         # To refuse what is not expected its names are needed, and then all is read.
         table = parquet.table(body, self._columns if self._unexpected == "ignore" else None)
-        return self._rows(columnar.fitted(table, self._columns, self._unexpected))
+        return self._rows(tables.fitted(table, self._columns, self._unexpected))
 
     def from_arrow(self, body: bytes) -> Rows:
         """Rows of an Arrow stream."""
         seen = None if self._seen is None else self._seen.read(body)
         if seen is not None:
             return Rows(seen, "")
-        table = columnar.arrow_table(body)
+        table = tables.arrow_table(body)
         batch = None if self._direct is None else self._direct.batch(table)
         if batch is None:
             return self._looked_at(table)
@@ -110,12 +111,12 @@ class RowDecoder:
     def from_arrival(self, arrival: Arrival) -> Rows:
         """Rows of an Arrow stream in memory of its own, which they keep."""
         body = arrival.body
-        table = columnar.arrow_table(body)
+        table = tables.arrow_table(body)
         batch = None if self._direct is None else self._direct.batch(table)
         found = self._looked_at(table) if batch is None else Rows(batch, "")
         found.arrival = arrival
         if batch is not None and table.num_columns == batch.num_columns:
-            arrival.frame = inplace.message(body, batch)
+            arrival.frame = body_frame.message(body, batch)
         return found
 
     def gather(self, rows: Sequence[Rows]) -> pa.RecordBatch | Plain:
@@ -168,7 +169,7 @@ class RowDecoder:
 
     def _looked_at(self, table: pa.Table) -> Rows:
         """Columns that may need a cast, or a refusal."""
-        return _own(table) if self._schema is None else self._rows(columnar.fitted(table, self._columns, self._unexpected))
+        return _own(table) if self._schema is None else self._rows(tables.fitted(table, self._columns, self._unexpected))
 
     def _rows(self, found: list[msgspec.Struct] | pl.DataFrame) -> Rows:
         if not isinstance(found, pl.DataFrame):
@@ -225,7 +226,7 @@ def _turned(form: Form, rows: Iterable[msgspec.Struct]) -> Plain | None:
 
 def _own(table: pa.Table) -> Rows:
     """Rows that bring their own schema, in the form in which Polars holds them."""
-    batch = _one_batch(_table(columnar.inferred(table)))
+    batch = _one_batch(_table(tables.inferred(table)))
     return Rows(batch, batch.schema.to_string(show_field_metadata=False, show_schema_metadata=False))
 
 

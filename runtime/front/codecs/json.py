@@ -18,7 +18,7 @@ from base.errors import Cell, Malformed, Misfit
 from base.schema.dtypes import is_wide
 from base.schema.wire import Column
 from runtime.front.codecs import fit, values
-from runtime.front.codecs.columnar import check_columns
+from runtime.front.codecs.arrow.tables import check_columns
 from runtime.front.codecs.unfit import bounds
 
 Plain = list[msgspec.Struct]

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from base.errors import Malformed, TooLarge
-from runtime.front.codecs import columnar, delta, footer
+from runtime.front.codecs import delta, footer
 from runtime.front.codecs import page as pages
+from runtime.front.codecs.arrow import tables
 from runtime.front.codecs.scales import Scales, Weight
 
 _CHUNKS_MAX = 100_000
@@ -36,7 +37,7 @@ def table(body: bytes, columns: Iterable[str] | None) -> pa.Table:
         TooLarge: it holds more than it may.
     """
     try:
-        groups = footer.groups(body, _CHUNKS_MAX + 3 * columnar.COLUMNS_MAX)
+        groups = footer.groups(body, _CHUNKS_MAX + 3 * tables.COLUMNS_MAX)
         with _opened(body) as file:
             weight = _weighed(body, file.metadata, groups)
             if not weight.shared:
@@ -48,7 +49,7 @@ def table(body: bytes, columns: Iterable[str] | None) -> pa.Table:
 
 
 def _opened(body: bytes, read_dictionary: list[str] | None = None) -> pq.ParquetFile:
-    limit = 4 * columnar.COLUMNS_MAX  # of elements of a list, for which room is made before any is there; a list takes three of a schema
+    limit = 4 * tables.COLUMNS_MAX  # of elements of a list, for which room is made before any is there; a list takes three of a schema
     return pq.ParquetFile(pa.BufferReader(body), read_dictionary=read_dictionary, thrift_container_size_limit=limit)
 
 
@@ -66,8 +67,8 @@ def _read(file: pq.ParquetFile, columns: Iterable[str] | None, weight: Weight) -
         for each in ([[i] for i in groups] if weight.shared else [list(groups)])
     ):
         batch.validate(full=True)
-        size += batch.nbytes + _ARRAY_BYTES * batch.num_columns + sum(columnar.shared_bytes(column) for column in batch.columns)
-        columnar.check_size(0, size)
+        size += batch.nbytes + _ARRAY_BYTES * batch.num_columns + sum(tables.shared_bytes(column) for column in batch.columns)
+        tables.check_size(0, size)
         # Asked for "a", Arrow reads "a.b", too.
         batches.append(batch.select([i for i, name in enumerate(batch.schema.names) if name in wanted]))
     found = pa.Table.from_batches(batches, kept)
@@ -84,10 +85,10 @@ def _weighed(body: bytes, about: pq.FileMetaData, groups: Sequence[footer.Group]
     """
     _check_writer(about.created_by or "")
     width, rows = about.num_columns, about.num_rows
-    columnar.check_columns(width)
+    tables.check_columns(width)
     if len(groups) * max(1, width) > _CHUNKS_MAX:
         raise TooLarge(f"a Parquet file may have {_CHUNKS_MAX} columns in all of its row groups; send larger ones")
-    columnar.check_size(rows, 0)
+    tables.check_size(rows, 0)
     if about.num_row_groups != len(groups) or any(len(group.chunks) != width for group in groups):
         raise ValueError("a row group of other columns than the schema's")
     if sum(group.rows for group in groups) != rows:

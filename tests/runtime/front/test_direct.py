@@ -13,9 +13,9 @@ import frames
 from base.errors import Malformed, Misfit
 from base.schema import wire
 from base.schema.wire import Column
-from runtime.front.codecs import columnar
+from runtime.front.codecs.arrow import tables
+from runtime.front.codecs.arrow.passthrough import Direct
 from runtime.front.codecs.decoder import RowDecoder, decode
-from runtime.front.codecs.direct import Direct
 
 ARROW = "application/vnd.apache.arrow.stream"
 COLUMNS = {"a": Column(pl.Float64(), False), "n": Column(pl.Int32(), True), "s": Column(pl.String(), False)}
@@ -70,11 +70,11 @@ def test_what_is_taken_directly_is_what_would_be_taken_else() -> None:
     @given(frames.admitted())
     def compare(given: tuple[dict[str, Column], pl.DataFrame]) -> None:
         columns, frame = given
-        body = columnar.arrow_table(frames.arrow(frame))
+        body = tables.arrow_table(frames.arrow(frame))
         found = Direct(wire.to_arrow(columns), columns, "ignore").batch(body)
         taken.append(found is not None)
         if found is not None:
-            assert pl.DataFrame(found).equals(columnar.fitted(body, columns, "ignore"), null_equal=True)
+            assert pl.DataFrame(found).equals(tables.fitted(body, columns, "ignore"), null_equal=True)
 
     compare()
     assert set(taken) == {True, False}

@@ -18,7 +18,7 @@ from base.errors import Cell, Malformed, TooLarge
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column
 from runtime.front.codecs import fit, typed
-from runtime.front.codecs.compression import expanded_bytes
+from runtime.front.codecs.arrow.expanded_size import expanded_bytes
 
 EXPANDED_MAX_BYTES = 256 * 1024**2
 """What a body may hold once it is expanded: eight times the largest body, and what a front door can spare for a few requests."""
