@@ -22,8 +22,8 @@ with atheris.instrument_imports(include=["base.ipc", "runtime.front.codecs"]):
     from base.ipc import failure, frames, protocol
     from base.ipc.control import Lines
     from parquet_bombs import GOOD_PAGE, words
-    from runtime.front.codecs import page
     from runtime.front.codecs.decoder import RowDecoder, decode
+    from runtime.front.codecs.parquet import page_header
 
 _DECODER = RowDecoder(hostile.SCHEMA)
 _READER = frames.Reader(hostile.SCHEMA)
@@ -47,7 +47,7 @@ def _body(media: str) -> Callable[[bytes], None]:
 
 def _page(data: bytes) -> None:
     try:
-        page.read(data, 0)
+        page_header.read(data, 0)
     except ValueError:
         pass
 

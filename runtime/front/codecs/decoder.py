@@ -18,12 +18,13 @@ from base.errors import UnsupportedMedia
 from base.ipc.numeric_frames import ROWS_MAX, Form, Plain, arrow_array
 from base.schema import wire as columns
 from runtime.front.arrivals import Arrival
-from runtime.front.codecs import csv, media_types, parquet
+from runtime.front.codecs import csv, media_types
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.arrow import body_frame, tables
 from runtime.front.codecs.arrow.layout_cache import Seen
 from runtime.front.codecs.arrow.passthrough import Direct
 from runtime.front.codecs.json_columns import MIN_ROWS, Packed
+from runtime.front.codecs.parquet import reader as parquet
 
 Records = list[msgspec.Struct] | pa.RecordBatch | Plain
 """Typed rows, or columns."""

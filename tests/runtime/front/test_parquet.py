@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from base.errors import TooLarge
-from runtime.front.codecs import scales
 from runtime.front.codecs.arrow import tables
 from runtime.front.codecs.decoder import RowDecoder, decode
+from runtime.front.codecs.parquet import read_budget
 
 MEDIA = "application/vnd.apache.parquet"
 ROWS = 3000
@@ -68,7 +68,7 @@ def test_an_honest_file_is_read_as_what_it_holds(codec: str, options: dict[str, 
 def test_texts_told_by_others_are_read_in_smaller_steps_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as a row of them is none that is too large by itself."""
     frame = honest().select("i", "s")
-    monkeypatch.setattr(scales, "_STEP_BYTES", 1_000_000)
+    monkeypatch.setattr(read_budget, "_STEP_BYTES", 1_000_000)
     body = written(frame, use_dictionary=False, column_encoding={"s": "DELTA_BYTE_ARRAY"}, row_group_size=700)
     found = decode(RowDecoder(None), MEDIA, body)
     assert isinstance(found.records, pa.RecordBatch)

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.front.codecs import parquet
 from runtime.front.codecs.decoder import RowDecoder, decode
+from runtime.front.codecs.parquet import reader
 
 MEDIA = "application/vnd.apache.parquet"
 CODECS = ["none", "snappy", "gzip", "brotli", "lz4", "zstd"]
@@ -95,7 +95,7 @@ def assert_it_holds(body: bytes, frame: pl.DataFrame) -> None:
     assert isinstance(found.records, pa.RecordBatch)
     assert pl.DataFrame(found.records).equals(frame)
     for name in frame.columns:
-        one = parquet.table(body, [name])
+        one = reader.table(body, [name])
         assert one.column_names == [name]
         assert one.num_rows == len(frame)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from runtime.front.codecs.thrift import FALSE, I32, STRUCT, TRUE, Compact
+from runtime.front.codecs.parquet.thrift_compact import FALSE, I32, STRUCT, TRUE, Compact
 
 _TYPE, _UNCOMPRESSED_SIZE, _COMPRESSED_SIZE = 1, 2, 3
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 
 from base.errors import TooLarge
-from runtime.front.codecs import page as pages
 from runtime.front.codecs.arrow import tables
+from runtime.front.codecs.parquet import page_header as pages
 
 _STEP_ROWS = 16_384
 """Rows that are expanded before they are weighed."""

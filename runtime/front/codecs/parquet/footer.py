@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from base.errors import TooLarge
-from runtime.front.codecs.thrift import BINARY, I32, I64, STRUCT, Compact
+from runtime.front.codecs.parquet.thrift_compact import BINARY, I32, I64, STRUCT, Compact
 
 _MAX_BYTES = 4 * 1024**2
 """A footer of ten thousand columns has three megabytes."""

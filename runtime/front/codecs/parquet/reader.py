@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from base.errors import Malformed, TooLarge
-from runtime.front.codecs import delta, footer
-from runtime.front.codecs import page as pages
 from runtime.front.codecs.arrow import tables
-from runtime.front.codecs.scales import Scales, Weight
+from runtime.front.codecs.parquet import delta_lengths, footer
+from runtime.front.codecs.parquet import page_header as pages
+from runtime.front.codecs.parquet.read_budget import Scales, Weight
 
 _CHUNKS_MAX = 100_000
 """Columns of all row groups together. Each takes 20 µs, however little is in it."""
@@ -108,7 +108,7 @@ def _weigh(body: bytes, rows: int, column: pq.ColumnSchema, chunk: footer.Chunk,
         scales.add(page, column)
         values += page.values
         if page.encoding in (pages.DELTA_LENGTH_BYTE_ARRAY, pages.DELTA_BYTE_ARRAY):
-            delta.check(body, page, chunk.codec, levels)
+            delta_lengths.check(body, page, chunk.codec, levels)
     if values < rows or (values > rows and column.max_repetition_level == 0):
         raise ValueError("a column of other rows than its row group")
 

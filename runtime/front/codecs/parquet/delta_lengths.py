@@ -10,7 +10,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from runtime.front.codecs import page as pages
+from runtime.front.codecs.parquet import page_header as pages
 
 _CODECS: dict[int, Literal["snappy", "gzip", "brotli", "zstd", "lz4_raw"]] = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 """Those of which a page is as Arrow's codec makes it; what LZ4 of old looks like depends on who wrote it."""
