@@ -19,9 +19,11 @@ import pyarrow.csv as pc
 from base.errors import Cell, Malformed
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column
-from runtime.front.codecs import fit, json, texts, values
+from runtime.front.codecs import json
 from runtime.front.codecs.arrow.tables import check_columns
-from runtime.front.codecs.unfit import refuse_where
+from runtime.front.codecs.values import json as values
+from runtime.front.codecs.values import schema_fit, text
+from runtime.front.codecs.values.mismatch import refuse_where
 
 _INTEGER = r"^[+-]?\d+$"
 _FRACTION = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -41,7 +43,7 @@ def read(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.Data
     names = _header(body)
     twice = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
     if twice:
-        raise fit.misfit([Cell(None, name, "the column is there more than once") for name in twice])
+        raise schema_fit.misfit([Cell(None, name, "the column is there more than once") for name in twice])
     wanted = [name for name in names if name in columns] or names[:1]
     table = _table(body, names, _options(wanted))
 
@@ -50,7 +52,7 @@ def read(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.Data
         assert isinstance(found, pl.Series)
         return _column(found, dtype)
 
-    return fit.fitted(columns, names, table.num_rows, column, unexpected=unexpected)
+    return schema_fit.fitted(columns, names, table.num_rows, column, unexpected=unexpected)
 
 
 def inferred(body: bytes) -> pa.Table:
@@ -108,7 +110,7 @@ def _column(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
         return found
     if dtype.is_integer() or dtype.is_float():
         return _numbers(cells, dtype)
-    return texts.read(cells, dtype)
+    return text.read(cells, dtype)
 
 
 def _nested(cell: str) -> object:
@@ -146,4 +148,4 @@ def _text(column: pl.Series) -> pl.Series:
         return pl.Series(column.name, cells, pl.String)
     if isinstance(column.dtype, pl.Null):
         return column.cast(pl.String)
-    return texts.write(column)
+    return text.write(column)

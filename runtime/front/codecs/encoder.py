@@ -18,8 +18,9 @@ import pyarrow.types as pt
 from polars import CompatLevel
 
 from base.ipc.numeric_frames import Plain
-from runtime.front.codecs import csv, values
+from runtime.front.codecs import csv
 from runtime.front.codecs.media_types import ARROW, CSV, JSON, NDJSON, NDJSON_ALIASES, PARQUET
+from runtime.front.codecs.values import json
 
 _SCALARS = ["prediction"]
 
@@ -140,7 +141,7 @@ def _column(column: pa.Array) -> list[object]:  # type: ignore[type-arg]
         return list(column.to_pylist())
     series = pl.from_arrow(column)
     assert isinstance(series, pl.Series)
-    return values.write(series)
+    return json.write(series)
 
 
 def _lines(batch: pa.RecordBatch) -> bytes:

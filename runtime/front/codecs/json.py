@@ -17,9 +17,9 @@ import pyarrow as pa
 from base.errors import Cell, Malformed, Misfit
 from base.schema.dtypes import is_wide
 from base.schema.wire import Column
-from runtime.front.codecs import fit, values
 from runtime.front.codecs.arrow.tables import check_columns
-from runtime.front.codecs.unfit import bounds
+from runtime.front.codecs.values import json, schema_fit
+from runtime.front.codecs.values.mismatch import bounds
 
 Plain = list[msgspec.Struct]
 """Typed rows of the quick way, each with the values of its columns in their order."""
@@ -30,7 +30,7 @@ written as an integer. Also far from any overflow."""
 
 _strings = msgspec.json.Decoder(list[str])
 _anything = msgspec.json.Decoder()
-_exact = msgspec.json.Decoder(float_hook=values.fraction)
+_exact = msgspec.json.Decoder(float_hook=json.fraction)
 
 
 class JsonReader:
@@ -103,9 +103,9 @@ class JsonReader:
         absent = {name: [i for i, row in enumerate(rows) if name not in row] for name in self._columns if name in names}
 
         def read(name: str, dtype: pl.DataType) -> pl.Series:
-            return values.read([row.get(name) for row in rows], dtype)
+            return json.read([row.get(name) for row in rows], dtype)
 
-        return fit.fitted(self._columns, names, len(rows), read, absent=absent)
+        return schema_fit.fitted(self._columns, names, len(rows), read, absent=absent)
 
 
 def records(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[str, Any]]:
@@ -174,7 +174,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | str, row: int | No
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:  # JSON, with a number of thousands of digits
-        raise fit.misfit([Cell(row, None, str(exc))]) from exc
+        raise schema_fit.misfit([Cell(row, None, str(exc))]) from exc
     except _NOT_JSON as exc:
         raise _malformed("the body" if row is None else f"row {row}", exc) from exc
 
@@ -186,7 +186,7 @@ def _malformed(where: str, error: Exception) -> Malformed:
 def _objects(rows: list[Any]) -> list[dict[str, Any]]:
     for i, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise fit.misfit([Cell(i, None, f"expected an object, got {_JSON_NAMES.get(type(row), 'a number')}")])
+            raise schema_fit.misfit([Cell(i, None, f"expected an object, got {_JSON_NAMES.get(type(row), 'a number')}")])
     return rows
 
 
@@ -197,7 +197,7 @@ def _check_expected(rows: list[dict[str, Any]], columns: Mapping[str, Column]) -
     for i, row in enumerate(rows):
         more = [name for name in row if name not in columns]
         if more:
-            raise fit.misfit([Cell(i, name, "the field is not expected") for name in more])
+            raise schema_fit.misfit([Cell(i, name, "the field is not expected") for name in more])
 
 
 def _inferred(name: str, column: list[Any]) -> pa.Array[Any]:

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from base.schema.dtypes import is_wide, whole
 from base.schema.wire import Column, from_arrow
-from runtime.front.codecs import values
-from runtime.front.codecs.unfit import bounds
+from runtime.front.codecs.values import json
+from runtime.front.codecs.values.mismatch import bounds
 
 _DATE, _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}", r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
 _DURATION = r"^-?P(?=[0-9T])([0-9]+D)?(T(?=[0-9])([0-9]+H)?([0-9]+M)?([0-9]+(\.[0-9]{1,9})?S)?)?$"
@@ -58,7 +58,7 @@ def column_schema(column: Column, told: Mapping[str, Any], *, reply: bool) -> di
     """One column's value, with its default where it has one."""
     found = {**value_schema(column.dtype, nullable=column.nullable, reply=reply), **told}
     if not reply and column.default is not None:
-        default = values.write(column.default)[0]
+        default = json.write(column.default)[0]
         if msgspec.json.decode(msgspec.json.encode(default)) == default:  # there are floats that JSON cannot say
             found["default"] = default
     return found

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from base.errors import Cell, Malformed, TooLarge
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column
-from runtime.front.codecs import fit, typed
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes
+from runtime.front.codecs.values import cast, schema_fit
 
 EXPANDED_MAX_BYTES = 256 * 1024**2
 """What a body may hold once it is expanded: eight times the largest body, and what a front door can spare for a few requests."""
@@ -87,12 +87,12 @@ def fitted(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -> p
     names = table.schema.names
     twice = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
     if twice:
-        raise fit.misfit([Cell(None, name, "the column is there more than once") for name in twice])
+        raise schema_fit.misfit([Cell(None, name, "the column is there more than once") for name in twice])
 
     def read(name: str, dtype: pl.DataType) -> pl.Series:
-        return typed.fitted(_series(table.column(name), name), dtype)
+        return cast.fitted(_series(table.column(name), name), dtype)
 
-    return fit.fitted(columns, names, table.num_rows, read, unexpected=unexpected)
+    return schema_fit.fitted(columns, names, table.num_rows, read, unexpected=unexpected)
 
 
 def inferred(table: pa.Table) -> pl.DataFrame:
@@ -103,20 +103,20 @@ def inferred(table: pa.Table) -> pl.DataFrame:
     """
     check_columns(table.num_columns)
     if len(set(table.schema.names)) < len(table.schema.names):
-        raise fit.misfit([Cell(None, None, "a column is there more than once")])
+        raise schema_fit.misfit([Cell(None, None, "a column is there more than once")])
     frame = pl.DataFrame([_series(table.column(name), name) for name in table.schema.names])
     return frame.cast({name: wire_form(dtype) for name, dtype in frame.schema.items() if wire_form(dtype) != dtype})
 
 
 def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[type-arg]
     if _is_deep(column.type):
-        raise fit.misfit([Cell(None, name, f"values are nested in each other more than {_NESTED_MAX} times")])
+        raise schema_fit.misfit([Cell(None, name, f"values are nested in each other more than {_NESTED_MAX} times")])
     try:
         if pa.types.is_date64(column.type):
             column = column.cast(pa.date32())  # Polars would take it for a datetime
         found = pl.from_arrow(column)
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError) as exc:
-        raise fit.misfit([Cell(None, name, f"columns of type {column.type} cannot be read")]) from exc
+        raise schema_fit.misfit([Cell(None, name, f"columns of type {column.type} cannot be read")]) from exc
     assert isinstance(found, pl.Series)
     return found.alias(name)
 

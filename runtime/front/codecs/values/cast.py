@@ -12,8 +12,8 @@ import polars as pl
 
 from base.schema.constraints import shortened
 from base.schema.dtypes import is_wide, whole, wire_form
-from runtime.front.codecs import nested, texts
-from runtime.front.codecs.unfit import Unfit, check_range, expectation, refuse, refuse_where
+from runtime.front.codecs.values import nested, text
+from runtime.front.codecs.values.mismatch import Unfit, check_range, expectation, refuse, refuse_where
 
 
 def fitted(source: pl.Series, dtype: pl.DataType) -> pl.Series:
@@ -31,7 +31,7 @@ def fitted(source: pl.Series, dtype: pl.DataType) -> pl.Series:
         case pl.Struct():
             return _structs(source, dtype)
     if is_wide(dtype) and _kind(source.dtype) == "string":
-        return texts.read(source.cast(pl.String), dtype)
+        return text.read(source.cast(pl.String), dtype)
     if _kind(source.dtype) != _kind(dtype):
         at = int(source.is_not_null().arg_max() or 0)
         raise Unfit(at, f"expected {expectation(dtype)}, got {source.dtype}: {shortened(source[at])}")

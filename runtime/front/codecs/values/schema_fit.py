@@ -8,7 +8,7 @@ import polars as pl
 
 from base.errors import Cell, Misfit
 from base.schema.wire import Column
-from runtime.front.codecs.unfit import Unfit, refuse
+from runtime.front.codecs.values.mismatch import Unfit, refuse
 
 Reader = Callable[[str, pl.DataType], pl.Series]
 """The column of that name in its wire form; raises Unfit."""

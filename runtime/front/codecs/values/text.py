@@ -13,7 +13,7 @@ from decimal import Decimal
 import polars as pl
 from polars._typing import TimeUnit
 
-from runtime.front.codecs.unfit import check_range, refuse, refuse_where
+from runtime.front.codecs.values.mismatch import check_range, refuse, refuse_where
 
 _DIGITS = {"ms": 3, "us": 6, "ns": 9}
 _INTEGER = "[+-]?[0-9]{1,1000}"

@@ -17,8 +17,9 @@ import numpy as np
 import polars as pl
 
 from base.schema.dtypes import is_wide, whole, wire_form
-from runtime.front.codecs import nested, texts
-from runtime.front.codecs.unfit import Unfit, bounds, refuse
+from runtime.front.codecs.values import nested
+from runtime.front.codecs.values import text as texts
+from runtime.front.codecs.values.mismatch import Unfit, bounds, refuse
 
 _Number: TypeAlias = int | float | Decimal
 
