@@ -18,7 +18,7 @@ import msgspec
 from base.telemetry.append_log import Appended
 from runtime.front.answer import Answer
 from runtime.front.app.asgi import Receive, Scope, Send
-from runtime.front.fast import Connection
+from runtime.front.http.connection import Connection
 from runtime.front.request import Asked
 
 CLIENT_GONE = 499

@@ -15,7 +15,7 @@ from base.ipc.segment import Segment, rounded
 from runtime.front.rooms import Budget
 
 if TYPE_CHECKING:
-    from runtime.front.fast import Connection
+    from runtime.front.http.connection import Connection
     from runtime.front.request import Asked
 
 MIN_BYTES = 1024**2

@@ -14,10 +14,10 @@ from runtime.front.access import AccessLog, Logged, LoggedConnection
 from runtime.front.answer import Heads
 from runtime.front.app.service import FrontDoor
 from runtime.front.credentials import Renewal
-from runtime.front.descriptors import raise_limit
-from runtime.front.ending import accepted_rest
-from runtime.front.fast import Connection
-from runtime.front.sweeper import Sweeper
+from runtime.front.http.connection import Connection
+from runtime.front.http.fd_limit import raise_limit
+from runtime.front.http.listener_drain import accepted_rest
+from runtime.front.http.sweeper import Sweeper
 
 LINGER_S = 0.5
 """A connection that is kept and idle when the server ends is closed after so long. Its client may have just sent a request, which would be

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.front.patience import A_SWEEP, Patience
-from runtime.front.unread import Unread
+from runtime.front.http.data_rate import A_SWEEP, Patience
+from runtime.front.http.write_buffers import Unread
 
 FREE = 4
 

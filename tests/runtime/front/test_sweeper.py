@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from runtime.front.sweeper import Sweeper
+from runtime.front.http.sweeper import Sweeper
 
 
 class Waiting:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.front.turns import Turns
+from runtime.front.http.pipeline import Turns
 
 
 @given(st.permutations(range(6)), st.integers(0, 6))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection
 from typing import Protocol
 
-from runtime.front.unread import Unread
+from runtime.front.http.write_buffers import Unread
 
 log = logging.getLogger(__name__)
 

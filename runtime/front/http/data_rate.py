@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.front.sweeper import PERIOD_S
+from runtime.front.http.sweeper import PERIOD_S
 
 SLOWEST_BYTES_A_S = 4096
 """Who is slower for longer than a request may take is taken for one who means to be: modems were faster."""
