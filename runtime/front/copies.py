@@ -15,11 +15,11 @@ import pyarrow as pa
 from base.errors import AuthorError, PexdockError, TryLater
 from base.ipc.control import Compared
 from runtime.front.answer import Answer
-from runtime.front.arrivals import Arrival
 from runtime.front.codecs.decoder import Rows, reader
 from runtime.front.codecs.encoder import Replies
 from runtime.front.comparing import compared
 from runtime.front.measuring import now_s
+from runtime.front.memory.body_buffer import Arrival
 from runtime.front.questions import check
 from runtime.front.release import Release
 from runtime.front.request import Asked, Request, Target

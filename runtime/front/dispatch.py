@@ -16,9 +16,9 @@ from runtime.front.deadlines import Deadlines
 from runtime.front.endpoint import Endpoint
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
+from runtime.front.memory.slots import COPIES_PART, Budget, shared
 from runtime.front.outcomes import Tallies
 from runtime.front.release import Release
-from runtime.front.rooms import COPIES_PART, Budget, shared
 
 
 class Dispatch:

@@ -39,8 +39,8 @@ from base.ipc.protocol import (
 from runtime.front.codecs.encoder import Replies
 from runtime.front.lending import MIN_BYTES as LENT_MIN_BYTES
 from runtime.front.lending import lend
+from runtime.front.memory.slots import SLOTS, Budget, Rooms
 from runtime.front.reading import read_reply
-from runtime.front.rooms import SLOTS, Budget, Rooms
 from runtime.front.sent import IN_FLIGHT_MAX, Sent, culprit_of, hangs
 from runtime.front.writing import write_batch
 

@@ -10,9 +10,9 @@ from packaging.utils import canonicalize_name
 from base.errors import NotFound, Unavailable
 from base.ipc.control import ReleaseWords, Sharing, Table
 from runtime.front import wishes
-from runtime.front.arrivals import Arrival
 from runtime.front.copies import Copying
 from runtime.front.endpoint import Endpoint
+from runtime.front.memory.body_buffer import Arrival
 from runtime.front.release import Release
 from runtime.front.request import Asked, Target
 from runtime.front.router import Router

@@ -19,13 +19,13 @@ from runtime.front.deadlines import Deadlines, in_time
 from runtime.front.endpoint import Endpoint
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
+from runtime.front.memory.slots import Budget
 from runtime.front.outcomes import Tally
 from runtime.front.outlook import wait_s
 from runtime.front.owners import owners
 from runtime.front.pace import Step
 from runtime.front.questions import AT_ONCE_MAX, Question
 from runtime.front.request import Request
-from runtime.front.rooms import Budget
 from runtime.front.sent import IN_FLIGHT_MAX, STREAMS_MAX
 from runtime.front.suspects import Suspects
 

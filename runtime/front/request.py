@@ -14,11 +14,11 @@ from base.errors import AuthorError, PexdockError, TooLarge
 from base.ipc.protocol import BODY_MAX_BYTES
 from runtime.front import stream, wishes
 from runtime.front.answer import Answer
-from runtime.front.arrivals import Arrival
 from runtime.front.codecs import media_types
 from runtime.front.codecs.decoder import Rows, reader
 from runtime.front.codecs.encoder import Form, Replies
 from runtime.front.measuring import ABANDONED
+from runtime.front.memory.body_buffer import Arrival
 from runtime.front.problems import problem
 
 if TYPE_CHECKING:

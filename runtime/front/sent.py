@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runtime.front.rooms import SLOTS, Room
+from runtime.front.memory.slots import SLOTS, Room
 
 if TYPE_CHECKING:
     from runtime.front.questions import Question

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from base.ipc import frames
 from base.ipc.protocol import Place
-from runtime.front.rooms import Room, Rooms
+from runtime.front.memory.slots import Room, Rooms
 
 if TYPE_CHECKING:
     from runtime.front.request import Request

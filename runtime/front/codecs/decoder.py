@@ -17,7 +17,6 @@ from polars import CompatLevel
 from base.errors import UnsupportedMedia
 from base.ipc.numeric_frames import ROWS_MAX, Form, Plain, arrow_array
 from base.schema import wire as columns
-from runtime.front.arrivals import Arrival
 from runtime.front.codecs import csv, media_types
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.arrow import body_frame, tables
@@ -25,6 +24,7 @@ from runtime.front.codecs.arrow.layout_cache import Seen
 from runtime.front.codecs.arrow.passthrough import Direct
 from runtime.front.codecs.json_columns import MIN_ROWS, Packed
 from runtime.front.codecs.parquet import reader as parquet
+from runtime.front.memory.body_buffer import Arrival
 
 Records = list[msgspec.Struct] | pa.RecordBatch | Plain
 """Typed rows, or columns."""

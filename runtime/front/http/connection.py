@@ -19,10 +19,10 @@ from base.errors import Full, Malformed, PexdockError, TooLarge
 from runtime.front import framing, wishes
 from runtime.front.answer import Answer, Heads
 from runtime.front.app.service import Known
-from runtime.front.arrivals import Arrival, Arriving, Receiver
 from runtime.front.http import head
 from runtime.front.http.asgi_protocol import Flow, SlowPath
 from runtime.front.http.sweeper import Sweeper
+from runtime.front.memory.body_buffer import Arrival, Arriving, Receiver
 from runtime.front.problems import problem
 from runtime.front.request import Asked
 

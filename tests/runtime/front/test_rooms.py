@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from base.errors import Full
-from runtime.front.arrivals import Arrival
-from runtime.front.rooms import SLOT_BYTES, SLOTS, Budget, Room, Rooms
+from runtime.front.memory.body_buffer import Arrival
+from runtime.front.memory.slots import SLOT_BYTES, SLOTS, Budget, Room, Rooms
 
 SMALL = SLOT_BYTES // 2
 LARGE = SLOT_BYTES

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from base.errors import Full
 from base.ipc.segment import Segment, rounded
-from runtime.front.rooms import Budget
+from runtime.front.memory.slots import Budget
 
 if TYPE_CHECKING:
     from runtime.front.http.connection import Connection
