@@ -44,7 +44,7 @@ def _described(endpoint: Endpoint) -> dict[str, Any]:
 def _row_schema(schema: bytes | None, *, reply: bool) -> dict[str, Any] | None:
     import pyarrow as pa  # noqa: PLC0415
 
-    from runtime.front.openapi.values import row_schema  # noqa: PLC0415
+    from runtime.front.openapi.row_schema import row_schema  # noqa: PLC0415
 
     return None if schema is None else row_schema(pa.ipc.read_schema(pa.py_buffer(schema)), {}, reply=reply)
 

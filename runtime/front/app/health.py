@@ -13,7 +13,7 @@ import base
 from runtime import problems
 from runtime.front.app import swagger_ui
 from runtime.front.openapi.document import added
-from runtime.front.openapi.keys import guarded
+from runtime.front.openapi.security import guarded
 
 if TYPE_CHECKING:
     from runtime.front.app.service import FrontDoor

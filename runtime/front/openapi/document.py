@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from base.ipc.control import ReleaseWords
-from runtime.front.openapi import problems, wishes
+from runtime.front.openapi import problems, request_headers
 from runtime.front.openapi.operation import operation, row
 
 
@@ -23,7 +23,7 @@ def added(document: dict[str, Any], releases: Iterable[ReleaseWords]) -> dict[st
     schemas |= problems.SCHEMAS
     components.setdefault("responses", {}).update(problems.responses())
     components.setdefault("headers", {}).update(problems.HEADERS)
-    components.setdefault("parameters", {}).update(wishes.PARAMETERS)
+    components.setdefault("parameters", {}).update(request_headers.PARAMETERS)
     names: set[str] = set(schemas)
     for release in releases:
         for words in release.endpoints:

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from base.ipc.control import EndpointWords, ReleaseWords
 from runtime.front.codecs import media_types
-from runtime.front.openapi import problems, wishes
-from runtime.front.openapi.values import row_schema
+from runtime.front.openapi import problems, request_headers
+from runtime.front.openapi.row_schema import row_schema
 
 SCALARS = ["prediction"]
 """The columns of an answer whose predictions are plain values, see `base.worker.result`."""
@@ -43,7 +43,7 @@ def operation(release: ReleaseWords, words: EndpointWords, name: str) -> dict[st
                 {"name": each, "in": "path", "required": True, "schema": words.about.parameters.get(each) or {"type": "string"}}
                 for each in words.parameters
             ),
-            *wishes.references(),
+            *request_headers.references(),
         ],
         "requestBody": {"required": True, "content": _raw() if words.raw else _request(words, name)},
         "responses": {**_ok(words), **problems.references(_RAW_NEVER if words.raw else frozenset())},
