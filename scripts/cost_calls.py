@@ -25,10 +25,10 @@ from base.ipc.control import Configure, ReleaseWords, Route
 from base.worker.front_link import Connection
 from base.worker.predictor import Predictor
 from runtime.front.batcher import Bounds
-from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
 from runtime.front.endpoint import Endpoint
-from runtime.front.request import Asked, Request, Target
+from runtime.front.requests.deadlines import Deadlines
+from runtime.front.requests.request import Asked, Request, Target
 
 ROWS = {"1 row": 1, "64 rows": 64}
 

@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 
 from base.telemetry.append_log import Appended
-from runtime.front.answer import Answer
 from runtime.front.app.asgi import Receive, Scope, Send
 from runtime.front.http.connection import Connection
-from runtime.front.request import Asked
+from runtime.front.requests.request import Asked
+from runtime.front.requests.response import Answer
 
 CLIENT_GONE = 499
 """No status of HTTP, but the one that nginx writes, which whoever reads such logs knows."""

@@ -12,13 +12,13 @@ from functools import partial
 
 from base.ipc.control import GaveUp, Route, Worked
 from runtime.front.batcher import Bounds
-from runtime.front.deadlines import Deadlines
 from runtime.front.endpoint import Endpoint
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
 from runtime.front.memory.slots import COPIES_PART, Budget, shared
 from runtime.front.outcomes import Tallies
 from runtime.front.release import Release
+from runtime.front.requests.deadlines import Deadlines
 
 
 class Dispatch:

@@ -12,14 +12,14 @@ from base.ipc import frames
 from base.ipc.control import EndpointWords
 from runtime.front.batcher import Batcher, Bounds
 from runtime.front.codecs.decoder import RowDecoder
-from runtime.front.deadlines import Deadlines
 from runtime.front.measuring import Recorder, now_s
 from runtime.front.outcomes import Tally
 from runtime.front.outlook import Outlook
 from runtime.front.pace import Pace
 from runtime.front.questions import Question
-from runtime.front.request import Asked, Request
-from runtime.front.wishes import URGENCY
+from runtime.front.requests.deadlines import Deadlines
+from runtime.front.requests.headers import URGENCY
+from runtime.front.requests.request import Asked, Request
 
 if TYPE_CHECKING:
     from runtime.front.release import Release

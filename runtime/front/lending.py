@@ -15,7 +15,7 @@ from base.ipc.protocol import Flag, Reply
 from runtime.front.codecs.encoder import Form
 
 if TYPE_CHECKING:
-    from runtime.front.request import Request
+    from runtime.front.requests.request import Request
 
 MIN_BYTES = 1024**2
 """Smaller ones are copied, and their room is free at once."""

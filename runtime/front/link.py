@@ -47,7 +47,7 @@ from runtime.front.writing import write_batch
 if TYPE_CHECKING:
     from runtime.front.questions import Question
     from runtime.front.release import Release
-    from runtime.front.request import Request
+    from runtime.front.requests.request import Request
 
 log = logging.getLogger(__name__)
 

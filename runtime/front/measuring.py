@@ -15,7 +15,7 @@ from base.ipc.control import Measures, Measuring
 from base.telemetry.metrics import Collected
 
 if TYPE_CHECKING:
-    from runtime.front.request import Request
+    from runtime.front.requests.request import Request
 
 ABANDONED = 499
 """The status that access logs give to a request whose client hung up; no client ever sees it."""

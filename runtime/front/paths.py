@@ -9,12 +9,12 @@ from packaging.utils import canonicalize_name
 
 from base.errors import NotFound, Unavailable
 from base.ipc.control import ReleaseWords, Sharing, Table
-from runtime.front import wishes
 from runtime.front.copies import Copying
 from runtime.front.endpoint import Endpoint
 from runtime.front.memory.body_buffer import Arrival
 from runtime.front.release import Release
-from runtime.front.request import Asked, Target
+from runtime.front.requests import headers as wishes
+from runtime.front.requests.request import Asked, Target
 from runtime.front.router import Router
 from runtime.front.sharing import VERSION, Drawn, Fork, Lot, Shares
 

@@ -22,12 +22,12 @@ from runtime.front.access import access_log
 from runtime.front.app.service import FrontDoor
 from runtime.front.batcher import Bounds
 from runtime.front.copies import Comparisons
-from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
 from runtime.front.orphans import Remnants
 from runtime.front.outcomes import Tallies
+from runtime.front.requests.deadlines import Deadlines
 from runtime.front.server import Server
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from base.errors import DeadlineExceeded, PexdockError
 
 if TYPE_CHECKING:
-    from runtime.front.request import Asked
+    from runtime.front.requests.request import Asked
 
 AT_ONCE_MAX = 32
 """That one worker may have: all of them fit into its socket."""

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
 from base.ipc.control import GaveUp, ReleaseWords, Worked
 from runtime.front.batcher import Bounds
-from runtime.front.deadlines import Deadlines, in_time
 from runtime.front.endpoint import Endpoint
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
@@ -25,7 +24,8 @@ from runtime.front.outlook import wait_s
 from runtime.front.owners import owners
 from runtime.front.pace import Step
 from runtime.front.questions import AT_ONCE_MAX, Question
-from runtime.front.request import Request
+from runtime.front.requests.deadlines import Deadlines, in_time
+from runtime.front.requests.request import Request
 from runtime.front.sent import IN_FLIGHT_MAX, STREAMS_MAX
 from runtime.front.suspects import Suspects
 

@@ -10,7 +10,7 @@ from runtime.front.memory.slots import SLOTS, Room
 
 if TYPE_CHECKING:
     from runtime.front.questions import Question
-    from runtime.front.request import Request
+    from runtime.front.requests.request import Request
 
 IN_FLIGHT_MAX = 2
 """One batch in the handler, one waiting in the socket: the worker never waits for the front door between batches."""

@@ -11,13 +11,13 @@ import uvicorn
 from base.ipc.control import Configure
 from runtime.front.accepting import Accepting
 from runtime.front.access import AccessLog, Logged, LoggedConnection
-from runtime.front.answer import Heads
 from runtime.front.app.service import FrontDoor
 from runtime.front.credentials import Renewal
 from runtime.front.http.connection import Connection
 from runtime.front.http.fd_limit import raise_limit
 from runtime.front.http.listener_drain import accepted_rest
 from runtime.front.http.sweeper import Sweeper
+from runtime.front.requests.response import Heads
 
 LINGER_S = 0.5
 """A connection that is kept and idle when the server ends is closed after so long. Its client may have just sent a request, which would be

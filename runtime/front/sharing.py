@@ -11,13 +11,13 @@ import pyarrow as pa
 from base.errors import NotFound, PexdockError
 from base.ipc.control import Sharing
 from base.ipc.numeric_frames import Plain
-from runtime.front.answer import Answer
 from runtime.front.codecs.decoder import RowDecoder, Rows
 from runtime.front.lots import GOLDEN, SILVER, Rotation, picked, ranked
 from runtime.front.memory.body_buffer import Arrival
-from runtime.front.request import Asked, Request, Target
+from runtime.front.requests.headers import NONE
+from runtime.front.requests.request import Asked, Request, Target
+from runtime.front.requests.response import Answer
 from runtime.front.router import Router
-from runtime.front.wishes import NONE
 
 if TYPE_CHECKING:
     from runtime.front.copies import Copying

@@ -15,7 +15,7 @@ from base.errors import HandlerFailed, Unavailable
 
 if TYPE_CHECKING:
     from runtime.front.questions import Question
-    from runtime.front.request import Request
+    from runtime.front.requests.request import Request
 
 DEATHS_MAX = 5
 """Of workers that had a request and are not known to have died of it. There may be one whose model kills whoever loads it."""

@@ -9,7 +9,7 @@ from base.ipc.protocol import Place
 from runtime.front.memory.slots import Room, Rooms
 
 if TYPE_CHECKING:
-    from runtime.front.request import Request
+    from runtime.front.requests.request import Request
 
 _REPLY_MIN_BYTES = 64 * 1024
 

@@ -17,9 +17,9 @@ import cost_model
 from base.ipc.control import Configure, ReleaseWords, Route
 from ipc_benchmark import peer
 from runtime.front.batcher import Bounds
-from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
-from runtime.front.request import Asked, Request, Target
+from runtime.front.requests.deadlines import Deadlines
+from runtime.front.requests.request import Asked, Request, Target
 
 
 class Trip(NamedTuple):

@@ -11,8 +11,8 @@ import uvloop
 from base.ipc.control import Configure, EndpointWords, ReleaseWords, Route, Table
 from runtime.front.app.service import FrontDoor
 from runtime.front.batcher import Bounds
-from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
+from runtime.front.requests.deadlines import Deadlines
 from runtime.front.server import Server
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 from base.endpoint.context import ContextWords
 from base.errors import Malformed
-from runtime.front.answer import Answer
+from runtime.front.requests.response import Answer
 
 if TYPE_CHECKING:
     from runtime.front.endpoint import Endpoint

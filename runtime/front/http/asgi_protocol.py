@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runtime.front.answer import Answer, Heads
 from runtime.front.http.data_rate import A_SWEEP, Patience
 from runtime.front.http.pipeline import Turns
 from runtime.front.http.sweeper import IDLE_SWEEPS
 from runtime.front.http.write_buffers import Unread
-from runtime.front.request import Request
+from runtime.front.requests.request import Request
+from runtime.front.requests.response import Answer, Heads
 
 if TYPE_CHECKING:
     from uvicorn import Config

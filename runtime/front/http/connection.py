@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from base.errors import Full, Malformed, PexdockError, TooLarge
-from runtime.front import framing, wishes
-from runtime.front.answer import Answer, Heads
+from runtime.front import framing
 from runtime.front.app.service import Known
 from runtime.front.http import head
 from runtime.front.http.asgi_protocol import Flow, SlowPath
 from runtime.front.http.sweeper import Sweeper
 from runtime.front.memory.body_buffer import Arrival, Arriving, Receiver
-from runtime.front.problems import problem
-from runtime.front.request import Asked
+from runtime.front.requests import headers
+from runtime.front.requests.problems import problem
+from runtime.front.requests.request import Asked
+from runtime.front.requests.response import Answer, Heads
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -267,7 +268,7 @@ class Connection(SlowPath):
             else:
                 asked = Asked(target, said.content_type, said.accept)
                 if said.timeout or said.priority:
-                    asked.heed(wishes.read(said.timeout, said.priority))
+                    asked.heed(headers.read(said.timeout, said.priority))
             arrival = self._door.arrival(asked, said.body_bytes)
         except PexdockError:
             return None  # the application finds the same, and says it before it has read the body

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from runtime.front import wishes
+from runtime.front.requests import headers as wishes
 from runtime.front.sharing import VERSION
 
 

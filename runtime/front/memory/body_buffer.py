@@ -16,7 +16,7 @@ from runtime.front.memory.slots import Budget
 
 if TYPE_CHECKING:
     from runtime.front.http.connection import Connection
-    from runtime.front.request import Asked
+    from runtime.front.requests.request import Asked
 
 MIN_BYTES = 1024**2
 """From here on a copy costs more than new memory. A smaller body lies in memory that was written before."""

@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.front.stream import EVENTS, NDJSON, Stream, wanted
+from runtime.front.requests.stream import EVENTS, NDJSON, Stream, wanted
 
 LINES = st.lists(st.sampled_from([b'{"a":1}', b'"' + b"x" * 50 + b'"', b"null"]), min_size=1)
 

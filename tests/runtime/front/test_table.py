@@ -11,8 +11,8 @@ import pytest
 from base.ipc.control import Applied, Configure, EndpointWords, Left, Listening, ReleaseWords, Route, Table
 from frontdoor import DEADLINE_S, FrontDoor
 from runtime.front.batcher import Bounds
-from runtime.front.deadlines import Deadlines
 from runtime.front.dispatch import Dispatch
+from runtime.front.requests.deadlines import Deadlines
 
 
 def words(version, path="/a"):

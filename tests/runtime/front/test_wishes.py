@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import Malformed
-from runtime.front.wishes import NONE, Wishes, of, read
+from runtime.front.requests.headers import NONE, Wishes, of, read
 
 
 def test_nothing_is_wished_where_nothing_is_said() -> None:

@@ -22,11 +22,12 @@ import documented
 from base import errors
 from base.ipc import failure
 from base.schema.model import Schema
-from runtime.front import sharing, stream, wishes
+from runtime.front import sharing
 from runtime.front.codecs import media_types
 from runtime.front.codecs.decoder import RowDecoder, decode
 from runtime.front.codecs.encoder import Form
-from runtime.front.problems import problem
+from runtime.front.requests import headers, stream
+from runtime.front.requests.problems import problem
 
 
 class Payment(Schema):
@@ -193,7 +194,7 @@ def test_headers_by_which_clients_say_what_they_want_are_shown(found: dict[str, 
     for path in found["paths"]:
         references = [each["$ref"].rpartition("/")[2] for each in documented.operation(found, path)["parameters"] if "$ref" in each]
         shown = [components[name] for name in references]
-        assert {each["name"].lower().encode() for each in shown} == {wishes.TIMEOUT, wishes.PRIORITY, sharing.VERSION}
+        assert {each["name"].lower().encode() for each in shown} == {headers.TIMEOUT, headers.PRIORITY, sharing.VERSION}
         assert {(each["in"], each.get("required", False)) for each in shown} == {("header", False)}
 
 
@@ -201,7 +202,7 @@ def test_headers_by_which_clients_say_what_they_want_are_shown(found: dict[str, 
 def test_a_time_fits_the_document_just_if_it_is_read(found: dict[str, Any], value: object) -> None:
     """The bounds that are shown are those that hold."""
     try:
-        wishes.read(str(value).encode(), b"")
+        headers.read(str(value).encode(), b"")
         taken = True
     except errors.Malformed:
         taken = False

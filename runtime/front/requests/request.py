@@ -12,14 +12,14 @@ from base.endpoint.context import ContextWords
 from base.endpoint.raw import request_frame
 from base.errors import AuthorError, PexdockError, TooLarge
 from base.ipc.protocol import BODY_MAX_BYTES
-from runtime.front import stream, wishes
-from runtime.front.answer import Answer
 from runtime.front.codecs import media_types
 from runtime.front.codecs.decoder import Rows, reader
 from runtime.front.codecs.encoder import Form, Replies
 from runtime.front.measuring import ABANDONED
 from runtime.front.memory.body_buffer import Arrival
-from runtime.front.problems import problem
+from runtime.front.requests import headers, stream
+from runtime.front.requests.problems import problem
+from runtime.front.requests.response import Answer
 
 if TYPE_CHECKING:
     from runtime.front.endpoint import Endpoint
@@ -67,14 +67,14 @@ class Asked:
         self.version = version
         self.lot: Lot | None = None
         self.fork: Fork | None = None
-        self.heed(wishes.NONE)
+        self.heed(headers.NONE)
         self.content_type = content_type
         self.accept = accept
         self.form = Form.wanted(accept)
         raw = target.endpoint.words.raw
         self.read: Callable[[bytes], Rows] = _read_raw if raw else reader(target.endpoint.decoder, content_type)
 
-    def heed(self, said: wishes.Wishes) -> None:
+    def heed(self, said: headers.Wishes) -> None:
         """Its head says this of how it is served; the endpoint decides what comes of that."""
         endpoint = self.target.endpoint
         self.wishes = said

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.front.request import Request
+    from runtime.front.requests.request import Request
 
 _NEVER = float("inf")
 

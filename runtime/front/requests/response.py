@@ -7,7 +7,7 @@ import time
 from email.utils import formatdate
 from typing import NamedTuple
 
-from runtime.front.stream import Stream
+from runtime.front.requests.stream import Stream
 
 Headers = list[tuple[bytes, bytes]]
 

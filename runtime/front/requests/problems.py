@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base.errors import PexdockError
 from runtime import problems
-from runtime.front.answer import Answer
+from runtime.front.requests.response import Answer
 
 
 def problem(error: PexdockError, request_id: str) -> Answer:
