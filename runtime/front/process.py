@@ -21,13 +21,13 @@ from base.process import outlive_parent
 from runtime.front.access import access_log
 from runtime.front.app.service import FrontDoor
 from runtime.front.batcher import Bounds
-from runtime.front.copies import Comparisons
 from runtime.front.dispatch import Dispatch
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
 from runtime.front.orphans import Remnants
 from runtime.front.outcomes import Tallies
 from runtime.front.requests.deadlines import Deadlines
+from runtime.front.routing.mirroring import Comparisons
 from runtime.front.server import Server
 
 log = logging.getLogger(__name__)

@@ -20,20 +20,20 @@ from runtime.front.app import health
 from runtime.front.app.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.codecs.decoder import Rows
 from runtime.front.codecs.encoder import Replies
-from runtime.front.copies import Comparisons, Copying
 from runtime.front.dispatch import Dispatch
 from runtime.front.keys import Keys
 from runtime.front.link import Link
 from runtime.front.measuring import now_s
 from runtime.front.memory.body_buffer import MIN_BYTES, Arrival, closing_unless_done
-from runtime.front.paths import Paths
 from runtime.front.questions import check
 from runtime.front.release import Release
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.problems import method_not_allowed, problem
 from runtime.front.requests.request import Asked, Request, Target
 from runtime.front.requests.response import Answer
-from runtime.front.sharing import Drawn
+from runtime.front.routing.mirroring import Comparisons, Copying
+from runtime.front.routing.route_table import Paths
+from runtime.front.routing.traffic_split import Drawn
 
 log = logging.getLogger(__name__)
 

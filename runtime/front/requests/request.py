@@ -23,7 +23,7 @@ from runtime.front.requests.response import Answer
 
 if TYPE_CHECKING:
     from runtime.front.endpoint import Endpoint
-    from runtime.front.sharing import Fork, Lot
+    from runtime.front.routing.traffic_split import Fork, Lot
 
 
 class Target:

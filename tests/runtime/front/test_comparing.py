@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from runtime.front.comparing import Difference, compared
+from runtime.front.routing.response_diff import Difference, compared
 
 NAN, INF = math.nan, math.inf
 

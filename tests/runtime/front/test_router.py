@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import Misfit
-from runtime.front.router import Match, Router
+from runtime.front.routing.path_trie import Match, Router
 
 
 @pytest.fixture

@@ -12,17 +12,17 @@ from base.errors import NotFound, PexdockError
 from base.ipc.control import Sharing
 from base.ipc.numeric_frames import Plain
 from runtime.front.codecs.decoder import RowDecoder, Rows
-from runtime.front.lots import GOLDEN, SILVER, Rotation, picked, ranked
 from runtime.front.memory.body_buffer import Arrival
 from runtime.front.requests.headers import NONE
 from runtime.front.requests.request import Asked, Request, Target
 from runtime.front.requests.response import Answer
-from runtime.front.router import Router
+from runtime.front.routing.path_trie import Router
+from runtime.front.routing.weighted_choice import GOLDEN, SILVER, Rotation, picked, ranked
 
 if TYPE_CHECKING:
-    from runtime.front.copies import Copying
     from runtime.front.endpoint import Endpoint
     from runtime.front.release import Release
+    from runtime.front.routing.mirroring import Copying
 
 VERSION = b"x-pexdock-version"
 """The header by which a client asks for a release, by version or label."""
