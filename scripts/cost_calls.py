@@ -24,11 +24,11 @@ from base.ipc import channel
 from base.ipc.control import Configure, ReleaseWords, Route
 from base.worker.front_link import Connection
 from base.worker.predictor import Predictor
-from runtime.front.batcher import Bounds
-from runtime.front.dispatch import Dispatch
-from runtime.front.endpoint import Endpoint
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.request import Asked, Request, Target
+from runtime.front.scheduling.batch_queue import Bounds
+from runtime.front.scheduling.dispatchers import Dispatch
+from runtime.front.scheduling.endpoint_queue import Endpoint
 
 ROWS = {"1 row": 1, "64 rows": 64}
 

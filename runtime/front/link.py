@@ -45,9 +45,9 @@ from runtime.front.sent import IN_FLIGHT_MAX, Sent, culprit_of, hangs
 from runtime.front.writing import write_batch
 
 if TYPE_CHECKING:
-    from runtime.front.questions import Question
-    from runtime.front.release import Release
     from runtime.front.requests.request import Request
+    from runtime.front.scheduling.dispatcher import Release
+    from runtime.front.scheduling.parameter_check import Question
 
 log = logging.getLogger(__name__)
 

@@ -20,14 +20,14 @@ from base.ipc.control import Applied, Configure, Drain, ExitCode, GaveUp, Left, 
 from base.process import outlive_parent
 from runtime.front.access import access_log
 from runtime.front.app.service import FrontDoor
-from runtime.front.batcher import Bounds
-from runtime.front.dispatch import Dispatch
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
 from runtime.front.orphans import Remnants
 from runtime.front.outcomes import Tallies
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.routing.mirroring import Comparisons
+from runtime.front.scheduling.batch_queue import Bounds
+from runtime.front.scheduling.dispatchers import Dispatch
 from runtime.front.server import Server
 
 log = logging.getLogger(__name__)

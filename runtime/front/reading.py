@@ -13,7 +13,7 @@ from base.ipc.protocol import Flag, Reply
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes, is_compressed
 
 if TYPE_CHECKING:
-    from runtime.front.endpoint import Endpoint
+    from runtime.front.scheduling.endpoint_queue import Endpoint
 
 
 def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: Endpoint) -> pa.RecordBatch | Plain:

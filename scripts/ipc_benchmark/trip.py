@@ -16,10 +16,10 @@ import uvloop
 import cost_model
 from base.ipc.control import Configure, ReleaseWords, Route
 from ipc_benchmark import peer
-from runtime.front.batcher import Bounds
-from runtime.front.dispatch import Dispatch
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.request import Asked, Request, Target
+from runtime.front.scheduling.batch_queue import Bounds
+from runtime.front.scheduling.dispatchers import Dispatch
 
 
 class Trip(NamedTuple):

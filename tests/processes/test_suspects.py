@@ -15,7 +15,7 @@ from base.schema import wire
 from base.schema.wire import Column
 from frontdoor import BareWorker, FrontDoor
 from rawhttp import Raw, post
-from runtime.front.suspects import DEATHS_MAX
+from runtime.front.scheduling.quarantine import DEATHS_MAX
 
 SCHEMA = wire.to_arrow({"a": Column(pl.Float64(), False)})
 WORDS = ReleaseWords("tiny", "1", [EndpointWords("echo", "/echo", [], SCHEMA.serialize().to_pybytes(), None, 64, 1)])

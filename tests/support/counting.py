@@ -10,9 +10,9 @@ import uvloop
 
 from base.ipc.control import Configure, EndpointWords, ReleaseWords, Route, Table
 from runtime.front.app.service import FrontDoor
-from runtime.front.batcher import Bounds
-from runtime.front.dispatch import Dispatch
 from runtime.front.requests.deadlines import Deadlines
+from runtime.front.scheduling.batch_queue import Bounds
+from runtime.front.scheduling.dispatchers import Dispatch
 from runtime.front.server import Server
 
 

@@ -12,7 +12,7 @@ from base.errors import Malformed
 from runtime.front.requests.response import Answer
 
 if TYPE_CHECKING:
-    from runtime.front.endpoint import Endpoint
+    from runtime.front.scheduling.endpoint_queue import Endpoint
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -20,13 +20,10 @@ from runtime.front.app import health
 from runtime.front.app.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.codecs.decoder import Rows
 from runtime.front.codecs.encoder import Replies
-from runtime.front.dispatch import Dispatch
 from runtime.front.keys import Keys
 from runtime.front.link import Link
 from runtime.front.measuring import now_s
 from runtime.front.memory.body_buffer import MIN_BYTES, Arrival, closing_unless_done
-from runtime.front.questions import check
-from runtime.front.release import Release
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.problems import method_not_allowed, problem
 from runtime.front.requests.request import Asked, Request, Target
@@ -34,6 +31,9 @@ from runtime.front.requests.response import Answer
 from runtime.front.routing.mirroring import Comparisons, Copying
 from runtime.front.routing.route_table import Paths
 from runtime.front.routing.traffic_split import Drawn
+from runtime.front.scheduling.dispatcher import Release
+from runtime.front.scheduling.dispatchers import Dispatch
+from runtime.front.scheduling.parameter_check import check
 
 log = logging.getLogger(__name__)
 

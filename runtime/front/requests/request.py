@@ -22,8 +22,8 @@ from runtime.front.requests.problems import problem
 from runtime.front.requests.response import Answer
 
 if TYPE_CHECKING:
-    from runtime.front.endpoint import Endpoint
     from runtime.front.routing.traffic_split import Fork, Lot
+    from runtime.front.scheduling.endpoint_queue import Endpoint
 
 
 class Target:

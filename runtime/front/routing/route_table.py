@@ -9,14 +9,14 @@ from packaging.utils import canonicalize_name
 
 from base.errors import NotFound, Unavailable
 from base.ipc.control import ReleaseWords, Sharing, Table
-from runtime.front.endpoint import Endpoint
 from runtime.front.memory.body_buffer import Arrival
-from runtime.front.release import Release
 from runtime.front.requests import headers as wishes
 from runtime.front.requests.request import Asked, Target
 from runtime.front.routing.mirroring import Copying
 from runtime.front.routing.path_trie import Router
 from runtime.front.routing.traffic_split import VERSION, Drawn, Fork, Lot, Shares
+from runtime.front.scheduling.dispatcher import Release
+from runtime.front.scheduling.endpoint_queue import Endpoint
 
 _TARGETS_MAX = 4096
 """Paths that are known without routing them again: more than most models have variants, and some megabytes at most."""

@@ -20,9 +20,9 @@ from runtime.front.routing.path_trie import Router
 from runtime.front.routing.weighted_choice import GOLDEN, SILVER, Rotation, picked, ranked
 
 if TYPE_CHECKING:
-    from runtime.front.endpoint import Endpoint
-    from runtime.front.release import Release
     from runtime.front.routing.mirroring import Copying
+    from runtime.front.scheduling.dispatcher import Release
+    from runtime.front.scheduling.endpoint_queue import Endpoint
 
 VERSION = b"x-pexdock-version"
 """The header by which a client asks for a release, by version or label."""

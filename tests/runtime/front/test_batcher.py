@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import Full
-from runtime.front.batcher import Batcher, Bounds
+from runtime.front.scheduling.batch_queue import Batcher, Bounds
 
 
 @dataclass(frozen=True, eq=False)

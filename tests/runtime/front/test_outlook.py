@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.front.outlook import Outlook, wait_s
+from runtime.front.scheduling.wait_estimate import Outlook, wait_s
 
 
 def told(*took_s: float) -> Outlook:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import Cell, HandlerFailed, Misfit, Reject
-from runtime.front.owners import owners
+from runtime.front.scheduling.error_attribution import owners
 
 
 class Counted(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.front.pace import HOLD_MAX_S, Pace, Step
+from runtime.front.scheduling.batch_policy import HOLD_MAX_S, Pace, Step
 
 
 def turn(pace: Pace, came: int, rows: int, computing: int = 0, now: float = 1.0) -> Step:

@@ -10,9 +10,9 @@ import pytest
 
 from base.ipc.control import Applied, Configure, EndpointWords, Left, Listening, ReleaseWords, Route, Table
 from frontdoor import DEADLINE_S, FrontDoor
-from runtime.front.batcher import Bounds
-from runtime.front.dispatch import Dispatch
 from runtime.front.requests.deadlines import Deadlines
+from runtime.front.scheduling.batch_queue import Bounds
+from runtime.front.scheduling.dispatchers import Dispatch
 
 
 def words(version, path="/a"):

@@ -14,20 +14,20 @@ from collections.abc import Callable, Sequence
 
 from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
 from base.ipc.control import GaveUp, ReleaseWords, Worked
-from runtime.front.batcher import Bounds
-from runtime.front.endpoint import Endpoint
 from runtime.front.link import Link
 from runtime.front.measuring import Recorder
 from runtime.front.memory.slots import Budget
 from runtime.front.outcomes import Tally
-from runtime.front.outlook import wait_s
-from runtime.front.owners import owners
-from runtime.front.pace import Step
-from runtime.front.questions import AT_ONCE_MAX, Question
 from runtime.front.requests.deadlines import Deadlines, in_time
 from runtime.front.requests.request import Request
+from runtime.front.scheduling.batch_policy import Step
+from runtime.front.scheduling.batch_queue import Bounds
+from runtime.front.scheduling.endpoint_queue import Endpoint
+from runtime.front.scheduling.error_attribution import owners
+from runtime.front.scheduling.parameter_check import AT_ONCE_MAX, Question
+from runtime.front.scheduling.quarantine import Suspects
+from runtime.front.scheduling.wait_estimate import wait_s
 from runtime.front.sent import IN_FLIGHT_MAX, STREAMS_MAX
-from runtime.front.suspects import Suspects
 
 log = logging.getLogger(__name__)
 

@@ -10,19 +10,19 @@ import pyarrow as pa
 from base.errors import DeadlineExceeded, Full, PexdockError
 from base.ipc import frames
 from base.ipc.control import EndpointWords
-from runtime.front.batcher import Batcher, Bounds
 from runtime.front.codecs.decoder import RowDecoder
 from runtime.front.measuring import Recorder, now_s
 from runtime.front.outcomes import Tally
-from runtime.front.outlook import Outlook
-from runtime.front.pace import Pace
-from runtime.front.questions import Question
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.headers import URGENCY
 from runtime.front.requests.request import Asked, Request
+from runtime.front.scheduling.batch_policy import Pace
+from runtime.front.scheduling.batch_queue import Batcher, Bounds
+from runtime.front.scheduling.parameter_check import Question
+from runtime.front.scheduling.wait_estimate import Outlook
 
 if TYPE_CHECKING:
-    from runtime.front.release import Release
+    from runtime.front.scheduling.dispatcher import Release
 
 
 WAIT_PART = 0.5
