@@ -15,11 +15,11 @@ from base.ipc.protocol import BODY_MAX_BYTES
 from runtime.front.codecs import media_types
 from runtime.front.codecs.decoder import Rows, reader
 from runtime.front.codecs.encoder import Form, Replies
-from runtime.front.measuring import ABANDONED
 from runtime.front.memory.body_buffer import Arrival
 from runtime.front.requests import headers, stream
 from runtime.front.requests.problems import problem
 from runtime.front.requests.response import Answer
+from runtime.front.telemetry.metrics import ABANDONED
 
 if TYPE_CHECKING:
     from runtime.front.routing.traffic_split import Fork, Lot

@@ -16,13 +16,13 @@ from base.errors import AuthorError, PexdockError, TryLater
 from base.ipc.control import Compared
 from runtime.front.codecs.decoder import Rows, reader
 from runtime.front.codecs.encoder import Replies
-from runtime.front.measuring import now_s
 from runtime.front.memory.body_buffer import Arrival
 from runtime.front.requests.request import Asked, Request, Target
 from runtime.front.requests.response import Answer
 from runtime.front.routing.response_diff import compared
 from runtime.front.scheduling.dispatcher import Release
 from runtime.front.scheduling.parameter_check import check
+from runtime.front.telemetry.metrics import now_s
 from runtime.problems import status_of
 
 INTERVAL_S = 1.0

@@ -11,8 +11,6 @@ from base.errors import DeadlineExceeded, Full, PexdockError
 from base.ipc import frames
 from base.ipc.control import EndpointWords
 from runtime.front.codecs.decoder import RowDecoder
-from runtime.front.measuring import Recorder, now_s
-from runtime.front.outcomes import Tally
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.headers import URGENCY
 from runtime.front.requests.request import Asked, Request
@@ -20,6 +18,8 @@ from runtime.front.scheduling.batch_policy import Pace
 from runtime.front.scheduling.batch_queue import Batcher, Bounds
 from runtime.front.scheduling.parameter_check import Question
 from runtime.front.scheduling.wait_estimate import Outlook
+from runtime.front.telemetry.metrics import Recorder, now_s
+from runtime.front.telemetry.outcomes import Tally
 
 if TYPE_CHECKING:
     from runtime.front.scheduling.dispatcher import Release

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from base.ipc.control import Measuring
-from runtime.front.measuring import ABANDONED, Recorder, now_s
+from runtime.front.telemetry.metrics import ABANDONED, Recorder, now_s
 
 
 @pytest.fixture
