@@ -19,7 +19,6 @@ from base.errors import PeerError
 from base.ipc.control import Applied, Configure, Drain, ExitCode, GaveUp, Left, Lines, Listening, Table, Withdraw, Word, Worked, encode
 from base.process import outlive_parent
 from runtime.front.app.service import FrontDoor
-from runtime.front.link import Link
 from runtime.front.orphans import Remnants
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.routing.mirroring import Comparisons
@@ -29,6 +28,7 @@ from runtime.front.server import Server
 from runtime.front.telemetry.access_log import access_log
 from runtime.front.telemetry.metrics import Recorder
 from runtime.front.telemetry.outcomes import Tallies
+from runtime.front.workers.link import Link
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,6 @@ from runtime.front.app.asgi import Receive, Scope, Send, context_of, send_answer
 from runtime.front.codecs.decoder import Rows
 from runtime.front.codecs.encoder import Replies
 from runtime.front.keys import Keys
-from runtime.front.link import Link
 from runtime.front.memory.body_buffer import MIN_BYTES, Arrival, closing_unless_done
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.problems import method_not_allowed, problem
@@ -34,6 +33,7 @@ from runtime.front.scheduling.dispatcher import Release
 from runtime.front.scheduling.dispatchers import Dispatch
 from runtime.front.scheduling.parameter_check import check
 from runtime.front.telemetry.metrics import now_s
+from runtime.front.workers.link import Link
 
 log = logging.getLogger(__name__)
 

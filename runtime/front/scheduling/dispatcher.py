@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 
 from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
 from base.ipc.control import GaveUp, ReleaseWords, Worked
-from runtime.front.link import Link
 from runtime.front.memory.slots import Budget
 from runtime.front.requests.deadlines import Deadlines, in_time
 from runtime.front.requests.request import Request
@@ -25,9 +24,10 @@ from runtime.front.scheduling.error_attribution import owners
 from runtime.front.scheduling.parameter_check import AT_ONCE_MAX, Question
 from runtime.front.scheduling.quarantine import Suspects
 from runtime.front.scheduling.wait_estimate import wait_s
-from runtime.front.sent import IN_FLIGHT_MAX, STREAMS_MAX
 from runtime.front.telemetry.metrics import Recorder
 from runtime.front.telemetry.outcomes import Tally
+from runtime.front.workers.in_flight import IN_FLIGHT_MAX, STREAMS_MAX
+from runtime.front.workers.link import Link
 
 log = logging.getLogger(__name__)
 

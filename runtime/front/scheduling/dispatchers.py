@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from base.ipc.control import GaveUp, Route, Worked
-from runtime.front.link import Link
 from runtime.front.memory.slots import COPIES_PART, Budget, shared
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import Bounds
@@ -19,6 +18,7 @@ from runtime.front.scheduling.dispatcher import Release
 from runtime.front.scheduling.endpoint_queue import Endpoint
 from runtime.front.telemetry.metrics import Recorder
 from runtime.front.telemetry.outcomes import Tallies
+from runtime.front.workers.link import Link
 
 
 class Dispatch:

@@ -37,12 +37,12 @@ from base.ipc.protocol import (
     moment,
 )
 from runtime.front.codecs.encoder import Replies
-from runtime.front.lending import MIN_BYTES as LENT_MIN_BYTES
-from runtime.front.lending import lend
 from runtime.front.memory.slots import SLOTS, Budget, Rooms
-from runtime.front.reading import read_reply
-from runtime.front.sent import IN_FLIGHT_MAX, Sent, culprit_of, hangs
-from runtime.front.writing import write_batch
+from runtime.front.workers.batch_writer import write_batch
+from runtime.front.workers.in_flight import IN_FLIGHT_MAX, Sent, culprit_of, hangs
+from runtime.front.workers.reply_lease import MIN_BYTES as LENT_MIN_BYTES
+from runtime.front.workers.reply_lease import lend
+from runtime.front.workers.reply_reader import read_reply
 
 if TYPE_CHECKING:
     from runtime.front.requests.request import Request
