@@ -163,7 +163,7 @@ def _newest_base(dist_path: Path) -> Path:
 @click.argument("name")
 def key(name: str) -> None:
     """Make a key for a client, called NAME. It is shown this once; api_keys_path holds a digest of it."""
-    from runtime.front.keys import make  # noqa: PLC0415
+    from runtime.http.api_keys import make  # noqa: PLC0415
 
     made, line = make(name)
     click.echo(f"key, for the client: {made}")

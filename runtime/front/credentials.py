@@ -12,7 +12,7 @@ from typing import Protocol
 from base.errors import PexdockError
 from base.ipc.control import Configure, Tls
 from runtime.file_watch import FileWatch
-from runtime.front import keys, tls
+from runtime.http import api_keys, tls
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,12 @@ class Renewal:
         renew: called when `context` has changed.
     """
 
-    def __init__(self, configure: Configure, put: Callable[[keys.Keys], None], renew: Renew) -> None:
+    def __init__(self, configure: Configure, put: Callable[[api_keys.Keys], None], renew: Renew) -> None:
         self._tls = configure.tls
         self._keys_path = None if configure.api_keys_path is None else Path(configure.api_keys_path)
         self._put = put
         self._renew = renew
-        self._keys: keys.Keys | None = None
+        self._keys: api_keys.Keys | None = None
         self._seen = self._ca = b""
         self._complaint = ""
         self._called = asyncio.Event()
@@ -57,7 +57,7 @@ class Renewal:
             BadTls: the certificate cannot be used; plain HTTP is never spoken in its place.
         """
         if self._keys_path is not None:
-            self._put(keys.Keys())
+            self._put(api_keys.Keys())
             self._read_keys(self._keys_path)
         if self._tls is not None:
             self._seen, self._ca = _contents(self._tls)
@@ -94,7 +94,7 @@ class Renewal:
 
     def _read_keys(self, path: Path) -> None:
         try:
-            found = keys.read(path)
+            found = api_keys.read(path)
         except PexdockError as exc:
             self._complain(f"{exc}; keys stay as they were")
             return

@@ -9,7 +9,6 @@ from functools import partial
 import uvicorn
 
 from base.ipc.control import Configure
-from runtime.front.accepting import Accepting
 from runtime.front.app.service import FrontDoor
 from runtime.front.credentials import Renewal
 from runtime.front.http.connection import Connection
@@ -18,6 +17,7 @@ from runtime.front.http.listener_drain import accepted_rest
 from runtime.front.http.sweeper import Sweeper
 from runtime.front.requests.response import Heads
 from runtime.front.telemetry.access_log import AccessLog, Logged, LoggedConnection
+from runtime.http.acceptor import Accepting
 
 LINGER_S = 0.5
 """A connection that is kept and idle when the server ends is closed after so long. Its client may have just sent a request, which would be

@@ -96,12 +96,12 @@ def _check_files(settings: Settings) -> None:
         raise BadSetting(
             f"drain_lag_s is {settings.drain_lag_s:g}, which is part of drain_s, {settings.drain_s:g}: raise that, or lower this"
         )
-    from runtime.front import keys, tls  # noqa: PLC0415 - OpenSSL is for those who use it
+    from runtime.http import api_keys, tls  # noqa: PLC0415 - OpenSSL is for those who use it
 
     if settings.tls is not None:
         tls.context_of(settings.tls)
     if settings.api_keys_path is not None:
-        keys.read(settings.api_keys_path)
+        api_keys.read(settings.api_keys_path)
 
 
 @contextlib.contextmanager

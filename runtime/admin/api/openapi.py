@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from base.errors import PexdockError, Unauthorized
-from runtime.front.openapi import problems
-from runtime.problems import STATUSES
+from runtime.http import problem_schemas
+from runtime.http.problems import STATUSES
 
 LINES = "application/x-ndjson"
 """The media type of answers that go on."""
@@ -60,8 +60,8 @@ def describe(app: FastAPI, *kinds: type[msgspec.Struct]) -> None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
             _, schemas = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
             components = document.setdefault("components", {})
-            components.setdefault("schemas", {}).update(schemas | problems.SCHEMAS)
-            components |= {"headers": problems.HEADERS, "securitySchemes": _SECURITY}
+            components.setdefault("schemas", {}).update(schemas | problem_schemas.SCHEMAS)
+            components |= {"headers": problem_schemas.HEADERS, "securitySchemes": _SECURITY}
             document["security"] = [{name: []} for name in _SECURITY]
             app.openapi_schema = document
         return app.openapi_schema
@@ -73,7 +73,7 @@ def _problem(status: int) -> dict[str, Any]:
     kinds: list[type[PexdockError]] = [kind for kind, each in STATUSES.items() if each == status]
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         kinds.append(PexdockError)
-    found = problems.response(str(status), [kind.code for kind in kinds], retryable=all(kind.retryable for kind in kinds))
+    found = problem_schemas.response(str(status), [kind.code for kind in kinds], retryable=all(kind.retryable for kind in kinds))
     if Unauthorized in kinds:
         found["headers"]["WWW-Authenticate"] = {"required": True, "schema": {"const": "Bearer"}}
     return found

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from base.errors import Cell, Malformed, Misfit, NotFound, PexdockError, TooLarge
-from runtime import problems
+from runtime.http import problems
 
 
 def answer_errors(app: FastAPI) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from base.errors import PexdockError
 from base.ipc.control import Tls
 from runtime.file_watch import FileWatch
-from runtime.front import tls
+from runtime.http import tls
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from base.errors import Full, Malformed, PexdockError
 from runtime.admin.api.limits import HANG_UP, REQUEST_S
 from runtime.admin.api.responses import as_response
-from runtime.front import framing
+from runtime.http import head_rules
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -37,7 +37,7 @@ class Limits:
 
     connections: int = 32
     head_s: float = 10.0
-    head_bytes: int = framing.HEAD_MAX_BYTES
+    head_bytes: int = head_rules.HEAD_MAX_BYTES
 
 
 class Asker(HttpToolsProtocol):
@@ -113,7 +113,7 @@ class Asker(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
-        framing.check(self.url, self.parser.get_http_version(), self.headers)
+        head_rules.check(self.url, self.parser.get_http_version(), self.headers)
         self._in_head = False
         self._await_nothing()
         super().on_headers_complete()

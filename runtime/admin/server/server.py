@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from runtime.admin.server.connection import Asker, Limits
-from runtime.front.accepting import AT_ONCE, Accepting
+from runtime.http.acceptor import AT_ONCE, Accepting
 from runtime.supervisor.listen import CannotListen
 
 _BACKLOG = 128

@@ -10,10 +10,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import base
-from runtime import problems
 from runtime.front.app import swagger_ui
 from runtime.front.openapi.document import added
 from runtime.front.openapi.security import guarded
+from runtime.http import problems
 
 if TYPE_CHECKING:
     from runtime.front.app.service import FrontDoor

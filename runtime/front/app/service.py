@@ -20,7 +20,6 @@ from runtime.front.app import health
 from runtime.front.app.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.codecs.decoder import Rows
 from runtime.front.codecs.encoder import Replies
-from runtime.front.keys import Keys
 from runtime.front.memory.body_buffer import MIN_BYTES, Arrival, closing_unless_done
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.problems import method_not_allowed, problem
@@ -34,6 +33,7 @@ from runtime.front.scheduling.dispatchers import Dispatch
 from runtime.front.scheduling.parameter_check import check
 from runtime.front.telemetry.metrics import now_s
 from runtime.front.workers.link import Link
+from runtime.http.api_keys import Keys
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from base.errors import Full, Malformed, PexdockError, TooLarge
-from runtime.front import framing
 from runtime.front.app.service import Known
 from runtime.front.http import head
 from runtime.front.http.asgi_protocol import Flow, SlowPath
@@ -26,6 +25,7 @@ from runtime.front.requests import headers
 from runtime.front.requests.problems import problem
 from runtime.front.requests.request import Asked
 from runtime.front.requests.response import Answer, Heads
+from runtime.http import head_rules
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -129,14 +129,14 @@ class Connection(SlowPath):
         except httptools.HttpParserUpgrade as exc:
             self._decline_upgrade(data[exc.args[0] :])
         except httptools.HttpParserCallbackError as exc:
-            if not isinstance(exc.__context__, framing.NotHttp | httptools.HttpParserInvalidURLError | UnicodeDecodeError):
+            if not isinstance(exc.__context__, head_rules.NotHttp | httptools.HttpParserInvalidURLError | UnicodeDecodeError):
                 raise  # ours, and the loop closes the connection
-            self._refuse(Malformed(str(exc.__context__) if isinstance(exc.__context__, framing.NotHttp) else _NOT_HTTP))
+            self._refuse(Malformed(str(exc.__context__) if isinstance(exc.__context__, head_rules.NotHttp) else _NOT_HTTP))
         except httptools.HttpParserError:
             self._refuse(Malformed(_NOT_HTTP))
         else:
-            if self._framing_bytes > framing.HEAD_MAX_BYTES:
-                self._refuse(TooLarge(f"the head of a request may have {framing.HEAD_MAX_BYTES} bytes"))
+            if self._framing_bytes > head_rules.HEAD_MAX_BYTES:
+                self._refuse(TooLarge(f"the head of a request may have {head_rules.HEAD_MAX_BYTES} bytes"))
             whole, self._whole = self._whole, None  # a known head follows maybe, and for hours: no release is held by what came before
             self._learn(data, whole if self._messages == number else None)
 
@@ -222,7 +222,7 @@ class Connection(SlowPath):
         """
         self._in_head = False
         if not self._ending:
-            framing.check(self.url, self.parser.get_http_version(), self.headers)
+            head_rules.check(self.url, self.parser.get_http_version(), self.headers)
         self._skipping = self._ending or self.parser.should_upgrade()
         if not self._skipping:
             self._arriving = self._plain()
@@ -341,7 +341,7 @@ class Connection(SlowPath):
 
     def _refuse(self, error: PexdockError) -> None:
         """What came is no request, or nothing that may come after the last one. Nothing more is read."""
-        self.parser = framing.Deaf()  # type: ignore[assignment]  # whatever comes, nothing of it is kept
+        self.parser = head_rules.Deaf()  # type: ignore[assignment]  # whatever comes, nothing of it is kept
         self._drop_arriving()
         if self._ending:
             return

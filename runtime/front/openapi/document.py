@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from base.ipc.control import ReleaseWords
-from runtime.front.openapi import problems, request_headers
+from runtime.front.openapi import request_headers
 from runtime.front.openapi.operation import operation, row
+from runtime.http import problem_schemas
 
 
 def added(document: dict[str, Any], releases: Iterable[ReleaseWords]) -> dict[str, Any]:
@@ -20,9 +21,9 @@ def added(document: dict[str, Any], releases: Iterable[ReleaseWords]) -> dict[st
     """
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    schemas |= problems.SCHEMAS
-    components.setdefault("responses", {}).update(problems.responses())
-    components.setdefault("headers", {}).update(problems.HEADERS)
+    schemas |= problem_schemas.SCHEMAS
+    components.setdefault("responses", {}).update(problem_schemas.responses())
+    components.setdefault("headers", {}).update(problem_schemas.HEADERS)
     components.setdefault("parameters", {}).update(request_headers.PARAMETERS)
     names: set[str] = set(schemas)
     for release in releases:

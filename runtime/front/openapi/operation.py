@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from base.ipc.control import EndpointWords, ReleaseWords
 from runtime.front.codecs import media_types
-from runtime.front.openapi import problems, request_headers
+from runtime.front.openapi import request_headers
 from runtime.front.openapi.row_schema import row_schema
+from runtime.http import problem_schemas
 
 SCALARS = ["prediction"]
 """The columns of an answer whose predictions are plain values, see `base.worker.result`."""
@@ -46,7 +47,7 @@ def operation(release: ReleaseWords, words: EndpointWords, name: str) -> dict[st
             *request_headers.references(),
         ],
         "requestBody": {"required": True, "content": _raw() if words.raw else _request(words, name)},
-        "responses": {**_ok(words), **problems.references(_RAW_NEVER if words.raw else frozenset())},
+        "responses": {**_ok(words), **problem_schemas.references(_RAW_NEVER if words.raw else frozenset())},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from runtime.front.openapi import problems
+from runtime.http import problem_schemas
 
 _SCHEMES: dict[str, Any] = {
     "Bearer": {"type": "http", "scheme": "bearer", "description": "A key in the header Authorization"},
@@ -17,7 +17,7 @@ def guarded(document: dict[str, Any], open_paths: Collection[str]) -> dict[str, 
     """The same document, which is changed, with either of two ways to show a key wanted everywhere but on `open_paths`."""
     components = document["components"]
     components["securitySchemes"] = _SCHEMES
-    components["responses"]["Problem401"] = problems.unauthorized()
+    components["responses"]["Problem401"] = problem_schemas.unauthorized()
     document["security"] = [{name: []} for name in _SCHEMES]
     for path, operations in document["paths"].items():
         for operation in operations.values():

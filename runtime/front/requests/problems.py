@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from base.errors import PexdockError
-from runtime import problems
 from runtime.front.requests.response import Answer
+from runtime.http import problems
 
 
 def problem(error: PexdockError, request_id: str) -> Answer:

@@ -23,7 +23,7 @@ from runtime.front.routing.response_diff import compared
 from runtime.front.scheduling.dispatcher import Release
 from runtime.front.scheduling.parameter_check import check
 from runtime.front.telemetry.metrics import now_s
-from runtime.problems import status_of
+from runtime.http.problems import status_of
 
 INTERVAL_S = 1.0
 """Between two reports: people read what follows from them."""

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 import uvloop
 
-from runtime.front.accepting import AT_ONCE, Accepting
+from runtime.http.acceptor import AT_ONCE, Accepting
 
 MANY = 4 * AT_ONCE
 

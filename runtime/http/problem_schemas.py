@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from base.errors import Conflict, Declaration, PexdockError, PexRefused, Reject, Unauthorized
-from runtime.problems import MEDIA_TYPE, STATUSES
+from runtime.http.problems import MEDIA_TYPE, STATUSES
 
 _ELSEWHERE = {Conflict, PexRefused, Unauthorized}
 """What only the admin side says, and what is said only where keys are asked for (see `keys`)."""

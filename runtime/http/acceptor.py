@@ -9,7 +9,7 @@ import ssl
 import sys
 from collections.abc import Callable
 
-from runtime.front.tls import HANDSHAKE_S
+from runtime.http.tls import HANDSHAKE_S
 
 log = logging.getLogger(__name__)
 
