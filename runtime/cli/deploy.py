@@ -57,8 +57,8 @@ def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, ad
 
 def _check(pex: Path, state: State, *, local: bool) -> None:
     """As `pexdock check` does; where dist/ is on another machine, what its bases are is not known here."""
+    from runtime.pex.bases import fitted  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
-    from runtime.pex.shelf import fitted  # noqa: PLC0415
 
     found = read_pex(pex)
     if found.kind == "model" and local:

@@ -151,7 +151,7 @@ def _size(size_bytes: int) -> str:
 def _newest_base(dist_path: Path) -> Path:
     from packaging.version import Version  # noqa: PLC0415
 
-    from runtime.pex.shelf import bases_in  # noqa: PLC0415
+    from runtime.pex.bases import bases_in  # noqa: PLC0415
 
     bases = bases_in(dist_path)
     if not bases:
@@ -210,9 +210,9 @@ def _voucher(pex: Path, chosen: Settings) -> str:
 
 
 def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> None:
+    from runtime.pex.bases import bases_in  # noqa: PLC0415
     from runtime.pex.check import check_pex, choose_base  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
-    from runtime.pex.shelf import bases_in  # noqa: PLC0415
 
     bases = [read_pex(base_pex, checksums=False)] if base_pex else bases_in(chosen.dist_path)
     on = bases[0] if base_pex else choose_base(model, bases)
