@@ -26,7 +26,11 @@ def image(tmp_path):
     """A folder like the image's, with a base that only notes that it ran."""
     (tmp_path / "dist").mkdir()
     shutil.copy(ROOT / "entrypoint.sh", tmp_path)
-    files = {"runtime/__init__.py": "", "runtime/pex/__init__.py": "", "runtime/pex/unpack.py": UNPACK.format(ran=str(tmp_path / "ran"))}
+    files = {
+        "runtime/__init__.py": "",
+        "runtime/pex/__init__.py": "",
+        "runtime/pex/cache/unpack.py": UNPACK.format(ran=str(tmp_path / "ran")),
+    }
     write_pex(tmp_path / "dist" / "base-0.1.0.pex", sdk(files=files))
     return tmp_path
 

@@ -233,8 +233,8 @@ def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> Non
 def unpack(ctx: click.Context, dist_path: str | None, cache_path: str | None, config: Path | None) -> None:
     """Unpack what lies in dist/ ahead, as in the build of an image, so that no start has to."""
     from runtime import settings  # noqa: PLC0415
-    from runtime.pex.ahead import Ahead  # noqa: PLC0415
-    from runtime.pex.store import Store  # noqa: PLC0415
+    from runtime.pex.cache.prefetch import Ahead  # noqa: PLC0415
+    from runtime.pex.cache.store import Store  # noqa: PLC0415
     from runtime.supervisor.registry import is_pex_name  # noqa: PLC0415
 
     chosen = settings.load({"dist_path": dist_path, "cache_path": cache_path}, config)

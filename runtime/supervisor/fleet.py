@@ -16,9 +16,9 @@ from packaging.utils import canonicalize_name
 from base.errors import PexRefused
 from base.ipc.control import Route, Sharing, Table
 from runtime.blocking import Threads
+from runtime.pex.cache.store import Admitted
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
-from runtime.pex.store import Admitted
 from runtime.pex.trust import Untrusted
 from runtime.supervisor import routing
 from runtime.supervisor.course import Course

@@ -14,9 +14,9 @@ from packaging.version import InvalidVersion, Version
 
 from base.ipc.control import Measures, Ready, ReleaseWords, Route
 from base.telemetry.recorder import environment_of
+from runtime.pex.cache.store import Admitted, Base, Store
 from runtime.pex.check import wire_misfit
 from runtime.pex.file import PexFile
-from runtime.pex.store import Admitted, Base, Store
 from runtime.pex.trust import Evidence, Trust
 from runtime.settings import Settings
 from runtime.supervisor.child import child_environment

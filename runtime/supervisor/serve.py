@@ -26,7 +26,7 @@ from runtime.admin.server.listeners import AdminServers, Listener, listeners
 from runtime.blocking import Threads
 from runtime.file_watch import FileWatch
 from runtime.pex import drop
-from runtime.pex.store import Store
+from runtime.pex.cache.store import Store
 from runtime.pex.trust import trust_of
 from runtime.settings import BadSetting, Settings
 from runtime.supervisor import logbook, rundir, state

@@ -21,9 +21,9 @@ from projects import DOUBLE, write_project
 from runtime.build.model import build_model
 from runtime.build.tool import BuildFailed, pex
 from runtime.build.wheel import build_wheel
+from runtime.pex.cache.store import Store
 from runtime.pex.check import check_pex
 from runtime.pex.file import read_pex
-from runtime.pex.store import Store
 from supervised import Supervised
 
 IRIS_MAX_BYTES = 1_200_000

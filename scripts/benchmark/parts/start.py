@@ -22,7 +22,7 @@ from benchmark.parts.part import Part, at, folder, link_base, source
 from benchmark.plots import number
 from benchmark.tables import table
 from runtime import settings
-from runtime.pex.store import Store
+from runtime.pex.cache.store import Store
 
 RATE = 500
 SOON = {"restart_delay_min_s": 0.05, "restart_delay_max_s": 0.05}

@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.pex.locks import Report, beside, locked, remove
+from runtime.pex.cache.locks import Report, beside, locked, remove
 
 NAME = re.compile("[0-9a-f]{16}")
 """Of the folder of an unpacked base."""
@@ -236,7 +236,7 @@ class _Progress:
 
 
 def main(argv: list[str]) -> int:
-    """`python -m runtime.pex.unpack PEX CACHE [ANSWER]`: write the folder to stdout or into the file ANSWER; progress goes to stderr."""
+    """`python -m runtime.pex.cache.unpack PEX CACHE [ANSWER]`: write the folder to stdout or into the file ANSWER; progress goes to stderr."""
     try:
         pex, cache, *answer = argv
         folder = unpack(Path(pex), Path(cache).resolve(), _say)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from base.errors import PexRefused
+from runtime.pex.cache.store import Base, Store
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
-from runtime.pex.store import Base, Store
 
 Say = Callable[[str], None]
 
