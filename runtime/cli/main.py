@@ -199,7 +199,7 @@ def check(pex: Path, base_pex: Path | None, dist_path: str | None, config: Path 
 
 def _voucher(pex: Path, chosen: Settings) -> str:
     """Who vouches for the file; empty where every pex is trusted."""
-    from runtime.pex.trust import trust_of  # noqa: PLC0415
+    from runtime.pex.trust.policy import trust_of  # noqa: PLC0415
 
     trust = trust_of(chosen.trusted_keys_path, chosen.trusted_digests_path)
     if trust is None:

@@ -19,7 +19,7 @@ from runtime.blocking import Threads
 from runtime.pex.cache.store import Admitted
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
-from runtime.pex.trust import Untrusted
+from runtime.pex.trust.policy import Untrusted
 from runtime.supervisor import routing
 from runtime.supervisor.course import Course
 from runtime.supervisor.kept import Kept

@@ -17,7 +17,7 @@ from base.telemetry.recorder import environment_of
 from runtime.pex.cache.store import Admitted, Base, Store
 from runtime.pex.check import wire_misfit
 from runtime.pex.file import PexFile
-from runtime.pex.trust import Evidence, Trust
+from runtime.pex.trust.policy import Evidence, Trust
 from runtime.settings import Settings
 from runtime.supervisor.child import child_environment
 from runtime.supervisor.confinement import Confinement

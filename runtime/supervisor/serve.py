@@ -27,7 +27,7 @@ from runtime.blocking import Threads
 from runtime.file_watch import FileWatch
 from runtime.pex import drop
 from runtime.pex.cache.store import Store
-from runtime.pex.trust import trust_of
+from runtime.pex.trust.policy import trust_of
 from runtime.settings import BadSetting, Settings
 from runtime.supervisor import logbook, rundir, state
 from runtime.supervisor.announcement import announce

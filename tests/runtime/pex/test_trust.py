@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from base.errors import PexdockError
-from runtime.pex.trust import Trust, Untrusted, trust_of
+from runtime.pex.trust.policy import Trust, Untrusted, trust_of
 from signing import make_key, sign
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from base.errors import PexdockError, PexRefused
 
 if TYPE_CHECKING:
-    from runtime.pex import sshsig
+    from runtime.pex.trust import sshsig
 
 NAMESPACE = "pexdock"
 """What a signature must have been made for, so that one for something else, a commit or a mail, admits no pex."""
@@ -145,7 +145,7 @@ def _signature_of(pex: Path) -> Path:
 
 
 def _signed_by(copy: Path, signature: Path, keys_path: Path) -> str:
-    from runtime.pex import sshsig  # noqa: PLC0415 - brings `cryptography`, which most supervisors never need
+    from runtime.pex.trust import sshsig  # noqa: PLC0415 - brings `cryptography`, which most supervisors never need
 
     keys = _keys(keys_path)
     try:
@@ -167,7 +167,7 @@ def _keys(path: Path) -> list[sshsig.PublicKey]:
     Raises:
         _Unreadable: a file cannot be read, or a line of it is no key.
     """
-    from runtime.pex import sshsig  # noqa: PLC0415 - as above
+    from runtime.pex.trust import sshsig  # noqa: PLC0415 - as above
 
     found = []
     for file in sorted(path.glob("*.pub")) if path.is_dir() else [path]:
