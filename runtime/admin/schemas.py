@@ -6,7 +6,7 @@ import msgspec
 
 from base.ipc.cache_control import CacheState
 from runtime.supervisor.logbook import Line
-from runtime.supervisor.state import ModelReport, ReleaseReport
+from runtime.supervisor.status import ModelReport, ReleaseReport
 
 
 class Trouble(msgspec.Struct, frozen=True):

@@ -91,7 +91,7 @@ def serve(config: Path | None, **flags: str | None) -> None:
     Each option may also stand in pexdock.toml, as in `port = 8080`, or in the environment, as in PEXDOCK_PORT=8080.
     """
     from runtime import settings  # noqa: PLC0415
-    from runtime.supervisor.serve import serve as supervise  # noqa: PLC0415
+    from runtime.supervisor.supervisor import serve as supervise  # noqa: PLC0415
 
     chosen = settings.load(flags, config)
     _log_to_stderr(chosen.log_level)

@@ -23,12 +23,12 @@ from runtime.pex.trust.policy import Untrusted
 from runtime.supervisor import routing
 from runtime.supervisor.course import Course
 from runtime.supervisor.kept import Kept
-from runtime.supervisor.live import Live, Plant
+from runtime.supervisor.managed_release import Live, Plant
 from runtime.supervisor.registry import Settled, Vanished
 from runtime.supervisor.release import Identity, Release, ReleaseEvent, ReleaseState
 from runtime.supervisor.retries import Retries, reason_of
 from runtime.supervisor.rollouts import Rollouts
-from runtime.supervisor.state import ReleaseReport
+from runtime.supervisor.status import ReleaseReport
 from runtime.supervisor.traffic import Traffic
 from runtime.supervisor.workers import WorkerProcess
 

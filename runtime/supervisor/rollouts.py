@@ -17,10 +17,10 @@ from runtime.supervisor import orders, routing
 from runtime.supervisor import traffic as words
 from runtime.supervisor.course import Course
 from runtime.supervisor.kept import Flip, Kept, Said
-from runtime.supervisor.live import Live
+from runtime.supervisor.managed_release import Live
 from runtime.supervisor.probation import Probation, Rules
 from runtime.supervisor.release import Release, ReleaseState
-from runtime.supervisor.state import Comparison, ModelReport, Previous, Share, TakenBack, Watched, now
+from runtime.supervisor.status import Comparison, ModelReport, Previous, Share, TakenBack, Watched, now
 from runtime.supervisor.traffic import Traffic
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from generated import DOCUMENTED, operations, try_out
 from operated import OTHER_TOKEN, TOKEN, Operated
 from runtime.supervisor.inquiries import UNANSWERED_MAX
 from runtime.supervisor.kept import FILE
-from runtime.supervisor.state import State
+from runtime.supervisor.status import State
 from tinypex import write_tiny
 
 SHOWN = {"authorization": f"Bearer {TOKEN}"}

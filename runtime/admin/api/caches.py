@@ -9,7 +9,7 @@ from typing import NamedTuple
 from base.errors import PexdockError, TryLater, Unavailable
 from base.ipc.cache_control import Answer, Entries, ListEntries, Question, Refresh, Refreshed
 from runtime.admin.schemas import ModelCaches, ModelRefresh, Trouble, WorkerCaches, WorkerRefresh
-from runtime.supervisor.live import Live
+from runtime.supervisor.managed_release import Live
 from runtime.supervisor.workers import WorkerProcess
 
 

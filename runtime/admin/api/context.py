@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from base.errors import NotFound
 from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.logbook import Logbook
-from runtime.supervisor.state import ModelReport, State
+from runtime.supervisor.status import ModelReport, State
 
 
 class Changes:

@@ -12,7 +12,7 @@ from base.ipc.control import EndpointWords
 from runtime.admin.api.context import Powers
 from runtime.admin.schemas import Endpoint, ModelDetail, Worker
 from runtime.blocking import Threads
-from runtime.supervisor.live import Live
+from runtime.supervisor.managed_release import Live
 
 _PSS = re.compile(rb"^Pss: +([0-9]+) kB$", re.MULTILINE)
 _RSS = re.compile(rb"^Rss: +([0-9]+) kB$", re.MULTILINE)

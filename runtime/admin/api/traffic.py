@@ -13,7 +13,7 @@ from runtime.admin.api.fields import Label, Model, Name, Order, Text, shown
 from runtime.admin.api.openapi import documented
 from runtime.admin.api.responses import as_json
 from runtime.supervisor import traffic as words
-from runtime.supervisor.state import ModelReport
+from runtime.supervisor.status import ModelReport
 from runtime.supervisor.traffic import Traffic
 
 _ERRORS = (404, 409)

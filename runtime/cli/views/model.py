@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from runtime.supervisor.logbook import Line
-from runtime.supervisor.state import Comparison, ModelReport
+from runtime.supervisor.status import Comparison, ModelReport
 from runtime.text_table import aligned, size
 
 _STATES = re.compile(

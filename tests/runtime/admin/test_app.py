@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 from runtime.admin.api.app import make
 from runtime.admin.api.context import Changes, Dropping, Powers
 from runtime.supervisor.logbook import Logbook
-from runtime.supervisor.state import State
+from runtime.supervisor.status import State
 
 
 def test_its_openapi_document_is_valid_and_describes_what_it_answers() -> None:

@@ -12,7 +12,7 @@ from runtime.admin.api import uploads
 from runtime.admin.api.app import make
 from runtime.admin.api.context import Changes, Dropping, Powers
 from runtime.supervisor.logbook import Logbook
-from runtime.supervisor.state import State
+from runtime.supervisor.status import State
 
 
 def test_a_drop_whose_sender_stops_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime.admin.client.progress import Drop, Outcome, order_stage, stage
-from runtime.supervisor.state import ModelReport, ReleaseReport, Share, State, TakenBack, Watched
+from runtime.supervisor.status import ModelReport, ReleaseReport, Share, State, TakenBack, Watched
 
 DROP = Drop("tiny-0.2.0.pex", "new", 3)
 

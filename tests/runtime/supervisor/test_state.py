@@ -13,10 +13,10 @@ import pytest
 
 from base.errors import PexdockError
 from base.ipc.control import EndpointWords, Example, ReleaseWords, Route
-from runtime.supervisor import rundir, state
-from runtime.supervisor.announcement import announce
+from runtime.supervisor import rundir, status
+from runtime.supervisor.banner import announce
 from runtime.supervisor.rundir import RunDirTaken
-from runtime.supervisor.state import ReleaseReport, State
+from runtime.supervisor.status import ReleaseReport, State
 from tinypex import write_linked_base, write_tiny
 
 HOLD = """
@@ -51,7 +51,7 @@ def test_a_run_directory_is_private_and_goes_when_it_is_left(tmp_path):
         assert mode(path) == 0o700
         assert rundir.holder(path) == os.getpid()
         (path / "w1.sock").touch()
-        state.write(path, State(dist_path="d"))
+        status.write(path, State(dist_path="d"))
     assert not path.exists()
     assert rundir.holder(path) is None
 
@@ -145,15 +145,15 @@ def test_the_state_file_is_private_and_read_back_as_it_was(tmp_path):
     report = ReleaseReport(file="iris.pex", state="ready", since="now", paths=["/iris"], worker_pids=[3])
     said = State(dist_path="d", pid=os.getpid(), address="http://127.0.0.1:1", generation=3, releases=[report])
     with rundir.taken(tmp_path / "run") as path:
-        state.write(path, said)
+        status.write(path, said)
         assert mode(path / "state.json") == 0o600
         assert json.loads((path / "state.json").read_text())["releases"][0]["worker_pids"] == [3]
-        assert state.read(path, tmp_path) == said
+        assert status.read(path, tmp_path) == said
         (path / "state.json").write_text("{")
         with pytest.raises(PexdockError, match="cannot be read"):
-            state.read(path, tmp_path)
+            status.read(path, tmp_path)
         (path / "state.json").unlink()
-        assert state.read(path, tmp_path).pid == os.getpid()
+        assert status.read(path, tmp_path).pid == os.getpid()
 
 
 def test_without_a_supervisor_dist_itself_is_read(tmp_path):
@@ -161,11 +161,11 @@ def test_without_a_supervisor_dist_itself_is_read(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "state.json").write_text("stale")
     dist = tmp_path / "dist"
-    assert state.read(tmp_path / "run", dist).releases == []
+    assert status.read(tmp_path / "run", dist).releases == []
     write_linked_base(dist / "base.pex")
     write_tiny(dist / "tiny.pex", "tiny", built_on="0.1.0")
     (dist / "zero.pex").touch()
-    found = state.read(tmp_path / "run", dist)
+    found = status.read(tmp_path / "run", dist)
     assert found.pid is None
     assert [(each.file, each.state, each.kind, each.base_version) for each in found.releases] == [
         ("base.pex", "not running", "base", ""),
@@ -173,7 +173,7 @@ def test_without_a_supervisor_dist_itself_is_read(tmp_path):
         ("zero.pex", "refused", "", ""),
     ]
     assert "the file is empty" in found.releases[2].reason
-    table = state.as_table(found)
+    table = status.as_table(found)
     assert table.startswith(f"no supervisor runs on {dist}")
     assert "the file is empty" in table
 
@@ -194,7 +194,7 @@ def test_the_table_is_aligned_and_has_reasons_and_last_lines_below_their_release
         ),
         ReleaseReport(file="long-name.pex", state="failed", since="", reason="it broke", log=["one", "two"], restarts=2),
     ]
-    lines = state.as_table(State(dist_path="d", pid=7, address="http://x", releases=reports)).splitlines()
+    lines = status.as_table(State(dist_path="d", pid=7, address="http://x", releases=reports)).splitlines()
     assert lines == [
         "supervisor 7 serves d at http://x",
         "",
@@ -206,7 +206,7 @@ def test_the_table_is_aligned_and_has_reasons_and_last_lines_below_their_release
         "    | one",
         "    | two",
     ]
-    assert "no pex in d" in state.as_table(State(dist_path="d"))
+    assert "no pex in d" in status.as_table(State(dist_path="d"))
 
 
 def test_the_announcement_names_models_paths_one_command_and_what_is_wrong():

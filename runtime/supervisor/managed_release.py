@@ -25,7 +25,7 @@ from runtime.supervisor.probation import Probation
 from runtime.supervisor.release import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
 from runtime.supervisor.renewal import LOOK_S, Renewal
 from runtime.supervisor.starts import Starts
-from runtime.supervisor.state import ReleaseReport, now
+from runtime.supervisor.status import ReleaseReport, now
 from runtime.supervisor.workers import Launch, Trouble, WorkerProcess
 
 log = logging.getLogger(__name__)

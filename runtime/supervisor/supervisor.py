@@ -29,8 +29,8 @@ from runtime.pex import drop
 from runtime.pex.cache.store import Store
 from runtime.pex.trust.policy import trust_of
 from runtime.settings import BadSetting, Settings
-from runtime.supervisor import logbook, rundir, state
-from runtime.supervisor.announcement import announce
+from runtime.supervisor import logbook, rundir, status
+from runtime.supervisor.banner import announce
 from runtime.supervisor.child import Child, kill_descendants
 from runtime.supervisor.confinement import Confinement, User, scratch_taken
 from runtime.supervisor.door import Told
@@ -39,8 +39,8 @@ from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.follower import Follower
 from runtime.supervisor.kept import Kept
 from runtime.supervisor.listen import bound, reachable
-from runtime.supervisor.live import Plant
 from runtime.supervisor.logbook import Logbook
+from runtime.supervisor.managed_release import Plant
 from runtime.supervisor.mirror import Mirror
 from runtime.supervisor.release import BackOff
 from runtime.supervisor.remote import RemoteDist
@@ -137,7 +137,7 @@ class Supervisor:
         self._settings, self._store, self._run_path, self._report = settings, plant.store, plant.run_path, plant.report
         self._show: Callable[[str], None] | None = show
         self._address = reachable(sockets.clients[0], "http" if settings.tls is None else "https")
-        self._started = state.now()
+        self._started = status.now()
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
         self._lag_s = settings.drain_lag_s
@@ -169,7 +169,7 @@ class Supervisor:
         self._follower = _follower(settings, self._changed)
         self._published = 0
         self._routed: set[str] = set()  # digests of the releases that front doors send requests to
-        self._shown_state: state.State | None = None
+        self._shown_state: status.State | None = None
         self._state_again: asyncio.TimerHandle | None = None  # while it could not be written
         self._sweep: asyncio.Task[None] | None = None
         self._swept: set[str] | None = None  # digests that may have something in the cache
@@ -299,8 +299,8 @@ class Supervisor:
             log.warning("the cache cannot be cleaned: %s: %s", type(error).__name__, error)
         self._sweep_cache()
 
-    def _state(self) -> state.State:
-        return state.State(
+    def _state(self) -> status.State:
+        return status.State(
             dist_path=str(self._settings.dist_path),
             dist_url=self._settings.dist_url or "",
             dist_reason=self._follower.reason if self._follower is not None else "",
@@ -316,12 +316,12 @@ class Supervisor:
             models=self._fleet.rollouts.reports(),
         )
 
-    def _told_state(self) -> state.State:
+    def _told_state(self) -> status.State:
         """For who asks: what follows from all that has happened is in it."""
         self._fleet.settle()
         return self._state()
 
-    def _as_clients_see(self, report: state.ReleaseReport) -> state.ReleaseReport:
+    def _as_clients_see(self, report: status.ReleaseReport) -> status.ReleaseReport:
         """A release whose worker is ready is so for clients only once every front door knows of it."""
         unrouted = report.kind == "model" and report.state == "ready" and report.sha256 not in self._routed
         return msgspec.structs.replace(report, state="starting") if unrouted else report
@@ -333,14 +333,14 @@ class Supervisor:
             self._changes.note()
             self._keep_state(current)
 
-    def _keep_state(self, current: state.State) -> None:
+    def _keep_state(self, current: status.State) -> None:
         """Write it, and again soon where that fails: a full disk must not stop the service, and what comes last may come for long."""
         failed_before = self._state_again is not None
         if self._state_again is not None:
             self._state_again.cancel()
             self._state_again = None
         try:
-            state.write(self._run_path, current)
+            status.write(self._run_path, current)
         except OSError as exc:
             if not failed_before:
                 log.error("the state cannot be written, and is tried again: %s", exc)  # noqa: TRY400 - the reason says it all
