@@ -22,11 +22,11 @@ from runtime.pex.file import PexFile, read_pex
 from runtime.pex.trust.policy import Untrusted
 from runtime.supervisor import routing
 from runtime.supervisor.course import Course
+from runtime.supervisor.dist.retries import Retries, reason_of
+from runtime.supervisor.dist.settling import Settled, Vanished
 from runtime.supervisor.kept import Kept
 from runtime.supervisor.managed_release import Live, Plant
-from runtime.supervisor.registry import Settled, Vanished
 from runtime.supervisor.release import Identity, Release, ReleaseEvent, ReleaseState
-from runtime.supervisor.retries import Retries, reason_of
 from runtime.supervisor.rollouts import Rollouts
 from runtime.supervisor.status import ReleaseReport
 from runtime.supervisor.traffic import Traffic

@@ -13,9 +13,9 @@ from base.errors import PexdockError, PexRefused
 from base.ipc.control import Compared
 from runtime.pex.file import read_pex
 from runtime.supervisor import rundir
+from runtime.supervisor.dist.settling import is_pex_name
 from runtime.supervisor.kept import Flip
 from runtime.supervisor.probation import Probation
-from runtime.supervisor.registry import is_pex_name
 from runtime.text_table import aligned
 
 

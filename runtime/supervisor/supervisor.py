@@ -33,20 +33,20 @@ from runtime.supervisor import logbook, rundir, status
 from runtime.supervisor.banner import announce
 from runtime.supervisor.child import Child, kill_descendants
 from runtime.supervisor.confinement import Confinement, User, scratch_taken
+from runtime.supervisor.dist.mirror import Mirror
+from runtime.supervisor.dist.mirror_loop import Follower
+from runtime.supervisor.dist.object_store import RemoteDist
+from runtime.supervisor.dist.watcher import Watch
 from runtime.supervisor.door import Told
 from runtime.supervisor.doors import Doors
 from runtime.supervisor.fleet import Fleet
-from runtime.supervisor.follower import Follower
 from runtime.supervisor.kept import Kept
 from runtime.supervisor.listen import bound, reachable
 from runtime.supervisor.logbook import Logbook
 from runtime.supervisor.managed_release import Plant
-from runtime.supervisor.mirror import Mirror
 from runtime.supervisor.release import BackOff
-from runtime.supervisor.remote import RemoteDist
 from runtime.supervisor.renewal import told_requests
 from runtime.supervisor.starts import Starts
-from runtime.supervisor.watch import Watch
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import pytest
 from obstore.store import from_url
 
 import servers
-from runtime.supervisor.mirror import Mirror
-from runtime.supervisor.remote import RemoteDist
+from runtime.supervisor.dist.mirror import Mirror
+from runtime.supervisor.dist.object_store import RemoteDist
 
 BIG = 1000
 

@@ -7,9 +7,9 @@ import errno
 
 import pytest
 
-from runtime.supervisor import retries
+from runtime.supervisor.dist import retries
+from runtime.supervisor.dist.retries import Retries
 from runtime.supervisor.release import BackOff
-from runtime.supervisor.retries import Retries
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

@@ -20,8 +20,8 @@ from typing import Protocol
 
 import msgspec
 
-from runtime.supervisor.registry import Stat
-from runtime.supervisor.remote import RemotePex
+from runtime.supervisor.dist.settling import Stat
+from runtime.supervisor.dist.object_store import RemotePex
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from runtime.blocking import Threads
-from runtime.supervisor.mirror import Mirror, in_short
+from runtime.supervisor.dist.mirror import Mirror, in_short
 from runtime.supervisor.release import BackOff
 
 log = logging.getLogger(__name__)

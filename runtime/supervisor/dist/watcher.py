@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncinotify
 from asyncinotify import Event, Inotify, Mask
 
-from runtime.supervisor.registry import Registry, Settled, Stat, Vanished, is_meant_as_pex, is_pex_name
+from runtime.supervisor.dist.settling import Registry, Settled, Stat, Vanished, is_meant_as_pex, is_pex_name
 
 log = logging.getLogger(__name__)
 
