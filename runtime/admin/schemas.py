@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from base.ipc.cache_control import CacheState
-from runtime.supervisor.logbook import Line
+from runtime.supervisor.host.log_buffer import Line
 from runtime.supervisor.status import ModelReport, ReleaseReport
 
 

@@ -14,7 +14,7 @@ from runtime.cli.options import AS_JSON, OPTIONAL_MODEL, asking, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
-    from runtime.supervisor.logbook import Line
+    from runtime.supervisor.host.log_buffer import Line
 
 
 @click.command()

@@ -13,8 +13,8 @@ from base.errors import PexdockError
 from runtime.admin.server.token import BadToken, read_token
 from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.settings import Settings
-from runtime.supervisor import rundir
-from runtime.supervisor.listen import bound
+from runtime.supervisor.host import run_dir
+from runtime.supervisor.host.listeners import bound
 from runtime.supervisor.status import State
 from runtime.text_table import size
 
@@ -58,8 +58,8 @@ def _run(settings: Settings, state: State) -> Finding:
     if state.pid is not None:
         return ok("run directory", f"{path}, supervisor {state.pid} runs")
     try:
-        if rundir.holder(path) is None and path.exists():
-            rundir.refuse_shared(path)
+        if run_dir.holder(path) is None and path.exists():
+            run_dir.refuse_shared(path)
     except PexdockError as exc:
         return problem("run directory", exc.detail, f"`chmod 700 {path}`, or name another with run_path")
     if not os.access(_there(path), os.W_OK):

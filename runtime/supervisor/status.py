@@ -12,8 +12,8 @@ import msgspec
 from base.errors import PexdockError, PexRefused
 from base.ipc.control import Compared
 from runtime.pex.file import read_pex
-from runtime.supervisor import rundir
 from runtime.supervisor.dist.settling import is_pex_name
+from runtime.supervisor.host import run_dir
 from runtime.supervisor.kept import Flip
 from runtime.supervisor.probation import Probation
 from runtime.text_table import aligned
@@ -170,11 +170,11 @@ def now() -> str:
 
 def write(run_path: Path, state: State) -> None:
     """Replace the state file at once and whole, readable by this user alone."""
-    aside = run_path / (rundir.STATE + ".new")
+    aside = run_path / (run_dir.STATE + ".new")
     fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, made with its mode
         file.write(msgspec.json.format(msgspec.json.encode(state)) + b"\n")
-    aside.replace(run_path / rundir.STATE)
+    aside.replace(run_path / run_dir.STATE)
 
 
 def read(run_path: Path, dist_path: Path) -> State:
@@ -183,11 +183,11 @@ def read(run_path: Path, dist_path: Path) -> State:
     Raises:
         PexdockError: the state file cannot be read.
     """
-    pid = rundir.holder(run_path)
+    pid = run_dir.holder(run_path)
     if pid is None:
         return survey(dist_path)
     try:
-        return msgspec.json.decode((run_path / rundir.STATE).read_bytes(), type=State)
+        return msgspec.json.decode((run_path / run_dir.STATE).read_bytes(), type=State)
     except FileNotFoundError:
         return State(dist_path=str(dist_path), pid=pid)  # it has only just started, or is about to be gone
     except (OSError, msgspec.MsgspecError) as exc:

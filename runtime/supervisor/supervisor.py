@@ -29,7 +29,7 @@ from runtime.pex import drop
 from runtime.pex.cache.store import Store
 from runtime.pex.trust.policy import trust_of
 from runtime.settings import BadSetting, Settings
-from runtime.supervisor import logbook, rundir, status
+from runtime.supervisor import status
 from runtime.supervisor.banner import announce
 from runtime.supervisor.child import Child, kill_descendants
 from runtime.supervisor.confinement import Confinement, User, scratch_taken
@@ -40,9 +40,10 @@ from runtime.supervisor.dist.watcher import Watch
 from runtime.supervisor.door import Told
 from runtime.supervisor.doors import Doors
 from runtime.supervisor.fleet import Fleet
+from runtime.supervisor.host import log_buffer, run_dir
+from runtime.supervisor.host.listeners import bound, reachable
+from runtime.supervisor.host.log_buffer import Logbook
 from runtime.supervisor.kept import Kept
-from runtime.supervisor.listen import bound, reachable
-from runtime.supervisor.logbook import Logbook
 from runtime.supervisor.managed_release import Plant
 from runtime.supervisor.release import BackOff
 from runtime.supervisor.renewal import told_requests
@@ -68,12 +69,12 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
     """
     _check_files(settings)
     with (
-        rundir.taken(settings.run_path) as run_path,
+        run_dir.taken(settings.run_path) as run_path,
         bound(settings.host, settings.port, settings.front_doors) as clients,
         listeners(settings, run_path) as operators,
         reports_to(settings.emf) as report,
         Kept(settings.state_path) as kept,
-        logbook.kept() as book,
+        log_buffer.kept() as book,
         _confined(settings) as confinement,
     ):
         store = Store(settings.cache_path, log.info)

@@ -15,10 +15,10 @@ from base.ipc.cache_control import Answer, Entries, Question, Refreshed, Refused
 from base.ipc.control import LENIENT, RETRIED, WARM_UP_VARIABLE, Drain, ExitCode, Failed, GaveUp, Measures, Ready, Word, Worked
 from runtime.supervisor.child import Child, describe_exit
 from runtime.supervisor.confinement import Confinement, remove_later
+from runtime.supervisor.host.run_dir import SOCKET_SUFFIX
 from runtime.supervisor.inquiries import Inquiries
 from runtime.supervisor.priority import Lowered
 from runtime.supervisor.release import Action, BackOff, Machine, WorkerEvent, WorkerState, new_worker
-from runtime.supervisor.rundir import SOCKET_SUFFIX
 from runtime.supervisor.starts import Starts, Turn
 
 log = logging.getLogger(__name__)

@@ -143,7 +143,7 @@ def test_the_image_listens_on_all_interfaces_and_nothing_else_does():
     assert "ENV PEXDOCK_HOST=0.0.0.0" in dockerfile
     found = subprocess.run(["git", "grep", "-lF", "0.0.0.0"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     code = [path for path in found if path.startswith(("base/", "runtime/", "entrypoint.sh", "Dockerfile", "models/"))]
-    assert code == ["Dockerfile", "runtime/supervisor/listen.py"]  # the latter writes an address for people, and binds none
+    assert code == ["Dockerfile", "runtime/supervisor/host/listeners.py"]  # the latter writes an address for people, and binds none
 
 
 @pytest.mark.parametrize("tls", [False, True])

@@ -25,7 +25,7 @@ from runtime.admin.api.traffic import add_orders
 from runtime.admin.api.uploads import DIGEST_HEADER, Drops
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
 from runtime.blocking import Threads
-from runtime.supervisor.logbook import Line, Logbook, Reader, is_about
+from runtime.supervisor.host.log_buffer import Line, Logbook, Reader, is_about
 from runtime.supervisor.managed_release import Live
 from runtime.supervisor.status import ModelReport, State
 

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from base.errors import NotFound
 from runtime.supervisor.fleet import Fleet
-from runtime.supervisor.logbook import Logbook
+from runtime.supervisor.host.log_buffer import Logbook
 from runtime.supervisor.status import ModelReport, State
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from runtime.admin.client.transport import NotThere, Way
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
-from runtime.supervisor.logbook import Line
+from runtime.supervisor.host.log_buffer import Line
 from runtime.supervisor.status import ModelReport, State
 
 

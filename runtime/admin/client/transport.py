@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from base.errors import PexdockError
-from runtime.supervisor import rundir
+from runtime.supervisor.host import run_dir
 
 D = TypeVar("D")
 
@@ -144,11 +144,11 @@ class UnixWay(Way):
 
     def connection(self, timeout_s: float) -> http.client.HTTPConnection:
         """See `Way`."""
-        return _UnixConnection(self._run_path / rundir.ADMIN, timeout_s)
+        return _UnixConnection(self._run_path / run_dir.ADMIN, timeout_s)
 
     def unreachable(self, error: Exception) -> str:
         """See `Way`."""
-        pid = rundir.holder(self._run_path)
+        pid = run_dir.holder(self._run_path)
         if pid is None:
             return f"no supervisor runs on {self._run_path}: start one with `pexdock serve`, or name its run directory with --run-path"
         return f"the supervisor on {self._run_path} (pid {pid}) does not answer: it has just started, or ends ({error})"

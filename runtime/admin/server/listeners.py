@@ -17,8 +17,8 @@ from runtime.admin.server.auth import Guarded
 from runtime.admin.server.server import AdminServer, tcp_listener, unix_listener
 from runtime.admin.server.token import BadToken, Token
 from runtime.settings import Settings
-from runtime.supervisor import rundir
-from runtime.supervisor.listen import reachable
+from runtime.supervisor.host import run_dir
+from runtime.supervisor.host.listeners import reachable
 
 if TYPE_CHECKING:
     from runtime.admin.server.certificate import Certificate
@@ -44,7 +44,7 @@ def listeners(settings: Settings, run_path: Path) -> Iterator[list[Listener]]:
         CannotListen: an address cannot be had.
     """
     with contextlib.ExitStack() as stack:
-        found = [Listener(stack.enter_context(unix_listener(run_path / rundir.ADMIN)))]
+        found = [Listener(stack.enter_context(unix_listener(run_path / run_dir.ADMIN)))]
         if settings.admin_port is not None:
             if settings.admin_token_path is None:
                 raise BadToken(

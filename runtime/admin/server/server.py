@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 
 from runtime.admin.server.connection import Asker, Limits
 from runtime.http.acceptor import AT_ONCE, Accepting
-from runtime.supervisor.listen import CannotListen
+from runtime.supervisor.host.listeners import CannotListen
 
 _BACKLOG = 128
 """Who waits there costs nothing, and a crowd without a token must not be all that waits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from runtime.supervisor.logbook import Line
+from runtime.supervisor.host.log_buffer import Line
 from runtime.supervisor.status import Comparison, ModelReport
 from runtime.text_table import aligned, size
 

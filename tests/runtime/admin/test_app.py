@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 
 from runtime.admin.api.app import make
 from runtime.admin.api.context import Changes, Dropping, Powers
-from runtime.supervisor.logbook import Logbook
+from runtime.supervisor.host.log_buffer import Logbook
 from runtime.supervisor.status import State
 
 

@@ -11,7 +11,7 @@ from starlette.types import Message
 from runtime.admin.api import uploads
 from runtime.admin.api.app import make
 from runtime.admin.api.context import Changes, Dropping, Powers
-from runtime.supervisor.logbook import Logbook
+from runtime.supervisor.host.log_buffer import Logbook
 from runtime.supervisor.status import State
 
 

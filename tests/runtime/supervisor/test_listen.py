@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from runtime.supervisor.listen import CannotListen, bound, reachable
+from runtime.supervisor.host.listeners import CannotListen, bound, reachable
 
 
 @pytest.mark.parametrize("count", [1, 3])

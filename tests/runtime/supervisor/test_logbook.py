@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from base.errors import Full
-from runtime.supervisor import logbook
-from runtime.supervisor.logbook import READER_MAX_BYTES, READERS_MAX, SOURCE_MAX_BYTES, SOURCES_MAX, Line, Logbook, is_about
+from runtime.supervisor.host import log_buffer
+from runtime.supervisor.host.log_buffer import READER_MAX_BYTES, READERS_MAX, SOURCE_MAX_BYTES, SOURCES_MAX, Line, Logbook, is_about
 
 EVERY = bool  # each line is true
 
@@ -112,7 +112,7 @@ def test_an_exception_is_kept_with_its_traceback_and_levels_are_as_before_in_the
     """As the log has it."""
     logger = logging.getLogger("runtime.test")
     before = logging.getLogger("runtime").level
-    with logbook.kept() as book:
+    with log_buffer.kept() as book:
         try:
             raise ValueError("this one")
         except ValueError:

@@ -13,9 +13,10 @@ import pytest
 
 from base.errors import PexdockError
 from base.ipc.control import EndpointWords, Example, ReleaseWords, Route
-from runtime.supervisor import rundir, status
+from runtime.supervisor import status
 from runtime.supervisor.banner import announce
-from runtime.supervisor.rundir import RunDirTaken
+from runtime.supervisor.host import run_dir
+from runtime.supervisor.host.run_dir import RunDirTaken
 from runtime.supervisor.status import ReleaseReport, State
 from tinypex import write_linked_base, write_tiny
 
@@ -47,21 +48,21 @@ def mode(path):
 def test_a_run_directory_is_private_and_goes_when_it_is_left(tmp_path):
     """Also with sockets and state in it."""
     path = tmp_path / "deep" / "run"
-    with rundir.taken(path):
+    with run_dir.taken(path):
         assert mode(path) == 0o700
-        assert rundir.holder(path) == os.getpid()
+        assert run_dir.holder(path) == os.getpid()
         (path / "w1.sock").touch()
         status.write(path, State(dist_path="d"))
     assert not path.exists()
-    assert rundir.holder(path) is None
+    assert run_dir.holder(path) is None
 
 
 def test_the_second_to_take_it_is_refused_with_the_pid_of_the_first(tmp_path, other):
     """And whoever only asks gets the same pid."""
-    assert rundir.holder(tmp_path / "run") == other.pid
-    with pytest.raises(RunDirTaken, match=rf"runs already on .*run \(pid {other.pid}\)"), rundir.taken(tmp_path / "run"):
+    assert run_dir.holder(tmp_path / "run") == other.pid
+    with pytest.raises(RunDirTaken, match=rf"runs already on .*run \(pid {other.pid}\)"), run_dir.taken(tmp_path / "run"):
         pass
-    assert rundir.holder(tmp_path / "run") == other.pid
+    assert run_dir.holder(tmp_path / "run") == other.pid
 
 
 def test_who_merely_asks_holds_up_no_start(tmp_path):
@@ -70,15 +71,15 @@ def test_who_merely_asks_holds_up_no_start(tmp_path):
 
     def keep_asking():
         while not over.is_set():
-            rundir.holder(path)
+            run_dir.holder(path)
 
     askers = [threading.Thread(target=keep_asking) for _ in range(4)]
     for each in askers:
         each.start()
     try:
         for _ in range(100):
-            with rundir.taken(path):
-                assert rundir.holder(path) == os.getpid()
+            with run_dir.taken(path):
+                assert run_dir.holder(path) == os.getpid()
     finally:
         over.set()
         for each in askers:
@@ -91,7 +92,7 @@ def test_of_many_that_start_at_once_one_takes_it_and_all_others_are_refused(tmp_
 
     def start(_):
         try:
-            with rundir.taken(tmp_path / "run"):
+            with run_dir.taken(tmp_path / "run"):
                 assert all(refused.acquire(timeout=10) for _ in range(7))
         except RunDirTaken:
             refused.release()
@@ -108,8 +109,8 @@ def test_leftovers_of_a_killed_one_are_taken_over(tmp_path, other):
     (path / "w7.sock").touch()
     other.send_signal(signal.SIGKILL)
     other.wait()
-    assert rundir.holder(path) is None
-    with rundir.taken(path):
+    assert run_dir.holder(path) is None
+    with run_dir.taken(path):
         assert [file.name for file in path.iterdir()] == ["lock"]
 
 
@@ -118,7 +119,7 @@ def test_what_is_not_ours_in_a_run_directory_stays(tmp_path):
     path = tmp_path / "run"
     path.mkdir(mode=0o700)
     (path / "diary.txt").write_text("dear")
-    with rundir.taken(path):
+    with run_dir.taken(path):
         pass
     assert [file.name for file in path.iterdir()] == ["diary.txt"]
 
@@ -136,7 +137,7 @@ def test_a_folder_that_others_could_write_to_is_refused(tmp_path, way):
             path.symlink_to("real")
         case "file":
             path.touch()
-    with pytest.raises(RunDirTaken, match="--run-path"), rundir.taken(path):
+    with pytest.raises(RunDirTaken, match="--run-path"), run_dir.taken(path):
         pass
 
 
@@ -144,7 +145,7 @@ def test_the_state_file_is_private_and_read_back_as_it_was(tmp_path):
     """Programs read it as JSON."""
     report = ReleaseReport(file="iris.pex", state="ready", since="now", paths=["/iris"], worker_pids=[3])
     said = State(dist_path="d", pid=os.getpid(), address="http://127.0.0.1:1", generation=3, releases=[report])
-    with rundir.taken(tmp_path / "run") as path:
+    with run_dir.taken(tmp_path / "run") as path:
         status.write(path, said)
         assert mode(path / "state.json") == 0o600
         assert json.loads((path / "state.json").read_text())["releases"][0]["worker_pids"] == [3]
