@@ -26,11 +26,11 @@ from runtime.supervisor.dist.retries import Retries, reason_of
 from runtime.supervisor.dist.settling import Settled, Vanished
 from runtime.supervisor.kept import Kept
 from runtime.supervisor.managed_release import Live, Plant
+from runtime.supervisor.processes.worker import WorkerProcess
 from runtime.supervisor.release import Identity, Release, ReleaseEvent, ReleaseState
 from runtime.supervisor.rollouts import Rollouts
 from runtime.supervisor.status import ReleaseReport
 from runtime.supervisor.traffic import Traffic
-from runtime.supervisor.workers import WorkerProcess
 
 log = logging.getLogger(__name__)
 

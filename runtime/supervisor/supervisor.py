@@ -31,23 +31,23 @@ from runtime.pex.trust.policy import trust_of
 from runtime.settings import BadSetting, Settings
 from runtime.supervisor import status
 from runtime.supervisor.banner import announce
-from runtime.supervisor.child import Child, kill_descendants
-from runtime.supervisor.confinement import Confinement, User, scratch_taken
 from runtime.supervisor.dist.mirror import Mirror
 from runtime.supervisor.dist.mirror_loop import Follower
 from runtime.supervisor.dist.object_store import RemoteDist
 from runtime.supervisor.dist.watcher import Watch
-from runtime.supervisor.door import Told
-from runtime.supervisor.doors import Doors
 from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.host import log_buffer, run_dir
 from runtime.supervisor.host.listeners import bound, reachable
 from runtime.supervisor.host.log_buffer import Logbook
 from runtime.supervisor.kept import Kept
 from runtime.supervisor.managed_release import Plant
+from runtime.supervisor.processes.child import Child, kill_descendants
+from runtime.supervisor.processes.front_door import Told
+from runtime.supervisor.processes.front_doors import Doors
+from runtime.supervisor.processes.recycling import told_requests
+from runtime.supervisor.processes.sandbox import Confinement, User, scratch_taken
+from runtime.supervisor.processes.start_limiter import Starts
 from runtime.supervisor.release import BackOff
-from runtime.supervisor.renewal import told_requests
-from runtime.supervisor.starts import Starts
 
 log = logging.getLogger(__name__)
 

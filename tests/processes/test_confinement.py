@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.supervisor.child import Child
-from runtime.supervisor.confinement import Confinement, User, scratch_taken
+from runtime.supervisor.processes.child import Child
+from runtime.supervisor.processes.sandbox import Confinement, User, scratch_taken
 from supervised import Supervised
 from tinypex import times, write_tiny
 

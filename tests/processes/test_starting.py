@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.supervisor.priority import may_return
-from runtime.supervisor.starts import HELD_S
+from runtime.supervisor.processes.niceness import may_return
+from runtime.supervisor.processes.start_limiter import HELD_S
 from supervised import Supervised
 from tinypex import times, write_tiny
 

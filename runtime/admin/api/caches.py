@@ -10,7 +10,7 @@ from base.errors import PexdockError, TryLater, Unavailable
 from base.ipc.cache_control import Answer, Entries, ListEntries, Question, Refresh, Refreshed
 from runtime.admin.schemas import ModelCaches, ModelRefresh, Trouble, WorkerCaches, WorkerRefresh
 from runtime.supervisor.managed_release import Live
-from runtime.supervisor.workers import WorkerProcess
+from runtime.supervisor.processes.worker import WorkerProcess
 
 
 class _Told(NamedTuple):

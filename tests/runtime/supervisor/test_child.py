@@ -15,8 +15,8 @@ import pytest
 import uvloop
 
 from base.ipc.control import Applied, Drain, Failed, Listening, Ready, ReleaseWords, Route, Table
-from runtime.supervisor.child import Child, child_environment, describe_exit
-from runtime.supervisor.tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, Budget, Tail
+from runtime.supervisor.processes.child import Child, child_environment, describe_exit
+from runtime.supervisor.processes.log_tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, Budget, Tail
 
 PRELUDE = """
 import json, os, signal, socket, subprocess, sys, time
@@ -141,7 +141,7 @@ def test_whole_lines_reach_the_log_under_the_childs_name(run, caplog):
         watched.child.send(Drain())
         await watched.end()
 
-    with caplog.at_level(logging.INFO, logger="runtime.supervisor.child"):
+    with caplog.at_level(logging.INFO, logger="runtime.supervisor.processes.child"):
         run(scenario)
     assert [record.message for record in caplog.records] == ["child: one", "child: two \\xff", "child: end"]
 

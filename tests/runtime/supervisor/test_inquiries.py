@@ -10,7 +10,7 @@ import pytest
 from base.errors import DeadlineExceeded, Full, NotFound, Unavailable
 from base.ipc import failure
 from base.ipc.cache_control import Entries, ListEntries, Question, Refresh, Refreshed, Refused
-from runtime.supervisor.inquiries import UNANSWERED_MAX, Inquiries
+from runtime.supervisor.processes.worker_rpc import UNANSWERED_MAX, Inquiries
 
 LONG_S = 30.0
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from runtime.supervisor.processes.recycling import Renewal, told_requests
 from runtime.supervisor.release import WorkerState
-from runtime.supervisor.renewal import Renewal, told_requests
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from runtime.supervisor import starts
-from runtime.supervisor.starts import Starts
+from runtime.supervisor.processes import start_limiter
+from runtime.supervisor.processes.start_limiter import Starts
 
 
 def test_so_many_start_at_once_and_the_others_follow_in_their_order():
@@ -28,7 +28,7 @@ def test_so_many_start_at_once_and_the_others_follow_in_their_order():
 
 def test_one_that_takes_long_lets_the_next_one_go(monkeypatch):
     """A model that hangs while it is imported must not keep all others from starting."""
-    monkeypatch.setattr(starts, "HELD_S", 0.01)
+    monkeypatch.setattr(start_limiter, "HELD_S", 0.01)
 
     async def main():
         gate, second = Starts(1), asyncio.Event()

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from base.ipc.control import Configure, Table
-from runtime.supervisor.child import Child
-from runtime.supervisor.door import Door, Told
+from runtime.supervisor.processes.child import Child
+from runtime.supervisor.processes.front_door import Door, Told
 from runtime.supervisor.release import BackOff
 
 

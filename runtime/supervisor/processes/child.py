@@ -21,8 +21,8 @@ from pathlib import Path
 
 from base.errors import PeerError
 from base.ipc.control import Lines, Table, Word, encode
-from runtime.supervisor.confinement import User
-from runtime.supervisor.tail import Budget, Tail
+from runtime.supervisor.processes.log_tail import Budget, Tail
+from runtime.supervisor.processes.sandbox import User
 
 log = logging.getLogger(__name__)
 

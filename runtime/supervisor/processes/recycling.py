@@ -7,8 +7,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.supervisor.processes.worker import Launch, Owner, WorkerProcess
 from runtime.supervisor.release import WorkerState
-from runtime.supervisor.workers import Launch, Owner, WorkerProcess
 
 log = logging.getLogger(__name__)
 
