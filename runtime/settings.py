@@ -24,7 +24,7 @@ from base.errors import PexdockError
 from base.ipc.control import Measuring, Tls
 from base.telemetry.append_log import STDOUT
 from base.telemetry.emf import Emf
-from runtime.supervisor.probation import Rules
+from runtime.supervisor.rollout.probation import Rules
 
 PREFIX = "PEXDOCK_"
 CONFIG_VARIABLE = "PEXDOCK_CONFIG"

@@ -20,17 +20,17 @@ from runtime.pex.cache.store import Admitted
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
 from runtime.pex.trust.policy import Untrusted
-from runtime.supervisor import routing
-from runtime.supervisor.course import Course
 from runtime.supervisor.dist.retries import Retries, reason_of
 from runtime.supervisor.dist.settling import Settled, Vanished
-from runtime.supervisor.kept import Kept
 from runtime.supervisor.managed_release import Live, Plant
 from runtime.supervisor.processes.worker import WorkerProcess
-from runtime.supervisor.release import Identity, Release, ReleaseEvent, ReleaseState
+from runtime.supervisor.rollout import planner
+from runtime.supervisor.rollout.policy_store import Kept
+from runtime.supervisor.rollout.release_state import Identity, Release, ReleaseEvent, ReleaseState
+from runtime.supervisor.rollout.traffic_plan import Course
+from runtime.supervisor.rollout.traffic_policy import Traffic
 from runtime.supervisor.rollouts import Rollouts
 from runtime.supervisor.status import ReleaseReport
-from runtime.supervisor.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Fleet:
 
     def serving(self, model: str) -> Live | None:
         """The release of this model that most requests go to."""
-        for release in routing.serving(self._releases(), self.rollouts.traffics):
+        for release in planner.serving(self._releases(), self.rollouts.traffics):
             if release.name == canonicalize_name(model):
                 return self._live(release)
         return None
@@ -263,7 +263,7 @@ class Fleet:
             self._doubt_again()
             self._choose_bases()
             self._settle_disputes()
-            courses = routing.courses(self._releases(), self.rollouts.traffics)
+            courses = planner.courses(self._releases(), self.rollouts.traffics)
             self.rollouts.follow(courses)
             self._follow_plan()
             self._forget_what_is_gone()
@@ -289,16 +289,16 @@ class Fleet:
 
     def _settle_disputes(self) -> None:
         releases, traffics = self._releases(), self.rollouts.traffics
-        while found := routing.refusals(releases, traffics):
+        while found := planner.refusals(releases, traffics):
             for release, reason in found:
                 self._live(release).end(ReleaseEvent.REFUSED, reason)
                 release.contended = True
-        for release in routing.freed(releases, traffics):
+        for release in planner.freed(releases, traffics):
             release.contended = False
             self._live(release).step(ReleaseEvent.RETRIED)
 
     def _follow_plan(self) -> None:
-        plan = routing.plan(self._releases(), self.rollouts.traffics, starting=self._starting and not self.table.settled)
+        plan = planner.plan(self._releases(), self.rollouts.traffics, starting=self._starting and not self.table.settled)
         for release in plan.demote:
             log.info("%s: is not needed any more", release.title)
             self._live(release).step(ReleaseEvent.DEMOTED)

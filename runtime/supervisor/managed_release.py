@@ -19,13 +19,13 @@ from runtime.pex.check import wire_misfit
 from runtime.pex.file import PexFile
 from runtime.pex.trust.policy import Evidence, Trust
 from runtime.settings import Settings
-from runtime.supervisor.probation import Probation
 from runtime.supervisor.processes.child import child_environment
 from runtime.supervisor.processes.recycling import LOOK_S, Renewal
 from runtime.supervisor.processes.sandbox import Confinement
 from runtime.supervisor.processes.start_limiter import Starts
 from runtime.supervisor.processes.worker import Launch, Trouble, WorkerProcess
-from runtime.supervisor.release import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
+from runtime.supervisor.rollout.probation import Probation
+from runtime.supervisor.rollout.release_state import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
 from runtime.supervisor.status import ReleaseReport, now
 
 log = logging.getLogger(__name__)

@@ -12,16 +12,16 @@ from packaging.utils import canonicalize_name
 
 from base.errors import Conflict, NotFound
 from base.ipc.control import Compared, Outcomes
-from runtime.supervisor import course as courses
-from runtime.supervisor import orders, routing
-from runtime.supervisor import traffic as words
-from runtime.supervisor.course import Course
-from runtime.supervisor.kept import Flip, Kept, Said
 from runtime.supervisor.managed_release import Live
-from runtime.supervisor.probation import Probation, Rules
-from runtime.supervisor.release import Release, ReleaseState
+from runtime.supervisor.rollout import planner, policy_changes
+from runtime.supervisor.rollout import traffic_plan as courses
+from runtime.supervisor.rollout import traffic_policy as words
+from runtime.supervisor.rollout.policy_store import Flip, Kept, Said
+from runtime.supervisor.rollout.probation import Probation, Rules
+from runtime.supervisor.rollout.release_state import Release, ReleaseState
+from runtime.supervisor.rollout.traffic_plan import Course
+from runtime.supervisor.rollout.traffic_policy import Traffic
 from runtime.supervisor.status import Comparison, ModelReport, Previous, Share, TakenBack, Watched, now
-from runtime.supervisor.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +87,14 @@ class Rollouts:
         """
         name = self._name(model)
         before = self._said(name)
-        after = orders.checked(before.traffic, say(before.traffic), self._family(name))
+        after = policy_changes.checked(before.traffic, say(before.traffic), self._family(name))
         return self._keep(name, before, after, why)
 
     def promote(self, model: str, version: str | None = None) -> Traffic:
         """A version or label serves all; without one the newest release, also if it was taken back. Raises as `order` does."""
         name = self._name(model)
         before = self._said(name)
-        after = orders.promoted(before.traffic, version, self._serviceable(name))
+        after = policy_changes.promoted(before.traffic, version, self._serviceable(name))
         return self._keep(name, before, after, "promoted")
 
     def rollback(self, model: str) -> Traffic:
@@ -102,7 +102,7 @@ class Rollouts:
         name = self._name(model)
         before, family = self._said(name), self._serviceable(name)
         serving = [release for release, _ in courses.course(family, before.traffic).shares]
-        after = orders.rolled_back(before.traffic, family, serving, f"it was rolled back at {now()}")
+        after = policy_changes.rolled_back(before.traffic, family, serving, f"it was rolled back at {now()}")
         return self._keep(name, before, after, "rolled back")
 
     def label(self, model: str, label: str, version: str | None) -> Traffic:
@@ -141,7 +141,7 @@ class Rollouts:
         return self._progress.setdefault(name, _Progress())
 
     def _family(self, name: str) -> list[Release]:
-        families = routing.by_model([live.release for live in self._lives()])
+        families = planner.by_model([live.release for live in self._lives()])
         return next((family for family in families if family[0].name == name), [])
 
     def _serviceable(self, name: str) -> list[Release]:
@@ -190,7 +190,7 @@ class Rollouts:
             if len(serving) > 1:
                 after = words.taken_back(said.traffic, live.release.sha256, reason)
             else:
-                after = orders.rolled_back(said.traffic, family, [live.release], reason)
+                after = policy_changes.rolled_back(said.traffic, family, [live.release], reason)
         except Conflict:
             live.remark = f"{reason}; it serves on, since nothing served before it"
             log.error("%s: %s", live.release.title, live.remark)  # noqa: TRY400 - foreseen
@@ -206,7 +206,7 @@ class Rollouts:
         progress.why = ""
         if len(before) == 1 and not before.keys() & said.traffic.taken_back.keys():
             (alone,) = before
-            said = replace(said, traffic=orders.relieved(said.traffic, alone))
+            said = replace(said, traffic=policy_changes.relieved(said.traffic, alone))
         if before or not said.history or said.history[-1].what != what:
             said = said.moved(Flip(now(), what, why))
             log.info("%s: requests go to %s: %s", name, what, why)
@@ -242,7 +242,7 @@ class Rollouts:
         for live in self._lives():
             sha256 = live.release.sha256
             if list(shares) == [sha256] and live.probation is None and said.traffic.served[-1:] != [sha256]:
-                self._kept.note(name, replace(said, traffic=orders.relieved(said.traffic, sha256)))
+                self._kept.note(name, replace(said, traffic=policy_changes.relieved(said.traffic, sha256)))
 
     # ---- what people read
 

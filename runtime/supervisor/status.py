@@ -14,8 +14,8 @@ from base.ipc.control import Compared
 from runtime.pex.file import read_pex
 from runtime.supervisor.dist.settling import is_pex_name
 from runtime.supervisor.host import run_dir
-from runtime.supervisor.kept import Flip
-from runtime.supervisor.probation import Probation
+from runtime.supervisor.rollout.policy_store import Flip
+from runtime.supervisor.rollout.probation import Probation
 from runtime.text_table import aligned
 
 

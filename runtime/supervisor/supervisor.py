@@ -39,7 +39,6 @@ from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.host import log_buffer, run_dir
 from runtime.supervisor.host.listeners import bound, reachable
 from runtime.supervisor.host.log_buffer import Logbook
-from runtime.supervisor.kept import Kept
 from runtime.supervisor.managed_release import Plant
 from runtime.supervisor.processes.child import Child, kill_descendants
 from runtime.supervisor.processes.front_door import Told
@@ -47,7 +46,8 @@ from runtime.supervisor.processes.front_doors import Doors
 from runtime.supervisor.processes.recycling import told_requests
 from runtime.supervisor.processes.sandbox import Confinement, User, scratch_taken
 from runtime.supervisor.processes.start_limiter import Starts
-from runtime.supervisor.release import BackOff
+from runtime.supervisor.rollout.policy_store import Kept
+from runtime.supervisor.rollout.release_state import BackOff
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from schemathesis.specs.openapi import checks
 
 from generated import DOCUMENTED, operations, try_out
 from operated import OTHER_TOKEN, TOKEN, Operated
-from runtime.supervisor.kept import FILE
 from runtime.supervisor.processes.worker_rpc import UNANSWERED_MAX
+from runtime.supervisor.rollout.policy_store import FILE
 from runtime.supervisor.status import State
 from tinypex import write_tiny
 

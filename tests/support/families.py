@@ -1,7 +1,7 @@
 """Releases in any state, as the pure parts of the supervisor see them."""
 
 from base.ipc.control import EndpointWords, ReleaseWords
-from runtime.supervisor.release import Identity, Release, ReleaseState
+from runtime.supervisor.rollout.release_state import Identity, Release, ReleaseState
 
 STATES = {state.value: state for state in ReleaseState}
 

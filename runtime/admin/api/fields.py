@@ -8,7 +8,7 @@ from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from runtime.pex.drop import NAME_MAX_CHARS
-from runtime.supervisor.traffic import LABEL_PATTERN
+from runtime.supervisor.rollout.traffic_policy import LABEL_PATTERN
 
 
 class Order(BaseModel):

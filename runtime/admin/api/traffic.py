@@ -12,9 +12,9 @@ from runtime.admin.api.context import Powers
 from runtime.admin.api.fields import Label, Model, Name, Order, Text, shown
 from runtime.admin.api.openapi import documented
 from runtime.admin.api.responses import as_json
-from runtime.supervisor import traffic as words
+from runtime.supervisor.rollout import traffic_policy as words
+from runtime.supervisor.rollout.traffic_policy import Traffic
 from runtime.supervisor.status import ModelReport
-from runtime.supervisor.traffic import Traffic
 
 _ERRORS = (404, 409)
 _WITH_BODY = (400, 413)

@@ -13,7 +13,7 @@ from base.ipc.control import Applied, Compared, Configure, Drain, GaveUp, Left, 
 from base.telemetry.append_log import STDOUT
 from runtime.child_command import python_module_command
 from runtime.supervisor.processes.child import Child, child_environment, describe_exit
-from runtime.supervisor.release import BackOff
+from runtime.supervisor.rollout.release_state import BackOff
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import msgspec
 from base.ipc.control import Configure, Table
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import Door, Told
-from runtime.supervisor.release import BackOff
+from runtime.supervisor.rollout.release_state import BackOff
 
 
 class Doors:

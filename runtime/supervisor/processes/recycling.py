@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.supervisor.processes.worker import Launch, Owner, WorkerProcess
-from runtime.supervisor.release import WorkerState
+from runtime.supervisor.rollout.release_state import WorkerState
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from runtime.supervisor.processes.niceness import Lowered
 from runtime.supervisor.processes.sandbox import Confinement, remove_later
 from runtime.supervisor.processes.start_limiter import Starts, Turn
 from runtime.supervisor.processes.worker_rpc import Inquiries
-from runtime.supervisor.release import Action, BackOff, Machine, WorkerEvent, WorkerState, new_worker
+from runtime.supervisor.rollout.release_state import Action, BackOff, Machine, WorkerEvent, WorkerState, new_worker
 
 log = logging.getLogger(__name__)
 

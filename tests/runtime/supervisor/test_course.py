@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from base.ipc.control import Copies
 from families import release
-from runtime.supervisor import course, routing, traffic
-from runtime.supervisor.release import Release
-from runtime.supervisor.traffic import Traffic
+from runtime.supervisor.rollout import planner, traffic_plan, traffic_policy
+from runtime.supervisor.rollout.release_state import Release
+from runtime.supervisor.rollout.traffic_policy import Traffic
 
 
 def family(*states: str, **more: object) -> list[Release]:
@@ -18,12 +18,12 @@ def family(*states: str, **more: object) -> list[Release]:
 
 
 def planned(releases: list[Release], said: Traffic, *, starting: bool = False) -> tuple[list[str], list[str]]:
-    plan = routing.plan(releases, {"iris": said}, starting=starting)
+    plan = planner.plan(releases, {"iris": said}, starting=starting)
     return [each.version for each in plan.promote], [each.version for each in plan.demote]
 
 
 def shares(releases: list[Release], said: Traffic) -> dict[str, int]:
-    return {each.version: weight for each, weight in course.course(releases, said).shares}
+    return {each.version: weight for each, weight in traffic_plan.course(releases, said).shares}
 
 
 def test_a_pin_serves_whatever_is_newer() -> None:
@@ -42,7 +42,7 @@ def test_at_the_start_nothing_stands_in_for_a_pin_that_may_still_come() -> None:
     said, releases = Traffic(pin="7"), family("standby", "standby", "standby")
     assert planned(releases, said, starting=True) == ([], [])
     assert planned(releases, said) == (["0.3"], [])
-    assert course.unmet(family("ready", "standby", "standby"), said) == ["it is pinned, but no release 7 is there that could serve"]
+    assert traffic_plan.unmet(family("ready", "standby", "standby"), said) == ["it is pinned, but no release 7 is there that could serve"]
 
 
 def test_a_start_brings_back_what_served_last_while_a_newer_one_is_proven() -> None:
@@ -58,14 +58,14 @@ def test_a_start_brings_back_what_served_last_while_a_newer_one_is_proven() -> N
 
 def test_all_releases_of_a_split_run_and_those_that_are_ready_share() -> None:
     """The others of the model end once one of them serves."""
-    said = traffic.split(Traffic(), {"0.1": 1, "0.2": 9}, "header:x-user")
+    said = traffic_policy.split(Traffic(), {"0.1": 1, "0.2": 9}, "header:x-user")
     assert planned(family("ready", "standby", "standby"), said) == (["0.2", "0.1"], [])
     assert shares(family("ready", "running", "running"), said) == {"0.3": 1}
     assert shares(family("ready", "running", "ready"), said) == {"0.1": 1}
     releases = family("ready", "ready", "ready")
     assert planned(releases, said) == ([], ["0.3"])
     assert shares(releases, said) == {"0.2": 9, "0.1": 1}
-    sharing = course.course(releases, said).sharing(said)
+    sharing = traffic_plan.course(releases, said).sharing(said)
     assert sharing is not None
     assert (sharing.weights, sharing.by) == ({releases[1].sha256: 9, releases[2].sha256: 1}, "header:x-user")
     assert sharing.labels == {"stable": releases[1].sha256}
@@ -74,11 +74,11 @@ def test_all_releases_of_a_split_run_and_those_that_are_ready_share() -> None:
 def test_a_release_that_gets_copies_runs_beside_and_gets_no_requests() -> None:
     """Also one that was taken back: that is how it is looked into."""
     releases = family("ready", "standby", "standby")
-    said = traffic.shadowed(traffic.taken_back(Traffic(), releases[1].sha256, "bad"), "0.2", 10)
+    said = traffic_policy.shadowed(traffic_policy.taken_back(Traffic(), releases[1].sha256, "bad"), "0.2", 10)
     assert planned(releases, said) == (["0.2"], [])
     releases = family("ready", "ready", "standby")
     assert planned(releases, said) == ([], [])
-    found = course.course(releases, said)
+    found = traffic_plan.course(releases, said)
     assert [each.version for each in found.routed] == ["0.3", "0.2"]
     sharing = found.sharing(said)
     assert sharing is not None
@@ -90,7 +90,7 @@ def test_a_labelled_release_runs_and_can_be_asked_for() -> None:
     releases = family("ready", "ready", "standby")
     said = Traffic(labels={"stable": "0.2", "canary": "0.3"})
     assert planned(releases, said) == ([], [])
-    sharing = course.course(releases, said).sharing(said)
+    sharing = traffic_plan.course(releases, said).sharing(said)
     assert sharing is not None
     assert sharing.labels == {"stable": releases[1].sha256, "canary": releases[0].sha256}
 
@@ -98,7 +98,7 @@ def test_a_labelled_release_runs_and_can_be_asked_for() -> None:
 def test_what_was_taken_back_serves_only_until_something_else_does() -> None:
     """And is never started again."""
     releases = family("ready", "standby", "standby")
-    said = traffic.taken_back(Traffic(), releases[0].sha256, "bad")
+    said = traffic_policy.taken_back(Traffic(), releases[0].sha256, "bad")
     assert planned(releases, said) == (["0.2"], [])
     assert shares(releases, said) == {"0.3": 1}
     assert planned(family("ready", "ready", "standby"), said) == ([], ["0.3"])
@@ -111,7 +111,7 @@ def test_what_is_kept_runs_on_without_requests() -> None:
     releases = family("ready", "ready", "standby")
     releases[1].kept = True
     assert planned(releases, Traffic()) == ([], [])
-    assert course.course(releases, Traffic()).routed == [releases[0]]
+    assert traffic_plan.course(releases, Traffic()).routed == [releases[0]]
     releases[1].kept = False
     assert planned(releases, Traffic()) == ([], ["0.2"])
 
@@ -128,8 +128,8 @@ def test_a_release_takes_over_with_all_of_its_workers_unless_one_has_died() -> N
 
 def test_one_release_that_serves_all_needs_no_words_about_sharing() -> None:
     """So a model of which nothing was said costs nothing."""
-    assert course.course(family("ready", "standby", "standby"), Traffic()).sharing(Traffic()) is None
-    assert course.course(family("standby", "standby", "standby"), Traffic()).routed == []
+    assert traffic_plan.course(family("ready", "standby", "standby"), Traffic()).sharing(Traffic()) is None
+    assert traffic_plan.course(family("standby", "standby", "standby"), Traffic()).routed == []
 
 
 def test_a_file_that_is_replaced_in_place_does_not_bring_back_what_is_kept() -> None:
@@ -137,9 +137,9 @@ def test_a_file_that_is_replaced_in_place_does_not_bring_back_what_is_kept() -> 
     new = release("iris 0.2", 5, "running", file="iris.pex")
     old = release("iris 0.2", 4, "running", ready=True, in_place=False, replaced_by=new)
     kept = release("iris 0.1", 3, "running", ready=True, kept=True)
-    (family_,) = routing.by_model([kept, old, new])
+    (family_,) = planner.by_model([kept, old, new])
     assert family_ == [new, old, kept]
-    assert course.course(family_, Traffic()).routed == [old]
+    assert traffic_plan.course(family_, Traffic()).routed == [old]
 
 
 def test_what_should_serve_is_what_was_named_or_else_the_newest() -> None:
@@ -147,20 +147,20 @@ def test_what_should_serve_is_what_was_named_or_else_the_newest() -> None:
     releases = family("running", "ready", "standby")
 
     def wanted(said: Traffic) -> dict[str, int]:
-        return {each.version: weight for each, weight in course.goal(releases, said)}
+        return {each.version: weight for each, weight in traffic_plan.goal(releases, said)}
 
     assert wanted(Traffic()) == {"0.3": 1}
     assert wanted(Traffic(pin="0.1")) == {"0.1": 1}
-    assert wanted(traffic.split(Traffic(), {"0.1": 3, "0.2": 1})) == {"0.1": 3, "0.2": 1}
-    assert wanted(traffic.taken_back(Traffic(), releases[0].sha256, "it died")) == {"0.2": 1}
-    assert course.goal([], Traffic()) == []
+    assert wanted(traffic_policy.split(Traffic(), {"0.1": 3, "0.2": 1})) == {"0.1": 3, "0.2": 1}
+    assert wanted(traffic_policy.taken_back(Traffic(), releases[0].sha256, "it died")) == {"0.2": 1}
+    assert traffic_plan.goal([], Traffic()) == []
 
 
 def test_what_is_kept_stands_in_for_what_is_on_probation_and_for_nothing_else() -> None:
     """It is routed to, with no weight; not where it gets copies, which are not answers."""
     releases = family("ready", "ready", "standby")
     newest, before, _ = releases
-    found = course.course(releases, Traffic())
+    found = traffic_plan.course(releases, Traffic())
     assert found.stand_in(releases) is None
     before.kept = True
     assert found.stand_in(releases) is None
@@ -170,7 +170,7 @@ def test_what_is_kept_stands_in_for_what_is_on_probation_and_for_nothing_else() 
     assert sharing is not None
     assert (sharing.weights, sharing.stand_in, sharing.hides(before.sha256)) == ({newest.sha256: 1}, before.sha256, True)
     assert found.stand_in([release("other 0.2", 9, "running", ready=True, kept=True)]) is None
-    copied = course.course(releases, traffic.shadowed(Traffic(), "0.2", 50))
+    copied = traffic_plan.course(releases, traffic_policy.shadowed(Traffic(), "0.2", 50))
     assert copied.stand_in(releases) is None
-    shared = course.course(releases, traffic.split(Traffic(), {"0.3": 1, "0.2": 1}))
+    shared = traffic_plan.course(releases, traffic_policy.split(Traffic(), {"0.3": 1, "0.2": 1}))
     assert shared.stand_in(releases) is None

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from base.errors import Unavailable
-from runtime.supervisor.kept import FILE, HISTORY_MAX, CannotKeep, Flip, Kept, Said
-from runtime.supervisor.traffic import Split, Traffic
+from runtime.supervisor.rollout.policy_store import FILE, HISTORY_MAX, CannotKeep, Flip, Kept, Said
+from runtime.supervisor.rollout.traffic_policy import Split, Traffic
 
 SAID = Said(Traffic(split=Split({"0.1.0": 9, "canary": 1}, "header:x-user"), labels={"canary": "0.2.0"}, taken_back={"f" * 64: "it died"}))
 

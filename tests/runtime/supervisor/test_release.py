@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from families import release
-from runtime.supervisor import routing
-from runtime.supervisor.release import (
+from runtime.supervisor.rollout import planner
+from runtime.supervisor.rollout.release_state import (
     RELEASE_STEPS,
     WORKER_STEPS,
     Action,
@@ -82,7 +82,7 @@ def test_the_delay_between_restarts_doubles_up_to_a_cap_and_a_long_life_wipes_it
 
 
 def planned(*releases):
-    plan = routing.plan(releases)
+    plan = planner.plan(releases)
     return [each.title for each in plan.promote], [each.title for each in plan.demote]
 
 
@@ -100,10 +100,10 @@ def test_the_old_release_goes_on_until_the_new_one_is_ready():
     assert planned(old, new) == ([], [])
     new.machine.state = ReleaseState.RUNNING
     assert planned(old, new) == ([], [])
-    assert routing.serving([old, new]) == [old]
+    assert planner.serving([old, new]) == [old]
     new.was_ready = True
     assert planned(old, new) == ([], ["iris 0.1.0"])
-    assert routing.serving([old, new]) == [new]
+    assert planner.serving([old, new]) == [new]
 
 
 def test_between_one_that_dies_at_each_start_and_one_that_serves_the_newest_that_works_is_found():
@@ -118,7 +118,7 @@ def test_an_older_release_is_started_where_the_newer_one_dies_at_each_start_and_
     assert planned(new, old, oldest) == (["iris 0.1.0"], [])
     old.machine.state, old.was_ready = ReleaseState.RUNNING, True
     assert planned(new, old, oldest) == ([], [])
-    assert routing.serving([new, old, oldest]) == [old]
+    assert planner.serving([new, old, oldest]) == [old]
     new.was_ready = True
     assert planned(new, old, oldest) == ([], ["iris 0.1.0"])
 
@@ -151,7 +151,7 @@ def test_a_replaced_file_takes_over_even_with_an_older_version_and_only_once_it_
 
 
 def refused(*releases):
-    return [(each.release.file, each.reason) for each in routing.refusals(releases)]
+    return [(each.release.file, each.reason) for each in planner.refusals(releases)]
 
 
 def test_the_same_version_from_a_second_file_is_refused_by_name():
@@ -167,9 +167,9 @@ def test_the_same_version_from_a_second_file_is_refused_by_name():
 def test_a_double_takes_over_once_the_file_that_had_the_version_is_gone():
     """A build that was renamed in under another name."""
     first, second = release("iris 0.1.0", 0, "running", ready=True), release("iris 0.1.0", 1, "refused", file="copy.pex", contended=True)
-    assert routing.freed([first, second]) == []
+    assert planner.freed([first, second]) == []
     first.in_place = False
-    assert routing.freed([first, second]) == [second]
+    assert planner.freed([first, second]) == [second]
     second.contended = False
     second.machine.state = ReleaseState.STANDBY
     assert planned(first, second) == (["iris 0.1.0"], [])
@@ -179,7 +179,7 @@ def test_a_release_that_waits_for_a_path_does_not_push_out_its_double():
     """The double serves by now, and whoever serves is not stopped for one that may never be ready."""
     first = release("iris 0.1.0", 0, "refused", paths=["/a"], contended=True)
     second = release("iris 0.1.0", 1, "running", ready=True, file="copy.pex", paths=["/b"])
-    assert routing.freed([first, second]) == []
+    assert planner.freed([first, second]) == []
 
 
 def test_a_path_of_another_model_is_refused_naming_path_model_and_file():
@@ -207,9 +207,9 @@ def test_a_release_that_was_refused_for_a_path_comes_back_when_the_path_is_free(
     """And not while the other model's next release has it."""
     holder = release("iris 0.2", 0, "running", ready=True, paths=["/a"])
     rival = release("rose 0.1", 1, "refused", paths=["/a"], contended=True)
-    assert routing.freed([holder, rival]) == []
+    assert planner.freed([holder, rival]) == []
     holder.words = release("iris 0.2", paths=["/c"]).words
-    assert routing.freed([holder, rival]) == [rival]
+    assert planner.freed([holder, rival]) == [rival]
 
 
 class Models(RuleBasedStateMachine):
@@ -255,15 +255,15 @@ class Models(RuleBasedStateMachine):
     def follow(self):
         for _ in range(50):
             before = [(each.state, each.was_ready) for each in self.releases]
-            while found := routing.refusals(self.releases):
+            while found := planner.refusals(self.releases):
                 for each, _ in found:
                     each.machine.step(ReleaseEvent.REFUSED)
                     each.was_ready, each.contended = False, True
-            for each in routing.freed(self.releases):
+            for each in planner.freed(self.releases):
                 each.contended = False
                 each.machine.step(ReleaseEvent.RETRIED)
                 each.machine.step(ReleaseEvent.BASE_CHOSEN)
-            plan = routing.plan(self.releases)
+            plan = planner.plan(self.releases)
             for each in plan.demote:
                 each.machine.step(ReleaseEvent.DEMOTED)
                 each.was_ready = False
@@ -277,24 +277,24 @@ class Models(RuleBasedStateMachine):
 
     @invariant()
     def no_path_is_served_twice(self):
-        shapes = [routing.shape_of(end.path) for each in routing.serving(self.releases) for end in each.words.endpoints]
+        shapes = [planner.shape_of(end.path) for each in planner.serving(self.releases) for end in each.words.endpoints]
         assert len(set(shapes)) == len(shapes)
 
     @invariant()
     def one_release_of_a_model_serves_and_none_below_it_runs(self):
-        for ranked in routing.by_model(self.releases):
+        for ranked in planner.by_model(self.releases):
             running = [each for each in ranked if each.state is ReleaseState.RUNNING]
             assert sum(each.serves for each in running) <= 1
             assert not any(each.serves for each in running[:-1])
 
     @invariant()
     def a_model_with_a_release_left_runs_one(self):
-        for ranked in routing.by_model(self.releases):
+        for ranked in planner.by_model(self.releases):
             assert any(each.state is ReleaseState.RUNNING for each in ranked)
 
     @invariant()
     def whoever_is_refused_is_in_the_way_of_somebody(self):
-        assert routing.freed(self.releases) == []
+        assert planner.freed(self.releases) == []
 
 
 Models.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from runtime.supervisor.processes.recycling import Renewal, told_requests
-from runtime.supervisor.release import WorkerState
+from runtime.supervisor.rollout.release_state import WorkerState
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Self
 import msgspec
 
 from base.errors import PexdockError, Unavailable
-from runtime.supervisor.traffic import Traffic
+from runtime.supervisor.rollout.traffic_policy import Traffic
 
 log = logging.getLogger(__name__)
 

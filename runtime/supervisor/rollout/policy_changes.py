@@ -10,10 +10,10 @@ from collections.abc import Collection, Sequence
 from msgspec.structs import replace
 
 from base.errors import Conflict, NotFound
-from runtime.supervisor import traffic as words
-from runtime.supervisor.course import as_version, candidates, course, find, is_taken_back
-from runtime.supervisor.release import Release
-from runtime.supervisor.traffic import Traffic
+from runtime.supervisor.rollout import traffic_policy as words
+from runtime.supervisor.rollout.release_state import Release
+from runtime.supervisor.rollout.traffic_plan import as_version, candidates, course, find, is_taken_back
+from runtime.supervisor.rollout.traffic_policy import Traffic
 
 SERVED_MAX = 10
 """So many releases that served before are remembered; nobody rolls back further."""

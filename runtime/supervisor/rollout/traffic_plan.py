@@ -11,8 +11,8 @@ from typing import NamedTuple
 from packaging.version import InvalidVersion, Version
 
 from base.ipc.control import Copies, Sharing
-from runtime.supervisor.release import Release, ReleaseState
-from runtime.supervisor.traffic import STABLE, Traffic
+from runtime.supervisor.rollout.release_state import Release, ReleaseState
+from runtime.supervisor.rollout.traffic_policy import STABLE, Traffic
 
 
 class Course(NamedTuple):

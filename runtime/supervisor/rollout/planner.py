@@ -10,9 +10,9 @@ from typing import NamedTuple
 from packaging.version import Version
 
 from base.endpoint.path import shape_of
-from runtime.supervisor.course import Course, candidates, course, extras, find, is_taken_back, members
-from runtime.supervisor.release import ALIVE, Identity, Release, ReleaseState
-from runtime.supervisor.traffic import Traffic
+from runtime.supervisor.rollout.release_state import ALIVE, Identity, Release, ReleaseState
+from runtime.supervisor.rollout.traffic_plan import Course, candidates, course, extras, find, is_taken_back, members
+from runtime.supervisor.rollout.traffic_policy import Traffic
 
 Traffics = Mapping[str, Traffic]
 """Model → what operators said of it; a model that is not in it was never spoken of."""
