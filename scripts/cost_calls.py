@@ -25,7 +25,8 @@ from base.ipc.control import Configure, ReleaseWords, Route
 from base.worker.front_link import Connection
 from base.worker.predictor import Predictor
 from runtime.front.requests.deadlines import Deadlines
-from runtime.front.requests.request import Asked, Request, Target
+from runtime.front.requests.request import Request
+from runtime.front.requests.target import Asked, Target
 from runtime.front.scheduling.batch_queue import Bounds
 from runtime.front.scheduling.dispatchers import Dispatch
 from runtime.front.scheduling.endpoint_queue import Endpoint

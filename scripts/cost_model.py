@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 import base.service as svc
-from base.schema.model import Schema
+from base.schema import Schema
 
 
 class Numbers(Schema):

@@ -29,7 +29,7 @@ def image(tmp_path):
     files = {
         "runtime/__init__.py": "",
         "runtime/pex/__init__.py": "",
-        "runtime/pex/cache/unpack.py": UNPACK.format(ran=str(tmp_path / "ran")),
+        "runtime/pex/unpack.py": UNPACK.format(ran=str(tmp_path / "ran")),
     }
     write_pex(tmp_path / "dist" / "base-0.1.0.pex", sdk(files=files))
     return tmp_path

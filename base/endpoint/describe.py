@@ -14,10 +14,10 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerati
 
 from base.artifacts.spec import LATEST, Reader
 from base.ipc.control import About
+from base.schema.model import Schema
 
 if TYPE_CHECKING:
     from base.endpoint.endpoint import Endpoint
-    from base.schema.model import Schema
 
 _UNTELLABLE = (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError)
 """What Pydantic raises where a type has no form in JSON Schema; a parameter of such a type is any text."""
@@ -126,3 +126,8 @@ def keywords(dtype: pl.DataType, constraint: object) -> dict[str, Any]:
 def _number(bound: Any) -> Any:
     """As JSON has it."""
     return float(bound) if isinstance(bound, Decimal) else bound
+
+
+def serialized(schema: type[Schema] | None) -> bytes | None:
+    """Returns the Arrow schema message of a schema; None for none."""
+    return None if schema is None else bytes(schema.arrow_schema().serialize())

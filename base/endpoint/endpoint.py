@@ -12,7 +12,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from base.artifacts.config import CacheConfig
-from base.endpoint.describe import about
+from base.endpoint.describe import about, serialized
 from base.endpoint.handler_kind import Flavour
 from base.endpoint.injection import Asked, Plan, plan
 from base.endpoint.path import parsed_path, shape_of
@@ -105,8 +105,8 @@ class Endpoint(Generic[P, R]):
             name=self.name,
             path=self.path,
             parameters=list(self.parameters),
-            input_schema=_serialized(self.input_schema),
-            output_schema=_serialized(self.output_schema),
+            input_schema=serialized(self.input_schema),
+            output_schema=serialized(self.output_schema),
             batch_max_rows=self.batch.max_rows,
             batch_max_delay_ms=self.batch.max_delay_ms,
             example=self.example(),
@@ -289,10 +289,6 @@ def _result(flavour: Flavour, annotation: Any) -> Any:
     if flavour.streams and get_origin(annotation) in _ITERATORS:
         return get_args(annotation)[0]
     return annotation
-
-
-def _serialized(schema: type[Schema] | None) -> bytes | None:
-    return None if schema is None else bytes(schema.arrow_schema().serialize())
 
 
 __all__ = ["BatchPolicy", "Endpoint", "endpoint", "parsed_path", "shape_of"]

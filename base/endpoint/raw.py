@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from base.endpoint.context import Response
-from base.worker.stream_parts import as_json
+from base.errors import BadResult
 
 REQUEST = pa.schema([pa.field("body", pa.large_binary(), nullable=False)])
 RESPONSE = pa.schema(
@@ -50,3 +53,24 @@ def response_frame(result: Any) -> pa.RecordBatch:
         pa.array([answer.status], pa.int16()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=RESPONSE)
+
+
+def as_json(value: Any) -> bytes:
+    """What a handler made as JSON; NaN and infinities become null.
+
+    Raises:
+        BadResult: it has no form in JSON.
+    """
+    try:
+        return msgspec.json.encode(value, enc_hook=_plain)
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise BadResult(f"the handler made a {type(value).__name__} that is no JSON: {exc}") from exc
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy, and series, as JSON has them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, pl.Series):
+        return value.to_list()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -77,7 +77,8 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
     the field (a null stays null). All other columns are required. Elements of lists, arrays and structs may be null.
 
     `Field(description=..., examples=[...])` describes a column; its first example stands in the request that people are shown.
-    `Field(ge=0)` and its like, and validators, are checked before the handler runs: see `base.schema.constraints` for which run on whole columns.
+    `Field(ge=0)` and its like, and validators, are checked before the handler runs: see `base.schema.constraints` for which run
+    on whole columns.
 
     `Input.DataFrame` in an annotation is `Annotated[pl.DataFrame, Input]`: a plain frame to type checkers, the schema to an endpoint.
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import msgspec
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from base.async_runner import Loop
-from base.errors import BadResult
+from base.endpoint.raw import as_json
 from base.schema.model import Schema
 from base.worker.result import to_batch
 
@@ -75,24 +73,3 @@ def _lines(part: Any, schema: type[Schema] | None) -> list[bytes]:
         batch = to_batch(part, len(part) if hasattr(part, "__len__") else -1, schema)
         return [as_json(row) for row in batch.to_pylist()]
     return [as_json(part)]
-
-
-def as_json(value: Any) -> bytes:
-    """What a handler made as JSON; NaN and infinities become null.
-
-    Raises:
-        BadResult: it has no form in JSON.
-    """
-    try:
-        return msgspec.json.encode(value, enc_hook=_plain)
-    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise BadResult(f"the handler made a {type(value).__name__} that is no JSON: {exc}") from exc
-
-
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy, and series, as JSON has them."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, pl.Series):
-        return value.to_list()
-    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -20,7 +20,7 @@ from runtime.build.tool import BuildFailed, Report, Steps
 from runtime.build.wheel import build_wheel, pyproject, read_wheel, read_wheels
 from runtime.pex.distribution import ENDPOINT_GROUP, Distribution
 from runtime.pex.file import BaseStamp, PexFile, Stamp, read_pex, read_stamp, refuse_reserved_modules
-from runtime.pex.cache.unpack import digest
+from runtime.pex.unpack import digest
 
 START_MODULE = "pexdock_start"
 """Outside of the model's wheel, and named so that no model has one like it."""

@@ -17,7 +17,7 @@ from runtime.build import tool
 from runtime.build.kept import aside, keep_newest
 from runtime.pex.file import STAMP_PROPERTY, PexFile, Stamp, read_pex, read_stamp
 from runtime.pex.cache.locks import locked
-from runtime.pex.cache.unpack import digest
+from runtime.pex.unpack import digest
 
 _KEPT_BUILDS = {"base": 2, "model": 30}
 """A base takes some 200 MB, a model mostly little more than one."""

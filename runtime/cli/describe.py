@@ -51,7 +51,7 @@ def _row_schema(schema: bytes | None, *, reply: bool) -> dict[str, Any] | None:
 
 def _parts(found: ModelDetail) -> Iterator[str]:
     from runtime.cli.views.model import history_as_text, memory, models_as_text  # noqa: PLC0415
-    from runtime.supervisor.status import releases_as_text  # noqa: PLC0415
+    from runtime.cli.views.release_table import releases_as_text  # noqa: PLC0415
     from runtime.text_table import aligned  # noqa: PLC0415
 
     yield models_as_text([found.model])

@@ -91,7 +91,7 @@ def serve(config: Path | None, **flags: str | None) -> None:
     Each option may also stand in pexdock.toml, as in `port = 8080`, or in the environment, as in PEXDOCK_PORT=8080.
     """
     from runtime import settings  # noqa: PLC0415
-    from runtime.supervisor.supervisor import serve as supervise  # noqa: PLC0415
+    from runtime.serve import serve as supervise  # noqa: PLC0415
 
     chosen = settings.load(flags, config)
     _log_to_stderr(chosen.log_level)
@@ -235,7 +235,7 @@ def unpack(ctx: click.Context, dist_path: str | None, cache_path: str | None, co
     from runtime import settings  # noqa: PLC0415
     from runtime.pex.cache.prefetch import Ahead  # noqa: PLC0415
     from runtime.pex.cache.store import Store  # noqa: PLC0415
-    from runtime.supervisor.dist.settling import is_pex_name  # noqa: PLC0415
+    from runtime.pex.names import is_pex_name  # noqa: PLC0415
 
     chosen = settings.load({"dist_path": dist_path, "cache_path": cache_path}, config)
     pexes = sorted(path for path in chosen.dist_path.iterdir() if is_pex_name(path.name)) if chosen.dist_path.is_dir() else []

@@ -11,8 +11,8 @@ from base.ipc.control import WIRE_VERSION
 from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
+from runtime.pex.names import is_pex_name
 from runtime.settings import Settings
-from runtime.supervisor.dist.settling import is_pex_name
 from runtime.supervisor.status import State
 
 _BAD = ("refused", "failed")

@@ -11,12 +11,13 @@ import uvicorn
 from base.ipc.control import Configure
 from runtime.front.app.service import FrontDoor
 from runtime.front.credentials import Renewal
+from runtime.front.http.access_logging import Logged, LoggedConnection
 from runtime.front.http.connection import Connection
 from runtime.front.http.fd_limit import raise_limit
 from runtime.front.http.listener_drain import accepted_rest
 from runtime.front.http.sweeper import Sweeper
 from runtime.front.requests.response import Heads
-from runtime.front.telemetry.access_log import AccessLog, Logged, LoggedConnection
+from runtime.front.telemetry.access_log import AccessLog
 from runtime.http.acceptor import Accepting
 
 LINGER_S = 0.5

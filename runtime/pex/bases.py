@@ -8,7 +8,7 @@ from pathlib import Path
 from base.errors import PexRefused
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
-from runtime.supervisor.dist.settling import is_pex_name
+from runtime.pex.names import is_pex_name
 
 
 def bases_in(folder: Path) -> list[PexFile]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from base.errors import PexRefused
-from runtime.supervisor.dist.settling import SUFFIX
+from runtime.pex.names import SUFFIX
 
 SIGNATURE_SUFFIX = f"{SUFFIX}.sig"
 SIGNATURE_MAX_BYTES = 64 * 1024

@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from base.ipc.control import Measures, Ready, ReleaseWords, Route
 from base.telemetry.recorder import environment_of
+from runtime.backoff import BackOff
 from runtime.pex.cache.store import Admitted, Base, Store
 from runtime.pex.check import wire_misfit
 from runtime.pex.file import PexFile
@@ -25,7 +26,7 @@ from runtime.supervisor.processes.sandbox import Confinement
 from runtime.supervisor.processes.start_limiter import Starts
 from runtime.supervisor.processes.worker import Launch, Trouble, WorkerProcess
 from runtime.supervisor.rollout.probation import Probation
-from runtime.supervisor.rollout.release_state import Action, BackOff, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
+from runtime.supervisor.rollout.release_state import Action, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
 from runtime.supervisor.status import ReleaseReport, now
 
 log = logging.getLogger(__name__)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from base.errors import PexdockError, PexRefused
 from base.ipc.control import Compared
-from runtime.pex.file import read_pex
-from runtime.supervisor.dist.settling import is_pex_name
 from runtime.supervisor.host import run_dir
 from runtime.supervisor.rollout.policy_store import Flip
 from runtime.supervisor.rollout.probation import Probation
-from runtime.text_table import aligned
 
 
 class ReleaseReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,79 +170,3 @@ def write(run_path: Path, state: State) -> None:
     with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, made with its mode
         file.write(msgspec.json.format(msgspec.json.encode(state)) + b"\n")
     aside.replace(run_path / run_dir.STATE)
-
-
-def read(run_path: Path, dist_path: Path) -> State:
-    """The state of the supervisor that runs on `run_path`; without one, what `dist_path` holds.
-
-    Raises:
-        PexdockError: the state file cannot be read.
-    """
-    pid = run_dir.holder(run_path)
-    if pid is None:
-        return survey(dist_path)
-    try:
-        return msgspec.json.decode((run_path / run_dir.STATE).read_bytes(), type=State)
-    except FileNotFoundError:
-        return State(dist_path=str(dist_path), pid=pid)  # it has only just started, or is about to be gone
-    except (OSError, msgspec.MsgspecError) as exc:
-        raise PexdockError(f"the state of pid {pid} cannot be read: {exc}") from exc
-
-
-def survey(dist_path: Path) -> State:
-    """What lies in dist/, while nothing runs."""
-    files = sorted(path for path in dist_path.iterdir() if is_pex_name(path.name)) if dist_path.is_dir() else []
-    return State(dist_path=str(dist_path), releases=[_survey_one(path) for path in files])
-
-
-def _survey_one(path: Path) -> ReleaseReport:
-    try:
-        pex = read_pex(path, checksums=False)
-    except PexRefused as exc:
-        return ReleaseReport(file=path.name, state="refused", since=now(), reason=exc.detail)
-    base_version = pex.stamp.base.version if pex.stamp and pex.stamp.base else ""
-    return ReleaseReport(
-        file=path.name, state="not running", since=now(), kind=pex.kind, name=pex.name, version=pex.version, base_version=base_version
-    )
-
-
-def as_table(state: State) -> str:
-    """What people read: who runs, then one line a release, with its reason and its worker's last lines below it."""
-    if state.pid is None:
-        head = f"no supervisor runs on {state.dist_path}; start one with `pexdock serve`"
-    else:
-        head = f"supervisor {state.pid} serves {state.dist_path} at {state.address or '(not bound yet)'}"
-    if state.dist_url:
-        head += f"\n{state.dist_path} follows {state.dist_url}" + (f", but for this: {state.dist_reason}" if state.dist_reason else "")
-    if not state.releases:
-        return f"{head}\n\nno pex in {state.dist_path}"
-    return f"{head}\n\n{releases_as_text(state.releases)}"
-
-
-def releases_as_text(releases: Sequence[ReleaseReport]) -> str:
-    """One line a release; at least one."""
-    rows = [("FILE", "NAME", "VERSION", "DIGEST", "STATE", "BASE", "RESTARTS", "PATHS")] + [_row(report) for report in releases]
-    lines = aligned(rows)
-    body = [lines[0]]
-    for line, report in zip(lines[1:], releases, strict=True):
-        body += [line, *_remarks(report)]
-    return "\n".join(body)
-
-
-def _row(report: ReleaseReport) -> tuple[str, ...]:
-    paths = " ".join(report.paths)
-    return (
-        report.file,
-        report.name or "-",
-        report.version or "-",
-        report.sha256[:8] or "-",
-        report.state,
-        report.base_version or "-",
-        str(report.restarts),
-        paths or "-",
-    )
-
-
-def _remarks(report: ReleaseReport) -> list[str]:
-    reason = [f"    {report.reason}"] if report.reason else []
-    return reason + [f"    | {line}" for line in report.log] + [f"    warning: {warning}" for warning in report.warnings]

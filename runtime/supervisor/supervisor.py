@@ -6,29 +6,23 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-import uvloop
 
 from base.errors import PexdockError
 from base.ipc.control import Configure, GaveUp, Measures, Worked
-from base.telemetry.emf_writer import reports_to
 from runtime.admin.api.app import make
-from runtime.admin.api.context import Changes, Dropping, Powers
-from runtime.admin.server.listeners import AdminServers, Listener, listeners
+from runtime.admin.api.context import Dropping, Powers
+from runtime.admin.server.listeners import AdminServers, Listener
+from runtime.backoff import BackOff
 from runtime.blocking import Threads
 from runtime.file_watch import FileWatch
-from runtime.pex import drop
-from runtime.pex.cache.store import Store
-from runtime.pex.trust.policy import trust_of
-from runtime.settings import BadSetting, Settings
+from runtime.settings import Settings
 from runtime.supervisor import status
 from runtime.supervisor.banner import announce
 from runtime.supervisor.dist.mirror import Mirror
@@ -36,18 +30,15 @@ from runtime.supervisor.dist.mirror_loop import Follower
 from runtime.supervisor.dist.object_store import RemoteDist
 from runtime.supervisor.dist.watcher import Watch
 from runtime.supervisor.fleet import Fleet
-from runtime.supervisor.host import log_buffer, run_dir
-from runtime.supervisor.host.listeners import bound, reachable
+from runtime.supervisor.host.listeners import reachable
 from runtime.supervisor.host.log_buffer import Logbook
 from runtime.supervisor.managed_release import Plant
 from runtime.supervisor.processes.child import Child, kill_descendants
 from runtime.supervisor.processes.front_door import Told
 from runtime.supervisor.processes.front_doors import Doors
 from runtime.supervisor.processes.recycling import told_requests
-from runtime.supervisor.processes.sandbox import Confinement, User, scratch_taken
-from runtime.supervisor.processes.start_limiter import Starts
 from runtime.supervisor.rollout.policy_store import Kept
-from runtime.supervisor.rollout.release_state import BackOff
+from runtime.supervisor.state_changes import Changes
 
 log = logging.getLogger(__name__)
 
@@ -55,71 +46,6 @@ _STATE_AGAIN_S = 2.0
 
 _REAP_S = 5.0
 """SIGKILL needs no time, but a process may be stuck in the kernel."""
-
-
-def serve(settings: Settings, show: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; then nothing is left: no process, no socket file, no run directory.
-
-    Args:
-        settings: all settings.
-        show: prints what people should read once everything that lay in dist/ is ready or refused.
-
-    Raises:
-        PexdockError: it cannot start. Nothing was left behind.
-    """
-    _check_files(settings)
-    with (
-        run_dir.taken(settings.run_path) as run_path,
-        bound(settings.host, settings.port, settings.front_doors) as clients,
-        listeners(settings, run_path) as operators,
-        reports_to(settings.emf) as report,
-        Kept(settings.state_path) as kept,
-        log_buffer.kept() as book,
-        _confined(settings) as confinement,
-    ):
-        store = Store(settings.cache_path, log.info)
-        drop.sweep(settings.dist_path)
-        try:
-            uvloop.run(
-                Supervisor(_plant(settings, store, run_path, report, confinement), Sockets(clients, operators), kept, book, show).run()
-            )
-        finally:
-            store.close()
-
-
-def _check_files(settings: Settings) -> None:
-    """Find what front doors would stumble over, before they are started.
-
-    Raises:
-        PexdockError: the files of TLS or of keys cannot be used, or the end would be over before its lag is.
-    """
-    if settings.drain_lag_s > settings.drain_s:
-        raise BadSetting(
-            f"drain_lag_s is {settings.drain_lag_s:g}, which is part of drain_s, {settings.drain_s:g}: raise that, or lower this"
-        )
-    from runtime.http import api_keys, tls  # noqa: PLC0415 - OpenSSL is for those who use it
-
-    if settings.tls is not None:
-        tls.context_of(settings.tls)
-    if settings.api_keys_path is not None:
-        api_keys.read(settings.api_keys_path)
-
-
-@contextlib.contextmanager
-def _confined(settings: Settings) -> Iterator[Confinement]:
-    """What workers are given, until the block ends.
-
-    Raises:
-        PexdockError: a setting asks for what cannot be had.
-    """
-    user = None if settings.worker_user is None else User.named(settings.worker_user)
-    with scratch_taken(settings.scratch_path, shared=user is not None) as scratch:
-        yield Confinement(scratch, tuple(re.split(r"[\s,]+", settings.worker_env)), user, int(settings.worker_max_bytes))
-
-
-def _plant(settings: Settings, store: Store, run_path: Path, report: Callable[[Measures], None], confinement: Confinement) -> Plant:
-    trust = trust_of(settings.trusted_keys_path, settings.trusted_digests_path)
-    return Plant(store, settings, run_path, report, Starts(settings.start_parallel), confinement, trust)
 
 
 class Sockets(NamedTuple):

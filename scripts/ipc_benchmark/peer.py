@@ -16,7 +16,7 @@ from base.ipc import frames
 from base.ipc.channel import Channel, Received
 from base.ipc.protocol import Attach, Batch, Forget, Reply
 from base.ipc.segment import Segment
-from base.schema.model import Schema
+from base.schema import Schema
 from base.worker.result import to_batch
 from base.worker.worker import Worker
 

@@ -17,7 +17,8 @@ import cost_model
 from base.ipc.control import Configure, ReleaseWords, Route
 from ipc_benchmark import peer
 from runtime.front.requests.deadlines import Deadlines
-from runtime.front.requests.request import Asked, Request, Target
+from runtime.front.requests.request import Request
+from runtime.front.requests.target import Asked, Target
 from runtime.front.scheduling.batch_queue import Bounds
 from runtime.front.scheduling.dispatchers import Dispatch
 

@@ -12,7 +12,7 @@ Install = Callable[..., None]
 
 CODE = """
 import polars as pl
-from base.endpoint import endpoint
+from base.endpoint.endpoint import endpoint
 
 def made(name, path):
     def handle(records_df: pl.DataFrame) -> pl.DataFrame:

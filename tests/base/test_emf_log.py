@@ -96,8 +96,8 @@ def test_a_line_that_was_cut_does_not_spoil_the_next(tmp_path):
     program = f"""
 import resource, signal, sys, time
 sys.path[:0] = {sys.path!r}
-from base.emf import Emf, lines
-from base.emf_log import EmfLog
+from base.telemetry.emf import Emf, lines
+from base.telemetry.emf_writer import EmfLog
 from test_emf_log import report, until
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 whole = len(next(lines(report(1), "Pexdock")))

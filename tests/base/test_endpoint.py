@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 import base.artifacts as afs
 from base.endpoint.endpoint import Endpoint, endpoint, parsed_path, shape_of
 from base.errors import Declaration
-from base.schema.model import Schema
+from base.schema import Schema
 
 if TYPE_CHECKING:
     from somewhere import Pipeline

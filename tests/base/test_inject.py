@@ -15,7 +15,7 @@ from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependencies, Depends
 from base.endpoint.injection import Asked, Inputs, plan
 from base.errors import Declaration, Misfit
-from base.schema.model import Schema
+from base.schema import Schema
 
 M = TypeVar("M")
 FRAME = pl.DataFrame({"a": [1.0]})

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from base.errors import BadResult
 from base.ipc.numeric_frames import Form
-from base.schema.model import Schema
+from base.schema import Schema
 from base.worker import numeric_frames
 from base.worker.numeric_frames import PlainFrames, PlainResults
 from base.worker.result import to_batch

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from base.endpoint.raw import as_json
 from base.errors import BadResult
-from base.worker.stream_parts import as_json
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import BadResult
-from base.schema.model import Schema
+from base.schema import Schema
 from base.worker.result import SCALARS, to_batch
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from base.errors import BadResult
-from base.schema.model import Schema
+from base.schema import Schema
 from base.worker.result import SCALARS, to_batch
 
 LEAST, UMOST = -(2**127), 2**128 - 1

@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 import base.artifacts as afs
 import base.service as svc
-from base.schema.model import Schema
+from base.schema import Schema
 from base.service import endpoint
 
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ import polars as pl
 import base.artifacts as afs
 import base.service as svc
 from base.errors import PeerError
-from base.schema.model import Schema
+from base.schema import Schema
 
 STORE = Path(sys.argv[1])
 kept: list[pl.DataFrame] = []

@@ -18,7 +18,7 @@ import polars as pl
 from pydantic import BaseModel, field_validator
 
 import base.service as svc
-from base.schema.model import Schema
+from base.schema import Schema
 from base.worker.worker import Worker
 
 DIES, HANGS = 666.0, 777.0

@@ -9,7 +9,7 @@ import base
 import base.artifacts as afs
 import base.service as svc
 from base.errors import Reject
-from base.schema.model import Schema
+from base.schema import Schema
 
 Path("IMPORTED").touch()
 

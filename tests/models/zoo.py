@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 import base.service as svc
 from base.errors import Reject
-from base.schema.model import Schema
+from base.schema import Schema
 from gate import Gate
 
 events: list[str] = []

@@ -13,7 +13,7 @@ import pytest
 
 import base.service as svc
 from base.ipc.control import Configure
-from base.schema.model import Schema
+from base.schema import Schema
 from base.testing import TestClient
 from frontdoor import own_front_door, peers
 from rawhttp import Raw, post

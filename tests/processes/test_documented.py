@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field
 
 import base.service as svc
-from base.schema.model import Schema
+from base.schema import Schema
 from base.testing import TestClient
 from generated import DOCUMENTED, operations, try_out
 

@@ -19,7 +19,7 @@ import pytest
 import base.service as svc
 from base.errors import Declaration
 from base.ipc.control import Configure
-from base.schema.model import Schema
+from base.schema import Schema
 from base.testing import TestClient
 from rawhttp import Raw, await_read, post, read_before
 from waiting import until

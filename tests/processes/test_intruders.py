@@ -16,7 +16,7 @@ import pytest
 
 import base.service as svc
 from base.ipc.control import Configure, Tls
-from base.schema.model import Schema
+from base.schema import Schema
 from base.testing import TestClient
 from certificates import Authority
 from supervised import Supervised

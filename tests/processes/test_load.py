@@ -11,7 +11,7 @@ import pytest
 import base.service as svc
 from base.errors import DeadlineExceeded
 from base.ipc.control import Configure
-from base.schema.model import Schema
+from base.schema import Schema
 from base.testing import TestClient
 from gate import Gate
 from rawhttp import Answer, Raw, await_read, post

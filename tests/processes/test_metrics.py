@@ -16,7 +16,7 @@ import pytest
 import base.artifacts as afs
 import base.service as svc
 from base.errors import Reject
-from base.schema.model import Schema
+from base.schema import Schema
 from emf import Totals
 from supervised import Supervised, runs
 from tinypex import times, write_tiny

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 import base.artifacts as afs
 import base.service as svc
-from base.schema.model import Schema, column_validator
+from base.schema import Schema, column_validator
 from base.testing import TestClient
 from gate import Gate
 from rawhttp import Answer, Raw, await_read, post, read_before

@@ -12,7 +12,7 @@ from pydantic import BaseModel, field_validator
 
 import base.artifacts as afs
 import base.service as svc
-from base.schema.model import Schema
+from base.schema import Schema
 from base.testing import TestClient
 
 loads: list[int] = []

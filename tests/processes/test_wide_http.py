@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field
 
 import base.service as svc
-from base.schema.model import Schema
+from base.schema import Schema
 from base.testing import TestClient
 
 LEAST, UMOST = -(2**127), 2**128 - 1

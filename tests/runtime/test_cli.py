@@ -105,7 +105,8 @@ def test_a_model_is_not_built_without_a_base(run, tmp_path):
 
 def test_help_and_version_need_nothing_heavy():
     """People ask for help while something is broken, and twice in a row."""
-    script = "import sys; sys.argv[1:] = ['--help']\nfrom runtime.cli.main import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    script = "import sys; sys.argv[1:] = ['--help']\n"
+    script += "from runtime.cli.main import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
     assert not {"pydantic", "polars", "pyarrow", "uvloop", "asyncio", "uvicorn"} & set(done.stderr.split())
     version = subprocess.run([sys.executable, "-m", "runtime", "--version"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout

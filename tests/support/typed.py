@@ -7,7 +7,7 @@ from typing import assert_type
 import polars as pl
 
 import base.service as svc
-from base.schema.model import Schema
+from base.schema import Schema
 
 
 class Row(Schema):

@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 
 import base.artifacts as afs
 import base.service as svc
-from base.schema.model import Schema
+from base.schema import Schema
 
 store = afs.FsClient(base_path="mlflow/iris", path_template="/{run_id}/artifacts/{model_id}")
 

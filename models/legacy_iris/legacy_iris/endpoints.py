@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import base.service as svc
-from base.schema.model import Schema
+from base.schema import Schema
 
 
 class Flower(Schema):

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 import base.artifacts as afs
 import base.service as svc
-from base.schema.model import Schema
+from base.schema import Schema
 
 store = afs.FsClient(base_path="transactions", path_template=["/{country}/{subdivision}/model.skops", "/{country}/model.skops"])
 

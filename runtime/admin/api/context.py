@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,26 +11,8 @@ from packaging.utils import canonicalize_name
 from base.errors import NotFound
 from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.host.log_buffer import Logbook
+from runtime.supervisor.state_changes import Changes
 from runtime.supervisor.status import ModelReport, State
-
-
-class Changes:
-    """Tells those who follow the state that it is another one now. Whoever is slow misses those in between."""
-
-    def __init__(self) -> None:
-        self._next = asyncio.Event()
-
-    def note(self) -> None:
-        """It has changed."""
-        self._next.set()
-        self._next = asyncio.Event()
-
-    async def each(self, state: Callable[[], State]) -> AsyncIterator[State]:
-        """The state now, and again whenever it has changed; for ever."""
-        while True:
-            following = self._next
-            yield state()
-            await following.wait()
 
 
 @dataclass(frozen=True)

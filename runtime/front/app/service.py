@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from random import getrandbits
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 from polars.exceptions import PanicException
@@ -18,13 +18,16 @@ from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, Unsuppor
 from base.ipc.control import ReleaseWords, Table
 from runtime.front.app import health
 from runtime.front.app.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
+from runtime.front.app.asgi_app import _NO_KEY, Disconnected
+from runtime.front.app.head_cache import Known
 from runtime.front.codecs.decoder import Rows
 from runtime.front.codecs.encoder import Replies
 from runtime.front.memory.body_buffer import MIN_BYTES, Arrival, closing_unless_done
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.problems import method_not_allowed, problem
-from runtime.front.requests.request import Asked, Request, Target
+from runtime.front.requests.request import Request
 from runtime.front.requests.response import Answer
+from runtime.front.requests.target import Asked, Target
 from runtime.front.routing.mirroring import Comparisons, Copying
 from runtime.front.routing.route_table import Paths
 from runtime.front.routing.traffic_split import Drawn
@@ -39,20 +42,6 @@ log = logging.getLogger(__name__)
 
 _KNOWN_MAX, _KNOWN_MAX_BYTES = 1024, 1024
 """Heads that are known without parsing them again. Where each is another they cost a request a tenth of what parsing does."""
-
-
-_NO_KEY = "show a key that is in force, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
-
-
-class Known(NamedTuple):
-    """A head that was parsed before, byte for byte, with all that it says: so many bytes of body follow, and then another request may."""
-
-    asked: Asked
-    body_bytes: int
-
-
-class Disconnected(Exception):
-    """The client hung up before its body was whole."""
 
 
 class FrontDoor:

@@ -20,9 +20,9 @@ from base.errors import Cell, Malformed
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column
 from runtime.front.codecs import json
-from runtime.front.codecs.arrow.tables import check_columns
 from runtime.front.codecs.values import json as values
 from runtime.front.codecs.values import schema_fit, text
+from runtime.front.codecs.values.limits import check_columns
 from runtime.front.codecs.values.mismatch import refuse_where
 
 _INTEGER = r"^[+-]?\d+$"

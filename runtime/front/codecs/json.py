@@ -17,8 +17,8 @@ import pyarrow as pa
 from base.errors import Cell, Malformed, Misfit
 from base.schema.dtypes import is_wide
 from base.schema.wire import Column
-from runtime.front.codecs.arrow.tables import check_columns
 from runtime.front.codecs.values import json, schema_fit
+from runtime.front.codecs.values.limits import check_columns
 from runtime.front.codecs.values.mismatch import bounds
 
 Plain = list[msgspec.Struct]

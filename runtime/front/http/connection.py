@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from base.errors import Full, Malformed, PexdockError, TooLarge
-from runtime.front.app.service import Known
+from runtime.front.app.head_cache import Known
 from runtime.front.http import head
 from runtime.front.http.asgi_protocol import Flow, SlowPath
+from runtime.front.http.body_reader import Arriving, Receiver
 from runtime.front.http.sweeper import Sweeper
-from runtime.front.memory.body_buffer import Arrival, Arriving, Receiver
+from runtime.front.memory.body_buffer import Arrival
 from runtime.front.requests import headers
 from runtime.front.requests.problems import problem
-from runtime.front.requests.request import Asked
 from runtime.front.requests.response import Answer, Heads
+from runtime.front.requests.target import Asked
 from runtime.http import head_rules
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from runtime.front.requests import headers as wishes
-from runtime.front.routing.traffic_split import VERSION
+from runtime.front.requests.headers import VERSION
 
 
 class PlainHead(NamedTuple):

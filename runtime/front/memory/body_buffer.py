@@ -5,18 +5,16 @@ Such a segment belongs to the front door alone until the whole body was looked a
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from base.errors import Full
 from base.ipc.segment import Segment, rounded
-from runtime.front.memory.slots import Budget
+from runtime.front.memory.budget import Budget
 
 if TYPE_CHECKING:
-    from runtime.front.http.connection import Connection
-    from runtime.front.requests.request import Asked
+    pass
 
 MIN_BYTES = 1024**2
 """From here on a copy costs more than new memory. A smaller body lies in memory that was written before."""
@@ -109,77 +107,3 @@ def closing_unless_done(body: bytes | Arrival) -> Iterator[None]:
 def room_bytes(size: int) -> int:
     """What lies behind so many bytes begins here."""
     return -(-size // _ALIGNMENT) * _ALIGNMENT
-
-
-class Arriving:
-    """A request of the fast path whose body is not yet whole; a large one of Arrow goes to memory of its own."""
-
-    __slots__ = ("arrival", "asked", "body", "body_bytes", "keep_alive", "missing")
-
-    def __init__(self, asked: Asked, body_bytes: int, arrival: Arrival | None, *, keep_alive: bool) -> None:
-        self.asked = asked
-        self.body_bytes = self.missing = body_bytes
-        self.arrival = arrival
-        self.keep_alive = keep_alive
-        self.body: list[bytes] = []
-
-    def add(self, piece: bytes) -> None:
-        """The next piece of the body."""
-        self.missing -= len(piece)
-        if self.arrival is None:
-            self.body.append(piece)
-        else:
-            self.arrival.write(piece)
-
-    def whole(self) -> bytes | Arrival:
-        """The body."""
-        if self.arrival is not None:
-            return self.arrival
-        return self.body[0] if len(self.body) == 1 else b"".join(self.body)
-
-    def drop(self) -> None:
-        """It will never be whole."""
-        if self.arrival is not None:
-            self.arrival.close()
-
-
-class Receiver(asyncio.BufferedProtocol):
-    """Reads the rest of a body from a connection's socket into its memory, and is the transport's protocol meanwhile.
-
-    Args:
-        connection: hears of all else that happens.
-        whole: called when nothing is missing any more.
-    """
-
-    def __init__(self, connection: Connection, arrival: Arrival, whole: Callable[[], None]) -> None:
-        self._connection = connection
-        self._arrival = arrival
-        self._whole = whole
-
-    def get_buffer(self, _: int) -> memoryview:
-        """Where the socket is read to."""
-        return self._arrival.rest
-
-    def buffer_updated(self, size: int) -> None:
-        """So much was read."""
-        self._arrival.came(size)
-        self._connection.heard(size)
-        if not self._arrival.missing:
-            self._connection.transport.set_protocol(self._connection)
-            self._whole()
-
-    def eof_received(self) -> bool | None:
-        """The body will never be whole."""
-        return self._connection.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nor will it now."""
-        self._connection.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """The client does not read the answers to what it asked before."""
-        self._connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        """It reads again."""
-        self._connection.resume_writing()

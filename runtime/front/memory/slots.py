@@ -5,13 +5,13 @@ Knows segments, not channels: who uses rooms tells the worker of each segment th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from base.errors import Full
 from base.ipc import frames
 from base.ipc.protocol import Place
 from base.ipc.segment import Segment, rounded
+from runtime.front.memory.budget import Budget
 
 SLOTS = 64
 """Two batches are in flight at most; the others hold batches that wait for an artifact to load, and answers that are streamed."""
@@ -20,80 +20,9 @@ SLOT_BYTES = 2 * frames.COPY_MAX_BYTES
 """Half for the request, half for the reply. A worker copies frames of up to that half, so it never holds on to a slot. Pages that
 are never written take no memory."""
 
-COPIES_PART = 4
-"""Of all shared memory copies of requests take no more than this part, so that clients have the rest."""
 
 _SPARE_MAX = 2
 """Large segments kept for the next large batch: as many as can be in flight."""
-
-
-class Budget:
-    """What all segments of one front door may take together, or those of one release.
-
-    Args:
-        whole: of which this is a part; what is taken here is taken there.
-
-    Attributes:
-        max_bytes: the bound; it may change.
-        used_bytes: what is taken.
-        savers: called where there is not enough; each gives back what it only keeps for later.
-    """
-
-    def __init__(self, max_bytes: int, whole: Budget | None = None) -> None:
-        self.max_bytes = max_bytes
-        self.used_bytes = 0
-        self.savers: set[Callable[[], None]] = set() if whole is None else whole.savers
-        self._whole = whole
-
-    def take(self, size: int) -> None:
-        """Counts `size` bytes in.
-
-        Raises:
-            Full: that would be over the bound. Nothing was counted.
-        """
-        if not self._fits(size, self.max_bytes):
-            free = max(0, self.max_bytes - self.used_bytes)
-            raise Full(f"{size} bytes of shared memory are wanted, and {free} are free; try again later")
-        if self._whole is not None:
-            self._whole.take(size)
-        self.used_bytes += size
-
-    def take_for_arrival(self, size: int) -> None:
-        """As `take`, for what a client still has to send: half of all stays for what has come, however slow clients are.
-
-        Raises:
-            Full: half of all is in use. Nothing was counted.
-        """
-        if not self._fits(size, self.max_bytes // 2):
-            raise Full(f"{size} bytes of shared memory are wanted, and half of {self.max_bytes} would be in use; try again later")
-        if self._whole is not None:
-            self._whole.take_for_arrival(size)
-        self.used_bytes += size
-
-    def disown(self, size: int) -> None:
-        """Counts out what the whole goes on counting, for another part to adopt."""
-        self.used_bytes -= size
-
-    def adopt(self, size: int) -> None:
-        """Counts in what the whole has counted already."""
-        self.used_bytes += size
-
-    @property
-    def plenty(self) -> bool:
-        """Whether less than half is in use: then a slow client may be let have some of it."""
-        return 2 * self.used_bytes < self.max_bytes
-
-    def give_back(self, size: int) -> None:
-        """Counts `size` bytes out."""
-        self.used_bytes -= size
-        if self._whole is not None:
-            self._whole.give_back(size)
-
-    def _fits(self, size: int, bound: int) -> bool:
-        if self.used_bytes + size > bound:
-            for save in list(self.savers):  # one that cannot reach its worker goes
-                save()
-        return self.used_bytes + size <= bound
 
 
 @dataclass(eq=False)
@@ -218,8 +147,3 @@ class Rooms:
 def _slot(number: int, segment: Segment, index: int) -> Room:
     start, half = index * SLOT_BYTES, SLOT_BYTES // 2
     return Room(number, segment, Place(number, start, half), Place(number, start + half, half), index)
-
-
-def shared(segments_max_bytes: int, releases: int) -> int:
-    """What one of so many releases may take: all but half of what the others would have if all had the same."""
-    return segments_max_bytes * (releases + 1) // (2 * releases) if releases > 1 else segments_max_bytes

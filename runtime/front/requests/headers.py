@@ -55,3 +55,7 @@ def _milliseconds(value: bytes) -> int:
 def _urgency(value: bytes) -> int:
     found = _URGENCY.search(value)
     return URGENCY if found is None else int(found[1])
+
+
+VERSION = b"x-pexdock-version"
+"""The header by which a client asks for a release, by version or label."""

@@ -17,8 +17,9 @@ from base.ipc.control import Compared
 from runtime.front.codecs.decoder import Rows, reader
 from runtime.front.codecs.encoder import Replies
 from runtime.front.memory.body_buffer import Arrival
-from runtime.front.requests.request import Asked, Request, Target
+from runtime.front.requests.request import Request
 from runtime.front.requests.response import Answer
+from runtime.front.requests.target import Asked, Target
 from runtime.front.routing.response_diff import compared
 from runtime.front.scheduling.dispatcher import Release
 from runtime.front.scheduling.parameter_check import check

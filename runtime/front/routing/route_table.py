@@ -11,10 +11,11 @@ from base.errors import NotFound, Unavailable
 from base.ipc.control import ReleaseWords, Sharing, Table
 from runtime.front.memory.body_buffer import Arrival
 from runtime.front.requests import headers as wishes
-from runtime.front.requests.request import Asked, Target
+from runtime.front.requests.headers import VERSION
+from runtime.front.requests.target import Asked, Target
 from runtime.front.routing.mirroring import Copying
 from runtime.front.routing.path_trie import Router
-from runtime.front.routing.traffic_split import VERSION, Drawn, Fork, Lot, Shares
+from runtime.front.routing.traffic_split import Drawn, Fork, Lot, Shares
 from runtime.front.scheduling.dispatcher import Release
 from runtime.front.scheduling.endpoint_queue import Endpoint
 

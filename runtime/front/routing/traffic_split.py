@@ -14,8 +14,9 @@ from base.ipc.numeric_frames import Plain
 from runtime.front.codecs.decoder import RowDecoder, Rows
 from runtime.front.memory.body_buffer import Arrival
 from runtime.front.requests.headers import NONE
-from runtime.front.requests.request import Asked, Request, Target
+from runtime.front.requests.request import Request
 from runtime.front.requests.response import Answer
+from runtime.front.requests.target import Asked, Target
 from runtime.front.routing.path_trie import Router
 from runtime.front.routing.weighted_choice import GOLDEN, SILVER, Rotation, picked, ranked
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from runtime.front.scheduling.dispatcher import Release
     from runtime.front.scheduling.endpoint_queue import Endpoint
 
-VERSION = b"x-pexdock-version"
-"""The header by which a client asks for a release, by version or label."""
 
 STABLE = "stable"
 """What serves is called so, whatever else is."""

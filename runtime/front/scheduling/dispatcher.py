@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 
 from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
 from base.ipc.control import GaveUp, ReleaseWords, Worked
-from runtime.front.memory.slots import Budget
+from runtime.front.memory.budget import Budget
 from runtime.front.requests.deadlines import Deadlines, in_time
+from runtime.front.requests.parameter_question import AT_ONCE_MAX, Question
 from runtime.front.requests.request import Request
 from runtime.front.scheduling.batch_policy import Step
 from runtime.front.scheduling.batch_queue import Bounds
 from runtime.front.scheduling.endpoint_queue import Endpoint
 from runtime.front.scheduling.error_attribution import owners
-from runtime.front.scheduling.parameter_check import AT_ONCE_MAX, Question
 from runtime.front.scheduling.quarantine import Suspects
 from runtime.front.scheduling.wait_estimate import wait_s
 from runtime.front.telemetry.metrics import Recorder

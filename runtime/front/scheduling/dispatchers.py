@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from base.ipc.control import GaveUp, Route, Worked
-from runtime.front.memory.slots import COPIES_PART, Budget, shared
+from runtime.front.memory.budget import COPIES_PART, Budget, shared
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import Bounds
 from runtime.front.scheduling.dispatcher import Release

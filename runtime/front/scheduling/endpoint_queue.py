@@ -13,10 +13,11 @@ from base.ipc.control import EndpointWords
 from runtime.front.codecs.decoder import RowDecoder
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.headers import URGENCY
-from runtime.front.requests.request import Asked, Request
+from runtime.front.requests.parameter_question import Question
+from runtime.front.requests.request import Request
+from runtime.front.requests.target import Asked
 from runtime.front.scheduling.batch_policy import Pace
 from runtime.front.scheduling.batch_queue import Batcher, Bounds
-from runtime.front.scheduling.parameter_check import Question
 from runtime.front.scheduling.wait_estimate import Outlook
 from runtime.front.telemetry.metrics import Recorder, now_s
 from runtime.front.telemetry.outcomes import Tally

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from base.errors import HandlerFailed, Unavailable
 
 if TYPE_CHECKING:
+    from runtime.front.requests.parameter_question import Question
     from runtime.front.requests.request import Request
-    from runtime.front.scheduling.parameter_check import Question
 
 DEATHS_MAX = 5
 """Of workers that had a request and are not known to have died of it. There may be one whose model kills whoever loads it."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from runtime.front.memory.slots import SLOTS, Room
 
 if TYPE_CHECKING:
+    from runtime.front.requests.parameter_question import Question
     from runtime.front.requests.request import Request
-    from runtime.front.scheduling.parameter_check import Question
 
 IN_FLIGHT_MAX = 2
 """One batch in the handler, one waiting in the socket: the worker never waits for the front door between batches."""

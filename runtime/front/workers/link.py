@@ -37,7 +37,8 @@ from base.ipc.protocol import (
     moment,
 )
 from runtime.front.codecs.encoder import Replies
-from runtime.front.memory.slots import SLOTS, Budget, Rooms
+from runtime.front.memory.budget import Budget
+from runtime.front.memory.slots import SLOTS, Rooms
 from runtime.front.workers.batch_writer import write_batch
 from runtime.front.workers.in_flight import IN_FLIGHT_MAX, Sent, culprit_of, hangs
 from runtime.front.workers.reply_lease import MIN_BYTES as LENT_MIN_BYTES
@@ -45,9 +46,9 @@ from runtime.front.workers.reply_lease import lend
 from runtime.front.workers.reply_reader import read_reply
 
 if TYPE_CHECKING:
+    from runtime.front.requests.parameter_question import Question
     from runtime.front.requests.request import Request
     from runtime.front.scheduling.dispatcher import Release
-    from runtime.front.scheduling.parameter_check import Question
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,8 @@ from pathlib import Path
 
 from base.errors import PexRefused
 from runtime.pex import archive as zips
-from runtime.pex.cache import locks, unpack
+from runtime.pex import unpack
+from runtime.pex.cache import locks
 from runtime.pex.cache.leftovers import sweep_leftovers
 from runtime.pex.file import PexFile, read_pex, source_files
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from runtime.blocking import Threads
 from runtime.supervisor.dist.mirror import Mirror, in_short
-from runtime.supervisor.rollout.release_state import BackOff
+from runtime.backoff import BackOff
 
 log = logging.getLogger(__name__)
 

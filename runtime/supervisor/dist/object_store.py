@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from base.artifacts.clients.object_store import download, open_store
 from base.errors import PexdockError
-from runtime.supervisor.dist.settling import belongs_to_dist
+from runtime.pex.names import belongs_to_dist
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

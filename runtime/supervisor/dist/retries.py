@@ -7,7 +7,7 @@ import errno
 from collections.abc import Callable
 
 from base.errors import PexRefused
-from runtime.supervisor.rollout.release_state import BackOff
+from runtime.backoff import BackOff
 
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import asyncinotify
 from asyncinotify import Event, Inotify, Mask
 
-from runtime.supervisor.dist.settling import Registry, Settled, Stat, Vanished, is_meant_as_pex, is_pex_name
+from runtime.supervisor.dist.settling import Registry, Settled, Stat, Vanished
+from runtime.pex.names import is_meant_as_pex, is_pex_name
 
 log = logging.getLogger(__name__)
 

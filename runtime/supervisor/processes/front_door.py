@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 from base.ipc.control import Applied, Compared, Configure, Drain, GaveUp, Left, Listening, Measures, Outcomes, Table, Withdraw, Word, Worked
 from base.telemetry.append_log import STDOUT
+from runtime.backoff import BackOff
 from runtime.child_command import python_module_command
 from runtime.supervisor.processes.child import Child, child_environment, describe_exit
-from runtime.supervisor.rollout.release_state import BackOff
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from base.ipc.control import Configure, Table
+from runtime.backoff import BackOff
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import Door, Told
-from runtime.supervisor.rollout.release_state import BackOff
 
 
 class Doors:

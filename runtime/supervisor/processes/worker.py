@@ -13,13 +13,14 @@ from typing import Protocol
 from base.errors import Unavailable
 from base.ipc.cache_control import Answer, Entries, Question, Refreshed, Refused
 from base.ipc.control import LENIENT, RETRIED, WARM_UP_VARIABLE, Drain, ExitCode, Failed, GaveUp, Measures, Ready, Word, Worked
+from runtime.backoff import BackOff
 from runtime.supervisor.host.run_dir import SOCKET_SUFFIX
 from runtime.supervisor.processes.child import Child, describe_exit
 from runtime.supervisor.processes.niceness import Lowered
 from runtime.supervisor.processes.sandbox import Confinement, remove_later
 from runtime.supervisor.processes.start_limiter import Starts, Turn
 from runtime.supervisor.processes.worker_rpc import Inquiries
-from runtime.supervisor.rollout.release_state import Action, BackOff, Machine, WorkerEvent, WorkerState, new_worker
+from runtime.supervisor.rollout.release_state import Action, Machine, WorkerEvent, WorkerState, new_worker
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ RATE = 500
 SOON = {"restart_delay_min_s": 0.05, "restart_delay_max_s": 0.05}
 THIRD_PARTY = """
 import sys
-from base.discovery import discover
+from base.endpoint.discovery import discover
 discover()
 import base.worker
 print(*[name for name in sys.modules if name.partition(".")[0] not in {*sys.stdlib_module_names, "base", "linear", "__main__"}])

@@ -52,7 +52,7 @@ def test_a_download_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert kept(tmp_path) == 0
     died = f"""
 import os
-from base.artifacts.downloads import Downloads
+from base.artifacts.clients.downloads import Downloads
 Downloads({str(tmp_path)!r}).artifact("f", "m", lambda path: (path.write_bytes(b"half"), os._exit(3)))
 """
     assert subprocess.run([sys.executable, "-c", died], check=False).returncode == 3
@@ -83,7 +83,7 @@ def test_what_another_process_uses_is_not_dropped(tmp_path: Path) -> None:
     """Its lock ends with it, however it ends."""
     code = f"""
 import sys
-from base.artifacts.downloads import Downloads
+from base.artifacts.clients.downloads import Downloads
 held = Downloads({str(tmp_path)!r}, 100).artifact("theirs", "theirs", lambda path: path.write_bytes(b"x" * 90))
 print("held", flush=True)
 sys.stdin.read()

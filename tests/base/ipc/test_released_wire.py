@@ -62,12 +62,12 @@ def test_each_control_word_is_one_of_a_worker_or_one_of_a_front_door() -> None:
         ),
         ("ipc/control.py", "    batch_max_rows: int\n", "    batch_max_rows: int\n    weight: int\n", "EndpointWords, weight: None → int"),
         ("ipc/control.py", "    warnings: list[str] = []", "    warnings: str = ''", "Ready, warnings"),
-        ("ipc/questions.py", "    begun: int", "    started: int", "Refreshed, begun: int → None"),
+        ("ipc/cache_control.py", "    begun: int", "    started: int", "Refreshed, begun: int → None"),
         ("ipc/failure.py", "        errors.Full,\n", "", "failures"),
         ("ipc/protocol.py", "    BEGUN = 17", "    BEGUN = 18", "Begun, as bytes"),
         ("ipc/protocol.py", "(Kind.NEED, 0, 0, batch, 0, length, 0, 0)", "(Kind.NEED, 0, 0, batch, length, 0, 0, 0)", "Need, as bytes"),
         ("ipc/protocol.py", "    HELD = 4", "    HELD = 32", "HELD: 4 → 32"),
-        ("context.py", '    content_type: str = ""\n', "", "ContextWords, content_type"),
+        ("endpoint/context.py", '    content_type: str = ""\n', "", "ContextWords, content_type"),
     ],
 )
 def test_each_change_of_what_crosses_is_named(tmp_path: Path, file: str, old: str, new: str, said: str) -> None:

@@ -9,8 +9,9 @@ import httpx
 from openapi_spec_validator import validate
 
 from runtime.admin.api.app import make
-from runtime.admin.api.context import Changes, Dropping, Powers
+from runtime.admin.api.context import Dropping, Powers
 from runtime.supervisor.host.log_buffer import Logbook
+from runtime.supervisor.state_changes import Changes
 from runtime.supervisor.status import State
 
 

@@ -10,8 +10,9 @@ from starlette.types import Message
 
 from runtime.admin.api import uploads
 from runtime.admin.api.app import make
-from runtime.admin.api.context import Changes, Dropping, Powers
+from runtime.admin.api.context import Dropping, Powers
 from runtime.supervisor.host.log_buffer import Logbook
+from runtime.supervisor.state_changes import Changes
 from runtime.supervisor.status import State
 
 

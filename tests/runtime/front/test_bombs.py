@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from base.errors import TooLarge
-from runtime.front.codecs.arrow import tables
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes, is_compressed
 from runtime.front.codecs.decoder import RowDecoder, decode
+from runtime.front.codecs.values import limits
 
 
 def stream(table: pa.Table, compression: str | None) -> bytes:
@@ -24,7 +24,7 @@ def stream(table: pa.Table, compression: str | None) -> bytes:
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_a_compressed_arrow_stream_is_weighed_before_it_is_expanded(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By what its buffers say of themselves, which is what expanding them would allocate."""
-    monkeypatch.setattr(tables, "EXPANDED_MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", 1_000_000)
     body = stream(pa.table({"a": pa.array([0.0]).take(pa.array([0] * 1_000_000))}), compression)
     assert len(body) < 200_000
     before = pa.total_allocated_bytes()
@@ -91,6 +91,6 @@ def test_a_parquet_file_may_not_hold_more_than_its_limits(limit: str, value: int
     body = parquet(table)
     assert len(body) < 20_000
     assert decode(RowDecoder(None), "application/vnd.apache.parquet", body).count == table.num_rows
-    monkeypatch.setattr(tables, limit, value)
+    monkeypatch.setattr(limits, limit, value)
     with pytest.raises(TooLarge):
         decode(RowDecoder(None), "application/vnd.apache.parquet", body)

@@ -63,7 +63,8 @@ def test_where_one_goes_only_its_own_keys_move():
 
 def test_a_key_leads_to_the_same_in_another_process():
     """Whatever the order of the weights, and of its hashes."""
-    code = "import json; from runtime.front.routing.weighted_choice import ranked\nprint(json.dumps([ranked({'b': 3, 'a': 5}, f'user {i}') for i in range(99)]))"
+    code = "import json\nfrom runtime.front.routing.weighted_choice import ranked\n"
+    code += "print(json.dumps([ranked({'b': 3, 'a': 5}, f'user {i}') for i in range(99)]))"
     environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "7"}
     said = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, check=True)
     assert json.loads(said.stdout) == [ranked({"a": 5, "b": 3}, key) for key in itertools.islice(KEYS, 99)]

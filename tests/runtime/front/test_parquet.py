@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from base.errors import TooLarge
-from runtime.front.codecs.arrow import tables
 from runtime.front.codecs.decoder import RowDecoder, decode
 from runtime.front.codecs.parquet import read_budget
+from runtime.front.codecs.values import limits
 
 MEDIA = "application/vnd.apache.parquet"
 ROWS = 3000
@@ -80,11 +80,11 @@ def test_what_values_take_is_counted_as_often_as_they_come(column: str, monkeypa
     """In lists and structs, too, where they are read as indices into what they share."""
     frame = honest().select(column)
     body, size = written(frame), frame.estimated_size()
-    monkeypatch.setattr(tables, "EXPANDED_MAX_BYTES", int(1.5 * size))
+    monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", int(1.5 * size))
     found = decode(RowDecoder(None), MEDIA, body)
     assert isinstance(found.records, pa.RecordBatch)
     assert pl.DataFrame(found.records).equals(frame)
-    monkeypatch.setattr(tables, "EXPANDED_MAX_BYTES", size // 2)
+    monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", size // 2)
     assert len(body) < size // 4
     with pytest.raises(TooLarge, match="once it is expanded"):
         decode(RowDecoder(None), MEDIA, body)
@@ -101,8 +101,8 @@ def test_so_it_is_with_the_dictionaries_of_an_arrow_stream(kind: pa.DataType, ne
     table = pa.table({"a": column})
     with pa.ipc.new_stream(sink, table.schema) as out:
         out.write_table(table)
-    monkeypatch.setattr(tables, "EXPANDED_MAX_BYTES", 90_000_000)
+    monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", 90_000_000)
     with pytest.raises(TooLarge, match="once it is expanded"):
         decode(RowDecoder(None), "application/vnd.apache.arrow.stream", sink.getvalue())
-    monkeypatch.setattr(tables, "EXPANDED_MAX_BYTES", 110_000_000)
+    monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", 110_000_000)
     assert decode(RowDecoder(None), "application/vnd.apache.arrow.stream", sink.getvalue()).count == table.num_rows

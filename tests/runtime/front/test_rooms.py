@@ -8,7 +8,8 @@ import pytest
 
 from base.errors import Full
 from runtime.front.memory.body_buffer import Arrival
-from runtime.front.memory.slots import SLOT_BYTES, SLOTS, Budget, Room, Rooms
+from runtime.front.memory.budget import Budget
+from runtime.front.memory.slots import SLOT_BYTES, SLOTS, Room, Rooms
 
 SMALL = SLOT_BYTES // 2
 LARGE = SLOT_BYTES

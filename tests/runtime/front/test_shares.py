@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.front.memory.slots import shared
+from runtime.front.memory.budget import shared
 
 
 def test_a_lone_release_may_take_all() -> None:

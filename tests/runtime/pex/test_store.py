@@ -207,7 +207,7 @@ def test_processes_that_start_a_release_at_once_share_one_unpacking(tmp_path, ba
     pex = write_pex(tmp_path / "iris.pex", iris())
     code = f"""
 from pathlib import Path
-from runtime.pex.store import Store
+from runtime.pex.cache.store import Store
 store = Store(Path({str(tmp_path / "cache")!r}))
 base = store.base(Path({str(base.pexfile.path)!r}))
 command = store.worker_command(store.admit(Path({str(pex)!r})), base)

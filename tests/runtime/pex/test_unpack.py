@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from handmade import Wheel, sdk, write_pex
-from runtime.pex.cache import locks, unpack
+from runtime.pex import unpack
+from runtime.pex.cache import locks
 from runtime.pex.cache.locks import hold, remove
-from runtime.pex.cache.unpack import UnpackFailed, digest, folder_of, python_of
+from runtime.pex.unpack import UnpackFailed, digest, folder_of, python_of
 from waiting import until
 
 SILENT = lambda _line: None  # noqa: E731 - progress is not what these tests are about
@@ -117,7 +118,7 @@ def test_a_base_for_another_python_is_refused_before_it_is_unpacked(tmp_path, ca
 def test_processes_that_start_at_once_share_one_unpacking(tmp_path, cache):
     """Four of them end with the same whole folder, and one of them made it."""
     pex = write_base(tmp_path / "base.pex")
-    command = [sys.executable, "-m", "runtime.pex.cache.unpack", pex, cache]
+    command = [sys.executable, "-m", "runtime.pex.unpack", pex, cache]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     ended = [(*child.communicate(timeout=60), child.returncode) for child in children]
     assert {(out, code) for out, _, code in ended} == {(f"{folder_of(digest(pex, cache), cache)}\n", 0)}
@@ -128,7 +129,7 @@ def test_the_compilation_of_a_killed_process_ends(tmp_path, cache):
     """Within 2 s, though there would be work for minutes: nobody reads any more what it says."""
     slow = "".join(f"def f{number}(a):\n    return [a * {number} for a in range(a) if a]\n" for number in range(1500))
     pex = write_pex(tmp_path / "base.pex", sdk(), Wheel("slow", files={f"slow/module{number}.py": slow for number in range(400)}))
-    with subprocess.Popen([sys.executable, "-m", "runtime.pex.cache.unpack", pex, cache], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen([sys.executable, "-m", "runtime.pex.unpack", pex, cache], stderr=subprocess.DEVNULL) as process:
         until(lambda: list(cache.rglob("module*.pyc")), "nothing is compiled")
         process.kill()
     assert compilers(cache)
@@ -235,11 +236,16 @@ def test_a_digest_is_remembered(tmp_path, cache, monkeypatch):
 
 def test_the_module_runs_out_of_the_zip(tmp_path, cache):
     """The start script has nothing but Python and the base: these two files, imported from inside of the pex, does it all."""
-    files = {"base/__init__.py": "said = 'zip'", "runtime/__init__.py": "", "runtime/pex/__init__.py": ""}
-    files |= {f"runtime/pex/{Path(module.__file__).name}": Path(module.__file__).read_text() for module in (locks, unpack)}
+    files = {
+        "base/__init__.py": "said = 'zip'",
+        "runtime/__init__.py": "",
+        "runtime/pex/__init__.py": "",
+        "runtime/pex/cache/__init__.py": "",
+    }
+    files |= {module.__name__.replace(".", "/") + ".py": Path(module.__file__).read_text() for module in (locks, unpack)}
     pex = write_pex(tmp_path / "base.pex", sdk(files=files))
     wheel = f"{pex}/.deps/pexdock-0.1.0-py3-none-any.whl"
-    code = f"import sys; sys.path.insert(0, {wheel!r}); from runtime.pex.cache.unpack import main; sys.exit(main(sys.argv[1:]))"
+    code = f"import sys; sys.path.insert(0, {wheel!r}); from runtime.pex.unpack import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code, pex, cache], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert said_by(folder_of(digest(pex, cache), cache)) == "zip"

@@ -271,7 +271,7 @@ def test_whatever_a_process_has_started_is_killed_also_what_that_has_started():
     """A thread may be waiting for a compiler with children of its own when everything ends."""
     script = """
         import subprocess, sys, threading, time
-        from runtime.supervisor.child import kill_descendants
+        from runtime.supervisor.processes.child import kill_descendants
         leaf = "import time; print('here', flush=True); time.sleep(99)"
         tool = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
         process = subprocess.Popen([sys.executable, "-c", tool, leaf], stdout=subprocess.PIPE)

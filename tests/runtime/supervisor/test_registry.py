@@ -4,7 +4,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from runtime.supervisor.dist.settling import Registry, Settled, Stat, Vanished, is_pex_name
+from runtime.pex.names import is_pex_name
+from runtime.supervisor.dist.settling import Registry, Settled, Stat, Vanished
 
 ONE = Stat(1, 10, 10**9)
 TWO = Stat(1, 20, 2 * 10**9)

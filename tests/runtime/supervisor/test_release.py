@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from families import release
+from runtime.backoff import BackOff
 from runtime.supervisor.rollout import planner
 from runtime.supervisor.rollout.release_state import (
     RELEASE_STEPS,
     WORKER_STEPS,
     Action,
-    BackOff,
     IllegalStep,
     Machine,
     ReleaseEvent,

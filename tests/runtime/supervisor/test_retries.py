@@ -7,9 +7,9 @@ import errno
 
 import pytest
 
+from runtime.backoff import BackOff
 from runtime.supervisor.dist import retries
 from runtime.supervisor.dist.retries import Retries
-from runtime.supervisor.rollout.release_state import BackOff
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

@@ -13,7 +13,8 @@ import pytest
 
 from base.errors import PexdockError
 from base.ipc.control import EndpointWords, Example, ReleaseWords, Route
-from runtime.supervisor import status
+from runtime.cli.views import release_table
+from runtime.supervisor import status, survey
 from runtime.supervisor.banner import announce
 from runtime.supervisor.host import run_dir
 from runtime.supervisor.host.run_dir import RunDirTaken
@@ -23,8 +24,8 @@ from tinypex import write_linked_base, write_tiny
 HOLD = """
 import sys, time
 from pathlib import Path
-from runtime.supervisor import rundir
-with rundir.taken(Path(sys.argv[1])):
+from runtime.supervisor.host import run_dir
+with run_dir.taken(Path(sys.argv[1])):
     print("here", flush=True)
     time.sleep(60)
 """
@@ -149,12 +150,12 @@ def test_the_state_file_is_private_and_read_back_as_it_was(tmp_path):
         status.write(path, said)
         assert mode(path / "state.json") == 0o600
         assert json.loads((path / "state.json").read_text())["releases"][0]["worker_pids"] == [3]
-        assert status.read(path, tmp_path) == said
+        assert survey.read(path, tmp_path) == said
         (path / "state.json").write_text("{")
         with pytest.raises(PexdockError, match="cannot be read"):
-            status.read(path, tmp_path)
+            survey.read(path, tmp_path)
         (path / "state.json").unlink()
-        assert status.read(path, tmp_path).pid == os.getpid()
+        assert survey.read(path, tmp_path).pid == os.getpid()
 
 
 def test_without_a_supervisor_dist_itself_is_read(tmp_path):
@@ -162,11 +163,11 @@ def test_without_a_supervisor_dist_itself_is_read(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "state.json").write_text("stale")
     dist = tmp_path / "dist"
-    assert status.read(tmp_path / "run", dist).releases == []
+    assert survey.read(tmp_path / "run", dist).releases == []
     write_linked_base(dist / "base.pex")
     write_tiny(dist / "tiny.pex", "tiny", built_on="0.1.0")
     (dist / "zero.pex").touch()
-    found = status.read(tmp_path / "run", dist)
+    found = survey.read(tmp_path / "run", dist)
     assert found.pid is None
     assert [(each.file, each.state, each.kind, each.base_version) for each in found.releases] == [
         ("base.pex", "not running", "base", ""),
@@ -174,7 +175,7 @@ def test_without_a_supervisor_dist_itself_is_read(tmp_path):
         ("zero.pex", "refused", "", ""),
     ]
     assert "the file is empty" in found.releases[2].reason
-    table = status.as_table(found)
+    table = release_table.as_table(found)
     assert table.startswith(f"no supervisor runs on {dist}")
     assert "the file is empty" in table
 
@@ -195,7 +196,7 @@ def test_the_table_is_aligned_and_has_reasons_and_last_lines_below_their_release
         ),
         ReleaseReport(file="long-name.pex", state="failed", since="", reason="it broke", log=["one", "two"], restarts=2),
     ]
-    lines = status.as_table(State(dist_path="d", pid=7, address="http://x", releases=reports)).splitlines()
+    lines = release_table.as_table(State(dist_path="d", pid=7, address="http://x", releases=reports)).splitlines()
     assert lines == [
         "supervisor 7 serves d at http://x",
         "",
@@ -207,7 +208,7 @@ def test_the_table_is_aligned_and_has_reasons_and_last_lines_below_their_release
         "    | one",
         "    | two",
     ]
-    assert "no pex in d" in status.as_table(State(dist_path="d"))
+    assert "no pex in d" in release_table.as_table(State(dist_path="d"))
 
 
 def test_the_announcement_names_models_paths_one_command_and_what_is_wrong():

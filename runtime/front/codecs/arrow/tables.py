@@ -14,23 +14,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from base.errors import Cell, Malformed, TooLarge
+from base.errors import Cell, Malformed
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes
 from runtime.front.codecs.values import cast, schema_fit
-
-EXPANDED_MAX_BYTES = 256 * 1024**2
-"""What a body may hold once it is expanded: eight times the largest body, and what a front door can spare for a few requests."""
-
-ROWS_MAX = 5_000_000
-"""Rows of one request. A million rows of three floats take 24 MB."""
+from runtime.front.codecs.values.limits import check_columns, check_size
 
 _NESTED_MAX = 32
 """Lists and structs in each other. Polars descends with its stack, and some hundreds of them end the process."""
-
-COLUMNS_MAX = 10_000
-"""Of rows without a schema. Each takes 20 µs, however few rows there are."""
 
 
 def arrow_table(body: bytes | memoryview) -> pa.Table:
@@ -121,12 +113,6 @@ def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[ty
     return found.alias(name)
 
 
-def check_columns(count: int) -> None:
-    """Raises TooLarge where rows without a schema have more columns than a request may."""
-    if count > COLUMNS_MAX:
-        raise TooLarge(f"a request may have {COLUMNS_MAX} columns")
-
-
 def _is_deep(kind: pa.DataType) -> bool:
     level = [kind]
     for _ in range(_NESTED_MAX + 1):
@@ -142,11 +128,3 @@ def _inner(kind: pa.DataType) -> list[pa.DataType]:
     if isinstance(kind, pa.BaseExtensionType):
         return [kind.storage_type]
     return [kind.field(i).type for i in range(kind.num_fields)]
-
-
-def check_size(rows: int, size: int) -> None:
-    """Raises TooLarge where a request has more rows, or more bytes once it is expanded, than it may."""
-    if rows > ROWS_MAX:
-        raise TooLarge(f"a request may have {ROWS_MAX} rows; send fewer at once")
-    if size > EXPANDED_MAX_BYTES:
-        raise TooLarge(f"a body may hold {EXPANDED_MAX_BYTES} bytes once it is expanded; send fewer rows at once")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 
 from base.errors import TooLarge
-from runtime.front.codecs.arrow import tables
 from runtime.front.codecs.parquet import page_header as pages
+from runtime.front.codecs.values import limits
 
 _STEP_ROWS = 16_384
 """Rows that are expanded before they are weighed."""
@@ -66,7 +66,7 @@ class Scales:
         self._most_words: dict[str, int] = {}
         self._deltas: dict[str, int] = {}
         self._fixed_bytes = sum(_fixed_bytes(each) for each in columns)
-        tables.check_size(0, self._fixed_bytes if rows else 0)
+        limits.check_size(0, self._fixed_bytes if rows else 0)
 
     def add(self, page: pages.Page, column: pq.ColumnSchema) -> None:
         """One page more.
@@ -82,7 +82,7 @@ class Scales:
         self._bytes += page.expanded_bytes
         self._most_words[column.path] = max(self._most_words.get(column.path, 0), page.words)
         room = page.values * max(page.expanded_bytes if page.is_delta else 0, _fixed_bytes(column)) if nested else 0
-        tables.check_size(0, max(self._bytes + _WORD_BYTES * self._most_words[column.path], room))
+        limits.check_size(0, max(self._bytes + _WORD_BYTES * self._most_words[column.path], room))
         self._check_counts()
         if column.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
             self._keep(page, column.path, nested)
@@ -105,8 +105,8 @@ class Scales:
         Raises:
             TooLarge: they are too much together.
         """
-        tables.check_size(0, self._bytes + _WORD_BYTES * sum(self._most_words.values()))
-        many = self._rows * sum(self._words.values()) > tables.EXPANDED_MAX_BYTES
+        limits.check_size(0, self._bytes + _WORD_BYTES * sum(self._most_words.values()))
+        many = self._rows * sum(self._words.values()) > limits.EXPANDED_MAX_BYTES
         steps = min(_STEP_ROWS, _STEP_BYTES // max(1, sum(self._deltas.values())), _STEP_NULLS_BYTES // max(1, self._fixed_bytes))
         return Weight(max(1, steps), sorted(self._words if many else self._words_in_lists))
 

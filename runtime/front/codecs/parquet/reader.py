@@ -18,6 +18,7 @@ from runtime.front.codecs.arrow import tables
 from runtime.front.codecs.parquet import delta_lengths, footer
 from runtime.front.codecs.parquet import page_header as pages
 from runtime.front.codecs.parquet.read_budget import Scales, Weight
+from runtime.front.codecs.values import limits
 
 _CHUNKS_MAX = 100_000
 """Columns of all row groups together. Each takes 20 µs, however little is in it."""
@@ -37,7 +38,7 @@ def table(body: bytes, columns: Iterable[str] | None) -> pa.Table:
         TooLarge: it holds more than it may.
     """
     try:
-        groups = footer.groups(body, _CHUNKS_MAX + 3 * tables.COLUMNS_MAX)
+        groups = footer.groups(body, _CHUNKS_MAX + 3 * limits.COLUMNS_MAX)
         with _opened(body) as file:
             weight = _weighed(body, file.metadata, groups)
             if not weight.shared:
@@ -49,7 +50,7 @@ def table(body: bytes, columns: Iterable[str] | None) -> pa.Table:
 
 
 def _opened(body: bytes, read_dictionary: list[str] | None = None) -> pq.ParquetFile:
-    limit = 4 * tables.COLUMNS_MAX  # of elements of a list, for which room is made before any is there; a list takes three of a schema
+    limit = 4 * limits.COLUMNS_MAX  # of elements of a list, for which room is made before any is there; a list takes three of a schema
     return pq.ParquetFile(pa.BufferReader(body), read_dictionary=read_dictionary, thrift_container_size_limit=limit)
 
 
@@ -68,7 +69,7 @@ def _read(file: pq.ParquetFile, columns: Iterable[str] | None, weight: Weight) -
     ):
         batch.validate(full=True)
         size += batch.nbytes + _ARRAY_BYTES * batch.num_columns + sum(tables.shared_bytes(column) for column in batch.columns)
-        tables.check_size(0, size)
+        limits.check_size(0, size)
         # Asked for "a", Arrow reads "a.b", too.
         batches.append(batch.select([i for i, name in enumerate(batch.schema.names) if name in wanted]))
     found = pa.Table.from_batches(batches, kept)
@@ -85,10 +86,10 @@ def _weighed(body: bytes, about: pq.FileMetaData, groups: Sequence[footer.Group]
     """
     _check_writer(about.created_by or "")
     width, rows = about.num_columns, about.num_rows
-    tables.check_columns(width)
+    limits.check_columns(width)
     if len(groups) * max(1, width) > _CHUNKS_MAX:
         raise TooLarge(f"a Parquet file may have {_CHUNKS_MAX} columns in all of its row groups; send larger ones")
-    tables.check_size(rows, 0)
+    limits.check_size(rows, 0)
     if about.num_row_groups != len(groups) or any(len(group.chunks) != width for group in groups):
         raise ValueError("a row group of other columns than the schema's")
     if sum(group.rows for group in groups) != rows:

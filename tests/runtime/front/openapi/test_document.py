@@ -21,13 +21,12 @@ import base.service as svc
 import documented
 from base import errors
 from base.ipc import failure
-from base.schema.model import Schema
+from base.schema import Schema
 from runtime.front.codecs import media_types
 from runtime.front.codecs.decoder import RowDecoder, decode
 from runtime.front.codecs.encoder import Form
 from runtime.front.requests import headers, stream
 from runtime.front.requests.problems import problem
-from runtime.front.routing import traffic_split
 
 
 class Payment(Schema):
@@ -194,7 +193,7 @@ def test_headers_by_which_clients_say_what_they_want_are_shown(found: dict[str, 
     for path in found["paths"]:
         references = [each["$ref"].rpartition("/")[2] for each in documented.operation(found, path)["parameters"] if "$ref" in each]
         shown = [components[name] for name in references]
-        assert {each["name"].lower().encode() for each in shown} == {headers.TIMEOUT, headers.PRIORITY, traffic_split.VERSION}
+        assert {each["name"].lower().encode() for each in shown} == {headers.TIMEOUT, headers.PRIORITY, headers.VERSION}
         assert {(each["in"], each.get("required", False)) for each in shown} == {("header", False)}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 import base.service as svc
-from base.schema.model import Schema
+from base.schema import Schema
 from linear.fitted import fit
 
 model = fit()

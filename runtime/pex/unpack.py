@@ -236,7 +236,7 @@ class _Progress:
 
 
 def main(argv: list[str]) -> int:
-    """`python -m runtime.pex.cache.unpack PEX CACHE [ANSWER]`: write the folder to stdout or into the file ANSWER; progress goes to stderr."""
+    """`python -m runtime.pex.unpack PEX CACHE [ANSWER]`: write the folder to stdout or into the file ANSWER; progress goes to stderr."""
     try:
         pex, cache, *answer = argv
         folder = unpack(Path(pex), Path(cache).resolve(), _say)

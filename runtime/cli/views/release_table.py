@@ -1,0 +1,50 @@
+"""Releases and models as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runtime.supervisor.status import ReleaseReport, State
+from runtime.text_table import aligned
+
+
+def as_table(state: State) -> str:
+    """What people read: who runs, then one line a release, with its reason and its worker's last lines below it."""
+    if state.pid is None:
+        head = f"no supervisor runs on {state.dist_path}; start one with `pexdock serve`"
+    else:
+        head = f"supervisor {state.pid} serves {state.dist_path} at {state.address or '(not bound yet)'}"
+    if state.dist_url:
+        head += f"\n{state.dist_path} follows {state.dist_url}" + (f", but for this: {state.dist_reason}" if state.dist_reason else "")
+    if not state.releases:
+        return f"{head}\n\nno pex in {state.dist_path}"
+    return f"{head}\n\n{releases_as_text(state.releases)}"
+
+
+def releases_as_text(releases: Sequence[ReleaseReport]) -> str:
+    """One line a release; at least one."""
+    rows = [("FILE", "NAME", "VERSION", "DIGEST", "STATE", "BASE", "RESTARTS", "PATHS")] + [_row(report) for report in releases]
+    lines = aligned(rows)
+    body = [lines[0]]
+    for line, report in zip(lines[1:], releases, strict=True):
+        body += [line, *_remarks(report)]
+    return "\n".join(body)
+
+
+def _row(report: ReleaseReport) -> tuple[str, ...]:
+    paths = " ".join(report.paths)
+    return (
+        report.file,
+        report.name or "-",
+        report.version or "-",
+        report.sha256[:8] or "-",
+        report.state,
+        report.base_version or "-",
+        str(report.restarts),
+        paths or "-",
+    )
+
+
+def _remarks(report: ReleaseReport) -> list[str]:
+    reason = [f"    {report.reason}"] if report.reason else []
+    return reason + [f"    | {line}" for line in report.log] + [f"    warning: {warning}" for warning in report.warnings]

@@ -1,0 +1,14 @@
+"""Request heads that were parsed before, byte for byte."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from runtime.front.requests.target import Asked
+
+
+class Known(NamedTuple):
+    """A head that was parsed before, byte for byte, with all that it says: so many bytes of body follow, and then another request may."""
+
+    asked: Asked
+    body_bytes: int

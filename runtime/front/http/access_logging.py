@@ -1,0 +1,69 @@
+"""Writes an access log line for each request, on the fast path and through ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from runtime.front.app.asgi import Receive, Scope, Send
+from runtime.front.http.connection import Connection
+from runtime.front.requests.response import Answer
+from runtime.front.requests.target import Asked
+from runtime.front.telemetry.access_log import CLIENT_GONE, AccessLog, Begun
+
+
+class Logged:
+    """The ASGI application, with a line for each of its requests."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], log: AccessLog) -> None:
+        self._app = app
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        begun = Begun(scope.get("client"), scope["method"], scope["raw_path"])
+        request_id, status, size = "", CLIENT_GONE, 0
+
+        async def counted(event: MutableMapping[str, Any]) -> None:
+            nonlocal request_id, status, size
+            if event["type"] == "http.response.start":
+                status = event["status"]
+                request_id = next((value.decode("latin-1") for name, value in event["headers"] if name == b"x-request-id"), "")
+            size += len(event.get("body", b""))
+            await send(event)
+
+        try:
+            await self._app(scope, receive, counted)
+        finally:
+            self._log.add(begun, request_id, status, size)
+
+
+class LoggedConnection(Connection):
+    """One whose requests on the fast path have a line, too.
+
+    Args:
+        log: takes the lines.
+    """
+
+    def __init__(self, log: AccessLog, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._log = log
+        self._unanswered: dict[str, Begun] = {}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As of any connection."""
+        super().connection_lost(exc)
+        for request_id, begun in self._unanswered.items():
+            self._log.add(begun, request_id, CLIENT_GONE, 0)
+        self._unanswered.clear()
+
+    def _name(self, asked: Asked) -> str:
+        request_id = super()._name(asked)
+        self._unanswered[request_id] = Begun(self.client, "POST", asked.target.path)
+        return request_id
+
+    def _answered(self, answer: Answer) -> None:
+        super()._answered(answer)
+        begun = self._unanswered.pop(answer.id, None)
+        if begun is not None:
+            self._log.add(begun, answer.id, answer.status, len(answer.body))

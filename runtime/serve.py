@@ -1,0 +1,90 @@
+"""Puts the supervisor and its admin server together and runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvloop
+
+from base.ipc.control import Measures
+from base.telemetry.emf_writer import reports_to
+from runtime.admin.server.listeners import listeners
+from runtime.pex import drop
+from runtime.pex.cache.store import Store
+from runtime.pex.trust.policy import trust_of
+from runtime.settings import BadSetting, Settings
+from runtime.supervisor.host import log_buffer, run_dir
+from runtime.supervisor.host.listeners import bound
+from runtime.supervisor.managed_release import Plant
+from runtime.supervisor.processes.sandbox import Confinement, User, scratch_taken
+from runtime.supervisor.processes.start_limiter import Starts
+from runtime.supervisor.rollout.policy_store import Kept
+from runtime.supervisor.supervisor import Sockets, Supervisor, log
+
+
+def serve(settings: Settings, show: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; then nothing is left: no process, no socket file, no run directory.
+
+    Args:
+        settings: all settings.
+        show: prints what people should read once everything that lay in dist/ is ready or refused.
+
+    Raises:
+        PexdockError: it cannot start. Nothing was left behind.
+    """
+    _check_files(settings)
+    with (
+        run_dir.taken(settings.run_path) as run_path,
+        bound(settings.host, settings.port, settings.front_doors) as clients,
+        listeners(settings, run_path) as operators,
+        reports_to(settings.emf) as report,
+        Kept(settings.state_path) as kept,
+        log_buffer.kept() as book,
+        _confined(settings) as confinement,
+    ):
+        store = Store(settings.cache_path, log.info)
+        drop.sweep(settings.dist_path)
+        try:
+            uvloop.run(
+                Supervisor(_plant(settings, store, run_path, report, confinement), Sockets(clients, operators), kept, book, show).run()
+            )
+        finally:
+            store.close()
+
+
+def _check_files(settings: Settings) -> None:
+    """Find what front doors would stumble over, before they are started.
+
+    Raises:
+        PexdockError: the files of TLS or of keys cannot be used, or the end would be over before its lag is.
+    """
+    if settings.drain_lag_s > settings.drain_s:
+        raise BadSetting(
+            f"drain_lag_s is {settings.drain_lag_s:g}, which is part of drain_s, {settings.drain_s:g}: raise that, or lower this"
+        )
+    from runtime.http import api_keys, tls  # noqa: PLC0415 - OpenSSL is for those who use it
+
+    if settings.tls is not None:
+        tls.context_of(settings.tls)
+    if settings.api_keys_path is not None:
+        api_keys.read(settings.api_keys_path)
+
+
+@contextlib.contextmanager
+def _confined(settings: Settings) -> Iterator[Confinement]:
+    """What workers are given, until the block ends.
+
+    Raises:
+        PexdockError: a setting asks for what cannot be had.
+    """
+    user = None if settings.worker_user is None else User.named(settings.worker_user)
+    with scratch_taken(settings.scratch_path, shared=user is not None) as scratch:
+        yield Confinement(scratch, tuple(re.split(r"[\s,]+", settings.worker_env)), user, int(settings.worker_max_bytes))
+
+
+def _plant(settings: Settings, store: Store, run_path: Path, report: Callable[[Measures], None], confinement: Confinement) -> Plant:
+    trust = trust_of(settings.trusted_keys_path, settings.trusted_digests_path)
+    return Plant(store, settings, run_path, report, Starts(settings.start_parallel), confinement, trust)
