@@ -41,8 +41,7 @@ from runtime.front.memory.budget import Budget
 from runtime.front.memory.slots import SLOTS, Rooms
 from runtime.front.workers.batch_writer import write_batch
 from runtime.front.workers.in_flight import IN_FLIGHT_MAX, Sent, culprit_of, hangs
-from runtime.front.workers.reply_lease import MIN_BYTES as LENT_MIN_BYTES
-from runtime.front.workers.reply_lease import lend
+from runtime.front.workers.reply_lease import LENT_MIN_BYTES, lend
 from runtime.front.workers.reply_reader import read_reply
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from runtime.front.codecs.encoder import Form
 if TYPE_CHECKING:
     from runtime.front.requests.request import Request
 
-MIN_BYTES = 1024**2
+LENT_MIN_BYTES = 1024**2
 """Smaller ones are copied, and their room is free at once."""
 
 

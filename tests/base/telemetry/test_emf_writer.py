@@ -98,7 +98,7 @@ import resource, signal, sys, time
 sys.path[:0] = {sys.path!r}
 from base.telemetry.emf import Emf, lines
 from base.telemetry.emf_writer import EmfLog
-from test_emf_log import report, until
+from test_emf_writer import report, until
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 whole = len(next(lines(report(1), "Pexdock")))
 resource.setrlimit(resource.RLIMIT_FSIZE, (whole + 100, resource.RLIM_INFINITY))
@@ -153,7 +153,7 @@ def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tm
 
 def stdout_of(program, **kwargs):
     """A process that writes metrics to its standard output."""
-    program = f"import sys\nsys.path[:0] = {sys.path!r}\nfrom test_emf_log import *\n{program}"
+    program = f"import sys\nsys.path[:0] = {sys.path!r}\nfrom test_emf_writer import *\n{program}"
     environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}  # noqa: PTH120
     return subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=False, **kwargs)
 
