@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from base.ipc.control import EndpointWords
+from base.ipc.control import EndpointSpec
 
 
-def curl(address: str, endpoint: EndpointWords) -> str | None:
+def curl(address: str, endpoint: EndpointSpec) -> str | None:
     """A `curl` line that works as printed, or None for an endpoint that has no example.
 
     Args:

@@ -27,10 +27,10 @@ from base.curl_example import curl
 from base.endpoint.endpoint import Endpoint
 from base.errors import Declaration, PexdockError, Unavailable
 from base.ipc.cache_control import CacheState
-from base.ipc.control import Applied, Configure, Drain, Lines, Measures, ReleaseWords, Route, Table, Word, encode
+from base.ipc.control import Applied, Configure, ControlMessage, ControlStream, Drain, MetricsReport, ReleaseSpec, Route, Table, encode
 from base.telemetry.emf import Emf
 from base.telemetry.emf_writer import reports_to
-from base.telemetry.recorder import Recorder, Reporter
+from base.telemetry.recorder import Reporter, WorkerMetrics
 from base.worker.cache_admin import Caches
 from base.worker.worker import Worker
 
@@ -205,7 +205,7 @@ class Server:
             self._changed.wait_for(condition)
 
     def _serve(self, listener: socket.socket, folder: Path) -> None:
-        recorder = None if self._emf is None else Recorder(*self._release, self._emf.values_max)
+        recorder = None if self._emf is None else WorkerMetrics(*self._release, self._emf.values_max)
         worker = Worker(*self._release, self._endpoints, folder / "worker.sock", recorder=recorder)
         try:
             words = worker.listen()
@@ -224,7 +224,7 @@ class Server:
                 self._front = self._caches = None
 
     @contextmanager
-    def _reporting(self, recorder: Recorder | None) -> Iterator[Callable[[Measures], None]]:
+    def _reporting(self, recorder: WorkerMetrics | None) -> Iterator[Callable[[MetricsReport], None]]:
         """While it is entered, what is measured in this process is written; gives what takes the reports of the front door."""
         with reports_to(self._emf) as report:
             if recorder is None or self._emf is None:
@@ -233,7 +233,7 @@ class Server:
                 with Reporter(recorder, self._emf.interval_s, report):
                     yield report
 
-    def _announce(self, front: _Front, words: ReleaseWords, listener: socket.socket, folder: Path) -> None:
+    def _announce(self, front: _Front, words: ReleaseSpec, listener: socket.socket, folder: Path) -> None:
         host, port = listener.getsockname()[:2]
         front.say(Table(1, [Route(words, [str(folder / "worker.sock")])], settled=True))
         if front.wait_applied():
@@ -281,7 +281,7 @@ class _signals:  # noqa: N801 - used as a statement
 class _Front:
     """The child process that speaks HTTP. When it ends, so does the worker, whom nobody could ask any more; so a drain begins here."""
 
-    def __init__(self, listener: socket.socket, limits: Configure, worker: Worker, report: Callable[[Measures], None]) -> None:
+    def __init__(self, listener: socket.socket, limits: Configure, worker: Worker, report: Callable[[MetricsReport], None]) -> None:
         self._limits = limits
         self._worker = worker
         self._report = report
@@ -318,7 +318,7 @@ class _Front:
             self._overdue.start()
             self.say(Drain())
 
-    def say(self, word: Word) -> None:
+    def say(self, word: ControlMessage) -> None:
         """Tells the front door. A front door that is gone is found out by the reader."""
         try:
             self._control.sendall(encode(word))
@@ -330,7 +330,7 @@ class _Front:
         return self._applied.wait(_FRONT_START_S)
 
     def _read(self) -> None:
-        lines = Lines()
+        lines = ControlStream()
         try:
             while data := self._control.recv(65536):
                 for word in lines.feed(data):
@@ -339,11 +339,11 @@ class _Front:
             log.debug("the front door's control socket is closed: %s", exc)
         self._worker.drain()
 
-    def _hear(self, word: Word) -> None:
+    def _hear(self, word: ControlMessage) -> None:
         match word:
             case Applied():
                 self._applied.set()
-            case Measures():
+            case MetricsReport():
                 self._report(word)
             case _:
                 pass  # it listens; what counts is that it has a table

@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Threads:
+class BlockingThreads:
     """Runs blocking calls on threads that do not keep the process alive: what they do must bear being cut off anywhere.
 
     `concurrent.futures` would wait at exit for an unpacking that takes half a minute.

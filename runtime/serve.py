@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from base.ipc.control import Measures
+from base.ipc.control import MetricsReport
 from base.telemetry.emf_writer import reports_to
 from runtime.admin.server.listeners import listeners
 from runtime.pex import drop
@@ -18,10 +18,10 @@ from runtime.pex.trust.policy import trust_of
 from runtime.settings import BadSetting, Settings
 from runtime.supervisor.host import log_buffer, run_dir
 from runtime.supervisor.host.listeners import bound
-from runtime.supervisor.managed_release import Plant
-from runtime.supervisor.processes.sandbox import Confinement, User, scratch_taken
-from runtime.supervisor.processes.start_limiter import Starts
-from runtime.supervisor.rollout.policy_store import Kept
+from runtime.supervisor.managed_release import ReleaseContext
+from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_taken
+from runtime.supervisor.processes.start_limiter import StartLimiter
+from runtime.supervisor.rollout.policy_store import PolicyStore
 from runtime.supervisor.supervisor import Sockets, Supervisor, log
 
 
@@ -41,7 +41,7 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
         bound(settings.host, settings.port, settings.front_doors) as clients,
         listeners(settings, run_path) as operators,
         reports_to(settings.emf) as report,
-        Kept(settings.state_path) as kept,
+        PolicyStore(settings.state_path) as kept,
         log_buffer.kept() as book,
         _confined(settings) as confinement,
     ):
@@ -74,7 +74,7 @@ def _check_files(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _confined(settings: Settings) -> Iterator[Confinement]:
+def _confined(settings: Settings) -> Iterator[Sandbox]:
     """What workers are given, until the block ends.
 
     Raises:
@@ -82,9 +82,11 @@ def _confined(settings: Settings) -> Iterator[Confinement]:
     """
     user = None if settings.worker_user is None else User.named(settings.worker_user)
     with scratch_taken(settings.scratch_path, shared=user is not None) as scratch:
-        yield Confinement(scratch, tuple(re.split(r"[\s,]+", settings.worker_env)), user, int(settings.worker_max_bytes))
+        yield Sandbox(scratch, tuple(re.split(r"[\s,]+", settings.worker_env)), user, int(settings.worker_max_bytes))
 
 
-def _plant(settings: Settings, store: Store, run_path: Path, report: Callable[[Measures], None], confinement: Confinement) -> Plant:
+def _plant(
+    settings: Settings, store: Store, run_path: Path, report: Callable[[MetricsReport], None], confinement: Sandbox
+) -> ReleaseContext:
     trust = trust_of(settings.trusted_keys_path, settings.trusted_digests_path)
-    return Plant(store, settings, run_path, report, Starts(settings.start_parallel), confinement, trust)
+    return ReleaseContext(store, settings, run_path, report, StartLimiter(settings.start_parallel), confinement, trust)

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from base.errors import PexdockError
-from base.ipc.control import Measuring, Tls
+from base.ipc.control import MetricsConfig, TlsFiles
 from base.telemetry.append_log import STDOUT
 from base.telemetry.emf import Emf
 from runtime.supervisor.rollout.probation import Rules
@@ -238,7 +238,7 @@ class Settings(BaseSettings):
         return Rules(self.probation_s, self.probation_errors_percent, self.probation_requests_min, self.probation_deaths_max)
 
     @property
-    def tls(self) -> Tls | None:
+    def tls(self) -> TlsFiles | None:
         """How front doors speak TLS; None where they speak plain HTTP.
 
         Raises:
@@ -246,13 +246,13 @@ class Settings(BaseSettings):
         """
         if self.tls_cert_path is not None:
             key, client_ca = (None if path is None else str(path) for path in (self.tls_key_path, self.tls_client_ca_path))
-            return Tls(str(self.tls_cert_path), key, client_ca)
+            return TlsFiles(str(self.tls_cert_path), key, client_ca)
         if self.tls_key_path is not None or self.tls_client_ca_path is not None:
             raise BadSetting("tls_key_path and tls_client_ca_path mean nothing without tls_cert_path: set that, too, or none of them")
         return None
 
     @property
-    def measuring(self) -> Measuring | None:
+    def measuring(self) -> MetricsConfig | None:
         """How the processes that measure do it; None where nobody wants measures."""
         return None if self.emf is None else self.emf.measuring
 

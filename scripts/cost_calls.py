@@ -21,15 +21,15 @@ import cost_model
 from base.async_runner import Loop
 from base.endpoint.dependencies import Dependencies
 from base.ipc import channel
-from base.ipc.control import Configure, ReleaseWords, Route
-from base.worker.front_link import Connection
+from base.ipc.control import Configure, ReleaseSpec, Route
+from base.worker.front_link import FrontLink
 from base.worker.predictor import Predictor
 from runtime.front.requests.deadlines import Deadlines
-from runtime.front.requests.request import Request
-from runtime.front.requests.target import Asked, Target
-from runtime.front.scheduling.batch_queue import Bounds
-from runtime.front.scheduling.dispatchers import Dispatch
-from runtime.front.scheduling.endpoint_queue import Endpoint
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.target import RequestHead, Target
+from runtime.front.scheduling.batch_queue import QueueLimits
+from runtime.front.scheduling.dispatchers import Dispatchers
+from runtime.front.scheduling.endpoint_queue import EndpointQueue
 
 ROWS = {"1 row": 1, "64 rows": 64}
 
@@ -45,9 +45,9 @@ async def _counted() -> dict[str, dict[str, dict[str, int]]]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             listener.bind(str(place))
             listener.listen()
-            words = ReleaseWords("cost", "0", [endpoint.words() for endpoint in cost_model.ENDPOINTS])
+            words = ReleaseSpec("cost", "0", [endpoint.spec() for endpoint in cost_model.ENDPOINTS])
             limits = Configure()
-            dispatch = Dispatch(Bounds.of(limits), limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
+            dispatch = Dispatchers(QueueLimits.of(limits), limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
             links = dispatch.apply([Route(words, [str(place)])])
             connection = _connected(listener, counter)
             assert [await link.wait_welcomed() for link in links] == [True]
@@ -61,11 +61,11 @@ async def _counted() -> dict[str, dict[str, dict[str, int]]]:
     return found
 
 
-def _connected(listener: socket.socket, counter: _Counter) -> Connection:
+def _connected(listener: socket.socket, counter: _Counter) -> FrontLink:
     """The worker's side, computed by this loop."""
     loop = Loop()
     predictors = [Predictor(endpoint, None, loop, Dependencies(loop)) for endpoint in cost_model.ENDPOINTS]
-    connection = Connection(channel.Channel(listener.accept()[0]), "cost", "0", predictors, lambda: None)
+    connection = FrontLink(channel.Channel(listener.accept()[0]), "cost", "0", predictors, lambda: None)
     asyncio.get_running_loop().add_reader(connection.fileno(), counter.as_worker(connection.handle_one))
     return connection
 
@@ -94,10 +94,10 @@ class _Counter:
 
         return handled
 
-    async def batch(self, endpoint: Endpoint, rows: int) -> dict[str, int]:
+    async def batch(self, endpoint: EndpointQueue, rows: int) -> dict[str, int]:
         """What one batch of so many rows costs, once everything that is kept for later has been made."""
         body = msgspec.json.encode([cost_model.ROWS[endpoint.words.name]] * rows)
-        asked = Asked(Target(endpoint, {}, endpoint.words.path.encode()), "application/json", "*/*")
+        asked = RequestHead(Target(endpoint, {}, endpoint.words.path.encode()), "application/json", "*/*")
         for _ in range(4):
             await self._ask(asked, body)
         self._found.clear()
@@ -109,9 +109,9 @@ class _Counter:
         return dict(sorted(self._found.items()))
 
     @staticmethod
-    async def _ask(asked: Asked, body: bytes) -> None:
+    async def _ask(asked: RequestHead, body: bytes) -> None:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        asked.target.endpoint.submit(Request(asked, asked.read(body), "0" * 32, answered.set_result))
+        asked.target.endpoint.submit(InferenceRequest(asked, asked.read(body), "0" * 32, answered.set_result))
         answer = await answered
         assert answer.status == 200, answer.body
 

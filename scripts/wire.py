@@ -18,17 +18,17 @@ from typing import Any
 
 import msgspec
 
-from base.endpoint.context import ContextWords
+from base.endpoint.context import RequestContext
 from base.ipc import failure, protocol
-from base.ipc.cache_control import Answer, Question
-from base.ipc.control import WIRE_VERSION, Drain, Failed, Measures, Ready
+from base.ipc.cache_control import CacheRequest, CacheResponse
+from base.ipc.control import WIRE_VERSION, Drain, Failed, MetricsReport, Ready
 
 FILE = Path(__file__).resolve().parent.parent / "tests" / "base" / "ipc" / "released_wire.json"
 
-LINES = (Ready, Failed, Measures, Drain, *typing.get_args(Question), *typing.get_args(Answer))
+LINES = (Ready, Failed, MetricsReport, Drain, *typing.get_args(CacheRequest), *typing.get_args(CacheResponse))
 """The control words that a worker says or hears."""
 
-MAY_BE_UNKNOWN = frozenset({"About", "EndpointWords.about", "Ready.warnings"})
+MAY_BE_UNKNOWN = frozenset({"EndpointDocs", "EndpointSpec.about", "Ready.warnings"})
 """Words and fields that a side may lack or not know, but not take for something else."""
 
 _OPEN = ", or not known"
@@ -49,7 +49,7 @@ def described() -> dict[str, Any]:
     """The wire version, and by name what it stands for."""
     return {
         "wire": WIRE_VERSION,
-        "words": {word.__name__.lstrip("_"): fields(word) for word in reached((*LINES, ContextWords, failure._Failure))},  # noqa: SLF001 - its form is meant
+        "words": {word.__name__.lstrip("_"): fields(word) for word in reached((*LINES, RequestContext, failure._Failure))},  # noqa: SLF001 - its form is meant
         "failures": sorted(failure._KINDS),  # noqa: SLF001 - as above
         "messages": {message.__name__: fields(message) | {"as bytes": sample(message)} for message in typing.get_args(protocol.Message)},
         "flags": {name: value for name, value in vars(protocol.Flag).items() if name.isupper()},

@@ -89,7 +89,7 @@ class Response:
             raise ValueError(f"{self.content_type!r} is no media type")
 
 
-class ContextWords(msgspec.Struct, frozen=True):
+class RequestContext(msgspec.Struct, frozen=True):
     """A context as it crosses the wire."""
 
     id: str

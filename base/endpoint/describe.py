@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
 
 from base.artifacts.spec import LATEST, Reader
-from base.ipc.control import About
+from base.ipc.control import EndpointDocs
 from base.schema.model import Schema
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ _UNTELLABLE = (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, Pyda
 """What Pydantic raises where a type has no form in JSON Schema; a parameter of such a type is any text."""
 
 
-def about(endpoint: Endpoint[..., Any]) -> About:
+def about(endpoint: Endpoint[..., Any]) -> EndpointDocs:
     """Of an endpoint that is declared."""
     spec = endpoint.plan.spec if endpoint.cache_config is None else endpoint.cache_config.spec
-    return About(
+    return EndpointDocs(
         text=inspect.getdoc(endpoint.handler) or "",
         parameters={
             **{name: told for name, kind in endpoint.plan.path_types.items() if (told := _told(kind)) is not None},

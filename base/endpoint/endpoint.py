@@ -13,11 +13,11 @@ from pydantic import BaseModel
 
 from base.artifacts.config import CacheConfig
 from base.endpoint.describe import about, serialized
-from base.endpoint.handler_kind import Flavour
-from base.endpoint.injection import Asked, Plan, plan
+from base.endpoint.handler_kind import HandlerKind
+from base.endpoint.injection import HandlerNeeds, Plan, plan
 from base.endpoint.path import parsed_path, shape_of
 from base.errors import Declaration
-from base.ipc.control import EndpointWords, Example
+from base.ipc.control import EndpointSpec, Example
 from base.schema.model import Schema, evaluated
 
 P = ParamSpec("P")
@@ -74,7 +74,7 @@ class Endpoint(Generic[P, R]):
     cache_config: CacheConfig | None
     batch: BatchPolicy
     plan: Plan
-    flavour: Flavour
+    flavour: HandlerKind
     raw: bool = False
     unexpected: str = "ignore"
     headers: tuple[str, ...] = ()
@@ -99,9 +99,9 @@ class Endpoint(Generic[P, R]):
         """Whether the handler is called with one request at a time."""
         return self.plan.alone or self.raw or self.flavour.streams
 
-    def words(self) -> EndpointWords:
+    def spec(self) -> EndpointSpec:
         """What a front door needs to know. Looks for an artifact to show in the example, so it may read the store."""
-        return EndpointWords(
+        return EndpointSpec(
             name=self.name,
             path=self.path,
             parameters=list(self.parameters),
@@ -111,7 +111,7 @@ class Endpoint(Generic[P, R]):
             batch_max_delay_ms=self.batch.max_delay_ms,
             example=self.example(),
             unexpected=self.unexpected,
-            alone=self.alone,
+            unbatched=self.alone,
             raw=self.raw,
             streams=self.flavour.streams,
             headers=list(self.headers),
@@ -183,8 +183,8 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
         normal, parameters = parsed_path(path)
         _check_cache(name, parameters, cache_config, validate_artifact_params)
         annotations = _annotations(name, handler, local)
-        flavour = Flavour.of(handler)
-        injected = plan(handler, Asked(name, parameters, cache_config is not None, _spec(cache_config), raw), annotations)
+        flavour = HandlerKind.of(handler)
+        injected = plan(handler, HandlerNeeds(name, parameters, cache_config is not None, _spec(cache_config), raw), annotations)
         output = _schema(name, _result(flavour, annotations("return")))
         if raw and output is not None:
             raise Declaration(f"endpoint {name}: with raw=True it makes its own answer; drop the schema {output.__name__} of its result")
@@ -284,7 +284,7 @@ def _schema(name: str, annotation: Any) -> type[Schema] | None:
     return schemas[0] if schemas else None
 
 
-def _result(flavour: Flavour, annotation: Any) -> Any:
+def _result(flavour: HandlerKind, annotation: Any) -> Any:
     """What the handler returns, or yields: `Iterator[Output.DataFrame]` is about the parts."""
     if flavour.streams and get_origin(annotation) in _ITERATORS:
         return get_args(annotation)[0]

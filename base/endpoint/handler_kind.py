@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 
 
-class Flavour(Enum):
+class HandlerKind(Enum):
     """How a handler is called; generators answer in parts."""
 
     FUNCTION = "function"
@@ -16,7 +16,7 @@ class Flavour(Enum):
     ASYNC_GENERATOR = "async generator"
 
     @classmethod
-    def of(cls, handler: Callable[..., object]) -> Flavour:
+    def of(cls, handler: Callable[..., object]) -> HandlerKind:
         """The flavour of a function, or of an object that can be called like one."""
         function = getattr(type(handler), "__call__", handler)  # noqa: B004 - it is looked at, not asked for
         for each in (handler, function):
@@ -31,4 +31,4 @@ class Flavour(Enum):
     @property
     def streams(self) -> bool:
         """Whether the answer comes in parts."""
-        return self in {Flavour.GENERATOR, Flavour.ASYNC_GENERATOR}
+        return self in {HandlerKind.GENERATOR, HandlerKind.ASYNC_GENERATOR}

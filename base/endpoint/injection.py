@@ -47,7 +47,7 @@ class Inputs(NamedTuple):
 Source = Callable[[Inputs], Any]
 
 
-class Asked(NamedTuple):
+class HandlerNeeds(NamedTuple):
     """What an endpoint has to give to its handler.
 
     Attributes:
@@ -93,7 +93,7 @@ class Plan:
         return handler(*[named.pop(name) for name in self.by_place], **named)
 
 
-def plan(handler: Callable[..., Any], asked: Asked, annotations: Annotations) -> Plan:
+def plan(handler: Callable[..., Any], asked: HandlerNeeds, annotations: Annotations) -> Plan:
     """How to call this handler.
 
     Raises:
@@ -111,7 +111,7 @@ class _Unknown(NamedTuple):
 class _Resolution:
     """One handler on its way to a plan."""
 
-    def __init__(self, handler: Callable[..., Any], asked: Asked, annotations: Annotations) -> None:
+    def __init__(self, handler: Callable[..., Any], asked: HandlerNeeds, annotations: Annotations) -> None:
         self._asked = asked
         try:
             self._signature = inspect.signature(handler)
@@ -315,4 +315,4 @@ def _validated(adapter: TypeAdapter[Any], name: str, value: str) -> Any:
         raise Misfit(f"the parameters do not fit: {name}: {reason}", cells=[Cell(None, name, reason)]) from exc
 
 
-__all__ = ["Annotations", "Asked", "Inputs", "Plan", "plan"]
+__all__ = ["Annotations", "HandlerNeeds", "Inputs", "Plan", "plan"]

@@ -90,5 +90,5 @@ class Refused(msgspec.Struct, frozen=True, tag="refused", tag_field="type"):
     failure: msgspec.Raw
 
 
-Question = ListEntries | Refresh
-Answer = Entries | Refreshed | Refused
+CacheRequest = ListEntries | Refresh
+CacheResponse = Entries | Refreshed | Refused

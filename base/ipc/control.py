@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from base.errors import Full, LoadFailed, PeerError, Unavailable
-from base.ipc.cache_control import Answer, Question
+from base.ipc.cache_control import CacheRequest, CacheResponse
 
 WIRE_VERSION = 7
 """Rises with every change of `protocol.py` and `frames.py`, of the words that a worker says and hears, and of how it is started, but for
@@ -38,7 +38,7 @@ class Example(msgspec.Struct, frozen=True):
     rows: list[dict[str, object]]
 
 
-class About(msgspec.Struct, frozen=True):
+class EndpointDocs(msgspec.Struct, frozen=True):
     """What people are told of an endpoint, beside its schemas. Nothing is decided by it, so it may come without any of this.
 
     Attributes:
@@ -54,7 +54,7 @@ class About(msgspec.Struct, frozen=True):
     output: dict[str, dict[str, Any]] = {}
 
 
-class EndpointWords(msgspec.Struct, frozen=True):
+class EndpointSpec(msgspec.Struct, frozen=True):
     """All that a front door needs to know of one endpoint.
 
     `input_schema` and `output_schema` are Arrow schema messages (`pyarrow.Schema.serialize`), None where the endpoint declares none.
@@ -80,22 +80,22 @@ class EndpointWords(msgspec.Struct, frozen=True):
     batch_max_delay_ms: int
     example: Example | None = None
     unexpected: str = "ignore"
-    alone: bool = False
+    unbatched: bool = msgspec.field(default=False, name="alone")
     raw: bool = False
     streams: bool = False
     headers: list[str] = []
     checks: bool = False
     retry: bool = True
-    about: About = About()
+    about: EndpointDocs = EndpointDocs()
     timeout_ms: int | None = None
 
 
-class ReleaseWords(msgspec.Struct, frozen=True):
+class ReleaseSpec(msgspec.Struct, frozen=True):
     """One release as its worker describes it. Endpoints are numbered on the channel by their place in the list."""
 
     model: str
     version: str
-    endpoints: list[EndpointWords]
+    endpoints: list[EndpointSpec]
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready", tag_field="type"):
@@ -103,7 +103,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready", tag_field="type"):
 
     wire: int
     base_version: str
-    release: ReleaseWords
+    release: ReleaseSpec
     warnings: list[str] = []
 
 
@@ -131,20 +131,20 @@ class Route(msgspec.Struct, frozen=True):
         watched: its outcomes are to be reported (`Outcomes`).
     """
 
-    release: ReleaseWords
+    release: ReleaseSpec
     sockets: list[str]
     id: str = ""
     watched: bool = False
 
 
-class Copies(msgspec.Struct, frozen=True):
+class MirrorSpec(msgspec.Struct, frozen=True):
     """Some requests are also sent to the release `id`, and its answers compared and dropped."""
 
     id: str
     percent: float
 
 
-class Sharing(msgspec.Struct, frozen=True):
+class SplitSpec(msgspec.Struct, frozen=True):
     """How the requests of one model are shared among its routes. A model with one route and no copies needs none.
 
     Attributes:
@@ -157,19 +157,19 @@ class Sharing(msgspec.Struct, frozen=True):
 
     weights: dict[str, int]
     by: str = ""
-    copies: Copies | None = None
+    mirror: MirrorSpec | None = None
     labels: dict[str, str] = {}
-    stand_in: str = ""
+    fallback: str = ""
 
     @property
-    def apart(self) -> set[str]:
+    def opt_in_only(self) -> set[str]:
         """The releases that get only copies, and requests that ask for them."""
-        copied = set() if self.copies is None else {self.copies.id}
-        return (copied | set(self.labels.values())) - self.weights.keys() - {self.stand_in}
+        copied = set() if self.mirror is None else {self.mirror.id}
+        return (copied | set(self.labels.values())) - self.weights.keys() - {self.fallback}
 
     def hides(self, release_id: str) -> bool:
         """Whether a release merely stands in, so that nobody may ask for it."""
-        return release_id == self.stand_in and release_id not in self.weights and release_id not in self.labels.values()
+        return release_id == self.fallback and release_id not in self.weights and release_id not in self.labels.values()
 
 
 class Table(msgspec.Struct, frozen=True, tag="table", tag_field="type"):
@@ -182,10 +182,10 @@ class Table(msgspec.Struct, frozen=True, tag="table", tag_field="type"):
     generation: int
     routes: list[Route]
     settled: bool
-    sharing: dict[str, Sharing] = {}
+    sharing: dict[str, SplitSpec] = {}
 
 
-class Measuring(msgspec.Struct, frozen=True):
+class MetricsConfig(msgspec.Struct, frozen=True):
     """How a child measures.
 
     Attributes:
@@ -197,7 +197,7 @@ class Measuring(msgspec.Struct, frozen=True):
     values_max: int
 
 
-class Tls(msgspec.Struct, frozen=True):
+class TlsFiles(msgspec.Struct, frozen=True):
     """Files in PEM, read by each front door, and again when they change.
 
     Attributes:
@@ -240,9 +240,9 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     queue_max_wait_s: float | None = None
     priorities: bool = False
     drain_s: float = 8.0
-    measuring: Measuring | None = None
+    measuring: MetricsConfig | None = None
     access_log: str | None = None
-    tls: Tls | None = None
+    tls: TlsFiles | None = None
     api_keys_path: str | None = None
     told_requests: int = 0
 
@@ -263,7 +263,7 @@ class Left(msgspec.Struct, frozen=True, tag="left", tag_field="type"):
     generation: int
 
 
-class Values(msgspec.Struct, frozen=True):
+class ValueSummary(msgspec.Struct, frozen=True):
     """What one measure was, several times: count, sum, smallest, largest, and a uniform sample: all of them where there is room."""
 
     count: int
@@ -273,7 +273,7 @@ class Values(msgspec.Struct, frozen=True):
     sample: list[float]
 
 
-class Measures(msgspec.Struct, frozen=True, tag="measures", tag_field="type"):
+class MetricsReport(msgspec.Struct, frozen=True, tag="measures", tag_field="type"):
     """Child → parent: what it measured of one endpoint since it said so last; names and units stand in `base.telemetry.metrics`.
 
     Once an interval in which there is something to tell, and before it ends. `until_ms` is the wall clock at the end, since 1970.
@@ -284,10 +284,10 @@ class Measures(msgspec.Struct, frozen=True, tag="measures", tag_field="type"):
     version: str
     endpoint: str
     counts: dict[str, int]
-    values: dict[str, Values]
+    values: dict[str, ValueSummary]
 
 
-class Outcomes(msgspec.Struct, frozen=True, tag="outcomes", tag_field="type"):
+class OutcomeReport(msgspec.Struct, frozen=True, tag="outcomes", tag_field="type"):
     """Front door → supervisor: how requests to a watched route ended since it said so last.
 
     Attributes:
@@ -301,7 +301,7 @@ class Outcomes(msgspec.Struct, frozen=True, tag="outcomes", tag_field="type"):
     failed: int
 
 
-class Compared(msgspec.Struct, frozen=True, tag="compared", tag_field="type"):
+class MirrorReport(msgspec.Struct, frozen=True, tag="compared", tag_field="type"):
     """Front door → supervisor: how the answers to copied requests compared since it said so last.
 
     Attributes:
@@ -325,14 +325,14 @@ class Compared(msgspec.Struct, frozen=True, tag="compared", tag_field="type"):
     ms_copies: float
 
 
-class GaveUp(msgspec.Struct, frozen=True, tag="gave_up", tag_field="type"):
+class WorkerUnhealthy(msgspec.Struct, frozen=True, tag="gave_up", tag_field="type"):
     """Front door → supervisor: the worker at `socket` is of no use: the channel to it had to be closed, or it answers nothing."""
 
     socket: str
     reason: str
 
 
-class Worked(msgspec.Struct, frozen=True, tag="worked", tag_field="type"):
+class RequestsSent(msgspec.Struct, frozen=True, tag="worked", tag_field="type"):
     """Front door → supervisor: so many requests have gone to the worker at `socket` since it said so last."""
 
     socket: str
@@ -347,7 +347,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain", tag_field="type"):
     """Parent → child: take nothing new, finish what is there, exit."""
 
 
-Word = (
+ControlMessage = (
     Ready
     | Failed
     | Table
@@ -355,32 +355,32 @@ Word = (
     | Listening
     | Applied
     | Left
-    | Measures
-    | Outcomes
-    | Compared
-    | GaveUp
-    | Worked
+    | MetricsReport
+    | OutcomeReport
+    | MirrorReport
+    | WorkerUnhealthy
+    | RequestsSent
     | Withdraw
     | Drain
-    | Question
-    | Answer
+    | CacheRequest
+    | CacheResponse
 )
 
-_decoder = msgspec.json.Decoder(Word)
+_decoder = msgspec.json.Decoder(ControlMessage)
 
 
-def encode(word: Word) -> bytes:
+def encode(word: ControlMessage) -> bytes:
     """One word as one line."""
     return msgspec.json.encode(word) + b"\n"
 
 
-class Lines:
+class ControlStream:
     """Collects bytes as they arrive and hands out whole words, in order."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
 
-    def feed(self, data: bytes) -> list[Word]:
+    def feed(self, data: bytes) -> list[ControlMessage]:
         """The words that `data` completes.
 
         Raises:

@@ -54,7 +54,7 @@ class Flag:
     HELD = 4
     """Somebody in the worker still refers to the request's frame: its segment must not be written again."""
     CONTEXT = 8
-    """The body is an array of the parameters and the request's context (see `base.endpoint.context.ContextWords`)."""
+    """The body is an array of the parameters and the request's context (see `base.endpoint.context.RequestContext`)."""
     SUSPECT = 16
     """The batch's only request, or the question, was with a worker that died: BEGUN is to be said of it."""
 
@@ -137,14 +137,14 @@ class Fail(_Word, frozen=True):
     flags: int = 0
 
 
-class Need(_Word, frozen=True):
+class ReplyTooLarge(_Word, frozen=True):
     """Worker → front door: the answer takes `length` bytes, more than the reply place has."""
 
     batch: int
     length: int
 
 
-class Grant(_Word, frozen=True):
+class ReplyBuffer(_Word, frozen=True):
     """Front door → worker: the reply place to use instead."""
 
     batch: int
@@ -208,7 +208,23 @@ class Begun(_Word, frozen=True):
 
 
 Message = (
-    Hello | Welcome | Attach | Forget | Batch | Reply | Fail | Need | Grant | Parked | Part | Next | Cancel | End | Check | Checked | Begun
+    Hello
+    | Welcome
+    | Attach
+    | Forget
+    | Batch
+    | Reply
+    | Fail
+    | ReplyTooLarge
+    | ReplyBuffer
+    | Parked
+    | Part
+    | Next
+    | Cancel
+    | End
+    | Check
+    | Checked
+    | Begun
 )
 
 
@@ -248,9 +264,9 @@ def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a k
             return header(Kind.REPLY, flags, 0, batch, 0, length, rows, 0)
         case Fail(batch, body, flags):
             return header(Kind.FAIL, flags, 0, batch, 0, 0, 0, 0) + body
-        case Need(batch, length):
+        case ReplyTooLarge(batch, length):
             return header(Kind.NEED, 0, 0, batch, 0, length, 0, 0)
-        case Grant(batch, reply):
+        case ReplyBuffer(batch, reply):
             return header(Kind.GRANT, 0, reply.segment, batch, reply.offset, reply.length, 0, 0)
         case Parked(batch):
             return header(Kind.PARKED, 0, 0, batch, 0, 0, 0, 0)
@@ -306,9 +322,9 @@ def unpack(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat case a kin
         case Kind.REPLY:
             return Reply(batch, rows, length, flags)
         case Kind.NEED:
-            return Need(batch, length)
+            return ReplyTooLarge(batch, length)
         case Kind.GRANT:
-            return Grant(batch, Place(number, offset, length))
+            return ReplyBuffer(batch, Place(number, offset, length))
         case Kind.PARKED:
             return Parked(batch)
         case Kind.PART:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from base.ipc.control import Measures, Measuring, Values
+from base.ipc.control import MetricsConfig, MetricsReport, ValueSummary
 from base.telemetry.metrics import MEASURES, Unit
 
 _VALUES_PER_LINE = 100
@@ -38,12 +38,12 @@ class Emf:
     values_max: int = 500
 
     @property
-    def measuring(self) -> Measuring:
+    def measuring(self) -> MetricsConfig:
         """What the processes that measure must know."""
-        return Measuring(self.interval_s, self.values_max)
+        return MetricsConfig(self.interval_s, self.values_max)
 
 
-def lines(measures: Measures, namespace: str) -> Iterator[bytes]:
+def lines(measures: MetricsReport, namespace: str) -> Iterator[bytes]:
     """What one process says of one endpoint: a line, or several where a metric has more values than one may hold.
 
     Counts stand in the first line, and so do count, sum and bounds of all values, as the property `Summaries`: they are exact where the
@@ -54,7 +54,7 @@ def lines(measures: Measures, namespace: str) -> Iterator[bytes]:
         yield _line(measures, part, namespace)
 
 
-def _line(measures: Measures, part: int, namespace: str) -> bytes:
+def _line(measures: MetricsReport, part: int, namespace: str) -> bytes:
     metrics: dict[str, Any] = dict(measures.counts) if part == 0 else {}
     for name, values in measures.values.items():
         if piece := values.sample[part * _VALUES_PER_LINE : (part + 1) * _VALUES_PER_LINE]:
@@ -66,7 +66,7 @@ def _line(measures: Measures, part: int, namespace: str) -> bytes:
     return msgspec.json.encode(document) + b"\n"
 
 
-def _summary(name: str, values: Values) -> dict[str, Any]:
+def _summary(name: str, values: ValueSummary) -> dict[str, Any]:
     bounds = {"Sum": values.sum, "Min": values.min, "Max": values.max}
     return {"Count": values.count, **{key: _number(name, value) for key, value in bounds.items()}}
 

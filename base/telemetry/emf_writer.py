@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from base.ipc.control import Measures
+from base.ipc.control import MetricsReport
 from base.telemetry.append_log import Appended
 from base.telemetry.emf import Emf, lines
 
@@ -30,13 +30,13 @@ class EmfLog:
         """Writes what waits, if that does not take long."""
         self._appended.__exit__()
 
-    def write(self, measures: Measures) -> None:
+    def write(self, measures: MetricsReport) -> None:
         """Takes a report; waits for nothing. May be called from any thread."""
         self._appended.write(functools.partial(lines, measures, self._namespace), _weight(measures))
 
 
 @contextlib.contextmanager
-def reports_to(emf: Emf | None) -> Iterator[Callable[[Measures], None]]:
+def reports_to(emf: Emf | None) -> Iterator[Callable[[MetricsReport], None]]:
     """What takes reports while it is entered, from any thread; it waits for nothing. Without `emf` it does nothing with them."""
     if emf is None:
         yield lambda _: None
@@ -45,6 +45,6 @@ def reports_to(emf: Emf | None) -> Iterator[Callable[[Measures], None]]:
         yield emf_log.write
 
 
-def _weight(measures: Measures) -> int:
+def _weight(measures: MetricsReport) -> int:
     """In values; the rest of a report takes some memory, too."""
     return 100 + sum(len(values.sample) for values in measures.values.values())

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from base.ipc.control import Values
+from base.ipc.control import ValueSummary
 
 
 class Unit(StrEnum):
@@ -89,10 +89,10 @@ class Collected:
         if len(self._fresh) >= _FOLD:
             self._fold()
 
-    def values(self) -> Values:
+    def values(self) -> ValueSummary:
         """All that is known of them; there must be one at least."""
         self._fold()
-        return Values(self._count, self._sum, self._min, self._max, self._sample[:])
+        return ValueSummary(self._count, self._sum, self._min, self._max, self._sample[:])
 
     def _fold(self) -> None:
         fresh, self._fresh = self._fresh, []

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Self
 
-from base.ipc.control import Measures, Measuring
+from base.ipc.control import MetricsConfig, MetricsReport
 from base.telemetry.metrics import Collected
 
 INTERVAL_VARIABLE = "PEXDOCK_EMF_INTERVAL_S"
@@ -23,14 +23,14 @@ _CLOSE_S = 2.0
 """A parent that listens takes the last report at once."""
 
 
-def measuring_of(environment: Mapping[str, str]) -> Measuring | None:
+def measuring_of(environment: Mapping[str, str]) -> MetricsConfig | None:
     """What a supervisor wants of the worker that it started with this environment; None where it wants no measures."""
     if INTERVAL_VARIABLE not in environment:
         return None
-    return Measuring(float(environment[INTERVAL_VARIABLE]), int(environment[VALUES_MAX_VARIABLE]))
+    return MetricsConfig(float(environment[INTERVAL_VARIABLE]), int(environment[VALUES_MAX_VARIABLE]))
 
 
-def environment_of(measuring: Measuring | None) -> dict[str, str]:
+def environment_of(measuring: MetricsConfig | None) -> dict[str, str]:
     """What tells a worker how to measure. It is no control word, so that workers of an older base need not know it."""
     if measuring is None:
         return {}
@@ -44,15 +44,15 @@ class _Gathered:
         self.counts: Counter[str] = Counter()
         self.values: defaultdict[str, Collected] = defaultdict(partial(Collected, values_max))
 
-    def measures(self, model: str, version: str, endpoint: str) -> Measures:
+    def measures(self, model: str, version: str, endpoint: str) -> MetricsReport:
         values = {name: each.values() for name, each in self.values.items()}
-        return Measures(int(time.time() * 1000), model, version, endpoint, dict(self.counts), values)
+        return MetricsReport(int(time.time() * 1000), model, version, endpoint, dict(self.counts), values)
 
 
-class EndpointMeasures:
+class HandlerMetrics:
     """What one endpoint tells; from any thread."""
 
-    def __init__(self, recorder: Recorder, endpoint: str) -> None:
+    def __init__(self, recorder: WorkerMetrics, endpoint: str) -> None:
         self._recorder = recorder
         self._endpoint = endpoint
 
@@ -65,7 +65,7 @@ class EndpointMeasures:
         self._recorder.value(self._endpoint, name, seconds * 1000)
 
 
-class Recorder:
+class WorkerMetrics:
     """All endpoints of a worker, from one report to the next. All methods may be called from any thread."""
 
     def __init__(self, model: str, version: str, values_max: int) -> None:
@@ -76,9 +76,9 @@ class Recorder:
         self._gathered: dict[str, _Gathered] = {}
         self._closed = False
 
-    def endpoint(self, name: str) -> EndpointMeasures:
+    def endpoint(self, name: str) -> HandlerMetrics:
         """What an endpoint tells its measures."""
-        return EndpointMeasures(self, name)
+        return HandlerMetrics(self, name)
 
     def count(self, endpoint: str, name: str) -> None:
         """One more of this name."""
@@ -96,7 +96,7 @@ class Recorder:
             self._changed.wait_for(lambda: self._gathered or self._closed)
             return self._changed.wait_for(lambda: self._closed, interval_s)
 
-    def take(self) -> list[Measures]:
+    def take(self) -> list[MetricsReport]:
         """What is to be reported, by endpoint."""
         with self._lock:
             gathered, self._gathered = self._gathered, {}
@@ -125,7 +125,7 @@ class Reporter:
         send: takes a report; may wait for whoever takes it, and must not raise. Called on the reporter's thread.
     """
 
-    def __init__(self, recorder: Recorder, interval_s: float, send: Callable[[Measures], None]) -> None:
+    def __init__(self, recorder: WorkerMetrics, interval_s: float, send: Callable[[MetricsReport], None]) -> None:
         self._recorder = recorder
         self._interval_s = interval_s
         self._send = send

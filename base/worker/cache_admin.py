@@ -12,7 +12,7 @@ from base.artifacts.cache.cache import Cache
 from base.endpoint.endpoint import Endpoint
 from base.errors import Cell, Full, HandlerFailed, Misfit, NotFound, PexdockError
 from base.ipc import failure
-from base.ipc.cache_control import Answer, CacheState, Entries, EntryState, ListEntries, Question, Refreshed, Refused
+from base.ipc.cache_control import CacheRequest, CacheResponse, CacheState, Entries, EntryState, ListEntries, Refreshed, Refused
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Caches:
             raise _no_such_parameters([each for each, _ in meant], parameters)
         return _refresh_one(fitting, parameters)
 
-    def answer(self, question: Question) -> Answer:
+    def answer(self, question: CacheRequest) -> CacheResponse:
         """Never raises: what is wrong with a question is its answer."""
         try:
             if isinstance(question, ListEntries):

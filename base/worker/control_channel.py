@@ -11,15 +11,15 @@ import threading
 from collections.abc import Callable
 
 from base.errors import PeerError
-from base.ipc.cache_control import Answer, ListEntries, Question, Refresh
-from base.ipc.control import Drain, Lines, Word, encode
+from base.ipc.cache_control import CacheRequest, CacheResponse, ListEntries, Refresh
+from base.ipc.control import ControlMessage, ControlStream, Drain, encode
 
 log = logging.getLogger(__name__)
 
 _JOIN_S = 5.0
 
 
-class Parent:
+class ControlChannel:
     """Listens from `start` to `close`.
 
     Args:
@@ -30,7 +30,7 @@ class Parent:
     """
 
     def __init__(
-        self, control: socket.socket, answer: Callable[[Question], Answer], drain: Callable[[], None], gone: Callable[[], None]
+        self, control: socket.socket, answer: Callable[[CacheRequest], CacheResponse], drain: Callable[[], None], gone: Callable[[], None]
     ) -> None:
         self._control = control
         self._answer, self._drain, self._gone = answer, drain, gone
@@ -43,7 +43,7 @@ class Parent:
         self._control.setblocking(True)
         self._thread.start()
 
-    def say(self, word: Word) -> None:
+    def say(self, word: ControlMessage) -> None:
         """Tells the parent; waits while it does not read. From any thread. That the parent is gone is found out by the one that listens."""
         try:
             with self._saying:
@@ -62,7 +62,7 @@ class Parent:
             self._thread.join(_JOIN_S)
 
     def _listen(self) -> None:
-        lines = Lines()
+        lines = ControlStream()
         try:
             while data := self._control.recv(65536):
                 for word in lines.feed(data):
@@ -72,7 +72,7 @@ class Parent:
         if not self._closing:
             self._gone()
 
-    def _hear(self, word: Word) -> None:
+    def _hear(self, word: ControlMessage) -> None:
         match word:
             case Drain():
                 self._drain()

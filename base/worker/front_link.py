@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from base.artifacts.cache.cache import Lease, Pending
-from base.endpoint.context import ContextWords, Request
+from base.endpoint.context import Request, RequestContext
 from base.errors import DeadlineExceeded, PeerError, PexdockError
 from base.ipc import failure, frames
 from base.ipc.channel import Channel, Received
@@ -29,15 +29,15 @@ from base.ipc.protocol import (
     Fail,
     Flag,
     Forget,
-    Grant,
     Hello,
     Message,
-    Need,
     Next,
     Parked,
     Part,
     Place,
     Reply,
+    ReplyBuffer,
+    ReplyTooLarge,
     Welcome,
     moment_s,
 )
@@ -47,7 +47,7 @@ from base.worker.predictor import Call, Predictor, Stream
 log = logging.getLogger(__name__)
 
 _parameters = msgspec.json.Decoder(dict[str, str])
-_with_context = msgspec.json.Decoder(tuple[dict[str, str], ContextWords])
+_with_context = msgspec.json.Decoder(tuple[dict[str, str], RequestContext])
 
 
 class _Work(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class _Result(msgspec.Struct, frozen=True):
     held: Callable[[], bool]
 
 
-class Connection:
+class FrontLink:
     """One front door, as the worker sees it.
 
     Args:
@@ -177,7 +177,7 @@ class Connection:
                 self._advance(batch)
             case Cancel(batch):
                 self._cancel(batch)
-            case Grant(batch, reply):
+            case ReplyBuffer(batch, reply):
                 self._granted(batch, reply)
             case Check():
                 self._check(message)
@@ -302,7 +302,7 @@ class Connection:
         need = frames.room_for(result.frame, known_schema=result.known_schema)
         if need > place.length:
             self._results[batch] = result
-            self._channel.send(Need(batch, need))
+            self._channel.send(ReplyTooLarge(batch, need))
             return
         written = frames.write(result.frame, self._segment(place.segment).view(place), known_schema=result.known_schema)
         # A result may be a view of the request's own columns: then it holds them too.

@@ -24,7 +24,7 @@ from base.endpoint.raw import body_of, response_frame
 from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockError, Reject
 from base.ipc import failure, frames
 from base.ipc.numeric_frames import Plain
-from base.telemetry.recorder import EndpointMeasures
+from base.telemetry.recorder import HandlerMetrics
 from base.worker.numeric_frames import PlainFrames, PlainResults
 from base.worker.result import to_batch
 from base.worker.stream_parts import Parts
@@ -62,7 +62,7 @@ class Predictor:
         cache: None for an endpoint that needs no model.
     """
 
-    def __init__(self, endpoint: Endpoint[..., Any], measures: EndpointMeasures | None, loop: Loop, dependencies: Dependencies) -> None:
+    def __init__(self, endpoint: Endpoint[..., Any], measures: HandlerMetrics | None, loop: Loop, dependencies: Dependencies) -> None:
         self.endpoint = endpoint
         self.input_schema = None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema()
         self.has_output_schema = endpoint.output_schema is not None
@@ -223,7 +223,7 @@ class Predictor:
 class Stream:
     """A streamed answer on its way."""
 
-    def __init__(self, parts: Parts, guard: _Guard, measures: EndpointMeasures | None) -> None:
+    def __init__(self, parts: Parts, guard: _Guard, measures: HandlerMetrics | None) -> None:
         self._parts = parts
         self._guard = guard
         self._measures = measures

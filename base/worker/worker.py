@@ -25,11 +25,11 @@ from base.endpoint.discovery import discover
 from base.endpoint.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
-from base.ipc.control import RETRIED, WIRE_VERSION, ExitCode, Failed, Ready, ReleaseWords, Word, encode
-from base.telemetry.recorder import Recorder, Reporter, measuring_of
+from base.ipc.control import RETRIED, WIRE_VERSION, ControlMessage, ExitCode, Failed, Ready, ReleaseSpec, encode
+from base.telemetry.recorder import Reporter, WorkerMetrics, measuring_of
 from base.worker.cache_admin import Caches
-from base.worker.control_channel import Parent
-from base.worker.front_link import Connection
+from base.worker.control_channel import ControlChannel
+from base.worker.front_link import FrontLink
 from base.worker.predictor import Predictor
 from base.worker.warm_up import is_lenient, warm_up
 
@@ -57,7 +57,7 @@ class Worker:
         endpoints: Sequence[Endpoint[..., Any]],
         socket_path: Path,
         control: socket.socket | None = None,
-        recorder: Recorder | None = None,
+        recorder: WorkerMetrics | None = None,
     ) -> None:
         self._model, self._version = model, version
         self._loop = Loop()
@@ -66,10 +66,10 @@ class Worker:
         self._predictors = [Predictor(*each, self._loop, self._dependencies) for each in zip(endpoints, measures, strict=True)]
         self.caches = Caches(model, [(predictor.endpoint, predictor.cache) for predictor in self._predictors])
         self._socket_path = socket_path
-        self._parent = None if control is None else Parent(control, self.caches.answer, self.drain, self._orphaned)
+        self._parent = None if control is None else ControlChannel(control, self.caches.answer, self.drain, self._orphaned)
         self._poll = select.epoll()  # without the module `selectors`, which takes longer than the system call
-        self._readers: dict[int, Connection | Callable[[], None]] = {}
-        self._connections: set[Connection] = set()
+        self._readers: dict[int, FrontLink | Callable[[], None]] = {}
+        self._connections: set[FrontLink] = set()
         self._wakes = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # A looks at `_wakes`, B closes it, A writes into it or what has its number now. Reentrant, since a signal may come while we close.
         self._waking = threading.RLock()
@@ -77,13 +77,13 @@ class Worker:
         self._exit = ExitCode.OK
         self._listener: socket.socket | None = None
 
-    def listen(self) -> ReleaseWords:
+    def listen(self) -> ReleaseSpec:
         """Begins to listen, opens dependencies and begins to load ahead. Returns what a front door must know.
 
         Raises:
             Declaration: an endpoint cannot be served. `close` must be called still.
         """
-        words = ReleaseWords(self._model, self._version, [predictor.endpoint.words() for predictor in self._predictors])
+        words = ReleaseSpec(self._model, self._version, [predictor.endpoint.spec() for predictor in self._predictors])
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._listener = listener
         listener.bind(str(self._socket_path))
@@ -119,7 +119,7 @@ class Worker:
         self._draining = True
         self._wake()
 
-    def say(self, word: Word) -> None:
+    def say(self, word: ControlMessage) -> None:
         """Tells the parent, where there is one; waits while it does not read. Still does so after `run`. From any thread."""
         if self._parent is not None:
             self._parent.say(word)
@@ -150,13 +150,13 @@ class Worker:
             if self._wakes >= 0:
                 os.eventfd_write(self._wakes, 1)
 
-    def _watch(self, fd: int, reader: Connection | Callable[[], None]) -> None:
+    def _watch(self, fd: int, reader: FrontLink | Callable[[], None]) -> None:
         self._readers[fd] = reader
         self._poll.register(fd, select.EPOLLIN)
 
     def _turn(self, fd: int) -> None:
         reader = self._readers.get(fd)
-        if isinstance(reader, Connection):
+        if isinstance(reader, FrontLink):
             self._serve(reader)
         elif reader is not None:  # an earlier event of this turn may have dropped it
             reader()
@@ -167,11 +167,11 @@ class Worker:
             sock, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
             return  # it was gone before it was accepted
-        connection = Connection(Channel(sock), self._model, self._version, self._predictors, self._wake)
+        connection = FrontLink(Channel(sock), self._model, self._version, self._predictors, self._wake)
         self._connections.add(connection)
         self._watch(connection.fileno(), connection)
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, connection: FrontLink) -> None:
         """One message a turn, so that front doors take turns."""
         try:
             connection.handle_one()
@@ -194,7 +194,7 @@ class Worker:
         for connection in self._connections:
             connection.is_copy = True
 
-    def _drop(self, connection: Connection, error: PeerError) -> None:
+    def _drop(self, connection: FrontLink, error: PeerError) -> None:
         if connection.is_copy:
             os._exit(ExitCode.OK)
         log.info("a front door is gone: %s", error)
@@ -223,7 +223,7 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
         if os.getpid() != original:  # the model's code has forked while it was imported; there is one worker
             os._exit(ExitCode.OK)
         measuring = measuring_of(os.environ)
-        recorder = None if measuring is None else Recorder(model, version, measuring.values_max)
+        recorder = None if measuring is None else WorkerMetrics(model, version, measuring.values_max)
         worker = Worker(model, version, endpoints, socket_path, control, recorder)
         words = worker.listen()
     except PexdockError as exc:
@@ -256,5 +256,5 @@ def _cannot_load(control: socket.socket, code: str, reason: str) -> ExitCode:
     return ExitCode.CANNOT_LOAD
 
 
-def _say(control: socket.socket, word: Word) -> None:
+def _say(control: socket.socket, word: ControlMessage) -> None:
     control.sendall(encode(word))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from base.ipc.cache_control import CacheState
-from runtime.supervisor.host.log_buffer import Line
+from runtime.supervisor.host.log_buffer import LogLine
 from runtime.supervisor.status import ModelReport, ReleaseReport
 
 
-class Trouble(msgspec.Struct, frozen=True):
+class WorkerProblem(msgspec.Struct, frozen=True):
     """Why one worker has no answer: the `code` of an error, and its text."""
 
     code: str
@@ -21,7 +21,7 @@ class WorkerCaches(msgspec.Struct, frozen=True):
 
     pid: int | None
     caches: list[CacheState] = []
-    error: Trouble | None = None
+    error: WorkerProblem | None = None
 
 
 class ModelCaches(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class WorkerRefresh(msgspec.Struct, frozen=True):
 
     pid: int | None
     begun: int = 0
-    error: Trouble | None = None
+    error: WorkerProblem | None = None
 
 
 class ModelRefresh(msgspec.Struct, frozen=True):
@@ -60,7 +60,7 @@ class Dropped(msgspec.Struct, frozen=True):
 class Logs(msgspec.Struct, frozen=True):
     """GET /logs: oldest first."""
 
-    lines: list[Line]
+    lines: list[LogLine]
 
 
 class Draining(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ class Draining(msgspec.Struct, frozen=True):
     pid: int | None
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointDetail(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint of the release that serves.
 
     The schemas are Arrow schema messages, in base64, and null where it declares none. In JSON Schema they stand in the front door's
@@ -86,7 +86,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     output_schema: bytes | None
 
 
-class Worker(msgspec.Struct, frozen=True):
+class WorkerDetail(msgspec.Struct, frozen=True):
     """One worker. Memory is what it has for itself with its share of what it has in common with others, and all of it."""
 
     version: str
@@ -102,5 +102,5 @@ class ModelDetail(msgspec.Struct, frozen=True):
 
     model: ModelReport
     releases: list[ReleaseReport]
-    endpoints: list[Endpoint]
-    workers: list[Worker]
+    endpoints: list[EndpointDetail]
+    workers: list[WorkerDetail]

@@ -11,7 +11,7 @@ from runtime.cli.options import AS_JSON, MODEL, asking, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
-    from runtime.admin.schemas import Endpoint, ModelDetail
+    from runtime.admin.schemas import EndpointDetail, ModelDetail
 
 
 @click.command()
@@ -32,7 +32,7 @@ def describe(client: AdminClient, model: str, as_json: bool) -> None:
         click.echo(painted("\n\n".join(_parts(found))))
 
 
-def _described(endpoint: Endpoint) -> dict[str, Any]:
+def _described(endpoint: EndpointDetail) -> dict[str, Any]:
     """As it came, with JSON Schema in place of Arrow's."""
     import msgspec  # noqa: PLC0415
 
@@ -70,7 +70,7 @@ def _parts(found: ModelDetail) -> Iterator[str]:
         yield history_as_text(found.model)
 
 
-def _endpoint_lines(endpoint: Endpoint) -> Iterator[str]:
+def _endpoint_lines(endpoint: EndpointDetail) -> Iterator[str]:
     yield f"POST {endpoint.path}  ({endpoint.name}; batches of {endpoint.batch_max_rows} rows, {endpoint.batch_max_delay_ms} ms at most)"
     if endpoint.text:
         yield f"    {endpoint.text.splitlines()[0]}"

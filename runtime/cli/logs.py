@@ -14,7 +14,7 @@ from runtime.cli.options import AS_JSON, OPTIONAL_MODEL, asking, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
-    from runtime.supervisor.host.log_buffer import Line
+    from runtime.supervisor.host.log_buffer import LogLine
 
 
 @click.command()
@@ -75,7 +75,7 @@ def _ending(client: AdminClient) -> Iterator[Callable[[], None]]:
                 os.close(fd)
 
 
-def _show(line: Line, as_json: bool) -> None:
+def _show(line: LogLine, as_json: bool) -> None:
     import msgspec  # noqa: PLC0415
 
     from runtime.cli.views.model import line_as_text  # noqa: PLC0415

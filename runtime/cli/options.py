@@ -57,14 +57,14 @@ def client_of(settings: Settings, url: str | None) -> AdminClient:
     """
     from base.errors import PexdockError  # noqa: PLC0415
     from runtime.admin.client.client import AdminClient  # noqa: PLC0415
-    from runtime.admin.client.transport import UnixWay, UrlWay  # noqa: PLC0415
+    from runtime.admin.client.transport import UnixTransport, UrlTransport  # noqa: PLC0415
     from runtime.admin.server.token import read_token  # noqa: PLC0415
 
     if url is None:
-        return AdminClient(UnixWay(settings.run_path))
+        return AdminClient(UnixTransport(settings.run_path))
     if settings.admin_token_path is None:
         raise PexdockError("--admin needs a token: name its file with --admin-token-path")
-    return AdminClient(UrlWay(url, read_token(settings.admin_token_path)))
+    return AdminClient(UrlTransport(url, read_token(settings.admin_token_path)))
 
 
 def complete_model(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from base.errors import PexdockError
-from base.ipc.control import Configure, Tls
+from base.ipc.control import Configure, TlsFiles
 from runtime.file_watch import FileWatch
 from runtime.http import api_keys, tls
 
@@ -24,7 +24,7 @@ class Renew(Protocol):
         """Returns once it does; with `hang_up` those who came before are hung up on."""
 
 
-class Renewal:
+class CredentialWatcher:
     """Reads the files, and reads them again when they change. What cannot be understood changes nothing, and is logged.
 
     Args:
@@ -33,12 +33,12 @@ class Renewal:
         renew: called when `context` has changed.
     """
 
-    def __init__(self, configure: Configure, put: Callable[[api_keys.Keys], None], renew: Renew) -> None:
+    def __init__(self, configure: Configure, put: Callable[[api_keys.ApiKeys], None], renew: Renew) -> None:
         self._tls = configure.tls
         self._keys_path = None if configure.api_keys_path is None else Path(configure.api_keys_path)
         self._put = put
         self._renew = renew
-        self._keys: api_keys.Keys | None = None
+        self._keys: api_keys.ApiKeys | None = None
         self._seen = self._ca = b""
         self._complaint = ""
         self._called = asyncio.Event()
@@ -57,7 +57,7 @@ class Renewal:
             BadTls: the certificate cannot be used; plain HTTP is never spoken in its place.
         """
         if self._keys_path is not None:
-            self._put(api_keys.Keys())
+            self._put(api_keys.ApiKeys())
             self._read_keys(self._keys_path)
         if self._tls is not None:
             self._seen, self._ca = _contents(self._tls)
@@ -78,7 +78,7 @@ class Renewal:
         if self._tls is not None:
             await self._look_at_tls(self._tls)
 
-    async def _look_at_tls(self, files: Tls) -> None:
+    async def _look_at_tls(self, files: TlsFiles) -> None:
         seen, ca = _contents(files)
         if seen == self._seen:
             return
@@ -110,6 +110,6 @@ class Renewal:
             log.error(text)
 
 
-def _contents(files: Tls) -> tuple[bytes, bytes]:
+def _contents(files: TlsFiles) -> tuple[bytes, bytes]:
     """Digests of all files together, and of the authorities alone."""
     return tls.content_of(files.cert_path, files.key_path, files.client_ca_path), tls.content_of(files.client_ca_path)

@@ -12,7 +12,7 @@ import signal
 from pathlib import Path
 
 
-class Remnants:
+class OrphanReaper:
     """The groups of the workers that this front door knows."""
 
     def __init__(self) -> None:

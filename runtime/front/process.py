@@ -16,19 +16,33 @@ from itertools import starmap
 import uvloop
 
 from base.errors import PeerError
-from base.ipc.control import Applied, Configure, Drain, ExitCode, GaveUp, Left, Lines, Listening, Table, Withdraw, Word, Worked, encode
+from base.ipc.control import (
+    Applied,
+    Configure,
+    ControlMessage,
+    ControlStream,
+    Drain,
+    ExitCode,
+    Left,
+    Listening,
+    RequestsSent,
+    Table,
+    Withdraw,
+    WorkerUnhealthy,
+    encode,
+)
 from base.process import outlive_parent
 from runtime.front.app.service import FrontDoor
-from runtime.front.orphans import Remnants
+from runtime.front.orphans import OrphanReaper
 from runtime.front.requests.deadlines import Deadlines
-from runtime.front.routing.mirroring import Comparisons
-from runtime.front.scheduling.batch_queue import Bounds
-from runtime.front.scheduling.dispatchers import Dispatch
+from runtime.front.routing.mirroring import MirrorStatsByRelease
+from runtime.front.scheduling.batch_queue import QueueLimits
+from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.server import Server
 from runtime.front.telemetry.access_log import access_log
-from runtime.front.telemetry.metrics import Recorder
-from runtime.front.telemetry.outcomes import Tallies
-from runtime.front.workers.link import Link
+from runtime.front.telemetry.metrics import FrontMetrics
+from runtime.front.telemetry.outcomes import OutcomeCounters
+from runtime.front.workers.link import WorkerLink
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +50,22 @@ _WELCOME_S = 1.0
 """An idle worker answers within a millisecond."""
 
 
-class Process:
+class FrontProcess:
     """Ties the front door to its parent's control words and to uvicorn."""
 
     def __init__(self, control: socket.socket, listener: socket.socket, stdout_fd: int) -> None:
         self._control = control
         self._listener = listener
         self._stdout_fd = stdout_fd
-        self._words: asyncio.Queue[Word | None] = asyncio.Queue(maxsize=64)
+        self._words: asyncio.Queue[ControlMessage | None] = asyncio.Queue(maxsize=64)
         self._speaking = asyncio.Lock()  # a word is one line, and may take several writes
-        self._recorder: Recorder | None = None
-        self._tallies = Tallies(self._report_soon)
-        self._comparisons = Comparisons(self._report_soon)
-        self._remnants = Remnants()
+        self._recorder: FrontMetrics | None = None
+        self._tallies = OutcomeCounters(self._report_soon)
+        self._comparisons = MirrorStatsByRelease(self._report_soon)
+        self._remnants = OrphanReaper()
         self._reporting: set[asyncio.Task[None]] = set()
         self._report_due = False  # one waits for its turn to speak, and will tell all
-        self._given_up: list[GaveUp] = []  # bounded by the workers in a table, and so is the next
+        self._given_up: list[WorkerUnhealthy] = []  # bounded by the workers in a table, and so is the next
         self._worked: Counter[str] = Counter()
 
     async def run(self) -> ExitCode:
@@ -63,9 +77,11 @@ class Process:
         if not isinstance(configure, Configure):
             return ExitCode.PARENT_GONE
         if configure.measuring is not None:
-            self._recorder = Recorder(configure.measuring, self._report_soon)
+            self._recorder = FrontMetrics(configure.measuring, self._report_soon)
         deadlines = Deadlines(configure.request_timeout_s)
-        dispatch = Dispatch(Bounds.of(configure), configure.segments_max_bytes, deadlines, self._recorder, self._tallies, self._tell)
+        dispatch = Dispatchers(
+            QueueLimits.of(configure), configure.segments_max_bytes, deadlines, self._recorder, self._tallies, self._tell
+        )
         door = FrontDoor(dispatch, deadlines, configure.body_max_bytes, self._comparisons)
         dispatch.told_requests = configure.told_requests or sys.maxsize
         self._dispatch = dispatch
@@ -125,7 +141,7 @@ class Process:
 
     async def _read(self) -> None:
         """Puts what the parent says in the queue; None at its end."""
-        loop, lines = asyncio.get_running_loop(), Lines()
+        loop, lines = asyncio.get_running_loop(), ControlStream()
         try:
             while data := await loop.sock_recv(self._control, 65536):
                 for word in lines.feed(data):
@@ -144,8 +160,8 @@ class Process:
         self._reporting.add(task)
         task.add_done_callback(self._reporting.discard)
 
-    def _tell(self, word: GaveUp | Worked) -> None:
-        if isinstance(word, Worked):
+    def _tell(self, word: WorkerUnhealthy | RequestsSent) -> None:
+        if isinstance(word, RequestsSent):
             self._worked[word.socket] += word.requests
         else:
             self._given_up.append(word)
@@ -157,25 +173,30 @@ class Process:
             self._report_due = False
             given_up, self._given_up = self._given_up, []
             worked, self._worked = self._worked, Counter()
-            words: list[Word] = [*self._tallies.take(), *self._comparisons.take(), *given_up, *starmap(Worked, worked.items())]
+            words: list[ControlMessage] = [
+                *self._tallies.take(),
+                *self._comparisons.take(),
+                *given_up,
+                *starmap(RequestsSent, worked.items()),
+            ]
             for word in words:
                 await self._send(word)
             for measures in () if self._recorder is None else self._recorder.take():
                 await self._send(measures)
                 await asyncio.sleep(0)  # requests come first
 
-    async def _say(self, word: Word) -> None:
+    async def _say(self, word: ControlMessage) -> None:
         async with self._speaking:
             await self._send(word)
 
-    async def _send(self, word: Word) -> None:
+    async def _send(self, word: ControlMessage) -> None:
         try:
             await asyncio.get_running_loop().sock_sendall(self._control, encode(word))
         except OSError as exc:
             log.warning("the parent cannot be told %s: %s", type(word).__name__, exc)
 
 
-async def _wait_welcomed(links: Sequence[Link]) -> None:
+async def _wait_welcomed(links: Sequence[WorkerLink]) -> None:
     welcomes = [asyncio.ensure_future(link.wait_welcomed()) for link in links]
     if welcomes:
         await asyncio.wait(welcomes, timeout=_WELCOME_S)
@@ -204,4 +225,4 @@ def run(control: socket.socket, listener: socket.socket, stdout_fd: int) -> Exit
     # in a terminal reaches the whole group.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    return uvloop.run(Process(control, listener, stdout_fd).run())
+    return uvloop.run(FrontProcess(control, listener, stdout_fd).run())

@@ -10,15 +10,15 @@ import uvicorn
 
 from base.ipc.control import Configure
 from runtime.front.app.service import FrontDoor
-from runtime.front.credentials import Renewal
-from runtime.front.http.access_logging import Logged, LoggedConnection
-from runtime.front.http.connection import Connection
+from runtime.front.credentials import CredentialWatcher
+from runtime.front.http.access_logging import AccessLogMiddleware, LoggedHttpConnection
+from runtime.front.http.connection import HttpConnection
 from runtime.front.http.fd_limit import raise_limit
 from runtime.front.http.listener_drain import accepted_rest
 from runtime.front.http.sweeper import Sweeper
-from runtime.front.requests.response import Heads
+from runtime.front.requests.response import ResponseSerializer
 from runtime.front.telemetry.access_log import AccessLog
-from runtime.http.acceptor import Accepting
+from runtime.http.acceptor import Acceptor
 
 LINGER_S = 0.5
 """A connection that is kept and idle when the server ends is closed after so long. Its client may have just sent a request, which would be
@@ -34,10 +34,10 @@ class Server(uvicorn.Server):
 
     def __init__(self, door: FrontDoor, configure: Configure, access: AccessLog | None = None) -> None:
         sweeper = Sweeper(configure.request_timeout_s, configure.connections_max, raise_limit(), configure.segments_max_bytes)
-        connection = Connection if access is None else partial(LoggedConnection, access)
+        connection = HttpConnection if access is None else partial(LoggedHttpConnection, access)
         config = uvicorn.Config(
-            door if access is None else Logged(door, access),
-            http=partial(connection, door, Heads(), sweeper),  # type: ignore[arg-type]  # uvicorn only calls it
+            door if access is None else AccessLogMiddleware(door, access),
+            http=partial(connection, door, ResponseSerializer(), sweeper),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             access_log=False,
@@ -49,9 +49,9 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._sweeper = sweeper
-        self._renewal = Renewal(configure, door.admit_only, self.renew)
+        self._renewal = CredentialWatcher(configure, door.admit_only, self.renew)
         self._renewing: asyncio.Task[None] | None = None
-        self._accepting: Accepting | None = None
+        self._accepting: Acceptor | None = None
         self._listening = asyncio.Event()
         self._told = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
@@ -100,7 +100,7 @@ class Server(uvicorn.Server):
 
         assert sockets is not None
         admits = partial(self._sweeper.admits, state.connections)  # type: ignore[arg-type]  # as above
-        self._accepting = Accepting(sockets[0], connection, self._renewal.context, admits=admits)
+        self._accepting = Acceptor(sockets[0], connection, self._renewal.context, admits=admits)
         self._accepting.begin(config.backlog)
         self.servers = []
         self.started = True

@@ -21,7 +21,7 @@ AT_ONCE = 64
 before them were answered again and again."""
 
 
-class Accepting:
+class Acceptor:
     """Accepts on a listening socket, from `begin` to `end`.
 
     The loop's own server would do, but for when there is no descriptor, no file or no memory for a connection: uvloop then tries again and

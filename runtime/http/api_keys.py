@@ -41,7 +41,7 @@ def make(name: str) -> tuple[str, str]:
     return key, f"{_digest(key.encode()).hex()} {name}"
 
 
-def read(path: Path) -> Keys:
+def read(path: Path) -> ApiKeys:
     """The keys in a file: a line each, the digest and a name; `#` begins a comment.
 
     Raises:
@@ -59,10 +59,10 @@ def read(path: Path) -> Keys:
             if match is None:  # the line itself is not shown: somebody may have put a key there
                 raise BadKeys(f"line {number} of {path} is not one that `pexdock key` prints: 64 hexadecimal digits and a name")
             found.append((bytes.fromhex(match[1]), match[2]))
-    return Keys(found)
+    return ApiKeys(found)
 
 
-class Keys:
+class ApiKeys:
     """All keys in force, by their digests."""
 
     def __init__(self, entries: Iterable[tuple[bytes, str]] = ()) -> None:
@@ -72,7 +72,7 @@ class Keys:
         return len(self._entries)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Keys) and self._entries == other._entries
+        return isinstance(other, ApiKeys) and self._entries == other._entries
 
     def __hash__(self) -> int:
         return hash(self._entries)

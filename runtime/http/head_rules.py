@@ -58,7 +58,7 @@ def check(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -
         raise NotHttp("HTTP/1.0 has no Transfer-Encoding")
 
 
-class Deaf:
+class IgnoringParser:
     """In the place of a parser, where nothing that comes is read any more."""
 
     def feed_data(self, data: bytes) -> None:

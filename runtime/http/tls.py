@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from base.errors import PexdockError
-from base.ipc.control import Tls
+from base.ipc.control import TlsFiles
 
 HANDSHAKE_S = 10.0
 """A client that takes longer is hung up on; a slow network needs three round trips."""
@@ -21,7 +21,7 @@ class BadTls(PexdockError):
     code = "bad_tls"
 
 
-def context_of(tls: Tls) -> ssl.SSLContext:
+def context_of(tls: TlsFiles) -> ssl.SSLContext:
     """What a listener speaks TLS by: version 1.2 or 1.3, Python's own choice of ciphers, HTTP/1.1.
 
     Raises:

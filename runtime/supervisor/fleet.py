@@ -14,21 +14,21 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from base.errors import PexRefused
-from base.ipc.control import Route, Sharing, Table
-from runtime.blocking import Threads
+from base.ipc.control import Route, SplitSpec, Table
+from runtime.blocking import BlockingThreads
 from runtime.pex.cache.store import Admitted
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
 from runtime.pex.trust.policy import Untrusted
 from runtime.supervisor.dist.retries import Retries, reason_of
 from runtime.supervisor.dist.settling import Settled, Vanished
-from runtime.supervisor.managed_release import Live, Plant
+from runtime.supervisor.managed_release import ManagedRelease, ReleaseContext
 from runtime.supervisor.processes.worker import WorkerProcess
 from runtime.supervisor.rollout import planner
-from runtime.supervisor.rollout.policy_store import Kept
+from runtime.supervisor.rollout.policy_store import PolicyStore
 from runtime.supervisor.rollout.release_state import Identity, Release, ReleaseEvent, ReleaseState
-from runtime.supervisor.rollout.traffic_plan import Course
-from runtime.supervisor.rollout.traffic_policy import Traffic
+from runtime.supervisor.rollout.traffic_plan import TrafficPlan
+from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 from runtime.supervisor.rollouts import Rollouts
 from runtime.supervisor.status import ReleaseReport
 
@@ -53,7 +53,9 @@ class Fleet:
         rollouts: where the requests of each model go, and what operators order of them.
     """
 
-    def __init__(self, plant: Plant, dist_path: Path, threads: Threads, kept: Kept, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, plant: ReleaseContext, dist_path: Path, threads: BlockingThreads, kept: PolicyStore, changed: Callable[[], None]
+    ) -> None:
         self.table = Table(0, [], settled=False)
         settings = plant.settings
         self.rollouts = Rollouts(kept, settings.probation, settings.keep_previous_s, lambda: self._lives, self.look_again)
@@ -61,10 +63,10 @@ class Fleet:
         self._dist_path = dist_path
         self._threads = threads
         self._changed = changed
-        self._lives: list[Live] = []
+        self._lives: list[ManagedRelease] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._orders = 0
-        self._doubles: dict[str, Live] = {}  # file → the release that it holds, too, which goes by another file
+        self._doubles: dict[str, ManagedRelease] = {}  # file → the release that it holds, too, which goes by another file
         self._retries = Retries(self._take_again)
         self._expected: set[str] | None = None  # files of the start that are still being written
         self._scheduled = False
@@ -106,14 +108,14 @@ class Fleet:
         """All releases, for the state file."""
         return [live.report() for live in sorted(self._lives, key=lambda live: (live.release.file, live.release.order))]
 
-    def serving(self, model: str) -> Live | None:
+    def serving(self, model: str) -> ManagedRelease | None:
         """The release of this model that most requests go to."""
         for release in planner.serving(self._releases(), self.rollouts.traffics):
             if release.name == canonicalize_name(model):
                 return self._live(release)
         return None
 
-    def lives(self, model: str) -> list[Live]:
+    def lives(self, model: str) -> list[ManagedRelease]:
         """All releases of this model, by its normal name."""
         return [live for live in self._lives if live.release.is_model and live.release.name == model]
 
@@ -136,7 +138,7 @@ class Fleet:
         log.info("%s: found", name)
         release = Release(name, self._orders)
         self._orders += 1
-        live = Live(release, self._plant, self.look_again, lambda: self._without(release), initial=not self.table.settled)
+        live = ManagedRelease(release, self._plant, self.look_again, lambda: self._without(release), initial=not self.table.settled)
         self._lives.append(live)
         self._do(live, self._verify(live))
 
@@ -144,7 +146,7 @@ class Fleet:
         """The generation of the first table that does not name this release, were it left out from now on."""
         return self.table.generation + any(route.id == release.sha256 for route in self.table.routes)
 
-    def _leave(self, name: str, replaced_by: Live | None = None, before: int | None = None) -> None:
+    def _leave(self, name: str, replaced_by: ManagedRelease | None = None, before: int | None = None) -> None:
         """The releases that came from this file have it no more; of those that another one replaces only what came `before` it."""
         for live in self._lives:
             if live.release.file == name and live is not replaced_by and (before is None or live.release.order < before):
@@ -154,7 +156,7 @@ class Fleet:
                 live.release.replaced_by = replaced_by.release if replaced_by is not None else None
                 self._rename(live)
 
-    def _rename(self, live: Live) -> None:
+    def _rename(self, live: ManagedRelease) -> None:
         """It goes by another file that holds the same, where there is one."""
         for name, holder in self._doubles.items():
             if holder is live:
@@ -162,12 +164,12 @@ class Fleet:
                 del self._doubles[name]
                 return
 
-    def _do(self, live: Live, work: Coroutine[None, None, None]) -> None:
+    def _do(self, live: ManagedRelease, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(live, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guard(self, live: Live, work: Coroutine[None, None, None]) -> None:
+    async def _guard(self, live: ManagedRelease, work: Coroutine[None, None, None]) -> None:
         try:
             await work
             self._ended(live, None)
@@ -181,7 +183,7 @@ class Fleet:
             self._leave(live.release.file, replaced_by=live, before=live.release.order)
         self.look_again()  # a double took no step, and others may wait for what it turned out to be
 
-    def _ended(self, live: Live, error: Exception | None) -> str:
+    def _ended(self, live: ManagedRelease, error: Exception | None) -> str:
         """What is to be said of a try, beside its error; nothing of a file that holds something else by now."""
         return self._retries.ended(live.release.file, error) if live.release.in_place else ""
 
@@ -193,7 +195,7 @@ class Fleet:
         ):
             self._arrived(name)
 
-    async def _verify(self, live: Live) -> None:
+    async def _verify(self, live: ManagedRelease) -> None:
         path = await self._threads.run(lambda: self._plant.vouched(self._dist_path / live.release.file))
         pex = await self._threads.run(lambda: read_pex(path, checksums=False))
         if pex.kind == "base":
@@ -208,7 +210,7 @@ class Fleet:
         admitted = self._plant.store.admit(path)
         return admitted, read_pex(admitted.path)
 
-    def _is_double(self, live: Live, sha256: str) -> bool:
+    def _is_double(self, live: ManagedRelease, sha256: str) -> bool:
         """Whether this content is there already: then its release keeps its place, and has this file if it had none, or had it before."""
         for other in self._lives:
             identity = other.release.identity
@@ -224,7 +226,7 @@ class Fleet:
                 return True
         return False
 
-    async def _unpack_base(self, live: Live, path: Path, pex: PexFile) -> None:
+    async def _unpack_base(self, live: ManagedRelease, path: Path, pex: PexFile) -> None:
         live.pex, live.release.identity = pex, Identity(pex.kind, pex.name, pex.version, "")
         live.step(ReleaseEvent.IS_BASE)
         base = await self._threads.run(lambda: self._plant.store.base(path))
@@ -233,7 +235,7 @@ class Fleet:
             live.release.identity = Identity(pex.kind, pex.name, pex.version, base.sha256)
             live.is_unpacked([])
 
-    async def _unpack(self, live: Live) -> None:
+    async def _unpack(self, live: ManagedRelease) -> None:
         admitted, base = live.admitted, live.base
         assert admitted is not None
         assert base is not None
@@ -317,7 +319,7 @@ class Fleet:
                     live.end(ReleaseEvent.STOPPED, "")
         self._lives = [live for live in self._lives if live.release.state is not ReleaseState.STOPPED]
 
-    def _may_come_back(self, live: Live) -> bool:
+    def _may_come_back(self, live: ManagedRelease) -> bool:
         return live.release.state is ReleaseState.STANDBY and self.rollouts.needs(live.release)
 
     @property
@@ -325,16 +327,16 @@ class Fleet:
         """Whether something that lay in dist/ at the start is still on its way."""
         return self._expected is None or bool(self._expected) or any(live.initial and live.pending for live in self._lives)
 
-    def _draw_table(self, courses: Mapping[str, Course]) -> None:
+    def _draw_table(self, courses: Mapping[str, TrafficPlan]) -> None:
         """A new generation where anything in it changed. Once the start is over, it stays over."""
         traffics = self.rollouts.traffics
         routes: list[Route] = []
-        sharing: dict[str, Sharing] = {}
+        sharing: dict[str, SplitSpec] = {}
         for name, course in courses.items():
             stand_in = course.stand_in(self._releases())
             routed = dict.fromkeys([*course.routed, *([stand_in] if stand_in else [])])
             routes += [self._live(release).route() for release in routed]
-            if shared := course.sharing(traffics.get(name, Traffic()), stand_in):
+            if shared := course.sharing(traffics.get(name, TrafficPolicy()), stand_in):
                 sharing[name] = shared
         drawn = Table(self.table.generation, routes, self.table.settled or not self._starting, sharing)
         if drawn != self.table:
@@ -343,7 +345,7 @@ class Fleet:
     def _releases(self) -> list[Release]:
         return [live.release for live in self._lives]
 
-    def _live(self, release: Release) -> Live:
+    def _live(self, release: Release) -> ManagedRelease:
         return next(live for live in self._lives if live.release is release)
 
 
@@ -353,18 +355,18 @@ def _marked(release: Release) -> str:
     return f"{release.title} with digest {identity.sha256[:8]}" if identity and identity.sha256 else "something else"
 
 
-def _likeliest_first(model: PexFile, bases: Sequence[Live]) -> list[Live]:
+def _likeliest_first(model: PexFile, bases: Sequence[ManagedRelease]) -> list[ManagedRelease]:
     """Of bases with one version, as rebuilds make them: the very file that a model was built on, then any that may turn out to be it."""
     wanted = model.stamp.base.sha256 if model.stamp and model.stamp.base else ""
     known = {id(base): base.base.sha256 if base.base else "" for base in bases}
     return sorted(bases, key=lambda base: (known[id(base)] != wanted, known[id(base)] != ""))
 
 
-def _is_base(live: Live) -> bool:
+def _is_base(live: ManagedRelease) -> bool:
     return live.pex is not None and live.pex.kind == "base"
 
 
-def _choose_base(live: Live, bases: Sequence[Live]) -> None:
+def _choose_base(live: ManagedRelease, bases: Sequence[ManagedRelease]) -> None:
     """Find the base that a model can run on; without one it waits, and says for what."""
     assert live.pex is not None
     live.base_pending = False

@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from base.ipc.control import Measures, Ready, ReleaseWords, Route
+from base.ipc.control import MetricsReport, Ready, ReleaseSpec, Route
 from base.telemetry.recorder import environment_of
 from runtime.backoff import BackOff
 from runtime.pex.cache.store import Admitted, Base, Store
@@ -21,10 +21,10 @@ from runtime.pex.file import PexFile
 from runtime.pex.trust.policy import Evidence, Trust
 from runtime.settings import Settings
 from runtime.supervisor.processes.child import child_environment
-from runtime.supervisor.processes.recycling import LOOK_S, Renewal
-from runtime.supervisor.processes.sandbox import Confinement
-from runtime.supervisor.processes.start_limiter import Starts
-from runtime.supervisor.processes.worker import Launch, Trouble, WorkerProcess
+from runtime.supervisor.processes.recycling import LOOK_S, Recycling
+from runtime.supervisor.processes.sandbox import Sandbox
+from runtime.supervisor.processes.start_limiter import StartLimiter
+from runtime.supervisor.processes.worker import Launch, WorkerFailure, WorkerProcess
 from runtime.supervisor.rollout.probation import Probation
 from runtime.supervisor.rollout.release_state import Action, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
 from runtime.supervisor.status import ReleaseReport, now
@@ -33,15 +33,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plant:
+class ReleaseContext:
     """What every release needs to be unpacked and started."""
 
     store: Store
     settings: Settings
     run_path: Path
-    report: Callable[[Measures], None]
-    starts: Starts
-    confinement: Confinement
+    report: Callable[[MetricsReport], None]
+    starts: StartLimiter
+    confinement: Sandbox
     trust: Trust | None = None
 
     def vouched(self, pex: Path) -> Path:
@@ -77,7 +77,7 @@ class Plant:
         )
 
 
-class Live:
+class ManagedRelease:
     """A release, or a base, and what it owns. Its state moves through `step` alone.
 
     Args:
@@ -89,7 +89,7 @@ class Live:
     """
 
     def __init__(
-        self, release: Release, plant: Plant, changed: Callable[[], None], next_generation: Callable[[], int], *, initial: bool
+        self, release: Release, plant: ReleaseContext, changed: Callable[[], None], next_generation: Callable[[], int], *, initial: bool
     ) -> None:
         self.release = release
         self.initial = initial
@@ -109,7 +109,7 @@ class Live:
         self._since = now()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._launch: Launch | None = None
-        self._renewal: Renewal | None = None  # where workers are replaced while they serve
+        self._renewal: Recycling | None = None  # where workers are replaced while they serve
         self.probation: Probation | None = None
         self.proven = False  # it went through its probation
         self.kept_until = ""  # wall clock, while it is kept
@@ -218,7 +218,7 @@ class Live:
             worker.start()
         max_bytes, max_requests = int(self._plant.settings.worker_renew_bytes), self._plant.settings.worker_renew_requests
         if max_bytes or max_requests:
-            self._renewal = Renewal(self, max_bytes, max_requests)
+            self._renewal = Recycling(self, max_bytes, max_requests)
         if max_bytes:
             self._later("renew", LOOK_S, self._look_again)
 
@@ -273,7 +273,7 @@ class Live:
         self._since = now()
         return True
 
-    def fell(self, trouble: Trouble) -> None:
+    def fell(self, trouble: WorkerFailure) -> None:
         """A worker ended that should not have; the release has failed if none is left and it cannot come back."""
         self.release.reason, self._log = trouble.reason, trouble.log
         self.release.awaited = int(self.release.kept and not self._sockets())  # a roll-back waits until it is back
@@ -364,7 +364,7 @@ class Live:
         return [f"its file {what}; it serves on until another release takes over or Pexdock ends"]
 
 
-def _same(words: ReleaseWords, pex: PexFile) -> bool:
+def _same(words: ReleaseSpec, pex: PexFile) -> bool:
     try:
         return canonicalize_name(words.model) == canonicalize_name(pex.name) and Version(words.version) == Version(pex.version)
     except InvalidVersion:

@@ -11,17 +11,17 @@ from msgspec.structs import replace
 from packaging.utils import canonicalize_name
 
 from base.errors import Conflict, NotFound
-from base.ipc.control import Compared, Outcomes
-from runtime.supervisor.managed_release import Live
+from base.ipc.control import MirrorReport, OutcomeReport
+from runtime.supervisor.managed_release import ManagedRelease
 from runtime.supervisor.rollout import planner, policy_changes
 from runtime.supervisor.rollout import traffic_plan as courses
 from runtime.supervisor.rollout import traffic_policy as words
-from runtime.supervisor.rollout.policy_store import Flip, Kept, Said
+from runtime.supervisor.rollout.policy_store import PolicyRecord, PolicyStore, TrafficShift
 from runtime.supervisor.rollout.probation import Probation, Rules
 from runtime.supervisor.rollout.release_state import Release, ReleaseState
-from runtime.supervisor.rollout.traffic_plan import Course
-from runtime.supervisor.rollout.traffic_policy import Traffic
-from runtime.supervisor.status import Comparison, ModelReport, Previous, Share, TakenBack, Watched, now
+from runtime.supervisor.rollout.traffic_plan import TrafficPlan
+from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
+from runtime.supervisor.status import MirrorStatus, ModelReport, Previous, Share, TakenBack, Watched, now
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class _Progress:
 
     shares: dict[str, int] = field(default_factory=dict)
     why: str = ""
-    comparison: Comparison | None = None
+    comparison: MirrorStatus | None = None
 
 
 class Rollouts:
@@ -49,7 +49,9 @@ class Rollouts:
         changed: called after every order and whatever was heard.
     """
 
-    def __init__(self, kept: Kept, rules: Rules, keep_s: float, lives: Callable[[], Sequence[Live]], changed: Callable[[], None]) -> None:
+    def __init__(
+        self, kept: PolicyStore, rules: Rules, keep_s: float, lives: Callable[[], Sequence[ManagedRelease]], changed: Callable[[], None]
+    ) -> None:
         self._kept = kept
         self._rules = rules
         self._keep_s = keep_s
@@ -58,13 +60,13 @@ class Rollouts:
         self._progress: dict[str, _Progress] = {}
 
     @property
-    def traffics(self) -> Mapping[str, Traffic]:
+    def traffics(self) -> Mapping[str, TrafficPolicy]:
         """Model → what was said of it."""
         return {model: said.traffic for model, said in self._kept.models.items()}
 
     # ---- orders
 
-    def traffic(self, model: str) -> Traffic:
+    def traffic(self, model: str) -> TrafficPolicy:
         """What was said of a model.
 
         Raises:
@@ -72,7 +74,7 @@ class Rollouts:
         """
         return self._said(self._name(model)).traffic
 
-    def order(self, model: str, say: Callable[[Traffic], Traffic], why: str) -> Traffic:
+    def order(self, model: str, say: Callable[[TrafficPolicy], TrafficPolicy], why: str) -> TrafficPolicy:
         """Checks what `say` makes of what was said, keeps it, and has it done. Gives what is said now.
 
         Args:
@@ -90,14 +92,14 @@ class Rollouts:
         after = policy_changes.checked(before.traffic, say(before.traffic), self._family(name))
         return self._keep(name, before, after, why)
 
-    def promote(self, model: str, version: str | None = None) -> Traffic:
+    def promote(self, model: str, version: str | None = None) -> TrafficPolicy:
         """A version or label serves all; without one the newest release, also if it was taken back. Raises as `order` does."""
         name = self._name(model)
         before = self._said(name)
         after = policy_changes.promoted(before.traffic, version, self._serviceable(name))
         return self._keep(name, before, after, "promoted")
 
-    def rollback(self, model: str) -> Traffic:
+    def rollback(self, model: str) -> TrafficPolicy:
         """What served before serves again, and what serves now does not until it is promoted. Raises as `order` does."""
         name = self._name(model)
         before, family = self._said(name), self._serviceable(name)
@@ -105,20 +107,20 @@ class Rollouts:
         after = policy_changes.rolled_back(before.traffic, family, serving, f"it was rolled back at {now()}")
         return self._keep(name, before, after, "rolled back")
 
-    def label(self, model: str, label: str, version: str | None) -> Traffic:
+    def label(self, model: str, label: str, version: str | None) -> TrafficPolicy:
         """A label stands for a version, whose release is ready, or for nothing any more. Raises as `order` does."""
         if version is None:
             return self.order(model, lambda said: words.unlabelled(said, label), f"label {label} removed")
         return self.order(model, lambda said: words.labelled(said, label, version), f"label {label} moved to {version}")
 
-    def _keep(self, name: str, before: Said, after: Traffic, why: str) -> Traffic:
+    def _keep(self, name: str, before: PolicyRecord, after: TrafficPolicy, why: str) -> TrafficPolicy:
         self._kept.put(name, replace(before, traffic=after))
         log.info("%s: %s", name, why)
         self._expect(name, before.traffic, after, why)
         self._changed()
         return after
 
-    def _expect(self, name: str, before: Traffic, after: Traffic, why: str) -> None:
+    def _expect(self, name: str, before: TrafficPolicy, after: TrafficPolicy, why: str) -> None:
         """An order is why requests move next if it has other releases serve; else it would be named for a move that others made."""
         family, progress = self._family(name), self._of(name)
         goal = dict(courses.goal(family, after))
@@ -134,8 +136,8 @@ class Rollouts:
             raise NotFound(f"there is no model {model}; those in dist/ are {', '.join(there) or 'none'}")
         return name
 
-    def _said(self, name: str) -> Said:
-        return self._kept.models.get(name, Said())
+    def _said(self, name: str) -> PolicyRecord:
+        return self._kept.models.get(name, PolicyRecord())
 
     def _of(self, name: str) -> _Progress:
         return self._progress.setdefault(name, _Progress())
@@ -158,7 +160,7 @@ class Rollouts:
             if live.probation is not None and (verdict := live.probation.verdict):
                 self._take_back(live, verdict)
 
-    def follow(self, found: Mapping[str, Course]) -> None:
+    def follow(self, found: Mapping[str, TrafficPlan]) -> None:
         """The requests of models go these ways from now on: whoever comes in is watched, whoever goes stays up for a while."""
         for name, each in found.items():
             shares = {release.sha256: weight for release, weight in each.shares}
@@ -169,19 +171,19 @@ class Rollouts:
         """Whether it may be rolled back to, though its file holds it no more."""
         return release.is_model and release.sha256 in self._said(release.name).traffic.served[-_KEPT_WITHOUT_FILE:]
 
-    def heard(self, word: Outcomes | Compared) -> None:
+    def heard(self, word: OutcomeReport | MirrorReport) -> None:
         """What a front door has counted."""
         live = next((live for live in self._lives() if live.release.sha256 == word.id), None)
         if live is None:
             return  # it is gone since
-        if isinstance(word, Compared):
+        if isinstance(word, MirrorReport):
             progress = self._of(live.release.name)
-            progress.comparison = Comparison.of(live.release.version, word).plus(progress.comparison)
+            progress.comparison = MirrorStatus.of(live.release.version, word).plus(progress.comparison)
         elif live.probation is not None:
             live.probation.ended(word.answered, word.failed)
         self._changed()
 
-    def _take_back(self, live: Live, reason: str) -> None:
+    def _take_back(self, live: ManagedRelease, reason: str) -> None:
         name = live.release.name
         said, family = self._said(name), self._family(name)
         serving = [release for release, _ in courses.course(family, said.traffic).shares]
@@ -199,7 +201,7 @@ class Rollouts:
         self._of(name).why = f"{live.release.version} was taken back: {reason}"
         self._kept.note(name, replace(said, traffic=after))
 
-    def _flip(self, name: str, found: Course, shares: dict[str, int]) -> None:
+    def _flip(self, name: str, found: TrafficPlan, shares: dict[str, int]) -> None:
         progress, said = self._of(name), self._said(name)
         before, progress.shares = progress.shares, shares
         what, why = _described(found), progress.why or _reason(found, before, said)
@@ -208,7 +210,7 @@ class Rollouts:
             (alone,) = before
             said = replace(said, traffic=policy_changes.relieved(said.traffic, alone))
         if before or not said.history or said.history[-1].what != what:
-            said = said.moved(Flip(now(), what, why))
+            said = said.moved(TrafficShift(now(), what, why))
             log.info("%s: requests go to %s: %s", name, what, why)
         self._keep_up(name, before, shares)
         for live in self._lives():
@@ -232,7 +234,7 @@ class Rollouts:
             elif live.release.name == name:
                 live.let_go()
 
-    def _watch(self, live: Live, *, proven: bool) -> None:
+    def _watch(self, live: ManagedRelease, *, proven: bool) -> None:
         if self._rules.time_s and not (proven or live.proven):
             live.watch(Probation(self._rules, _in(self._rules.time_s)), self._rules.time_s, lambda: self._note_proof(live.release.name))
 
@@ -284,14 +286,14 @@ def _shares(weights: Sequence[tuple[Release, int]]) -> list[Share]:
     return [Share(release.version, release.sha256, 100 * weight / total) for release, weight in weights]
 
 
-def _substitution(found: Course, lives: Sequence[Live]) -> list[str]:
+def _substitution(found: TrafficPlan, lives: Sequence[ManagedRelease]) -> list[str]:
     stand_in = found.stand_in(live.release for live in lives)
     if stand_in is None or any(live.up for live in lives if live.release is found.shares[0][0]):
         return []
     return [f"{stand_in.version} answers while no worker of {found.shares[0][0].version} is there"]
 
 
-def _described(found: Course) -> str:
+def _described(found: TrafficPlan) -> str:
     """`0.2.0`, or `0.1.0 90 %, 0.2.0 10 %`; a digest tells apart two contents of one version only in the history's reason."""
     total = sum(weight for _, weight in found.shares)
     if len(found.shares) == 1:
@@ -300,7 +302,7 @@ def _described(found: Course) -> str:
     return ", ".join(f"{release.version} {100 * weight / total:g} %" for release, weight in found.shares)
 
 
-def _reason(found: Course, before: Mapping[str, int], said: Said) -> str:
+def _reason(found: TrafficPlan, before: Mapping[str, int], said: PolicyRecord) -> str:
     """Why requests moved without an order."""
     if not before:
         return "Pexdock was started" if said.history else "it is the first"

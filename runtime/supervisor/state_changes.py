@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from runtime.supervisor.status import State
 
 
-class Changes:
+class StateChanges:
     """Tells those who follow the state that it is another one now. Whoever is slow misses those in between."""
 
     def __init__(self) -> None:

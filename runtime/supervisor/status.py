@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from base.ipc.control import Compared
+from base.ipc.control import MirrorReport
 from runtime.supervisor.host import run_dir
-from runtime.supervisor.rollout.policy_store import Flip
+from runtime.supervisor.rollout.policy_store import TrafficShift
 from runtime.supervisor.rollout.probation import Probation
 
 
@@ -73,7 +73,7 @@ class Watched(msgspec.Struct, frozen=True):
         return cls(version, probation.until, probation.answered, probation.failed, probation.deaths)
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class MirrorStatus(msgspec.Struct, frozen=True):
     """How the answers of the release that gets copies compare, since they were ordered or Pexdock was started; see `control.Compared`."""
 
     version: str
@@ -86,18 +86,18 @@ class Comparison(msgspec.Struct, frozen=True):
     ms_copies_mean: float
 
     @classmethod
-    def of(cls, version: str, said: Compared) -> Comparison:
+    def of(cls, version: str, said: MirrorReport) -> MirrorStatus:
         """What one front door counted."""
         each = max(1, said.requests)
         counted = (said.requests, said.equal, said.failed, said.skipped)
         return cls(version, *counted, said.deviation_max, said.ms / each, said.ms_copies / each)
 
-    def plus(self, other: Comparison | None) -> Comparison:
+    def plus(self, other: MirrorStatus | None) -> MirrorStatus:
         """Both together, where they are of the same release."""
         if other is None or other.version != self.version:
             return self
         requests = self.requests + other.requests
-        return Comparison(
+        return MirrorStatus(
             self.version,
             requests,
             self.equal + other.equal,
@@ -128,12 +128,12 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     shadow: str = ""
     shadow_percent: float = 0.0
-    comparison: Comparison | None = None
+    comparison: MirrorStatus | None = None
     previous: Previous | None = None
     probation: list[Watched] = []
     taken_back: list[TakenBack] = []
     remarks: list[str] = []
-    history: list[Flip] = []
+    history: list[TrafficShift] = []
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

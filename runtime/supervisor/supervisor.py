@@ -15,30 +15,30 @@ from typing import Any, NamedTuple
 import msgspec
 
 from base.errors import PexdockError
-from base.ipc.control import Configure, GaveUp, Measures, Worked
+from base.ipc.control import Configure, MetricsReport, RequestsSent, WorkerUnhealthy
 from runtime.admin.api.app import make
-from runtime.admin.api.context import Dropping, Powers
+from runtime.admin.api.context import AdminContext, Dropping
 from runtime.admin.server.listeners import AdminServers, Listener
 from runtime.backoff import BackOff
-from runtime.blocking import Threads
+from runtime.blocking import BlockingThreads
 from runtime.file_watch import FileWatch
 from runtime.settings import Settings
 from runtime.supervisor import status
 from runtime.supervisor.banner import announce
-from runtime.supervisor.dist.mirror import Mirror
-from runtime.supervisor.dist.mirror_loop import Follower
+from runtime.supervisor.dist.mirror import DistMirror
+from runtime.supervisor.dist.mirror_loop import MirrorLoop
 from runtime.supervisor.dist.object_store import RemoteDist
-from runtime.supervisor.dist.watcher import Watch
+from runtime.supervisor.dist.watcher import DistWatcher
 from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.host.listeners import reachable
-from runtime.supervisor.host.log_buffer import Logbook
-from runtime.supervisor.managed_release import Plant
+from runtime.supervisor.host.log_buffer import LogBuffer
+from runtime.supervisor.managed_release import ReleaseContext
 from runtime.supervisor.processes.child import Child, kill_descendants
 from runtime.supervisor.processes.front_door import Told
-from runtime.supervisor.processes.front_doors import Doors
+from runtime.supervisor.processes.front_doors import FrontDoorGroup
 from runtime.supervisor.processes.recycling import told_requests
-from runtime.supervisor.rollout.policy_store import Kept
-from runtime.supervisor.state_changes import Changes
+from runtime.supervisor.rollout.policy_store import PolicyStore
+from runtime.supervisor.state_changes import StateChanges
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Sockets(NamedTuple):
 class Supervisor:
     """One run of it. All its parts live on one loop, so each change is seen whole by the others."""
 
-    def __init__(self, plant: Plant, sockets: Sockets, kept: Kept, book: Logbook, show: Callable[[str], None]) -> None:
+    def __init__(self, plant: ReleaseContext, sockets: Sockets, kept: PolicyStore, book: LogBuffer, show: Callable[[str], None]) -> None:
         settings = plant.settings
         self._clients = sockets.clients
         self._settings, self._store, self._run_path, self._report = settings, plant.store, plant.run_path, plant.report
@@ -68,7 +68,7 @@ class Supervisor:
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
         self._lag_s = settings.drain_lag_s
-        self._threads = Threads(settings.start_parallel)
+        self._threads = BlockingThreads(settings.start_parallel)
         self._fleet = Fleet(plant, settings.dist_path, self._threads, kept, self._changed)
         self._evidence = FileWatch(plant.trust.paths, self._fleet.look_again) if plant.trust else None
         limits = Configure(
@@ -88,10 +88,10 @@ class Supervisor:
             told_requests=told_requests(settings.worker_renew_requests),
         )
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
-        self._doors = Doors(sockets.clients, limits, back_off, self._changed, self._hear)
-        self._changes = Changes()
+        self._doors = FrontDoorGroup(sockets.clients, limits, back_off, self._changed, self._hear)
+        self._changes = StateChanges()
         drops = Dropping(settings.dist_path, settings.dist_url or "", int(settings.pex_max_bytes))
-        powers = Powers(self._told_state, self._changes, self._fleet, book, drops, self._asked_to_stop.set)
+        powers = AdminContext(self._told_state, self._changes, self._fleet, book, drops, self._asked_to_stop.set)
         self._admin = AdminServers(make(powers), sockets.operators)
         self._follower = _follower(settings, self._changed)
         self._published = 0
@@ -131,7 +131,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Watch dist/, and have it follow an object store where one is named. One that cannot be asked delays the start, and no more."""
-        watch = Watch(self._settings.dist_path, self._settings.settle_s, self._fleet.take)
+        watch = DistWatcher(self._settings.dist_path, self._settings.settle_s, self._fleet.take)
         if self._follower is None:
             await watch.run()
             return
@@ -186,9 +186,9 @@ class Supervisor:
 
     def _hear(self, word: Told) -> None:
         """What a front door tells without being asked."""
-        if isinstance(word, Measures):
+        if isinstance(word, MetricsReport):
             self._report(word)
-        elif isinstance(word, GaveUp | Worked):
+        elif isinstance(word, WorkerUnhealthy | RequestsSent):
             for worker in self._fleet.workers():
                 worker.hear_of(word)
         else:
@@ -274,7 +274,7 @@ class Supervisor:
             self._state_again = asyncio.get_running_loop().call_later(_STATE_AGAIN_S, self._keep_state, current)
 
 
-def _follower(settings: Settings, changed: Callable[[], None]) -> Follower | None:
+def _follower(settings: Settings, changed: Callable[[], None]) -> MirrorLoop | None:
     """What has dist/ follow an object store, where one is named.
 
     Raises:
@@ -282,8 +282,8 @@ def _follower(settings: Settings, changed: Callable[[], None]) -> Follower | Non
     """
     if settings.dist_url is None:
         return None
-    mirror = Mirror(RemoteDist(settings.dist_url), settings.dist_path, int(settings.pex_max_bytes))
-    return Follower(mirror, settings.dist_poll_s, changed)
+    mirror = DistMirror(RemoteDist(settings.dist_url), settings.dist_path, int(settings.pex_max_bytes))
+    return MirrorLoop(mirror, settings.dist_poll_s, changed)
 
 
 def _stop_signals() -> list[signal.Signals]:

@@ -14,13 +14,13 @@ import msgspec
 import uvloop
 
 import cost_model
-from base.ipc.control import Configure, ReleaseWords, Route
+from base.ipc.control import Configure, ReleaseSpec, Route
 from ipc_benchmark import peer
 from runtime.front.requests.deadlines import Deadlines
-from runtime.front.requests.request import Request
-from runtime.front.requests.target import Asked, Target
-from runtime.front.scheduling.batch_queue import Bounds
-from runtime.front.scheduling.dispatchers import Dispatch
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.target import RequestHead, Target
+from runtime.front.scheduling.batch_queue import QueueLimits
+from runtime.front.scheduling.dispatchers import Dispatchers
 
 
 class Trip(NamedTuple):
@@ -49,15 +49,15 @@ def measured(trips: int) -> Trip:
 
 async def _timed(path: Path, trips: int) -> list[float]:
     limits = Configure()
-    dispatch = Dispatch(Bounds.of(limits), limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
-    (link,) = dispatch.apply([Route(ReleaseWords("bench", "0", [cost_model.numbers.words()]), [str(path)])])
+    dispatch = Dispatchers(QueueLimits.of(limits), limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
+    (link,) = dispatch.apply([Route(ReleaseSpec("bench", "0", [cost_model.numbers.spec()]), [str(path)])])
     assert await link.wait_welcomed()
     endpoint = dispatch.releases[0].endpoints[0]
-    asked, body = Asked(Target(endpoint, {}, b"/numbers"), "", ""), msgspec.json.encode([cost_model.ROWS["numbers"]])
+    asked, body = RequestHead(Target(endpoint, {}, b"/numbers"), "", ""), msgspec.json.encode([cost_model.ROWS["numbers"]])
     times = []
     for _ in range(trips):
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        request = Request(asked, asked.read(body), "0" * 32, answered.set_result)
+        request = InferenceRequest(asked, asked.read(body), "0" * 32, answered.set_result)
         began = time.perf_counter()
         endpoint.submit(request)
         answer = await answered

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pytest
 
 import hostile
-from base.ipc.control import Applied, EndpointWords, ReleaseWords, Route, Table
-from base.ipc.protocol import Flag, Grant, Need, Reply
+from base.ipc.control import Applied, EndpointSpec, ReleaseSpec, Route, Table
+from base.ipc.protocol import Flag, Reply, ReplyBuffer, ReplyTooLarge
 from frontdoor import BareWorker, FrontDoor
 from rawhttp import Answer, Raw, post
 
 MESSAGE = hostile.SCHEMA.serialize().to_pybytes()
-WORDS = ReleaseWords("tiny", "1", [EndpointWords("echo", "/echo", [], MESSAGE, MESSAGE, 64, 1)])
+WORDS = ReleaseSpec("tiny", "1", [EndpointSpec("echo", "/echo", [], MESSAGE, MESSAGE, 64, 1)])
 ARROW = "application/vnd.apache.arrow.stream"
 MB = 1024**2
 ROUNDS = 12
@@ -78,8 +78,8 @@ def answered(door: FrontDoor, worker: BareWorker, body: bytes, where: str | None
     with Raw(door.address) as client:
         client.send(post("/echo", body, f"Accept: {ARROW}").replace(b"application/json", ARROW.encode(), 1))
         batch = worker.batch()
-        worker.channel.send(Need(batch.batch, len(frame)))
-        while not isinstance(granted := worker.receive(), Grant):
+        worker.channel.send(ReplyTooLarge(batch.batch, len(frame)))
+        while not isinstance(granted := worker.receive(), ReplyBuffer):
             pass
         memory = worker.view(granted.reply)[: len(frame)]
         memory[:] = frame

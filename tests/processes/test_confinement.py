@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.supervisor.processes.child import Child
-from runtime.supervisor.processes.sandbox import Confinement, User, scratch_taken
+from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_taken
 from supervised import Supervised
 from tinypex import times, write_tiny
 
@@ -110,7 +110,7 @@ def test_a_process_of_another_user_reads_nothing_of_ours_but_has_its_own_scratch
     secret.chmod(0o600)
     open_to_others(tmp_path)
     with scratch_taken(tmp_path / "scratch", shared=True) as path:
-        confinement = Confinement(path, user=User.named("nobody"))
+        confinement = Sandbox(path, user=User.named("nobody"))
         folder = confinement.scratch("w1")
         script = f"id -u; id -G; cat {secret}; touch {folder}/mine && ls {folder}; ls {path}; exec 0<&-"
         tail = asyncio.run(told_by(["/bin/sh", "-c", script], confinement.user))

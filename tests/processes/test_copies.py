@@ -7,23 +7,23 @@ from pathlib import Path
 
 from msgspec.structs import astuple
 
-from base.ipc.control import Compared, Configure, Copies, Sharing
+from base.ipc.control import Configure, MirrorReport, MirrorSpec, SplitSpec
 from fronts import Front, TinyWorker, Workers, version
 from rawhttp import Raw, post
 
 
 def copy(front: Front, own: TinyWorker, shadow: TinyWorker, percent: float = 100.0) -> None:
-    front.table(own.route("own"), shadow.route("shadow"), sharing=Sharing({"own": 1}, "", Copies("shadow", percent)))
+    front.table(own.route("own"), shadow.route("shadow"), sharing=SplitSpec({"own": 1}, "", MirrorSpec("shadow", percent)))
 
 
-def told(front: Front, count: int) -> Compared:
+def told(front: Front, count: int) -> MirrorReport:
     """All that is told of so many copies."""
-    total = Compared("tiny", "shadow", 0, 0, 0, 0, 0.0, 0.0, 0.0)
+    total = MirrorReport("tiny", "shadow", 0, 0, 0, 0, 0.0, 0.0, 0.0)
     while total.requests + total.failed + total.skipped < count:
-        word = front.until(Compared)
+        word = front.until(MirrorReport)
         sums = [one + other for one, other in zip(astuple(total)[2:], astuple(word)[2:], strict=True)]
         sums[4] = max(total.deviation_max, word.deviation_max)
-        total = Compared(word.model, word.id, *sums)
+        total = MirrorReport(word.model, word.id, *sums)
     assert total.requests + total.failed + total.skipped == count
     return total
 

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from base.ipc.control import Configure, GaveUp, Outcomes
+from base.ipc.control import Configure, OutcomeReport, WorkerUnhealthy
 from fronts import Asking, Front, Workers, asking, lines, version
 from rawhttp import Raw, await_read, post
 from waiting import until
@@ -86,7 +86,7 @@ def test_a_request_that_another_front_door_has_killed_a_worker_with_harms_nobody
         until(lambda: lines(log), "nothing reached the worker of both")
         with asking(guilty, [666]) as (killing,):  # it lies in the socket, before the innocent one
             own.kill()
-            front.until(GaveUp)
+            front.until(WorkerUnhealthy)
             gate.touch()
             until(lambda: shared.process.poll() is not None, "it should have died")
             others = [make("1.0", "--log", log) for _ in range(2)]
@@ -141,7 +141,7 @@ def test_a_release_is_to_blame_for_a_request_that_killed_its_workers(make: Worke
     first, second = make("1.0"), make("1.0")
     front.table(first.route("it", second, watched=True))
     assert front.ask([{"x": 666}]).status == 500
-    assert front.until(Outcomes) == Outcomes("it", 1, 1)
+    assert front.until(OutcomeReport) == OutcomeReport("it", 1, 1)
 
 
 def test_a_front_door_that_ends_does_not_wait_for_a_worker_that_never_comes(make: Workers, tmp_path: Path) -> None:

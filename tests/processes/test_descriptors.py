@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import Configure, Tls
+from base.ipc.control import Configure, TlsFiles
 from certificates import Authority
 from fronts import Front, Workers
 from rawhttp import Raw, post
@@ -125,7 +125,7 @@ def test_clients_who_connect_and_speak_no_tls_leave_what_is_kept(make: Workers, 
     """Nobody knows them before they have; they are as many as there are descriptors, and more."""
     authority = Authority(tmp_path)
     tls = authority.client()
-    with Front(Configure(tls=Tls(*map(str, authority.issue("door"))))) as front:
+    with Front(Configure(tls=TlsFiles(*map(str, authority.issue("door"))))) as front:
         resource.prlimit(front.process.pid, resource.RLIMIT_NOFILE, (FEW, FEW))
         front.table(make("1.0").route("it"))
         with Raw(front.address, tls) as before, ExitStack() as stack:

@@ -6,7 +6,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
-from base.ipc.control import Left, Outcomes
+from base.ipc.control import Left, OutcomeReport
 from fronts import Front, Workers, asking, lines, version
 from rawhttp import Raw, post
 from waiting import until
@@ -134,7 +134,7 @@ def test_of_a_watched_release_it_is_told_how_requests_end(make: Workers, front: 
     assert statuses == [200, 500, 422, 200]
     answered = failed = 0
     while answered < 3:
-        outcomes = front.until(Outcomes)
+        outcomes = front.until(OutcomeReport)
         assert outcomes.id == "watched"
         answered, failed = answered + outcomes.answered, failed + outcomes.failed
     assert (answered, failed) == (3, 1)

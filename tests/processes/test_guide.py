@@ -47,7 +47,7 @@ def test_postponed_annotations_change_nothing(tmp_path: Path, monkeypatch: pytes
     program = guide.program(page.read_text())
     plain = load(monkeypatch, tmp_path, "plain", program)
     postponed = load(monkeypatch, tmp_path, "postponed", f"from __future__ import annotations{program}")
-    found = [{each.path: each.words() for each in vars(made).values() if isinstance(each, svc.Endpoint)} for made in (plain, postponed)]
+    found = [{each.path: each.spec() for each in vars(made).values() if isinstance(each, svc.Endpoint)} for made in (plain, postponed)]
     assert found[0]
     assert found[0] == found[1]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import Configure, GaveUp, Left
+from base.ipc.control import Configure, Left, WorkerUnhealthy
 from fronts import Front, Workers, asking
 from rawhttp import Raw, post
 from supervised import Supervised, runs
@@ -41,7 +41,7 @@ def test_the_supervisor_is_told_which_worker_hangs(make: Workers, front: Front) 
     assert front.ask([{"x": 1}]).status == 200
     answer = front.ask([{"x": 777}])
     assert (answer.status, answer.json()["code"]) == (504, "deadline_exceeded")
-    assert front.until(GaveUp) == GaveUp(str(worker.path), "it did not answer a request in time, nor afterwards")
+    assert front.until(WorkerUnhealthy) == WorkerUnhealthy(str(worker.path), "it did not answer a request in time, nor afterwards")
 
 
 def test_what_waits_behind_one_that_hangs_is_answered_by_the_worker_that_comes_next(make: Workers) -> None:
@@ -53,7 +53,7 @@ def test_what_waits_behind_one_that_hangs_is_answered_by_the_worker_that_comes_n
         front.ask([{"x": 1}])
         assert front.ask([{"x": 777}]).status == 504
         with asking(front, [5]) as (behind,):
-            front.until(GaveUp)
+            front.until(WorkerUnhealthy)
             worker.kill()
             front.table(other.route("it"))
             assert behind.answer().json()["predictions"][0]["x"] == 5.0
@@ -110,4 +110,4 @@ def test_a_client_without_patience_makes_no_worker_look_as_if_it_hung(make: Work
         assert front.ask([{"x": 2}]).status == 200
         front.control.settimeout(0.2)
         with pytest.raises(TimeoutError):
-            front.until(GaveUp)
+            front.until(WorkerUnhealthy)

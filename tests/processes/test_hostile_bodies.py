@@ -10,7 +10,7 @@ import pytest
 import hostile
 import parquet_bombs
 import parquet_tricks
-from base.ipc.control import Applied, EndpointWords, ReleaseWords, Route, Table
+from base.ipc.control import Applied, EndpointSpec, ReleaseSpec, Route, Table
 from base.ipc.protocol import Reply
 from frontdoor import BareWorker, FrontDoor
 from rawhttp import Raw, post
@@ -25,8 +25,8 @@ PARQUET_GROWS_MAX_BYTES = 512 * MB
 PARQUETS = {"pages": parquet_bombs.PAGES, "bombs": parquet_bombs.BOMBS, "lies": parquet_bombs.LIES, "tricks": parquet_tricks.TRICKS}
 
 MESSAGE = hostile.SCHEMA.serialize().to_pybytes()
-ENDPOINTS = [EndpointWords("typed", "/typed", [], MESSAGE, None, 64, 1), EndpointWords("any", "/any", [], None, None, 64, 1)]
-WORDS = ReleaseWords("tiny", "1", ENDPOINTS)
+ENDPOINTS = [EndpointSpec("typed", "/typed", [], MESSAGE, None, 64, 1), EndpointSpec("any", "/any", [], None, None, 64, 1)]
+WORDS = ReleaseSpec("tiny", "1", ENDPOINTS)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from base.ipc.control import Applied, EndpointWords, GaveUp, Left, ReleaseWords, Route, Table
-from base.ipc.protocol import Batch, Begun, End, Fail, Flag, Grant, Message, Need, Part, Reply
+from base.ipc.control import Applied, EndpointSpec, Left, ReleaseSpec, Route, Table, WorkerUnhealthy
+from base.ipc.protocol import Batch, Begun, End, Fail, Flag, Message, Part, Reply, ReplyBuffer, ReplyTooLarge
 from base.schema import wire
 from base.schema.wire import Column
 from frontdoor import BareWorker, FrontDoor
@@ -22,8 +22,8 @@ from supervised import Supervised
 from tinypex import write_tiny
 
 SCHEMA = wire.to_arrow({"a": Column(pl.Float64(), False), "s": Column(pl.String(), True)})
-WORDS = ReleaseWords(
-    "tiny", "1", [EndpointWords("echo", "/echo", [], SCHEMA.serialize().to_pybytes(), SCHEMA.serialize().to_pybytes(), 64, 1)]
+WORDS = ReleaseSpec(
+    "tiny", "1", [EndpointSpec("echo", "/echo", [], SCHEMA.serialize().to_pybytes(), SCHEMA.serialize().to_pybytes(), 64, 1)]
 )
 ROWS = [{"a": 1.5, "s": "one that is too long for its view"}, {"a": 2.5, "s": "ü" * 20}]
 MB = 1024**2
@@ -70,7 +70,7 @@ HOSTILE = {
     "noise instead of a message": bytes_sent(os.urandom(100)),
     "less than a header": bytes_sent(b"\x06"),
     "nothing but zeros": bytes_sent(bytes(32)),
-    "a word of a front door": sent(lambda batch: Grant(batch.batch, batch.reply)),
+    "a word of a front door": sent(lambda batch: ReplyBuffer(batch.batch, batch.reply)),
     "a reply to what it was not asked": sent(lambda batch: Reply(batch.batch + 1, 2, 0, 0)),
     "a reply longer than its place": sent(lambda batch: Reply(batch.batch, 2, batch.reply.length + 1, 0)),
     "a reply of more bytes than there are": sent(lambda batch: Reply(batch.batch, 2, 2**64 - 1, 0)),
@@ -128,7 +128,7 @@ def test_whoever_breaks_a_rule_is_given_up_and_nobody_else(door: FrontDoor, tmp_
             assert worker.is_given_up(), name
             while isinstance(told := door.hear(), Left):
                 pass
-            assert isinstance(told, GaveUp), name
+            assert isinstance(told, WorkerUnhealthy), name
             assert told.socket == worker.path
     with BareWorker(tmp_path / "honest") as worker, Raw(door.address) as client:
         put_in_force(door, 1000, worker)
@@ -145,10 +145,10 @@ def test_room_that_nobody_has_is_refused_to_a_worker(door: FrontDoor, tmp_path: 
         put_in_force(door, 1, worker)
         client.send(post("/echo", ROWS))
         batch = worker.batch()
-        worker.channel.send(Need(batch.batch, 2**62))
+        worker.channel.send(ReplyTooLarge(batch.batch, 2**62))
         assert client.answer().status == 503
         granted = worker.receive()
-        assert isinstance(granted, Grant)
+        assert isinstance(granted, ReplyBuffer)
         assert granted.reply.length == 0
         client.send(post("/echo", ROWS))
         said(good())(worker, worker.batch())

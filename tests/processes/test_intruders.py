@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 import base.service as svc
-from base.ipc.control import Configure, Tls
+from base.ipc.control import Configure, TlsFiles
 from base.schema import Schema
 from base.testing import TestClient
 from certificates import Authority
@@ -93,7 +93,7 @@ def test_large_bodies_and_answers_are_the_same_over_tls(authority):
     files = [str(path) for path in authority.issue("door")]
     frames = [pl.DataFrame({"a": np.arange(start, start + 400_000, dtype=np.float64)}) for start in (0, 10**6, 10**7)]
     arrow = "application/vnd.apache.arrow.stream"
-    with TestClient(double, limits=Configure(tls=Tls(*files))) as served:
+    with TestClient(double, limits=Configure(tls=TlsFiles(*files))) as served:
         secured = served.address.replace("http:", "https:")
         with httpx.Client(verify=authority.client(), base_url=secured, timeout=30) as client:
             for frame in frames:

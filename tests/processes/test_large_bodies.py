@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import base.service as svc
-from base.ipc.control import Configure, Tls
+from base.ipc.control import Configure, TlsFiles
 from base.schema import Schema
 from base.testing import TestClient
 from certificates import Authority
@@ -93,7 +93,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
     limits, context = Configure(body_max_bytes=256 * MB, segments_max_bytes=2 * (SLOTS_BYTES + 2 * 7 * MB)), None
     if request.param == "tls":
         authority = Authority(tmp_path)
-        limits = msgspec.structs.replace(limits, tls=Tls(*map(str, authority.issue("door"))))
+        limits = msgspec.structs.replace(limits, tls=TlsFiles(*map(str, authority.issue("door"))))
         context = authority.client()
     with TestClient(echo, sums, limits=limits) as found:
         yield found.address if context is None else found.address.replace("http:", "https:"), context

@@ -10,7 +10,7 @@ import pytest
 from obstore.store import from_url
 
 import servers
-from runtime.supervisor.dist.mirror import Mirror
+from runtime.supervisor.dist.mirror import DistMirror
 from runtime.supervisor.dist.object_store import RemoteDist
 
 BIG = 1000
@@ -49,7 +49,7 @@ def mirror(place, tmp_path):
     made = []
 
     def make(folder=tmp_path / "dist"):
-        made.append(Mirror(RemoteDist(f"{place}/prod"), folder, BIG))
+        made.append(DistMirror(RemoteDist(f"{place}/prod"), folder, BIG))
         return made[-1]
 
     yield make
@@ -164,12 +164,12 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_at_the_next_t
     obstore.put(bucket, "a.pex", b"one")
     obstore.put(bucket, "b.pex", b"one")
     url = f"{place}/prod"
-    following = Mirror(Slow(url), tmp_path / "dist", BIG)
+    following = DistMirror(Slow(url), tmp_path / "dist", BIG)
     (trouble,) = following.turn()
     assert trouble.startswith("a.pex: ")
     assert pexes(tmp_path / "dist") == {"b.pex": "one"}
     following.close()
-    again = Mirror(RemoteDist(url), tmp_path / "dist", BIG)
+    again = DistMirror(RemoteDist(url), tmp_path / "dist", BIG)
     assert again.turn() == []
     assert pexes(tmp_path / "dist") == {"a.pex": "two", "b.pex": "one"}
     again.close()
@@ -184,7 +184,7 @@ def test_a_store_that_cannot_be_asked_changes_nothing(place, bucket, mirror, tmp
     for url, environment in ((f"{scheme}://no-such-bucket/prod", {}), (f"{place}/prod", dead)):
         for variable, value in environment.items():
             monkeypatch.setenv(variable, value)
-        gone = Mirror(RemoteDist(url), tmp_path / "other", BIG)
+        gone = DistMirror(RemoteDist(url), tmp_path / "other", BIG)
         with pytest.raises(obstore.exceptions.BaseError):
             gone.turn()
         gone.close()
@@ -223,7 +223,7 @@ def test_another_store_on_the_same_folder_takes_the_place_of_the_first(place, bu
     first.close()
     other = from_url(f"{place}/test")
     obstore.put(other, "a.pex", b"two")
-    second = Mirror(RemoteDist(f"{place}/test"), tmp_path / "dist", BIG)
+    second = DistMirror(RemoteDist(f"{place}/test"), tmp_path / "dist", BIG)
     assert second.turn() == []
     second.close()
     assert pexes(tmp_path / "dist") == {"a.pex": "two"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import Configure, GaveUp
+from base.ipc.control import Configure, WorkerUnhealthy
 from fronts import Asking, Front, TinyWorker, Workers, lines, version
 from rawhttp import Answer, await_read
 from waiting import until
@@ -107,7 +107,7 @@ def test_a_worker_that_hangs_in_a_question_is_replaced(make: Workers) -> None:
         front.table(worker.route("it"))
         hanging = pool.submit(front.ask, [{"x": 1}], path=numbered(777))
         assert hanging.result().status == 504
-        assert front.until(GaveUp).reason == "it did not answer a request in time, nor afterwards"
+        assert front.until(WorkerUnhealthy).reason == "it did not answer a request in time, nor afterwards"
         worker.kill()
         front.table(other.route("it"))
         assert _x(front.ask([{"x": 4}], path=numbered(4))) == 4

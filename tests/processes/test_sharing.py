@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from base.ipc.control import Route, Sharing
+from base.ipc.control import Route, SplitSpec
 from fronts import Front, TinyWorker, Workers, version, workers
 from rawhttp import Raw, post
 
@@ -39,7 +39,7 @@ def share(front: Front, releases: tuple[TinyWorker, ...], stable: int, canary: i
     names = ["one", "two", "three"]
     labels = {"stable": "one", "canary": "two"}
     routes = [worker.route(name) for worker, name in zip(releases, names, strict=True)]
-    front.table(*routes, sharing=Sharing({"one": stable, "two": canary}, by, None, labels))
+    front.table(*routes, sharing=SplitSpec({"one": stable, "two": canary}, by, None, labels))
 
 
 def who(front: Front, *headers: str, path: str = "/tiny", rows: object = None) -> str:
@@ -140,7 +140,7 @@ def test_a_path_that_one_release_has_goes_there(front: Front, releases: tuple[Ti
     """Whatever its share of the others."""
     share(front, releases, 90, 10)
     assert {version(answer) for answer in front.asked([[{"x": 1}]] * 20, path="/tiny/more")} == {"2.0"}
-    front.table(releases[0].route("one"), releases[1].route("two"), sharing=Sharing({"one": 1}))
+    front.table(releases[0].route("one"), releases[1].route("two"), sharing=SplitSpec({"one": 1}))
     assert front.ask([{"x": 1}], path="/tiny/more").status == 404
     assert who(front, "X-Pexdock-Version: 2.0", path="/tiny/more") == "2.0"
 
@@ -157,7 +157,7 @@ def test_the_share_of_a_release_without_a_worker_is_answered_by_the_others(front
     for by in ("", "header:X-User"):
         share(front, releases, 50, 50, by)
         down = Route(releases[1].words(), [], "two")
-        front.table(releases[0].route("one"), down, sharing=Sharing({"one": 50, "two": 50}, by))
+        front.table(releases[0].route("one"), down, sharing=SplitSpec({"one": 50, "two": 50}, by))
         assert set(by_user(front).values()) == {"1.0"}
     assert front.ask([{"x": 1}], "X-Pexdock-Version: 2.0").status == 503
     assert httpx.get(front.address + "/readyz").json() == {"ready": True, "not_ready": []}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import Copies, Route, Sharing
+from base.ipc.control import MirrorSpec, Route, SplitSpec
 from fronts import Asking, Front, TinyWorker, Workers, asking, lines, version
 from waiting import until
 
-SHARED = Sharing({"new": 1}, stand_in="old")
+SHARED = SplitSpec({"new": 1}, fallback="old")
 
 
 def put(front: Front, new: TinyWorker, old: TinyWorker) -> None:
@@ -76,8 +76,8 @@ def test_nobody_may_ask_for_it_and_nobody_is_told_of_it(make: Workers, front: Fr
     assert "1.0" not in front.ask([{"x": 1}], "X-Pexdock-Version: 3.0").json()["detail"]
 
 
-@pytest.mark.parametrize("sharing", [Sharing({"new": 1}, copies=Copies("old", 1.0)), Sharing({"new": 1}, labels={"canary": "old"})])
-def test_what_gets_copies_or_is_asked_for_by_a_label_stands_in_for_nothing(make: Workers, front: Front, sharing: Sharing) -> None:
+@pytest.mark.parametrize("sharing", [SplitSpec({"new": 1}, mirror=MirrorSpec("old", 1.0)), SplitSpec({"new": 1}, labels={"canary": "old"})])
+def test_what_gets_copies_or_is_asked_for_by_a_label_stands_in_for_nothing(make: Workers, front: Front, sharing: SplitSpec) -> None:
     """Neither for new requests nor for those that waited for a release that is gone."""
     first, new, old = make("3.0"), make("2.0"), make("1.0")
     front.table(first.route("first"))
@@ -93,7 +93,7 @@ def test_what_waits_for_a_release_that_is_gone_no_shadow_answers(make: Workers, 
     front.table(first.route("first"))
     held = Asking(front, [1])
     until(lambda: lines(tmp_path / "log"), "nothing reached the worker")
-    front.table(Route(new.words(), [], "new"), old.route("old"), sharing=Sharing({"new": 1}, copies=Copies("old", 1.0)))
+    front.table(Route(new.words(), [], "new"), old.route("old"), sharing=SplitSpec({"new": 1}, mirror=MirrorSpec("old", 1.0)))
     first.kill()
     (answer,) = held.answers()
     assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "unavailable", "1")

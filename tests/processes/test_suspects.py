@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from base.ipc.control import Applied, EndpointWords, ReleaseWords, Route, Table
-from base.ipc.protocol import Batch, Begun, Fail, Flag, Grant, Need, Parked
+from base.ipc.control import Applied, EndpointSpec, ReleaseSpec, Route, Table
+from base.ipc.protocol import Batch, Begun, Fail, Flag, Parked, ReplyBuffer, ReplyTooLarge
 from base.schema import wire
 from base.schema.wire import Column
 from frontdoor import BareWorker, FrontDoor
@@ -18,7 +18,7 @@ from rawhttp import Raw, post
 from runtime.front.scheduling.quarantine import DEATHS_MAX
 
 SCHEMA = wire.to_arrow({"a": Column(pl.Float64(), False)})
-WORDS = ReleaseWords("tiny", "1", [EndpointWords("echo", "/echo", [], SCHEMA.serialize().to_pybytes(), None, 64, 1)])
+WORDS = ReleaseSpec("tiny", "1", [EndpointSpec("echo", "/echo", [], SCHEMA.serialize().to_pybytes(), None, 64, 1)])
 
 
 class Workers:
@@ -92,8 +92,8 @@ def test_what_a_worker_had_computed_goes_again(workers: Workers, client: Raw) ->
     """It waited for room when the worker died of something else."""
     worker, batch = workers.suspect()
     worker.channel.send(Begun(batch.batch))
-    worker.channel.send(Need(batch.batch, 1000))
-    assert isinstance(worker.receive(), Grant)
+    worker.channel.send(ReplyTooLarge(batch.batch, 1000))
+    assert isinstance(worker.receive(), ReplyBuffer)
     worker.socket.close()
     worker, batch = workers.suspect()
     assert answered(worker, batch, client)

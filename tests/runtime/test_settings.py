@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import Measuring
+from base.ipc.control import MetricsConfig
 from base.telemetry.emf import Emf
 from runtime.settings import BadSetting, Settings, load
 
@@ -135,7 +135,7 @@ def test_metrics_go_nowhere_to_a_file_or_to_standard_output(tmp_path, monkeypatc
     assert load().emf == Emf(str(tmp_path / "metrics.log"), 10, "Pexdock", 500)
     chosen = load({"emf_path": "-", "emf_interval_s": "0.5", "emf_namespace": "Team/A", "emf_values_max": "7"})
     assert chosen.emf == Emf("-", 0.5, "Team/A", 7)
-    assert chosen.measuring == Measuring(0.5, 7)
+    assert chosen.measuring == MetricsConfig(0.5, 7)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from base.ipc.control import Configure, EndpointWords, ReleaseWords, Route, Table
+from base.ipc.control import Configure, EndpointSpec, ReleaseSpec, Route, Table
 from runtime.front.app.service import FrontDoor
 from runtime.front.requests.deadlines import Deadlines
-from runtime.front.scheduling.batch_queue import Bounds
-from runtime.front.scheduling.dispatchers import Dispatch
+from runtime.front.scheduling.batch_queue import QueueLimits
+from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.server import Server
 
 
@@ -39,11 +39,11 @@ def serve(talk: Callable[[str, Counting], None], configure: Configure | None = N
     """Has `talk` talk to a front door whose only release has no worker: every request for it is a 503, whichever way it takes."""
 
     async def scenario() -> None:
-        door = Counting(Dispatch(Bounds(10, 2**20), 2**24, Deadlines(60.0)), Deadlines(60.0), 10_000)
+        door = Counting(Dispatchers(QueueLimits(10, 2**20), 2**24, Deadlines(60.0)), Deadlines(60.0), 10_000)
         door.loop = asyncio.get_running_loop()
-        plain = EndpointWords("plain", "/plain/{name}", ["name"], None, None, 64, 1)
-        alone = EndpointWords("alone", "/alone", [], None, None, 64, 1, alone=True)
-        door.apply(Table(1, [Route(ReleaseWords("tiny", "1", [plain, alone]), [])], settled=True))
+        plain = EndpointSpec("plain", "/plain/{name}", ["name"], None, None, 64, 1)
+        alone = EndpointSpec("alone", "/alone", [], None, None, 64, 1, unbatched=True)
+        door.apply(Table(1, [Route(ReleaseSpec("tiny", "1", [plain, alone]), [])], settled=True))
         server = Server(door, configure or Configure())
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]

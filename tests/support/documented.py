@@ -10,22 +10,22 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from base.endpoint.endpoint import Endpoint
-from base.ipc.control import EndpointWords, ReleaseWords
+from base.ipc.control import EndpointSpec, ReleaseSpec
 from base.schema.wire import Column, to_arrow
 from runtime.front.openapi.document import added
 
 
-def document(*endpoints: Endpoint[..., Any] | EndpointWords) -> dict[str, Any]:
+def document(*endpoints: Endpoint[..., Any] | EndpointSpec) -> dict[str, Any]:
     """The document of one release with these endpoints."""
-    words = [each.words() if isinstance(each, Endpoint) else each for each in endpoints]
+    words = [each.spec() if isinstance(each, Endpoint) else each for each in endpoints]
     empty = {"openapi": "3.1.0", "info": {"title": "Test", "version": "1"}, "paths": {}}
-    return added(empty, [ReleaseWords("tiny", "1.0", words)])
+    return added(empty, [ReleaseSpec("tiny", "1.0", words)])
 
 
-def words(columns: Mapping[str, Column], **more: Any) -> EndpointWords:
+def words(columns: Mapping[str, Column], **more: Any) -> EndpointSpec:
     """An endpoint at /p that takes and answers with these columns."""
     schema = to_arrow(columns).serialize().to_pybytes()
-    return EndpointWords("handle", "/p", [], schema, schema, 64, 10, **more)
+    return EndpointSpec("handle", "/p", [], schema, schema, 64, 10, **more)
 
 
 def operation(found: Mapping[str, Any], path: str = "/p") -> dict[str, Any]:

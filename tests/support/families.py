@@ -1,6 +1,6 @@
 """Releases in any state, as the pure parts of the supervisor see them."""
 
-from base.ipc.control import EndpointWords, ReleaseWords
+from base.ipc.control import EndpointSpec, ReleaseSpec
 from runtime.supervisor.rollout.release_state import Identity, Release, ReleaseState
 
 STATES = {state.value: state for state in ReleaseState}
@@ -14,5 +14,5 @@ def release(title, order=0, state="standby", *, ready=False, paths=(), file=None
     made.machine.state = STATES[state]
     made.was_ready = ready
     if ready or paths:
-        made.words = ReleaseWords(name, version, [EndpointWords(path, path, [], None, None, 1, 1) for path in paths])
+        made.words = ReleaseSpec(name, version, [EndpointSpec(path, path, [], None, None, 1, 1) for path in paths])
     return made

@@ -18,7 +18,7 @@ from polars import CompatLevel
 
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column
-from runtime.front.codecs.encoder import Form, Replies
+from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 
 LEAVES: list[pl.DataType] = [
     *(pl.Int8(), pl.Int16(), pl.Int32(), pl.Int64(), pl.UInt8(), pl.UInt16(), pl.UInt32(), pl.UInt64()),
@@ -160,20 +160,20 @@ def parquet(frame: pl.DataFrame) -> bytes:
     return sink.getvalue()
 
 
-def replied(form: Form) -> Callable[[pl.DataFrame], bytes]:
+def replied(form: ResponseFormat) -> Callable[[pl.DataFrame], bytes]:
     """As the front door itself would answer with it; of JSON only the records."""
 
     def body(frame: pl.DataFrame) -> bytes:
-        found = Replies(batch(frame)).body(form, "id", 0, frame.height)
-        return found.removeprefix(b'{"id":"id","predictions":')[:-1] if form is Form.JSON else found
+        found = ReplyEncoder(batch(frame)).body(form, "id", 0, frame.height)
+        return found.removeprefix(b'{"id":"id","predictions":')[:-1] if form is ResponseFormat.JSON else found
 
     return body
 
 
 BODIES: dict[str, Callable[[pl.DataFrame], bytes]] = {
-    "application/json": replied(Form.JSON),
-    "application/x-ndjson": replied(Form.NDJSON),
-    "text/csv": replied(Form.CSV),
+    "application/json": replied(ResponseFormat.JSON),
+    "application/x-ndjson": replied(ResponseFormat.NDJSON),
+    "text/csv": replied(ResponseFormat.CSV),
     "application/vnd.apache.parquet": parquet,
     "application/vnd.apache.arrow.stream": arrow,
 }

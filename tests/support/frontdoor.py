@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from base.ipc.channel import Channel, Received
-from base.ipc.control import WIRE_VERSION, Configure, Drain, Lines, Word, encode
+from base.ipc.control import WIRE_VERSION, Configure, ControlMessage, ControlStream, Drain, encode
 from base.ipc.protocol import Attach, Batch, Hello, Message, Place, Welcome
 from base.ipc.segment import Segment
 
@@ -33,8 +33,8 @@ class FrontDoor:
         self._spawn()
 
     def _spawn(self) -> None:
-        self._lines = Lines()
-        self._unheard: list[Word] = []
+        self._lines = ControlStream()
+        self._unheard: list[ControlMessage] = []
         self.control, theirs = socket.socketpair()
         self.control.settimeout(DEADLINE_S)
         fds = theirs.fileno(), self._listener.fileno()
@@ -64,11 +64,11 @@ class FrontDoor:
         self._kill()
         self._spawn()
 
-    def say(self, *words: Word) -> None:
+    def say(self, *words: ControlMessage) -> None:
         """Tells it something."""
         self.control.sendall(b"".join(map(encode, words)))
 
-    def hear(self) -> Word:
+    def hear(self) -> ControlMessage:
         """The next that it says."""
         while not self._unheard:
             data = self.control.recv(65536)

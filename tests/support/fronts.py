@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from base.ipc.control import Applied, Configure, GaveUp, Left, Listening, ReleaseWords, Route, Sharing, Table, Word
+from base.ipc.control import Applied, Configure, ControlMessage, Left, Listening, ReleaseSpec, Route, SplitSpec, Table, WorkerUnhealthy
 from frontdoor import DEADLINE_S, FrontDoor
 from rawhttp import Answer, Raw, post, read_before
 
@@ -36,11 +36,11 @@ class TinyWorker:
         command = [sys.executable, str(RELEASES), str(path), version, *map(str, options)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | _PATH)
 
-    def words(self) -> ReleaseWords:
+    def words(self) -> ReleaseSpec:
         """Who it is; waits until it listens."""
         if not hasattr(self, "_words"):
             assert self.process.stdout is not None
-            self._words = msgspec.json.decode(self.process.stdout.readline(), type=ReleaseWords)
+            self._words = msgspec.json.decode(self.process.stdout.readline(), type=ReleaseSpec)
         return self._words
 
     def route(self, release_id: str, *others: TinyWorker, watched: bool = False) -> Route:
@@ -76,15 +76,15 @@ class Front(FrontDoor):
     def __init__(self, limits: Configure | None = None) -> None:
         super().__init__(limits)
         self._generation = 0
-        self.heard: list[Word] = []
+        self.heard: list[ControlMessage] = []
 
-    def table(self, *routes: Route, sharing: Sharing | None = None) -> None:
+    def table(self, *routes: Route, sharing: SplitSpec | None = None) -> None:
         """A routing table; returns once it is in force."""
         self._generation += 1
         self.say(Table(self._generation, list(routes), settled=True, sharing={} if sharing is None else {"tiny": sharing}))
         self.until(Applied, lambda word: word.generation == self._generation)
 
-    def hear(self) -> Word:
+    def hear(self) -> ControlMessage:
         """Its next word."""
         self.heard.append(super().hear())
         return self.heard[-1]
@@ -95,7 +95,7 @@ class Front(FrontDoor):
             word = self.hear()
             if isinstance(word, kind) and right(word):
                 return word
-            assert isinstance(word, kind | Listening | Applied | Left | GaveUp) or kind is Applied, word
+            assert isinstance(word, kind | Listening | Applied | Left | WorkerUnhealthy) or kind is Applied, word
 
     def ask(self, rows: object, *headers: str, path: str = "/tiny") -> Answer:
         """One answer, over a connection of its own."""

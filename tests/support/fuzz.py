@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["base.ipc", "runtime.front.codecs"]):
     import hostile
     from base.errors import PexdockError
     from base.ipc import failure, frames, protocol
-    from base.ipc.control import Lines
+    from base.ipc.control import ControlStream
     from parquet_bombs import GOOD_PAGE, words
     from runtime.front.codecs.decoder import RowDecoder, decode
     from runtime.front.codecs.parquet import page_header
@@ -38,7 +38,7 @@ def _frame(data: bytes) -> None:
 
 
 def _lines(data: bytes) -> None:
-    Lines().feed(data)
+    ControlStream().feed(data)
 
 
 def _body(media: str) -> Callable[[bytes], None]:

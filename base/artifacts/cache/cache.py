@@ -36,7 +36,7 @@ from base.artifacts.cache.schedule import Due, Schedule
 from base.artifacts.cache.lru import Shelf
 from base.errors import Full, LoadFailed, PexdockError, Unavailable
 from base.ipc.cache_control import EntryState
-from base.telemetry.recorder import EndpointMeasures
+from base.telemetry.recorder import HandlerMetrics
 
 __all__ = ["Cache", "Counters", "EntryState", "Lease", "Pending", "State"]
 
@@ -66,7 +66,7 @@ class Cache:
         config: CacheConfig,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        measures: EndpointMeasures | None = None,
+        measures: HandlerMetrics | None = None,
     ) -> None:
         self._config = config
         self._clock = clock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from base.telemetry.recorder import EndpointMeasures
+from base.telemetry.recorder import HandlerMetrics
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Counters:
     failures: int = 0
     evictions: int = 0
     unchanged: int = 0
-    measures: EndpointMeasures | None = None
+    measures: HandlerMetrics | None = None
 
     def loaded(self, seconds: float) -> None:
         """A load has ended well."""

@@ -69,6 +69,6 @@ def test_training_makes_the_same_models_each_time(artifacts: Path) -> None:
 
 def test_the_example_is_a_request_that_works(model) -> None:
     """It names the newest place with both parameters."""
-    example = endpoints.predict.words().example
+    example = endpoints.predict.spec().example
     assert example is not None
     assert endpoints.predict(model(**example.parameters), pl.DataFrame(example.rows)).height == 1

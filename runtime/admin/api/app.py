@@ -14,19 +14,19 @@ from starlette.types import ASGIApp
 import base
 from base.errors import NotFound
 from runtime.admin.api import caches
-from runtime.admin.api.context import Powers
+from runtime.admin.api.context import AdminContext
 from runtime.admin.api.fields import File, Model, Order, Text
 from runtime.admin.api.limits import Bounded
 from runtime.admin.api.model_detail import detail
-from runtime.admin.api.ndjson import Stream
+from runtime.admin.api.ndjson import NdjsonStream
 from runtime.admin.api.openapi import describe, documented
 from runtime.admin.api.responses import answer_errors, as_json
 from runtime.admin.api.traffic import add_orders
 from runtime.admin.api.uploads import DIGEST_HEADER, Drops
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
-from runtime.blocking import Threads
-from runtime.supervisor.host.log_buffer import Line, Logbook, Reader, is_about
-from runtime.supervisor.managed_release import Live
+from runtime.blocking import BlockingThreads
+from runtime.supervisor.host.log_buffer import LogBuffer, LogLine, LogReader, is_about
+from runtime.supervisor.managed_release import ManagedRelease
 from runtime.supervisor.status import ModelReport, State
 
 LINES_MAX = 10_000
@@ -52,7 +52,7 @@ _DROPPED: dict[str, Any] = {
 }
 
 
-def make(powers: Powers) -> ASGIApp:
+def make(powers: AdminContext) -> ASGIApp:
     """The application."""
     app = FastAPI(title="Pexdock's admin side", version=base.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     answer_errors(app)
@@ -64,8 +64,8 @@ def make(powers: Powers) -> ASGIApp:
     return Bounded(app)
 
 
-def _add_models(app: FastAPI, powers: Powers) -> None:
-    def live(model: str) -> Live:
+def _add_models(app: FastAPI, powers: AdminContext) -> None:
+    def live(model: str) -> ManagedRelease:
         found = powers.fleet.serving(model)
         if found is None:
             raise _not_serving(model, powers.state())
@@ -75,9 +75,9 @@ def _add_models(app: FastAPI, powers: Powers) -> None:
     async def models(
         follow: Annotated[bool, Query(description="Answer with a line of JSON now and whenever it has changed, until you leave.")] = False,
     ) -> Response:
-        return Stream(_each_state(powers)) if follow else as_json(powers.state())
+        return NdjsonStream(_each_state(powers)) if follow else as_json(powers.state())
 
-    threads = Threads(1)
+    threads = BlockingThreads(1)
 
     @app.get("/models/{model}", summary="All that is known of one model", responses=documented(ModelDetail, 404))
     async def model_detail(model: Model) -> Response:
@@ -97,7 +97,7 @@ def _add_models(app: FastAPI, powers: Powers) -> None:
         return as_json(await caches.refreshed(live(model), order.endpoint, order.texts), HTTPStatus.ACCEPTED)
 
 
-def _add_drops(app: FastAPI, powers: Powers) -> None:
+def _add_drops(app: FastAPI, powers: AdminContext) -> None:
     drops = Drops(powers)
 
     @app.put(
@@ -112,8 +112,8 @@ def _add_drops(app: FastAPI, powers: Powers) -> None:
         return as_json(await drops.take(file, request), HTTPStatus.CREATED)
 
 
-def _add_the_whole(app: FastAPI, powers: Powers) -> None:
-    @app.get("/logs", summary="The last lines of the supervisor, front doors and workers", responses=documented(Logs, line=Line))
+def _add_the_whole(app: FastAPI, powers: AdminContext) -> None:
+    @app.get("/logs", summary="The last lines of the supervisor, front doors and workers", responses=documented(Logs, line=LogLine))
     async def logs(
         model: Annotated[str, Query(description="Of this model's workers, and about them, alone.")] = "",
         lines: Annotated[int, Query(ge=0, le=LINES_MAX, description="So many at most, the last ones.")] = 200,
@@ -134,24 +134,24 @@ def _add_the_whole(app: FastAPI, powers: Powers) -> None:
         return as_json(Draining(powers.state().pid), HTTPStatus.ACCEPTED)
 
 
-async def _each_state(powers: Powers) -> AsyncIterator[Sequence[State]]:
+async def _each_state(powers: AdminContext) -> AsyncIterator[Sequence[State]]:
     async for state in powers.changes.each(powers.state):
         yield [state]
 
 
-def _following(book: Logbook, model: str, count: int) -> Response:
+def _following(book: LogBuffer, model: str, count: int) -> Response:
     stack = contextlib.ExitStack()
     before, reader = stack.enter_context(book.followed(count, _wanted(model)))
-    return Stream(_each_line(before, reader), reader.lost, stack.close)
+    return NdjsonStream(_each_line(before, reader), reader.lost, stack.close)
 
 
-async def _each_line(before: Sequence[Line], reader: Reader) -> AsyncIterator[Sequence[Line]]:
+async def _each_line(before: Sequence[LogLine], reader: LogReader) -> AsyncIterator[Sequence[LogLine]]:
     yield before
     while True:
         yield await reader.wait_lines()
 
 
-def _wanted(model: Model) -> Callable[[Line], bool]:
+def _wanted(model: Model) -> Callable[[LogLine], bool]:
     return (lambda line: is_about(line, model)) if model else (lambda _: True)
 
 

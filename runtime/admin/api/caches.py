@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from base.errors import PexdockError, TryLater, Unavailable
-from base.ipc.cache_control import Answer, Entries, ListEntries, Question, Refresh, Refreshed
-from runtime.admin.schemas import ModelCaches, ModelRefresh, Trouble, WorkerCaches, WorkerRefresh
-from runtime.supervisor.managed_release import Live
+from base.ipc.cache_control import CacheRequest, CacheResponse, Entries, ListEntries, Refresh, Refreshed
+from runtime.admin.schemas import ModelCaches, ModelRefresh, WorkerCaches, WorkerProblem, WorkerRefresh
+from runtime.supervisor.managed_release import ManagedRelease
 from runtime.supervisor.processes.worker import WorkerProcess
 
 
@@ -17,21 +17,21 @@ class _Told(NamedTuple):
     """What one worker had to say."""
 
     pid: int | None
-    answer: Answer | PexdockError
+    answer: CacheResponse | PexdockError
 
     @property
-    def trouble(self) -> Trouble | None:
-        return Trouble(self.answer.code, self.answer.detail) if isinstance(self.answer, PexdockError) else None
+    def trouble(self) -> WorkerProblem | None:
+        return WorkerProblem(self.answer.code, self.answer.detail) if isinstance(self.answer, PexdockError) else None
 
 
-async def listed(live: Live) -> ModelCaches:
+async def listed(live: ManagedRelease) -> ModelCaches:
     """What each worker has in its caches."""
     told = await _ask(live, ListEntries)
     workers = [WorkerCaches(each.pid, each.answer.caches if isinstance(each.answer, Entries) else [], each.trouble) for each in told]
     return ModelCaches(*_title(live), workers)
 
 
-async def refreshed(live: Live, endpoint: str | None, parameters: dict[str, str] | None) -> ModelRefresh:
+async def refreshed(live: ManagedRelease, endpoint: str | None, parameters: dict[str, str] | None) -> ModelRefresh:
     """Has each worker load again what it holds: all of it, or as much as `base.worker.cache_admin.Caches.refresh` says.
 
     Raises:
@@ -45,14 +45,14 @@ async def refreshed(live: Live, endpoint: str | None, parameters: dict[str, str]
     return ModelRefresh(*_title(live), sum(worker.begun for worker in workers), workers)
 
 
-async def _ask(live: Live, question: Callable[[int], Question]) -> list[_Told]:
+async def _ask(live: ManagedRelease, question: Callable[[int], CacheRequest]) -> list[_Told]:
     workers = [worker for worker in live.workers if worker.is_wanted]
     if not workers:
         raise Unavailable(f"{live.release.title} has no worker")
     return await asyncio.gather(*(_ask_one(worker, question) for worker in workers))
 
 
-async def _ask_one(worker: WorkerProcess, question: Callable[[int], Question]) -> _Told:
+async def _ask_one(worker: WorkerProcess, question: Callable[[int], CacheRequest]) -> _Told:
     pid = worker.pid
     try:
         return _Told(pid, await worker.ask(question))
@@ -60,7 +60,7 @@ async def _ask_one(worker: WorkerProcess, question: Callable[[int], Question]) -
         return _Told(pid, exc)
 
 
-def _title(live: Live) -> tuple[str, str]:
+def _title(live: ManagedRelease) -> tuple[str, str]:
     identity = live.release.identity
     assert identity is not None
     return identity.name, identity.version

@@ -10,8 +10,8 @@ from packaging.utils import canonicalize_name
 
 from base.errors import NotFound
 from runtime.supervisor.fleet import Fleet
-from runtime.supervisor.host.log_buffer import Logbook
-from runtime.supervisor.state_changes import Changes
+from runtime.supervisor.host.log_buffer import LogBuffer
+from runtime.supervisor.state_changes import StateChanges
 from runtime.supervisor.status import ModelReport, State
 
 
@@ -31,7 +31,7 @@ class Dropping:
 
 
 @dataclass(frozen=True)
-class Powers:
+class AdminContext:
     """All of it.
 
     Attributes:
@@ -44,9 +44,9 @@ class Powers:
     """
 
     state: Callable[[], State]
-    changes: Changes
+    changes: StateChanges
     fleet: Fleet
-    logbook: Logbook
+    logbook: LogBuffer
     dropping: Dropping
     drain: Callable[[], None]
 

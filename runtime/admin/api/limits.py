@@ -29,7 +29,7 @@ HANG_UP = "pexdock.hang_up"
 """Where the scope of a request has what ends its connection at once."""
 
 
-class Bounds:
+class RequestLimits:
     """Of one request. An operation that needs others says so at its start."""
 
     def __init__(self, limit: asyncio.Timeout) -> None:
@@ -37,10 +37,10 @@ class Bounds:
         self._limit = limit
 
     @staticmethod
-    def of(scope: Scope) -> Bounds:
+    def of(scope: Scope) -> RequestLimits:
         """Those of a request that came through `Bounded`."""
         bounds = scope[_SCOPE]
-        assert isinstance(bounds, Bounds)
+        assert isinstance(bounds, RequestLimits)
         return bounds
 
     def allow(self, seconds: float | None, body_bytes: int | None = None) -> None:
@@ -72,7 +72,7 @@ class Bounded:
 
         try:
             async with asyncio.timeout(self._request_s) as limit:
-                bounds = Bounds(limit)
+                bounds = RequestLimits(limit)
                 await self._app({**scope, _SCOPE: bounds}, _counted(receive, bounds), noted)
         except TimeoutError:
             log.warning("a client of the admin side took too long and is cut off: %s %r", scope.get("method"), scope.get("path"))
@@ -96,7 +96,7 @@ def _nothing() -> None:
     """What a server does that cannot hang up: it sees that the answer is not whole."""
 
 
-def _counted(receive: Receive, bounds: Bounds) -> Receive:
+def _counted(receive: Receive, bounds: RequestLimits) -> Receive:
     async def counted() -> Message:
         message = await receive()
         bounds.left_bytes -= len(message.get("body", b""))

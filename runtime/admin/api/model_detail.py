@@ -8,17 +8,17 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from base.ipc.control import EndpointWords
-from runtime.admin.api.context import Powers
-from runtime.admin.schemas import Endpoint, ModelDetail, Worker
-from runtime.blocking import Threads
-from runtime.supervisor.managed_release import Live
+from base.ipc.control import EndpointSpec
+from runtime.admin.api.context import AdminContext
+from runtime.admin.schemas import EndpointDetail, ModelDetail, WorkerDetail
+from runtime.blocking import BlockingThreads
+from runtime.supervisor.managed_release import ManagedRelease
 
 _PSS = re.compile(rb"^Pss: +([0-9]+) kB$", re.MULTILINE)
 _RSS = re.compile(rb"^Rss: +([0-9]+) kB$", re.MULTILINE)
 
 
-async def detail(powers: Powers, model: str, threads: Threads) -> ModelDetail:
+async def detail(powers: AdminContext, model: str, threads: BlockingThreads) -> ModelDetail:
     """The model by any spelling of its name.
 
     Raises:
@@ -34,18 +34,18 @@ async def detail(powers: Powers, model: str, threads: Threads) -> ModelDetail:
     return ModelDetail(report, releases, [_endpoint(each) for each in words.endpoints] if words else [], measured)
 
 
-def _workers(live: Live) -> Iterable[Worker]:
+def _workers(live: ManagedRelease) -> Iterable[WorkerDetail]:
     identity = live.release.identity
     version = identity.version if identity else ""
     for worker in live.workers:
-        yield Worker(version, worker.pid, str(worker.state), worker.restarts)
+        yield WorkerDetail(version, worker.pid, str(worker.state), worker.restarts)
 
 
-def _measured(workers: Iterable[Worker]) -> list[Worker]:
+def _measured(workers: Iterable[WorkerDetail]) -> list[WorkerDetail]:
     return [_with_memory(worker) for worker in workers]
 
 
-def _with_memory(worker: Worker) -> Worker:
+def _with_memory(worker: WorkerDetail) -> WorkerDetail:
     """With its memory: its own, and its share of what it has in common with others. 0 where there is no process."""
     try:
         text = Path(f"/proc/{worker.pid}/smaps_rollup").read_bytes()
@@ -53,11 +53,11 @@ def _with_memory(worker: Worker) -> Worker:
         return worker
     pss, rss = _PSS.search(text), _RSS.search(text)
     kb = [int(found[1]) * 1024 if found else 0 for found in (pss, rss)]
-    return Worker(worker.version, worker.pid, worker.state, worker.restarts, *kb)
+    return WorkerDetail(worker.version, worker.pid, worker.state, worker.restarts, *kb)
 
 
-def _endpoint(words: EndpointWords) -> Endpoint:
-    return Endpoint(
+def _endpoint(words: EndpointSpec) -> EndpointDetail:
+    return EndpointDetail(
         name=words.name,
         path=words.path,
         text=words.about.text,

@@ -9,11 +9,11 @@ import msgspec
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from runtime.admin.api.limits import Bounds
+from runtime.admin.api.limits import RequestLimits
 from runtime.admin.api.openapi import LINES
 
 
-class Stream(Response):
+class NdjsonStream(Response):
     """Sends what `lines` gives as long as the client reads it.
 
     Args:
@@ -38,7 +38,7 @@ class Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry. It takes no time that is bounded."""
-        Bounds.of(scope).allow(None)
+        RequestLimits.of(scope).allow(None)
         tasks = [asyncio.ensure_future(work) for work in (self._send(send), _gone(receive), self._lost.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -8,12 +8,12 @@ from typing import Annotated
 from fastapi import FastAPI, Response
 from pydantic import Field
 
-from runtime.admin.api.context import Powers
+from runtime.admin.api.context import AdminContext
 from runtime.admin.api.fields import Label, Model, Name, Order, Text, shown
 from runtime.admin.api.openapi import documented
 from runtime.admin.api.responses import as_json
 from runtime.supervisor.rollout import traffic_policy as words
-from runtime.supervisor.rollout.traffic_policy import Traffic
+from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 from runtime.supervisor.status import ModelReport
 
 _ERRORS = (404, 409)
@@ -56,12 +56,12 @@ class PromoteOrder(Order):
     version: Name | None = Field(None, description="A version or a label.")
 
 
-def add_orders(app: FastAPI, powers: Powers) -> None:
+def add_orders(app: FastAPI, powers: AdminContext) -> None:
     """The paths of all orders. Each answers with what is said of the model now; what follows from it, /models tells as it happens."""
     answers = documented(ModelReport, *_ERRORS)
     of_bodies = documented(ModelReport, *_ERRORS, *_WITH_BODY)
 
-    def said(model: str, say: Callable[[Traffic], Traffic], why: str) -> Response:
+    def said(model: str, say: Callable[[TrafficPolicy], TrafficPolicy], why: str) -> Response:
         powers.fleet.rollouts.order(model, say, why)
         return as_json(powers.model(model))
 
@@ -92,7 +92,7 @@ def add_orders(app: FastAPI, powers: Powers) -> None:
     _add_moves(app, powers)
 
 
-def _add_moves(app: FastAPI, powers: Powers) -> None:
+def _add_moves(app: FastAPI, powers: AdminContext) -> None:
     answers = documented(ModelReport, *_ERRORS)
     of_bodies = documented(ModelReport, *_ERRORS, *_WITH_BODY)
 

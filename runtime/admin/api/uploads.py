@@ -13,10 +13,10 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from base.errors import Conflict, Full, Malformed, PexdockError, PexRefused, TooLarge
-from runtime.admin.api.context import Powers
-from runtime.admin.api.limits import Bounds
+from runtime.admin.api.context import AdminContext
+from runtime.admin.api.limits import RequestLimits
 from runtime.admin.schemas import Dropped
-from runtime.blocking import Threads
+from runtime.blocking import BlockingThreads
 from runtime.pex.drop import SIGNATURE_MAX_BYTES, SIGNATURE_SUFFIX, Drop, dropping
 from runtime.pex.file import read_pex
 
@@ -37,10 +37,10 @@ _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
 class Drops:
     """The drops under way: a few, each of another name."""
 
-    def __init__(self, powers: Powers) -> None:
+    def __init__(self, powers: AdminContext) -> None:
         self._to = powers.dropping
         self._names: set[str] = set()
-        self._threads = Threads(_PARALLEL)  # the disk may be slow, and the supervisor must not be
+        self._threads = BlockingThreads(_PARALLEL)  # the disk may be slow, and the supervisor must not be
 
     async def take(self, name: str, request: Request) -> Dropped:
         """Write the body of a request to dist/, whole or not at all.
@@ -53,7 +53,7 @@ class Drops:
         limit = SIGNATURE_MAX_BYTES if name.endswith(SIGNATURE_SUFFIX) else self._to.max_bytes
         digest = _digest(request)
         _refuse_length(request, limit)
-        begun, bounds = monotonic(), Bounds.of(request.scope)
+        begun, bounds = monotonic(), RequestLimits.of(request.scope)
         bounds.allow(_GRACE_S, limit + 1)
         with self._reserved(name), _disk_errors(name), dropping(self._to.path, name) as drop:
             async for data in _pieces(request):

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from urllib.parse import quote, urlencode
 
-from runtime.admin.client.transport import NotThere, Way
+from runtime.admin.client.transport import NotThere, Transport
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
-from runtime.supervisor.host.log_buffer import Line
+from runtime.supervisor.host.log_buffer import LogLine
 from runtime.supervisor.status import ModelReport, State
 
 
 class AdminClient:
     """Asks a supervisor. Every method raises AdminFailed."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: Transport) -> None:
         self._way = way
 
     @property
@@ -69,13 +69,13 @@ class AdminClient:
         headers = {"x-content-sha256": sha256, "content-length": str(size_bytes), "content-type": "application/octet-stream"}
         return self._way.send(Dropped, _path(name, under="dist"), pieces, headers)
 
-    def logs(self, model: str, lines: int) -> list[Line]:
+    def logs(self, model: str, lines: int) -> list[LogLine]:
         """The last lines, of one model or of all."""
         return self._way.ask(Logs, "GET", f"/logs?{urlencode({'model': model, 'lines': lines})}").lines
 
-    def followed_logs(self, model: str, lines: int) -> AbstractContextManager[Iterator[Line]]:
+    def followed_logs(self, model: str, lines: int) -> AbstractContextManager[Iterator[LogLine]]:
         """The same, and those that come."""
-        return self._way.followed(Line, f"/logs?{urlencode({'model': model, 'lines': lines, 'follow': 'true'})}")
+        return self._way.followed(LogLine, f"/logs?{urlencode({'model': model, 'lines': lines, 'follow': 'true'})}")
 
     def drain(self) -> Draining:
         """Have the supervisor end in order."""

@@ -48,7 +48,7 @@ class _Problem(msgspec.Struct):
     detail: str
 
 
-class Way(ABC):
+class Transport(ABC):
     """A way to one supervisor. Each call takes a connection of its own."""
 
     def ask(self, kind: type[D], method: str, path: str, body: object = None) -> D:
@@ -131,7 +131,7 @@ class Way(ABC):
         """What to say of a supervisor that could not be asked."""
 
 
-class UnixWay(Way):
+class UnixTransport(Transport):
     """The supervisor that runs on a run directory of this user."""
 
     def __init__(self, run_path: Path) -> None:
@@ -154,7 +154,7 @@ class UnixWay(Way):
         return f"the supervisor on {self._run_path} (pid {pid}) does not answer: it has just started, or ends ({error})"
 
 
-class UrlWay(Way):
+class UrlTransport(Transport):
     """A supervisor that listens on TCP, perhaps on another machine."""
 
     def __init__(self, url: str, token: str) -> None:

@@ -10,7 +10,7 @@ from runtime.admin.api.responses import as_response
 from runtime.admin.server.token import Token
 
 
-class Guarded:
+class TokenAuth:
     """An application that only those may ask who have the token. Others are refused before anything is read of their bodies."""
 
     def __init__(self, app: ASGIApp, token: Token) -> None:

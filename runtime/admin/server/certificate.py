@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from base.errors import PexdockError
-from base.ipc.control import Tls
+from base.ipc.control import TlsFiles
 from runtime.file_watch import FileWatch
 from runtime.http import tls
 
@@ -26,7 +26,7 @@ class Certificate:
         BadTls: they cannot be used.
     """
 
-    def __init__(self, files: Tls) -> None:
+    def __init__(self, files: TlsFiles) -> None:
         self._files = msgspec.structs.replace(files, client_ca_path=None)
         self.context: ssl.SSLContext = tls.context_of(self._files)
         self._seen = self._content()

@@ -40,7 +40,7 @@ class Limits:
     head_bytes: int = head_rules.HEAD_MAX_BYTES
 
 
-class Asker(HttpToolsProtocol):
+class AdminConnection(HttpToolsProtocol):
     """The protocol of one connection.
 
     Attributes:
@@ -65,7 +65,7 @@ class Asker(HttpToolsProtocol):
         """Stays, in the place of somebody idle if need be."""
         super().connection_made(transport)
         self._await_head()
-        there = [each for each in cast("set[Asker]", self.connections) if not each.transport.is_closing()]
+        there = [each for each in cast("set[AdminConnection]", self.connections) if not each.transport.is_closing()]
         if len(there) > self._limits.connections:
             self._take_place_of([each for each in there if each.idle and each is not self])
 
@@ -164,7 +164,7 @@ class Asker(HttpToolsProtocol):
             self._running.disconnected = True
         self.transport.abort()
 
-    def _take_place_of(self, idle: list[Asker]) -> None:
+    def _take_place_of(self, idle: list[AdminConnection]) -> None:
         if idle:
             min(idle, key=lambda each: each.since).transport.abort()
         else:

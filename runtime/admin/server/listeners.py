@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.types import ASGIApp
 
-from runtime.admin.server.auth import Guarded
+from runtime.admin.server.auth import TokenAuth
 from runtime.admin.server.server import AdminServer, tcp_listener, unix_listener
 from runtime.admin.server.token import BadToken, Token
 from runtime.settings import Settings
@@ -85,7 +85,7 @@ class AdminServers:
 
 def _server(app: ASGIApp, listener: Listener) -> AdminServer:
     context = listener.certificate.context if listener.certificate is not None else None
-    return AdminServer(app if listener.token is None else Guarded(app, listener.token), listener.socket, context)
+    return AdminServer(app if listener.token is None else TokenAuth(app, listener.token), listener.socket, context)
 
 
 def _certificate(settings: Settings) -> Certificate | None:

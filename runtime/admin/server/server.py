@@ -17,8 +17,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
-from runtime.admin.server.connection import Asker, Limits
-from runtime.http.acceptor import AT_ONCE, Accepting
+from runtime.admin.server.connection import AdminConnection, Limits
+from runtime.http.acceptor import AT_ONCE, Acceptor
 from runtime.supervisor.host.listeners import CannotListen
 
 _BACKLOG = 128
@@ -63,13 +63,13 @@ class AdminServer:
         )
         self._clients = ServerState()
         self._limits = limits
-        self._accepting: Accepting | None = None
+        self._accepting: Acceptor | None = None
 
     async def start(self) -> None:
         """Accepts connections from now on."""
         self._config.load()
-        asker = functools.partial(Asker, self._limits, self._config, self._clients)
-        self._accepting = Accepting(self._listener, asker, self._context, _HANDSHAKES_MAX)
+        asker = functools.partial(AdminConnection, self._limits, self._config, self._clients)
+        self._accepting = Acceptor(self._listener, asker, self._context, _HANDSHAKES_MAX)
         self._accepting.begin(_BACKLOG)
 
     async def close(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from runtime.supervisor.host.log_buffer import Line
-from runtime.supervisor.status import Comparison, ModelReport
+from runtime.supervisor.host.log_buffer import LogLine
+from runtime.supervisor.status import MirrorStatus, ModelReport
 from runtime.text_table import aligned, size
 
 _STATES = re.compile(
@@ -65,12 +65,12 @@ def history_as_text(model: ModelReport) -> str:
     return "\n".join(aligned([("AT", "TO", "WHY"), *((flip.at, flip.what, flip.why) for flip in model.history)]))
 
 
-def line_as_text(line: Line) -> str:
+def line_as_text(line: LogLine) -> str:
     """`12:30:00 iris 0.1.0[4711]: its line`."""
     return f"{line.time[11:19]} {line.source}[{line.pid}]: {line.text}"
 
 
-def _compared(found: Comparison) -> str:
+def _compared(found: MirrorStatus) -> str:
     deviation = f", numbers differ by {found.deviation_max:g} at most" if found.deviation_max else ""
     times = f"{found.ms_copies_mean:.1f} ms where clients waited {found.ms_mean:.1f}"
     return f"{found.requests} compared, {found.equal} equal{deviation}, {found.failed} failed, {found.skipped} skipped, {times}"

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from base.endpoint.context import ContextWords
+from base.endpoint.context import RequestContext
 from base.errors import Malformed
-from runtime.front.requests.response import Answer
+from runtime.front.requests.response import HttpResponse
 
 if TYPE_CHECKING:
-    from runtime.front.scheduling.endpoint_queue import Endpoint
+    from runtime.front.scheduling.endpoint_queue import EndpointQueue
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -21,7 +21,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _QUERY_FIELDS_MAX = 1000
 
 
-def context_of(endpoint: Endpoint, scope: Scope, headers: Mapping[bytes, bytes], request_id: str) -> ContextWords:
+def context_of(endpoint: EndpointQueue, scope: Scope, headers: Mapping[bytes, bytes], request_id: str) -> RequestContext:
     """What the endpoint's handler may know of a request: of the headers only those that its author named.
 
     Raises:
@@ -32,17 +32,17 @@ def context_of(endpoint: Endpoint, scope: Scope, headers: Mapping[bytes, bytes],
     except ValueError as exc:  # UnicodeError is one
         raise Malformed(f"the query cannot be read; it may have {_QUERY_FIELDS_MAX} fields of UTF-8") from exc
     given = {name: headers[name.encode()].decode("latin-1") for name in endpoint.words.headers if name.encode() in headers}
-    return ContextWords(request_id, given, query, headers.get(b"content-type", b"").decode("latin-1") if endpoint.words.raw else "")
+    return RequestContext(request_id, given, query, headers.get(b"content-type", b"").decode("latin-1") if endpoint.words.raw else "")
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
+async def send_answer(send: Send, answer: HttpResponse) -> None:
     """Sends an answer that is whole."""
     headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 
 
-async def send_stream(send: Send, answer: Answer, timeout_s: float) -> bool:
+async def send_stream(send: Send, answer: HttpResponse, timeout_s: float) -> bool:
     """Sends an answer as its parts come. The server holds `send` back while the client does not read.
 
     Returns:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from runtime.front.requests.target import Asked
+from runtime.front.requests.target import RequestHead
 
 
-class Known(NamedTuple):
+class CachedHead(NamedTuple):
     """A head that was parsed before, byte for byte, with all that it says: so many bytes of body follow, and then another request may."""
 
-    asked: Asked
+    asked: RequestHead
     body_bytes: int

@@ -13,30 +13,30 @@ from urllib.parse import unquote
 
 from polars.exceptions import PanicException
 
-from base.endpoint.context import ContextWords
+from base.endpoint.context import RequestContext
 from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, UnsupportedMedia
-from base.ipc.control import ReleaseWords, Table
+from base.ipc.control import ReleaseSpec, Table
 from runtime.front.app import health
 from runtime.front.app.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.app.asgi_app import _NO_KEY, Disconnected
-from runtime.front.app.head_cache import Known
+from runtime.front.app.head_cache import CachedHead
 from runtime.front.codecs.decoder import Rows
-from runtime.front.codecs.encoder import Replies
-from runtime.front.memory.body_buffer import MIN_BYTES, Arrival, closing_unless_done
+from runtime.front.codecs.encoder import ReplyEncoder
+from runtime.front.memory.body_buffer import MIN_BYTES, BodyBuffer, closing_unless_done
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.problems import method_not_allowed, problem
-from runtime.front.requests.request import Request
-from runtime.front.requests.response import Answer
-from runtime.front.requests.target import Asked, Target
-from runtime.front.routing.mirroring import Comparisons, Copying
-from runtime.front.routing.route_table import Paths
-from runtime.front.routing.traffic_split import Drawn
-from runtime.front.scheduling.dispatcher import Release
-from runtime.front.scheduling.dispatchers import Dispatch
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.target import RequestHead, Target
+from runtime.front.routing.mirroring import MirrorStatsByRelease, RequestMirror
+from runtime.front.routing.route_table import RouteTable
+from runtime.front.routing.traffic_split import Selection
+from runtime.front.scheduling.dispatcher import Dispatcher
+from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.scheduling.parameter_check import check
 from runtime.front.telemetry.metrics import now_s
-from runtime.front.workers.link import Link
-from runtime.http.api_keys import Keys
+from runtime.front.workers.link import WorkerLink
+from runtime.http.api_keys import ApiKeys
 
 log = logging.getLogger(__name__)
 
@@ -57,22 +57,24 @@ class FrontDoor:
         ids: of requests, without end.
     """
 
-    def __init__(self, dispatch: Dispatch, deadlines: Deadlines, body_max_bytes: int, comparisons: Comparisons | None = None) -> None:
+    def __init__(
+        self, dispatch: Dispatchers, deadlines: Deadlines, body_max_bytes: int, comparisons: MirrorStatsByRelease | None = None
+    ) -> None:
         self._dispatch = dispatch
         self._deadlines = deadlines
         self.body_max_bytes = body_max_bytes
         self._comparisons = comparisons
-        self._copying: dict[Release, Copying] = {}
-        self._paths = Paths()
-        self._known: dict[bytes, Known] = {}
+        self._copying: dict[Dispatcher, RequestMirror] = {}
+        self._paths = RouteTable()
+        self._known: dict[bytes, CachedHead] = {}
         # Unique to this process by their first half, and in it by the second; a random number for each would cost more than routing does.
         self.ids: Iterator[str] = map(f"{getrandbits(64):016x}%016x".__mod__, count())
         self._settled = self._withdrawn = False
-        self._keys: Keys | None = None
+        self._keys: ApiKeys | None = None
         self._pages = health.make(self)
 
     @property
-    def documented(self) -> list[ReleaseWords]:
+    def documented(self) -> list[ReleaseSpec]:
         """See `Paths.documented`."""
         return self._paths.documented()
 
@@ -82,14 +84,14 @@ class FrontDoor:
             return None
         return self._paths.missing()
 
-    def prepare(self, table: Table) -> list[Link]:
+    def prepare(self, table: Table) -> list[WorkerLink]:
         """Connects to what a table adds, before it is in force: no request meets a worker that has not answered yet."""
         return self._dispatch.prepare(table.routes)
 
-    def apply(self, table: Table) -> list[Link]:
+    def apply(self, table: Table) -> list[WorkerLink]:
         """Puts a routing table in force, at once and whole. Returns the new links, not yet welcomed."""
-        copied_to = {each.copies.id for each in table.sharing.values() if each.copies is not None and each.copies.id not in each.weights}
-        links = self._dispatch.apply(table.routes, copied_to, set().union(*(each.apart for each in table.sharing.values())))
+        copied_to = {each.mirror.id for each in table.sharing.values() if each.mirror is not None and each.mirror.id not in each.weights}
+        links = self._dispatch.apply(table.routes, copied_to, set().union(*(each.opt_in_only for each in table.sharing.values())))
         self._paths.apply(table, self._dispatch.releases, self._copied_to(table))
         self._known, self._settled = {}, table.settled
         self._pages.openapi_schema = None
@@ -99,7 +101,7 @@ class FrontDoor:
         """From now on readiness is false, and nothing else is another."""
         self._withdrawn = True
 
-    def admit_only(self, keys: Keys) -> None:
+    def admit_only(self, keys: ApiKeys) -> None:
         """From now on only requests that show one of these keys, and probes, are answered with more than a refusal."""
         self._keys = keys
         self._known = {}  # heads that showed a key which is none any more
@@ -121,15 +123,15 @@ class FrontDoor:
         """
         return self._paths.route(raw_path)
 
-    def asked(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> Asked:
+    def asked(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> RequestHead:
         """See `Paths.asked`."""
         return self._paths.asked(target, headers, content_type, accept)
 
-    def known(self, head: bytes) -> Known | None:
+    def known(self, head: bytes) -> CachedHead | None:
         """What a head says that was learned before, down to its empty line."""
         return self._known.get(head)
 
-    def learn(self, head: bytes, known: Known) -> None:
+    def learn(self, head: bytes, known: CachedHead) -> None:
         """Most clients send the same head again and again. It means the same until the routing table changes, to the byte."""
         if len(head) <= _KNOWN_MAX_BYTES:
             if len(self._known) >= _KNOWN_MAX:
@@ -146,27 +148,27 @@ class FrontDoor:
                 target = self.route(url)
             except PexdockError:
                 return None
-        if target is None or not target.admitted or target.endpoint.words.alone:
+        if target is None or not target.admitted or target.endpoint.words.unbatched:
             return None
         return target if target.fork is None or target.fork.plain else None
 
-    def arrival(self, asked: Asked, body_bytes: int) -> Arrival | None:
+    def arrival(self, asked: RequestHead, body_bytes: int) -> BodyBuffer | None:
         """Memory for a body that is still to come, where it is a large one of Arrow.
 
         Raises:
             Full: there is none left. Nothing was taken.
         """
-        return Arrival.begin(body_bytes, asked.target.endpoint.release.budget) if body_bytes >= MIN_BYTES and asked.is_arrow else None
+        return BodyBuffer.begin(body_bytes, asked.target.endpoint.release.budget) if body_bytes >= MIN_BYTES and asked.is_arrow else None
 
     def request(
         self,
-        asked: Asked,
+        asked: RequestHead,
         request_id: str,
-        body: bytes | Arrival,
-        answer: Callable[[Answer], None],
-        context: ContextWords | None = None,
+        body: bytes | BodyBuffer,
+        answer: Callable[[HttpResponse], None],
+        context: RequestContext | None = None,
         rows: Rows | None = None,
-    ) -> Request:
+    ) -> InferenceRequest:
         """The request of a whole body, not yet started. Both ways of reading HTTP come together here. An arrival is the request's then.
 
         Args:
@@ -186,7 +188,7 @@ class FrontDoor:
             asked, rows = self._paths.moved(asked, None, body)
         endpoint = asked.target.endpoint
         endpoint.release.check_up()
-        size_bytes = 0 if isinstance(body, Arrival) else len(body)
+        size_bytes = 0 if isinstance(body, BodyBuffer) else len(body)
         endpoint.check_room(asked, size_bytes)
         began_s = 0.0 if endpoint.measures is None else now_s()
         if rows is None:
@@ -194,12 +196,12 @@ class FrontDoor:
         fork = asked.fork
         if fork is not None and rows.count and fork.shares.copy_is_due():
             return fork.copy(asked, rows, body, request_id, answer)
-        request = Request(asked, rows, request_id, answer, context, began_s)
+        request = InferenceRequest(asked, rows, request_id, answer, context, began_s)
         request.size_bytes = size_bytes
         return request
 
     @staticmethod
-    def _read(asked: Asked, body: bytes | Arrival, request_id: str) -> Rows:
+    def _read(asked: RequestHead, body: bytes | BodyBuffer, request_id: str) -> Rows:
         try:
             return asked.rows(body)
         except PexdockError:
@@ -210,7 +212,7 @@ class FrontDoor:
             log.error("the body of request %s cannot be decoded: %s at\n%s", request_id, type(exc).__name__, place)  # noqa: TRY400
             raise PexdockError("the front door failed; its log tells why, at this id") from exc
 
-    def _drawn(self, asked: Asked, body: bytes | Arrival) -> Drawn:
+    def _drawn(self, asked: RequestHead, body: bytes | BodyBuffer) -> Selection:
         """The release is chosen that answers, under the table in force."""
         assert asked.lot is not None
         drawn = asked.lot.draw(body)
@@ -218,19 +220,19 @@ class FrontDoor:
             return self._paths.moved(asked, asked.lot, body)
         return drawn
 
-    def _copied_to(self, table: Table) -> dict[str, Copying]:
+    def _copied_to(self, table: Table) -> dict[str, RequestMirror]:
         """The releases that get copies, by id. Those that did before keep count of what is on its way."""
-        copied = {sharing.copies.id for sharing in table.sharing.values() if sharing.copies is not None}
+        copied = {sharing.mirror.id for sharing in table.sharing.values() if sharing.mirror is not None}
         releases = [release for release in self._dispatch.releases if release.id in copied] if self._comparisons is not None else []
         self._copying = {release: self._copying.get(release) or self._make_copying(release) for release in releases}
         return {release.id: copying for release, copying in self._copying.items()}
 
-    def _make_copying(self, release: Release) -> Copying:
+    def _make_copying(self, release: Dispatcher) -> RequestMirror:
         assert self._comparisons is not None
-        return Copying(release, self._comparisons.of(release.words.model, release.id))
+        return RequestMirror(release, self._comparisons.of(release.words.model, release.id))
 
     @staticmethod
-    def start(request: Request) -> None:
+    def start(request: InferenceRequest) -> None:
         """Has the request answered, perhaps before this returns."""
         endpoint = request.endpoint
         if request.row_count:
@@ -238,10 +240,10 @@ class FrontDoor:
         elif endpoint.words.streams:
             request.end()
         else:
-            request.succeed(Replies.none(endpoint.output_schema), 0)  # no handler is asked about nothing
+            request.succeed(ReplyEncoder.none(endpoint.output_schema), 0)  # no handler is asked about nothing
 
     @staticmethod
-    def refusal(error: PexdockError, request_id: str, target: Target | None) -> Answer:
+    def refusal(error: PexdockError, request_id: str, target: Target | None) -> HttpResponse:
         """The answer to what never was a request; `target` is where its path leads."""
         answer = problem(error, request_id)
         if target is not None and target.endpoint.measures is not None:
@@ -275,14 +277,14 @@ class FrontDoor:
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
         content_type, accept = (headers.get(name, b"").decode("latin-1") for name in (b"content-type", b"accept"))
-        asked, rows = Drawn(self._paths.asked(target, headers, content_type, accept), None)
+        asked, rows = Selection(self._paths.asked(target, headers, content_type, accept), None)
         if asked.lot is None:
             asked.target.endpoint.release.check_up()
         coding = headers.get(b"content-encoding", b"identity").lower()
         if coding != b"identity" and not asked.target.endpoint.words.raw:
             raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
         body = await self._body(asked, headers, receive)
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         with closing_unless_done(body):
             if asked.lot is not None:
                 asked, rows = self._drawn(asked, body)
@@ -290,7 +292,7 @@ class FrontDoor:
                 asked, rows = self._paths.moved(asked, None, body)
             endpoint = asked.target.endpoint
             spent_s = await check(asked)
-            context = context_of(endpoint, scope, headers, request_id) if endpoint.words.alone else None
+            context = context_of(endpoint, scope, headers, request_id) if endpoint.words.unbatched else None
             request = self.request(asked, request_id, body, answered.set_result, context, rows)
             request.timeout_s -= spent_s
         self.start(request)
@@ -300,7 +302,7 @@ class FrontDoor:
             endpoint.abandon(request)
             raise
 
-    async def _send(self, request: Request, answered: asyncio.Future[Answer], receive: Receive, send: Send) -> None:
+    async def _send(self, request: InferenceRequest, answered: asyncio.Future[HttpResponse], receive: Receive, send: Send) -> None:
         """Sends the answer, or learns that the client has hung up: then nobody computes it who need not."""
         gone: asyncio.Future[Any] = asyncio.ensure_future(receive())  # the body has been read, so nothing can come but the end
         try:
@@ -317,7 +319,7 @@ class FrontDoor:
         finally:
             gone.cancel()
 
-    async def _body(self, asked: Asked, headers: dict[bytes, bytes], receive: Receive) -> bytes | Arrival:
+    async def _body(self, asked: RequestHead, headers: dict[bytes, bytes], receive: Receive) -> bytes | BodyBuffer:
         announced = headers.get(b"content-length", b"")
         size = int(announced) if announced.isdigit() else 0
         if size > self.body_max_bytes:

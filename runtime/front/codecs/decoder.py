@@ -20,11 +20,11 @@ from base.schema import wire as columns
 from runtime.front.codecs import csv, media_types
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.arrow import body_frame, tables
-from runtime.front.codecs.arrow.layout_cache import Seen
-from runtime.front.codecs.arrow.passthrough import Direct
-from runtime.front.codecs.json_columns import MIN_ROWS, Packed
+from runtime.front.codecs.arrow.layout_cache import LayoutCache
+from runtime.front.codecs.arrow.passthrough import ArrowPassthrough
+from runtime.front.codecs.json_columns import MIN_ROWS, JsonColumns
 from runtime.front.codecs.parquet import reader as parquet
-from runtime.front.memory.body_buffer import Arrival
+from runtime.front.memory.body_buffer import BodyBuffer
 
 Records = list[msgspec.Struct] | pa.RecordBatch | Plain
 """Typed rows, or columns."""
@@ -39,7 +39,7 @@ class Rows:
         self.records = records
         self.count = records.num_rows if isinstance(records, Plain) else len(records)
         self.shape = shape
-        self.arrival: Arrival | None = None
+        self.arrival: BodyBuffer | None = None
 
 
 class RowDecoder:
@@ -58,10 +58,10 @@ class RowDecoder:
         self._unexpected = unexpected
         self._columns = {} if schema is None else columns.from_arrow(schema)
         self._form = Form.of(schema)
-        self._direct = None if schema is None else Direct(schema, self._columns, unexpected)
+        self._direct = None if schema is None else ArrowPassthrough(schema, self._columns, unexpected)
         self._json = json_codec.JsonReader(self._columns, unexpected)
-        self._packed = Packed.of(self._json.row, schema)
-        self._seen = None if self._form is None else Seen(self._form)
+        self._packed = JsonColumns.of(self._json.row, schema)
+        self._seen = None if self._form is None else LayoutCache(self._form)
 
     def from_json(self, body: bytes) -> Rows:
         """Rows of a JSON array of objects, of an array of strings that each hold an object, or of one object.
@@ -109,7 +109,7 @@ class RowDecoder:
             self._seen.learn(body, batch)
         return Rows(batch, "")
 
-    def from_arrival(self, arrival: Arrival) -> Rows:
+    def from_arrival(self, arrival: BodyBuffer) -> Rows:
         """Rows of an Arrow stream in memory of its own, which they keep."""
         body = arrival.body
         table = tables.arrow_table(body)

@@ -25,7 +25,7 @@ from runtime.front.codecs.values import json
 _SCALARS = ["prediction"]
 
 
-class Form(Enum):
+class ResponseFormat(Enum):
     """In which form a client wants its answer; the value is the media type."""
 
     JSON = JSON
@@ -39,7 +39,7 @@ class Form(Enum):
 
     @classmethod
     @lru_cache(maxsize=256)
-    def wanted(cls, accept: str) -> Form:
+    def wanted(cls, accept: str) -> ResponseFormat:
         """The form for an `Accept` header: of those that it names the one it wants most, the first of equals; JSON where it names none."""
         best, most = cls.JSON, 0.0
         for name, weight in _weighted(accept) if accept not in ("", "*/*") else ():
@@ -49,7 +49,7 @@ class Form(Enum):
         return best
 
 
-_FORMS = {form.value: form for form in Form} | dict.fromkeys(NDJSON_ALIASES, Form.NDJSON)
+_FORMS = {form.value: form for form in ResponseFormat} | dict.fromkeys(NDJSON_ALIASES, ResponseFormat.NDJSON)
 
 
 def _weighted(accept: str) -> list[tuple[str, float]]:
@@ -62,7 +62,7 @@ def _weighted(accept: str) -> list[tuple[str, float]]:
     return found
 
 
-class Replies:
+class ReplyEncoder:
     """Cuts the reply of a batch into the answers of its requests. Nothing made here refers to the frame's memory.
 
     Args:
@@ -92,23 +92,23 @@ class Replies:
         batch = self._batch
         return pa.ipc.read_record_batch(pa.py_buffer(batch.slice(start, count).serialize().to_pybytes()), batch.schema)
 
-    def body(self, form: Form, request_id: str, start: int, count: int) -> bytes | memoryview:
+    def body(self, form: ResponseFormat, request_id: str, start: int, count: int) -> bytes | memoryview:
         """The body for rows `start` to `start + count`.
 
         NaN and infinities become null in JSON, which has no words for them. Only JSON has a place for the request's id.
         """
         match form:
-            case Form.ARROW:
+            case ResponseFormat.ARROW:
                 if self._stream is not None:
                     return self._stream
                 if isinstance(self._frame, Plain) and self._frame.num_rows == count:
                     return self._frame.stream()
                 return _arrow(self._batch.slice(start, count))
-            case Form.PARQUET:
+            case ResponseFormat.PARQUET:
                 return _parquet(_piece(self._batch, start, count))
-            case Form.CSV:
+            case ResponseFormat.CSV:
                 return csv.write(pl.DataFrame(_piece(self._batch, start, count)))
-            case Form.NDJSON:
+            case ResponseFormat.NDJSON:
                 return _lines(_piece(self._batch, start, count))
         if self._values is None:
             self._values = _values(self._frame if isinstance(self._frame, Plain) else self._batch)

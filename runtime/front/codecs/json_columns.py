@@ -23,7 +23,7 @@ _ALL_BITS_COUNT = struct.unpack(">d", b"\x41" * 8)[0]
 """A float of which no byte is one of zero."""
 
 
-class Packed:
+class JsonColumns:
     """The columns of one type of rows, all of whose fields are floats: `f0`, `f1` and so on.
 
     Args:
@@ -40,7 +40,7 @@ class Packed:
         self._row = np.dtype({"names": names, "formats": [">f8"] * len(names), "offsets": offsets, "itemsize": len(low)})
 
     @classmethod
-    def of(cls, row: type[msgspec.Struct] | None, schema: pa.Schema | None) -> Packed | None:
+    def of(cls, row: type[msgspec.Struct] | None, schema: pa.Schema | None) -> JsonColumns | None:
         """For rows of this schema; None where they are not only floats."""
         if row is None or schema is None or not len(schema):
             return None

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from runtime.front.app.asgi import Receive, Scope, Send
-from runtime.front.http.connection import Connection
-from runtime.front.requests.response import Answer
-from runtime.front.requests.target import Asked
+from runtime.front.http.connection import HttpConnection
+from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.target import RequestHead
 from runtime.front.telemetry.access_log import CLIENT_GONE, AccessLog, Begun
 
 
-class Logged:
+class AccessLogMiddleware:
     """The ASGI application, with a line for each of its requests."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], log: AccessLog) -> None:
@@ -38,7 +38,7 @@ class Logged:
             self._log.add(begun, request_id, status, size)
 
 
-class LoggedConnection(Connection):
+class LoggedHttpConnection(HttpConnection):
     """One whose requests on the fast path have a line, too.
 
     Args:
@@ -57,12 +57,12 @@ class LoggedConnection(Connection):
             self._log.add(begun, request_id, CLIENT_GONE, 0)
         self._unanswered.clear()
 
-    def _name(self, asked: Asked) -> str:
+    def _name(self, asked: RequestHead) -> str:
         request_id = super()._name(asked)
         self._unanswered[request_id] = Begun(self.client, "POST", asked.target.path)
         return request_id
 
-    def _answered(self, answer: Answer) -> None:
+    def _answered(self, answer: HttpResponse) -> None:
         super()._answered(answer)
         begun = self._unanswered.pop(answer.id, None)
         if begun is not None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runtime.front.http.data_rate import A_SWEEP, Patience
-from runtime.front.http.pipeline import Turns
+from runtime.front.http.data_rate import A_SWEEP, MinimumDataRate
+from runtime.front.http.pipeline import ResponsePipeline
 from runtime.front.http.sweeper import IDLE_SWEEPS
-from runtime.front.http.write_buffers import Unread
-from runtime.front.requests.request import Request
-from runtime.front.requests.response import Answer, Heads
+from runtime.front.http.write_buffers import WriteBufferLimit
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.response import HttpResponse, ResponseSerializer
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -27,7 +27,7 @@ _JOINED_MAX_BYTES = 64 * 1024
 """Up to it one copy is cheaper than a system call with two pieces."""
 
 
-class Flow(FlowControl):
+class ReadFlowControl(FlowControl):
     """Whether a connection is read; with what was read already, and is read on before anything that comes later.
 
     Args:
@@ -48,7 +48,7 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
-class SlowPath(HttpToolsProtocol):
+class AsgiProtocol(HttpToolsProtocol):
     """One connection of a client, as far as the ASGI application answers it.
 
     An ASGI task begins only when the fast path has nothing to answer before it; what waits for that is in uvicorn's own `pipeline`.
@@ -59,8 +59,8 @@ class SlowPath(HttpToolsProtocol):
 
     def __init__(
         self,
-        heads: Heads,
-        unread: Unread,
+        heads: ResponseSerializer,
+        unread: WriteBufferLimit,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -68,7 +68,7 @@ class SlowPath(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
         self._heads = heads
-        self._turns: Turns[Request, Answer] = Turns()  # of the fast path
+        self._turns: ResponsePipeline[InferenceRequest, HttpResponse] = ResponsePipeline()  # of the fast path
         self._messages = 0  # that have begun
         self._begun = False  # a request is there that is not whole
         self._in_head = False  # nor is its head
@@ -76,10 +76,10 @@ class SlowPath(HttpToolsProtocol):
         self._still = self._heard = 0  # sweeps since something came, and bytes that came since the last
         self._unsent = 0  # bytes that were to be taken at the last sweep
         self._swept = 0  # the message that was on its way then
-        self._sending, self._taking = Patience(), Patience()
+        self._sending, self._taking = MinimumDataRate(), MinimumDataRate()
         self._unread = unread
         self._running: RequestResponseCycle | None = None
-        self.flow: Flow  # of the fast path, which knows what may be read
+        self.flow: ReadFlowControl  # of the fast path, which knows what may be read
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells the task that runs, where uvicorn tells the latest only."""
@@ -91,7 +91,7 @@ class SlowPath(HttpToolsProtocol):
             self._running.disconnected = True
             self._running.message_event.set()
 
-    def _write(self, answer: Answer) -> None:
+    def _write(self, answer: HttpResponse) -> None:
         if len(answer.body) <= _JOINED_MAX_BYTES:
             self.transport.write(self._heads.whole(answer))
         else:
@@ -99,7 +99,7 @@ class SlowPath(HttpToolsProtocol):
         if self.flow.write_paused:
             self._unread.holds(self, self.transport.get_write_buffer_size())
 
-    def _write_last(self, answer: Answer) -> None:
+    def _write_last(self, answer: HttpResponse) -> None:
         self.transport.writelines([self._heads.head(answer, close=True), answer.body])
         self.transport.close()
 

@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from runtime.front.memory.body_buffer import Arrival
+from runtime.front.memory.body_buffer import BodyBuffer
 
 if TYPE_CHECKING:
-    from runtime.front.http.connection import Connection
-    from runtime.front.requests.target import Asked
+    from runtime.front.http.connection import HttpConnection
+    from runtime.front.requests.target import RequestHead
 
 
-class Arriving:
+class IncomingRequest:
     """A request of the fast path whose body is not yet whole; a large one of Arrow goes to memory of its own."""
 
     __slots__ = ("arrival", "asked", "body", "body_bytes", "keep_alive", "missing")
 
-    def __init__(self, asked: Asked, body_bytes: int, arrival: Arrival | None, *, keep_alive: bool) -> None:
+    def __init__(self, asked: RequestHead, body_bytes: int, arrival: BodyBuffer | None, *, keep_alive: bool) -> None:
         self.asked = asked
         self.body_bytes = self.missing = body_bytes
         self.arrival = arrival
@@ -33,7 +33,7 @@ class Arriving:
         else:
             self.arrival.write(piece)
 
-    def whole(self) -> bytes | Arrival:
+    def whole(self) -> bytes | BodyBuffer:
         """The body."""
         if self.arrival is not None:
             return self.arrival
@@ -45,7 +45,7 @@ class Arriving:
             self.arrival.close()
 
 
-class Receiver(asyncio.BufferedProtocol):
+class BodyReader(asyncio.BufferedProtocol):
     """Reads the rest of a body from a connection's socket into its memory, and is the transport's protocol meanwhile.
 
     Args:
@@ -53,7 +53,7 @@ class Receiver(asyncio.BufferedProtocol):
         whole: called when nothing is missing any more.
     """
 
-    def __init__(self, connection: Connection, arrival: Arrival, whole: Callable[[], None]) -> None:
+    def __init__(self, connection: HttpConnection, arrival: BodyBuffer, whole: Callable[[], None]) -> None:
         self._connection = connection
         self._arrival = arrival
         self._whole = whole

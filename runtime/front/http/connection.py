@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from base.errors import Full, Malformed, PexdockError, TooLarge
-from runtime.front.app.head_cache import Known
+from runtime.front.app.head_cache import CachedHead
 from runtime.front.http import head
-from runtime.front.http.asgi_protocol import Flow, SlowPath
-from runtime.front.http.body_reader import Arriving, Receiver
+from runtime.front.http.asgi_protocol import AsgiProtocol, ReadFlowControl
+from runtime.front.http.body_reader import BodyReader, IncomingRequest
 from runtime.front.http.sweeper import Sweeper
-from runtime.front.memory.body_buffer import Arrival
+from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests import headers
 from runtime.front.requests.problems import problem
-from runtime.front.requests.response import Answer, Heads
-from runtime.front.requests.target import Asked
+from runtime.front.requests.response import HttpResponse, ResponseSerializer
+from runtime.front.requests.target import RequestHead
 from runtime.http import head_rules
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ HALF_CLOSED_S = 1.0
 """Whoever hangs up and whoever merely has nothing more to say look alike: both get so much time for an answer."""
 
 
-class Connection(SlowPath):
+class HttpConnection(AsgiProtocol):
     """One connection of a client.
 
     Args:
@@ -52,7 +52,7 @@ class Connection(SlowPath):
     def __init__(
         self,
         door: FrontDoor,
-        heads: Heads,
+        heads: ResponseSerializer,
         sweeper: Sweeper,
         config: Config,
         server_state: ServerState,
@@ -63,13 +63,13 @@ class Connection(SlowPath):
         # Without uvicorn's leniency: what follows "Connection: close" is an error then, and not a request.
         self.parser = httptools.HttpRequestParser(self)
         self._door, self._sweeper = door, sweeper
-        self._arriving: Arriving | None = None
+        self._arriving: IncomingRequest | None = None
         self._framing_bytes = 0  # that came since the last byte of a body, or since the last request was whole
         self._ending = False  # no other request is taken any more
         self._closing = False  # the server ends: the request that is being read is the last
-        self._whole: Arriving | None = None  # what the parser has seen the end of
+        self._whole: IncomingRequest | None = None  # what the parser has seen the end of
         self._skipping = False  # the request that is being read is none of those that were taken
-        self._last: Answer | None = None  # what is said after all others have been answered
+        self._last: HttpResponse | None = None  # what is said after all others have been answered
         self._half_closed: asyncio.TimerHandle | None = None
 
     # ---- events of the transport
@@ -77,7 +77,7 @@ class Connection(SlowPath):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
         super().connection_made(transport)
-        self.flow = Flow(transport, self.loop, self._read_on)
+        self.flow = ReadFlowControl(transport, self.loop, self._read_on)
         self._sweeper.watch(self.connections)  # type: ignore[arg-type]  # all are of this class
         sock = transport.get_extra_info("socket")
         if not self._sweeper.admits(self.connections, -1 if sock is None else sock.fileno()):  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ class Connection(SlowPath):
             whole, self._whole = self._whole, None  # a known head follows maybe, and for hours: no release is held by what came before
             self._learn(data, whole if self._messages == number else None)
 
-    def _learn(self, data: bytes, whole: Arriving | None) -> None:
+    def _learn(self, data: bytes, whole: IncomingRequest | None) -> None:
         """`data` is one whole request, and its head what comes before the body.
 
         Only if nothing comes behind the body, not even an empty line; then the end of the head is the first thing that looks like one.
@@ -150,7 +150,7 @@ class Connection(SlowPath):
             return
         head = data[: len(data) - whole.body_bytes]
         if head.find(b"\r\n\r\n") == len(head) - 4:
-            self._door.learn(head, Known(whole.asked, whole.body_bytes))
+            self._door.learn(head, CachedHead(whole.asked, whole.body_bytes))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client will say no more. What it has asked for is answered if that takes no longer than `HALF_CLOSED_S`."""
@@ -252,7 +252,7 @@ class Connection(SlowPath):
 
     # ---- requests
 
-    def _plain(self) -> Arriving | None:
+    def _plain(self) -> IncomingRequest | None:
         """What is needed of the request's head, if this is the way for it."""
         parser = self.parser
         if parser.get_method() != b"POST" or self._slow_is_open():
@@ -267,18 +267,20 @@ class Connection(SlowPath):
             if said.version or target.fork is not None:
                 asked = self._door.asked(target, dict(self.headers), said.content_type, said.accept)
             else:
-                asked = Asked(target, said.content_type, said.accept)
+                asked = RequestHead(target, said.content_type, said.accept)
                 if said.timeout or said.priority:
                     asked.heed(headers.read(said.timeout, said.priority))
             arrival = self._door.arrival(asked, said.body_bytes)
         except PexdockError:
             return None  # the application finds the same, and says it before it has read the body
-        return Arriving(asked, said.body_bytes, arrival, keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1")
+        return IncomingRequest(
+            asked, said.body_bytes, arrival, keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1"
+        )
 
-    def _name(self, asked: Asked) -> str:  # noqa: ARG002 - for those who log what was asked
+    def _name(self, asked: RequestHead) -> str:  # noqa: ARG002 - for those who log what was asked
         return next(self._door.ids)
 
-    def _receive(self, arrival: Arrival) -> None:
+    def _receive(self, arrival: BodyBuffer) -> None:
         """Reads the rest of a large body past the parser, which begins anew with what follows."""
 
         def whole() -> None:
@@ -286,19 +288,19 @@ class Connection(SlowPath):
             self.on_message_complete()
             self._resume_reading()
 
-        self.transport.set_protocol(Receiver(self, arrival, whole))
+        self.transport.set_protocol(BodyReader(self, arrival, whole))
 
     def _drop_arriving(self) -> None:
         arriving, self._arriving, self._begun, self._in_head = self._arriving, None, False, False
         if arriving is not None:
             arriving.drop()
 
-    def _take(self, asked: Asked, body: bytes | Arrival) -> None:
+    def _take(self, asked: RequestHead, body: bytes | BodyBuffer) -> None:
         request_id = self._name(asked)
         try:
             request = self._door.request(asked, request_id, body, self._answered)
         except PexdockError as exc:
-            if isinstance(body, Arrival):
+            if isinstance(body, BodyBuffer):
                 body.close()
             self._turns.begin(request_id, None)
             self._answered(self._door.refusal(exc, request_id, asked.target))
@@ -308,7 +310,7 @@ class Connection(SlowPath):
             self.flow.pause_reading()
         self._door.start(request)
 
-    def _answered(self, answer: Answer) -> None:
+    def _answered(self, answer: HttpResponse) -> None:
         due = self._turns.answered(answer.id, answer)
         if not due or self.transport.is_closing():
             return
@@ -342,7 +344,7 @@ class Connection(SlowPath):
 
     def _refuse(self, error: PexdockError) -> None:
         """What came is no request, or nothing that may come after the last one. Nothing more is read."""
-        self.parser = head_rules.Deaf()  # type: ignore[assignment]  # whatever comes, nothing of it is kept
+        self.parser = head_rules.IgnoringParser()  # type: ignore[assignment]  # whatever comes, nothing of it is kept
         self._drop_arriving()
         if self._ending:
             return

@@ -11,7 +11,7 @@ A_SWEEP = int(SLOWEST_BYTES_A_S * PERIOD_S)
 """Bytes that should move between two sweeps."""
 
 
-class Patience:
+class MinimumDataRate:
     """With one direction of one connection, while something should move there.
 
     What was too little is owed, and may be made up for; what was more than enough is not saved up. So silence is borne as long at the end

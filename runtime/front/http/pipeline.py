@@ -8,7 +8,7 @@ W = TypeVar("W")
 A = TypeVar("A")
 
 
-class Turns(Generic[W, A]):
+class ResponsePipeline(Generic[W, A]):
     """What one connection still has to answer. Each key is of one request, and is used once."""
 
     __slots__ = ("_answers", "_waiting")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection
 from typing import Protocol
 
-from runtime.front.http.write_buffers import Unread
+from runtime.front.http.write_buffers import WriteBufferLimit
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Sweeper:
         unread_max_bytes: int = sys.maxsize,
         period_s: float = PERIOD_S,
     ) -> None:
-        self.unread = Unread(unread_max_bytes)
+        self.unread = WriteBufferLimit(unread_max_bytes)
         self._connections_max, self._descriptors_max = connections_max, descriptors_max
         self._turned_away, self._said_s = 0, -SAID_EVERY_S
         self._arrival_sweeps = math.ceil(arrival_s / period_s)

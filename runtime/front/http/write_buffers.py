@@ -15,7 +15,7 @@ class Holder(Protocol):
         """Hangs up, with all that waits."""
 
 
-class Unread:
+class WriteBufferLimit:
     """What waits for clients whose sockets are full. For one it is bounded by the requests that it may have on their way; for all, by this.
 
     Args:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from base.errors import Full
 from base.ipc.segment import Segment, rounded
-from runtime.front.memory.budget import Budget
+from runtime.front.memory.budget import MemoryBudget
 
 if TYPE_CHECKING:
     pass
@@ -22,14 +22,14 @@ MIN_BYTES = 1024**2
 _ALIGNMENT = 64
 
 
-class Arrival:
+class BodyBuffer:
     """The memory of one body of known length. Its owner, until `adopt` gives it to a worker's rooms.
 
     Attributes:
         frame: where in the body a record batch message lies that is the endpoint's as it stands, and how long it is; None where none does.
     """
 
-    def __init__(self, segment: Segment, size: int, budget: Budget) -> None:
+    def __init__(self, segment: Segment, size: int, budget: MemoryBudget) -> None:
         self._segment: Segment | None = segment
         self._budget = budget
         self._filled = 0
@@ -37,7 +37,7 @@ class Arrival:
         self.frame: tuple[int, int] | None = None
 
     @classmethod
-    def begin(cls, size: int, budget: Budget) -> Arrival:
+    def begin(cls, size: int, budget: MemoryBudget) -> BodyBuffer:
         """Memory for a body of `size` bytes, and as much behind it for the answer. Its pages take memory when they are written.
 
         Raises:
@@ -94,12 +94,12 @@ class Arrival:
 
 
 @contextmanager
-def closing_unless_done(body: bytes | Arrival) -> Iterator[None]:
+def closing_unless_done(body: bytes | BodyBuffer) -> Iterator[None]:
     """Whatever fails within gives back a body's own memory."""
     try:
         yield
     except BaseException:
-        if isinstance(body, Arrival):
+        if isinstance(body, BodyBuffer):
             body.close()
         raise
 

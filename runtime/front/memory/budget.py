@@ -10,7 +10,7 @@ COPIES_PART = 4
 """Of all shared memory copies of requests take no more than this part, so that clients have the rest."""
 
 
-class Budget:
+class MemoryBudget:
     """What all segments of one front door may take together, or those of one release.
 
     Args:
@@ -22,10 +22,10 @@ class Budget:
         savers: called where there is not enough; each gives back what it only keeps for later.
     """
 
-    def __init__(self, max_bytes: int, whole: Budget | None = None) -> None:
+    def __init__(self, max_bytes: int, whole: MemoryBudget | None = None) -> None:
         self.max_bytes = max_bytes
         self.used_bytes = 0
-        self.savers: set[Callable[[], None]] = set() if whole is None else whole.savers
+        self.reclaimers: set[Callable[[], None]] = set() if whole is None else whole.reclaimers
         self._whole = whole
 
     def take(self, size: int) -> None:
@@ -74,7 +74,7 @@ class Budget:
 
     def _fits(self, size: int, bound: int) -> bool:
         if self.used_bytes + size > bound:
-            for save in list(self.savers):  # one that cannot reach its worker goes
+            for save in list(self.reclaimers):  # one that cannot reach its worker goes
                 save()
         return self.used_bytes + size <= bound
 

@@ -11,7 +11,7 @@ from base.errors import Full
 from base.ipc import frames
 from base.ipc.protocol import Place
 from base.ipc.segment import Segment, rounded
-from runtime.front.memory.budget import Budget
+from runtime.front.memory.budget import MemoryBudget
 
 SLOTS = 64
 """Two batches are in flight at most; the others hold batches that wait for an artifact to load, and answers that are streamed."""
@@ -26,7 +26,7 @@ _SPARE_MAX = 2
 
 
 @dataclass(eq=False)
-class Room:
+class Slot:
     """A place for one batch and one for its reply; `slot` is None where the segment is its own."""
 
     number: int
@@ -37,17 +37,17 @@ class Room:
     adopted: bool = False
 
 
-class Rooms:
+class SlotPool:
     """The rooms of one channel. Its owner; `close()` gives all memory back.
 
     `attached` and `forgotten` collect what the worker must be told; whoever sends to it empties them first.
     """
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
         self._next = 0
         self._segments: dict[int, Segment] = {}
-        self._spare: list[Room] = []
+        self._spare: list[Slot] = []
         self._lent: set[int] = set()
         self._closed = False
         self.attached: list[tuple[int, Segment]] = []
@@ -55,7 +55,7 @@ class Rooms:
         number, segment = self._make(SLOTS * SLOT_BYTES)
         self._slots = [_slot(number, segment, i) for i in range(SLOTS)]
 
-    def take(self, request_bytes: int, reply_bytes: int) -> Room:
+    def take(self, request_bytes: int, reply_bytes: int) -> Slot:
         """A room with at least these places.
 
         Raises:
@@ -71,21 +71,21 @@ class Rooms:
         self.drop_spare()
         request_bytes = -(-request_bytes // 64) * 64
         number, segment = self._make(request_bytes + reply_bytes)
-        return Room(number, segment, Place(number, 0, request_bytes), Place(number, request_bytes, segment.size - request_bytes))
+        return Slot(number, segment, Place(number, 0, request_bytes), Place(number, request_bytes, segment.size - request_bytes))
 
-    def adopt(self, segment: Segment, request_bytes: int) -> Room:
+    def adopt(self, segment: Segment, request_bytes: int) -> Slot:
         """A room in a segment that was made elsewhere, and is counted in the budget; the request takes so many bytes at its beginning."""
         self._budget.adopt(segment.size)
         number = self._attach(segment)
-        return Room(
+        return Slot(
             number, segment, Place(number, 0, request_bytes), Place(number, request_bytes, segment.size - request_bytes), adopted=True
         )
 
-    def lend(self, room: Room) -> None:
+    def lend(self, room: Slot) -> None:
         """Somebody refers to the room's reply. It stays counted until it is given back, even if everything else is closed."""
         self._lent.add(room.number)
 
-    def give_back(self, room: Room, *, held: bool) -> None:
+    def give_back(self, room: Slot, *, held: bool) -> None:
         """The room is free again, or, when the worker still holds its frame, gone for good."""
         self._lent.discard(room.number)
         if self._closed:
@@ -133,7 +133,7 @@ class Rooms:
         self._budget.give_back(segment.size)
         segment.close()
 
-    def _discard(self, room: Room) -> None:
+    def _discard(self, room: Slot) -> None:
         self.forgotten.append(room.number)
         self._unmake(room.number)
 
@@ -144,6 +144,6 @@ class Rooms:
         self._spare = []
 
 
-def _slot(number: int, segment: Segment, index: int) -> Room:
+def _slot(number: int, segment: Segment, index: int) -> Slot:
     start, half = index * SLOT_BYTES, SLOT_BYTES // 2
-    return Room(number, segment, Place(number, start, half), Place(number, start + half, half), index)
+    return Slot(number, segment, Place(number, start, half), Place(number, start + half, half), index)

@@ -6,13 +6,13 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from base.ipc.control import ReleaseWords
+from base.ipc.control import ReleaseSpec
 from runtime.front.openapi import request_headers
 from runtime.front.openapi.operation import operation, row
 from runtime.http import problem_schemas
 
 
-def added(document: dict[str, Any], releases: Iterable[ReleaseWords]) -> dict[str, Any]:
+def added(document: dict[str, Any], releases: Iterable[ReleaseSpec]) -> dict[str, Any]:
     """The same document with all that these releases serve.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from base.ipc.control import EndpointWords, ReleaseWords
+from base.ipc.control import EndpointSpec, ReleaseSpec
 from runtime.front.codecs import media_types
 from runtime.front.openapi import request_headers
 from runtime.front.openapi.row_schema import row_schema
@@ -25,7 +25,7 @@ _RAW_NEVER = frozenset({415})
 _HEADERS = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
 
 
-def operation(release: ReleaseWords, words: EndpointWords, name: str) -> dict[str, Any]:
+def operation(release: ReleaseSpec, words: EndpointSpec, name: str) -> dict[str, Any]:
     """The operation of an endpoint.
 
     Args:
@@ -51,7 +51,7 @@ def operation(release: ReleaseWords, words: EndpointWords, name: str) -> dict[st
     }
 
 
-def row(words: EndpointWords) -> dict[str, Any]:
+def row(words: EndpointSpec) -> dict[str, Any]:
     """A row of a request, as a component."""
     if words.input_schema is None:
         return {"type": "object", "description": "any fields; a column has values of one type"}
@@ -63,7 +63,7 @@ def _raw() -> dict[str, Any]:
     return {"*/*": {"schema": {"description": "The body goes to the handler as it is"}}}
 
 
-def _request(words: EndpointWords, name: str) -> dict[str, Any]:
+def _request(words: EndpointSpec, name: str) -> dict[str, Any]:
     one = {"$ref": f"#/components/schemas/{name}"}
     encoded = {"type": "string", "contentMediaType": media_types.JSON, "contentSchema": one}
     rows: dict[str, Any] = {
@@ -93,7 +93,7 @@ def _lines(what: str) -> dict[str, Any]:
     return {"schema": {"type": "string", "description": what}}
 
 
-def _ok(words: EndpointWords) -> dict[str, Any]:
+def _ok(words: EndpointSpec) -> dict[str, Any]:
     if words.streams:
         content = {media_types.NDJSON: _lines("a part a line, as JSON"), EVENTS: _lines("a part an event, as JSON in its data")}
         return {
@@ -110,7 +110,7 @@ def _ok(words: EndpointWords) -> dict[str, Any]:
     return {"200": {"description": "One prediction a row, in order", "headers": _HEADERS, "content": content}}
 
 
-def _prediction(words: EndpointWords) -> dict[str, Any]:
+def _prediction(words: EndpointSpec) -> dict[str, Any]:
     if words.output_schema is None:
         return {}
     schema = pa.ipc.read_schema(pa.py_buffer(words.output_schema))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.front.requests.request import Request
+    from runtime.front.requests.request import InferenceRequest
 
 _NEVER = float("inf")
 
@@ -27,14 +27,14 @@ class Deadlines:
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self._lanes: dict[float, dict[Request, None]] = {}  # no more than there are requests
+        self._lanes: dict[float, dict[InferenceRequest, None]] = {}  # no more than there are requests
         self._timer: asyncio.TimerHandle | None = None
         self._fires_s = _NEVER
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
 
-    def watch(self, request: Request) -> None:
+    def watch(self, request: InferenceRequest) -> None:
         """From now on the request has its `timeout_s`."""
         timeout_s = request.timeout_s
         ends_s = request.ends_s = time.monotonic() + timeout_s
@@ -45,7 +45,7 @@ class Deadlines:
         if ends_s < self._fires_s:
             self._arm(ends_s)
 
-    def forget(self, request: Request) -> None:
+    def forget(self, request: InferenceRequest) -> None:
         """The request is answered; safe when it is unknown."""
         timeout_s = request.timeout_s
         lane = self._lanes.get(timeout_s)
@@ -70,7 +70,7 @@ class Deadlines:
             self._arm(first_s)
 
 
-def in_time(requests: Sequence[Request]) -> list[Request]:
+def in_time(requests: Sequence[InferenceRequest]) -> list[InferenceRequest]:
     """Those that still have time and are not answered. The others are, also where the timer is late."""
     soon_s = time.monotonic() + _MOMENT_S
     for request in requests:

@@ -20,22 +20,22 @@ _TIMEOUT_MAX_DIGITS = 12
 _URGENCY = re.compile(rb"(?:^|,)[ \t]*u=([0-7])[ \t]*(?:[,;]|$)")
 
 
-class Wishes(NamedTuple):
+class RequestHints(NamedTuple):
     """Of one request; `timeout_ms` is None where it says nothing of that."""
 
     timeout_ms: int | None = None
     urgency: int = URGENCY
 
 
-NONE = Wishes()
+NONE = RequestHints()
 
 
-def of(headers: Mapping[bytes, bytes]) -> Wishes:
+def of(headers: Mapping[bytes, bytes]) -> RequestHints:
     """As `read`, of all headers; names in lower case."""
     return read(headers.get(TIMEOUT, b""), headers.get(PRIORITY, b""))
 
 
-def read(timeout: bytes, priority: bytes) -> Wishes:
+def read(timeout: bytes, priority: bytes) -> RequestHints:
     """What these two headers say; empty where they are missing.
 
     Raises:
@@ -43,7 +43,7 @@ def read(timeout: bytes, priority: bytes) -> Wishes:
     """
     if not timeout and not priority:
         return NONE
-    return Wishes(_milliseconds(timeout) if timeout else None, _urgency(priority))
+    return RequestHints(_milliseconds(timeout) if timeout else None, _urgency(priority))
 
 
 def _milliseconds(value: bytes) -> int:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from base.errors import PexdockError
 
 if TYPE_CHECKING:
-    from runtime.front.requests.target import Asked
+    from runtime.front.requests.target import RequestHead
 
 
 AT_ONCE_MAX = 32
 """That one worker may have: all of them fit into its socket."""
 
 
-class Question:
+class ParameterCheck:
     """Whether the parameters of one request's path are admitted.
 
     Attributes:
@@ -26,7 +26,7 @@ class Question:
         begun: that worker has said that it answers now.
     """
 
-    def __init__(self, asked: Asked, *, copied: bool) -> None:
+    def __init__(self, asked: RequestHead, *, copied: bool) -> None:
         self._target = asked.target
         self._answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.endpoint = asked.target.endpoint

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
-from base.endpoint.context import ContextWords
+from base.endpoint.context import RequestContext
 from base.errors import AuthorError, PexdockError
 from runtime.front.codecs.decoder import Rows
-from runtime.front.codecs.encoder import Form, Replies
+from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 from runtime.front.requests import stream
 from runtime.front.requests.problems import problem
-from runtime.front.requests.response import Answer
-from runtime.front.requests.target import Asked, _check_size
+from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.target import RequestHead, _check_size
 from runtime.front.telemetry.metrics import ABANDONED
 
 if TYPE_CHECKING:
     pass
 
 
-class Request:
+class InferenceRequest:
     """Rows for one endpoint and one set of parameters, and whom to tell. It is answered exactly once.
 
     Args:
@@ -66,11 +66,11 @@ class Request:
 
     def __init__(
         self,
-        asked: Asked,
+        asked: RequestHead,
         rows: Rows,
         request_id: str,
-        answer: Callable[[Answer], None],
-        context: ContextWords | None = None,
+        answer: Callable[[HttpResponse], None],
+        context: RequestContext | None = None,
         began_s: float = 0.0,
     ) -> None:
         target = asked.target
@@ -90,8 +90,8 @@ class Request:
         self.timeout_s, self.ends_s = asked.timeout_s, 0.0
         self.urgency, self.size_bytes = asked.urgency, 0
         self._asked = asked
-        self._answer: Callable[[Answer], None] | None = answer
-        self._stream: stream.Stream | None = None
+        self._answer: Callable[[HttpResponse], None] | None = answer
+        self._stream: stream.ResponseStream | None = None
         self._cancel: Callable[[], None] | None = None
         self._failed = False
         self.deaths = 0
@@ -107,7 +107,7 @@ class Request:
         return self._answer is None
 
     @property
-    def form(self) -> Form:
+    def form(self) -> ResponseFormat:
         """In which its answer is wanted."""
         return self._asked.form
 
@@ -130,7 +130,7 @@ class Request:
         """A worker has it; `cancel` tells that worker when nobody waits for it any more."""
         self._cancel = cancel
 
-    def succeed(self, replies: Replies, start: int) -> None:
+    def succeed(self, replies: ReplyEncoder, start: int) -> None:
         """Answers with this request's rows of a batch's reply."""
         if self._answer is not None:
             form = self._asked.form
@@ -191,18 +191,18 @@ class Request:
         if cancel is not None:
             cancel()
 
-    def _streamed(self) -> stream.Stream:
+    def _streamed(self) -> stream.ResponseStream:
         if self._stream is None:
             media_type = stream.wanted(self._asked.accept)
-            self._stream = stream.Stream(media_type)
+            self._stream = stream.ResponseStream(media_type)
             assert self._answer is not None
             self._answer(self._ok(media_type, b"", self._stream))
         return self._stream
 
-    def _ok(self, media_type: bytes, body: bytes | memoryview, parts: stream.Stream | None = None) -> Answer:
-        return Answer(200, media_type, self.id, body, (), parts)
+    def _ok(self, media_type: bytes, body: bytes | memoryview, parts: stream.ResponseStream | None = None) -> HttpResponse:
+        return HttpResponse(200, media_type, self.id, body, (), parts)
 
-    def _finish(self, answer: Answer) -> None:
+    def _finish(self, answer: HttpResponse) -> None:
         tell = self._answer
         if tell is not None:
             self._over(answer.status)

@@ -7,12 +7,12 @@ import time
 from email.utils import formatdate
 from typing import NamedTuple
 
-from runtime.front.requests.stream import Stream
+from runtime.front.requests.stream import ResponseStream
 
 Headers = list[tuple[bytes, bytes]]
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """Status, media type, the request's id, body, further headers (names in lower case). With a `stream` the body comes from there.
 
     A body that is a view is memory of others, for whom it matters that nothing refers to it longer than it takes to send it.
@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     id: str
     body: bytes | memoryview
     more: tuple[tuple[bytes, bytes], ...] = ()
-    stream: Stream | None = None
+    stream: ResponseStream | None = None
 
     @property
     def headers(self) -> Headers:
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
         return [(b"content-type", self.media_type), (b"x-request-id", self.id.encode()), *self.more]
 
 
-class Heads:
+class ResponseSerializer:
     """Answers as bytes. Says the time without a timer: once a second, when it is asked for."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Heads:
         self._update()
         return self._date
 
-    def whole(self, answer: Answer) -> bytes:
+    def whole(self, answer: HttpResponse) -> bytes:
         """Head and body of a small answer after which the connection goes on."""
         self._update()
         if answer.status != 200 or answer.more:
@@ -53,7 +53,7 @@ class Heads:
         first = self._ok.get(answer.media_type) or self._first(answer.media_type)
         return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (first, answer.id.encode(), len(answer.body), bytes(answer.body))
 
-    def head(self, answer: Answer, *, close: bool) -> bytes:
+    def head(self, answer: HttpResponse, *, close: bool) -> bytes:
         """Status line, headers and the empty line. `close` says that the connection ends with this answer."""
         self._update()
         lines = [_status_line(answer.status), b"date: " + self._date]

@@ -14,7 +14,7 @@ def wanted(accept: str) -> bytes:
     return EVENTS if EVENTS.decode() in accept else NDJSON
 
 
-class Stream:
+class ResponseStream:
     """The parts of one answer. Holds one part at most: the worker is asked for the next when the client has taken it.
 
     Args:

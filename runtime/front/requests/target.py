@@ -12,13 +12,13 @@ from base.errors import TooLarge
 from base.ipc.protocol import BODY_MAX_BYTES
 from runtime.front.codecs import media_types
 from runtime.front.codecs.decoder import Rows, reader
-from runtime.front.codecs.encoder import Form
-from runtime.front.memory.body_buffer import Arrival
+from runtime.front.codecs.encoder import ResponseFormat
+from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests import headers
 
 if TYPE_CHECKING:
-    from runtime.front.routing.traffic_split import Fork, Lot
-    from runtime.front.scheduling.endpoint_queue import Endpoint
+    from runtime.front.routing.traffic_split import ReleaseSelector, SplitRoute
+    from runtime.front.scheduling.endpoint_queue import EndpointQueue
 
 
 class Target:
@@ -35,17 +35,17 @@ class Target:
 
     __slots__ = ("admitted", "endpoint", "fork", "group", "parameters", "path")
 
-    def __init__(self, endpoint: Endpoint, parameters: Mapping[str, str], path: bytes) -> None:
+    def __init__(self, endpoint: EndpointQueue, parameters: Mapping[str, str], path: bytes) -> None:
         self.endpoint = endpoint
         self.path = path
         self.admitted = not endpoint.words.checks
-        self.fork: Fork | None = None
+        self.fork: SplitRoute | None = None
         self.parameters = msgspec.json.encode(parameters, order="sorted")
         self.group: Hashable = (self.parameters, "")
         _check_size(self.parameters)
 
 
-class Asked:
+class RequestHead:
     """What the head of a request says, where it has an endpoint. Requests with equal heads share one.
 
     Attributes:
@@ -60,16 +60,16 @@ class Asked:
     def __init__(self, target: Target, content_type: str, accept: str, version: str = "") -> None:
         self.target = target
         self.version = version
-        self.lot: Lot | None = None
-        self.fork: Fork | None = None
+        self.lot: ReleaseSelector | None = None
+        self.fork: SplitRoute | None = None
         self.heed(headers.NONE)
         self.content_type = content_type
         self.accept = accept
-        self.form = Form.wanted(accept)
+        self.form = ResponseFormat.wanted(accept)
         raw = target.endpoint.words.raw
         self.read: Callable[[bytes], Rows] = _read_raw if raw else reader(target.endpoint.decoder, content_type)
 
-    def heed(self, said: headers.Wishes) -> None:
+    def heed(self, said: headers.RequestHints) -> None:
         """Its head says this of how it is served; the endpoint decides what comes of that."""
         endpoint = self.target.endpoint
         self.wishes = said
@@ -81,9 +81,9 @@ class Asked:
         """Whether the body is an Arrow stream that is read here."""
         return not self.target.endpoint.words.raw and media_types.name(self.content_type) == media_types.ARROW
 
-    def rows(self, body: bytes | Arrival) -> Rows:
+    def rows(self, body: bytes | BodyBuffer) -> Rows:
         """The rows of a body, as `read`; where it is an arrival they keep that."""
-        return self.target.endpoint.decoder.from_arrival(body) if isinstance(body, Arrival) else self.read(body)
+        return self.target.endpoint.decoder.from_arrival(body) if isinstance(body, BodyBuffer) else self.read(body)
 
 
 def _read_raw(body: bytes) -> Rows:

@@ -13,15 +13,15 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from base.errors import AuthorError, PexdockError, TryLater
-from base.ipc.control import Compared
+from base.ipc.control import MirrorReport
 from runtime.front.codecs.decoder import Rows, reader
-from runtime.front.codecs.encoder import Replies
-from runtime.front.memory.body_buffer import Arrival
-from runtime.front.requests.request import Request
-from runtime.front.requests.response import Answer
-from runtime.front.requests.target import Asked, Target
+from runtime.front.codecs.encoder import ReplyEncoder
+from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.target import RequestHead, Target
 from runtime.front.routing.response_diff import compared
-from runtime.front.scheduling.dispatcher import Release
+from runtime.front.scheduling.dispatcher import Dispatcher
 from runtime.front.scheduling.parameter_check import check
 from runtime.front.telemetry.metrics import now_s
 from runtime.http.problems import status_of
@@ -34,14 +34,14 @@ COPIED_ROWS_MAX = 16_384
 """Copies of one release that are on their way. More would only wait in vain behind them, with their rows and answers in memory."""
 
 
-class Comparison:
+class MirrorStats:
     """How copies to one release compared, from one report to the next.
 
     Args:
         noted: called when there is something to tell where there was nothing.
     """
 
-    def __init__(self, model: str, release_id: str, noted: Callable[[Comparison], None]) -> None:
+    def __init__(self, model: str, release_id: str, noted: Callable[[MirrorStats], None]) -> None:
         self._names = model, release_id
         self._noted = noted
         self._any = False
@@ -71,10 +71,10 @@ class Comparison:
         self._equal += difference.equal
         self._deviation_max = max(self._deviation_max, difference.deviation)
 
-    def take(self) -> Compared:
+    def take(self) -> MirrorReport:
         """All since the last time."""
         counts = self._requests, self._equal, self._failed, self._skipped
-        found = Compared(*self._names, *counts, self._deviation_max, self._ms, self._ms_copies)
+        found = MirrorReport(*self._names, *counts, self._deviation_max, self._ms, self._ms_copies)
         self._clear()
         return found
 
@@ -89,7 +89,7 @@ class Comparison:
         self._deviation_max = self._ms = self._ms_copies = 0.0
 
 
-class Comparisons:
+class MirrorStatsByRelease:
     """Of all releases that get copies. While nothing is noted no timer is armed.
 
     Args:
@@ -98,25 +98,25 @@ class Comparisons:
 
     def __init__(self, due: Callable[[], None]) -> None:
         self._due = due
-        self._noted: list[Comparison] = []
+        self._noted: list[MirrorStats] = []
 
-    def of(self, model: str, release_id: str) -> Comparison:
+    def of(self, model: str, release_id: str) -> MirrorStats:
         """What copies to a release tell how they compared."""
-        return Comparison(model, release_id, self._note)
+        return MirrorStats(model, release_id, self._note)
 
-    def take(self) -> Iterator[Compared]:
+    def take(self) -> Iterator[MirrorReport]:
         """What is to be told."""
         noted, self._noted = self._noted, []
         for each in noted:
             yield each.take()
 
-    def _note(self, comparison: Comparison) -> None:
+    def _note(self, comparison: MirrorStats) -> None:
         if not self._noted:
             asyncio.get_running_loop().call_later(INTERVAL_S, self._due)
         self._noted.append(comparison)
 
 
-class Copying:
+class RequestMirror:
     """The copies that one release gets.
 
     Args:
@@ -124,23 +124,23 @@ class Copying:
         comparison: is told of each.
     """
 
-    def __init__(self, release: Release, comparison: Comparison) -> None:
+    def __init__(self, release: Dispatcher, comparison: MirrorStats) -> None:
         self.release = release
         self.comparison = comparison
         self._number = self._rows = 0
         self._checking: set[asyncio.Task[None]] = set()
 
     def request(
-        self, asked: Asked, to: Target, rows: Rows, body: bytes | Arrival, request_id: str, answer: Callable[[Answer], None]
-    ) -> Request:
+        self, asked: RequestHead, to: Target, rows: Rows, body: bytes | BodyBuffer, request_id: str, answer: Callable[[HttpResponse], None]
+    ) -> InferenceRequest:
         """A request, of which a copy is sent when this turn of the loop is over, if there is room for it.
 
         Not of one that has memory of its own, which can be given to one worker only, and is a megabyte or more.
         """
         began_s = now_s()
-        if isinstance(body, Arrival) or not self._has_room(rows.count):
+        if isinstance(body, BodyBuffer) or not self._has_room(rows.count):
             self.comparison.skipped()
-            return Request(asked, rows, request_id, answer, None, began_s)
+            return InferenceRequest(asked, rows, request_id, answer, None, began_s)
         self._number += 1
         self._rows += rows.count
         pair = _Pair(self, rows.count, began_s)
@@ -156,12 +156,12 @@ class Copying:
         self._number -= 1
         self._rows -= rows
 
-    def _send(self, pair: _Pair, asked: Asked, to: Target, rows: Rows, body: bytes, request_id: str) -> None:
+    def _send(self, pair: _Pair, asked: RequestHead, to: Target, rows: Rows, body: bytes, request_id: str) -> None:
         try:
             if not to.endpoint.reads_as(asked.target.endpoint):
                 rows = reader(to.endpoint.decoder, asked.content_type)(body)
             self.release.check_up()
-            copied = Asked(to, asked.content_type, "")
+            copied = RequestHead(to, asked.content_type, "")
             copy = _Copy(pair, copied, rows, request_id)
         except PexdockError as exc:
             pair.copied(_failed(exc, pair, blamed=False))
@@ -174,7 +174,7 @@ class Copying:
             task.add_done_callback(self._checking.discard)
 
     @staticmethod
-    async def _checked(copy: _Copy, asked: Asked) -> None:
+    async def _checked(copy: _Copy, asked: RequestHead) -> None:
         """Submits it once a worker has said that the path's parameters are such as it takes."""
         try:
             await check(asked, copied=True)
@@ -209,7 +209,7 @@ def _failed(error: PexdockError, pair: _Pair, *, blamed: bool) -> _Ended:
 class _Pair:
     """A request and its copy. They end in any order."""
 
-    def __init__(self, copying: Copying, rows: int, began_s: float) -> None:
+    def __init__(self, copying: RequestMirror, rows: int, began_s: float) -> None:
         self._copying = copying
         self._rows = rows
         self.began_s = began_s
@@ -243,12 +243,12 @@ class _Pair:
             self._copying.comparison.both(own, copy)
 
 
-class _Original(Request):
+class _Original(InferenceRequest):
     """A request whose answer is compared, after it was given."""
 
     __slots__ = ("_pair",)
 
-    def __init__(self, pair: _Pair, asked: Asked, rows: Rows, request_id: str, answer: Callable[[Answer], None]) -> None:
+    def __init__(self, pair: _Pair, asked: RequestHead, rows: Rows, request_id: str, answer: Callable[[HttpResponse], None]) -> None:
         super().__init__(asked, rows, request_id, answer, None, pair.began_s)
         self._pair = pair
 
@@ -256,7 +256,7 @@ class _Original(Request):
     def is_compared(self) -> bool:
         return True
 
-    def succeed(self, replies: Replies, start: int) -> None:
+    def succeed(self, replies: ReplyEncoder, start: int) -> None:
         waits = not self.answered
         super().succeed(replies, start)
         if waits:
@@ -275,12 +275,12 @@ class _Original(Request):
             self._pair.answered(_Ended(0, None, self._pair.ms()))
 
 
-class _Copy(Request):
+class _Copy(InferenceRequest):
     """A request that nobody waits for. It counts neither as a request nor for how requests to its release end."""
 
     __slots__ = ("_pair",)
 
-    def __init__(self, pair: _Pair, asked: Asked, rows: Rows, request_id: str) -> None:
+    def __init__(self, pair: _Pair, asked: RequestHead, rows: Rows, request_id: str) -> None:
         super().__init__(asked, rows, request_id, _dropped)
         self._pair = pair
 
@@ -292,7 +292,7 @@ class _Copy(Request):
     def may_go_again(self) -> bool:
         return False
 
-    def succeed(self, replies: Replies, start: int) -> None:
+    def succeed(self, replies: ReplyEncoder, start: int) -> None:
         if not self.answered:
             self._end(_Ended(200, replies.rows(start, self.row_count), self._pair.ms()))
 
@@ -306,5 +306,5 @@ class _Copy(Request):
         self._pair.copied(ended)
 
 
-def _dropped(_: Answer) -> None:
+def _dropped(_: HttpResponse) -> None:
     """Nobody gets it."""

@@ -27,7 +27,7 @@ class _Node(Generic[T]):
     names: tuple[str, ...] = ()
 
 
-class Router(Generic[T]):
+class PathTrie(Generic[T]):
     """A tree of path segments. A literal segment wins over a parameter; one trailing slash makes no difference."""
 
     def __init__(self) -> None:

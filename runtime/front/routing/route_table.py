@@ -8,45 +8,45 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from base.errors import NotFound, Unavailable
-from base.ipc.control import ReleaseWords, Sharing, Table
-from runtime.front.memory.body_buffer import Arrival
+from base.ipc.control import ReleaseSpec, SplitSpec, Table
+from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests import headers as wishes
 from runtime.front.requests.headers import VERSION
-from runtime.front.requests.target import Asked, Target
-from runtime.front.routing.mirroring import Copying
-from runtime.front.routing.path_trie import Router
-from runtime.front.routing.traffic_split import Drawn, Fork, Lot, Shares
-from runtime.front.scheduling.dispatcher import Release
-from runtime.front.scheduling.endpoint_queue import Endpoint
+from runtime.front.requests.target import RequestHead, Target
+from runtime.front.routing.mirroring import RequestMirror
+from runtime.front.routing.path_trie import PathTrie
+from runtime.front.routing.traffic_split import ReleaseSelector, Selection, SplitRoute, TrafficSplit
+from runtime.front.scheduling.dispatcher import Dispatcher
+from runtime.front.scheduling.endpoint_queue import EndpointQueue
 
 _TARGETS_MAX = 4096
 """Paths that are known without routing them again: more than most models have variants, and some megabytes at most."""
 
 
-class Paths:
+class RouteTable:
     """All endpoints of the releases that a routing table names, and what was learned of paths since."""
 
     def __init__(self) -> None:
-        self._router: Router[Endpoint] = Router()
+        self._router: PathTrie[EndpointQueue] = PathTrie()
         self._targets: dict[bytes, Target] = {}
-        self._models: dict[str, list[Release]] = {}
-        self._shares: dict[Release, Shares] = {}
+        self._models: dict[str, list[Dispatcher]] = {}
+        self._shares: dict[Dispatcher, TrafficSplit] = {}
 
-    def apply(self, table: Table, releases: Sequence[Release], copying: Mapping[str, Copying]) -> None:
+    def apply(self, table: Table, releases: Sequence[Dispatcher], copying: Mapping[str, RequestMirror]) -> None:
         """Follows another table, of which these are the releases; `copying` has those that get copies, by id."""
         self._targets, self._models, self._shares = {}, {}, {}
         for release in releases:
             self._models.setdefault(canonicalize_name(release.words.model), []).append(release)
-        sharing: dict[str, Sharing] = {canonicalize_name(model): each for model, each in table.sharing.items()}
+        sharing: dict[str, SplitSpec] = {canonicalize_name(model): each for model, each in table.sharing.items()}
         for model, each in self._models.items():
             if len(each) > 1 or model in sharing:
-                self._shares |= dict.fromkeys(each, Shares(sharing.get(model), each, copying))
-        self._router = Router()
+                self._shares |= dict.fromkeys(each, TrafficSplit(sharing.get(model), each, copying))
+        self._router = PathTrie()
         for endpoint in self.endpoints:  # of those with equal paths the last wins
             self._router.add(endpoint.words.path, endpoint)
 
     @property
-    def endpoints(self) -> list[Endpoint]:
+    def endpoints(self) -> list[EndpointQueue]:
         """All in force; of a model's the heaviest release's are the last."""
         return [
             endpoint
@@ -55,9 +55,9 @@ class Paths:
             for endpoint in release.endpoints
         ]
 
-    def documented(self) -> list[ReleaseWords]:
+    def documented(self) -> list[ReleaseSpec]:
         """What people are told of: of each model the endpoints of its heaviest release, and of others those whose paths it has not."""
-        found: list[ReleaseWords] = []
+        found: list[ReleaseSpec] = []
         for first, *_ in self._models.values():
             shares = self._shares.get(first)
             paths: set[str] = set()
@@ -92,7 +92,7 @@ class Paths:
             if shares is None:
                 found = Target(match.target, match.parameters, raw_path)
             else:
-                fork = Fork(shares, shares.targets(raw_path))
+                fork = SplitRoute(shares, shares.targets(raw_path))
                 found = fork.first
                 found.fork = fork
             if len(self._targets) >= _TARGETS_MAX:
@@ -100,7 +100,7 @@ class Paths:
             self._targets[raw_path] = found
         return found
 
-    def asked(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> Asked:
+    def asked(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> RequestHead:
         """What a head says whose path leads to `target`.
 
         Raises:
@@ -109,14 +109,14 @@ class Paths:
         """
         said = wishes.of(headers)
         version = headers.get(VERSION, b"").decode("latin-1").strip()
-        asked = Asked(self._wanted(target, version) if version else target, content_type, accept, version)
+        asked = RequestHead(self._wanted(target, version) if version else target, content_type, accept, version)
         asked.heed(said)
         if target.fork is not None and not version:
             asked.lot = target.fork.lot(headers, content_type, accept)
             asked.lot.wishes = said
         return asked
 
-    def moved(self, asked: Asked, lot: Lot | None, body: bytes | Arrival) -> Drawn:
+    def moved(self, asked: RequestHead, lot: ReleaseSelector | None, body: bytes | BodyBuffer) -> Selection:
         """The same under this table, which is not the one under which the head came.
 
         Args:
@@ -131,19 +131,19 @@ class Paths:
         target = self.route(asked.target.path)
         if target is not None and asked.version:
             target = self._wanted(target, asked.version)
-        if target is None or target.endpoint.words.alone != asked.target.endpoint.words.alone:
+        if target is None or target.endpoint.words.unbatched != asked.target.endpoint.words.unbatched:
             raise Unavailable("the model was replaced while the request came; try again")
         if target.fork is None or asked.version:
-            same = Asked(target, asked.content_type, asked.accept, asked.version)
+            same = RequestHead(target, asked.content_type, asked.accept, asked.version)
             same.heed(asked.wishes)
-            return Drawn(same, None)
-        other = Lot(target.fork, None if lot is None else lot.header, asked.content_type, asked.accept)
+            return Selection(same, None)
+        other = ReleaseSelector(target.fork, None if lot is None else lot.header, asked.content_type, asked.accept)
         other.wishes = asked.wishes
         return other.draw(body)
 
     def _wanted(self, target: Target, version: str) -> Target:
         release = target.endpoint.release
-        shares = self._shares.get(release) or Shares(None, [release])
+        shares = self._shares.get(release) or TrafficSplit(None, [release])
         wanted = shares.named(version)
         if wanted is release:
             return target

@@ -9,21 +9,21 @@ import msgspec
 import pyarrow as pa
 
 from base.errors import NotFound, PexdockError
-from base.ipc.control import Sharing
+from base.ipc.control import SplitSpec
 from base.ipc.numeric_frames import Plain
 from runtime.front.codecs.decoder import RowDecoder, Rows
-from runtime.front.memory.body_buffer import Arrival
+from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.headers import NONE
-from runtime.front.requests.request import Request
-from runtime.front.requests.response import Answer
-from runtime.front.requests.target import Asked, Target
-from runtime.front.routing.path_trie import Router
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.target import RequestHead, Target
+from runtime.front.routing.path_trie import PathTrie
 from runtime.front.routing.weighted_choice import GOLDEN, SILVER, Rotation, picked, ranked
 
 if TYPE_CHECKING:
-    from runtime.front.routing.mirroring import Copying
-    from runtime.front.scheduling.dispatcher import Release
-    from runtime.front.scheduling.endpoint_queue import Endpoint
+    from runtime.front.routing.mirroring import RequestMirror
+    from runtime.front.scheduling.dispatcher import Dispatcher
+    from runtime.front.scheduling.endpoint_queue import EndpointQueue
 
 
 STABLE = "stable"
@@ -32,7 +32,7 @@ STABLE = "stable"
 _SHOWN_MAX_CHARS = 64
 
 
-class Shares:
+class TrafficSplit:
     """The releases of one model that a routing table names, and how requests are shared among them.
 
     Args:
@@ -44,26 +44,28 @@ class Shares:
         stand_in: answers while none of those that share the requests can.
     """
 
-    def __init__(self, sharing: Sharing | None, releases: Sequence[Release], copying: Mapping[str, Copying] | None = None) -> None:
-        sharing = sharing or Sharing({each.id: 1 for each in releases})
+    def __init__(
+        self, sharing: SplitSpec | None, releases: Sequence[Dispatcher], copying: Mapping[str, RequestMirror] | None = None
+    ) -> None:
+        sharing = sharing or SplitSpec({each.id: 1 for each in releases})
         self._routers = {each.id: _router(each) for each in releases}
-        self.stand_in = next((each for each in releases if each.id == sharing.stand_in), None)
+        self.stand_in = next((each for each in releases if each.id == sharing.fallback), None)
         self._releases = {each.id: each for each in releases if not sharing.hides(each.id)}
         self._labels = sharing.labels
         # By id, so that front doors with other orders of the same table agree.
         self.weights = {each: sharing.weights[each] for each in sorted(self._releases) if sharing.weights.get(each, 0) > 0}
         self.by, _, self.name = sharing.by.partition(":")
         self.rotation, self._copied = Rotation(GOLDEN), Rotation(SILVER)
-        self._copied_part = 0.0 if sharing.copies is None else sharing.copies.percent / 100
-        self.copying = None if sharing.copies is None else (copying or {}).get(sharing.copies.id)
+        self._copied_part = 0.0 if sharing.mirror is None else sharing.mirror.percent / 100
+        self.copying = None if sharing.mirror is None else (copying or {}).get(sharing.mirror.id)
 
     @property
-    def heaviest(self) -> Release:
+    def heaviest(self) -> Dispatcher:
         """The release that serves most, and speaks for the model where one has to."""
         return self._releases[max(self.weights or self._releases, key=lambda each: self.weights.get(each, 0))]
 
     @property
-    def serving(self) -> list[Release]:
+    def serving(self) -> list[Dispatcher]:
         """Those that share the requests, the heaviest first."""
         return [each for each in reversed(self.in_order()) if each.id in self.weights]
 
@@ -72,7 +74,7 @@ class Shares:
         """Whether any of those that share the requests can answer, or what stands in for them."""
         return any(self._releases[each].up for each in self.weights) or (self.stand_in is not None and self.stand_in.up)
 
-    def in_order(self) -> list[Release]:
+    def in_order(self) -> list[Dispatcher]:
         """All releases that have a part of their own, the heaviest last."""
         return sorted(self._releases.values(), key=lambda each: (each is self.heaviest, self.weights.get(each.id, 0)))
 
@@ -93,7 +95,7 @@ class Shares:
                 found[release_id] = Target(match.target, match.parameters, raw_path)
         return found
 
-    def named(self, name: str) -> Release:
+    def named(self, name: str) -> Dispatcher:
         """The release that is asked for by version or label.
 
         Raises:
@@ -114,14 +116,14 @@ class Shares:
         return f"{'are' if len(versions) > 1 else 'is'} {', '.join(versions)}; labels: {', '.join(labels)}"
 
 
-class Fork:
+class SplitRoute:
     """A path that leads to several releases of a model, or to one and copies to another. Made once for many requests.
 
     Args:
         targets: where it leads in each of them, by id; not empty.
     """
 
-    def __init__(self, shares: Shares, targets: Mapping[str, Target]) -> None:
+    def __init__(self, shares: TrafficSplit, targets: Mapping[str, Target]) -> None:
         self.shares = shares
         self.targets = targets
         self.weights = {each: weight for each, weight in shares.weights.items() if each in targets}
@@ -129,7 +131,7 @@ class Fork:
         first = targets.get(shares.heaviest.id) or targets[max(targets, key=lambda each: shares.weights.get(each, 0))]
         self.first = first
         copied_to = None if shares.copying is None else targets.get(shares.copying.release.id)
-        self.copied_to = copied_to if copied_to is not None and not copied_to.endpoint.words.alone else None
+        self.copied_to = copied_to if copied_to is not None and not copied_to.endpoint.words.unbatched else None
         self._header = shares.name.lower().encode("latin-1", "replace") if shares.by == "header" else b""
         self._ranked: list[str] | None = None
         if shares.by == "parameter":
@@ -139,14 +141,14 @@ class Fork:
     @property
     def plain(self) -> bool:
         """Whether requests share batches in all of them, and nothing else need be known of a path."""
-        return bool(self.weights) and all(target.admitted and not target.endpoint.words.alone for target in self.targets.values())
+        return bool(self.weights) and all(target.admitted and not target.endpoint.words.unbatched for target in self.targets.values())
 
     @property
     def column(self) -> str:
         """Whose value in row 0 decides; empty where that is not what does."""
         return self.shares.name if self.shares.by == "column" and not self.first.endpoint.words.raw else ""
 
-    def lot(self, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> Lot:
+    def lot(self, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> ReleaseSelector:
         """What a head decides.
 
         Raises:
@@ -155,10 +157,12 @@ class Fork:
         if not self.weights:
             raise NotFound("no release that serves has an endpoint at this path")
         header = headers.get(self._header) if self._header else None
-        return Lot(self, header, content_type, accept)
+        return ReleaseSelector(self, header, content_type, accept)
 
-    def copy(self, asked: Asked, rows: Rows, body: bytes | Arrival, request_id: str, answer: Callable[[Answer], None]) -> Request:
-        """A request of which a copy is sent, see `Copying.request`."""
+    def copy(
+        self, asked: RequestHead, rows: Rows, body: bytes | BodyBuffer, request_id: str, answer: Callable[[HttpResponse], None]
+    ) -> InferenceRequest:
+        """A request of which a copy is sent, see `RequestMirror.request`."""
         assert self.shares.copying is not None
         assert self.copied_to is not None
         return self.shares.copying.request(asked, self.copied_to, rows, body, request_id, answer)
@@ -168,14 +172,14 @@ class Fork:
         return self._ranked if header is None else ranked(self.weights, header.decode("latin-1"))
 
 
-class Drawn(NamedTuple):
+class Selection(NamedTuple):
     """A release was chosen; its rows, where they had to be read for that and it reads them as the one that did."""
 
-    asked: Asked
+    asked: RequestHead
     rows: Rows | None
 
 
-class Lot:
+class ReleaseSelector:
     """What a head says of who answers it. Requests with equal heads share one.
 
     Args:
@@ -187,15 +191,15 @@ class Lot:
 
     __slots__ = ("_accept", "_asked", "_content_type", "_order", "fork", "header", "wishes")
 
-    def __init__(self, fork: Fork, header: bytes | None, content_type: str, accept: str) -> None:
+    def __init__(self, fork: SplitRoute, header: bytes | None, content_type: str, accept: str) -> None:
         self.fork = fork
         self.header = header
         self.wishes = NONE
         self._order = fork.order(header)
         self._content_type, self._accept = content_type, accept
-        self._asked: dict[str, Asked] = {}
+        self._asked: dict[str, RequestHead] = {}
 
-    def draw(self, body: bytes | Arrival) -> Drawn:
+    def draw(self, body: bytes | BodyBuffer) -> Selection:
         """Chooses among those that can answer; where none can, what stands in for them, or else among all."""
         fork, order = self.fork, self._order
         rows = self._rows(body) if fork.column else None
@@ -203,7 +207,7 @@ class Lot:
             order = _order(fork, rows, fork.column)
         able = [each for each in fork.weights if fork.targets[each].endpoint.release.takes_requests]
         if not able and fork.stand_in is not None and fork.stand_in.endpoint.release.takes_requests:
-            return Drawn(self._asked_of(fork.stand_in.endpoint.release.id), None)
+            return Selection(self._asked_of(fork.stand_in.endpoint.release.id), None)
         able = able or list(fork.weights)
         if order is not None:
             chosen = next(each for each in order if each in able)
@@ -213,27 +217,27 @@ class Lot:
             chosen = able[picked([fork.weights[each] for each in able], fork.shares.rotation.point())]
         asked = self._asked_of(chosen)
         same = rows is not None and asked.target.endpoint.reads_as(fork.first.endpoint)
-        return Drawn(asked, rows if same else None)
+        return Selection(asked, rows if same else None)
 
-    def _asked_of(self, release_id: str) -> Asked:
+    def _asked_of(self, release_id: str) -> RequestHead:
         found = self._asked.get(release_id)
         if found is None:
-            found = self._asked[release_id] = Asked(self.fork.targets[release_id], self._content_type, self._accept)
+            found = self._asked[release_id] = RequestHead(self.fork.targets[release_id], self._content_type, self._accept)
             found.heed(self.wishes)
             copied_to = self.fork.copied_to
-            if copied_to is not None and found.target is not copied_to and not found.target.endpoint.words.alone:
+            if copied_to is not None and found.target is not copied_to and not found.target.endpoint.words.unbatched:
                 found.fork = self.fork
         return found
 
-    def _rows(self, body: bytes | Arrival) -> Rows | None:
+    def _rows(self, body: bytes | BodyBuffer) -> Rows | None:
         """As the release reads them that speaks for the model; None where it cannot: then turns decide, and who is chosen says why not."""
         try:
-            return Asked(self.fork.first, self._content_type, self._accept).rows(body)
+            return RequestHead(self.fork.first, self._content_type, self._accept).rows(body)
         except PexdockError:
             return None
 
 
-def _order(fork: Fork, rows: Rows, column: str) -> list[str] | None:
+def _order(fork: SplitRoute, rows: Rows, column: str) -> list[str] | None:
     value = _first(fork.first.endpoint.decoder, rows, column)
     return None if value is None else ranked(fork.weights, str(value))
 
@@ -250,8 +254,8 @@ def _first(decoder: RowDecoder, rows: Rows, column: str) -> object:
     return batch.column(column)[0].as_py() if column in batch.schema.names else None
 
 
-def _router(release: Release) -> Router[Endpoint]:
-    router: Router[Endpoint] = Router()
+def _router(release: Dispatcher) -> PathTrie[EndpointQueue]:
+    router: PathTrie[EndpointQueue] = PathTrie()
     for endpoint in release.endpoints:
         router.add(endpoint.words.path, endpoint)
     return router

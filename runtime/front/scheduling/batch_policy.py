@@ -11,7 +11,7 @@ HOLD_MAX_S = 0.001
 """However dense requests come, the first of them is not held back longer: a third of what a plain scikit-learn model takes for a batch."""
 
 
-class Step(Enum):
+class DispatchDecision(Enum):
     """What to do with the rows that wait."""
 
     GO = 1
@@ -21,7 +21,7 @@ class Step(Enum):
     """Until the worker has answered: it has enough to do, and what gathers meanwhile makes a better batch."""
 
 
-class Pace:
+class DispatchPolicy:
     """Of one endpoint.
 
     Args:
@@ -47,7 +47,7 @@ class Pace:
         if self._held_until and now_s >= self._held_until:
             self._dense = False
 
-    def step(self, rows: int, computing_rows: int, now_s: float) -> Step:
+    def step(self, rows: int, computing_rows: int, now_s: float) -> DispatchDecision:
         """What becomes of the rows that wait.
 
         Args:
@@ -58,9 +58,9 @@ class Pace:
         if rows < self._batch_max_rows:
             if 2 * rows < computing_rows:
                 self._held_until = 0.0
-                return Step.WAIT
+                return DispatchDecision.WAIT
             if self._dense and self._hold_s:
                 self._held_until = self._held_until or now_s + self._hold_s
-                return Step.HOLD
+                return DispatchDecision.HOLD
         self._held_until = 0.0
-        return Step.GO
+        return DispatchDecision.GO

@@ -17,7 +17,7 @@ from base.errors import Full
 from base.ipc.control import Configure
 
 
-class Waiting(Protocol):
+class QueuedRequest(Protocol):
     """What a batcher needs to know of a request."""
 
     @property
@@ -37,11 +37,11 @@ class Waiting(Protocol):
         """0 goes before 1."""
 
 
-R = TypeVar("R", bound=Waiting)
+R = TypeVar("R", bound=QueuedRequest)
 
 
 @dataclass(frozen=True)
-class Bounds:
+class QueueLimits:
     """What may wait for one endpoint.
 
     Attributes:
@@ -73,10 +73,10 @@ class _Group(Generic[R]):
 _Lane = OrderedDict[Hashable, _Group[R]]
 
 
-class Batcher(Generic[R]):
+class BatchQueue(Generic[R]):
     """The waiting requests of one endpoint. Bounded by rows and bytes."""
 
-    def __init__(self, batch_max_rows: int, bounds: Bounds) -> None:
+    def __init__(self, batch_max_rows: int, bounds: QueueLimits) -> None:
         self._batch_max_rows = batch_max_rows
         self._bounds = bounds
         self._lanes: dict[int, _Lane[R]] = {}  # by urgency, the most urgent first

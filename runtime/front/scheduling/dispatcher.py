@@ -13,21 +13,21 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
-from base.ipc.control import GaveUp, ReleaseWords, Worked
-from runtime.front.memory.budget import Budget
+from base.ipc.control import ReleaseSpec, RequestsSent, WorkerUnhealthy
+from runtime.front.memory.budget import MemoryBudget
 from runtime.front.requests.deadlines import Deadlines, in_time
-from runtime.front.requests.parameter_question import AT_ONCE_MAX, Question
-from runtime.front.requests.request import Request
-from runtime.front.scheduling.batch_policy import Step
-from runtime.front.scheduling.batch_queue import Bounds
-from runtime.front.scheduling.endpoint_queue import Endpoint
-from runtime.front.scheduling.error_attribution import owners
-from runtime.front.scheduling.quarantine import Suspects
+from runtime.front.requests.parameter_question import AT_ONCE_MAX, ParameterCheck
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.scheduling.batch_policy import DispatchDecision
+from runtime.front.scheduling.batch_queue import QueueLimits
+from runtime.front.scheduling.endpoint_queue import EndpointQueue
+from runtime.front.scheduling.error_attribution import attribute_error
+from runtime.front.scheduling.quarantine import Quarantine
 from runtime.front.scheduling.wait_estimate import wait_s
-from runtime.front.telemetry.metrics import Recorder
-from runtime.front.telemetry.outcomes import Tally
+from runtime.front.telemetry.metrics import FrontMetrics
+from runtime.front.telemetry.outcomes import OutcomeCounter
 from runtime.front.workers.in_flight import IN_FLIGHT_MAX, STREAMS_MAX
-from runtime.front.workers.link import Link
+from runtime.front.workers.link import WorkerLink
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ HANGS_AFTER_S = 1.0
 """A worker is let be late by so much with what nobody waits for any more. Then it is taken to hang, and is replaced."""
 
 
-class Release:
+class Dispatcher:
     """One release: its endpoints, and the links to its workers.
 
     Args:
@@ -55,33 +55,33 @@ class Release:
     def __init__(
         self,
         release_id: str,
-        words: ReleaseWords,
-        bounds: Bounds,
-        budget: Budget,
+        words: ReleaseSpec,
+        bounds: QueueLimits,
+        budget: MemoryBudget,
         deadlines: Deadlines,
-        recorder: Recorder | None = None,
+        recorder: FrontMetrics | None = None,
     ) -> None:
         self.id = release_id
-        self.tell: Callable[[GaveUp | Worked], None] = lambda _: None
+        self.tell: Callable[[WorkerUnhealthy | RequestsSent], None] = lambda _: None
         self.told_requests = sys.maxsize
-        self.heir: Callable[[Endpoint], Endpoint | None] = lambda _: None
+        self.heir: Callable[[EndpointQueue], EndpointQueue | None] = lambda _: None
         self.left = asyncio.Event()
         self.words = words
-        self.budget = Budget(budget.max_bytes, budget)
-        self.endpoints = [Endpoint(i, each, bounds, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
-        self._links: dict[str, Link] = {}
-        self._leaving: list[Link] = []  # they still have something to answer
+        self.budget = MemoryBudget(budget.max_bytes, budget)
+        self.endpoints = [EndpointQueue(i, each, bounds, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
+        self._links: dict[str, WorkerLink] = {}
+        self._leaving: list[WorkerLink] = []  # they still have something to answer
         self._loop = asyncio.get_running_loop()  # to ask for it costs a system call each time
         # Batches to be sent again in parts, before anything that waits. Bounded by what was in flight.
-        self._again: deque[list[Request]] = deque()
-        self._suspects = Suspects()
+        self._again: deque[list[InferenceRequest]] = deque()
+        self._suspects = Quarantine()
         self._careful = self._ending = False
-        self._looking: set[Link] = set()
-        self.streams: set[Request] = set()
+        self._looking: set[WorkerLink] = set()
+        self.streams: set[InferenceRequest] = set()
         self._turn = 0
         self._woken = self._lost = False
         self.retiring = False
-        self._questions: OrderedDict[Question, None] = OrderedDict()  # that wait for a worker, at most one for each connection
+        self._questions: OrderedDict[ParameterCheck, None] = OrderedDict()  # that wait for a worker, at most one for each connection
         self._retired: Callable[[], None] | None = None
 
     @property
@@ -102,7 +102,7 @@ class Release:
         if not (self.up or any(link.open and not link.retiring for link in self._links.values())):
             raise Unavailable(f"no worker of {self.words.model} is ready; try again later")
 
-    def begin(self, request: Request) -> None:
+    def begin(self, request: InferenceRequest) -> None:
         """Counts in a request whose answer will be streamed.
 
         Raises:
@@ -112,12 +112,12 @@ class Release:
             raise Full(f"{len(self.streams)} answers of {self.words.model} are being streamed, and no more may; try again later")
         self.streams.add(request)
 
-    def wait_s(self, endpoint: Endpoint, before: int) -> float:
+    def wait_s(self, endpoint: EndpointQueue, before: int) -> float:
         """How long a request for this endpoint would wait, behind so many batches and the one that is being computed."""
         others = [(each.waiting.batches, each.outlook) for each in self.endpoints if each is not endpoint and each.waiting]
         return wait_s(before + 1, max(1, sum(link.up for link in self._links.values())), endpoint.outlook, others)
 
-    def watch(self, tally: Tally | None) -> None:
+    def watch(self, tally: OutcomeCounter | None) -> None:
         """From now on `tally` is told how requests end; None for nobody."""
         for endpoint in self.endpoints:
             endpoint.tally = tally
@@ -136,17 +136,17 @@ class Release:
         for path in [path for path in self._links if path not in sockets]:
             self._leave(self._links.pop(path))
 
-    def _leave(self, link: Link) -> None:
+    def _leave(self, link: WorkerLink) -> None:
         self._leaving.append(link)
         link.retire()
 
-    def connect(self, sockets: Sequence[str]) -> list[Link]:
+    def connect(self, sockets: Sequence[str]) -> list[WorkerLink]:
         """Makes links to those that are new. Returns them, not yet welcomed."""
         made = []
         for path in sockets:
             if path not in self._links:
                 try:
-                    self._links[path] = link = Link(path, self, self.budget)
+                    self._links[path] = link = WorkerLink(path, self, self.budget)
                 except PexdockError as exc:
                     log.warning("%s %s: %s", self.words.model, self.words.version, exc)
                     continue
@@ -158,7 +158,7 @@ class Release:
         self.retiring, self._retired = True, done
         self.wake()
 
-    def ask(self, question: Question) -> None:
+    def ask(self, question: ParameterCheck) -> None:
         """Lets a question wait for a worker. It is answered later."""
         if question.alone:
             self._suspects.wait(question)
@@ -166,7 +166,7 @@ class Release:
             self._questions[question] = None
         self.wake()
 
-    def forget(self, question: Question) -> None:
+    def forget(self, question: ParameterCheck) -> None:
         """Nobody waits for its answer any more, or it has it."""
         self._questions.pop(question, None)
         self.overdue(question)
@@ -182,7 +182,9 @@ class Release:
         if self._waits() or self.retiring:
             self.wake()
 
-    def lost(self, requests: Sequence[Request | Question], *, died: bool, culprit: Request | Question | None = None) -> None:
+    def lost(
+        self, requests: Sequence[InferenceRequest | ParameterCheck], *, died: bool, culprit: InferenceRequest | ParameterCheck | None = None
+    ) -> None:
         """A link has closed, whose worker had these. One that broke a rule, rather than died, might do so again.
 
         Args:
@@ -198,14 +200,14 @@ class Release:
                 request.fail(Unavailable("the worker that had this request was given up; try again"), blamed=True)
         self.wake()
 
-    def overdue(self, request: Request | Question) -> None:
+    def overdue(self, request: InferenceRequest | ParameterCheck) -> None:
         """The time of a request is over, or of a question about it. Looks again in a while whether the worker that has it hangs."""
         for link in (*self._links.values(), *self._leaving):
             if link not in self._looking and link.has(request):
                 self._looking.add(link)
                 self._loop.call_later(HANGS_AFTER_S, self._look, link)
 
-    def _look(self, link: Link) -> None:
+    def _look(self, link: WorkerLink) -> None:
         self._looking.discard(link)
         left_s = self.endpoints[0].deadlines.timeout_s - link.silent_s  # clients and authors may give less than a batch takes
         if link.hangs and left_s > 0:
@@ -213,19 +215,19 @@ class Release:
             self._loop.call_later(left_s, self._look, link)
         elif link.hangs:
             log.warning("a worker of %s %s answers nothing", self.words.model, self.words.version)
-            self.tell(GaveUp(link.path, "it did not answer a request in time, nor afterwards"))
+            self.tell(WorkerUnhealthy(link.path, "it did not answer a request in time, nor afterwards"))
 
-    def tell_worked(self, link: Link) -> None:
+    def tell_worked(self, link: WorkerLink) -> None:
         """So many requests were sent to this worker that it is time to tell."""
         link.untold, requests = 0, link.untold
-        self.tell(Worked(link.path, requests))
+        self.tell(RequestsSent(link.path, requests))
 
     def end(self) -> None:
         """No worker will be started any more: what waits for one is answered."""
         self._ending = True
         self.wake()
 
-    def failed(self, requests: list[Request], error: PexdockError) -> None:
+    def failed(self, requests: list[InferenceRequest], error: PexdockError) -> None:
         """A worker could not answer a batch. Who owns the rows that the error names is told so, and the others get another try.
 
         Where it names none, each half gets another try, down to the guilty one. Where the time of one of them was over before the batch was
@@ -234,7 +236,7 @@ class Release:
         if isinstance(error, DeadlineExceeded) and len(kept := in_time(requests)) < len(requests):
             self._again.append(kept)
             return
-        owned = owners(requests, error) if isinstance(error, _GUILT_OF_ONE) else []
+        owned = attribute_error(requests, error) if isinstance(error, _GUILT_OF_ONE) else []
         for index, own in owned:
             requests[index].fail(own)
         requests = [request for request in requests if not request.answered]
@@ -273,7 +275,7 @@ class Release:
                 done, self._retired = self._retired, None
                 done()
 
-    def _send(self, link: Link, requests: list[Request]) -> None:
+    def _send(self, link: WorkerLink, requests: list[InferenceRequest]) -> None:
         try:
             link.send(requests)
         except Full as exc:
@@ -285,13 +287,13 @@ class Release:
             else:
                 self._again.appendleft(requests)
 
-    def _ask(self, link: Link, question: Question) -> None:
+    def _ask(self, link: WorkerLink, question: ParameterCheck) -> None:
         try:
             link.ask(question)
         except Unavailable:  # found out by asking
             self.ask(question)
 
-    def _most_able(self) -> Link | None:
+    def _most_able(self) -> WorkerLink | None:
         """The worker that a question is put to: the one with the least to do of those that need not be left alone."""
         able = [each for each in self._links.values() if each.up and each.batches_max > 1 and len(each.questions) < AT_ONCE_MAX]
         return min(able, key=lambda each: (each.load, len(each.questions)), default=None)
@@ -309,20 +311,20 @@ class Release:
                 link.batches_max = IN_FLIGHT_MAX
             self._careful = self._careful or link.batches_max == 1
 
-    def _send_alone(self, link: Link, suspect: Request | Question) -> None:
-        if isinstance(suspect, Question):
+    def _send_alone(self, link: WorkerLink, suspect: InferenceRequest | ParameterCheck) -> None:
+        if isinstance(suspect, ParameterCheck):
             self._ask(link, suspect)
         else:
             self._send(link, [suspect])
 
-    def _least_busy(self) -> Link | None:
+    def _least_busy(self) -> WorkerLink | None:
         found = None
         for link in self._links.values():
             if link.has_room and (found is None or link.load < found.load):
                 found = link
         return found
 
-    def _next_batch(self, computing_rows: int, now_s: float) -> list[Request]:
+    def _next_batch(self, computing_rows: int, now_s: float) -> list[InferenceRequest]:
         """Requests to be sent to a worker that has so many rows already; none where nothing waits, or what waits should."""
         while self._again:
             if requests := [request for request in self._again.popleft() if not request.answered]:
@@ -332,9 +334,9 @@ class Release:
             endpoint = self.endpoints[self._turn]
             if endpoint.waiting:
                 step = endpoint.pace.step(endpoint.waiting.rows, computing_rows, now_s)
-                if step is Step.GO and (batch := endpoint.take(now_s)):
+                if step is DispatchDecision.GO and (batch := endpoint.take(now_s)):
                     return batch
-                if step is Step.HOLD:
+                if step is DispatchDecision.HOLD:
                     self.wake()
         return []
 
@@ -346,7 +348,7 @@ class Release:
 
     def _hand_over(self, error: PexdockError) -> None:
         """All that waits goes to heirs, as it is; what has none is answered with the error."""
-        waiting: list[Request | Question] = [
+        waiting: list[InferenceRequest | ParameterCheck] = [
             *self._suspects.clear(),
             *self._questions,
             *(request for requests in self._again for request in requests),
@@ -370,7 +372,7 @@ class Release:
                 for request in endpoint.waiting.clear():
                     (endpoint.waiting.add if request.bound else heir.inherit)(request)
 
-    def suspect(self, request: Request) -> None:
+    def suspect(self, request: InferenceRequest) -> None:
         """Lets it wait to be sent alone: it may have killed a worker."""
         self._suspects.wait(request)
         self.wake()

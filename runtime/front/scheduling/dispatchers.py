@@ -10,18 +10,18 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from base.ipc.control import GaveUp, Route, Worked
-from runtime.front.memory.budget import COPIES_PART, Budget, shared
+from base.ipc.control import RequestsSent, Route, WorkerUnhealthy
+from runtime.front.memory.budget import COPIES_PART, MemoryBudget, shared
 from runtime.front.requests.deadlines import Deadlines
-from runtime.front.scheduling.batch_queue import Bounds
-from runtime.front.scheduling.dispatcher import Release
-from runtime.front.scheduling.endpoint_queue import Endpoint
-from runtime.front.telemetry.metrics import Recorder
-from runtime.front.telemetry.outcomes import Tallies
-from runtime.front.workers.link import Link
+from runtime.front.scheduling.batch_queue import QueueLimits
+from runtime.front.scheduling.dispatcher import Dispatcher
+from runtime.front.scheduling.endpoint_queue import EndpointQueue
+from runtime.front.telemetry.metrics import FrontMetrics
+from runtime.front.telemetry.outcomes import OutcomeCounters
+from runtime.front.workers.link import WorkerLink
 
 
-class Dispatch:
+class Dispatchers:
     """All releases of the routing table in force.
 
     Args:
@@ -35,27 +35,27 @@ class Dispatch:
 
     def __init__(
         self,
-        bounds: Bounds,
+        bounds: QueueLimits,
         segments_max_bytes: int,
         deadlines: Deadlines,
-        recorder: Recorder | None = None,
-        tallies: Tallies | None = None,
-        tell: Callable[[GaveUp | Worked], None] = lambda _: None,
+        recorder: FrontMetrics | None = None,
+        tallies: OutcomeCounters | None = None,
+        tell: Callable[[WorkerUnhealthy | RequestsSent], None] = lambda _: None,
     ) -> None:
         self._bounds = bounds
-        self.budget = Budget(segments_max_bytes)
+        self.budget = MemoryBudget(segments_max_bytes)
         self._deadlines = deadlines
         self._recorder = recorder
         self._tallies = tallies
         self._tell = tell
         self.told_requests = sys.maxsize
-        self.releases, self._coming = list[Release](), list[Release]()
-        self._retiring: set[Release] = set()
+        self.releases, self._coming = list[Dispatcher](), list[Dispatcher]()
+        self._retiring: set[Dispatcher] = set()
         self._apart: Collection[str] = ()
 
-    def prepare(self, routes: Sequence[Route]) -> list[Link]:
+    def prepare(self, routes: Sequence[Route]) -> list[WorkerLink]:
         """Connects to releases and workers that are not in force yet, so that they can answer once they are. Returns new links."""
-        links: list[Link] = []
+        links: list[WorkerLink] = []
         for route in routes:
             release = self._known(route)
             if release is None:
@@ -64,7 +64,7 @@ class Dispatch:
             links += release.connect(route.sockets)
         return links
 
-    def apply(self, routes: Sequence[Route], copied_to: Collection[str] = (), apart: Collection[str] = ()) -> list[Link]:
+    def apply(self, routes: Sequence[Route], copied_to: Collection[str] = (), apart: Collection[str] = ()) -> list[WorkerLink]:
         """Puts these routes in force. Releases that are gone answer what they have. Returns new links.
 
         Args:
@@ -73,7 +73,7 @@ class Dispatch:
             apart: those that get no request but copies, and what asks for them.
         """
         self._apart = apart
-        kept, links = list[Release](), list[Link]()
+        kept, links = list[Dispatcher](), list[WorkerLink]()
         whole, share = self.budget.max_bytes, shared(self.budget.max_bytes, len(routes) - len(copied_to))
         for route in routes:
             release = self._known(route) or self._release(route)
@@ -98,7 +98,7 @@ class Dispatch:
         for release in (*self.releases, *self._retiring):
             release.end()
 
-    def _heir(self, endpoint: Endpoint) -> Endpoint | None:
+    def _heir(self, endpoint: EndpointQueue) -> EndpointQueue | None:
         """Where the requests of an endpoint go that nobody is left to answer: to the same one of another release that takes some."""
         for release in self.releases:
             if release.takes_requests and release.words.model == endpoint.release.words.model and release.id not in self._apart:
@@ -107,18 +107,18 @@ class Dispatch:
                         return each
         return None
 
-    def _known(self, route: Route) -> Release | None:
+    def _known(self, route: Route) -> Dispatcher | None:
         """The release of a route, where it is there already. Other content under the same name and version is another one."""
         return next((each for each in self.releases + self._coming if each.id == route.id and each.words == route.release), None)
 
-    def _watch(self, release: Release, *, watched: bool) -> None:
+    def _watch(self, release: Dispatcher, *, watched: bool) -> None:
         if watched and not release.watched and self._tallies is not None:
             release.watch(self._tallies.of(release.id))
         elif not watched:
             release.watch(None)
 
-    def _release(self, route: Route) -> Release:
-        found = Release(route.id, route.release, self._bounds, self.budget, self._deadlines, self._recorder)
+    def _release(self, route: Route) -> Dispatcher:
+        found = Dispatcher(route.id, route.release, self._bounds, self.budget, self._deadlines, self._recorder)
         found.tell, found.told_requests = self._tell, self.told_requests
         found.heir = self._heir
         return found

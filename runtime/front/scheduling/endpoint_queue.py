@@ -9,21 +9,21 @@ import pyarrow as pa
 
 from base.errors import DeadlineExceeded, Full, PexdockError
 from base.ipc import frames
-from base.ipc.control import EndpointWords
+from base.ipc.control import EndpointSpec
 from runtime.front.codecs.decoder import RowDecoder
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.headers import URGENCY
-from runtime.front.requests.parameter_question import Question
-from runtime.front.requests.request import Request
-from runtime.front.requests.target import Asked
-from runtime.front.scheduling.batch_policy import Pace
-from runtime.front.scheduling.batch_queue import Batcher, Bounds
-from runtime.front.scheduling.wait_estimate import Outlook
-from runtime.front.telemetry.metrics import Recorder, now_s
-from runtime.front.telemetry.outcomes import Tally
+from runtime.front.requests.parameter_question import ParameterCheck
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.target import RequestHead
+from runtime.front.scheduling.batch_policy import DispatchPolicy
+from runtime.front.scheduling.batch_queue import BatchQueue, QueueLimits
+from runtime.front.scheduling.wait_estimate import WaitEstimator
+from runtime.front.telemetry.metrics import FrontMetrics, now_s
+from runtime.front.telemetry.outcomes import OutcomeCounter
 
 if TYPE_CHECKING:
-    from runtime.front.scheduling.dispatcher import Release
+    from runtime.front.scheduling.dispatcher import Dispatcher
 
 
 WAIT_PART = 0.5
@@ -31,11 +31,17 @@ WAIT_PART = 0.5
 not known to a half."""
 
 
-class Endpoint:
+class EndpointQueue:
     """One endpoint of a release: how to decode its rows, and those that wait."""
 
     def __init__(
-        self, number: int, words: EndpointWords, bounds: Bounds, release: Release, deadlines: Deadlines, recorder: Recorder | None
+        self,
+        number: int,
+        words: EndpointSpec,
+        bounds: QueueLimits,
+        release: Dispatcher,
+        deadlines: Deadlines,
+        recorder: FrontMetrics | None,
     ) -> None:
         self.number = number
         self.words = words
@@ -46,14 +52,14 @@ class Endpoint:
         self.replies = frames.Reader(self.output_schema)
         self.decoder = RowDecoder(self.input_schema, words.unexpected)
         self.streams = words.streams
-        self.pace = Pace(1 if words.alone else words.batch_max_rows, words.batch_max_delay_ms / 1000)
-        self.waiting: Batcher[Request] = Batcher(words.batch_max_rows, bounds)
+        self.pace = DispatchPolicy(1 if words.unbatched else words.batch_max_rows, words.batch_max_delay_ms / 1000)
+        self.waiting: BatchQueue[InferenceRequest] = BatchQueue(words.batch_max_rows, bounds)
         self._bounds = bounds
-        self.outlook = Outlook()
+        self.outlook = WaitEstimator()
         self.measures = None if recorder is None else recorder.endpoint(release.words.model, release.words.version, words.name)
-        self.tally: Tally | None = None  # where the release is watched
+        self.tally: OutcomeCounter | None = None  # where the release is watched
 
-    def reads_as(self, other: Endpoint) -> bool:
+    def reads_as(self, other: EndpointQueue) -> bool:
         """Whether the rows that one of them has read are those that the other would."""
         mine, theirs = self.words, other.words
         return mine.input_schema == theirs.input_schema and mine.unexpected == theirs.unexpected and mine.raw == theirs.raw
@@ -68,7 +74,7 @@ class Endpoint:
         """What such a wish comes to here."""
         return wished if self._bounds.priorities else URGENCY
 
-    def check_room(self, asked: Asked, size_bytes: int) -> None:
+    def check_room(self, asked: RequestHead, size_bytes: int) -> None:
         """Whether a request may wait, as far as its rows need not be known.
 
         Raises:
@@ -78,12 +84,12 @@ class Endpoint:
         if not waiting:
             return
         waiting.check_room(1, size_bytes)
-        known = self.input_schema is not None and not self.words.alone  # else rows of another shape are another group
+        known = self.input_schema is not None and not self.words.unbatched  # else rows of another shape are another group
         before = waiting.batches_before(asked.urgency, asked.target.group if known else None)
         if before and (expected_s := self.release.wait_s(self, before)) > min(asked.timeout_s * WAIT_PART, self._bounds.max_wait_s):
             raise Full(f"a request for this endpoint would wait {expected_s:.1f} s, which is too long; try again later")
 
-    def take(self, now_s: float) -> list[Request]:
+    def take(self, now_s: float) -> list[InferenceRequest]:
         """The next batch. What has waited for too long, against all that was expected when it came, is refused."""
         max_wait_s = self._bounds.max_wait_s
         if max_wait_s < inf:
@@ -92,7 +98,7 @@ class Endpoint:
                     request.fail(Full(f"a worker was not free within {max_wait_s:g} s; try again later"))
         return self.waiting.take()
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: InferenceRequest) -> None:
         """Lets the request wait for a worker of a release that is up. It is answered later, or at once where it cannot wait."""
         if self._admit(request):
             if self.measures is not None:
@@ -101,9 +107,9 @@ class Endpoint:
             self.pace.came()
             self.release.wake()
 
-    def inherit(self, request: Request | Question) -> None:
+    def inherit(self, request: InferenceRequest | ParameterCheck) -> None:
         """Lets a request wait here that waited for the same endpoint of a release that is gone. Its time goes on."""
-        if isinstance(request, Question):
+        if isinstance(request, ParameterCheck):
             request.endpoint = self
             self.release.ask(request)
             return
@@ -114,7 +120,7 @@ class Endpoint:
         elif self._admit(request):
             self.release.wake()
 
-    def _admit(self, request: Request) -> bool:
+    def _admit(self, request: InferenceRequest) -> bool:
         """Whether it waits now; where it cannot, it is answered."""
         try:
             if self.streams:
@@ -125,7 +131,7 @@ class Endpoint:
             return False
         return True
 
-    def expire(self, request: Request) -> None:
+    def expire(self, request: InferenceRequest) -> None:
         """The request's time is over: it is answered so, and its rows are not sent if they were not yet."""
         waited = self.waiting.remove(request)
         request.fail(DeadlineExceeded(f"not answered within {request.timeout_s:g} s"), blamed=not waited)
@@ -135,13 +141,13 @@ class Endpoint:
         else:
             self.release.overdue(request)
 
-    def abandon(self, request: Request) -> None:
+    def abandon(self, request: InferenceRequest) -> None:
         """The client is gone: the request leaves the queue; what a worker already has, it computes in vain unless its handler asks."""
         request.abandon()
         if self.waiting.remove(request):
             self.release.freed()
 
-    def ended(self, request: Request) -> None:
+    def ended(self, request: InferenceRequest) -> None:
         """The request is answered, or nobody waits for it; safe to call again."""
         self.deadlines.forget(request)
         if self.streams:

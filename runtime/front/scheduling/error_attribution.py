@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from base.errors import Cell, PexdockError, Reject
 
 
-class Counted(Protocol):
+class HasRowCount(Protocol):
     """What is to be known of a request."""
 
     @property
@@ -17,14 +17,14 @@ class Counted(Protocol):
         """Its rows."""
 
 
-class Owned(NamedTuple):
+class AttributedError(NamedTuple):
     """A request's place in the list, and its own part of the error."""
 
     place: int
     error: PexdockError
 
 
-def owners(requests: Sequence[Counted], error: PexdockError) -> list[Owned]:
+def attribute_error(requests: Sequence[HasRowCount], error: PexdockError) -> list[AttributedError]:
     """Each request that owns a row that the error names, with an error that names its own rows, counted from its own first.
 
     Args:
@@ -39,7 +39,7 @@ def owners(requests: Sequence[Counted], error: PexdockError) -> list[Owned]:
             Cell(cell.row - start, cell.column, cell.reason) for cell in error.cells if cell.row is not None and start <= cell.row < end
         ]
         if cells:
-            found.append(Owned(index, error.again(detail=_detail(error, cells[0]), cells=cells)))
+            found.append(AttributedError(index, error.again(detail=_detail(error, cells[0]), cells=cells)))
     return found
 
 

@@ -10,17 +10,17 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from base.errors import DeadlineExceeded
-from runtime.front.requests.parameter_question import Question
+from runtime.front.requests.parameter_question import ParameterCheck
 
 if TYPE_CHECKING:
-    from runtime.front.requests.target import Asked
+    from runtime.front.requests.target import RequestHead
 
 
 STEP_S = 0.01
 """What a question took of a request's time is counted in steps of so much, since requests of equal time share a lane of `Deadlines`."""
 
 
-async def check(asked: Asked, *, copied: bool = False) -> float:
+async def check(asked: RequestHead, *, copied: bool = False) -> float:
     """Has the spec look at the parameters of a request's path, unless it has admitted them before.
 
     Args:
@@ -38,7 +38,7 @@ async def check(asked: Asked, *, copied: bool = False) -> float:
     release, loop = asked.target.endpoint.release, asyncio.get_running_loop()
     began_s = loop.time()
     release.check_up()
-    question = Question(asked, copied=copied)
+    question = ParameterCheck(asked, copied=copied)
     release.ask(question)
     try:
         async with asyncio.timeout(asked.timeout_s):

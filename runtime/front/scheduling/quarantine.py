@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from base.errors import HandlerFailed, Unavailable
 
 if TYPE_CHECKING:
-    from runtime.front.requests.parameter_question import Question
-    from runtime.front.requests.request import Request
+    from runtime.front.requests.parameter_question import ParameterCheck
+    from runtime.front.requests.request import InferenceRequest
 
 DEATHS_MAX = 5
 """Of workers that had a request and are not known to have died of it. There may be one whose model kills whoever loads it."""
 
 
-class Suspects:
+class Quarantine:
     """Those of one release that are to go again. Bounded by what its workers had in flight.
 
     Attributes:
@@ -29,9 +29,9 @@ class Suspects:
     """
 
     def __init__(self) -> None:
-        self.waiting: deque[Request | Question] = deque()
+        self.waiting: deque[InferenceRequest | ParameterCheck] = deque()
 
-    def add(self, request: Request | Question, *, guilty: bool) -> None:
+    def add(self, request: InferenceRequest | ParameterCheck, *, guilty: bool) -> None:
         """The worker that had it has died. It is answered at once where it may not go again.
 
         Args:
@@ -53,7 +53,7 @@ class Suspects:
         else:
             self.wait(request)
 
-    def wait(self, request: Request | Question) -> None:
+    def wait(self, request: InferenceRequest | ParameterCheck) -> None:
         """It is to go again, alone."""
         self.waiting.append(request)
 
@@ -62,11 +62,11 @@ class Suspects:
         while self.waiting and self.waiting[0].answered:
             self.waiting.popleft()
 
-    def take(self) -> Request | Question:
+    def take(self) -> InferenceRequest | ParameterCheck:
         """The next one; there is one."""
         return self.waiting.popleft()
 
-    def clear(self) -> list[Request | Question]:
+    def clear(self) -> list[InferenceRequest | ParameterCheck]:
         """All of them; afterwards there are none."""
         waiting = list(self.waiting)
         self.waiting.clear()

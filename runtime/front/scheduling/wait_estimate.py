@@ -10,7 +10,7 @@ _WEIGHT = 1 / 8
 """Of the latest batch, beside all before it: one that is slow by chance is not the rule, and a few that are, are."""
 
 
-class Outlook:
+class WaitEstimator:
     """Of one endpoint."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Outlook:
         self.batch_s += (took_s - self.batch_s) * (_WEIGHT if self.batch_s else 1.0)
 
 
-def wait_s(before: int, workers: int, own: Outlook, others: list[tuple[int, Outlook]]) -> float:
+def wait_s(before: int, workers: int, own: WaitEstimator, others: list[tuple[int, WaitEstimator]]) -> float:
     """How long a request would wait at the end of a queue.
 
     Args:

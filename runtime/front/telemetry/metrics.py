@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from base.ipc.control import Measures, Measuring
+from base.ipc.control import MetricsConfig, MetricsReport
 from base.telemetry.metrics import Collected
 
 if TYPE_CHECKING:
-    from runtime.front.requests.request import Request
+    from runtime.front.requests.request import InferenceRequest
 
 ABANDONED = 499
 """The status that access logs give to a request whose client hung up; no client ever sees it."""
@@ -24,10 +24,10 @@ now_s = time.perf_counter
 """The clock of all times here. The loop's own stands still within one turn."""
 
 
-class EndpointMeasures:
+class RequestMetrics:
     """One endpoint, from one report to the next."""
 
-    def __init__(self, recorder: Recorder, model: str, version: str, endpoint: str) -> None:
+    def __init__(self, recorder: FrontMetrics, model: str, version: str, endpoint: str) -> None:
         self._recorder = recorder
         self._names = model, version, endpoint
         self._noted = False
@@ -49,7 +49,7 @@ class EndpointMeasures:
             self._abandoned += status == ABANDONED
             self._client_errors += status < 500 and status != ABANDONED
 
-    def sent(self, requests: Sequence[Request], rows: int) -> None:
+    def sent(self, requests: Sequence[InferenceRequest], rows: int) -> None:
         """One batch has been sent to a worker."""
         self._note()
         now = now_s()
@@ -59,7 +59,7 @@ class EndpointMeasures:
                 self._queue.add((now - request.queued_s) * 1000)
                 request.queued_s = 0.0
 
-    def take(self) -> Measures:
+    def take(self) -> MetricsReport:
         """All since the last time."""
         counts = {
             "Requests": self._requests,
@@ -71,7 +71,7 @@ class EndpointMeasures:
         self._noted = False
         self._clear()
         values = {name: each.values() for name, each in collected.items() if each}
-        return Measures(int(time.time() * 1000), *self._names, counts, values)
+        return MetricsReport(int(time.time() * 1000), *self._names, counts, values)
 
     def _note(self) -> None:
         if not self._noted:
@@ -84,30 +84,30 @@ class EndpointMeasures:
         self._latency, self._queue, self._batches = Collected(values_max), Collected(values_max), Collected(values_max)
 
 
-class Recorder:
+class FrontMetrics:
     """All endpoints of a front door. While nothing is measured it arms no timer.
 
     Args:
         due: called when an interval with measures is over; it should `take` them, soon.
     """
 
-    def __init__(self, measuring: Measuring, due: Callable[[], None]) -> None:
+    def __init__(self, measuring: MetricsConfig, due: Callable[[], None]) -> None:
         self.values_max = measuring.values_max
         self._interval_s = measuring.interval_s
         self._due = due
-        self._noted: list[EndpointMeasures] = []
+        self._noted: list[RequestMetrics] = []
 
-    def endpoint(self, model: str, version: str, endpoint: str) -> EndpointMeasures:
+    def endpoint(self, model: str, version: str, endpoint: str) -> RequestMetrics:
         """What an endpoint tells its measures."""
-        return EndpointMeasures(self, model, version, endpoint)
+        return RequestMetrics(self, model, version, endpoint)
 
-    def note(self, endpoint: EndpointMeasures) -> None:
+    def note(self, endpoint: RequestMetrics) -> None:
         """The endpoint has something to report."""
         if not self._noted:
             asyncio.get_running_loop().call_later(self._interval_s, self._due)
         self._noted.append(endpoint)
 
-    def take(self) -> Iterator[Measures]:
+    def take(self) -> Iterator[MetricsReport]:
         """What is to be reported, endpoint by endpoint: with very many of them the loop may turn in between."""
         noted, self._noted = self._noted, []
         for each in noted:

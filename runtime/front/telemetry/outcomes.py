@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 
-from base.ipc.control import Outcomes
+from base.ipc.control import OutcomeReport
 
 INTERVAL_S = 0.2
 """A release that fails is taken back by what is told here, so it is told soon; a word costs the supervisor some 50 µs."""
 
 
-class Tally:
+class OutcomeCounter:
     """One watched release, from one report to the next.
 
     Args:
         noted: called when there is something to tell where there was nothing.
     """
 
-    def __init__(self, release_id: str, noted: Callable[[Tally], None]) -> None:
+    def __init__(self, release_id: str, noted: Callable[[OutcomeCounter], None]) -> None:
         self._id = release_id
         self._noted = noted
         self._answered = self._failed = 0
@@ -30,14 +30,14 @@ class Tally:
         self._answered += 1
         self._failed += failed
 
-    def take(self) -> Outcomes:
+    def take(self) -> OutcomeReport:
         """All since the last time."""
-        found = Outcomes(self._id, self._answered, self._failed)
+        found = OutcomeReport(self._id, self._answered, self._failed)
         self._answered = self._failed = 0
         return found
 
 
-class Tallies:
+class OutcomeCounters:
     """All watched releases of a front door. While nothing is noted no timer is armed.
 
     Args:
@@ -46,19 +46,19 @@ class Tallies:
 
     def __init__(self, due: Callable[[], None]) -> None:
         self._due = due
-        self._noted: list[Tally] = []
+        self._noted: list[OutcomeCounter] = []
 
-    def of(self, release_id: str) -> Tally:
+    def of(self, release_id: str) -> OutcomeCounter:
         """What a release's endpoints tell how their requests end."""
-        return Tally(release_id, self._note)
+        return OutcomeCounter(release_id, self._note)
 
-    def take(self) -> Iterator[Outcomes]:
+    def take(self) -> Iterator[OutcomeReport]:
         """What is to be told."""
         noted, self._noted = self._noted, []
         for each in noted:
             yield each.take()
 
-    def _note(self, tally: Tally) -> None:
+    def _note(self, tally: OutcomeCounter) -> None:
         if not self._noted:
             asyncio.get_running_loop().call_later(INTERVAL_S, self._due)
         self._noted.append(tally)

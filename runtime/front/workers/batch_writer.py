@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from base.ipc import frames
 from base.ipc.protocol import Place
-from runtime.front.memory.slots import Room, Rooms
+from runtime.front.memory.slots import Slot, SlotPool
 
 if TYPE_CHECKING:
-    from runtime.front.requests.request import Request
+    from runtime.front.requests.request import InferenceRequest
 
 _REPLY_MIN_BYTES = 64 * 1024
 
 
-class Written(NamedTuple):
+class WrittenBatch(NamedTuple):
     """The rows of a batch in one frame: where in which room it lies, the frame's flags, and how many rows they are."""
 
-    room: Room
+    room: Slot
     frame: Place
     flags: int
     rows: int
 
 
-def write_batch(requests: list[Request], rooms: Rooms) -> Written:
+def write_batch(requests: list[InferenceRequest], rooms: SlotPool) -> WrittenBatch:
     """The rows of requests of one group, in a room that is theirs until it is given back.
 
     Raises:
@@ -37,14 +37,14 @@ def write_batch(requests: list[Request], rooms: Rooms) -> Written:
     need = frames.room_for(batch, known_schema=known)
     room = rooms.take(need, max(_REPLY_MIN_BYTES, need))
     written = frames.write(batch, room.segment.view(room.request), known_schema=known)
-    return Written(room, room.request.beginning(written.length), written.flags, batch.num_rows)
+    return WrittenBatch(room, room.request.beginning(written.length), written.flags, batch.num_rows)
 
 
-def _as_it_came(requests: list[Request], rooms: Rooms) -> Written | None:
+def _as_it_came(requests: list[InferenceRequest], rooms: SlotPool) -> WrittenBatch | None:
     """Where one body came into memory of its own, and holds a frame as it stands; not a second time."""
     arrival = requests[0].rows.arrival
     if len(requests) > 1 or arrival is None or arrival.frame is None or (adopted := arrival.adopt()) is None:
         return None
     room = rooms.adopt(*adopted)
     offset, length = arrival.frame
-    return Written(room, Place(room.number, offset, length), 0, requests[0].row_count)
+    return WrittenBatch(room, Place(room.number, offset, length), 0, requests[0].row_count)

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runtime.front.memory.slots import SLOTS, Room
+from runtime.front.memory.slots import SLOTS, Slot
 
 if TYPE_CHECKING:
-    from runtime.front.requests.parameter_question import Question
-    from runtime.front.requests.request import Request
+    from runtime.front.requests.parameter_question import ParameterCheck
+    from runtime.front.requests.request import InferenceRequest
 
 IN_FLIGHT_MAX = 2
 """One batch in the handler, one waiting in the socket: the worker never waits for the front door between batches."""
@@ -20,7 +20,7 @@ STREAMS_MAX = SLOTS * 3 // 4
 
 
 @dataclass(eq=False)
-class Sent:
+class InFlightBatch:
     """A batch that the worker has.
 
     Attributes:
@@ -28,10 +28,10 @@ class Sent:
         begun: the worker has said that it computes it, and has not said since that it does not.
     """
 
-    requests: list[Request]
+    requests: list[InferenceRequest]
     rows: int
-    room: Room
-    reply_room: Room
+    room: Slot
+    reply_room: Slot
     sent_s: float
     parked: bool = False
     begun: bool = False
@@ -47,7 +47,7 @@ class Sent:
         return any(not request.answered for request in self.requests)
 
 
-def hangs(batches: Collection[Sent], questions: Collection[Question] = ()) -> bool:
+def hangs(batches: Collection[InFlightBatch], questions: Collection[ParameterCheck] = ()) -> bool:
     """Whether a worker hangs that has said nothing of a batch for a while since its time was over.
 
     What it computes is the first that is not parked. Where somebody waits for that, its time is not over. Where all are parked, it computes
@@ -62,10 +62,10 @@ def hangs(batches: Collection[Sent], questions: Collection[Question] = ()) -> bo
         return not computing.wanted
     if questions:
         return all(each.answered for each in questions)
-    return any(each.requests[0].endpoint.words.alone for each in batches) and not any(each.wanted for each in batches)
+    return any(each.requests[0].endpoint.words.unbatched for each in batches) and not any(each.wanted for each in batches)
 
 
-def culprit_of(batches: Collection[Sent], questions: Collection[Question]) -> Request | Question | None:
+def poison_request(batches: Collection[InFlightBatch], questions: Collection[ParameterCheck]) -> InferenceRequest | ParameterCheck | None:
     """Of what a worker had when it ended, that which it had begun; None where that is not known."""
     for batch in batches:
         if batch.begun:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from base.errors import Full, PeerError, PeerGone, PexdockError, Unavailable
 from base.ipc import failure
 from base.ipc.channel import Channel
-from base.ipc.control import WIRE_VERSION, GaveUp
+from base.ipc.control import WIRE_VERSION, WorkerUnhealthy
 from base.ipc.protocol import (
     Attach,
     Batch,
@@ -25,34 +25,34 @@ from base.ipc.protocol import (
     Fail,
     Flag,
     Forget,
-    Grant,
     Hello,
     Message,
-    Need,
     Next,
     Parked,
     Part,
     Reply,
+    ReplyBuffer,
+    ReplyTooLarge,
     Welcome,
     moment,
 )
-from runtime.front.codecs.encoder import Replies
-from runtime.front.memory.budget import Budget
-from runtime.front.memory.slots import SLOTS, Rooms
+from runtime.front.codecs.encoder import ReplyEncoder
+from runtime.front.memory.budget import MemoryBudget
+from runtime.front.memory.slots import SLOTS, SlotPool
 from runtime.front.workers.batch_writer import write_batch
-from runtime.front.workers.in_flight import IN_FLIGHT_MAX, Sent, culprit_of, hangs
+from runtime.front.workers.in_flight import IN_FLIGHT_MAX, InFlightBatch, hangs, poison_request
 from runtime.front.workers.reply_lease import LENT_MIN_BYTES, lend
 from runtime.front.workers.reply_reader import read_reply
 
 if TYPE_CHECKING:
-    from runtime.front.requests.parameter_question import Question
-    from runtime.front.requests.request import Request
-    from runtime.front.scheduling.dispatcher import Release
+    from runtime.front.requests.parameter_question import ParameterCheck
+    from runtime.front.requests.request import InferenceRequest
+    from runtime.front.scheduling.dispatcher import Dispatcher
 
 log = logging.getLogger(__name__)
 
 
-class Link:
+class WorkerLink:
     """One connection to one worker of a release, which learns when the worker has room for a batch again, and when the link has closed.
 
     Attributes:
@@ -64,24 +64,24 @@ class Link:
         untold: requests that it was sent since the supervisor was told of any.
     """
 
-    def __init__(self, path: str, release: Release, budget: Budget) -> None:
+    def __init__(self, path: str, release: Dispatcher, budget: MemoryBudget) -> None:
         self.path = path
         self._release = release
-        self._sent: dict[int, Sent] = {}
+        self._sent: dict[int, InFlightBatch] = {}
         self.up = self.retiring = False
         self.busy = self.computing_rows = self.untold = 0
         self.batches_max = IN_FLIGHT_MAX
         self._answered_s = 0.0  # the latest
-        self.questions: dict[int, Question] = {}
+        self.questions: dict[int, ParameterCheck] = {}
         self._next_batch = 0
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._budget = budget
-        self._rooms = Rooms(budget)
-        budget.savers.add(self._save)
+        self._rooms = SlotPool(budget)
+        budget.reclaimers.add(self._save)
         try:
             self._channel = Channel.connect(path)
         except OSError as exc:
-            budget.savers.discard(self._save)
+            budget.reclaimers.discard(self._save)
             self._rooms.close()
             raise Unavailable(f"the worker at {path} cannot be reached: {exc}") from exc
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._readable)
@@ -107,7 +107,7 @@ class Link:
         """Whether the worker has nothing to compute, and no question."""
         return self.up and not (self.busy or self.questions)
 
-    def has(self, one: Request | Question) -> bool:
+    def has(self, one: InferenceRequest | ParameterCheck) -> bool:
         """Whether the worker has it, be it answered or not."""
         return one in self.questions.values() or any(one in sent.requests for sent in self._sent.values())
 
@@ -126,7 +126,7 @@ class Link:
         """Whether the worker is who the routing table says; waits until it has answered."""
         return await self._welcomed
 
-    def send(self, requests: list[Request]) -> None:
+    def send(self, requests: list[InferenceRequest]) -> None:
         """Sends requests of one group as one batch.
 
         Raises:
@@ -137,7 +137,7 @@ class Link:
         room, frame, flags, rows = write_batch(requests, self._rooms)
         number, count = self._number(), len(requests)
         flags |= Flag.ALONE if count == 1 else 0
-        if endpoint.words.alone:
+        if endpoint.words.unbatched:
             flags |= Flag.CONTEXT
             requests[0].sent(lambda: self._cancel(number))
         flags |= Flag.SUSPECT if requests[0].deaths else 0
@@ -145,7 +145,7 @@ class Link:
         self._send(Batch(number, endpoint.number, rows, ends_ms, flags, frame, room.reply, requests[0].said))
         if not self.open:
             raise Unavailable("the worker has ended")
-        self._sent[number] = Sent(requests, rows, room, room, time.monotonic())
+        self._sent[number] = InFlightBatch(requests, rows, room, room, time.monotonic())
         self.busy += 1
         self.computing_rows += rows
         self.untold += count
@@ -154,7 +154,7 @@ class Link:
         if endpoint.measures is not None:
             endpoint.measures.sent(requests, rows)
 
-    def ask(self, question: Question) -> None:
+    def ask(self, question: ParameterCheck) -> None:
         """Asks the worker.
 
         Raises:
@@ -186,12 +186,12 @@ class Link:
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         self._channel.close()
         (sent, self._sent), (questions, self.questions) = (self._sent, {}), (self.questions, {})
-        self._budget.savers.discard(self._save)
+        self._budget.reclaimers.discard(self._save)
         self._rooms.close()
         if not self._welcomed.done():
             self._welcomed.set_result(False)
         lost = [request for batch in sent.values() for request in batch.requests]
-        culprit = culprit_of(sent.values(), questions.values()) if heard_out else None
+        culprit = poison_request(sent.values(), questions.values()) if heard_out else None
         self._release.lost([*lost, *questions.values()], died=error is None or isinstance(error, PeerGone), culprit=culprit)
 
     def _number(self) -> int:
@@ -207,7 +207,7 @@ class Link:
         except PeerError as exc:
             self._give_up(exc)
 
-    def _send_news(self, rooms: Rooms) -> None:
+    def _send_news(self, rooms: SlotPool) -> None:
         self._forget()
         for number, segment in rooms.attached:
             self._channel.send(Attach(number, segment.size), segment.fd)
@@ -239,7 +239,7 @@ class Link:
     def _give_up(self, error: PeerError, *, heard_out: bool = False) -> None:
         log.warning("the channel to %s %s is closed: %s", self._release.words.model, self._release.words.version, error)
         self.close(error, heard_out=heard_out)
-        self._release.tell(GaveUp(self.path, error.detail))
+        self._release.tell(WorkerUnhealthy(self.path, error.detail))
 
     def _handle(self, message: Message) -> None:
         match message:
@@ -264,7 +264,7 @@ class Link:
                 sent = self._take(batch)
                 self._free(sent, held=bool(flags & Flag.HELD))
                 sent.requests[0].end()
-            case Need(batch, length):
+            case ReplyTooLarge(batch, length):
                 self._grant(batch, length)
             case Welcome():
                 self._greet(message)
@@ -303,7 +303,7 @@ class Link:
             raise PeerError("a worker parked a batch that it does not have to compute")
         self._put_aside(sent)
 
-    def _put_aside(self, sent: Sent) -> None:
+    def _put_aside(self, sent: InFlightBatch) -> None:
         """It takes no place in flight any more."""
         sent.parked = True
         self.busy -= 1
@@ -354,7 +354,7 @@ class Link:
             assert isinstance(batch, pa.RecordBatch)
             sent.requests[0].respond(batch)
         else:
-            replies, start = Replies(batch, None if lent is None else lent.view), 0
+            replies, start = ReplyEncoder(batch, None if lent is None else lent.view), 0
             for request in sent.requests:
                 request.succeed(replies, start)
                 start += request.row_count
@@ -379,11 +379,11 @@ class Link:
             for request in sent.requests:
                 request.fail(exc)
             self._free(sent, held=True)
-            self._send(Grant(batch, sent.room.reply.beginning(0)))
+            self._send(ReplyBuffer(batch, sent.room.reply.beginning(0)))
             return
-        self._send(Grant(batch, sent.reply_room.reply))
+        self._send(ReplyBuffer(batch, sent.reply_room.reply))
 
-    def _take(self, batch: int) -> Sent:
+    def _take(self, batch: int) -> InFlightBatch:
         sent = self._sent.pop(batch, None)
         if sent is None:
             raise PeerError("an answer to a batch that the worker does not have")
@@ -392,7 +392,7 @@ class Link:
         self._answered_s = time.monotonic()
         return sent
 
-    def _free(self, sent: Sent, *, held: bool) -> None:
+    def _free(self, sent: InFlightBatch, *, held: bool) -> None:
         self._rooms.give_back(sent.room, held=held)
         if sent.reply_room is not sent.room:
             self._rooms.give_back(sent.reply_room, held=False)

@@ -12,16 +12,16 @@ import numpy as np
 import pyarrow as pa
 
 from base.ipc.protocol import Flag, Reply
-from runtime.front.codecs.encoder import Form
+from runtime.front.codecs.encoder import ResponseFormat
 
 if TYPE_CHECKING:
-    from runtime.front.requests.request import Request
+    from runtime.front.requests.request import InferenceRequest
 
 LENT_MIN_BYTES = 1024**2
 """Smaller ones are copied, and their room is free at once."""
 
 
-class Lent:
+class ReplyLease:
     """The bytes of one reply, as long as anybody refers to them. A connection does until it has sent them or is lost.
 
     Attributes:
@@ -49,7 +49,7 @@ class Lent:
             self._loop.call_soon(self._free)  # whoever lets go of the bytes may be in the middle of something
 
 
-def lend(frame: memoryview, reply: Reply, requests: Sequence[Request], rows: int) -> Lent | None:
+def lend(frame: memoryview, reply: Reply, requests: Sequence[InferenceRequest], rows: int) -> ReplyLease | None:
     """A reply that is the answer of one request as it lies there, and whose values nobody here looks at; None for all others.
 
     Args:
@@ -61,9 +61,9 @@ def lend(frame: memoryview, reply: Reply, requests: Sequence[Request], rows: int
     if len(requests) > 1 or reply.rows != rows or not reply.flags & Flag.SCHEMA:
         return None
     (request,) = requests
-    if request.form is not Form.ARROW or request.endpoint.words.raw or request.is_compared:
+    if request.form is not ResponseFormat.ARROW or request.endpoint.words.raw or request.is_compared:
         return None
-    return Lent(frame) if is_one_batch(frame, rows, request.endpoint.output_schema) else None
+    return ReplyLease(frame) if is_one_batch(frame, rows, request.endpoint.output_schema) else None
 
 
 def is_one_batch(frame: memoryview, rows: int, schema: pa.Schema | None) -> bool:

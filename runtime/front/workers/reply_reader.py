@@ -13,10 +13,10 @@ from base.ipc.protocol import Flag, Reply
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes, is_compressed
 
 if TYPE_CHECKING:
-    from runtime.front.scheduling.endpoint_queue import Endpoint
+    from runtime.front.scheduling.endpoint_queue import EndpointQueue
 
 
-def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: Endpoint) -> pa.RecordBatch | Plain:
+def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: EndpointQueue) -> pa.RecordBatch | Plain:
     """The rows of a reply to a batch of so many rows.
 
     Args:

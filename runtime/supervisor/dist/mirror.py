@@ -58,7 +58,7 @@ class _Notes(msgspec.Struct):
     files: dict[str, _Note] = {}
 
 
-class Mirror:
+class DistMirror:
     """Keeps `folder` like `remote`, a turn at a time.
 
     Args:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from runtime.blocking import Threads
-from runtime.supervisor.dist.mirror import Mirror, in_short
+from runtime.blocking import BlockingThreads
+from runtime.supervisor.dist.mirror import DistMirror, in_short
 from runtime.backoff import BackOff
 
 log = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 _PAUSE_MAX_S = 60.0
 
 
-class Follower:
+class MirrorLoop:
     """Turns of a mirror, one after the other.
 
     Args:
@@ -28,13 +28,13 @@ class Follower:
         begun: set once there is something to begin with: what an earlier run left, or what the first turn brought, if only an error.
     """
 
-    def __init__(self, mirror: Mirror, poll_s: float, changed: Callable[[], None]) -> None:
+    def __init__(self, mirror: DistMirror, poll_s: float, changed: Callable[[], None]) -> None:
         self.reason = ""
         self.begun = asyncio.Event()
         self._mirror = mirror
         self._back_off = BackOff(poll_s, max(poll_s, _PAUSE_MAX_S))
         self._changed = changed
-        self._threads = Threads(1)
+        self._threads = BlockingThreads(1)
         self._kind = ""
 
     async def run(self) -> None:

@@ -57,7 +57,7 @@ class _File:
     was_settled: bool = False
 
 
-class Registry:
+class SettlingFiles:
     """The files of one dist/. All times but those of files are in seconds of one monotonic clock."""
 
     def __init__(self, settle_s: float) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncinotify
 from asyncinotify import Event, Inotify, Mask
 
-from runtime.supervisor.dist.settling import Registry, Settled, Stat, Vanished
+from runtime.supervisor.dist.settling import SettlingFiles, Settled, Stat, Vanished
 from runtime.pex.names import is_meant_as_pex, is_pex_name
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _LOOK_AGAIN_S = 2.0
 Notify = Callable[[Sequence[Settled | Vanished], set[str]], None]
 
 
-class Watch:
+class DistWatcher:
     """Watches one folder, which it makes where it is missing, also later on.
 
     Args:
@@ -42,7 +42,7 @@ class Watch:
 
     def __init__(self, path: Path, settle_s: float, notify: Notify) -> None:
         self._path = path
-        self._registry = Registry(settle_s)
+        self._registry = SettlingFiles(settle_s)
         self._notify = notify
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncinotify.Watch | None = None

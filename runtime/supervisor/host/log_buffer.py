@@ -35,7 +35,7 @@ _LINE_BYTES = 120
 """What a line takes beside its text, roughly."""
 
 
-class Line(msgspec.Struct, frozen=True):
+class LogLine(msgspec.Struct, frozen=True):
     """One line. `source` is "supervisor", "front door", or a release, as in "iris 0.1.0"; `time` is that of the wall clock."""
 
     time: str
@@ -50,7 +50,7 @@ class Line(msgspec.Struct, frozen=True):
         return len(self.text) + _LINE_BYTES
 
 
-def is_about(line: Line, model: str) -> bool:
+def is_about(line: LogLine, model: str) -> bool:
     """Whether a line is a model's own, or the supervisor's about it, by any spelling of its name."""
     name = canonicalize_name(model)
     if line.source != SUPERVISOR:
@@ -58,30 +58,30 @@ def is_about(line: Line, model: str) -> bool:
     return re.match(rf"{re.escape(name)}( |:|-[0-9]|-pex)", canonicalize_name(line.text)) is not None
 
 
-class Reader:
+class LogReader:
     """Somebody who follows. Whoever does not keep up is `lost`, rather than that lines are left out or memory grows."""
 
-    def __init__(self, wanted: Callable[[Line], bool]) -> None:
+    def __init__(self, wanted: Callable[[LogLine], bool]) -> None:
         self.lost = asyncio.Event()
         self._wanted = wanted
         self._loop = asyncio.get_running_loop()
         self._some = asyncio.Event()
-        self._lines: list[Line] = []
+        self._lines: list[LogLine] = []
         self._size = 0
 
-    async def wait_lines(self) -> list[Line]:
+    async def wait_lines(self) -> list[LogLine]:
         """All lines since the last call; waits for one."""
         await self._some.wait()
         self._some.clear()
         lines, self._lines, self._size = self._lines, [], 0
         return lines
 
-    def tell(self, line: Line) -> None:
+    def tell(self, line: LogLine) -> None:
         """Called on any thread."""
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the reader
             self._loop.call_soon_threadsafe(self._take, line)
 
-    def _take(self, line: Line) -> None:
+    def _take(self, line: LogLine) -> None:
         if not self._wanted(line) or self.lost.is_set():
             return
         self._size += line.size_bytes
@@ -94,23 +94,23 @@ class Reader:
 
 class _Source:
     def __init__(self) -> None:
-        self.lines: deque[tuple[int, Line]] = deque()
+        self.lines: deque[tuple[int, LogLine]] = deque()
         self.size_bytes = 0
 
-    def keep(self, number: int, line: Line) -> None:
+    def keep(self, number: int, line: LogLine) -> None:
         self.lines.append((number, line))
         self.size_bytes += line.size_bytes
         while self.size_bytes > SOURCE_MAX_BYTES and len(self.lines) > 1:
             self.size_bytes -= self.lines.popleft()[1].size_bytes
 
 
-class Logbook(logging.Handler):
+class LogBuffer(logging.Handler):
     """Keeps 64 KiB of each source. One that is chatty does not push out what another one said."""
 
     def __init__(self) -> None:
         super().__init__()
         self._sources: OrderedDict[str, _Source] = OrderedDict()
-        self._readers: list[Reader] = []
+        self._readers: list[LogReader] = []
         self._numbers = itertools.count()
         self._traces = logging.Formatter()
 
@@ -122,22 +122,22 @@ class Logbook(logging.Handler):
         if record.exc_info:
             texts += self._traces.formatException(record.exc_info).splitlines()
         for text in texts:
-            self._keep(Line(time, source, pid, record.levelname.lower(), text))
+            self._keep(LogLine(time, source, pid, record.levelname.lower(), text))
 
-    def last(self, count: int, wanted: Callable[[Line], bool]) -> list[Line]:
+    def last(self, count: int, wanted: Callable[[LogLine], bool]) -> list[LogLine]:
         """At most `count` lines, oldest first."""
         with self._locked():
             merged = heapq.merge(*(source.lines for source in self._sources.values()))
             return list(deque((line for _, line in merged if wanted(line)), maxlen=count))
 
     @contextlib.contextmanager
-    def followed(self, count: int, wanted: Callable[[Line], bool]) -> Iterator[tuple[list[Line], Reader]]:
+    def followed(self, count: int, wanted: Callable[[LogLine], bool]) -> Iterator[tuple[list[LogLine], LogReader]]:
         """The last lines, at most `count`, and a reader of all that come after them until the end of the block.
 
         Raises:
             Full: there are too many readers already.
         """
-        reader = Reader(wanted)
+        reader = LogReader(wanted)
         with self._locked():
             if len(self._readers) >= READERS_MAX:
                 raise Full(f"{READERS_MAX} follow the log already, and more may not")
@@ -149,7 +149,7 @@ class Logbook(logging.Handler):
             with self._locked():
                 self._readers.remove(reader)
 
-    def _keep(self, line: Line) -> None:
+    def _keep(self, line: LogLine) -> None:
         source = self._sources.setdefault(line.source, _Source())
         self._sources.move_to_end(line.source)
         source.keep(next(self._numbers), line)
@@ -168,9 +168,9 @@ class Logbook(logging.Handler):
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[Logbook]:
+def kept() -> Iterator[LogBuffer]:
     """A logbook that hears from now to the end of the block, be the log itself less interested."""
-    book = Logbook()
+    book = LogBuffer()
     loggers = [logging.getLogger(name) for name in OF]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from base.errors import PeerError
-from base.ipc.control import Lines, Table, Word, encode
-from runtime.supervisor.processes.log_tail import Budget, Tail
+from base.ipc.control import ControlMessage, ControlStream, Table, encode
+from runtime.supervisor.processes.log_tail import LogBudget, LogTail
 from runtime.supervisor.processes.sandbox import User
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Child:
         name: str,
         argv: Sequence[str],
         env: Mapping[str, str],
-        on_word: Callable[[Word], None],
+        on_word: Callable[[ControlMessage], None],
         on_exit: Callable[[int], None],
         fds: Sequence[int] = (),
     ) -> None:
@@ -77,8 +77,8 @@ class Child:
             fds: further descriptors to inherit, under their own numbers.
         """
         self.name = name
-        self.tail = Tail()
-        self._budget = Budget(LOG_BURST_BYTES, LOG_BYTES_A_S)
+        self.tail = LogTail()
+        self._budget = LogBudget(LOG_BURST_BYTES, LOG_BYTES_A_S)
         self._left_out = 0
         self.exited = asyncio.Event()
         self._argv = argv
@@ -87,8 +87,8 @@ class Child:
         self.user: User | None = None  # whom it will run as; None for the user of this process
         self._on_word = on_word
         self._on_exit = on_exit
-        self._lines = Lines()
-        self._unsent: deque[Word] = deque()
+        self._lines = ControlStream()
+        self._unsent: deque[ControlMessage] = deque()
         self._sending = memoryview(b"")
         self._timers: list[asyncio.TimerHandle] = []
         self._pidfd = -1
@@ -149,7 +149,7 @@ class Child:
         self._loop.add_reader(self._control.fileno(), self._read_control)
         self._loop.add_reader(self._pidfd, self._reap)
 
-    def send(self, word: Word) -> None:
+    def send(self, word: ControlMessage) -> None:
         """Queue a word. A table takes the place of one that has not left yet, so a child that does not read fills no memory."""
         if isinstance(word, Table):
             self._unsent = deque(waiting for waiting in self._unsent if not isinstance(waiting, Table))

@@ -9,7 +9,21 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 
-from base.ipc.control import Applied, Compared, Configure, Drain, GaveUp, Left, Listening, Measures, Outcomes, Table, Withdraw, Word, Worked
+from base.ipc.control import (
+    Applied,
+    Configure,
+    ControlMessage,
+    Drain,
+    Left,
+    Listening,
+    MetricsReport,
+    MirrorReport,
+    OutcomeReport,
+    RequestsSent,
+    Table,
+    Withdraw,
+    WorkerUnhealthy,
+)
 from base.telemetry.append_log import STDOUT
 from runtime.backoff import BackOff
 from runtime.child_command import python_module_command
@@ -17,11 +31,11 @@ from runtime.supervisor.processes.child import Child, child_environment, describ
 
 log = logging.getLogger(__name__)
 
-Told = Measures | Outcomes | Compared | GaveUp | Worked
+Told = MetricsReport | OutcomeReport | MirrorReport | WorkerUnhealthy | RequestsSent
 """What front doors tell without being asked."""
 
 
-class Door:
+class FrontDoorChild:
     """One front door, and the table that it should have.
 
     Args:
@@ -100,7 +114,7 @@ class Door:
         if self.child is not None:
             self.child.send(Drain())
 
-    def _hear(self, word: Word) -> None:
+    def _hear(self, word: ControlMessage) -> None:
         match word:
             case Listening():
                 self._listening_since = asyncio.get_running_loop().time()
@@ -108,7 +122,7 @@ class Door:
                 self.applied = generation
             case Left(generation):
                 self._left = max(self._left, generation)
-            case Measures() | Outcomes() | Compared() | GaveUp() | Worked():
+            case MetricsReport() | OutcomeReport() | MirrorReport() | WorkerUnhealthy() | RequestsSent():
                 self._report(word)
                 return
             case _:

@@ -10,10 +10,10 @@ import msgspec
 from base.ipc.control import Configure, Table
 from runtime.backoff import BackOff
 from runtime.supervisor.processes.child import Child
-from runtime.supervisor.processes.front_door import Door, Told
+from runtime.supervisor.processes.front_door import FrontDoorChild, Told
 
 
-class Doors:
+class FrontDoorGroup:
     """One front door for each listener.
 
     Args:
@@ -32,7 +32,8 @@ class Doors:
     ) -> None:
         share = divided(limits, len(listeners))
         self._doors = [
-            Door(f"front door {i + 1}" if i else "front door", each, share, back_off, changed, report) for i, each in enumerate(listeners)
+            FrontDoorChild(f"front door {i + 1}" if i else "front door", each, share, back_off, changed, report)
+            for i, each in enumerate(listeners)
         ]
 
     @property

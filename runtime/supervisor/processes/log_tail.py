@@ -9,7 +9,7 @@ LINE_MAX_BYTES = 8 * 1024
 """A line that is longer is cut into several, so that output without line ends cannot grow for ever."""
 
 
-class Tail:
+class LogTail:
     """Cuts bytes into lines and remembers the last 64 KiB of them."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ def _pieces(line: bytes) -> list[bytes]:
     return [line[start : start + LINE_MAX_BYTES] for start in range(0, len(line), LINE_MAX_BYTES)] or [line]
 
 
-class Budget:
+class LogBudget:
     """How much of a child's output goes into the log: `burst_bytes` at once, and `bytes_a_s` in the long run. Times are of any clock."""
 
     def __init__(self, burst_bytes: float, bytes_a_s: float) -> None:

@@ -32,7 +32,7 @@ def may_return() -> bool:
     return limit == resource.RLIM_INFINITY or 20 - limit <= os.getpriority(os.PRIO_PROCESS, 0)
 
 
-class Lowered:
+class LoweredPriority:
     """A process that was just started, made nicer by `by` until `restore` is called.
 
     Args:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.supervisor.processes.worker import Launch, Owner, WorkerProcess
+from runtime.supervisor.processes.worker import Launch, WorkerOwner, WorkerProcess
 from runtime.supervisor.rollout.release_state import WorkerState
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def own_bytes(pid: int) -> int:
     return 0
 
 
-class Renewal:
+class Recycling:
     """One worker of a release at a time is replaced: the new one is ready before the old one takes nothing new.
 
     Args:
@@ -42,7 +42,7 @@ class Renewal:
         max_requests: that a worker was sent when it is to be replaced; 0 for any.
     """
 
-    def __init__(self, owner: Owner, max_bytes: int, max_requests: int) -> None:
+    def __init__(self, owner: WorkerOwner, max_bytes: int, max_requests: int) -> None:
         self._owner = owner
         self._max_bytes, self._max_requests = max_bytes, max_requests
         self._old: WorkerProcess | None = None

@@ -63,7 +63,7 @@ class User(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Confinement:
+class Sandbox:
     """What all workers have in common.
 
     Args:

@@ -10,10 +10,10 @@ HELD_S = 10.0
 """A turn is over after this, though the worker is not ready yet: imports take a second or two, and what takes longer waits for others."""
 
 
-class Turn:
+class StartSlot:
     """One worker's turn, waited for or taken. `end` gives it up, as often as one likes."""
 
-    def __init__(self, starts: Starts, go: Callable[[], None]) -> None:
+    def __init__(self, starts: StartLimiter, go: Callable[[], None]) -> None:
         self._starts = starts
         self.go = go
         self.timer: asyncio.TimerHandle | None = None
@@ -23,7 +23,7 @@ class Turn:
         self._starts.leave(self)
 
 
-class Starts:
+class StartLimiter:
     """Turns to start, in the order in which they were asked for. Without it a hundred models would import at once, each for minutes.
 
     Args:
@@ -32,17 +32,17 @@ class Starts:
 
     def __init__(self, parallel: int) -> None:
         self._parallel = parallel
-        self._taken: set[Turn] = set()
-        self._waiting: deque[Turn] = deque()
+        self._taken: set[StartSlot] = set()
+        self._waiting: deque[StartSlot] = deque()
 
-    def ask(self, go: Callable[[], None]) -> Turn:
+    def ask(self, go: Callable[[], None]) -> StartSlot:
         """A turn, at once or later: `go` is called when it has come."""
-        turn = Turn(self, go)
+        turn = StartSlot(self, go)
         self._waiting.append(turn)
         self._next()
         return turn
 
-    def leave(self, turn: Turn) -> None:
+    def leave(self, turn: StartSlot) -> None:
         """See `Turn.end`."""
         if turn.timer is not None:
             turn.timer.cancel()

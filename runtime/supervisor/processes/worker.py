@@ -11,15 +11,27 @@ from pathlib import Path
 from typing import Protocol
 
 from base.errors import Unavailable
-from base.ipc.cache_control import Answer, Entries, Question, Refreshed, Refused
-from base.ipc.control import LENIENT, RETRIED, WARM_UP_VARIABLE, Drain, ExitCode, Failed, GaveUp, Measures, Ready, Word, Worked
+from base.ipc.cache_control import CacheRequest, CacheResponse, Entries, Refreshed, Refused
+from base.ipc.control import (
+    LENIENT,
+    RETRIED,
+    WARM_UP_VARIABLE,
+    ControlMessage,
+    Drain,
+    ExitCode,
+    Failed,
+    MetricsReport,
+    Ready,
+    RequestsSent,
+    WorkerUnhealthy,
+)
 from runtime.backoff import BackOff
 from runtime.supervisor.host.run_dir import SOCKET_SUFFIX
 from runtime.supervisor.processes.child import Child, describe_exit
-from runtime.supervisor.processes.niceness import Lowered
-from runtime.supervisor.processes.sandbox import Confinement, remove_later
-from runtime.supervisor.processes.start_limiter import Starts, Turn
-from runtime.supervisor.processes.worker_rpc import Inquiries
+from runtime.supervisor.processes.niceness import LoweredPriority
+from runtime.supervisor.processes.sandbox import Sandbox, remove_later
+from runtime.supervisor.processes.start_limiter import StartLimiter, StartSlot
+from runtime.supervisor.processes.worker_rpc import WorkerRpc
 from runtime.supervisor.rollout.release_state import Action, Machine, WorkerEvent, WorkerState, new_worker
 
 log = logging.getLogger(__name__)
@@ -47,14 +59,14 @@ class Launch:
     start_timeout_s: float
     drain_s: float
     back_off: BackOff
-    report: Callable[[Measures], None]
-    starts: Starts
+    report: Callable[[MetricsReport], None]
+    starts: StartLimiter
     start_nice: int
-    confinement: Confinement
+    confinement: Sandbox
 
 
 @dataclass(frozen=True)
-class Trouble:
+class WorkerFailure:
     """Why a worker ended that should not have, and its last lines. `final`: it will not be started again."""
 
     reason: str
@@ -62,7 +74,7 @@ class Trouble:
     final: bool
 
 
-class Owner(Protocol):
+class WorkerOwner(Protocol):
     """The release that a worker belongs to."""
 
     @property
@@ -76,7 +88,7 @@ class Owner(Protocol):
     def accept(self, ready: Ready) -> bool:
         """Whether a worker is what it should be. If not, it has been retired already."""
 
-    def fell(self, trouble: Trouble) -> None:
+    def fell(self, trouble: WorkerFailure) -> None:
         """A worker ended that should not have."""
 
     def changed(self) -> None:
@@ -94,7 +106,7 @@ class WorkerProcess:
         owner: told of what happens to it.
     """
 
-    def __init__(self, launch: Launch, owner: Owner) -> None:
+    def __init__(self, launch: Launch, owner: WorkerOwner) -> None:
         self._launch = launch
         self._owner = owner
         self._machine: Machine[WorkerState, WorkerEvent] = new_worker()
@@ -103,9 +115,9 @@ class WorkerProcess:
         self._timers: list[asyncio.TimerHandle] = []
         self._ready_since: float | None = None
         self._deaths = 0
-        self._inquiries: Inquiries | None = None  # while it is ready
-        self._turn: Turn | None = None  # while it is started
-        self._lowered: Lowered | None = None
+        self._inquiries: WorkerRpc | None = None  # while it is ready
+        self._turn: StartSlot | None = None  # while it is started
+        self._lowered: LoweredPriority | None = None
         self._scratch: Path | None = None
         self.child: Child | None = None
         self.socket_path = Path()
@@ -155,26 +167,26 @@ class WorkerProcess:
             return
         self.child = child
         confinement.limit(child.pid)
-        self._lowered = Lowered(child.pid, 0 if self._owner.urgent else self._launch.start_nice)
+        self._lowered = LoweredPriority(child.pid, 0 if self._owner.urgent else self._launch.start_nice)
         self._later(self._launch.start_timeout_s, self._late)
 
-    async def ask(self, question: Callable[[int], Question]) -> Answer:
-        """What the worker answers; see `Inquiries.ask`, whose errors it raises. Unavailable, too, while it is started."""
+    async def ask(self, question: Callable[[int], CacheRequest]) -> CacheResponse:
+        """What the worker answers; see `WorkerRpc.ask`, whose errors it raises. Unavailable, too, while it is started."""
         if self._inquiries is None:
             raise Unavailable(f"the worker is not ready: {self.state}")
         return await self._inquiries.ask(question)
 
-    def hear_of(self, word: GaveUp | Worked) -> None:
+    def hear_of(self, word: WorkerUnhealthy | RequestsSent) -> None:
         """A front door tells of a worker, which may be this one."""
         if self.state is not WorkerState.READY or word.socket != str(self.socket_path):
             return
-        if isinstance(word, Worked):
+        if isinstance(word, RequestsSent):
             self.requests += word.requests
             self._owner.had_requests()
         else:
             self._given_up(word)
 
-    def _given_up(self, word: GaveUp) -> None:
+    def _given_up(self, word: WorkerUnhealthy) -> None:
         """A front door has closed its channel to it. Is it still there after a while, then another takes its place."""
 
         def replace() -> None:
@@ -231,7 +243,7 @@ class WorkerProcess:
             turn, self._turn = self._turn, None
             turn.end()
 
-    def _hear(self, word: Word) -> None:
+    def _hear(self, word: ControlMessage) -> None:
         match word:
             case Ready() if self.state is WorkerState.ENDING:
                 self._step(WorkerEvent.READY)
@@ -240,14 +252,14 @@ class WorkerProcess:
                 if self._owner.accept(word):
                     self._ready_since = asyncio.get_running_loop().time()
                     assert self.child is not None
-                    self._inquiries = Inquiries(self.child.send)
+                    self._inquiries = WorkerRpc(self.child.send)
                     self._step(WorkerEvent.READY)
             case Entries() | Refreshed() | Refused() if self._inquiries is not None and self._inquiries.take(word):
                 pass
             case Failed(failed, reason):
                 self._failure = reason
                 self._cannot_load = failed not in RETRIED
-            case Measures():
+            case MetricsReport():
                 self._launch.report(word)
             case _:
                 log.warning("%s said %s, which is not its word", self._launch.title, type(word).__name__)
@@ -276,7 +288,7 @@ class WorkerProcess:
         final = (code == ExitCode.CANNOT_LOAD or self._cannot_load) and not self._owner.loaded
         self._count_death()
         self._step(WorkerEvent.REFUSED_TO_LOAD if final else WorkerEvent.DIED)
-        self._owner.fell(Trouble(self._reason, lines, final))
+        self._owner.fell(WorkerFailure(self._reason, lines, final))
 
     def _count_death(self) -> None:
         ready_s = asyncio.get_running_loop().time() - self._ready_since if self._ready_since is not None else 0.0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from base.errors import DeadlineExceeded, Full, Unavailable
 from base.ipc import failure
-from base.ipc.cache_control import Answer, Question, Refused
+from base.ipc.cache_control import CacheRequest, CacheResponse, Refused
 
 ANSWER_S = 5.0
 """A worker answers within a millisecond, unless something holds the interpreter's lock all the while, or it is stopped."""
@@ -17,7 +17,7 @@ UNANSWERED_MAX = 32
 """Questions that lie in the socket of a worker that does not read them, each of no more bytes than a body of the admin side."""
 
 
-class Inquiries:
+class WorkerRpc:
     """Of one worker process; the next one has its own.
 
     Args:
@@ -25,14 +25,14 @@ class Inquiries:
         answer_s: how long an answer may take.
     """
 
-    def __init__(self, send: Callable[[Question], None], answer_s: float = ANSWER_S) -> None:
+    def __init__(self, send: Callable[[CacheRequest], None], answer_s: float = ANSWER_S) -> None:
         self._send = send
         self._answer_s = answer_s
         self._numbers = itertools.count(1)
         # One that was not answered in time stays until it is: the worker has still to read it.
-        self._open: dict[int, asyncio.Future[Answer | Unavailable]] = {}
+        self._open: dict[int, asyncio.Future[CacheResponse | Unavailable]] = {}
 
-    async def ask(self, question: Callable[[int], Question]) -> Answer:
+    async def ask(self, question: Callable[[int], CacheRequest]) -> CacheResponse:
         """What the worker answers.
 
         Args:
@@ -47,7 +47,7 @@ class Inquiries:
         if len(self._open) >= UNANSWERED_MAX:
             raise Full(f"the worker has yet to answer {len(self._open)} questions")
         number = next(self._numbers)
-        answered: asyncio.Future[Answer | Unavailable] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[CacheResponse | Unavailable] = asyncio.get_running_loop().create_future()
         self._send(question(number))  # what cannot be sent is not waited for, either
         self._open[number] = answered
         await asyncio.wait([answered], timeout=self._answer_s)
@@ -61,7 +61,7 @@ class Inquiries:
                 raise failure.decode(bytes(answer.failure))
         return answer
 
-    def take(self, answer: Answer) -> bool:
+    def take(self, answer: CacheResponse) -> bool:
         """The worker has answered. False if it was not asked; then nothing was changed."""
         answered = self._open.pop(answer.number, None)
         if answered is not None:

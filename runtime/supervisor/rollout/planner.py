@@ -11,14 +11,14 @@ from packaging.version import Version
 
 from base.endpoint.path import shape_of
 from runtime.supervisor.rollout.release_state import ALIVE, Identity, Release, ReleaseState
-from runtime.supervisor.rollout.traffic_plan import Course, candidates, course, extras, find, is_taken_back, members
-from runtime.supervisor.rollout.traffic_policy import Traffic
+from runtime.supervisor.rollout.traffic_plan import TrafficPlan, candidates, course, extras, find, is_taken_back, members
+from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 
-Traffics = Mapping[str, Traffic]
+Traffics = Mapping[str, TrafficPolicy]
 """Model → what operators said of it; a model that is not in it was never spoken of."""
 
 SILENCE: Traffics = MappingProxyType({})
-_NOTHING = Traffic()
+_NOTHING = TrafficPolicy()
 
 
 class Plan(NamedTuple):
@@ -54,7 +54,7 @@ def plan(releases: Iterable[Release], traffics: Traffics = SILENCE, *, starting:
     return result
 
 
-def _plan(family: Sequence[Release], traffic: Traffic, result: Plan, *, starting: bool) -> None:
+def _plan(family: Sequence[Release], traffic: TrafficPolicy, result: Plan, *, starting: bool) -> None:
     named = [release for release, _ in members(family, traffic)]
     beside = extras(family, traffic)
     last = traffic.served[-1:]
@@ -75,13 +75,13 @@ def _plan(family: Sequence[Release], traffic: Traffic, result: Plan, *, starting
         above_serves |= any(release.takes_over for release in group)
 
 
-def _is_missing(family: Sequence[Release], traffic: Traffic) -> bool:
+def _is_missing(family: Sequence[Release], traffic: TrafficPolicy) -> bool:
     """Whether something that should serve is not there."""
     names = [*(traffic.split.weights if traffic.split else []), *([traffic.pin] if traffic.pin else [])]
     return any(find(name, family, traffic) is None for name in names)
 
 
-def courses(releases: Iterable[Release], traffics: Traffics = SILENCE) -> dict[str, Course]:
+def courses(releases: Iterable[Release], traffics: Traffics = SILENCE) -> dict[str, TrafficPlan]:
     """Model → where its requests go now."""
     return {_name(family[0]): course(family, traffics.get(_name(family[0]), _NOTHING)) for family in by_model(releases)}
 

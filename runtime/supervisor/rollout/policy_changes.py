@@ -13,13 +13,13 @@ from base.errors import Conflict, NotFound
 from runtime.supervisor.rollout import traffic_policy as words
 from runtime.supervisor.rollout.release_state import Release
 from runtime.supervisor.rollout.traffic_plan import as_version, candidates, course, find, is_taken_back
-from runtime.supervisor.rollout.traffic_policy import Traffic
+from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 
 SERVED_MAX = 10
 """So many releases that served before are remembered; nobody rolls back further."""
 
 
-def checked(before: Traffic, after: Traffic, family: Sequence[Release]) -> Traffic:
+def checked(before: TrafficPolicy, after: TrafficPolicy, family: Sequence[Release]) -> TrafficPolicy:
     """`after`, with versions in the form that the releases have, once all that is new in it can be done.
 
     Raises:
@@ -38,7 +38,7 @@ def checked(before: Traffic, after: Traffic, family: Sequence[Release]) -> Traff
     return after
 
 
-def promoted(traffic: Traffic, name: str | None, family: Sequence[Release]) -> Traffic:
+def promoted(traffic: TrafficPolicy, name: str | None, family: Sequence[Release]) -> TrafficPolicy:
     """The release of a version or label serves all; without a name the newest does, also if it was taken back.
 
     Raises:
@@ -50,7 +50,7 @@ def promoted(traffic: Traffic, name: str | None, family: Sequence[Release]) -> T
     return words.promoted(traffic, release.version, release.sha256, newest=newest)
 
 
-def previous(traffic: Traffic, family: Sequence[Release], but: Collection[Release]) -> Release | None:
+def previous(traffic: TrafficPolicy, family: Sequence[Release], but: Collection[Release]) -> Release | None:
     """The release that served last, but for these and for what was taken back."""
     for sha256 in reversed(traffic.served):
         for release in family:
@@ -59,7 +59,7 @@ def previous(traffic: Traffic, family: Sequence[Release], but: Collection[Releas
     return None
 
 
-def rolled_back(traffic: Traffic, family: Sequence[Release], serving: Sequence[Release], reason: str) -> Traffic:
+def rolled_back(traffic: TrafficPolicy, family: Sequence[Release], serving: Sequence[Release], reason: str) -> TrafficPolicy:
     """What served before the releases that serve now serves all, and those of them that stand above it are taken back.
 
     Raises:
@@ -80,12 +80,12 @@ def rolled_back(traffic: Traffic, family: Sequence[Release], serving: Sequence[R
     return words.pinned(after, target.version) if hidden else after
 
 
-def relieved(traffic: Traffic, sha256: str) -> Traffic:
+def relieved(traffic: TrafficPolicy, sha256: str) -> TrafficPolicy:
     """A release served all, and nothing was found against it."""
     return replace(traffic, served=[*(each for each in traffic.served if each != sha256), sha256][-SERVED_MAX:])
 
 
-def _split(traffic: Traffic, family: Sequence[Release]) -> Traffic:
+def _split(traffic: TrafficPolicy, family: Sequence[Release]) -> TrafficPolicy:
     assert traffic.split is not None
     weights = {_may_serve(name, family, traffic): weight for name, weight in traffic.split.weights.items()}
     releases = {find(name, family, traffic) for name in weights}
@@ -94,21 +94,21 @@ def _split(traffic: Traffic, family: Sequence[Release]) -> Traffic:
     return words.split(traffic, weights, traffic.split.by)
 
 
-def _may_serve(name: str, family: Sequence[Release], traffic: Traffic) -> str:
+def _may_serve(name: str, family: Sequence[Release], traffic: TrafficPolicy) -> str:
     release = _found(name, family, traffic)
     if is_taken_back(release, traffic):
         raise Conflict(f"{release.title} was taken back: {traffic.taken_back[release.sha256]}; promote it to have it serve again")
     return _normal(name, family, traffic)
 
 
-def _may_get_copies(name: str, family: Sequence[Release], traffic: Traffic) -> str:
+def _may_get_copies(name: str, family: Sequence[Release], traffic: TrafficPolicy) -> str:
     release = _found(name, family, traffic)
     if release in [serving for serving, _ in course(family, traffic).shares]:
         raise Conflict(f"{release.title} serves already; copies go to a release that does not: pin another one first")
     return _normal(name, family, traffic)
 
 
-def _is_ready(label: str, version: str, family: Sequence[Release], traffic: Traffic) -> str:
+def _is_ready(label: str, version: str, family: Sequence[Release], traffic: TrafficPolicy) -> str:
     if as_version(version) is None:
         raise Conflict(f"{version!r} is no version; a label stands for one")
     release = _found(version, family, traffic)
@@ -117,13 +117,13 @@ def _is_ready(label: str, version: str, family: Sequence[Release], traffic: Traf
     return release.version
 
 
-def _normal(name: str, family: Sequence[Release], traffic: Traffic) -> str:
+def _normal(name: str, family: Sequence[Release], traffic: TrafficPolicy) -> str:
     """A label as it is, a version as its release has it."""
     release = _found(name, family, traffic)
     return name if name in traffic.labels else release.version
 
 
-def _found(name: str, family: Sequence[Release], traffic: Traffic) -> Release:
+def _found(name: str, family: Sequence[Release], traffic: TrafficPolicy) -> Release:
     release = find(name, family, traffic)
     if release is None:
         there = ", ".join([*dict.fromkeys(each.version for each in family), *traffic.labels]) or "none"

@@ -15,7 +15,7 @@ from typing import Self
 import msgspec
 
 from base.errors import PexdockError, Unavailable
-from runtime.supervisor.rollout.traffic_policy import Traffic
+from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ FORMAT = 1
 HISTORY_MAX = 50
 
 
-class Flip(msgspec.Struct, frozen=True):
+class TrafficShift(msgspec.Struct, frozen=True):
     """The requests of a model moved: when (wall clock), to what, and why."""
 
     at: str
@@ -36,15 +36,15 @@ class Flip(msgspec.Struct, frozen=True):
     why: str
 
 
-class Said(msgspec.Struct, frozen=True):
+class PolicyRecord(msgspec.Struct, frozen=True):
     """What is kept of one model. The last flip stands last in `history`."""
 
-    traffic: Traffic = Traffic()
-    history: list[Flip] = []
+    traffic: TrafficPolicy = TrafficPolicy()
+    history: list[TrafficShift] = []
 
-    def moved(self, flip: Flip) -> Said:
+    def moved(self, flip: TrafficShift) -> PolicyRecord:
         """With one more flip; the oldest one is forgotten in time."""
-        return Said(self.traffic, [*self.history, flip][-HISTORY_MAX:])
+        return PolicyRecord(self.traffic, [*self.history, flip][-HISTORY_MAX:])
 
 
 class _Head(msgspec.Struct):
@@ -53,7 +53,7 @@ class _Head(msgspec.Struct):
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
     format: int
-    models: dict[str, Said]
+    models: dict[str, PolicyRecord]
 
 
 class CannotKeep(PexdockError):
@@ -62,7 +62,7 @@ class CannotKeep(PexdockError):
     code = "cannot_keep"
 
 
-class Kept:
+class PolicyStore:
     """The file of one dist/, held by one supervisor at a time.
 
     Args:
@@ -74,7 +74,7 @@ class Kept:
         self._path = folder / FILE
         self._lock = -1
         self._trouble = ""
-        self.models: dict[str, Said] = {}
+        self.models: dict[str, PolicyRecord] = {}
 
     def __enter__(self) -> Self:
         """Reads it.
@@ -100,7 +100,7 @@ class Kept:
             os.close(self._lock)
             self._lock = -1
 
-    def put(self, model: str, said: Said) -> None:
+    def put(self, model: str, said: PolicyRecord) -> None:
         """Keeps it, so that it outlives a loss of power.
 
         Raises:
@@ -113,7 +113,7 @@ class Kept:
             raise Unavailable(f"it cannot be kept in {self._path}: {exc.strerror}; make room or name another folder as state_path") from exc
         self.models, self._trouble = after, ""
 
-    def note(self, model: str, said: Said) -> None:
+    def note(self, model: str, said: PolicyRecord) -> None:
         """Keeps it if that can be done, and holds it in memory in every case; for what nobody ordered and nobody can be refused."""
         try:
             self.put(model, said)
@@ -137,7 +137,7 @@ class Kept:
             raise CannotKeep(f"another supervisor keeps its orders in {self._folder}: give this one its own with --state-path") from None
 
 
-def _read(path: Path) -> dict[str, Said]:
+def _read(path: Path) -> dict[str, PolicyRecord]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from packaging.version import Version
 
-from base.ipc.control import ReleaseWords
+from base.ipc.control import ReleaseSpec
 
 
 class IllegalStep(AssertionError):
@@ -205,7 +205,7 @@ class Release:
     order: int
     machine: Machine[ReleaseState, ReleaseEvent] = field(default_factory=lambda: Machine(RELEASE_STEPS, ReleaseState.VERIFYING))
     identity: Identity | None = None
-    words: ReleaseWords | None = None
+    words: ReleaseSpec | None = None
     was_ready: bool = False
     deaths: int = 0
     awaited: int = 0

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
-from base.ipc.control import Copies, Sharing
+from base.ipc.control import MirrorSpec, SplitSpec
 from runtime.supervisor.rollout.release_state import Release, ReleaseState
-from runtime.supervisor.rollout.traffic_policy import STABLE, Traffic
+from runtime.supervisor.rollout.traffic_policy import STABLE, TrafficPolicy
 
 
-class Course(NamedTuple):
+class TrafficPlan(NamedTuple):
     """Where the requests of one model go.
 
     Attributes:
@@ -41,21 +41,21 @@ class Course(NamedTuple):
         name = self.shares[0][0].name
         return next((each for each in releases if each.kept and each.serves and each.name == name and each is not self.copies), None)
 
-    def sharing(self, traffic: Traffic, stand_in: Release | None = None) -> Sharing | None:
+    def sharing(self, traffic: TrafficPolicy, stand_in: Release | None = None) -> SplitSpec | None:
         """The same in the words of the table; None where there is nothing to choose."""
         if not self.shares or (len(self.routed) == 1 and not self.labels and stand_in is None):
             return None
         labels = {STABLE: self.shares[0][0]} | self.labels
-        return Sharing(
+        return SplitSpec(
             {release.sha256: weight for release, weight in self.shares},
             traffic.split.by if traffic.split and len(self.shares) > 1 else "",
-            Copies(self.copies.sha256, traffic.shadow.percent) if self.copies and traffic.shadow else None,
+            MirrorSpec(self.copies.sha256, traffic.shadow.percent) if self.copies and traffic.shadow else None,
             {label: release.sha256 for label, release in labels.items()},
             stand_in.sha256 if stand_in else "",
         )
 
 
-def course(family: Sequence[Release], traffic: Traffic) -> Course:
+def course(family: Sequence[Release], traffic: TrafficPolicy) -> TrafficPlan:
     """Where requests go now. What was said and cannot be done yet leaves those serving that do."""
     order = candidates(family, traffic)
     shares = [(release, weight) for release, weight in members(family, traffic) if release.takes_over]
@@ -65,22 +65,22 @@ def course(family: Sequence[Release], traffic: Traffic) -> Course:
     serving = [release for release, _ in shares]
     copies = shadow_of(family, traffic)
     labels = {label: release for label, release in labelled(family, traffic).items() if release.serves} if serving else {}
-    return Course(shares, copies if copies and serving and copies.serves and copies not in serving else None, labels)
+    return TrafficPlan(shares, copies if copies and serving and copies.serves and copies not in serving else None, labels)
 
 
-def goal(family: Sequence[Release], traffic: Traffic) -> list[tuple[Release, int]]:
+def goal(family: Sequence[Release], traffic: TrafficPolicy) -> list[tuple[Release, int]]:
     """The releases that should serve, with their weights: those that do once all of them can."""
     return members(family, traffic) or [(release, 1) for release in candidates(family, traffic)[:1]]
 
 
-def candidates(family: Sequence[Release], traffic: Traffic) -> list[Release]:
+def candidates(family: Sequence[Release], traffic: TrafficPolicy) -> list[Release]:
     """All, in the order in which they should serve: those that were named, the newest of the others, and what was taken back."""
     named = [release for release, _ in members(family, traffic)]
     rest = [release for release in family if release not in named]
     return named + sorted(rest, key=lambda release: is_taken_back(release, traffic))
 
 
-def members(family: Sequence[Release], traffic: Traffic) -> list[tuple[Release, int]]:
+def members(family: Sequence[Release], traffic: TrafficPolicy) -> list[tuple[Release, int]]:
     """The releases that an operator wants to serve, as far as they are there, with their weights, the heaviest first."""
     said = traffic.split.weights if traffic.split else {traffic.pin: 1} if traffic.pin else {}
     found: dict[Release, int] = {}
@@ -91,36 +91,36 @@ def members(family: Sequence[Release], traffic: Traffic) -> list[tuple[Release, 
     return list(found.items())
 
 
-def extras(family: Sequence[Release], traffic: Traffic) -> list[Release]:
+def extras(family: Sequence[Release], traffic: TrafficPolicy) -> list[Release]:
     """The releases that should run beside those that serve."""
     copies = shadow_of(family, traffic)
     return ([copies] if copies else []) + list(labelled(family, traffic).values())
 
 
-def shadow_of(family: Sequence[Release], traffic: Traffic) -> Release | None:
+def shadow_of(family: Sequence[Release], traffic: TrafficPolicy) -> Release | None:
     """The release that should get copies."""
     return find(traffic.shadow.to, family, traffic) if traffic.shadow else None
 
 
-def labelled(family: Sequence[Release], traffic: Traffic) -> dict[str, Release]:
+def labelled(family: Sequence[Release], traffic: TrafficPolicy) -> dict[str, Release]:
     """Label → release, but for what is not there or was taken back."""
     found = {label: find(label, family, traffic) for label in traffic.labels}
     return {label: release for label, release in found.items() if release is not None and not is_taken_back(release, traffic)}
 
 
-def find(name: str, family: Sequence[Release], traffic: Traffic) -> Release | None:
+def find(name: str, family: Sequence[Release], traffic: TrafficPolicy) -> Release | None:
     """The release of a version or label. Of two contents of one version the one that was not taken back is meant, else the newer."""
     version = as_version(traffic.version(name))
     found = [release for release in family if as_version(release.version) == version] if version else []
     return min(found, key=lambda release: is_taken_back(release, traffic), default=None)
 
 
-def is_taken_back(release: Release, traffic: Traffic) -> bool:
+def is_taken_back(release: Release, traffic: TrafficPolicy) -> bool:
     """Whether it must not serve until it is promoted."""
     return release.sha256 in traffic.taken_back
 
 
-def unmet(family: Sequence[Release], traffic: Traffic) -> list[str]:
+def unmet(family: Sequence[Release], traffic: TrafficPolicy) -> list[str]:
     """What was said and is not done now, in words for people."""
     serving = [release for release, _ in course(family, traffic).shares]
     wants = [(f"{name} should have a share of the requests", name) for name in (traffic.split.weights if traffic.split else [])]
@@ -144,7 +144,7 @@ def as_version(text: str) -> Version | None:
         return None
 
 
-def _absence(name: str, release: Release | None, traffic: Traffic) -> str:
+def _absence(name: str, release: Release | None, traffic: TrafficPolicy) -> str:
     version = traffic.version(name)
     if release is None:
         return f"no release {version} is there that could serve"

@@ -49,7 +49,7 @@ class Shadow(msgspec.Struct, frozen=True):
     percent: float = 100.0
 
 
-class Traffic(msgspec.Struct, frozen=True):
+class TrafficPolicy(msgspec.Struct, frozen=True):
     """All that was said about one model.
 
     Attributes:
@@ -78,17 +78,17 @@ class Traffic(msgspec.Struct, frozen=True):
         return split | ({self.pin} if self.pin else set()) | ({self.shadow.to} if self.shadow else set())
 
 
-def pinned(traffic: Traffic, name: str) -> Traffic:
+def pinned(traffic: TrafficPolicy, name: str) -> TrafficPolicy:
     """`name` serves all, whatever is dropped."""
     return replace(traffic, pin=name, split=None)
 
 
-def unpinned(traffic: Traffic) -> Traffic:
+def unpinned(traffic: TrafficPolicy) -> TrafficPolicy:
     """The newest serves again."""
     return replace(traffic, pin="")
 
 
-def split(traffic: Traffic, weights: Mapping[str, int], by: str = "") -> Traffic:
+def split(traffic: TrafficPolicy, weights: Mapping[str, int], by: str = "") -> TrafficPolicy:
     """Requests are shared.
 
     Raises:
@@ -104,12 +104,12 @@ def split(traffic: Traffic, weights: Mapping[str, int], by: str = "") -> Traffic
     return replace(traffic, split=Split(dict(weights), by), pin="")
 
 
-def unsplit(traffic: Traffic) -> Traffic:
+def unsplit(traffic: TrafficPolicy) -> TrafficPolicy:
     """One release serves all again."""
     return replace(traffic, split=None)
 
 
-def shadowed(traffic: Traffic, to: str, percent: float) -> Traffic:
+def shadowed(traffic: TrafficPolicy, to: str, percent: float) -> TrafficPolicy:
     """Requests are copied.
 
     Raises:
@@ -120,12 +120,12 @@ def shadowed(traffic: Traffic, to: str, percent: float) -> Traffic:
     return replace(traffic, shadow=Shadow(to, percent))
 
 
-def unshadowed(traffic: Traffic) -> Traffic:
+def unshadowed(traffic: TrafficPolicy) -> TrafficPolicy:
     """Nothing is copied any more."""
     return replace(traffic, shadow=None)
 
 
-def labelled(traffic: Traffic, label: str, version: str) -> Traffic:
+def labelled(traffic: TrafficPolicy, label: str, version: str) -> TrafficPolicy:
     """`label` stands for `version`. That its release is ready, the caller has made sure of.
 
     Raises:
@@ -135,7 +135,7 @@ def labelled(traffic: Traffic, label: str, version: str) -> Traffic:
     return replace(traffic, labels=traffic.labels | {label: version})
 
 
-def unlabelled(traffic: Traffic, label: str) -> Traffic:
+def unlabelled(traffic: TrafficPolicy, label: str) -> TrafficPolicy:
     """`label` stands for nothing any more.
 
     Raises:
@@ -147,13 +147,13 @@ def unlabelled(traffic: Traffic, label: str) -> Traffic:
     return replace(traffic, labels={name: version for name, version in traffic.labels.items() if name != label})
 
 
-def taken_back(traffic: Traffic, sha256: str, reason: str) -> Traffic:
+def taken_back(traffic: TrafficPolicy, sha256: str, reason: str) -> TrafficPolicy:
     """A release does not serve until it is promoted."""
     remembered = [*((each, why) for each, why in traffic.taken_back.items() if each != sha256), (sha256, reason)]
     return replace(traffic, taken_back=dict(remembered[-TAKEN_BACK_MAX:]))
 
 
-def promoted(traffic: Traffic, version: str, sha256: str, *, newest: bool) -> Traffic:
+def promoted(traffic: TrafficPolicy, version: str, sha256: str, *, newest: bool) -> TrafficPolicy:
     """`version` serves all: as the newest, if it is that, else pinned. What was said of it before is forgotten."""
     copied = traffic.shadow is not None and traffic.version(traffic.shadow.to) == version
     return replace(

@@ -96,7 +96,7 @@ def test_words_carry_the_schemas_as_arrow_messages() -> None:
     def handle(records_df: Input.DataFrame) -> pl.DataFrame:
         return records_df
 
-    words = handle.words()
+    words = handle.spec()
     assert words.input_schema is not None
     assert pa.ipc.read_schema(pa.py_buffer(words.input_schema)) == Input.arrow_schema()
     assert words.output_schema is None
@@ -112,9 +112,9 @@ def test_the_example_names_an_artifact_that_is_there(tmp_path: Path) -> None:
     def handle(model: str, records_df: Input.DataFrame) -> pl.DataFrame:
         return records_df
 
-    assert handle.words().example is None
+    assert handle.spec().example is None
     (tmp_path / "r1" / "linear").mkdir(parents=True)
-    example = handle.words().example
+    example = handle.spec().example
     assert example is not None
     assert example.parameters == {"kind": "linear", "run": "r1"}
 

@@ -16,16 +16,16 @@ import wire
 from base.ipc.control import (
     WIRE_VERSION,
     Applied,
-    Compared,
     Configure,
-    GaveUp,
+    ControlMessage,
     Left,
     Listening,
-    Outcomes,
+    MirrorReport,
+    OutcomeReport,
+    RequestsSent,
     Table,
     Withdraw,
-    Word,
-    Worked,
+    WorkerUnhealthy,
 )
 
 KNOWN = json.loads(wire.FILE.read_text())
@@ -44,8 +44,8 @@ def test_words_and_messages_are_those_of_the_release_before_or_the_wire_version_
 
 def test_each_control_word_is_one_of_a_worker_or_one_of_a_front_door() -> None:
     """A new one is thought about: whether it crosses between versions."""
-    of_front_doors = {Table, Configure, Listening, Applied, Left, Outcomes, Compared, GaveUp, Worked, Withdraw}
-    assert {*wire.LINES, *of_front_doors} == set(typing.get_args(Word))
+    of_front_doors = {Table, Configure, Listening, Applied, Left, OutcomeReport, MirrorReport, WorkerUnhealthy, RequestsSent, Withdraw}
+    assert {*wire.LINES, *of_front_doors} == set(typing.get_args(ControlMessage))
     assert not of_front_doors.intersection(wire.LINES)
 
 
@@ -53,21 +53,26 @@ def test_each_control_word_is_one_of_a_worker_or_one_of_a_front_door() -> None:
     ("file", "old", "new", "said"),
     [
         ("ipc/control.py", 'tag="failed"', 'tag="fell"', "Failed, tag: failed → fell"),
-        ("ipc/control.py", "    sample: list[float]", "    sample: list[int]", "Values, sample: list[float] → list[int]"),
+        ("ipc/control.py", "    sample: list[float]", "    sample: list[int]", "ValueSummary, sample: list[float] → list[int]"),
         (
             "ipc/control.py",
             "    batch_max_delay_ms: int\n",
             "    batch_max_delay_ms: int = 0\n",
             "batch_max_delay_ms: int → int, or left out",
         ),
-        ("ipc/control.py", "    batch_max_rows: int\n", "    batch_max_rows: int\n    weight: int\n", "EndpointWords, weight: None → int"),
+        ("ipc/control.py", "    batch_max_rows: int\n", "    batch_max_rows: int\n    weight: int\n", "EndpointSpec, weight: None → int"),
         ("ipc/control.py", "    warnings: list[str] = []", "    warnings: str = ''", "Ready, warnings"),
         ("ipc/cache_control.py", "    begun: int", "    started: int", "Refreshed, begun: int → None"),
         ("ipc/failure.py", "        errors.Full,\n", "", "failures"),
         ("ipc/protocol.py", "    BEGUN = 17", "    BEGUN = 18", "Begun, as bytes"),
-        ("ipc/protocol.py", "(Kind.NEED, 0, 0, batch, 0, length, 0, 0)", "(Kind.NEED, 0, 0, batch, length, 0, 0, 0)", "Need, as bytes"),
+        (
+            "ipc/protocol.py",
+            "(Kind.NEED, 0, 0, batch, 0, length, 0, 0)",
+            "(Kind.NEED, 0, 0, batch, length, 0, 0, 0)",
+            "ReplyTooLarge, as bytes",
+        ),
         ("ipc/protocol.py", "    HELD = 4", "    HELD = 32", "HELD: 4 → 32"),
-        ("endpoint/context.py", '    content_type: str = ""\n', "", "ContextWords, content_type"),
+        ("endpoint/context.py", '    content_type: str = ""\n', "", "RequestContext, content_type"),
     ],
 )
 def test_each_change_of_what_crosses_is_named(tmp_path: Path, file: str, old: str, new: str, said: str) -> None:

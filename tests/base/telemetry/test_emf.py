@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from base.ipc.control import Measures, Values
+from base.ipc.control import MetricsReport, ValueSummary
 from base.telemetry.emf import Emf, lines
 from base.telemetry.metrics import MEASURES, Unit
 from emf import Totals, checked
@@ -19,11 +19,11 @@ def now_ms():
 
 
 def values(sample, count=None):
-    return Values(count or len(sample), sum(sample), min(sample), max(sample), list(sample))
+    return ValueSummary(count or len(sample), sum(sample), min(sample), max(sample), list(sample))
 
 
 def measured(counts, values):
-    return Measures(now_ms(), "iris", "1.0", "predict", counts, values)
+    return MetricsReport(now_ms(), "iris", "1.0", "predict", counts, values)
 
 
 def written(*measures):
@@ -34,7 +34,7 @@ names = st.text(min_size=1, max_size=40)
 finite = st.floats(0, 1e9)
 samples = st.lists(finite, min_size=1, max_size=250).map(values)
 reports = st.builds(
-    Measures,
+    MetricsReport,
     st.builds(now_ms),
     names,
     names,
@@ -93,7 +93,7 @@ def test_a_line_says_of_whom_it_is_and_in_which_units():
 
 def test_summaries_are_exact_where_the_values_are_a_sample():
     """A reader sees by the count that it is one."""
-    document = checked(written(measured({}, {"Latency": Values(9000, 18000.5, 0.001, 99.0, [2.0, 3.0])})))
+    document = checked(written(measured({}, {"Latency": ValueSummary(9000, 18000.5, 0.001, 99.0, [2.0, 3.0])})))
     assert document["Latency"] == [2.0, 3.0]
     assert document["Summaries"]["Latency"] == {"Count": 9000, "Sum": 18000.5, "Min": 0.001, "Max": 99.0}
 

@@ -10,18 +10,18 @@ import time
 
 import pytest
 
-from base.ipc.control import Measures, Values
+from base.ipc.control import MetricsReport, ValueSummary
 from base.telemetry.emf import Emf
 from base.telemetry.emf_writer import EmfLog, reports_to
 from emf import Totals, checked
 from waiting import until
 
 WITHIN_S = 10
-LATENCY = Values(100, 100.0, 1.0, 1.0, [1.0] * 100)
+LATENCY = ValueSummary(100, 100.0, 1.0, 1.0, [1.0] * 100)
 
 
 def report(count=1, latency=LATENCY):
-    return Measures(int(time.time() * 1000), "iris", "1.0", "predict", {"Requests": count}, {"Latency": latency})
+    return MetricsReport(int(time.time() * 1000), "iris", "1.0", "predict", {"Requests": count}, {"Latency": latency})
 
 
 def requests(path):

@@ -7,8 +7,8 @@ import pytest
 import base.artifacts as afs
 from base.artifacts.cache.cache import Cache
 from base.artifacts.cache.entry import Pending
-from base.ipc.control import Measuring
-from base.telemetry.recorder import Recorder, Reporter, environment_of, measuring_of
+from base.ipc.control import MetricsConfig
+from base.telemetry.recorder import Reporter, WorkerMetrics, environment_of, measuring_of
 
 WITHIN_S = 10
 
@@ -36,7 +36,7 @@ class Taker:
 
 @pytest.fixture
 def recorder():
-    return Recorder("iris", "1.0", 10)
+    return WorkerMetrics("iris", "1.0", 10)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_taker_that_is_stuck_does_not_hold_up_the_end(recorder, taker, monkeyp
 
 def test_a_worker_learns_how_to_measure_from_its_environment():
     """And measures nothing where nobody says so."""
-    assert measuring_of(environment_of(Measuring(2.5, 300))) == Measuring(2.5, 300)
+    assert measuring_of(environment_of(MetricsConfig(2.5, 300))) == MetricsConfig(2.5, 300)
     assert measuring_of(environment_of(None)) is None
 
 

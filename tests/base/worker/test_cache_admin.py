@@ -14,7 +14,7 @@ import base.service as svc
 from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError
 from base.ipc import failure
-from base.ipc.cache_control import Answer, Entries, ListEntries, Refresh, Refreshed, Refused
+from base.ipc.cache_control import CacheResponse, Entries, ListEntries, Refresh, Refreshed, Refused
 from base.worker import cache_admin as module
 from base.worker.cache_admin import Caches
 
@@ -80,7 +80,7 @@ def hold(cache: Cache, **parameters: str) -> None:
     found.release()
 
 
-def error_of(answer: Answer) -> PexdockError:
+def error_of(answer: CacheResponse) -> PexdockError:
     assert isinstance(answer, Refused)
     return failure.decode(bytes(answer.failure))
 

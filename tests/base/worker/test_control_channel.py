@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from base.ipc.cache_control import CacheState, Entries, ListEntries, Question
-from base.ipc.control import Applied, Drain, Lines, encode
-from base.worker.control_channel import Parent
+from base.ipc.cache_control import CacheRequest, CacheState, Entries, ListEntries
+from base.ipc.control import Applied, ControlStream, Drain, encode
+from base.worker.control_channel import ControlChannel
 
 WITHIN_S = 10
 
@@ -23,10 +23,10 @@ def worker() -> Iterator[SimpleNamespace]:
     ours, theirs = socket.socketpair()
     drained, gone = threading.Event(), threading.Event()
 
-    def answer(question: Question) -> Entries:
+    def answer(question: CacheRequest) -> Entries:
         return Entries(question.number, [])
 
-    parent = Parent(theirs, answer, drained.set, gone.set)
+    parent = ControlChannel(theirs, answer, drained.set, gone.set)
     parent.start()
     ours.settimeout(WITHIN_S)
     with ours, theirs:
@@ -35,7 +35,7 @@ def worker() -> Iterator[SimpleNamespace]:
 
 
 def heard(worker: SimpleNamespace, count: int) -> list[object]:
-    lines, words = Lines(), []
+    lines, words = ControlStream(), []
     while len(words) < count:
         words += lines.feed(worker.socket.recv(65536))
     return words

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import validate
 
-from base.ipc.control import Configure, Tls
+from base.ipc.control import Configure, TlsFiles
 from certificates import Authority
 from counting import Counting, serve
 from rawhttp import Raw, chunked, get, post
@@ -28,7 +28,7 @@ def authority(tmp_path):
 
 @pytest.fixture
 def tls(authority):
-    return Tls(*map(str, authority.issue("door")))
+    return TlsFiles(*map(str, authority.issue("door")))
 
 
 def refused(address: str, client: ssl.SSLContext) -> bool:
@@ -101,7 +101,7 @@ def test_without_a_certificate_of_the_authority_nobody_is_answered_not_even_a_pr
         assert refused(address, authority.client(*stranger))
         assert not refused(address, authority.client(*own))
 
-    serve(talk, Configure(tls=Tls(tls.cert_path, tls.key_path, str(authority.path))))
+    serve(talk, Configure(tls=TlsFiles(tls.cert_path, tls.key_path, str(authority.path))))
 
 
 def test_a_renewed_certificate_is_shown_to_who_comes_and_who_is_there_stays(authority, tls):
@@ -173,7 +173,7 @@ def test_clients_of_an_authority_that_was_removed_are_hung_up_on(authority, tls,
         until(lambda: refused(address, first))
         assert not refused(address, second)
 
-    serve(talk, Configure(tls=Tls(tls.cert_path, tls.key_path, str(trusted))))
+    serve(talk, Configure(tls=TlsFiles(tls.cert_path, tls.key_path, str(trusted))))
 
 
 def test_files_that_cannot_be_used_are_named(authority, tmp_path):
@@ -193,12 +193,12 @@ def test_files_that_cannot_be_used_are_named(authority, tmp_path):
     plain = load_pem_private_key(key.read_bytes(), None)
     locked.write_bytes(plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
     for files, reason in (
-        (Tls(str(cert), str(other_key)), "the key is not that of the certificate"),
-        (Tls(str(text), str(key)), r"text\.pem cannot be used for TLS"),
-        (Tls(str(cert)), "there is no PEM of the right kind in it"),
-        (Tls(str(tmp_path / "nowhere"), str(key)), "No such file"),
-        (Tls(str(cert), str(locked)), "the key is encrypted"),
-        (Tls(str(cert), str(key), str(text)), r"text\.pem cannot be used for TLS"),
+        (TlsFiles(str(cert), str(other_key)), "the key is not that of the certificate"),
+        (TlsFiles(str(text), str(key)), r"text\.pem cannot be used for TLS"),
+        (TlsFiles(str(cert)), "there is no PEM of the right kind in it"),
+        (TlsFiles(str(tmp_path / "nowhere"), str(key)), "No such file"),
+        (TlsFiles(str(cert), str(locked)), "the key is encrypted"),
+        (TlsFiles(str(cert), str(key), str(text)), r"text\.pem cannot be used for TLS"),
     ):
         with pytest.raises(BadTls, match=reason):
             context_of(files)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 import uvloop
 
-from runtime.http.acceptor import AT_ONCE, Accepting
+from runtime.http.acceptor import AT_ONCE, Acceptor
 
 MANY = 4 * AT_ONCE
 
@@ -38,7 +38,7 @@ async def turns_until_all_are_connected(count: int) -> int:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=count))
         for _ in range(count):
             stack.enter_context(socket.create_connection(listener.getsockname()))
-        accepting = Accepting(listener, Protocol, None)
+        accepting = Acceptor(listener, Protocol, None)
         accepting.begin(backlog=count)
         await asyncio.wait_for(others(), 20)
         accepting.end()

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from base.errors import PexdockError
-from base.ipc.control import EndpointWords, Example, ReleaseWords, Route
+from base.ipc.control import EndpointSpec, Example, ReleaseSpec, Route
 from runtime.cli.views import release_table
 from runtime.supervisor import status, survey
 from runtime.supervisor.banner import announce
@@ -214,10 +214,10 @@ def test_the_table_is_aligned_and_has_reasons_and_last_lines_below_their_release
 def test_the_announcement_names_models_paths_one_command_and_what_is_wrong():
     """A release whose worker is down is not announced as served."""
     example = Example({"key": "a b/c"}, [{"x": "it's"}])
-    words = ReleaseWords("iris", "0.1", [EndpointWords("predict", "/iris/{key}", ["key"], None, None, 1, 1, example)])
+    words = ReleaseSpec("iris", "0.1", [EndpointSpec("predict", "/iris/{key}", ["key"], None, None, 1, 1, example)])
     broken = ReleaseReport(file="b.pex", state="refused", since="", reason="no zip")
     said = State(dist_path="d", address="http://127.0.0.1:8080", releases=[broken, ReleaseReport(file="iris.pex", state="ready", since="")])
-    text = announce(said, [Route(words, ["/w1.sock"]), Route(ReleaseWords("rose", "1", []), [])])
+    text = announce(said, [Route(words, ["/w1.sock"]), Route(ReleaseSpec("rose", "1", []), [])])
     assert "serves 1 model at http://127.0.0.1:8080" in text
     assert "iris 0.1: POST /iris/{key}" in text
     assert "b.pex is refused: no zip" in text

@@ -33,7 +33,7 @@ class _Places(NamedTuple):
     offsets: tuple[int, ...]
 
 
-class Seen:
+class LayoutCache:
     """The beginnings of streams that Arrow has read for one endpoint.
 
     Args:

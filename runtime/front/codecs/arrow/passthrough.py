@@ -14,7 +14,7 @@ import pyarrow as pa
 from base.schema.wire import Column
 
 
-class Direct:
+class ArrowPassthrough:
     """The columns of one schema, where all of them are numbers, booleans or strings.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from base.errors import TooLarge
-from runtime.front.codecs.parquet.thrift_compact import BINARY, I32, I64, STRUCT, Compact
+from runtime.front.codecs.parquet.thrift_compact import BINARY, I32, I64, STRUCT, CompactReader
 
 _MAX_BYTES = 4 * 1024**2
 """A footer of ten thousand columns has three megabytes."""
@@ -58,7 +58,7 @@ def groups(body: bytes, structs_max: int) -> list[Group]:
         raise ValueError("it does not end with a footer, or with one that is encrypted")
     if size > _MAX_BYTES:
         raise TooLarge(f"the footer of a Parquet file may have {_MAX_BYTES} bytes; send fewer columns, or larger row groups")
-    reader, found = Compact(body, end - size, end, _STEPS_MAX, structs_max), list[Group]()
+    reader, found = CompactReader(body, end - size, end, _STEPS_MAX, structs_max), list[Group]()
     for number, kind in reader.fields():
         if number == _ROW_GROUPS:
             found = [_group(reader) for _ in range(reader.structs(kind))]
@@ -67,7 +67,7 @@ def groups(body: bytes, structs_max: int) -> list[Group]:
     return found
 
 
-def _group(reader: Compact) -> Group:
+def _group(reader: CompactReader) -> Group:
     columns: list[Chunk] = []
     rows = -1
     for number, kind in reader.fields():
@@ -82,7 +82,7 @@ def _group(reader: Compact) -> Group:
     return Group(rows, columns)
 
 
-def _column(reader: Compact) -> Chunk:
+def _column(reader: CompactReader) -> Chunk:
     found = None
     for number, kind in reader.fields():
         if number == _CRYPTO:
@@ -96,7 +96,7 @@ def _column(reader: Compact) -> Chunk:
     return found
 
 
-def _place(reader: Compact) -> Chunk:
+def _place(reader: CompactReader) -> Chunk:
     told: dict[int, int] = {}
     for number, kind in reader.fields():
         if number in (_VALUES, _SIZE, _DATA, _DICTIONARY):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from runtime.front.codecs.parquet.thrift_compact import FALSE, I32, STRUCT, TRUE, Compact
+from runtime.front.codecs.parquet.thrift_compact import FALSE, I32, STRUCT, TRUE, CompactReader
 
 _TYPE, _UNCOMPRESSED_SIZE, _COMPRESSED_SIZE = 1, 2, 3
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
@@ -61,7 +61,7 @@ def read(body: bytes, at: int) -> Page:
     Raises:
         ValueError: none does.
     """
-    reader = Compact(body, at, len(body), _STEPS_MAX)
+    reader = CompactReader(body, at, len(body), _STEPS_MAX)
     sizes, headers = dict[int, int](), dict[int, dict[int, int]]()
     for number, kind in reader.fields():
         if number in (_TYPE, _UNCOMPRESSED_SIZE, _COMPRESSED_SIZE):
@@ -100,7 +100,7 @@ def _told(kind: int, header: dict[int, int], page: Page) -> Page:
     return page
 
 
-def _header(reader: Compact) -> dict[int, int]:
+def _header(reader: CompactReader) -> dict[int, int]:
     """What it says in numbers, by the numbers of their fields; a truth as the kind that it is."""
     told: dict[int, int] = {}
     for number, kind in reader.fields():

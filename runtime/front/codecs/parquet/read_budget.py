@@ -47,7 +47,7 @@ class Weight(NamedTuple):
     shared: list[str]
 
 
-class Scales:
+class ReadBudget:
     """Adds up what the pages of a file say of themselves; of each column whose values stand for others it keeps the longest page.
 
     Args:

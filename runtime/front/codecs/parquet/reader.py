@@ -17,7 +17,7 @@ from base.errors import Malformed, TooLarge
 from runtime.front.codecs.arrow import tables
 from runtime.front.codecs.parquet import delta_lengths, footer
 from runtime.front.codecs.parquet import page_header as pages
-from runtime.front.codecs.parquet.read_budget import Scales, Weight
+from runtime.front.codecs.parquet.read_budget import ReadBudget, Weight
 from runtime.front.codecs.values import limits
 
 _CHUNKS_MAX = 100_000
@@ -95,14 +95,14 @@ def _weighed(body: bytes, about: pq.FileMetaData, groups: Sequence[footer.Group]
     if sum(group.rows for group in groups) != rows:
         raise ValueError("row groups of other rows than the file says that it has")
     columns = [about.schema.column(i) for i in range(width)]
-    scales = Scales(rows, columns)
+    scales = ReadBudget(rows, columns)
     for group in groups:
         for column, chunk in zip(columns, group.chunks, strict=True):
             _weigh(body, group.rows, column, chunk, scales)
     return scales.weight()
 
 
-def _weigh(body: bytes, rows: int, column: pq.ColumnSchema, chunk: footer.Chunk, scales: Scales) -> None:
+def _weigh(body: bytes, rows: int, column: pq.ColumnSchema, chunk: footer.Chunk, scales: ReadBudget) -> None:
     """Puts the pages of one column in one row group on the scales."""
     values, levels = 0, (column.max_repetition_level > 0) + (column.max_definition_level > 0)
     for page in _pages(body, chunk):

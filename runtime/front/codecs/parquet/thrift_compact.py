@@ -15,7 +15,7 @@ _NESTED_MAX = 16
 _FIXED_BYTES = {TRUE: 0, FALSE: 0, BYTE: 1, DOUBLE: 8, UUID: 16}
 
 
-class Compact:
+class CompactReader:
     """Reads one value after the other.
 
     Args:

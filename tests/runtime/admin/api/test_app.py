@@ -9,16 +9,16 @@ import httpx
 from openapi_spec_validator import validate
 
 from runtime.admin.api.app import make
-from runtime.admin.api.context import Dropping, Powers
-from runtime.supervisor.host.log_buffer import Logbook
-from runtime.supervisor.state_changes import Changes
+from runtime.admin.api.context import AdminContext, Dropping
+from runtime.supervisor.host.log_buffer import LogBuffer
+from runtime.supervisor.state_changes import StateChanges
 from runtime.supervisor.status import State
 
 
 def test_its_openapi_document_is_valid_and_describes_what_it_answers() -> None:
     """Every answer that is no error refers to a document, with all that this is made of."""
 
-    powers = Powers(lambda: State(dist_path="dist"), Changes(), None, Logbook(), Dropping(Path("dist"), "", 1), lambda: None)
+    powers = AdminContext(lambda: State(dist_path="dist"), StateChanges(), None, LogBuffer(), Dropping(Path("dist"), "", 1), lambda: None)
 
     async def ask() -> dict:
         transport = httpx.ASGITransport(make(powers))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from base.ipc.cache_control import CacheState, EntryState
-from runtime.admin.schemas import ModelCaches, ModelRefresh, Trouble, WorkerCaches, WorkerRefresh
+from runtime.admin.schemas import ModelCaches, ModelRefresh, WorkerCaches, WorkerProblem, WorkerRefresh
 from runtime.cli.views.cache_table import caches_as_text, refresh_as_text
 
 
@@ -35,7 +35,7 @@ def test_entries_stand_in_one_table_with_those_used_last_first() -> None:
 def test_what_is_to_be_said_of_a_worker_stands_below() -> None:
     """That it does not answer, that it has loaded nothing, that it has no caches, or that it has more than is shown."""
     workers = [
-        WorkerCaches(7, error=Trouble("unavailable", "the worker is not ready: starting")),
+        WorkerCaches(7, error=WorkerProblem("unavailable", "the worker is not ready: starting")),
         WorkerCaches(8, [CacheState("predict", "/p", 0, []), CacheState("other", "/o", 9, [entry("a")])]),
         WorkerCaches(9),
     ]
@@ -61,7 +61,7 @@ def test_models_are_a_line_apart() -> None:
 
 def test_refreshes_are_counted_by_worker_and_none_is_explained() -> None:
     """A worker that did not answer says why."""
-    troubled = WorkerRefresh(8, error=Trouble("unavailable", "the worker is not ready: starting"))
+    troubled = WorkerRefresh(8, error=WorkerProblem("unavailable", "the worker is not ready: starting"))
     assert refresh_as_text(ModelRefresh("iris", "0.1.0", 2, [WorkerRefresh(7, 2), troubled])).splitlines() == [
         "iris 0.1.0: 2 refreshes begun",
         "  worker 7: 2",

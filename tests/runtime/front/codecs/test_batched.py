@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import frames
 from base.schema.wire import Column, to_arrow
 from runtime.front.codecs.decoder import RowDecoder, decode
-from runtime.front.codecs.encoder import Form, Replies
+from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 
 
 @st.composite
@@ -25,21 +25,23 @@ def shared(draw: st.DrawFn) -> tuple[dict[str, Column], list[tuple[str, pl.DataF
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(shared(), st.sampled_from(Form))
-def test_a_batched_answer_is_the_answer_alone(given_: tuple[dict[str, Column], list[tuple[str, pl.DataFrame]]], form: Form) -> None:
+@given(shared(), st.sampled_from(ResponseFormat))
+def test_a_batched_answer_is_the_answer_alone(
+    given_: tuple[dict[str, Column], list[tuple[str, pl.DataFrame]]], form: ResponseFormat
+) -> None:
     """Whatever the dtypes, whatever each request came as and wants: a handler that returns its rows gives each just its own."""
     columns, requests = given_
     decoder = RowDecoder(to_arrow(columns))
     rows = [decode(decoder, media, frames.BODIES[media](part)) for media, part in requests]
-    batched, start = Replies(decoder.gather(rows)), 0
+    batched, start = ReplyEncoder(decoder.gather(rows)), 0
     for number, each in enumerate(rows):
-        alone = Replies(decoder.gather([each]))
+        alone = ReplyEncoder(decoder.gather([each]))
         assert said(form, batched.body(form, f"id {number}", start, each.count)) == said(
             form, alone.body(form, f"id {number}", 0, each.count)
         )
         start += each.count
 
 
-def said(form: Form, body: bytes) -> object:
+def said(form: ResponseFormat, body: bytes) -> object:
     """What a body says: an Arrow stream may have its buffers cut closer or less so."""
-    return repr(pa.ipc.open_stream(body).read_all().to_pydict()) if form is Form.ARROW else body
+    return repr(pa.ipc.open_stream(body).read_all().to_pydict()) if form is ResponseFormat.ARROW else body

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import frames
-from runtime.front.codecs.encoder import Form, Replies
+from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 
 RECORDS = frames.batch(pl.DataFrame({"a": [1.0, float("nan"), 3.0], "d": [dt.date(2024, 1, 31), None, None], "l": [[1], [], None]}))
 SCALARS = pa.record_batch({"prediction": pa.array([1.5, 2.5, 3.5])})
@@ -20,28 +20,28 @@ SCALARS = pa.record_batch({"prediction": pa.array([1.5, 2.5, 3.5])})
 @pytest.mark.parametrize(
     ("accept", "form"),
     [
-        ("", Form.JSON),
-        ("*/*", Form.JSON),
-        ("text/html", Form.JSON),
-        ("text/csv", Form.CSV),
-        ("Application/X-NDJSON; charset=utf-8", Form.NDJSON),
-        ("application/jsonl", Form.NDJSON),
-        ("application/vnd.apache.parquet", Form.PARQUET),
-        ("application/json, application/vnd.apache.arrow.stream", Form.JSON),
-        ("application/json;q=0.5, application/vnd.apache.arrow.stream;q=0.9, */*;q=0.1", Form.ARROW),
-        ("text/csv;q=0", Form.JSON),
-        ("text/csv;q=nonsense", Form.JSON),
+        ("", ResponseFormat.JSON),
+        ("*/*", ResponseFormat.JSON),
+        ("text/html", ResponseFormat.JSON),
+        ("text/csv", ResponseFormat.CSV),
+        ("Application/X-NDJSON; charset=utf-8", ResponseFormat.NDJSON),
+        ("application/jsonl", ResponseFormat.NDJSON),
+        ("application/vnd.apache.parquet", ResponseFormat.PARQUET),
+        ("application/json, application/vnd.apache.arrow.stream", ResponseFormat.JSON),
+        ("application/json;q=0.5, application/vnd.apache.arrow.stream;q=0.9, */*;q=0.1", ResponseFormat.ARROW),
+        ("text/csv;q=0", ResponseFormat.JSON),
+        ("text/csv;q=nonsense", ResponseFormat.JSON),
     ],
 )
-def test_the_form_is_the_one_that_is_wanted_most(accept: str, form: Form) -> None:
+def test_the_form_is_the_one_that_is_wanted_most(accept: str, form: ResponseFormat) -> None:
     """JSON where none is named that there is."""
-    assert Form.wanted(accept) is form
+    assert ResponseFormat.wanted(accept) is form
 
 
 def test_json_has_the_id_and_the_rows_of_the_request() -> None:
     """Scalars as a list, frames as records; NaN is null."""
-    assert Replies(SCALARS).body(Form.JSON, "x", 1, 2) == b'{"id":"x","predictions":[2.5,3.5]}'
-    assert msgspec.json.decode(Replies(RECORDS).body(Form.JSON, "x", 0, 2))["predictions"] == [
+    assert ReplyEncoder(SCALARS).body(ResponseFormat.JSON, "x", 1, 2) == b'{"id":"x","predictions":[2.5,3.5]}'
+    assert msgspec.json.decode(ReplyEncoder(RECORDS).body(ResponseFormat.JSON, "x", 0, 2))["predictions"] == [
         {"a": 1.0, "d": "2024-01-31", "l": [1]},
         {"a": None, "d": None, "l": []},
     ]
@@ -49,48 +49,48 @@ def test_json_has_the_id_and_the_rows_of_the_request() -> None:
 
 def test_ndjson_has_one_record_a_line() -> None:
     """Scalars are records of their one column."""
-    assert Replies(SCALARS).body(Form.NDJSON, "x", 1, 2) == b'{"prediction":2.5}\n{"prediction":3.5}\n'
-    assert Replies(RECORDS).body(Form.NDJSON, "x", 2, 1) == b'{"a":3.0,"d":null,"l":null}\n'
+    assert ReplyEncoder(SCALARS).body(ResponseFormat.NDJSON, "x", 1, 2) == b'{"prediction":2.5}\n{"prediction":3.5}\n'
+    assert ReplyEncoder(RECORDS).body(ResponseFormat.NDJSON, "x", 2, 1) == b'{"a":3.0,"d":null,"l":null}\n'
 
 
 def test_csv_has_a_header() -> None:
     """Lists are JSON in their cell."""
-    assert Replies(RECORDS).body(Form.CSV, "x", 0, 2) == b"a,d,l\n1.0,2024-01-31,[1]\nNaN,,[]\n"
+    assert ReplyEncoder(RECORDS).body(ResponseFormat.CSV, "x", 0, 2) == b"a,d,l\n1.0,2024-01-31,[1]\nNaN,,[]\n"
 
 
 def test_parquet_and_arrow_hold_the_rows_of_the_request_alone() -> None:
     """With their dtypes."""
     expected = pl.DataFrame(RECORDS)[1:3]
-    assert pl.read_parquet(io.BytesIO(Replies(RECORDS).body(Form.PARQUET, "x", 1, 2))).equals(expected)
-    assert pl.DataFrame(pa.ipc.open_stream(Replies(RECORDS).body(Form.ARROW, "x", 1, 2)).read_all()).equals(expected)
+    assert pl.read_parquet(io.BytesIO(ReplyEncoder(RECORDS).body(ResponseFormat.PARQUET, "x", 1, 2))).equals(expected)
+    assert pl.DataFrame(pa.ipc.open_stream(ReplyEncoder(RECORDS).body(ResponseFormat.ARROW, "x", 1, 2)).read_all()).equals(expected)
 
 
-@pytest.mark.parametrize("form", Form)
-def test_a_reply_to_no_rows_is_whole(form: Form) -> None:
+@pytest.mark.parametrize("form", ResponseFormat)
+def test_a_reply_to_no_rows_is_whole(form: ResponseFormat) -> None:
     """In every form, with and without an output schema: whoever reads it finds no rows, and the columns that are known."""
     for schema in (None, RECORDS.schema):
-        body = Replies.none(schema).body(form, "x", 0, 0)
+        body = ReplyEncoder.none(schema).body(form, "x", 0, 0)
         names = ["prediction"] if schema is None else schema.names
         match form:
-            case Form.JSON:
+            case ResponseFormat.JSON:
                 assert msgspec.json.decode(body) == {"id": "x", "predictions": []}
-            case Form.NDJSON:
+            case ResponseFormat.NDJSON:
                 assert body == b""
-            case Form.CSV:
+            case ResponseFormat.CSV:
                 assert body.decode().strip().split(",") == names
-            case Form.PARQUET:
+            case ResponseFormat.PARQUET:
                 found = pl.read_parquet(io.BytesIO(body))
                 assert (found.height, found.columns) == (0, names)
-            case Form.ARROW:
+            case ResponseFormat.ARROW:
                 read = pa.ipc.open_stream(body).read_all()
                 assert (read.num_rows, read.column_names) == (0, names)
 
 
-@pytest.mark.parametrize("form", [Form.NDJSON, Form.CSV, Form.PARQUET, Form.JSON])
-def test_a_piece_of_arrays_of_which_some_are_null_is_answered(form: Form) -> None:
+@pytest.mark.parametrize("form", [ResponseFormat.NDJSON, ResponseFormat.CSV, ResponseFormat.PARQUET, ResponseFormat.JSON])
+def test_a_piece_of_arrays_of_which_some_are_null_is_answered(form: ResponseFormat) -> None:
     """Whatever the form, the rows of one request of several."""
     frame = pl.DataFrame({"x": pl.Series([[1, 2], None, [3, None], None], dtype=pl.Array(pl.Int8, 2))})
     for start in range(4):
         for count in range(1, 5 - start):
-            alone = Replies(frames.batch(frame[start : start + count])).body(form, "x", 0, count)
-            assert Replies(frames.batch(frame)).body(form, "x", start, count) == alone
+            alone = ReplyEncoder(frames.batch(frame[start : start + count])).body(form, "x", 0, count)
+            assert ReplyEncoder(frames.batch(frame)).body(form, "x", start, count) == alone

@@ -14,7 +14,7 @@ from base.ipc.numeric_frames import Plain
 from base.schema import wire
 from base.schema.wire import Column
 from runtime.front.codecs.decoder import RowDecoder
-from runtime.front.codecs.json_columns import MIN_ROWS, Packed
+from runtime.front.codecs.json_columns import MIN_ROWS, JsonColumns
 
 COLUMNS = {"a": Column(pl.Float64(), False), "a long name " * 20: Column(pl.Float32(), True), "é": Column(pl.Float64(), False)}
 SCHEMA = wire.to_arrow(COLUMNS)
@@ -55,7 +55,7 @@ def test_a_null_among_them_is_kept() -> None:
 def test_other_types_go_the_other_way(kind: pa.DataType) -> None:
     """Their values are not equally long in MessagePack, or no floats of Python."""
     row = msgspec.defstruct("Row", [("f0", float)])
-    assert Packed.of(row, pa.schema([("f0", kind)])) is None
+    assert JsonColumns.of(row, pa.schema([("f0", kind)])) is None
 
 
 def test_requests_of_many_and_of_few_rows_share_a_batch() -> None:

@@ -15,7 +15,7 @@ from base.errors import Misfit
 from base.ipc.numeric_frames import Plain
 from base.schema.wire import Column, to_arrow
 from runtime.front.codecs.decoder import RowDecoder, decode
-from runtime.front.codecs.encoder import Form
+from runtime.front.codecs.encoder import ResponseFormat
 
 MEDIA = sorted(frames.BODIES)
 
@@ -41,10 +41,10 @@ def test_any_frame_that_a_schema_admits_survives(media: str, given_: tuple[dict[
     assert found.schema == frames.on_the_wire(frame).schema
 
 
-@pytest.mark.parametrize("form", [Form.PARQUET, Form.ARROW])
+@pytest.mark.parametrize("form", [ResponseFormat.PARQUET, ResponseFormat.ARROW])
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(given_=frames.admitted())
-def test_what_is_answered_can_be_asked(form: Form, given_: tuple[dict[str, Column], pl.DataFrame]) -> None:
+def test_what_is_answered_can_be_asked(form: ResponseFormat, given_: tuple[dict[str, Column], pl.DataFrame]) -> None:
     """The forms whose bodies the other test makes without the front door's own writer."""
     columns, frame = given_
     found = arrived(RowDecoder(to_arrow(columns)), form.value, frames.replied(form)(frame))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.front.http.data_rate import A_SWEEP, Patience
-from runtime.front.http.write_buffers import Unread
+from runtime.front.http.data_rate import A_SWEEP, MinimumDataRate
+from runtime.front.http.write_buffers import WriteBufferLimit
 
 FREE = 4
 
 
-def sweeps_until_over(patience: Patience, moved: int, at_most: int = 100) -> int | None:
+def sweeps_until_over(patience: MinimumDataRate, moved: int, at_most: int = 100) -> int | None:
     """How many more are borne of so many bytes each; None for all."""
     return next((i for i in range(at_most) if patience.is_over(moved, FREE)), None)
 
@@ -18,12 +18,12 @@ def sweeps_until_over(patience: Patience, moved: int, at_most: int = 100) -> int
 @pytest.mark.parametrize(("moved", "borne"), [(0, FREE), (1, FREE), (A_SWEEP // 2, 2 * FREE), (A_SWEEP, None), (10 * A_SWEEP, None)])
 def test_whoever_is_slow_is_borne_for_a_while_and_whoever_is_not_for_ever(moved: int, borne: int | None) -> None:
     """A byte now and then is no more than silence."""
-    assert sweeps_until_over(Patience(), moved) == borne
+    assert sweeps_until_over(MinimumDataRate(), moved) == borne
 
 
 def test_haste_is_not_saved_up_and_what_was_owed_can_be_made_up_for() -> None:
     """Silence is borne as long after a flood of bytes as at the beginning."""
-    patience = Patience()
+    patience = MinimumDataRate()
     assert sweeps_until_over(patience, 1000 * A_SWEEP) is None
     assert sweeps_until_over(patience, 0) == FREE
     assert not patience.is_over(3 * A_SWEEP, FREE)
@@ -43,7 +43,7 @@ class Client:
 
 def test_whoever_reads_least_is_hung_up_on_when_too_much_waits(caplog: pytest.LogCaptureFixture) -> None:
     """The others keep what waits for them, until they have read it."""
-    unread, (first, most, last) = Unread(100), (Client() for _ in range(3))
+    unread, (first, most, last) = WriteBufferLimit(100), (Client() for _ in range(3))
     unread.holds(first, 30)
     unread.holds(most, 20)
     unread.holds(most, 60)

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.front.http.pipeline import Turns
+from runtime.front.http.pipeline import ResponsePipeline
 
 
 @given(st.permutations(range(6)), st.integers(0, 6))
 def test_answers_are_due_in_the_order_of_the_requests(ready: list[int], lost_after: int) -> None:
     """Whichever is ready first; and what is lost is what was not ready."""
-    turns: Turns[int, str] = Turns()
+    turns: ResponsePipeline[int, str] = ResponsePipeline()
     for i in range(6):
         turns.begin(str(i), i)
     due: list[str] = []
@@ -26,7 +26,7 @@ def test_answers_are_due_in_the_order_of_the_requests(ready: list[int], lost_aft
 
 def test_an_answer_that_nobody_waits_for_changes_nothing() -> None:
     """It is an error of ours."""
-    turns: Turns[int, str] = Turns()
+    turns: ResponsePipeline[int, str] = ResponsePipeline()
     turns.begin("a", 1)
     with pytest.raises(KeyError):
         turns.answered("b", "lost")

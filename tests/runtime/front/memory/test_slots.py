@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from base.errors import Full
-from runtime.front.memory.body_buffer import Arrival
-from runtime.front.memory.budget import Budget
-from runtime.front.memory.slots import SLOT_BYTES, SLOTS, Room, Rooms
+from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.memory.budget import MemoryBudget
+from runtime.front.memory.slots import SLOT_BYTES, SLOTS, Slot, SlotPool
 
 SMALL = SLOT_BYTES // 2
 LARGE = SLOT_BYTES
@@ -17,18 +17,18 @@ MB = 1024 * 1024
 
 
 @pytest.fixture
-def budget() -> Budget:
-    return Budget(64 * 1024 * 1024)
+def budget() -> MemoryBudget:
+    return MemoryBudget(64 * 1024 * 1024)
 
 
 @pytest.fixture
-def rooms(budget: Budget) -> Iterator[Rooms]:
-    made = Rooms(budget)
+def rooms(budget: MemoryBudget) -> Iterator[SlotPool]:
+    made = SlotPool(budget)
     yield made
     made.close()
 
 
-def overlap(one: Room, other: Room) -> bool:
+def overlap(one: Slot, other: Slot) -> bool:
     """Whether two rooms share a byte."""
     pieces = [(room, place) for room in (one, other) for place in (room.request, room.reply)]
     return any(
@@ -38,7 +38,7 @@ def overlap(one: Room, other: Room) -> bool:
     )
 
 
-def test_rooms_in_use_share_no_byte(rooms: Rooms) -> None:
+def test_rooms_in_use_share_no_byte(rooms: SlotPool) -> None:
     """All slots and two large rooms at once, requests and replies."""
     taken = [rooms.take(SMALL, SMALL) for _ in range(SLOTS)] + [rooms.take(LARGE, SMALL), rooms.take(1, 1)]
     assert not any(overlap(one, other) for i, one in enumerate(taken) for other in taken[i + 1 :])
@@ -46,7 +46,7 @@ def test_rooms_in_use_share_no_byte(rooms: Rooms) -> None:
     assert overlap(taken[0], rooms.take(SMALL, SMALL)), "what nobody uses is not taken again, or this test finds nothing"
 
 
-def test_a_room_is_as_large_as_was_asked(rooms: Rooms) -> None:
+def test_a_room_is_as_large_as_was_asked(rooms: SlotPool) -> None:
     """Both places hold what they must and lie inside the segment."""
     room = rooms.take(LARGE + 1, 3 * LARGE)
     assert room.request.length >= LARGE + 1
@@ -54,14 +54,14 @@ def test_a_room_is_as_large_as_was_asked(rooms: Rooms) -> None:
     assert len(room.segment.view(room.reply)) == room.reply.length
 
 
-def test_a_large_room_is_used_again_without_a_new_segment(rooms: Rooms) -> None:
+def test_a_large_room_is_used_again_without_a_new_segment(rooms: SlotPool) -> None:
     """Fresh pages are slow, so a segment that fits is kept."""
     room = rooms.take(LARGE, LARGE)
     rooms.give_back(room, held=False)
     assert rooms.take(LARGE - 100, LARGE) is room
 
 
-def test_a_large_room_that_is_still_held_is_never_used_again(rooms: Rooms) -> None:
+def test_a_large_room_that_is_still_held_is_never_used_again(rooms: SlotPool) -> None:
     """A worker's handler kept its frame: the worker is told to forget the segment, and nobody writes it any more."""
     room = rooms.take(LARGE, LARGE)
     rooms.give_back(room, held=True)
@@ -69,7 +69,7 @@ def test_a_large_room_that_is_still_held_is_never_used_again(rooms: Rooms) -> No
     assert rooms.take(LARGE, LARGE) is not room
 
 
-def test_the_budget_bounds_all_and_comes_back(budget: Budget, rooms: Rooms) -> None:
+def test_the_budget_bounds_all_and_comes_back(budget: MemoryBudget, rooms: SlotPool) -> None:
     """What does not fit is refused with nothing taken; what is closed counts no more."""
     before = budget.used_bytes
     with pytest.raises(Full):
@@ -80,11 +80,11 @@ def test_the_budget_bounds_all_and_comes_back(budget: Budget, rooms: Rooms) -> N
     assert budget.used_bytes == 0
 
 
-def test_what_is_kept_for_later_goes_when_others_need_it(budget: Budget, rooms: Rooms) -> None:
+def test_what_is_kept_for_later_goes_when_others_need_it(budget: MemoryBudget, rooms: SlotPool) -> None:
     """A large room that nobody uses is given up, rather than a request refused; one in use is not."""
     kept, used = rooms.take(20 * MB, MB), rooms.take(20 * MB, MB)
     rooms.give_back(kept, held=False)
-    budget.savers.add(rooms.drop_spare)
+    budget.reclaimers.add(rooms.drop_spare)
     with pytest.raises(Full):
         budget.take(60 * MB)
     assert rooms.forgotten == [kept.number]
@@ -92,7 +92,7 @@ def test_what_is_kept_for_later_goes_when_others_need_it(budget: Budget, rooms: 
     assert used.segment.view(used.reply)
 
 
-def test_half_of_all_stays_for_what_has_come(budget: Budget) -> None:
+def test_half_of_all_stays_for_what_has_come(budget: MemoryBudget) -> None:
     """What clients still have to send cannot take it."""
     with pytest.raises(Full):
         budget.take_for_arrival(33 * MB)
@@ -101,9 +101,9 @@ def test_half_of_all_stays_for_what_has_come(budget: Budget) -> None:
     budget.take(32 * MB)
 
 
-def test_a_part_takes_for_arrivals_half_of_what_it_may_have(budget: Budget) -> None:
+def test_a_part_takes_for_arrivals_half_of_what_it_may_have(budget: MemoryBudget) -> None:
     """The rest of the whole's half stays for other parts; what one part has taken another may adopt."""
-    one, other = Budget(48 * MB, budget), Budget(48 * MB, budget)
+    one, other = MemoryBudget(48 * MB, budget), MemoryBudget(48 * MB, budget)
     with pytest.raises(Full):
         one.take_for_arrival(25 * MB)
     one.take_for_arrival(24 * MB)
@@ -118,9 +118,9 @@ def test_a_part_takes_for_arrivals_half_of_what_it_may_have(budget: Budget) -> N
     assert budget.used_bytes == 0
 
 
-def test_a_segment_made_elsewhere_becomes_a_room_once(budget: Budget, rooms: Rooms) -> None:
+def test_a_segment_made_elsewhere_becomes_a_room_once(budget: MemoryBudget, rooms: SlotPool) -> None:
     """The worker is told of it, and it is gone after its batch."""
-    arrival = Arrival.begin(MB + 1, budget)
+    arrival = BodyBuffer.begin(MB + 1, budget)
     adopted = arrival.adopt()
     assert adopted is not None
     room = rooms.adopt(*adopted)
@@ -133,7 +133,7 @@ def test_a_segment_made_elsewhere_becomes_a_room_once(budget: Budget, rooms: Roo
     assert rooms.forgotten == [room.number]
 
 
-def test_what_is_lent_outlives_its_worker(budget: Budget, rooms: Rooms) -> None:
+def test_what_is_lent_outlives_its_worker(budget: MemoryBudget, rooms: SlotPool) -> None:
     """It counts until it is given back, and only once."""
     room = rooms.take(LARGE, LARGE)
     rooms.lend(room)

@@ -24,7 +24,7 @@ from base.ipc import failure
 from base.schema import Schema
 from runtime.front.codecs import media_types
 from runtime.front.codecs.decoder import RowDecoder, decode
-from runtime.front.codecs.encoder import Form
+from runtime.front.codecs.encoder import ResponseFormat
 from runtime.front.requests import headers, stream
 from runtime.front.requests.problems import problem
 
@@ -224,7 +224,7 @@ def test_every_media_type_that_is_read_is_shown(found: dict[str, Any]) -> None:
 
 def test_every_media_type_of_answers_is_shown(found: dict[str, Any]) -> None:
     """Of frames, of streams and of raw endpoints."""
-    assert set(documented.operation(found, "/payments")["responses"]["200"]["content"]) == {form.value for form in Form}
+    assert set(documented.operation(found, "/payments")["responses"]["200"]["content"]) == {form.value for form in ResponseFormat}
     wanted = {stream.wanted(accept).decode() for accept in ("", "text/event-stream")}
     assert set(documented.operation(found, "/words")["responses"]["200"]["content"]) == wanted
     raw = documented.operation(found, "/mirror/{name}")

@@ -17,7 +17,7 @@ from base.ipc.control import Example
 from base.schema import dtypes
 from base.schema.wire import Column, to_arrow
 from runtime.front.codecs.decoder import RowDecoder
-from runtime.front.codecs.encoder import Form
+from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 
 NESTED = [pl.List(pl.Int8()), pl.Array(pl.Boolean(), 2), pl.Struct({"x": pl.Int8(), "kind": pl.Enum(["low"])})]
 ALL = [*frames.LEAVES, *NESTED]
@@ -134,7 +134,7 @@ def test_floats_of_answers_may_be_null() -> None:
     """JSON has no word for NaN, whatever the column says of nulls."""
     columns = {"prediction": Column(pl.Float64(), nullable=False)}
     found = documented.document(documented.words(columns))
-    answer = json.loads(frames.Replies(frames.batch(pl.DataFrame({"prediction": [1.0, float("nan")]}))).body(Form.JSON, "id", 0, 2))
+    answer = json.loads(ReplyEncoder(frames.batch(pl.DataFrame({"prediction": [1.0, float("nan")]}))).body(ResponseFormat.JSON, "id", 0, 2))
     assert answer["predictions"] == [1.0, None]
     assert documented.errors(found, documented.answered(found), answer) == []
     assert documented.errors(found, documented.taken(found), [{"prediction": None}]) != []

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import Malformed
-from runtime.front.requests.headers import NONE, Wishes, of, read
+from runtime.front.requests.headers import NONE, RequestHints, of, read
 
 
 def test_nothing_is_wished_where_nothing_is_said() -> None:
@@ -48,4 +48,4 @@ def test_urgency_is_read_as_the_rfc_has_it(value: bytes, urgency: int) -> None:
 def test_the_one_header_changes_nothing_of_the_other(timeout_ms: int, priority: bytes) -> None:
     """Whatever bytes a client sends."""
     found = read(str(timeout_ms).encode(), priority)
-    assert found == Wishes(timeout_ms, read(b"", priority).urgency)
+    assert found == RequestHints(timeout_ms, read(b"", priority).urgency)

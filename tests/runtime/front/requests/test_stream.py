@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.front.requests.stream import EVENTS, NDJSON, Stream, wanted
+from runtime.front.requests.stream import EVENTS, NDJSON, ResponseStream, wanted
 
 LINES = st.lists(st.sampled_from([b'{"a":1}', b'"' + b"x" * 50 + b'"', b"null"]), min_size=1)
 
@@ -20,7 +20,7 @@ def test_events_are_for_those_who_ask_for_them() -> None:
 
 async def passed(media_type: bytes, pieces: list[bytes], problem: bytes | None = None) -> bytes:
     """What a client gets of these pieces; each is said to be taken when the next is asked for, and not before."""
-    stream, got = Stream(media_type), b""
+    stream, got = ResponseStream(media_type), b""
     taken: list[bool] = []
     for piece in pieces:
         stream.put(piece, lambda: taken.append(True))

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import Misfit
-from runtime.front.routing.path_trie import Match, Router
+from runtime.front.routing.path_trie import Match, PathTrie
 
 
 @pytest.fixture
-def router() -> Router[str]:
-    made: Router[str] = Router()
+def router() -> PathTrie[str]:
+    made: PathTrie[str] = PathTrie()
     made.add("/iris/{run_id}/{model_id}", "iris")
     made.add("/iris/versions", "versions")
     made.add("/{any}/fixed", "fixed")
@@ -36,7 +36,7 @@ def router() -> Router[str]:
         (b"/IRIS/a/b", None),
     ],
 )
-def test_a_path_leads_to_its_endpoint(router: Router[str], path: bytes, match: Match[str] | None) -> None:
+def test_a_path_leads_to_its_endpoint(router: PathTrie[str], path: bytes, match: Match[str] | None) -> None:
     """Literals win over parameters, a branch that ends is left again, and values are decoded."""
     assert router.match(path) == match
 
@@ -44,7 +44,7 @@ def test_a_path_leads_to_its_endpoint(router: Router[str], path: bytes, match: M
 @pytest.mark.parametrize(
     "value", [b"..", b"%2e%2e", b"%2E.", b".", b"%2e", b"a%2fb", b"%2Fetc", b"a%5cb", b"a%00", b"%0a", b"", b"%ff", b"%7f"]
 )
-def test_a_value_that_could_name_another_place_is_refused(router: Router[str], value: bytes) -> None:
+def test_a_value_that_could_name_another_place_is_refused(router: PathTrie[str], value: bytes) -> None:
     """No decoded value can climb out of a folder or end a name early."""
     with pytest.raises(Misfit):
         router.match(b"/iris/" + value + b"/b")
@@ -55,6 +55,6 @@ def test_a_value_that_could_name_another_place_is_refused(router: Router[str], v
 )
 def test_any_other_value_arrives_as_it_was_meant(value: str) -> None:
     """Percent-encoding is undone exactly once."""
-    router: Router[str] = Router()
+    router: PathTrie[str] = PathTrie()
     router.add("/a/{x}/b", "t")
     assert router.match(f"/a/{quote(value, safe='')}/b".encode()) == Match("t", {"x": value})

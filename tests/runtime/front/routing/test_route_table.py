@@ -8,15 +8,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from base.ipc.control import Applied, Configure, EndpointWords, Left, Listening, ReleaseWords, Route, Table
+from base.ipc.control import Applied, Configure, EndpointSpec, Left, Listening, ReleaseSpec, Route, Table
 from frontdoor import DEADLINE_S, FrontDoor
 from runtime.front.requests.deadlines import Deadlines
-from runtime.front.scheduling.batch_queue import Bounds
-from runtime.front.scheduling.dispatchers import Dispatch
+from runtime.front.scheduling.batch_queue import QueueLimits
+from runtime.front.scheduling.dispatchers import Dispatchers
 
 
 def words(version, path="/a"):
-    return ReleaseWords("tiny", version, [EndpointWords("predict", path, [], None, None, 1, 1)])
+    return ReleaseSpec("tiny", version, [EndpointSpec("predict", path, [], None, None, 1, 1)])
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_what_is_in_force_stays_so_until_what_comes_has_answered(silent):
     """Else every request in between would find a release whose worker is not up yet."""
 
     async def scenario():
-        dispatch = Dispatch(Bounds(10, 2**20), 2**24, Deadlines(1.0))
+        dispatch = Dispatchers(QueueLimits(10, 2**20), 2**24, Deadlines(1.0))
         old, new = [Route(words("1"), [])], [Route(words("2"), [silent])]
         dispatch.apply(old)
         (link,) = dispatch.prepare(new)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import Full
-from runtime.front.scheduling.batch_queue import Batcher, Bounds
+from runtime.front.scheduling.batch_queue import BatchQueue, QueueLimits
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Asked:
     urgency: int = 3
 
 
-def drained(batcher: Batcher[Asked]) -> list[list[Asked]]:
+def drained(batcher: BatchQueue[Asked]) -> list[list[Asked]]:
     batches = []
     while batch := batcher.take():
         batches.append(batch)
@@ -36,7 +36,7 @@ OF_ANY_URGENCY = st.lists(st.builds(Asked, st.sampled_from("ab"), st.integers(1,
 @given(REQUESTS)
 def test_every_request_is_in_exactly_one_batch_of_its_group_and_in_order(requests: list[Asked]) -> None:
     """Nothing is lost, doubled, mixed or overtaken within its group."""
-    batcher: Batcher[Asked] = Batcher(10, Bounds(10_000, 10_000))
+    batcher: BatchQueue[Asked] = BatchQueue(10, QueueLimits(10_000, 10_000))
     for request in requests:
         batcher.add(request)
     batches = drained(batcher)
@@ -50,7 +50,7 @@ def test_every_request_is_in_exactly_one_batch_of_its_group_and_in_order(request
 @given(REQUESTS)
 def test_rows_bound_a_batch_of_several_requests(requests: list[Asked]) -> None:
     """Only a request that is larger by itself makes a larger batch, and it travels alone."""
-    batcher: Batcher[Asked] = Batcher(10, Bounds(10_000, 10_000))
+    batcher: BatchQueue[Asked] = BatchQueue(10, QueueLimits(10_000, 10_000))
     for request in requests:
         batcher.add(request)
     assert all(len(batch) == 1 or sum(r.row_count for r in batch) <= 10 for batch in drained(batcher))
@@ -58,7 +58,7 @@ def test_rows_bound_a_batch_of_several_requests(requests: list[Asked]) -> None:
 
 def test_a_busy_group_does_not_starve_another() -> None:
     """Groups take turns."""
-    batcher: Batcher[Asked] = Batcher(1, Bounds(100, 10_000))
+    batcher: BatchQueue[Asked] = BatchQueue(1, QueueLimits(100, 10_000))
     for _ in range(5):
         batcher.add(Asked("busy", 1))
     batcher.add(Asked("rare", 1))
@@ -67,7 +67,7 @@ def test_a_busy_group_does_not_starve_another() -> None:
 
 def test_a_full_queue_refuses_and_loses_nothing() -> None:
     """Rows that wait are bounded; an empty queue takes a request of any size, since it could never be taken otherwise."""
-    batcher: Batcher[Asked] = Batcher(10, Bounds(5, 10_000))
+    batcher: BatchQueue[Asked] = BatchQueue(10, QueueLimits(5, 10_000))
     batcher.add(Asked("a", 50))
     with pytest.raises(Full):
         batcher.add(Asked("a", 1))
@@ -77,7 +77,7 @@ def test_a_full_queue_refuses_and_loses_nothing() -> None:
 
 def test_a_request_whose_client_left_is_taken_out_once() -> None:
     """It is in no batch, and a second removal says so."""
-    batcher: Batcher[Asked] = Batcher(10, Bounds(100, 10_000))
+    batcher: BatchQueue[Asked] = BatchQueue(10, QueueLimits(100, 10_000))
     gone, stays = Asked("a", 1), Asked("a", 2)
     batcher.add(gone)
     batcher.add(stays)
@@ -90,7 +90,7 @@ def test_a_request_whose_client_left_is_taken_out_once() -> None:
 @given(OF_ANY_URGENCY)
 def test_what_is_more_urgent_goes_first_and_nothing_is_lost(requests: list[Asked]) -> None:
     """Each batch begins with one of the most urgent that wait; less urgent ones only fill it up, in the order of their coming."""
-    batcher: Batcher[Asked] = Batcher(10, Bounds(10_000, 10_000))
+    batcher: BatchQueue[Asked] = BatchQueue(10, QueueLimits(10_000, 10_000))
     for request in requests:
         batcher.add(request)
     left = list(requests)
@@ -109,7 +109,7 @@ def test_what_is_more_urgent_goes_first_and_nothing_is_lost(requests: list[Asked
 
 def test_bytes_bound_what_waits() -> None:
     """A few requests may be large; what has gone is counted no more."""
-    batcher: Batcher[Asked] = Batcher(10, Bounds(1000, 100))
+    batcher: BatchQueue[Asked] = BatchQueue(10, QueueLimits(1000, 100))
     batcher.add(Asked("a", 1, 90))
     with pytest.raises(Full, match="90 bytes are waiting"):
         batcher.add(Asked("a", 1, 11))
@@ -120,7 +120,7 @@ def test_bytes_bound_what_waits() -> None:
 
 def test_only_what_is_as_urgent_is_before_a_request() -> None:
     """Ten batches of no hurry delay a request of some hurry by none."""
-    batcher: Batcher[Asked] = Batcher(10, Bounds(1000, 100))
+    batcher: BatchQueue[Asked] = BatchQueue(10, QueueLimits(1000, 100))
     for _ in range(10):
         batcher.add(Asked("a", 10, urgency=6))
     assert batcher.batches_before(6) == 10
@@ -131,7 +131,7 @@ def test_only_what_is_as_urgent_is_before_a_request() -> None:
 @given(OF_ANY_URGENCY)
 def test_batches_are_counted_by_group(requests: list[Asked]) -> None:
     """As many as there are at least, whatever comes and goes."""
-    batcher: Batcher[Asked] = Batcher(10, Bounds(10_000, 10_000))
+    batcher: BatchQueue[Asked] = BatchQueue(10, QueueLimits(10_000, 10_000))
     for request in requests:
         batcher.add(request)
     for request in requests[::3]:
@@ -147,7 +147,7 @@ def test_batches_are_counted_by_group(requests: list[Asked]) -> None:
 
 def test_other_groups_take_turns_with_ones_own() -> None:
     """Behind one batch of its own a request waits for two of each other group, and for all that is more urgent."""
-    batcher: Batcher[Asked] = Batcher(10, Bounds(1000, 10_000))
+    batcher: BatchQueue[Asked] = BatchQueue(10, QueueLimits(1000, 10_000))
     for group, count in {"busy": 20, "own": 1, "rare": 1}.items():
         for _ in range(count):
             batcher.add(Asked(group, 10))
@@ -162,7 +162,7 @@ def test_other_groups_take_turns_with_ones_own() -> None:
 
 def test_what_is_late_leaves_its_batch_to_others() -> None:
     """It is taken out before the batch is made, from the group whose turn it is, and no further than the first that is in time."""
-    batcher: Batcher[Asked] = Batcher(10, Bounds(1000, 10_000))
+    batcher: BatchQueue[Asked] = BatchQueue(10, QueueLimits(1000, 10_000))
     late, good = [Asked("a", 4), Asked("a", 4)], [Asked("a", 5), Asked("a", 5), Asked("a", 4)]
     for request in (*late, *good, Asked("b", 1)):
         batcher.add(request)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import Cell, HandlerFailed, Misfit, Reject
-from runtime.front.scheduling.error_attribution import owners
+from runtime.front.scheduling.error_attribution import attribute_error
 
 
 class Counted(NamedTuple):
@@ -19,7 +19,7 @@ class Counted(NamedTuple):
 def test_each_owner_is_told_its_own_rows() -> None:
     """Counted from the first of its own; what a misfit says of the place is said anew."""
     error = Misfit("row 4, column 'a': bad", cells=[Cell(4, "a", "bad"), Cell(5, "b", "worse"), Cell(0, None, "no")])
-    found = owners([Counted(1), Counted(2), Counted(0), Counted(3)], error)
+    found = attribute_error([Counted(1), Counted(2), Counted(0), Counted(3)], error)
     assert [(place, own.cells, str(own)) for place, own in found] == [
         (0, (Cell(0, None, "no"),), "row 0: no"),
         (3, (Cell(1, "a", "bad"), Cell(2, "b", "worse")), "row 1, column 'a': bad"),
@@ -28,7 +28,7 @@ def test_each_owner_is_told_its_own_rows() -> None:
 
 def test_a_rejection_keeps_its_status_and_words() -> None:
     """They are the author's."""
-    ((place, own),) = owners([Counted(2), Counted(2)], Reject(409, "taken", rows=[3]))
+    ((place, own),) = attribute_error([Counted(2), Counted(2)], Reject(409, "taken", rows=[3]))
     assert (place, type(own), own.detail, own.cells) == (1, Reject, "taken", (Cell(1, None, "taken"),))
     assert isinstance(own, Reject)
     assert own.status == 409
@@ -36,8 +36,8 @@ def test_a_rejection_keeps_its_status_and_words() -> None:
 
 def test_an_error_of_no_row_has_no_owner() -> None:
     """Nor has one of a row that is not there."""
-    assert owners([Counted(2)], HandlerFailed("x")) == []
-    assert owners([Counted(2)], Reject(422, "no", rows=[2])) == []
+    assert attribute_error([Counted(2)], HandlerFailed("x")) == []
+    assert attribute_error([Counted(2)], Reject(422, "no", rows=[2])) == []
 
 
 @given(st.lists(st.integers(0, 4), min_size=1), st.data())
@@ -45,7 +45,7 @@ def test_every_row_finds_its_owner(counts: list[int], data: st.DataObject) -> No
     """Each named row of the batch comes out once, at its place in its own request."""
     total = sum(counts)
     rows = data.draw(st.sets(st.integers(0, total - 1)) if total else st.just(set()))
-    found = owners([Counted(count) for count in counts], Reject(422, "no", rows=sorted(rows)))
+    found = attribute_error([Counted(count) for count in counts], Reject(422, "no", rows=sorted(rows)))
     assert {sum(counts[:place]) + (cell.row or 0) for place, own in found for cell in own.cells} == rows
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.front.scheduling.wait_estimate import Outlook, wait_s
+from runtime.front.scheduling.wait_estimate import WaitEstimator, wait_s
 
 
-def told(*took_s: float) -> Outlook:
-    outlook = Outlook()
+def told(*took_s: float) -> WaitEstimator:
+    outlook = WaitEstimator()
     for each in took_s:
         outlook.answered(each)
     return outlook
@@ -16,7 +16,7 @@ def told(*took_s: float) -> Outlook:
 
 def test_nothing_is_expected_before_a_batch_was_answered() -> None:
     """Nobody is refused for what nobody knows."""
-    assert wait_s(1000, 1, Outlook(), []) == 0
+    assert wait_s(1000, 1, WaitEstimator(), []) == 0
 
 
 def test_the_wait_is_that_of_the_batches_before_over_the_workers() -> None:

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from base.ipc.control import Measuring
-from runtime.front.telemetry.metrics import ABANDONED, Recorder, now_s
+from base.ipc.control import MetricsConfig
+from runtime.front.telemetry.metrics import ABANDONED, FrontMetrics, now_s
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def run():
     def run(scenario, interval_s=3600.0, values_max=10):
         async def main():
             due = asyncio.Event()
-            recorder = Recorder(Measuring(interval_s, values_max), due.set)
+            recorder = FrontMetrics(MetricsConfig(interval_s, values_max), due.set)
             await scenario(recorder, due, recorder.endpoint("iris", "1.0", "predict"))
 
         asyncio.run(main())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from base.ipc.control import Lines, Worked
-from runtime.front.process import Process
+from base.ipc.control import ControlStream, RequestsSent
+from runtime.front.process import FrontProcess
 
 SOCKETS = 20
 
@@ -19,7 +19,7 @@ def test_what_is_told_to_a_parent_that_does_not_listen_is_one_report_that_waits(
     async def run() -> dict[str, int]:
         ours.setblocking(False)
         theirs.setblocking(False)
-        process, loop, lines = Process(ours, listener, 1), asyncio.get_running_loop(), Lines()
+        process, loop, lines = FrontProcess(ours, listener, 1), asyncio.get_running_loop(), ControlStream()
         filler = b"\n" * 65536
         while True:  # until nothing more goes in
             try:
@@ -27,7 +27,7 @@ def test_what_is_told_to_a_parent_that_does_not_listen_is_one_report_that_waits(
             except BlockingIOError:
                 break
         for number in range(1000):
-            process._tell(Worked(f"w{number % SOCKETS}.sock", 1))
+            process._tell(RequestsSent(f"w{number % SOCKETS}.sock", 1))
             await asyncio.sleep(0)
         assert len(process._reporting) <= 2
         found: dict[str, int] = {}
@@ -38,7 +38,7 @@ def test_what_is_told_to_a_parent_that_does_not_listen_is_one_report_that_waits(
                 else await loop.sock_recv(theirs, 65536)
             )
             for word in lines.feed(data):
-                assert isinstance(word, Worked)
+                assert isinstance(word, RequestsSent)
                 found[word.socket] = found.get(word.socket, 0) + word.requests
         return found
 

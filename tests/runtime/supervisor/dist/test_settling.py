@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from runtime.pex.names import is_pex_name
-from runtime.supervisor.dist.settling import Registry, Settled, Stat, Vanished
+from runtime.supervisor.dist.settling import SettlingFiles, Settled, Stat, Vanished
 
 ONE = Stat(1, 10, 10**9)
 TWO = Stat(1, 20, 2 * 10**9)
@@ -14,14 +14,14 @@ TWO = Stat(1, 20, 2 * 10**9)
 def test_only_pexes_that_are_not_hidden_are_taken():
     """Whoever writes aside in the same folder uses a leading dot or another suffix."""
     assert [name for name in ("a.pex", ".a.pex", "a.pex.part", "a.PEX", "a.txt", ".pex") if is_pex_name(name)] == ["a.pex"]
-    registry = Registry(0.5)
+    registry = SettlingFiles(0.5)
     registry.listing({".a.pex": ONE, "a.txt": ONE}, 0.0)
     assert registry.due() is None
 
 
 def test_a_file_renamed_in_settles_once_it_stood_still():
     """Not before, and only once."""
-    registry = Registry(0.5)
+    registry = SettlingFiles(0.5)
     registry.closed("a.pex")
     assert registry.listing({"a.pex": ONE}, 10.0) == []
     assert registry.due() == 10.5
@@ -33,7 +33,7 @@ def test_a_file_renamed_in_settles_once_it_stood_still():
 
 def test_a_file_that_is_being_written_is_not_taken_however_long_it_pauses():
     """A slow upload stalls for longer than any settle time."""
-    registry = Registry(0.5)
+    registry = SettlingFiles(0.5)
     registry.opened("a.pex")
     assert registry.listing({"a.pex": ONE}, 0.0) == []
     assert registry.due() is None
@@ -45,7 +45,7 @@ def test_a_file_that_is_being_written_is_not_taken_however_long_it_pauses():
 
 def test_where_events_were_lost_a_file_that_stands_still_is_whole():
     """Its close may have been among them; nobody would wait for ever for a file that lies there."""
-    registry = Registry(1)
+    registry = SettlingFiles(1)
     registry.opened("a.pex")
     assert registry.listing({"a.pex": Stat(1, 1, 1)}, 0) == []
     assert registry.due() is None
@@ -56,7 +56,7 @@ def test_where_events_were_lost_a_file_that_stands_still_is_whole():
 
 def test_a_change_starts_the_wait_again():
     """Size, time and inode each count."""
-    registry = Registry(0.5)
+    registry = SettlingFiles(0.5)
     registry.listing({"a.pex": ONE}, 0.0)
     registry.listing({"a.pex": Stat(1, 11, ONE.mtime_ns)}, 0.4)
     registry.listing({"a.pex": Stat(1, 11, ONE.mtime_ns + 1)}, 0.8)
@@ -66,7 +66,7 @@ def test_a_change_starts_the_wait_again():
 
 def test_a_file_replaced_in_place_settles_again():
     """Its name is the same, its content is not."""
-    registry = Registry(0.5)
+    registry = SettlingFiles(0.5)
     registry.listing({"a.pex": ONE}, 0.0)
     registry.listing({"a.pex": ONE}, 1.0)
     assert registry.listing({"a.pex": TWO}, 2.0) == []
@@ -75,7 +75,7 @@ def test_a_file_replaced_in_place_settles_again():
 
 def test_a_file_that_vanishes_is_reported_if_it_had_settled():
     """Also if it was just being replaced. One that never settled was never there."""
-    registry = Registry(0.5)
+    registry = SettlingFiles(0.5)
     registry.listing({"a.pex": ONE, "b.pex": ONE}, 0.0)
     registry.listing({"a.pex": ONE, "b.pex": ONE}, 1.0)
     registry.listing({"a.pex": ONE, "b.pex": TWO, "c.pex": ONE}, 1.1)
@@ -85,7 +85,7 @@ def test_a_file_that_vanishes_is_reported_if_it_had_settled():
 
 def test_a_file_that_vanishes_while_it_is_written_does_not_stay_open_for_ever():
     """The next file of that name is another one."""
-    registry = Registry(0.5)
+    registry = SettlingFiles(0.5)
     registry.opened("a.pex")
     registry.listing({"a.pex": ONE}, 0.0)
     registry.listing({}, 1.0)
@@ -95,7 +95,7 @@ def test_a_file_that_vanishes_while_it_is_written_does_not_stay_open_for_ever():
 
 def test_at_the_start_files_that_lie_there_for_long_are_taken_at_once_and_oldest_first():
     """The order of drops decides between two models with one path, so a restart keeps it. A fresh file waits for the rest of its time."""
-    registry = Registry(0.5)
+    registry = SettlingFiles(0.5)
     old = {"b.pex": Stat(1, 1, 1 * 10**9), "a.pex": Stat(2, 1, 2 * 10**9), "c.pex": Stat(3, 1, 1 * 10**9)}
     fresh = {"d.pex": Stat(4, 1, 99_900_000_000), "e.pex": Stat(5, 1, 200_000_000_000)}
     assert registry.first(old | fresh, 7.0, 100 * 10**9) == [Settled("b.pex"), Settled("c.pex"), Settled("a.pex")]
@@ -109,7 +109,7 @@ class Folder(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.registry = Registry(1.0)
+        self.registry = SettlingFiles(1.0)
         self.now = 0.0
         self.inode = 0
         self.files = {}

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from runtime.supervisor.dist.settling import Settled, Vanished
-from runtime.supervisor.dist.watcher import Watch
+from runtime.supervisor.dist.watcher import DistWatcher
 from tinypex import write_tiny
 
 
@@ -19,7 +19,7 @@ def watch(tmp_path):
     def watch(scenario):
         async def main():
             seen = []
-            watching = asyncio.create_task(Watch(dist, 0.05, lambda events, _: seen.extend(events)).run())
+            watching = asyncio.create_task(DistWatcher(dist, 0.05, lambda events, _: seen.extend(events)).run())
 
             async def expect(*events):
                 end = time.monotonic() + 10
@@ -170,7 +170,7 @@ def test_looks_that_find_nothing_new_tell_nobody(tmp_path, monkeypatch):
     (tmp_path / "dist").symlink_to("there")
     looks, told = [], []
 
-    class Counted(Watch):
+    class Counted(DistWatcher):
         def _list(self):
             looks.append(1)
             return super()._list()

@@ -9,24 +9,24 @@ import pytest
 
 from base.errors import Full
 from runtime.supervisor.host import log_buffer
-from runtime.supervisor.host.log_buffer import READER_MAX_BYTES, READERS_MAX, SOURCE_MAX_BYTES, SOURCES_MAX, Line, Logbook, is_about
+from runtime.supervisor.host.log_buffer import READER_MAX_BYTES, READERS_MAX, SOURCE_MAX_BYTES, SOURCES_MAX, LogBuffer, LogLine, is_about
 
 EVERY = bool  # each line is true
 
 
-def told(book: Logbook, text: str, source: str = "tiny 0.1.0") -> None:
+def told(book: LogBuffer, text: str, source: str = "tiny 0.1.0") -> None:
     record = logging.LogRecord("runtime", logging.INFO, "", 0, "%s", (text,), None)
     record.source, record.pid, record.said = source, 7, text
     book.handle(record)
 
 
-def texts(lines: list[Line]) -> list[str]:
+def texts(lines: list[LogLine]) -> list[str]:
     return [line.text for line in lines]
 
 
 def test_lines_of_all_come_in_the_order_in_which_they_were_said() -> None:
     """Asked for few, the last ones."""
-    book = Logbook()
+    book = LogBuffer()
     for number in range(6):
         told(book, str(number), f"m{number % 2} 0.1.0")
     assert texts(book.last(100, EVERY)) == ["0", "1", "2", "3", "4", "5"]
@@ -37,7 +37,7 @@ def test_lines_of_all_come_in_the_order_in_which_they_were_said() -> None:
 
 def test_who_says_much_does_not_push_out_what_others_said() -> None:
     """Each has a bound of its own."""
-    book = Logbook()
+    book = LogBuffer()
     told(book, "quiet", "quiet 0.1.0")
     for number in range(10_000):
         told(book, f"{number} {'x' * 1000}")
@@ -49,7 +49,7 @@ def test_who_says_much_does_not_push_out_what_others_said() -> None:
 
 def test_of_too_many_sources_the_one_that_was_silent_for_longest_is_forgotten() -> None:
     """Releases come and go for ever."""
-    book = Logbook()
+    book = LogBuffer()
     for number in range(SOURCES_MAX + 1):
         told(book, "first", f"m{number} 0.1.0")
         told(book, "again", "m0 0.1.0")
@@ -63,7 +63,7 @@ def test_a_line_is_about_a_model_by_any_spelling_of_its_name_and_of_no_other() -
     """Also the supervisor's about its releases and files."""
 
     def about(source: str, text: str = "") -> bool:
-        return is_about(Line("", source, 1, "info", text), "My.Model")
+        return is_about(LogLine("", source, 1, "info", text), "My.Model")
 
     assert about("my-model 0.1.0")
     assert about("supervisor", "my_model 0.1.0: ready at /")
@@ -79,7 +79,7 @@ def test_a_reader_that_does_not_keep_up_is_lost_and_its_lines_are_let_go() -> No
     """Others go on; whoever leaves makes room."""
 
     async def run() -> None:
-        book = Logbook()
+        book = LogBuffer()
         with book.followed(10, EVERY) as (_, slow), book.followed(10, EVERY) as (before, quick):
             assert before == []
             for _ in range(READER_MAX_BYTES // 1000 + 10):
@@ -95,7 +95,7 @@ def test_only_so_many_may_follow() -> None:
     """The next is told so."""
 
     async def run() -> None:
-        book = Logbook()
+        book = LogBuffer()
         readers = [book.followed(0, EVERY) for _ in range(READERS_MAX)]
         for reader in readers:
             reader.__enter__()

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from base.ipc.control import Applied, Drain, Failed, Listening, Ready, ReleaseWords, Route, Table
+from base.ipc.control import Applied, Drain, Failed, Listening, Ready, ReleaseSpec, Route, Table
 from runtime.supervisor.processes.child import Child, child_environment, describe_exit
-from runtime.supervisor.processes.log_tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, Budget, Tail
+from runtime.supervisor.processes.log_tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, LogBudget, LogTail
 
 PRELUDE = """
 import json, os, signal, socket, subprocess, sys, time
@@ -191,7 +191,7 @@ def test_a_child_leads_a_session_of_its_own_and_files_it_makes_are_private(run):
 
 def test_a_child_that_does_not_read_holds_only_the_newest_table(run):
     """Tables pile up while a front door is busy; only the last one counts. Other words keep their place."""
-    big = ReleaseWords("iris", "1" * 300_000, [])
+    big = ReleaseSpec("iris", "1" * 300_000, [])
 
     async def scenario(start):
         watched = start("""
@@ -304,7 +304,7 @@ def test_an_exit_is_described_in_words():
 
 def test_lines_come_out_whole_however_the_bytes_are_cut():
     """One byte at a time is the worst that a pipe can do."""
-    tail = Tail()
+    tail = LogTail()
     data = "eins\r\nzwei ü\n\ndrei".encode()
     lines = [line for byte in data for line in tail.feed(bytes([byte]))] + tail.finish()
     assert lines == ["eins", "zwei ü", "", "drei"]
@@ -313,7 +313,7 @@ def test_lines_come_out_whole_however_the_bytes_are_cut():
 
 def test_output_without_line_ends_is_cut_and_bounded():
     """A progress bar of a gigabyte must not fill the supervisor's memory."""
-    tail = Tail()
+    tail = LogTail()
     for _ in range(100):
         assert all(len(line) <= LINE_MAX_BYTES for line in tail.feed(b"x" * 100_000))
     assert sum(len(line) for line in tail.last(10_000)) <= TAIL_MAX_BYTES
@@ -322,7 +322,7 @@ def test_output_without_line_ends_is_cut_and_bounded():
 
 def test_words_of_a_release_survive_the_socket(run):
     """Ready is the largest word that a worker sends."""
-    word = Ready(1, "0.1.0", ReleaseWords("iris", "0.1.0" * 100_000, []))
+    word = Ready(1, "0.1.0", ReleaseSpec("iris", "0.1.0" * 100_000, []))
 
     async def scenario(start):
         watched = start(
@@ -336,7 +336,7 @@ def test_words_of_a_release_survive_the_socket(run):
 
 def test_a_budget_is_spent_and_comes_back_with_time():
     """Up to its burst, and no further."""
-    budget = Budget(100, 10)
+    budget = LogBudget(100, 10)
     assert [budget.takes(60, 1000.0), budget.takes(60, 1000.0), budget.takes(40, 1000.0)] == [True, False, True]
     assert [budget.takes(20, 1001.0), budget.takes(20, 1002.0)] == [False, True]
     assert [budget.takes(101, 9999.0), budget.takes(100, 9999.0)] == [False, True]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from runtime.supervisor.processes.recycling import Renewal, told_requests
+from runtime.supervisor.processes.recycling import Recycling, told_requests
 from runtime.supervisor.rollout.release_state import WorkerState
 
 
@@ -17,7 +17,7 @@ def workers():
 
 def test_one_worker_of_a_release_at_a_time_is_replaced(workers):
     """The next one's turn comes when the first one's successor is ready."""
-    renewal = Renewal(None, 0, 100)
+    renewal = Recycling(None, 0, 100)
     for worker in workers:
         worker.requests = 100
     new = renewal.look("tiny", workers, None)
@@ -31,14 +31,14 @@ def test_one_worker_of_a_release_at_a_time_is_replaced(workers):
 
 def test_a_worker_that_was_sent_less_stays(workers):
     workers[0].requests = 99
-    assert Renewal(None, 0, 100).look("tiny", workers, None) is None
+    assert Recycling(None, 0, 100).look("tiny", workers, None) is None
 
 
 def test_each_bound_is_off_by_itself(workers):
     """This process holds more than a byte, and any number of requests is more than none."""
     workers[0].requests = 10**9
-    assert Renewal(None, 2**60, 0).look("tiny", workers, None) is None
-    assert Renewal(None, 1, 0).look("tiny", workers[1:], None) is not None
+    assert Recycling(None, 2**60, 0).look("tiny", workers, None) is None
+    assert Recycling(None, 1, 0).look("tiny", workers[1:], None) is not None
 
 
 @pytest.mark.parametrize(("max_requests", "told"), [(0, 0), (1, 1), (20, 1), (21, 2), (10_000, 500)])

@@ -3,14 +3,14 @@
 import asyncio
 
 from runtime.supervisor.processes import start_limiter
-from runtime.supervisor.processes.start_limiter import Starts
+from runtime.supervisor.processes.start_limiter import StartLimiter
 
 
 def test_so_many_start_at_once_and_the_others_follow_in_their_order():
     """Whether the one before is ready, has failed, or was no longer wanted before its turn came."""
 
     async def main():
-        gate, begun = Starts(2), []
+        gate, begun = StartLimiter(2), []
         turns = {name: gate.ask(lambda name=name: begun.append(name)) for name in "abcde"}
         assert begun == ["a", "b"]
         turns["b"].end()
@@ -31,7 +31,7 @@ def test_one_that_takes_long_lets_the_next_one_go(monkeypatch):
     monkeypatch.setattr(start_limiter, "HELD_S", 0.01)
 
     async def main():
-        gate, second = Starts(1), asyncio.Event()
+        gate, second = StartLimiter(1), asyncio.Event()
         hanging = gate.ask(lambda: None)
         turn = gate.ask(second.set)
         await asyncio.wait_for(second.wait(), 10)

@@ -9,8 +9,8 @@ import pytest
 
 from base.errors import DeadlineExceeded, Full, NotFound, Unavailable
 from base.ipc import failure
-from base.ipc.cache_control import Entries, ListEntries, Question, Refresh, Refreshed, Refused
-from runtime.supervisor.processes.worker_rpc import UNANSWERED_MAX, Inquiries
+from base.ipc.cache_control import CacheRequest, Entries, ListEntries, Refresh, Refreshed, Refused
+from runtime.supervisor.processes.worker_rpc import UNANSWERED_MAX, WorkerRpc
 
 LONG_S = 30.0
 
@@ -19,8 +19,8 @@ class Worker:
     """Hears questions, and answers when the test says so."""
 
     def __init__(self, answer_s: float = LONG_S) -> None:
-        self.heard: list[Question] = []
-        self.inquiries = Inquiries(self.heard.append, answer_s)
+        self.heard: list[CacheRequest] = []
+        self.inquiries = WorkerRpc(self.heard.append, answer_s)
 
     async def asked(self, count: int) -> list[asyncio.Task]:
         """So many questions, all sent."""

@@ -9,29 +9,31 @@ from pathlib import Path
 import pytest
 
 from base.errors import Unavailable
-from runtime.supervisor.rollout.policy_store import FILE, HISTORY_MAX, CannotKeep, Flip, Kept, Said
-from runtime.supervisor.rollout.traffic_policy import Split, Traffic
+from runtime.supervisor.rollout.policy_store import FILE, HISTORY_MAX, CannotKeep, PolicyRecord, PolicyStore, TrafficShift
+from runtime.supervisor.rollout.traffic_policy import Split, TrafficPolicy
 
-SAID = Said(Traffic(split=Split({"0.1.0": 9, "canary": 1}, "header:x-user"), labels={"canary": "0.2.0"}, taken_back={"f" * 64: "it died"}))
+SAID = PolicyRecord(
+    TrafficPolicy(split=Split({"0.1.0": 9, "canary": 1}, "header:x-user"), labels={"canary": "0.2.0"}, taken_back={"f" * 64: "it died"})
+)
 
 
 def test_what_was_said_is_there_for_the_next_supervisor(tmp_path: Path) -> None:
     """Whole, for this user alone, and nothing is left beside it."""
     folder = tmp_path / "deep" / "state"
-    with Kept(folder) as kept:
+    with PolicyStore(folder) as kept:
         kept.put("iris", SAID)
-        kept.put("rose", Said(Traffic(pin="1.0")))
+        kept.put("rose", PolicyRecord(TrafficPolicy(pin="1.0")))
     assert stat.S_IMODE((folder / FILE).stat().st_mode) == 0o600
     assert sorted(path.name for path in folder.iterdir()) == ["lock", FILE]
-    with Kept(folder) as kept:
-        assert kept.models == {"iris": SAID, "rose": Said(Traffic(pin="1.0"))}
+    with PolicyStore(folder) as kept:
+        assert kept.models == {"iris": SAID, "rose": PolicyRecord(TrafficPolicy(pin="1.0"))}
 
 
 def test_two_supervisors_do_not_write_one_file(tmp_path: Path) -> None:
     """The second would forget what the first was told."""
-    with Kept(tmp_path), pytest.raises(CannotKeep, match="--state-path"), Kept(tmp_path):
+    with PolicyStore(tmp_path), pytest.raises(CannotKeep, match="--state-path"), PolicyStore(tmp_path):
         pass
-    with Kept(tmp_path) as kept:
+    with PolicyStore(tmp_path) as kept:
         assert kept.models == {}
 
 
@@ -47,27 +49,27 @@ def test_two_supervisors_do_not_write_one_file(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_no_silence(tmp_path: Path, content: str, reason: str) -> None:
     """A pin that is forgotten would move requests; the file stays as it is, for people to mend."""
     (tmp_path / FILE).write_text(content)
-    with pytest.raises(CannotKeep, match=reason), Kept(tmp_path):
+    with pytest.raises(CannotKeep, match=reason), PolicyStore(tmp_path):
         pass
     assert (tmp_path / FILE).read_text() == content
 
 
 def test_an_order_that_cannot_be_kept_is_refused_and_a_flip_is_not(tmp_path: Path) -> None:
     """Nobody ordered the flip; it counts until the supervisor ends."""
-    with Kept(tmp_path / "state") as kept:
+    with PolicyStore(tmp_path / "state") as kept:
         kept.put("iris", SAID)
         (tmp_path / "state" / f"{FILE}.new").mkdir()  # as a full disk, writing fails, also for root
         with pytest.raises(Unavailable, match="make room"):
-            kept.put("iris", Said())
+            kept.put("iris", PolicyRecord())
         assert kept.models == {"iris": SAID}
-        kept.note("iris", Said())
-        assert kept.models == {"iris": Said()}
+        kept.note("iris", PolicyRecord())
+        assert kept.models == {"iris": PolicyRecord()}
     assert json.loads((tmp_path / "state" / FILE).read_text())["models"]["iris"]["traffic"]["labels"] == {"canary": "0.2.0"}
 
 
 def test_the_history_is_bounded_and_ends_with_the_last(tmp_path: Path) -> None:
     """A model that is dropped each minute fills no disk."""
-    said = Said()
+    said = PolicyRecord()
     for number in range(HISTORY_MAX + 5):
-        said = said.moved(Flip("now", str(number), ""))
+        said = said.moved(TrafficShift("now", str(number), ""))
     assert [flip.what for flip in said.history] == [str(number) for number in range(5, HISTORY_MAX + 5)]

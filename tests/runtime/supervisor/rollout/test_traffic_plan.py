@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from base.ipc.control import Copies
+from base.ipc.control import MirrorSpec
 from families import release
 from runtime.supervisor.rollout import planner, traffic_plan, traffic_policy
 from runtime.supervisor.rollout.release_state import Release
-from runtime.supervisor.rollout.traffic_policy import Traffic
+from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 
 
 def family(*states: str, **more: object) -> list[Release]:
@@ -17,18 +17,18 @@ def family(*states: str, **more: object) -> list[Release]:
     return made
 
 
-def planned(releases: list[Release], said: Traffic, *, starting: bool = False) -> tuple[list[str], list[str]]:
+def planned(releases: list[Release], said: TrafficPolicy, *, starting: bool = False) -> tuple[list[str], list[str]]:
     plan = planner.plan(releases, {"iris": said}, starting=starting)
     return [each.version for each in plan.promote], [each.version for each in plan.demote]
 
 
-def shares(releases: list[Release], said: Traffic) -> dict[str, int]:
+def shares(releases: list[Release], said: TrafficPolicy) -> dict[str, int]:
     return {each.version: weight for each, weight in traffic_plan.course(releases, said).shares}
 
 
 def test_a_pin_serves_whatever_is_newer() -> None:
     """What serves goes on until the pinned one takes over."""
-    said = Traffic(pin="0.1")
+    said = TrafficPolicy(pin="0.1")
     releases = family("standby", "ready", "standby")
     assert planned(releases, said) == (["0.1"], [])
     assert shares(releases, said) == {"0.2": 1}
@@ -39,7 +39,7 @@ def test_a_pin_serves_whatever_is_newer() -> None:
 
 def test_at_the_start_nothing_stands_in_for_a_pin_that_may_still_come() -> None:
     """Else what nobody wanted would serve for a moment; afterwards it is better than nothing."""
-    said, releases = Traffic(pin="7"), family("standby", "standby", "standby")
+    said, releases = TrafficPolicy(pin="7"), family("standby", "standby", "standby")
     assert planned(releases, said, starting=True) == ([], [])
     assert planned(releases, said) == (["0.3"], [])
     assert traffic_plan.unmet(family("ready", "standby", "standby"), said) == ["it is pinned, but no release 7 is there that could serve"]
@@ -48,7 +48,7 @@ def test_at_the_start_nothing_stands_in_for_a_pin_that_may_still_come() -> None:
 def test_a_start_brings_back_what_served_last_while_a_newer_one_is_proven() -> None:
     """The newer one was dropped just before the end, and may take long, or fail."""
     releases = family("standby", "standby", "standby")
-    said = Traffic(served=[releases[2].sha256, releases[1].sha256])
+    said = TrafficPolicy(served=[releases[2].sha256, releases[1].sha256])
     assert planned(releases, said) == (["0.3", "0.2"], [])
     releases = family("running", "ready", "standby")
     assert planned(releases, said) == ([], [])
@@ -58,7 +58,7 @@ def test_a_start_brings_back_what_served_last_while_a_newer_one_is_proven() -> N
 
 def test_all_releases_of_a_split_run_and_those_that_are_ready_share() -> None:
     """The others of the model end once one of them serves."""
-    said = traffic_policy.split(Traffic(), {"0.1": 1, "0.2": 9}, "header:x-user")
+    said = traffic_policy.split(TrafficPolicy(), {"0.1": 1, "0.2": 9}, "header:x-user")
     assert planned(family("ready", "standby", "standby"), said) == (["0.2", "0.1"], [])
     assert shares(family("ready", "running", "running"), said) == {"0.3": 1}
     assert shares(family("ready", "running", "ready"), said) == {"0.1": 1}
@@ -74,7 +74,7 @@ def test_all_releases_of_a_split_run_and_those_that_are_ready_share() -> None:
 def test_a_release_that_gets_copies_runs_beside_and_gets_no_requests() -> None:
     """Also one that was taken back: that is how it is looked into."""
     releases = family("ready", "standby", "standby")
-    said = traffic_policy.shadowed(traffic_policy.taken_back(Traffic(), releases[1].sha256, "bad"), "0.2", 10)
+    said = traffic_policy.shadowed(traffic_policy.taken_back(TrafficPolicy(), releases[1].sha256, "bad"), "0.2", 10)
     assert planned(releases, said) == (["0.2"], [])
     releases = family("ready", "ready", "standby")
     assert planned(releases, said) == ([], [])
@@ -82,13 +82,13 @@ def test_a_release_that_gets_copies_runs_beside_and_gets_no_requests() -> None:
     assert [each.version for each in found.routed] == ["0.3", "0.2"]
     sharing = found.sharing(said)
     assert sharing is not None
-    assert (sharing.weights, sharing.copies) == ({releases[0].sha256: 1}, Copies(releases[1].sha256, 10))
+    assert (sharing.weights, sharing.mirror) == ({releases[0].sha256: 1}, MirrorSpec(releases[1].sha256, 10))
 
 
 def test_a_labelled_release_runs_and_can_be_asked_for() -> None:
     """A label that was set to `stable` is meant as it was set."""
     releases = family("ready", "ready", "standby")
-    said = Traffic(labels={"stable": "0.2", "canary": "0.3"})
+    said = TrafficPolicy(labels={"stable": "0.2", "canary": "0.3"})
     assert planned(releases, said) == ([], [])
     sharing = traffic_plan.course(releases, said).sharing(said)
     assert sharing is not None
@@ -98,7 +98,7 @@ def test_a_labelled_release_runs_and_can_be_asked_for() -> None:
 def test_what_was_taken_back_serves_only_until_something_else_does() -> None:
     """And is never started again."""
     releases = family("ready", "standby", "standby")
-    said = traffic_policy.taken_back(Traffic(), releases[0].sha256, "bad")
+    said = traffic_policy.taken_back(TrafficPolicy(), releases[0].sha256, "bad")
     assert planned(releases, said) == (["0.2"], [])
     assert shares(releases, said) == {"0.3": 1}
     assert planned(family("ready", "ready", "standby"), said) == ([], ["0.3"])
@@ -110,26 +110,26 @@ def test_what_is_kept_runs_on_without_requests() -> None:
     """Until its time is over."""
     releases = family("ready", "ready", "standby")
     releases[1].kept = True
-    assert planned(releases, Traffic()) == ([], [])
-    assert traffic_plan.course(releases, Traffic()).routed == [releases[0]]
+    assert planned(releases, TrafficPolicy()) == ([], [])
+    assert traffic_plan.course(releases, TrafficPolicy()).routed == [releases[0]]
     releases[1].kept = False
-    assert planned(releases, Traffic()) == ([], ["0.2"])
+    assert planned(releases, TrafficPolicy()) == ([], ["0.2"])
 
 
 def test_a_release_takes_over_with_all_of_its_workers_unless_one_has_died() -> None:
     """Where nothing serves, the first of them is enough."""
     releases = family("ready", "ready", "standby")
     releases[0].awaited = 1
-    assert shares(releases, Traffic()) == {"0.2": 1}
-    assert planned(releases, Traffic()) == ([], [])
+    assert shares(releases, TrafficPolicy()) == {"0.2": 1}
+    assert planned(releases, TrafficPolicy()) == ([], [])
     releases[1].was_ready = False
-    assert shares(releases, Traffic()) == {"0.3": 1}
+    assert shares(releases, TrafficPolicy()) == {"0.3": 1}
 
 
 def test_one_release_that_serves_all_needs_no_words_about_sharing() -> None:
     """So a model of which nothing was said costs nothing."""
-    assert traffic_plan.course(family("ready", "standby", "standby"), Traffic()).sharing(Traffic()) is None
-    assert traffic_plan.course(family("standby", "standby", "standby"), Traffic()).routed == []
+    assert traffic_plan.course(family("ready", "standby", "standby"), TrafficPolicy()).sharing(TrafficPolicy()) is None
+    assert traffic_plan.course(family("standby", "standby", "standby"), TrafficPolicy()).routed == []
 
 
 def test_a_file_that_is_replaced_in_place_does_not_bring_back_what_is_kept() -> None:
@@ -139,38 +139,38 @@ def test_a_file_that_is_replaced_in_place_does_not_bring_back_what_is_kept() -> 
     kept = release("iris 0.1", 3, "running", ready=True, kept=True)
     (family_,) = planner.by_model([kept, old, new])
     assert family_ == [new, old, kept]
-    assert traffic_plan.course(family_, Traffic()).routed == [old]
+    assert traffic_plan.course(family_, TrafficPolicy()).routed == [old]
 
 
 def test_what_should_serve_is_what_was_named_or_else_the_newest() -> None:
     """Whether or not it can yet."""
     releases = family("running", "ready", "standby")
 
-    def wanted(said: Traffic) -> dict[str, int]:
+    def wanted(said: TrafficPolicy) -> dict[str, int]:
         return {each.version: weight for each, weight in traffic_plan.goal(releases, said)}
 
-    assert wanted(Traffic()) == {"0.3": 1}
-    assert wanted(Traffic(pin="0.1")) == {"0.1": 1}
-    assert wanted(traffic_policy.split(Traffic(), {"0.1": 3, "0.2": 1})) == {"0.1": 3, "0.2": 1}
-    assert wanted(traffic_policy.taken_back(Traffic(), releases[0].sha256, "it died")) == {"0.2": 1}
-    assert traffic_plan.goal([], Traffic()) == []
+    assert wanted(TrafficPolicy()) == {"0.3": 1}
+    assert wanted(TrafficPolicy(pin="0.1")) == {"0.1": 1}
+    assert wanted(traffic_policy.split(TrafficPolicy(), {"0.1": 3, "0.2": 1})) == {"0.1": 3, "0.2": 1}
+    assert wanted(traffic_policy.taken_back(TrafficPolicy(), releases[0].sha256, "it died")) == {"0.2": 1}
+    assert traffic_plan.goal([], TrafficPolicy()) == []
 
 
 def test_what_is_kept_stands_in_for_what_is_on_probation_and_for_nothing_else() -> None:
     """It is routed to, with no weight; not where it gets copies, which are not answers."""
     releases = family("ready", "ready", "standby")
     newest, before, _ = releases
-    found = traffic_plan.course(releases, Traffic())
+    found = traffic_plan.course(releases, TrafficPolicy())
     assert found.stand_in(releases) is None
     before.kept = True
     assert found.stand_in(releases) is None
     newest.watched = True
     assert found.stand_in(releases) is before
-    sharing = found.sharing(Traffic(), before)
+    sharing = found.sharing(TrafficPolicy(), before)
     assert sharing is not None
-    assert (sharing.weights, sharing.stand_in, sharing.hides(before.sha256)) == ({newest.sha256: 1}, before.sha256, True)
+    assert (sharing.weights, sharing.fallback, sharing.hides(before.sha256)) == ({newest.sha256: 1}, before.sha256, True)
     assert found.stand_in([release("other 0.2", 9, "running", ready=True, kept=True)]) is None
-    copied = traffic_plan.course(releases, traffic_policy.shadowed(Traffic(), "0.2", 50))
+    copied = traffic_plan.course(releases, traffic_policy.shadowed(TrafficPolicy(), "0.2", 50))
     assert copied.stand_in(releases) is None
-    shared = traffic_plan.course(releases, traffic_policy.split(Traffic(), {"0.3": 1, "0.2": 1}))
+    shared = traffic_plan.course(releases, traffic_policy.split(TrafficPolicy(), {"0.3": 1, "0.2": 1}))
     assert shared.stand_in(releases) is None

@@ -14,7 +14,7 @@ from base.errors import Malformed, Misfit
 from base.schema import wire
 from base.schema.wire import Column
 from runtime.front.codecs.arrow import tables
-from runtime.front.codecs.arrow.passthrough import Direct
+from runtime.front.codecs.arrow.passthrough import ArrowPassthrough
 from runtime.front.codecs.decoder import RowDecoder, decode
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -37,7 +37,7 @@ def stream(given: pa.Table) -> bytes:
 def test_columns_that_fit_are_not_copied() -> None:
     """In whatever order they come, and whatever else there is."""
     given = table(z=pa.array([1, 2])).select(["z", "s", "n", "a"])
-    found = Direct(SCHEMA, COLUMNS, "ignore").batch(given)
+    found = ArrowPassthrough(SCHEMA, COLUMNS, "ignore").batch(given)
     assert found is not None
     assert found.schema.equals(SCHEMA)
     assert found.to_pylist() == given.select(["a", "n", "s"]).to_pylist()
@@ -59,7 +59,7 @@ def test_columns_that_fit_are_not_copied() -> None:
 )
 def test_whatever_needs_another_look_gets_one(given: pa.Table, unexpected: str) -> None:
     """What can be wrong with a column is decided elsewhere."""
-    assert Direct(SCHEMA, COLUMNS, unexpected).batch(given) is None
+    assert ArrowPassthrough(SCHEMA, COLUMNS, unexpected).batch(given) is None
 
 
 def test_what_is_taken_directly_is_what_would_be_taken_else() -> None:
@@ -71,7 +71,7 @@ def test_what_is_taken_directly_is_what_would_be_taken_else() -> None:
     def compare(given: tuple[dict[str, Column], pl.DataFrame]) -> None:
         columns, frame = given
         body = tables.arrow_table(frames.arrow(frame))
-        found = Direct(wire.to_arrow(columns), columns, "ignore").batch(body)
+        found = ArrowPassthrough(wire.to_arrow(columns), columns, "ignore").batch(body)
         taken.append(found is not None)
         if found is not None:
             assert pl.DataFrame(found).equals(tables.fitted(body, columns, "ignore"), null_equal=True)
