@@ -52,7 +52,7 @@ async def _counted() -> dict[str, dict[str, dict[str, int]]]:
             connection = _connected(listener, counter)
             assert [await link.wait_welcomed() for link in links] == [True]
             found = {
-                endpoint.words.name: {name: await counter.batch(endpoint, rows) for name, rows in ROWS.items()}
+                endpoint.spec.name: {name: await counter.batch(endpoint, rows) for name, rows in ROWS.items()}
                 for endpoint in dispatch.releases[0].endpoints
             }
             asyncio.get_running_loop().remove_reader(connection.fileno())
@@ -96,8 +96,8 @@ class _Counter:
 
     async def batch(self, endpoint: EndpointQueue, rows: int) -> dict[str, int]:
         """What one batch of so many rows costs, once everything that is kept for later has been made."""
-        body = msgspec.json.encode([cost_model.ROWS[endpoint.words.name]] * rows)
-        asked = RequestHead(Target(endpoint, {}, endpoint.words.path.encode()), "application/json", "*/*")
+        body = msgspec.json.encode([cost_model.ROWS[endpoint.spec.name]] * rows)
+        asked = RequestHead(Target(endpoint, {}, endpoint.spec.path.encode()), "application/json", "*/*")
         for _ in range(4):
             await self._ask(asked, body)
         self._found.clear()

@@ -31,8 +31,8 @@ def context_of(endpoint: EndpointQueue, scope: Scope, headers: Mapping[bytes, by
         query = parse_qs(scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_QUERY_FIELDS_MAX)
     except ValueError as exc:  # UnicodeError is one
         raise Malformed(f"the query cannot be read; it may have {_QUERY_FIELDS_MAX} fields of UTF-8") from exc
-    given = {name: headers[name.encode()].decode("latin-1") for name in endpoint.words.headers if name.encode() in headers}
-    return RequestContext(request_id, given, query, headers.get(b"content-type", b"").decode("latin-1") if endpoint.words.raw else "")
+    given = {name: headers[name.encode()].decode("latin-1") for name in endpoint.spec.headers if name.encode() in headers}
+    return RequestContext(request_id, given, query, headers.get(b"content-type", b"").decode("latin-1") if endpoint.spec.raw else "")
 
 
 async def send_answer(send: Send, answer: HttpResponse) -> None:

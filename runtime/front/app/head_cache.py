@@ -10,5 +10,5 @@ from runtime.front.requests.target import RequestHead
 class CachedHead(NamedTuple):
     """A head that was parsed before, byte for byte, with all that it says: so many bytes of body follow, and then another request may."""
 
-    asked: RequestHead
+    head: RequestHead
     body_bytes: int

@@ -123,9 +123,9 @@ class FrontDoor:
         """
         return self._paths.route(raw_path)
 
-    def asked(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> RequestHead:
+    def request_head(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> RequestHead:
         """See `Paths.asked`."""
-        return self._paths.asked(target, headers, content_type, accept)
+        return self._paths.request_head(target, headers, content_type, accept)
 
     def known(self, head: bytes) -> CachedHead | None:
         """What a head says that was learned before, down to its empty line."""
@@ -148,17 +148,17 @@ class FrontDoor:
                 target = self.route(url)
             except PexdockError:
                 return None
-        if target is None or not target.admitted or target.endpoint.words.unbatched:
+        if target is None or not target.admitted or target.endpoint.spec.unbatched:
             return None
-        return target if target.fork is None or target.fork.plain else None
+        return target if target.split_route is None or target.split_route.plain else None
 
-    def arrival(self, asked: RequestHead, body_bytes: int) -> BodyBuffer | None:
+    def body_buffer(self, asked: RequestHead, body_bytes: int) -> BodyBuffer | None:
         """Memory for a body that is still to come, where it is a large one of Arrow.
 
         Raises:
             Full: there is none left. Nothing was taken.
         """
-        return BodyBuffer.begin(body_bytes, asked.target.endpoint.release.budget) if body_bytes >= MIN_BYTES and asked.is_arrow else None
+        return BodyBuffer.begin(body_bytes, asked.target.endpoint.dispatcher.budget) if body_bytes >= MIN_BYTES and asked.is_arrow else None
 
     def request(
         self,
@@ -182,18 +182,18 @@ class FrontDoor:
         Raises:
             PexdockError: it is refused (see `refusal`).
         """
-        if asked.lot is not None:
+        if asked.selector is not None:
             asked, rows = self._drawn(asked, body)
-        elif asked.target.endpoint.release.retiring:
+        elif asked.target.endpoint.dispatcher.retiring:
             asked, rows = self._paths.moved(asked, None, body)
         endpoint = asked.target.endpoint
-        endpoint.release.check_up()
+        endpoint.dispatcher.check_up()
         size_bytes = 0 if isinstance(body, BodyBuffer) else len(body)
         endpoint.check_room(asked, size_bytes)
-        began_s = 0.0 if endpoint.measures is None else now_s()
+        began_s = 0.0 if endpoint.metrics is None else now_s()
         if rows is None:
             rows = self._read(asked, body, request_id)
-        fork = asked.fork
+        fork = asked.split_route
         if fork is not None and rows.count and fork.shares.copy_is_due():
             return fork.copy(asked, rows, body, request_id, answer)
         request = InferenceRequest(asked, rows, request_id, answer, context, began_s)
@@ -214,10 +214,10 @@ class FrontDoor:
 
     def _drawn(self, asked: RequestHead, body: bytes | BodyBuffer) -> Selection:
         """The release is chosen that answers, under the table in force."""
-        assert asked.lot is not None
-        drawn = asked.lot.draw(body)
-        if drawn.asked.target.endpoint.release.retiring:
-            return self._paths.moved(asked, asked.lot, body)
+        assert asked.selector is not None
+        drawn = asked.selector.draw(body)
+        if drawn.asked.target.endpoint.dispatcher.retiring:
+            return self._paths.moved(asked, asked.selector, body)
         return drawn
 
     def _copied_to(self, table: Table) -> dict[str, RequestMirror]:
@@ -229,7 +229,7 @@ class FrontDoor:
 
     def _make_copying(self, release: Dispatcher) -> RequestMirror:
         assert self._comparisons is not None
-        return RequestMirror(release, self._comparisons.of(release.words.model, release.id))
+        return RequestMirror(release, self._comparisons.of(release.spec.model, release.id))
 
     @staticmethod
     def start(request: InferenceRequest) -> None:
@@ -237,7 +237,7 @@ class FrontDoor:
         endpoint = request.endpoint
         if request.row_count:
             endpoint.submit(request)
-        elif endpoint.words.streams:
+        elif endpoint.spec.streams:
             request.end()
         else:
             request.succeed(ReplyEncoder.none(endpoint.output_schema), 0)  # no handler is asked about nothing
@@ -246,8 +246,8 @@ class FrontDoor:
     def refusal(error: PexdockError, request_id: str, target: Target | None) -> HttpResponse:
         """The answer to what never was a request; `target` is where its path leads."""
         answer = problem(error, request_id)
-        if target is not None and target.endpoint.measures is not None:
-            target.endpoint.measures.answered(answer.status)
+        if target is not None and target.endpoint.metrics is not None:
+            target.endpoint.metrics.answered(answer.status)
         return answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -277,22 +277,22 @@ class FrontDoor:
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
         content_type, accept = (headers.get(name, b"").decode("latin-1") for name in (b"content-type", b"accept"))
-        asked, rows = Selection(self._paths.asked(target, headers, content_type, accept), None)
-        if asked.lot is None:
-            asked.target.endpoint.release.check_up()
+        asked, rows = Selection(self._paths.request_head(target, headers, content_type, accept), None)
+        if asked.selector is None:
+            asked.target.endpoint.dispatcher.check_up()
         coding = headers.get(b"content-encoding", b"identity").lower()
-        if coding != b"identity" and not asked.target.endpoint.words.raw:
+        if coding != b"identity" and not asked.target.endpoint.spec.raw:
             raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
         body = await self._body(asked, headers, receive)
         answered: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         with closing_unless_done(body):
-            if asked.lot is not None:
+            if asked.selector is not None:
                 asked, rows = self._drawn(asked, body)
-            elif asked.target.endpoint.release.retiring:
+            elif asked.target.endpoint.dispatcher.retiring:
                 asked, rows = self._paths.moved(asked, None, body)
             endpoint = asked.target.endpoint
             spent_s = await check(asked)
-            context = context_of(endpoint, scope, headers, request_id) if endpoint.words.unbatched else None
+            context = context_of(endpoint, scope, headers, request_id) if endpoint.spec.unbatched else None
             request = self.request(asked, request_id, body, answered.set_result, context, rows)
             request.timeout_s -= spent_s
         self.start(request)
@@ -324,7 +324,7 @@ class FrontDoor:
         size = int(announced) if announced.isdigit() else 0
         if size > self.body_max_bytes:
             raise self._too_large()
-        arrival = None if b"transfer-encoding" in headers else self.arrival(asked, size)
+        arrival = None if b"transfer-encoding" in headers else self.body_buffer(asked, size)
         if arrival is None:
             return await self._whole(receive)
         with closing_unless_done(arrival):

@@ -33,13 +33,13 @@ Records = list[msgspec.Struct] | pa.RecordBatch | Plain
 class Rows:
     """Rows of one request. `shape` is equal for rows that may share a batch; `arrival` is where they lie, if in memory of their own."""
 
-    __slots__ = ("arrival", "count", "records", "shape")
+    __slots__ = ("body_buffer", "count", "records", "shape")
 
     def __init__(self, records: Records, shape: str) -> None:
         self.records = records
         self.count = records.num_rows if isinstance(records, Plain) else len(records)
         self.shape = shape
-        self.arrival: BodyBuffer | None = None
+        self.body_buffer: BodyBuffer | None = None
 
 
 class RowDecoder:
@@ -115,7 +115,7 @@ class RowDecoder:
         table = tables.arrow_table(body)
         batch = None if self._direct is None else self._direct.batch(table)
         found = self._looked_at(table) if batch is None else Rows(batch, "")
-        found.arrival = arrival
+        found.body_buffer = arrival
         if batch is not None and table.num_columns == batch.num_columns:
             arrival.frame = body_frame.message(body, batch)
         return found

@@ -68,7 +68,7 @@ class AsgiProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
         self._heads = heads
-        self._turns: ResponsePipeline[InferenceRequest, HttpResponse] = ResponsePipeline()  # of the fast path
+        self._responses: ResponsePipeline[InferenceRequest, HttpResponse] = ResponsePipeline()  # of the fast path
         self._messages = 0  # that have begun
         self._begun = False  # a request is there that is not whole
         self._in_head = False  # nor is its head
@@ -127,7 +127,7 @@ class AsgiProtocol(HttpToolsProtocol):
         heard, self._heard = self._heard, 0
         if self._takes_too_little(max(arrival_sweeps, IDLE_SWEEPS)):
             self.transport.abort()
-        elif self._turns or self.flow.read_paused or (self._slow_is_open() and not self.cycle.more_body):
+        elif self._responses or self.flow.read_paused or (self._slow_is_open() and not self.cycle.more_body):
             self._still = 0
             self._sending.reset()
         elif self._begun or not self._messages:
@@ -171,7 +171,7 @@ class AsgiProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if self._turns:
+        if self._responses:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, app))
         else:

@@ -16,33 +16,33 @@ if TYPE_CHECKING:
 class IncomingRequest:
     """A request of the fast path whose body is not yet whole; a large one of Arrow goes to memory of its own."""
 
-    __slots__ = ("arrival", "asked", "body", "body_bytes", "keep_alive", "missing")
+    __slots__ = ("body", "body_buffer", "body_bytes", "head", "keep_alive", "missing")
 
     def __init__(self, asked: RequestHead, body_bytes: int, arrival: BodyBuffer | None, *, keep_alive: bool) -> None:
-        self.asked = asked
+        self.head = asked
         self.body_bytes = self.missing = body_bytes
-        self.arrival = arrival
+        self.body_buffer = arrival
         self.keep_alive = keep_alive
         self.body: list[bytes] = []
 
     def add(self, piece: bytes) -> None:
         """The next piece of the body."""
         self.missing -= len(piece)
-        if self.arrival is None:
+        if self.body_buffer is None:
             self.body.append(piece)
         else:
-            self.arrival.write(piece)
+            self.body_buffer.write(piece)
 
     def whole(self) -> bytes | BodyBuffer:
         """The body."""
-        if self.arrival is not None:
-            return self.arrival
+        if self.body_buffer is not None:
+            return self.body_buffer
         return self.body[0] if len(self.body) == 1 else b"".join(self.body)
 
     def drop(self) -> None:
         """It will never be whole."""
-        if self.arrival is not None:
-            self.arrival.close()
+        if self.body_buffer is not None:
+            self.body_buffer.close()
 
 
 class BodyReader(asyncio.BufferedProtocol):

@@ -63,7 +63,7 @@ class HttpConnection(AsgiProtocol):
         # Without uvicorn's leniency: what follows "Connection: close" is an error then, and not a request.
         self.parser = httptools.HttpRequestParser(self)
         self._door, self._sweeper = door, sweeper
-        self._arriving: IncomingRequest | None = None
+        self._incoming: IncomingRequest | None = None
         self._framing_bytes = 0  # that came since the last byte of a body, or since the last request was whole
         self._ending = False  # no other request is taken any more
         self._closing = False  # the server ends: the request that is being read is the last
@@ -99,22 +99,22 @@ class HttpConnection(AsgiProtocol):
                 self.flow.pause_reading()
                 self.flow.unread = data
                 return
-            length = _SLICE_BYTES if self._arriving is None else max(_SLICE_BYTES, self._arriving.missing)
+            length = _SLICE_BYTES if self._incoming is None else max(_SLICE_BYTES, self._incoming.missing)
             self._feed(data[:length])
             data = data[length:]
-        if self._arriving is not None and self._arriving.arrival is not None:
-            self._receive(self._arriving.arrival)
+        if self._incoming is not None and self._incoming.body_buffer is not None:
+            self._receive(self._incoming.body_buffer)
 
     def _take_known(self, data: bytes) -> bytes:
         """Takes the requests at its beginning whose heads were seen before. Returns what is left."""
         start = 0
-        while len(self._turns) < PIPELINED_MAX:
+        while len(self._responses) < PIPELINED_MAX:
             at = data.find(b"\r\n\r\n", start) + 4
             known = self._door.known(data[start:at])
             if known is None or len(data) < (end := at + known.body_bytes):
                 break
             self._messages += 1
-            self._take(known.asked, data[at:end])
+            self._take(known.head, data[at:end])
             start = end
             if start == len(data):
                 return b""
@@ -150,13 +150,13 @@ class HttpConnection(AsgiProtocol):
             return
         head = data[: len(data) - whole.body_bytes]
         if head.find(b"\r\n\r\n") == len(head) - 4:
-            self._door.learn(head, CachedHead(whole.asked, whole.body_bytes))
+            self._door.learn(head, CachedHead(whole.head, whole.body_bytes))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client will say no more. What it has asked for is answered if that takes no longer than `HALF_CLOSED_S`."""
         self._ending = True
         self._drop_arriving()
-        if not self._drop_incomplete() or not (self._turns or self._slow_is_open()) or self.scheme == "https":
+        if not self._drop_incomplete() or not (self._responses or self._slow_is_open()) or self.scheme == "https":
             return False  # the transport closes itself; one of TLS does in any case
         if self._slow_is_open():
             self.cycle.keep_alive = False
@@ -169,7 +169,7 @@ class HttpConnection(AsgiProtocol):
         if self._half_closed is not None:
             self._half_closed.cancel()
         self._drop_arriving()
-        for request in self._turns.drop():
+        for request in self._responses.drop():
             request.endpoint.abandon(request)
 
     def pause_writing(self) -> None:
@@ -186,7 +186,7 @@ class HttpConnection(AsgiProtocol):
         """The server ends: what has begun to come is still answered."""
         if self._slow_is_open():
             super().shutdown()
-        elif self._turns or self._begun:
+        elif self._responses or self._begun:
             self._ending = not self._begun
             self._closing = True
         else:
@@ -194,7 +194,7 @@ class HttpConnection(AsgiProtocol):
 
     def take_last(self) -> None:
         """The server ends soon: one more request is taken where none is there, and answered with the word that it was the last one."""
-        if self._turns or self._begun:
+        if self._responses or self._begun:
             self.shutdown()
         elif self._slow_is_open() and not self.cycle.response_started:
             self.cycle.keep_alive = False
@@ -226,15 +226,15 @@ class HttpConnection(AsgiProtocol):
             head_rules.check(self.url, self.parser.get_http_version(), self.headers)
         self._skipping = self._ending or self.parser.should_upgrade()
         if not self._skipping:
-            self._arriving = self._plain()
-            if self._arriving is None:
+            self._incoming = self._plain()
+            if self._incoming is None:
                 self._go_slow(last=self._closing)
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
         self._framing_bytes = 0
-        if self._arriving is not None:
-            self._arriving.add(body)
+        if self._incoming is not None:
+            self._incoming.add(body)
         elif not self._skipping:
             super().on_body(body)
 
@@ -242,11 +242,11 @@ class HttpConnection(AsgiProtocol):
         """It is whole."""
         self._begun = False
         self._framing_bytes = 0
-        arriving, self._arriving = self._arriving, None
+        arriving, self._incoming = self._incoming, None
         if arriving is not None:
             self._ending = self._closing or not arriving.keep_alive
             self._whole = arriving
-            self._take(arriving.asked, arriving.whole())
+            self._take(arriving.head, arriving.whole())
         elif not self._skipping:
             super().on_message_complete()
 
@@ -264,13 +264,13 @@ class HttpConnection(AsgiProtocol):
         if said is None or said.body_bytes > self._door.body_max_bytes:
             return None
         try:
-            if said.version or target.fork is not None:
-                asked = self._door.asked(target, dict(self.headers), said.content_type, said.accept)
+            if said.version or target.split_route is not None:
+                asked = self._door.request_head(target, dict(self.headers), said.content_type, said.accept)
             else:
                 asked = RequestHead(target, said.content_type, said.accept)
                 if said.timeout or said.priority:
-                    asked.heed(headers.read(said.timeout, said.priority))
-            arrival = self._door.arrival(asked, said.body_bytes)
+                    asked.apply_hints(headers.read(said.timeout, said.priority))
+            arrival = self._door.body_buffer(asked, said.body_bytes)
         except PexdockError:
             return None  # the application finds the same, and says it before it has read the body
         return IncomingRequest(
@@ -291,7 +291,7 @@ class HttpConnection(AsgiProtocol):
         self.transport.set_protocol(BodyReader(self, arrival, whole))
 
     def _drop_arriving(self) -> None:
-        arriving, self._arriving, self._begun, self._in_head = self._arriving, None, False, False
+        arriving, self._incoming, self._begun, self._in_head = self._incoming, None, False, False
         if arriving is not None:
             arriving.drop()
 
@@ -302,24 +302,24 @@ class HttpConnection(AsgiProtocol):
         except PexdockError as exc:
             if isinstance(body, BodyBuffer):
                 body.close()
-            self._turns.begin(request_id, None)
+            self._responses.begin(request_id, None)
             self._answered(self._door.refusal(exc, request_id, asked.target))
             return
-        self._turns.begin(request_id, request)
-        if len(self._turns) >= PIPELINED_MAX:
+        self._responses.begin(request_id, request)
+        if len(self._responses) >= PIPELINED_MAX:
             self.flow.pause_reading()
         self._door.start(request)
 
     def _answered(self, answer: HttpResponse) -> None:
-        due = self._turns.answered(answer.id, answer)
+        due = self._responses.answered(answer.id, answer)
         if not due or self.transport.is_closing():
             return
-        ends = self._ending and self._last is None and not (self._turns or self._begun or self.pipeline)
+        ends = self._ending and self._last is None and not (self._responses or self._begun or self.pipeline)
         for one in due[:-1] if ends else due:
             self._write(one)
         if ends:
             self._write_last(due[-1])
-        elif not self._turns and (self._last is not None or self.pipeline):
+        elif not self._responses and (self._last is not None or self.pipeline):
             self._go_on()
         else:
             self._resume_reading()
@@ -355,7 +355,7 @@ class HttpConnection(AsgiProtocol):
             self.cycle.keep_alive = False  # the connection ends with its answer
         else:
             self._last = problem(error, next(self._door.ids))
-            if not self._turns:
+            if not self._responses:
                 self._go_on()
 
     # ---- time and flow
@@ -363,7 +363,7 @@ class HttpConnection(AsgiProtocol):
     def _may_read(self) -> bool:
         if self._slow_is_open() and self.cycle.more_body:
             return self.cycle is self._running  # its task waits for the body
-        return len(self._turns) < PIPELINED_MAX and not self.pipeline and not self.flow.write_paused
+        return len(self._responses) < PIPELINED_MAX and not self.pipeline and not self.flow.write_paused
 
     def _resume_reading(self) -> None:
         if self.flow.read_paused and self._may_read():

@@ -21,7 +21,7 @@ class ParameterCheck:
     Attributes:
         endpoint: of the release that is asked; that which has taken over, once it has.
         bound: no other release may be asked: the client wants this one, or it is for a copy.
-        deaths: of workers that had it.
+        crash_count: of workers that had it.
         sent_s: when a worker was asked the last time, by the monotonic clock.
         begun: that worker has said that it answers now.
     """
@@ -33,7 +33,7 @@ class ParameterCheck:
         self.parameters = asked.target.parameters
         self.bound = copied or bool(asked.version)
         self.may_go_again = not copied  # whatever holds for the endpoint's requests: nothing is computed for it
-        self.deaths = 0
+        self.crash_count = 0
         self.sent_s = 0.0
         self.begun = False
 
@@ -45,7 +45,7 @@ class ParameterCheck:
     @property
     def alone(self) -> bool:
         """Whether the worker that has it may have nothing else, since it may be what killed the one before."""
-        return self.deaths > 0
+        return self.crash_count > 0
 
     is_suspect = alone
 

@@ -32,8 +32,8 @@ class InferenceRequest:
         began_s: when its body was whole, by the clock of `measuring`; 0 where nobody measures.
 
     Attributes:
-        said: the parameters, with the context if there is one, as a worker reads them.
-        deaths: of workers that had it.
+        encoded_parameters: the parameters, with the context if there is one, as a worker reads them.
+        crash_count: of workers that had it.
         queued_s: since when it waits for its first batch, by the same clock; 0 where it does not, or nobody measures.
         timeout_s: the time that it has, once `Deadlines` watches it; `ends_s` is then when that is over, by the monotonic clock.
         size_bytes: what it takes while it waits, beside what lies in segments.
@@ -50,7 +50,8 @@ class InferenceRequest:
         "_failed",
         "_stream",
         "began_s",
-        "deaths",
+        "crash_count",
+        "encoded_parameters",
         "endpoint",
         "ends_s",
         "group",
@@ -58,7 +59,6 @@ class InferenceRequest:
         "queued_s",
         "row_count",
         "rows",
-        "said",
         "size_bytes",
         "timeout_s",
         "urgency",
@@ -79,12 +79,12 @@ class InferenceRequest:
         self.row_count = rows.count
         self.id = request_id
         if context is None:
-            self.said = target.parameters
+            self.encoded_parameters = target.parameters
             self.group: Hashable = (target.parameters, rows.shape) if rows.shape else target.group
         else:
-            self.said = b"[" + target.parameters + b"," + msgspec.json.encode(context) + b"]"
+            self.encoded_parameters = b"[" + target.parameters + b"," + msgspec.json.encode(context) + b"]"
             self.group = (target.parameters, rows.shape, request_id)
-            _check_size(self.said)
+            _check_size(self.encoded_parameters)
         self.began_s = began_s
         self.queued_s = 0.0
         self.timeout_s, self.ends_s = asked.timeout_s, 0.0
@@ -94,7 +94,7 @@ class InferenceRequest:
         self._stream: stream.ResponseStream | None = None
         self._cancel: Callable[[], None] | None = None
         self._failed = False
-        self.deaths = 0
+        self.crash_count = 0
 
     @property
     def came_s(self) -> float:
@@ -119,7 +119,7 @@ class InferenceRequest:
     @property
     def may_go_again(self) -> bool:
         """Whether it may be computed twice: its author allows it, and nothing of its answer was sent."""
-        return self.endpoint.words.retry and self._stream is None
+        return self.endpoint.spec.retry and self._stream is None
 
     @property
     def is_compared(self) -> bool:
@@ -211,11 +211,11 @@ class InferenceRequest:
     def _over(self, status: int) -> None:
         endpoint = self.endpoint
         if self._answer is not None:
-            if endpoint.measures is not None:
-                endpoint.measures.answered(status, self.began_s)
-            if endpoint.tally is not None and status != ABANDONED:
-                endpoint.tally.ended(failed=self._failed)
+            if endpoint.metrics is not None:
+                endpoint.metrics.answered(status, self.began_s)
+            if endpoint.outcomes is not None and status != ABANDONED:
+                endpoint.outcomes.ended(failed=self._failed)
         self._answer = None
-        if self.rows.arrival is not None:
-            self.rows.arrival.close()
+        if self.rows.body_buffer is not None:
+            self.rows.body_buffer.close()
         endpoint.ended(self)

@@ -27,19 +27,19 @@ class Target:
     Attributes:
         path: as it came over the wire.
         admitted: no spec has to be asked about the parameters, or it was and has admitted them.
-        fork: None where it leads nowhere else, and nothing is copied.
+        split_route: None where it leads nowhere else, and nothing is copied.
 
     Raises:
         TooLarge: the parameters do not fit into a message.
     """
 
-    __slots__ = ("admitted", "endpoint", "fork", "group", "parameters", "path")
+    __slots__ = ("admitted", "endpoint", "group", "parameters", "path", "split_route")
 
     def __init__(self, endpoint: EndpointQueue, parameters: Mapping[str, str], path: bytes) -> None:
         self.endpoint = endpoint
         self.path = path
-        self.admitted = not endpoint.words.checks
-        self.fork: SplitRoute | None = None
+        self.admitted = not endpoint.spec.checks
+        self.split_route: SplitRoute | None = None
         self.parameters = msgspec.json.encode(parameters, order="sorted")
         self.group: Hashable = (self.parameters, "")
         _check_size(self.parameters)
@@ -50,36 +50,36 @@ class RequestHead:
 
     Attributes:
         version: of the release that it asks for; empty where it does not.
-        lot: who decides which release answers; None where that is decided.
-        fork: says whether the request is copied; None where it is not.
+        selector: who decides which release answers; None where that is decided.
+        split_route: says whether the request is copied; None where it is not.
         timeout_s, urgency: of its requests.
     """
 
-    __slots__ = ("accept", "content_type", "fork", "form", "lot", "read", "target", "timeout_s", "urgency", "version", "wishes")
+    __slots__ = ("accept", "content_type", "form", "hints", "read", "selector", "split_route", "target", "timeout_s", "urgency", "version")
 
     def __init__(self, target: Target, content_type: str, accept: str, version: str = "") -> None:
         self.target = target
         self.version = version
-        self.lot: ReleaseSelector | None = None
-        self.fork: SplitRoute | None = None
-        self.heed(headers.NONE)
+        self.selector: ReleaseSelector | None = None
+        self.split_route: SplitRoute | None = None
+        self.apply_hints(headers.NONE)
         self.content_type = content_type
         self.accept = accept
         self.form = ResponseFormat.wanted(accept)
-        raw = target.endpoint.words.raw
+        raw = target.endpoint.spec.raw
         self.read: Callable[[bytes], Rows] = _read_raw if raw else reader(target.endpoint.decoder, content_type)
 
-    def heed(self, said: headers.RequestHints) -> None:
+    def apply_hints(self, said: headers.RequestHints) -> None:
         """Its head says this of how it is served; the endpoint decides what comes of that."""
         endpoint = self.target.endpoint
-        self.wishes = said
+        self.hints = said
         self.timeout_s = endpoint.timeout_s(said.timeout_ms)
         self.urgency = endpoint.urgency(said.urgency)
 
     @property
     def is_arrow(self) -> bool:
         """Whether the body is an Arrow stream that is read here."""
-        return not self.target.endpoint.words.raw and media_types.name(self.content_type) == media_types.ARROW
+        return not self.target.endpoint.spec.raw and media_types.name(self.content_type) == media_types.ARROW
 
     def rows(self, body: bytes | BodyBuffer) -> Rows:
         """The rows of a body, as `read`; where it is an arrival they keep that."""

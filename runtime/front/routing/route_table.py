@@ -36,14 +36,14 @@ class RouteTable:
         """Follows another table, of which these are the releases; `copying` has those that get copies, by id."""
         self._targets, self._models, self._shares = {}, {}, {}
         for release in releases:
-            self._models.setdefault(canonicalize_name(release.words.model), []).append(release)
+            self._models.setdefault(canonicalize_name(release.spec.model), []).append(release)
         sharing: dict[str, SplitSpec] = {canonicalize_name(model): each for model, each in table.sharing.items()}
         for model, each in self._models.items():
             if len(each) > 1 or model in sharing:
                 self._shares |= dict.fromkeys(each, TrafficSplit(sharing.get(model), each, copying))
         self._router = PathTrie()
         for endpoint in self.endpoints:  # of those with equal paths the last wins
-            self._router.add(endpoint.words.path, endpoint)
+            self._router.add(endpoint.spec.path, endpoint)
 
     @property
     def endpoints(self) -> list[EndpointQueue]:
@@ -62,15 +62,15 @@ class RouteTable:
             shares = self._shares.get(first)
             paths: set[str] = set()
             for release in [first] if shares is None else shares.serving:
-                mine = [each for each in release.words.endpoints if each.path not in paths]
+                mine = [each for each in release.spec.endpoints if each.path not in paths]
                 paths |= {each.path for each in mine}
-                found.append(msgspec.structs.replace(release.words, endpoints=mine))
+                found.append(msgspec.structs.replace(release.spec, endpoints=mine))
         return found
 
     def missing(self) -> list[str]:
         """The models of which no release that serves is up."""
         return [
-            first.words.model for first, *_ in self._models.values() if not (self._shares[first].up if first in self._shares else first.up)
+            first.spec.model for first, *_ in self._models.values() if not (self._shares[first].up if first in self._shares else first.up)
         ]
 
     def known(self, raw_path: bytes) -> Target | None:
@@ -88,19 +88,19 @@ class RouteTable:
             match = self._router.match(raw_path)
             if match is None:
                 return None
-            shares = self._shares.get(match.target.release)
+            shares = self._shares.get(match.target.dispatcher)
             if shares is None:
                 found = Target(match.target, match.parameters, raw_path)
             else:
                 fork = SplitRoute(shares, shares.targets(raw_path))
                 found = fork.first
-                found.fork = fork
+                found.split_route = fork
             if len(self._targets) >= _TARGETS_MAX:
                 self._targets.clear()
             self._targets[raw_path] = found
         return found
 
-    def asked(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> RequestHead:
+    def request_head(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> RequestHead:
         """What a head says whose path leads to `target`.
 
         Raises:
@@ -110,10 +110,10 @@ class RouteTable:
         said = wishes.of(headers)
         version = headers.get(VERSION, b"").decode("latin-1").strip()
         asked = RequestHead(self._wanted(target, version) if version else target, content_type, accept, version)
-        asked.heed(said)
-        if target.fork is not None and not version:
-            asked.lot = target.fork.lot(headers, content_type, accept)
-            asked.lot.wishes = said
+        asked.apply_hints(said)
+        if target.split_route is not None and not version:
+            asked.selector = target.split_route.lot(headers, content_type, accept)
+            asked.selector.wishes = said
         return asked
 
     def moved(self, asked: RequestHead, lot: ReleaseSelector | None, body: bytes | BodyBuffer) -> Selection:
@@ -131,23 +131,23 @@ class RouteTable:
         target = self.route(asked.target.path)
         if target is not None and asked.version:
             target = self._wanted(target, asked.version)
-        if target is None or target.endpoint.words.unbatched != asked.target.endpoint.words.unbatched:
+        if target is None or target.endpoint.spec.unbatched != asked.target.endpoint.spec.unbatched:
             raise Unavailable("the model was replaced while the request came; try again")
-        if target.fork is None or asked.version:
+        if target.split_route is None or asked.version:
             same = RequestHead(target, asked.content_type, asked.accept, asked.version)
-            same.heed(asked.wishes)
+            same.apply_hints(asked.hints)
             return Selection(same, None)
-        other = ReleaseSelector(target.fork, None if lot is None else lot.header, asked.content_type, asked.accept)
-        other.wishes = asked.wishes
+        other = ReleaseSelector(target.split_route, None if lot is None else lot.header, asked.content_type, asked.accept)
+        other.wishes = asked.hints
         return other.draw(body)
 
     def _wanted(self, target: Target, version: str) -> Target:
-        release = target.endpoint.release
+        release = target.endpoint.dispatcher
         shares = self._shares.get(release) or TrafficSplit(None, [release])
         wanted = shares.named(version)
         if wanted is release:
             return target
-        found = None if target.fork is None else target.fork.targets.get(wanted.id)
+        found = None if target.split_route is None else target.split_route.targets.get(wanted.id)
         if found is None:
-            raise NotFound(f"{wanted.words.model} {wanted.words.version} has no endpoint at this path")
+            raise NotFound(f"{wanted.spec.model} {wanted.spec.version} has no endpoint at this path")
         return found

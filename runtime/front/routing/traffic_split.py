@@ -103,15 +103,15 @@ class TrafficSplit:
         """
         found = self._releases.get(self._labels[name]) if name in self._labels else None
         if name not in self._labels:
-            versions = [each for each in reversed(self.in_order()) if each.words.version == name]
+            versions = [each for each in reversed(self.in_order()) if each.spec.version == name]
             found = versions[0] if versions else self.heaviest if name == STABLE else None
         if found is None:
             shown = name[:_SHOWN_MAX_CHARS]
-            raise NotFound(f"{self.heaviest.words.model} has no release {shown!r} that takes requests; there {self._what_there_is()}")
+            raise NotFound(f"{self.heaviest.spec.model} has no release {shown!r} that takes requests; there {self._what_there_is()}")
         return found
 
     def _what_there_is(self) -> str:
-        versions = sorted({each.words.version for each in self._releases.values()})
+        versions = sorted({each.spec.version for each in self._releases.values()})
         labels = sorted({STABLE, *(label for label, each in self._labels.items() if each in self._releases)})
         return f"{'are' if len(versions) > 1 else 'is'} {', '.join(versions)}; labels: {', '.join(labels)}"
 
@@ -131,7 +131,7 @@ class SplitRoute:
         first = targets.get(shares.heaviest.id) or targets[max(targets, key=lambda each: shares.weights.get(each, 0))]
         self.first = first
         copied_to = None if shares.copying is None else targets.get(shares.copying.release.id)
-        self.copied_to = copied_to if copied_to is not None and not copied_to.endpoint.words.unbatched else None
+        self.copied_to = copied_to if copied_to is not None and not copied_to.endpoint.spec.unbatched else None
         self._header = shares.name.lower().encode("latin-1", "replace") if shares.by == "header" else b""
         self._ranked: list[str] | None = None
         if shares.by == "parameter":
@@ -141,12 +141,12 @@ class SplitRoute:
     @property
     def plain(self) -> bool:
         """Whether requests share batches in all of them, and nothing else need be known of a path."""
-        return bool(self.weights) and all(target.admitted and not target.endpoint.words.unbatched for target in self.targets.values())
+        return bool(self.weights) and all(target.admitted and not target.endpoint.spec.unbatched for target in self.targets.values())
 
     @property
     def column(self) -> str:
         """Whose value in row 0 decides; empty where that is not what does."""
-        return self.shares.name if self.shares.by == "column" and not self.first.endpoint.words.raw else ""
+        return self.shares.name if self.shares.by == "column" and not self.first.endpoint.spec.raw else ""
 
     def lot(self, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> ReleaseSelector:
         """What a head decides.
@@ -205,9 +205,9 @@ class ReleaseSelector:
         rows = self._rows(body) if fork.column else None
         if rows is not None:
             order = _order(fork, rows, fork.column)
-        able = [each for each in fork.weights if fork.targets[each].endpoint.release.takes_requests]
-        if not able and fork.stand_in is not None and fork.stand_in.endpoint.release.takes_requests:
-            return Selection(self._asked_of(fork.stand_in.endpoint.release.id), None)
+        able = [each for each in fork.weights if fork.targets[each].endpoint.dispatcher.takes_requests]
+        if not able and fork.stand_in is not None and fork.stand_in.endpoint.dispatcher.takes_requests:
+            return Selection(self._asked_of(fork.stand_in.endpoint.dispatcher.id), None)
         able = able or list(fork.weights)
         if order is not None:
             chosen = next(each for each in order if each in able)
@@ -223,10 +223,10 @@ class ReleaseSelector:
         found = self._asked.get(release_id)
         if found is None:
             found = self._asked[release_id] = RequestHead(self.fork.targets[release_id], self._content_type, self._accept)
-            found.heed(self.wishes)
+            found.apply_hints(self.wishes)
             copied_to = self.fork.copied_to
-            if copied_to is not None and found.target is not copied_to and not found.target.endpoint.words.unbatched:
-                found.fork = self.fork
+            if copied_to is not None and found.target is not copied_to and not found.target.endpoint.spec.unbatched:
+                found.split_route = self.fork
         return found
 
     def _rows(self, body: bytes | BodyBuffer) -> Rows | None:
@@ -257,5 +257,5 @@ def _first(decoder: RowDecoder, rows: Rows, column: str) -> object:
 def _router(release: Dispatcher) -> PathTrie[EndpointQueue]:
     router: PathTrie[EndpointQueue] = PathTrie()
     for endpoint in release.endpoints:
-        router.add(endpoint.words.path, endpoint)
+        router.add(endpoint.spec.path, endpoint)
     return router

@@ -64,9 +64,9 @@ class Dispatcher:
         self.id = release_id
         self.tell: Callable[[WorkerUnhealthy | RequestsSent], None] = lambda _: None
         self.told_requests = sys.maxsize
-        self.heir: Callable[[EndpointQueue], EndpointQueue | None] = lambda _: None
+        self.failover_target: Callable[[EndpointQueue], EndpointQueue | None] = lambda _: None
         self.left = asyncio.Event()
-        self.words = words
+        self.spec = words
         self.budget = MemoryBudget(budget.max_bytes, budget)
         self.endpoints = [EndpointQueue(i, each, bounds, self, deadlines, recorder) for i, each in enumerate(words.endpoints)]
         self._links: dict[str, WorkerLink] = {}
@@ -100,7 +100,7 @@ class Dispatcher:
     def check_up(self) -> None:
         """Raises Unavailable when no worker is there to answer, or about to say who it is."""
         if not (self.up or any(link.open and not link.retiring for link in self._links.values())):
-            raise Unavailable(f"no worker of {self.words.model} is ready; try again later")
+            raise Unavailable(f"no worker of {self.spec.model} is ready; try again later")
 
     def begin(self, request: InferenceRequest) -> None:
         """Counts in a request whose answer will be streamed.
@@ -109,18 +109,18 @@ class Dispatcher:
             Full: as many are streamed already as the workers can hold.
         """
         if len(self.streams) >= STREAMS_MAX * sum(link.up for link in self._links.values()):
-            raise Full(f"{len(self.streams)} answers of {self.words.model} are being streamed, and no more may; try again later")
+            raise Full(f"{len(self.streams)} answers of {self.spec.model} are being streamed, and no more may; try again later")
         self.streams.add(request)
 
     def wait_s(self, endpoint: EndpointQueue, before: int) -> float:
         """How long a request for this endpoint would wait, behind so many batches and the one that is being computed."""
-        others = [(each.waiting.batches, each.outlook) for each in self.endpoints if each is not endpoint and each.waiting]
-        return wait_s(before + 1, max(1, sum(link.up for link in self._links.values())), endpoint.outlook, others)
+        others = [(each.waiting.batches, each.wait_estimator) for each in self.endpoints if each is not endpoint and each.waiting]
+        return wait_s(before + 1, max(1, sum(link.up for link in self._links.values())), endpoint.wait_estimator, others)
 
     def watch(self, tally: OutcomeCounter | None) -> None:
         """From now on `tally` is told how requests end; None for nobody."""
         for endpoint in self.endpoints:
-            endpoint.tally = tally
+            endpoint.outcomes = tally
 
     def bound(self, segments_max_bytes: int) -> None:
         """From now on its segments may take so much. Those that are there stay."""
@@ -129,7 +129,7 @@ class Dispatcher:
     @property
     def watched(self) -> bool:
         """Whether somebody is told how requests end."""
-        return any(endpoint.tally is not None for endpoint in self.endpoints)
+        return any(endpoint.outcomes is not None for endpoint in self.endpoints)
 
     def leave(self, sockets: Sequence[str]) -> None:
         """Retires the links to all others."""
@@ -148,7 +148,7 @@ class Dispatcher:
                 try:
                     self._links[path] = link = WorkerLink(path, self, self.budget)
                 except PexdockError as exc:
-                    log.warning("%s %s: %s", self.words.model, self.words.version, exc)
+                    log.warning("%s %s: %s", self.spec.model, self.spec.version, exc)
                     continue
                 made.append(link)
         return made
@@ -214,7 +214,7 @@ class Dispatcher:
             self._looking.add(link)
             self._loop.call_later(left_s, self._look, link)
         elif link.hangs:
-            log.warning("a worker of %s %s answers nothing", self.words.model, self.words.version)
+            log.warning("a worker of %s %s answers nothing", self.spec.model, self.spec.version)
             self.tell(WorkerUnhealthy(link.path, "it did not answer a request in time, nor afterwards"))
 
     def tell_worked(self, link: WorkerLink) -> None:
@@ -257,7 +257,7 @@ class Dispatcher:
             self._leaving = [link for link in self._leaving if link.open]
         now = time.monotonic()
         for endpoint in self.endpoints:
-            endpoint.pace.turn(now)
+            endpoint.dispatch_policy.turn(now)
         if self._careful or self._suspects.waiting:
             self._send_suspects()
         while self._questions and (answerer := self._most_able()):
@@ -265,7 +265,7 @@ class Dispatcher:
         while self._waits() and (link := self._least_busy()) and (requests := self._next_batch(link.computing_rows, now)):
             self._send(link, requests)
         if not (self._links or self._leaving) and (self._ending or self.retiring):
-            self._hand_over(Unavailable(f"the last worker of {self.words.model} has ended; try again"))
+            self._hand_over(Unavailable(f"the last worker of {self.spec.model} has ended; try again"))
         elif not self._links:
             self._pass_on()
         if self._retired is not None and not self._waits():
@@ -282,7 +282,7 @@ class Dispatcher:
             for request in requests:
                 request.fail(exc)
         except Unavailable:  # found out by sending: they go to another, as they are
-            if requests[0].deaths:
+            if requests[0].crash_count:
                 self._suspects.wait(requests[0])
             else:
                 self._again.appendleft(requests)
@@ -333,7 +333,7 @@ class Dispatcher:
             self._turn = (self._turn + 1) % len(self.endpoints)
             endpoint = self.endpoints[self._turn]
             if endpoint.waiting:
-                step = endpoint.pace.step(endpoint.waiting.rows, computing_rows, now_s)
+                step = endpoint.dispatch_policy.step(endpoint.waiting.rows, computing_rows, now_s)
                 if step is DispatchDecision.GO and (batch := endpoint.take(now_s)):
                     return batch
                 if step is DispatchDecision.HOLD:
@@ -359,7 +359,7 @@ class Dispatcher:
             waiting += endpoint.waiting.clear()
         for each in waiting:
             if not each.answered:
-                heir = None if each.bound or self._ending else self.heir(each.endpoint)
+                heir = None if each.bound or self._ending else self.failover_target(each.endpoint)
                 if heir is None:
                     each.fail(error)
                 else:
@@ -368,7 +368,7 @@ class Dispatcher:
     def _pass_on(self) -> None:
         """What waits while there is no worker goes to heirs, where there are any; suspects go to nobody whom they might kill, too."""
         for endpoint in self.endpoints:
-            if endpoint.waiting and (heir := self.heir(endpoint)) is not None:
+            if endpoint.waiting and (heir := self.failover_target(endpoint)) is not None:
                 for request in endpoint.waiting.clear():
                     (endpoint.waiting.add if request.bound else heir.inherit)(request)
 

@@ -101,15 +101,15 @@ class Dispatchers:
     def _heir(self, endpoint: EndpointQueue) -> EndpointQueue | None:
         """Where the requests of an endpoint go that nobody is left to answer: to the same one of another release that takes some."""
         for release in self.releases:
-            if release.takes_requests and release.words.model == endpoint.release.words.model and release.id not in self._apart:
+            if release.takes_requests and release.spec.model == endpoint.dispatcher.spec.model and release.id not in self._apart:
                 for each in release.endpoints:
-                    if each.words == endpoint.words:
+                    if each.spec == endpoint.spec:
                         return each
         return None
 
     def _known(self, route: Route) -> Dispatcher | None:
         """The release of a route, where it is there already. Other content under the same name and version is another one."""
-        return next((each for each in self.releases + self._coming if each.id == route.id and each.words == route.release), None)
+        return next((each for each in self.releases + self._coming if each.id == route.id and each.spec == route.release), None)
 
     def _watch(self, release: Dispatcher, *, watched: bool) -> None:
         if watched and not release.watched and self._tallies is not None:
@@ -120,5 +120,5 @@ class Dispatchers:
     def _release(self, route: Route) -> Dispatcher:
         found = Dispatcher(route.id, route.release, self._bounds, self.budget, self._deadlines, self._recorder)
         found.tell, found.told_requests = self._tell, self.told_requests
-        found.heir = self._heir
+        found.failover_target = self._heir
         return found

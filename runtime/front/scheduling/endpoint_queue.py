@@ -44,30 +44,30 @@ class EndpointQueue:
         recorder: FrontMetrics | None,
     ) -> None:
         self.number = number
-        self.words = words
-        self.release = release
+        self.spec = words
+        self.dispatcher = release
         self.deadlines = deadlines
         self.input_schema = _schema(words.input_schema)
         self.output_schema = _schema(words.output_schema)
         self.replies = frames.Reader(self.output_schema)
         self.decoder = RowDecoder(self.input_schema, words.unexpected)
         self.streams = words.streams
-        self.pace = DispatchPolicy(1 if words.unbatched else words.batch_max_rows, words.batch_max_delay_ms / 1000)
+        self.dispatch_policy = DispatchPolicy(1 if words.unbatched else words.batch_max_rows, words.batch_max_delay_ms / 1000)
         self.waiting: BatchQueue[InferenceRequest] = BatchQueue(words.batch_max_rows, bounds)
         self._bounds = bounds
-        self.outlook = WaitEstimator()
-        self.measures = None if recorder is None else recorder.endpoint(release.words.model, release.words.version, words.name)
-        self.tally: OutcomeCounter | None = None  # where the release is watched
+        self.wait_estimator = WaitEstimator()
+        self.metrics = None if recorder is None else recorder.endpoint(release.spec.model, release.spec.version, words.name)
+        self.outcomes: OutcomeCounter | None = None  # where the release is watched
 
     def reads_as(self, other: EndpointQueue) -> bool:
         """Whether the rows that one of them has read are those that the other would."""
-        mine, theirs = self.words, other.words
+        mine, theirs = self.spec, other.spec
         return mine.input_schema == theirs.input_schema and mine.unexpected == theirs.unexpected and mine.raw == theirs.raw
 
     def timeout_s(self, wished_ms: int | None) -> float:
         """The time of a request that wishes for so much; of one that does not, what the author says. Never more than the operator's."""
         if wished_ms is None:
-            wished_ms = self.words.timeout_ms
+            wished_ms = self.spec.timeout_ms
         return self.deadlines.timeout_s if wished_ms is None else min(wished_ms / 1000, self.deadlines.timeout_s)
 
     def urgency(self, wished: int) -> int:
@@ -84,9 +84,9 @@ class EndpointQueue:
         if not waiting:
             return
         waiting.check_room(1, size_bytes)
-        known = self.input_schema is not None and not self.words.unbatched  # else rows of another shape are another group
+        known = self.input_schema is not None and not self.spec.unbatched  # else rows of another shape are another group
         before = waiting.batches_before(asked.urgency, asked.target.group if known else None)
-        if before and (expected_s := self.release.wait_s(self, before)) > min(asked.timeout_s * WAIT_PART, self._bounds.max_wait_s):
+        if before and (expected_s := self.dispatcher.wait_s(self, before)) > min(asked.timeout_s * WAIT_PART, self._bounds.max_wait_s):
             raise Full(f"a request for this endpoint would wait {expected_s:.1f} s, which is too long; try again later")
 
     def take(self, now_s: float) -> list[InferenceRequest]:
@@ -101,30 +101,30 @@ class EndpointQueue:
     def submit(self, request: InferenceRequest) -> None:
         """Lets the request wait for a worker of a release that is up. It is answered later, or at once where it cannot wait."""
         if self._admit(request):
-            if self.measures is not None:
+            if self.metrics is not None:
                 request.queued_s = now_s()
             self.deadlines.watch(request)
-            self.pace.came()
-            self.release.wake()
+            self.dispatch_policy.came()
+            self.dispatcher.wake()
 
     def inherit(self, request: InferenceRequest | ParameterCheck) -> None:
         """Lets a request wait here that waited for the same endpoint of a release that is gone. Its time goes on."""
         if isinstance(request, ParameterCheck):
             request.endpoint = self
-            self.release.ask(request)
+            self.dispatcher.ask(request)
             return
-        request.endpoint.release.streams.discard(request)
+        request.endpoint.dispatcher.streams.discard(request)
         request.endpoint = self
-        if request.deaths:
-            self.release.suspect(request)
+        if request.crash_count:
+            self.dispatcher.suspect(request)
         elif self._admit(request):
-            self.release.wake()
+            self.dispatcher.wake()
 
     def _admit(self, request: InferenceRequest) -> bool:
         """Whether it waits now; where it cannot, it is answered."""
         try:
             if self.streams:
-                self.release.begin(request)
+                self.dispatcher.begin(request)
             self.waiting.add(request)
         except PexdockError as exc:
             request.fail(exc)
@@ -137,21 +137,21 @@ class EndpointQueue:
         request.fail(DeadlineExceeded(f"not answered within {request.timeout_s:g} s"), blamed=not waited)
         request.cancel()
         if waited:
-            self.release.freed()
+            self.dispatcher.freed()
         else:
-            self.release.overdue(request)
+            self.dispatcher.overdue(request)
 
     def abandon(self, request: InferenceRequest) -> None:
         """The client is gone: the request leaves the queue; what a worker already has, it computes in vain unless its handler asks."""
         request.abandon()
         if self.waiting.remove(request):
-            self.release.freed()
+            self.dispatcher.freed()
 
     def ended(self, request: InferenceRequest) -> None:
         """The request is answered, or nobody waits for it; safe to call again."""
         self.deadlines.forget(request)
         if self.streams:
-            self.release.streams.discard(request)
+            self.dispatcher.streams.discard(request)
 
 
 def _schema(message: bytes | None) -> pa.Schema | None:

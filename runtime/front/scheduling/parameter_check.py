@@ -35,7 +35,7 @@ async def check(asked: RequestHead, *, copied: bool = False) -> float:
     """
     if asked.target.admitted:
         return 0.0
-    release, loop = asked.target.endpoint.release, asyncio.get_running_loop()
+    release, loop = asked.target.endpoint.dispatcher, asyncio.get_running_loop()
     began_s = loop.time()
     release.check_up()
     question = ParameterCheck(asked, copied=copied)
@@ -46,5 +46,5 @@ async def check(asked: RequestHead, *, copied: bool = False) -> float:
     except TimeoutError as exc:
         raise DeadlineExceeded(f"the parameters were not looked at within {asked.timeout_s:g} s") from exc
     finally:
-        question.endpoint.release.forget(question)
+        question.endpoint.dispatcher.forget(question)
     return (loop.time() - began_s) // STEP_S * STEP_S

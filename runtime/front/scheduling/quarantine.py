@@ -40,15 +40,15 @@ class Quarantine:
         """
         if request.answered:
             return
-        request.deaths += 1
-        what = f"{request.deaths} workers ended while they had this request"
+        request.crash_count += 1
+        what = f"{request.crash_count} workers ended while they had this request"
         if not request.may_go_again:
             request.fail(Unavailable("the worker that had this request has ended, and it may not be computed twice"), blamed=True)
         elif guilty:
             request.fail(
-                HandlerFailed(f"{request.deaths} workers ended while they had this request, the last while it computed nothing else")
+                HandlerFailed(f"{request.crash_count} workers ended while they had this request, the last while it computed nothing else")
             )
-        elif request.deaths >= DEATHS_MAX:
+        elif request.crash_count >= DEATHS_MAX:
             request.fail(Unavailable(f"{what}; try again later"), blamed=True)
         else:
             self.wait(request)

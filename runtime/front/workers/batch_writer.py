@@ -29,7 +29,7 @@ def write_batch(requests: list[InferenceRequest], rooms: SlotPool) -> WrittenBat
     Raises:
         Full: no shared memory is left for it. Nothing was taken.
     """
-    if requests[0].rows.arrival is not None and (arrived := _as_it_came(requests, rooms)) is not None:
+    if requests[0].rows.body_buffer is not None and (arrived := _as_it_came(requests, rooms)) is not None:
         return arrived
     endpoint = requests[0].endpoint
     batch = endpoint.decoder.gather([request.rows for request in requests])
@@ -42,7 +42,7 @@ def write_batch(requests: list[InferenceRequest], rooms: SlotPool) -> WrittenBat
 
 def _as_it_came(requests: list[InferenceRequest], rooms: SlotPool) -> WrittenBatch | None:
     """Where one body came into memory of its own, and holds a frame as it stands; not a second time."""
-    arrival = requests[0].rows.arrival
+    arrival = requests[0].rows.body_buffer
     if len(requests) > 1 or arrival is None or arrival.frame is None or (adopted := arrival.adopt()) is None:
         return None
     room = rooms.adopt(*adopted)

@@ -39,7 +39,7 @@ class InFlightBatch:
     @property
     def is_suspect(self) -> bool:
         """Whether it may be what killed the worker before."""
-        return self.requests[0].deaths > 0
+        return self.requests[0].crash_count > 0
 
     @property
     def wanted(self) -> bool:
@@ -62,7 +62,7 @@ def hangs(batches: Collection[InFlightBatch], questions: Collection[ParameterChe
         return not computing.wanted
     if questions:
         return all(each.answered for each in questions)
-    return any(each.requests[0].endpoint.words.unbatched for each in batches) and not any(each.wanted for each in batches)
+    return any(each.requests[0].endpoint.spec.unbatched for each in batches) and not any(each.wanted for each in batches)
 
 
 def poison_request(batches: Collection[InFlightBatch], questions: Collection[ParameterCheck]) -> InferenceRequest | ParameterCheck | None:

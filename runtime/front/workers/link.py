@@ -137,12 +137,12 @@ class WorkerLink:
         room, frame, flags, rows = write_batch(requests, self._rooms)
         number, count = self._number(), len(requests)
         flags |= Flag.ALONE if count == 1 else 0
-        if endpoint.words.unbatched:
+        if endpoint.spec.unbatched:
             flags |= Flag.CONTEXT
             requests[0].sent(lambda: self._cancel(number))
-        flags |= Flag.SUSPECT if requests[0].deaths else 0
+        flags |= Flag.SUSPECT if requests[0].crash_count else 0
         ends_ms = moment(min([request.ends_s for request in requests]))  # where one is late, the others go again without it
-        self._send(Batch(number, endpoint.number, rows, ends_ms, flags, frame, room.reply, requests[0].said))
+        self._send(Batch(number, endpoint.number, rows, ends_ms, flags, frame, room.reply, requests[0].encoded_parameters))
         if not self.open:
             raise Unavailable("the worker has ended")
         self._sent[number] = InFlightBatch(requests, rows, room, room, time.monotonic())
@@ -151,8 +151,8 @@ class WorkerLink:
         self.untold += count
         if self.untold >= self._release.told_requests:
             self._release.tell_worked(self)
-        if endpoint.measures is not None:
-            endpoint.measures.sent(requests, rows)
+        if endpoint.metrics is not None:
+            endpoint.metrics.sent(requests, rows)
 
     def ask(self, question: ParameterCheck) -> None:
         """Asks the worker.
@@ -237,7 +237,7 @@ class WorkerLink:
             self._give_up(exc, heard_out=isinstance(exc, PeerGone))
 
     def _give_up(self, error: PeerError, *, heard_out: bool = False) -> None:
-        log.warning("the channel to %s %s is closed: %s", self._release.words.model, self._release.words.version, error)
+        log.warning("the channel to %s %s is closed: %s", self._release.spec.model, self._release.spec.version, error)
         self.close(error, heard_out=heard_out)
         self._release.tell(WorkerUnhealthy(self.path, error.detail))
 
@@ -276,7 +276,7 @@ class WorkerLink:
             self._release.freed()
 
     def _greet(self, welcome: Welcome) -> None:
-        words = self._release.words
+        words = self._release.spec
         if welcome != Welcome(WIRE_VERSION, words.model, words.version):
             raise PeerError(f"{welcome} answers where {words.model} {words.version} of wire {WIRE_VERSION} should")
         if not self._welcomed.done():
@@ -311,7 +311,7 @@ class WorkerLink:
 
     def _streams(self, batch: int) -> bool:
         sent = self._sent.get(batch)
-        return sent is not None and sent.requests[0].endpoint.words.streams
+        return sent is not None and sent.requests[0].endpoint.spec.streams
 
     def _part(self, batch: int, length: int) -> None:
         if not self._streams(batch):
@@ -341,16 +341,16 @@ class WorkerLink:
         place = sent.reply_room.reply
         if reply.length > place.length:
             raise PeerError(f"a reply of {reply.length} bytes in a place of {place.length}")
-        if endpoint.words.streams:
+        if endpoint.spec.streams:
             raise PeerError("one reply, where the answer should be streamed")
         frame = sent.reply_room.segment.view(place.beginning(reply.length))
         may_be_lent = reply.length >= LENT_MIN_BYTES and self._budget.plenty
         lent = lend(frame, reply, sent.requests, sent.rows) if may_be_lent else None
         batch = read_reply(frame, reply, sent.rows, endpoint) if lent is None else None
         if not sent.parked:
-            endpoint.outlook.answered(time.monotonic() - max(sent.sent_s, self._answered_s))
+            endpoint.wait_estimator.answered(time.monotonic() - max(sent.sent_s, self._answered_s))
         self._take(reply.batch)
-        if endpoint.words.raw:
+        if endpoint.spec.raw:
             assert isinstance(batch, pa.RecordBatch)
             sent.requests[0].respond(batch)
         else:

@@ -61,7 +61,7 @@ def lend(frame: memoryview, reply: Reply, requests: Sequence[InferenceRequest], 
     if len(requests) > 1 or reply.rows != rows or not reply.flags & Flag.SCHEMA:
         return None
     (request,) = requests
-    if request.form is not ResponseFormat.ARROW or request.endpoint.words.raw or request.is_compared:
+    if request.form is not ResponseFormat.ARROW or request.endpoint.spec.raw or request.is_compared:
         return None
     return ReplyLease(frame) if is_one_batch(frame, rows, request.endpoint.output_schema) else None
 

@@ -42,7 +42,7 @@ def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: EndpointQue
         raise PeerError(f"a reply of {batch.num_rows} rows to a batch of {rows}")
     if endpoint.output_schema is not None and not batch.schema.equals(endpoint.output_schema):
         raise PeerError("a reply of another schema than its endpoint declares")
-    if endpoint.words.raw and not batch.schema.equals(RESPONSE):
+    if endpoint.spec.raw and not batch.schema.equals(RESPONSE):
         raise PeerError("a raw endpoint's reply is no response")
     return batch
 

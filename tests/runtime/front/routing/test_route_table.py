@@ -70,9 +70,9 @@ def test_what_is_in_force_stays_so_until_what_comes_has_answered(silent):
         old, new = [Route(words("1"), [])], [Route(words("2"), [silent])]
         dispatch.apply(old)
         (link,) = dispatch.prepare(new)
-        assert [release.words.version for release in dispatch.releases] == ["1"]
+        assert [release.spec.version for release in dispatch.releases] == ["1"]
         assert dispatch.apply(new) == []
-        assert [release.words.version for release in dispatch.releases] == ["2"]
+        assert [release.spec.version for release in dispatch.releases] == ["2"]
         assert not link.up
         dispatch.apply([])
         await asyncio.sleep(0)
