@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPResponse
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -111,23 +111,27 @@ def _drive(control: socket.socket, port: int, route: Route, tracer: Tracer) -> d
     messages = ControlStream()
     while not any(isinstance(message, Listening) for message in messages.feed(control.recv(65536))):
         pass
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     found = {}
-    for _ in range(_WARM_UP_REQUESTS):
-        _predict(connection, "warm-up")
-    for name in ("new head", "known head"):
-        tracer.start()
-        _predict(connection, "traced")
-        tracer.enabled = False
-        found[name] = tracer.stays
-    connection.close()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        for _ in range(_WARM_UP_REQUESTS):
+            _predict(connection, "warm-up")
+        for name in ("new head", "known head"):
+            tracer.start()
+            _predict(connection, "traced")
+            tracer.enabled = False
+            found[name] = tracer.stays
     return found
 
 
-def _predict(connection: HTTPConnection, agent: str) -> None:
+def _predict(connection: socket.socket, agent: str) -> None:
+    """Sends a request in one piece, since only then its head is remembered, and reads the response."""
     body = json.dumps([cost_model.ROWS["numbers"]])
-    connection.request("POST", "/numbers", body, {"Content-Type": "application/json", "User-Agent": agent})
-    response = connection.getresponse()
+    head = (
+        f"POST /numbers HTTP/1.1\r\nHost: x\r\nUser-Agent: {agent}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    connection.sendall(f"{head}{body}".encode())
+    response = HTTPResponse(connection)
+    response.begin()
     if response.status != 200:
         raise SystemExit(f"{response.status} {response.read().decode()}")
     response.read()
