@@ -19,7 +19,7 @@ ENV PEXDOCK_HOST=0.0.0.0 \
     PEXDOCK_PORT=8080 \
     PEXDOCK_CACHE_PATH=/pexdock/cache \
     PEXDOCK_STATE_PATH=/pexdock/state \
-    PEXDOCK_DRAIN_LAG_S=2 \
+    PEXDOCK_PRE_STOP_DELAY_S=2 \
     PYTHONUNBUFFERED=1
 
 # The cache holds the unpacked base and one venv of links a release: as a volume it outlives the container, and the next start is quick. The

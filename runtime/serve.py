@@ -61,9 +61,9 @@ def _check_files(settings: Settings) -> None:
     Raises:
         PexdockError: the files of TLS or of keys cannot be used, or the end would be over before its lag is.
     """
-    if settings.drain_lag_s > settings.drain_s:
+    if settings.pre_stop_delay_s > settings.drain_s:
         raise BadSetting(
-            f"drain_lag_s is {settings.drain_lag_s:g}, which is part of drain_s, {settings.drain_s:g}: raise that, or lower this"
+            f"pre_stop_delay_s is {settings.pre_stop_delay_s:g}, which is part of drain_s, {settings.drain_s:g}: raise that, or lower this"
         )
     from runtime.http import api_keys, tls  # noqa: PLC0415 - OpenSSL is for those who use it
 

@@ -47,7 +47,7 @@ async def _counted() -> dict[str, dict[str, dict[str, int]]]:
             listener.listen()
             words = ReleaseSpec("cost", "0", [endpoint.spec() for endpoint in cost_model.ENDPOINTS])
             limits = Configure()
-            dispatch = Dispatchers(QueueLimits.of(limits), limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
+            dispatch = Dispatchers(QueueLimits.of(limits), limits.shared_memory_max_bytes, Deadlines(limits.request_timeout_s))
             links = dispatch.apply([Route(words, [str(place)])])
             connection = _connected(listener, counter)
             assert [await link.wait_welcomed() for link in links] == [True]

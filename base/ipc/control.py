@@ -217,7 +217,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     Attributes:
         body_max_bytes: a larger body is a 413.
         request_timeout_s: a request that is not answered by then gets a 504.
-        segments_max_bytes: all shared memory of the front door; beyond it a request is a 503.
+        shared_memory_max_bytes: all shared memory of the front door; beyond it a request is a 503.
         connections_max: of clients; more are turned away with a 503.
         queue_max_rows: rows that may wait for one endpoint; beyond it a request is a 503.
         queue_max_bytes: of the bodies that may wait for one endpoint; beyond it a request is a 503.
@@ -233,7 +233,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
 
     body_max_bytes: int = 32 * 1024**2
     request_timeout_s: float = 60.0
-    segments_max_bytes: int = 1024**3
+    shared_memory_max_bytes: int = 1024**3
     connections_max: int = 10_000
     queue_max_rows: int = 100_000
     queue_max_bytes: int = 256 * 1024**2

@@ -71,16 +71,22 @@ class Serve(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The options of the command line: `--config`, one for each setting, `--help`."""
-        from runtime.settings import Settings  # noqa: PLC0415 - keeps pydantic out of `pexdock --help`
+        from runtime.settings import RENAMED, Settings  # noqa: PLC0415 - keeps pydantic out of `pexdock --help`
 
-        return [*(_option(name, field) for name, field in Settings.model_fields.items()), *super().get_params(ctx)]
+        options = [_option(name, field) for name, field in Settings.model_fields.items()]
+        renamed = [click.Option([_flag(name)], hidden=True) for name in RENAMED]  # `runtime.settings` answers with the new name
+        return [*options, *renamed, *super().get_params(ctx)]
 
 
 def _option(name: str, field: FieldInfo) -> click.Option:
-    """The value stays a string: `runtime.settings` checks it as it checks those from elsewhere, and names the flag."""
+    """Returns the option of a setting. Its value stays a string: `runtime.settings` validates it like those of other sources."""
     default = "" if field.default_factory or field.default is None else f" [default: {field.default}]"
     metavar = _METAVARS.get(name.rpartition("_")[2], "VALUE")
-    return click.Option([f"--{name.replace('_', '-')}"], metavar=metavar, help=f"{field.description}{default}")
+    return click.Option([_flag(name)], metavar=metavar, help=f"{field.description}{default}")
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
 
 
 @main.command(cls=Serve)

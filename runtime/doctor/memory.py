@@ -22,12 +22,16 @@ def memory(settings: Settings, state: State) -> Finding:
     limit, whose = _limit()
     pids = [state.pid, *state.front_door_pids, *(pid for release in state.releases for pid in release.worker_pids)]
     has = sum(_pss(pid) for pid in pids if pid is not None)
-    segments = int(settings.segments_max_bytes)
+    segments = int(settings.shared_memory_max_bytes)
     text = f"{size(limit)} ({whose}); segments may take {size(segments)}" + (f", processes have {size(has)}" if has else "")
     if has > 0.95 * limit or segments > limit:
-        return problem(_SUBJECT, text, "give it more memory, or set a lower segments_max_bytes, fewer workers_per_release or fewer models")
+        return problem(
+            _SUBJECT, text, "give it more memory, or set a lower shared_memory_max_bytes, fewer workers_per_release or fewer models"
+        )
     if has + segments > limit:
-        advice = "processes with full segments do not fit, and the kernel would end one: give it more memory, or lower segments_max_bytes"
+        advice = (
+            "processes with full segments do not fit, and the kernel would end one: give it more memory, or lower shared_memory_max_bytes"
+        )
         return warning(_SUBJECT, text, advice)
     return ok(_SUBJECT, text)
 

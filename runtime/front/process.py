@@ -80,7 +80,7 @@ class FrontProcess:
             self._recorder = FrontMetrics(configure.measuring, self._report_soon)
         deadlines = Deadlines(configure.request_timeout_s)
         dispatch = Dispatchers(
-            QueueLimits.of(configure), configure.segments_max_bytes, deadlines, self._recorder, self._tallies, self._tell
+            QueueLimits.of(configure), configure.shared_memory_max_bytes, deadlines, self._recorder, self._tallies, self._tell
         )
         door = FrontDoor(dispatch, deadlines, configure.body_max_bytes, self._comparisons)
         dispatch.told_requests = configure.told_requests or sys.maxsize

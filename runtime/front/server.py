@@ -33,7 +33,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, door: FrontDoor, configure: Configure, access: AccessLog | None = None) -> None:
-        sweeper = Sweeper(configure.request_timeout_s, configure.connections_max, raise_limit(), configure.segments_max_bytes)
+        sweeper = Sweeper(configure.request_timeout_s, configure.connections_max, raise_limit(), configure.shared_memory_max_bytes)
         connection = HttpConnection if access is None else partial(LoggedHttpConnection, access)
         config = uvicorn.Config(
             door if access is None else AccessLogMiddleware(door, access),

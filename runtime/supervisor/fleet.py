@@ -58,7 +58,7 @@ class Fleet:
     ) -> None:
         self.table = Table(0, [], settled=False)
         settings = plant.settings
-        self.rollouts = Rollouts(kept, settings.probation, settings.keep_previous_s, lambda: self._lives, self.look_again)
+        self.rollouts = Rollouts(kept, settings.probation, settings.rollback_window_s, lambda: self._lives, self.look_again)
         self._plant = plant
         self._dist_path = dist_path
         self._threads = threads

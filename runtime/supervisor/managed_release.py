@@ -216,7 +216,7 @@ class ManagedRelease:
         self.release.awaited = len(fresh)
         for worker in fresh:
             worker.start()
-        max_bytes, max_requests = int(self._plant.settings.worker_renew_bytes), self._plant.settings.worker_renew_requests
+        max_bytes, max_requests = int(self._plant.settings.worker_recycle_bytes), self._plant.settings.worker_recycle_requests
         if max_bytes or max_requests:
             self._renewal = Recycling(self, max_bytes, max_requests)
         if max_bytes:

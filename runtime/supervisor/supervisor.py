@@ -67,14 +67,14 @@ class Supervisor:
         self._started = status.now()
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
-        self._lag_s = settings.drain_lag_s
+        self._lag_s = settings.pre_stop_delay_s
         self._threads = BlockingThreads(settings.start_parallel)
         self._fleet = Fleet(plant, settings.dist_path, self._threads, kept, self._changed)
         self._evidence = FileWatch(plant.trust.paths, self._fleet.look_again) if plant.trust else None
         limits = Configure(
             body_max_bytes=int(settings.body_max_bytes),
             request_timeout_s=settings.request_timeout_s,
-            segments_max_bytes=int(settings.segments_max_bytes),
+            shared_memory_max_bytes=int(settings.shared_memory_max_bytes),
             connections_max=settings.connections_max,
             queue_max_rows=settings.queue_max_rows,
             queue_max_bytes=int(settings.queue_max_bytes),
@@ -85,7 +85,7 @@ class Supervisor:
             access_log=settings.access_log_path,
             tls=settings.tls,
             api_keys_path=None if settings.api_keys_path is None else str(settings.api_keys_path),
-            told_requests=told_requests(settings.worker_renew_requests),
+            told_requests=told_requests(settings.worker_recycle_requests),
         )
         back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         self._doors = FrontDoorGroup(sockets.clients, limits, back_off, self._changed, self._hear)
@@ -131,7 +131,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Watch dist/, and have it follow an object store where one is named. One that cannot be asked delays the start, and no more."""
-        watch = DistWatcher(self._settings.dist_path, self._settings.settle_s, self._fleet.take)
+        watch = DistWatcher(self._settings.dist_path, self._settings.stable_for_s, self._fleet.take)
         if self._follower is None:
             await watch.run()
             return

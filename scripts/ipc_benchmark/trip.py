@@ -49,7 +49,7 @@ def measured(trips: int) -> Trip:
 
 async def _timed(path: Path, trips: int) -> list[float]:
     limits = Configure()
-    dispatch = Dispatchers(QueueLimits.of(limits), limits.segments_max_bytes, Deadlines(limits.request_timeout_s))
+    dispatch = Dispatchers(QueueLimits.of(limits), limits.shared_memory_max_bytes, Deadlines(limits.request_timeout_s))
     (link,) = dispatch.apply([Route(ReleaseSpec("bench", "0", [cost_model.numbers.spec()]), [str(path)])])
     assert await link.wait_welcomed()
     endpoint = dispatch.releases[0].endpoints[0]

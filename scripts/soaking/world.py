@@ -52,7 +52,7 @@ class World:
             queue_max_rows=2_000,
             request_timeout_s=20,
             restart_delay_max_s=1,
-            settle_s=0.1,
+            stable_for_s=0.1,
             access_log_path=folder / "access.log",
             emf_path=folder / "emf.log",
             emf_interval_s=1,

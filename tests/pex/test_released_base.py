@@ -75,7 +75,7 @@ def project(folder, name, version="0.1.0"):
 @pytest.fixture
 def operated(tmp_path):
     """A supervisor of now, in whose dist/ nothing lies."""
-    made = Operated(tmp_path, keep_previous_s=60, emf_path=tmp_path / "emf")
+    made = Operated(tmp_path, rollback_window_s=60, emf_path=tmp_path / "emf")
     (made.dist / "base.pex").unlink()
     return made
 

@@ -59,7 +59,7 @@ RIGHT = {
 def made(folder: Path) -> Operated:
     """Two releases of one model, which have something in their caches, what is no pex, and a token."""
     (folder / "a.txt").touch()
-    found = Operated(folder, keep_previous_s=60, pex_max_bytes=1_000_000).listen_on_tcp(folder)
+    found = Operated(folder, rollback_window_s=60, pex_max_bytes=1_000_000).listen_on_tcp(folder)
     for version, factor in zip(VERSIONS, ("10", "20"), strict=True):
         module = CACHED.replace("FOLDER", str(folder)).replace("FACTOR", factor)
         write_tiny(found.dist / f"tiny-{version}.pex", "tiny", version, module)

@@ -88,7 +88,7 @@ def test_a_nightly_refresh_is_due_once_however_the_clock_jumps(tmp_path, clock):
 
 def test_jumps_of_days_end_nobodys_time_and_hold_up_nothing(tmp_path, clock):
     """Under load: every request is answered, also one that takes its time; a drop serves, and what is killed comes back, in seconds."""
-    supervised = Operated(tmp_path, request_timeout_s=10, keep_previous_s=20, probation_s=20, access_log_path=tmp_path / "access.log")
+    supervised = Operated(tmp_path, request_timeout_s=10, rollback_window_s=20, probation_s=20, access_log_path=tmp_path / "access.log")
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     write_tiny(supervised.dist / "slow.pex", "slow", module=SLOW)
     with supervised:

@@ -121,7 +121,7 @@ def test_a_flood_of_copies_is_skipped_and_every_client_is_answered(make: Workers
 def test_large_copies_leave_the_memory_to_the_clients(make: Workers) -> None:
     """A shadow may have a quarter of the segments; copies that do not fit are skipped."""
     rows = [{"x": 1, "user": "u" * 1000}] * 4000
-    with Front(Configure(segments_max_bytes=64 * 1024**2)) as front:
+    with Front(Configure(shared_memory_max_bytes=64 * 1024**2)) as front:
         copy(front, make("1.0"), make("1.0", "--sleep", 0.2))
         assert [answer.status for answer in front.asked([rows] * 12)] == [200] * 12
         found = told(front, 12)

@@ -132,7 +132,7 @@ def test_ctrl_c_ends_the_following_and_not_the_roll_out(operated, pex):
 
 def test_a_release_that_is_taken_back_in_its_probation_is_no_success(operated, pex):
     """Followed to the end of it; what served before serves again."""
-    operated.settings |= {"probation_s": 30, "probation_deaths_max": 1, "keep_previous_s": 60}
+    operated.settings |= {"probation_s": 30, "probation_crashes_max": 1, "rollback_window_s": 60}
     with operated:
         assert operated.run("deploy", pex).returncode == 0
         command = [*operated.command("deploy"), str(remade(pex, "0.2.0", DIES_LATER)), "--wait-probation"]

@@ -96,7 +96,7 @@ def test_a_url_that_means_nothing_is_refused_at_the_start(tmp_path):
     """In one line, which says what would do."""
     one = machine(tmp_path / "one")
     for name, value, reason in (
-        ("dist_url", "ftp://bucket/prod", "no URL of an object store"),
+        ("dist_url", "ftp://bucket/prod", "not the URL of an object store"),
         ("dist_url", "s3://key:secret@bucket", "without credentials"),
         ("dist_path", "s3://bucket/prod", "named by dist_url"),
     ):

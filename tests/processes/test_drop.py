@@ -25,7 +25,7 @@ def whole(folder, name="late", **kwargs):
 def test_a_file_that_grows_slowly_is_taken_when_it_is_closed(supervised, tmp_path):
     """Not once before, though it stands still for longer than a file has to."""
     content = whole(tmp_path)
-    supervised.settings["settle_s"] = 0.05
+    supervised.settings["stable_for_s"] = 0.05
     with supervised:
         with (supervised.dist / "late.pex").open("wb") as file:
             for part in (content[:100], content[100:500], content[500:]):

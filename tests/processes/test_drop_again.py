@@ -36,7 +36,7 @@ def test_what_comes_while_the_content_before_is_verified_is_what_serves(supervis
     """The first, which is shorter, is ready when the second is in the middle of it."""
     for name, factor, size in (("first", 5, 80_000_000), ("second", 7, 250_000_000)):
         (tmp_path / name).write_bytes(content(tmp_path, factor, size))
-    supervised.settings["settle_s"] = 0.05
+    supervised.settings["stable_for_s"] = 0.05
     with supervised:
         (tmp_path / "first").rename(supervised.dist / "tiny.pex")
         supervised.until(lambda: is_being_copied(tmp_path / "cache"))

@@ -49,7 +49,7 @@ def test_sigterm_under_load_resets_no_connection_and_answers_all_that_was_let_in
 
 def test_readiness_is_false_first_and_all_who_come_within_the_lag_are_answered(supervised):
     """New connections, too; then they are refused, and all is over within drain_s."""
-    supervised.settings |= {"drain_lag_s": 2, "drain_s": 20}
+    supervised.settings |= {"pre_stop_delay_s": 2, "drain_s": 20}
     with supervised, Callers(supervised.state()["address"], "/tiny") as callers:
         address = supervised.state()["address"]
         assert readiness(address) == 200
@@ -83,7 +83,7 @@ def test_an_idle_connection_may_ask_once_more_and_hears_that_it_was_the_last_tim
 
 def test_people_at_a_terminal_wait_for_no_lag(supervised):
     """SIGINT comes from a keyboard, and nobody routes to that."""
-    supervised.settings |= {"drain_lag_s": 60, "drain_s": 120}
+    supervised.settings |= {"pre_stop_delay_s": 60, "drain_s": 120}
     with supervised:
         supervised.process.send_signal(signal.SIGINT)
         assert supervised.process.wait(20) == 0
@@ -91,7 +91,7 @@ def test_people_at_a_terminal_wait_for_no_lag(supervised):
 
 def test_a_second_signal_ends_the_lag(supervised):
     """Whoever sends two is in a hurry."""
-    supervised.settings |= {"drain_lag_s": 60, "drain_s": 120}
+    supervised.settings |= {"pre_stop_delay_s": 60, "drain_s": 120}
     with supervised:
         address = supervised.state()["address"]
         supervised.process.send_signal(signal.SIGTERM)
@@ -102,7 +102,7 @@ def test_a_second_signal_ends_the_lag(supervised):
 
 def test_a_lag_beyond_the_end_is_refused(supervised):
     """It would be cut off in silence."""
-    supervised.settings |= {"drain_lag_s": 9}
+    supervised.settings |= {"pre_stop_delay_s": 9}
     supervised.start()
     assert supervised.process.wait(30) == 2
-    assert "drain_lag_s is 9, which is part of drain_s, 8: raise that, or lower this" in supervised.err.read_text()
+    assert "pre_stop_delay_s is 9, which is part of drain_s, 8: raise that, or lower this" in supervised.err.read_text()

@@ -46,7 +46,7 @@ AT_THE_FLIP: dict[str, tuple[dict[str, object], set[int]]] = {
     "new worker": ({}, {200, 503}),
     "new worker on probation": ({"probation_s": 600}, {200}),
     "old worker": ({}, {200, 503}),
-    "old worker that is kept": ({"keep_previous_s": 600}, {200, 503}),
+    "old worker that is kept": ({"rollback_window_s": 600}, {200, 503}),
 }
 """Who is killed, with which settings, and what clients may see (0: their connection broke).
 
@@ -58,7 +58,7 @@ The front door that hangs sends what comes to the old release until it has read 
 def test_a_kill_in_the_middle_of_a_flip_costs_what_the_killed_one_had(tmp_path: Path, who: str) -> None:
     """One front door sends requests to the new release, the other has not heard of it; in the end both do, and nothing else is left."""
     settings, statuses = AT_THE_FLIP[who]
-    rollout = Rollout(tmp_path, **{"keep_previous_s": 0, "probation_s": 0, "front_doors": 2} | settings)
+    rollout = Rollout(tmp_path, **{"rollback_window_s": 0, "probation_s": 0, "front_doors": 2} | settings)
     operated = rollout.operated
     with operated, rollout.load() as load:
         rollout.until_answers(load, OLD_SAYS)
@@ -101,7 +101,7 @@ class Ending:
     """0.1.0 computes one request, more wait for it, and 0.2.0 has taken over."""
 
     def __init__(self, folder: Path) -> None:
-        self.rollout = Rollout(folder, keep_previous_s=0, probation_s=0, drain_s=30)
+        self.rollout = Rollout(folder, rollback_window_s=0, probation_s=0, drain_s=30)
         self._write("0.1.0", 10)
 
     def _write(self, version: str, factor: int) -> None:

@@ -109,8 +109,8 @@ def test_large_bodies_and_answers_are_the_same_over_tls(authority):
     [
         ({"tls_cert_path": "door.pem", "tls_key_path": "other.key"}, "the key is not that of the certificate"),
         ({"tls_cert_path": "nowhere.pem"}, "No such file"),
-        ({"tls_client_ca_path": "authority.pem"}, "mean nothing without tls_cert_path"),
-        ({"tls_key_path": "door.key"}, "mean nothing without tls_cert_path"),
+        ({"tls_client_ca_path": "authority.pem"}, "have no effect without tls_cert_path"),
+        ({"tls_key_path": "door.key"}, "have no effect without tls_cert_path"),
         ({"api_keys_path": "door.pem"}, "line 1 of"),
         ({"api_keys_path": "nowhere"}, "No such file"),
     ],

@@ -83,14 +83,14 @@ def client() -> Iterator[TestClient]:
 @pytest.fixture
 def small() -> Iterator[TestClient]:
     """A front door with room for two bodies of 3 MB on their way, and no third."""
-    with TestClient(echo, limits=Configure(segments_max_bytes=2 * (SLOTS_BYTES + 2 * 7 * MB))) as found:
+    with TestClient(echo, limits=Configure(shared_memory_max_bytes=2 * (SLOTS_BYTES + 2 * 7 * MB))) as found:
         yield found
 
 
 @pytest.fixture(params=["plain", "tls"])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext | None]]:
     """An address, and by what a client speaks TLS there."""
-    limits, context = Configure(body_max_bytes=256 * MB, segments_max_bytes=2 * (SLOTS_BYTES + 2 * 7 * MB)), None
+    limits, context = Configure(body_max_bytes=256 * MB, shared_memory_max_bytes=2 * (SLOTS_BYTES + 2 * 7 * MB)), None
     if request.param == "tls":
         authority = Authority(tmp_path)
         limits = msgspec.structs.replace(limits, tls=TlsFiles(*map(str, authority.issue("door"))))

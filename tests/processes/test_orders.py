@@ -13,7 +13,7 @@ from tinypex import times, write_tiny
 @pytest.fixture
 def operated(tmp_path):
     """Two releases of one model: the newer multiplies by 20, the older by 10."""
-    made = Operated(tmp_path, keep_previous_s=60)
+    made = Operated(tmp_path, rollback_window_s=60)
     for version, factor in (("0.1.0", 10), ("0.2.0", 20)):
         write_tiny(made.dist / f"tiny-{version}.pex", "tiny", version, times(factor, "/tiny"))
     return made

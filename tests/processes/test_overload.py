@@ -129,7 +129,7 @@ def test_many_paths_at_once_are_no_fewer_batches_than_they_are(make: Workers, tm
 
 def test_bodies_on_their_way_to_one_model_leave_memory_for_those_to_another(make: Workers) -> None:
     """However many clients of the one send slowly."""
-    with Front(Configure(segments_max_bytes=256 * MB)) as front, ExitStack() as stack:
+    with Front(Configure(shared_memory_max_bytes=256 * MB)) as front, ExitStack() as stack:
         front.table(make("1.0").route("a"), make("1.0", "--model", "other").route("b"))
         for path in ("/tiny", "/other"):  # the memory for small batches comes with the first
             assert front.ask([{"x": 1}], path=path).status == 200

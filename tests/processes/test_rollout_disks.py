@@ -99,7 +99,7 @@ def test_a_release_goes_live_though_the_state_cannot_be_written(tmp_path: Path, 
 
 def test_a_release_goes_live_though_it_cannot_be_kept_which_served(tmp_path: Path, disk: Disk) -> None:
     """An order is refused then, and what nobody ordered is said in the log; the next flip is kept with it."""
-    rollout = Rollout(tmp_path, state_path=disk.path / "state", keep_previous_s=600)
+    rollout = Rollout(tmp_path, state_path=disk.path / "state", rollback_window_s=600)
     operated = rollout.operated
     with operated, rollout.load() as load:
         disk.fill()

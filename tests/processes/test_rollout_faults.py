@@ -41,7 +41,7 @@ def test_a_fault_before_a_release_is_ready_costs_nothing(
     tmp_path: Path, step: str, fault: Callable[[Rollout], None], statuses: set[int], says: str
 ) -> None:
     """What served goes on, and the roll-out goes on by itself."""
-    rollout = Rollout(tmp_path, keep_previous_s=0, probation_s=0)
+    rollout = Rollout(tmp_path, rollback_window_s=0, probation_s=0)
     with rollout.operated, rollout.load() as load:
         rollout.drop(step)
         rollout.until_held()
@@ -76,7 +76,7 @@ def test_a_supervisor_that_is_killed_comes_back_with_what_served_and_goes_on(tmp
 @pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.7, 1.2])
 def test_a_supervisor_that_is_killed_at_any_moment_leaves_nothing_half_done(tmp_path: Path, delay_s: float) -> None:
     """While a file settles, is copied, checked and unpacked, and its worker is started: the next one ends in the same place."""
-    rollout = Rollout(tmp_path, settle_s=0.1)
+    rollout = Rollout(tmp_path, stable_for_s=0.1)
     with rollout.operated:
         rollout.drop()
         time.sleep(delay_s)
@@ -90,7 +90,7 @@ def test_a_supervisor_that_is_killed_at_any_moment_leaves_nothing_half_done(tmp_
 
 def test_faults_in_the_probation_of_a_release(tmp_path: Path) -> None:
     """One death is none too many; a supervisor that is killed watches on; a file that is gone stops nothing."""
-    rollout = Rollout(tmp_path, keep_previous_s=600, probation_s=600)
+    rollout = Rollout(tmp_path, rollback_window_s=600, probation_s=600)
     operated = rollout.operated
     with operated:
         with rollout.load() as load:
@@ -115,7 +115,7 @@ def test_faults_in_the_probation_of_a_release(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", ["worker", "front door", "supervisor", "deleted"])
 def test_a_release_that_is_kept_can_be_rolled_back_to_whatever_happened_to_it(tmp_path: Path, fault: str) -> None:
     """From warm where it is still there, and by a start where not."""
-    rollout = Rollout(tmp_path, keep_previous_s=600, probation_s=0)
+    rollout = Rollout(tmp_path, rollback_window_s=600, probation_s=0)
     operated = rollout.operated
     with operated:
         with rollout.load() as load:
@@ -159,7 +159,7 @@ SLOW = """
 @pytest.mark.parametrize("fault", ["none", "front door", "worker", "new worker"])
 def test_a_release_that_drains_ends_whatever_happens(tmp_path: Path, fault: str) -> None:
     """What it had accepted is answered, unless the process that would have answered is killed; requests of others go to the new one."""
-    rollout = Rollout(tmp_path, keep_previous_s=0, probation_s=0, drain_s=30)
+    rollout = Rollout(tmp_path, rollback_window_s=0, probation_s=0, drain_s=30)
     operated = rollout.operated
     write_tiny(operated.dist / "tiny-0.1.0.pex", "tiny", module=SLOW.replace("FOLDER", str(rollout.held)))
     with operated:

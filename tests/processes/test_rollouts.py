@@ -34,7 +34,7 @@ DIES = FAILS.replace('raise RuntimeError("broken")', "import os; os._exit(9)")
 
 @pytest.fixture
 def supervised(tmp_path: Path) -> Operated:
-    made = Operated(tmp_path, keep_previous_s=600, probation_s=600, restart_delay_min_s=0.05)
+    made = Operated(tmp_path, rollback_window_s=600, probation_s=600, restart_delay_min_s=0.05)
     write_tiny(made.dist / "tiny-0.1.0.pex", "tiny", module=TINY(10))
     return made
 
@@ -207,7 +207,7 @@ def test_a_file_that_was_replaced_in_place_can_be_rolled_back(supervised: Operat
 
 def test_a_previous_release_is_kept_for_its_time_and_then_ends(supervised: Operated) -> None:
     """And only one of them."""
-    supervised.settings |= {"keep_previous_s": 3, "probation_s": 0}
+    supervised.settings |= {"rollback_window_s": 3, "probation_s": 0}
     with supervised:
         drop(supervised, "0.2.0", TINY(20))
         supervised.until_state("tiny-0.1.0.pex", "kept")

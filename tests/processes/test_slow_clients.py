@@ -135,7 +135,7 @@ def resident_bytes(pid: int) -> int:
 def test_answers_that_nobody_reads_are_bounded_in_total() -> None:
     """Whoever has most of them is hung up on, long before time is over; others go on."""
     most = 48 * MB
-    with TestClient(double, long, limits=Configure(segments_max_bytes=most)) as client, ExitStack() as stack:
+    with TestClient(double, long, limits=Configure(shared_memory_max_bytes=most)) as client, ExitStack() as stack:
         assert client.post("/double", json=[{"a": 1}]).status == 200
         pid = own_front_door()
         before = resident_bytes(pid)

@@ -45,7 +45,7 @@ class Swapped:
     """
 
     def __init__(self, folder: Path, **settings: object) -> None:
-        self.supervised = Supervised(folder, settle_s=0.05, **settings)
+        self.supervised = Supervised(folder, stable_for_s=0.05, **settings)
         self.dropped: dict[int, float] = {}
         self.routed: dict[int, float] = {}
         self.drop(0)
@@ -80,7 +80,7 @@ class Swapped:
 
     def at_rest(self) -> bool:
         """One worker is left, or two where the release before is kept."""
-        kept = 1 + (self.supervised.settings["keep_previous_s"] > 0)
+        kept = 1 + (self.supervised.settings["rollback_window_s"] > 0)
         return len(self.supervised.children()) == 1 + kept and len(list(self.supervised.run_path.glob("w*.sock"))) == kept
 
     def is_swept(self) -> bool:
@@ -91,10 +91,10 @@ class Swapped:
 
 
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize(("swaps", "keep_previous_s"), [(SWAPS, 0), (max(6, SWAPS // 5), 600)], ids=["at once", "kept"])
-def test_no_request_is_lost_while_a_model_is_swapped(tmp_path: Path, swaps: int, keep_previous_s: int) -> None:
+@pytest.mark.parametrize(("swaps", "rollback_window_s"), [(SWAPS, 0), (max(6, SWAPS // 5), 600)], ids=["at once", "kept"])
+def test_no_request_is_lost_while_a_model_is_swapped(tmp_path: Path, swaps: int, rollback_window_s: int) -> None:
     """Over 16 connections that are kept: every answer is a 200 from a version that was live then; memory is flat, nothing is left."""
-    swapped = Swapped(tmp_path, keep_previous_s=keep_previous_s)
+    swapped = Swapped(tmp_path, rollback_window_s=rollback_window_s)
     supervised = swapped.supervised
     with supervised:
         supervisor, (door,) = supervised.process.pid, supervised.state()["front_door_pids"]

@@ -40,7 +40,7 @@ CRASHES = """
 
 @pytest.fixture
 def operated(tmp_path: Path) -> Operated:
-    made = Operated(tmp_path, keep_previous_s=600, probation_s=600, restart_delay_min_s=1.0)
+    made = Operated(tmp_path, rollback_window_s=600, probation_s=600, restart_delay_min_s=1.0)
     write_tiny(made.dist / "tiny-0.1.0.pex", "tiny", "0.1.0", times(10, PATH))
     return made
 
@@ -93,7 +93,7 @@ def test_while_a_release_on_probation_has_no_worker_the_one_before_answers_and_t
 
 def test_what_waits_when_a_release_is_taken_back_the_one_before_answers(operated: Operated, tmp_path: Path) -> None:
     """One death is enough here. Of what the dying worker had, each request goes on alone; what it had not come to goes as it is."""
-    operated.settings["probation_deaths_max"] = 1
+    operated.settings["probation_crashes_max"] = 1
     with operated, ExitStack() as stack:
         drop(operated, tmp_path)
         address = operated.state()["address"]

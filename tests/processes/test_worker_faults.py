@@ -48,7 +48,7 @@ def unready_models(supervised: Supervised) -> list[str]:
 
 def test_a_worker_that_grows_is_replaced_and_nobody_notices(supervised: Supervised) -> None:
     """Again and again: the new one is ready before the old one goes, so every answer is a 200."""
-    supervised.settings["worker_renew_bytes"] = "300MB"
+    supervised.settings["worker_recycle_bytes"] = "300MB"
     write_tiny(supervised.dist / "tiny.pex", "tiny", module=LEAKS)
     with supervised:
         seen: set[int] = set()
@@ -70,7 +70,7 @@ def test_a_worker_that_was_sent_so_many_requests_is_replaced_and_nobody_notices(
     supervised: Supervised, front_doors: int, workers: int
 ) -> None:
     """Again and again, however many front doors share it: every answer is a 200."""
-    supervised.settings |= {"worker_renew_requests": 200, "front_doors": front_doors, "workers_per_release": workers}
+    supervised.settings |= {"worker_recycle_requests": 200, "front_doors": front_doors, "workers_per_release": workers}
     write_tiny(supervised.dist / "tiny.pex", "tiny", module=times(10, "/tiny"))
     with supervised:
         supervised.until(lambda: len(supervised.release("tiny.pex")["worker_pids"]) == workers)
@@ -91,7 +91,7 @@ def test_a_worker_that_was_sent_so_many_requests_is_replaced_and_nobody_notices(
         assert set(load.statuses) == {200}
         assert sum(load.statuses.values()) >= 200
         assert supervised.release("tiny.pex")["restarts"] == 0
-        assert "requests (worker_renew_requests); another one takes its place" in supervised.err.read_text()
+        assert "requests (worker_recycle_requests); another one takes its place" in supervised.err.read_text()
 
 
 def test_a_killed_worker_makes_its_model_unready_at_once_and_no_other(supervised: Supervised) -> None:

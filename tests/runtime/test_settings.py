@@ -6,7 +6,7 @@ import pytest
 
 from base.ipc.control import MetricsConfig
 from base.telemetry.emf import Emf
-from runtime.settings import BadSetting, Settings, load
+from runtime.settings import RENAMED, BadSetting, Settings, load
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_the_file_is_found_by_flag_before_variable_before_folder(monkeypatch):
 def test_a_named_file_that_is_not_there_is_an_error(monkeypatch):
     """Only the file in the current folder is optional."""
     monkeypatch.setenv("PEXDOCK_CONFIG", "nowhere.toml")
-    with pytest.raises(BadSetting, match=r"no settings file nowhere\.toml"):
+    with pytest.raises(BadSetting, match=r"settings file nowhere\.toml does not exist"):
         load()
 
 
@@ -52,6 +52,24 @@ def test_an_unknown_variable_is_an_error_with_a_way_out(monkeypatch, variable, h
     with pytest.raises(BadSetting, match=variable) as caught:
         load()
     assert hint in caught.value.detail
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_setting_is_an_error_that_names_the_new_one(monkeypatch, old, new):
+    """In a flag, a variable of either case and the file; the new name is a setting."""
+    assert new in Settings.model_fields
+    assert old not in Settings.model_fields
+    flag, new_flag = (f"--{name.replace('_', '-')}" for name in (old, new))
+    with pytest.raises(BadSetting, match=f"^{flag} has been renamed: use {new_flag}$"):
+        load({old: "1"})
+    for variable in (f"PEXDOCK_{old.upper()}", f"pexdock_{old}"):
+        monkeypatch.setenv(variable, "1")
+        with pytest.raises(BadSetting, match=f"^PEXDOCK_{old.upper()} has been renamed: use PEXDOCK_{new.upper()}$"):
+            load()
+        monkeypatch.delenv(variable)
+    Path("pexdock.toml").write_text(f"{old} = 1\n")
+    with pytest.raises(BadSetting, match=f"^`{old}` in pexdock.toml has been renamed: use `{new}`$"):
+        load()
 
 
 def test_variables_of_the_scripts_are_no_settings(monkeypatch):
@@ -70,7 +88,7 @@ def test_an_unknown_key_in_the_file_is_an_error_with_a_way_out():
 def test_a_file_that_is_no_toml_is_named():
     """The parser's own words follow the file's name."""
     Path("pexdock.toml").write_text("port: 1")
-    with pytest.raises(BadSetting, match=r"pexdock\.toml cannot be read as TOML"):
+    with pytest.raises(BadSetting, match=r"cannot read pexdock\.toml as TOML"):
         load()
 
 
@@ -90,7 +108,7 @@ def test_a_bad_value_names_its_source(monkeypatch, name, value):
 
 def test_a_run_path_too_long_for_sockets_is_refused_before_anything_starts():
     """bind() would fail with nothing but `AF_UNIX path too long`."""
-    with pytest.raises(BadSetting, match=r"--run-path is .* 90 at most"):
+    with pytest.raises(BadSetting, match=r"--run-path is .* at most 90"):
         load({"run_path": "/" + "x" * 100})
 
 

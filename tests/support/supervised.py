@@ -30,7 +30,7 @@ class Supervised:
             "cache_path": folder / "cache",
             "run_path": self.run_path,
             "state_path": folder / "state",
-            "keep_previous_s": 0,
+            "rollback_window_s": 0,
             "probation_s": 0,
         } | settings
         self.tree = ROOT

@@ -79,6 +79,6 @@ class MemoryBudget:
         return self.used_bytes + size <= bound
 
 
-def shared(segments_max_bytes: int, releases: int) -> int:
+def shared(shared_memory_max_bytes: int, releases: int) -> int:
     """What one of so many releases may take: all but half of what the others would have if all had the same."""
-    return segments_max_bytes * (releases + 1) // (2 * releases) if releases > 1 else segments_max_bytes
+    return shared_memory_max_bytes * (releases + 1) // (2 * releases) if releases > 1 else shared_memory_max_bytes

@@ -122,9 +122,9 @@ class Dispatcher:
         for endpoint in self.endpoints:
             endpoint.outcomes = tally
 
-    def bound(self, segments_max_bytes: int) -> None:
+    def bound(self, shared_memory_max_bytes: int) -> None:
         """From now on its segments may take so much. Those that are there stay."""
-        self.budget.max_bytes = segments_max_bytes
+        self.budget.max_bytes = shared_memory_max_bytes
 
     @property
     def watched(self) -> bool:

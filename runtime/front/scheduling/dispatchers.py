@@ -36,14 +36,14 @@ class Dispatchers:
     def __init__(
         self,
         bounds: QueueLimits,
-        segments_max_bytes: int,
+        shared_memory_max_bytes: int,
         deadlines: Deadlines,
         recorder: FrontMetrics | None = None,
         tallies: OutcomeCounters | None = None,
         tell: Callable[[WorkerUnhealthy | RequestsSent], None] = lambda _: None,
     ) -> None:
         self._bounds = bounds
-        self.budget = MemoryBudget(segments_max_bytes)
+        self.budget = MemoryBudget(shared_memory_max_bytes)
         self._deadlines = deadlines
         self._recorder = recorder
         self._tallies = tallies

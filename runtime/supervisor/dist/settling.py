@@ -2,7 +2,7 @@
 
 A pex is taken only once it is whole. A file that is being written announces itself (created, not yet closed); one that was there
 before anybody watched, or whose announcement got lost, counts as whole once its size and its times stand still. If that guess
-is wrong (a copy that pauses for longer than `settle_s`), the file changes again and is taken again.
+is wrong (a copy that pauses for longer than `stable_for_s`), the file changes again and is taken again.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class _File:
 class SettlingFiles:
     """The files of one dist/. All times but those of files are in seconds of one monotonic clock."""
 
-    def __init__(self, settle_s: float) -> None:
-        self._settle_s = settle_s
+    def __init__(self, stable_for_s: float) -> None:
+        self._stable_for_s = stable_for_s
         self._files: dict[str, _File] = {}
         self._open: set[str] = set()
 
@@ -102,7 +102,7 @@ class SettlingFiles:
     def due(self) -> float | None:
         """When the next listing is worth making if no event comes before; None if there is nothing to wait for."""
         waiting = [file.since for name, file in self._files.items() if not file.settled and name not in self._open]
-        return min(waiting) + self._settle_s if waiting else None
+        return min(waiting) + self._stable_for_s if waiting else None
 
     def unsettled(self) -> set[str]:
         """The files that are seen and not yet settled."""
@@ -117,7 +117,7 @@ class SettlingFiles:
 
     def _is_due(self, name: str, now: float) -> bool:
         file = self._files[name]
-        return not file.settled and name not in self._open and now >= file.since + self._settle_s
+        return not file.settled and name not in self._open and now >= file.since + self._stable_for_s
 
     def _settle(self, name: str) -> Settled:
         self._files[name].settled = self._files[name].was_settled = True

@@ -35,14 +35,14 @@ class DistWatcher:
 
     Args:
         path: the folder.
-        settle_s: how long a file must stand still.
+        stable_for_s: how long a file must stand still.
         notify: called with what has happened and with the names of the files that have not settled yet: at once at the start, whenever
             something has happened in the folder, and when a look at where links lead has found something.
     """
 
-    def __init__(self, path: Path, settle_s: float, notify: Notify) -> None:
+    def __init__(self, path: Path, stable_for_s: float, notify: Notify) -> None:
         self._path = path
-        self._registry = SettlingFiles(settle_s)
+        self._registry = SettlingFiles(stable_for_s)
         self._notify = notify
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncinotify.Watch | None = None

@@ -80,7 +80,7 @@ def divided(limits: Configure, count: int) -> Configure:
     """What each of `count` front doors may hold, so that all of them hold no more than `limits` allow."""
     return msgspec.structs.replace(
         limits,
-        segments_max_bytes=limits.segments_max_bytes // count,
+        shared_memory_max_bytes=limits.shared_memory_max_bytes // count,
         connections_max=max(1, limits.connections_max // count),
         queue_max_rows=max(1, limits.queue_max_rows // count),
         queue_max_bytes=max(1, limits.queue_max_bytes // count),

@@ -70,7 +70,7 @@ class Recycling:
     def _due(self, worker: WorkerProcess, pid: int) -> str:
         """Why it is to be replaced; empty where it is not."""
         if self._max_requests and worker.requests >= self._max_requests:
-            return f"was sent {worker.requests} requests (worker_renew_requests)"
+            return f"was sent {worker.requests} requests (worker_recycle_requests)"
         if self._max_bytes and (held := own_bytes(pid)) > self._max_bytes:
-            return f"holds {held / 1e6:.0f} MB (worker_renew_bytes)"
+            return f"holds {held / 1e6:.0f} MB (worker_recycle_bytes)"
         return ""

@@ -9,8 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from runtime.cli.main import main
-from runtime.settings import Settings
+from runtime.settings import RENAMED, Settings
 from tinypex import ROOT, SDK_VERSION, write_linked_base, write_tiny
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def test_every_setting_is_an_option_of_serve_with_its_default(run):
     """Nothing else is."""
     text = run("serve", "--help").output
     for name, field in Settings.model_fields.items():
-        assert f"--{name.replace('_', '-')} " in text
+        assert f"{_flag(name)} " in text
         assert " ".join(field.description.split()[:3]) in text
     assert "[default: 8080]" in text
     assert sum(line.startswith("  -") for line in text.splitlines()) == len(Settings.model_fields) + len(["--config", "--help"])
@@ -37,8 +41,9 @@ def test_every_setting_is_an_option_of_serve_with_its_default(run):
     [
         (["serve", "--prot", "1"], "'--prot'"),
         (["serve", "--port", "x"], "--port is 'x'"),
-        (["serve", "--config", "nowhere.toml"], "there is no settings file nowhere.toml"),
+        (["serve", "--config", "nowhere.toml"], "settings file nowhere.toml does not exist"),
         (["sreve"], "'sreve'"),
+        *((["serve", _flag(old), "1"], f"{_flag(old)} has been renamed: use {_flag(new)}") for old, new in RENAMED.items()),
     ],
 )
 def test_a_wrong_command_line_ends_with_code_2_and_one_line(run, words, error):

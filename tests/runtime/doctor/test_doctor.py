@@ -96,10 +96,10 @@ def test_a_port_that_is_taken_is_a_problem(told, monkeypatch):
 
 def test_more_segments_than_memory_is_a_problem(told, monkeypatch):
     """The kernel would end a process in the middle of its work."""
-    monkeypatch.setenv("PEXDOCK_SEGMENTS_MAX_BYTES", "900TB")
+    monkeypatch.setenv("PEXDOCK_SHARED_MEMORY_MAX_BYTES", "900TB")
     code, found = told()
     assert (code, found["memory"]["level"]) == (1, "problem")
-    assert "segments_max_bytes" in found["memory"]["advice"]
+    assert "shared_memory_max_bytes" in found["memory"]["advice"]
 
 
 def test_a_token_that_others_can_read_is_a_problem(told, tmp_path, monkeypatch):
