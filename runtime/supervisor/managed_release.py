@@ -12,9 +12,9 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from base.backoff import Backoff
 from base.ipc.control import MetricsReport, Ready, ReleaseSpec, Route
 from base.telemetry.recorder import environment_of
-from runtime.backoff import BackOff
 from runtime.pex.cache.store import Admitted, Base, Store
 from runtime.pex.check import wire_misfit
 from runtime.pex.file import PexFile
@@ -61,7 +61,7 @@ class ReleaseContext:
         cache_path = self.confinement.cache(settings.cache_path)
         places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(cache_path)}
         env = child_environment(self.confinement.inherited(model, os.environ), places | environment_of(settings.measuring))
-        back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
+        backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         return Launch(
             title,
             argv,
@@ -69,7 +69,7 @@ class ReleaseContext:
             self.run_path,
             settings.start_timeout_s,
             settings.drain_s,
-            back_off,
+            backoff,
             self.report,
             self.starts,
             settings.start_nice,

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from base.backoff import Backoff
 from base.errors import PexdockError
 from base.ipc.control import Configure, MetricsReport, RequestsSent, WorkerUnhealthy
 from runtime.admin.api.app import make
 from runtime.admin.api.context import AdminContext, Dropping
 from runtime.admin.server.listeners import AdminServers, Listener
-from runtime.backoff import BackOff
 from runtime.blocking import BlockingThreads
 from runtime.file_watch import FileWatch
 from runtime.settings import Settings
@@ -87,8 +87,8 @@ class Supervisor:
             api_keys_path=None if settings.api_keys_path is None else str(settings.api_keys_path),
             told_requests=told_requests(settings.worker_recycle_requests),
         )
-        back_off = BackOff(settings.restart_delay_min_s, settings.restart_delay_max_s)
-        self._doors = FrontDoorGroup(sockets.clients, limits, back_off, self._changed, self._hear)
+        backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
+        self._doors = FrontDoorGroup(sockets.clients, limits, backoff, self._changed, self._hear)
         self._changes = StateChanges()
         drops = Dropping(settings.dist_path, settings.dist_url or "", int(settings.pex_max_bytes))
         powers = AdminContext(self._told_state, self._changes, self._fleet, book, drops, self._asked_to_stop.set)

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
-from base.artifacts.cache.backoff import BackOff
+from base.artifacts.cache.failed_loads import FailedLoads
 from base.artifacts.config import CacheConfig
 from base.artifacts.cache.stats import Counters
 from base.artifacts.cache.entry import Copy, Entry, Lease, Pending, State, failed_state, reason_of
@@ -74,7 +74,7 @@ class Cache:
         self._lock = threading.Lock()  # guards all below; nothing of an author's is called under it
         self._names = Names(config)
         self._shelf = Shelf(config.max_size, config.max_bytes)
-        self._back_off: BackOff[Key] = BackOff()
+        self._failed_loads: FailedLoads[Key] = FailedLoads()
         self._loaders = Loaders()
         self._alarm = Alarm(self._turn)
         self.counters = Counters(measures=measures)
@@ -85,7 +85,7 @@ class Cache:
         with self._lock:
             now_s = self._clock()
             held = {key_of(entry.parameters): entry.state(now_s, self._due_s(entry)) for entry in self._shelf}
-            return [failed_state(dict(key), each, now_s) for key, each in self._back_off if key not in held] + list(held.values())
+            return [failed_state(dict(key), each, now_s) for key, each in self._failed_loads if key not in held] + list(held.values())
 
     def lookup(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending:
         """The model for these parameters, in any order. Never waits for a load.
@@ -159,7 +159,7 @@ class Cache:
         """
         key = None if parameters is None else key_of(self._names.validated(parameters))
         with self._lock:
-            self._back_off.forget(key)
+            self._failed_loads.forget(key)
             return sum(self._refresh(entry) for entry in self._shelf if key is None or key_of(entry.parameters) == key)
 
     def close(self, timeout_s: float = 5.0) -> bool:
@@ -184,7 +184,7 @@ class Cache:
             raise Unavailable("the worker is stopping")
         entry = self._shelf.used(key)
         if entry is None:
-            failure = self._back_off.barring(key, self._clock())
+            failure = self._failed_loads.blocking_error(key, self._clock())
             if failure is not None:
                 raise failure.again()
             return None
@@ -267,7 +267,7 @@ class Cache:
     def _loaded(self, entry: Entry, copy: Copy | None, took_s: float) -> None:
         """Ends a load; without a copy the artifact is the one that is loaded already."""
         with self._lock:
-            self._back_off.succeeded(key_of(entry.parameters))
+            self._failed_loads.record_success(key_of(entry.parameters))
             entry.since_s, entry.in_a_row, entry.last_error = self._clock(), 0, None
             if copy is None:
                 self.counters.unchanged += 1
@@ -298,7 +298,7 @@ class Cache:
                 entry.error = error
                 self._shelf.remove(entry)
                 if isinstance(error, LoadFailed | Unavailable):  # what is missing costs little to look for, and may come
-                    self._back_off.failed(key, error.again(), self._clock(), reason)
+                    self._failed_loads.record_failure(key, error.again(), self._clock(), reason)
             waiters = self._end(entry, self._schedule.after_failure(entry.in_a_row))
         for pending in waiters:
             pending.finish()

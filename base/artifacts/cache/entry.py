@@ -9,7 +9,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Any
 
-from base.artifacts.cache.backoff import Failure
+from base.artifacts.cache.failed_loads import FailedLoad
 from base.artifacts.clients.protocol import Artifact
 from base.artifacts.cache.schedule import Due
 from base.errors import PexdockError
@@ -118,7 +118,7 @@ class Entry:
         )
 
 
-def failed_state(parameters: dict[str, str], failure: Failure, now_s: float) -> EntryState:
+def failed_state(parameters: dict[str, str], failure: FailedLoad, now_s: float) -> EntryState:
     """Of what could not be loaded: there is no entry of it, only the memory of its last failure. Times as in `Entry.state`."""
     return EntryState(
         parameters=parameters,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from base.artifacts.cache.backoff import pause_s
+from base.artifacts.cache.failed_loads import RETRY
 from base.artifacts.cron import Cron
 
 
@@ -64,7 +64,7 @@ class Schedule:
         planned = self.after_success()
         if planned is None:
             return None
-        return min(planned, Due(self._clock() + pause_s(in_a_row), by_wall=False), key=self.remaining_s)
+        return min(planned, Due(self._clock() + RETRY.delay_s(in_a_row), by_wall=False), key=self.remaining_s)
 
     def remaining_s(self, due: Due) -> float:
         """Until then; 0 or less when it is time."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from runtime.blocking import BlockingThreads
 from runtime.supervisor.dist.mirror import DistMirror, in_short
-from runtime.backoff import BackOff
+from base.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class MirrorLoop:
         self.reason = ""
         self.begun = asyncio.Event()
         self._mirror = mirror
-        self._back_off = BackOff(poll_s, max(poll_s, _PAUSE_MAX_S))
+        self._backoff = Backoff(poll_s, max(poll_s, _PAUSE_MAX_S))
         self._changed = changed
         self._threads = BlockingThreads(1)
         self._kind = ""
@@ -52,7 +52,7 @@ class MirrorLoop:
                 failures = 0
                 self._say("; ".join(troubles), "; ".join(trouble.partition(" ")[0] for trouble in troubles))
             self.begun.set()
-            await asyncio.sleep(self._back_off.delay_s(failures + 1))
+            await asyncio.sleep(self._backoff.delay_s(failures + 1))
 
     def _say(self, reason: str, kind: str) -> None:
         """The state tells the last reason; the log only when there is a new kind of trouble, since errors hold times and counts."""

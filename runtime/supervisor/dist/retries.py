@@ -7,11 +7,11 @@ import errno
 from collections.abc import Callable
 
 from base.errors import PexRefused
-from runtime.backoff import BackOff
+from base.backoff import Backoff
 
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
-_PAUSES = BackOff(2.0, 60.0)
+_PAUSES = Backoff(2.0, 60.0)
 """Each try may copy a large file, and nobody knows when there will be room."""
 
 

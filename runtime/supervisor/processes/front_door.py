@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 
+from base.backoff import Backoff
 from base.ipc.control import (
     Applied,
     Configure,
@@ -25,7 +26,6 @@ from base.ipc.control import (
     WorkerUnhealthy,
 )
 from base.telemetry.append_log import STDOUT
-from runtime.backoff import BackOff
 from runtime.child_command import python_module_command
 from runtime.supervisor.processes.child import Child, child_environment, describe_exit
 
@@ -42,7 +42,7 @@ class FrontDoorChild:
         name: for the log.
         listener: the bound socket, which it inherits each time it is started, so that connections wait meanwhile.
         limits: its first word.
-        back_off: how long to wait before it is started again.
+        backoff: how long to wait before it is started again.
         changed: called when it listens, when it has applied a table and when it has died.
         report: takes what it measured and counted.
     """
@@ -52,14 +52,14 @@ class FrontDoorChild:
         name: str,
         listener: socket.socket,
         limits: Configure,
-        back_off: BackOff,
+        backoff: Backoff,
         changed: Callable[[], None],
         report: Callable[[Told], None],
     ) -> None:
         self._name = name
         self._listener = listener
         self._limits = limits
-        self._back_off = back_off
+        self._backoff = backoff
         self._changed = changed
         self._report = report
         self._table = Table(0, [], settled=False)
@@ -141,8 +141,8 @@ class FrontDoorChild:
         loop = asyncio.get_running_loop()
         lived_s = loop.time() - self._listening_since if self._listening_since is not None else 0.0
         self._listening_since = None
-        self._deaths = self._back_off.deaths(self._deaths, lived_s)
-        self._restart = loop.call_later(self._back_off.delay_s(self._deaths), self.start)
+        self._deaths = self._backoff.count_failure(self._deaths, lived_s)
+        self._restart = loop.call_later(self._backoff.delay_s(self._deaths), self.start)
 
 
 @contextlib.contextmanager

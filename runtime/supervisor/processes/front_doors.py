@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from base.backoff import Backoff
 from base.ipc.control import Configure, Table
-from runtime.backoff import BackOff
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import FrontDoorChild, Told
 
@@ -26,13 +26,13 @@ class FrontDoorGroup:
         self,
         listeners: Sequence[socket.socket],
         limits: Configure,
-        back_off: BackOff,
+        backoff: Backoff,
         changed: Callable[[], None],
         report: Callable[[Told], None],
     ) -> None:
         share = divided(limits, len(listeners))
         self._doors = [
-            FrontDoorChild(f"front door {i + 1}" if i else "front door", each, share, back_off, changed, report)
+            FrontDoorChild(f"front door {i + 1}" if i else "front door", each, share, backoff, changed, report)
             for i, each in enumerate(listeners)
         ]
 

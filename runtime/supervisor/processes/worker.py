@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from base.backoff import Backoff
 from base.errors import Unavailable
 from base.ipc.cache_control import CacheRequest, CacheResponse, Entries, Refreshed, Refused
 from base.ipc.control import (
@@ -25,7 +26,6 @@ from base.ipc.control import (
     RequestsSent,
     WorkerUnhealthy,
 )
-from runtime.backoff import BackOff
 from runtime.supervisor.host.run_dir import SOCKET_SUFFIX
 from runtime.supervisor.processes.child import Child, describe_exit
 from runtime.supervisor.processes.niceness import LoweredPriority
@@ -58,7 +58,7 @@ class Launch:
     run_path: Path
     start_timeout_s: float
     drain_s: float
-    back_off: BackOff
+    backoff: Backoff
     report: Callable[[MetricsReport], None]
     starts: StartLimiter
     start_nice: int
@@ -215,7 +215,7 @@ class WorkerProcess:
                 self.restarts += 1
                 self.start()
             case Action.SCHEDULE:
-                delay_s = self._launch.back_off.delay_s(self._deaths)
+                delay_s = self._launch.backoff.delay_s(self._deaths)
                 log.warning("%s: %s; it is started again in %.1f s", self._launch.title, self._reason, delay_s)
                 self._later(delay_s, lambda: self._step(WorkerEvent.DUE))
             case Action.DRAIN if self.child is not None:
@@ -292,7 +292,7 @@ class WorkerProcess:
 
     def _count_death(self) -> None:
         ready_s = asyncio.get_running_loop().time() - self._ready_since if self._ready_since is not None else 0.0
-        self._deaths = self._launch.back_off.deaths(self._deaths, ready_s)
+        self._deaths = self._launch.backoff.count_failure(self._deaths, ready_s)
 
     def _later(self, delay_s: float, call: Callable[[], None]) -> None:
         self._timers.append(asyncio.get_running_loop().call_later(delay_s, call))

@@ -13,7 +13,7 @@ from waiting import until
 from pydantic import BaseModel, field_validator
 
 import base.artifacts as afs
-from base.artifacts.cache import backoff
+from base.artifacts.cache import failed_loads
 from base.artifacts.cache import cache as module
 from base.artifacts.cache.cache import Cache
 from base.artifacts.cache.entry import Lease, Pending
@@ -274,7 +274,7 @@ def test_the_pause_has_a_most(make: Callable[..., Cache], store: Store) -> None:
     for _ in range(30):
         with pytest.raises(LoadFailed):
             get(cache, "bad")
-        now[0] += backoff.MOST_S
+        now[0] += failed_loads.RETRY.max_s
     assert len(store.loaded) == 30
 
 

@@ -7,7 +7,7 @@ import errno
 
 import pytest
 
-from runtime.backoff import BackOff
+from base.backoff import Backoff
 from runtime.supervisor.dist import retries
 from runtime.supervisor.dist.retries import Retries
 
@@ -17,7 +17,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 @pytest.mark.parametrize("error", [None, ValueError("it is no pex")])
 def test_what_came_in_the_place_of_a_file_is_not_taken_up_for_its_sake(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Be it good, or refused for a fault of its own."""
-    monkeypatch.setattr(retries, "_PAUSES", BackOff(0.01, 0.01))
+    monkeypatch.setattr(retries, "_PAUSES", Backoff(0.01, 0.01))
 
     async def run() -> list[str]:
         found, done = [], asyncio.Event()

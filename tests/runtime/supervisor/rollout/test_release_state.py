@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from families import release
-from runtime.backoff import BackOff
 from runtime.supervisor.rollout import planner
 from runtime.supervisor.rollout.release_state import (
     RELEASE_STEPS,
@@ -68,14 +67,6 @@ def test_a_worker_that_may_have_requests_is_drained_and_one_that_cannot_is_not_w
     assert worker.step(WorkerEvent.RETIRED) is Action.TERMINATE
     worker = Machine(WORKER_STEPS, WorkerState.STARTING)
     assert [worker.step(event) for event in (WorkerEvent.READY, WorkerEvent.RETIRED, WorkerEvent.UNROUTED)] == [None, None, Action.DRAIN]
-
-
-def test_the_delay_between_restarts_doubles_up_to_a_cap_and_a_long_life_wipes_it_out():
-    """0.2 s is enough for one crash; a crash loop settles at 30 s."""
-    back_off = BackOff(0.2, 30.0)
-    assert [back_off.delay_s(deaths) for deaths in (1, 2, 3, 8, 9, 100_000)] == [0.2, 0.4, 0.8, 25.6, 30.0, 30.0]
-    assert back_off.deaths(5, lived_s=29.9) == 6
-    assert back_off.deaths(5, lived_s=30.0) == 1
 
 
 # ---- which releases should run

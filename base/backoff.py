@@ -1,0 +1,29 @@
+"""Exponential backoff: the delay before a failed operation is tried again. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_DOUBLINGS_MAX = 60
+"""Far beyond every cap; it keeps the exponent from overflowing after days of failures."""
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """The delays of one kind of retry: doubled with each failure in a row, up to a cap.
+
+    Attributes:
+        min_s: Delay after the first failure, in seconds.
+        max_s: Longest delay. Something that worked for at least this long before it failed starts over with the first delay.
+    """
+
+    min_s: float
+    max_s: float
+
+    def delay_s(self, failures: int) -> float:
+        """Returns the delay after `failures` failures in a row, which is 1 or more."""
+        return min(self.max_s, self.min_s * 2.0 ** min(failures - 1, _DOUBLINGS_MAX))
+
+    def count_failure(self, failures_before: int, worked_s: float) -> int:
+        """Returns the number of failures in a row after one more, which came when the thing had worked for `worked_s`."""
+        return 1 if worked_s >= self.max_s else failures_before + 1
