@@ -11,18 +11,21 @@ import uvloop
 
 from base.ipc.control import MetricsReport
 from base.telemetry.emf_writer import reports_to
-from runtime.admin.server.listeners import listeners
+from runtime.admin.api.app import make
+from runtime.admin.api.context import AdminContext, Dropping
+from runtime.admin.server.listeners import AdminServers, listeners
 from runtime.pex import drop
 from runtime.pex.cache.store import Store
 from runtime.pex.trust.policy import trust_of
 from runtime.settings import BadSetting, Settings
 from runtime.supervisor.host import log_buffer, run_dir
 from runtime.supervisor.host.listeners import bound
+from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.managed_release import ReleaseContext
 from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_taken
 from runtime.supervisor.processes.start_limiter import StartLimiter
 from runtime.supervisor.rollout.policy_store import PolicyStore
-from runtime.supervisor.supervisor import Sockets, Supervisor, log
+from runtime.supervisor.supervisor import Supervisor, log
 
 
 def serve(settings: Settings, show: Callable[[str], None]) -> None:
@@ -48,9 +51,8 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
         store = Store(settings.cache_path, log.info)
         drop.sweep(settings.dist_path)
         try:
-            uvloop.run(
-                Supervisor(_plant(settings, store, run_path, report, confinement), Sockets(clients, operators), kept, book, show).run()
-            )
+            supervisor = Supervisor(_plant(settings, store, run_path, report, confinement), clients, kept, show)
+            uvloop.run(supervisor.run(AdminServers(make(_admin_context(settings, supervisor, book)), operators)))
         finally:
             store.close()
 
@@ -71,6 +73,11 @@ def _check_files(settings: Settings) -> None:
         tls.context_of(settings.tls)
     if settings.api_keys_path is not None:
         api_keys.read(settings.api_keys_path)
+
+
+def _admin_context(settings: Settings, supervisor: Supervisor, book: LogBuffer) -> AdminContext:
+    drops = Dropping(settings.dist_path, settings.dist_url or "", int(settings.pex_max_bytes))
+    return AdminContext(supervisor.current_state, supervisor.changes, supervisor.fleet, book, drops, supervisor.drain)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,6 @@ from base.errors import PexdockError
 from base.ipc.control import MetricsConfig, TlsFiles
 from base.telemetry.append_log import STDOUT
 from base.telemetry.emf import Emf
-from runtime.supervisor.rollout.probation import Rules
 
 PREFIX = "PEXDOCK_"
 CONFIG_VARIABLE = "PEXDOCK_CONFIG"
@@ -246,11 +245,6 @@ class Settings(BaseSettings):
         if self.emf_path is None:
             return None
         return Emf(self.emf_path, self.emf_interval_s, self.emf_namespace, self.emf_values_max)
-
-    @property
-    def probation(self) -> Rules:
-        """Returns the rules by which a release is rolled back."""
-        return Rules(self.probation_s, self.probation_errors_percent, self.probation_requests_min, self.probation_crashes_max)
 
     @property
     def tls(self) -> TlsFiles | None:

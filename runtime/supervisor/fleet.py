@@ -26,6 +26,7 @@ from runtime.supervisor.managed_release import ManagedRelease, ReleaseContext
 from runtime.supervisor.processes.worker import WorkerProcess
 from runtime.supervisor.rollout import planner
 from runtime.supervisor.rollout.policy_store import PolicyStore
+from runtime.supervisor.rollout.probation import probation_rules
 from runtime.supervisor.rollout.release_state import Identity, Release, ReleaseEvent, ReleaseState
 from runtime.supervisor.rollout.traffic_plan import TrafficPlan
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
@@ -58,7 +59,7 @@ class Fleet:
     ) -> None:
         self.table = Table(0, [], settled=False)
         settings = plant.settings
-        self.rollouts = Rollouts(kept, settings.probation, settings.rollback_window_s, lambda: self._lives, self.look_again)
+        self.rollouts = Rollouts(kept, probation_rules(settings), settings.rollback_window_s, lambda: self._lives, self.look_again)
         self._plant = plant
         self._dist_path = dist_path
         self._threads = threads

@@ -17,7 +17,7 @@ from runtime.supervisor.rollout import planner, policy_changes
 from runtime.supervisor.rollout import traffic_plan as courses
 from runtime.supervisor.rollout import traffic_policy as words
 from runtime.supervisor.rollout.policy_store import PolicyRecord, PolicyStore, TrafficShift
-from runtime.supervisor.rollout.probation import Probation, Rules
+from runtime.supervisor.rollout.probation import Probation, ProbationRules
 from runtime.supervisor.rollout.release_state import Release, ReleaseState
 from runtime.supervisor.rollout.traffic_plan import TrafficPlan
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
@@ -50,7 +50,12 @@ class Rollouts:
     """
 
     def __init__(
-        self, kept: PolicyStore, rules: Rules, keep_s: float, lives: Callable[[], Sequence[ManagedRelease]], changed: Callable[[], None]
+        self,
+        kept: PolicyStore,
+        rules: ProbationRules,
+        keep_s: float,
+        lives: Callable[[], Sequence[ManagedRelease]],
+        changed: Callable[[], None],
     ) -> None:
         self._kept = kept
         self._rules = rules

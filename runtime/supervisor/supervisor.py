@@ -10,16 +10,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import msgspec
 
 from base.backoff import Backoff
 from base.errors import PexdockError
 from base.ipc.control import Configure, MetricsReport, RequestsSent, WorkerUnhealthy
-from runtime.admin.api.app import make
-from runtime.admin.api.context import AdminContext, Dropping
-from runtime.admin.server.listeners import AdminServers, Listener
 from runtime.blocking import BlockingThreads
 from runtime.file_watch import FileWatch
 from runtime.settings import Settings
@@ -31,7 +28,6 @@ from runtime.supervisor.dist.object_store import RemoteDist
 from runtime.supervisor.dist.watcher import DistWatcher
 from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.host.listeners import reachable
-from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.managed_release import ReleaseContext
 from runtime.supervisor.processes.child import Child, kill_descendants
 from runtime.supervisor.processes.front_door import Told
@@ -48,29 +44,36 @@ _REAP_S = 5.0
 """SIGKILL needs no time, but a process may be stuck in the kernel."""
 
 
-class Sockets(NamedTuple):
-    """Where clients ask, and where operators do."""
+class AdminServer(Protocol):
+    """The server that operators send their requests to. It runs on the supervisor's loop."""
 
-    clients: Sequence[socket.socket]
-    operators: list[Listener]
+    @property
+    def address(self) -> str:
+        """URL of its TCP listener; empty without one."""
+
+    async def start(self) -> None:
+        """Accepts connections."""
+
+    async def close(self) -> None:
+        """Closes all listeners and connections."""
 
 
 class Supervisor:
     """One run of it. All its parts live on one loop, so each change is seen whole by the others."""
 
-    def __init__(self, plant: ReleaseContext, sockets: Sockets, kept: PolicyStore, book: LogBuffer, show: Callable[[str], None]) -> None:
+    def __init__(self, plant: ReleaseContext, clients: Sequence[socket.socket], kept: PolicyStore, show: Callable[[str], None]) -> None:
         settings = plant.settings
-        self._clients = sockets.clients
+        self._clients = clients
         self._settings, self._store, self._run_path, self._report = settings, plant.store, plant.run_path, plant.report
         self._show: Callable[[str], None] | None = show
-        self._address = reachable(sockets.clients[0], "http" if settings.tls is None else "https")
+        self._address = reachable(clients[0], "http" if settings.tls is None else "https")
         self._started = status.now()
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
         self._lag_s = settings.pre_stop_delay_s
         self._threads = BlockingThreads(settings.start_parallel)
-        self._fleet = Fleet(plant, settings.dist_path, self._threads, kept, self._changed)
-        self._evidence = FileWatch(plant.trust.paths, self._fleet.look_again) if plant.trust else None
+        self.fleet = Fleet(plant, settings.dist_path, self._threads, kept, self._changed)
+        self._evidence = FileWatch(plant.trust.paths, self.fleet.look_again) if plant.trust else None
         limits = Configure(
             body_max_bytes=int(settings.body_max_bytes),
             request_timeout_s=settings.request_timeout_s,
@@ -88,12 +91,10 @@ class Supervisor:
             told_requests=told_requests(settings.worker_recycle_requests),
         )
         backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
-        self._doors = FrontDoorGroup(sockets.clients, limits, backoff, self._changed, self._hear)
-        self._changes = StateChanges()
-        drops = Dropping(settings.dist_path, settings.dist_url or "", int(settings.pex_max_bytes))
-        powers = AdminContext(self._told_state, self._changes, self._fleet, book, drops, self._asked_to_stop.set)
-        self._admin = AdminServers(make(powers), sockets.operators)
+        self._doors = FrontDoorGroup(clients, limits, backoff, self._changed, self._hear)
+        self.changes = StateChanges()
         self._follower = _follower(settings, self._changed)
+        self._admin_address = ""
         self._published = 0
         self._routed: set[str] = set()  # digests of the releases that front doors send requests to
         self._shown_state: status.State | None = None
@@ -101,10 +102,11 @@ class Supervisor:
         self._sweep: asyncio.Task[None] | None = None
         self._swept: set[str] | None = None  # digests that may have something in the cache
 
-    async def run(self) -> None:
+    async def run(self, admin: AdminServer) -> None:
         """Until a signal asks for the end, or dist/ cannot be watched any more."""
         loop = asyncio.get_running_loop()
-        await self._admin.start()
+        self._admin_address = admin.address
+        await admin.start()
         for number in _stop_signals():
             loop.add_signal_handler(number, self._note_signal, number)
         watching = loop.create_task(self._watch())
@@ -122,7 +124,7 @@ class Supervisor:
             for child in self._children():
                 child.close()
             kill_descendants()
-            await self._admin.close()  # at last, since its answers come from workers; whoever hangs in it is not waited for
+            await admin.close()  # at last, since its answers come from workers; whoever hangs in it is not waited for
         with contextlib.suppress(asyncio.CancelledError):
             try:
                 await watching
@@ -131,7 +133,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Watch dist/, and have it follow an object store where one is named. One that cannot be asked delays the start, and no more."""
-        watch = DistWatcher(self._settings.dist_path, self._settings.stable_for_s, self._fleet.take)
+        watch = DistWatcher(self._settings.dist_path, self._settings.stable_for_s, self.fleet.take)
         if self._follower is None:
             await watch.run()
             return
@@ -157,12 +159,12 @@ class Supervisor:
             self._doors.withdraw()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), self._lag_s)
-        self._fleet.stop()
+        self.fleet.stop()
         self._doors.drain()
         for listener in self._clients:  # front doors have descriptors of their own; with the last of them gone clients are refused at once
             listener.close()
         await self._wait_gone(self._doors.children, deadline)
-        self._fleet.end_workers()
+        self.fleet.end_workers()
         await self._wait_gone(self._children(), deadline)
         log.info("everything has ended")
 
@@ -181,7 +183,7 @@ class Supervisor:
         gone.cancel()
 
     def _children(self) -> list[Child]:
-        workers = [worker.child for worker in self._fleet.workers()]
+        workers = [worker.child for worker in self.fleet.workers()]
         return [child for child in workers if child is not None] + self._doors.children
 
     def _hear(self, word: Told) -> None:
@@ -189,18 +191,18 @@ class Supervisor:
         if isinstance(word, MetricsReport):
             self._report(word)
         elif isinstance(word, WorkerUnhealthy | RequestsSent):
-            for worker in self._fleet.workers():
+            for worker in self.fleet.workers():
                 worker.hear_of(word)
         else:
-            self._fleet.rollouts.heard(word)
+            self.fleet.rollouts.heard(word)
 
     def _changed(self) -> None:
         """Something has happened: publish what follows from it."""
-        table = self._fleet.table
+        table = self.fleet.table
         if table.generation > self._published:
             self._published = table.generation
             self._doors.publish(table)
-        self._fleet.unroute(self._doors.has_left)
+        self.fleet.unroute(self._doors.has_left)
         if self._doors.applied >= table.generation:
             self._routed = {route.id for route in table.routes}
         self._write_state()
@@ -211,9 +213,9 @@ class Supervisor:
 
     def _sweep_cache(self) -> None:
         """Clean the cache when the start is over, and again whenever something in it is not needed any more."""
-        digests = self._fleet.digests()
+        digests = self.fleet.digests()
         idle = self._sweep is None or self._sweep.done()
-        if idle and self._show is None and self._fleet.is_quiet and (self._swept is None or self._swept - digests):
+        if idle and self._show is None and self.fleet.is_quiet and (self._swept is None or self._swept - digests):
             self._swept = digests
             bound = int(self._settings.cache_max_bytes)
             self._sweep = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.sweep(digests, bound)))
@@ -233,19 +235,23 @@ class Supervisor:
             dist_reason=self._follower.reason if self._follower is not None else "",
             pid=os.getpid(),
             address=self._address,
-            admin_address=self._admin.address,
+            admin_address=self._admin_address,
             started=self._started,
-            generation=self._fleet.table.generation,
+            generation=self.fleet.table.generation,
             applied=self._doors.applied,
-            settled=self._fleet.table.settled,
+            settled=self.fleet.table.settled,
             front_door_pids=self._doors.pids,
-            releases=[self._as_clients_see(report) for report in self._fleet.reports()],
-            models=self._fleet.rollouts.reports(),
+            releases=[self._as_clients_see(report) for report in self.fleet.reports()],
+            models=self.fleet.rollouts.reports(),
         )
 
-    def _told_state(self) -> status.State:
-        """For who asks: what follows from all that has happened is in it."""
-        self._fleet.settle()
+    def drain(self) -> None:
+        """Shuts down in order, as at SIGTERM."""
+        self._asked_to_stop.set()
+
+    def current_state(self) -> status.State:
+        """Returns the state, once everything that follows from what has happened so far is decided."""
+        self.fleet.settle()
         return self._state()
 
     def _as_clients_see(self, report: status.ReleaseReport) -> status.ReleaseReport:
@@ -257,7 +263,7 @@ class Supervisor:
         current = self._state()
         if current != self._shown_state:
             self._shown_state = current
-            self._changes.note()
+            self.changes.note()
             self._keep_state(current)
 
     def _keep_state(self, current: status.State) -> None:

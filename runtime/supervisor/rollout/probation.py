@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtime.settings import Settings
+
 
 @dataclass(frozen=True)
-class Rules:
+class ProbationRules:
     """When a release has failed.
 
     Attributes:
@@ -22,11 +24,18 @@ class Rules:
     deaths_max: int
 
 
+def probation_rules(settings: Settings) -> ProbationRules:
+    """Returns the rules that the settings ask for."""
+    return ProbationRules(
+        settings.probation_s, settings.probation_errors_percent, settings.probation_requests_min, settings.probation_crashes_max
+    )
+
+
 @dataclass
 class Probation:
     """What became of the requests and workers of one release since its flip."""
 
-    rules: Rules
+    rules: ProbationRules
     until: str
     answered: int = 0
     failed: int = 0
