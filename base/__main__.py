@@ -11,7 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
-from base.process import die_with_parent, give_up_privileges
+from base.process import die_with_parent, forbid_new_privileges
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     control = socket.socket(fileno=arguments.control_fd)
     os.set_inheritable(arguments.control_fd, False)
     tied = die_with_parent(control)
-    give_up_privileges()
+    forbid_new_privileges()
     from base.ipc.control import ExitCode  # noqa: PLC0415 - not before it is tied
 
     if not tied:

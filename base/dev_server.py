@@ -27,7 +27,18 @@ from base.curl_example import curl
 from base.endpoint.endpoint import Endpoint
 from base.errors import Declaration, PexdockError, Unavailable
 from base.ipc.cache_control import CacheState
-from base.ipc.control import Applied, Configure, ControlMessage, ControlStream, Drain, MetricsReport, ReleaseSpec, Route, Table, encode
+from base.ipc.control import (
+    Configure,
+    ControlMessage,
+    ControlStream,
+    Drain,
+    MetricsReport,
+    ReleaseSpec,
+    Route,
+    RoutingTable,
+    TableApplied,
+    encode_message,
+)
 from base.telemetry.emf import Emf
 from base.telemetry.emf_writer import reports_to
 from base.telemetry.recorder import Reporter, WorkerMetrics
@@ -235,7 +246,7 @@ class Server:
 
     def _announce(self, front: _Front, words: ReleaseSpec, listener: socket.socket, folder: Path) -> None:
         host, port = listener.getsockname()[:2]
-        front.say(Table(1, [Route(words, [str(folder / "worker.sock")])], settled=True))
+        front.say(RoutingTable(1, [Route(words, [str(folder / "worker.sock")])], startup_complete=True))
         if front.wait_applied():
             address = f"http://{host}:{port}"
             with self._lock:
@@ -321,7 +332,7 @@ class _Front:
     def say(self, word: ControlMessage) -> None:
         """Tells the front door. A front door that is gone is found out by the reader."""
         try:
-            self._control.sendall(encode(word))
+            self._control.sendall(encode_message(word))
         except OSError as exc:
             log.debug("the front door cannot be told: %s", exc)
 
@@ -341,7 +352,7 @@ class _Front:
 
     def _hear(self, word: ControlMessage) -> None:
         match word:
-            case Applied():
+            case TableApplied():
                 self._applied.set()
             case MetricsReport():
                 self._report(word)

@@ -33,7 +33,7 @@ def outlive_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, 0)
 
 
-def give_up_privileges() -> None:
+def forbid_new_privileges() -> None:
     """Has no program that this process or any child of it executes gain rights, be it setuid. There is no way back."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 

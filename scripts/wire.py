@@ -28,7 +28,7 @@ FILE = Path(__file__).resolve().parent.parent / "tests" / "base" / "ipc" / "rele
 LINES = (Ready, Failed, MetricsReport, Drain, *typing.get_args(CacheRequest), *typing.get_args(CacheResponse))
 """The control words that a worker says or hears."""
 
-MAY_BE_UNKNOWN = frozenset({"EndpointDocs", "EndpointSpec.about", "Ready.warnings"})
+MAY_BE_UNKNOWN = frozenset({"EndpointDocs", "EndpointSpec.docs", "Ready.warnings"})
 """Words and fields that a side may lack or not know, but not take for something else."""
 
 _OPEN = ", or not known"
@@ -50,7 +50,7 @@ def described() -> dict[str, Any]:
     return {
         "wire": WIRE_VERSION,
         "words": {word.__name__.lstrip("_"): fields(word) for word in reached((*LINES, RequestContext, failure._Failure))},  # noqa: SLF001 - its form is meant
-        "failures": sorted(failure._KINDS),  # noqa: SLF001 - as above
+        "failures": sorted(failure._ERROR_TYPES),  # noqa: SLF001 - as above
         "messages": {message.__name__: fields(message) | {"as bytes": sample(message)} for message in typing.get_args(protocol.Message)},
         "flags": {name: value for name, value in vars(protocol.Flag).items() if name.isupper()},
     }

@@ -27,7 +27,7 @@ def about(endpoint: Endpoint[..., Any]) -> EndpointDocs:
     """Of an endpoint that is declared."""
     spec = endpoint.plan.spec if endpoint.cache_config is None else endpoint.cache_config.spec
     return EndpointDocs(
-        text=inspect.getdoc(endpoint.handler) or "",
+        description=inspect.getdoc(endpoint.handler) or "",
         parameters={
             **{name: told for name, kind in endpoint.plan.path_types.items() if (told := _told(kind)) is not None},
             **({} if spec is None else _fields(spec, endpoint.parameters)),

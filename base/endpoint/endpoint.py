@@ -115,9 +115,9 @@ class Endpoint(Generic[P, R]):
             raw=self.raw,
             streams=self.flavour.streams,
             headers=list(self.headers),
-            checks=_spec(self.cache_config) is not None or self.plan.spec is not None,
+            checks_parameters=_spec(self.cache_config) is not None or self.plan.spec is not None,
             retry=self.retry,
-            about=about(self),
+            docs=about(self),
             timeout_ms=self.timeout_ms,
         )
 

@@ -46,24 +46,24 @@ class CacheState(msgspec.Struct, frozen=True):
 
     endpoint: str
     path: str
-    held: int
+    entry_count: int = msgspec.field(name="held")
     entries: list[EntryState]
 
 
-class ListEntries(msgspec.Struct, frozen=True, tag="list_entries", tag_field="type"):
+class ListCacheEntries(msgspec.Struct, frozen=True, tag="list_entries", tag_field="type"):
     """Supervisor → worker: what do the caches hold?"""
 
-    number: int
+    request_id: int = msgspec.field(name="number")
 
 
-class Entries(msgspec.Struct, frozen=True, tag="entries", tag_field="type"):
+class CacheEntries(msgspec.Struct, frozen=True, tag="entries", tag_field="type"):
     """Worker → supervisor: every endpoint that has a cache."""
 
-    number: int
+    request_id: int = msgspec.field(name="number")
     caches: list[CacheState]
 
 
-class Refresh(msgspec.Struct, frozen=True, tag="refresh", tag_field="type"):
+class RefreshCache(msgspec.Struct, frozen=True, tag="refresh", tag_field="type"):
     """Supervisor → worker: load again what the caches hold.
 
     Attributes:
@@ -71,24 +71,24 @@ class Refresh(msgspec.Struct, frozen=True, tag="refresh", tag_field="type"):
         parameters: of one entry; None means all entries.
     """
 
-    number: int
+    request_id: int = msgspec.field(name="number")
     endpoint: str | None = None
     parameters: dict[str, str] | None = None
 
 
-class Refreshed(msgspec.Struct, frozen=True, tag="refreshed", tag_field="type"):
+class CacheRefreshed(msgspec.Struct, frozen=True, tag="refreshed", tag_field="type"):
     """Worker → supervisor: so many refreshes were begun."""
 
-    number: int
-    begun: int
+    request_id: int = msgspec.field(name="number")
+    started: int = msgspec.field(name="begun")
 
 
-class Refused(msgspec.Struct, frozen=True, tag="refused", tag_field="type"):
+class CacheRequestRefused(msgspec.Struct, frozen=True, tag="refused", tag_field="type"):
     """Worker → supervisor: the question has no answer, and nothing was begun. `failure` is what `failure.py` makes of the error."""
 
-    number: int
+    request_id: int = msgspec.field(name="number")
     failure: msgspec.Raw
 
 
-CacheRequest = ListEntries | Refresh
-CacheResponse = Entries | Refreshed | Refused
+CacheRequest = ListCacheEntries | RefreshCache
+CacheResponse = CacheEntries | CacheRefreshed | CacheRequestRefused

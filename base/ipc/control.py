@@ -48,7 +48,7 @@ class EndpointDocs(msgspec.Struct, frozen=True):
         output: the same.
     """
 
-    text: str = ""
+    description: str = msgspec.field(default="", name="text")
     parameters: dict[str, dict[str, Any]] = {}
     input: dict[str, dict[str, Any]] = {}
     output: dict[str, dict[str, Any]] = {}
@@ -84,9 +84,9 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     raw: bool = False
     streams: bool = False
     headers: list[str] = []
-    checks: bool = False
+    checks_parameters: bool = msgspec.field(default=False, name="checks")
     retry: bool = True
-    about: EndpointDocs = EndpointDocs()
+    docs: EndpointDocs = msgspec.field(default=EndpointDocs(), name="about")
     timeout_ms: int | None = None
 
 
@@ -107,17 +107,17 @@ class Ready(msgspec.Struct, frozen=True, tag="ready", tag_field="type"):
     warnings: list[str] = []
 
 
-RETRIED = frozenset({LoadFailed.code, Unavailable.code, Full.code})
+RETRYABLE_CODES = frozenset({LoadFailed.code, Unavailable.code, Full.code})
 """With these codes a worker that failed may do better next time: the store of its models may be down."""
 
 
-WARM_UP_VARIABLE = "PEXDOCK_WARM_UP"
-LENIENT = "lenient"
+WARM_UP_ENV = "PEXDOCK_WARM_UP"
+WARM_UP_LENIENT = "lenient"
 """Its value for a worker of a release that was proven before: what fails in its warm-up is logged, since it may be the store's fault."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="type"):
-    """Worker → supervisor: it cannot serve and is about to exit. Unless its code is in `RETRIED`, that stays so until the file changes."""
+    """Worker → supervisor: the worker cannot serve and exits. Final until the file changes, unless `code` is in `RETRYABLE_CODES`."""
 
     code: str
     reason: str
@@ -133,14 +133,14 @@ class Route(msgspec.Struct, frozen=True):
 
     release: ReleaseSpec
     sockets: list[str]
-    id: str = ""
-    watched: bool = False
+    release_id: str = ""
+    report_outcomes: bool = False
 
 
 class MirrorSpec(msgspec.Struct, frozen=True):
     """Some requests are also sent to the release `id`, and its answers compared and dropped."""
 
-    id: str
+    release_id: str
     percent: float
 
 
@@ -164,7 +164,7 @@ class SplitSpec(msgspec.Struct, frozen=True):
     @property
     def opt_in_only(self) -> set[str]:
         """The releases that get only copies, and requests that ask for them."""
-        copied = set() if self.mirror is None else {self.mirror.id}
+        copied = set() if self.mirror is None else {self.mirror.release_id}
         return (copied | set(self.labels.values())) - self.weights.keys() - {self.fallback}
 
     def hides(self, release_id: str) -> bool:
@@ -172,7 +172,7 @@ class SplitSpec(msgspec.Struct, frozen=True):
         return release_id == self.fallback and release_id not in self.weights and release_id not in self.labels.values()
 
 
-class Table(msgspec.Struct, frozen=True, tag="table", tag_field="type"):
+class RoutingTable(msgspec.Struct, frozen=True, tag="routing_table", tag_field="type"):
     """Supervisor → front door: the whole routing table. It replaces the one before.
 
     `settled` is false while releases that lay in dist/ at the start are still on their way to ready or refused; readiness waits for it.
@@ -181,8 +181,8 @@ class Table(msgspec.Struct, frozen=True, tag="table", tag_field="type"):
 
     generation: int
     routes: list[Route]
-    settled: bool
-    sharing: dict[str, SplitSpec] = {}
+    startup_complete: bool
+    splits: dict[str, SplitSpec] = {}
 
 
 class MetricsConfig(msgspec.Struct, frozen=True):
@@ -240,24 +240,24 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     queue_max_wait_s: float | None = None
     priorities: bool = False
     drain_s: float = 8.0
-    measuring: MetricsConfig | None = None
+    metrics: MetricsConfig | None = None
     access_log: str | None = None
     tls: TlsFiles | None = None
     api_keys_path: str | None = None
-    told_requests: int = 0
+    requests_sent_interval: int = 0
 
 
 class Listening(msgspec.Struct, frozen=True, tag="listening", tag_field="type"):
     """Front door → supervisor: it accepts connections."""
 
 
-class Applied(msgspec.Struct, frozen=True, tag="applied", tag_field="type"):
+class TableApplied(msgspec.Struct, frozen=True, tag="table_applied", tag_field="type"):
     """Front door → supervisor: this generation of the table is in force, and its workers are connected or were refused."""
 
     generation: int
 
 
-class Left(msgspec.Struct, frozen=True, tag="left", tag_field="type"):
+class RoutesDrained(msgspec.Struct, frozen=True, tag="routes_drained", tag_field="type"):
     """Front door → supervisor: nothing waits any more for a worker that this generation of the table does not name."""
 
     generation: int
@@ -284,10 +284,10 @@ class MetricsReport(msgspec.Struct, frozen=True, tag="measures", tag_field="type
     version: str
     endpoint: str
     counts: dict[str, int]
-    values: dict[str, ValueSummary]
+    summaries: dict[str, ValueSummary] = msgspec.field(name="values")
 
 
-class OutcomeReport(msgspec.Struct, frozen=True, tag="outcomes", tag_field="type"):
+class OutcomeReport(msgspec.Struct, frozen=True, tag="outcome_report", tag_field="type"):
     """Front door → supervisor: how requests to a watched route ended since it said so last.
 
     Attributes:
@@ -296,12 +296,12 @@ class OutcomeReport(msgspec.Struct, frozen=True, tag="outcomes", tag_field="type
         failed: of them, those for which the release is to blame: a handler or result that failed, a worker that died, no answer in time.
     """
 
-    id: str
+    release_id: str
     answered: int
     failed: int
 
 
-class MirrorReport(msgspec.Struct, frozen=True, tag="compared", tag_field="type"):
+class MirrorReport(msgspec.Struct, frozen=True, tag="mirror_report", tag_field="type"):
     """Front door → supervisor: how the answers to copied requests compared since it said so last.
 
     Attributes:
@@ -315,31 +315,31 @@ class MirrorReport(msgspec.Struct, frozen=True, tag="compared", tag_field="type"
     """
 
     model: str
-    id: str
+    release_id: str
     requests: int
     equal: int
     failed: int
     skipped: int
     deviation_max: float
-    ms: float
-    ms_copies: float
+    primary_ms: float
+    mirror_ms: float
 
 
-class WorkerUnhealthy(msgspec.Struct, frozen=True, tag="gave_up", tag_field="type"):
+class WorkerUnhealthy(msgspec.Struct, frozen=True, tag="worker_unhealthy", tag_field="type"):
     """Front door → supervisor: the worker at `socket` is of no use: the channel to it had to be closed, or it answers nothing."""
 
     socket: str
     reason: str
 
 
-class RequestsSent(msgspec.Struct, frozen=True, tag="worked", tag_field="type"):
+class RequestsSent(msgspec.Struct, frozen=True, tag="requests_sent", tag_field="type"):
     """Front door → supervisor: so many requests have gone to the worker at `socket` since it said so last."""
 
     socket: str
     requests: int
 
 
-class Withdraw(msgspec.Struct, frozen=True, tag="withdraw", tag_field="type"):
+class ReportNotReady(msgspec.Struct, frozen=True, tag="report_not_ready", tag_field="type"):
     """Supervisor → front door: say that you are not ready, so that nobody sends more; all that comes is answered as before."""
 
 
@@ -350,17 +350,17 @@ class Drain(msgspec.Struct, frozen=True, tag="drain", tag_field="type"):
 ControlMessage = (
     Ready
     | Failed
-    | Table
+    | RoutingTable
     | Configure
     | Listening
-    | Applied
-    | Left
+    | TableApplied
+    | RoutesDrained
     | MetricsReport
     | OutcomeReport
     | MirrorReport
     | WorkerUnhealthy
     | RequestsSent
-    | Withdraw
+    | ReportNotReady
     | Drain
     | CacheRequest
     | CacheResponse
@@ -369,7 +369,7 @@ ControlMessage = (
 _decoder = msgspec.json.Decoder(ControlMessage)
 
 
-def encode(word: ControlMessage) -> bytes:
+def encode_message(word: ControlMessage) -> bytes:
     """One word as one line."""
     return msgspec.json.encode(word) + b"\n"
 

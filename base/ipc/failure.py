@@ -24,7 +24,7 @@ class _Failure(msgspec.Struct):
     status: int = 0
 
 
-_KINDS: dict[str, type[errors.PexdockError]] = {
+_ERROR_TYPES: dict[str, type[errors.PexdockError]] = {
     kind.code: kind
     for kind in (
         errors.Misfit,
@@ -42,12 +42,12 @@ _KINDS: dict[str, type[errors.PexdockError]] = {
 _decoder = msgspec.json.Decoder(_Failure)
 
 
-def travels(error: errors.PexdockError) -> bool:
+def is_transferable(error: errors.PexdockError) -> bool:
     """Whether the error is one that a front door expects from a worker."""
-    return error.code in _KINDS
+    return error.code in _ERROR_TYPES
 
 
-def encode(error: errors.PexdockError) -> bytes:
+def encode_error(error: errors.PexdockError) -> bytes:
     """The error as JSON, cut so that it fits in one message."""
     cells = [_Cell(cell.row, cell.column, cell.reason[:200]) for cell in error.cells[:_CELLS_MAX]]
     status = error.status if isinstance(error, errors.Reject) else 0
@@ -59,7 +59,7 @@ def encode(error: errors.PexdockError) -> bytes:
     return body
 
 
-def decode(body: bytes) -> errors.PexdockError:
+def decode_error(body: bytes) -> errors.PexdockError:
     """The error that the worker raised.
 
     Raises:
@@ -69,7 +69,7 @@ def decode(body: bytes) -> errors.PexdockError:
         failure = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise errors.PeerError(f"not a failure: {exc}") from exc
-    kind = _KINDS.get(failure.code)
+    kind = _ERROR_TYPES.get(failure.code)
     if kind is None:
         raise errors.PeerError(f"a failure with the unknown code {failure.code[:40]!r}")
     cells = [errors.Cell(cell.row, cell.column, cell.reason) for cell in failure.cells]

@@ -49,19 +49,19 @@ def lines(measures: MetricsReport, namespace: str) -> Iterator[bytes]:
     Counts stand in the first line, and so do count, sum and bounds of all values, as the property `Summaries`: they are exact where the
     values are a sample.
     """
-    parts = max((-(-len(values.sample) // _VALUES_PER_LINE) for values in measures.values.values()), default=1)
+    parts = max((-(-len(values.sample) // _VALUES_PER_LINE) for values in measures.summaries.values()), default=1)
     for part in range(parts):
         yield _line(measures, part, namespace)
 
 
 def _line(measures: MetricsReport, part: int, namespace: str) -> bytes:
     metrics: dict[str, Any] = dict(measures.counts) if part == 0 else {}
-    for name, values in measures.values.items():
+    for name, values in measures.summaries.items():
         if piece := values.sample[part * _VALUES_PER_LINE : (part + 1) * _VALUES_PER_LINE]:
             metrics[name] = [_number(name, value) for value in piece]
     directive = {"Namespace": namespace, "Dimensions": _DIMENSIONS, "Metrics": [{"Name": name, "Unit": _unit(name)} for name in metrics]}
     properties = {"Model": measures.model, "Endpoint": measures.endpoint, "Version": measures.version}
-    summaries = {"Summaries": {name: _summary(name, values) for name, values in measures.values.items()}} if part == 0 else {}
+    summaries = {"Summaries": {name: _summary(name, values) for name, values in measures.summaries.items()}} if part == 0 else {}
     document = {"_aws": {"Timestamp": measures.until_ms, "CloudWatchMetrics": [directive]}, **properties, **metrics, **summaries}
     return msgspec.json.encode(document) + b"\n"
 

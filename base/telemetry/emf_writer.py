@@ -47,4 +47,4 @@ def reports_to(emf: Emf | None) -> Iterator[Callable[[MetricsReport], None]]:
 
 def _weight(measures: MetricsReport) -> int:
     """In values; the rest of a report takes some memory, too."""
-    return 100 + sum(len(values.sample) for values in measures.values.values())
+    return 100 + sum(len(values.sample) for values in measures.summaries.values())

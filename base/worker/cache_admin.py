@@ -12,7 +12,16 @@ from base.artifacts.cache.cache import Cache
 from base.endpoint.endpoint import Endpoint
 from base.errors import Cell, Full, HandlerFailed, Misfit, NotFound, PexdockError
 from base.ipc import failure
-from base.ipc.cache_control import CacheRequest, CacheResponse, CacheState, Entries, EntryState, ListEntries, Refreshed, Refused
+from base.ipc.cache_control import (
+    CacheEntries,
+    CacheRefreshed,
+    CacheRequest,
+    CacheRequestRefused,
+    CacheResponse,
+    CacheState,
+    EntryState,
+    ListCacheEntries,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,15 +75,16 @@ class Caches:
     def answer(self, question: CacheRequest) -> CacheResponse:
         """Never raises: what is wrong with a question is its answer."""
         try:
-            if isinstance(question, ListEntries):
-                return _bounded(Entries(question.number, self.entries()))
-            return Refreshed(question.number, self.refresh(question.endpoint, question.parameters))
+            if isinstance(question, ListCacheEntries):
+                return _bounded(CacheEntries(question.request_id, self.entries()))
+            return CacheRefreshed(question.request_id, self.refresh(question.endpoint, question.parameters))
         except PexdockError as exc:
-            return Refused(question.number, msgspec.Raw(failure.encode(exc)))
+            return CacheRequestRefused(question.request_id, msgspec.Raw(failure.encode_error(exc)))
         except Exception:  # one question's trouble; whoever asks next is not concerned
             log.exception("a question cannot be answered")
-            return Refused(
-                question.number, msgspec.Raw(failure.encode(HandlerFailed("the worker failed at this question; its log tells why")))
+            return CacheRequestRefused(
+                question.request_id,
+                msgspec.Raw(failure.encode_error(HandlerFailed("the worker failed at this question; its log tells why"))),
             )
 
     def _meant(self, name: str | None) -> list[tuple[Endpoint[..., Any], Cache]]:
@@ -100,7 +110,7 @@ def _refresh_one(caches: Sequence[Cache], parameters: Mapping[str, str]) -> int:
     return begun
 
 
-def _bounded(entries: Entries) -> Entries:
+def _bounded(entries: CacheEntries) -> CacheEntries:
     size = len(msgspec.json.encode(entries))
     if size > ANSWER_MAX_BYTES:
         raise Full(f"the entries take {size} bytes to list, which is over {ANSWER_MAX_BYTES}")

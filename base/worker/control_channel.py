@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 
 from base.errors import PeerError
-from base.ipc.cache_control import CacheRequest, CacheResponse, ListEntries, Refresh
-from base.ipc.control import ControlMessage, ControlStream, Drain, encode
+from base.ipc.cache_control import CacheRequest, CacheResponse, ListCacheEntries, RefreshCache
+from base.ipc.control import ControlMessage, ControlStream, Drain, encode_message
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class ControlChannel:
         """Tells the parent; waits while it does not read. From any thread. That the parent is gone is found out by the one that listens."""
         try:
             with self._saying:
-                self._control.sendall(encode(word))
+                self._control.sendall(encode_message(word))
         except OSError as exc:
             log.debug("the parent cannot be told %s: %s", type(word).__name__, exc)
 
@@ -76,7 +76,7 @@ class ControlChannel:
         match word:
             case Drain():
                 self._drain()
-            case ListEntries() | Refresh():
+            case ListCacheEntries() | RefreshCache():
                 self.say(self._answer(word))
             case _:
                 raise PeerError(f"a worker was told {type(word).__name__}")

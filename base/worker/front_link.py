@@ -365,7 +365,7 @@ class FrontLink:
     def _fail(self, batch: int, error: PexdockError, held: Callable[[], bool] | None = None) -> None:
         if self.is_copy:
             os._exit(0)
-        body = failure.encode(error)
+        body = failure.encode_error(error)
         error.__traceback__ = error.__context__ = None  # they refer to the frames in which the rows are
         self._channel.send(Fail(batch, body, _flag(held or _nobody)))
 

@@ -266,7 +266,7 @@ class _Guard:
         if isinstance(error, Reject) and any(cell.row is not None and not 0 <= cell.row < self._rows for cell in error.cells):
             rows = [cell.row for cell in error.cells]
             raise BadResult(f"the handler {self._name} rejects the rows {rows[:10]} of a frame of {self._rows}") from None
-        if isinstance(error, PexdockError) and failure.travels(error):
+        if isinstance(error, PexdockError) and failure.is_transferable(error):
             return
         raise self._failed(error) from None
 

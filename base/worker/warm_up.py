@@ -13,7 +13,7 @@ from itertools import islice
 from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.endpoint.context import Request
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
-from base.ipc.control import LENIENT, WARM_UP_VARIABLE
+from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT
 from base.worker.predictor import Call, Predictor
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def warm_up(predictors: Iterable[Predictor], *, lenient: bool = False) -> list[s
 
 def is_lenient() -> bool:
     """Whether whoever started this worker knows its release."""
-    return os.environ.get(WARM_UP_VARIABLE) == LENIENT
+    return os.environ.get(WARM_UP_ENV) == WARM_UP_LENIENT
 
 
 def _prove(predictor: Predictor, warnings: list[str]) -> None:

@@ -25,7 +25,7 @@ from base.endpoint.discovery import discover
 from base.endpoint.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
-from base.ipc.control import RETRIED, WIRE_VERSION, ControlMessage, ExitCode, Failed, Ready, ReleaseSpec, encode
+from base.ipc.control import RETRYABLE_CODES, WIRE_VERSION, ControlMessage, ExitCode, Failed, Ready, ReleaseSpec, encode_message
 from base.telemetry.recorder import Reporter, WorkerMetrics, measuring_of
 from base.worker.cache_admin import Caches
 from base.worker.control_channel import ControlChannel
@@ -235,7 +235,7 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
     except PexdockError as exc:  # the author's traceback is in the log
         _say(control, Failed(exc.code, f"in its warm-up: {exc.detail}"))
         worker.close()
-        return ExitCode.CRASHED if exc.code in RETRIED else ExitCode.CANNOT_LOAD
+        return ExitCode.CRASHED if exc.code in RETRYABLE_CODES else ExitCode.CANNOT_LOAD
     if os.getpid() != original:
         os._exit(ExitCode.OK)
     os.register_at_fork(after_in_child=worker.is_forked)
@@ -257,4 +257,4 @@ def _cannot_load(control: socket.socket, code: str, reason: str) -> ExitCode:
 
 
 def _say(control: socket.socket, word: ControlMessage) -> None:
-    control.sendall(encode(word))
+    control.sendall(encode_message(word))

@@ -17,19 +17,19 @@ import uvloop
 
 from base.errors import PeerError
 from base.ipc.control import (
-    Applied,
     Configure,
     ControlMessage,
     ControlStream,
     Drain,
     ExitCode,
-    Left,
     Listening,
+    ReportNotReady,
     RequestsSent,
-    Table,
-    Withdraw,
+    RoutesDrained,
+    RoutingTable,
+    TableApplied,
     WorkerUnhealthy,
-    encode,
+    encode_message,
 )
 from base.process import outlive_parent
 from runtime.front.app.service import FrontDoor
@@ -76,18 +76,18 @@ class FrontProcess:
         configure = await self._words.get()
         if not isinstance(configure, Configure):
             return ExitCode.PARENT_GONE
-        if configure.measuring is not None:
-            self._recorder = FrontMetrics(configure.measuring, self._report_soon)
+        if configure.metrics is not None:
+            self._recorder = FrontMetrics(configure.metrics, self._report_soon)
         deadlines = Deadlines(configure.request_timeout_s)
         dispatch = Dispatchers(
             QueueLimits.of(configure), configure.shared_memory_max_bytes, deadlines, self._recorder, self._tallies, self._tell
         )
         door = FrontDoor(dispatch, deadlines, configure.body_max_bytes, self._comparisons)
-        dispatch.told_requests = configure.told_requests or sys.maxsize
+        dispatch.told_requests = configure.requests_sent_interval or sys.maxsize
         self._dispatch = dispatch
         # Connections wait in the listener until this. A front door that is started again would answer 404 and 503 without its table.
         first = await self._words.get()
-        if not isinstance(first, Table):
+        if not isinstance(first, RoutingTable):
             return ExitCode.OK if isinstance(first, Drain) else ExitCode.PARENT_GONE
         await self._apply(door, first)
         with access_log(configure.access_log, self._stdout_fd) as access:
@@ -112,17 +112,17 @@ class FrontProcess:
         while True:
             word = await self._words.get()
             match word:
-                case Table():
+                case RoutingTable():
                     await self._apply(door, word)
                     await self._say_applied(word)
-                case Withdraw():
+                case ReportNotReady():
                     door.withdraw()
                 case Drain():
                     return ExitCode.OK
                 case _:
                     return ExitCode.PARENT_GONE
 
-    async def _apply(self, door: FrontDoor, table: Table) -> None:
+    async def _apply(self, door: FrontDoor, table: RoutingTable) -> None:
         """Put it in force once its new releases can answer. A worker in the middle of a long prediction holds up nobody."""
         for connect in (door.prepare, door.apply):
             links = connect(table)
@@ -130,14 +130,14 @@ class FrontProcess:
                 self._remnants.note(link.worker_pid)
             await _wait_welcomed(links)
 
-    async def _say_applied(self, table: Table) -> None:
-        await self._say(Applied(table.generation))
+    async def _say_applied(self, table: RoutingTable) -> None:
+        await self._say(TableApplied(table.generation))
         self._in_background(self._say_left(table.generation))
 
     async def _say_left(self, generation: int) -> None:
         await self._dispatch.wait_left()
         gc.collect()  # some 2 ms. Releases refer to themselves, and by itself Python would look for them after a hundred swaps
-        await self._say(Left(generation))
+        await self._say(RoutesDrained(generation))
 
     async def _read(self) -> None:
         """Puts what the parent says in the queue; None at its end."""
@@ -191,7 +191,7 @@ class FrontProcess:
 
     async def _send(self, word: ControlMessage) -> None:
         try:
-            await asyncio.get_running_loop().sock_sendall(self._control, encode(word))
+            await asyncio.get_running_loop().sock_sendall(self._control, encode_message(word))
         except OSError as exc:
             log.warning("the parent cannot be told %s: %s", type(word).__name__, exc)
 

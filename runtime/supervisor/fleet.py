@@ -14,7 +14,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from base.errors import PexRefused
-from base.ipc.control import Route, SplitSpec, Table
+from base.ipc.control import Route, RoutingTable, SplitSpec
 from runtime.blocking import BlockingThreads
 from runtime.pex.cache.store import Admitted
 from runtime.pex.check import check_pex, choose_base
@@ -57,7 +57,7 @@ class Fleet:
     def __init__(
         self, plant: ReleaseContext, dist_path: Path, threads: BlockingThreads, kept: PolicyStore, changed: Callable[[], None]
     ) -> None:
-        self.table = Table(0, [], settled=False)
+        self.table = RoutingTable(0, [], startup_complete=False)
         settings = plant.settings
         self.rollouts = Rollouts(kept, probation_rules(settings), settings.rollback_window_s, lambda: self._lives, self.look_again)
         self._plant = plant
@@ -139,13 +139,15 @@ class Fleet:
         log.info("%s: found", name)
         release = Release(name, self._orders)
         self._orders += 1
-        live = ManagedRelease(release, self._plant, self.look_again, lambda: self._without(release), initial=not self.table.settled)
+        live = ManagedRelease(
+            release, self._plant, self.look_again, lambda: self._without(release), initial=not self.table.startup_complete
+        )
         self._lives.append(live)
         self._do(live, self._verify(live))
 
     def _without(self, release: Release) -> int:
         """The generation of the first table that does not name this release, were it left out from now on."""
-        return self.table.generation + any(route.id == release.sha256 for route in self.table.routes)
+        return self.table.generation + any(route.release_id == release.sha256 for route in self.table.routes)
 
     def _leave(self, name: str, replaced_by: ManagedRelease | None = None, before: int | None = None) -> None:
         """The releases that came from this file have it no more; of those that another one replaces only what came `before` it."""
@@ -301,7 +303,7 @@ class Fleet:
             self._live(release).step(ReleaseEvent.RETRIED)
 
     def _follow_plan(self) -> None:
-        plan = planner.plan(self._releases(), self.rollouts.traffics, starting=self._starting and not self.table.settled)
+        plan = planner.plan(self._releases(), self.rollouts.traffics, starting=self._starting and not self.table.startup_complete)
         for release in plan.demote:
             log.info("%s: is not needed any more", release.title)
             self._live(release).step(ReleaseEvent.DEMOTED)
@@ -339,7 +341,7 @@ class Fleet:
             routes += [self._live(release).route() for release in routed]
             if shared := course.sharing(traffics.get(name, TrafficPolicy()), stand_in):
                 sharing[name] = shared
-        drawn = Table(self.table.generation, routes, self.table.settled or not self._starting, sharing)
+        drawn = RoutingTable(self.table.generation, routes, self.table.startup_complete or not self._starting, sharing)
         if drawn != self.table:
             self.table = msgspec.structs.replace(drawn, generation=drawn.generation + 1)
 

@@ -178,7 +178,7 @@ class Rollouts:
 
     def heard(self, word: OutcomeReport | MirrorReport) -> None:
         """What a front door has counted."""
-        live = next((live for live in self._lives() if live.release.sha256 == word.id), None)
+        live = next((live for live in self._lives() if live.release.sha256 == word.release_id), None)
         if live is None:
             return  # it is gone since
         if isinstance(word, MirrorReport):

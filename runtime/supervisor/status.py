@@ -90,7 +90,7 @@ class MirrorStatus(msgspec.Struct, frozen=True):
         """What one front door counted."""
         each = max(1, said.requests)
         counted = (said.requests, said.equal, said.failed, said.skipped)
-        return cls(version, *counted, said.deviation_max, said.ms / each, said.ms_copies / each)
+        return cls(version, *counted, said.deviation_max, said.primary_ms / each, said.mirror_ms / each)
 
     def plus(self, other: MirrorStatus | None) -> MirrorStatus:
         """Both together, where they are of the same release."""

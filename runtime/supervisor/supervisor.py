@@ -84,11 +84,11 @@ class Supervisor:
             queue_max_wait_s=settings.queue_max_wait_s,
             priorities=settings.priorities,
             drain_s=settings.drain_s,
-            measuring=settings.measuring,
+            metrics=settings.measuring,
             access_log=settings.access_log_path,
             tls=settings.tls,
             api_keys_path=None if settings.api_keys_path is None else str(settings.api_keys_path),
-            told_requests=told_requests(settings.worker_recycle_requests),
+            requests_sent_interval=told_requests(settings.worker_recycle_requests),
         )
         backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         self._doors = FrontDoorGroup(clients, limits, backoff, self._changed, self._hear)
@@ -204,9 +204,9 @@ class Supervisor:
             self._doors.publish(table)
         self.fleet.unroute(self._doors.has_left)
         if self._doors.applied >= table.generation:
-            self._routed = {route.id for route in table.routes}
+            self._routed = {route.release_id for route in table.routes}
         self._write_state()
-        if self._show is not None and table.settled and self._doors.applied >= table.generation:
+        if self._show is not None and table.startup_complete and self._doors.applied >= table.generation:
             self._show(announce(self._state(), table.routes))
             self._show = None
         self._sweep_cache()
@@ -239,7 +239,7 @@ class Supervisor:
             started=self._started,
             generation=self.fleet.table.generation,
             applied=self._doors.applied,
-            settled=self.fleet.table.settled,
+            settled=self.fleet.table.startup_complete,
             front_door_pids=self._doors.pids,
             releases=[self._as_clients_see(report) for report in self.fleet.reports()],
             models=self.fleet.rollouts.reports(),

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import hostile
-from base.ipc.control import Applied, EndpointSpec, ReleaseSpec, Route, Table
+from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutingTable, TableApplied
 from base.ipc.protocol import Flag, Reply, ReplyBuffer, ReplyTooLarge
 from frontdoor import BareWorker, FrontDoor
 from rawhttp import Answer, Raw, post
@@ -106,9 +106,9 @@ def test_a_reply_that_changes_while_it_is_read_brings_nothing_down(door: FrontDo
 
 
 def put_in_force(door: FrontDoor, generation: int, worker: BareWorker) -> None:
-    door.say(Table(generation, [Route(WORDS, [worker.path])], settled=True))
+    door.say(RoutingTable(generation, [Route(WORDS, [worker.path])], startup_complete=True))
     worker.greet("tiny", "1")
-    while door.hear() != Applied(generation):
+    while door.hear() != TableApplied(generation):
         pass
 
 

@@ -23,7 +23,7 @@ def told(front: Front, count: int) -> MirrorReport:
         word = front.until(MirrorReport)
         sums = [one + other for one, other in zip(astuple(total)[2:], astuple(word)[2:], strict=True)]
         sums[4] = max(total.deviation_max, word.deviation_max)
-        total = MirrorReport(word.model, word.id, *sums)
+        total = MirrorReport(word.model, word.release_id, *sums)
     assert total.requests + total.failed + total.skipped == count
     return total
 
@@ -34,8 +34,8 @@ def test_copies_are_answered_by_both_and_compared(make: Workers, front: Front) -
     assert {version(answer) for answer in front.asked([[{"x": x}, {"x": x + 1}] for x in range(20)])} == {"1.0"}
     found = told(front, 20)
     assert (found.requests, found.equal, found.failed, found.skipped, found.deviation_max) == (20, 20, 0, 0, 0.0)
-    assert found.ms > 0
-    assert found.ms_copies > 0
+    assert found.primary_ms > 0
+    assert found.mirror_ms > 0
 
 
 def test_by_how_much_answers_deviate_is_told(make: Workers, front: Front) -> None:

@@ -6,7 +6,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
-from base.ipc.control import Left, OutcomeReport
+from base.ipc.control import OutcomeReport, RoutesDrained
 from fronts import Front, Workers, asking, lines, version
 from rawhttp import Raw, post
 from waiting import until
@@ -93,16 +93,16 @@ def test_nobody_has_left_a_release_while_requests_wait_for_it(make: Workers, fro
     gate, log = tmp_path / "gate", tmp_path / "log"
     old, new = make("1.0", "--gate", gate, "--log", log), make("2.0")
     front.table(old.route("old"))
-    front.until(Left)
+    front.until(RoutesDrained)
     with asking(front, [1, 2, 3, 4], "/tiny/context") as held:
         until(lambda: lines(log), "nothing reached the worker")
         for _ in range(2):
             front.table(new.route("new"))
         assert version(front.ask([{"x": 5}])) == "2.0"
-        assert Left(2) not in front.heard
+        assert RoutesDrained(2) not in front.heard
         gate.touch()
         assert [version(each.answer()) for each in held] == ["1.0"] * 4
-        front.until(Left, lambda word: word.generation == 3)
+        front.until(RoutesDrained, lambda word: word.generation == 3)
 
 
 def test_what_waits_for_a_release_that_ends_the_one_that_took_over_answers(make: Workers, front: Front, tmp_path: Path) -> None:
@@ -135,6 +135,6 @@ def test_of_a_watched_release_it_is_told_how_requests_end(make: Workers, front: 
     answered = failed = 0
     while answered < 3:
         outcomes = front.until(OutcomeReport)
-        assert outcomes.id == "watched"
+        assert outcomes.release_id == "watched"
         answered, failed = answered + outcomes.answered, failed + outcomes.failed
     assert (answered, failed) == (3, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import Configure, Left, WorkerUnhealthy
+from base.ipc.control import Configure, RoutesDrained, WorkerUnhealthy
 from fronts import Front, Workers, asking
 from rawhttp import Raw, post
 from supervised import Supervised, runs
@@ -66,7 +66,7 @@ def test_a_worker_that_is_merely_late_is_let_be(make: Workers, front: Front, tmp
     assert front.ask([{"x": 1}]).status == 504
     (tmp_path / "gate").touch()
     assert front.ask([{"x": 1}]).status == 200
-    front.until(Left)
+    front.until(RoutesDrained)
     front.control.settimeout(2.0)
     with pytest.raises(TimeoutError):
         front.hear()

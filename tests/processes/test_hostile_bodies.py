@@ -10,7 +10,7 @@ import pytest
 import hostile
 import parquet_bombs
 import parquet_tricks
-from base.ipc.control import Applied, EndpointSpec, ReleaseSpec, Route, Table
+from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutingTable, TableApplied
 from base.ipc.protocol import Reply
 from frontdoor import BareWorker, FrontDoor
 from rawhttp import Raw, post
@@ -38,9 +38,9 @@ def worker(tmp_path: Path) -> Iterator[BareWorker]:
 @pytest.fixture
 def door(worker: BareWorker) -> Iterator[FrontDoor]:
     with FrontDoor() as found:
-        found.say(Table(1, [Route(WORDS, [worker.path])], settled=True))
+        found.say(RoutingTable(1, [Route(WORDS, [worker.path])], startup_complete=True))
         worker.greet("tiny", "1")
-        while found.hear() != Applied(1):
+        while found.hear() != TableApplied(1):
             pass
         yield found
 

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from base.ipc.control import Applied, EndpointSpec, Left, ReleaseSpec, Route, Table, WorkerUnhealthy
+from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutesDrained, RoutingTable, TableApplied, WorkerUnhealthy
 from base.ipc.protocol import Batch, Begun, End, Fail, Flag, Message, Part, Reply, ReplyBuffer, ReplyTooLarge
 from base.schema import wire
 from base.schema.wire import Column
@@ -106,10 +106,10 @@ def door() -> Iterator[FrontDoor]:
 
 def put_in_force(door: FrontDoor, generation: int, worker: BareWorker) -> list[object]:
     """Makes this the only worker; gives what was heard meanwhile."""
-    door.say(Table(generation, [Route(WORDS, [worker.path])], settled=True))
+    door.say(RoutingTable(generation, [Route(WORDS, [worker.path])], startup_complete=True))
     worker.greet("tiny", "1")
     heard: list[object] = []
-    while Applied(generation) not in heard:
+    while TableApplied(generation) not in heard:
         heard.append(door.hear())
     return heard
 
@@ -126,7 +126,7 @@ def test_whoever_breaks_a_rule_is_given_up_and_nobody_else(door: FrontDoor, tmp_
                 breaks(worker, worker.batch())
                 assert client.answer().status == 503, name
             assert worker.is_given_up(), name
-            while isinstance(told := door.hear(), Left):
+            while isinstance(told := door.hear(), RoutesDrained):
                 pass
             assert isinstance(told, WorkerUnhealthy), name
             assert told.socket == worker.path

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from base.ipc.control import Applied, EndpointSpec, ReleaseSpec, Route, Table
+from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutingTable, TableApplied
 from base.ipc.protocol import Batch, Begun, Fail, Flag, Parked, ReplyBuffer, ReplyTooLarge
 from base.schema import wire
 from base.schema.wire import Column
@@ -32,9 +32,9 @@ class Workers:
         """The only one from now on."""
         self._number += 1
         worker = self._stack.enter_context(BareWorker(self._folder / f"w{self._number}"))
-        self.door.say(Table(self._number, [Route(WORDS, [worker.path])], settled=True))
+        self.door.say(RoutingTable(self._number, [Route(WORDS, [worker.path])], startup_complete=True))
         worker.greet("tiny", "1")
-        while self.door.hear() != Applied(self._number):
+        while self.door.hear() != TableApplied(self._number):
             pass
         return worker
 

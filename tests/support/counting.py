@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from base.ipc.control import Configure, EndpointSpec, ReleaseSpec, Route, Table
+from base.ipc.control import Configure, EndpointSpec, ReleaseSpec, Route, RoutingTable
 from runtime.front.app.service import FrontDoor
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits
@@ -22,7 +22,7 @@ class Counting(FrontDoor):
     calls = 0
     loop: asyncio.AbstractEventLoop
 
-    def put_in_force(self, table: Table) -> None:
+    def put_in_force(self, table: RoutingTable) -> None:
         """From another thread than the loop's."""
 
         async def apply() -> None:
@@ -43,7 +43,7 @@ def serve(talk: Callable[[str, Counting], None], configure: Configure | None = N
         door.loop = asyncio.get_running_loop()
         plain = EndpointSpec("plain", "/plain/{name}", ["name"], None, None, 64, 1)
         alone = EndpointSpec("alone", "/alone", [], None, None, 64, 1, unbatched=True)
-        door.apply(Table(1, [Route(ReleaseSpec("tiny", "1", [plain, alone]), [])], settled=True))
+        door.apply(RoutingTable(1, [Route(ReleaseSpec("tiny", "1", [plain, alone]), [])], startup_complete=True))
         server = Server(door, configure or Configure())
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from base.ipc.channel import Channel, Received
-from base.ipc.control import WIRE_VERSION, Configure, ControlMessage, ControlStream, Drain, encode
+from base.ipc.control import WIRE_VERSION, Configure, ControlMessage, ControlStream, Drain, encode_message
 from base.ipc.protocol import Attach, Batch, Hello, Message, Place, Welcome
 from base.ipc.segment import Segment
 
@@ -66,7 +66,7 @@ class FrontDoor:
 
     def say(self, *words: ControlMessage) -> None:
         """Tells it something."""
-        self.control.sendall(b"".join(map(encode, words)))
+        self.control.sendall(b"".join(map(encode_message, words)))
 
     def hear(self) -> ControlMessage:
         """The next that it says."""

@@ -13,7 +13,18 @@ from typing import TypeVar
 
 import msgspec
 
-from base.ipc.control import Applied, Configure, ControlMessage, Left, Listening, ReleaseSpec, Route, SplitSpec, Table, WorkerUnhealthy
+from base.ipc.control import (
+    Configure,
+    ControlMessage,
+    Listening,
+    ReleaseSpec,
+    Route,
+    RoutesDrained,
+    RoutingTable,
+    SplitSpec,
+    TableApplied,
+    WorkerUnhealthy,
+)
 from frontdoor import DEADLINE_S, FrontDoor
 from rawhttp import Answer, Raw, post, read_before
 
@@ -81,8 +92,8 @@ class Front(FrontDoor):
     def table(self, *routes: Route, sharing: SplitSpec | None = None) -> None:
         """A routing table; returns once it is in force."""
         self._generation += 1
-        self.say(Table(self._generation, list(routes), settled=True, sharing={} if sharing is None else {"tiny": sharing}))
-        self.until(Applied, lambda word: word.generation == self._generation)
+        self.say(RoutingTable(self._generation, list(routes), startup_complete=True, splits={} if sharing is None else {"tiny": sharing}))
+        self.until(TableApplied, lambda word: word.generation == self._generation)
 
     def hear(self) -> ControlMessage:
         """Its next word."""
@@ -95,7 +106,7 @@ class Front(FrontDoor):
             word = self.hear()
             if isinstance(word, kind) and right(word):
                 return word
-            assert isinstance(word, kind | Listening | Applied | Left | WorkerUnhealthy) or kind is Applied, word
+            assert isinstance(word, kind | Listening | TableApplied | RoutesDrained | WorkerUnhealthy) or kind is TableApplied, word
 
     def ask(self, rows: object, *headers: str, path: str = "/tiny") -> Answer:
         """One answer, over a connection of its own."""

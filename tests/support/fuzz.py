@@ -63,8 +63,8 @@ _STREAM = hostile.stream(hostile.good())
 
 TARGETS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "protocol": (protocol.unpack, [protocol.pack(protocol.Reply(1, 2, 3, 4)), protocol.pack(protocol.Fail(1, b"{}", 0))]),
-    "control": (_lines, [b'{"type":"drain"}\n', b'{"type":"applied","generation":1}\n']),
-    "failure": (failure.decode, [failure.encode(PexdockError("x"))]),
+    "control": (_lines, [b'{"type":"drain"}\n', b'{"type":"table_applied","generation":1}\n']),
+    "failure": (failure.decode_error, [failure.encode_error(PexdockError("x"))]),
     "plain": (_plain, [_FRAME]),
     "frames": (_frame, [_FRAME]),
     "json": (_body("application/json"), [b'[{"a":1.5,"s":"x"}]']),

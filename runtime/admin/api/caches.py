@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from base.errors import PexdockError, TryLater, Unavailable
-from base.ipc.cache_control import CacheRequest, CacheResponse, Entries, ListEntries, Refresh, Refreshed
+from base.ipc.cache_control import CacheEntries, CacheRefreshed, CacheRequest, CacheResponse, ListCacheEntries, RefreshCache
 from runtime.admin.schemas import ModelCaches, ModelRefresh, WorkerCaches, WorkerProblem, WorkerRefresh
 from runtime.supervisor.managed_release import ManagedRelease
 from runtime.supervisor.processes.worker import WorkerProcess
@@ -26,8 +26,8 @@ class _Told(NamedTuple):
 
 async def listed(live: ManagedRelease) -> ModelCaches:
     """What each worker has in its caches."""
-    told = await _ask(live, ListEntries)
-    workers = [WorkerCaches(each.pid, each.answer.caches if isinstance(each.answer, Entries) else [], each.trouble) for each in told]
+    told = await _ask(live, ListCacheEntries)
+    workers = [WorkerCaches(each.pid, each.answer.caches if isinstance(each.answer, CacheEntries) else [], each.trouble) for each in told]
     return ModelCaches(*_title(live), workers)
 
 
@@ -37,11 +37,13 @@ async def refreshed(live: ManagedRelease, endpoint: str | None, parameters: dict
     Raises:
         PexdockError: no worker did so; the error is that of the first who refused, else of the first who did not answer.
     """
-    told = await _ask(live, lambda number: Refresh(number, endpoint, parameters))
+    told = await _ask(live, lambda number: RefreshCache(number, endpoint, parameters))
     errors = [each.answer for each in told if isinstance(each.answer, PexdockError)]
     if len(errors) == len(told):
         raise min(errors, key=lambda error: isinstance(error, TryLater))
-    workers = [WorkerRefresh(each.pid, each.answer.begun if isinstance(each.answer, Refreshed) else 0, each.trouble) for each in told]
+    workers = [
+        WorkerRefresh(each.pid, each.answer.started if isinstance(each.answer, CacheRefreshed) else 0, each.trouble) for each in told
+    ]
     return ModelRefresh(*_title(live), sum(worker.begun for worker in workers), workers)
 
 

@@ -60,7 +60,7 @@ def _endpoint(words: EndpointSpec) -> EndpointDetail:
     return EndpointDetail(
         name=words.name,
         path=words.path,
-        text=words.about.text,
+        text=words.docs.description,
         parameters=words.parameters,
         batch_max_rows=words.batch_max_rows,
         batch_max_delay_ms=words.batch_max_delay_ms,

@@ -77,13 +77,15 @@ def _remarks(worker: WorkerCaches) -> list[str]:
         return [f"{title}: {worker.error.detail}"]
     if not worker.caches:
         return [f"{title}: no endpoint has a cache"]
-    empty = [f"{title}: {cache.endpoint} has loaded nothing yet" for cache in worker.caches if not cache.held]
-    cut = [f"{title}: {cache.endpoint} has {cache.held} entries; those used last are shown" for cache in worker.caches if _is_cut(cache)]
+    empty = [f"{title}: {cache.endpoint} has loaded nothing yet" for cache in worker.caches if not cache.entry_count]
+    cut = [
+        f"{title}: {cache.endpoint} has {cache.entry_count} entries; those used last are shown" for cache in worker.caches if _is_cut(cache)
+    ]
     return empty + cut
 
 
 def _is_cut(cache: CacheState) -> bool:
-    return cache.held > len(cache.entries)
+    return cache.entry_count > len(cache.entries)
 
 
 def _counted(count: int, one: str, many: str) -> str:

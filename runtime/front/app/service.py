@@ -15,7 +15,7 @@ from polars.exceptions import PanicException
 
 from base.endpoint.context import RequestContext
 from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, UnsupportedMedia
-from base.ipc.control import ReleaseSpec, Table
+from base.ipc.control import ReleaseSpec, RoutingTable
 from runtime.front.app import health
 from runtime.front.app.asgi import Receive, Scope, Send, context_of, send_answer, send_stream
 from runtime.front.app.asgi_app import _NO_KEY, Disconnected
@@ -84,16 +84,20 @@ class FrontDoor:
             return None
         return self._paths.missing()
 
-    def prepare(self, table: Table) -> list[WorkerLink]:
+    def prepare(self, table: RoutingTable) -> list[WorkerLink]:
         """Connects to what a table adds, before it is in force: no request meets a worker that has not answered yet."""
         return self._dispatch.prepare(table.routes)
 
-    def apply(self, table: Table) -> list[WorkerLink]:
+    def apply(self, table: RoutingTable) -> list[WorkerLink]:
         """Puts a routing table in force, at once and whole. Returns the new links, not yet welcomed."""
-        copied_to = {each.mirror.id for each in table.sharing.values() if each.mirror is not None and each.mirror.id not in each.weights}
-        links = self._dispatch.apply(table.routes, copied_to, set().union(*(each.opt_in_only for each in table.sharing.values())))
+        copied_to = {
+            each.mirror.release_id
+            for each in table.splits.values()
+            if each.mirror is not None and each.mirror.release_id not in each.weights
+        }
+        links = self._dispatch.apply(table.routes, copied_to, set().union(*(each.opt_in_only for each in table.splits.values())))
         self._paths.apply(table, self._dispatch.releases, self._copied_to(table))
-        self._known, self._settled = {}, table.settled
+        self._known, self._settled = {}, table.startup_complete
         self._pages.openapi_schema = None
         return links
 
@@ -220,9 +224,9 @@ class FrontDoor:
             return self._paths.moved(asked, asked.selector, body)
         return drawn
 
-    def _copied_to(self, table: Table) -> dict[str, RequestMirror]:
+    def _copied_to(self, table: RoutingTable) -> dict[str, RequestMirror]:
         """The releases that get copies, by id. Those that did before keep count of what is on its way."""
-        copied = {sharing.mirror.id for sharing in table.sharing.values() if sharing.mirror is not None}
+        copied = {sharing.mirror.release_id for sharing in table.splits.values() if sharing.mirror is not None}
         releases = [release for release in self._dispatch.releases if release.id in copied] if self._comparisons is not None else []
         self._copying = {release: self._copying.get(release) or self._make_copying(release) for release in releases}
         return {release.id: copying for release, copying in self._copying.items()}

@@ -33,7 +33,7 @@ def operation(release: ReleaseSpec, words: EndpointSpec, name: str) -> dict[str,
         words: of the endpoint.
         name: unique in the document; the component with its row is called so too.
     """
-    text = words.about.text
+    text = words.docs.description
     found: dict[str, Any] = {"tags": [f"{release.model} {release.version}"], "operationId": name, "summary": words.name}
     if text:
         found["description"] = text
@@ -41,7 +41,7 @@ def operation(release: ReleaseSpec, words: EndpointSpec, name: str) -> dict[str,
         **found,
         "parameters": [
             *(
-                {"name": each, "in": "path", "required": True, "schema": words.about.parameters.get(each) or {"type": "string"}}
+                {"name": each, "in": "path", "required": True, "schema": words.docs.parameters.get(each) or {"type": "string"}}
                 for each in words.parameters
             ),
             *request_headers.references(),
@@ -56,7 +56,7 @@ def row(words: EndpointSpec) -> dict[str, Any]:
     if words.input_schema is None:
         return {"type": "object", "description": "any fields; a column has values of one type"}
     schema = pa.ipc.read_schema(pa.py_buffer(words.input_schema))
-    return row_schema(schema, words.about.input, reply=False, closed=words.unexpected == "reject")
+    return row_schema(schema, words.docs.input, reply=False, closed=words.unexpected == "reject")
 
 
 def _raw() -> dict[str, Any]:
@@ -115,6 +115,6 @@ def _prediction(words: EndpointSpec) -> dict[str, Any]:
         return {}
     schema = pa.ipc.read_schema(pa.py_buffer(words.output_schema))
     if schema.names == SCALARS:
-        one = row_schema(schema, words.about.output, reply=True)["properties"]
+        one = row_schema(schema, words.docs.output, reply=True)["properties"]
         return dict(one[SCALARS[0]])
-    return row_schema(schema, words.about.output, reply=True)
+    return row_schema(schema, words.docs.output, reply=True)

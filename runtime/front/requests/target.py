@@ -38,7 +38,7 @@ class Target:
     def __init__(self, endpoint: EndpointQueue, parameters: Mapping[str, str], path: bytes) -> None:
         self.endpoint = endpoint
         self.path = path
-        self.admitted = not endpoint.spec.checks
+        self.admitted = not endpoint.spec.checks_parameters
         self.split_route: SplitRoute | None = None
         self.parameters = msgspec.json.encode(parameters, order="sorted")
         self.group: Hashable = (self.parameters, "")

@@ -8,7 +8,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from base.errors import NotFound, Unavailable
-from base.ipc.control import ReleaseSpec, SplitSpec, Table
+from base.ipc.control import ReleaseSpec, RoutingTable, SplitSpec
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests import headers as wishes
 from runtime.front.requests.headers import VERSION
@@ -32,12 +32,12 @@ class RouteTable:
         self._models: dict[str, list[Dispatcher]] = {}
         self._shares: dict[Dispatcher, TrafficSplit] = {}
 
-    def apply(self, table: Table, releases: Sequence[Dispatcher], copying: Mapping[str, RequestMirror]) -> None:
+    def apply(self, table: RoutingTable, releases: Sequence[Dispatcher], copying: Mapping[str, RequestMirror]) -> None:
         """Follows another table, of which these are the releases; `copying` has those that get copies, by id."""
         self._targets, self._models, self._shares = {}, {}, {}
         for release in releases:
             self._models.setdefault(canonicalize_name(release.spec.model), []).append(release)
-        sharing: dict[str, SplitSpec] = {canonicalize_name(model): each for model, each in table.sharing.items()}
+        sharing: dict[str, SplitSpec] = {canonicalize_name(model): each for model, each in table.splits.items()}
         for model, each in self._models.items():
             if len(each) > 1 or model in sharing:
                 self._shares |= dict.fromkeys(each, TrafficSplit(sharing.get(model), each, copying))

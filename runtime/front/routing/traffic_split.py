@@ -57,7 +57,7 @@ class TrafficSplit:
         self.by, _, self.name = sharing.by.partition(":")
         self.rotation, self._copied = Rotation(GOLDEN), Rotation(SILVER)
         self._copied_part = 0.0 if sharing.mirror is None else sharing.mirror.percent / 100
-        self.copying = None if sharing.mirror is None else (copying or {}).get(sharing.mirror.id)
+        self.copying = None if sharing.mirror is None else (copying or {}).get(sharing.mirror.release_id)
 
     @property
     def heaviest(self) -> Dispatcher:

@@ -79,8 +79,8 @@ class Dispatchers:
             release = self._known(route) or self._release(route)
             release.leave(route.sockets)
             links += release.connect(route.sockets)
-            self._watch(release, watched=route.watched)
-            release.bound(whole // COPIES_PART if route.id in copied_to else share)
+            self._watch(release, watched=route.report_outcomes)
+            release.bound(whole // COPIES_PART if route.release_id in copied_to else share)
             kept.append(release)
         coming, self._coming = self._coming, []
         gone, self.releases = [each for each in self.releases + coming if each not in kept], kept
@@ -109,7 +109,7 @@ class Dispatchers:
 
     def _known(self, route: Route) -> Dispatcher | None:
         """The release of a route, where it is there already. Other content under the same name and version is another one."""
-        return next((each for each in self.releases + self._coming if each.id == route.id and each.spec == route.release), None)
+        return next((each for each in self.releases + self._coming if each.id == route.release_id and each.spec == route.release), None)
 
     def _watch(self, release: Dispatcher, *, watched: bool) -> None:
         if watched and not release.watched and self._tallies is not None:
@@ -118,7 +118,7 @@ class Dispatchers:
             release.watch(None)
 
     def _release(self, route: Route) -> Dispatcher:
-        found = Dispatcher(route.id, route.release, self._bounds, self.budget, self._deadlines, self._recorder)
+        found = Dispatcher(route.release_id, route.release, self._bounds, self.budget, self._deadlines, self._recorder)
         found.tell, found.told_requests = self._tell, self.told_requests
         found.failover_target = self._heir
         return found

@@ -254,9 +254,9 @@ class WorkerLink:
             case Checked(batch):
                 self._checked(batch, None)
             case Fail(batch, body) if batch in self.questions:
-                self._checked(batch, failure.decode(body))
+                self._checked(batch, failure.decode_error(body))
             case Fail(batch, body, flags):
-                error = failure.decode(body)  # before anything changes
+                error = failure.decode_error(body)  # before anything changes
                 sent = self._take(batch)
                 self._free(sent, held=bool(flags & Flag.HELD))
                 self._release.failed(sent.requests, error)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from base.errors import PeerError
-from base.ipc.control import ControlMessage, ControlStream, Table, encode
+from base.ipc.control import ControlMessage, ControlStream, RoutingTable, encode_message
 from runtime.supervisor.processes.log_tail import LogBudget, LogTail
 from runtime.supervisor.processes.sandbox import User
 
@@ -151,8 +151,8 @@ class Child:
 
     def send(self, word: ControlMessage) -> None:
         """Queue a word. A table takes the place of one that has not left yet, so a child that does not read fills no memory."""
-        if isinstance(word, Table):
-            self._unsent = deque(waiting for waiting in self._unsent if not isinstance(waiting, Table))
+        if isinstance(word, RoutingTable):
+            self._unsent = deque(waiting for waiting in self._unsent if not isinstance(waiting, RoutingTable))
         self._unsent.append(word)
         if self._pidfd >= 0:
             self._write_control()
@@ -185,7 +185,7 @@ class Child:
     def _write_control(self) -> None:
         try:
             while self._sending or self._unsent:
-                self._sending = self._sending or memoryview(encode(self._unsent.popleft()))
+                self._sending = self._sending or memoryview(encode_message(self._unsent.popleft()))
                 self._sending = self._sending[self._control.send(self._sending) :]
         except BlockingIOError:
             self._loop.add_writer(self._control.fileno(), self._write_control)

@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterator
 
 from base.backoff import Backoff
 from base.ipc.control import (
-    Applied,
     Configure,
     ControlMessage,
     Drain,
-    Left,
     Listening,
     MetricsReport,
     MirrorReport,
     OutcomeReport,
+    ReportNotReady,
     RequestsSent,
-    Table,
-    Withdraw,
+    RoutesDrained,
+    RoutingTable,
+    TableApplied,
     WorkerUnhealthy,
 )
 from base.telemetry.append_log import STDOUT
@@ -62,7 +62,7 @@ class FrontDoorChild:
         self._backoff = backoff
         self._changed = changed
         self._report = report
-        self._table = Table(0, [], settled=False)
+        self._table = RoutingTable(0, [], startup_complete=False)
         self._deaths = 0
         self._listening_since: float | None = None
         self._restart: asyncio.TimerHandle | None = None
@@ -92,9 +92,9 @@ class FrontDoorChild:
         child.send(self._limits)
         child.send(self._table)
         if self._withdrawn:
-            child.send(Withdraw())
+            child.send(ReportNotReady())
 
-    def publish(self, table: Table) -> None:
+    def publish(self, table: RoutingTable) -> None:
         """Give it a newer table, now and after every restart."""
         self._table = table
         if self.child is not None:
@@ -104,7 +104,7 @@ class FrontDoorChild:
         """Tell it to say that it is not ready, now and after every restart."""
         self._withdrawn = True
         if self.child is not None:
-            self.child.send(Withdraw())
+            self.child.send(ReportNotReady())
 
     def drain(self) -> None:
         """Tell it to take nothing new, finish and go. It is not started again."""
@@ -118,9 +118,9 @@ class FrontDoorChild:
         match word:
             case Listening():
                 self._listening_since = asyncio.get_running_loop().time()
-            case Applied(generation):
+            case TableApplied(generation):
                 self.applied = generation
-            case Left(generation):
+            case RoutesDrained(generation):
                 self._left = max(self._left, generation)
             case MetricsReport() | OutcomeReport() | MirrorReport() | WorkerUnhealthy() | RequestsSent():
                 self._report(word)

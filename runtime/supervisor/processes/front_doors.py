@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from base.backoff import Backoff
-from base.ipc.control import Configure, Table
+from base.ipc.control import Configure, RoutingTable
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import FrontDoorChild, Told
 
@@ -56,7 +56,7 @@ class FrontDoorGroup:
         for door in self._doors:
             door.start()
 
-    def publish(self, table: Table) -> None:
+    def publish(self, table: RoutingTable) -> None:
         """Give all a newer table, now and after every restart."""
         for door in self._doors:
             door.publish(table)

@@ -12,11 +12,11 @@ from typing import Protocol
 
 from base.backoff import Backoff
 from base.errors import Unavailable
-from base.ipc.cache_control import CacheRequest, CacheResponse, Entries, Refreshed, Refused
+from base.ipc.cache_control import CacheEntries, CacheRefreshed, CacheRequest, CacheRequestRefused, CacheResponse
 from base.ipc.control import (
-    LENIENT,
-    RETRIED,
-    WARM_UP_VARIABLE,
+    RETRYABLE_CODES,
+    WARM_UP_ENV,
+    WARM_UP_LENIENT,
     ControlMessage,
     Drain,
     ExitCode,
@@ -154,7 +154,7 @@ class WorkerProcess:
         # The run directory is closed to others, also to a user of the workers.
         self.socket_path = (self._launch.run_path if confinement.user is None else scratch) / f"{name}{SOCKET_SUFFIX}"
         argv = [*self._launch.argv, "--socket", str(self.socket_path)]
-        proven = {WARM_UP_VARIABLE: LENIENT} if self._owner.loaded else {}
+        proven = {WARM_UP_ENV: WARM_UP_LENIENT} if self._owner.loaded else {}
         env = {**self._launch.env, **proven, "TMPDIR": str(scratch)}
         child = Child(self._launch.title, argv, env, self._hear, self._exited)
         child.user = confinement.user
@@ -254,11 +254,11 @@ class WorkerProcess:
                     assert self.child is not None
                     self._inquiries = WorkerRpc(self.child.send)
                     self._step(WorkerEvent.READY)
-            case Entries() | Refreshed() | Refused() if self._inquiries is not None and self._inquiries.take(word):
+            case CacheEntries() | CacheRefreshed() | CacheRequestRefused() if self._inquiries is not None and self._inquiries.take(word):
                 pass
             case Failed(failed, reason):
                 self._failure = reason
-                self._cannot_load = failed not in RETRIED
+                self._cannot_load = failed not in RETRYABLE_CODES
             case MetricsReport():
                 self._launch.report(word)
             case _:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from base.errors import DeadlineExceeded, Full, Unavailable
 from base.ipc import failure
-from base.ipc.cache_control import CacheRequest, CacheResponse, Refused
+from base.ipc.cache_control import CacheRequest, CacheRequestRefused, CacheResponse
 
 ANSWER_S = 5.0
 """A worker answers within a millisecond, unless something holds the interpreter's lock all the while, or it is stopped."""
@@ -57,13 +57,13 @@ class WorkerRpc:
         match answer:
             case Unavailable():
                 raise answer
-            case Refused():
-                raise failure.decode(bytes(answer.failure))
+            case CacheRequestRefused():
+                raise failure.decode_error(bytes(answer.failure))
         return answer
 
     def take(self, answer: CacheResponse) -> bool:
         """The worker has answered. False if it was not asked; then nothing was changed."""
-        answered = self._open.pop(answer.number, None)
+        answered = self._open.pop(answer.request_id, None)
         if answered is not None:
             answered.set_result(answer)
         return answered is not None

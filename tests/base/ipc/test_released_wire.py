@@ -15,16 +15,16 @@ import pytest
 import wire
 from base.ipc.control import (
     WIRE_VERSION,
-    Applied,
     Configure,
     ControlMessage,
-    Left,
     Listening,
     MirrorReport,
     OutcomeReport,
+    ReportNotReady,
     RequestsSent,
-    Table,
-    Withdraw,
+    RoutesDrained,
+    RoutingTable,
+    TableApplied,
     WorkerUnhealthy,
 )
 
@@ -44,7 +44,18 @@ def test_words_and_messages_are_those_of_the_release_before_or_the_wire_version_
 
 def test_each_control_word_is_one_of_a_worker_or_one_of_a_front_door() -> None:
     """A new one is thought about: whether it crosses between versions."""
-    of_front_doors = {Table, Configure, Listening, Applied, Left, OutcomeReport, MirrorReport, WorkerUnhealthy, RequestsSent, Withdraw}
+    of_front_doors = {
+        RoutingTable,
+        Configure,
+        Listening,
+        TableApplied,
+        RoutesDrained,
+        OutcomeReport,
+        MirrorReport,
+        WorkerUnhealthy,
+        RequestsSent,
+        ReportNotReady,
+    }
     assert {*wire.LINES, *of_front_doors} == set(typing.get_args(ControlMessage))
     assert not of_front_doors.intersection(wire.LINES)
 
@@ -62,7 +73,7 @@ def test_each_control_word_is_one_of_a_worker_or_one_of_a_front_door() -> None:
         ),
         ("ipc/control.py", "    batch_max_rows: int\n", "    batch_max_rows: int\n    weight: int\n", "EndpointSpec, weight: None → int"),
         ("ipc/control.py", "    warnings: list[str] = []", "    warnings: str = ''", "Ready, warnings"),
-        ("ipc/cache_control.py", "    begun: int", "    started: int", "Refreshed, begun: int → None"),
+        ("ipc/cache_control.py", 'msgspec.field(name="begun")', 'msgspec.field(name="started")', "CacheRefreshed, begun: int → None"),
         ("ipc/failure.py", "        errors.Full,\n", "", "failures"),
         ("ipc/protocol.py", "    BEGUN = 17", "    BEGUN = 18", "Begun, as bytes"),
         (
@@ -84,8 +95,8 @@ def test_each_change_of_what_crosses_is_named(tmp_path: Path, file: str, old: st
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('    text: str = ""', '    prose: str = ""'),
-        ("    told_requests: int = 0", "    told: int = 0"),
+        ('name="text")', 'name="prose")'),
+        ("    requests_sent_interval: int = 0", "    told: int = 0"),
         ("    warnings: list[str] = []", ""),
     ],
 )

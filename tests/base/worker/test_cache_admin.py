@@ -14,7 +14,7 @@ import base.service as svc
 from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError
 from base.ipc import failure
-from base.ipc.cache_control import CacheResponse, Entries, ListEntries, Refresh, Refreshed, Refused
+from base.ipc.cache_control import CacheEntries, CacheRefreshed, CacheRequestRefused, CacheResponse, ListCacheEntries, RefreshCache
 from base.worker import cache_admin as module
 from base.worker.cache_admin import Caches
 
@@ -81,8 +81,8 @@ def hold(cache: Cache, **parameters: str) -> None:
 
 
 def error_of(answer: CacheResponse) -> PexdockError:
-    assert isinstance(answer, Refused)
-    return failure.decode(bytes(answer.failure))
+    assert isinstance(answer, CacheRequestRefused)
+    return failure.decode_error(bytes(answer.failure))
 
 
 @pytest.mark.parametrize("made", [(plain, named, numbered)], indirect=True)
@@ -90,10 +90,10 @@ def test_entries_are_told_by_endpoint_and_one_without_a_cache_is_not_among_them(
     """Their parameters are those that the spec validated, whatever a request wrote."""
     caches, by_name = made
     hold(by_name["numbered"], number="007")
-    answer = caches.answer(ListEntries(3))
-    assert isinstance(answer, Entries)
-    assert answer.number == 3
-    assert [(each.endpoint, each.path, each.held, [entry.parameters for entry in each.entries]) for each in answer.caches] == [
+    answer = caches.answer(ListCacheEntries(3))
+    assert isinstance(answer, CacheEntries)
+    assert answer.request_id == 3
+    assert [(each.endpoint, each.path, each.entry_count, [entry.parameters for entry in each.entries]) for each in answer.caches] == [
         ("named", "/named/{name}", 0, []),
         ("numbered", "/numbered/{number}", 1, [{"number": "7"}]),
     ]
@@ -114,9 +114,9 @@ def test_a_refresh_is_of_all_of_one_endpoint_or_of_one_entry(made) -> None:
         while any(entry.next_refresh_s == 0 for cache in by_name.values() for entry in cache.entries()):
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        answer = caches.answer(Refresh(1, endpoint, parameters))
-        assert isinstance(answer, Refreshed)
-        return answer.begun
+        answer = caches.answer(RefreshCache(1, endpoint, parameters))
+        assert isinstance(answer, CacheRefreshed)
+        return answer.started
 
     assert begun(None, None) == 5
     assert begun("named", None) == begun("/named/{name}", None) == 2
@@ -141,27 +141,27 @@ def test_a_refresh_is_of_all_of_one_endpoint_or_of_one_entry(made) -> None:
 def test_what_cannot_be_refreshed_is_refused_by_name(made, endpoint, parameters, kind, said, columns) -> None:
     """The error says what is wrong, and by its class who must act."""
     caches, _ = made
-    answer = caches.answer(Refresh(9, endpoint, parameters))
+    answer = caches.answer(RefreshCache(9, endpoint, parameters))
     error = error_of(answer)
     assert type(error) is kind
     assert said in error.detail
     assert [cell.column for cell in error.cells] == columns
-    assert answer.number == 9
+    assert answer.request_id == 9
 
 
 @pytest.mark.parametrize("made", [(plain,)], indirect=True)
 def test_a_release_without_caches_has_nothing_to_refresh(made) -> None:
     """It says so, rather than that it began none."""
     caches, _ = made
-    assert error_of(caches.answer(Refresh(1))).detail == "no endpoint of tiny has a cache"
-    assert caches.answer(ListEntries(2)) == Entries(2, [])
+    assert error_of(caches.answer(RefreshCache(1))).detail == "no endpoint of tiny has a cache"
+    assert caches.answer(ListCacheEntries(2)) == CacheEntries(2, [])
 
 
 @pytest.mark.parametrize("made", [(broken,)], indirect=True)
 def test_a_spec_that_raises_is_an_answer_too(made) -> None:
     """The thread that answers goes on."""
     caches, _ = made
-    assert type(error_of(caches.answer(Refresh(1, "broken", {"name": "a"})))) is LoadFailed
+    assert type(error_of(caches.answer(RefreshCache(1, "broken", {"name": "a"})))) is LoadFailed
 
 
 @pytest.mark.parametrize("made", [(named,)], indirect=True)
@@ -172,6 +172,6 @@ def test_a_cache_of_very_many_entries_shows_those_used_last_and_how_many_there_a
     for name in "abcd":
         hold(by_name["named"], name=name)
     (shown,) = caches.entries()
-    assert (shown.held, [entry.parameters["name"] for entry in shown.entries]) == (4, ["c", "d"])
+    assert (shown.entry_count, [entry.parameters["name"] for entry in shown.entries]) == (4, ["c", "d"])
     monkeypatch.setattr(module, "ANSWER_MAX_BYTES", 100)
-    assert type(error_of(caches.answer(ListEntries(1)))) is Full
+    assert type(error_of(caches.answer(ListCacheEntries(1)))) is Full

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from base.ipc.cache_control import CacheRequest, CacheState, Entries, ListEntries
-from base.ipc.control import Applied, ControlStream, Drain, encode
+from base.ipc.cache_control import CacheEntries, CacheRequest, CacheState, ListCacheEntries
+from base.ipc.control import ControlStream, Drain, TableApplied, encode_message
 from base.worker.control_channel import ControlChannel
 
 WITHIN_S = 10
@@ -23,8 +23,8 @@ def worker() -> Iterator[SimpleNamespace]:
     ours, theirs = socket.socketpair()
     drained, gone = threading.Event(), threading.Event()
 
-    def answer(question: CacheRequest) -> Entries:
-        return Entries(question.number, [])
+    def answer(question: CacheRequest) -> CacheEntries:
+        return CacheEntries(question.request_id, [])
 
     parent = ControlChannel(theirs, answer, drained.set, gone.set)
     parent.start()
@@ -43,23 +43,23 @@ def heard(worker: SimpleNamespace, count: int) -> list[object]:
 
 def test_questions_are_answered_in_order_however_their_bytes_arrive(worker: SimpleNamespace) -> None:
     """One and a half in one piece, the rest later."""
-    data = encode(ListEntries(1)) + encode(ListEntries(2))
+    data = encode_message(ListCacheEntries(1)) + encode_message(ListCacheEntries(2))
     worker.socket.sendall(data[:-5])
-    assert heard(worker, 1) == [Entries(1, [])]
+    assert heard(worker, 1) == [CacheEntries(1, [])]
     worker.socket.sendall(data[-5:])
-    assert heard(worker, 1) == [Entries(2, [])]
+    assert heard(worker, 1) == [CacheEntries(2, [])]
 
 
 def test_it_drains_when_told_and_goes_on_to_listen(worker: SimpleNamespace) -> None:
     """A worker that drains may be asked."""
-    worker.socket.sendall(encode(Drain()))
+    worker.socket.sendall(encode_message(Drain()))
     assert worker.drained.wait(WITHIN_S)
-    worker.socket.sendall(encode(ListEntries(1)))
-    assert heard(worker, 1) == [Entries(1, [])]
+    worker.socket.sendall(encode_message(ListCacheEntries(1)))
+    assert heard(worker, 1) == [CacheEntries(1, [])]
     assert not worker.gone.is_set()
 
 
-@pytest.mark.parametrize("data", [b"", b"nonsense\n", encode(Applied(1))])
+@pytest.mark.parametrize("data", [b"", b"nonsense\n", encode_message(TableApplied(1))])
 def test_a_parent_that_is_gone_or_cannot_be_understood_is_gone(worker: SimpleNamespace, data: bytes) -> None:
     """Both end the worker."""
     worker.socket.sendall(data)
@@ -75,26 +75,26 @@ def test_closing_it_is_not_the_parents_end(worker: SimpleNamespace) -> None:
     worker.parent.close()
     assert threading.active_count() == threads - 1
     assert not worker.gone.is_set()
-    worker.parent.say(Applied(1))
-    assert heard(worker, 1) == [Applied(1)]
+    worker.parent.say(TableApplied(1))
+    assert heard(worker, 1) == [TableApplied(1)]
     worker.parent.close()
 
 
 def test_words_of_several_threads_do_not_mix(worker: SimpleNamespace) -> None:
     """Each is longer than a socket's buffer takes at once."""
-    words = [Entries(number, [CacheState("x" * 1_000_000, "", 0, [])]) for number in range(4)]
+    words = [CacheEntries(number, [CacheState("x" * 1_000_000, "", 0, [])]) for number in range(4)]
     threads = [threading.Thread(target=worker.parent.say, args=(word,)) for word in words]
     for thread in threads:
         thread.start()
     said = heard(worker, len(words))
     for thread in threads:
         thread.join()
-    assert sorted(said, key=lambda word: word.number) == words
+    assert sorted(said, key=lambda word: word.request_id) == words
 
 
 def test_a_parent_that_is_gone_can_be_told_things(worker: SimpleNamespace) -> None:
     """Nothing is raised; the thread that listens finds it out."""
     os.close(worker.socket.detach())
-    worker.parent.say(Applied(1))
+    worker.parent.say(TableApplied(1))
     assert worker.gone.wait(WITHIN_S)
-    worker.parent.say(Applied(2))
+    worker.parent.say(TableApplied(2))

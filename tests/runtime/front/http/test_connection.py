@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from base.ipc.control import Table
+from base.ipc.control import RoutingTable
 from counting import Counting, serve
 from rawhttp import Raw, chunked, get, post
 
@@ -54,7 +54,7 @@ def test_a_head_is_remembered_only_where_it_means_the_same_again() -> None:
                 raw.send(post(f"/plain/{i}", []))
                 assert raw.answer().status == 503
                 assert min(i, 1) <= len(door._known) <= 1024
-            door.put_in_force(Table(2, [], settled=True))
+            door.put_in_force(RoutingTable(2, [], startup_complete=True))
             raw.send(post("/plain/1499", []))
             assert raw.answer().status == 404
 

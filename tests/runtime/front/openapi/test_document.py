@@ -233,7 +233,7 @@ def test_every_media_type_of_answers_is_shown(found: dict[str, Any]) -> None:
     assert "400" in raw["responses"]  # of headers that cannot be read
 
 
-TOLD = [kind("no", cells=[errors.Cell(1, "a", "not so")]) for kind in failure._KINDS.values() if kind is not errors.Reject]
+TOLD = [kind("no", cells=[errors.Cell(1, "a", "not so")]) for kind in failure._ERROR_TYPES.values() if kind is not errors.Reject]
 BEFORE_WORKERS = [errors.Malformed("no"), errors.TooLarge("no"), errors.UnsupportedMedia("no")]
 REJECTED = [errors.Reject(409, "no"), errors.Reject(422, "no", [1])]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from base.ipc.control import Applied, Configure, EndpointSpec, Left, Listening, ReleaseSpec, Route, Table
+from base.ipc.control import Configure, EndpointSpec, Listening, ReleaseSpec, Route, RoutesDrained, RoutingTable, TableApplied
 from frontdoor import DEADLINE_S, FrontDoor
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits
@@ -44,21 +44,21 @@ def test_connections_wait_until_the_first_table_is_in_force(door):
         with pytest.raises(TimeoutError):
             client.recv(1)
         client.settimeout(DEADLINE_S)
-        door.say(Table(4, [], settled=True))
+        door.say(RoutingTable(4, [], startup_complete=True))
         assert client.recv(12) == b"HTTP/1.1 200"
-    assert [door.hear() for _ in range(3)] == [Listening(), Applied(4), Left(4)]
+    assert [door.hear() for _ in range(3)] == [Listening(), TableApplied(4), RoutesDrained(4)]
 
 
 @pytest.mark.parametrize("door", [Configure(request_timeout_s=1.0)], indirect=True)
 def test_a_worker_that_does_not_answer_holds_up_neither_the_table_nor_the_next_one(door, silent):
     """It may be in the middle of a prediction of minutes. Requests wait for it, as they would in its queue."""
     before = time.monotonic()
-    door.say(Table(1, [Route(words("1"), [silent])], settled=True))
-    assert [door.hear() for _ in range(3)] == [Listening(), Applied(1), Left(1)]
+    door.say(RoutingTable(1, [Route(words("1"), [silent])], startup_complete=True))
+    assert [door.hear() for _ in range(3)] == [Listening(), TableApplied(1), RoutesDrained(1)]
     assert time.monotonic() - before < DEADLINE_S / 2
     assert httpx.post(door.address + "/a", json=[{"x": 1}], timeout=20).status_code == 504
-    door.say(Table(2, [], settled=True))
-    assert [door.hear(), door.hear()] == [Applied(2), Left(2)]
+    door.say(RoutingTable(2, [], startup_complete=True))
+    assert [door.hear(), door.hear()] == [TableApplied(2), RoutesDrained(2)]
     assert httpx.post(door.address + "/a", json=[{"x": 1}], timeout=DEADLINE_S).status_code == 404
 
 
@@ -82,8 +82,12 @@ def test_what_is_in_force_stays_so_until_what_comes_has_answered(silent):
 
 def test_a_front_door_to_which_nobody_comes_sleeps(door):
     """No thread of it wakes up to look whether there is anything to do: some second passes without a switch to it."""
-    door.say(Table(1, [], settled=True))
-    assert [door.hear() for _ in range(3)] == [Listening(), Applied(1), Left(1)]  # imports may take longer than a client waits
+    door.say(RoutingTable(1, [], startup_complete=True))
+    assert [door.hear() for _ in range(3)] == [
+        Listening(),
+        TableApplied(1),
+        RoutesDrained(1),
+    ]  # imports may take longer than a client waits
     assert httpx.get(door.address + "/livez", timeout=DEADLINE_S).status_code == 200  # its connection is gone by then
     until = time.monotonic() + DEADLINE_S
     before = switches(door.process.pid)

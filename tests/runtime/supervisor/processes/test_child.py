@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from base.ipc.control import Applied, Drain, Failed, Listening, Ready, ReleaseSpec, Route, Table
+from base.ipc.control import Drain, Failed, Listening, Ready, ReleaseSpec, Route, RoutingTable, TableApplied
 from runtime.supervisor.processes.child import Child, child_environment, describe_exit
 from runtime.supervisor.processes.log_tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, LogBudget, LogTail
 
@@ -96,11 +96,11 @@ def test_words_pass_in_both_directions_and_the_end_of_the_socket_ends_the_child(
     """The child answers a drain, and sees end of file when its parent lets go."""
 
     async def scenario(start):
-        watched = start('say(type="listening"); control.recv(99); say(type="applied", generation=7); sys.exit(3)')
+        watched = start('say(type="listening"); control.recv(99); say(type="table_applied", generation=7); sys.exit(3)')
         await watched.until(lambda: watched.words == [Listening()])
         watched.child.send(Drain())
         assert await watched.end() == [3]
-        assert watched.words == [Listening(), Applied(7)]
+        assert watched.words == [Listening(), TableApplied(7)]
 
     run(scenario)
 
@@ -168,7 +168,7 @@ def test_a_grandchild_ends_with_its_parent_even_while_it_holds_the_pipes(run):
         watched = start("""
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"], close_fds=False)
             os.set_inheritable(control.fileno(), True)
-            say(type="applied", generation=child.pid)
+            say(type="table_applied", generation=child.pid)
             os._exit(1)
         """)
         assert await watched.end() == [1]
@@ -202,12 +202,12 @@ def test_a_child_that_does_not_read_holds_only_the_newest_table(run):
             for line in control.makefile():
                 word = json.loads(line)
                 if word["type"] == "drain": break
-                say(type="applied", generation=word["generation"])
+                say(type="table_applied", generation=word["generation"])
         """)
-        watched.child.send(Table(0, [Route(big, [])], settled=False))
+        watched.child.send(RoutingTable(0, [Route(big, [])], startup_complete=False))
         await watched.until(lambda: watched.words)
         for generation in range(1, 100):
-            watched.child.send(Table(generation, [Route(big, [])], settled=False))
+            watched.child.send(RoutingTable(generation, [Route(big, [])], startup_complete=False))
         watched.child.send(Drain())
         os.kill(watched.child.pid, signal.SIGUSR1)
         await watched.end()
