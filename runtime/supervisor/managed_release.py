@@ -25,8 +25,9 @@ from runtime.supervisor.processes.recycling import LOOK_S, Recycling
 from runtime.supervisor.processes.sandbox import Sandbox
 from runtime.supervisor.processes.start_limiter import StartLimiter
 from runtime.supervisor.processes.worker import Launch, WorkerFailure, WorkerProcess
+from runtime.supervisor.processes.worker_state import WorkerState
 from runtime.supervisor.rollout.probation import Probation
-from runtime.supervisor.rollout.release_state import Action, Identity, Release, ReleaseEvent, ReleaseState, WorkerState
+from runtime.supervisor.rollout.release_state import Action, Identity, Release, ReleaseEvent, ReleaseState
 from runtime.supervisor.status import ReleaseReport, now
 
 log = logging.getLogger(__name__)
@@ -319,7 +320,7 @@ class ManagedRelease:
 
     def prune(self) -> None:
         """Forget workers of which nothing is left."""
-        self.workers = [worker for worker in self.workers if worker.state is not WorkerState.GONE]
+        self.workers = [worker for worker in self.workers if worker.state is not WorkerState.STOPPED]
 
     def report(self) -> ReleaseReport:
         """Its part of the state file."""

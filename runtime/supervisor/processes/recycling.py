@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.supervisor.processes.worker import Launch, WorkerOwner, WorkerProcess
-from runtime.supervisor.rollout.release_state import WorkerState
+from runtime.supervisor.processes.worker_state import WorkerState
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from runtime.supervisor.processes.niceness import LoweredPriority
 from runtime.supervisor.processes.sandbox import Sandbox, remove_later
 from runtime.supervisor.processes.start_limiter import StartLimiter, StartSlot
 from runtime.supervisor.processes.worker_rpc import WorkerRpc
-from runtime.supervisor.rollout.release_state import Action, Machine, WorkerEvent, WorkerState, new_worker
+from runtime.supervisor.processes.worker_state import WorkerAction, WorkerEvent, WorkerState, new_worker
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class WorkerProcess:
     def __init__(self, launch: Launch, owner: WorkerOwner) -> None:
         self._launch = launch
         self._owner = owner
-        self._machine: Machine[WorkerState, WorkerEvent] = new_worker()
+        self._machine = new_worker()
         self._failure = self._reason = ""
         self._cannot_load = False
         self._timers: list[asyncio.TimerHandle] = []
@@ -138,7 +138,7 @@ class WorkerProcess:
     @property
     def is_wanted(self) -> bool:
         """Whether it has not been retired."""
-        return self.state not in {WorkerState.RETIRED, WorkerState.ENDING, WorkerState.GONE}
+        return self.state not in {WorkerState.RETIRED, WorkerState.STOPPING, WorkerState.STOPPED}
 
     def start(self) -> None:
         """Spawn its process when its turn has come; at once where the release served before, since clients wait for it."""
@@ -211,17 +211,17 @@ class WorkerProcess:
     def _step(self, event: WorkerEvent) -> None:
         self._cancel_timers()
         match self._machine.step(event):
-            case Action.SPAWN:
+            case WorkerAction.SPAWN:
                 self.restarts += 1
                 self.start()
-            case Action.SCHEDULE:
+            case WorkerAction.SCHEDULE_RESTART:
                 delay_s = self._launch.backoff.delay_s(self._deaths)
                 log.warning("%s: %s; it is started again in %.1f s", self._launch.title, self._reason, delay_s)
-                self._later(delay_s, lambda: self._step(WorkerEvent.DUE))
-            case Action.DRAIN if self.child is not None:
+                self._later(delay_s, lambda: self._step(WorkerEvent.RESTART_DUE))
+            case WorkerAction.DRAIN if self.child is not None:
                 self.child.send(Drain())
                 self._later(self._launch.drain_s, self._terminate)
-            case Action.TERMINATE:
+            case WorkerAction.TERMINATE:
                 self._terminate()
             case _:
                 pass
@@ -245,7 +245,7 @@ class WorkerProcess:
 
     def _hear(self, word: ControlMessage) -> None:
         match word:
-            case Ready() if self.state is WorkerState.ENDING:
+            case Ready() if self.state is WorkerState.STOPPING:
                 self._step(WorkerEvent.READY)
             case Ready() if self.state is WorkerState.STARTING:
                 self._has_started()
@@ -280,14 +280,14 @@ class WorkerProcess:
         if self._scratch is not None:
             remove_later(self._scratch)
             self._scratch = None
-        if self.state in {WorkerState.RETIRED, WorkerState.ENDING}:
-            self._step(WorkerEvent.DIED)
+        if self.state in {WorkerState.RETIRED, WorkerState.STOPPING}:
+            self._step(WorkerEvent.EXITED)
             return
         when = "" if self.state is WorkerState.READY else " before it was ready"
         self._reason = self._failure or f"its worker {describe_exit(code)}{when}{self._launch.confinement.remark(code, lines)}"
         final = (code == ExitCode.CANNOT_LOAD or self._cannot_load) and not self._owner.loaded
         self._count_death()
-        self._step(WorkerEvent.REFUSED_TO_LOAD if final else WorkerEvent.DIED)
+        self._step(WorkerEvent.FAILED_TO_LOAD if final else WorkerEvent.EXITED)
         self._owner.fell(WorkerFailure(self._reason, lines, final))
 
     def _count_death(self) -> None:

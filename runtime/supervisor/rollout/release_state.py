@@ -1,8 +1,6 @@
-"""The life of one release and of its workers, as two tables of (state, event). Pure: knows no process, no clock, no file.
+"""The life of one release as a table of (state, event). Pure: knows no process, no clock, no file.
 
-    a release  VERIFYING ─▶ WAITING ─▶ STANDBY ⇄ (UNPACKING ─▶ RUNNING)      leaving at any time to REFUSED, FAILED or STOPPED
-    a worker   STARTING ─▶ READY ─▶ RETIRED ─▶ ENDING ─▶ GONE
-                   ▲─ BACKING_OFF ◀─┘ (died)                                 or CANNOT_LOAD, which is final
+    VERIFYING ─▶ WAITING ─▶ STANDBY ⇄ (UNPACKING ─▶ RUNNING)      leaving at any time to REFUSED, FAILED or STOPPED
 
 A release that is not the newest of its model stands by, verified but not unpacked. A base goes the same way with no worker. A pair
 that is not in a table raises `IllegalStep` and changes nothing.
@@ -13,15 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, TypeVar
 
 from packaging.version import Version
 
 from base.ipc.control import ReleaseSpec
-
-
-class IllegalStep(AssertionError):
-    """Our own code handed a machine an event that cannot happen in its state. Nothing was changed."""
+from runtime.state_machine import Machine
 
 
 class ReleaseState(StrEnum):
@@ -56,40 +50,12 @@ class ReleaseEvent(StrEnum):
     STOPPED = "stopped"
 
 
-class WorkerState(StrEnum):
-    """Where one worker stands."""
-
-    STARTING = "starting"
-    READY = "ready"
-    BACKING_OFF = "restarting"
-    RETIRED = "retired"
-    ENDING = "ending"
-    CANNOT_LOAD = "cannot load"
-    GONE = "gone"
-
-
-class WorkerEvent(StrEnum):
-    """What has happened to one worker."""
-
-    READY = "ready"
-    DIED = "died"
-    REFUSED_TO_LOAD = "refused to load"
-    DUE = "due"
-    RETIRED = "retired"
-    UNROUTED = "unrouted"
-
-
 class Action(StrEnum):
     """What is to be done about a step."""
 
     UNPACK = "unpack"
     START = "start workers"
     END = "end workers"
-    SPAWN = "spawn"
-    SCHEDULE = "schedule a restart"
-    DRAIN = "drain"
-    TERMINATE = "terminate"
-    FORGET = "forget"
 
 
 _R, _E = ReleaseState, ReleaseEvent
@@ -118,59 +84,6 @@ RELEASE_STEPS: Mapping[tuple[ReleaseState, ReleaseEvent], tuple[ReleaseState, Ac
     (_R.REFUSED, _E.STOPPED): (_R.STOPPED, None),
     (_R.FAILED, _E.STOPPED): (_R.STOPPED, None),
 }
-
-_W, _X = WorkerState, WorkerEvent
-WORKER_STEPS: Mapping[tuple[WorkerState, WorkerEvent], tuple[WorkerState, Action | None]] = {
-    (_W.STARTING, _X.READY): (_W.READY, None),
-    (_W.STARTING, _X.DIED): (_W.BACKING_OFF, Action.SCHEDULE),
-    (_W.STARTING, _X.REFUSED_TO_LOAD): (_W.CANNOT_LOAD, None),
-    (_W.STARTING, _X.RETIRED): (_W.ENDING, Action.TERMINATE),  # it never got a request
-    (_W.READY, _X.DIED): (_W.BACKING_OFF, Action.SCHEDULE),
-    (_W.READY, _X.RETIRED): (_W.RETIRED, None),  # the front door may still send it requests
-    (_W.BACKING_OFF, _X.DUE): (_W.STARTING, Action.SPAWN),
-    (_W.BACKING_OFF, _X.RETIRED): (_W.GONE, Action.FORGET),
-    (_W.CANNOT_LOAD, _X.RETIRED): (_W.GONE, Action.FORGET),
-    (_W.RETIRED, _X.UNROUTED): (_W.ENDING, Action.DRAIN),
-    (_W.RETIRED, _X.DIED): (_W.GONE, Action.FORGET),
-    (_W.ENDING, _X.READY): (_W.ENDING, None),  # it said so before it read our signal
-    (_W.ENDING, _X.DIED): (_W.GONE, Action.FORGET),
-    (_W.ENDING, _X.REFUSED_TO_LOAD): (_W.GONE, Action.FORGET),
-}
-
-S = TypeVar("S", bound=StrEnum)
-E = TypeVar("E", bound=StrEnum)
-
-
-@dataclass
-class Machine(Generic[S, E]):
-    """A state, and the table that moves it."""
-
-    steps: Mapping[tuple[S, E], tuple[S, Action | None]]
-    state: S
-
-    def step(self, event: E) -> Action | None:
-        """Move on `event`.
-
-        Returns:
-            What is to be done about it.
-
-        Raises:
-            IllegalStep: it cannot happen in this state; nothing was changed.
-        """
-        try:
-            self.state, action = self.steps[self.state, event]
-        except KeyError:
-            raise IllegalStep(f"{event} in state {self.state}") from None
-        return action
-
-    def allows(self, event: E) -> bool:
-        """Whether `event` has a place in this state."""
-        return (self.state, event) in self.steps
-
-
-def new_worker() -> Machine[WorkerState, WorkerEvent]:
-    """A worker that is being spawned."""
-    return Machine(WORKER_STEPS, WorkerState.STARTING)
 
 
 @dataclass(frozen=True)
@@ -203,7 +116,7 @@ class Release:
 
     file: str
     order: int
-    machine: Machine[ReleaseState, ReleaseEvent] = field(default_factory=lambda: Machine(RELEASE_STEPS, ReleaseState.VERIFYING))
+    machine: Machine[ReleaseState, ReleaseEvent, Action] = field(default_factory=lambda: Machine(RELEASE_STEPS, ReleaseState.VERIFYING))
     identity: Identity | None = None
     words: ReleaseSpec | None = None
     was_ready: bool = False

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from runtime.supervisor.processes.recycling import Recycling, told_requests
-from runtime.supervisor.rollout.release_state import WorkerState
+from runtime.supervisor.processes.worker_state import WorkerState
 
 
 @pytest.fixture

@@ -1,41 +1,13 @@
 """The life of a release and of a worker: every pair of state and event, and which of many releases should run."""
 
-import itertools
-
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from families import release
+from runtime.state_machine import Machine
 from runtime.supervisor.rollout import planner
-from runtime.supervisor.rollout.release_state import (
-    RELEASE_STEPS,
-    WORKER_STEPS,
-    Action,
-    IllegalStep,
-    Machine,
-    ReleaseEvent,
-    ReleaseState,
-    WorkerEvent,
-    WorkerState,
-)
-
-MACHINES = [(RELEASE_STEPS, ReleaseState, ReleaseEvent), (WORKER_STEPS, WorkerState, WorkerEvent)]
-
-
-@pytest.mark.parametrize(("steps", "states", "events"), MACHINES)
-def test_a_pair_is_either_in_the_table_or_raises_and_changes_nothing(steps, states, events):
-    """Every pair, one by one."""
-    for state, event in itertools.product(states, events):
-        machine = Machine(steps, state)
-        if machine.allows(event):
-            assert machine.step(event) is steps[state, event][1]
-            assert machine.state is steps[state, event][0]
-        else:
-            with pytest.raises(IllegalStep, match=f"{event} in state {state}"):
-                machine.step(event)
-            assert machine.state is state
+from runtime.supervisor.rollout.release_state import RELEASE_STEPS, Action, ReleaseEvent, ReleaseState
 
 
 def test_a_release_can_be_stopped_in_every_state_and_only_once():
@@ -44,29 +16,11 @@ def test_a_release_can_be_stopped_in_every_state_and_only_once():
         assert Machine(RELEASE_STEPS, state).allows(ReleaseEvent.STOPPED) is (state is not ReleaseState.STOPPED)
 
 
-def test_a_worker_can_be_retired_until_it_is_and_is_then_gone_once_its_process_is():
-    """So that the end always comes, and each process is ended by somebody."""
-    for state in WorkerState:
-        wanted = state not in {WorkerState.RETIRED, WorkerState.ENDING, WorkerState.GONE}
-        assert Machine(WORKER_STEPS, state).allows(WorkerEvent.RETIRED) is wanted
-    with_process = {WorkerState.STARTING, WorkerState.READY, WorkerState.RETIRED, WorkerState.ENDING}
-    for state in WorkerState:
-        assert Machine(WORKER_STEPS, state).allows(WorkerEvent.DIED) is (state in with_process)
-
-
 def test_a_running_release_never_leaves_without_its_workers_being_ended():
     """Each way out of RUNNING has the action that ends them."""
     ways = [step for (state, _), step in RELEASE_STEPS.items() if state is ReleaseState.RUNNING]
     assert len(ways) == 4
     assert all(action is Action.END for _, action in ways)
-
-
-def test_a_worker_that_may_have_requests_is_drained_and_one_that_cannot_is_not_waited_for():
-    """Only a worker that was ready was ever in a routing table."""
-    worker = Machine(WORKER_STEPS, WorkerState.STARTING)
-    assert worker.step(WorkerEvent.RETIRED) is Action.TERMINATE
-    worker = Machine(WORKER_STEPS, WorkerState.STARTING)
-    assert [worker.step(event) for event in (WorkerEvent.READY, WorkerEvent.RETIRED, WorkerEvent.UNROUTED)] == [None, None, Action.DRAIN]
 
 
 # ---- which releases should run
