@@ -111,7 +111,7 @@ def test_every_command_and_option_in_the_documentation_exists():
     """Of pexdock, on each page for people."""
     told = [
         (page.name, line)
-        for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+        for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
         for line in re.findall(r"^(?:\.venv/bin/)?(pexdock [a-z].*)$", page.read_text(), re.MULTILINE)
     ]
     assert len(told) > 20

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import click
 import pytest
 
 import base.artifacts as afs
@@ -19,7 +18,6 @@ import base.service as svc
 import guide
 from base.endpoint.discovery import GROUP, discover
 from base.testing import TestClient
-from runtime.cli.main import main
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = ROOT / "docs" / "models.md"
@@ -104,27 +102,6 @@ def test_the_guides_project_is_discovered(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.delitem(sys.modules, each)
 
 
-@pytest.mark.parametrize("page", [GUIDE, ROOT / "docs" / "operations.md"], ids=lambda each: each.name)
-def test_the_guides_commands_exist(page: Path) -> None:
-    """Each `pexdock` in its shell blocks is a subcommand with the options that it is given."""
-    lines = [line.split("#")[0].split() for _, block in guide.blocks(page.read_text(), "sh") for line in block.splitlines()]
-    ours = [words[1:] for words in lines if words and words[0].endswith("bin/pexdock")]
-    assert len(ours) >= 3
-    for words in ours:
-        assert unknown_of(words) == []
-
-
-def unknown_of(words: list[str]) -> list[str]:
-    """Options that the command which these words name does not have, or words that name no command."""
-    command: click.Command = main
-    while isinstance(command, click.Group):
-        if not words or words[0] not in command.commands:
-            return words[:1] or ["nothing"]
-        command, words = command.commands[words[0]], words[1:]
-    known = {option for each in command.get_params(click.Context(command)) for option in each.opts}
-    return [word for word in words if word.startswith("-") and word not in known]
-
-
 def test_the_clients_that_the_guide_names_can_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With the arguments that it shows; they ask nobody before they must."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # else MlflowClient would set it for the tests that follow
@@ -150,9 +127,6 @@ def test_a_guide_that_lies_is_found_out() -> None:
     assert not guide.agrees('{"b": 1}', "application/json", '{"a": 1}')
     assert guide.agrees("a\n1", "text/csv", "a\n1\n")
     assert not guide.agrees("a\n1", "text/csv", "a\n2\n")
-    assert unknown_of(["build", "model", "x", "--carry", "y"]) == []
-    assert unknown_of(["build", "model", "x", "--hurry"]) == ["--hurry"]
-    assert unknown_of(["fly"]) == ["fly"]
 
 
 def test_a_guide_is_taken_apart() -> None:

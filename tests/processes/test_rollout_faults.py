@@ -1,4 +1,7 @@
-"""Steps of a roll-out and what may happen in each: real pexes under load, real kills. What must hold stands in docs/operations.md."""
+"""Steps of a roll-out and what may happen in each: real pexes under load, real kills.
+
+What must hold stands in docs/operations/releasing.md.
+"""
 
 from __future__ import annotations
 

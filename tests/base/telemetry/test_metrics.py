@@ -84,6 +84,6 @@ def test_every_measure_is_defined_in_one_sentence():
 
 def test_the_documentation_defines_every_measure_as_the_code_does():
     """One table, whose rows are made of the same words."""
-    text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "operations" / "metrics.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| `") and any(f"| {unit} |" in line for unit in Unit)]
     assert rows == [f"| `{name}` | {measure.unit} | {measure.says} |" for name, measure in MEASURES.items()]

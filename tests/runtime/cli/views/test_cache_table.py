@@ -72,7 +72,7 @@ def test_refreshes_are_counted_by_worker_and_none_is_explained() -> None:
 
 def test_the_documentation_shows_the_table_as_it_is() -> None:
     """The columns have the names that it explains."""
-    page = (Path(__file__).parents[4] / "docs" / "operations.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "operations" / "caches.md").read_text()
     model = ModelCaches("iris", "0.1.0", [WorkerCaches(7, [CacheState("predict", "/p", 1, [entry("a")])])])
     head = re.split(" {2,}", caches_as_text([model]).splitlines()[1].strip())
     assert head in [re.split(" {2,}", line.strip()) for line in page.splitlines()]
