@@ -98,7 +98,7 @@ def test_a_url_that_means_nothing_is_refused_at_the_start(tmp_path):
     for name, value, reason in (
         ("dist_url", "ftp://bucket/prod", "not the URL of an object store"),
         ("dist_url", "s3://key:secret@bucket", "without credentials"),
-        ("dist_path", "s3://bucket/prod", "named by dist_url"),
+        ("dist_path", "s3://bucket/prod", "set dist_url"),
     ):
         one.settings = {"run_path": one.run_path, name: value}
         one.err.write_bytes(b"")
