@@ -11,9 +11,9 @@ import uvloop
 
 from base.ipc.control import MetricsReport
 from base.telemetry.emf_writer import reports_to
-from runtime.admin.api.app import make
-from runtime.admin.api.context import AdminContext, Dropping
-from runtime.admin.server.listeners import AdminServers, listeners
+from runtime.admin.api.app import create_app
+from runtime.admin.api.context import AdminContext, UploadTarget
+from runtime.admin.server.listeners import AdminServers, open_listeners
 from runtime.pex import drop
 from runtime.pex.cache.store import Store
 from runtime.pex.trust.policy import trust_of
@@ -42,7 +42,7 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
     with (
         run_dir.taken(settings.run_path) as run_path,
         bound(settings.host, settings.port, settings.front_doors) as clients,
-        listeners(settings, run_path) as operators,
+        open_listeners(settings, run_path) as operators,
         reports_to(settings.emf) as report,
         PolicyStore(settings.state_path) as kept,
         log_buffer.kept() as book,
@@ -52,7 +52,7 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
         drop.sweep(settings.dist_path)
         try:
             supervisor = Supervisor(_plant(settings, store, run_path, report, confinement), clients, kept, show)
-            uvloop.run(supervisor.run(AdminServers(make(_admin_context(settings, supervisor, book)), operators)))
+            uvloop.run(supervisor.run(AdminServers(create_app(_admin_context(settings, supervisor, book)), operators)))
         finally:
             store.close()
 
@@ -76,7 +76,7 @@ def _check_files(settings: Settings) -> None:
 
 
 def _admin_context(settings: Settings, supervisor: Supervisor, book: LogBuffer) -> AdminContext:
-    drops = Dropping(settings.dist_path, settings.dist_url or "", int(settings.pex_max_bytes))
+    drops = UploadTarget(settings.dist_path, settings.dist_url or "", int(settings.pex_max_bytes))
     return AdminContext(supervisor.current_state, supervisor.changes, supervisor.fleet, book, drops, supervisor.drain)
 
 

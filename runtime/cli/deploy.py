@@ -17,7 +17,7 @@ from runtime.cli.options import ADMIN_VARIABLE, client_of, settled, show_json
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
-    from runtime.admin.client.progress import Drop, Stage
+    from runtime.admin.client.progress import DeployedFile, Stage
     from runtime.settings import Settings
     from runtime.supervisor.status import State
 
@@ -44,7 +44,7 @@ def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, ad
     deadline = time.monotonic() + timeout_s
     name = name or pex.name
     try:
-        with client.followed_models(lambda: deadline - time.monotonic()) as states:
+        with client.watch_models(lambda: deadline - time.monotonic()) as states:
             before = next(states)
             _check(pex, before, local=client.is_local)
             sha256 = _dropped(client, before, pex, name)
@@ -83,7 +83,7 @@ def _drop(client: AdminClient, state: State, file: Path, name: str) -> str:
         if not client.is_local:
             with file.open("rb") as content:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-            return client.drop(name, pieces, sha256, size_bytes).sha256
+            return client.upload(name, pieces, sha256, size_bytes).sha256
         return _copied(pieces, Path(state.dist_path), name)
 
 
@@ -112,18 +112,18 @@ def _progress(file: Path, name: str, size_bytes: int) -> Iterator[Iterable[bytes
             yield bar
 
 
-def _followed(states: Iterator[State], drop: Drop, *, prove: bool) -> Stage:
+def _followed(states: Iterator[State], drop: DeployedFile, *, prove: bool) -> Stage:
     from runtime.admin.client.follow import follow  # noqa: PLC0415
-    from runtime.admin.client.progress import stage  # noqa: PLC0415
+    from runtime.admin.client.progress import deploy_stage  # noqa: PLC0415
 
     rest = "what was dropped lies in dist/, and is looked at when it starts"
-    return follow(states, lambda state: stage(state, drop, prove=prove), drop.file, "waits until the file stays as it is", rest)
+    return follow(states, lambda state: deploy_stage(state, drop, prove=prove), drop.file, "waits until the file stays as it is", rest)
 
 
-def _drop_of(name: str, sha256: str, before: State) -> Drop:
-    from runtime.admin.client.progress import Drop  # noqa: PLC0415
+def _drop_of(name: str, sha256: str, before: State) -> DeployedFile:
+    from runtime.admin.client.progress import DeployedFile  # noqa: PLC0415
 
-    return Drop(name, sha256, max((release.order for release in before.releases), default=-1))
+    return DeployedFile(name, sha256, max((release.order for release in before.releases), default=-1))
 
 
 def _end(end: Stage, name: str, sha256: str, *, as_json: bool, stand_by: bool) -> NoReturn:

@@ -24,7 +24,7 @@ def describe(client: AdminClient, model: str, as_json: bool) -> None:
 
     from runtime.cli.views.model import painted  # noqa: PLC0415
 
-    found = client.model(model)
+    found = client.model_detail(model)
     if as_json:
         document = msgspec.to_builtins(found) | {"endpoints": [_described(endpoint) for endpoint in found.endpoints]}
         show_json(document)

@@ -29,7 +29,7 @@ def logs(client: AdminClient, model: str | None, follow: bool, lines: int, as_js
         for line in client.logs(model or "", lines):
             _show(line, as_json)
         return
-    with contextlib.suppress(KeyboardInterrupt), client.followed_logs(model or "", lines) as following:
+    with contextlib.suppress(KeyboardInterrupt), client.follow_logs(model or "", lines) as following:
         for line in following:
             _show(line, as_json)
 
@@ -54,9 +54,9 @@ def drain(client: AdminClient, as_json: bool, no_wait: bool) -> None:
 @contextlib.contextmanager
 def _ending(client: AdminClient) -> Iterator[Callable[[], None]]:
     """Gives what waits for the end of the supervisor: of its process where that is here, else of its answers."""
-    from runtime.admin.client.transport import AdminFailed  # noqa: PLC0415
+    from runtime.admin.client.transport import AdminError  # noqa: PLC0415
 
-    with client.followed_models() as states:
+    with client.watch_models() as states:
         pid = next(states).pid
         fd = os.pidfd_open(pid) if client.is_local and pid else -1
 
@@ -64,7 +64,7 @@ def _ending(client: AdminClient) -> Iterator[Callable[[], None]]:
             if fd >= 0:
                 select.select([fd], [], [])
                 return
-            with contextlib.suppress(AdminFailed):
+            with contextlib.suppress(AdminError):
                 for _ in states:
                     pass
 

@@ -41,7 +41,7 @@ def cache(client: AdminClient, model: str | None, as_json: bool) -> None:
     from runtime.cli.views.cache_table import caches_as_text  # noqa: PLC0415
     from runtime.cli.views.model import painted  # noqa: PLC0415
 
-    found = client.all_caches() if model is None else [client.caches(model)]
+    found = client.all_caches() if model is None else [client.model_caches(model)]
     if as_json:
         show_json(found)
     else:

@@ -58,7 +58,7 @@ def client_of(settings: Settings, url: str | None) -> AdminClient:
     from base.errors import PexdockError  # noqa: PLC0415
     from runtime.admin.client.client import AdminClient  # noqa: PLC0415
     from runtime.admin.client.transport import UnixTransport, UrlTransport  # noqa: PLC0415
-    from runtime.admin.server.token import read_token  # noqa: PLC0415
+    from runtime.admin.token import read_token  # noqa: PLC0415
 
     if url is None:
         return AdminClient(UnixTransport(settings.run_path))

@@ -57,7 +57,7 @@ def rollback(client: AdminClient, model: str, as_json: bool, **waits: Any) -> No
 def pin(client: AdminClient, model: str, version: str | None, off: bool, as_json: bool, **waits: Any) -> None:
     """Have VERSION of MODEL serve, whatever is dropped. VERSION may be a label."""
     _one_of(version, off, "VERSION")
-    _done(client, client.say(model, "pin", {"to": version} if version else None), as_json, **waits)
+    _done(client, client.change_traffic(model, "pin", {"to": version} if version else None), as_json, **waits)
 
 
 @click.command()
@@ -71,7 +71,7 @@ def pin(client: AdminClient, model: str, version: str | None, off: bool, as_json
 def split(client: AdminClient, model: str, shares: tuple[str, ...], by: str, off: bool, as_json: bool, **waits: Any) -> None:
     """Share the requests of MODEL among releases, as in `pexdock split iris 0.1.0=90 canary=10`."""
     _one_of(shares, off, "VERSION=WEIGHT twice or more")
-    _done(client, client.say(model, "split", {"weights": _weights(shares), "by": by} if shares else None), as_json, **waits)
+    _done(client, client.change_traffic(model, "split", {"weights": _weights(shares), "by": by} if shares else None), as_json, **waits)
 
 
 @click.command()
@@ -84,7 +84,7 @@ def split(client: AdminClient, model: str, shares: tuple[str, ...], by: str, off
 def shadow(client: AdminClient, model: str, version: str | None, percent: float, off: bool, as_json: bool) -> None:
     """Copy requests of MODEL to VERSION and compare its answers, which no client sees. VERSION may be a label."""
     _one_of(version, off, "VERSION")
-    _said(client.say(model, "shadow", {"to": version, "percent": percent} if version else None), as_json)
+    _said(client.change_traffic(model, "shadow", {"to": version, "percent": percent} if version else None), as_json)
 
 
 @click.command()
@@ -98,7 +98,7 @@ def shadow(client: AdminClient, model: str, version: str | None, percent: float,
 def label(client: AdminClient, model: str, label: str, version: str | None, off: bool, as_json: bool, **waits: Any) -> None:
     """Have LABEL of MODEL stand for VERSION, which must be ready."""
     _one_of(version, off, "VERSION")
-    _done(client, client.say(model, f"labels/{label}", {"version": version} if version else None), as_json, **waits)
+    _done(client, client.change_traffic(model, f"labels/{label}", {"version": version} if version else None), as_json, **waits)
 
 
 COMMANDS = (promote, rollback, pin, split, shadow, label)
@@ -144,7 +144,7 @@ def _wait(client: AdminClient, order: ModelReport, as_json: bool, deadline: floa
         last = next((model for model in state.models if model.name == order.name), last)
         return order_stage(state, order)
 
-    with client.followed_models(lambda: deadline - time.monotonic()) as states:
+    with client.watch_models(lambda: deadline - time.monotonic()) as states:
         end = follow(states, judged, order.name, "is waited for", "the order is kept, and is done when it starts")
     good = end.outcome is Outcome.SERVES
     _said(last, as_json)

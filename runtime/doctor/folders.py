@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from base.errors import PexdockError
-from runtime.admin.server.token import BadToken, read_token
+from runtime.admin.token import BadToken, read_token
 from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.settings import Settings
 from runtime.supervisor.host import run_dir

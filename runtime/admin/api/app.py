@@ -16,13 +16,13 @@ from base.errors import NotFound
 from runtime.admin.api import caches
 from runtime.admin.api.context import AdminContext
 from runtime.admin.api.fields import File, Model, Order, Text
-from runtime.admin.api.limits import Bounded
-from runtime.admin.api.model_detail import detail
+from runtime.admin.api.limits import RequestLimitsMiddleware
+from runtime.admin.api.model_detail import describe_model
 from runtime.admin.api.ndjson import NdjsonStream
-from runtime.admin.api.openapi import describe, documented
-from runtime.admin.api.responses import answer_errors, as_json
-from runtime.admin.api.traffic import add_orders
-from runtime.admin.api.uploads import DIGEST_HEADER, Drops
+from runtime.admin.api.openapi import document_responses, install_openapi
+from runtime.admin.api.responses import install_error_handlers, json_response
+from runtime.admin.api.traffic import add_traffic_routes
+from runtime.admin.api.uploads import DIGEST_HEADER, Uploads
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
 from runtime.blocking import BlockingThreads
 from runtime.supervisor.host.log_buffer import LogBuffer, LogLine, LogReader, is_about
@@ -52,16 +52,16 @@ _DROPPED: dict[str, Any] = {
 }
 
 
-def make(powers: AdminContext) -> ASGIApp:
+def create_app(powers: AdminContext) -> ASGIApp:
     """The application."""
     app = FastAPI(title="Pexdock's admin side", version=base.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    answer_errors(app)
-    describe(app, State, ModelDetail, ModelReport, ModelCaches, ModelRefresh, Dropped, Draining, Logs)
+    install_error_handlers(app)
+    install_openapi(app, State, ModelDetail, ModelReport, ModelCaches, ModelRefresh, Dropped, Draining, Logs)
     _add_models(app, powers)
-    add_orders(app, powers)
+    add_traffic_routes(app, powers)
     _add_drops(app, powers)
     _add_the_whole(app, powers)
-    return Bounded(app)
+    return RequestLimitsMiddleware(app)
 
 
 def _add_models(app: FastAPI, powers: AdminContext) -> None:
@@ -71,67 +71,69 @@ def _add_models(app: FastAPI, powers: AdminContext) -> None:
             raise _not_serving(model, powers.state())
         return found
 
-    @app.get("/models", summary="What is served, what was refused and why", responses=documented(State, line=State))
+    @app.get("/models", summary="What is served, what was refused and why", responses=document_responses(State, line=State))
     async def models(
         follow: Annotated[bool, Query(description="Answer with a line of JSON now and whenever it has changed, until you leave.")] = False,
     ) -> Response:
-        return NdjsonStream(_each_state(powers)) if follow else as_json(powers.state())
+        return NdjsonStream(_each_state(powers)) if follow else json_response(powers.state())
 
     threads = BlockingThreads(1)
 
-    @app.get("/models/{model}", summary="All that is known of one model", responses=documented(ModelDetail, 404))
+    @app.get("/models/{model}", summary="All that is known of one model", responses=document_responses(ModelDetail, 404))
     async def model_detail(model: Model) -> Response:
-        return as_json(await detail(powers, model, threads))
+        return json_response(await describe_model(powers, model, threads))
 
-    @app.get("/models/{model}/cache", summary="What every worker of a model has in its caches", responses=documented(ModelCaches, 404))
+    @app.get(
+        "/models/{model}/cache", summary="What every worker of a model has in its caches", responses=document_responses(ModelCaches, 404)
+    )
     async def cache(model: Model) -> Response:
-        return as_json(await caches.listed(live(model)))
+        return json_response(await caches.list_caches(live(model)))
 
     @app.post(
         "/models/{model}/refresh",
         status_code=HTTPStatus.ACCEPTED,
         summary="Load again what the caches of a model hold",
-        responses=documented(ModelRefresh, 400, 404, 413, 500, status=HTTPStatus.ACCEPTED),
+        responses=document_responses(ModelRefresh, 400, 404, 413, 500, status=HTTPStatus.ACCEPTED),
     )
     async def refresh(model: Model, order: RefreshOrder) -> Response:
-        return as_json(await caches.refreshed(live(model), order.endpoint, order.texts), HTTPStatus.ACCEPTED)
+        return json_response(await caches.refresh_caches(live(model), order.endpoint, order.texts), HTTPStatus.ACCEPTED)
 
 
 def _add_drops(app: FastAPI, powers: AdminContext) -> None:
-    drops = Drops(powers)
+    drops = Uploads(powers)
 
     @app.put(
         "/dist/{file}",
         status_code=HTTPStatus.CREATED,
         summary="Drop a pex, or the signature of one",
         description="The body is the file; the header x-content-sha256 must hold its sha256. It appears in dist/ whole, or not at all.",
-        responses=documented(Dropped, 400, 404, 409, 413, 500, status=HTTPStatus.CREATED),
+        responses=document_responses(Dropped, 400, 404, 409, 413, 500, status=HTTPStatus.CREATED),
         openapi_extra=_DROPPED,
     )
     async def drop(file: File, request: Request) -> Response:
-        return as_json(await drops.take(file, request), HTTPStatus.CREATED)
+        return json_response(await drops.receive(file, request), HTTPStatus.CREATED)
 
 
 def _add_the_whole(app: FastAPI, powers: AdminContext) -> None:
-    @app.get("/logs", summary="The last lines of the supervisor, front doors and workers", responses=documented(Logs, line=LogLine))
+    @app.get("/logs", summary="The last lines of the supervisor, front doors and workers", responses=document_responses(Logs, line=LogLine))
     async def logs(
         model: Annotated[str, Query(description="Of this model's workers, and about them, alone.")] = "",
         lines: Annotated[int, Query(ge=0, le=LINES_MAX, description="So many at most, the last ones.")] = 200,
         follow: Annotated[bool, Query(description="Answer with a line of JSON for each, and go on with those to come.")] = False,
     ) -> Response:
         if not follow:
-            return as_json(Logs(powers.logbook.last(lines, _wanted(model))))
-        return _following(powers.logbook, model, lines)
+            return json_response(Logs(powers.log_buffer.last(lines, _wanted(model))))
+        return _following(powers.log_buffer, model, lines)
 
     @app.post(
         "/drain",
         status_code=HTTPStatus.ACCEPTED,
         summary="End in order: take nothing new, finish what is there, go",
-        responses=documented(Draining, status=HTTPStatus.ACCEPTED),
+        responses=document_responses(Draining, status=HTTPStatus.ACCEPTED),
     )
     async def drain() -> Response:
         powers.drain()
-        return as_json(Draining(powers.state().pid), HTTPStatus.ACCEPTED)
+        return json_response(Draining(powers.state().pid), HTTPStatus.ACCEPTED)
 
 
 async def _each_state(powers: AdminContext) -> AsyncIterator[Sequence[State]]:

@@ -13,7 +13,7 @@ from runtime.supervisor.managed_release import ManagedRelease
 from runtime.supervisor.processes.worker import WorkerProcess
 
 
-class _Told(NamedTuple):
+class _WorkerReply(NamedTuple):
     """What one worker had to say."""
 
     pid: int | None
@@ -24,20 +24,20 @@ class _Told(NamedTuple):
         return WorkerProblem(self.answer.code, self.answer.detail) if isinstance(self.answer, PexdockError) else None
 
 
-async def listed(live: ManagedRelease) -> ModelCaches:
+async def list_caches(live: ManagedRelease) -> ModelCaches:
     """What each worker has in its caches."""
-    told = await _ask(live, ListCacheEntries)
+    told = await _ask_workers(live, ListCacheEntries)
     workers = [WorkerCaches(each.pid, each.answer.caches if isinstance(each.answer, CacheEntries) else [], each.trouble) for each in told]
     return ModelCaches(*_title(live), workers)
 
 
-async def refreshed(live: ManagedRelease, endpoint: str | None, parameters: dict[str, str] | None) -> ModelRefresh:
+async def refresh_caches(live: ManagedRelease, endpoint: str | None, parameters: dict[str, str] | None) -> ModelRefresh:
     """Has each worker load again what it holds: all of it, or as much as `base.worker.cache_admin.Caches.refresh` says.
 
     Raises:
         PexdockError: no worker did so; the error is that of the first who refused, else of the first who did not answer.
     """
-    told = await _ask(live, lambda number: RefreshCache(number, endpoint, parameters))
+    told = await _ask_workers(live, lambda number: RefreshCache(number, endpoint, parameters))
     errors = [each.answer for each in told if isinstance(each.answer, PexdockError)]
     if len(errors) == len(told):
         raise min(errors, key=lambda error: isinstance(error, TryLater))
@@ -47,19 +47,19 @@ async def refreshed(live: ManagedRelease, endpoint: str | None, parameters: dict
     return ModelRefresh(*_title(live), sum(worker.begun for worker in workers), workers)
 
 
-async def _ask(live: ManagedRelease, question: Callable[[int], CacheRequest]) -> list[_Told]:
+async def _ask_workers(live: ManagedRelease, question: Callable[[int], CacheRequest]) -> list[_WorkerReply]:
     workers = [worker for worker in live.workers if worker.is_wanted]
     if not workers:
         raise Unavailable(f"{live.release.title} has no worker")
-    return await asyncio.gather(*(_ask_one(worker, question) for worker in workers))
+    return await asyncio.gather(*(_ask_worker(worker, question) for worker in workers))
 
 
-async def _ask_one(worker: WorkerProcess, question: Callable[[int], CacheRequest]) -> _Told:
+async def _ask_worker(worker: WorkerProcess, question: Callable[[int], CacheRequest]) -> _WorkerReply:
     pid = worker.pid
     try:
-        return _Told(pid, await worker.ask(question))
+        return _WorkerReply(pid, await worker.ask(question))
     except PexdockError as exc:
-        return _Told(pid, exc)
+        return _WorkerReply(pid, exc)
 
 
 def _title(live: ManagedRelease) -> tuple[str, str]:

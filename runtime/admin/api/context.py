@@ -16,7 +16,7 @@ from runtime.supervisor.status import ModelReport, State
 
 
 @dataclass(frozen=True)
-class Dropping:
+class UploadTarget:
     """What may be dropped over HTTP.
 
     Attributes:
@@ -26,8 +26,8 @@ class Dropping:
     """
 
     path: Path
-    url: str
-    max_bytes: int
+    dist_url: str
+    pex_max_bytes: int
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class AdminContext:
     state: Callable[[], State]
     changes: StateChanges
     fleet: Fleet
-    logbook: LogBuffer
-    dropping: Dropping
+    log_buffer: LogBuffer
+    uploads: UploadTarget
     drain: Callable[[], None]
 
-    def model(self, model: str) -> ModelReport:
+    def model_report(self, model: str) -> ModelReport:
         """What is said of one model, by any spelling of its name.
 
         Raises:

@@ -17,7 +17,7 @@ class Order(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def shown(**words: object) -> Any:
+def documented_as(**words: object) -> Any:
     """A field of which the document says this, too. Who breaks it is refused later, in words that say what to do."""
     return Field(json_schema_extra=words)  # type: ignore[arg-type]
 

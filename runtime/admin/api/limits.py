@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from base.errors import DeadlineExceeded
-from runtime.admin.api.responses import as_response
+from runtime.admin.api.responses import problem_response
 
 log = logging.getLogger(__name__)
 
@@ -37,20 +37,20 @@ class RequestLimits:
         self._limit = limit
 
     @staticmethod
-    def of(scope: Scope) -> RequestLimits:
+    def from_scope(scope: Scope) -> RequestLimits:
         """Those of a request that came through `Bounded`."""
         bounds = scope[_SCOPE]
         assert isinstance(bounds, RequestLimits)
         return bounds
 
-    def allow(self, seconds: float | None, body_bytes: int | None = None) -> None:
+    def extend(self, seconds: float | None, body_bytes: int | None = None) -> None:
         """Give it so much time from now, None for as long as it takes, and so much of a body."""
         self._limit.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
         if body_bytes is not None:
             self.left_bytes = body_bytes
 
 
-class Bounded:
+class RequestLimitsMiddleware:
     """An application whose requests end.
 
     Args:
@@ -80,7 +80,7 @@ class Bounded:
 
 
 async def _cut_off(scope: Scope, receive: Receive, send: Send, *, begun: bool) -> None:
-    refusal = as_response(DeadlineExceeded("the request did not come in time, or its answer was not taken"))
+    refusal = problem_response(DeadlineExceeded("the request did not come in time, or its answer was not taken"))
     refusal.headers["connection"] = "close"
     try:
         async with asyncio.timeout(_ANSWER_S):

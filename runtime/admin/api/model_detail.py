@@ -18,13 +18,13 @@ _PSS = re.compile(rb"^Pss: +([0-9]+) kB$", re.MULTILINE)
 _RSS = re.compile(rb"^Rss: +([0-9]+) kB$", re.MULTILINE)
 
 
-async def detail(powers: AdminContext, model: str, threads: BlockingThreads) -> ModelDetail:
+async def describe_model(powers: AdminContext, model: str, threads: BlockingThreads) -> ModelDetail:
     """The model by any spelling of its name.
 
     Raises:
         NotFound: there is none.
     """
-    report = powers.model(model)
+    report = powers.model_report(model)
     lives = powers.fleet.lives(report.name)
     serving = powers.fleet.serving(model)
     words = serving.release.words if serving is not None else None

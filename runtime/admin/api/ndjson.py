@@ -10,7 +10,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from runtime.admin.api.limits import RequestLimits
-from runtime.admin.api.openapi import LINES
+from runtime.admin.api.openapi import NDJSON
 
 
 class NdjsonStream(Response):
@@ -22,7 +22,7 @@ class NdjsonStream(Response):
         closed: called when it is over, however.
     """
 
-    media_type = LINES
+    media_type = NDJSON
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class NdjsonStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry. It takes no time that is bounded."""
-        RequestLimits.of(scope).allow(None)
+        RequestLimits.from_scope(scope).extend(None)
         tasks = [asyncio.ensure_future(work) for work in (self._send(send), _gone(receive), self._lost.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

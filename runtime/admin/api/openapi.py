@@ -13,7 +13,7 @@ from base.errors import PexdockError, Unauthorized
 from runtime.http import problem_schemas
 from runtime.http.problems import STATUSES
 
-LINES = "application/x-ndjson"
+NDJSON = "application/x-ndjson"
 """The media type of answers that go on."""
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -30,7 +30,7 @@ _SECURITY: dict[str, Any] = {
 }
 
 
-def documented(
+def document_responses(
     kind: type[msgspec.Struct], *errors: int, status: int = HTTPStatus.OK, line: type[msgspec.Struct] | None = None
 ) -> dict[int | str, dict[str, Any]]:
     """The `responses` of an operation that answers with one of `kind`, or with a problem document and one of these statuses.
@@ -43,7 +43,7 @@ def documented(
     """
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REFERENCE.format(name=kind.__name__)}}}
     if line is not None:
-        content[LINES] = {
+        content[NDJSON] = {
             "schema": {"type": "string", "description": f"With `follow`: lines, each of which is one {line.__name__} in JSON"}
         }
     return {
@@ -52,7 +52,7 @@ def documented(
     }
 
 
-def describe(app: FastAPI, *kinds: type[msgspec.Struct]) -> None:
+def install_openapi(app: FastAPI, *kinds: type[msgspec.Struct]) -> None:
     """Has the application's document say what `kinds` are made of, and who may ask."""
 
     def openapi() -> dict[str, Any]:

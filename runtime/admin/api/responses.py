@@ -16,36 +16,36 @@ from base.errors import Cell, Malformed, Misfit, NotFound, PexdockError, TooLarg
 from runtime.http import problems
 
 
-def answer_errors(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI) -> None:
     """Every error of `app` is a problem document from now on."""
 
     @app.exception_handler(PexdockError)
     async def ours(_: Request, error: PexdockError) -> Response:
-        return as_response(error)
+        return problem_response(error)
 
     @app.exception_handler(RequestValidationError)
     async def misfit(_: Request, error: RequestValidationError) -> Response:
-        return as_response(_misfit(error))
+        return problem_response(_misfit(error))
 
     @app.exception_handler(HTTPException)
     async def theirs(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             return _response(problems.method_not_allowed(f"not {request.method}", _allowed(request), _id()))
         if error.status_code == HTTPStatus.NOT_FOUND:
-            return as_response(NotFound("the admin side has no such path; GET /openapi.json lists those that it has"))
-        return as_response((TooLarge if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else Malformed)(str(error.detail)))
+            return problem_response(NotFound("the admin side has no such path; GET /openapi.json lists those that it has"))
+        return problem_response((TooLarge if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else Malformed)(str(error.detail)))
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, __: Exception) -> Response:
-        return as_response(PexdockError("the supervisor failed at this; its log tells why"))
+        return problem_response(PexdockError("the supervisor failed at this; its log tells why"))
 
 
-def as_response(error: PexdockError) -> Response:
+def problem_response(error: PexdockError) -> Response:
     """The problem document of an error."""
     return _response(problems.problem(error, _id()))
 
 
-def as_json(document: msgspec.Struct, status: int = HTTPStatus.OK) -> Response:
+def json_response(document: msgspec.Struct, status: int = HTTPStatus.OK) -> Response:
     """The answer that is no error."""
     return Response(msgspec.json.encode(document), status, media_type="application/json")
 

@@ -9,9 +9,9 @@ from fastapi import FastAPI, Response
 from pydantic import Field
 
 from runtime.admin.api.context import AdminContext
-from runtime.admin.api.fields import Label, Model, Name, Order, Text, shown
-from runtime.admin.api.openapi import documented
-from runtime.admin.api.responses import as_json
+from runtime.admin.api.fields import Label, Model, Name, Order, Text, documented_as
+from runtime.admin.api.openapi import document_responses
+from runtime.admin.api.responses import json_response
 from runtime.supervisor.rollout import traffic_policy as words
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 from runtime.supervisor.status import ModelReport
@@ -29,10 +29,10 @@ class PinOrder(Order):
 class SplitOrder(Order):
     """Requests shared among releases."""
 
-    weights: Annotated[dict[Name, Annotated[int, shown(minimum=1, maximum=words.WEIGHT_MAX)]], shown(minProperties=2)] = Field(
-        description="Version or label → weight; two or more of them."
+    weights: Annotated[dict[Name, Annotated[int, documented_as(minimum=1, maximum=words.WEIGHT_MAX)]], documented_as(minProperties=2)] = (
+        Field(description="Version or label → weight; two or more of them.")
     )
-    by: Annotated[Text, shown(pattern=f"^({words.BY_PATTERN})?$")] = Field(
+    by: Annotated[Text, documented_as(pattern=f"^({words.BY_PATTERN})?$")] = Field(
         "", description="What keeps a client with one release: header:NAME, parameter:NAME or column:NAME; nothing by default."
     )
 
@@ -41,7 +41,7 @@ class ShadowOrder(Order):
     """Requests copied to a release, whose answers are compared and dropped."""
 
     to: Name = Field(description="A version or a label.")
-    percent: Annotated[float, shown(exclusiveMinimum=0, maximum=100)] = Field(100.0, description="Of the requests.")
+    percent: Annotated[float, documented_as(exclusiveMinimum=0, maximum=100)] = Field(100.0, description="Of the requests.")
 
 
 class LabelOrder(Order):
@@ -56,14 +56,14 @@ class PromoteOrder(Order):
     version: Name | None = Field(None, description="A version or a label.")
 
 
-def add_orders(app: FastAPI, powers: AdminContext) -> None:
+def add_traffic_routes(app: FastAPI, powers: AdminContext) -> None:
     """The paths of all orders. Each answers with what is said of the model now; what follows from it, /models tells as it happens."""
-    answers = documented(ModelReport, *_ERRORS)
-    of_bodies = documented(ModelReport, *_ERRORS, *_WITH_BODY)
+    answers = document_responses(ModelReport, *_ERRORS)
+    of_bodies = document_responses(ModelReport, *_ERRORS, *_WITH_BODY)
 
     def said(model: str, say: Callable[[TrafficPolicy], TrafficPolicy], why: str) -> Response:
         powers.fleet.rollouts.order(model, say, why)
-        return as_json(powers.model(model))
+        return json_response(powers.model_report(model))
 
     @app.put("/models/{model}/pin", summary="Have one release serve all, whatever is dropped", responses=of_bodies)
     async def pin(model: Model, order: PinOrder) -> Response:
@@ -93,25 +93,25 @@ def add_orders(app: FastAPI, powers: AdminContext) -> None:
 
 
 def _add_moves(app: FastAPI, powers: AdminContext) -> None:
-    answers = documented(ModelReport, *_ERRORS)
-    of_bodies = documented(ModelReport, *_ERRORS, *_WITH_BODY)
+    answers = document_responses(ModelReport, *_ERRORS)
+    of_bodies = document_responses(ModelReport, *_ERRORS, *_WITH_BODY)
 
     @app.put("/models/{model}/labels/{label}", summary="Move a label to a release that is ready", responses=of_bodies)
     async def label(model: Model, label: Label, order: LabelOrder) -> Response:
         powers.fleet.rollouts.label(model, label, order.version)
-        return as_json(powers.model(model))
+        return json_response(powers.model_report(model))
 
     @app.delete("/models/{model}/labels/{label}", summary="Remove a label", responses=answers)
     async def unlabel(model: Model, label: Label) -> Response:
         powers.fleet.rollouts.label(model, label, None)
-        return as_json(powers.model(model))
+        return json_response(powers.model_report(model))
 
     @app.post("/models/{model}/promote", summary="Have a release serve all, also one that was taken back", responses=of_bodies)
     async def promote(model: Model, order: PromoteOrder) -> Response:
         powers.fleet.rollouts.promote(model, order.version)
-        return as_json(powers.model(model))
+        return json_response(powers.model_report(model))
 
     @app.post("/models/{model}/rollback", summary="Have the release serve that served before", responses=answers)
     async def rollback(model: Model) -> Response:
         powers.fleet.rollouts.rollback(model)
-        return as_json(powers.model(model))
+        return json_response(powers.model_report(model))

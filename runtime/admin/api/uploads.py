@@ -34,33 +34,33 @@ _WRITE_BYTES = 1024 * 1024
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
 
 
-class Drops:
+class Uploads:
     """The drops under way: a few, each of another name."""
 
     def __init__(self, powers: AdminContext) -> None:
-        self._to = powers.dropping
+        self._to = powers.uploads
         self._names: set[str] = set()
         self._threads = BlockingThreads(_PARALLEL)  # the disk may be slow, and the supervisor must not be
 
-    async def take(self, name: str, request: Request) -> Dropped:
+    async def receive(self, name: str, request: Request) -> Dropped:
         """Write the body of a request to dist/, whole or not at all.
 
         Raises:
             PexdockError: nothing was changed in dist/.
         """
-        if self._to.url:
-            raise Conflict(f"dist/ of this Pexdock follows {self._to.url}: put the file there")
-        limit = SIGNATURE_MAX_BYTES if name.endswith(SIGNATURE_SUFFIX) else self._to.max_bytes
+        if self._to.dist_url:
+            raise Conflict(f"dist/ of this Pexdock follows {self._to.dist_url}: put the file there")
+        limit = SIGNATURE_MAX_BYTES if name.endswith(SIGNATURE_SUFFIX) else self._to.pex_max_bytes
         digest = _digest(request)
         _refuse_length(request, limit)
-        begun, bounds = monotonic(), RequestLimits.of(request.scope)
-        bounds.allow(_GRACE_S, limit + 1)
+        begun, bounds = monotonic(), RequestLimits.from_scope(request.scope)
+        bounds.extend(_GRACE_S, limit + 1)
         with self._reserved(name), _disk_errors(name), dropping(self._to.path, name) as drop:
             async for data in _pieces(request):
                 if drop.size_bytes + len(data) > limit:
                     raise TooLarge(_too_large(limit))
                 await self._threads.run(lambda data=data: drop.write(data))  # type: ignore[misc]
-                bounds.allow(begun + _GRACE_S + drop.size_bytes / _BYTES_PER_S_MIN - monotonic())
+                bounds.extend(begun + _GRACE_S + drop.size_bytes / _BYTES_PER_S_MIN - monotonic())
             if drop.sha256 != digest:
                 raise Malformed(f"what arrived has the sha256 {drop.sha256}, and should have {digest}: send it again")
             await self._threads.run(lambda: _land(drop, name))

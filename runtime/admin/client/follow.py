@@ -9,7 +9,7 @@ import click
 
 from base.errors import PexdockError
 from runtime.admin.client.progress import Outcome, Stage
-from runtime.admin.client.transport import TooLate
+from runtime.admin.client.transport import WaitTimeout
 from runtime.supervisor.status import State
 
 TIMED_OUT = 3
@@ -39,7 +39,7 @@ def follow(states: Iterator[State], judged: Callable[[State], Stage], subject: s
             if now.text != shown:
                 shown = now.text
                 click.echo(f"{subject}: {time.monotonic() - begun:5.1f} s  {shown}", err=True)
-    except TooLate:
+    except WaitTimeout:
         return Stage(f"it still {now.text if now.release is None else f'is {now.text}'}", Outcome.TIMEOUT, now.release)
     raise PexdockError(f"the supervisor has ended; {rest}")
 

@@ -22,12 +22,12 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
 
 
-class Drop(NamedTuple):
+class DeployedFile(NamedTuple):
     """What was dropped: the file's name in dist/, its digest, and the highest order of a drop before."""
 
     file: str
     sha256: str
-    after: int
+    after_order: int
 
 
 class Stage(NamedTuple):
@@ -38,7 +38,7 @@ class Stage(NamedTuple):
     release: ReleaseReport | None = None
 
 
-def stage(state: State, drop: Drop, *, prove: bool) -> Stage:
+def deploy_stage(state: State, drop: DeployedFile, *, prove: bool) -> Stage:
     """Where a dropped pex stands.
 
     Args:
@@ -97,12 +97,12 @@ def _standing(release: ReleaseReport) -> str:
     return f"{release.state}{release.reason and f': {release.reason}'}"
 
 
-def _release(state: State, drop: Drop) -> ReleaseReport | None:
+def _release(state: State, drop: DeployedFile) -> ReleaseReport | None:
     """The release of this content; before its digest is known, what came under its name since. What failed before is tried anew."""
     found = [
         release
         for release in state.releases
-        if (release.order > drop.after and drop.file == release.file)
+        if (release.order > drop.after_order and drop.file == release.file)
         or (release.sha256 == drop.sha256 and release.state not in {Outcome.REFUSED, Outcome.FAILED})
     ]
     return max(found, key=lambda release: (release.sha256 == drop.sha256, release.order), default=None)

@@ -26,19 +26,19 @@ _JSON = {"content-type": "application/json"}
 _ERRORS = (OSError, http.client.HTTPException)
 
 
-class AdminFailed(PexdockError):
+class AdminError(PexdockError):
     """The admin side cannot be asked, or says no."""
 
     code = "admin_failed"
 
 
-class NotThere(AdminFailed):
+class AdminNotFound(AdminError):
     """There is no such model, or it does not serve."""
 
     code = "not_there"
 
 
-class TooLate(AdminFailed):
+class WaitTimeout(AdminError):
     """The time is over in which something was waited for."""
 
     code = "too_late"
@@ -51,7 +51,7 @@ class _Problem(msgspec.Struct):
 class Transport(ABC):
     """A way to one supervisor. Each call takes a connection of its own."""
 
-    def ask(self, kind: type[D], method: str, path: str, body: object = None) -> D:
+    def request(self, kind: type[D], method: str, path: str, body: object = None) -> D:
         """One question and its answer.
 
         Args:
@@ -61,19 +61,19 @@ class Transport(ABC):
             body: to be sent as JSON.
 
         Raises:
-            AdminFailed: it could not be asked, or refuses.
+            AdminError: it could not be asked, or refuses.
         """
         data = None if body is None else msgspec.json.encode(body)
         with self._sent(method, path, data, _JSON) as reply:
             return _document(kind, reply)
 
-    def send(self, kind: type[D], path: str, pieces: Iterable[bytes], headers: Mapping[str, str]) -> D:
-        """PUT a long body. Raises as `ask` does."""
+    def upload(self, kind: type[D], path: str, pieces: Iterable[bytes], headers: Mapping[str, str]) -> D:
+        """PUT a long body. Raises as `request` does."""
         with self._sent("PUT", path, pieces, headers) as reply:
             return _document(kind, reply)
 
     @contextlib.contextmanager
-    def followed(self, kind: type[D], path: str, left_s: Callable[[], float] | None = None) -> Iterator[Iterator[D]]:
+    def stream(self, kind: type[D], path: str, left_s: Callable[[], float] | None = None) -> Iterator[Iterator[D]]:
         """The documents of an answer that goes on, as they come; it ends when the supervisor does.
 
         Args:
@@ -82,10 +82,10 @@ class Transport(ABC):
             left_s: says before each document how many seconds may pass until it.
 
         Raises:
-            TooLate: they have passed.
-            AdminFailed: as `ask`.
+            WaitTimeout: they have passed.
+            AdminError: as `request`.
         """
-        connection = self.connection(_TIMEOUT_S)
+        connection = self.new_connection(_TIMEOUT_S)
         with self._sent("GET", path, None, {}, connection) as reply:
             if reply.status != http.client.OK:
                 _document(kind, reply)
@@ -100,7 +100,7 @@ class Transport(ABC):
         headers: Mapping[str, str],
         connection: http.client.HTTPConnection | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = connection or self.connection(_TIMEOUT_S)
+        connection = connection or self.new_connection(_TIMEOUT_S)
         try:
             try:
                 # A refusal may come before the body was read, whose rest nobody takes then.
@@ -108,7 +108,7 @@ class Transport(ABC):
                     connection.request(method, path, body, {**self.headers(), **headers})
                 reply = connection.getresponse()
             except _ERRORS as exc:
-                raise AdminFailed(self.unreachable(exc)) from exc
+                raise AdminError(self.unreachable(exc)) from exc
             yield reply
         finally:
             connection.close()
@@ -119,7 +119,7 @@ class Transport(ABC):
         return False
 
     @abstractmethod
-    def connection(self, timeout_s: float) -> http.client.HTTPConnection:
+    def new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
         """A connection that is made when it is used first."""
 
     def headers(self) -> dict[str, str]:
@@ -142,7 +142,7 @@ class UnixTransport(Transport):
         """See `Way`."""
         return True
 
-    def connection(self, timeout_s: float) -> http.client.HTTPConnection:
+    def new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
         """See `Way`."""
         return _UnixConnection(self._run_path / run_dir.ADMIN, timeout_s)
 
@@ -162,9 +162,9 @@ class UrlTransport(Transport):
         self._parts = urlsplit(url)
         self._token = token
         if self._parts.scheme not in {"http", "https"} or not self._parts.hostname:
-            raise AdminFailed(f"{url!r} is no address of an admin side: http://HOST:PORT or https://HOST:PORT")
+            raise AdminError(f"{url!r} is no address of an admin side: http://HOST:PORT or https://HOST:PORT")
 
-    def connection(self, timeout_s: float) -> http.client.HTTPConnection:
+    def new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
         """See `Way`."""
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme == "https":
@@ -203,9 +203,9 @@ def _lines(kind: type[D], reply: http.client.HTTPResponse, sock: socket.socket, 
                 return
             found = msgspec.json.decode(line, type=kind)
         except TimeoutError as exc:
-            raise TooLate("it took too long") from exc
+            raise WaitTimeout("it took too long") from exc
         except (*_ERRORS, msgspec.MsgspecError) as exc:
-            raise AdminFailed(f"the supervisor hung up: {_in_words(exc)}") from exc
+            raise AdminError(f"the supervisor hung up: {_in_words(exc)}") from exc
         yield found
 
 
@@ -220,7 +220,7 @@ def _document(kind: type[D], reply: http.client.HTTPResponse) -> D:
             return msgspec.json.decode(data, type=kind)
         problem = msgspec.json.decode(data, type=_Problem)
     except _ERRORS as exc:
-        raise AdminFailed(f"the supervisor hung up: {_in_words(exc)}") from exc
+        raise AdminError(f"the supervisor hung up: {_in_words(exc)}") from exc
     except msgspec.MsgspecError as exc:
-        raise AdminFailed(f"the supervisor answered {reply.status}, and what cannot be read: {exc}") from exc
-    raise (NotThere if reply.status == http.client.NOT_FOUND else AdminFailed)(problem.detail)
+        raise AdminError(f"the supervisor answered {reply.status}, and what cannot be read: {exc}") from exc
+    raise (AdminNotFound if reply.status == http.client.NOT_FOUND else AdminError)(problem.detail)

@@ -16,7 +16,7 @@ from runtime.http import tls
 log = logging.getLogger(__name__)
 
 
-class Certificate:
+class AdminCertificate:
     """What a listener speaks TLS by. Operators are known by their token, so that no certificate of theirs is asked for.
 
     Args:
@@ -31,7 +31,7 @@ class Certificate:
         self.context: ssl.SSLContext = tls.context_of(self._files)
         self._seen = self._content()
 
-    async def follow(self) -> None:
+    async def watch_files(self) -> None:
         """Show a new one to those who come, until it is cancelled. One that cannot be used changes nothing."""
         paths = [Path(path) for path in (self._files.cert_path, self._files.key_path) if path is not None]
         await FileWatch(paths, self._look).run()

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from base.errors import Full, Malformed, PexdockError
 from runtime.admin.api.limits import HANG_UP, REQUEST_S
-from runtime.admin.api.responses import as_response
+from runtime.admin.api.responses import problem_response
 from runtime.http import head_rules
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class AdminConnection(HttpToolsProtocol):
             self._running.message_event.set()
 
     def _write(self, error: PexdockError) -> None:
-        response = as_response(error)
+        response = problem_response(error)
         response.headers["connection"] = "close"
         lines = [name + b": " + value + b"\r\n" for name, value in response.raw_headers]
         self.transport.write(b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)]))

@@ -13,29 +13,29 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.types import ASGIApp
 
-from runtime.admin.server.auth import TokenAuth
+from runtime.admin.server.auth import TokenAuthMiddleware
 from runtime.admin.server.server import AdminServer, tcp_listener, unix_listener
-from runtime.admin.server.token import BadToken, Token
+from runtime.admin.token import BadToken, Token
 from runtime.settings import Settings
 from runtime.supervisor.host import run_dir
 from runtime.supervisor.host.listeners import reachable
 
 if TYPE_CHECKING:
-    from runtime.admin.server.certificate import Certificate
+    from runtime.admin.server.certificate import AdminCertificate
 
 log = logging.getLogger(__name__)
 
 
-class Listener(NamedTuple):
+class AdminListener(NamedTuple):
     """A bound socket, the token that is wanted there (None where the file's mode keeps others out), and what TLS is spoken by."""
 
     socket: socket.socket
     token: Token | None = None
-    certificate: Certificate | None = None
+    certificate: AdminCertificate | None = None
 
 
 @contextlib.contextmanager
-def listeners(settings: Settings, run_path: Path) -> Iterator[list[Listener]]:
+def open_listeners(settings: Settings, run_path: Path) -> Iterator[list[AdminListener]]:
     """All that the settings ask for, until the end of the block.
 
     Raises:
@@ -44,7 +44,7 @@ def listeners(settings: Settings, run_path: Path) -> Iterator[list[Listener]]:
         CannotListen: an address cannot be had.
     """
     with contextlib.ExitStack() as stack:
-        found = [Listener(stack.enter_context(unix_listener(run_path / run_dir.ADMIN)))]
+        found = [AdminListener(stack.enter_context(unix_listener(run_path / run_dir.ADMIN)))]
         if settings.admin_port is not None:
             if settings.admin_token_path is None:
                 raise BadToken(
@@ -52,7 +52,7 @@ def listeners(settings: Settings, run_path: Path) -> Iterator[list[Listener]]:
                 )
             token = Token(settings.admin_token_path)
             certificate = _certificate(settings)
-            found.append(Listener(stack.enter_context(tcp_listener(settings.admin_host, settings.admin_port)), token, certificate))
+            found.append(AdminListener(stack.enter_context(tcp_listener(settings.admin_host, settings.admin_port)), token, certificate))
             if certificate is None:
                 _warn_of_plain(found[-1].socket)
         yield found
@@ -61,7 +61,7 @@ def listeners(settings: Settings, run_path: Path) -> Iterator[list[Listener]]:
 class AdminServers:
     """One server for each listener."""
 
-    def __init__(self, app: ASGIApp, found: list[Listener]) -> None:
+    def __init__(self, app: ASGIApp, found: list[AdminListener]) -> None:
         self._servers = [_server(app, each) for each in found]
         self._certificates = [each.certificate for each in found if each.certificate is not None]
         self._following: list[asyncio.Task[None]] = []
@@ -71,7 +71,7 @@ class AdminServers:
     async def start(self) -> None:
         """Accept connections from now on."""
         loop = asyncio.get_running_loop()
-        self._following = [loop.create_task(certificate.follow()) for certificate in self._certificates]
+        self._following = [loop.create_task(certificate.watch_files()) for certificate in self._certificates]
         for server in self._servers:
             await server.start()
 
@@ -83,17 +83,17 @@ class AdminServers:
             await server.close()
 
 
-def _server(app: ASGIApp, listener: Listener) -> AdminServer:
+def _server(app: ASGIApp, listener: AdminListener) -> AdminServer:
     context = listener.certificate.context if listener.certificate is not None else None
-    return AdminServer(app if listener.token is None else TokenAuth(app, listener.token), listener.socket, context)
+    return AdminServer(app if listener.token is None else TokenAuthMiddleware(app, listener.token), listener.socket, context)
 
 
-def _certificate(settings: Settings) -> Certificate | None:
+def _certificate(settings: Settings) -> AdminCertificate | None:
     if settings.tls is None:
         return None
-    from runtime.admin.server.certificate import Certificate  # noqa: PLC0415 - OpenSSL is for those who use it
+    from runtime.admin.server.certificate import AdminCertificate  # noqa: PLC0415 - OpenSSL is for those who use it
 
-    return Certificate(settings.tls)
+    return AdminCertificate(settings.tls)
 
 
 def _warn_of_plain(listener: socket.socket) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 from openapi_spec_validator import validate
 
-from runtime.admin.api.app import make
-from runtime.admin.api.context import AdminContext, Dropping
+from runtime.admin.api.app import create_app
+from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.state_changes import StateChanges
 from runtime.supervisor.status import State
@@ -18,10 +18,12 @@ from runtime.supervisor.status import State
 def test_its_openapi_document_is_valid_and_describes_what_it_answers() -> None:
     """Every answer that is no error refers to a document, with all that this is made of."""
 
-    powers = AdminContext(lambda: State(dist_path="dist"), StateChanges(), None, LogBuffer(), Dropping(Path("dist"), "", 1), lambda: None)
+    powers = AdminContext(
+        lambda: State(dist_path="dist"), StateChanges(), None, LogBuffer(), UploadTarget(Path("dist"), "", 1), lambda: None
+    )
 
     async def ask() -> dict:
-        transport = httpx.ASGITransport(make(powers))
+        transport = httpx.ASGITransport(create_app(powers))
         async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
             return (await client.get("/openapi.json")).json()
 

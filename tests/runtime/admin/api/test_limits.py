@@ -9,7 +9,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from runtime.admin.api.limits import BODY_MAX_BYTES, HANG_UP, Bounded
+from runtime.admin.api.limits import BODY_MAX_BYTES, HANG_UP, RequestLimitsMiddleware
 
 
 async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
@@ -33,7 +33,7 @@ async def ask(pieces: list[bytes]) -> list[Message]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await Bounded(read_all)({"type": "http"}, receive, send)
+    await RequestLimitsMiddleware(read_all)({"type": "http"}, receive, send)
     return sent
 
 
@@ -62,7 +62,7 @@ def test_a_client_that_says_nothing_more_is_cut_off() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(Bounded(read_all, request_s=0.01)({"type": "http"}, never, send))
+    asyncio.run(RequestLimitsMiddleware(read_all, request_s=0.01)({"type": "http"}, never, send))
     start, body = sent
     assert (start["status"], json.loads(body["body"])["code"]) == (504, "deadline_exceeded")
     assert (b"connection", b"close") in start["headers"]
@@ -81,5 +81,5 @@ def test_a_client_that_takes_nothing_more_is_hung_up_on(begun: bool) -> None:
         if not begun:
             await never()
 
-    asyncio.run(Bounded(answer, request_s=0.01)({"type": "http", HANG_UP: lambda: hung_up.append(True)}, never, send))
+    asyncio.run(RequestLimitsMiddleware(answer, request_s=0.01)({"type": "http", HANG_UP: lambda: hung_up.append(True)}, never, send))
     assert hung_up == [True]

@@ -9,8 +9,8 @@ import pytest
 from starlette.types import Message
 
 from runtime.admin.api import uploads
-from runtime.admin.api.app import make
-from runtime.admin.api.context import AdminContext, Dropping
+from runtime.admin.api.app import create_app
+from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.state_changes import StateChanges
 from runtime.supervisor.status import State
@@ -19,8 +19,8 @@ from runtime.supervisor.status import State
 def test_a_drop_whose_sender_stops_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has time by its size, and after that it is told that it took too long, and its file is gone; its name is free again."""
     monkeypatch.setattr(uploads, "_GRACE_S", 0.1)
-    app = make(
-        AdminContext(lambda: State(dist_path="dist"), StateChanges(), None, LogBuffer(), Dropping(tmp_path, "", 10_000), lambda: None)
+    app = create_app(
+        AdminContext(lambda: State(dist_path="dist"), StateChanges(), None, LogBuffer(), UploadTarget(tmp_path, "", 10_000), lambda: None)
     )
     headers = [(b"x-content-sha256", b"0" * 64), (b"content-length", b"5000")]
     scope = {"type": "http", "method": "PUT", "path": "/dist/tiny.pex", "raw_path": b"", "query_string": b"", "headers": headers}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from runtime.admin.client.progress import Drop, Outcome, order_stage, stage
+from runtime.admin.client.progress import DeployedFile, Outcome, deploy_stage, order_stage
 from runtime.supervisor.status import ModelReport, ReleaseReport, Share, State, TakenBack, Watched
 
-DROP = Drop("tiny-0.2.0.pex", "new", 3)
+DROP = DeployedFile("tiny-0.2.0.pex", "new", 3)
 
 
 def release(order: int, state: str, sha256: str = "", reason: str = "", **known: object) -> ReleaseReport:
@@ -16,7 +16,7 @@ def release(order: int, state: str, sha256: str = "", reason: str = "", **known:
 
 def told(*releases: ReleaseReport, prove: bool = False, **model: object) -> tuple[Outcome | None, str]:
     models = [ModelReport(name="tiny", **model)] if model else []
-    found = stage(State(dist_path="", releases=list(releases), models=models), DROP, prove=prove)
+    found = deploy_stage(State(dist_path="", releases=list(releases), models=models), DROP, prove=prove)
     return found.outcome, found.text
 
 

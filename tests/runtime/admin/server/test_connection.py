@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from runtime.admin.api.limits import Bounded
+from runtime.admin.api.limits import RequestLimitsMiddleware
 from runtime.admin.server.connection import Limits
 from runtime.admin.server.server import AdminServer
 
@@ -32,7 +32,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 async def served() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to a server of it, both of which end."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = AdminServer(Bounded(answer, request_s=0.2), listener, limits=Limits(head_s=0.2))
+    server = AdminServer(RequestLimitsMiddleware(answer, request_s=0.2), listener, limits=Limits(head_s=0.2))
     await server.start()
     reader, writer = await asyncio.open_connection(*listener.getsockname())
     try:

@@ -51,7 +51,7 @@ class Token:
         self._seen = _mark(path)
         self._token: str | None = read_token(path)
 
-    def fits(self, given: str) -> bool:
+    def matches(self, given: str) -> bool:
         """Whether this is it. The time that it takes tells nothing."""
         self._look()
         return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
