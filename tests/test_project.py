@@ -30,7 +30,6 @@ FORBIDDEN = {
     "job": "request or batch",
     "arena": "segment or slot",
     "bus": "channel",
-    "upload": "drop",
     "cleanup": "drain or close",
     "helper": "a noun for what it does",
     "helpers": "a noun for what they do",
