@@ -13,10 +13,11 @@ from pathlib import Path
 import msgspec
 
 from base.errors import PexRefused
+from runtime.atomic_file import replace_atomically
 from runtime.build import tool
 from runtime.build.kept import aside, keep_newest
 from runtime.pex.file import STAMP_PROPERTY, PexFile, Stamp, read_pex, read_stamp
-from runtime.pex.cache.locks import locked
+from runtime.pex.locks import locked
 from runtime.pex.unpack import digest
 
 _KEPT_BUILDS = {"base": 2, "model": 30}
@@ -102,12 +103,8 @@ def _is_that(path: Path, order: Order) -> bool:
 def _deliver(kept: Path, out: Path) -> None:
     """Copy aside, then rename, so that whoever watches the folder never sees half a file. No link: people edit files in place."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    copy = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
+    with replace_atomically(out) as copy:
         shutil.copy(kept, copy)
-        copy.replace(out)
-    finally:
-        copy.unlink(missing_ok=True)
 
 
 def _describe(path: Path, order: Order, *, reused: bool) -> BuiltPex:

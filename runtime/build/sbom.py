@@ -6,7 +6,6 @@ It is made from the pex alone and says no time and no place, so that the same fi
 from __future__ import annotations
 
 import json
-import os
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from runtime.atomic_file import write_atomically
 from runtime.pex.distribution import Distribution
 from runtime.pex.file import SDK, PexFile
 from runtime.pex.requirements import needs_of
@@ -34,12 +34,7 @@ def write(found: PexFile, sha256: str, target: Path) -> None:
         sha256: of its file.
         target: a name that ends with `.cdx.json` tells other tools what it is.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        aside.write_text(document(found, sha256))
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_atomically(target, document(found, sha256).encode())
 
 
 def document(found: PexFile, sha256: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from base.errors import PexRefused
+from runtime.atomic_file import sync_path
 from runtime.pex.names import SUFFIX
 
 SIGNATURE_SUFFIX = f"{SUFFIX}.sig"
@@ -76,11 +77,7 @@ class Drop:
         os.fsync(self._file.fileno())
         target = self._folder / self._name
         self.aside.replace(target)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_path(self._folder)
         return target
 
 

@@ -24,7 +24,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.pex.cache.locks import Report, beside, locked, remove
+from runtime.atomic_file import write_atomically
+from runtime.pex.locks import Report, beside, locked, remove
 
 NAME = re.compile("[0-9a-f]{16}")
 """Of the folder of an unpacked base."""
@@ -89,15 +90,9 @@ def digest(path: Path, cache: Path) -> str:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _RACY_NS:
-        _write(note, json.dumps({"path": str(path.resolve()), "key": key, "sha256": sha256}))
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(note, json.dumps({"path": str(path.resolve()), "key": key, "sha256": sha256}).encode())
     return sha256
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    aside.write_text(text)
-    aside.replace(path)
 
 
 def is_whole(folder: Path) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from base.ipc.control import MirrorReport
+from runtime.atomic_file import write_atomically
 from runtime.supervisor.host import run_dir
 from runtime.supervisor.rollout.policy_store import TrafficShift
 from runtime.supervisor.rollout.probation import Probation
@@ -165,8 +165,4 @@ def now() -> str:
 
 def write(run_path: Path, state: State) -> None:
     """Replace the state file at once and whole, readable by this user alone."""
-    aside = run_path / (run_dir.STATE + ".new")
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, made with its mode
-        file.write(msgspec.json.format(msgspec.json.encode(state)) + b"\n")
-    aside.replace(run_path / run_dir.STATE)
+    write_atomically(run_path / run_dir.STATE, msgspec.json.format(msgspec.json.encode(state)) + b"\n", mode=0o600)

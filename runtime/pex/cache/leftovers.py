@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from runtime.pex.cache.locks import remove
+from runtime.pex.locks import remove
 
 _LEFT_S = 3600.0
 """A copy that nobody has written to for so long is nobody's. What is unpacked has a lock, and needs no guess."""

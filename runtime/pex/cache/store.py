@@ -27,8 +27,7 @@ from pathlib import Path
 
 from base.errors import PexRefused
 from runtime.pex import archive as zips
-from runtime.pex import unpack
-from runtime.pex.cache import locks
+from runtime.pex import locks, unpack
 from runtime.pex.cache.leftovers import sweep_leftovers
 from runtime.pex.file import PexFile, read_pex, source_files
 

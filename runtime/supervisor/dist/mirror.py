@@ -20,6 +20,7 @@ from typing import Protocol
 
 import msgspec
 
+from runtime.atomic_file import write_atomically
 from runtime.supervisor.dist.settling import Stat
 from runtime.supervisor.dist.object_store import RemotePex
 
@@ -167,12 +168,7 @@ class DistMirror:
         return notes
 
     def _write(self, notes: _Notes) -> None:
-        aside = self._folder / f".notes{_PART}"
-        with aside.open("wb") as file:
-            file.write(msgspec.json.encode(notes))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(self._folder / _NOTES)
+        write_atomically(self._folder / _NOTES, msgspec.json.encode(notes), durable=True, suffix=_PART.removeprefix("."))
 
 
 def in_short(exc: Exception) -> str:

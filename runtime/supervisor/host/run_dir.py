@@ -123,7 +123,7 @@ def refuse_shared(path: Path) -> None:
 def _empty(path: Path) -> None:
     """Remove sockets and state. Only what has our names: a folder that somebody named by mistake keeps its files."""
     for file in path.iterdir():
-        if file.suffix == SOCKET_SUFFIX or file.name.startswith(STATE):
+        if file.suffix == SOCKET_SUFFIX or file.name.lstrip(".").startswith(STATE):
             file.unlink(missing_ok=True)
 
 

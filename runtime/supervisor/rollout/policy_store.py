@@ -15,6 +15,7 @@ from typing import Self
 import msgspec
 
 from base.errors import PexdockError, Unavailable
+from runtime.atomic_file import write_atomically
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 
 log = logging.getLogger(__name__)
@@ -155,15 +156,4 @@ def _read(path: Path) -> dict[str, PolicyRecord]:
 
 def _write(path: Path, document: _Document) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.new")
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, made with its mode
-        file.write(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(document)) + b"\n", mode=0o600, durable=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from handmade import Wheel, sdk, write_pex
-from runtime.pex import unpack
-from runtime.pex.cache import locks
-from runtime.pex.cache.locks import hold, remove
+from runtime import atomic_file
+from runtime.pex import locks, unpack
+from runtime.pex.locks import hold, remove
 from runtime.pex.unpack import UnpackFailed, digest, folder_of, python_of
 from waiting import until
 
@@ -235,14 +235,13 @@ def test_a_digest_is_remembered(tmp_path, cache, monkeypatch):
 
 
 def test_the_module_runs_out_of_the_zip(tmp_path, cache):
-    """The start script has nothing but Python and the base: these two files, imported from inside of the pex, does it all."""
+    """The start script has nothing but Python and the base: these three files, imported from inside of the pex, do all of it."""
     files = {
         "base/__init__.py": "said = 'zip'",
         "runtime/__init__.py": "",
         "runtime/pex/__init__.py": "",
-        "runtime/pex/cache/__init__.py": "",
     }
-    files |= {module.__name__.replace(".", "/") + ".py": Path(module.__file__).read_text() for module in (locks, unpack)}
+    files |= {module.__name__.replace(".", "/") + ".py": Path(module.__file__).read_text() for module in (atomic_file, locks, unpack)}
     pex = write_pex(tmp_path / "base.pex", sdk(files=files))
     wheel = f"{pex}/.deps/pexdock-0.1.0-py3-none-any.whl"
     code = f"import sys; sys.path.insert(0, {wheel!r}); from runtime.pex.unpack import main; sys.exit(main(sys.argv[1:]))"

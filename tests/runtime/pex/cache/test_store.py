@@ -10,8 +10,8 @@ import pytest
 
 from base.errors import PexRefused
 from handmade import Wheel, base_stamp, model, sdk, write_pex
-from runtime.pex.cache.locks import locked
 from runtime.pex.cache.store import Store
+from runtime.pex.locks import locked
 from tinypex import ROOT
 from waiting import until
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_an_order_that_cannot_be_kept_is_refused_and_a_flip_is_not(tmp_path: Pat
     """Nobody ordered the flip; it counts until the supervisor ends."""
     with PolicyStore(tmp_path / "state") as kept:
         kept.put("iris", SAID)
-        (tmp_path / "state" / f"{FILE}.new").mkdir()  # as a full disk, writing fails, also for root
+        (tmp_path / "state" / f".{FILE}.{os.getpid()}.part").mkdir()  # as a full disk, writing fails, also for root
         with pytest.raises(Unavailable, match="make room"):
             kept.put("iris", PolicyRecord())
         assert kept.models == {"iris": SAID}
