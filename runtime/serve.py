@@ -21,9 +21,9 @@ from runtime.settings import BadSetting, Settings
 from runtime.supervisor.host import log_buffer, run_dir
 from runtime.supervisor.host.listeners import bound
 from runtime.supervisor.host.log_buffer import LogBuffer
-from runtime.supervisor.managed_release import ReleaseContext
 from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_taken
 from runtime.supervisor.processes.start_limiter import StartLimiter
+from runtime.supervisor.releases.managed_release import ReleaseContext
 from runtime.supervisor.rollout.policy_store import PolicyStore
 from runtime.supervisor.supervisor import Supervisor, log
 

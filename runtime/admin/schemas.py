@@ -6,7 +6,7 @@ import msgspec
 
 from base.ipc.cache_control import CacheState
 from runtime.supervisor.host.log_buffer import LogLine
-from runtime.supervisor.status import ModelReport, ReleaseReport
+from runtime.supervisor.status.state import ModelReport, ReleaseReport
 
 
 class WorkerProblem(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
     from runtime.admin.client.progress import DeployedFile, Stage
     from runtime.settings import Settings
-    from runtime.supervisor.status import State
+    from runtime.supervisor.status.state import State
 
 _PIECE_BYTES = 256 * 1024
 

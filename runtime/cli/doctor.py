@@ -27,9 +27,9 @@ def doctor(settings: Settings, as_json: bool) -> None:
     from runtime.doctor.kernel import kernel  # noqa: PLC0415
     from runtime.doctor.memory import memory  # noqa: PLC0415
     from runtime.doctor.pexes import pexes  # noqa: PLC0415
-    from runtime.supervisor import survey  # noqa: PLC0415
+    from runtime.supervisor.status.state_file import read_state  # noqa: PLC0415
 
-    known = survey.read(settings.run_path, settings.dist_path)
+    known = read_state(settings.run_path, settings.dist_path)
     found = [memory(settings, known), *kernel(settings), *folders(settings, known), *pexes(settings, known)]
     if as_json:
         show_json(found)

@@ -22,10 +22,10 @@ def models(settings: Settings, as_json: bool, admin: str | None) -> None:
     """Show what is served, what was refused and why."""
     from runtime.cli.views import release_table  # noqa: PLC0415
     from runtime.cli.views.model import models_as_text, painted  # noqa: PLC0415
-    from runtime.supervisor import survey  # noqa: PLC0415
+    from runtime.supervisor.status.state_file import read_state  # noqa: PLC0415
 
     # The state file says the same, and can be read also where a supervisor does not answer.
-    found = client_of(settings, admin).models() if admin else survey.read(settings.run_path, settings.dist_path)
+    found = client_of(settings, admin).models() if admin else read_state(settings.run_path, settings.dist_path)
     if as_json:
         show_json(found)
     else:

@@ -73,11 +73,11 @@ def complete_model(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
 
     from base.errors import PexdockError  # noqa: PLC0415
     from runtime import settings  # noqa: PLC0415
-    from runtime.supervisor import survey  # noqa: PLC0415
+    from runtime.supervisor.status.state_file import read_state  # noqa: PLC0415
 
     try:
         chosen = settings.load({name: ctx.params.get(name) for name in ("dist_path", "run_path")}, ctx.params.get("config"))
-        found = survey.read(chosen.run_path, chosen.dist_path)
+        found = read_state(chosen.run_path, chosen.dist_path)
     except (PexdockError, OSError):
         return []
     return [CompletionItem(model.name) for model in found.models if model.name.startswith(incomplete)]

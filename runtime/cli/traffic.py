@@ -14,7 +14,7 @@ from runtime.cli.options import AS_JSON, MODEL, asking, show_json
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
     from runtime.admin.client.progress import Stage
-    from runtime.supervisor.status import ModelReport, State
+    from runtime.supervisor.status.state import ModelReport, State
 
 OFF = click.option("--off", is_flag=True, help="Take it back.")
 

@@ -15,7 +15,7 @@ from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.settings import Settings
 from runtime.supervisor.host import run_dir
 from runtime.supervisor.host.listeners import bound
-from runtime.supervisor.status import State
+from runtime.supervisor.status.state import State
 from runtime.text_table import size
 
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "virtiofs"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.settings import Settings
-from runtime.supervisor.status import State
+from runtime.supervisor.status.state import State
 from runtime.text_table import size
 
 _SUBJECT = "memory"

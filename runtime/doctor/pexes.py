@@ -13,7 +13,7 @@ from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
 from runtime.pex.names import is_pex_name
 from runtime.settings import Settings
-from runtime.supervisor.status import State
+from runtime.supervisor.status.state import State
 
 _BAD = ("refused", "failed")
 

@@ -20,21 +20,22 @@ from base.ipc.control import Configure, MetricsReport, RequestsSent, WorkerUnhea
 from runtime.blocking import BlockingThreads
 from runtime.file_watch import FileWatch
 from runtime.settings import Settings
-from runtime.supervisor import status
-from runtime.supervisor.banner import announce
 from runtime.supervisor.dist.mirror import DistMirror
 from runtime.supervisor.dist.mirror_loop import MirrorLoop
 from runtime.supervisor.dist.object_store import RemoteDist
 from runtime.supervisor.dist.watcher import DistWatcher
-from runtime.supervisor.fleet import Fleet
+from runtime.supervisor.fleet.fleet import Fleet
 from runtime.supervisor.host.listeners import reachable
-from runtime.supervisor.managed_release import ReleaseContext
 from runtime.supervisor.processes.child import Child, kill_descendants
 from runtime.supervisor.processes.front_door import Told
 from runtime.supervisor.processes.front_doors import FrontDoorGroup
 from runtime.supervisor.processes.recycling import told_requests
+from runtime.supervisor.releases.managed_release import ReleaseContext
 from runtime.supervisor.rollout.policy_store import PolicyStore
-from runtime.supervisor.state_changes import StateChanges
+from runtime.supervisor.status.banner import announce
+from runtime.supervisor.status.state import ReleaseReport, State, now
+from runtime.supervisor.status.state_feed import StateChanges
+from runtime.supervisor.status.state_file import write_state
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Supervisor:
         self._settings, self._store, self._run_path, self._report = settings, plant.store, plant.run_path, plant.report
         self._show: Callable[[str], None] | None = show
         self._address = reachable(clients[0], "http" if settings.tls is None else "https")
-        self._started = status.now()
+        self._started = now()
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
         self._lag_s = settings.pre_stop_delay_s
@@ -97,7 +98,7 @@ class Supervisor:
         self._admin_address = ""
         self._published = 0
         self._routed: set[str] = set()  # digests of the releases that front doors send requests to
-        self._shown_state: status.State | None = None
+        self._shown_state: State | None = None
         self._state_again: asyncio.TimerHandle | None = None  # while it could not be written
         self._sweep: asyncio.Task[None] | None = None
         self._swept: set[str] | None = None  # digests that may have something in the cache
@@ -228,8 +229,8 @@ class Supervisor:
             log.warning("the cache cannot be cleaned: %s: %s", type(error).__name__, error)
         self._sweep_cache()
 
-    def _state(self) -> status.State:
-        return status.State(
+    def _state(self) -> State:
+        return State(
             dist_path=str(self._settings.dist_path),
             dist_url=self._settings.dist_url or "",
             dist_reason=self._follower.reason if self._follower is not None else "",
@@ -249,12 +250,12 @@ class Supervisor:
         """Shuts down in order, as at SIGTERM."""
         self._asked_to_stop.set()
 
-    def current_state(self) -> status.State:
+    def current_state(self) -> State:
         """Returns the state, once everything that follows from what has happened so far is decided."""
         self.fleet.settle()
         return self._state()
 
-    def _as_clients_see(self, report: status.ReleaseReport) -> status.ReleaseReport:
+    def _as_clients_see(self, report: ReleaseReport) -> ReleaseReport:
         """A release whose worker is ready is so for clients only once every front door knows of it."""
         unrouted = report.kind == "model" and report.state == "ready" and report.sha256 not in self._routed
         return msgspec.structs.replace(report, state="starting") if unrouted else report
@@ -266,14 +267,14 @@ class Supervisor:
             self.changes.note()
             self._keep_state(current)
 
-    def _keep_state(self, current: status.State) -> None:
+    def _keep_state(self, current: State) -> None:
         """Write it, and again soon where that fails: a full disk must not stop the service, and what comes last may come for long."""
         failed_before = self._state_again is not None
         if self._state_again is not None:
             self._state_again.cancel()
             self._state_again = None
         try:
-            status.write(self._run_path, current)
+            write_state(self._run_path, current)
         except OSError as exc:
             if not failed_before:
                 log.error("the state cannot be written, and is tried again: %s", exc)  # noqa: TRY400 - the reason says it all

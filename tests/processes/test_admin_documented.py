@@ -18,7 +18,7 @@ from generated import DOCUMENTED, operations, try_out
 from operated import OTHER_TOKEN, TOKEN, Operated
 from runtime.supervisor.processes.worker_rpc import UNANSWERED_MAX
 from runtime.supervisor.rollout.policy_store import FILE
-from runtime.supervisor.status import State
+from runtime.supervisor.status.state import State
 from tinypex import write_tiny
 
 SHOWN = {"authorization": f"Bearer {TOKEN}"}

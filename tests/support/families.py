@@ -1,7 +1,8 @@
 """Releases in any state, as the pure parts of the supervisor see them."""
 
 from base.ipc.control import EndpointSpec, ReleaseSpec
-from runtime.supervisor.rollout.release_state import Identity, Release, ReleaseState
+from runtime.supervisor.rollout.release import Identity, Release
+from runtime.supervisor.rollout.release_state import ReleaseState
 
 STATES = {state.value: state for state in ReleaseState}
 

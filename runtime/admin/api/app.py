@@ -26,8 +26,8 @@ from runtime.admin.api.uploads import DIGEST_HEADER, Uploads
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
 from runtime.blocking import BlockingThreads
 from runtime.supervisor.host.log_buffer import LogBuffer, LogLine, LogReader, is_about
-from runtime.supervisor.managed_release import ManagedRelease
-from runtime.supervisor.status import ModelReport, State
+from runtime.supervisor.releases.managed_release import ManagedRelease
+from runtime.supervisor.status.state import ModelReport, State
 
 LINES_MAX = 10_000
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from base.errors import PexdockError, TryLater, Unavailable
 from base.ipc.cache_control import CacheEntries, CacheRefreshed, CacheRequest, CacheResponse, ListCacheEntries, RefreshCache
 from runtime.admin.schemas import ModelCaches, ModelRefresh, WorkerCaches, WorkerProblem, WorkerRefresh
-from runtime.supervisor.managed_release import ManagedRelease
 from runtime.supervisor.processes.worker import WorkerProcess
+from runtime.supervisor.releases.managed_release import ManagedRelease
 
 
 class _WorkerReply(NamedTuple):

@@ -9,10 +9,10 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from base.errors import NotFound
-from runtime.supervisor.fleet import Fleet
+from runtime.supervisor.fleet.fleet import Fleet
 from runtime.supervisor.host.log_buffer import LogBuffer
-from runtime.supervisor.state_changes import StateChanges
-from runtime.supervisor.status import ModelReport, State
+from runtime.supervisor.status.state import ModelReport, State
+from runtime.supervisor.status.state_feed import StateChanges
 
 
 @dataclass(frozen=True)

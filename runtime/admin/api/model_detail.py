@@ -12,7 +12,7 @@ from base.ipc.control import EndpointSpec
 from runtime.admin.api.context import AdminContext
 from runtime.admin.schemas import EndpointDetail, ModelDetail, WorkerDetail
 from runtime.blocking import BlockingThreads
-from runtime.supervisor.managed_release import ManagedRelease
+from runtime.supervisor.releases.managed_release import ManagedRelease
 
 _PSS = re.compile(rb"^Pss: +([0-9]+) kB$", re.MULTILINE)
 _RSS = re.compile(rb"^Rss: +([0-9]+) kB$", re.MULTILINE)

@@ -14,7 +14,7 @@ from runtime.admin.api.openapi import document_responses
 from runtime.admin.api.responses import json_response
 from runtime.supervisor.rollout import traffic_policy as words
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
-from runtime.supervisor.status import ModelReport
+from runtime.supervisor.status.state import ModelReport
 
 _ERRORS = (404, 409)
 _WITH_BODY = (400, 413)

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 from runtime.admin.client.transport import AdminNotFound, Transport
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
 from runtime.supervisor.host.log_buffer import LogLine
-from runtime.supervisor.status import ModelReport, State
+from runtime.supervisor.status.state import ModelReport, State
 
 
 class AdminClient:

@@ -10,7 +10,7 @@ import click
 from base.errors import PexdockError
 from runtime.admin.client.progress import Outcome, Stage
 from runtime.admin.client.transport import WaitTimeout
-from runtime.supervisor.status import State
+from runtime.supervisor.status.state import State
 
 TIMED_OUT = 3
 INTERRUPTED = 130

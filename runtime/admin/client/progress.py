@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from runtime.supervisor.status import ModelReport, ReleaseReport, Share, State
+from runtime.supervisor.status.state import ModelReport, ReleaseReport, Share, State
 
 
 class Outcome(StrEnum):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from runtime.supervisor.host.log_buffer import LogLine
-from runtime.supervisor.status import MirrorStatus, ModelReport
+from runtime.supervisor.status.state import MirrorStatus, ModelReport
 from runtime.text_table import aligned, size
 
 _STATES = re.compile(

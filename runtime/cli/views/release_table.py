@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runtime.supervisor.status import ReleaseReport, State
+from runtime.supervisor.status.state import ReleaseReport, State
 from runtime.text_table import aligned
 
 

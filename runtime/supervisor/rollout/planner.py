@@ -10,7 +10,8 @@ from typing import NamedTuple
 from packaging.version import Version
 
 from base.endpoint.path import shape_of
-from runtime.supervisor.rollout.release_state import ALIVE, Identity, Release, ReleaseState
+from runtime.supervisor.rollout.release import Identity, Release
+from runtime.supervisor.rollout.release_state import VERIFIED, ReleaseState
 from runtime.supervisor.rollout.traffic_plan import TrafficPlan, candidates, course, extras, find, is_taken_back, members
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 
@@ -112,7 +113,7 @@ def freed(releases: Sequence[Release], traffics: Traffics = SILENCE) -> list[Rel
 
 def by_model(releases: Iterable[Release]) -> list[list[Release]]:
     """The live releases of each model, highest rank first."""
-    alive = sorted((release for release in releases if release.is_model and release.state in ALIVE), key=_name)
+    alive = sorted((release for release in releases if release.is_model and release.state in VERIFIED), key=_name)
     return [sorted(group, key=lambda release: release.rank, reverse=True) for _, group in groupby(alive, key=_name)]
 
 
@@ -130,7 +131,7 @@ def _double_of(release: Release, releases: Iterable[Release]) -> Release | None:
     """The release that has the name and version of `release`, from another file, and comes first."""
     for other in sorted(releases, key=lambda other: other.order):
         same = other.identity and release.identity and _same_version(other.identity, release.identity)
-        if same and other.file != release.file and other.in_place and other.state in {ReleaseState.WAITING, *ALIVE}:
+        if same and other.file != release.file and other.in_place and other.state in {ReleaseState.WAITING, *VERIFIED}:
             return other if other.order < release.order or release.contended else None
     return None
 
@@ -142,7 +143,7 @@ def _same_version(one: Identity, other: Identity) -> bool:
 def _doubles(releases: Sequence[Release]) -> list[Refusal]:
     found = []
     for release in releases:
-        if release.is_model and release.in_place and release.state in {ReleaseState.WAITING, *ALIVE}:
+        if release.is_model and release.in_place and release.state in {ReleaseState.WAITING, *VERIFIED}:
             holder = _double_of(release, releases)
             if holder is not None:
                 reason = f"{holder.title} is served from {holder.file}, which has other content: give this one another version"
@@ -165,7 +166,7 @@ def _conflicts(releases: Sequence[Release], traffics: Traffics) -> list[Refusal]
 
 def _claims(release: Release, releases: Iterable[Release]) -> list[int]:
     """For each path of `release` the order of the first live release of its model that had it."""
-    family = [other for other in releases if other.is_model and _name(other) == _name(release) and other.state in ALIVE]
+    family = [other for other in releases if other.is_model and _name(other) == _name(release) and other.state in VERIFIED]
     return [min(other.order for other in family if shape in _shapes(other)) for shape in _shapes(release)]
 
 

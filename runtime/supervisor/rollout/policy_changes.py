@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from base.errors import Conflict, NotFound
 from runtime.supervisor.rollout import traffic_policy as words
-from runtime.supervisor.rollout.release_state import Release
+from runtime.supervisor.rollout.release import Release
 from runtime.supervisor.rollout.traffic_plan import as_version, candidates, course, find, is_taken_back
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from packaging.version import InvalidVersion, Version
 
 from base.ipc.control import MirrorSpec, SplitSpec
-from runtime.supervisor.rollout.release_state import Release, ReleaseState
+from runtime.supervisor.rollout.release import Release
+from runtime.supervisor.rollout.release_state import ReleaseState
 from runtime.supervisor.rollout.traffic_policy import STABLE, TrafficPolicy
 
 

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from runtime.cli.main import main
-from runtime.supervisor import status
 from runtime.supervisor.host import run_dir
-from runtime.supervisor.status import ModelReport, State
+from runtime.supervisor.status.state import ModelReport, State
+from runtime.supervisor.status.state_file import write_state
 from tinypex import ROOT
 
 
@@ -46,7 +46,7 @@ def test_names_of_models_are_completed_from_the_state_file(tmp_path):
     """No supervisor is asked, and where none runs nothing is said."""
     assert completed(tmp_path, "pexdock describe i") == []
     with run_dir.taken(tmp_path / "run") as run:
-        status.write(run, State(dist_path="", pid=1, models=[ModelReport(name=name) for name in ("iris", "ice", "other")]))
+        write_state(run, State(dist_path="", pid=1, models=[ModelReport(name=name) for name in ("iris", "ice", "other")]))
         assert completed(tmp_path, "pexdock describe i") == ["iris", "ice"]
         assert completed(tmp_path, "pexdock rollback ") == ["iris", "ice", "other"]
     assert completed(tmp_path, "pexdock describe i", PEXDOCK_NO_SUCH_SETTING="1") == []

@@ -11,8 +11,8 @@ from openapi_spec_validator import validate
 from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.supervisor.host.log_buffer import LogBuffer
-from runtime.supervisor.state_changes import StateChanges
-from runtime.supervisor.status import State
+from runtime.supervisor.status.state import State
+from runtime.supervisor.status.state_feed import StateChanges
 
 
 def test_its_openapi_document_is_valid_and_describes_what_it_answers() -> None:

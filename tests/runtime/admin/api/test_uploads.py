@@ -12,8 +12,8 @@ from runtime.admin.api import uploads
 from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.supervisor.host.log_buffer import LogBuffer
-from runtime.supervisor.state_changes import StateChanges
-from runtime.supervisor.status import State
+from runtime.supervisor.status.state import State
+from runtime.supervisor.status.state_feed import StateChanges
 
 
 def test_a_drop_whose_sender_stops_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime.admin.client.progress import DeployedFile, Outcome, deploy_stage, order_stage
-from runtime.supervisor.status import ModelReport, ReleaseReport, Share, State, TakenBack, Watched
+from runtime.supervisor.status.state import ModelReport, ReleaseReport, Share, State, TakenBack, Watched
 
 DROP = DeployedFile("tiny-0.2.0.pex", "new", 3)
 

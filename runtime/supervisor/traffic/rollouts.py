@@ -12,16 +12,17 @@ from packaging.utils import canonicalize_name
 
 from base.errors import Conflict, NotFound
 from base.ipc.control import MirrorReport, OutcomeReport
-from runtime.supervisor.managed_release import ManagedRelease
+from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.rollout import planner, policy_changes
 from runtime.supervisor.rollout import traffic_plan as courses
 from runtime.supervisor.rollout import traffic_policy as words
 from runtime.supervisor.rollout.policy_store import PolicyRecord, PolicyStore, TrafficShift
 from runtime.supervisor.rollout.probation import Probation, ProbationRules
-from runtime.supervisor.rollout.release_state import Release, ReleaseState
+from runtime.supervisor.rollout.release import Release
+from runtime.supervisor.rollout.release_state import ReleaseState
 from runtime.supervisor.rollout.traffic_plan import TrafficPlan
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
-from runtime.supervisor.status import MirrorStatus, ModelReport, Previous, Share, TakenBack, Watched, now
+from runtime.supervisor.status.state import MirrorStatus, ModelReport, Previous, Share, TakenBack, Watched, now
 
 log = logging.getLogger(__name__)
 

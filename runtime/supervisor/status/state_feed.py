@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from runtime.supervisor.status import State
+from runtime.supervisor.status.state import State
 
 
 class StateChanges:

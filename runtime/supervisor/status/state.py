@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
 from base.ipc.control import MirrorReport
-from runtime.atomic_file import write_atomically
-from runtime.supervisor.host import run_dir
 from runtime.supervisor.rollout.policy_store import TrafficShift
 from runtime.supervisor.rollout.probation import Probation
 
@@ -161,8 +158,3 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 def now() -> str:
     """The time of the wall clock, as it stands in the file."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write(run_path: Path, state: State) -> None:
-    """Replace the state file at once and whole, readable by this user alone."""
-    write_atomically(run_path / run_dir.STATE, msgspec.json.format(msgspec.json.encode(state)) + b"\n", mode=0o600)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from base.curl_example import curl
 from base.ipc.control import Route
-from runtime.supervisor.status import State
+from runtime.supervisor.status.state import State
 
 _QUIET = frozenset({"ready", "standby"})
 

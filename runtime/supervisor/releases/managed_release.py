@@ -27,8 +27,9 @@ from runtime.supervisor.processes.start_limiter import StartLimiter
 from runtime.supervisor.processes.worker import Launch, WorkerFailure, WorkerProcess
 from runtime.supervisor.processes.worker_state import WorkerState
 from runtime.supervisor.rollout.probation import Probation
-from runtime.supervisor.rollout.release_state import Action, Identity, Release, ReleaseEvent, ReleaseState
-from runtime.supervisor.status import ReleaseReport, now
+from runtime.supervisor.rollout.release import Identity, Release
+from runtime.supervisor.rollout.release_state import ReleaseAction, ReleaseEvent, ReleaseState
+from runtime.supervisor.status.state import ReleaseReport, now
 
 log = logging.getLogger(__name__)
 
@@ -159,15 +160,15 @@ class ManagedRelease:
 
     # ---- steps
 
-    def step(self, event: ReleaseEvent, reason: str = "") -> Action | None:
+    def step(self, event: ReleaseEvent, reason: str = "") -> ReleaseAction | None:
         """Move the release, and its workers with it. The caller does the unpacking."""
         action = self.release.machine.step(event)
         self._since = now()
         self.release.reason = reason
         match action:
-            case Action.START:
+            case ReleaseAction.START_WORKERS:
                 self._start()
-            case Action.END:
+            case ReleaseAction.STOP_WORKERS:
                 self._retire()
             case _:
                 pass

@@ -22,16 +22,17 @@ from runtime.pex.file import PexFile, read_pex
 from runtime.pex.trust.policy import Untrusted
 from runtime.supervisor.dist.retries import Retries, reason_of
 from runtime.supervisor.dist.settling import Settled, Vanished
-from runtime.supervisor.managed_release import ManagedRelease, ReleaseContext
 from runtime.supervisor.processes.worker import WorkerProcess
+from runtime.supervisor.releases.managed_release import ManagedRelease, ReleaseContext
 from runtime.supervisor.rollout import planner
 from runtime.supervisor.rollout.policy_store import PolicyStore
 from runtime.supervisor.rollout.probation import probation_rules
-from runtime.supervisor.rollout.release_state import Identity, Release, ReleaseEvent, ReleaseState
+from runtime.supervisor.rollout.release import Identity, Release
+from runtime.supervisor.rollout.release_state import ReleaseEvent, ReleaseState
 from runtime.supervisor.rollout.traffic_plan import TrafficPlan
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
-from runtime.supervisor.rollouts import Rollouts
-from runtime.supervisor.status import ReleaseReport
+from runtime.supervisor.status.state import ReleaseReport
+from runtime.supervisor.traffic.rollouts import Rollouts
 
 log = logging.getLogger(__name__)
 

@@ -4,30 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
-from base.errors import PexdockError, PexRefused
+from base.errors import PexRefused
 from runtime.pex.file import read_pex
 from runtime.pex.names import is_pex_name
-from runtime.supervisor.host import run_dir
-from runtime.supervisor.status import ReleaseReport, State, now
-
-
-def read(run_path: Path, dist_path: Path) -> State:
-    """The state of the supervisor that runs on `run_path`; without one, what `dist_path` holds.
-
-    Raises:
-        PexdockError: the state file cannot be read.
-    """
-    pid = run_dir.holder(run_path)
-    if pid is None:
-        return survey(dist_path)
-    try:
-        return msgspec.json.decode((run_path / run_dir.STATE).read_bytes(), type=State)
-    except FileNotFoundError:
-        return State(dist_path=str(dist_path), pid=pid)  # it has only just started, or is about to be gone
-    except (OSError, msgspec.MsgspecError) as exc:
-        raise PexdockError(f"the state of pid {pid} cannot be read: {exc}") from exc
+from runtime.supervisor.status.state import ReleaseReport, State, now
 
 
 def survey(dist_path: Path) -> State:

@@ -1,0 +1,116 @@
+"""One release as the decisions about it see it. Pure: knows no process, no clock and no file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from packaging.version import Version
+
+from base.ipc.control import ReleaseSpec
+from runtime.state_machine import Machine
+from runtime.supervisor.rollout.release_state import RELEASE_STEPS, VERIFIED, ReleaseAction, ReleaseEvent, ReleaseState
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a pex contains: a model or a base, its name, version and digest."""
+
+    kind: str
+    name: str
+    version: str
+    sha256: str
+
+
+def _new_machine() -> Machine[ReleaseState, ReleaseEvent, ReleaseAction]:
+    return Machine(RELEASE_STEPS, ReleaseState.VERIFYING)
+
+
+@dataclass(eq=False)
+class Release:
+    """A release of a model, or a base.
+
+    Attributes:
+        file: Name of its file in dist/.
+        order: Position in the sequence of drops. Of two releases that conflict, the lower one wins.
+        spec: Description that its worker sent when one was last ready.
+        was_ready: Whether a worker has been ready since the release was last started.
+        crash_count: Workers that crashed since it was last started, before any was ready.
+        pending_workers: Workers that are not ready yet since it was last started, while none has crashed. It takes over once all are ready.
+        warm_standby: Whether it served before and stays up for a while without requests, for a roll-back.
+        on_probation: Whether it is on probation.
+        in_place: Whether `file` is in dist/ and still has this content.
+        replaced_by: The release whose content `file` has now, if that is another one.
+        contended: Whether it is refused only because it conflicts with another release.
+        reason: Explanation of its state for people.
+    """
+
+    file: str
+    order: int
+    machine: Machine[ReleaseState, ReleaseEvent, ReleaseAction] = field(default_factory=_new_machine)
+    identity: Identity | None = None
+    words: ReleaseSpec | None = None
+    was_ready: bool = False
+    deaths: int = 0
+    awaited: int = 0
+    kept: bool = False
+    watched: bool = False
+    in_place: bool = True
+    replaced_by: Release | None = None
+    contended: bool = False
+    reason: str = ""
+
+    @property
+    def state(self) -> ReleaseState:
+        """Returns its state."""
+        return self.machine.state
+
+    @property
+    def title(self) -> str:
+        """Returns the name for people: `iris 0.1.0`, or the file's name before more is known."""
+        return f"{self.identity.name} {self.identity.version}" if self.identity else self.file
+
+    @property
+    def is_model(self) -> bool:
+        """Returns whether it is known to be a model."""
+        return self.identity is not None and self.identity.kind == "model"
+
+    @property
+    def serves(self) -> bool:
+        """Returns whether it may receive requests; its workers may be down at the moment."""
+        return self.state is ReleaseState.RUNNING and self.was_ready
+
+    @property
+    def takes_over(self) -> bool:
+        """Returns whether it may receive the requests of a release that serves now."""
+        return self.serves and not self.awaited
+
+    @property
+    def name(self) -> str:
+        """Returns the normalized name of its model; empty until it is known."""
+        return self.identity.name if self.identity else ""
+
+    @property
+    def sha256(self) -> str:
+        """Returns the digest of its content; empty until it is known."""
+        return self.identity.sha256 if self.identity else ""
+
+    @property
+    def version(self) -> str:
+        """Returns its normalized version; empty until it is known."""
+        return self.identity.version if self.identity else ""
+
+    @property
+    def rank(self) -> tuple[Version, int, bool, int]:
+        """Returns the sort key by which the highest release of a model serves.
+
+        A release whose file was replaced ranks right below its replacement, even if the replacement has an older version.
+        """
+        other = self.replaced_by if self.replaced_by is not None and self.replaced_by.state in VERIFIED else None
+        return (Version((other or self).version), (other or self).order, other is None, self.order)
+
+    @property
+    def on_its_way(self) -> bool:
+        """Returns whether it may still become ready by itself, and has not failed to so far."""
+        if self.state is ReleaseState.RUNNING:
+            return self.is_model and not self.was_ready and not self.deaths
+        return self.state in {ReleaseState.VERIFYING, ReleaseState.UNPACKING}

@@ -1,0 +1,136 @@
+"""The run directory and its lock."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from runtime.supervisor.host import run_dir
+from runtime.supervisor.host.run_dir import RunDirTaken
+from runtime.supervisor.status.state import State
+from runtime.supervisor.status.state_file import write_state
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from runtime.supervisor.host import run_dir
+with run_dir.taken(Path(sys.argv[1])):
+    print("here", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that has taken the run directory."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_run_directory_is_private_and_goes_when_it_is_left(tmp_path):
+    """Also with sockets and state in it."""
+    path = tmp_path / "deep" / "run"
+    with run_dir.taken(path):
+        assert mode(path) == 0o700
+        assert run_dir.holder(path) == os.getpid()
+        (path / "w1.sock").touch()
+        write_state(path, State(dist_path="d"))
+    assert not path.exists()
+    assert run_dir.holder(path) is None
+
+
+def test_the_second_to_take_it_is_refused_with_the_pid_of_the_first(tmp_path, other):
+    """And whoever only asks gets the same pid."""
+    assert run_dir.holder(tmp_path / "run") == other.pid
+    with pytest.raises(RunDirTaken, match=rf"runs already on .*run \(pid {other.pid}\)"), run_dir.taken(tmp_path / "run"):
+        pass
+    assert run_dir.holder(tmp_path / "run") == other.pid
+
+
+def test_who_merely_asks_holds_up_no_start(tmp_path):
+    """However often, and in the very moment of the start."""
+    path, over = tmp_path / "run", threading.Event()
+
+    def keep_asking():
+        while not over.is_set():
+            run_dir.holder(path)
+
+    askers = [threading.Thread(target=keep_asking) for _ in range(4)]
+    for each in askers:
+        each.start()
+    try:
+        for _ in range(100):
+            with run_dir.taken(path):
+                assert run_dir.holder(path) == os.getpid()
+    finally:
+        over.set()
+        for each in askers:
+            each.join()
+
+
+def test_of_many_that_start_at_once_one_takes_it_and_all_others_are_refused(tmp_path):
+    """At once, as long as the first one runs."""
+    refused = threading.Semaphore(0)
+
+    def start(_):
+        try:
+            with run_dir.taken(tmp_path / "run"):
+                assert all(refused.acquire(timeout=10) for _ in range(7))
+        except RunDirTaken:
+            refused.release()
+            return "refused"
+        return "taken"
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(start, range(8))) == ["refused"] * 7 + ["taken"]
+
+
+def test_leftovers_of_a_killed_one_are_taken_over(tmp_path, other):
+    """The kernel let go of the lock; the files are still there."""
+    path = tmp_path / "run"
+    (path / "w7.sock").touch()
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    assert run_dir.holder(path) is None
+    with run_dir.taken(path):
+        assert [file.name for file in path.iterdir()] == ["lock"]
+
+
+def test_what_is_not_ours_in_a_run_directory_stays(tmp_path):
+    """Somebody names a folder by mistake."""
+    path = tmp_path / "run"
+    path.mkdir(mode=0o700)
+    (path / "diary.txt").write_text("dear")
+    with run_dir.taken(path):
+        pass
+    assert [file.name for file in path.iterdir()] == ["diary.txt"]
+
+
+@pytest.mark.parametrize("way", ["open", "link", "file"])
+def test_a_folder_that_others_could_write_to_is_refused(tmp_path, way):
+    """They could put a socket of their own in place of a worker's."""
+    path = tmp_path / "run"
+    match way:
+        case "open":
+            path.mkdir()
+            path.chmod(0o755)
+        case "link":
+            (tmp_path / "real").mkdir(mode=0o700)
+            path.symlink_to("real")
+        case "file":
+            path.touch()
+    with pytest.raises(RunDirTaken, match="--run-path"), run_dir.taken(path):
+        pass
