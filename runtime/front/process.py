@@ -32,7 +32,7 @@ from base.ipc.control import (
     encode_message,
 )
 from base.process import outlive_parent
-from runtime.front.app.service import FrontDoor
+from runtime.front.app.service import InferenceService
 from runtime.front.orphans import OrphanReaper
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.routing.mirroring import MirrorStatsByRelease
@@ -82,24 +82,24 @@ class FrontProcess:
         dispatch = Dispatchers(
             QueueLimits.of(configure), configure.shared_memory_max_bytes, deadlines, self._recorder, self._tallies, self._tell
         )
-        door = FrontDoor(dispatch, deadlines, configure.body_max_bytes, self._comparisons)
+        service = InferenceService(dispatch, configure.body_max_bytes, self._comparisons)
         dispatch.told_requests = configure.requests_sent_interval or sys.maxsize
         self._dispatch = dispatch
         # Connections wait in the listener until this. A front door that is started again would answer 404 and 503 without its table.
         first = await self._words.get()
         if not isinstance(first, RoutingTable):
             return ExitCode.OK if isinstance(first, Drain) else ExitCode.PARENT_GONE
-        await self._apply(door, first)
+        await self._apply(service, first)
         with access_log(configure.access_log, self._stdout_fd) as access:
-            server = Server(door, configure, access)
+            server = Server(service, configure, access)
             outlive_parent()  # from here on somebody may wait for an answer
             await server.listen(self._listener)
             gc.collect()
             gc.freeze()  # what is there now stays, and no collection need look at it again
             await self._say(Listening())
             await self._say_applied(first)
-            code = await self._follow(door)
-            door.withdraw()
+            code = await self._follow(service)
+            service.withdraw()
             dispatch.end()
             await server.end()
         if code is ExitCode.PARENT_GONE:
@@ -108,23 +108,23 @@ class FrontProcess:
         reading.cancel()
         return code
 
-    async def _follow(self, door: FrontDoor) -> ExitCode:
+    async def _follow(self, service: InferenceService) -> ExitCode:
         while True:
             word = await self._words.get()
             match word:
                 case RoutingTable():
-                    await self._apply(door, word)
+                    await self._apply(service, word)
                     await self._say_applied(word)
                 case ReportNotReady():
-                    door.withdraw()
+                    service.withdraw()
                 case Drain():
                     return ExitCode.OK
                 case _:
                     return ExitCode.PARENT_GONE
 
-    async def _apply(self, door: FrontDoor, table: RoutingTable) -> None:
+    async def _apply(self, service: InferenceService, table: RoutingTable) -> None:
         """Put it in force once its new releases can answer. A worker in the middle of a long prediction holds up nobody."""
-        for connect in (door.prepare, door.apply):
+        for connect in (service.prepare, service.apply):
             links = connect(table)
             for link in links:
                 self._remnants.note(link.worker_pid)

@@ -9,13 +9,14 @@ from functools import partial
 import uvicorn
 
 from base.ipc.control import Configure
-from runtime.front.app.service import FrontDoor
+from runtime.front.app.asgi_app import AsgiApp
+from runtime.front.app.service import InferenceService
 from runtime.front.credentials import CredentialWatcher
+from runtime.front.fd_limit import raise_limit
 from runtime.front.http.access_logging import AccessLogMiddleware, LoggedHttpConnection
 from runtime.front.http.connection import HttpConnection
-from runtime.front.http.fd_limit import raise_limit
-from runtime.front.http.listener_drain import accepted_rest
 from runtime.front.http.sweeper import Sweeper
+from runtime.front.listener_drain import accepted_rest
 from runtime.front.requests.response import ResponseSerializer
 from runtime.front.telemetry.access_log import AccessLog
 from runtime.http.acceptor import Acceptor
@@ -26,18 +27,19 @@ lost if it was closed at once; this way it is answered, and told that it was the
 
 
 class Server(uvicorn.Server):
-    """Serves one front door on sockets that somebody else has bound.
+    """Serves the requests of one front door on sockets that somebody else has bound.
 
     Args:
         access: a line for each request goes there; None where nobody wants them, which then cost nothing.
     """
 
-    def __init__(self, door: FrontDoor, configure: Configure, access: AccessLog | None = None) -> None:
+    def __init__(self, service: InferenceService, configure: Configure, access: AccessLog | None = None) -> None:
         sweeper = Sweeper(configure.request_timeout_s, configure.connections_max, raise_limit(), configure.shared_memory_max_bytes)
         connection = HttpConnection if access is None else partial(LoggedHttpConnection, access)
+        app = AsgiApp(service, configure.request_timeout_s)
         config = uvicorn.Config(
-            door if access is None else AccessLogMiddleware(door, access),
-            http=partial(connection, door, ResponseSerializer(), sweeper),  # type: ignore[arg-type]  # uvicorn only calls it
+            app if access is None else AccessLogMiddleware(app, access),
+            http=partial(connection, service, ResponseSerializer(), sweeper),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             access_log=False,
@@ -49,7 +51,7 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._sweeper = sweeper
-        self._renewal = CredentialWatcher(configure, door.admit_only, self.renew)
+        self._renewal = CredentialWatcher(configure, service.require_keys, self.renew)
         self._renewing: asyncio.Task[None] | None = None
         self._accepting: Acceptor | None = None
         self._listening = asyncio.Event()

@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable
 import uvloop
 
 from base.ipc.control import Configure, EndpointSpec, ReleaseSpec, Route, RoutingTable
-from runtime.front.app.service import FrontDoor
+from runtime.front.app.service import InferenceService
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.server import Server
 
 
-class Counting(FrontDoor):
-    """Counts what comes to the ASGI application."""
+class Counting(InferenceService):
+    """A service that knows how many requests came to its ASGI application."""
 
     calls = 0
     loop: asyncio.AbstractEventLoop
@@ -30,21 +30,24 @@ class Counting(FrontDoor):
 
         asyncio.run_coroutine_threadsafe(apply(), self.loop).result()
 
-    async def __call__(self, scope, receive, send) -> None:
-        self.calls += 1
-        await super().__call__(scope, receive, send)
-
 
 def serve(talk: Callable[[str, Counting], None], configure: Configure | None = None) -> None:
     """Has `talk` talk to a front door whose only release has no worker: every request for it is a 503, whichever way it takes."""
 
     async def scenario() -> None:
-        door = Counting(Dispatchers(QueueLimits(10, 2**20), 2**24, Deadlines(60.0)), Deadlines(60.0), 10_000)
+        door = Counting(Dispatchers(QueueLimits(10, 2**20), 2**24, Deadlines(60.0)), 10_000)
         door.loop = asyncio.get_running_loop()
         plain = EndpointSpec("plain", "/plain/{name}", ["name"], None, None, 64, 1)
         alone = EndpointSpec("alone", "/alone", [], None, None, 64, 1, unbatched=True)
         door.apply(RoutingTable(1, [Route(ReleaseSpec("tiny", "1", [plain, alone]), [])], startup_complete=True))
         server = Server(door, configure or Configure())
+        app = server.config.app
+
+        async def counted(scope, receive, send) -> None:
+            door.calls += 1
+            await app(scope, receive, send)
+
+        server.config.app = counted
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
             await server.listen(listener)

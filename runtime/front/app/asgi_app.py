@@ -1,9 +1,140 @@
-"""The ASGI application: requests that need more than the fast path."""
+"""The ASGI application: answers what needs more than the fast path, such as chunked bodies, streams, contexts and pages."""
 
 from __future__ import annotations
 
-_NO_KEY = "show a key that is in force, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+import asyncio
+from typing import Any
+
+from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, UnsupportedMedia
+from runtime.front.app import health
+from runtime.front.app.asgi import Receive, Scope, Send, request_context, send_response, send_stream
+from runtime.front.app.service import InferenceService
+from runtime.front.memory.body_buffer import BodyBuffer, closing_unless_done
+from runtime.front.requests.problems import method_not_allowed
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.target import RequestHead, Target
+from runtime.front.scheduling.parameter_check import check
 
 
 class Disconnected(Exception):
     """The client hung up before its body was whole."""
+
+
+class AsgiApp:
+    """Answers predictions itself, and pages through FastAPI.
+
+    Args:
+        service: Serves predictions.
+        send_timeout_s: Time limit of a client for taking one part of a streamed response.
+    """
+
+    def __init__(self, service: InferenceService, send_timeout_s: float) -> None:
+        self._service = service
+        self._send_timeout_s = send_timeout_s
+        self._pages = health.make(service)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request (the ASGI entry)."""
+        service = self._service
+        if scope["path"] not in health.OPEN and not service.admits(scope["headers"]):
+            await send_response(send, service.refusal(Unauthorized(_NO_KEY), next(service.ids), None))
+            return
+        # Probes first: a model whose path is one parameter must not hide them.
+        if scope["type"] != "http" or scope["path"] in health.PATHS:
+            await self._pages(scope, receive, send)
+            return
+        request_id = next(service.ids)
+        target: Target | None = None
+        try:
+            target = service.routes.route(scope["raw_path"])
+            if target is None:
+                raise NotFound("no endpoint has this path; GET /docs lists those that are served")
+            await self._predict(target, scope, receive, send, request_id)
+        except PexdockError as exc:
+            await send_response(send, service.refusal(exc, request_id, target))
+        except Disconnected:
+            return
+
+    async def _predict(self, target: Target, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        if scope["method"] != "POST":
+            await send_response(send, method_not_allowed(request_id))
+            return
+        service = self._service
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        content_type, accept = (headers.get(name, b"").decode("latin-1") for name in (b"content-type", b"accept"))
+        head = service.routes.request_head(target, headers, content_type, accept)
+        if head.selector is None:
+            head.target.endpoint.dispatcher.check_up()
+        coding = headers.get(b"content-encoding", b"identity").lower()
+        if coding != b"identity" and not head.target.endpoint.spec.raw:
+            raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
+        body = await self._read_body(head, headers, receive)
+        responded: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
+        with closing_unless_done(body):
+            rows = None
+            if head.selector is not None or head.target.endpoint.dispatcher.retiring:
+                head, rows = service.routes.select(head, body)
+            endpoint = head.target.endpoint
+            spent_s = await check(head)
+            context = request_context(endpoint.spec, scope, headers, request_id) if endpoint.spec.unbatched else None
+            request = service.make_request(head, request_id, body, responded.set_result, context, rows)
+            request.timeout_s -= spent_s
+        service.start(request)
+        try:
+            await self._send(request, responded, receive, send)
+        except asyncio.CancelledError:
+            endpoint.abandon(request)
+            raise
+
+    async def _send(self, request: InferenceRequest, responded: asyncio.Future[HttpResponse], receive: Receive, send: Send) -> None:
+        """Sends the response. Abandons the request if the client hangs up, so that nobody computes it needlessly."""
+        gone: asyncio.Future[Any] = asyncio.ensure_future(receive())  # the body has been read, so only a disconnect can come
+        try:
+            await asyncio.wait([responded, gone], return_when=asyncio.FIRST_COMPLETED)
+            if not responded.done():
+                request.endpoint.abandon(request)
+                return
+            gone.add_done_callback(lambda _: request.endpoint.abandon(request))
+            response = responded.result()
+            if response.stream is None:
+                await send_response(send, response)
+            elif not await send_stream(send, response, self._send_timeout_s):
+                request.endpoint.abandon(request)
+        finally:
+            gone.cancel()
+
+    async def _read_body(self, head: RequestHead, headers: dict[bytes, bytes], receive: Receive) -> bytes | BodyBuffer:
+        announced = headers.get(b"content-length", b"")
+        size = int(announced) if announced.isdigit() else 0
+        if size > self._service.body_max_bytes:
+            raise self._too_large()
+        buffer = None if b"transfer-encoding" in headers else self._service.body_buffer(head, size)
+        if buffer is None:
+            return await self._read_parts(receive)
+        with closing_unless_done(buffer):
+            while buffer.missing:  # the server ensures that a body is as long as was announced
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    raise Disconnected
+                buffer.write(event.get("body", b""))
+        return buffer
+
+    async def _read_parts(self, receive: Receive) -> bytes:
+        parts, size, more = [], 0, True
+        while more:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise Disconnected
+            parts.append(event.get("body", b""))
+            size += len(parts[-1])
+            if size > self._service.body_max_bytes:
+                raise self._too_large()
+            more = event.get("more_body", False)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"a body may have {self._service.body_max_bytes} bytes; send fewer rows at once")
+
+
+_NO_KEY = "missing or invalid API key; send `Authorization: Bearer KEY` or `X-API-Key: KEY`"

@@ -1,8 +1,9 @@
-"""What people and probes read: health, and the documentation of all loaded endpoints."""
+"""The pages that people and probes read: health, and the documentation of all endpoints in force."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
@@ -10,19 +11,17 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import base
+from base.ipc.control import ReleaseSpec
 from runtime.front.app import swagger_ui
 from runtime.front.openapi.document import added
 from runtime.front.openapi.security import guarded
 from runtime.http import problems
 
-if TYPE_CHECKING:
-    from runtime.front.app.service import FrontDoor
-
 PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | swagger_ui.PATHS
-"""Reserved: no endpoint is ever looked for here once none has such a path."""
+"""Reserved paths: requests for them never go to an endpoint."""
 
 OPEN = frozenset({"/livez", "/readyz"})
-"""Of them, those that ask for no key: probes have none."""
+"""The reserved paths that need no API key: probes have none."""
 
 
 _LIVE: dict[str, Any] = {"type": "object", "properties": {"live": {"const": True}}, "required": ["live"]}
@@ -36,8 +35,34 @@ _READY: dict[str, Any] = {
 }
 
 
-def make(door: FrontDoor) -> FastAPI:
-    """The FastAPI application for everything but predictions."""
+class Readiness(Protocol):
+    """What the pages ask the inference service."""
+
+    @property
+    def tables_applied(self) -> int:
+        """Number of routing tables that were applied so far."""
+
+    @property
+    def documented(self) -> list[ReleaseSpec]:
+        """The releases that the OpenAPI document describes."""
+
+    @property
+    def requires_keys(self) -> bool:
+        """Whether requests must show an API key."""
+
+    @property
+    def ids(self) -> Iterator[str]:
+        """Yields request ids."""
+
+    def missing(self) -> list[str] | None:
+        """Returns the models that should serve and do not; None while nothing is ready as a whole."""
+
+    def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Returns whether a request with these headers may ask for more than health."""
+
+
+def make(readiness: Readiness) -> FastAPI:
+    """Returns the FastAPI application for everything but predictions."""
     app = FastAPI(title="Pexdock", version=base.__version__, docs_url=None, redoc_url=None)
     app.add_middleware(swagger_ui.Guarded)
     swagger_ui.add(app)
@@ -45,7 +70,7 @@ def make(door: FrontDoor) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
         """Another method than a page takes; nothing else can be wrong with a request for one."""
-        found = problems.method_not_allowed(f"not {request.method}", (error.headers or {}).get("Allow", ""), next(door.ids))
+        found = problems.method_not_allowed(f"not {request.method}", (error.headers or {}).get("Allow", ""), next(readiness.ids))
         response = Response(found.body, found.status)
         response.raw_headers += found.headers
         return response
@@ -60,16 +85,20 @@ def make(door: FrontDoor) -> FastAPI:
         responses={200: _answer("all do", _READY), 503: _answer("some do not, or the end has begun", _READY)},
     )
     async def readyz(request: Request) -> JSONResponse:
-        missing = door.missing()
+        missing = readiness.missing()
         ready = missing == []
-        named = missing if missing and door.admits(request.headers.raw) else []  # names of models are for those who may ask them
+        named = missing if missing and readiness.admits(request.headers.raw) else []  # names of models are for those who may ask them
         return JSONResponse({"ready": ready, "not_ready": named}, 200 if ready else 503)
 
+    described = 0  # tables that the cached document knows
+
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
+        nonlocal described
+        if app.openapi_schema is None or described != readiness.tables_applied:
+            described = readiness.tables_applied
             own = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            document = added(own, door.documented)
-            app.openapi_schema = guarded(document, OPEN) if door.asks_for_keys else document
+            document = added(own, readiness.documented)
+            app.openapi_schema = guarded(document, OPEN) if readiness.requires_keys else document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

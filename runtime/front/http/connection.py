@@ -17,12 +17,12 @@ import httptools
 
 from base.errors import Full, Malformed, PexdockError, TooLarge
 from runtime.front.app.head_cache import CachedHead
-from runtime.front.http import head
+from runtime.front.app.service import InferenceService
 from runtime.front.http.asgi_protocol import AsgiProtocol, ReadFlowControl
 from runtime.front.http.body_reader import BodyReader, IncomingRequest
 from runtime.front.http.sweeper import Sweeper
+from runtime.front.http.upgrade import without_offers
 from runtime.front.memory.body_buffer import BodyBuffer
-from runtime.front.requests import headers
 from runtime.front.requests.problems import problem
 from runtime.front.requests.response import HttpResponse, ResponseSerializer
 from runtime.front.requests.target import RequestHead
@@ -31,8 +31,6 @@ from runtime.http import head_rules
 if TYPE_CHECKING:
     from uvicorn import Config
     from uvicorn.server import ServerState
-
-    from runtime.front.app.service import FrontDoor
 
 PIPELINED_MAX = 32
 """Requests of one connection that may be on their way. Beyond it nothing is read, so that one connection cannot fill a queue."""
@@ -45,13 +43,13 @@ class HttpConnection(AsgiProtocol):
     """One connection of a client.
 
     Args:
-        door: answers.
+        service: Answers requests.
         heads, sweeper: shared by all connections.
     """
 
     def __init__(
         self,
-        door: FrontDoor,
+        service: InferenceService,
         heads: ResponseSerializer,
         sweeper: Sweeper,
         config: Config,
@@ -62,7 +60,8 @@ class HttpConnection(AsgiProtocol):
         super().__init__(heads, sweeper.unread, config, server_state, app_state, _loop)
         # Without uvicorn's leniency: what follows "Connection: close" is an error then, and not a request.
         self.parser = httptools.HttpRequestParser(self)
-        self._door, self._sweeper = door, sweeper
+        self._service, self._sweeper = service, sweeper
+        self._find_head = service.heads.find
         self._incoming: IncomingRequest | None = None
         self._framing_bytes = 0  # that came since the last byte of a body, or since the last request was whole
         self._ending = False  # no other request is taken any more
@@ -82,7 +81,7 @@ class HttpConnection(AsgiProtocol):
         sock = transport.get_extra_info("socket")
         if not self._sweeper.admits(self.connections, -1 if sock is None else sock.fileno()):  # type: ignore[arg-type]
             self._ending = True
-            self._write_last(problem(Full("as many connections are open as may be; try again later"), next(self._door.ids)))
+            self._write_last(problem(Full("as many connections are open as may be; try again later"), next(self._service.ids)))
 
     def data_received(self, data: bytes) -> None:
         """Takes the requests that are whole with this; what is too many for now is read later."""
@@ -110,7 +109,7 @@ class HttpConnection(AsgiProtocol):
         start = 0
         while len(self._responses) < PIPELINED_MAX:
             at = data.find(b"\r\n\r\n", start) + 4
-            known = self._door.known(data[start:at])
+            known = self._find_head(data[start:at])
             if known is None or len(data) < (end := at + known.body_bytes):
                 break
             self._messages += 1
@@ -150,7 +149,7 @@ class HttpConnection(AsgiProtocol):
             return
         head = data[: len(data) - whole.body_bytes]
         if head.find(b"\r\n\r\n") == len(head) - 4:
-            self._door.learn(head, CachedHead(whole.head, whole.body_bytes))
+            self._service.heads.learn(head, CachedHead(whole.head, whole.body_bytes))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client will say no more. What it has asked for is answered if that takes no longer than `HALF_CLOSED_S`."""
@@ -253,32 +252,18 @@ class HttpConnection(AsgiProtocol):
     # ---- requests
 
     def _plain(self) -> IncomingRequest | None:
-        """What is needed of the request's head, if this is the way for it."""
+        """Returns the request, if the fast path is for it."""
         parser = self.parser
         if parser.get_method() != b"POST" or self._slow_is_open():
             return None
-        target = self._door.plain_target(self.url)
-        if target is None or not self._door.admits(self.headers):
+        found = self._service.read_plain_head(self.url, self.headers)
+        if found is None:
             return None
-        said = head.plain(self.headers)
-        if said is None or said.body_bytes > self._door.body_max_bytes:
-            return None
-        try:
-            if said.version or target.split_route is not None:
-                asked = self._door.request_head(target, dict(self.headers), said.content_type, said.accept)
-            else:
-                asked = RequestHead(target, said.content_type, said.accept)
-                if said.timeout or said.priority:
-                    asked.apply_hints(headers.read(said.timeout, said.priority))
-            arrival = self._door.body_buffer(asked, said.body_bytes)
-        except PexdockError:
-            return None  # the application finds the same, and says it before it has read the body
-        return IncomingRequest(
-            asked, said.body_bytes, arrival, keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1"
-        )
+        keep_alive = parser.should_keep_alive() and parser.get_http_version() == "1.1"
+        return IncomingRequest(found.head, found.body_bytes, found.body_buffer, keep_alive=keep_alive)
 
     def _name(self, asked: RequestHead) -> str:  # noqa: ARG002 - for those who log what was asked
-        return next(self._door.ids)
+        return next(self._service.ids)
 
     def _receive(self, arrival: BodyBuffer) -> None:
         """Reads the rest of a large body past the parser, which begins anew with what follows."""
@@ -297,18 +282,12 @@ class HttpConnection(AsgiProtocol):
 
     def _take(self, asked: RequestHead, body: bytes | BodyBuffer) -> None:
         request_id = self._name(asked)
-        try:
-            request = self._door.request(asked, request_id, body, self._answered)
-        except PexdockError as exc:
-            if isinstance(body, BodyBuffer):
-                body.close()
-            self._responses.begin(request_id, None)
-            self._answered(self._door.refusal(exc, request_id, asked.target))
-            return
-        self._responses.begin(request_id, request)
+        self._responses.begin(request_id)
+        request = self._service.submit(asked, request_id, body, self._answered)
+        if request is not None:
+            self._responses.attach(request_id, request)
         if len(self._responses) >= PIPELINED_MAX:
             self.flow.pause_reading()
-        self._door.start(request)
 
     def _answered(self, answer: HttpResponse) -> None:
         due = self._responses.answered(answer.id, answer)
@@ -340,7 +319,7 @@ class HttpConnection(AsgiProtocol):
             self._refuse(Malformed(_NOT_HTTP))
         elif not self._ending:
             self._framing_bytes = 0
-            self._feed(head.without_offers(method, self.url, self.headers) + rest)
+            self._feed(without_offers(method, self.url, self.headers) + rest)
 
     def _refuse(self, error: PexdockError) -> None:
         """What came is no request, or nothing that may come after the last one. Nothing more is read."""
@@ -354,7 +333,7 @@ class HttpConnection(AsgiProtocol):
         elif self._slow_is_open():
             self.cycle.keep_alive = False  # the connection ends with its answer
         else:
-            self._last = problem(error, next(self._door.ids))
+            self._last = problem(error, next(self._service.ids))
             if not self._responses:
                 self._go_on()
 

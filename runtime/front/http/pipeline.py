@@ -20,9 +20,14 @@ class ResponsePipeline(Generic[W, A]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def begin(self, key: str, waiting: W | None) -> None:
-        """A request has come. `waiting` is given back if the connection is lost before its answer."""
-        self._waiting[key] = waiting
+    def begin(self, key: str) -> None:
+        """A request has come."""
+        self._waiting[key] = None
+
+    def attach(self, key: str, waiting: W) -> None:
+        """Has `waiting` given back if the connection is lost before the answer; does nothing once there is an answer."""
+        if key in self._waiting:
+            self._waiting[key] = waiting
 
     def answered(self, key: str, answer: A) -> list[A]:
         """Which answers are to be sent now: none, where an earlier one is still to come; else this and all that waited for it.

@@ -116,18 +116,21 @@ class RouteTable:
             asked.selector.wishes = said
         return asked
 
-    def moved(self, asked: RequestHead, lot: ReleaseSelector | None, body: bytes | BodyBuffer) -> Selection:
-        """The same under this table, which is not the one under which the head came.
-
-        Args:
-            asked: what the head said then.
-            lot: that chose the release, if one did.
-            body: the request's.
+    def select(self, asked: RequestHead, body: bytes | BodyBuffer) -> Selection:
+        """Chooses the release that answers a request under the table in force, which may not be the one under which its head came.
 
         Raises:
-            Unavailable: what has taken over is asked in another way.
-            NotFound: as `asked`.
+            Unavailable: The release that has taken over batches requests in another way.
+            NotFound: The request asks for a release that is not there or has no such path.
         """
+        selector = asked.selector
+        if selector is None:
+            return self._moved(asked, None, body)
+        drawn = selector.draw(body)
+        return self._moved(asked, selector, body) if drawn.asked.target.endpoint.dispatcher.retiring else drawn
+
+    def _moved(self, asked: RequestHead, lot: ReleaseSelector | None, body: bytes | BodyBuffer) -> Selection:
+        """Chooses anew under another table; `lot` chose before, if anything did."""
         target = self.route(asked.target.path)
         if target is not None and asked.version:
             target = self._wanted(target, asked.version)

@@ -86,7 +86,7 @@ class TrafficSplit:
         """Where a path leads in each release that has it, by id.
 
         Raises:
-            Misfit, TooLarge: as `FrontDoor.route`.
+            Misfit, TooLarge: as `RouteTable.route`.
         """
         found = {}
         for release_id, router in self._routers.items():

@@ -48,12 +48,12 @@ def test_a_head_is_remembered_only_where_it_means_the_same_again() -> None:
             with Raw(address) as raw:  # the front door has done with the other
                 raw.send(get("/plain/a"))
                 assert raw.answer().status == 405
-                assert door._known == {}
+                assert len(door.heads) == 0
         with Raw(address) as raw:
             for i in range(1500):
                 raw.send(post(f"/plain/{i}", []))
                 assert raw.answer().status == 503
-                assert min(i, 1) <= len(door._known) <= 1024
+                assert min(i, 1) <= len(door.heads) <= 1024
             door.put_in_force(RoutingTable(2, [], startup_complete=True))
             raw.send(post("/plain/1499", []))
             assert raw.answer().status == 404

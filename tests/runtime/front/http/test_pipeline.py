@@ -14,7 +14,8 @@ def test_answers_are_due_in_the_order_of_the_requests(ready: list[int], lost_aft
     """Whichever is ready first; and what is lost is what was not ready."""
     turns: ResponsePipeline[int, str] = ResponsePipeline()
     for i in range(6):
-        turns.begin(str(i), i)
+        turns.begin(str(i))
+        turns.attach(str(i), i)
     due: list[str] = []
     for i in ready[:lost_after]:
         due += turns.answered(str(i), f"answer {i}")
@@ -27,7 +28,7 @@ def test_answers_are_due_in_the_order_of_the_requests(ready: list[int], lost_aft
 def test_an_answer_that_nobody_waits_for_changes_nothing() -> None:
     """It is an error of ours."""
     turns: ResponsePipeline[int, str] = ResponsePipeline()
-    turns.begin("a", 1)
+    turns.begin("a")
     with pytest.raises(KeyError):
         turns.answered("b", "lost")
     assert turns.answered("a", "found") == ["found"]

@@ -1,0 +1,39 @@
+"""The mirrors of all releases that get copies of requests under the routing table in force."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from base.ipc.control import SplitSpec
+from runtime.front.routing.mirroring import MirrorStatsByRelease, RequestMirror
+from runtime.front.scheduling.dispatcher import Dispatcher
+
+
+class MirrorRegistry:
+    """Keeps one mirror for each release that gets copies. A mirror that the next table keeps goes on counting the copies in flight.
+
+    Args:
+        stats: Collects comparisons; None where nobody reads them, and then nothing is mirrored.
+    """
+
+    def __init__(self, stats: MirrorStatsByRelease | None) -> None:
+        self._stats = stats
+        self._mirrors: dict[Dispatcher, RequestMirror] = {}
+
+    def apply(self, splits: Mapping[str, SplitSpec], releases: Sequence[Dispatcher]) -> dict[str, RequestMirror]:
+        """Returns the mirrors of a routing table by the ids of the releases that get copies.
+
+        Args:
+            splits: The traffic splits of the table, by model.
+            releases: All releases of the table.
+        """
+        stats = self._stats
+        if stats is None:
+            return {}
+        mirrored = {split.mirror.release_id for split in splits.values() if split.mirror is not None}
+        self._mirrors = {
+            release: self._mirrors.get(release) or RequestMirror(release, stats.of(release.spec.model, release.id))
+            for release in releases
+            if release.id in mirrored
+        }
+        return {release.id: mirror for release, mirror in self._mirrors.items()}
