@@ -30,15 +30,15 @@ from base.ipc.cache_control import CacheState
 from base.ipc.control import (
     Configure,
     ControlMessage,
-    ControlStream,
     Drain,
     MetricsReport,
     ReleaseSpec,
     Route,
     RoutingTable,
     TableApplied,
-    encode_message,
 )
+from base.ipc.control_connection import ControlConnection
+from base.process import module_command
 from base.telemetry.emf import Emf
 from base.telemetry.emf_writer import reports_to
 from base.telemetry.recorder import Reporter, WorkerMetrics
@@ -48,8 +48,8 @@ from base.worker.worker import Worker
 log = logging.getLogger(__name__)
 
 _FRONT_START_S = 60.0
-_LAST_WORDS_S = 5.0
-"""They lie in the socket already when the front door has ended."""
+_LAST_MESSAGES_S = 5.0
+"""Time limit for reading the last messages of a front door that has exited; they are in the socket already."""
 
 
 class Server:
@@ -246,7 +246,7 @@ class Server:
 
     def _announce(self, front: _Front, words: ReleaseSpec, listener: socket.socket, folder: Path) -> None:
         host, port = listener.getsockname()[:2]
-        front.say(RoutingTable(1, [Route(words, [str(folder / "worker.sock")])], startup_complete=True))
+        front.send(RoutingTable(1, [Route(words, [str(folder / "worker.sock")])], startup_complete=True))
         if front.wait_applied():
             address = f"http://{host}:{port}"
             with self._lock:
@@ -290,74 +290,58 @@ class _signals:  # noqa: N801 - used as a statement
 
 
 class _Front:
-    """The child process that speaks HTTP. When it ends, so does the worker, whom nobody could ask any more; so a drain begins here."""
+    """The child process that speaks HTTP. When it exits, the worker drains, since no client can reach it; so a shutdown begins here."""
 
     def __init__(self, listener: socket.socket, limits: Configure, worker: Worker, report: Callable[[MetricsReport], None]) -> None:
         self._limits = limits
-        self._worker = worker
         self._report = report
         self._applied = threading.Event()
         self._overdue: threading.Timer | None = None
-        ours, theirs = socket.socketpair()
-        self._control = ours
+        self._control, theirs = socket.socketpair()
         fds = (theirs.fileno(), listener.fileno())
-        # On this search path, which a pex may have changed since the start, and without the current folder, which may be a checkout.
-        command = [sys.executable, "-P", "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._child = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=environment)
+        command, additions = module_command("runtime.front")
+        command += ["--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
+        self._child = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=os.environ | additions)
         theirs.close()
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._connection = ControlConnection(self._control, "the front door", self._on_message, worker.drain)
 
     def __enter__(self) -> Self:
-        self.say(self._limits)
-        self._reader.start()
+        self.send(self._limits)
+        self._connection.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.drain()
         self._child.wait()
-        self._reader.join(_LAST_WORDS_S)
+        self._connection.join(_LAST_MESSAGES_S)
         if self._overdue is not None:
             self._overdue.cancel()
         self._control.close()
 
     def drain(self) -> None:
-        """Lets it answer what it has taken and end; kills it if that takes too long. Safe to call again."""
+        """Lets the front door answer what it has accepted and exit; kills it if that takes too long. Idempotent."""
         if self._overdue is None:
             self._overdue = threading.Timer(self._limits.drain_s + 2, self._child.kill)
             self._overdue.daemon = True
             self._overdue.start()
-            self.say(Drain())
+            self.send(Drain())
 
-    def say(self, word: ControlMessage) -> None:
-        """Tells the front door. A front door that is gone is found out by the reader."""
-        try:
-            self._control.sendall(encode_message(word))
-        except OSError as exc:
-            log.debug("the front door cannot be told: %s", exc)
+    def send(self, message: ControlMessage) -> None:
+        """Sends a message to the front door."""
+        self._connection.send(message)
 
     def wait_applied(self) -> bool:
-        """Whether the front door serves; waits for it."""
+        """Waits until the front door serves; returns False if it does not in time."""
         return self._applied.wait(_FRONT_START_S)
 
-    def _read(self) -> None:
-        lines = ControlStream()
-        try:
-            while data := self._control.recv(65536):
-                for word in lines.feed(data):
-                    self._hear(word)
-        except (OSError, PexdockError) as exc:
-            log.debug("the front door's control socket is closed: %s", exc)
-        self._worker.drain()
-
-    def _hear(self, word: ControlMessage) -> None:
-        match word:
+    def _on_message(self, message: ControlMessage) -> None:
+        match message:
             case TableApplied():
                 self._applied.set()
             case MetricsReport():
-                self._report(word)
+                self._report(message)
             case _:
-                pass  # it listens; what counts is that it has a table
+                pass  # such as Listening: only the routing table counts
 
 
 def serve_installed(argv: Iterable[str] | None = None) -> None:

@@ -7,11 +7,21 @@ import os
 import signal
 import socket
 import struct
+import sys
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
 _CREDENTIALS = struct.Struct("3i")
+
+
+def module_command(module: str) -> tuple[list[str], dict[str, str]]:
+    """Returns the command that runs `module` in a child that can import what this process can, and the variables to add to its environment.
+
+    The child gets the search path of this process, which is not always the interpreter's own: a pex without a venv, run by hand, changes
+    `sys.path` after the start. `-P` keeps the current folder out of it, which may hold a checkout with other `base` and `runtime` packages.
+    """
+    return [sys.executable, "-P", "-m", module], {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def die_with_parent(control: socket.socket) -> bool:

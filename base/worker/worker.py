@@ -122,7 +122,7 @@ class Worker:
     def say(self, word: ControlMessage) -> None:
         """Tells the parent, where there is one; waits while it does not read. Still does so after `run`. From any thread."""
         if self._parent is not None:
-            self._parent.say(word)
+            self._parent.send(word)
 
     def close(self) -> None:
         """Closes every connection, socket and thread. Safe to call again."""

@@ -25,8 +25,8 @@ from base.ipc.control import (
     TableApplied,
     WorkerUnhealthy,
 )
+from base.process import module_command
 from base.telemetry.append_log import STDOUT
-from runtime.child_command import python_module_command
 from runtime.supervisor.processes.child import Child, child_environment, describe_exit
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class FrontDoorChild:
     def start(self) -> None:
         """Spawn it, with its limits and the table."""
         self._restart = None
-        argv, env = python_module_command("runtime.front")
+        argv, env = module_command("runtime.front")
         try:
             with _stdout(wanted=self._limits.access_log == STDOUT) as stdout_fd:
                 fds = [self._listener.fileno(), stdout_fd]

@@ -75,7 +75,7 @@ def test_closing_it_is_not_the_parents_end(worker: SimpleNamespace) -> None:
     worker.parent.close()
     assert threading.active_count() == threads - 1
     assert not worker.gone.is_set()
-    worker.parent.say(TableApplied(1))
+    worker.parent.send(TableApplied(1))
     assert heard(worker, 1) == [TableApplied(1)]
     worker.parent.close()
 
@@ -95,6 +95,6 @@ def test_words_of_several_threads_do_not_mix(worker: SimpleNamespace) -> None:
 def test_a_parent_that_is_gone_can_be_told_things(worker: SimpleNamespace) -> None:
     """Nothing is raised; the thread that listens finds it out."""
     os.close(worker.socket.detach())
-    worker.parent.say(TableApplied(1))
+    worker.parent.send(TableApplied(1))
     assert worker.gone.wait(WITHIN_S)
-    worker.parent.say(TableApplied(2))
+    worker.parent.send(TableApplied(2))
