@@ -34,7 +34,7 @@ from runtime.supervisor.releases.managed_release import ReleaseContext
 from runtime.supervisor.rollout.policy_store import PolicyStore
 from runtime.supervisor.status.banner import announce
 from runtime.supervisor.status.state import ReleaseReport, State, now
-from runtime.supervisor.status.state_feed import StateChanges
+from runtime.supervisor.status.state_feed import StateFeed
 from runtime.supervisor.status.state_file import write_state
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Supervisor:
         )
         backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         self._doors = FrontDoorGroup(clients, limits, backoff, self._changed, self._hear)
-        self.changes = StateChanges()
+        self.changes = StateFeed()
         self._follower = _follower(settings, self._changed)
         self._admin_address = ""
         self._published = 0
@@ -264,7 +264,7 @@ class Supervisor:
         current = self._state()
         if current != self._shown_state:
             self._shown_state = current
-            self.changes.note()
+            self.changes.notify()
             self._keep_state(current)
 
     def _keep_state(self, current: State) -> None:

@@ -15,5 +15,5 @@ def release(title, order=0, state="standby", *, ready=False, paths=(), file=None
     made.machine.state = STATES[state]
     made.was_ready = ready
     if ready or paths:
-        made.words = ReleaseSpec(name, version, [EndpointSpec(path, path, [], None, None, 1, 1) for path in paths])
+        made.spec = ReleaseSpec(name, version, [EndpointSpec(path, path, [], None, None, 1, 1) for path in paths])
     return made

@@ -137,7 +137,7 @@ def _add_the_whole(app: FastAPI, powers: AdminContext) -> None:
 
 
 async def _each_state(powers: AdminContext) -> AsyncIterator[Sequence[State]]:
-    async for state in powers.changes.each(powers.state):
+    async for state in powers.changes.follow(powers.state):
         yield [state]
 
 

@@ -12,7 +12,7 @@ from base.errors import NotFound
 from runtime.supervisor.fleet.fleet import Fleet
 from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.status.state import ModelReport, State
-from runtime.supervisor.status.state_feed import StateChanges
+from runtime.supervisor.status.state_feed import StateFeed
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class AdminContext:
     """
 
     state: Callable[[], State]
-    changes: StateChanges
+    changes: StateFeed
     fleet: Fleet
     log_buffer: LogBuffer
     uploads: UploadTarget

@@ -27,7 +27,7 @@ async def describe_model(powers: AdminContext, model: str, threads: BlockingThre
     report = powers.model_report(model)
     lives = powers.fleet.lives(report.name)
     serving = powers.fleet.serving(model)
-    words = serving.release.words if serving is not None else None
+    words = serving.release.spec if serving is not None else None
     workers = [worker for live in lives for worker in _workers(live)]
     measured = await threads.run(lambda: _measured(workers))
     releases = [found for found in powers.state().releases if found.kind == "model" and canonicalize_name(found.name) == report.name]

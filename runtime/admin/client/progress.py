@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from runtime.supervisor.status.state import ModelReport, ReleaseReport, Share, State
+from runtime.supervisor.status.state import ModelReport, ReleaseReport, State, TrafficShare
 
 
 class Outcome(StrEnum):
@@ -80,11 +80,11 @@ def order_stage(state: State, order: ModelReport) -> Stage:
     return Stage(f"waits: {', '.join(coming) or 'front doors do not have it yet'}")
 
 
-def _weights(shares: Sequence[Share]) -> dict[str, float]:
+def _weights(shares: Sequence[TrafficShare]) -> dict[str, float]:
     return {share.sha256: share.percent for share in shares}
 
 
-def _failure(model: ModelReport | None, share: Share, release: ReleaseReport | None) -> Stage | None:
+def _failure(model: ModelReport | None, share: TrafficShare, release: ReleaseReport | None) -> Stage | None:
     if model is None or release is None:
         return Stage(f"{share.version} is not there any more", Outcome.FAILED)
     if release.state in {Outcome.REFUSED, Outcome.FAILED}:

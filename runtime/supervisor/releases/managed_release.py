@@ -121,22 +121,22 @@ class ManagedRelease:
 
     def keep(self, time_s: float, until: str) -> None:
         """It stays up without requests for so long."""
-        self.release.kept, self.kept_until = True, until
+        self.release.warm_standby, self.kept_until = True, until
         self._later("keep", time_s, self._kept_enough)
 
     def let_go(self) -> None:
         """It is not kept any more."""
-        self.release.kept, self.kept_until = False, ""
+        self.release.warm_standby, self.kept_until = False, ""
         self._cancel("keep")
 
     def watch(self, probation: Probation, time_s: float, proven: Callable[[], None]) -> None:
         """It is on probation for so long; afterwards `proven` is called."""
-        self.probation, self.release.watched = probation, True
+        self.probation, self.release.on_probation = probation, True
         self._later("watch", time_s, lambda: self._prove(proven))
 
     def unwatch(self) -> None:
         """Its probation is over."""
-        self.probation, self.release.watched = None, False
+        self.probation, self.release.on_probation = None, False
         self._cancel("watch")
 
     def _kept_enough(self) -> None:
@@ -208,14 +208,14 @@ class ManagedRelease:
                 worker.retire(self._next_generation())
 
     def _start(self) -> None:
-        self.release.was_ready, self.release.deaths, self._log, self.remark = False, 0, [], ""
+        self.release.was_ready, self.release.crash_count, self._log, self.remark = False, 0, [], ""
         if not self.release.is_model:
             return
         assert self.release.identity is not None
         self._launch = launch = self._plant.launch(self.release.title, self.release.identity.name, self._argv)
         fresh = [WorkerProcess(launch, self) for _ in range(self._plant.settings.workers_per_release)]
         self.workers += fresh
-        self.release.awaited = len(fresh)
+        self.release.pending_workers = len(fresh)
         for worker in fresh:
             worker.start()
         max_bytes, max_requests = int(self._plant.settings.worker_recycle_bytes), self._plant.settings.worker_recycle_requests
@@ -254,7 +254,7 @@ class ManagedRelease:
     @property
     def loaded(self) -> bool:
         """Whether a worker of this file was ever ready."""
-        return self.release.words is not None
+        return self.release.spec is not None
 
     @property
     def urgent(self) -> bool:
@@ -269,8 +269,8 @@ class ManagedRelease:
             return False
         paths = ", ".join(endpoint.path for endpoint in ready.release.endpoints)
         log.info("%s: ready at %s", self.release.title, paths)
-        self.release.words, self.release.was_ready = ready.release, True
-        self.release.awaited = max(0, self.release.awaited - 1)
+        self.release.spec, self.release.was_ready = ready.release, True
+        self.release.pending_workers = max(0, self.release.pending_workers - 1)
         self._worker_warnings = ready.warnings
         self._since = now()
         return True
@@ -278,11 +278,11 @@ class ManagedRelease:
     def fell(self, trouble: WorkerFailure) -> None:
         """A worker ended that should not have; the release has failed if none is left and it cannot come back."""
         self.release.reason, self._log = trouble.reason, trouble.log
-        self.release.awaited = int(self.release.kept and not self._sockets())  # a roll-back waits until it is back
+        self.release.pending_workers = int(self.release.warm_standby and not self._sockets())  # a roll-back waits until it is back
         if self.probation is not None:
             self.probation.died(trouble.reason)
         if not self.release.was_ready:
-            self.release.deaths += 1
+            self.release.crash_count += 1
         if trouble.final and not self._sockets():
             self.end(ReleaseEvent.FAILED, trouble.reason)
         self.changed()
@@ -307,7 +307,7 @@ class ManagedRelease:
     @property
     def pending(self) -> bool:
         """Whether it may still become ready, or known to be refused, by itself."""
-        return self.release.on_its_way or (self.release.state is ReleaseState.WAITING and self.base_pending)
+        return self.release.is_starting or (self.release.state is ReleaseState.WAITING and self.base_pending)
 
     @property
     def up(self) -> bool:
@@ -316,8 +316,8 @@ class ManagedRelease:
 
     def route(self) -> Route:
         """Its line in the routing table."""
-        assert self.release.words is not None
-        return Route(self.release.words, self._sockets(), self.release.sha256, self.probation is not None)
+        assert self.release.spec is not None
+        return Route(self.release.spec, self._sockets(), self.release.sha256, self.probation is not None)
 
     def prune(self) -> None:
         """Forget workers of which nothing is left."""
@@ -339,7 +339,7 @@ class ManagedRelease:
             reason=self._shown_reason(),
             log=self._log,
             warnings=self.warnings + self._worker_warnings + self._file_remarks(),
-            paths=[endpoint.path for endpoint in release.words.endpoints] if release.words else [],
+            paths=[endpoint.path for endpoint in release.spec.endpoints] if release.spec else [],
             worker_pids=[worker.pid for worker in self.workers if worker.pid is not None],
             restarts=sum(worker.restarts for worker in self.workers),
         )
@@ -350,8 +350,8 @@ class ManagedRelease:
     def _shown_state(self) -> str:
         if self.release.state is ReleaseState.RUNNING:
             if not self.release.is_model or self._sockets():
-                return "kept" if self.release.kept else "ready"
-            return "restarting" if self.release.was_ready or self.release.deaths else "starting"
+                return "kept" if self.release.warm_standby else "ready"
+            return "restarting" if self.release.was_ready or self.release.crash_count else "starting"
         return "stopping" if self.release.state is ReleaseState.STANDBY and self.workers else str(self.release.state)
 
     def _shown_reason(self) -> str:

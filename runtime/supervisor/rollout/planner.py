@@ -67,13 +67,13 @@ def _plan(family: Sequence[Release], traffic: TrafficPolicy, result: Plan, *, st
                 if release in beside or wanted:
                     result.promote.append(release)
             elif (above_serves or not (release.was_ready or above_failed or release.sha256 in last)) and not (
-                release.kept or release in beside
+                release.warm_standby or release in beside
             ):
                 result.demote.append(release)
-        above_failed &= all(release.deaths > 0 for release in group)
+        above_failed &= all(release.crash_count > 0 for release in group)
         if group is named:
             above_failed &= not (starting and _is_missing(family, traffic))
-        above_serves |= any(release.takes_over for release in group)
+        above_serves |= any(release.can_take_over for release in group)
 
 
 def _is_missing(family: Sequence[Release], traffic: TrafficPolicy) -> bool:
@@ -124,7 +124,7 @@ def _name(release: Release) -> str:
 
 def _shapes(release: Release) -> dict[str, str]:
     """Shape → path, of each endpoint that it is known to have."""
-    return {shape_of(endpoint.path): endpoint.path for endpoint in release.words.endpoints} if release.words else {}
+    return {shape_of(endpoint.path): endpoint.path for endpoint in release.spec.endpoints} if release.spec else {}
 
 
 def _double_of(release: Release, releases: Iterable[Release]) -> Release | None:

@@ -48,12 +48,12 @@ class Release:
     order: int
     machine: Machine[ReleaseState, ReleaseEvent, ReleaseAction] = field(default_factory=_new_machine)
     identity: Identity | None = None
-    words: ReleaseSpec | None = None
+    spec: ReleaseSpec | None = None
     was_ready: bool = False
-    deaths: int = 0
-    awaited: int = 0
-    kept: bool = False
-    watched: bool = False
+    crash_count: int = 0
+    pending_workers: int = 0
+    warm_standby: bool = False
+    on_probation: bool = False
     in_place: bool = True
     replaced_by: Release | None = None
     contended: bool = False
@@ -80,9 +80,9 @@ class Release:
         return self.state is ReleaseState.RUNNING and self.was_ready
 
     @property
-    def takes_over(self) -> bool:
+    def can_take_over(self) -> bool:
         """Returns whether it may receive the requests of a release that serves now."""
-        return self.serves and not self.awaited
+        return self.serves and not self.pending_workers
 
     @property
     def name(self) -> str:
@@ -109,8 +109,8 @@ class Release:
         return (Version((other or self).version), (other or self).order, other is None, self.order)
 
     @property
-    def on_its_way(self) -> bool:
+    def is_starting(self) -> bool:
         """Returns whether it may still become ready by itself, and has not failed to so far."""
         if self.state is ReleaseState.RUNNING:
-            return self.is_model and not self.was_ready and not self.deaths
+            return self.is_model and not self.was_ready and not self.crash_count
         return self.state in {ReleaseState.VERIFYING, ReleaseState.UNPACKING}

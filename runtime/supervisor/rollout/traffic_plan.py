@@ -37,10 +37,12 @@ class TrafficPlan(NamedTuple):
 
     def stand_in(self, releases: Iterable[Release]) -> Release | None:
         """The release that answers while the one that serves has no worker: the one before it, as long as that one is on probation."""
-        if len(self.shares) != 1 or not self.shares[0][0].watched:
+        if len(self.shares) != 1 or not self.shares[0][0].on_probation:
             return None
         name = self.shares[0][0].name
-        return next((each for each in releases if each.kept and each.serves and each.name == name and each is not self.copies), None)
+        return next(
+            (each for each in releases if each.warm_standby and each.serves and each.name == name and each is not self.copies), None
+        )
 
     def sharing(self, traffic: TrafficPolicy, stand_in: Release | None = None) -> SplitSpec | None:
         """The same in the words of the table; None where there is nothing to choose."""
@@ -59,9 +61,9 @@ class TrafficPlan(NamedTuple):
 def course(family: Sequence[Release], traffic: TrafficPolicy) -> TrafficPlan:
     """Where requests go now. What was said and cannot be done yet leaves those serving that do."""
     order = candidates(family, traffic)
-    shares = [(release, weight) for release, weight in members(family, traffic) if release.takes_over]
+    shares = [(release, weight) for release, weight in members(family, traffic) if release.can_take_over]
     if not shares:
-        alone = next((release for release in order if release.takes_over), None) or next((each for each in order if each.serves), None)
+        alone = next((release for release in order if release.can_take_over), None) or next((each for each in order if each.serves), None)
         shares = [(alone, 1)] if alone else []
     serving = [release for release, _ in shares]
     copies = shadow_of(family, traffic)

@@ -31,7 +31,7 @@ class ReleaseReport(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
 
 
-class Share(msgspec.Struct, frozen=True):
+class TrafficShare(msgspec.Struct, frozen=True):
     """A release that serves, and how many of the requests it gets."""
 
     version: str
@@ -39,7 +39,7 @@ class Share(msgspec.Struct, frozen=True):
     percent: float
 
 
-class Previous(msgspec.Struct, frozen=True):
+class WarmStandby(msgspec.Struct, frozen=True):
     """The release that served before and stays up until `until`, so that a roll-back takes no start."""
 
     version: str
@@ -47,7 +47,7 @@ class Previous(msgspec.Struct, frozen=True):
     until: str
 
 
-class TakenBack(msgspec.Struct, frozen=True):
+class RolledBackRelease(msgspec.Struct, frozen=True):
     """A release that does not serve until it is promoted."""
 
     version: str
@@ -55,7 +55,7 @@ class TakenBack(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Watched(msgspec.Struct, frozen=True):
+class ProbationReport(msgspec.Struct, frozen=True):
     """A release in its probation."""
 
     version: str
@@ -65,7 +65,7 @@ class Watched(msgspec.Struct, frozen=True):
     deaths: int
 
     @classmethod
-    def of(cls, version: str, probation: Probation) -> Watched:
+    def of(cls, version: str, probation: Probation) -> ProbationReport:
         """What stands there by now."""
         return cls(version, probation.until, probation.answered, probation.failed, probation.deaths)
 
@@ -117,8 +117,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    serves: list[Share] = []
-    wanted: list[Share] = []
+    serves: list[TrafficShare] = []
+    wanted: list[TrafficShare] = []
     pin: str = ""
     split: dict[str, int] = {}
     by: str = ""
@@ -126,9 +126,9 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     shadow: str = ""
     shadow_percent: float = 0.0
     comparison: MirrorStatus | None = None
-    previous: Previous | None = None
-    probation: list[Watched] = []
-    taken_back: list[TakenBack] = []
+    previous: WarmStandby | None = None
+    probation: list[ProbationReport] = []
+    taken_back: list[RolledBackRelease] = []
     remarks: list[str] = []
     history: list[TrafficShift] = []
 

@@ -1,4 +1,4 @@
-"""State changes of models, as a feed for those who follow."""
+"""A feed of state changes for clients that follow the state of a supervisor."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import AsyncIterator, Callable
 from runtime.supervisor.status.state import State
 
 
-class StateChanges:
-    """Tells those who follow the state that it is another one now. Whoever is slow misses those in between."""
+class StateFeed:
+    """Wakes followers when the state has changed. A slow follower misses intermediate states."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
 
-    def note(self) -> None:
-        """It has changed."""
+    def notify(self) -> None:
+        """Wakes every follower, since the state has changed."""
         self._next.set()
         self._next = asyncio.Event()
 
-    async def each(self, state: Callable[[], State]) -> AsyncIterator[State]:
-        """The state now, and again whenever it has changed; for ever."""
+    async def follow(self, state: Callable[[], State]) -> AsyncIterator[State]:
+        """Yields the current state, and again after every change, without end."""
         while True:
-            following = self._next
+            changed = self._next
             yield state()
-            await following.wait()
+            await changed.wait()

@@ -22,7 +22,7 @@ from runtime.supervisor.rollout.release import Release
 from runtime.supervisor.rollout.release_state import ReleaseState
 from runtime.supervisor.rollout.traffic_plan import TrafficPlan
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
-from runtime.supervisor.status.state import MirrorStatus, ModelReport, Previous, Share, TakenBack, Watched, now
+from runtime.supervisor.status.state import MirrorStatus, ModelReport, ProbationReport, RolledBackRelease, TrafficShare, WarmStandby, now
 
 log = logging.getLogger(__name__)
 
@@ -278,18 +278,19 @@ class Rollouts:
             shadow_percent=traffic.shadow.percent if traffic.shadow else 0.0,
             comparison=self._of(name).comparison if traffic.shadow else None,
             previous=next(
-                (Previous(live.release.version, live.release.sha256, live.kept_until) for live in lives if live.release.kept), None
+                (WarmStandby(live.release.version, live.release.sha256, live.kept_until) for live in lives if live.release.warm_standby),
+                None,
             ),
-            probation=[Watched.of(live.release.version, live.probation) for live in watched if live.probation is not None],
-            taken_back=[TakenBack(shown[sha256], sha256, why) for sha256, why in traffic.taken_back.items() if sha256 in shown],
+            probation=[ProbationReport.of(live.release.version, live.probation) for live in watched if live.probation is not None],
+            taken_back=[RolledBackRelease(shown[sha256], sha256, why) for sha256, why in traffic.taken_back.items() if sha256 in shown],
             remarks=courses.unmet(family, traffic) + [live.remark for live in lives if live.remark] + _substitution(found, lives),
             history=said.history,
         )
 
 
-def _shares(weights: Sequence[tuple[Release, int]]) -> list[Share]:
+def _shares(weights: Sequence[tuple[Release, int]]) -> list[TrafficShare]:
     total = sum(weight for _, weight in weights)
-    return [Share(release.version, release.sha256, 100 * weight / total) for release, weight in weights]
+    return [TrafficShare(release.version, release.sha256, 100 * weight / total) for release, weight in weights]
 
 
 def _substitution(found: TrafficPlan, lives: Sequence[ManagedRelease]) -> list[str]:

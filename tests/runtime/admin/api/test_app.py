@@ -12,15 +12,13 @@ from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.status.state import State
-from runtime.supervisor.status.state_feed import StateChanges
+from runtime.supervisor.status.state_feed import StateFeed
 
 
 def test_its_openapi_document_is_valid_and_describes_what_it_answers() -> None:
     """Every answer that is no error refers to a document, with all that this is made of."""
 
-    powers = AdminContext(
-        lambda: State(dist_path="dist"), StateChanges(), None, LogBuffer(), UploadTarget(Path("dist"), "", 1), lambda: None
-    )
+    powers = AdminContext(lambda: State(dist_path="dist"), StateFeed(), None, LogBuffer(), UploadTarget(Path("dist"), "", 1), lambda: None)
 
     async def ask() -> dict:
         transport = httpx.ASGITransport(create_app(powers))

@@ -13,14 +13,14 @@ from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.status.state import State
-from runtime.supervisor.status.state_feed import StateChanges
+from runtime.supervisor.status.state_feed import StateFeed
 
 
 def test_a_drop_whose_sender_stops_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has time by its size, and after that it is told that it took too long, and its file is gone; its name is free again."""
     monkeypatch.setattr(uploads, "_GRACE_S", 0.1)
     app = create_app(
-        AdminContext(lambda: State(dist_path="dist"), StateChanges(), None, LogBuffer(), UploadTarget(tmp_path, "", 10_000), lambda: None)
+        AdminContext(lambda: State(dist_path="dist"), StateFeed(), None, LogBuffer(), UploadTarget(tmp_path, "", 10_000), lambda: None)
     )
     headers = [(b"x-content-sha256", b"0" * 64), (b"content-length", b"5000")]
     scope = {"type": "http", "method": "PUT", "path": "/dist/tiny.pex", "raw_path": b"", "query_string": b"", "headers": headers}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime.admin.client.progress import DeployedFile, Outcome, deploy_stage, order_stage
-from runtime.supervisor.status.state import ModelReport, ReleaseReport, Share, State, TakenBack, Watched
+from runtime.supervisor.status.state import ModelReport, ProbationReport, ReleaseReport, RolledBackRelease, State, TrafficShare
 
 DROP = DeployedFile("tiny-0.2.0.pex", "new", 3)
 
@@ -20,8 +20,8 @@ def told(*releases: ReleaseReport, prove: bool = False, **model: object) -> tupl
     return found.outcome, found.text
 
 
-SERVES = [Share("0.2.0", "new", 100.0)]
-OTHER = [Share("0.1.0", "old", 100.0)]
+SERVES = [TrafficShare("0.2.0", "new", 100.0)]
+OTHER = [TrafficShare("0.1.0", "old", 100.0)]
 
 
 def test_nothing_is_known_until_the_file_has_settled() -> None:
@@ -46,16 +46,16 @@ def test_it_serves_once_requests_reach_it() -> None:
     assert told(release(4, "starting", "new"), serves=SERVES)[0] is None
     assert told(release(4, "ready", "new", paths=["/tiny"]), serves=SERVES) == (Outcome.SERVES, "serves at /tiny")
     assert told(release(2, "ready", "new", file="other.pex"), serves=SERVES)[0] is Outcome.SERVES
-    shared = [Share("0.1.0", "old", 90.0), Share("0.2.0", "new", 10.0)]
+    shared = [TrafficShare("0.1.0", "old", 90.0), TrafficShare("0.2.0", "new", 10.0)]
     assert told(release(4, "ready", "new", paths=["/a", "/b"]), serves=shared) == (Outcome.SERVES, "serves at /a /b, 10 % of the requests")
 
 
 def test_a_probation_is_waited_for_where_that_is_wanted() -> None:
     """Only then; what is taken back in it does not serve."""
-    watched = {"serves": SERVES, "probation": [Watched("0.2.0", "noon", 5, 0, 0)]}
+    watched = {"serves": SERVES, "probation": [ProbationReport("0.2.0", "noon", 5, 0, 0)]}
     assert told(release(4, "ready", "new"), **watched)[0] is Outcome.SERVES
     assert told(release(4, "ready", "new"), **watched, prove=True) == (None, "serves, on probation until noon")
-    taken = {"serves": OTHER, "taken_back": [TakenBack("0.2.0", "new", "9 of 20 requests failed")]}
+    taken = {"serves": OTHER, "taken_back": [RolledBackRelease("0.2.0", "new", "9 of 20 requests failed")]}
     assert told(release(4, "ready", "new"), **taken) == (Outcome.TAKEN_BACK, "9 of 20 requests failed")
 
 
@@ -96,7 +96,7 @@ def test_an_order_fails_as_its_release_does() -> None:
     assert ordered(release(4, "failed", "new", "broken"), serves=OTHER, wanted=OTHER) == (Outcome.FAILED, "0.2.0: broken")
     assert ordered(release(3, "ready", "old"), serves=OTHER, wanted=OTHER) == (Outcome.FAILED, "0.2.0 is not there any more")
     assert ordered() == (Outcome.FAILED, "0.2.0 is not there any more")
-    taken = {"serves": OTHER, "wanted": OTHER, "taken_back": [TakenBack("0.2.0", "new", "it died")]}
+    taken = {"serves": OTHER, "wanted": OTHER, "taken_back": [RolledBackRelease("0.2.0", "new", "it died")]}
     assert ordered(release(4, "standby", "new"), **taken) == (Outcome.TAKEN_BACK, "0.2.0: it died")
 
 

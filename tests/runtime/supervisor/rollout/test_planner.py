@@ -36,13 +36,13 @@ def test_the_old_release_goes_on_until_the_new_one_is_ready():
 
 def test_between_one_that_dies_at_each_start_and_one_that_serves_the_newest_that_works_is_found():
     """The newest ready version serves, so every one above what serves gets its chance."""
-    broken, serving = release("iris 0.3", state="running", deaths=1), release("iris 0.1", state="running", ready=True)
+    broken, serving = release("iris 0.3", state="running", crash_count=1), release("iris 0.1", state="running", ready=True)
     assert planned(broken, release("iris 0.2"), serving) == (["iris 0.2"], [])
 
 
 def test_an_older_release_is_started_where_the_newer_one_dies_at_each_start_and_nothing_serves():
     """A restart of Pexdock must come back with what served before it."""
-    new, old, oldest = release("iris 0.2.0", state="running", deaths=1), release("iris 0.1.0"), release("iris 0.0.1")
+    new, old, oldest = release("iris 0.2.0", state="running", crash_count=1), release("iris 0.1.0"), release("iris 0.0.1")
     assert planned(new, old, oldest) == (["iris 0.1.0"], [])
     old.machine.state, old.was_ready = ReleaseState.RUNNING, True
     assert planned(new, old, oldest) == ([], [])
@@ -126,8 +126,8 @@ def test_a_new_release_inherits_its_models_paths_and_no_others():
     rival = release("rose 0.1", 1, "running", ready=True, paths=["/b"])
     new = release("iris 0.2", 2, "running", ready=True, paths=["/a", "/b"])
     assert [file for file, _ in refused(old, rival, new)] == ["iris-0.2.pex"]
-    new.words = release("iris 0.2", paths=["/a"]).words
-    rival.words = release("rose 0.1", paths=["/a"]).words
+    new.spec = release("iris 0.2", paths=["/a"]).spec
+    rival.spec = release("rose 0.1", paths=["/a"]).spec
     assert [file for file, _ in refused(old, rival, new)] == ["rose-0.1.pex"]
 
 
@@ -136,7 +136,7 @@ def test_a_release_that_was_refused_for_a_path_comes_back_when_the_path_is_free(
     holder = release("iris 0.2", 0, "running", ready=True, paths=["/a"])
     rival = release("rose 0.1", 1, "refused", paths=["/a"], contended=True)
     assert planner.freed([holder, rival]) == []
-    holder.words = release("iris 0.2", paths=["/c"]).words
+    holder.spec = release("iris 0.2", paths=["/c"]).spec
     assert planner.freed([holder, rival]) == [rival]
 
 
@@ -164,9 +164,9 @@ class Models(RuleBasedStateMachine):
     def starts(self, data, event):
         each = data.draw(st.sampled_from(self.starting()))
         if event == "ready":
-            each.was_ready, each.words = True, release(each.title, paths=each.paths).words
+            each.was_ready, each.spec = True, release(each.title, paths=each.paths).spec
         elif event == "died":
-            each.deaths += 1
+            each.crash_count += 1
         else:
             each.machine.step(ReleaseEvent.FAILED)
         self.follow()
@@ -198,14 +198,14 @@ class Models(RuleBasedStateMachine):
             for each in plan.promote:
                 each.machine.step(ReleaseEvent.PROMOTED)
                 each.machine.step(ReleaseEvent.UNPACKED)
-                each.deaths = 0
+                each.crash_count = 0
             if before == [(each.state, each.was_ready) for each in self.releases]:
                 return
         raise AssertionError("the plan never comes to rest")
 
     @invariant()
     def no_path_is_served_twice(self):
-        shapes = [planner.shape_of(end.path) for each in planner.serving(self.releases) for end in each.words.endpoints]
+        shapes = [planner.shape_of(end.path) for each in planner.serving(self.releases) for end in each.spec.endpoints]
         assert len(set(shapes)) == len(shapes)
 
     @invariant()

@@ -109,17 +109,17 @@ def test_what_was_taken_back_serves_only_until_something_else_does() -> None:
 def test_what_is_kept_runs_on_without_requests() -> None:
     """Until its time is over."""
     releases = family("ready", "ready", "standby")
-    releases[1].kept = True
+    releases[1].warm_standby = True
     assert planned(releases, TrafficPolicy()) == ([], [])
     assert traffic_plan.course(releases, TrafficPolicy()).routed == [releases[0]]
-    releases[1].kept = False
+    releases[1].warm_standby = False
     assert planned(releases, TrafficPolicy()) == ([], ["0.2"])
 
 
 def test_a_release_takes_over_with_all_of_its_workers_unless_one_has_died() -> None:
     """Where nothing serves, the first of them is enough."""
     releases = family("ready", "ready", "standby")
-    releases[0].awaited = 1
+    releases[0].pending_workers = 1
     assert shares(releases, TrafficPolicy()) == {"0.2": 1}
     assert planned(releases, TrafficPolicy()) == ([], [])
     releases[1].was_ready = False
@@ -136,7 +136,7 @@ def test_a_file_that_is_replaced_in_place_does_not_bring_back_what_is_kept() -> 
     """What serves goes on until its own replacement takes over."""
     new = release("iris 0.2", 5, "running", file="iris.pex")
     old = release("iris 0.2", 4, "running", ready=True, in_place=False, replaced_by=new)
-    kept = release("iris 0.1", 3, "running", ready=True, kept=True)
+    kept = release("iris 0.1", 3, "running", ready=True, warm_standby=True)
     (family_,) = planner.by_model([kept, old, new])
     assert family_ == [new, old, kept]
     assert traffic_plan.course(family_, TrafficPolicy()).routed == [old]
@@ -162,14 +162,14 @@ def test_what_is_kept_stands_in_for_what_is_on_probation_and_for_nothing_else() 
     newest, before, _ = releases
     found = traffic_plan.course(releases, TrafficPolicy())
     assert found.stand_in(releases) is None
-    before.kept = True
+    before.warm_standby = True
     assert found.stand_in(releases) is None
-    newest.watched = True
+    newest.on_probation = True
     assert found.stand_in(releases) is before
     sharing = found.sharing(TrafficPolicy(), before)
     assert sharing is not None
     assert (sharing.weights, sharing.fallback, sharing.hides(before.sha256)) == ({newest.sha256: 1}, before.sha256, True)
-    assert found.stand_in([release("other 0.2", 9, "running", ready=True, kept=True)]) is None
+    assert found.stand_in([release("other 0.2", 9, "running", ready=True, warm_standby=True)]) is None
     copied = traffic_plan.course(releases, traffic_policy.shadowed(TrafficPolicy(), "0.2", 50))
     assert copied.stand_in(releases) is None
     shared = traffic_plan.course(releases, traffic_policy.split(TrafficPolicy(), {"0.3": 1, "0.2": 1}))
