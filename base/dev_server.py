@@ -96,7 +96,7 @@ class Server:
             Declaration: another endpoint has a path of the same shape. Nothing was added.
         """
         for other in self._endpoints:
-            if other.shape == endpoint.shape:
+            if other.path_shape == endpoint.path_shape:
                 raise Declaration(f"endpoint {endpoint.name}: {endpoint.path} is served by {other.name} already")
         self._endpoints.append(endpoint)
         return self

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 
 from base.artifacts.clients.protocol import Client, NoStore
 from base.artifacts.cron import Cron
-from base.artifacts.spec import Reader
+from base.artifacts.spec import SpecValidator
 from base.errors import Declaration
 
 _CLIENT_MEMBERS = ("parameters", "locate", "list")
@@ -73,7 +73,7 @@ class CacheConfig(BaseModel):
     load_timeout_s: float | None = Field(default=None, gt=0)
     unload: Callable[[Any], object] | None = None
 
-    _reader: Reader | None = PrivateAttr(default=None)
+    _reader: SpecValidator | None = PrivateAttr(default=None)
 
     @field_validator("client")
     @classmethod
@@ -93,13 +93,13 @@ class CacheConfig(BaseModel):
             raise ValueError("load_as='bytes' needs a client: without one there is no file to read")
         if self.spec is not None:
             try:
-                self._reader = Reader(self.spec)
+                self._reader = SpecValidator(self.spec)
             except Declaration as exc:
                 raise ValueError(exc.detail) from exc
             self._check_latest(self._reader)
         return self
 
-    def _check_latest(self, reader: Reader) -> None:
+    def _check_latest(self, reader: SpecValidator) -> None:
         if reader.latest is None:
             return
         if self.from_data:
@@ -118,22 +118,22 @@ class CacheConfig(BaseModel):
         return self.load_as in {"bytes", FetchAs.Bytes}
 
     @property
-    def reader(self) -> Reader | None:
+    def spec_validator(self) -> SpecValidator | None:
         """Applies the spec, where there is one."""
         return self._reader
 
-    def validated(self, parameters: Mapping[str, str]) -> BaseModel | None:
+    def validate_parameters(self, parameters: Mapping[str, str]) -> BaseModel | None:
         """The instance of `spec` for the parameters of a request; None without a spec, which admits all.
 
         Raises:
             Misfit: with a cell for each parameter that does not fit.
         """
-        return None if self._reader is None else self._reader.validated(parameters)
+        return None if self._reader is None else self._reader.validate(parameters)
 
-    def canonical(self, parameters: Mapping[str, str]) -> dict[str, str]:
+    def canonical_parameters(self, parameters: Mapping[str, str]) -> dict[str, str]:
         """The parameters as the client is asked with them, see `Reader.canonical`.
 
         Raises:
             Misfit: as in `validated`.
         """
-        return dict(parameters) if self._reader is None else self._reader.canonical(parameters)
+        return dict(parameters) if self._reader is None else self._reader.canonical_parameters(parameters)

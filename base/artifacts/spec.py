@@ -45,7 +45,7 @@ class ArtifactSpec(BaseModel, Generic[M]):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
 
-class Reader:
+class SpecValidator:
     """Applies a spec to the parameters of requests.
 
     Parameters and fields are matched by alias, by name, or, where neither is there, by the only name that differs in underscores and case
@@ -64,15 +64,15 @@ class Reader:
         self.latest = _latest(spec)
         self._admits_latest = spec if self.latest is None else _admitting_latest(spec, self.latest[0])
 
-    def validated(self, parameters: Mapping[str, str]) -> BaseModel:
+    def validate(self, parameters: Mapping[str, str]) -> BaseModel:
         """The spec's instance.
 
         Raises:
             Misfit: with a cell for each parameter that does not fit.
         """
-        return self._validated(parameters, self.fields(parameters))
+        return self._validated(parameters, self.match_fields(parameters))
 
-    def canonical(self, parameters: Mapping[str, str]) -> dict[str, str]:
+    def canonical_parameters(self, parameters: Mapping[str, str]) -> dict[str, str]:
         """The parameters with the text of their validated values, so that equal values have equal texts; same names, in any order.
 
         What the spec does not name stays as it is.
@@ -80,23 +80,23 @@ class Reader:
         Raises:
             Misfit: as in `validated`.
         """
-        fields = self.fields(parameters)
+        fields = self.match_fields(parameters)
         instance = self._validated(parameters, fields)
         texts = dict(parameters)
         for field, name in fields.items():
             if not self._asks_latest(field, name, parameters):
-                texts[name] = text_of(getattr(instance, field))
+                texts[name] = path_text(getattr(instance, field))
         return texts
 
-    def latest_of(self, parameters: Mapping[str, str]) -> tuple[str, str, LatestKey] | None:
+    def latest_request(self, parameters: Mapping[str, str]) -> tuple[str, str, LatestKey] | None:
         """Field, parameter and marker, if these parameters ask for the latest."""
         if self.latest is None:
             return None
         field, key = self.latest
-        name = self.fields(parameters).get(field)
+        name = self.match_fields(parameters).get(field)
         return (field, name, key) if name is not None and parameters[name] == LATEST else None
 
-    def fields(self, parameters: Mapping[str, str]) -> dict[str, str]:
+    def match_fields(self, parameters: Mapping[str, str]) -> dict[str, str]:
         """The parameter that each field is given by; fields without one are left out."""
         found = {field: name for field, alias in self._names.items() for name in (alias, field) if name in parameters}
         found |= {field: alias for field, alias in self._names.items() if alias in parameters}
@@ -124,10 +124,10 @@ class Reader:
         return self.latest is not None and field == self.latest[0] and parameters[name] == LATEST
 
 
-def text_of(value: object) -> str:
+def path_text(value: object) -> str:
     """How a validated value stands in a path: an enum by its value, a date in ISO form, true and false in small letters."""
     if isinstance(value, Enum):
-        return text_of(value.value)
+        return path_text(value.value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, date | time):  # a datetime is a date

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from base.async_runner import Loop
 from base.errors import Declaration
-from base.schema.model import evaluated
+from base.schema.model import evaluate_annotation
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _is_entered(provider: Provider) -> bool:
     return inspect.isgeneratorfunction(inspect.unwrap(provider))
 
 
-def marked(parameter: inspect.Parameter, annotation: Any) -> Dependency | None:
+def find_dependency(parameter: inspect.Parameter, annotation: Any) -> Dependency | None:
     """The mark of a parameter, as its default or inside `Annotated`."""
     if isinstance(parameter.default, Dependency):
         return parameter.default
@@ -113,7 +113,7 @@ def _needs(provider: Provider, above: tuple[Provider, ...]) -> dict[str, Depende
         raise Declaration(f"Depends({name}): it depends on itself")
     needed: dict[str, Dependency] = {}
     for parameter in _parameters(provider):
-        dependency = marked(parameter, _annotation(provider, parameter))
+        dependency = find_dependency(parameter, _annotation(provider, parameter))
         if dependency is not None:
             _needs(dependency.provider, (*above, provider))
             needed[parameter.name] = dependency
@@ -131,6 +131,6 @@ def _parameters(provider: Provider) -> list[inspect.Parameter]:
 
 def _annotation(provider: Provider, parameter: inspect.Parameter) -> Any:
     try:
-        return evaluated(parameter.annotation, getattr(provider, "__module__", ""), {})
+        return evaluate_annotation(parameter.annotation, getattr(provider, "__module__", ""), {})
     except Exception:  # noqa: BLE001 - an annotation that cannot be evaluated holds no mark, and is nobody's business here
         return parameter.annotation

@@ -12,7 +12,7 @@ import polars as pl
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
 
-from base.artifacts.spec import LATEST, Reader
+from base.artifacts.spec import LATEST, SpecValidator
 from base.ipc.control import EndpointDocs
 from base.schema.model import Schema
 
@@ -25,11 +25,11 @@ _UNTELLABLE = (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, Pyda
 
 def about(endpoint: Endpoint[..., Any]) -> EndpointDocs:
     """Of an endpoint that is declared."""
-    spec = endpoint.plan.spec if endpoint.cache_config is None else endpoint.cache_config.spec
+    spec = endpoint.call_plan.spec if endpoint.cache_config is None else endpoint.cache_config.spec
     return EndpointDocs(
         description=inspect.getdoc(endpoint.handler) or "",
         parameters={
-            **{name: told for name, kind in endpoint.plan.path_types.items() if (told := _told(kind)) is not None},
+            **{name: told for name, kind in endpoint.call_plan.path_types.items() if (told := _told(kind)) is not None},
             **({} if spec is None else _fields(spec, endpoint.parameters)),
         },
         input=_columns(endpoint.input_schema, constrained=True),
@@ -39,14 +39,14 @@ def about(endpoint: Endpoint[..., Any]) -> EndpointDocs:
 
 def _fields(spec: type[BaseModel], names: tuple[str, ...]) -> dict[str, Any]:
     """What a spec says of the parameters of the path that it has fields for."""
-    reader = Reader(spec)
+    reader = SpecValidator(spec)
     try:
         document = spec.model_json_schema(by_alias=False)
     except _UNTELLABLE:
         return {}
     properties, definitions = document.get("properties", {}), document.get("$defs", {})
     found = {}
-    for field, name in reader.fields(dict.fromkeys(names, "")).items():
+    for field, name in reader.match_fields(dict.fromkeys(names, "")).items():
         told = _inlined(properties.get(field, {}), definitions, ())
         told.pop("default", None)  # a path has all of its parameters
         is_latest = reader.latest is not None and reader.latest[0] == field

@@ -23,7 +23,7 @@ GROUP = "pexdock.endpoints"
 AnyEndpoint = Endpoint[Any, Any]
 
 
-class Discovered(NamedTuple):
+class DiscoveredRelease(NamedTuple):
     """A release as its environment holds it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Discovered(NamedTuple):
     endpoints: list[AnyEndpoint]
 
 
-def discover(path: Sequence[str] | None = None) -> Discovered:
+def discover(path: Sequence[str] | None = None) -> DiscoveredRelease:
     """Imports the endpoints of the one distribution that declares any.
 
     Args:
@@ -55,7 +55,7 @@ def discover(path: Sequence[str] | None = None) -> Discovered:
         for endpoint in _endpoints(point):
             _take(taken, endpoint, point)
             endpoints.append(endpoint)
-    return Discovered(canonicalize_name(distribution.metadata["Name"]), distribution.version, endpoints)
+    return DiscoveredRelease(canonicalize_name(distribution.metadata["Name"]), distribution.version, endpoints)
 
 
 def _declaring(path: Sequence[str] | None) -> dict[str, Distribution]:
@@ -92,11 +92,11 @@ def _endpoints(point: EntryPoint) -> Iterator[AnyEndpoint]:
 
 
 def _take(taken: dict[str, str], endpoint: AnyEndpoint, point: EntryPoint) -> None:
-    if endpoint.shape in taken:
+    if endpoint.path_shape in taken:
         raise Declaration(
-            f"entry point {_named(point)} has the path {endpoint.path}, which entry point {taken[endpoint.shape]} has already"
+            f"entry point {_named(point)} has the path {endpoint.path}, which entry point {taken[endpoint.path_shape]} has already"
         )
-    taken[endpoint.shape] = _named(point)
+    taken[endpoint.path_shape] = _named(point)
 
 
 def _named(point: EntryPoint) -> str:

@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from base.artifacts.config import CacheConfig
 from base.endpoint.describe import about, serialized
 from base.endpoint.handler_kind import HandlerKind
-from base.endpoint.injection import HandlerNeeds, Plan, plan
-from base.endpoint.path import parsed_path, shape_of
+from base.endpoint.injection import AvailableInputs, CallPlan, plan_call
+from base.endpoint.path import parse_path, path_shape
 from base.errors import Declaration
 from base.ipc.control import EndpointSpec, Example
-from base.schema.model import Schema, evaluated
+from base.schema.model import Schema, evaluate_annotation
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,8 +73,8 @@ class Endpoint(Generic[P, R]):
     output_schema: type[Schema] | None
     cache_config: CacheConfig | None
     batch: BatchPolicy
-    plan: Plan
-    flavour: HandlerKind
+    call_plan: CallPlan
+    handler_kind: HandlerKind
     raw: bool = False
     unexpected: str = "ignore"
     headers: tuple[str, ...] = ()
@@ -90,14 +90,14 @@ class Endpoint(Generic[P, R]):
         return f"<Endpoint {self.name} {self.path}>"
 
     @property
-    def shape(self) -> str:
+    def path_shape(self) -> str:
         """The path without the names in it. Two endpoints of one shape would answer the same requests."""
-        return shape_of(self.path)
+        return path_shape(self.path)
 
     @property
-    def alone(self) -> bool:
+    def unbatched(self) -> bool:
         """Whether the handler is called with one request at a time."""
-        return self.plan.alone or self.raw or self.flavour.streams
+        return self.call_plan.unbatched or self.raw or self.handler_kind.streams
 
     def spec(self) -> EndpointSpec:
         """What a front door needs to know. Looks for an artifact to show in the example, so it may read the store."""
@@ -111,11 +111,11 @@ class Endpoint(Generic[P, R]):
             batch_max_delay_ms=self.batch.max_delay_ms,
             example=self.example(),
             unexpected=self.unexpected,
-            unbatched=self.alone,
+            unbatched=self.unbatched,
             raw=self.raw,
-            streams=self.flavour.streams,
+            streams=self.handler_kind.streams,
             headers=list(self.headers),
-            checks_parameters=_spec(self.cache_config) is not None or self.plan.spec is not None,
+            checks_parameters=_spec(self.cache_config) is not None or self.call_plan.spec is not None,
             retry=self.retry,
             docs=about(self),
             timeout_ms=self.timeout_ms,
@@ -180,11 +180,11 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
 
     def make(handler: Callable[P, R]) -> Endpoint[P, R]:
         name = getattr(handler, "__name__", type(handler).__name__)
-        normal, parameters = parsed_path(path)
+        normal, parameters = parse_path(path)
         _check_cache(name, parameters, cache_config, validate_artifact_params)
         annotations = _annotations(name, handler, local)
-        flavour = HandlerKind.of(handler)
-        injected = plan(handler, HandlerNeeds(name, parameters, cache_config is not None, _spec(cache_config), raw), annotations)
+        flavour = HandlerKind.detect(handler)
+        injected = plan_call(handler, AvailableInputs(name, parameters, cache_config is not None, _spec(cache_config), raw), annotations)
         output = _schema(name, _result(flavour, annotations("return")))
         if raw and output is not None:
             raise Declaration(f"endpoint {name}: with raw=True it makes its own answer; drop the schema {output.__name__} of its result")
@@ -197,8 +197,8 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
             output_schema=output,
             cache_config=cache_config,
             batch=_policy(name, batch_max_size, batch_max_delay_ms),
-            plan=injected,
-            flavour=flavour,
+            call_plan=injected,
+            handler_kind=flavour,
             raw=raw,
             unexpected=_unexpected(name, unexpected),
             headers=tuple(each.lower() for each in headers),
@@ -257,7 +257,7 @@ def _annotations(name: str, handler: Callable[..., object], local: Mapping[str, 
         if given is signature.empty:
             return None
         try:
-            return evaluated(given, getattr(handler, "__module__", ""), {**local, **closure})
+            return evaluate_annotation(given, getattr(handler, "__module__", ""), {**local, **closure})
         except Exception as exc:  # the author's expression may raise anything
             raise Declaration(f"endpoint {name}: the annotation {given!r} cannot be evaluated: {type(exc).__name__}: {exc}") from exc
 
@@ -291,4 +291,4 @@ def _result(flavour: HandlerKind, annotation: Any) -> Any:
     return annotation
 
 
-__all__ = ["BatchPolicy", "Endpoint", "endpoint", "parsed_path", "shape_of"]
+__all__ = ["BatchPolicy", "Endpoint", "endpoint", "parse_path", "path_shape"]

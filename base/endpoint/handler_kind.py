@@ -16,7 +16,7 @@ class HandlerKind(Enum):
     ASYNC_GENERATOR = "async generator"
 
     @classmethod
-    def of(cls, handler: Callable[..., object]) -> HandlerKind:
+    def detect(cls, handler: Callable[..., object]) -> HandlerKind:
         """The flavour of a function, or of an object that can be called like one."""
         function = getattr(type(handler), "__call__", handler)  # noqa: B004 - it is looked at, not asked for
         for each in (handler, function):

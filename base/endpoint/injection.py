@@ -25,7 +25,7 @@ import polars as pl
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from base.endpoint.context import Context, Request
-from base.endpoint.dependencies import Dependency, marked
+from base.endpoint.dependencies import Dependency, find_dependency
 from base.errors import Cell, Declaration, Misfit
 from base.schema.model import Schema
 
@@ -33,7 +33,7 @@ Annotations = Callable[[str], Any]
 """The annotation of a parameter, evaluated; raises what that raises."""
 
 
-class Inputs(NamedTuple):
+class CallInputs(NamedTuple):
     """All that a handler could be given for one batch."""
 
     model: Any
@@ -44,10 +44,10 @@ class Inputs(NamedTuple):
     dependencies: Mapping[str, Any]
 
 
-Source = Callable[[Inputs], Any]
+Source = Callable[[CallInputs], Any]
 
 
-class HandlerNeeds(NamedTuple):
+class AvailableInputs(NamedTuple):
     """What an endpoint has to give to its handler.
 
     Attributes:
@@ -66,7 +66,7 @@ class HandlerNeeds(NamedTuple):
 
 
 @dataclass
-class Plan:
+class CallPlan:
     """How to call a handler.
 
     Attributes:
@@ -83,17 +83,17 @@ class Plan:
     by_place: tuple[str, ...] = ()
     frame: str | None = None
     spec: type[BaseModel] | None = None
-    alone: bool = False
+    unbatched: bool = False
     dependencies: dict[str, Dependency] = field(default_factory=dict)
     path_types: dict[str, Any] = field(default_factory=dict)
 
-    def call(self, handler: Callable[..., Any], inputs: Inputs) -> Any:
+    def call(self, handler: Callable[..., Any], inputs: CallInputs) -> Any:
         """What the handler returns; raises what it raises, or Misfit for parameters of the path."""
         named = {name: source(inputs) for name, source in self.sources.items()}
         return handler(*[named.pop(name) for name in self.by_place], **named)
 
 
-def plan(handler: Callable[..., Any], asked: HandlerNeeds, annotations: Annotations) -> Plan:
+def plan_call(handler: Callable[..., Any], asked: AvailableInputs, annotations: Annotations) -> CallPlan:
     """How to call this handler.
 
     Raises:
@@ -111,17 +111,17 @@ class _Unknown(NamedTuple):
 class _Resolution:
     """One handler on its way to a plan."""
 
-    def __init__(self, handler: Callable[..., Any], asked: HandlerNeeds, annotations: Annotations) -> None:
+    def __init__(self, handler: Callable[..., Any], asked: AvailableInputs, annotations: Annotations) -> None:
         self._asked = asked
         try:
             self._signature = inspect.signature(handler)
         except ValueError as exc:
             raise Declaration(f"endpoint {asked.name}: its handler does not say what it takes; wrap it in a function") from exc
         self._annotations = annotations
-        self._plan = Plan()
+        self._plan = CallPlan()
         self._left: dict[str, Any] = {}
 
-    def resolve(self) -> Plan:
+    def resolve(self) -> CallPlan:
         optional: set[str] = set()
         for name, parameter in self._signature.parameters.items():
             if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
@@ -152,7 +152,7 @@ class _Resolution:
         sources = self._plan.sources
         if name == "model" and self._asked.model:
             return False  # a model may be a frame or a Pydantic model too
-        dependency = marked(parameter, annotation)
+        dependency = find_dependency(parameter, annotation)
         if dependency is not None:
             self._plan.dependencies[name] = dependency
             sources[name] = lambda inputs: inputs.dependencies[name]
@@ -217,7 +217,7 @@ class _Resolution:
             raise Declaration(
                 f"endpoint {self._asked.name}: {name!r} is the raw request: add raw=True to @endpoint, or take svc.Context beside the frame"
             )
-        self._plan.alone = True
+        self._plan.unbatched = True
         self._plan.sources[name] = lambda inputs: inputs.context
 
     def _take_body(self, name: str) -> None:
@@ -276,7 +276,7 @@ class _Resolution:
         return f"endpoint {self._asked.name}: write its handler as {wanted}, since {why}; it is {self._signature}"
 
     def _nothing_for(self, name: str) -> str:
-        if not (self._plan.dependencies or self._plan.spec or self._plan.alone or self._asked.path or self._asked.raw):
+        if not (self._plan.dependencies or self._plan.spec or self._plan.unbatched or self._asked.path or self._asked.raw):
             return self._wanted()
         return (
             f"endpoint {self._asked.name}: nothing can be given to {name!r} of its handler: name it as a parameter of the path "
@@ -315,4 +315,4 @@ def _validated(adapter: TypeAdapter[Any], name: str, value: str) -> Any:
         raise Misfit(f"the parameters do not fit: {name}: {reason}", cells=[Cell(None, name, reason)]) from exc
 
 
-__all__ = ["Annotations", "HandlerNeeds", "Inputs", "Plan", "plan"]
+__all__ = ["Annotations", "AvailableInputs", "CallInputs", "CallPlan", "plan_call"]

@@ -14,7 +14,7 @@ _RESERVED = frozenset({"livez", "readyz", "metrics", "docs", "openapi.json", "v2
 """First segments of the paths that are the front door's own."""
 
 
-def parsed_path(path: str) -> tuple[str, tuple[str, ...]]:
+def parse_path(path: str) -> tuple[str, tuple[str, ...]]:
     """The path without a trailing slash, and the names in it.
 
     Raises:
@@ -39,6 +39,6 @@ def parsed_path(path: str) -> tuple[str, tuple[str, ...]]:
     return normal, tuple(names)
 
 
-def shape_of(path: str) -> str:
+def path_shape(path: str) -> str:
     """A path without the names in it: `/a/{}/b`."""
     return re.sub(r"\{[^{}]*\}", "{}", path)

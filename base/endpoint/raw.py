@@ -12,8 +12,8 @@ import pyarrow as pa
 from base.endpoint.context import Response
 from base.errors import BadResult
 
-REQUEST = pa.schema([pa.field("body", pa.large_binary(), nullable=False)])
-RESPONSE = pa.schema(
+RAW_REQUEST_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), nullable=False)])
+RAW_RESPONSE_SCHEMA = pa.schema(
     (
         pa.field("body", pa.large_binary(), nullable=False),
         pa.field("content_type", pa.string(), nullable=False),
@@ -24,10 +24,10 @@ RESPONSE = pa.schema(
 
 def request_frame(body: bytes) -> pa.RecordBatch:
     """A body as a frame."""
-    return pa.RecordBatch.from_arrays([pa.array([body], pa.large_binary())], schema=REQUEST)
+    return pa.RecordBatch.from_arrays([pa.array([body], pa.large_binary())], schema=RAW_REQUEST_SCHEMA)
 
 
-def body_of(frame: pa.RecordBatch) -> bytes:
+def raw_body(frame: pa.RecordBatch) -> bytes:
     """A body out of its frame."""
     return bytes(frame.column(0)[0].as_py())
 
@@ -46,16 +46,16 @@ def response_frame(result: Any) -> pa.RecordBatch:
         case str():
             answer = Response(result.encode(), "text/plain; charset=utf-8")
         case _:
-            answer = Response(as_json(result), "application/json")
+            answer = Response(encode_json(result), "application/json")
     columns: list[pa.Array[Any]] = [
         pa.array([answer.body], pa.large_binary()),
         pa.array([answer.content_type]),
         pa.array([answer.status], pa.int16()),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=RESPONSE)
+    return pa.RecordBatch.from_arrays(columns, schema=RAW_RESPONSE_SCHEMA)
 
 
-def as_json(value: Any) -> bytes:
+def encode_json(value: Any) -> bytes:
     """What a handler made as JSON; NaN and infinities become null.
 
     Raises:

@@ -82,7 +82,7 @@ def column_validator(*columns: str, expected: str = "") -> Callable[[F], F]:
     return mark
 
 
-def marked(cls: type) -> list[ColumnValidator]:
+def collect_column_validators(cls: type) -> list[ColumnValidator]:
     """The column validators of a class and of those that it inherits from.
 
     Raises:
@@ -101,7 +101,7 @@ def marked(cls: type) -> list[ColumnValidator]:
     return list(found.values())
 
 
-def constraints(where: str, name: str, column: Column, metadata: Iterable[object]) -> list[Constraint] | None:
+def build_constraints(where: str, name: str, column: Column, metadata: Iterable[object]) -> list[Constraint] | None:
     """The constraints that a field's metadata mean; None if one of them has no expression, so that rows must be asked one by one.
 
     Raises:
@@ -189,7 +189,7 @@ _ROUNDING: Mapping[type[pl.DataType], float] = {pl.Float16: 2**-11, pl.Float32: 
 """The float nearest to a number differs from it by so much of it at most."""
 
 
-class Checks:
+class SchemaChecks:
     """All that a schema asks of its rows beside their dtypes.
 
     Args:
@@ -202,7 +202,7 @@ class Checks:
         self._row_wise = row_wise
         self._all = [each.fits.all(ignore_nulls=True).alias(str(i)) for i, each in enumerate(found)]
 
-    def run(self, cls: type[Schema], frame: pl.DataFrame) -> list[Cell]:
+    def failing_cells(self, cls: type[Schema], frame: pl.DataFrame) -> list[Cell]:
         """Every cell that breaks a constraint or that a validator refuses, by rows; rows count from 0 in `frame`.
 
         Raises:
@@ -223,7 +223,7 @@ class Checks:
         return sorted(cells, key=lambda cell: -1 if cell.row is None else cell.row)
 
 
-def shortened(value: object) -> str:
+def shorten_value(value: object) -> str:
     """A value for people to recognise, in at most some 60 characters."""
     text = _short.repr(value[:_VALUE_MAX_CHARS] if isinstance(value, bytes) else value)
     return text if len(text) <= _VALUE_MAX_CHARS else text[: _VALUE_MAX_CHARS - 3] + "..."
@@ -239,7 +239,7 @@ def _asked(cls: type[Schema], validator: ColumnValidator, column: pl.Series) -> 
 
 def _refused(column: pl.Series, fits: pl.Series, expected: str) -> list[Cell]:
     rows = (~fits).fill_null(value=False).arg_true().to_list()
-    return [Cell(row, column.name, f"expected {expected}, got {shortened(column[row])}") for row in rows]
+    return [Cell(row, column.name, f"expected {expected}, got {shorten_value(column[row])}") for row in rows]
 
 
 def _row_by_row(cls: type[Schema], frame: pl.DataFrame, known: set[tuple[int | None, str | None]]) -> list[Cell]:
@@ -250,7 +250,7 @@ def _row_by_row(cls: type[Schema], frame: pl.DataFrame, known: set[tuple[int | N
         except ValidationError as exc:
             for error in exc.errors(include_url=False, include_context=False):
                 column = str(error["loc"][0]) if error["loc"] else None
-                got = "" if column is None else f", got {shortened(row[column])}"
+                got = "" if column is None else f", got {shorten_value(row[column])}"
                 if (number, column) not in known:
                     cells.append(Cell(number, column, f"{error['msg']}{got}"))
             continue
@@ -263,4 +263,6 @@ def _check_unchanged(cls: type[Schema], row: Mapping[str, object], seen: Schema)
         after = seen.__dict__[name]
         same = after is value or after == value or (after != after and value != value)  # noqa: PLR0124 - NaN is no other NaN's equal
         if not same:
-            raise Declaration(f"{cls.__name__}.{name}: a validator made {shortened(after)} of {shortened(value)}; it may only refuse")
+            raise Declaration(
+                f"{cls.__name__}.{name}: a validator made {shorten_value(after)} of {shorten_value(value)}; it may only refuse"
+            )

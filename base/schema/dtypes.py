@@ -40,7 +40,7 @@ def is_dtype(value: object) -> TypeGuard[PolarsDataType]:
     return isinstance(value, pl.DataType) or (isinstance(value, type) and issubclass(value, pl.DataType))
 
 
-def instance(where: str, given: PolarsDataType) -> pl.DataType:
+def supported_dtype(where: str, given: PolarsDataType) -> pl.DataType:
     """The dtype as an instance, with all that it holds.
 
     Args:
@@ -59,13 +59,13 @@ def instance(where: str, given: PolarsDataType) -> pl.DataType:
     dtype: pl.DataType = given() if isinstance(given, type) else given
     match dtype:
         case pl.List():
-            return pl.List(instance(where, dtype.inner))
+            return pl.List(supported_dtype(where, dtype.inner))
         case pl.Array():
             if dtype.size == 0:
                 raise Declaration(f"{where}: an array has at least one element")
-            return pl.Array(instance(where, dtype.inner), dtype.size)
+            return pl.Array(supported_dtype(where, dtype.inner), dtype.size)
         case pl.Struct():
-            return pl.Struct({field.name: instance(f"{where}.{field.name}", field.dtype) for field in dtype.fields})
+            return pl.Struct({field.name: supported_dtype(f"{where}.{field.name}", field.dtype) for field in dtype.fields})
         case pl.Enum() if dtype.categories.is_empty():
             raise Declaration(f"{where}: an enum has at least one category")
     return dtype
@@ -80,7 +80,7 @@ _SAYS_TOO_LITTLE: Mapping[type[pl.DataType], str] = {
 }
 
 
-def whole(dtype: PolarsDataType) -> pl.DataType:
+def as_instance(dtype: PolarsDataType) -> pl.DataType:
     """A dtype that is known to be supported, as an instance: Polars' types say that an inner dtype may be a class."""
     return dtype() if isinstance(dtype, type) else dtype
 
@@ -89,7 +89,7 @@ def python_type(dtype: pl.DataType) -> Any:
     """What a value of this dtype is in Python. Elements of lists, arrays and structs may be None: Polars has no way to say otherwise."""
     match dtype:
         case pl.List() | pl.Array():
-            return list.__class_getitem__(python_type(whole(dtype.inner)) | None)
+            return list.__class_getitem__(python_type(as_instance(dtype.inner)) | None)
         case pl.Struct():
             return dict[str, Any]
         case pl.Enum():
@@ -97,15 +97,15 @@ def python_type(dtype: pl.DataType) -> Any:
     return _LEAVES[type(dtype)][0]
 
 
-def example(dtype: pl.DataType) -> object:
+def example_value(dtype: pl.DataType) -> object:
     """One value of this dtype."""
     match dtype:
         case pl.List():
-            return [example(whole(dtype.inner))]
+            return [example_value(as_instance(dtype.inner))]
         case pl.Array():
-            return [example(whole(dtype.inner))] * dtype.size
+            return [example_value(as_instance(dtype.inner))] * dtype.size
         case pl.Struct():
-            return {field.name: example(whole(field.dtype)) for field in dtype.fields}
+            return {field.name: example_value(as_instance(field.dtype)) for field in dtype.fields}
         case pl.Enum():
             return dtype.categories[0]
         case pl.Datetime(time_zone=str()):
@@ -128,15 +128,15 @@ def wire_form(dtype: pl.DataType) -> pl.DataType:
         case pl.Categorical() | pl.Enum() | pl.Int128() | pl.UInt128():
             return pl.String()
         case pl.List():
-            return pl.List(wire_form(whole(dtype.inner)))
+            return pl.List(wire_form(as_instance(dtype.inner)))
         case pl.Array():
-            return pl.Array(wire_form(whole(dtype.inner)), dtype.size)
+            return pl.Array(wire_form(as_instance(dtype.inner)), dtype.size)
         case pl.Struct():
-            return pl.Struct({field.name: wire_form(whole(field.dtype)) for field in dtype.fields})
+            return pl.Struct({field.name: wire_form(as_instance(field.dtype)) for field in dtype.fields})
     return dtype
 
 
-def meaning(dtype: pl.DataType) -> Any:
+def string_meaning(dtype: pl.DataType) -> Any:
     """What the strings of a dtype's `wire_form` stand for, as JSON can say it; None where they are strings, or there are none."""
     match dtype:
         case pl.Categorical():
@@ -148,15 +148,15 @@ def meaning(dtype: pl.DataType) -> Any:
         case pl.Enum():
             return {"enum": dtype.categories.to_list()}
         case pl.List() | pl.Array():
-            inner = meaning(whole(dtype.inner))
+            inner = string_meaning(as_instance(dtype.inner))
             return None if inner is None else {"inner": inner}
         case pl.Struct():
-            fields = {field.name: meaning(whole(field.dtype)) for field in dtype.fields}
+            fields = {field.name: string_meaning(as_instance(field.dtype)) for field in dtype.fields}
             return {"fields": fields} if any(each is not None for each in fields.values()) else None
     return None
 
 
-def with_meaning(dtype: pl.DataType, said: Any) -> pl.DataType:
+def dtype_from_meaning(dtype: pl.DataType, said: Any) -> pl.DataType:
     """The dtype whose `wire_form` is `dtype`, and whose `meaning` is `said`."""
     match said, dtype:
         case "categorical", _:
@@ -168,9 +168,9 @@ def with_meaning(dtype: pl.DataType, said: Any) -> pl.DataType:
         case {"enum": names}, _:
             return pl.Enum(names)
         case {"inner": inner}, pl.List():
-            return pl.List(with_meaning(whole(dtype.inner), inner))
+            return pl.List(dtype_from_meaning(as_instance(dtype.inner), inner))
         case {"inner": inner}, pl.Array():
-            return pl.Array(with_meaning(whole(dtype.inner), inner), dtype.size)
+            return pl.Array(dtype_from_meaning(as_instance(dtype.inner), inner), dtype.size)
         case {"fields": fields}, pl.Struct():
-            return pl.Struct({each.name: with_meaning(whole(each.dtype), fields[each.name]) for each in dtype.fields})
+            return pl.Struct({each.name: dtype_from_meaning(as_instance(each.dtype), fields[each.name]) for each in dtype.fields})
     return dtype

@@ -21,7 +21,7 @@ from pydantic_core import SchemaError
 
 from base.errors import Cell, Declaration
 from base.schema import dtypes, wire
-from base.schema.constraints import Checks, Constraint, column_validator, constraints, marked
+from base.schema.constraints import Constraint, SchemaChecks, build_constraints, collect_column_validators, column_validator
 from base.schema.wire import Column
 
 
@@ -31,7 +31,7 @@ class SchemaMeta(ModelMetaclass):
     _columns: dict[str, Column]
     _polars: pl.Schema
     _arrow: pa.Schema
-    _checks: Checks
+    _checks: SchemaChecks
     _is_cast: bool
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> type:  # noqa: D102
@@ -48,9 +48,9 @@ class SchemaMeta(ModelMetaclass):
         assert isinstance(cls, SchemaMeta)
         cls._columns = _columns(cls) if declares else {}
         cls._polars = pl.Schema({column: each.dtype for column, each in cls._columns.items()})
-        cls._arrow = wire.to_arrow(cls._columns)
+        cls._arrow = wire.columns_to_arrow(cls._columns)
         cls._is_cast = any(column.wire != column.dtype for column in cls._columns.values())
-        cls._checks = _checks(cls) if declares else Checks((), (), row_wise=False)
+        cls._checks = _checks(cls) if declares else SchemaChecks((), (), row_wise=False)
         return cls
 
     if not TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
         Raises:
             Declaration: a validator changed a value, or a column validator returned no booleans.
         """
-        return cls._checks.run(cls, frame)
+        return cls._checks.failing_cells(cls, frame)
 
     @classmethod
     def example_row(cls) -> dict[str, object]:
@@ -151,7 +151,7 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
         return all(cls.model_fields[name].examples for name in cls._columns)
 
 
-def evaluated(annotation: object, module: str, local: Mapping[str, object]) -> Any:
+def evaluate_annotation(annotation: object, module: str, local: Mapping[str, object]) -> Any:
     """An annotation as an object, also where `from __future__ import annotations` left a string.
 
     Args:
@@ -176,7 +176,7 @@ def _rewrite(schema: str, namespace: dict[str, Any], local: Mapping[str, object]
         if field.startswith("_") or field == "model_config":
             continue
         try:
-            found = evaluated(annotation, namespace["__module__"], local)
+            found = evaluate_annotation(annotation, namespace["__module__"], local)
         except Exception as exc:  # the author's expression may raise anything
             raise Declaration(f"{schema}.{field}: the annotation {annotation!r} cannot be evaluated: {type(exc).__name__}: {exc}") from exc
         if get_origin(found) is ClassVar or found is ClassVar:
@@ -220,7 +220,7 @@ def _column(schema: str, field: str, annotation: Any) -> tuple[Column, tuple[Any
 def _dtype(schema: str, field: str, given: Any) -> pl.DataType:
     if not dtypes.is_dtype(given):
         raise Declaration(f"{schema}.{field}: {given!r} is no Polars dtype; write one such as pl.Float64, or `pl.Float64 | None`")
-    return dtypes.instance(f"{schema}.{field}", given)
+    return dtypes.supported_dtype(f"{schema}.{field}", given)
 
 
 def _columns(cls: Any) -> dict[str, Column]:
@@ -240,16 +240,16 @@ def _columns(cls: Any) -> dict[str, Column]:
     return found
 
 
-def _checks(cls: Any) -> Checks:
+def _checks(cls: Any) -> SchemaChecks:
     decorators = cls.__pydantic_decorators__
     row_wise = bool(decorators.field_validators or decorators.model_validators or decorators.validators or decorators.root_validators)
     found: list[Constraint] = []
     for name, column in cls._columns.items():
         others = [each for each in cls.model_fields[name].metadata if not isinstance(each, Column)]
-        made = constraints(f"{cls.__name__}.{name}", name, column, others)
+        made = build_constraints(f"{cls.__name__}.{name}", name, column, others)
         row_wise |= made is None
         found += made or []
-    return Checks(found, marked(cls), row_wise=row_wise)
+    return SchemaChecks(found, collect_column_validators(cls), row_wise=row_wise)
 
 
 def _value(where: str, what: str, given: object, column: Column) -> pl.Series:
@@ -268,7 +268,7 @@ def _example(cls: type[Schema], name: str, column: Column) -> object:
     if examples:
         _value(f"{cls.__name__}.{name}", "example", examples[0], column)
         return examples[0]
-    return dtypes.example(column.dtype)
+    return dtypes.example_value(column.dtype)
 
 
-__all__ = ["Column", "Schema", "SchemaMeta", "column_validator", "evaluated"]
+__all__ = ["Column", "Schema", "SchemaMeta", "column_validator", "evaluate_annotation"]

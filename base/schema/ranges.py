@@ -14,7 +14,7 @@ _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
 _PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-def beyond(column: pl.Series) -> pl.Series | None:
+def out_of_range(column: pl.Series) -> pl.Series | None:
     """True where a value of this column, or a part of it, is beyond what can be said; None if none is."""
     dtype = column.dtype
     match dtype:
@@ -23,7 +23,7 @@ def beyond(column: pl.Series) -> pl.Series | None:
         case pl.Array():
             return _of_lists(column.arr.to_list())
         case pl.Struct():
-            found = [each for field in dtype.fields if (each := beyond(column.struct.field(field.name))) is not None]
+            found = [each for field in dtype.fields if (each := out_of_range(column.struct.field(field.name))) is not None]
             return None if not found else pl.DataFrame([each.alias(str(i)) for i, each in enumerate(found)]).max_horizontal()
     bounds = _bounds(dtype)
     if bounds is None:
@@ -50,7 +50,7 @@ def _bounds(dtype: pl.DataType) -> tuple[int, int] | None:
 
 def _of_lists(column: pl.Series) -> pl.Series | None:
     elements = column.to_frame("it").with_row_index("row").explode("it")
-    found = beyond(elements["it"])
+    found = out_of_range(elements["it"])
     if found is None:
         return None
     rows = elements.filter(found)["row"].unique()

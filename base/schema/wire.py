@@ -48,19 +48,19 @@ class Column:
         return dtypes.wire_form(self.dtype)
 
 
-def to_arrow(columns: Mapping[str, Column]) -> pa.Schema:
+def columns_to_arrow(columns: Mapping[str, Column]) -> pa.Schema:
     """The Arrow schema: types as Polars uses them inside (string views), so that neither side converts; nullable as the columns are."""
     arrow = _arrow(pl.DataFrame(schema={name: column.wire for name, column in columns.items()})).schema
     fields = []
     for each in arrow:
-        said = dtypes.meaning(columns[each.name].dtype)
+        said = dtypes.string_meaning(columns[each.name].dtype)
         told = each.with_nullable(columns[each.name].nullable)
         fields.append(told if said is None else told.with_metadata({_MEANING: msgspec.json.encode(said)}))
     defaults = {name: column.default for name, column in columns.items() if column.default is not None}
     return pa.schema(fields, metadata={_DEFAULTS: _packed(defaults)} if defaults else None)
 
 
-def from_arrow(schema: pa.Schema) -> dict[str, Column]:
+def columns_from_arrow(schema: pa.Schema) -> dict[str, Column]:
     """The columns of an Arrow schema that `to_arrow` made, or of another one.
 
     Raises:
@@ -75,7 +75,7 @@ def from_arrow(schema: pa.Schema) -> dict[str, Column]:
         for each in schema:
             said = (each.metadata or {}).get(_MEANING)
             dtype = empty.schema[each.name]
-            whole = dtype if said is None else dtypes.with_meaning(dtype, msgspec.json.decode(said))
+            whole = dtype if said is None else dtypes.dtype_from_meaning(dtype, msgspec.json.decode(said))
             found[each.name] = Column(whole, each.nullable, given.get(each.name))
     except (msgspec.MsgspecError, ValueError, pa.ArrowException) as exc:
         raise PeerError(f"a schema whose metadata cannot be read: {exc}") from exc

@@ -46,7 +46,7 @@ class Caches:
 
     def entries(self) -> list[CacheState]:
         """What each cache holds, and of that the entries used last, as many as an answer may have."""
-        return [_state(endpoint, cache.entries()) for endpoint, cache in self._caches]
+        return [_state(endpoint, cache.entry_states()) for endpoint, cache in self._caches]
 
     def refresh(self, endpoint: str | None = None, parameters: Mapping[str, str] | None = None) -> int:
         """Begins to load again what is there.

@@ -139,7 +139,7 @@ class FrontLink:
         self._waiting = [each for each in self._waiting if not each.pending.done]
         for each in ready:
             try:
-                lease = each.pending.lease()
+                lease = each.pending.take_lease()
             except PexdockError as exc:
                 self._fail(each.work.batch.batch, exc)
             else:

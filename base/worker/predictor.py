@@ -14,13 +14,13 @@ import polars as pl
 import pyarrow as pa
 
 from base.artifacts.cache.cache import Cache, Lease, Pending
-from base.artifacts.spec import Reader
+from base.artifacts.spec import SpecValidator
 from base.async_runner import Loop
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.endpoint import Endpoint
-from base.endpoint.injection import Inputs
-from base.endpoint.raw import body_of, response_frame
+from base.endpoint.injection import CallInputs
+from base.endpoint.raw import raw_body, response_frame
 from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockError, Reject
 from base.ipc import failure, frames
 from base.ipc.numeric_frames import Plain
@@ -66,7 +66,7 @@ class Predictor:
         self.endpoint = endpoint
         self.input_schema = None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema()
         self.has_output_schema = endpoint.output_schema is not None
-        self.streams = endpoint.flavour.streams
+        self.streams = endpoint.handler_kind.streams
         self.reader = frames.Reader(self.input_schema)
         self._inputs, self._results = PlainFrames(endpoint.input_schema), PlainResults(endpoint.output_schema)
         self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config, measures=measures)
@@ -82,7 +82,7 @@ class Predictor:
         Raises:
             Declaration: a dependency cannot be opened.
         """
-        for name, each in self.endpoint.plan.dependencies.items():
+        for name, each in self.endpoint.call_plan.dependencies.items():
             try:
                 self._opened[name] = self._dependencies.open(each.provider)
             except Exception as exc:  # the author's code; the worker does not start
@@ -98,10 +98,10 @@ class Predictor:
             PexdockError: it does not admit them.
         """
         if self.cache is not None:
-            self.cache.check(parameters)
+            self.cache.check_parameters(parameters)
         elif self._reader is not None:
             with _Guard(self.endpoint.name, 0, Call(parameters, alone=True)):
-                self._reader.validated(parameters)
+                self._reader.validate(parameters)
 
     def lookup(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending | None:
         """The model for these parameters, see `Cache.lookup`; None for an endpoint that needs none.
@@ -180,13 +180,13 @@ class Predictor:
             self.cache.close()
 
     def _call(self, lease: Lease | None, batch: pa.RecordBatch | Plain, call: Call) -> Any:
-        plan = self.endpoint.plan
+        plan = self.endpoint.call_plan
         frame = None if self.endpoint.raw else self._frame(batch)
         parameters = call.parameters if lease is None or not lease.latest else {**call.parameters, **lease.latest}
-        validated = None if self._reader is None else self._reader.validated(parameters)
+        validated = None if self._reader is None else self._reader.validate(parameters)
         context = self._context(batch, call)
         model = None if lease is None else lease.model
-        return plan.call(self.endpoint.handler, Inputs(model, frame, parameters, validated, context, self._opened))
+        return plan.call(self.endpoint.handler, CallInputs(model, frame, parameters, validated, context, self._opened))
 
     def _frame(self, batch: pa.RecordBatch | Plain) -> pl.DataFrame:
         schema = self.endpoint.input_schema
@@ -208,16 +208,16 @@ class Predictor:
         if not self.endpoint.raw:
             return Context(given.id, given.headers, given.query, given.until, given._cancelled)  # noqa: SLF001 - its own field
         assert not isinstance(batch, Plain)
-        body = body_of(batch)
+        body = raw_body(batch)
         return Request(given.id, given.headers, given.query, given.until, given._cancelled, body, given.content_type)  # noqa: SLF001
 
     @staticmethod
-    def _reader_of(endpoint: Endpoint[..., Any]) -> Reader | None:
+    def _reader_of(endpoint: Endpoint[..., Any]) -> SpecValidator | None:
         """Validates the path's parameters, where the handler asks for that."""
-        if endpoint.plan.spec is None:
+        if endpoint.call_plan.spec is None:
             return None
-        theirs = None if endpoint.cache_config is None else endpoint.cache_config.reader
-        return theirs or Reader(endpoint.plan.spec)
+        theirs = None if endpoint.cache_config is None else endpoint.cache_config.spec_validator
+        return theirs or SpecValidator(endpoint.call_plan.spec)
 
 
 class Stream:

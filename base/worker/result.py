@@ -199,7 +199,7 @@ def _plain(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _check_ranges(frame: pl.DataFrame) -> None:
     for column in frame:
-        beyond = ranges.beyond(column)
+        beyond = ranges.out_of_range(column)
         if beyond is not None:
             raise BadResult(f"column {column.name!r} has a point in time in row {beyond.arg_max()} that is not of the years 1 to 9999")
 

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from base.async_runner import Loop
-from base.endpoint.raw import as_json
+from base.endpoint.raw import encode_json
 from base.schema.model import Schema
 from base.worker.result import to_batch
 
@@ -71,5 +71,5 @@ def _lines(part: Any, schema: type[Schema] | None) -> list[bytes]:
     """A frame is a line for each row; anything else is one line."""
     if schema is not None or isinstance(part, pl.DataFrame | pa.Table | pa.RecordBatch):
         batch = to_batch(part, len(part) if hasattr(part, "__len__") else -1, schema)
-        return [as_json(row) for row in batch.to_pylist()]
-    return [as_json(part)]
+        return [encode_json(row) for row in batch.to_pylist()]
+    return [encode_json(part)]

@@ -101,4 +101,4 @@ def _wait_loaded(cache: Cache, parameters: Mapping[str, str]) -> Lease:
     if not isinstance(found, Pending):
         return found
     done.wait()
-    return found.lease()
+    return found.take_lease()

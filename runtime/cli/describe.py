@@ -82,11 +82,11 @@ def _columns(schema: bytes | None) -> str:
     """`sepal_width Float64, petal_width Float64 or null`."""
     import pyarrow as pa  # noqa: PLC0415
 
-    from base.schema.wire import from_arrow  # noqa: PLC0415
+    from base.schema.wire import columns_from_arrow  # noqa: PLC0415
 
     if schema is None:
         return "any; no schema is declared"
-    columns = from_arrow(pa.ipc.read_schema(pa.py_buffer(schema)))
+    columns = columns_from_arrow(pa.ipc.read_schema(pa.py_buffer(schema)))
     return ", ".join(
         f"{name} {column.dtype}" + (" or null" if column.nullable else "") + ("" if column.default is None else f" = {column.default[0]!r}")
         for name, column in columns.items()

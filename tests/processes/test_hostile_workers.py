@@ -21,7 +21,7 @@ from rawhttp import Raw, post
 from supervised import Supervised
 from tinypex import write_tiny
 
-SCHEMA = wire.to_arrow({"a": Column(pl.Float64(), False), "s": Column(pl.String(), True)})
+SCHEMA = wire.columns_to_arrow({"a": Column(pl.Float64(), False), "s": Column(pl.String(), True)})
 WORDS = ReleaseSpec(
     "tiny", "1", [EndpointSpec("echo", "/echo", [], SCHEMA.serialize().to_pybytes(), SCHEMA.serialize().to_pybytes(), 64, 1)]
 )

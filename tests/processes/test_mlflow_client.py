@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient as Api
 
 import base.artifacts as afs
 import servers
-from base.artifacts.cache.load import newest
+from base.artifacts.cache.load import resolve_latest
 from base.errors import Declaration, Misfit, NotFound, Unavailable
 
 pytestmark = [
@@ -83,7 +83,7 @@ def test_the_latest_version_is_the_highest(server: str, run: str, tmp_path: Path
         version: Annotated[int, afs.LatestKey()]
 
     client = afs.MlflowClient("models:/iris/{version}", server, cache_path=tmp_path)
-    assert newest(afs.CacheConfig(client=client, load_model=str, spec=Spec), {"version": "latest"}) == {"version": "2"}
+    assert resolve_latest(afs.CacheConfig(client=client, load_model=str, spec=Spec), {"version": "latest"}) == {"version": "2"}
 
 
 def test_an_artifact_of_a_run_is_found(server: str, run: str, tmp_path: Path) -> None:

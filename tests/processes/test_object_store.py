@@ -165,9 +165,9 @@ def test_a_model_goes_on_serving_when_its_store_is_gone(tmp_path: Path) -> None:
         cache = Cache(afs.CacheConfig(client=store, load_model=bytes.decode, load_as="bytes", interval=3600))
         assert wait_for(cache) == "model"
     assert cache.refresh() == 1
-    while cache.entries()[0].failures == 0:
+    while cache.entry_states()[0].failures == 0:
         assert cache._loaders.join(WITHIN_S)
-    (entry,) = cache.entries()
+    (entry,) = cache.entry_states()
     assert (entry.state, (entry.last_error or "").partition(" (")[0]) == ("stale", "unavailable: the artifact store cannot be read now")
     assert entry.next_refresh_s is not None
     assert entry.next_refresh_s < 1
@@ -180,6 +180,6 @@ def wait_for(cache: Cache) -> Any:
     found = cache.lookup({"name": "m"}, woken.set)
     if isinstance(found, Pending):
         assert woken.wait(WITHIN_S)
-        found = found.lease()
+        found = found.take_lease()
     with found as model:
         return model

@@ -17,7 +17,7 @@ from frontdoor import BareWorker, FrontDoor
 from rawhttp import Raw, post
 from runtime.front.scheduling.quarantine import DEATHS_MAX
 
-SCHEMA = wire.to_arrow({"a": Column(pl.Float64(), False)})
+SCHEMA = wire.columns_to_arrow({"a": Column(pl.Float64(), False)})
 WORDS = ReleaseSpec("tiny", "1", [EndpointSpec("echo", "/echo", [], SCHEMA.serialize().to_pybytes(), None, 64, 1)])
 
 

@@ -11,7 +11,7 @@ from referencing.jsonschema import DRAFT202012
 
 from base.endpoint.endpoint import Endpoint
 from base.ipc.control import EndpointSpec, ReleaseSpec
-from base.schema.wire import Column, to_arrow
+from base.schema.wire import Column, columns_to_arrow
 from runtime.front.openapi.document import added
 
 
@@ -24,7 +24,7 @@ def document(*endpoints: Endpoint[..., Any] | EndpointSpec) -> dict[str, Any]:
 
 def words(columns: Mapping[str, Column], **more: Any) -> EndpointSpec:
     """An endpoint at /p that takes and answers with these columns."""
-    schema = to_arrow(columns).serialize().to_pybytes()
+    schema = columns_to_arrow(columns).serialize().to_pybytes()
     return EndpointSpec("handle", "/p", [], schema, schema, 64, 10, **more)
 
 

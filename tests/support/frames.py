@@ -164,7 +164,7 @@ def replied(form: ResponseFormat) -> Callable[[pl.DataFrame], bytes]:
     """As the front door itself would answer with it; of JSON only the records."""
 
     def body(frame: pl.DataFrame) -> bytes:
-        found = ReplyEncoder(batch(frame)).body(form, "id", 0, frame.height)
+        found = ReplyEncoder(batch(frame)).encode_body(form, "id", 0, frame.height)
         return found.removeprefix(b'{"id":"id","predictions":')[:-1] if form is ResponseFormat.JSON else found
 
     return body

@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["base.ipc", "runtime.front.codecs"]):
     from base.ipc import failure, frames, protocol
     from base.ipc.control import ControlStream
     from parquet_bombs import GOOD_PAGE, words
-    from runtime.front.codecs.decoder import RowDecoder, decode
+    from runtime.front.codecs.decoder import RowDecoder, decode_body
     from runtime.front.codecs.parquet import page_header
 
 _DECODER = RowDecoder(hostile.SCHEMA)
@@ -42,12 +42,12 @@ def _lines(data: bytes) -> None:
 
 
 def _body(media: str) -> Callable[[bytes], None]:
-    return lambda data: _DECODER.assemble([decode(_DECODER, media, data)]).validate(full=True)
+    return lambda data: _DECODER.assemble([decode_body(_DECODER, media, data)]).validate(full=True)
 
 
 def _page(data: bytes) -> None:
     try:
-        page_header.read(data, 0)
+        page_header.read_page_header(data, 0)
     except ValueError:
         pass
 

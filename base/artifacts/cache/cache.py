@@ -27,18 +27,18 @@ from itertools import islice
 
 from base.artifacts.cache.failed_loads import FailedLoads
 from base.artifacts.config import CacheConfig
-from base.artifacts.cache.stats import Counters
-from base.artifacts.cache.entry import Copy, Entry, Lease, Pending, State, failed_state, reason_of
-from base.artifacts.cache.loader_threads import Alarm, Loaders, Rank
-from base.artifacts.cache.load import load
-from base.artifacts.cache.keys import Key, Names, key_of
-from base.artifacts.cache.schedule import Due, Schedule
-from base.artifacts.cache.lru import Shelf
+from base.artifacts.cache.stats import CacheCounters
+from base.artifacts.cache.entry import LoadedCopy, Entry, Lease, Pending, EntryStatus, failed_state, reason_of
+from base.artifacts.cache.loader_threads import Timer, LoaderThreads, LoadPriority
+from base.artifacts.cache.load import load_copy
+from base.artifacts.cache.keys import Key, CacheKeys, key_of
+from base.artifacts.cache.schedule import DueRefresh, RefreshSchedule
+from base.artifacts.cache.lru import LruOrder
 from base.errors import Full, LoadFailed, PexdockError, Unavailable
 from base.ipc.cache_control import EntryState
 from base.telemetry.recorder import HandlerMetrics
 
-__all__ = ["Cache", "Counters", "EntryState", "Lease", "Pending", "State"]
+__all__ = ["Cache", "CacheCounters", "EntryState", "Lease", "Pending", "EntryStatus"]
 
 log = logging.getLogger(__name__)
 
@@ -70,21 +70,21 @@ class Cache:
     ) -> None:
         self._config = config
         self._clock = clock
-        self._schedule = Schedule(config.schedule, config.interval, config.jitter, clock, wall)
+        self._schedule = RefreshSchedule(config.schedule, config.interval, config.jitter, clock, wall)
         self._lock = threading.Lock()  # guards all below; nothing of an author's is called under it
-        self._names = Names(config)
-        self._shelf = Shelf(config.max_size, config.max_bytes)
+        self._names = CacheKeys(config)
+        self._shelf = LruOrder(config.max_size, config.max_bytes)
         self._failed_loads: FailedLoads[Key] = FailedLoads()
-        self._loaders = Loaders()
-        self._alarm = Alarm(self._turn)
-        self.counters = Counters(measures=measures)
+        self._loaders = LoaderThreads()
+        self._alarm = Timer(self._turn)
+        self.counters = CacheCounters(measures=measures)
         self._closed = False
 
-    def entries(self) -> list[EntryState]:
+    def entry_states(self) -> list[EntryState]:
         """The state of every entry, the one used last at the end. Before them what has just failed to be loaded, and is no entry now."""
         with self._lock:
             now_s = self._clock()
-            held = {key_of(entry.parameters): entry.state(now_s, self._due_s(entry)) for entry in self._shelf}
+            held = {key_of(entry.parameters): entry.describe(now_s, self._due_s(entry)) for entry in self._shelf}
             return [failed_state(dict(key), each, now_s) for key, each in self._failed_loads if key not in held] + list(held.values())
 
     def lookup(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending:
@@ -111,7 +111,7 @@ class Cache:
             # Another thread may have begun the same load while the spec was applied.
             return self._known(key_of(validated), wake) or self._begin(Entry(dict(parameters), validated, self._clock()), wake)
 
-    def check(self, parameters: Mapping[str, str]) -> None:
+    def check_parameters(self, parameters: Mapping[str, str]) -> None:
         """Whether there may be an entry for these parameters; the store is not asked.
 
         Raises:
@@ -197,11 +197,11 @@ class Cache:
 
     def _begin(self, entry: Entry, wake: Callable[[], None]) -> Pending:
         """Enters a new entry, and begins its load. Under the lock."""
-        if self._loaders.waiting(Rank.LOAD) >= LOADING_MAX:
+        if self._loaders.waiting(LoadPriority.LOAD) >= LOADING_MAX:
             raise Full("too many artifacts are waiting to be loaded")
         self._shelf.add(entry)
         pending = self._wait(entry, wake)
-        self._loaders.put(Rank.LOAD, functools.partial(self._load, entry))
+        self._loaders.put(LoadPriority.LOAD, functools.partial(self._load, entry))
         if self._config.load_timeout_s is not None:
             self._alarm.poke()
         return pending
@@ -223,12 +223,12 @@ class Cache:
             entry.waits -= 1
             self._make_room()
 
-    def _lease(self, entry: Entry, copy: Copy) -> Lease:
+    def _lease(self, entry: Entry, copy: LoadedCopy) -> Lease:
         entry.used_at_s = self._clock()
         copy.pins += 1
         return Lease(entry, copy, self._unpin)
 
-    def _unpin(self, entry: Entry, copy: Copy) -> None:
+    def _unpin(self, entry: Entry, copy: LoadedCopy) -> None:
         with self._lock:
             entry.used_at_s = self._clock()
             copy.pins -= 1
@@ -241,7 +241,7 @@ class Cache:
         if entry.copy is None or entry.queued or self._closed:
             return False
         entry.queued = True
-        self._loaders.put(Rank.REFRESH, functools.partial(self._load, entry))
+        self._loaders.put(LoadPriority.REFRESH, functools.partial(self._load, entry))
         return True
 
     def _load(self, entry: Entry) -> None:
@@ -253,7 +253,7 @@ class Cache:
             known = None if entry.copy is None else entry.copy.artifact
         began_s = self._clock()
         try:
-            copy = load(self._config, entry.asked, entry.parameters, known)
+            copy = load_copy(self._config, entry.asked, entry.parameters, known)
         except PexdockError as exc:
             self._failed(entry, exc)
         except BaseException as exc:  # SystemExit too: else the waiters would wait for ever. The next load is not concerned.
@@ -264,7 +264,7 @@ class Cache:
         else:
             self._loaded(entry, copy, self._clock() - began_s)
 
-    def _loaded(self, entry: Entry, copy: Copy | None, took_s: float) -> None:
+    def _loaded(self, entry: Entry, copy: LoadedCopy | None, took_s: float) -> None:
         """Ends a load; without a copy the artifact is the one that is loaded already."""
         with self._lock:
             self._failed_loads.record_success(key_of(entry.parameters))
@@ -279,7 +279,7 @@ class Cache:
         for pending in waiters:
             pending.finish()
 
-    def _swap(self, entry: Entry, copy: Copy) -> None:
+    def _swap(self, entry: Entry, copy: LoadedCopy) -> None:
         before, entry.copy = entry.copy, copy
         self._retire(before)
         if before is None:
@@ -303,11 +303,11 @@ class Cache:
         for pending in waiters:
             pending.finish()
 
-    def _end(self, entry: Entry, due: Due | None) -> list[Pending]:
+    def _end(self, entry: Entry, due: DueRefresh | None) -> list[Pending]:
         """Of a load, well or not. Under the lock."""
         entry.queued = entry.begun = False
         entry.due = due
-        waiters = entry.awaken()
+        waiters = entry.take_waiters()
         self._make_room()
         if due is not None or self._config.ttl is not None:
             self._alarm.poke()
@@ -324,21 +324,21 @@ class Cache:
         self._shelf.remove(entry)
         self._retire(entry.copy)
 
-    def _retire(self, copy: Copy | None) -> None:
+    def _retire(self, copy: LoadedCopy | None) -> None:
         if copy is not None and not copy.retired:
             copy.retired = True
             if copy.pins == 0:
                 self._dispose(copy)
 
-    def _dispose(self, copy: Copy) -> None:
-        self._loaders.put(Rank.DISPOSE, functools.partial(dispose, copy, self._config.unload))
+    def _dispose(self, copy: LoadedCopy) -> None:
+        self._loaders.put(LoadPriority.DISPOSE, functools.partial(dispose, copy, self._config.unload))
 
     def _abandon(self, entry: Entry) -> list[Pending]:
         """Takes out an entry that still waits for a loader, which will not come to it. Under the lock."""
         if entry.begun or entry.copy is not None:
             return []
         self._shelf.remove(entry)
-        return entry.awaken()
+        return entry.take_waiters()
 
     def _too_long(self, entry: Entry) -> bool:
         timeout_s = self._config.load_timeout_s
@@ -350,7 +350,7 @@ class Cache:
     def _turn(self) -> float | None:
         """Does what is due, and says in how many seconds the next thing is. Runs on the alarm's thread."""
         with self._lock:
-            overdue = [pending for entry in self._shelf if entry.copy is None and self._too_long(entry) for pending in entry.awaken()]
+            overdue = [pending for entry in self._shelf if entry.copy is None and self._too_long(entry) for pending in entry.take_waiters()]
             if self._config.ttl is not None:
                 for entry in self._shelf.unused_since(self._clock() - self._config.ttl.total_seconds()):
                     self._evict(entry)
@@ -376,7 +376,7 @@ class Cache:
         return min(planned, default=None)
 
 
-def dispose(copy: Copy, unload: Callable[[object], object] | None) -> None:
+def dispose(copy: LoadedCopy, unload: Callable[[object], object] | None) -> None:
     """Unloads a model that nobody uses any more, and lets go of it and of its artifact. Runs on a loader thread."""
     try:
         if unload is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from base.artifacts.cache.failed_loads import FailedLoad
 from base.artifacts.clients.protocol import Artifact
-from base.artifacts.cache.schedule import Due
+from base.artifacts.cache.schedule import DueRefresh
 from base.errors import PexdockError
 from base.ipc.cache_control import EntryState
 
@@ -19,7 +19,7 @@ from base.ipc.cache_control import EntryState
 _REASON_CHARS = 1000
 
 
-class State(Enum):
+class EntryStatus(Enum):
     """Where an entry stands."""
 
     LOADING = "loading"
@@ -29,7 +29,7 @@ class State(Enum):
 
 
 @dataclass(eq=False)
-class Copy:
+class LoadedCopy:
     """A model in memory, and the artifact that it was made of.
 
     Attributes:
@@ -68,12 +68,12 @@ class Entry:
     asked: dict[str, str]
     parameters: dict[str, str]
     since_s: float
-    copy: Copy | None = None
+    copy: LoadedCopy | None = None
     error: PexdockError | None = None
     waits: int = 0
     waiters: list[Pending] = field(default_factory=list)
     used_at_s: float = 0.0
-    due: Due | None = None
+    due: DueRefresh | None = None
     queued: bool = True
     begun: bool = False
     loads: int = 0
@@ -91,12 +91,12 @@ class Entry:
         """Of the model; 0 while there is none."""
         return 0 if self.copy is None else self.copy.size_bytes
 
-    def awaken(self) -> list[Pending]:
+    def take_waiters(self) -> list[Pending]:
         """Those who wait and were not told yet; whoever takes them calls their `finish`, once and outside the lock."""
         waiters, self.waiters = self.waiters, []
         return waiters
 
-    def state(self, now_s: float, due_s: float | None) -> EntryState:
+    def describe(self, now_s: float, due_s: float | None) -> EntryState:
         """For those who watch.
 
         Args:
@@ -104,7 +104,7 @@ class Entry:
             due_s: seconds until its refresh, negative when it is overdue; None where none is planned.
         """
         stale = self.in_a_row > 0 or self.queued or (due_s is not None and due_s <= 0)
-        state = State.LOADING if self.copy is None else State.STALE if stale else State.FRESH
+        state = EntryStatus.LOADING if self.copy is None else EntryStatus.STALE if stale else EntryStatus.FRESH
         return EntryState(
             parameters=dict(self.parameters),
             state=state.value,
@@ -122,7 +122,7 @@ def failed_state(parameters: dict[str, str], failure: FailedLoad, now_s: float) 
     """Of what could not be loaded: there is no entry of it, only the memory of its last failure. Times as in `Entry.state`."""
     return EntryState(
         parameters=parameters,
-        state=State.FAILED.value,
+        state=EntryStatus.FAILED.value,
         age_s=None,
         next_refresh_s=max(0.0, failure.retry_at_s - now_s),
         loads=0,
@@ -146,10 +146,10 @@ class Lease:
         latest: see `Copy`.
     """
 
-    def __init__(self, entry: Entry, copy: Copy, unpin: Callable[[Entry, Copy], None]) -> None:
+    def __init__(self, entry: Entry, copy: LoadedCopy, unpin: Callable[[Entry, LoadedCopy], None]) -> None:
         self.model = copy.model
         self.latest = copy.latest
-        self._held: tuple[Entry, Copy] | None = (entry, copy)
+        self._held: tuple[Entry, LoadedCopy] | None = (entry, copy)
         self._unpin = unpin
 
     def release(self) -> None:
@@ -185,7 +185,7 @@ class Pending:
         self._leave = leave
         self._wake = wake
 
-    def lease(self) -> Lease:
+    def take_lease(self) -> Lease:
         """What was loaded. To be called once, when `done`.
 
         Raises:

@@ -23,7 +23,7 @@ def key_of(parameters: Mapping[str, str]) -> Key:
     return frozenset(parameters.items())
 
 
-class Names:
+class CacheKeys:
     """From parameters as requests give them to keys. May be used from any thread."""
 
     def __init__(self, config: CacheConfig) -> None:
@@ -33,7 +33,7 @@ class Names:
 
     def known(self, asked: Key) -> Key | None:
         """The key for these parameters, if they were validated before, or need not be."""
-        if self._config.reader is None:
+        if self._config.spec_validator is None:
             return asked
         with self._lock:
             return self._known.get(asked)
@@ -46,13 +46,13 @@ class Names:
             LoadFailed: the spec raised what it should not.
         """
         try:
-            canonical = self._config.canonical(parameters)
+            canonical = self._config.canonical_parameters(parameters)
         except PexdockError:
             raise
         except Exception as exc:  # a validator is the author's code and may raise anything; the serving thread goes on
             log.exception("the spec of an endpoint raised")
             raise LoadFailed(f"the spec of the parameters raised {type(exc).__name__}") from exc
-        if self._config.reader is not None:
+        if self._config.spec_validator is not None:
             with self._lock:
                 self._known[key_of(parameters)] = key_of(canonical)
                 if len(self._known) > NAMES_MAX:

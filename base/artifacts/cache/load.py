@@ -8,13 +8,13 @@ from typing import Any
 
 from base.artifacts.clients.protocol import Artifact
 from base.artifacts.config import CacheConfig
-from base.artifacts.cache.entry import Copy
-from base.artifacts.spec import Reader
-from base.schema.constraints import shortened
+from base.artifacts.cache.entry import LoadedCopy
+from base.artifacts.spec import SpecValidator
+from base.schema.constraints import shorten_value
 from base.errors import LoadFailed, Misfit, NotFound
 
 
-def load(config: CacheConfig, asked: Mapping[str, str], parameters: Mapping[str, str], known: Artifact | None) -> Copy | None:
+def load_copy(config: CacheConfig, asked: Mapping[str, str], parameters: Mapping[str, str], known: Artifact | None) -> LoadedCopy | None:
     """The model for these parameters, or None if its artifact is still `known`.
 
     Args:
@@ -28,9 +28,9 @@ def load(config: CacheConfig, asked: Mapping[str, str], parameters: Mapping[str,
         BaseException: what the author's code raises.
     """
     if config.from_data:
-        instance = config.validated(asked)
+        instance = config.validate_parameters(asked)
         return _copy(config, dict(asked) if instance is None else instance, None, {})
-    found = newest(config, parameters)
+    found = resolve_latest(config, parameters)
     artifact = config.client.locate(found)
     if _same(artifact, known):
         artifact.release()
@@ -43,15 +43,15 @@ def load(config: CacheConfig, asked: Mapping[str, str], parameters: Mapping[str,
         raise
 
 
-def newest(config: CacheConfig, parameters: Mapping[str, str]) -> Mapping[str, str]:
+def resolve_latest(config: CacheConfig, parameters: Mapping[str, str]) -> Mapping[str, str]:
     """The parameters, with the newest value for the one that asks for the latest.
 
     Raises:
         NotFound: nothing tells what the newest is.
         LoadFailed: what tells it names a value that the spec does not admit.
     """
-    reader = config.reader
-    asked = None if reader is None else reader.latest_of(parameters)
+    reader = config.spec_validator
+    asked = None if reader is None else reader.latest_request(parameters)
     if reader is None or asked is None:
         return parameters
     field, name, key = asked
@@ -64,21 +64,21 @@ def newest(config: CacheConfig, parameters: Mapping[str, str]) -> Mapping[str, s
     return {**parameters, name: latest[1]}
 
 
-def _admitted(reader: Reader, found: Mapping[str, str], name: str) -> Mapping[str, str]:
+def _admitted(reader: SpecValidator, found: Mapping[str, str], name: str) -> Mapping[str, str]:
     try:
-        reader.validated(found)
+        reader.validate(found)
     except Misfit as exc:
-        raise LoadFailed(f"the manifest says that {name} is {shortened(found[name])}, which the spec does not admit") from exc
+        raise LoadFailed(f"the manifest says that {name} is {shorten_value(found[name])}, which the spec does not admit") from exc
     return found
 
 
-def _value(reader: Reader, field: str, name: str, parameters: Mapping[str, str], found: Mapping[str, str]) -> list[Any]:
+def _value(reader: SpecValidator, field: str, name: str, parameters: Mapping[str, str], found: Mapping[str, str]) -> list[Any]:
     """The validated value of a listed artifact, in a list; none if it is not one for these parameters."""
     if name not in found:
         return []
     try:
         exact = {each: found.get(each, value) for each, value in parameters.items() if each != name} | {name: found[name]}
-        instance, texts = reader.validated(exact), reader.canonical(exact)
+        instance, texts = reader.validate(exact), reader.canonical_parameters(exact)
     except Misfit:
         return []
     alike = all(texts[each] == value for each, value in parameters.items() if each != name)
@@ -99,7 +99,7 @@ def _argument(config: CacheConfig, artifact: Artifact) -> str | bytes:
     return artifact.location.read_bytes()
 
 
-def _copy(config: CacheConfig, argument: Any, artifact: Artifact | None, latest: Mapping[str, str]) -> Copy:
+def _copy(config: CacheConfig, argument: Any, artifact: Artifact | None, latest: Mapping[str, str]) -> LoadedCopy:
     model = config.load_model(argument)
     artifact_bytes = 0 if artifact is None else artifact.size_bytes or 0
-    return Copy(model, artifact, artifact_bytes if config.size_of is None else int(config.size_of(model)), latest)
+    return LoadedCopy(model, artifact, artifact_bytes if config.size_of is None else int(config.size_of(model)), latest)

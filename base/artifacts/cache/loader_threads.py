@@ -18,7 +18,7 @@ LOADERS = 2
 """Threads that load at the same time. Two, so that one slow artifact does not hold up all others; more would only share the same disk."""
 
 
-class Rank(IntEnum):
+class LoadPriority(IntEnum):
     """What goes first: memory is given back before more is taken, and a request does not wait for a refresh."""
 
     DISPOSE = 0
@@ -26,19 +26,19 @@ class Rank(IntEnum):
     REFRESH = 2
 
 
-class Loaders:
+class LoaderThreads:
     """Runs work on daemon threads named "loader". It must not raise. Whoever puts work bounds how much."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._queues: dict[Rank, deque[Work]] = {rank: deque() for rank in Rank}
+        self._queues: dict[LoadPriority, deque[Work]] = {rank: deque() for rank in LoadPriority}
         self._threads: set[threading.Thread] = set()
 
-    def waiting(self, rank: Rank) -> int:
+    def waiting(self, rank: LoadPriority) -> int:
         """How much has not begun."""
         return len(self._queues[rank])
 
-    def put(self, rank: Rank, work: Work) -> None:
+    def put(self, rank: LoadPriority, work: Work) -> None:
         """Runs it soon."""
         with self._lock:
             self._queues[rank].append(work)
@@ -50,8 +50,8 @@ class Loaders:
     def forget(self) -> None:
         """Loads and refreshes that have not begun never will."""
         with self._lock:
-            self._queues[Rank.LOAD].clear()
-            self._queues[Rank.REFRESH].clear()
+            self._queues[LoadPriority.LOAD].clear()
+            self._queues[LoadPriority.REFRESH].clear()
 
     def join(self, timeout_s: float) -> bool:
         """Waits until there is nothing to do. Returns whether that was so in time."""
@@ -74,7 +74,7 @@ class Loaders:
             del work  # it may be the last to hold a model
 
 
-class Alarm:
+class Timer:
     """Calls `turn` on a daemon thread whenever something is due. There is a thread only while something is planned.
 
     Args:

@@ -9,7 +9,7 @@ from base.artifacts.cache.entry import Entry
 from base.artifacts.cache.keys import Key, key_of
 
 
-class Shelf:
+class LruOrder:
     """Entries by key.
 
     Args:

@@ -19,14 +19,14 @@ set back by more was wrong before, and counts as it is now."""
 
 
 @dataclass(frozen=True)
-class Due:
+class DueRefresh:
     """A time: seconds since 1970 if `by_wall`, else of a clock that only grows. A schedule means the former, an interval the latter."""
 
     at_s: float
     by_wall: bool
 
 
-class Schedule:
+class RefreshSchedule:
     """Cron or interval, with jitter.
 
     Args:
@@ -51,31 +51,31 @@ class Schedule:
         self._latest_s = -math.inf  # the wall clock never showed a later time, but for errors
         self._gap = (0.0, 0.0)  # between two times of the cron schedule: there the next one need not be computed again
 
-    def after_success(self) -> Due | None:
+    def after_success(self) -> DueRefresh | None:
         """The next refresh of an entry that was loaded or checked just now; None where nothing is planned."""
         if self._cron is not None:
-            return Due(self._next_s(self._cron) + self._late_s(), by_wall=True)
+            return DueRefresh(self._next_s(self._cron) + self._late_s(), by_wall=True)
         if self._interval_s is not None:
-            return Due(self._clock() + self._interval_s + self._late_s(), by_wall=False)
+            return DueRefresh(self._clock() + self._interval_s + self._late_s(), by_wall=False)
         return None
 
-    def after_failure(self, in_a_row: int) -> Due | None:
+    def after_failure(self, in_a_row: int) -> DueRefresh | None:
         """When a refresh that failed is tried again: after a growing pause, and never later than the plan has it."""
         planned = self.after_success()
         if planned is None:
             return None
-        return min(planned, Due(self._clock() + RETRY.delay_s(in_a_row), by_wall=False), key=self.remaining_s)
+        return min(planned, DueRefresh(self._clock() + RETRY.delay_s(in_a_row), by_wall=False), key=self.remaining_s)
 
-    def remaining_s(self, due: Due) -> float:
+    def remaining_s(self, due: DueRefresh) -> float:
         """Until then; 0 or less when it is time."""
         return due.at_s - (self._wall() if due.by_wall else self._clock())
 
-    def corrected(self, due: Due) -> Due:
+    def corrected(self, due: DueRefresh) -> DueRefresh:
         """The same, or earlier if the wall clock was set back since."""
         if not due.by_wall or self._cron is None:
             return due
         planned = self._next_s(self._cron) + self._jitter_s
-        return due if due.at_s <= planned else Due(planned, by_wall=True)
+        return due if due.at_s <= planned else DueRefresh(planned, by_wall=True)
 
     def _next_s(self, cron: Cron) -> float:
         now_s = self._now_s()

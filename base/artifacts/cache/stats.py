@@ -8,7 +8,7 @@ from base.telemetry.recorder import HandlerMetrics
 
 
 @dataclass
-class Counters:
+class CacheCounters:
     """What a cache did since it was made.
 
     Attributes:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from base.artifacts.clients.protocol import Artifact
-from base.artifacts.clients.path_template import PathTemplate, templates_of
+from base.artifacts.clients.path_template import PathTemplate, parse_templates
 from base.errors import NotFound
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class FsClient:
 
     def __init__(self, base_path: Path | str, path_template: str | Sequence[str]) -> None:
         self.base_path = Path(base_path)
-        self.templates = templates_of(path_template)
+        self.templates = parse_templates(path_template)
         self.parameters: Sequence[str] = tuple(dict.fromkeys(name for template in self.templates for name in template.parameters))
 
     def __repr__(self) -> str:
@@ -44,12 +44,12 @@ class FsClient:
         found = self._first([template.format(parameters) for template in self.templates])
         if found is None:
             raise NotFound("no artifact for " + ", ".join(f"{name}={parameters[name]!r}" for name in self.parameters))
-        fingerprint, size_bytes = stamped(found)
+        fingerprint, size_bytes = fingerprint_files(found)
         return Artifact(found, fingerprint, size_bytes)
 
     def manifest(self, parameters: Mapping[str, str], name: str, file: str) -> str:
         """See `ManifestClient.manifest`."""
-        found = self._first([path for template in self.templates if (path := template.beside(parameters, name, file)) is not None])
+        found = self._first([path for template in self.templates if (path := template.manifest_path(parameters, name, file)) is not None])
         if found is None or not found.is_file():
             raise NotFound(f"no manifest tells the latest {name}")
         return found.read_text().strip()
@@ -84,7 +84,7 @@ class FsClient:
         return base.resolve()
 
 
-def stamped(path: Path) -> tuple[str, int]:
+def fingerprint_files(path: Path) -> tuple[str, int]:
     """Fingerprint and bytes of a file, or of all files of a folder. The former is made of names, sizes, times and inodes."""
     digest, size_bytes = hashlib.sha256(), 0
     for file in _files(path):

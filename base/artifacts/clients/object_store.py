@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from base.artifacts.clients.protocol import Artifact
 from base.artifacts.clients.downloads import MAX_BYTES, Downloads
-from base.artifacts.clients.path_template import PathTemplate, templates_of
+from base.artifacts.clients.path_template import PathTemplate, parse_templates
 from base.errors import NotFound, PexdockError, Unavailable
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def open_store(url: str, options: Mapping[str, Any] | None = None) -> Any:
     return from_url(url, **{"retry_config": _RETRIES, **(options or {})})
 
 
-def download(store: Any, found: ObjectMeta, file: Path) -> None:
+def download_object(store: Any, found: ObjectMeta, file: Path) -> None:
     """Write an object into a new file, in parts, each of the very object that was found: one that is replaced meanwhile is an error,
     never a mixture.
 
@@ -84,7 +84,7 @@ class ObjectStoreClient:
         cache_path: Path | str | None = None,
         cache_max_bytes: int = MAX_BYTES,
     ) -> None:
-        self.templates = templates_of(path_template)
+        self.templates = parse_templates(path_template)
         self.parameters: Sequence[str] = tuple(dict.fromkeys(name for template in self.templates for name in template.parameters))
         self._store = open_store(store, options) if isinstance(store, str) else store
         self._place = _place(self._store)
@@ -109,7 +109,7 @@ class ObjectStoreClient:
         """See `ManifestClient.manifest`. It may have 4,096 bytes."""
         import obstore  # noqa: PLC0415 - as above
 
-        for path in [template.beside(parameters, name, file) for template in self.templates]:
+        for path in [template.manifest_path(parameters, name, file) for template in self.templates]:
             with _errors(self):
                 found = None if path is None else self._head(str(path))
                 if found is not None and found["size"] <= _MANIFEST_MAX_BYTES:
@@ -155,7 +155,7 @@ class ObjectStoreClient:
                     raise Unavailable("an object of this artifact has a name that leads out of it")
                 file = path / inside if inside else path
                 file.parent.mkdir(parents=True, exist_ok=True)
-                download(self._store, each, file)
+                download_object(self._store, each, file)
 
         return fetch
 

@@ -48,10 +48,10 @@ class PathTemplate:
         Raises:
             Misfit: a value is missing, or could be more or other than a piece of one path component.
         """
-        values = {name: checked_value(name, parameters.get(name)) for name in self.parameters}
+        values = {name: check_value(name, parameters.get(name)) for name in self.parameters}
         return PurePosixPath(*(_PLACEHOLDER.sub(lambda found: values[found[1]], component) for component in self._components))
 
-    def beside(self, parameters: Mapping[str, str], name: str, file: str) -> PurePosixPath | None:
+    def manifest_path(self, parameters: Mapping[str, str], name: str, file: str) -> PurePosixPath | None:
         """The path of a file that stands in for the first component with the parameter `name`; None if there is no such component.
 
         Raises:
@@ -76,7 +76,7 @@ class PathTemplate:
         return len(path.parts) <= self.depth and self._patterns[len(path.parts) - 1].fullmatch(str(path)) is not None
 
 
-def templates_of(texts: str | Sequence[str]) -> tuple[PathTemplate, ...]:
+def parse_templates(texts: str | Sequence[str]) -> tuple[PathTemplate, ...]:
     """One template or several of them, the first of which is tried first.
 
     Raises:
@@ -88,7 +88,7 @@ def templates_of(texts: str | Sequence[str]) -> tuple[PathTemplate, ...]:
     return found
 
 
-def checked_value(name: str, value: str | None) -> str:
+def check_value(name: str, value: str | None) -> str:
     """The value of a parameter, once it is known to be a harmless piece of one path component.
 
     Raises:

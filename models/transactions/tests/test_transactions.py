@@ -26,7 +26,7 @@ def model(artifacts: Path, monkeypatch: pytest.MonkeyPatch):
 
     def loaded(country: str, subdivision: str) -> Pipeline:
         parameters = {"country": country, "subdivision": subdivision}
-        config.validated(parameters)
+        config.validate_parameters(parameters)
         return config.load_model(str(config.client.locate(parameters).location))
 
     return loaded

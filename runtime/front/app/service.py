@@ -239,7 +239,7 @@ class InferenceService:
         elif endpoint.spec.streams:
             request.end()
         else:
-            request.succeed(ReplyEncoder.none(endpoint.output_schema), 0)  # no handler is called without rows
+            request.succeed(ReplyEncoder.for_no_rows(endpoint.output_schema), 0)  # no handler is called without rows
 
     @staticmethod
     def refusal(error: PexdockError, request_id: str, target: Target | None) -> HttpResponse:

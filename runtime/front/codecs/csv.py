@@ -22,8 +22,8 @@ from base.schema.wire import Column
 from runtime.front.codecs import json
 from runtime.front.codecs.values import json as values
 from runtime.front.codecs.values import schema_fit, text
-from runtime.front.codecs.values.limits import check_columns
-from runtime.front.codecs.values.mismatch import refuse_where
+from runtime.front.codecs.values.limits import check_column_count
+from runtime.front.codecs.values.mismatch import raise_mismatch_where
 
 _INTEGER = r"^[+-]?\d+$"
 _FRACTION = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -33,7 +33,7 @@ _SPECIAL = ("NaN", "nan", "inf", "-inf", "Infinity", "-Infinity")
 _BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
 
 
-def read(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
+def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
     """The declared columns of a CSV body.
 
     Raises:
@@ -43,7 +43,7 @@ def read(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.Data
     names = _header(body)
     twice = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
     if twice:
-        raise schema_fit.misfit([Cell(None, name, "the column is there more than once") for name in twice])
+        raise schema_fit.misfit_error([Cell(None, name, "the column is there more than once") for name in twice])
     wanted = [name for name in names if name in columns] or names[:1]
     table = _table(body, names, _options(wanted))
 
@@ -52,21 +52,21 @@ def read(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.Data
         assert isinstance(found, pl.Series)
         return _column(found, dtype)
 
-    return schema_fit.fitted(columns, names, table.num_rows, column, unexpected=unexpected)
+    return schema_fit.fit_columns(columns, names, table.num_rows, column, unexpected=unexpected)
 
 
-def inferred(body: bytes) -> pa.Table:
+def infer_csv(body: bytes) -> pa.Table:
     """All columns, of the types that their cells look like.
 
     Raises:
         Malformed: the body is not CSV in UTF-8.
         TooLarge: it has too many columns.
     """
-    check_columns(body.partition(b"\n")[0].count(b",") + 1)
+    check_column_count(body.partition(b"\n")[0].count(b",") + 1)
     return _table(body, _header(body), _options(None))
 
 
-def write(frame: pl.DataFrame) -> bytes:
+def write_csv(frame: pl.DataFrame) -> bytes:
     """The frame as CSV with a header; the reverse of `read`."""
     return frame.select(_text(column) for column in frame).write_csv().encode()
 
@@ -103,19 +103,19 @@ def _table(body: bytes, names: list[str], convert: pc.ConvertOptions) -> pa.Tabl
 
 def _column(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
     if isinstance(dtype, pl.List | pl.Array | pl.Struct):
-        return values.read([None if cell is None else _nested(cell) for cell in cells], dtype)
+        return values.column_from_json([None if cell is None else _nested(cell) for cell in cells], dtype)
     if isinstance(dtype, pl.Boolean):
         found = cells.replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean)
-        refuse_where(found.is_null() & cells.is_not_null(), dtype, cells)
+        raise_mismatch_where(found.is_null() & cells.is_not_null(), dtype, cells)
         return found
     if dtype.is_integer() or dtype.is_float():
         return _numbers(cells, dtype)
-    return text.read(cells, dtype)
+    return text.column_from_text(cells, dtype)
 
 
 def _nested(cell: str) -> object:
     try:
-        return json.cell(cell)
+        return json.parse_cell(cell)
     except ValueError:
         return cell  # a string is no list and no object, so it is refused as what it is
 
@@ -126,7 +126,7 @@ def _numbers(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
         if found.null_count() == cells.null_count():
             return found.cast(dtype).cast(wire_form(dtype))
     special = cells.is_in(_SPECIAL).fill_null(value=False) if dtype.is_float() else pl.Series([False] * len(cells))
-    found = values.read([_number(cell) for cell in cells.set(special, None)], dtype)
+    found = values.column_from_json([_number(cell) for cell in cells.set(special, None)], dtype)
     return cells.set(~special, None).cast(dtype).zip_with(special, found) if special.any() else found
 
 
@@ -135,7 +135,7 @@ def _number(cell: str | None) -> object:
         return cell
     if re.match(_INTEGER, cell, re.ASCII):
         return int(cell)
-    return values.fraction(cell) if re.match(_FRACTION, cell, re.ASCII) else cell
+    return values.parse_fraction(cell) if re.match(_FRACTION, cell, re.ASCII) else cell
 
 
 _DIGITS_MAX = 1000
@@ -144,8 +144,8 @@ _DIGITS_MAX = 1000
 
 def _text(column: pl.Series) -> pl.Series:
     if isinstance(column.dtype, pl.List | pl.Array | pl.Struct):
-        cells = [None if value is None else msgspec.json.encode(value).decode() for value in values.write(column)]
+        cells = [None if value is None else msgspec.json.encode(value).decode() for value in values.column_to_json(column)]
         return pl.Series(column.name, cells, pl.String)
     if isinstance(column.dtype, pl.Null):
         return column.cast(pl.String)
-    return text.write(column)
+    return text.column_to_text(column)

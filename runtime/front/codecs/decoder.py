@@ -56,11 +56,11 @@ class RowDecoder:
     def __init__(self, schema: pa.Schema | None, unexpected: str = "ignore") -> None:
         self._schema = schema
         self._unexpected = unexpected
-        self._columns = {} if schema is None else columns.from_arrow(schema)
+        self._columns = {} if schema is None else columns.columns_from_arrow(schema)
         self._form = Form.of(schema)
         self._direct = None if schema is None else ArrowPassthrough(schema, self._columns, unexpected)
         self._json = json_codec.JsonReader(self._columns, unexpected)
-        self._packed = JsonColumns.of(self._json.row, schema)
+        self._packed = JsonColumns.for_schema(self._json.row, schema)
         self._seen = None if self._form is None else LayoutCache(self._form)
 
     def from_json(self, body: bytes) -> Rows:
@@ -72,52 +72,52 @@ class RowDecoder:
             TooLarge: it holds more than a request may.
         """
         if self._schema is None:
-            return _own(json_codec.inferred(json_codec.decode_plainly(body)))
-        found = self._json.read(body)
+            return _own(json_codec.infer_json(json_codec.parse_untyped(body)))
+        found = self._json.read_array(body)
         return self._typed(found) if type(found) is list else self._rows(found)
 
     def from_ndjson(self, body: bytes) -> Rows:
         """Rows of JSON objects, one a line."""
         if self._schema is None:
-            return _own(json_codec.inferred(json_codec.decode_lines_plainly(body)))
+            return _own(json_codec.infer_json(json_codec.parse_untyped_lines(body)))
         return self._rows(self._json.read_lines(body))
 
     def from_csv(self, body: bytes) -> Rows:
         """Rows of CSV with a header."""
         if self._schema is None:
-            return _own(csv.inferred(body))
-        return self._rows(csv.read(body, self._columns, self._unexpected))
+            return _own(csv.infer_csv(body))
+        return self._rows(csv.read_csv(body, self._columns, self._unexpected))
 
     def from_parquet(self, body: bytes) -> Rows:
         """Rows of a Parquet file."""
         if self._schema is None:
-            return _own(parquet.table(body, None))
+            return _own(parquet.read_parquet(body, None))
         # To refuse what is not expected its names are needed, and then all is read.
-        table = parquet.table(body, self._columns if self._unexpected == "ignore" else None)
-        return self._rows(tables.fitted(table, self._columns, self._unexpected))
+        table = parquet.read_parquet(body, self._columns if self._unexpected == "ignore" else None)
+        return self._rows(tables.fit_table(table, self._columns, self._unexpected))
 
     def from_arrow(self, body: bytes) -> Rows:
         """Rows of an Arrow stream."""
-        seen = None if self._seen is None else self._seen.read(body)
+        seen = None if self._seen is None else self._seen.read_known(body)
         if seen is not None:
             return Rows(seen, "")
-        table = tables.arrow_table(body)
-        batch = None if self._direct is None else self._direct.batch(table)
+        table = tables.read_arrow_stream(body)
+        batch = None if self._direct is None else self._direct.matching_batch(table)
         if batch is None:
             return self._looked_at(table)
         if self._seen is not None:
-            self._seen.learn(body, batch)
+            self._seen.remember(body, batch)
         return Rows(batch, "")
 
-    def from_arrival(self, arrival: BodyBuffer) -> Rows:
+    def from_body_buffer(self, arrival: BodyBuffer) -> Rows:
         """Rows of an Arrow stream in memory of its own, which they keep."""
         body = arrival.body
-        table = tables.arrow_table(body)
-        batch = None if self._direct is None else self._direct.batch(table)
+        table = tables.read_arrow_stream(body)
+        batch = None if self._direct is None else self._direct.matching_batch(table)
         found = self._looked_at(table) if batch is None else Rows(batch, "")
         found.body_buffer = arrival
         if batch is not None and table.num_columns == batch.num_columns:
-            arrival.frame = body_frame.message(body, batch)
+            arrival.frame = body_frame.find_batch_message(body, batch)
         return found
 
     def gather(self, rows: Sequence[Rows]) -> pa.RecordBatch | Plain:
@@ -144,7 +144,7 @@ class RowDecoder:
 
     def _typed(self, found: list[msgspec.Struct]) -> Rows:
         """Many floats become columns at once, while they are still in the processor's cache: as objects they take five times the memory."""
-        columns = None if self._packed is None or len(found) < MIN_ROWS else self._packed.columns(found)
+        columns = None if self._packed is None or len(found) < MIN_ROWS else self._packed.to_columns(found)
         if columns is None or self._form is None:
             return Rows(found, "")
         plain = self._form.plain(len(found), columns)
@@ -170,7 +170,7 @@ class RowDecoder:
 
     def _looked_at(self, table: pa.Table) -> Rows:
         """Columns that may need a cast, or a refusal."""
-        return _own(table) if self._schema is None else self._rows(tables.fitted(table, self._columns, self._unexpected))
+        return _own(table) if self._schema is None else self._rows(tables.fit_table(table, self._columns, self._unexpected))
 
     def _rows(self, found: list[msgspec.Struct] | pl.DataFrame) -> Rows:
         if not isinstance(found, pl.DataFrame):
@@ -178,7 +178,7 @@ class RowDecoder:
         return Rows(pa.RecordBatch.from_arrays(_one_batch(_table(found)).columns, schema=self._schema), "")
 
 
-def reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Rows]:
+def body_reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Rows]:
     """What reads bodies of a media type.
 
     Args:
@@ -189,20 +189,20 @@ def reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Rows]:
         A function from whole bodies to their rows, which raises UnsupportedMedia where nothing here reads this media type, and what
         `RowDecoder.from_json` does.
     """
-    name = media_types.name(content_type)
+    name = media_types.media_type_of(content_type)
     read = _READERS.get(name)
     if read is not None:
         return partial(read, decoder)
 
     def refuse(_: bytes) -> Rows:
-        raise UnsupportedMedia(f"no decoder for {name!r}; send {', '.join(media_types.ALL)}")
+        raise UnsupportedMedia(f"no decoder for {name!r}; send {', '.join(media_types.SUPPORTED)}")
 
     return refuse
 
 
-def decode(decoder: RowDecoder, content_type: str, body: bytes) -> Rows:
+def decode_body(decoder: RowDecoder, content_type: str, body: bytes) -> Rows:
     """The rows of one body, see `reader`."""
-    return reader(decoder, content_type)(body)
+    return body_reader(decoder, content_type)(body)
 
 
 _READERS: Mapping[str, Callable[[RowDecoder, bytes], Rows]] = {
@@ -227,7 +227,7 @@ def _turned(form: Form, rows: Iterable[msgspec.Struct]) -> Plain | None:
 
 def _own(table: pa.Table) -> Rows:
     """Rows that bring their own schema, in the form in which Polars holds them."""
-    batch = _one_batch(_table(tables.inferred(table)))
+    batch = _one_batch(_table(tables.infer_frame(table)))
     return Rows(batch, batch.schema.to_string(show_field_metadata=False, show_schema_metadata=False))
 
 

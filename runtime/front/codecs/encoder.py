@@ -39,7 +39,7 @@ class ResponseFormat(Enum):
 
     @classmethod
     @lru_cache(maxsize=256)
-    def wanted(cls, accept: str) -> ResponseFormat:
+    def negotiate(cls, accept: str) -> ResponseFormat:
         """The form for an `Accept` header: of those that it names the one it wants most, the first of equals; JSON where it names none."""
         best, most = cls.JSON, 0.0
         for name, weight in _weighted(accept) if accept not in ("", "*/*") else ():
@@ -76,7 +76,7 @@ class ReplyEncoder:
         self._values: list[object] | None = None
 
     @classmethod
-    def none(cls, schema: pa.Schema | None) -> Self:
+    def for_no_rows(cls, schema: pa.Schema | None) -> Self:
         """The reply to no rows."""
         return cls(pa.RecordBatch.from_pylist([], schema=schema or pa.schema({_SCALARS[0]: pa.null()})))
 
@@ -87,12 +87,12 @@ class ReplyEncoder:
         assert self._frame is not None
         return self._frame
 
-    def rows(self, start: int, count: int) -> pa.RecordBatch:
+    def copy_rows(self, start: int, count: int) -> pa.RecordBatch:
         """A copy of rows `start` to `start + count`."""
         batch = self._batch
         return pa.ipc.read_record_batch(pa.py_buffer(batch.slice(start, count).serialize().to_pybytes()), batch.schema)
 
-    def body(self, form: ResponseFormat, request_id: str, start: int, count: int) -> bytes | memoryview:
+    def encode_body(self, form: ResponseFormat, request_id: str, start: int, count: int) -> bytes | memoryview:
         """The body for rows `start` to `start + count`.
 
         NaN and infinities become null in JSON, which has no words for them. Only JSON has a place for the request's id.
@@ -107,7 +107,7 @@ class ReplyEncoder:
             case ResponseFormat.PARQUET:
                 return _parquet(_piece(self._batch, start, count))
             case ResponseFormat.CSV:
-                return csv.write(pl.DataFrame(_piece(self._batch, start, count)))
+                return csv.write_csv(pl.DataFrame(_piece(self._batch, start, count)))
             case ResponseFormat.NDJSON:
                 return _lines(_piece(self._batch, start, count))
         if self._values is None:
@@ -141,7 +141,7 @@ def _column(column: pa.Array) -> list[object]:  # type: ignore[type-arg]
         return list(column.to_pylist())
     series = pl.from_arrow(column)
     assert isinstance(series, pl.Series)
-    return json.write(series)
+    return json.column_to_json(series)
 
 
 def _lines(batch: pa.RecordBatch) -> bytes:

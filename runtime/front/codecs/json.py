@@ -18,10 +18,10 @@ from base.errors import Cell, Malformed, Misfit
 from base.schema.dtypes import is_wide
 from base.schema.wire import Column
 from runtime.front.codecs.values import json, schema_fit
-from runtime.front.codecs.values.limits import check_columns
-from runtime.front.codecs.values.mismatch import bounds
+from runtime.front.codecs.values.limits import check_column_count
+from runtime.front.codecs.values.mismatch import integer_bounds
 
-Plain = list[msgspec.Struct]
+TypedRows = list[msgspec.Struct]
 """Typed rows of the quick way, each with the values of its columns in their order."""
 
 _SAFE: Mapping[type[pl.DataType], int] = {pl.Float16: 2**11 - 1, pl.Float32: 2**24 - 1, pl.Float64: 2**53 - 1}
@@ -30,7 +30,7 @@ written as an integer. Also far from any overflow."""
 
 _strings = msgspec.json.Decoder(list[str])
 _anything = msgspec.json.Decoder()
-_exact = msgspec.json.Decoder(float_hook=json.fraction)
+_exact = msgspec.json.Decoder(float_hook=json.parse_fraction)
 
 
 class JsonReader:
@@ -47,7 +47,7 @@ class JsonReader:
         self._columns = columns
         self._unexpected = unexpected
         self.row: type[msgspec.Struct] | None = None
-        self._many: msgspec.json.Decoder[Plain] | None = None
+        self._many: msgspec.json.Decoder[TypedRows] | None = None
         if all(_is_plain(name, column) for name, column in columns.items()):
             renamed = {f"f{i}": name for i, name in enumerate(columns)}
             fields = [_field(i, column) for i, column in enumerate(columns.values())]
@@ -57,7 +57,7 @@ class JsonReader:
             self._one = msgspec.json.Decoder(row)
             self.row = row
 
-    def read(self, body: bytes) -> Plain | pl.DataFrame:
+    def read_array(self, body: bytes) -> TypedRows | pl.DataFrame:
         """Rows of an array of objects, of an array of strings that each hold an object, or of one object.
 
         Raises:
@@ -71,9 +71,9 @@ class JsonReader:
                 pass  # the other way says what is wrong, or that nothing is
             except _NOT_JSON as exc:
                 raise _malformed("the body", exc) from exc
-        return self._fitted(records(body, _exact))
+        return self._fitted(parse_records(body, _exact))
 
-    def read_lines(self, body: bytes) -> Plain | pl.DataFrame:
+    def read_lines(self, body: bytes) -> TypedRows | pl.DataFrame:
         """Rows of objects, one a line.
 
         Raises:
@@ -85,9 +85,9 @@ class JsonReader:
                 return self._one.decode_lines(body)
             except _NOT_JSON:
                 pass  # the other way says which line
-        return self._fitted(lines(body, _exact))
+        return self._fitted(parse_lines(body, _exact))
 
-    def _plain(self, body: bytes) -> Plain:
+    def _plain(self, body: bytes) -> TypedRows:
         text = body.lstrip()
         if text[:1] == b"{":
             return [self._one.decode(body)]
@@ -103,12 +103,12 @@ class JsonReader:
         absent = {name: [i for i, row in enumerate(rows) if name not in row] for name in self._columns if name in names}
 
         def read(name: str, dtype: pl.DataType) -> pl.Series:
-            return json.read([row.get(name) for row in rows], dtype)
+            return json.column_from_json([row.get(name) for row in rows], dtype)
 
-        return schema_fit.fitted(self._columns, names, len(rows), read, absent=absent)
+        return schema_fit.fit_columns(self._columns, names, len(rows), read, absent=absent)
 
 
-def records(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[str, Any]]:
+def parse_records(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[str, Any]]:
     """The objects of a body, before they are known to fit.
 
     Raises:
@@ -122,7 +122,7 @@ def records(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[str, A
     return _objects(rows)
 
 
-def lines(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[str, Any]]:
+def parse_lines(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[str, Any]]:
     """The objects of a body with one a line; empty lines are none.
 
     Raises:
@@ -133,28 +133,28 @@ def lines(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[str, Any
     return _objects([_decode(decoder, line, i) for i, line in enumerate(texts)])
 
 
-def inferred(rows: list[dict[str, Any]]) -> pa.Table:
+def infer_json(rows: list[dict[str, Any]]) -> pa.Table:
     """Rows without a schema as columns of the types that their values have. A field that a row has not is null.
 
     Raises:
         Misfit: the values of a column have no type in common.
     """
     names = list(dict.fromkeys(chain.from_iterable(rows)))
-    check_columns(len(names))
+    check_column_count(len(names))
     return pa.table([_inferred(name, [row.get(name) for row in rows]) for name in names], names=names)
 
 
-def decode_plainly(body: bytes) -> list[dict[str, Any]]:
+def parse_untyped(body: bytes) -> list[dict[str, Any]]:
     """Objects with floats, for rows without a schema."""
-    return records(body, _anything)
+    return parse_records(body, _anything)
 
 
-def decode_lines_plainly(body: bytes) -> list[dict[str, Any]]:
+def parse_untyped_lines(body: bytes) -> list[dict[str, Any]]:
     """The same, one a line."""
-    return lines(body, _anything)
+    return parse_lines(body, _anything)
 
 
-def cell(text: str) -> object:
+def parse_cell(text: str) -> object:
     """The value of a CSV cell that holds JSON.
 
     Raises:
@@ -174,7 +174,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | str, row: int | No
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:  # JSON, with a number of thousands of digits
-        raise schema_fit.misfit([Cell(row, None, str(exc))]) from exc
+        raise schema_fit.misfit_error([Cell(row, None, str(exc))]) from exc
     except _NOT_JSON as exc:
         raise _malformed("the body" if row is None else f"row {row}", exc) from exc
 
@@ -186,7 +186,7 @@ def _malformed(where: str, error: Exception) -> Malformed:
 def _objects(rows: list[Any]) -> list[dict[str, Any]]:
     for i, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise schema_fit.misfit([Cell(i, None, f"expected an object, got {_JSON_NAMES.get(type(row), 'a number')}")])
+            raise schema_fit.misfit_error([Cell(i, None, f"expected an object, got {_JSON_NAMES.get(type(row), 'a number')}")])
     return rows
 
 
@@ -197,7 +197,7 @@ def _check_expected(rows: list[dict[str, Any]], columns: Mapping[str, Column]) -
     for i, row in enumerate(rows):
         more = [name for name in row if name not in columns]
         if more:
-            raise schema_fit.misfit([Cell(i, name, "the field is not expected") for name in more])
+            raise schema_fit.misfit_error([Cell(i, name, "the field is not expected") for name in more])
 
 
 def _inferred(name: str, column: list[Any]) -> pa.Array[Any]:
@@ -231,7 +231,7 @@ def _field(i: int, column: Column) -> tuple[str, Any] | tuple[str, Any, Any]:
 
 def _python_type(dtype: pl.DataType) -> Any:
     if dtype.is_integer():
-        low, high = bounds(dtype)
+        low, high = integer_bounds(dtype)
         return Annotated[int, msgspec.Meta(ge=low, le=min(high, 2**63 - 1))]  # msgspec's own bounds are integers of 64 bits
     if dtype.is_float():
         most = _SAFE[type(dtype)]

@@ -40,7 +40,7 @@ class JsonColumns:
         self._row = np.dtype({"names": names, "formats": [">f8"] * len(names), "offsets": offsets, "itemsize": len(low)})
 
     @classmethod
-    def of(cls, row: type[msgspec.Struct] | None, schema: pa.Schema | None) -> JsonColumns | None:
+    def for_schema(cls, row: type[msgspec.Struct] | None, schema: pa.Schema | None) -> JsonColumns | None:
         """For rows of this schema; None where they are not only floats."""
         if row is None or schema is None or not len(schema):
             return None
@@ -48,7 +48,7 @@ class JsonColumns:
             return None
         return cls(row, [np.dtype(field.type.to_pandas_dtype()) for field in schema])
 
-    def columns(self, rows: list[msgspec.Struct]) -> list[Column] | None:
+    def to_columns(self, rows: list[msgspec.Struct]) -> list[Column] | None:
         """One array a column; None where a value is null."""
         packed = self._encode(rows)
         head = 1 if len(rows) < 16 else 3 if len(rows) < 2**16 else 5  # says how many they are

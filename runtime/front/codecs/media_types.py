@@ -7,9 +7,9 @@ CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
 ARROW = "application/vnd.apache.arrow.stream"
 
-ALL = (JSON, NDJSON, CSV, PARQUET, ARROW)
+SUPPORTED = (JSON, NDJSON, CSV, PARQUET, ARROW)
 
 
-def name(content_type: str) -> str:
+def media_type_of(content_type: str) -> str:
     """The media type that a header's value names, without its parameters."""
     return content_type.partition(";")[0].strip().lower()

@@ -13,10 +13,10 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
-from base.schema.dtypes import is_wide, whole
-from base.schema.wire import Column, from_arrow
+from base.schema.dtypes import as_instance, is_wide
+from base.schema.wire import Column, columns_from_arrow
 from runtime.front.codecs.values import json
-from runtime.front.codecs.values.mismatch import bounds
+from runtime.front.codecs.values.mismatch import integer_bounds
 
 _DATE, _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}", r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
 _DURATION = r"^-?P(?=[0-9T])([0-9]+D)?(T(?=[0-9])([0-9]+H)?([0-9]+M)?([0-9]+(\.[0-9]{1,9})?S)?)?$"
@@ -43,7 +43,7 @@ def row_schema(schema: pa.Schema, told: Mapping[str, dict[str, Any]], *, reply: 
         reply: whether it is an answer's.
         closed: other fields are refused.
     """
-    columns = from_arrow(schema)
+    columns = columns_from_arrow(schema)
     found: dict[str, Any] = {
         "type": "object",
         "properties": {name: column_schema(column, told.get(name, {}), reply=reply) for name, column in columns.items()},
@@ -58,7 +58,7 @@ def column_schema(column: Column, told: Mapping[str, Any], *, reply: bool) -> di
     """One column's value, with its default where it has one."""
     found = {**value_schema(column.dtype, nullable=column.nullable, reply=reply), **told}
     if not reply and column.default is not None:
-        default = json.write(column.default)[0]
+        default = json.column_to_json(column.default)[0]
         if msgspec.json.decode(msgspec.json.encode(default)) == default:  # there are floats that JSON cannot say
             found["default"] = default
     return found
@@ -78,12 +78,12 @@ def value_schema(dtype: pl.DataType, *, nullable: bool, reply: bool) -> dict[str
 def _value(dtype: pl.DataType, *, reply: bool) -> dict[str, Any]:
     match dtype:
         case pl.List():
-            return {"type": "array", "items": value_schema(whole(dtype.inner), nullable=True, reply=reply)}
+            return {"type": "array", "items": value_schema(as_instance(dtype.inner), nullable=True, reply=reply)}
         case pl.Array():
-            items = value_schema(whole(dtype.inner), nullable=True, reply=reply)
+            items = value_schema(as_instance(dtype.inner), nullable=True, reply=reply)
             return {"type": "array", "items": items, "minItems": dtype.size, "maxItems": dtype.size}
         case pl.Struct():
-            fields = {field.name: value_schema(whole(field.dtype), nullable=True, reply=reply) for field in dtype.fields}
+            fields = {field.name: value_schema(as_instance(field.dtype), nullable=True, reply=reply) for field in dtype.fields}
             return {"type": "object", "properties": fields, "required": list(fields)}
         case pl.Boolean():
             return {"type": "boolean"}
@@ -98,7 +98,7 @@ def _value(dtype: pl.DataType, *, reply: bool) -> dict[str, Any]:
     if is_wide(dtype) and reply:
         return {"type": "string", "format": str(dtype).lower()}  # as decimals: most readers of JSON would round them
     if dtype.is_integer():
-        low, high = bounds(dtype)
+        low, high = integer_bounds(dtype)
         found = {"type": "integer", "format": str(dtype).lower(), "minimum": low, "maximum": high}
         return {**found, "type": ["integer", "string"], "pattern": _INTEGER} if is_wide(dtype) else found
     if dtype.is_float():

@@ -134,7 +134,7 @@ class InferenceRequest:
         """Answers with this request's rows of a batch's reply."""
         if self._answer is not None:
             form = self._asked.form
-            self._finish(self._ok(form.media_type, replies.body(form, self.id, start, self.row_count)))
+            self._finish(self._ok(form.media_type, replies.encode_body(form, self.id, start, self.row_count)))
 
     def respond(self, frame: pa.RecordBatch) -> None:
         """Answers with what the handler of a raw endpoint made (see `base.endpoint.raw`)."""

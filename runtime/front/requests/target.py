@@ -11,7 +11,7 @@ from base.endpoint.raw import request_frame
 from base.errors import TooLarge
 from base.ipc.protocol import BODY_MAX_BYTES
 from runtime.front.codecs import media_types
-from runtime.front.codecs.decoder import Rows, reader
+from runtime.front.codecs.decoder import Rows, body_reader
 from runtime.front.codecs.encoder import ResponseFormat
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests import headers
@@ -65,9 +65,9 @@ class RequestHead:
         self.apply_hints(headers.NONE)
         self.content_type = content_type
         self.accept = accept
-        self.form = ResponseFormat.wanted(accept)
+        self.form = ResponseFormat.negotiate(accept)
         raw = target.endpoint.spec.raw
-        self.read: Callable[[bytes], Rows] = _read_raw if raw else reader(target.endpoint.decoder, content_type)
+        self.read: Callable[[bytes], Rows] = _read_raw if raw else body_reader(target.endpoint.decoder, content_type)
 
     def apply_hints(self, said: headers.RequestHints) -> None:
         """Its head says this of how it is served; the endpoint decides what comes of that."""
@@ -79,11 +79,11 @@ class RequestHead:
     @property
     def is_arrow(self) -> bool:
         """Whether the body is an Arrow stream that is read here."""
-        return not self.target.endpoint.spec.raw and media_types.name(self.content_type) == media_types.ARROW
+        return not self.target.endpoint.spec.raw and media_types.media_type_of(self.content_type) == media_types.ARROW
 
     def rows(self, body: bytes | BodyBuffer) -> Rows:
         """The rows of a body, as `read`; where it is an arrival they keep that."""
-        return self.target.endpoint.decoder.from_arrival(body) if isinstance(body, BodyBuffer) else self.read(body)
+        return self.target.endpoint.decoder.from_body_buffer(body) if isinstance(body, BodyBuffer) else self.read(body)
 
 
 def _read_raw(body: bytes) -> Rows:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from base.errors import AuthorError, PexdockError, TryLater
 from base.ipc.control import MirrorReport
-from runtime.front.codecs.decoder import Rows, reader
+from runtime.front.codecs.decoder import Rows, body_reader
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.request import InferenceRequest
@@ -159,7 +159,7 @@ class RequestMirror:
     def _send(self, pair: _Pair, asked: RequestHead, to: Target, rows: Rows, body: bytes, request_id: str) -> None:
         try:
             if not to.endpoint.reads_as(asked.target.endpoint):
-                rows = reader(to.endpoint.decoder, asked.content_type)(body)
+                rows = body_reader(to.endpoint.decoder, asked.content_type)(body)
             self.release.check_up()
             copied = RequestHead(to, asked.content_type, "")
             copy = _Copy(pair, copied, rows, request_id)
@@ -260,7 +260,7 @@ class _Original(InferenceRequest):
         waits = not self.answered
         super().succeed(replies, start)
         if waits:
-            self._pair.answered(_Ended(200, replies.rows(start, self.row_count), self._pair.ms()))
+            self._pair.answered(_Ended(200, replies.copy_rows(start, self.row_count), self._pair.ms()))
 
     def fail(self, error: PexdockError, *, blamed: bool = False) -> None:
         waits = not self.answered
@@ -294,7 +294,7 @@ class _Copy(InferenceRequest):
 
     def succeed(self, replies: ReplyEncoder, start: int) -> None:
         if not self.answered:
-            self._end(_Ended(200, replies.rows(start, self.row_count), self._pair.ms()))
+            self._end(_Ended(200, replies.copy_rows(start, self.row_count), self._pair.ms()))
 
     def fail(self, error: PexdockError, *, blamed: bool = False) -> None:
         if not self.answered:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from base.endpoint.raw import RESPONSE
+from base.endpoint.raw import RAW_RESPONSE_SCHEMA
 from base.errors import PeerError
 from base.ipc.numeric_frames import Plain
 from base.ipc.protocol import Flag, Reply
@@ -42,7 +42,7 @@ def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: EndpointQue
         raise PeerError(f"a reply of {batch.num_rows} rows to a batch of {rows}")
     if endpoint.output_schema is not None and not batch.schema.equals(endpoint.output_schema):
         raise PeerError("a reply of another schema than its endpoint declares")
-    if endpoint.spec.raw and not batch.schema.equals(RESPONSE):
+    if endpoint.spec.raw and not batch.schema.equals(RAW_RESPONSE_SCHEMA):
         raise PeerError("a raw endpoint's reply is no response")
     return batch
 

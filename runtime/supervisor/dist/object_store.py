@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from base.artifacts.clients.object_store import download, open_store
+from base.artifacts.clients.object_store import download_object, open_store
 from base.errors import PexdockError
 from runtime.pex.names import belongs_to_dist
 
@@ -60,7 +60,7 @@ class RemoteDist:
         Raises:
             Exception: whatever the library raises, or an OSError. The file may be there in part.
         """
-        download(self._store, pex.meta, file)
+        download_object(self._store, pex.meta, file)
         with file.open("rb") as written:
             size = os.fstat(written.fileno()).st_size
             if size != pex.size_bytes:

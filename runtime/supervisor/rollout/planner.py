@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from packaging.version import Version
 
-from base.endpoint.path import shape_of
+from base.endpoint.path import path_shape
 from runtime.supervisor.rollout.release import Identity, Release
 from runtime.supervisor.rollout.release_state import VERIFIED, ReleaseState
 from runtime.supervisor.rollout.traffic_plan import TrafficPlan, candidates, course, extras, find, is_taken_back, members
@@ -124,7 +124,7 @@ def _name(release: Release) -> str:
 
 def _shapes(release: Release) -> dict[str, str]:
     """Shape → path, of each endpoint that it is known to have."""
-    return {shape_of(endpoint.path): endpoint.path for endpoint in release.spec.endpoints} if release.spec else {}
+    return {path_shape(endpoint.path): endpoint.path for endpoint in release.spec.endpoints} if release.spec else {}
 
 
 def _double_of(release: Release, releases: Iterable[Release]) -> Release | None:

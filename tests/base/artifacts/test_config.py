@@ -66,15 +66,15 @@ def test_what_would_not_be_done_is_refused(wrong: dict[str, object]) -> None:
 def test_a_spec_names_the_parameters_that_do_not_fit() -> None:
     """With the author's own reason."""
     config = afs.CacheConfig(client=STORE, load_model=str, spec=Spec)
-    config.validated({"country": "US", "number": "12"})
+    config.validate_parameters({"country": "US", "number": "12"})
     with pytest.raises(Misfit) as refused:
-        config.validated({"country": "XX", "number": "many"})
+        config.validate_parameters({"country": "XX", "number": "many"})
     assert [(cell.row, cell.column) for cell in refused.value.cells] == [(None, "country"), (None, "number")]
     assert "not a country" in refused.value.detail
     with pytest.raises(Misfit, match="the parameters do not fit: too many for GB"):
-        config.validated({"country": "GB", "number": "12"})
+        config.validate_parameters({"country": "GB", "number": "12"})
 
 
 def test_without_a_spec_every_parameter_is_admitted() -> None:
     """The client still contains them."""
-    assert afs.CacheConfig(client=STORE, load_model=str).validated({"country": "anything"}) is None
+    assert afs.CacheConfig(client=STORE, load_model=str).validate_parameters({"country": "anything"}) is None

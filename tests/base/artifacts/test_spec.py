@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 import base.artifacts as afs
-from base.artifacts.cache.load import newest
-from base.artifacts.spec import Reader
+from base.artifacts.cache.load import resolve_latest
+from base.artifacts.spec import SpecValidator
 from base.errors import Misfit, NotFound
 
 
@@ -50,27 +50,27 @@ def made(path: Path, text: str = "model") -> None:
 
 def test_equal_values_have_one_text() -> None:
     """Enums by value, numbers in one spelling; so they share a cache entry and lead to one path."""
-    reader = Reader(RegionSpec)
+    reader = SpecValidator(RegionSpec)
     written = [{"iso3166_1": "US", "number": n, "day": "2026-01-02", "exact": e} for n, e in (("7", "true"), ("007", "1"), ("+7", "yes"))]
-    assert [reader.canonical(each) for each in written] == [{"iso3166_1": "US", "number": "7", "day": "2026-01-02", "exact": "true"}] * 3
+    assert [reader.canonical_parameters(each) for each in written] == [{"iso3166_1": "US", "number": "7", "day": "2026-01-02", "exact": "true"}] * 3
 
 
 @given(st.integers(0, 10**9), st.integers(0, 5), st.permutations(["country", "version"]))
 def test_a_key_does_not_depend_on_order_or_spelling(number: int, zeros: int, order: list[str]) -> None:
     """Zeros in front of a number and the order of a path make no difference."""
     given_ = {"country": "US", "version": "0" * zeros + str(number)}
-    assert Reader(Versioned).canonical({name: given_[name] for name in order}) == {"country": "US", "version": str(number)}
+    assert SpecValidator(Versioned).canonical_parameters({name: given_[name] for name in order}) == {"country": "US", "version": str(number)}
 
 
 def test_a_parameter_is_matched_by_its_only_likeness() -> None:
     """As where a path says iso_3166_1 and a spec iso3166_1; the client is asked by the path's name."""
-    reader = Reader(RegionSpec)
-    assert reader.canonical({"iso_3166_1": "GB"}) == {"iso_3166_1": "GB"}
-    instance = reader.validated({"iso_3166_1": "GB", "number": "3"})
+    reader = SpecValidator(RegionSpec)
+    assert reader.canonical_parameters({"iso_3166_1": "GB"}) == {"iso_3166_1": "GB"}
+    instance = reader.validate({"iso_3166_1": "GB", "number": "3"})
     assert isinstance(instance, RegionSpec)
     assert (instance.iso3166_1, instance.number) == (Country.BRITAIN, 3)
     with pytest.raises(Misfit):
-        reader.validated({"iso_3166_1": "GB", "iso_31661": "GB"})
+        reader.validate({"iso_3166_1": "GB", "iso_31661": "GB"})
 
 
 def test_an_alias_is_a_name() -> None:
@@ -79,29 +79,29 @@ def test_an_alias_is_a_name() -> None:
     class Aliased(BaseModel):
         number: int = Field(alias="n")
 
-    assert Reader(Aliased).canonical({"n": "07", "other": "07"}) == {"n": "7", "other": "07"}
+    assert SpecValidator(Aliased).canonical_parameters({"n": "07", "other": "07"}) == {"n": "7", "other": "07"}
 
 
 def test_a_request_may_say_latest_for_a_marked_field_alone() -> None:
     """The instance has the field's default then, or the word."""
-    assert Reader(Optionally).validated({"version": "latest"}) == Optionally()
-    instance = Reader(Versioned).validated({"country": "US", "version": "latest"})
+    assert SpecValidator(Optionally).validate({"version": "latest"}) == Optionally()
+    instance = SpecValidator(Versioned).validate({"country": "US", "version": "latest"})
     assert isinstance(instance, Versioned)
     assert instance.version == "latest"
-    assert Reader(Versioned).canonical({"country": "US", "version": "latest"})["version"] == "latest"
+    assert SpecValidator(Versioned).canonical_parameters({"country": "US", "version": "latest"})["version"] == "latest"
     for wrong in ("newest", "-1"):
         with pytest.raises(Misfit):
-            Reader(Versioned).validated({"country": "US", "version": wrong})
+            SpecValidator(Versioned).validate({"country": "US", "version": wrong})
 
 
 def test_the_latest_is_the_greatest_value_as_the_spec_understands_it(tmp_path: Path) -> None:
     """Ten is after nine; other countries and what is no version do not count; the path is spelt as it is on disk."""
     for name in ("US/9", "US/010", "US/notes", "GB/11"):
         made(tmp_path / name / "model")
-    found = newest(config(Versioned, base=tmp_path), {"country": "US", "version": "latest"})
+    found = resolve_latest(config(Versioned, base=tmp_path), {"country": "US", "version": "latest"})
     assert found == {"country": "US", "version": "010"}
     with pytest.raises(NotFound, match="country='FR'"):
-        newest(config(Versioned, base=tmp_path), {"country": "FR", "version": "latest"})
+        resolve_latest(config(Versioned, base=tmp_path), {"country": "FR", "version": "latest"})
 
 
 def test_the_order_of_versions_is_declared(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_order_of_versions_is_declared(tmp_path: Path) -> None:
 
     for name in ("3", "1", "2"):
         made(tmp_path / name)
-    assert newest(config(Countdown, "{version}", tmp_path), {"version": "latest"}) == {"version": "1"}
+    assert resolve_latest(config(Countdown, "{version}", tmp_path), {"version": "latest"}) == {"version": "1"}
 
 
 def test_a_manifest_tells_the_latest(tmp_path: Path) -> None:
@@ -126,12 +126,12 @@ def test_a_manifest_tells_the_latest(tmp_path: Path) -> None:
     made(tmp_path / "US/vblue.d/model")
     asked = {"country": "US", "version": "latest"}
     declared = config(Promoted, "{country}/v{version}.d/model", tmp_path)
-    assert declared.client.locate(newest(declared, asked)).location == tmp_path / "US/vblue.d/model"
+    assert declared.client.locate(resolve_latest(declared, asked)).location == tmp_path / "US/vblue.d/model"
     with pytest.raises(NotFound):
-        newest(declared, asked | {"country": "GB"})
+        resolve_latest(declared, asked | {"country": "GB"})
     made(tmp_path / "US/LATEST", "../../secret")
     with pytest.raises(Misfit):
-        declared.client.locate(newest(declared, asked))
+        declared.client.locate(resolve_latest(declared, asked))
 
 
 def test_a_latest_key_that_cannot_work_is_refused_when_it_is_declared() -> None:
@@ -176,7 +176,7 @@ def test_the_readme_s_spec_works_as_it_is_written() -> None:
                 raise ValueError(f"{value.value} is not inside")
             return value
 
-    reader = Reader(Spec)
-    assert reader.canonical({"iso_3166_2": "US-CA", "iso_3166_1": "US"}) == {"iso_3166_2": "US-CA", "iso_3166_1": "US"}
+    reader = SpecValidator(Spec)
+    assert reader.canonical_parameters({"iso_3166_2": "US-CA", "iso_3166_1": "US"}) == {"iso_3166_2": "US-CA", "iso_3166_1": "US"}
     with pytest.raises(Misfit, match="GB-ENG is not inside"):
-        reader.validated({"iso_3166_1": "US", "iso_3166_2": "GB-ENG"})
+        reader.validate({"iso_3166_1": "US", "iso_3166_2": "GB-ENG"})

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 import base.artifacts as afs
-from base.endpoint.endpoint import Endpoint, endpoint, parsed_path, shape_of
+from base.endpoint.endpoint import Endpoint, endpoint, parse_path, path_shape
 from base.errors import Declaration
 from base.schema import Schema
 
@@ -146,7 +146,7 @@ def test_there_is_no_example_without_the_columns_or_the_parameters(tmp_path: Pat
 )
 def test_a_path_is_literal_segments_and_whole_parameters(path: str, normal: str, names: tuple[str, ...]) -> None:
     """A trailing slash makes no difference."""
-    assert parsed_path(path) == (normal, names)
+    assert parse_path(path) == (normal, names)
 
 
 @pytest.mark.parametrize(
@@ -175,13 +175,13 @@ def test_a_path_is_literal_segments_and_whole_parameters(path: str, normal: str,
 def test_any_other_path_is_refused(path: str) -> None:
     """The message repeats the path."""
     with pytest.raises(Declaration) as refused:
-        parsed_path(path)
+        parse_path(path)
     assert repr(path) in str(refused.value)
 
 
 def test_paths_that_answer_the_same_requests_have_one_shape() -> None:
     """Whatever their parameters are called."""
-    assert shape_of("/p/{a}/{b}") == shape_of("/p/{x}/{y}") == "/p/{}/{}"
+    assert path_shape("/p/{a}/{b}") == path_shape("/p/{x}/{y}") == "/p/{}/{}"
 
 
 def refused(handler: object, path: str = "/p", **options: object) -> str:

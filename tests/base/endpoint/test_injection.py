@@ -13,7 +13,7 @@ import base.service as svc
 from base.async_runner import Loop
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependencies, Depends
-from base.endpoint.injection import HandlerNeeds, Inputs, plan
+from base.endpoint.injection import AvailableInputs, CallInputs, plan_call
 from base.errors import Declaration, Misfit
 from base.schema import Schema
 
@@ -40,11 +40,11 @@ class Spec(Generic_[Classifier]):
 
 def given(handler: Any, path: tuple[str, ...] = (), *, model: bool = False, spec: Any = None, raw: bool = False) -> Any:
     """What the handler returns when it is called by its plan."""
-    made = plan(handler, HandlerNeeds("p", path, model, spec, raw), annotations(handler))
+    made = plan_call(handler, AvailableInputs("p", path, model, spec, raw), annotations(handler))
     parameters = {"country": "NO", "year": "2024", "name": "x"}
     validated = None if made.spec is None else made.spec.model_validate(parameters)
     context = Request("id", body=b"body") if raw else Context("id")
-    return made.call(handler, Inputs("MODEL", FRAME, parameters, validated, context, {"db": "DB"}))
+    return made.call(handler, CallInputs("MODEL", FRAME, parameters, validated, context, {"db": "DB"}))
 
 
 def annotations(handler: Any) -> Any:
@@ -279,4 +279,4 @@ def test_calling_an_endpoint_still_calls_the_handler() -> None:
         return country, context.id, db
 
     assert handle(FRAME, "NO", svc.Context("me"), "fake") == ("NO", "me", "fake")
-    assert handle.alone
+    assert handle.unbatched

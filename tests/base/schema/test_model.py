@@ -92,7 +92,7 @@ def test_every_dtype_has_an_example_that_fits_its_column(dtype: pl.DataType) -> 
 def test_every_dtype_is_told_whole_by_its_arrow_schema(dtype: pl.DataType) -> None:
     """Whoever has the Arrow schema alone, over the wire, knows dtype, categories, nullability and default."""
     schema = of(it=dtype, other=dtype | None if isinstance(dtype, type) else Optional[dtype])  # noqa: UP045 - an instance has no `|`
-    told = columns.from_arrow(pa.ipc.read_schema(schema.arrow_schema().serialize()))
+    told = columns.columns_from_arrow(pa.ipc.read_schema(schema.arrow_schema().serialize()))
     assert told == schema.columns()
     assert [told[name].required for name in ("it", "other")] == [True, False]
 
@@ -105,7 +105,7 @@ def test_a_default_crosses_the_wire() -> None:
         l=Annotated[list[int], pl.List(pl.Int8), Field(default=[1, 2])],
         n=Annotated[pl.Int8 | None, Field(default=None)],
     )
-    told = columns.from_arrow(pa.ipc.read_schema(made.arrow_schema().serialize()))
+    told = columns.columns_from_arrow(pa.ipc.read_schema(made.arrow_schema().serialize()))
     assert {name: column.default.to_list() for name, column in told.items() if column.default is not None} == {
         "a": [1.5],
         "e": ["high"],

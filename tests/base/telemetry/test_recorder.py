@@ -134,7 +134,7 @@ def test_a_cache_tells_of_loads_failures_and_evictions(recorder, tmp_path):
         if name == "x":
             found.cancel()
         else:
-            found.lease().release()
+            found.take_lease().release()
     assert cache.close()
     (measured,) = recorder.take()
     assert measured.counts == {"Loads": 3, "LoadFailures": 1, "Evictions": 2}

@@ -75,7 +75,7 @@ def hold(cache: Cache, **parameters: str) -> None:
     found = cache.lookup(parameters, done.set)
     if isinstance(found, Pending):
         assert done.wait(WITHIN_S)
-        found = found.lease()
+        found = found.take_lease()
     assert isinstance(found, Lease)
     found.release()
 
@@ -111,7 +111,7 @@ def test_a_refresh_is_of_all_of_one_endpoint_or_of_one_entry(made) -> None:
 
     def begun(endpoint: str | None, parameters: dict[str, str] | None) -> int:
         deadline = time.monotonic() + WITHIN_S
-        while any(entry.next_refresh_s == 0 for cache in by_name.values() for entry in cache.entries()):
+        while any(entry.next_refresh_s == 0 for cache in by_name.values() for entry in cache.entry_states()):
             assert time.monotonic() < deadline
             time.sleep(0.001)
         answer = caches.answer(RefreshCache(1, endpoint, parameters))

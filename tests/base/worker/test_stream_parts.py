@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from base.endpoint.raw import as_json
+from base.endpoint.raw import encode_json
 from base.errors import BadResult
 
 
@@ -25,7 +25,7 @@ from base.errors import BadResult
 )
 def test_numbers_and_arrays_of_any_library_are_json(value: object, text: str) -> None:
     """What JSON has no word for is null."""
-    assert as_json(value).decode() == text
+    assert encode_json(value).decode() == text
 
 
 def nested() -> list[Any]:
@@ -38,4 +38,4 @@ def nested() -> list[Any]:
 def test_what_has_no_form_in_json_is_the_authors_bad_result(value: object) -> None:
     """Whatever is wrong with it, and wherever it stands."""
     with pytest.raises(BadResult, match=r"made a \w+ that is no JSON"):
-        as_json(value)
+        encode_json(value)

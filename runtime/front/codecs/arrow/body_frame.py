@@ -12,7 +12,7 @@ _ALIGNMENT = 8
 """Of values, as Arrow's readers want them at least."""
 
 
-def message(body: memoryview, batch: pa.RecordBatch) -> tuple[int, int] | None:
+def find_batch_message(body: memoryview, batch: pa.RecordBatch) -> tuple[int, int] | None:
     """Offset and length of the message that holds these columns in their order, and no others.
 
     Args:

@@ -44,7 +44,7 @@ class LayoutCache:
         self._form = form
         self._known: dict[bytes, _Places] = {}  # bounded by _KNOWN_MAX
 
-    def read(self, body: bytes) -> Plain | None:
+    def read_known(self, body: bytes) -> Plain | None:
         """The rows of a stream that begins as one that was read before, where they lie in the body; None for all others."""
         places = self._known.get(body[: _head_bytes(body)])
         if places is None or len(body) != places.length:
@@ -52,7 +52,7 @@ class LayoutCache:
         pairs = zip(self._form.dtypes, places.offsets, strict=True)
         return self._form.plain(places.num_rows, [np.frombuffer(body, dtype, places.num_rows, offset) for dtype, offset in pairs])
 
-    def learn(self, body: bytes, batch: pa.RecordBatch) -> None:
+    def remember(self, body: bytes, batch: pa.RecordBatch) -> None:
         """Arrow has read these columns in this body, and nothing else of it was needed to know them."""
         head, offsets = _head_bytes(body), _offsets(body, batch)
         if not 0 < batch.num_rows <= ROWS_MAX or not head or offsets is None or min(offsets) < head or not _ends(body, head):

@@ -29,7 +29,7 @@ class ArrowPassthrough:
         self._fields = [(field.name, field.type, field.nullable) for field in schema]
         self._simple = bool(columns) and all(_is_simple(column.dtype) for column in columns.values())
 
-    def batch(self, table: pa.Table) -> pa.RecordBatch | None:
+    def matching_batch(self, table: pa.Table) -> pa.RecordBatch | None:
         """The rows of a table that was validated; None where anything needs another look."""
         if not self._simple or (self._closed and table.num_columns != len(self._fields)):
             return None

@@ -19,13 +19,13 @@ from base.schema.dtypes import wire_form
 from base.schema.wire import Column
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes
 from runtime.front.codecs.values import cast, schema_fit
-from runtime.front.codecs.values.limits import check_columns, check_size
+from runtime.front.codecs.values.limits import check_column_count, check_expanded_size
 
 _NESTED_MAX = 32
 """Lists and structs in each other. Polars descends with its stack, and some hundreds of them end the process."""
 
 
-def arrow_table(body: bytes | memoryview) -> pa.Table:
+def read_arrow_stream(body: bytes | memoryview) -> pa.Table:
     """The table of an Arrow stream.
 
     Raises:
@@ -34,26 +34,28 @@ def arrow_table(body: bytes | memoryview) -> pa.Table:
     """
     try:
         buffer = pa.py_buffer(body)
-        check_size(0, expanded_bytes(buffer))
+        check_expanded_size(0, expanded_bytes(buffer))
         table = pa.ipc.open_stream(buffer).read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
         raise Malformed("the body is not an Arrow stream") from exc
-    check_size(table.num_rows, table.nbytes + sum(shared_bytes(chunk) for column in table.columns for chunk in column.chunks))
+    check_expanded_size(
+        table.num_rows, table.nbytes + sum(dictionary_growth_bytes(chunk) for column in table.columns for chunk in column.chunks)
+    )
     return table
 
 
-def shared_bytes(column: Any) -> int:
+def dictionary_growth_bytes(column: Any) -> int:
     """What a validated array takes where each of its rows has its own value, beyond what it takes as it is: 0 without dictionaries."""
     match column.type:
         case pa.DictionaryType():
             return int(pc.sum(pc.take(_lengths(column.dictionary), column.indices)).as_py() or 0)
         case pa.BaseExtensionType():
-            return shared_bytes(column.storage)
+            return dictionary_growth_bytes(column.storage)
         case pa.StructType():
-            return sum(map(shared_bytes, column.flatten()))
+            return sum(map(dictionary_growth_bytes, column.flatten()))
         case pa.ListType() | pa.LargeListType() | pa.FixedSizeListType() | pa.MapType():
-            return shared_bytes(column.values)
+            return dictionary_growth_bytes(column.values)
     return 0
 
 
@@ -70,7 +72,7 @@ def _lengths(words: Any) -> Any:
     return pc.binary_length(words).cast(pa.int64())
 
 
-def fitted(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
+def fit_table(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
     """The declared columns of a table.
 
     Raises:
@@ -79,36 +81,36 @@ def fitted(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -> p
     names = table.schema.names
     twice = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
     if twice:
-        raise schema_fit.misfit([Cell(None, name, "the column is there more than once") for name in twice])
+        raise schema_fit.misfit_error([Cell(None, name, "the column is there more than once") for name in twice])
 
     def read(name: str, dtype: pl.DataType) -> pl.Series:
-        return cast.fitted(_series(table.column(name), name), dtype)
+        return cast.cast_column(_series(table.column(name), name), dtype)
 
-    return schema_fit.fitted(columns, names, table.num_rows, read, unexpected=unexpected)
+    return schema_fit.fit_columns(columns, names, table.num_rows, read, unexpected=unexpected)
 
 
-def inferred(table: pa.Table) -> pl.DataFrame:
+def infer_frame(table: pa.Table) -> pl.DataFrame:
     """All columns as Polars holds them, categories as strings.
 
     Raises:
         Misfit: a column is of a type that Polars does not have, or is there twice.
     """
-    check_columns(table.num_columns)
+    check_column_count(table.num_columns)
     if len(set(table.schema.names)) < len(table.schema.names):
-        raise schema_fit.misfit([Cell(None, None, "a column is there more than once")])
+        raise schema_fit.misfit_error([Cell(None, None, "a column is there more than once")])
     frame = pl.DataFrame([_series(table.column(name), name) for name in table.schema.names])
     return frame.cast({name: wire_form(dtype) for name, dtype in frame.schema.items() if wire_form(dtype) != dtype})
 
 
 def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[type-arg]
     if _is_deep(column.type):
-        raise schema_fit.misfit([Cell(None, name, f"values are nested in each other more than {_NESTED_MAX} times")])
+        raise schema_fit.misfit_error([Cell(None, name, f"values are nested in each other more than {_NESTED_MAX} times")])
     try:
         if pa.types.is_date64(column.type):
             column = column.cast(pa.date32())  # Polars would take it for a datetime
         found = pl.from_arrow(column)
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError) as exc:
-        raise schema_fit.misfit([Cell(None, name, f"columns of type {column.type} cannot be read")]) from exc
+        raise schema_fit.misfit_error([Cell(None, name, f"columns of type {column.type} cannot be read")]) from exc
     assert isinstance(found, pl.Series)
     return found.alias(name)
 

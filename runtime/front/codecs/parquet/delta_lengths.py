@@ -16,7 +16,7 @@ _CODECS: dict[int, Literal["snappy", "gzip", "brotli", "zstd", "lz4_raw"]] = {1:
 """Those of which a page is as Arrow's codec makes it; what LZ4 of old looks like depends on who wrote it."""
 
 
-def check(body: bytes, page: pages.Page, codec: int, levels: int) -> None:
+def check_delta_lengths(body: bytes, page: pages.PageHeader, codec: int, levels: int) -> None:
     """That it has no more lengths than the page's header says.
 
     Args:
@@ -35,7 +35,7 @@ def check(body: bytes, page: pages.Page, codec: int, levels: int) -> None:
             _behind(data, behind, page.values)
 
 
-def _values(body: bytes, page: pages.Page, codec: int, levels: int) -> memoryview:
+def _values(body: bytes, page: pages.PageHeader, codec: int, levels: int) -> memoryview:
     before = page.levels_bytes or 0
     stored = memoryview(body)[page.body + before : page.end]
     data = _expanded(stored, page.expanded_bytes - before, codec) if codec and page.is_compressed and stored else stored

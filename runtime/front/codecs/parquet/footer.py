@@ -26,7 +26,7 @@ _LISTS_OF_COLUMN = {2: I32, 3: BINARY, 8: STRUCT, 13: STRUCT}
 """What the elements of a list are, by the number of its field."""
 
 
-class Chunk(NamedTuple):
+class ColumnChunk(NamedTuple):
     """One column in one row group: where its pages begin, how many bytes they are, and how they are compressed."""
 
     start: int
@@ -34,14 +34,14 @@ class Chunk(NamedTuple):
     codec: int
 
 
-class Group(NamedTuple):
+class RowGroup(NamedTuple):
     """One row group: its rows, and its columns in their order."""
 
     rows: int
-    chunks: list[Chunk]
+    chunks: list[ColumnChunk]
 
 
-def groups(body: bytes, structs_max: int) -> list[Group]:
+def read_row_groups(body: bytes, structs_max: int) -> list[RowGroup]:
     """All row groups, in their order.
 
     Args:
@@ -58,7 +58,7 @@ def groups(body: bytes, structs_max: int) -> list[Group]:
         raise ValueError("it does not end with a footer, or with one that is encrypted")
     if size > _MAX_BYTES:
         raise TooLarge(f"the footer of a Parquet file may have {_MAX_BYTES} bytes; send fewer columns, or larger row groups")
-    reader, found = CompactReader(body, end - size, end, _STEPS_MAX, structs_max), list[Group]()
+    reader, found = CompactReader(body, end - size, end, _STEPS_MAX, structs_max), list[RowGroup]()
     for number, kind in reader.fields():
         if number == _ROW_GROUPS:
             found = [_group(reader) for _ in range(reader.structs(kind))]
@@ -67,8 +67,8 @@ def groups(body: bytes, structs_max: int) -> list[Group]:
     return found
 
 
-def _group(reader: CompactReader) -> Group:
-    columns: list[Chunk] = []
+def _group(reader: CompactReader) -> RowGroup:
+    columns: list[ColumnChunk] = []
     rows = -1
     for number, kind in reader.fields():
         if number == _COLUMNS:
@@ -79,10 +79,10 @@ def _group(reader: CompactReader) -> Group:
             reader.skip(kind, elements=_LISTS_OF_GROUP.get(number))
     if rows < 0:
         raise ValueError("a row group of less than no rows")
-    return Group(rows, columns)
+    return RowGroup(rows, columns)
 
 
-def _column(reader: CompactReader) -> Chunk:
+def _column(reader: CompactReader) -> ColumnChunk:
     found = None
     for number, kind in reader.fields():
         if number == _CRYPTO:
@@ -96,7 +96,7 @@ def _column(reader: CompactReader) -> Chunk:
     return found
 
 
-def _place(reader: CompactReader) -> Chunk:
+def _place(reader: CompactReader) -> ColumnChunk:
     told: dict[int, int] = {}
     for number, kind in reader.fields():
         if number in (_VALUES, _SIZE, _DATA, _DICTIONARY):
@@ -106,6 +106,6 @@ def _place(reader: CompactReader) -> Chunk:
         else:
             reader.skip(kind, elements=_LISTS_OF_COLUMN.get(number))
     if told.get(_VALUES, 0) <= 0:
-        return Chunk(0, 0, 0)  # Arrow reads no page then, and writes offsets that lead nowhere
+        return ColumnChunk(0, 0, 0)  # Arrow reads no page then, and writes offsets that lead nowhere
     start, size, dictionary = told.get(_DATA, -1), told.get(_SIZE, -1), told.get(_DICTIONARY, 0)
-    return Chunk(dictionary if 0 < dictionary < start else start, size, told.get(_CODEC, -1))
+    return ColumnChunk(dictionary if 0 < dictionary < start else start, size, told.get(_CODEC, -1))

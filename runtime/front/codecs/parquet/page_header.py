@@ -24,7 +24,7 @@ _STEPS_MAX = 1000
 """Values that a header may have, with room for statistics."""
 
 
-class Page(NamedTuple):
+class PageHeader(NamedTuple):
     """What the header of one page says.
 
     Attributes:
@@ -55,7 +55,7 @@ class Page(NamedTuple):
         return self.encoding == DELTA_BYTE_ARRAY
 
 
-def read(body: bytes, at: int) -> Page:
+def read_page_header(body: bytes, at: int) -> PageHeader:
     """The page whose header begins there.
 
     Raises:
@@ -77,10 +77,12 @@ def read(body: bytes, at: int) -> Page:
     compressed, expanded = sizes.get(_COMPRESSED_SIZE, -1), sizes.get(_UNCOMPRESSED_SIZE, -1)
     if min(compressed, expanded, header.get(_NUM_VALUES, 0)) < 0:
         raise ValueError("a page of a negative size")
-    return _told(kind_of_page, header, Page(reader.at, reader.at + compressed, expanded, 0, 0, -1, None, True, _STEPS_MAX - reader.steps))
+    return _told(
+        kind_of_page, header, PageHeader(reader.at, reader.at + compressed, expanded, 0, 0, -1, None, True, _STEPS_MAX - reader.steps)
+    )
 
 
-def _told(kind: int, header: dict[int, int], page: Page) -> Page:
+def _told(kind: int, header: dict[int, int], page: PageHeader) -> PageHeader:
     count = header.get(_NUM_VALUES, 0)
     if kind == _DICTIONARY:
         if count > page.expanded_bytes:

@@ -35,7 +35,7 @@ _NESTED_VALUES_MAX = 32 * 1024**2
 """Values in lists: each takes eight bytes of room while it is read, whatever it is."""
 
 
-class Weight(NamedTuple):
+class ReadPlan(NamedTuple):
     """What reading a file can take.
 
     Attributes:
@@ -43,8 +43,8 @@ class Weight(NamedTuple):
         shared: columns that are to be read as indices into what they share, since that may be too large where each has its own.
     """
 
-    step_rows: int
-    shared: list[str]
+    batch_rows: int
+    dictionary_columns: list[str]
 
 
 class ReadBudget:
@@ -66,9 +66,9 @@ class ReadBudget:
         self._most_words: dict[str, int] = {}
         self._deltas: dict[str, int] = {}
         self._fixed_bytes = sum(_fixed_bytes(each) for each in columns)
-        limits.check_size(0, self._fixed_bytes if rows else 0)
+        limits.check_expanded_size(0, self._fixed_bytes if rows else 0)
 
-    def add(self, page: pages.Page, column: pq.ColumnSchema) -> None:
+    def add_page(self, page: pages.PageHeader, column: pq.ColumnSchema) -> None:
         """One page more.
 
         Raises:
@@ -82,7 +82,7 @@ class ReadBudget:
         self._bytes += page.expanded_bytes
         self._most_words[column.path] = max(self._most_words.get(column.path, 0), page.words)
         room = page.values * max(page.expanded_bytes if page.is_delta else 0, _fixed_bytes(column)) if nested else 0
-        limits.check_size(0, max(self._bytes + _WORD_BYTES * self._most_words[column.path], room))
+        limits.check_expanded_size(0, max(self._bytes + _WORD_BYTES * self._most_words[column.path], room))
         self._check_counts()
         if column.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
             self._keep(page, column.path, nested)
@@ -91,7 +91,7 @@ class ReadBudget:
         if self._pages > _PAGES_MAX or self._steps > _STEPS_MAX or self._nested > _NESTED_VALUES_MAX or self._values > _VALUES_MAX:
             raise TooLarge(f"a Parquet file may have {_PAGES_MAX} pages, {_VALUES_MAX} values, and {_NESTED_VALUES_MAX} of them in lists")
 
-    def _keep(self, page: pages.Page, path: str, nested: bool) -> None:
+    def _keep(self, page: pages.PageHeader, path: str, nested: bool) -> None:
         if page.is_delta:
             self._deltas[path] = max(self._deltas.get(path, 0), page.expanded_bytes)
         elif page.words:
@@ -99,16 +99,16 @@ class ReadBudget:
             if nested:
                 self._words_in_lists.add(path)
 
-    def weight(self) -> Weight:
+    def read_plan(self) -> ReadPlan:
         """Of all pages. As many values as a list has stand in one row; of all others there are as many as there are rows.
 
         Raises:
             TooLarge: they are too much together.
         """
-        limits.check_size(0, self._bytes + _WORD_BYTES * sum(self._most_words.values()))
+        limits.check_expanded_size(0, self._bytes + _WORD_BYTES * sum(self._most_words.values()))
         many = self._rows * sum(self._words.values()) > limits.EXPANDED_MAX_BYTES
         steps = min(_STEP_ROWS, _STEP_BYTES // max(1, sum(self._deltas.values())), _STEP_NULLS_BYTES // max(1, self._fixed_bytes))
-        return Weight(max(1, steps), sorted(self._words if many else self._words_in_lists))
+        return ReadPlan(max(1, steps), sorted(self._words if many else self._words_in_lists))
 
 
 def _fixed_bytes(column: pq.ColumnSchema) -> int:

@@ -17,7 +17,7 @@ from base.errors import Malformed, TooLarge
 from runtime.front.codecs.arrow import tables
 from runtime.front.codecs.parquet import delta_lengths, footer
 from runtime.front.codecs.parquet import page_header as pages
-from runtime.front.codecs.parquet.read_budget import ReadBudget, Weight
+from runtime.front.codecs.parquet.read_budget import ReadBudget, ReadPlan
 from runtime.front.codecs.values import limits
 
 _CHUNKS_MAX = 100_000
@@ -30,7 +30,7 @@ _FAULTS = (pa.ArrowException, OSError, EOFError, ValueError, MemoryError, Runtim
 """What Arrow's reader of Parquet raises; the last where something that is optional cannot be."""
 
 
-def table(body: bytes, columns: Iterable[str] | None) -> pa.Table:
+def read_parquet(body: bytes, columns: Iterable[str] | None) -> pa.Table:
     """The table of a Parquet file; of these columns, of which none need be there.
 
     Raises:
@@ -38,12 +38,12 @@ def table(body: bytes, columns: Iterable[str] | None) -> pa.Table:
         TooLarge: it holds more than it may.
     """
     try:
-        groups = footer.groups(body, _CHUNKS_MAX + 3 * limits.COLUMNS_MAX)
+        groups = footer.read_row_groups(body, _CHUNKS_MAX + 3 * limits.COLUMNS_MAX)
         with _opened(body) as file:
             weight = _weighed(body, file.metadata, groups)
-            if not weight.shared:
+            if not weight.dictionary_columns:
                 return _read(file, columns, weight)
-        with _opened(body, weight.shared) as file:
+        with _opened(body, weight.dictionary_columns) as file:
             return _read(file, columns, weight)
     except _FAULTS as exc:
         raise Malformed(f"the body is not a Parquet file that can be read: {exc}") from exc
@@ -54,7 +54,7 @@ def _opened(body: bytes, read_dictionary: list[str] | None = None) -> pq.Parquet
     return pq.ParquetFile(pa.BufferReader(body), read_dictionary=read_dictionary, thrift_container_size_limit=limit)
 
 
-def _read(file: pq.ParquetFile, columns: Iterable[str] | None, weight: Weight) -> pa.Table:
+def _read(file: pq.ParquetFile, columns: Iterable[str] | None, weight: ReadPlan) -> pa.Table:
     schema, rows = file.schema_arrow, file.metadata.num_rows
     wanted = set(schema.names if columns is None else columns)
     kept = pa.schema([field for field in schema if field.name in wanted])
@@ -64,12 +64,12 @@ def _read(file: pq.ParquetFile, columns: Iterable[str] | None, weight: Weight) -
     batches, size = [], 0
     # What is shared is so within a row group, and a batch cannot have two of it in a list.
     for batch in chain.from_iterable(
-        file.iter_batches(weight.step_rows, row_groups=each, columns=None if columns is None else kept.names, use_threads=False)
-        for each in ([[i] for i in groups] if weight.shared else [list(groups)])
+        file.iter_batches(weight.batch_rows, row_groups=each, columns=None if columns is None else kept.names, use_threads=False)
+        for each in ([[i] for i in groups] if weight.dictionary_columns else [list(groups)])
     ):
         batch.validate(full=True)
-        size += batch.nbytes + _ARRAY_BYTES * batch.num_columns + sum(tables.shared_bytes(column) for column in batch.columns)
-        limits.check_size(0, size)
+        size += batch.nbytes + _ARRAY_BYTES * batch.num_columns + sum(tables.dictionary_growth_bytes(column) for column in batch.columns)
+        limits.check_expanded_size(0, size)
         # Asked for "a", Arrow reads "a.b", too.
         batches.append(batch.select([i for i, name in enumerate(batch.schema.names) if name in wanted]))
     found = pa.Table.from_batches(batches, kept)
@@ -78,7 +78,7 @@ def _read(file: pq.ParquetFile, columns: Iterable[str] | None, weight: Weight) -
     return found
 
 
-def _weighed(body: bytes, about: pq.FileMetaData, groups: Sequence[footer.Group]) -> Weight:
+def _weighed(body: bytes, about: pq.FileMetaData, groups: Sequence[footer.RowGroup]) -> ReadPlan:
     """By what the file says, and what each of its pages does. Its chunks are not asked for here, see `footer`.
 
     Raises:
@@ -86,10 +86,10 @@ def _weighed(body: bytes, about: pq.FileMetaData, groups: Sequence[footer.Group]
     """
     _check_writer(about.created_by or "")
     width, rows = about.num_columns, about.num_rows
-    limits.check_columns(width)
+    limits.check_column_count(width)
     if len(groups) * max(1, width) > _CHUNKS_MAX:
         raise TooLarge(f"a Parquet file may have {_CHUNKS_MAX} columns in all of its row groups; send larger ones")
-    limits.check_size(rows, 0)
+    limits.check_expanded_size(rows, 0)
     if about.num_row_groups != len(groups) or any(len(group.chunks) != width for group in groups):
         raise ValueError("a row group of other columns than the schema's")
     if sum(group.rows for group in groups) != rows:
@@ -99,28 +99,28 @@ def _weighed(body: bytes, about: pq.FileMetaData, groups: Sequence[footer.Group]
     for group in groups:
         for column, chunk in zip(columns, group.chunks, strict=True):
             _weigh(body, group.rows, column, chunk, scales)
-    return scales.weight()
+    return scales.read_plan()
 
 
-def _weigh(body: bytes, rows: int, column: pq.ColumnSchema, chunk: footer.Chunk, scales: ReadBudget) -> None:
+def _weigh(body: bytes, rows: int, column: pq.ColumnSchema, chunk: footer.ColumnChunk, scales: ReadBudget) -> None:
     """Puts the pages of one column in one row group on the scales."""
     values, levels = 0, (column.max_repetition_level > 0) + (column.max_definition_level > 0)
     for page in _pages(body, chunk):
-        scales.add(page, column)
+        scales.add_page(page, column)
         values += page.values
         if page.encoding in (pages.DELTA_LENGTH_BYTE_ARRAY, pages.DELTA_BYTE_ARRAY):
-            delta_lengths.check(body, page, chunk.codec, levels)
+            delta_lengths.check_delta_lengths(body, page, chunk.codec, levels)
     if values < rows or (values > rows and column.max_repetition_level == 0):
         raise ValueError("a column of other rows than its row group")
 
 
-def _pages(body: bytes, chunk: footer.Chunk) -> Iterator[pages.Page]:
+def _pages(body: bytes, chunk: footer.ColumnChunk) -> Iterator[pages.PageHeader]:
     """Those of one column in one row group, just where Arrow looks for them."""
     at, end = chunk.start, chunk.start + chunk.size
     if chunk.start < 0 or chunk.size < 0 or end > len(body):
         raise ValueError("a column beyond the end of the file")
     while at < end:
-        page = pages.read(body, at)
+        page = pages.read_page_header(body, at)
         if page.end > end:
             raise ValueError("a page beyond the end of its column")
         yield page

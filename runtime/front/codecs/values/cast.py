@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from base.schema.constraints import shortened
-from base.schema.dtypes import is_wide, whole, wire_form
+from base.schema.constraints import shorten_value
+from base.schema.dtypes import as_instance, is_wide, wire_form
 from runtime.front.codecs.values import nested, text
-from runtime.front.codecs.values.mismatch import Unfit, check_range, expectation, refuse, refuse_where
+from runtime.front.codecs.values.mismatch import ValueMismatch, check_time_range, describe_expected, raise_mismatch, raise_mismatch_where
 
 
-def fitted(source: pl.Series, dtype: pl.DataType) -> pl.Series:
+def cast_column(source: pl.Series, dtype: pl.DataType) -> pl.Series:
     """The column in `dtype`'s wire form.
 
     Raises:
@@ -31,16 +31,16 @@ def fitted(source: pl.Series, dtype: pl.DataType) -> pl.Series:
         case pl.Struct():
             return _structs(source, dtype)
     if is_wide(dtype) and _kind(source.dtype) == "string":
-        return text.read(source.cast(pl.String), dtype)
+        return text.column_from_text(source.cast(pl.String), dtype)
     if _kind(source.dtype) != _kind(dtype):
         at = int(source.is_not_null().arg_max() or 0)
-        raise Unfit(at, f"expected {expectation(dtype)}, got {source.dtype}: {shortened(source[at])}")
+        raise ValueMismatch(at, f"expected {describe_expected(dtype)}, got {source.dtype}: {shorten_value(source[at])}")
     if isinstance(source.dtype, pl.Categorical | pl.Enum):
         source = source.cast(pl.String)
     if isinstance(dtype, pl.Enum):
-        refuse_where(~source.is_in(dtype.categories) & source.is_not_null(), dtype, source)
+        raise_mismatch_where(~source.is_in(dtype.categories) & source.is_not_null(), dtype, source)
     if source.dtype.is_temporal():
-        check_range(source, dtype)
+        check_time_range(source, dtype)
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
         source = source.dt.convert_time_zone(dtype.time_zone)
     return source if source.dtype == wire else _exact(source, dtype).cast(wire)
@@ -52,8 +52,8 @@ def _exact(source: pl.Series, dtype: pl.DataType) -> pl.Series:
         found = _halved(source) if dtype == pl.Float16 else source.cast(dtype, strict=False)
         same = found.cast(source.dtype, strict=False).eq_missing(source)
     except pl.exceptions.PolarsError:
-        refuse(int(source.is_not_null().arg_max() or 0), dtype, source.drop_nulls()[0])
-    refuse_where(~same, dtype, source)
+        raise_mismatch(int(source.is_not_null().arg_max() or 0), dtype, source.drop_nulls()[0])
+    raise_mismatch_where(~same, dtype, source)
     return found
 
 
@@ -80,31 +80,31 @@ def _kind(dtype: pl.DataType) -> object:
 def _lists(source: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:
     if not isinstance(source.dtype, pl.List | pl.Array):
         first = int(source.is_not_null().arg_max() or 0)
-        refuse(first, dtype, source[first])
-    lengths, null, flat = nested.taken_apart(source)
+        raise_mismatch(first, dtype, source[first])
+    lengths, null, flat = nested.explode_lists(source)
     if isinstance(dtype, pl.Array):
         wrong = (lengths != dtype.size) & ~null
         if wrong.any():
-            refuse(int(np.argmax(wrong)), dtype, source[int(np.argmax(wrong))].to_list())
+            raise_mismatch(int(np.argmax(wrong)), dtype, source[int(np.argmax(wrong))].to_list())
     try:
-        inner = fitted(flat, whole(dtype.inner))
-    except Unfit as exc:
+        inner = cast_column(flat, as_instance(dtype.inner))
+    except ValueMismatch as exc:
         row = None if exc.row is None else nested.outer_row(lengths, exc.row)
-        raise Unfit(row, exc.reason, f"[]{exc.place}") from exc
-    return nested.lists(lengths, null, inner, dtype).alias(source.name)
+        raise ValueMismatch(row, exc.reason, f"[]{exc.place}") from exc
+    return nested.build_lists(lengths, null, inner, dtype).alias(source.name)
 
 
 def _structs(source: pl.Series, dtype: pl.Struct) -> pl.Series:
     if not isinstance(source.dtype, pl.Struct):
         row = int(source.is_not_null().arg_max() or 0)
-        refuse(row, dtype, source[row])
+        raise_mismatch(row, dtype, source[row])
     have = {field.name for field in source.dtype.fields}
     fields = []
     for field in dtype.fields:
         if field.name not in have:
-            raise Unfit(int(source.is_not_null().arg_max() or 0), "the field is missing", f".{field.name}")
+            raise ValueMismatch(int(source.is_not_null().arg_max() or 0), "the field is missing", f".{field.name}")
         try:
-            fields.append(fitted(source.struct.field(field.name), whole(field.dtype)).alias(field.name))
-        except Unfit as exc:
-            raise Unfit(exc.row, exc.reason, f".{field.name}{exc.place}") from exc
-    return nested.structs(fields, source.is_null().to_numpy()).alias(source.name)
+            fields.append(cast_column(source.struct.field(field.name), as_instance(field.dtype)).alias(field.name))
+        except ValueMismatch as exc:
+            raise ValueMismatch(exc.row, exc.reason, f".{field.name}{exc.place}") from exc
+    return nested.build_structs(fields, source.is_null().to_numpy()).alias(source.name)

@@ -16,15 +16,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import polars as pl
 
-from base.schema.dtypes import is_wide, whole, wire_form
+from base.schema.dtypes import as_instance, is_wide, wire_form
 from runtime.front.codecs.values import nested
 from runtime.front.codecs.values import text as texts
-from runtime.front.codecs.values.mismatch import Unfit, bounds, refuse
+from runtime.front.codecs.values.mismatch import ValueMismatch, integer_bounds, raise_mismatch
 
 _Number: TypeAlias = int | float | Decimal
 
 
-def read(values: Sequence[object], dtype: pl.DataType) -> pl.Series:
+def column_from_json(values: Sequence[object], dtype: pl.DataType) -> pl.Series:
     """A column of `dtype`'s wire form.
 
     Args:
@@ -40,9 +40,9 @@ def read(values: Sequence[object], dtype: pl.DataType) -> pl.Series:
         case pl.Struct():
             return _structs(values, dtype)
         case pl.Decimal():
-            return texts.decimals(list(values), dtype)
+            return texts.column_of_decimals(list(values), dtype)
     if is_wide(dtype):
-        return _numbers([texts.integer(value) for value in values], dtype, _integer).cast(wire_form(dtype))
+        return _numbers([texts.parse_integer(value) for value in values], dtype, _integer).cast(wire_form(dtype))
     if dtype.is_integer():
         return _numbers(values, dtype, _integer)
     if dtype.is_float():
@@ -50,10 +50,10 @@ def read(values: Sequence[object], dtype: pl.DataType) -> pl.Series:
     _check_types(values, dtype, bool if dtype == pl.Boolean else str)
     if dtype == pl.Boolean:
         return pl.Series("", values, pl.Boolean)
-    return texts.read(pl.Series("", values, pl.String), dtype)
+    return texts.column_from_text(pl.Series("", values, pl.String), dtype)
 
 
-def fraction(text: str) -> Decimal | float:
+def parse_fraction(text: str) -> Decimal | float:
     """A number that is not written as an integer: all of its digits, or the nearest float where its exponent is beyond all dtypes."""
     try:
         return Decimal(text)
@@ -61,24 +61,24 @@ def fraction(text: str) -> Decimal | float:
         return float(text)
 
 
-def write(column: pl.Series) -> list[object]:
+def column_to_json(column: pl.Series) -> list[object]:
     """The column's values as JSON can hold them: text, numbers, lists and dicts. NaN and infinities stay floats."""
     if isinstance(column.dtype, pl.List | pl.Array):
-        lengths, null, flat = nested.taken_apart(column)
-        elements = iter(write(flat))
+        lengths, null, flat = nested.explode_lists(column)
+        elements = iter(column_to_json(flat))
         # An element is taken from the one flat list, so the order of the rows is the order of their elements.
         return [None if absent else [next(elements) for _ in range(length)] for length, absent in zip(lengths, null, strict=True)]
     if isinstance(column.dtype, pl.Struct):
         names = [field.name for field in column.dtype.fields]
-        rows = zip(*(write(column.struct.field(name)) for name in names), strict=True) if names else [()] * len(column)
+        rows = zip(*(column_to_json(column.struct.field(name)) for name in names), strict=True) if names else [()] * len(column)
         return [None if absent else dict(zip(names, row, strict=True)) for absent, row in zip(column.is_null(), rows, strict=True)]
-    return texts.write(column).to_list()
+    return texts.column_to_text(column).to_list()
 
 
 def _check_types(values: Sequence[object], dtype: pl.DataType, kind: type) -> None:
     if not set(map(type, values)) <= {kind, type(None)}:
         row = next(i for i, value in enumerate(values) if value is not None and type(value) is not kind)
-        refuse(row, dtype, _shown(values[row]))
+        raise_mismatch(row, dtype, _shown(values[row]))
 
 
 def _shown(value: object) -> object:
@@ -93,13 +93,13 @@ def _numbers(values: Sequence[object], dtype: pl.DataType, taken: Callable[[_Num
             continue
         one = taken(value, dtype) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else None
         if one is None:
-            refuse(row, dtype, _shown(value))
+            raise_mismatch(row, dtype, _shown(value))
         found.append(one)
     return pl.Series("", found, dtype)
 
 
 def _integer(value: _Number, dtype: pl.DataType) -> int | None:
-    low, high = bounds(dtype)
+    low, high = integer_bounds(dtype)
     # In this order, since an exponent of a few digits makes an integer of millions of them.
     return int(value) if low <= value <= high and value == int(value) else None
 
@@ -128,13 +128,13 @@ def _lists(values: Sequence[object], dtype: pl.List | pl.Array) -> pl.Series:
     if isinstance(dtype, pl.Array):
         wrong = (lengths != dtype.size) & ~null
         if wrong.any():
-            refuse(int(wrong.argmax()), dtype, values[int(wrong.argmax())])
+            raise_mismatch(int(wrong.argmax()), dtype, values[int(wrong.argmax())])
     try:
-        flat = read([element for row in rows for element in row], whole(dtype.inner))
-    except Unfit as exc:
+        flat = column_from_json([element for row in rows for element in row], as_instance(dtype.inner))
+    except ValueMismatch as exc:
         row = None if exc.row is None else nested.outer_row(lengths, exc.row)
-        raise Unfit(row, exc.reason, f"[]{exc.place}") from exc
-    return nested.lists(lengths, null, flat, dtype)
+        raise ValueMismatch(row, exc.reason, f"[]{exc.place}") from exc
+    return nested.build_lists(lengths, null, flat, dtype)
 
 
 def _structs(values: Sequence[object], dtype: pl.Struct) -> pl.Series:
@@ -142,14 +142,14 @@ def _structs(values: Sequence[object], dtype: pl.Struct) -> pl.Series:
     null = np.array([value is None for value in values], bool)
     fields = []
     for field in dtype.fields:
-        inner = whole(field.dtype)
+        inner = as_instance(field.dtype)
         taken: list[object] = []
         for row, value in enumerate(values):
             if isinstance(value, dict) and field.name not in value:
-                raise Unfit(row, "the field is missing", f".{field.name}")
+                raise ValueMismatch(row, "the field is missing", f".{field.name}")
             taken.append(value[field.name] if isinstance(value, dict) else None)
         try:
-            fields.append(read(taken, inner).alias(field.name))
-        except Unfit as exc:
-            raise Unfit(exc.row, exc.reason, f".{field.name}{exc.place}") from exc
-    return nested.structs(fields, null).cast(wire_form(dtype)) if fields else pl.Series("", [None] * len(values), dtype)
+            fields.append(column_from_json(taken, inner).alias(field.name))
+        except ValueMismatch as exc:
+            raise ValueMismatch(exc.row, exc.reason, f".{field.name}{exc.place}") from exc
+    return nested.build_structs(fields, null).cast(wire_form(dtype)) if fields else pl.Series("", [None] * len(values), dtype)

@@ -16,13 +16,13 @@ COLUMNS_MAX = 10_000
 """Of rows without a schema. Each takes 20 µs, however few rows there are."""
 
 
-def check_columns(count: int) -> None:
+def check_column_count(count: int) -> None:
     """Raises TooLarge where rows without a schema have more columns than a request may."""
     if count > COLUMNS_MAX:
         raise TooLarge(f"a request may have {COLUMNS_MAX} columns")
 
 
-def check_size(rows: int, size: int) -> None:
+def check_expanded_size(rows: int, size: int) -> None:
     """Raises TooLarge where a request has more rows, or more bytes once it is expanded, than it may."""
     if rows > ROWS_MAX:
         raise TooLarge(f"a request may have {ROWS_MAX} rows; send fewer at once")

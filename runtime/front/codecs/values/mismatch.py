@@ -8,7 +8,7 @@ import polars as pl
 
 from base.errors import Cell
 from base.schema import ranges
-from base.schema.constraints import shortened
+from base.schema.constraints import shorten_value
 
 _WORDS: dict[type[pl.DataType], str] = {
     pl.Float16: "a number that a 16-bit float holds",
@@ -24,13 +24,13 @@ _WORDS: dict[type[pl.DataType], str] = {
 }
 
 
-def expectation(dtype: pl.DataType) -> str:
+def describe_expected(dtype: pl.DataType) -> str:
     """Completes "expected ..."."""
     match dtype:
         case pl.Decimal():
             return f"a decimal of at most {dtype.precision} digits, {dtype.scale} of them after the point"
         case pl.Enum():
-            return f"one of {shortened(dtype.categories.to_list())}"
+            return f"one of {shorten_value(dtype.categories.to_list())}"
         case pl.Datetime():
             example = "2024-01-31T12:30:00" + ("Z" if dtype.time_zone is not None else "")
             return (
@@ -41,20 +41,20 @@ def expectation(dtype: pl.DataType) -> str:
         case pl.Array():
             return f"a list of {dtype.size}"
         case pl.Struct():
-            return f"an object with the fields {shortened([field.name for field in dtype.fields])}"
+            return f"an object with the fields {shorten_value([field.name for field in dtype.fields])}"
     if dtype.is_integer():
-        low, high = bounds(dtype)
+        low, high = integer_bounds(dtype)
         return f"an integer from {low} to {high}"
     return _WORDS[type(dtype)]
 
 
-def bounds(dtype: pl.DataType) -> tuple[int, int]:
+def integer_bounds(dtype: pl.DataType) -> tuple[int, int]:
     """The least and the greatest value of an integer dtype."""
     bits = int(str(dtype).removeprefix("U").removeprefix("Int"))
     return (0, 2**bits - 1) if dtype.is_unsigned_integer() else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
-class Unfit(Exception):
+class ValueMismatch(Exception):
     """A value that its column cannot hold.
 
     Args:
@@ -72,29 +72,29 @@ class Unfit(Exception):
         return Cell(self.row, column, f"at {column}{self.place}: {self.reason}" if self.place else self.reason)
 
 
-def refuse(row: int, dtype: pl.DataType, value: object) -> NoReturn:
+def raise_mismatch(row: int, dtype: pl.DataType, value: object) -> NoReturn:
     """Raises Unfit for this value."""
-    raise Unfit(row, f"expected {expectation(dtype)}, got {'null' if value is None else shortened(value)}")
+    raise ValueMismatch(row, f"expected {describe_expected(dtype)}, got {'null' if value is None else shorten_value(value)}")
 
 
-def refuse_where(wrong: pl.Series, dtype: pl.DataType, source: pl.Series) -> None:
+def raise_mismatch_where(wrong: pl.Series, dtype: pl.DataType, source: pl.Series) -> None:
     """Raises Unfit for the first value of `source` at which `wrong` is true, if there is one."""
     if wrong.any():
         row = wrong.arg_max()
         assert row is not None
-        refuse(row, dtype, source[row])
+        raise_mismatch(row, dtype, source[row])
 
 
-def check_range(column: pl.Series, dtype: pl.DataType) -> pl.Series:
+def check_time_range(column: pl.Series, dtype: pl.DataType) -> pl.Series:
     """The column, which is not nested.
 
     Raises:
         Unfit: a point in time is beyond what can be said.
     """
-    beyond = ranges.beyond(column)
+    beyond = ranges.out_of_range(column)
     if beyond is not None:
         row = beyond.arg_max()
         assert row is not None
         # The number itself: neither Python nor Polars could write it as a date.
-        raise Unfit(row, f"expected {expectation(dtype)}, of the years 1 to 9999, got {column.to_physical()[row]}")
+        raise ValueMismatch(row, f"expected {describe_expected(dtype)}, of the years 1 to 9999, got {column.to_physical()[row]}")
     return column

@@ -14,7 +14,7 @@ Lengths = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
-def taken_apart(column: pl.Series) -> tuple[Lengths, Mask, pl.Series]:
+def explode_lists(column: pl.Series) -> tuple[Lengths, Mask, pl.Series]:
     """The length of each list (0 for a null), which lists are null, and all elements, one after the other."""
     lists = column.arr.to_list() if isinstance(column.dtype, pl.Array) else column
     lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
@@ -22,7 +22,7 @@ def taken_apart(column: pl.Series) -> tuple[Lengths, Mask, pl.Series]:
     return lengths, column.is_null().to_numpy(), flat
 
 
-def lists(lengths: Lengths, null: Mask, flat: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:
+def build_lists(lengths: Lengths, null: Mask, flat: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:
     """The reverse of `taken_apart`; for an array all lengths are its size, or null."""
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
     values = flat.rechunk().to_arrow(compat_level=CompatLevel.newest())
@@ -31,7 +31,7 @@ def lists(lengths: Lengths, null: Mask, flat: pl.Series, dtype: pl.List | pl.Arr
     return found.list.to_array(dtype.size) if isinstance(dtype, pl.Array) else found
 
 
-def structs(fields: Sequence[pl.Series], null: Mask) -> pl.Series:
+def build_structs(fields: Sequence[pl.Series], null: Mask) -> pl.Series:
     """One struct of these fields for each row."""
     arrays = [field.rechunk().to_arrow(compat_level=CompatLevel.newest()) for field in fields]
     found = pl.from_arrow(pa.StructArray.from_arrays(arrays, [field.name for field in fields], mask=pa.array(null)))

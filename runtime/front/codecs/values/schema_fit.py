@@ -8,20 +8,20 @@ import polars as pl
 
 from base.errors import Cell, Misfit
 from base.schema.wire import Column
-from runtime.front.codecs.values.mismatch import Unfit, refuse
+from runtime.front.codecs.values.mismatch import ValueMismatch, raise_mismatch
 
-Reader = Callable[[str, pl.DataType], pl.Series]
+ColumnReader = Callable[[str, pl.DataType], pl.Series]
 """The column of that name in its wire form; raises Unfit."""
 
 _NAMED_MAX = 10
 """Cells in the text of a misfit; its list has one for each column at most."""
 
 
-def fitted(
+def fit_columns(
     columns: Mapping[str, Column],
     names: Collection[str],
     rows: int,
-    read: Reader,
+    read: ColumnReader,
     *,
     unexpected: str = "ignore",
     absent: Mapping[str, list[int]] | None = None,
@@ -45,35 +45,35 @@ def fitted(
         try:
             without = absent.get(name, []) if absent is not None else []
             found[name] = _column(name, column, names, rows, read, without).alias(name)
-        except Unfit as exc:
+        except ValueMismatch as exc:
             cells.append(exc.cell(name))
     if cells:
-        raise misfit(cells)
+        raise misfit_error(cells)
     return pl.DataFrame(found)
 
 
-def _column(name: str, column: Column, names: Collection[str], rows: int, read: Reader, absent: list[int]) -> pl.Series:
+def _column(name: str, column: Column, names: Collection[str], rows: int, read: ColumnReader, absent: list[int]) -> pl.Series:
     if name not in names:
         if rows and column.required:
-            raise Unfit(0, "the field is missing")
+            raise ValueMismatch(0, "the field is missing")
         return _filled(column, rows)
     if absent and column.required:
-        raise _earlier(Unfit(absent[0], "the field is missing"), name, column, read)
+        raise _earlier(ValueMismatch(absent[0], "the field is missing"), name, column, read)
     series = read(name, column.dtype)
     if absent and column.default is not None:
         series = column.default.new_from_index(0, rows).zip_with(pl.Series([False] * rows).scatter(absent, True), series)
     if not column.nullable and series.null_count():
         row = series.is_null().arg_max()
         assert row is not None
-        refuse(row, column.dtype, None)
+        raise_mismatch(row, column.dtype, None)
     return series
 
 
-def _earlier(missing: Unfit, name: str, column: Column, read: Reader) -> Unfit:
+def _earlier(missing: ValueMismatch, name: str, column: Column, read: ColumnReader) -> ValueMismatch:
     """The first thing that is wrong with the column: a value before the row that has none, or that row."""
     try:
         read(name, column.dtype)
-    except Unfit as exc:
+    except ValueMismatch as exc:
         if exc.row is not None and missing.row is not None and exc.row < missing.row:
             return exc
     return missing
@@ -85,7 +85,7 @@ def _filled(column: Column, rows: int) -> pl.Series:
     return column.default.new_from_index(0, rows)
 
 
-def misfit(cells: list[Cell]) -> Misfit:
+def misfit_error(cells: list[Cell]) -> Misfit:
     """The error for these cells, the first row's first."""
     cells = sorted(cells, key=lambda cell: -1 if cell.row is None else cell.row)
     said = [_said(cell) for cell in cells[:_NAMED_MAX]]

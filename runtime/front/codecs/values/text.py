@@ -13,7 +13,7 @@ from decimal import Decimal
 import polars as pl
 from polars._typing import TimeUnit
 
-from runtime.front.codecs.values.mismatch import check_range, refuse, refuse_where
+from runtime.front.codecs.values.mismatch import check_time_range, raise_mismatch, raise_mismatch_where
 
 _DIGITS = {"ms": 3, "us": 6, "ns": 9}
 _INTEGER = "[+-]?[0-9]{1,1000}"
@@ -28,7 +28,7 @@ _DURATION = (
 _UNIT_NS = {"days": 86_400 * 10**9, "hours": 3_600 * 10**9, "minutes": 60 * 10**9, "seconds": 10**9}
 
 
-def read(source: pl.Series, dtype: pl.DataType) -> pl.Series:
+def column_from_text(source: pl.Series, dtype: pl.DataType) -> pl.Series:
     """A column of strings as one of `dtype`'s wire form; nulls stay.
 
     Raises:
@@ -38,7 +38,7 @@ def read(source: pl.Series, dtype: pl.DataType) -> pl.Series:
         case pl.String() | pl.Categorical():
             return source
         case pl.Enum():
-            refuse_where(~source.is_in(dtype.categories) & source.is_not_null(), dtype, source)
+            raise_mismatch_where(~source.is_in(dtype.categories) & source.is_not_null(), dtype, source)
             return source
         case pl.Binary():
             found = source.str.decode("base64", strict=False)
@@ -51,17 +51,17 @@ def read(source: pl.Series, dtype: pl.DataType) -> pl.Series:
         case pl.Duration():
             found = _durations(source, dtype)
         case pl.Decimal():
-            return decimals(source.to_list(), dtype)
+            return column_of_decimals(source.to_list(), dtype)
         case pl.Int128() | pl.UInt128():
             # "-0" is zero, also where Polars knows no signs.
             found = _shaped(source, f"^{_INTEGER}$").str.replace("^-(0+)$", "$1").cast(dtype, strict=False).cast(pl.String)
         case _:
             found = pl.Series(source.name, [None] * len(source), dtype)
-    refuse_where(found.is_null() & source.is_not_null(), dtype, source)
-    return check_range(found, dtype)
+    raise_mismatch_where(found.is_null() & source.is_not_null(), dtype, source)
+    return check_time_range(found, dtype)
 
 
-def decimals(values: list[object], dtype: pl.Decimal) -> pl.Series:
+def column_of_decimals(values: list[object], dtype: pl.Decimal) -> pl.Series:
     """Strings, integers and decimals as a column of decimals, one by one, each exactly.
 
     Raises:
@@ -74,7 +74,7 @@ def decimals(values: list[object], dtype: pl.Decimal) -> pl.Series:
             continue
         exact = _decimal(value, dtype) if isinstance(value, str | Decimal) or type(value) is int else None
         if exact is None:
-            refuse(row, dtype, value)
+            raise_mismatch(row, dtype, value)
         found.append(exact)
     return pl.Series("", found, dtype)
 
@@ -88,7 +88,7 @@ def _decimal(value: object, dtype: pl.Decimal) -> Decimal | None:
     return exact if exact.is_finite() else None
 
 
-def integer(value: object) -> object:
+def parse_integer(value: object) -> object:
     """The integer that a string of digits says; anything else as it is."""
     return int(value) if isinstance(value, str) and re.fullmatch(_INTEGER, value) else value
 
@@ -132,7 +132,7 @@ def _durations(source: pl.Series, dtype: pl.Duration) -> pl.Series:
     return parts.select((sign * total // per_unit).cast(pl.Int64, strict=False).cast(dtype).alias(source.name)).to_series()
 
 
-def write(column: pl.Series) -> pl.Series:
+def column_to_text(column: pl.Series) -> pl.Series:
     """A column that is not nested, as JSON and CSV can hold it: what they have no words for becomes text."""
     match column.dtype:
         case pl.Binary():

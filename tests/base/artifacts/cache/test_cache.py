@@ -61,7 +61,7 @@ def get(cache: Cache, name: str) -> Lease:
     if isinstance(found, Pending):
         wake.wait()
         assert found.done
-        return found.lease()
+        return found.take_lease()
     return found
 
 
@@ -76,7 +76,7 @@ def test_a_model_is_loaded_once_and_then_there_at_once(make: Callable[..., Cache
     assert use(cache, "a") == use(cache, "a") == "a"
     assert store.loaded == ["a"]
     assert (cache.counters.loads, cache.counters.hits, cache.counters.failures) == (1, 1, 0)
-    assert [(entry.parameters, entry.state) for entry in cache.entries()] == [({"name": "a"}, "fresh")]
+    assert [(entry.parameters, entry.state) for entry in cache.entry_states()] == [({"name": "a"}, "fresh")]
 
 
 def test_the_order_of_parameters_makes_no_difference(make: Callable[..., Cache], store: Store) -> None:
@@ -85,7 +85,7 @@ def test_the_order_of_parameters_makes_no_difference(make: Callable[..., Cache],
     found = cache.lookup({"name": "a", "kind": "x"}, wake)
     assert isinstance(found, Pending)
     wake.wait()
-    found.lease().release()
+    found.take_lease().release()
     assert isinstance(cache.lookup({"kind": "x", "name": "a"}, wake), Lease)
 
 
@@ -101,7 +101,7 @@ def test_a_lookup_never_waits_for_a_load(make: Callable[..., Cache], store: Stor
     assert use(cache, "ready") == "ready"
     store.gate.set()
     wake.wait()
-    assert slow.lease().model.name == "slow"
+    assert slow.take_lease().model.name == "slow"
     assert wake.threads == {"loader"}
 
 
@@ -113,7 +113,7 @@ def test_many_lookups_of_one_model_share_one_load(make: Callable[..., Cache], st
     store.gate.set()
     for wake in wakes:
         wake.wait()
-    leases = [each.lease() for each in pending if isinstance(each, Pending)]
+    leases = [each.take_lease() for each in pending if isinstance(each, Pending)]
     assert len(leases) == 20
     assert len({id(lease.model) for lease in leases}) == 1
     assert store.loaded == ["a"]
@@ -141,7 +141,7 @@ def test_the_model_unused_for_longest_goes_first(make: Callable[..., Cache], sto
     cache = make(max_size=2)
     for name in ("a", "b", "a", "c"):
         use(cache, name)
-    assert [entry.parameters["name"] for entry in cache.entries()] == ["a", "c"]
+    assert [entry.parameters["name"] for entry in cache.entry_states()] == ["a", "c"]
     assert use(cache, "b") == "b"
     assert store.loaded == ["a", "b", "c", "b"]
     assert cache.counters.evictions == 2
@@ -156,7 +156,7 @@ def test_a_model_in_use_is_not_evicted(make: Callable[..., Cache], store: Store)
     assert use(cache, "a") == "a"
     lease.release()
     lease.release()
-    assert len(cache.entries()) == 1
+    assert len(cache.entry_states()) == 1
     assert store.loaded == ["a", "b"]
 
 
@@ -168,7 +168,7 @@ def test_a_model_that_was_waited_for_is_still_there_when_it_is_fetched(make: Cal
         wake.wait()
     for each, name in zip(pending, "ab", strict=True):
         assert isinstance(each, Pending)
-        with each.lease() as model:
+        with each.take_lease() as model:
             assert model.name == name
     assert sorted(store.loaded) == ["a", "b"]
 
@@ -195,7 +195,7 @@ def test_a_load_that_nobody_waits_for_any_longer_still_ends_well(make: Callable[
     store.gate.set()
     wake.wait()
     use(cache, "b")
-    assert [entry.parameters["name"] for entry in cache.entries()] == ["b"]
+    assert [entry.parameters["name"] for entry in cache.entry_states()] == ["b"]
 
 
 @pytest.mark.parametrize("error", [ValueError("/secret/path"), SystemExit(3), KeyboardInterrupt(), MemoryError()], ids=repr)
@@ -210,11 +210,11 @@ def test_a_failed_load_reaches_everyone_who_waits(make: Callable[..., Cache], st
         wake.wait()
         assert isinstance(each, Pending)
         with pytest.raises(LoadFailed, match=f"load_model raised {type(error).__name__} for name='bad'") as failed:
-            each.lease()
+            each.take_lease()
         assert "secret" not in str(failed.value)
         assert failed.value.__cause__ is not None
         assert failed.value.__cause__.__cause__ is error
-    assert [entry.state for entry in cache.entries()] == ["failed"]
+    assert [entry.state for entry in cache.entry_states()] == ["failed"]
     assert use(cache, "a") == "a"
 
 
@@ -249,7 +249,7 @@ def test_what_cannot_be_loaded_is_listed_with_its_reason_until_it_is(make: Calla
     for in_a_row, pause_s in enumerate((0.5, 1.0), 1):
         with pytest.raises(LoadFailed):
             get(cache, "bad")
-        bad, good = cache.entries()
+        bad, good = cache.entry_states()
         assert (good.parameters, good.state) == ({"name": "a"}, "fresh")
         assert (bad.parameters, bad.state, bad.age_s, bad.loads) == ({"name": "bad"}, "failed", None, 0)
         assert (bad.failures, bad.next_refresh_s) == (in_a_row, pause_s)
@@ -258,12 +258,12 @@ def test_what_cannot_be_loaded_is_listed_with_its_reason_until_it_is(make: Calla
     del store.fails["bad"]
     store.gate.clear()
     pending = cache.lookup({"name": "bad"}, Wake())
-    assert [(entry.parameters["name"], entry.state) for entry in cache.entries()] == [("a", "fresh"), ("bad", "loading")]
+    assert [(entry.parameters["name"], entry.state) for entry in cache.entry_states()] == [("a", "fresh"), ("bad", "loading")]
     store.gate.set()
     assert isinstance(pending, Pending)
     pending.cancel()
     assert use(cache, "bad") == "bad"
-    assert [(entry.parameters["name"], entry.state) for entry in cache.entries()] == [("a", "fresh"), ("bad", "fresh")]
+    assert [(entry.parameters["name"], entry.state) for entry in cache.entry_states()] == [("a", "fresh"), ("bad", "fresh")]
 
 
 def test_the_pause_has_a_most(make: Callable[..., Cache], store: Store) -> None:
@@ -285,7 +285,7 @@ def test_what_is_missing_is_looked_for_each_time(make: Callable[..., Cache], sto
         with pytest.raises(NotFound):
             get(cache, "missing")
     assert cache.counters.failures == 3
-    assert cache.entries() == []
+    assert cache.entry_states() == []
 
 
 def test_a_client_that_raises_what_it_should_not_is_a_failed_load(make: Callable[..., Cache], store: Store) -> None:
@@ -295,7 +295,7 @@ def test_a_client_that_raises_what_it_should_not_is_a_failed_load(make: Callable
     wake.wait()
     assert isinstance(found, Pending)
     with pytest.raises(LoadFailed, match="KeyError"):
-        found.lease()
+        found.take_lease()
 
 
 def test_parameters_that_the_spec_does_not_admit_are_refused_at_once(make: Callable[..., Cache], store: Store) -> None:
@@ -375,7 +375,7 @@ def test_a_closed_cache_tells_who_waits_and_who_comes(make: Callable[..., Cache]
     queued = pending[-1]
     assert isinstance(queued, Pending)
     with pytest.raises(Unavailable):
-        queued.lease()
+        queued.take_lease()
     with pytest.raises(Unavailable):
         cache.lookup({"name": "0"}, Wake())
     store.gate.set()
@@ -383,7 +383,7 @@ def test_a_closed_cache_tells_who_waits_and_who_comes(make: Callable[..., Cache]
     for each, wake in zip(pending[:-1], wakes, strict=False):
         wake.wait()
         assert isinstance(each, Pending)
-        each.lease().release()
+        each.take_lease().release()
 
 
 @pytest.mark.parametrize("error", [Declaration("x"), Misfit("x"), Unavailable("x")], ids=repr)

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 import base.artifacts as afs
 from base.artifacts.cache.cache import Cache
 from base.artifacts.cache.entry import Lease, Pending
-from base.artifacts.cache.schedule import Due, Schedule
+from base.artifacts.cache.schedule import DueRefresh, RefreshSchedule
 from base.errors import LoadFailed, NotFound, Unavailable
 from base.ipc.cache_control import EntryState
 from fakestore import WITHIN_S, Model, Store
@@ -79,7 +79,7 @@ def get(cache: Cache, **parameters: str) -> Lease:
     found = cache.lookup(parameters, woken.set)
     if isinstance(found, Pending):
         assert woken.wait(WITHIN_S), "nobody was woken"
-        return found.lease()
+        return found.take_lease()
     return found
 
 
@@ -89,7 +89,7 @@ def use(cache: Cache, name: str) -> Any:
 
 
 def entry(cache: Cache) -> EntryState:
-    (only,) = cache.entries()
+    (only,) = cache.entry_states()
     return only
 
 
@@ -190,12 +190,12 @@ def test_what_nobody_uses_is_dropped_after_its_time(make: Callable[..., Cache], 
     use(cache, "b")
     clock.advance(cache, 61)
     until(lambda: store.gone == ["b"])
-    assert [each.parameters["name"] for each in cache.entries()] == ["a"]
+    assert [each.parameters["name"] for each in cache.entry_states()] == ["a"]
     lease.release()
     clock.advance(cache, 59)
     use(cache, "a")
     clock.advance(cache, 61)
-    until(lambda: cache.entries() == [])
+    until(lambda: cache.entry_states() == [])
 
 
 def test_the_bytes_of_models_are_bounded(make: Callable[..., Cache], store: Stamped) -> None:
@@ -204,9 +204,9 @@ def test_the_bytes_of_models_are_bounded(make: Callable[..., Cache], store: Stam
     cache = make(max_bytes=100)
     for name in "abac":
         use(cache, name)
-    assert [(each.parameters["name"], each.bytes) for each in cache.entries()] == [("a", 40), ("c", 40)]
+    assert [(each.parameters["name"], each.bytes) for each in cache.entry_states()] == [("a", 40), ("c", 40)]
     use(cache, "huge")
-    assert [each.parameters["name"] for each in cache.entries()] == ["huge"]
+    assert [each.parameters["name"] for each in cache.entry_states()] == ["huge"]
     assert use(cache, "huge") is use(cache, "huge")
 
 
@@ -216,7 +216,7 @@ def test_the_author_may_say_how_large_a_model_is(make: Callable[..., Cache], sto
     cache = make(max_bytes=100, size_of=lambda model: 60)
     for name in "ab":
         use(cache, name)
-    assert [each.bytes for each in cache.entries()] == [60]
+    assert [each.bytes for each in cache.entry_states()] == [60]
 
 
 def test_unload_is_called_once_for_every_model_that_goes(make: Callable[..., Cache], store: Stamped) -> None:
@@ -345,7 +345,7 @@ def test_a_file_that_changes_is_loaded_at_the_next_refresh(tmp_path: Path) -> No
         cache.refresh({"name": name})
         until(lambda: cache.counters.loads == 2)
         cache.counters.unchanged = cache.counters.loads = 0
-    assert [each.bytes for each in cache.entries()] == [6, 6]
+    assert [each.bytes for each in cache.entry_states()] == [6, 6]
     cache.close()
 
 

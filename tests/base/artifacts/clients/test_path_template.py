@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from base.artifacts.clients.path_template import PathTemplate, checked_value
+from base.artifacts.clients.path_template import PathTemplate, check_value
 from base.errors import Declaration, Misfit
 
 HOSTILE = ["", ".", "..", "../x", "a/b", "/", "/etc/passwd", "a\\b", "a\0b", "\0", "a\nb", "\x7f", "\x85", "\udcff", None]
@@ -46,7 +46,7 @@ def test_a_formatted_path_stays_where_the_template_puts_it(parameters: dict[str,
 def test_a_value_that_is_more_than_a_piece_of_a_component_is_refused(value: str | None) -> None:
     """With the parameter's name in a cell."""
     with pytest.raises(Misfit) as refused:
-        checked_value("run", value)
+        check_value("run", value)
     assert [cell.column for cell in refused.value.cells] == ["run"]
     with pytest.raises(Misfit):
         PathTemplate("{run}").format({} if value is None else {"run": value})

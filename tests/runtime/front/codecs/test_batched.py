@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import frames
-from base.schema.wire import Column, to_arrow
-from runtime.front.codecs.decoder import RowDecoder, decode
+from base.schema.wire import Column, columns_to_arrow
+from runtime.front.codecs.decoder import RowDecoder, decode_body
 from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 
 
@@ -31,13 +31,13 @@ def test_a_batched_answer_is_the_answer_alone(
 ) -> None:
     """Whatever the dtypes, whatever each request came as and wants: a handler that returns its rows gives each just its own."""
     columns, requests = given_
-    decoder = RowDecoder(to_arrow(columns))
-    rows = [decode(decoder, media, frames.BODIES[media](part)) for media, part in requests]
+    decoder = RowDecoder(columns_to_arrow(columns))
+    rows = [decode_body(decoder, media, frames.BODIES[media](part)) for media, part in requests]
     batched, start = ReplyEncoder(decoder.gather(rows)), 0
     for number, each in enumerate(rows):
         alone = ReplyEncoder(decoder.gather([each]))
-        assert said(form, batched.body(form, f"id {number}", start, each.count)) == said(
-            form, alone.body(form, f"id {number}", 0, each.count)
+        assert said(form, batched.encode_body(form, f"id {number}", start, each.count)) == said(
+            form, alone.encode_body(form, f"id {number}", 0, each.count)
         )
         start += each.count
 

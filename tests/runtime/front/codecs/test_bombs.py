@@ -10,7 +10,7 @@ import pytest
 
 from base.errors import TooLarge
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes, is_compressed
-from runtime.front.codecs.decoder import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode_body
 from runtime.front.codecs.values import limits
 
 
@@ -29,7 +29,7 @@ def test_a_compressed_arrow_stream_is_weighed_before_it_is_expanded(compression:
     assert len(body) < 200_000
     before = pa.total_allocated_bytes()
     with pytest.raises(TooLarge, match="may hold 1000000 bytes"):
-        decode(RowDecoder(None), "application/vnd.apache.arrow.stream", body)
+        decode_body(RowDecoder(None), "application/vnd.apache.arrow.stream", body)
     assert pa.total_allocated_bytes() - before < 1_000_000
 
 
@@ -90,7 +90,7 @@ def test_a_parquet_file_may_not_hold_more_than_its_limits(limit: str, value: int
     """Rows, bytes, and values inside of lists; repeated values take next to nothing in the file."""
     body = parquet(table)
     assert len(body) < 20_000
-    assert decode(RowDecoder(None), "application/vnd.apache.parquet", body).count == table.num_rows
+    assert decode_body(RowDecoder(None), "application/vnd.apache.parquet", body).count == table.num_rows
     monkeypatch.setattr(limits, limit, value)
     with pytest.raises(TooLarge):
-        decode(RowDecoder(None), "application/vnd.apache.parquet", body)
+        decode_body(RowDecoder(None), "application/vnd.apache.parquet", body)

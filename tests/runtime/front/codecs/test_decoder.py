@@ -18,7 +18,7 @@ import frames
 from base.errors import Cell, Malformed, Misfit, UnsupportedMedia
 from base.schema import wire
 from base.schema.wire import Column
-from runtime.front.codecs.decoder import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode_body
 
 SCHEMA = pa.schema(
     [
@@ -190,7 +190,7 @@ def test_a_batch_is_the_rows_of_its_requests_in_order(records: list[dict[str, fl
     assert decoder.assemble(rows).column("a").to_pylist() == [record["a"] for part in parts for record in part]
 
 
-DEFAULTED = wire.to_arrow(
+DEFAULTED = wire.columns_to_arrow(
     {
         "a": Column(pl.Float64(), nullable=False, default=pl.Series([2.5])),
         "n": Column(pl.Int8(), nullable=True, default=pl.Series([7], dtype=pl.Int8)),
@@ -211,17 +211,17 @@ def test_a_default_is_put_where_a_field_is_absent(media: str, body: bytes) -> No
     """In each row by itself; a null stays null; a required column may stand behind one that has a default."""
     decoder = RowDecoder(DEFAULTED)
     expected = [{"a": 2.5, "n": 7, "b": "x"}, {"a": 1.0, "n": None, "b": "y"}]
-    assert decoder.assemble([decode(decoder, media, body)]).to_pylist() == expected
+    assert decoder.assemble([decode_body(decoder, media, body)]).to_pylist() == expected
 
 
 def test_a_default_is_put_where_a_column_is_absent() -> None:
     """In every row, whatever the media type."""
     decoder = RowDecoder(DEFAULTED)
     for media, body in (("text/csv", b"b\nx\n"), ("application/vnd.apache.arrow.stream", stream(pl.DataFrame({"b": ["x"]})))):
-        assert decoder.assemble([decode(decoder, media, body)]).to_pylist() == [{"a": 2.5, "n": 7, "b": "x"}]
+        assert decoder.assemble([decode_body(decoder, media, body)]).to_pylist() == [{"a": 2.5, "n": 7, "b": "x"}]
 
 
-DATES = wire.to_arrow({"d": Column(pl.List(pl.Date()), nullable=False, default=pl.Series([[date(2024, 1, 1)]]))})
+DATES = wire.columns_to_arrow({"d": Column(pl.List(pl.Date()), nullable=False, default=pl.Series([[date(2024, 1, 1)]]))})
 
 
 def test_the_slower_way_puts_defaults_too() -> None:
@@ -245,9 +245,9 @@ def test_the_slower_way_puts_defaults_too() -> None:
 )
 def test_a_field_that_is_not_expected_is_ignored_or_refused(media: str, body: bytes, row: int | None) -> None:
     """As the endpoint says; where it is refused it is named."""
-    assert decode(RowDecoder(SCHEMA), media, body).count
+    assert decode_body(RowDecoder(SCHEMA), media, body).count
     with pytest.raises(Misfit) as refused:
-        decode(RowDecoder(SCHEMA, "reject"), media, body)
+        decode_body(RowDecoder(SCHEMA, "reject"), media, body)
     assert refused.value.cells == (Cell(row, "z", "the field is not expected"),)
 
 
@@ -291,7 +291,7 @@ RIGHT = {
 )
 def test_the_quick_way_agrees_with_the_other(records: list[dict[str, object]], nullable: bool, reject: bool) -> None:
     """Typed rows in one pass, or decoded values by column: the same rows, or the same refusal."""
-    schema = wire.to_arrow({name: Column(dtype, nullable) for name, dtype in PLAIN.items()})
+    schema = wire.columns_to_arrow({name: Column(dtype, nullable) for name, dtype in PLAIN.items()})
     quick, slow = (RowDecoder(schema, "reject" if reject else "ignore") for _ in range(2))
     slow._json._many = None
     body = msgspec.json.encode(records)
@@ -308,7 +308,7 @@ def outcome(decoder: RowDecoder, body: bytes) -> object:
 def test_a_media_type_that_nothing_reads_is_named() -> None:
     """With those that something does."""
     with pytest.raises(UnsupportedMedia, match=r"'application/xml'; send application/json, .*parquet"):
-        decode(RowDecoder(SCHEMA), "application/xml; charset=utf-8", b"")
+        decode_body(RowDecoder(SCHEMA), "application/xml; charset=utf-8", b"")
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_a_media_type_that_nothing_reads_is_named() -> None:
 def test_what_is_not_its_media_type_is_malformed(media: str, body: bytes) -> None:
     """Cut, empty, ragged or not UTF-8."""
     with pytest.raises(Malformed):
-        decode(RowDecoder(SCHEMA), media, body)
+        decode_body(RowDecoder(SCHEMA), media, body)
 
 
 def test_csv_tells_null_from_empty() -> None:
@@ -340,11 +340,11 @@ def test_without_a_schema_every_media_type_brings_its_own(media: str) -> None:
     """The same frame has the same columns, and another frame another shape."""
     decoder = RowDecoder(None)
     frame = pl.DataFrame({"x": [1, 2], "s": ["a", "b"], "f": [0.5, 1.5]})
-    mine = decode(decoder, media, frames.BODIES[media](frame))
+    mine = decode_body(decoder, media, frames.BODIES[media](frame))
     assert pl.DataFrame(decoder.assemble([mine])).equals(frame)
-    assert mine.shape == decode(decoder, media, frames.BODIES[media](frame.head(1))).shape
+    assert mine.shape == decode_body(decoder, media, frames.BODIES[media](frame.head(1))).shape
     assert mine.shape == decoder.from_json(b'[{"x":1,"s":"","f":1.5}]').shape
-    assert mine.shape != decode(decoder, media, frames.BODIES[media](frame.drop("s"))).shape
+    assert mine.shape != decode_body(decoder, media, frames.BODIES[media](frame.drop("s"))).shape
 
 
 def test_without_a_schema_categories_are_strings() -> None:

@@ -35,13 +35,13 @@ SCALARS = pa.record_batch({"prediction": pa.array([1.5, 2.5, 3.5])})
 )
 def test_the_form_is_the_one_that_is_wanted_most(accept: str, form: ResponseFormat) -> None:
     """JSON where none is named that there is."""
-    assert ResponseFormat.wanted(accept) is form
+    assert ResponseFormat.negotiate(accept) is form
 
 
 def test_json_has_the_id_and_the_rows_of_the_request() -> None:
     """Scalars as a list, frames as records; NaN is null."""
-    assert ReplyEncoder(SCALARS).body(ResponseFormat.JSON, "x", 1, 2) == b'{"id":"x","predictions":[2.5,3.5]}'
-    assert msgspec.json.decode(ReplyEncoder(RECORDS).body(ResponseFormat.JSON, "x", 0, 2))["predictions"] == [
+    assert ReplyEncoder(SCALARS).encode_body(ResponseFormat.JSON, "x", 1, 2) == b'{"id":"x","predictions":[2.5,3.5]}'
+    assert msgspec.json.decode(ReplyEncoder(RECORDS).encode_body(ResponseFormat.JSON, "x", 0, 2))["predictions"] == [
         {"a": 1.0, "d": "2024-01-31", "l": [1]},
         {"a": None, "d": None, "l": []},
     ]
@@ -49,27 +49,27 @@ def test_json_has_the_id_and_the_rows_of_the_request() -> None:
 
 def test_ndjson_has_one_record_a_line() -> None:
     """Scalars are records of their one column."""
-    assert ReplyEncoder(SCALARS).body(ResponseFormat.NDJSON, "x", 1, 2) == b'{"prediction":2.5}\n{"prediction":3.5}\n'
-    assert ReplyEncoder(RECORDS).body(ResponseFormat.NDJSON, "x", 2, 1) == b'{"a":3.0,"d":null,"l":null}\n'
+    assert ReplyEncoder(SCALARS).encode_body(ResponseFormat.NDJSON, "x", 1, 2) == b'{"prediction":2.5}\n{"prediction":3.5}\n'
+    assert ReplyEncoder(RECORDS).encode_body(ResponseFormat.NDJSON, "x", 2, 1) == b'{"a":3.0,"d":null,"l":null}\n'
 
 
 def test_csv_has_a_header() -> None:
     """Lists are JSON in their cell."""
-    assert ReplyEncoder(RECORDS).body(ResponseFormat.CSV, "x", 0, 2) == b"a,d,l\n1.0,2024-01-31,[1]\nNaN,,[]\n"
+    assert ReplyEncoder(RECORDS).encode_body(ResponseFormat.CSV, "x", 0, 2) == b"a,d,l\n1.0,2024-01-31,[1]\nNaN,,[]\n"
 
 
 def test_parquet_and_arrow_hold_the_rows_of_the_request_alone() -> None:
     """With their dtypes."""
     expected = pl.DataFrame(RECORDS)[1:3]
-    assert pl.read_parquet(io.BytesIO(ReplyEncoder(RECORDS).body(ResponseFormat.PARQUET, "x", 1, 2))).equals(expected)
-    assert pl.DataFrame(pa.ipc.open_stream(ReplyEncoder(RECORDS).body(ResponseFormat.ARROW, "x", 1, 2)).read_all()).equals(expected)
+    assert pl.read_parquet(io.BytesIO(ReplyEncoder(RECORDS).encode_body(ResponseFormat.PARQUET, "x", 1, 2))).equals(expected)
+    assert pl.DataFrame(pa.ipc.open_stream(ReplyEncoder(RECORDS).encode_body(ResponseFormat.ARROW, "x", 1, 2)).read_all()).equals(expected)
 
 
 @pytest.mark.parametrize("form", ResponseFormat)
 def test_a_reply_to_no_rows_is_whole(form: ResponseFormat) -> None:
     """In every form, with and without an output schema: whoever reads it finds no rows, and the columns that are known."""
     for schema in (None, RECORDS.schema):
-        body = ReplyEncoder.none(schema).body(form, "x", 0, 0)
+        body = ReplyEncoder.for_no_rows(schema).encode_body(form, "x", 0, 0)
         names = ["prediction"] if schema is None else schema.names
         match form:
             case ResponseFormat.JSON:
@@ -92,5 +92,5 @@ def test_a_piece_of_arrays_of_which_some_are_null_is_answered(form: ResponseForm
     frame = pl.DataFrame({"x": pl.Series([[1, 2], None, [3, None], None], dtype=pl.Array(pl.Int8, 2))})
     for start in range(4):
         for count in range(1, 5 - start):
-            alone = ReplyEncoder(frames.batch(frame[start : start + count])).body(form, "x", 0, count)
-            assert ReplyEncoder(frames.batch(frame)).body(form, "x", start, count) == alone
+            alone = ReplyEncoder(frames.batch(frame[start : start + count])).encode_body(form, "x", 0, count)
+            assert ReplyEncoder(frames.batch(frame)).encode_body(form, "x", start, count) == alone

@@ -17,7 +17,7 @@ from runtime.front.codecs.decoder import RowDecoder
 from runtime.front.codecs.json_columns import MIN_ROWS, JsonColumns
 
 COLUMNS = {"a": Column(pl.Float64(), False), "a long name " * 20: Column(pl.Float32(), True), "é": Column(pl.Float64(), False)}
-SCHEMA = wire.to_arrow(COLUMNS)
+SCHEMA = wire.columns_to_arrow(COLUMNS)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, min_value=-(2**20), max_value=2**20)
 
 
@@ -55,7 +55,7 @@ def test_a_null_among_them_is_kept() -> None:
 def test_other_types_go_the_other_way(kind: pa.DataType) -> None:
     """Their values are not equally long in MessagePack, or no floats of Python."""
     row = msgspec.defstruct("Row", [("f0", float)])
-    assert JsonColumns.of(row, pa.schema([("f0", kind)])) is None
+    assert JsonColumns.for_schema(row, pa.schema([("f0", kind)])) is None
 
 
 def test_requests_of_many_and_of_few_rows_share_a_batch() -> None:

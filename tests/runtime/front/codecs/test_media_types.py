@@ -13,8 +13,8 @@ from polars.testing import assert_frame_equal
 import frames
 from base.errors import Misfit
 from base.ipc.numeric_frames import Plain
-from base.schema.wire import Column, to_arrow
-from runtime.front.codecs.decoder import RowDecoder, decode
+from base.schema.wire import Column, columns_to_arrow
+from runtime.front.codecs.decoder import RowDecoder, decode_body
 from runtime.front.codecs.encoder import ResponseFormat
 
 MEDIA = sorted(frames.BODIES)
@@ -22,7 +22,7 @@ MEDIA = sorted(frames.BODIES)
 
 def arrived(decoder: RowDecoder, media: str, body: bytes) -> pl.DataFrame:
     """As it would be sent, and as it is without the short way for numbers; both are the same."""
-    rows = decode(decoder, media, body)
+    rows = decode_body(decoder, media, body)
     found, batch = decoder.gather([rows]), decoder.assemble([rows])
     if isinstance(found, Plain):
         assert_frame_equal(pl.DataFrame(found.batch()), pl.DataFrame(batch))
@@ -35,7 +35,7 @@ def arrived(decoder: RowDecoder, media: str, body: bytes) -> pl.DataFrame:
 def test_any_frame_that_a_schema_admits_survives(media: str, given_: tuple[dict[str, Column], pl.DataFrame]) -> None:
     """Any dtypes, nested or not, nullable or not, any number of rows: the same rows in the schema's wire form."""
     columns, frame = given_
-    found = arrived(RowDecoder(to_arrow(columns)), media, frames.BODIES[media](frame))
+    found = arrived(RowDecoder(columns_to_arrow(columns)), media, frames.BODIES[media](frame))
     if frame.height or media not in ("application/json", "application/x-ndjson"):
         assert_frame_equal(found, frames.on_the_wire(frame))
     assert found.schema == frames.on_the_wire(frame).schema
@@ -47,7 +47,7 @@ def test_any_frame_that_a_schema_admits_survives(media: str, given_: tuple[dict[
 def test_what_is_answered_can_be_asked(form: ResponseFormat, given_: tuple[dict[str, Column], pl.DataFrame]) -> None:
     """The forms whose bodies the other test makes without the front door's own writer."""
     columns, frame = given_
-    found = arrived(RowDecoder(to_arrow(columns)), form.value, frames.replied(form)(frame))
+    found = arrived(RowDecoder(columns_to_arrow(columns)), form.value, frames.replied(form)(frame))
     assert_frame_equal(found, frames.on_the_wire(frame))
 
 
@@ -105,7 +105,7 @@ def test_what_a_schema_does_not_admit_is_refused_at_its_cell(
         before, after = (data.draw(st.lists(st.sampled_from([None, *right]), max_size=3)) for _ in range(2))
     body = written(media, [*before, wrong, *after])
     with pytest.raises(Misfit) as refused:
-        decode(RowDecoder(to_arrow({"it": Column(dtype, nullable=True)})), media, body)
+        decode_body(RowDecoder(columns_to_arrow({"it": Column(dtype, nullable=True)})), media, body)
     (cell,) = refused.value.cells
     assert (cell.row, cell.column) == (len(before), "it")
     assert "expected" in cell.reason or "missing" in cell.reason
@@ -127,6 +127,6 @@ def test_a_null_where_none_may_be_is_refused_at_its_cell(
     first = int(holed[name].is_null().arg_max() or 0)
     strict = {**columns, name: Column(columns[name].dtype, nullable=False)}
     with pytest.raises(Misfit) as refused:
-        decode(RowDecoder(to_arrow(strict)), media, frames.BODIES[media](holed))
+        decode_body(RowDecoder(columns_to_arrow(strict)), media, frames.BODIES[media](holed))
     assert (refused.value.cells[0].row, refused.value.cells[0].column) == (first, name)
     assert refused.value.cells[0].reason.endswith("got null")

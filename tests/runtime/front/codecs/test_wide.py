@@ -17,8 +17,8 @@ from polars import CompatLevel
 import frames
 from base.errors import Cell, Misfit
 from base.ipc.numeric_frames import Form
-from base.schema.wire import Column, from_arrow, to_arrow
-from runtime.front.codecs.decoder import RowDecoder, decode
+from base.schema.wire import Column, columns_from_arrow, columns_to_arrow
+from runtime.front.codecs.decoder import RowDecoder, decode_body
 
 COLUMNS = {"i": Column(pl.Int128(), True), "u": Column(pl.UInt128(), True)}
 JSON, CSV, ARROW = "application/json", "text/csv", "application/vnd.apache.arrow.stream"
@@ -30,8 +30,8 @@ HALF = "expected a number that a 16-bit float holds, got "
 
 def read(columns: dict[str, Column], media: str, body: bytes) -> pl.DataFrame:
     """The rows as a worker's schema makes them of the batch."""
-    decoder = RowDecoder(to_arrow(columns))
-    frame = pl.DataFrame(decoder.assemble([decode(decoder, media, body)]))
+    decoder = RowDecoder(columns_to_arrow(columns))
+    frame = pl.DataFrame(decoder.assemble([decode_body(decoder, media, body)]))
     return frame.cast({name: column.dtype for name, column in columns.items()})
 
 
@@ -144,15 +144,15 @@ def test_an_integer_with_a_fraction_of_zeros_keeps_its_digits() -> None:
 def test_a_default_of_a_wide_column_is_put_where_it_is_absent() -> None:
     """In its wire form, which the schema's metadata carry."""
     columns = {**COLUMNS, "i": Column(pl.Int128(), False, pl.Series([str(LEAST)]))}
-    told = from_arrow(pa.ipc.read_schema(to_arrow(columns).serialize()))
+    told = columns_from_arrow(pa.ipc.read_schema(columns_to_arrow(columns).serialize()))
     assert told == columns
     assert read(told, JSON, b'[{"u":1},{"u":2,"i":3}]').rows() == [(LEAST, 1), (3, 2)]
 
 
 def test_neither_goes_the_short_way_of_plain_numbers() -> None:
     """Digits are no numbers on the wire, and the standard library has no arrays of half floats."""
-    assert Form.of(to_arrow({"i": COLUMNS["u"]})) is None
-    assert Form.of(to_arrow({"h": Column(pl.Float16(), False)})) is None
+    assert Form.of(columns_to_arrow({"i": COLUMNS["u"]})) is None
+    assert Form.of(columns_to_arrow({"h": Column(pl.Float16(), False)})) is None
 
 
 def halves(media: str, body: bytes) -> list[float | None]:

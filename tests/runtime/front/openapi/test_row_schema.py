@@ -15,7 +15,7 @@ import frames
 from base.errors import Misfit
 from base.ipc.control import Example
 from base.schema import dtypes
-from base.schema.wire import Column, to_arrow
+from base.schema.wire import Column, columns_to_arrow
 from runtime.front.codecs.decoder import RowDecoder
 from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 
@@ -62,7 +62,7 @@ def test_rows_that_a_schema_admits_fit_the_document(drawn: tuple[dict[str, Colum
 def test_the_document_and_the_decoder_agree_on_any_value(dtype: pl.DataType, nullable: bool) -> None:
     """What the decoder takes fits the document, and what fits is taken, as far as JSON Schema can say it."""
     columns = {"it": Column(dtype, nullable)}
-    found, decoder = documented.document(documented.words(columns)), RowDecoder(to_arrow(columns))
+    found, decoder = documented.document(documented.words(columns)), RowDecoder(columns_to_arrow(columns))
     validator = documented.validator(found, documented.row(found))
     stricter = any(isinstance(each, STRICTER) for each in [dtype, *inner(dtype)])
 
@@ -88,16 +88,16 @@ def takes(decoder: RowDecoder, rows: list[dict[str, object]]) -> bool:
 def inner(dtype: pl.DataType) -> list[pl.DataType]:
     match dtype:
         case pl.List() | pl.Array():
-            return [dtypes.whole(dtype.inner)]
+            return [dtypes.as_instance(dtype.inner)]
         case pl.Struct():
-            return [dtypes.whole(field.dtype) for field in dtype.fields]
+            return [dtypes.as_instance(field.dtype) for field in dtype.fields]
     return []
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=str)
 def test_the_example_that_people_are_shown_fits(dtype: pl.DataType) -> None:
     """As it stands in the document, after its way from the worker."""
-    example = msgspec.json.decode(msgspec.json.encode(Example({}, [{"it": dtypes.example(dtype)}])), type=Example)
+    example = msgspec.json.decode(msgspec.json.encode(Example({}, [{"it": dtypes.example_value(dtype)}])), type=Example)
     said = documented.words({"it": Column(dtype, nullable=False)}, example=example)
     found = documented.document(said)
     shown = documented.operation(found)["requestBody"]["content"]["application/json"]
@@ -117,7 +117,7 @@ def test_fields_with_a_default_may_be_left_out_and_show_it() -> None:
     row = documented.row(found)
     assert row["required"] == ["e"]
     assert {name: each["default"] for name, each in row["properties"].items() if "default" in each} == {"a": 1.5, "b": "2024-01-31"}
-    assert takes(RowDecoder(to_arrow(columns)), [{"e": 1}])
+    assert takes(RowDecoder(columns_to_arrow(columns)), [{"e": 1}])
     assert documented.answered(found)["properties"]["predictions"]["items"]["required"] == list(columns)
 
 
@@ -127,14 +127,16 @@ def test_fields_that_are_not_expected_are_refused_where_they_are(unexpected: str
     columns = {"a": Column(pl.Int8(), nullable=False)}
     found = documented.document(documented.words(columns, unexpected=unexpected))
     fits = documented.errors(found, documented.row(found), {"a": 1, "b": 2}) == []
-    assert fits == takes(RowDecoder(to_arrow(columns), unexpected), [{"a": 1, "b": 2}]) == (unexpected == "ignore")
+    assert fits == takes(RowDecoder(columns_to_arrow(columns), unexpected), [{"a": 1, "b": 2}]) == (unexpected == "ignore")
 
 
 def test_floats_of_answers_may_be_null() -> None:
     """JSON has no word for NaN, whatever the column says of nulls."""
     columns = {"prediction": Column(pl.Float64(), nullable=False)}
     found = documented.document(documented.words(columns))
-    answer = json.loads(ReplyEncoder(frames.batch(pl.DataFrame({"prediction": [1.0, float("nan")]}))).body(ResponseFormat.JSON, "id", 0, 2))
+    answer = json.loads(
+        ReplyEncoder(frames.batch(pl.DataFrame({"prediction": [1.0, float("nan")]}))).encode_body(ResponseFormat.JSON, "id", 0, 2)
+    )
     assert answer["predictions"] == [1.0, None]
     assert documented.errors(found, documented.answered(found), answer) == []
     assert documented.errors(found, documented.taken(found), [{"prediction": None}]) != []

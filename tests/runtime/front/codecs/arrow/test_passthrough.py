@@ -15,11 +15,11 @@ from base.schema import wire
 from base.schema.wire import Column
 from runtime.front.codecs.arrow import tables
 from runtime.front.codecs.arrow.passthrough import ArrowPassthrough
-from runtime.front.codecs.decoder import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode_body
 
 ARROW = "application/vnd.apache.arrow.stream"
 COLUMNS = {"a": Column(pl.Float64(), False), "n": Column(pl.Int32(), True), "s": Column(pl.String(), False)}
-SCHEMA = wire.to_arrow(COLUMNS)
+SCHEMA = wire.columns_to_arrow(COLUMNS)
 
 
 def table(**changed: object) -> pa.Table:
@@ -37,7 +37,7 @@ def stream(given: pa.Table) -> bytes:
 def test_columns_that_fit_are_not_copied() -> None:
     """In whatever order they come, and whatever else there is."""
     given = table(z=pa.array([1, 2])).select(["z", "s", "n", "a"])
-    found = ArrowPassthrough(SCHEMA, COLUMNS, "ignore").batch(given)
+    found = ArrowPassthrough(SCHEMA, COLUMNS, "ignore").matching_batch(given)
     assert found is not None
     assert found.schema.equals(SCHEMA)
     assert found.to_pylist() == given.select(["a", "n", "s"]).to_pylist()
@@ -59,7 +59,7 @@ def test_columns_that_fit_are_not_copied() -> None:
 )
 def test_whatever_needs_another_look_gets_one(given: pa.Table, unexpected: str) -> None:
     """What can be wrong with a column is decided elsewhere."""
-    assert ArrowPassthrough(SCHEMA, COLUMNS, unexpected).batch(given) is None
+    assert ArrowPassthrough(SCHEMA, COLUMNS, unexpected).matching_batch(given) is None
 
 
 def test_what_is_taken_directly_is_what_would_be_taken_else() -> None:
@@ -70,11 +70,11 @@ def test_what_is_taken_directly_is_what_would_be_taken_else() -> None:
     @given(frames.admitted())
     def compare(given: tuple[dict[str, Column], pl.DataFrame]) -> None:
         columns, frame = given
-        body = tables.arrow_table(frames.arrow(frame))
-        found = ArrowPassthrough(wire.to_arrow(columns), columns, "ignore").batch(body)
+        body = tables.read_arrow_stream(frames.arrow(frame))
+        found = ArrowPassthrough(wire.columns_to_arrow(columns), columns, "ignore").matching_batch(body)
         taken.append(found is not None)
         if found is not None:
-            assert pl.DataFrame(found).equals(tables.fitted(body, columns, "ignore"), null_equal=True)
+            assert pl.DataFrame(found).equals(tables.fit_table(body, columns, "ignore"), null_equal=True)
 
     compare()
     assert set(taken) == {True, False}
@@ -84,10 +84,10 @@ def test_what_lies_about_itself_is_refused() -> None:
     """Text that is no text, or lies elsewhere than in the body, and nulls where none may be: none of it comes to a worker."""
     decoder = RowDecoder(SCHEMA)
     body = stream(table())
-    assert decode(decoder, ARROW, body).count == 2
+    assert decode_body(decoder, ARROW, body).count == 2
     with pytest.raises(Malformed):
-        decode(decoder, ARROW, body.replace(b"y" * 20, b"\xff" * 20))
+        decode_body(decoder, ARROW, body.replace(b"y" * 20, b"\xff" * 20))
     with pytest.raises(Malformed):
-        decode(decoder, ARROW, body.replace(b"\x14\0\0\0yyyy\0\0\0\0\0\0\0\0", b"\x14\0\0\0yyyy\0\0\0\0\xff\xff\0\0"))
+        decode_body(decoder, ARROW, body.replace(b"\x14\0\0\0yyyy\0\0\0\0\0\0\0\0", b"\x14\0\0\0yyyy\0\0\0\0\xff\xff\0\0"))
     with pytest.raises(Misfit, match="null"):
-        decode(decoder, ARROW, stream(table(a=pa.array([1.5, None]))))
+        decode_body(decoder, ARROW, stream(table(a=pa.array([1.5, None]))))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from base.errors import TooLarge
-from runtime.front.codecs.decoder import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode_body
 from runtime.front.codecs.parquet import read_budget
 from runtime.front.codecs.values import limits
 
@@ -60,7 +60,7 @@ def written(frame: pl.DataFrame, **options: Any) -> bytes:
 def test_an_honest_file_is_read_as_what_it_holds(codec: str, options: dict[str, Any]) -> None:
     """Whatever its codec, its encodings, its pages and its row groups are."""
     frame = honest()
-    found = decode(RowDecoder(None), MEDIA, written(frame, compression=codec, **options))
+    found = decode_body(RowDecoder(None), MEDIA, written(frame, compression=codec, **options))
     assert isinstance(found.records, pa.RecordBatch)
     assert pl.DataFrame(found.records).equals(frame)
 
@@ -70,7 +70,7 @@ def test_texts_told_by_others_are_read_in_smaller_steps_and_are_the_same(monkeyp
     frame = honest().select("i", "s")
     monkeypatch.setattr(read_budget, "_STEP_BYTES", 1_000_000)
     body = written(frame, use_dictionary=False, column_encoding={"s": "DELTA_BYTE_ARRAY"}, row_group_size=700)
-    found = decode(RowDecoder(None), MEDIA, body)
+    found = decode_body(RowDecoder(None), MEDIA, body)
     assert isinstance(found.records, pa.RecordBatch)
     assert pl.DataFrame(found.records).equals(frame)
 
@@ -81,13 +81,13 @@ def test_what_values_take_is_counted_as_often_as_they_come(column: str, monkeypa
     frame = honest().select(column)
     body, size = written(frame), frame.estimated_size()
     monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", int(1.5 * size))
-    found = decode(RowDecoder(None), MEDIA, body)
+    found = decode_body(RowDecoder(None), MEDIA, body)
     assert isinstance(found.records, pa.RecordBatch)
     assert pl.DataFrame(found.records).equals(frame)
     monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", size // 2)
     assert len(body) < size // 4
     with pytest.raises(TooLarge, match="once it is expanded"):
-        decode(RowDecoder(None), MEDIA, body)
+        decode_body(RowDecoder(None), MEDIA, body)
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
@@ -103,6 +103,6 @@ def test_so_it_is_with_the_dictionaries_of_an_arrow_stream(kind: pa.DataType, ne
         out.write_table(table)
     monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", 90_000_000)
     with pytest.raises(TooLarge, match="once it is expanded"):
-        decode(RowDecoder(None), "application/vnd.apache.arrow.stream", sink.getvalue())
+        decode_body(RowDecoder(None), "application/vnd.apache.arrow.stream", sink.getvalue())
     monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", 110_000_000)
-    assert decode(RowDecoder(None), "application/vnd.apache.arrow.stream", sink.getvalue()).count == table.num_rows
+    assert decode_body(RowDecoder(None), "application/vnd.apache.arrow.stream", sink.getvalue()).count == table.num_rows

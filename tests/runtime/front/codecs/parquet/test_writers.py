@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.front.codecs.decoder import RowDecoder, decode
+from runtime.front.codecs.decoder import RowDecoder, decode_body
 from runtime.front.codecs.parquet import reader
 
 MEDIA = "application/vnd.apache.parquet"
@@ -90,12 +90,12 @@ def _is_leaf(table: pa.Table, path: str) -> bool:
 
 
 def assert_it_holds(body: bytes, frame: pl.DataFrame) -> None:
-    found = decode(RowDecoder(None), MEDIA, body)
+    found = decode_body(RowDecoder(None), MEDIA, body)
     assert found.count == len(frame)
     assert isinstance(found.records, pa.RecordBatch)
     assert pl.DataFrame(found.records).equals(frame)
     for name in frame.columns:
-        one = reader.table(body, [name])
+        one = reader.read_parquet(body, [name])
         assert one.column_names == [name]
         assert one.num_rows == len(frame)
 
