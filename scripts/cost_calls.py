@@ -76,7 +76,7 @@ class _Counter:
     def __init__(self) -> None:
         self._side = "front door"
         self._found: Counter[str] = Counter()
-        self._send, self._receive = channel.Channel.send, channel.Channel.receive_nowait
+        self._send, self._receive = channel.Channel.send_message, channel.Channel.receive_with_fd_nowait
 
     def __enter__(self) -> Self:
         return self

@@ -109,7 +109,7 @@ def _drive(control: socket.socket, port: int, route: Route, tracer: Tracer) -> d
     """Acts as the supervisor and as a client. Runs in a thread of its own."""
     control.sendall(encode(Configure()) + encode(Table(1, [route], settled=True)))
     messages = ControlStream()
-    while not any(isinstance(message, Listening) for message in messages.feed(control.recv(65536))):
+    while not any(isinstance(message, Listening) for message in messages.feed_bytes(control.recv(65536))):
         pass
     found = {}
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:

@@ -49,7 +49,7 @@ def described() -> dict[str, Any]:
     """The wire version, and by name what it stands for."""
     return {
         "wire": WIRE_VERSION,
-        "words": {word.__name__.lstrip("_"): fields(word) for word in reached((*LINES, RequestContext, failure._Failure))},  # noqa: SLF001 - its form is meant
+        "words": {word.__name__.lstrip("_"): fields(word) for word in reached((*LINES, RequestContext, failure._ErrorBody))},  # noqa: SLF001 - its form is meant
         "failures": sorted(failure._ERROR_TYPES),  # noqa: SLF001 - as above
         "messages": {message.__name__: fields(message) | {"as bytes": sample(message)} for message in typing.get_args(protocol.Message)},
         "flags": {name: value for name, value in vars(protocol.Flag).items() if name.isupper()},
@@ -105,14 +105,14 @@ def sample(message: type[msgspec.Struct]) -> str:
     numbers = iter(range(1, 100))
 
     def value(kind: Any) -> Any:
-        if kind is protocol.Place:
-            return protocol.Place(*(next(numbers) for _ in range(3)))
+        if kind is protocol.SegmentSlice:
+            return protocol.SegmentSlice(*(next(numbers) for _ in range(3)))
         if kind is int:
             return next(numbers)
         return b"{}" if kind is bytes else f"s{next(numbers)}"
 
     made = message(*(value(field.type) for field in msgspec.structs.fields(message)))
-    return protocol.pack(typing.cast("protocol.Message", made)).hex()
+    return protocol.pack_message(typing.cast("protocol.Message", made)).hex()
 
 
 if __name__ == "__main__":

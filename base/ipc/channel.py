@@ -9,7 +9,7 @@ import struct
 import msgspec
 
 from base.errors import PeerError, PeerGone
-from base.ipc.protocol import MESSAGE_MAX_BYTES, Message, pack, unpack
+from base.ipc.protocol import MESSAGE_MAX_BYTES, Message, pack_message, unpack_message
 from base.process import peer_pid
 
 _DESCRIPTOR = struct.Struct("=i")
@@ -20,7 +20,7 @@ _CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 
 
-class Received(msgspec.Struct, frozen=True, gc=False):
+class ReceivedMessage(msgspec.Struct, frozen=True, gc=False):
     """A message, and the descriptor that came with it. Whoever receives it owns it."""
 
     message: Message
@@ -59,13 +59,13 @@ class Channel:
         """The process on the other side, for who has connected."""
         return peer_pid(self._socket)
 
-    def send(self, message: Message, fd: int | None = None) -> None:
+    def send_message(self, message: Message, fd: int | None = None) -> None:
         """Sends one message, with a descriptor if one is given (it stays the caller's).
 
         Raises:
             PeerError: the other side is gone, or has not read for so long that the socket is full. Close the channel.
         """
-        data = pack(message)
+        data = pack_message(message)
         try:
             if fd is None:
                 self._socket.send(data)
@@ -74,7 +74,7 @@ class Channel:
         except OSError as exc:
             raise PeerGone(f"the other side of a channel cannot be reached: {exc}") from exc
 
-    def receive_nowait(self) -> Received | None:
+    def receive_with_fd_nowait(self) -> ReceivedMessage | None:
         """The next message, or None when there is none yet.
 
         Raises:
@@ -90,13 +90,13 @@ class Channel:
         try:
             if flags & _CUT:
                 raise PeerError("a message that is too long")
-            return Received(self._unpacked(size), fd)
+            return ReceivedMessage(self._unpacked(size), fd)
         except PeerError:
             if fd is not None:
                 os.close(fd)
             raise
 
-    def receive_word_nowait(self) -> Message | None:
+    def receive_without_fd_nowait(self) -> Message | None:
         """As `receive_nowait`, where no descriptor may come: one that does is closed by the kernel. Costs half as much.
 
         Raises:
@@ -123,7 +123,7 @@ class Channel:
     def _unpacked(self, size: int) -> Message:
         if not size:
             raise PeerGone("the other side closed the channel")
-        return unpack(bytes(self._memory[:size]))
+        return unpack_message(bytes(self._memory[:size]))
 
     def close(self) -> None:
         """Closes; safe to call again."""

@@ -380,7 +380,7 @@ class ControlStream:
     def __init__(self) -> None:
         self._rest = bytearray()
 
-    def feed(self, data: bytes) -> list[ControlMessage]:
+    def feed_bytes(self, data: bytes) -> list[ControlMessage]:
         """The words that `data` completes.
 
         Raises:

@@ -11,16 +11,16 @@ _CELLS_MAX = 100
 _DETAIL_MAX_CHARS = 4000
 
 
-class _Cell(msgspec.Struct):
+class _ErrorCell(msgspec.Struct):
     row: int | None
     column: str | None
     reason: str
 
 
-class _Failure(msgspec.Struct):
+class _ErrorBody(msgspec.Struct):
     code: str
     detail: str
-    cells: list[_Cell] = []
+    cells: list[_ErrorCell] = []
     status: int = 0
 
 
@@ -39,7 +39,7 @@ _ERROR_TYPES: dict[str, type[errors.PexdockError]] = {
         errors.Declaration,
     )
 }
-_decoder = msgspec.json.Decoder(_Failure)
+_decoder = msgspec.json.Decoder(_ErrorBody)
 
 
 def is_transferable(error: errors.PexdockError) -> bool:
@@ -49,9 +49,9 @@ def is_transferable(error: errors.PexdockError) -> bool:
 
 def encode_error(error: errors.PexdockError) -> bytes:
     """The error as JSON, cut so that it fits in one message."""
-    cells = [_Cell(cell.row, cell.column, cell.reason[:200]) for cell in error.cells[:_CELLS_MAX]]
+    cells = [_ErrorCell(cell.row, cell.column, cell.reason[:200]) for cell in error.cells[:_CELLS_MAX]]
     status = error.status if isinstance(error, errors.Reject) else 0
-    failure = _Failure(error.code, error.detail[:_DETAIL_MAX_CHARS], cells, status)
+    failure = _ErrorBody(error.code, error.detail[:_DETAIL_MAX_CHARS], cells, status)
     body = msgspec.json.encode(failure)
     if len(body) > BODY_MAX_BYTES:
         failure.cells = []

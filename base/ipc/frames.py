@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from base.errors import PeerError
-from base.ipc.numeric_frames import Form, Forms, Plain
+from base.ipc.numeric_frames import NumericBatch, NumericFormat, NumericFormatCache
 from base.ipc.protocol import Flag
 
 _BARE_MAX_BYTES = 256 * 1024
@@ -26,16 +26,16 @@ COPY_MAX_BYTES = 64 * 1024
 """Up to it a frame is copied off the segment: cheaper than watching whether a handler keeps it."""
 
 
-class Written(msgspec.Struct, frozen=True, gc=False):
+class WrittenFrame(msgspec.Struct, frozen=True, gc=False):
     """How many bytes were written, and the flags that a reader needs."""
 
     length: int
     flags: int
 
 
-def room_for(batch: pa.RecordBatch | Plain, *, known_schema: bool) -> int:
+def frame_size_max(batch: pa.RecordBatch | NumericBatch, *, known_schema: bool) -> int:
     """An upper bound of the bytes that `write` will need."""
-    if isinstance(batch, Plain):
+    if isinstance(batch, NumericBatch):
         return batch.length
     size: int = pa.ipc.get_record_batch_size(batch)
     if known_schema and size <= _BARE_MAX_BYTES:
@@ -43,26 +43,26 @@ def room_for(batch: pa.RecordBatch | Plain, *, known_schema: bool) -> int:
     return size + batch.schema.serialize().size + 16
 
 
-def write(batch: pa.RecordBatch | Plain, into: memoryview, *, known_schema: bool) -> Written:
+def write_frame(batch: pa.RecordBatch | NumericBatch, into: memoryview, *, known_schema: bool) -> WrittenFrame:
     """Writes `batch` at the start of `into`; with `known_schema` the schema is left out where that is faster.
 
     Raises:
-        ValueError: `into` is too small (see `room_for`).
+        ValueError: `into` is too small (see `frame_size_max`).
     """
-    if isinstance(batch, Plain):
-        batch.write(into)
-        return Written(batch.length, batch.flags)
+    if isinstance(batch, NumericBatch):
+        batch.write_frame(into)
+        return WrittenFrame(batch.length, batch.flags)
     if known_schema and pa.ipc.get_record_batch_size(batch) <= _BARE_MAX_BYTES:
         message = memoryview(batch.serialize()).cast("B")
         into[: len(message)] = message
-        return Written(len(message), 0)
+        return WrittenFrame(len(message), 0)
     sink = pa.FixedSizeBufferWriter(pa.py_buffer(into))
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
-    return Written(sink.tell(), Flag.SCHEMA)
+    return WrittenFrame(sink.tell(), Flag.SCHEMA)
 
 
-def read(frame: memoryview | np.ndarray[Any, Any], flags: int, schema: pa.Schema | None) -> pa.RecordBatch:
+def read_frame(frame: memoryview | np.ndarray[Any, Any], flags: int, schema: pa.Schema | None) -> pa.RecordBatch:
     """The record batch in `frame`, whose buffers refer to that memory.
 
     Raises:
@@ -82,19 +82,19 @@ def read(frame: memoryview | np.ndarray[Any, Any], flags: int, schema: pa.Schema
     return batch
 
 
-def read_watched(frame: memoryview, flags: int, schema: pa.Schema | None) -> tuple[pa.RecordBatch, Callable[[], bool]]:
+def read_frame_watched(frame: memoryview, flags: int, schema: pa.Schema | None) -> tuple[pa.RecordBatch, Callable[[], bool]]:
     """Like `read`, for frames given to a handler: also a function that tells whether anybody still refers to the memory.
 
     A handler may keep its frame, in a global or a thread. Its segment must then not be written again, or what was kept would change.
     """
     if len(frame) <= COPY_MAX_BYTES:
-        return read(memoryview(bytes(frame)), flags, schema), lambda: False
+        return read_frame(memoryview(bytes(frame)), flags, schema), lambda: False
     owner = np.frombuffer(frame, np.uint8)
     alive = weakref.ref(owner)
-    return read(owner, flags, schema), lambda: alive() is not None
+    return read_frame(owner, flags, schema), lambda: alive() is not None
 
 
-class Reader:
+class FrameReader:
     """Reads the frames of one endpoint, in one direction.
 
     Args:
@@ -103,27 +103,27 @@ class Reader:
 
     def __init__(self, schema: pa.Schema | None) -> None:
         self.schema = schema
-        self._form = Form.of(schema)
-        self._forms = Forms()
+        self._form = NumericFormat.for_schema(schema)
+        self._forms = NumericFormatCache()
 
-    def read_plain(self, frame: memoryview, flags: int, num_rows: int) -> Plain | None:
+    def read_numeric_batch(self, frame: memoryview, flags: int, num_rows: int) -> NumericBatch | None:
         """A copy of what `frame` holds, where it is a plain frame of so many rows; None where one of the others must look at it."""
         if not flags & Flag.SCHEMA:
-            return None if self._form is None else self._form.read(frame, num_rows)
-        return self._forms.read(frame, num_rows) if self.schema is None else None
+            return None if self._form is None else self._form.read_batch(frame, num_rows)
+        return self._forms.read_batch(frame, num_rows) if self.schema is None else None
 
-    def read(self, frame: memoryview, flags: int) -> pa.RecordBatch:
+    def read_frame(self, frame: memoryview, flags: int) -> pa.RecordBatch:
         """As the function of that name."""
-        batch = read(frame, flags, self.schema)
+        batch = read_frame(frame, flags, self.schema)
         self._learn(frame, flags, batch)
         return batch
 
-    def read_watched(self, frame: memoryview, flags: int) -> tuple[pa.RecordBatch, Callable[[], bool]]:
+    def read_frame_watched(self, frame: memoryview, flags: int) -> tuple[pa.RecordBatch, Callable[[], bool]]:
         """As the function of that name."""
-        batch, held = read_watched(frame, flags, self.schema)
+        batch, held = read_frame_watched(frame, flags, self.schema)
         self._learn(frame, flags, batch)
         return batch, held
 
     def _learn(self, frame: memoryview, flags: int, batch: pa.RecordBatch) -> None:
         if flags & Flag.SCHEMA and self.schema is None:
-            self._forms.learn(frame, batch.schema)
+            self._forms.learn_schema(frame, batch.schema)

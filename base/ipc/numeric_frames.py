@@ -31,10 +31,10 @@ _END = b"\xff\xff\xff\xff\0\0\0\0"
 _KNOWN_MAX = 16
 _SCHEMA_MAX_BYTES = 4096
 
-Column = np.ndarray[Any, np.dtype[Any]]
+NumericColumn = np.ndarray[Any, np.dtype[Any]]
 
 
-class Values(Protocol):
+class ColumnValues(Protocol):
     """The values of one column as they lie in memory: an array of numpy or of the standard library."""
 
     def tobytes(self) -> bytes:
@@ -54,7 +54,7 @@ class _Layout(NamedTuple):
     length: int
 
 
-class Plain:
+class NumericBatch:
     """Rows of numbers, see `Form.plain`.
 
     Attributes:
@@ -64,7 +64,7 @@ class Plain:
 
     __slots__ = ("_form", "_layout", "columns", "length", "num_rows")
 
-    def __init__(self, form: Form, layout: _Layout, num_rows: int, columns: Sequence[Values]) -> None:
+    def __init__(self, form: NumericFormat, layout: _Layout, num_rows: int, columns: Sequence[ColumnValues]) -> None:
         self._form = form
         self._layout = layout
         self.num_rows = num_rows
@@ -81,7 +81,7 @@ class Plain:
         """What a reader must be told."""
         return Flag.SCHEMA if self._form.streamed else 0
 
-    def write(self, into: memoryview) -> None:
+    def write_frame(self, into: memoryview) -> None:
         """Writes the frame at the start of `into`, which has room for it."""
         head, offsets, end, length = self._layout
         into[: len(head)] = head
@@ -91,11 +91,11 @@ class Plain:
         if end != length:
             into[end:length] = _END
 
-    def batch(self) -> pa.RecordBatch:
+    def to_record_batch(self) -> pa.RecordBatch:
         """The same rows as a record batch."""
         return _batch(self._form.schema, self.columns)
 
-    def stream(self) -> bytes:
+    def to_arrow_stream(self) -> bytes:
         """The same rows as an Arrow stream of one batch."""
         head, offsets, end, _ = self._layout
         parts = [b"" if self._form.streamed else self._form.schema_message, head]
@@ -109,7 +109,7 @@ class Plain:
         return b"".join((*parts, _END))
 
 
-class Form:
+class NumericFormat:
     """The plain frames of one schema.
 
     Attributes:
@@ -128,34 +128,34 @@ class Form:
         self._layouts: dict[int, _Layout] = {}  # bounded by ROWS_MAX
 
     @classmethod
-    def of(cls, schema: pa.Schema | None, *, streamed: bool = False) -> Form | None:
+    def for_schema(cls, schema: pa.Schema | None, *, streamed: bool = False) -> NumericFormat | None:
         """The form of a schema that has numbers only; None for all others."""
         if schema is None or not len(schema) or not all(_is_number(field.type) for field in schema):
             return None
         return cls(schema, tuple(np.dtype(field.type.to_pandas_dtype()) for field in schema), streamed=streamed)
 
-    def plain(self, num_rows: int, columns: Sequence[Values]) -> Plain | None:
+    def batch_of_columns(self, num_rows: int, columns: Sequence[ColumnValues]) -> NumericBatch | None:
         """These columns, which must be of this form's dtypes, as a plain frame; None where that is too large for one."""
         layout = self._layout(num_rows)
-        return None if layout is None else Plain(self, layout, num_rows, columns)
+        return None if layout is None else NumericBatch(self, layout, num_rows, columns)
 
-    def turned(self, rows: Iterable[Sequence[object]]) -> Plain | None:
+    def batch_of_rows(self, rows: Iterable[Sequence[object]]) -> NumericBatch | None:
         """Rows of Python numbers, each with all columns in order, as a plain frame; None where one of them is no number of its column."""
         turned = list(zip(*rows, strict=True))
         try:
             columns = [array(code, values) for code, values in zip(self._codes, turned, strict=True)]
         except (TypeError, ValueError, OverflowError):  # ValueError: there are no rows
             return None
-        return self.plain(len(columns[0]), columns)
+        return self.batch_of_columns(len(columns[0]), columns)
 
-    def joined(self, parts: Sequence[Plain]) -> Plain | None:
+    def concatenate(self, parts: Sequence[NumericBatch]) -> NumericBatch | None:
         """The rows of frames of this form, in their order; None where they are too many for one."""
         if len(parts) == 1:
             return parts[0]
         columns = [np.concatenate(pieces) for pieces in zip(*(part.columns for part in parts), strict=True)]
-        return self.plain(len(columns[0]), columns)
+        return self.batch_of_columns(len(columns[0]), columns)
 
-    def read(self, frame: memoryview, num_rows: int) -> Plain | None:
+    def read_batch(self, frame: memoryview, num_rows: int) -> NumericBatch | None:
         """A copy of the rows in `frame`; None where it is no plain frame of so many rows, so that Arrow must look at it."""
         layout = self._layout(num_rows)
         if layout is None or len(frame) != layout.length:
@@ -164,7 +164,7 @@ class Form:
         if not copy.startswith(layout.head):
             return None
         columns = [np.frombuffer(copy, dtype, num_rows, offset) for dtype, offset in zip(self.dtypes, layout.offsets, strict=True)]
-        return Plain(self, layout, num_rows, columns)
+        return NumericBatch(self, layout, num_rows, columns)
 
     def _layout(self, rows: int) -> _Layout | None:
         found = self._layouts.get(rows)
@@ -182,35 +182,35 @@ class Form:
         return _Layout(head, tuple(len(before) + offset for offset in offsets), end, end + len(_END) * self.streamed)
 
 
-class Forms:
+class NumericFormatCache:
     """The forms of frames that carry a schema which this side was not told of; learned as they come."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Form | None] = {}  # bounded by _KNOWN_MAX
+        self._known: dict[bytes, NumericFormat | None] = {}  # bounded by _KNOWN_MAX
 
-    def read(self, frame: memoryview, num_rows: int) -> Plain | None:
+    def read_batch(self, frame: memoryview, num_rows: int) -> NumericBatch | None:
         """As `Form.read`."""
         form = self._known.get(_schema_message(frame))
-        return None if form is None else form.read(frame, num_rows)
+        return None if form is None else form.read_batch(frame, num_rows)
 
-    def learn(self, frame: memoryview, schema: pa.Schema) -> None:
+    def learn_schema(self, frame: memoryview, schema: pa.Schema) -> None:
         """Arrow has read this schema in this frame."""
         if len(self._known) < _KNOWN_MAX:
-            self._known.setdefault(_schema_message(frame), Form.of(schema, streamed=True))
+            self._known.setdefault(_schema_message(frame), NumericFormat.for_schema(schema, streamed=True))
 
 
-def is_plain(values: Column) -> bool:
+def is_numeric_column(values: NumericColumn) -> bool:
     """Whether this is one column of numbers."""
     return values.ndim == 1 and values.dtype.isnative and values.dtype.str[1:] in _CODES
 
 
-def arrow_array(values: Values) -> pa.Array[Any]:
+def arrow_array(values: ColumnValues) -> pa.Array[Any]:
     """Numbers as Arrow has them. `pyarrow.array` would do the same, and import pandas where it is there: 45 MB and half a second."""
     column: Any = np.ascontiguousarray(values)
     return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, pa.py_buffer(column)])
 
 
-def _batch(schema: pa.Schema, columns: Sequence[Values]) -> pa.RecordBatch:
+def _batch(schema: pa.Schema, columns: Sequence[ColumnValues]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([arrow_array(column) for column in columns], schema=schema)
 
 

@@ -22,26 +22,26 @@ MESSAGE_MAX_BYTES = 64 * 1024
 BODY_MAX_BYTES = MESSAGE_MAX_BYTES - HEADER.size - PLACES.size
 
 
-class Kind:
+class MessageKind:
     """A header's first byte. Plain numbers: to name the member of an enum costs a function call."""
 
     HELLO = 1
     WELCOME = 2
-    SEGMENT = 3
-    FORGET = 4
+    ATTACH_SEGMENT = 3
+    DETACH_SEGMENT = 4
     BATCH = 5
     REPLY = 6
-    FAIL = 7
-    NEED = 8
-    GRANT = 9
-    PARKED = 10
-    PART = 11
-    NEXT = 12
-    CANCEL = 13
-    END = 14
-    CHECK = 15
-    CHECKED = 16
-    BEGUN = 17
+    FAILURE = 7
+    REPLY_TOO_LARGE = 8
+    REPLY_BUFFER = 9
+    MODEL_LOADING = 10
+    STREAM_PART = 11
+    NEXT_PART = 12
+    CANCEL_BATCH = 13
+    STREAM_END = 14
+    CHECK_PARAMETERS = 15
+    PARAMETERS_ACCEPTED = 16
+    STARTED = 17
 
 
 class Flag:
@@ -49,13 +49,13 @@ class Flag:
 
     SCHEMA = 1
     """The frame starts with a schema message."""
-    ALONE = 2
+    SINGLE_REQUEST = 2
     """The batch holds one request only: a failure is its own."""
-    HELD = 4
+    RETAINED = 4
     """Somebody in the worker still refers to the request's frame: its segment must not be written again."""
     CONTEXT = 8
     """The body is an array of the parameters and the request's context (see `base.endpoint.context.RequestContext`)."""
-    SUSPECT = 16
+    QUARANTINED = 16
     """The batch's only request, or the question, was with a worker that died: BEGUN is to be said of it."""
 
 
@@ -63,16 +63,16 @@ class _Word(msgspec.Struct, frozen=True, gc=False):
     """Made in a third of the time of a named tuple; refers to nothing that could refer to it."""
 
 
-class Place(_Word, frozen=True):
+class SegmentSlice(_Word, frozen=True):
     """A piece of a segment: `length` bytes at `offset`."""
 
     segment: int
     offset: int
     length: int
 
-    def beginning(self, length: int) -> Place:
+    def prefix(self, length: int) -> SegmentSlice:
         """The first `length` bytes of it; the caller knows that it has as many."""
-        return Place(self.segment, self.offset, length)
+        return SegmentSlice(self.segment, self.offset, length)
 
 
 class Hello(_Word, frozen=True):
@@ -89,14 +89,14 @@ class Welcome(_Word, frozen=True):
     version: str
 
 
-class Attach(_Word, frozen=True):
+class AttachSegment(_Word, frozen=True):
     """Front door → worker, with one descriptor: a segment of `length` bytes from now on known by this number."""
 
     segment: int
     length: int
 
 
-class Forget(_Word, frozen=True):
+class DetachSegment(_Word, frozen=True):
     """Front door → worker: unmap the segment; its number may be given again."""
 
     segment: int
@@ -110,29 +110,29 @@ class Batch(_Word, frozen=True):
     only request (flag CONTEXT).
     """
 
-    batch: int
+    batch_id: int
     endpoint: int
     rows: int
-    ends_ms: int
+    deadline_ms: int
     flags: int
-    request: Place
-    reply: Place
+    request: SegmentSlice
+    reply: SegmentSlice
     parameters: bytes
 
 
 class Reply(_Word, frozen=True):
     """Worker → front door: `length` bytes of frame lie in the batch's reply place."""
 
-    batch: int
+    batch_id: int
     rows: int
     length: int
     flags: int
 
 
-class Fail(_Word, frozen=True):
+class Failure(_Word, frozen=True):
     """Worker → front door: no answer, or no more parts; `body` is JSON (see `base.ipc.failure`)."""
 
-    batch: int
+    batch_id: int
     body: bytes
     flags: int = 0
 
@@ -140,95 +140,95 @@ class Fail(_Word, frozen=True):
 class ReplyTooLarge(_Word, frozen=True):
     """Worker → front door: the answer takes `length` bytes, more than the reply place has."""
 
-    batch: int
+    batch_id: int
     length: int
 
 
 class ReplyBuffer(_Word, frozen=True):
     """Front door → worker: the reply place to use instead."""
 
-    batch: int
-    reply: Place
+    batch_id: int
+    reply: SegmentSlice
 
 
-class Parked(_Word, frozen=True):
+class ModelLoading(_Word, frozen=True):
     """Worker → front door: the batch waits for an artifact to load; the worker is free for others."""
 
-    batch: int
+    batch_id: int
 
 
-class Part(_Word, frozen=True):
+class StreamPart(_Word, frozen=True):
     """Worker → front door: `length` bytes of a streamed answer lie in the batch's reply place. NDJSON, cut anywhere.
 
     The next part comes only after NEXT, so the place is the front door's until then.
     """
 
-    batch: int
+    batch_id: int
     length: int
 
 
-class Next(_Word, frozen=True):
+class NextPart(_Word, frozen=True):
     """Front door → worker: the client has taken the part."""
 
-    batch: int
+    batch_id: int
 
 
-class Cancel(_Word, frozen=True):
+class CancelBatch(_Word, frozen=True):
     """Front door → worker: nobody waits for the answer any more. It is still told how the batch ended, and may cross that message."""
 
-    batch: int
+    batch_id: int
 
 
-class End(_Word, frozen=True):
+class StreamEnd(_Word, frozen=True):
     """Worker → front door: the streamed answer is whole, or was cancelled."""
 
-    batch: int
+    batch_id: int
     flags: int
 
 
-class Check(_Word, frozen=True):
+class CheckParameters(_Word, frozen=True):
     """Front door → worker: would these parameters, a JSON object of strings, be admitted? A FAIL says why not."""
 
-    batch: int
+    batch_id: int
     endpoint: int
     parameters: bytes
     flags: int = 0
 
 
-class Checked(_Word, frozen=True):
+class ParametersAccepted(_Word, frozen=True):
     """Worker → front door: the parameters of that CHECK are admitted."""
 
-    batch: int
+    batch_id: int
 
 
-class Begun(_Word, frozen=True):
+class Started(_Word, frozen=True):
     """Worker → front door: from now on it computes this batch or CHECK (flag SUSPECT), and nothing else until it has answered."""
 
-    batch: int
+    batch_id: int
 
 
 Message = (
     Hello
     | Welcome
-    | Attach
-    | Forget
+    | AttachSegment
+    | DetachSegment
     | Batch
     | Reply
-    | Fail
+    | Failure
     | ReplyTooLarge
     | ReplyBuffer
-    | Parked
-    | Part
-    | Next
-    | Cancel
-    | End
-    | Check
-    | Checked
-    | Begun
+    | ModelLoading
+    | StreamPart
+    | NextPart
+    | CancelBatch
+    | StreamEnd
+    | CheckParameters
+    | ParametersAccepted
+    | Started
 )
 
 
-def moment(at_s: float) -> int:
+def wire_deadline_ms(at_s: float) -> int:
     """A time of this machine's monotonic clock as it crosses: milliseconds, of which 32 bits are left.
 
     The moment and not the time that is left: a message waits in its socket while the worker computes the one before.
@@ -236,13 +236,13 @@ def moment(at_s: float) -> int:
     return int(at_s * 1000) & 0xFFFFFFFF
 
 
-def moment_s(moment_ms: int, now_s: float) -> float:
+def monotonic_deadline_s(moment_ms: int, now_s: float) -> float:
     """Which time that was, if it is within 24 days of `now_s`."""
     now_ms = int(now_s * 1000)
     return (now_ms + ((moment_ms - now_ms + 0x80000000) & 0xFFFFFFFF) - 0x80000000) / 1000
 
 
-def pack(message: Message) -> bytes:
+def pack_message(message: Message) -> bytes:
     """The bytes of one message.
 
     Raises:
@@ -258,43 +258,43 @@ def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a k
     header = HEADER.pack
     match message:
         case Batch(batch, endpoint, rows, ends_ms, flags, request, reply, parameters):
-            head = header(Kind.BATCH, flags, endpoint, batch, request.offset, request.length, rows, ends_ms)
+            head = header(MessageKind.BATCH, flags, endpoint, batch, request.offset, request.length, rows, ends_ms)
             return head + PLACES.pack(request.segment, reply.segment, reply.offset, reply.length) + parameters
         case Reply(batch, rows, length, flags):
-            return header(Kind.REPLY, flags, 0, batch, 0, length, rows, 0)
-        case Fail(batch, body, flags):
-            return header(Kind.FAIL, flags, 0, batch, 0, 0, 0, 0) + body
+            return header(MessageKind.REPLY, flags, 0, batch, 0, length, rows, 0)
+        case Failure(batch, body, flags):
+            return header(MessageKind.FAILURE, flags, 0, batch, 0, 0, 0, 0) + body
         case ReplyTooLarge(batch, length):
-            return header(Kind.NEED, 0, 0, batch, 0, length, 0, 0)
+            return header(MessageKind.REPLY_TOO_LARGE, 0, 0, batch, 0, length, 0, 0)
         case ReplyBuffer(batch, reply):
-            return header(Kind.GRANT, 0, reply.segment, batch, reply.offset, reply.length, 0, 0)
-        case Parked(batch):
-            return header(Kind.PARKED, 0, 0, batch, 0, 0, 0, 0)
-        case Part(batch, length):
-            return header(Kind.PART, 0, 0, batch, 0, length, 0, 0)
-        case Next(batch):
-            return header(Kind.NEXT, 0, 0, batch, 0, 0, 0, 0)
-        case Cancel(batch):
-            return header(Kind.CANCEL, 0, 0, batch, 0, 0, 0, 0)
-        case End(batch, flags):
-            return header(Kind.END, flags, 0, batch, 0, 0, 0, 0)
-        case Check(batch, endpoint, parameters, flags):
-            return header(Kind.CHECK, flags, endpoint, batch, 0, 0, 0, 0) + parameters
-        case Checked(batch):
-            return header(Kind.CHECKED, 0, 0, batch, 0, 0, 0, 0)
-        case Begun(batch):
-            return header(Kind.BEGUN, 0, 0, batch, 0, 0, 0, 0)
-        case Attach(segment, length):
-            return header(Kind.SEGMENT, 0, segment, 0, 0, length, 0, 0)
-        case Forget(segment):
-            return header(Kind.FORGET, 0, segment, 0, 0, 0, 0, 0)
+            return header(MessageKind.REPLY_BUFFER, 0, reply.segment, batch, reply.offset, reply.length, 0, 0)
+        case ModelLoading(batch):
+            return header(MessageKind.MODEL_LOADING, 0, 0, batch, 0, 0, 0, 0)
+        case StreamPart(batch, length):
+            return header(MessageKind.STREAM_PART, 0, 0, batch, 0, length, 0, 0)
+        case NextPart(batch):
+            return header(MessageKind.NEXT_PART, 0, 0, batch, 0, 0, 0, 0)
+        case CancelBatch(batch):
+            return header(MessageKind.CANCEL_BATCH, 0, 0, batch, 0, 0, 0, 0)
+        case StreamEnd(batch, flags):
+            return header(MessageKind.STREAM_END, flags, 0, batch, 0, 0, 0, 0)
+        case CheckParameters(batch, endpoint, parameters, flags):
+            return header(MessageKind.CHECK_PARAMETERS, flags, endpoint, batch, 0, 0, 0, 0) + parameters
+        case ParametersAccepted(batch):
+            return header(MessageKind.PARAMETERS_ACCEPTED, 0, 0, batch, 0, 0, 0, 0)
+        case Started(batch):
+            return header(MessageKind.STARTED, 0, 0, batch, 0, 0, 0, 0)
+        case AttachSegment(segment, length):
+            return header(MessageKind.ATTACH_SEGMENT, 0, segment, 0, 0, length, 0, 0)
+        case DetachSegment(segment):
+            return header(MessageKind.DETACH_SEGMENT, 0, segment, 0, 0, 0, 0, 0)
         case Hello(wire):
-            return header(Kind.HELLO, 0, 0, 0, 0, 0, 0, wire)
+            return header(MessageKind.HELLO, 0, 0, 0, 0, 0, 0, wire)
         case Welcome(wire, model, version):
-            return header(Kind.WELCOME, 0, 0, 0, 0, 0, 0, wire) + f"{model}\0{version}".encode()
+            return header(MessageKind.WELCOME, 0, 0, 0, 0, 0, 0, wire) + f"{model}\0{version}".encode()
 
 
-def unpack(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat case a kind
+def unpack_message(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat case a kind
     """The message that `data` is.
 
     Raises:
@@ -304,46 +304,46 @@ def unpack(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat case a kin
         raise PeerError(f"a message of {len(data)} bytes is shorter than its header")
     kind, flags, number, batch, offset, length, rows, extra = HEADER.unpack_from(data)
     match kind:
-        case Kind.BATCH:
+        case MessageKind.BATCH:
             if len(data) < HEADER.size + PLACES.size:
                 raise PeerError("a BATCH without its places")
             request_segment, reply_segment, reply_offset, room = PLACES.unpack_from(data, HEADER.size)
-            request, reply = Place(request_segment, offset, length), Place(reply_segment, reply_offset, room)
+            request, reply = SegmentSlice(request_segment, offset, length), SegmentSlice(reply_segment, reply_offset, room)
             return Batch(batch, number, rows, extra, flags, request, reply, data[HEADER.size + PLACES.size :])
-        case Kind.FAIL:
-            return Fail(batch, data[HEADER.size :], flags)
-        case Kind.CHECK:
-            return Check(batch, number, data[HEADER.size :], flags)
-        case Kind.WELCOME:
+        case MessageKind.FAILURE:
+            return Failure(batch, data[HEADER.size :], flags)
+        case MessageKind.CHECK_PARAMETERS:
+            return CheckParameters(batch, number, data[HEADER.size :], flags)
+        case MessageKind.WELCOME:
             return _welcome(extra, data[HEADER.size :])
     if len(data) != HEADER.size:
         raise PeerError(f"a message of kind {kind} with a body")
     match kind:
-        case Kind.REPLY:
+        case MessageKind.REPLY:
             return Reply(batch, rows, length, flags)
-        case Kind.NEED:
+        case MessageKind.REPLY_TOO_LARGE:
             return ReplyTooLarge(batch, length)
-        case Kind.GRANT:
-            return ReplyBuffer(batch, Place(number, offset, length))
-        case Kind.PARKED:
-            return Parked(batch)
-        case Kind.PART:
-            return Part(batch, length)
-        case Kind.NEXT:
-            return Next(batch)
-        case Kind.CANCEL:
-            return Cancel(batch)
-        case Kind.END:
-            return End(batch, flags)
-        case Kind.CHECKED:
-            return Checked(batch)
-        case Kind.BEGUN:
-            return Begun(batch)
-        case Kind.SEGMENT:
-            return Attach(number, length)
-        case Kind.FORGET:
-            return Forget(number)
-        case Kind.HELLO:
+        case MessageKind.REPLY_BUFFER:
+            return ReplyBuffer(batch, SegmentSlice(number, offset, length))
+        case MessageKind.MODEL_LOADING:
+            return ModelLoading(batch)
+        case MessageKind.STREAM_PART:
+            return StreamPart(batch, length)
+        case MessageKind.NEXT_PART:
+            return NextPart(batch)
+        case MessageKind.CANCEL_BATCH:
+            return CancelBatch(batch)
+        case MessageKind.STREAM_END:
+            return StreamEnd(batch, flags)
+        case MessageKind.PARAMETERS_ACCEPTED:
+            return ParametersAccepted(batch)
+        case MessageKind.STARTED:
+            return Started(batch)
+        case MessageKind.ATTACH_SEGMENT:
+            return AttachSegment(number, length)
+        case MessageKind.DETACH_SEGMENT:
+            return DetachSegment(number)
+        case MessageKind.HELLO:
             return Hello(extra)
     raise PeerError(f"a message of unknown kind {kind}")
 

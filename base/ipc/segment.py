@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from base.errors import PeerError
-from base.ipc.protocol import Place
+from base.ipc.protocol import SegmentSlice
 
 _HUGE_BYTES = 2 * 1024**2
 _HUGE_MIN_BYTES = 16 * 1024**2
@@ -35,13 +35,13 @@ class Segment:
         self.memory = memoryview(mapping)
 
     @classmethod
-    def make(cls, size: int) -> Self:
+    def create(cls, size: int) -> Self:
         """A new segment of `size` bytes or a little more (see `rounded`). Its pages take memory when they are first written.
 
         Raises:
             OSError: no descriptor or no memory is left. Nothing was made.
         """
-        size = rounded(size)
+        size = rounded_size(size)
         fd = os.memfd_create("pexdock", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, size)
@@ -52,7 +52,7 @@ class Segment:
             raise
 
     @classmethod
-    def map(cls, fd: int, size: int) -> Self:
+    def map_received(cls, fd: int, size: int) -> Self:
         """The segment behind a received descriptor, which is closed in any case.
 
         Raises:
@@ -77,7 +77,7 @@ class Segment:
             raise ValueError("only the maker of a segment has its descriptor")
         return self._fd
 
-    def view(self, place: Place) -> memoryview:
+    def slice_view(self, place: SegmentSlice) -> memoryview:
         """The bytes of `place`, writable.
 
         Raises:
@@ -106,7 +106,7 @@ class Segment:
         self.close()
 
 
-def rounded(size: int) -> int:
+def rounded_size(size: int) -> int:
     """The bytes of a segment that is to have at least `size`."""
     page = _HUGE_BYTES if size >= _HUGE_MIN_BYTES else mmap.PAGESIZE
     return -(-size // page) * page

@@ -15,31 +15,31 @@ from base.artifacts.cache.cache import Lease, Pending
 from base.endpoint.context import Request, RequestContext
 from base.errors import DeadlineExceeded, PeerError, PexdockError
 from base.ipc import failure, frames
-from base.ipc.channel import Channel, Received
+from base.ipc.channel import Channel, ReceivedMessage
 from base.ipc.control import WIRE_VERSION
-from base.ipc.numeric_frames import Plain
+from base.ipc.numeric_frames import NumericBatch
 from base.ipc.protocol import (
-    Attach,
+    AttachSegment,
     Batch,
-    Begun,
-    Cancel,
-    Check,
-    Checked,
-    End,
-    Fail,
+    CancelBatch,
+    CheckParameters,
+    DetachSegment,
+    Failure,
     Flag,
-    Forget,
     Hello,
     Message,
-    Next,
-    Parked,
-    Part,
-    Place,
+    ModelLoading,
+    NextPart,
+    ParametersAccepted,
     Reply,
     ReplyBuffer,
     ReplyTooLarge,
+    SegmentSlice,
+    Started,
+    StreamEnd,
+    StreamPart,
     Welcome,
-    moment_s,
+    monotonic_deadline_s,
 )
 from base.ipc.segment import Segment
 from base.worker.predictor import Call, Predictor, Stream
@@ -70,14 +70,14 @@ class _Open(msgspec.Struct, frozen=True):
 
     stream: Stream
     lease: Lease | None
-    place: Place
+    place: SegmentSlice
     held: Callable[[], bool]
 
 
 class _Result(msgspec.Struct, frozen=True):
     """A result that waits for room."""
 
-    frame: pa.RecordBatch | Plain
+    frame: pa.RecordBatch | NumericBatch
     known_schema: bool
     held: Callable[[], bool]
 
@@ -104,7 +104,7 @@ class FrontLink:
         self._results: dict[int, _Result] = {}
         self._streams: dict[int, _Open] = {}
         # What came while a handler asked whether it is cancelled. Bounded by what a front door may have in flight.
-        self._backlog: deque[Received] = deque()
+        self._backlog: deque[ReceivedMessage] = deque()
 
     @property
     def idle(self) -> bool:
@@ -121,7 +121,7 @@ class FrontLink:
         Raises:
             PeerError: the front door is gone or broke the rules. The owner closes this connection.
         """
-        received = self._backlog.popleft() if self._backlog else self._channel.receive_nowait()
+        received = self._backlog.popleft() if self._backlog else self._channel.receive_with_fd_nowait()
         if received is None:
             return False
         self._handle(received.message, received.fd)
@@ -141,7 +141,7 @@ class FrontLink:
             try:
                 lease = each.pending.take_lease()
             except PexdockError as exc:
-                self._fail(each.work.batch.batch, exc)
+                self._fail(each.work.batch.batch_id, exc)
             else:
                 self._compute(each.work, lease)
 
@@ -168,18 +168,18 @@ class FrontLink:
         match message:
             case Batch():
                 self._batch(message)
-            case Attach(number, length):
+            case AttachSegment(number, length):
                 self._attach(number, length, fd)
-            case Forget(number):
+            case DetachSegment(number):
                 self._segment(number).close()
                 del self._segments[number]
-            case Next(batch):
+            case NextPart(batch):
                 self._advance(batch)
-            case Cancel(batch):
+            case CancelBatch(batch):
                 self._cancel(batch)
             case ReplyBuffer(batch, reply):
                 self._granted(batch, reply)
-            case Check():
+            case CheckParameters():
                 self._check(message)
             case Hello(wire):
                 self._greet(wire)
@@ -187,7 +187,7 @@ class FrontLink:
                 raise PeerError(f"a front door sent {type(message).__name__}")
 
     def _greet(self, wire: int) -> None:
-        self._channel.send(self._welcome)
+        self._channel.send_message(self._welcome)
         if wire != WIRE_VERSION:
             older = "front door" if wire < WIRE_VERSION else "worker"
             raise PeerError(f"the front door speaks wire {wire}, this worker {WIRE_VERSION}: the {older} is older")
@@ -196,7 +196,7 @@ class FrontLink:
     def _attach(self, number: int, length: int, fd: int | None) -> None:
         if fd is None or number in self._segments:
             raise PeerError("a segment without a descriptor, or with a number that is taken")
-        self._segments[number] = Segment.map(fd, length)
+        self._segments[number] = Segment.map_received(fd, length)
 
     def _segment(self, number: int) -> Segment:
         segment = self._segments.get(number)
@@ -205,18 +205,18 @@ class FrontLink:
         return segment
 
     def _batch(self, batch: Batch) -> None:
-        until = moment_s(batch.ends_ms, time.monotonic())
+        until = monotonic_deadline_s(batch.deadline_ms, time.monotonic())
         work = _Work(batch, self._call(batch, until), until)
         if batch.endpoint >= len(self._predictors):
             raise PeerError(f"there is no endpoint {batch.endpoint}")
         try:
             found = self._predictors[batch.endpoint].lookup(work.call.parameters, self._wake)
         except PexdockError as exc:
-            self._fail(batch.batch, exc)
+            self._fail(batch.batch_id, exc)
             return
         if isinstance(found, Pending):
             self._waiting.append(_Waiting(work, found))
-            self._channel.send(Parked(batch.batch))
+            self._channel.send_message(ModelLoading(batch.batch_id))
             # The load may have ended before the batch was in the list that `resume` looks at.
             if found.done:
                 self._wake()
@@ -224,31 +224,31 @@ class FrontLink:
             self._compute(work, found)
 
     def _call(self, batch: Batch, until: float) -> Call:
-        alone = bool(batch.flags & Flag.ALONE)
+        alone = bool(batch.flags & Flag.SINGLE_REQUEST)
         try:
             if not batch.flags & Flag.CONTEXT:
                 return Call(_parameters.decode(batch.parameters), alone)
             parameters, words = _with_context.decode(batch.parameters)
         except msgspec.MsgspecError as exc:
             raise PeerError(f"parameters that cannot be read: {exc}") from exc
-        cancelled = lambda: self._cancelled(batch.batch)  # noqa: E731 - a method bound to a batch
+        cancelled = lambda: self._cancelled(batch.batch_id)  # noqa: E731 - a method bound to a batch
         return Call(parameters, alone, Request(words.id, words.headers, words.query, until, cancelled, b"", words.content_type))
 
-    def _check(self, check: Check) -> None:
+    def _check(self, check: CheckParameters) -> None:
         if check.endpoint >= len(self._predictors):
             raise PeerError(f"there is no endpoint {check.endpoint}")
         try:
             parameters = _parameters.decode(check.parameters)
         except msgspec.MsgspecError as exc:
             raise PeerError(f"parameters that cannot be read: {exc}") from exc
-        if check.flags & Flag.SUSPECT:
-            self._channel.send(Begun(check.batch))
+        if check.flags & Flag.QUARANTINED:
+            self._channel.send_message(Started(check.batch_id))
         try:
             self._predictors[check.endpoint].check(parameters)
         except PexdockError as exc:
-            self._fail(check.batch, exc)
+            self._fail(check.batch_id, exc)
         else:
-            self._channel.send(Checked(check.batch))
+            self._channel.send_message(ParametersAccepted(check.batch_id))
 
     def _compute(self, work: _Work, lease: Lease | None) -> None:
         """Predicts, or begins to stream. Owns the lease."""
@@ -256,11 +256,11 @@ class FrontLink:
         predictor = self._predictors[batch.endpoint]
         try:
             self._check_wanted(work)
-            if batch.flags & Flag.SUSPECT:
-                self._channel.send(Begun(batch.batch))
+            if batch.flags & Flag.QUARANTINED:
+                self._channel.send_message(Started(batch.batch_id))
             rows, held = self._rows(batch, predictor)
             if predictor.streams:
-                self._streams[batch.batch] = _Open(predictor.stream(lease, rows, work.call), lease, batch.reply, held)
+                self._streams[batch.batch_id] = _Open(predictor.stream(lease, rows, work.call), lease, batch.reply, held)
                 lease = None
             else:
                 frame = predictor.predict(lease, rows, work.call)
@@ -268,24 +268,24 @@ class FrontLink:
             raise
         except PexdockError as exc:
             rows = None
-            self._fail(batch.batch, exc, held)
+            self._fail(batch.batch_id, exc, held)
             return
         finally:
             if lease is not None:
                 lease.release()
         del rows
-        if batch.batch in self._streams:
-            self._advance(batch.batch)
+        if batch.batch_id in self._streams:
+            self._advance(batch.batch_id)
         else:
-            self._reply(batch.batch, batch.reply, _Result(frame, predictor.has_output_schema, held))
+            self._reply(batch.batch_id, batch.reply, _Result(frame, predictor.has_output_schema, held))
 
-    def _rows(self, batch: Batch, predictor: Predictor) -> tuple[pa.RecordBatch | Plain, Callable[[], bool]]:
+    def _rows(self, batch: Batch, predictor: Predictor) -> tuple[pa.RecordBatch | NumericBatch, Callable[[], bool]]:
         """The batch's frame, and what tells whether anybody still refers to its segment."""
-        place = self._segment(batch.request.segment).view(batch.request)
-        plain = predictor.reader.read_plain(place, batch.flags, batch.rows)
+        place = self._segment(batch.request.segment).slice_view(batch.request)
+        plain = predictor.reader.read_numeric_batch(place, batch.flags, batch.rows)
         if plain is not None:
             return plain, _nobody
-        rows, held = predictor.reader.read_watched(place, batch.flags)
+        rows, held = predictor.reader.read_frame_watched(place, batch.flags)
         if rows.num_rows != batch.rows:
             raise PeerError(f"a batch said to have {batch.rows} rows has {rows.num_rows}")
         return rows, held
@@ -296,17 +296,17 @@ class FrontLink:
         if work.call.context is not None and work.call.context.cancelled():
             raise DeadlineExceeded("nobody waits for the answer any more")
 
-    def _reply(self, batch: int, place: Place, result: _Result) -> None:
+    def _reply(self, batch: int, place: SegmentSlice, result: _Result) -> None:
         if self.is_copy:
             os._exit(0)
-        need = frames.room_for(result.frame, known_schema=result.known_schema)
+        need = frames.frame_size_max(result.frame, known_schema=result.known_schema)
         if need > place.length:
             self._results[batch] = result
-            self._channel.send(ReplyTooLarge(batch, need))
+            self._channel.send_message(ReplyTooLarge(batch, need))
             return
-        written = frames.write(result.frame, self._segment(place.segment).view(place), known_schema=result.known_schema)
+        written = frames.write_frame(result.frame, self._segment(place.segment).slice_view(place), known_schema=result.known_schema)
         # A result may be a view of the request's own columns: then it holds them too.
-        self._channel.send(Reply(batch, result.frame.num_rows, written.length, written.flags | _flag(result.held)))
+        self._channel.send_message(Reply(batch, result.frame.num_rows, written.length, written.flags | _flag(result.held)))
 
     def _advance(self, number: int) -> None:
         """Sends the next part. The front door asks for it once the client has the one before."""
@@ -322,10 +322,10 @@ class FrontLink:
         if self.is_copy:
             os._exit(0)
         if piece is None:
-            self._channel.send(End(number, _flag(self._end(number))))
+            self._channel.send_message(StreamEnd(number, _flag(self._end(number))))
             return
-        self._segment(opened.place.segment).view(opened.place)[: len(piece)] = piece
-        self._channel.send(Part(number, len(piece)))
+        self._segment(opened.place.segment).slice_view(opened.place)[: len(piece)] = piece
+        self._channel.send_message(StreamPart(number, len(piece)))
 
     def _end(self, number: int) -> Callable[[], bool]:
         """Closes a stream. Returns what tells whether its frame is still held."""
@@ -338,8 +338,8 @@ class FrontLink:
     def _cancel(self, number: int) -> None:
         """Nobody waits for this batch. What was answered meanwhile is unknown here, and done with."""
         if number in self._streams:
-            self._channel.send(End(number, _flag(self._end(number))))
-        for each in [each for each in self._waiting if each.work.batch.batch == number]:
+            self._channel.send_message(StreamEnd(number, _flag(self._end(number))))
+        for each in [each for each in self._waiting if each.work.batch.batch_id == number]:
             self._waiting.remove(each)
             each.pending.cancel()
             self._fail(number, DeadlineExceeded("nobody waits for the answer any more"))
@@ -347,15 +347,15 @@ class FrontLink:
     def _cancelled(self, number: int) -> bool:
         """Whether the front door has said that nobody waits for this batch; a handler asks in the middle of computing it."""
         try:
-            while (received := self._channel.receive_nowait()) is not None:
+            while (received := self._channel.receive_with_fd_nowait()) is not None:
                 self._backlog.append(received)
         except PeerError:
             return True  # the loop meets the same error when it reads next
         if self._backlog:
             self._wake()
-        return any(each.message == Cancel(number) for each in self._backlog)
+        return any(each.message == CancelBatch(number) for each in self._backlog)
 
-    def _granted(self, batch: int, place: Place) -> None:
+    def _granted(self, batch: int, place: SegmentSlice) -> None:
         result = self._results.pop(batch, None)
         if result is None:
             raise PeerError("room for a result that does not wait for any")
@@ -367,11 +367,11 @@ class FrontLink:
             os._exit(0)
         body = failure.encode_error(error)
         error.__traceback__ = error.__context__ = None  # they refer to the frames in which the rows are
-        self._channel.send(Fail(batch, body, _flag(held or _nobody)))
+        self._channel.send_message(Failure(batch, body, _flag(held or _nobody)))
 
 
 def _flag(held: Callable[[], bool]) -> int:
-    return Flag.HELD if held() else 0
+    return Flag.RETAINED if held() else 0
 
 
 def _nobody() -> bool:

@@ -13,13 +13,13 @@ import polars as pl
 import pyarrow as pa
 from polars import CompatLevel
 
-from base.ipc.numeric_frames import Column, Form, Plain, Values, is_plain
+from base.ipc.numeric_frames import ColumnValues, NumericBatch, NumericColumn, NumericFormat, is_numeric_column
 from base.schema.model import Schema
 from base.worker.result import SCALARS
 
 _FORMS_MAX = 64
 
-_Maker = Callable[[Sequence[str], Sequence[Values]], pl.DataFrame]
+_Maker = Callable[[Sequence[str], Sequence[ColumnValues]], pl.DataFrame]
 
 
 class PlainFrames:
@@ -30,10 +30,10 @@ class PlainFrames:
     """
 
     def __init__(self, schema: type[Schema] | None) -> None:
-        form = None if schema is None else Form.of(schema.arrow_schema())
+        form = None if schema is None else NumericFormat.for_schema(schema.arrow_schema())
         self._make = _public if schema is None or form is None else maker(list(schema.columns()), form)
 
-    def frame(self, plain: Plain) -> pl.DataFrame:
+    def frame(self, plain: NumericBatch) -> pl.DataFrame:
         """The rows as a frame; a copy, so nothing refers to the segment."""
         return self._make(plain.names, plain.columns)
 
@@ -48,8 +48,8 @@ class PlainResults:
     def __init__(self, schema: type[Schema] | None) -> None:
         self._any = schema is None
         self._name = SCALARS
-        self._forms: dict[Hashable, Form | None] = {}  # bounded by _FORMS_MAX
-        form = None if schema is None else Form.of(schema.arrow_schema())
+        self._forms: dict[Hashable, NumericFormat | None] = {}  # bounded by _FORMS_MAX
+        form = None if schema is None else NumericFormat.for_schema(schema.arrow_schema())
         if schema is not None and form is not None:
             names = list(schema.columns())
             self._forms[_key(names, schema.polars_schema().dtypes())] = form
@@ -57,7 +57,7 @@ class PlainResults:
                 self._name = names[0]
                 self._forms[form.dtypes[0]] = form
 
-    def plain(self, result: object, rows: int) -> Plain | None:
+    def plain(self, result: object, rows: int) -> NumericBatch | None:
         """What a handler returned for `rows` rows, where it is these columns, in order, with just their dtypes and no nulls; else None."""
         kind = type(result)  # a subclass may mean something else by its values: a masked array has nulls
         if kind is np.ndarray:
@@ -69,17 +69,17 @@ class PlainResults:
         if found is None or any(len(column) != rows for column in found[1]):
             return None
         form, columns = found
-        return form.plain(rows, columns)
+        return form.batch_of_columns(rows, columns)
 
-    def _of_array(self, array: Any) -> tuple[Form, list[Column]] | None:
-        if not is_plain(array):
+    def _of_array(self, array: Any) -> tuple[NumericFormat, list[NumericColumn]] | None:
+        if not is_numeric_column(array):
             return None
         form = self._forms.get(array.dtype)
         if form is None and self._any:
             form = self._learn(array.dtype, pa.schema([(SCALARS, pa.from_numpy_dtype(array.dtype))]))
         return None if form is None else (form, [array])
 
-    def _of_frame(self, result: Any) -> tuple[Form, list[Column]] | None:
+    def _of_frame(self, result: Any) -> tuple[NumericFormat, list[NumericColumn]] | None:
         names, series = ([self._name], [result]) if type(result) is pl.Series else (result.columns, result.get_columns())
         key = _key(names, [each.dtype for each in series])
         form = self._forms.get(key)
@@ -91,9 +91,9 @@ class PlainResults:
             return None
         return form, [each.to_numpy() for each in series]
 
-    def _learn(self, key: Hashable, schema: pa.Schema | None) -> Form | None:
+    def _learn(self, key: Hashable, schema: pa.Schema | None) -> NumericFormat | None:
         """The form of a schema that the ordinary way would give to such a result."""
-        form = Form.of(schema, streamed=True)
+        form = NumericFormat.for_schema(schema, streamed=True)
         if len(self._forms) < _FORMS_MAX:
             self._forms[key] = form
         return form
@@ -113,11 +113,11 @@ def _key(names: Iterable[str], dtypes: Iterable[pl.DataType]) -> Hashable:
     return (*names, *map(type, dtypes))
 
 
-def _public(names: Sequence[str], columns: Sequence[Values]) -> pl.DataFrame:
+def _public(names: Sequence[str], columns: Sequence[ColumnValues]) -> pl.DataFrame:
     return pl.DataFrame(dict(zip(names, columns, strict=True)))
 
 
-def maker(names: Sequence[str], form: Form) -> _Maker:
+def maker(names: Sequence[str], form: NumericFormat) -> _Maker:
     """The fastest way to make frames that this version of Polars has: with its own constructors 3 µs for 3 columns, with public ones 25.
 
     The constructors are no public names. So they are tried on a frame first, and left alone where anything about it is not as it should be.
@@ -133,12 +133,12 @@ def maker(names: Sequence[str], form: Form) -> _Maker:
     return make if good else _public
 
 
-def _direct(form: Form) -> _Maker:
+def _direct(form: NumericFormat) -> _Maker:
     series, frame = type(pl.Series()._s), type(pl.DataFrame()._df)  # noqa: SLF001 - see `maker`
     wrapped = pl.DataFrame._from_pydf  # noqa: SLF001 - see `maker`
     kinds: list[Any] = [getattr(series, f"new_{dtype.kind}{dtype.itemsize * 8}") for dtype in form.dtypes]
 
-    def make(names: Sequence[str], columns: Sequence[Values]) -> pl.DataFrame:
+    def make(names: Sequence[str], columns: Sequence[ColumnValues]) -> pl.DataFrame:
         return wrapped(frame([kind(name, column, False) for kind, name, column in zip(kinds, names, columns, strict=True)]))
 
     return make

@@ -23,7 +23,7 @@ from base.endpoint.injection import CallInputs
 from base.endpoint.raw import raw_body, response_frame
 from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockError, Reject
 from base.ipc import failure, frames
-from base.ipc.numeric_frames import Plain
+from base.ipc.numeric_frames import NumericBatch
 from base.telemetry.recorder import HandlerMetrics
 from base.worker.numeric_frames import PlainFrames, PlainResults
 from base.worker.result import to_batch
@@ -67,7 +67,7 @@ class Predictor:
         self.input_schema = None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema()
         self.has_output_schema = endpoint.output_schema is not None
         self.streams = endpoint.handler_kind.streams
-        self.reader = frames.Reader(self.input_schema)
+        self.reader = frames.FrameReader(self.input_schema)
         self._inputs, self._results = PlainFrames(endpoint.input_schema), PlainResults(endpoint.output_schema)
         self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config, measures=measures)
         self._loop = loop
@@ -119,7 +119,7 @@ class Predictor:
             if self._measures is not None:
                 self._measures.count("CacheHits" if isinstance(found, Lease) else "CacheMisses")
 
-    def predict(self, lease: Lease | None, batch: pa.RecordBatch | Plain, call: Call) -> pa.RecordBatch | Plain:
+    def predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: Call) -> pa.RecordBatch | NumericBatch:
         """Calls the handler on one batch.
 
         Args:
@@ -140,7 +140,7 @@ class Predictor:
         finally:
             self._measures.took("HandlerTime", time.perf_counter() - began_s)
 
-    def _predict(self, lease: Lease | None, batch: pa.RecordBatch | Plain, call: Call) -> pa.RecordBatch | Plain:
+    def _predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: Call) -> pa.RecordBatch | NumericBatch:
         with _Guard(self.endpoint.name, batch.num_rows, call):
             result = self._call(lease, batch, call)
             if inspect.iscoroutine(result):
@@ -149,7 +149,7 @@ class Predictor:
                 return response_frame(result)
             return self._results.plain(result, batch.num_rows) or to_batch(result, batch.num_rows, self.endpoint.output_schema)
 
-    def stream(self, lease: Lease | None, batch: pa.RecordBatch | Plain, call: Call) -> Stream:
+    def stream(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: Call) -> Stream:
         """Calls a generator handler. Raises as `predict` does."""
         guard = _Guard(self.endpoint.name, batch.num_rows, call)
         with guard:
@@ -179,7 +179,7 @@ class Predictor:
         if self.cache is not None:
             self.cache.close()
 
-    def _call(self, lease: Lease | None, batch: pa.RecordBatch | Plain, call: Call) -> Any:
+    def _call(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: Call) -> Any:
         plan = self.endpoint.call_plan
         frame = None if self.endpoint.raw else self._frame(batch)
         parameters = call.parameters if lease is None or not lease.latest else {**call.parameters, **lease.latest}
@@ -188,9 +188,9 @@ class Predictor:
         model = None if lease is None else lease.model
         return plan.call(self.endpoint.handler, CallInputs(model, frame, parameters, validated, context, self._opened))
 
-    def _frame(self, batch: pa.RecordBatch | Plain) -> pl.DataFrame:
+    def _frame(self, batch: pa.RecordBatch | NumericBatch) -> pl.DataFrame:
         schema = self.endpoint.input_schema
-        if isinstance(batch, Plain):
+        if isinstance(batch, NumericBatch):
             frame = self._inputs.frame(batch)
         elif schema is None:
             frame = pl.DataFrame(batch)
@@ -201,13 +201,13 @@ class Predictor:
             raise Misfit(f"the rows do not fit: {cells[0].reason}", cells=cells)
         return frame
 
-    def _context(self, batch: pa.RecordBatch | Plain, call: Call) -> Context | None:
+    def _context(self, batch: pa.RecordBatch | NumericBatch, call: Call) -> Context | None:
         given = call.context
         if given is None:
             return None
         if not self.endpoint.raw:
             return Context(given.id, given.headers, given.query, given.until, given._cancelled)  # noqa: SLF001 - its own field
-        assert not isinstance(batch, Plain)
+        assert not isinstance(batch, NumericBatch)
         body = raw_body(batch)
         return Request(given.id, given.headers, given.query, given.until, given._cancelled, body, given.content_type)  # noqa: SLF001
 

@@ -27,7 +27,7 @@ import polars as pl
 import pyarrow as pa
 
 from base.errors import BadResult
-from base.ipc.numeric_frames import arrow_array, is_plain
+from base.ipc.numeric_frames import arrow_array, is_numeric_column
 from base.schema import ranges
 from base.schema.dtypes import is_wide, wire_form
 from base.schema.model import Schema
@@ -179,7 +179,7 @@ def _values(values: Any) -> pa.Array[Any]:
         BadResult: there is no such array.
         OverflowError: an integer takes more than 64 bits.
     """
-    numbers = type(values) is np.ndarray and (is_plain(values) or values.dtype == np.float16)
+    numbers = type(values) is np.ndarray and (is_numeric_column(values) or values.dtype == np.float16)
     try:
         array: pa.Array[Any] = arrow_array(values) if numbers else pa.array(values)
     except (pa.ArrowException, TypeError, ValueError) as exc:

@@ -144,7 +144,7 @@ class FrontProcess:
         loop, lines = asyncio.get_running_loop(), ControlStream()
         try:
             while data := await loop.sock_recv(self._control, 65536):
-                for word in lines.feed(data):
+                for word in lines.feed_bytes(data):
                     await self._words.put(word)
         except (OSError, PeerError) as exc:
             log.warning("the control socket cannot be read: %s", exc)

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 import cost_model
 from base.errors import PeerError
 from base.ipc import frames
-from base.ipc.channel import Channel, Received
-from base.ipc.protocol import Attach, Batch, Forget, Reply
+from base.ipc.channel import Channel, ReceivedMessage
+from base.ipc.protocol import AttachSegment, Batch, DetachSegment, Reply
 from base.ipc.segment import Segment
 from base.schema import Schema
 from base.worker.result import to_batch
@@ -50,31 +50,31 @@ def pickled(connection: Connection) -> None:
 def transported(path: str) -> None:
     """Frames through segments, as a worker takes them. With room for a reply the frame is sent back."""
     channel = Channel.connect(path)
-    reader = frames.Reader(Texts.arrow_schema())
+    reader = frames.FrameReader(Texts.arrow_schema())
     segments: dict[int, Segment] = {}
     while True:
         select.select([channel], [], [])
         try:
-            received = channel.receive_nowait()
+            received = channel.receive_with_fd_nowait()
         except PeerError:
             return
         match received:
-            case Received(Attach(number, length), int(fd)):
-                segments[number] = Segment.map(fd, length)
-            case Received(Forget(number), None):
+            case ReceivedMessage(AttachSegment(number, length), int(fd)):
+                segments[number] = Segment.map_received(fd, length)
+            case ReceivedMessage(DetachSegment(number), None):
                 segments.pop(number).close()
-            case Received(Batch() as batch, None):
-                channel.send(_answer(batch, reader, segments[batch.request.segment]))
+            case ReceivedMessage(Batch() as batch, None):
+                channel.send_message(_answer(batch, reader, segments[batch.request.segment]))
 
 
-def _answer(batch: Batch, reader: frames.Reader, segment: Segment) -> Reply:
-    place = segment.view(batch.request)
-    rows, _ = reader.read_watched(place, batch.flags)
+def _answer(batch: Batch, reader: frames.FrameReader, segment: Segment) -> Reply:
+    place = segment.slice_view(batch.request)
+    rows, _ = reader.read_frame_watched(place, batch.flags)
     frame = pl.DataFrame(rows)
     if not batch.reply.length:
-        return Reply(batch.batch, frame.height, 0, 0)
-    written = frames.write(to_batch(frame, frame.height, Texts), segment.view(batch.reply), known_schema=True)
-    return Reply(batch.batch, frame.height, written.length, written.flags)
+        return Reply(batch.batch_id, frame.height, 0, 0)
+    written = frames.write_frame(to_batch(frame, frame.height, Texts), segment.slice_view(batch.reply), known_schema=True)
+    return Reply(batch.batch_id, frame.height, written.length, written.flags)
 
 
 def main() -> None:

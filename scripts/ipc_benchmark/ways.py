@@ -17,7 +17,7 @@ import polars as pl
 
 from base.ipc import frames
 from base.ipc.channel import Channel
-from base.ipc.protocol import Attach, Batch, Forget, Place, Reply
+from base.ipc.protocol import AttachSegment, Batch, DetachSegment, Reply, SegmentSlice
 from base.ipc.segment import Segment
 from base.worker.result import to_batch
 from ipc_benchmark import peer
@@ -37,15 +37,15 @@ class Transport:
     def send(self, frame: pl.DataFrame, *, back: bool) -> int:
         """The rows that the other process counted; with `back` it also returned them, and they are read here."""
         batch = to_batch(frame, frame.height, peer.Texts)
-        room = -(-frames.room_for(batch, known_schema=True) // 64) * 64
+        room = -(-frames.frame_size_max(batch, known_schema=True) // 64) * 64
         segment = self._room(2 * room)
-        written = frames.write(batch, segment.memory[:room], known_schema=True)
-        reply = Place(0, room, room if back else 0)
-        self._channel.send(Batch(1, 0, frame.height, 0, written.flags, Place(0, 0, written.length), reply, b"{}"))
+        written = frames.write_frame(batch, segment.memory[:room], known_schema=True)
+        reply = SegmentSlice(0, room, room if back else 0)
+        self._channel.send_message(Batch(1, 0, frame.height, 0, written.flags, SegmentSlice(0, 0, written.length), reply, b"{}"))
         answer = self._received()
         if back:
-            place = segment.view(Place(reply.segment, reply.offset, answer.length))
-            return len(pl.DataFrame(frames.read(place, answer.flags, peer.Texts.arrow_schema())))
+            place = segment.slice_view(SegmentSlice(reply.segment, reply.offset, answer.length))
+            return len(pl.DataFrame(frames.read_frame(place, answer.flags, peer.Texts.arrow_schema())))
         return answer.rows
 
     def close(self) -> None:
@@ -57,15 +57,15 @@ class Transport:
     def _room(self, size: int) -> Segment:
         if self._segment is None or self._segment.size < size:
             if self._segment is not None:
-                self._channel.send(Forget(0))
+                self._channel.send_message(DetachSegment(0))
                 self._segment.close()
-            self._segment = Segment.make(size)
-            self._channel.send(Attach(0, self._segment.size), self._segment.fd)
+            self._segment = Segment.create(size)
+            self._channel.send_message(AttachSegment(0, self._segment.size), self._segment.fd)
         return self._segment
 
     def _received(self) -> Reply:
         select.select([self._channel], [], [])
-        received = self._channel.receive_nowait()
+        received = self._channel.receive_with_fd_nowait()
         assert received is not None
         assert isinstance(received.message, Reply)
         return received.message
@@ -111,7 +111,7 @@ def _ways(rows: int, pipe: Any, transport: Transport) -> dict[str, Callable[[], 
 
 def _copied(frame: pl.DataFrame) -> Callable[[], int]:
     """One memcpy of as many bytes as the frame has on its way, between warm pages of this process."""
-    size = frames.room_for(to_batch(frame, frame.height, peer.Texts), known_schema=True)
+    size = frames.frame_size_max(to_batch(frame, frame.height, peer.Texts), known_schema=True)
     source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
 
     def copy() -> int:

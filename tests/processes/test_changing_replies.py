@@ -78,13 +78,13 @@ def answered(door: FrontDoor, worker: BareWorker, body: bytes, where: str | None
     with Raw(door.address) as client:
         client.send(post("/echo", body, f"Accept: {ARROW}").replace(b"application/json", ARROW.encode(), 1))
         batch = worker.batch()
-        worker.channel.send(ReplyTooLarge(batch.batch, len(frame)))
+        worker.channel.send_message(ReplyTooLarge(batch.batch_id, len(frame)))
         while not isinstance(granted := worker.receive(), ReplyBuffer):
             pass
         memory = worker.view(granted.reply)[: len(frame)]
         memory[:] = frame
         with changing(memory, frame, where, seed) if where else nullcontext():
-            worker.channel.send(Reply(batch.batch, rows, len(frame), Flag.SCHEMA))
+            worker.channel.send_message(Reply(batch.batch_id, rows, len(frame), Flag.SCHEMA))
             return client.answer()
 
 

@@ -52,7 +52,7 @@ def assert_it_goes_on(door: FrontDoor, worker: BareWorker, before: int) -> None:
         batch = worker.batch()
         frame = hostile.stream(hostile.good(rows=1).select(["a"]).rename_columns(["prediction"]))
         worker.view(batch.reply)[: len(frame)] = frame
-        worker.channel.send(Reply(batch.batch, 1, len(frame), 1))
+        worker.channel.send_message(Reply(batch.batch_id, 1, len(frame), 1))
         assert client.answer().json()["predictions"] == [0.5]
     assert door.highest_bytes() - before < GROWS_MAX_BYTES
 

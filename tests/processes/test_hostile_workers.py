@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutesDrained, RoutingTable, TableApplied, WorkerUnhealthy
-from base.ipc.protocol import Batch, Begun, End, Fail, Flag, Message, Part, Reply, ReplyBuffer, ReplyTooLarge
+from base.ipc.protocol import Batch, Failure, Flag, Message, Reply, ReplyBuffer, ReplyTooLarge, Started, StreamEnd, StreamPart
 from base.schema import wire
 from base.schema.wire import Column
 from frontdoor import BareWorker, FrontDoor
@@ -46,13 +46,13 @@ def said(frame: bytes, rows: int = 2, flags: int = 0) -> Callable[[BareWorker, B
 
     def reply(worker: BareWorker, batch: Batch) -> None:
         worker.view(batch.reply)[: len(frame)] = frame
-        worker.channel.send(Reply(batch.batch, rows, len(frame), flags))
+        worker.channel.send_message(Reply(batch.batch_id, rows, len(frame), flags))
 
     return reply
 
 
 def sent(word: Callable[[Batch], Message]) -> Callable[[BareWorker, Batch], None]:
-    return lambda worker, batch: worker.channel.send(word(batch))
+    return lambda worker, batch: worker.channel.send_message(word(batch))
 
 
 def bytes_sent(data: bytes) -> Callable[[BareWorker, Batch], None]:
@@ -70,16 +70,16 @@ HOSTILE = {
     "noise instead of a message": bytes_sent(os.urandom(100)),
     "less than a header": bytes_sent(b"\x06"),
     "nothing but zeros": bytes_sent(bytes(32)),
-    "a word of a front door": sent(lambda batch: ReplyBuffer(batch.batch, batch.reply)),
-    "a reply to what it was not asked": sent(lambda batch: Reply(batch.batch + 1, 2, 0, 0)),
-    "a reply longer than its place": sent(lambda batch: Reply(batch.batch, 2, batch.reply.length + 1, 0)),
-    "a reply of more bytes than there are": sent(lambda batch: Reply(batch.batch, 2, 2**64 - 1, 0)),
+    "a word of a front door": sent(lambda batch: ReplyBuffer(batch.batch_id, batch.reply)),
+    "a reply to what it was not asked": sent(lambda batch: Reply(batch.batch_id + 1, 2, 0, 0)),
+    "a reply longer than its place": sent(lambda batch: Reply(batch.batch_id, 2, batch.reply.length + 1, 0)),
+    "a reply of more bytes than there are": sent(lambda batch: Reply(batch.batch_id, 2, 2**64 - 1, 0)),
     "a reply of no bytes": said(b""),
-    "a failure that is no JSON": sent(lambda batch: Fail(batch.batch, b"\xff")),
-    "a failure that is no UTF-8": sent(lambda batch: Fail(batch.batch, b'{"code":"\xff"}')),
-    "a part of what is not streamed": sent(lambda batch: Part(batch.batch, 10)),
-    "a beginning that it was not asked for": sent(lambda batch: Begun(batch.batch)),
-    "the end of what is not streamed": sent(lambda batch: End(batch.batch, 0)),
+    "a failure that is no JSON": sent(lambda batch: Failure(batch.batch_id, b"\xff")),
+    "a failure that is no UTF-8": sent(lambda batch: Failure(batch.batch_id, b'{"code":"\xff"}')),
+    "a part of what is not streamed": sent(lambda batch: StreamPart(batch.batch_id, 10)),
+    "a beginning that it was not asked for": sent(lambda batch: Started(batch.batch_id)),
+    "the end of what is not streamed": sent(lambda batch: StreamEnd(batch.batch_id, 0)),
     "fewer rows than it says": said(good(), rows=3),
     "rows for other rows": said(good(1), rows=1),
     "noise for a frame": said(os.urandom(3000)),
@@ -145,7 +145,7 @@ def test_room_that_nobody_has_is_refused_to_a_worker(door: FrontDoor, tmp_path: 
         put_in_force(door, 1, worker)
         client.send(post("/echo", ROWS))
         batch = worker.batch()
-        worker.channel.send(ReplyTooLarge(batch.batch, 2**62))
+        worker.channel.send_message(ReplyTooLarge(batch.batch_id, 2**62))
         assert client.answer().status == 503
         granted = worker.receive()
         assert isinstance(granted, ReplyBuffer)

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutingTable, TableApplied
-from base.ipc.protocol import Batch, Begun, Fail, Flag, Parked, ReplyBuffer, ReplyTooLarge
+from base.ipc.protocol import Batch, Failure, Flag, ModelLoading, ReplyBuffer, ReplyTooLarge, Started
 from base.schema import wire
 from base.schema.wire import Column
 from frontdoor import BareWorker, FrontDoor
@@ -42,7 +42,7 @@ class Workers:
         """As `next`, with the one request that was with a worker that died."""
         worker = self.next()
         batch = worker.batch()
-        assert batch.flags & Flag.SUSPECT
+        assert batch.flags & Flag.QUARANTINED
         assert batch.rows == 1
         return worker, batch
 
@@ -59,20 +59,20 @@ def client(workers: Workers) -> Iterator[Raw]:
     first = workers.next()
     with Raw(workers.door.address) as client:
         client.send(post("/echo", [{"a": 1.5}]))
-        assert not first.batch().flags & Flag.SUSPECT
+        assert not first.batch().flags & Flag.QUARANTINED
         first.socket.close()
         yield client
 
 
 def answered(worker: BareWorker, batch: Batch, client: Raw) -> bool:
     """Whether a failure that this worker tells reaches the client: it waits still."""
-    worker.channel.send(Fail(batch.batch, b'{"code":"not_found","detail":"by hand"}'))
+    worker.channel.send_message(Failure(batch.batch_id, b'{"code":"not_found","detail":"by hand"}'))
     return client.answer().status == 404
 
 
 def test_what_a_worker_had_begun_when_it_died_is_to_blame(workers: Workers, client: Raw) -> None:
     worker, batch = workers.suspect()
-    worker.channel.send(Begun(batch.batch))
+    worker.channel.send_message(Started(batch.batch_id))
     worker.socket.close()
     answer = client.answer()
     assert (answer.status, answer.json()["code"]) == (500, "handler_failed")
@@ -82,7 +82,7 @@ def test_what_a_worker_had_not_begun_goes_again(workers: Workers, client: Raw) -
     """It waited in the socket behind what another front door had sent, or for its model."""
     workers.suspect()[0].socket.close()
     worker, batch = workers.suspect()
-    worker.channel.send(Parked(batch.batch))
+    worker.channel.send_message(ModelLoading(batch.batch_id))
     worker.socket.close()
     worker, batch = workers.suspect()
     assert answered(worker, batch, client)
@@ -91,8 +91,8 @@ def test_what_a_worker_had_not_begun_goes_again(workers: Workers, client: Raw) -
 def test_what_a_worker_had_computed_goes_again(workers: Workers, client: Raw) -> None:
     """It waited for room when the worker died of something else."""
     worker, batch = workers.suspect()
-    worker.channel.send(Begun(batch.batch))
-    worker.channel.send(ReplyTooLarge(batch.batch, 1000))
+    worker.channel.send_message(Started(batch.batch_id))
+    worker.channel.send_message(ReplyTooLarge(batch.batch_id, 1000))
     assert isinstance(worker.receive(), ReplyBuffer)
     worker.socket.close()
     worker, batch = workers.suspect()

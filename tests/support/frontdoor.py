@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from base.ipc.channel import Channel, Received
+from base.ipc.channel import Channel, ReceivedMessage
 from base.ipc.control import WIRE_VERSION, Configure, ControlMessage, ControlStream, Drain, encode_message
-from base.ipc.protocol import Attach, Batch, Hello, Message, Place, Welcome
+from base.ipc.protocol import AttachSegment, Batch, Hello, Message, SegmentSlice, Welcome
 from base.ipc.segment import Segment
 
 DEADLINE_S = 30.0
@@ -73,7 +73,7 @@ class FrontDoor:
         while not self._unheard:
             data = self.control.recv(65536)
             assert data, "the front door has ended"
-            self._unheard.extend(self._lines.feed(data))
+            self._unheard.extend(self._lines.feed_bytes(data))
         return self._unheard.pop(0)
 
     def highest_bytes(self) -> int:
@@ -135,15 +135,15 @@ class BareWorker:
         self.socket.settimeout(DEADLINE_S)
         received = self.receive()
         assert isinstance(received, Hello)
-        self.channel.send(Welcome(WIRE_VERSION, model, version))
+        self.channel.send_message(Welcome(WIRE_VERSION, model, version))
 
     def receive(self) -> Message:
         """The next word; of segments this keeps the map."""
-        received = self.channel.receive_nowait()
-        assert isinstance(received, Received)
-        if isinstance(received.message, Attach):
+        received = self.channel.receive_with_fd_nowait()
+        assert isinstance(received, ReceivedMessage)
+        if isinstance(received.message, AttachSegment):
             assert received.fd is not None
-            self._segments[received.message.segment] = Segment.map(received.fd, received.message.length)
+            self._segments[received.message.segment] = Segment.map_received(received.fd, received.message.length)
         return received.message
 
     def batch(self) -> Batch:
@@ -152,9 +152,9 @@ class BareWorker:
             pass
         return found
 
-    def view(self, place: Place) -> memoryview:
+    def view(self, place: SegmentSlice) -> memoryview:
         """A piece of a segment."""
-        return self._segments[place.segment].view(place)
+        return self._segments[place.segment].slice_view(place)
 
     def is_given_up(self) -> bool:
         """Whether the front door has closed the channel; waits until it says something or does."""

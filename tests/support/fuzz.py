@@ -26,19 +26,19 @@ with atheris.instrument_imports(include=["base.ipc", "runtime.front.codecs"]):
     from runtime.front.codecs.parquet import page_header
 
 _DECODER = RowDecoder(hostile.SCHEMA)
-_READER = frames.Reader(hostile.SCHEMA)
+_READER = frames.FrameReader(hostile.SCHEMA)
 
 
 def _plain(data: bytes) -> None:
-    _READER.read_plain(memoryview(data), data[0] if data else 0, 2)
+    _READER.read_numeric_batch(memoryview(data), data[0] if data else 0, 2)
 
 
 def _frame(data: bytes) -> None:
-    _READER.read(memoryview(data), 0).validate(full=True)
+    _READER.read_frame(memoryview(data), 0).validate(full=True)
 
 
 def _lines(data: bytes) -> None:
-    ControlStream().feed(data)
+    ControlStream().feed_bytes(data)
 
 
 def _body(media: str) -> Callable[[bytes], None]:
@@ -62,7 +62,10 @@ _FRAME = hostile.good().to_batches()[0].serialize().to_pybytes()
 _STREAM = hostile.stream(hostile.good())
 
 TARGETS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
-    "protocol": (protocol.unpack, [protocol.pack(protocol.Reply(1, 2, 3, 4)), protocol.pack(protocol.Fail(1, b"{}", 0))]),
+    "protocol": (
+        protocol.unpack_message,
+        [protocol.pack_message(protocol.Reply(1, 2, 3, 4)), protocol.pack_message(protocol.Failure(1, b"{}", 0))],
+    ),
     "control": (_lines, [b'{"type":"drain"}\n', b'{"type":"table_applied","generation":1}\n']),
     "failure": (failure.decode_error, [failure.encode_error(PexdockError("x"))]),
     "plain": (_plain, [_FRAME]),

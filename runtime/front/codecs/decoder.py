@@ -15,7 +15,7 @@ import pyarrow as pa
 from polars import CompatLevel
 
 from base.errors import UnsupportedMedia
-from base.ipc.numeric_frames import ROWS_MAX, Form, Plain, arrow_array
+from base.ipc.numeric_frames import ROWS_MAX, NumericBatch, NumericFormat, arrow_array
 from base.schema import wire as columns
 from runtime.front.codecs import csv, media_types
 from runtime.front.codecs import json as json_codec
@@ -26,7 +26,7 @@ from runtime.front.codecs.json_columns import MIN_ROWS, JsonColumns
 from runtime.front.codecs.parquet import reader as parquet
 from runtime.front.memory.body_buffer import BodyBuffer
 
-Records = list[msgspec.Struct] | pa.RecordBatch | Plain
+Records = list[msgspec.Struct] | pa.RecordBatch | NumericBatch
 """Typed rows, or columns."""
 
 
@@ -37,7 +37,7 @@ class Rows:
 
     def __init__(self, records: Records, shape: str) -> None:
         self.records = records
-        self.count = records.num_rows if isinstance(records, Plain) else len(records)
+        self.count = records.num_rows if isinstance(records, NumericBatch) else len(records)
         self.shape = shape
         self.body_buffer: BodyBuffer | None = None
 
@@ -57,7 +57,7 @@ class RowDecoder:
         self._schema = schema
         self._unexpected = unexpected
         self._columns = {} if schema is None else columns.columns_from_arrow(schema)
-        self._form = Form.of(schema)
+        self._form = NumericFormat.for_schema(schema)
         self._direct = None if schema is None else ArrowPassthrough(schema, self._columns, unexpected)
         self._json = json_codec.JsonReader(self._columns, unexpected)
         self._packed = JsonColumns.for_schema(self._json.row, schema)
@@ -120,7 +120,7 @@ class RowDecoder:
             arrival.frame = body_frame.find_batch_message(body, batch)
         return found
 
-    def gather(self, rows: Sequence[Rows]) -> pa.RecordBatch | Plain:
+    def gather(self, rows: Sequence[Rows]) -> pa.RecordBatch | NumericBatch:
         """Like `assemble`, as a plain frame where that is faster."""
         if self._form is not None and sum(part.count for part in rows) <= ROWS_MAX:
             plain = self._plain(self._form, [part.records for part in rows])
@@ -138,7 +138,7 @@ class RowDecoder:
                 continue
             batches += [self._arrays(structs)] if structs else []
             structs = []
-            batches.append(part.records.batch() if isinstance(part.records, Plain) else part.records)
+            batches.append(part.records.to_record_batch() if isinstance(part.records, NumericBatch) else part.records)
         batches += [self._arrays(structs)] if structs else []
         return batches[0] if len(batches) == 1 else _one_batch(pa.Table.from_batches(batches))
 
@@ -147,20 +147,20 @@ class RowDecoder:
         columns = None if self._packed is None or len(found) < MIN_ROWS else self._packed.to_columns(found)
         if columns is None or self._form is None:
             return Rows(found, "")
-        plain = self._form.plain(len(found), columns)
+        plain = self._form.batch_of_columns(len(found), columns)
         if plain is not None:
             return Rows(plain, "")
         return Rows(pa.RecordBatch.from_arrays([arrow_array(column) for column in columns], schema=self._schema), "")
 
     @staticmethod
-    def _plain(form: Form, parts: Sequence[Records]) -> Plain | None:
+    def _plain(form: NumericFormat, parts: Sequence[Records]) -> NumericBatch | None:
         """All rows as one plain frame; None where some lie in Arrow's arrays, or have what is no number."""
-        if not any(isinstance(part, Plain) for part in parts):
+        if not any(isinstance(part, NumericBatch) for part in parts):
             structs = [part for part in parts if isinstance(part, list)]
             return _turned(form, chain.from_iterable(structs)) if len(structs) == len(parts) else None
         plains = [_turned(form, part) if isinstance(part, list) else part for part in parts]
-        found = [part for part in plains if isinstance(part, Plain)]
-        return form.joined(found) if len(found) == len(plains) else None
+        found = [part for part in plains if isinstance(part, NumericBatch)]
+        return form.concatenate(found) if len(found) == len(plains) else None
 
     def _arrays(self, parts: list[list[msgspec.Struct]]) -> pa.RecordBatch:
         assert self._schema is not None
@@ -221,8 +221,8 @@ def _array(values: list[Any], field: pa.Field[Any]) -> pa.Array[Any]:
     return found
 
 
-def _turned(form: Form, rows: Iterable[msgspec.Struct]) -> Plain | None:
-    return form.turned(map(msgspec.structs.astuple, rows))
+def _turned(form: NumericFormat, rows: Iterable[msgspec.Struct]) -> NumericBatch | None:
+    return form.batch_of_rows(map(msgspec.structs.astuple, rows))
 
 
 def _own(table: pa.Table) -> Rows:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from polars import CompatLevel
 
-from base.ipc.numeric_frames import Plain
+from base.ipc.numeric_frames import NumericBatch
 from runtime.front.codecs import csv
 from runtime.front.codecs.media_types import ARROW, CSV, JSON, NDJSON, NDJSON_ALIASES, PARQUET
 from runtime.front.codecs.values import json
@@ -70,7 +70,7 @@ class ReplyEncoder:
         stream: what all of it as an Arrow stream is, where that need not be made; it may be memory of whoever gives it.
     """
 
-    def __init__(self, batch: pa.RecordBatch | Plain | None, stream: memoryview | None = None) -> None:
+    def __init__(self, batch: pa.RecordBatch | NumericBatch | None, stream: memoryview | None = None) -> None:
         self._frame = batch
         self._stream = stream
         self._values: list[object] | None = None
@@ -82,8 +82,8 @@ class ReplyEncoder:
 
     @property
     def _batch(self) -> pa.RecordBatch:
-        if isinstance(self._frame, Plain):
-            self._frame = self._frame.batch()
+        if isinstance(self._frame, NumericBatch):
+            self._frame = self._frame.to_record_batch()
         assert self._frame is not None
         return self._frame
 
@@ -101,8 +101,8 @@ class ReplyEncoder:
             case ResponseFormat.ARROW:
                 if self._stream is not None:
                     return self._stream
-                if isinstance(self._frame, Plain) and self._frame.num_rows == count:
-                    return self._frame.stream()
+                if isinstance(self._frame, NumericBatch) and self._frame.num_rows == count:
+                    return self._frame.to_arrow_stream()
                 return _arrow(self._batch.slice(start, count))
             case ResponseFormat.PARQUET:
                 return _parquet(_piece(self._batch, start, count))
@@ -111,7 +111,7 @@ class ReplyEncoder:
             case ResponseFormat.NDJSON:
                 return _lines(_piece(self._batch, start, count))
         if self._values is None:
-            self._values = _values(self._frame if isinstance(self._frame, Plain) else self._batch)
+            self._values = _values(self._frame if isinstance(self._frame, NumericBatch) else self._batch)
         return msgspec.json.encode({"id": request_id, "predictions": self._values[start : start + count]})
 
 
@@ -122,9 +122,9 @@ def _piece(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatch:
     return pa.ipc.read_record_batch(pa.py_buffer(batch.slice(start, count).serialize()), batch.schema)
 
 
-def _values(batch: pa.RecordBatch | Plain) -> list[object]:
+def _values(batch: pa.RecordBatch | NumericBatch) -> list[object]:
     """What stands in `predictions`: scalars or records."""
-    if isinstance(batch, Plain):
+    if isinstance(batch, NumericBatch):
         names, columns = batch.names, [np.asarray(column).tolist() for column in batch.columns]
         return columns[0] if names == _SCALARS else [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     return _column(batch.column(0)) if batch.schema.names == _SCALARS else _records(batch)

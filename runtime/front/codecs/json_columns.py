@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from base.ipc.numeric_frames import Column
+from base.ipc.numeric_frames import NumericColumn
 
 MIN_ROWS = 128
 """With fewer rows it saves a few microseconds at most."""
@@ -48,7 +48,7 @@ class JsonColumns:
             return None
         return cls(row, [np.dtype(field.type.to_pandas_dtype()) for field in schema])
 
-    def to_columns(self, rows: list[msgspec.Struct]) -> list[Column] | None:
+    def to_columns(self, rows: list[msgspec.Struct]) -> list[NumericColumn] | None:
         """One array a column; None where a value is null."""
         packed = self._encode(rows)
         head = 1 if len(rows) < 16 else 3 if len(rows) < 2**16 else 5  # says how many they are

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from base.errors import Full
-from base.ipc.segment import Segment, rounded
+from base.ipc.segment import Segment, rounded_size
 from runtime.front.memory.budget import MemoryBudget
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ class BodyBuffer:
         Raises:
             Full: the front door has no memory left for it. Nothing was taken.
         """
-        whole = rounded(2 * room_bytes(size))
+        whole = rounded_size(2 * room_bytes(size))
         budget.take_for_arrival(whole)
         try:
-            return cls(Segment.make(whole), size, budget)
+            return cls(Segment.create(whole), size, budget)
         except OSError as exc:
             budget.give_back(whole)
             raise Full(f"no shared memory could be made: {exc.strerror}") from exc

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from base.errors import Full
 from base.ipc import frames
-from base.ipc.protocol import Place
-from base.ipc.segment import Segment, rounded
+from base.ipc.protocol import SegmentSlice
+from base.ipc.segment import Segment, rounded_size
 from runtime.front.memory.budget import MemoryBudget
 
 SLOTS = 64
@@ -31,8 +31,8 @@ class Slot:
 
     number: int
     segment: Segment
-    request: Place
-    reply: Place
+    request: SegmentSlice
+    reply: SegmentSlice
     slot: int | None = None
     adopted: bool = False
 
@@ -71,14 +71,20 @@ class SlotPool:
         self.drop_spare()
         request_bytes = -(-request_bytes // 64) * 64
         number, segment = self._make(request_bytes + reply_bytes)
-        return Slot(number, segment, Place(number, 0, request_bytes), Place(number, request_bytes, segment.size - request_bytes))
+        return Slot(
+            number, segment, SegmentSlice(number, 0, request_bytes), SegmentSlice(number, request_bytes, segment.size - request_bytes)
+        )
 
     def adopt(self, segment: Segment, request_bytes: int) -> Slot:
         """A room in a segment that was made elsewhere, and is counted in the budget; the request takes so many bytes at its beginning."""
         self._budget.adopt(segment.size)
         number = self._attach(segment)
         return Slot(
-            number, segment, Place(number, 0, request_bytes), Place(number, request_bytes, segment.size - request_bytes), adopted=True
+            number,
+            segment,
+            SegmentSlice(number, 0, request_bytes),
+            SegmentSlice(number, request_bytes, segment.size - request_bytes),
+            adopted=True,
         )
 
     def lend(self, room: Slot) -> None:
@@ -108,10 +114,10 @@ class SlotPool:
         self._slots, self._spare, self.attached, self.forgotten = [], [], [], []
 
     def _make(self, size: int) -> tuple[int, Segment]:
-        size = rounded(size)
+        size = rounded_size(size)
         self._budget.take(size)
         try:
-            segment = Segment.make(size)
+            segment = Segment.create(size)
         except OSError as exc:
             self._budget.give_back(size)
             raise Full(f"no shared memory could be made: {exc.strerror}") from exc
@@ -146,4 +152,4 @@ class SlotPool:
 
 def _slot(number: int, segment: Segment, index: int) -> Slot:
     start, half = index * SLOT_BYTES, SLOT_BYTES // 2
-    return Slot(number, segment, Place(number, start, half), Place(number, start + half, half), index)
+    return Slot(number, segment, SegmentSlice(number, start, half), SegmentSlice(number, start + half, half), index)

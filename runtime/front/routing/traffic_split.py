@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from base.errors import NotFound, PexdockError
 from base.ipc.control import SplitSpec
-from base.ipc.numeric_frames import Plain
+from base.ipc.numeric_frames import NumericBatch
 from runtime.front.codecs.decoder import RowDecoder, Rows
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.headers import NONE
@@ -247,8 +247,8 @@ def _first(decoder: RowDecoder, rows: Rows, column: str) -> object:
     if not rows.count:
         return None
     records = rows.records
-    if isinstance(records, Plain):
-        batch = records.batch()
+    if isinstance(records, NumericBatch):
+        batch = records.to_record_batch()
     else:
         batch = records if isinstance(records, pa.RecordBatch) else decoder.assemble([Rows(records[:1], "")])
     return batch.column(column)[0].as_py() if column in batch.schema.names else None

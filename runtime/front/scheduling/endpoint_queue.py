@@ -49,7 +49,7 @@ class EndpointQueue:
         self.deadlines = deadlines
         self.input_schema = _schema(words.input_schema)
         self.output_schema = _schema(words.output_schema)
-        self.replies = frames.Reader(self.output_schema)
+        self.replies = frames.FrameReader(self.output_schema)
         self.decoder = RowDecoder(self.input_schema, words.unexpected)
         self.streams = words.streams
         self.dispatch_policy = DispatchPolicy(1 if words.unbatched else words.batch_max_rows, words.batch_max_delay_ms / 1000)

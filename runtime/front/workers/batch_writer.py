@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from base.ipc import frames
-from base.ipc.protocol import Place
+from base.ipc.protocol import SegmentSlice
 from runtime.front.memory.slots import Slot, SlotPool
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class WrittenBatch(NamedTuple):
     """The rows of a batch in one frame: where in which room it lies, the frame's flags, and how many rows they are."""
 
     room: Slot
-    frame: Place
+    frame: SegmentSlice
     flags: int
     rows: int
 
@@ -34,10 +34,10 @@ def write_batch(requests: list[InferenceRequest], rooms: SlotPool) -> WrittenBat
     endpoint = requests[0].endpoint
     batch = endpoint.decoder.gather([request.rows for request in requests])
     known = endpoint.input_schema is not None
-    need = frames.room_for(batch, known_schema=known)
+    need = frames.frame_size_max(batch, known_schema=known)
     room = rooms.take(need, max(_REPLY_MIN_BYTES, need))
-    written = frames.write(batch, room.segment.view(room.request), known_schema=known)
-    return WrittenBatch(room, room.request.beginning(written.length), written.flags, batch.num_rows)
+    written = frames.write_frame(batch, room.segment.slice_view(room.request), known_schema=known)
+    return WrittenBatch(room, room.request.prefix(written.length), written.flags, batch.num_rows)
 
 
 def _as_it_came(requests: list[InferenceRequest], rooms: SlotPool) -> WrittenBatch | None:
@@ -47,4 +47,4 @@ def _as_it_came(requests: list[InferenceRequest], rooms: SlotPool) -> WrittenBat
         return None
     room = rooms.adopt(*adopted)
     offset, length = arrival.frame
-    return WrittenBatch(room, Place(room.number, offset, length), 0, requests[0].row_count)
+    return WrittenBatch(room, SegmentSlice(room.number, offset, length), 0, requests[0].row_count)

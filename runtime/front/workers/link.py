@@ -15,26 +15,26 @@ from base.ipc import failure
 from base.ipc.channel import Channel
 from base.ipc.control import WIRE_VERSION, WorkerUnhealthy
 from base.ipc.protocol import (
-    Attach,
+    AttachSegment,
     Batch,
-    Begun,
-    Cancel,
-    Check,
-    Checked,
-    End,
-    Fail,
+    CancelBatch,
+    CheckParameters,
+    DetachSegment,
+    Failure,
     Flag,
-    Forget,
     Hello,
     Message,
-    Next,
-    Parked,
-    Part,
+    ModelLoading,
+    NextPart,
+    ParametersAccepted,
     Reply,
     ReplyBuffer,
     ReplyTooLarge,
+    Started,
+    StreamEnd,
+    StreamPart,
     Welcome,
-    moment,
+    wire_deadline_ms,
 )
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.memory.budget import MemoryBudget
@@ -88,7 +88,7 @@ class WorkerLink:
         self.open = True
         self.worker_pid = self._channel.peer_pid()
         try:
-            self._channel.send(Hello(WIRE_VERSION))
+            self._channel.send_message(Hello(WIRE_VERSION))
         except PeerError as exc:
             self._give_up(exc)
 
@@ -136,12 +136,12 @@ class WorkerLink:
         endpoint = requests[0].endpoint
         room, frame, flags, rows = write_batch(requests, self._rooms)
         number, count = self._number(), len(requests)
-        flags |= Flag.ALONE if count == 1 else 0
+        flags |= Flag.SINGLE_REQUEST if count == 1 else 0
         if endpoint.spec.unbatched:
             flags |= Flag.CONTEXT
             requests[0].sent(lambda: self._cancel(number))
-        flags |= Flag.SUSPECT if requests[0].crash_count else 0
-        ends_ms = moment(min([request.ends_s for request in requests]))  # where one is late, the others go again without it
+        flags |= Flag.QUARANTINED if requests[0].crash_count else 0
+        ends_ms = wire_deadline_ms(min([request.ends_s for request in requests]))  # where one is late, the others go again without it
         self._send(Batch(number, endpoint.number, rows, ends_ms, flags, frame, room.reply, requests[0].encoded_parameters))
         if not self.open:
             raise Unavailable("the worker has ended")
@@ -162,7 +162,7 @@ class WorkerLink:
         """
         number = self._number()
         question.begun = False
-        self._send(Check(number, question.endpoint.number, question.parameters, Flag.SUSPECT if question.alone else 0))
+        self._send(CheckParameters(number, question.endpoint.number, question.parameters, Flag.QUARANTINED if question.alone else 0))
         if not self.open:
             raise Unavailable("the worker has ended")
         question.sent_s = time.monotonic()
@@ -203,21 +203,21 @@ class WorkerLink:
         try:
             if self._rooms.forgotten or self._rooms.attached:
                 self._send_news(self._rooms)
-            self._channel.send(message)
+            self._channel.send_message(message)
         except PeerError as exc:
             self._give_up(exc)
 
     def _send_news(self, rooms: SlotPool) -> None:
         self._forget()
         for number, segment in rooms.attached:
-            self._channel.send(Attach(number, segment.size), segment.fd)
+            self._channel.send_message(AttachSegment(number, segment.size), segment.fd)
         rooms.attached.clear()
 
     def _forget(self) -> None:
         """Tells the worker which segments are gone: their memory is, once it has unmapped them too."""
         try:
             while self.open and self._rooms.forgotten:
-                self._channel.send(Forget(self._rooms.forgotten[0]))
+                self._channel.send_message(DetachSegment(self._rooms.forgotten[0]))
                 del self._rooms.forgotten[0]
         except PeerError as exc:
             self._give_up(exc)
@@ -229,7 +229,7 @@ class WorkerLink:
     def _readable(self) -> None:
         try:
             # Where nothing more can have come the next read would be in vain.
-            while (message := self._channel.receive_word_nowait()) is not None:
+            while (message := self._channel.receive_without_fd_nowait()) is not None:
                 self._handle(message)
                 if not (self._sent or self.questions) or not self.open:
                     break
@@ -245,24 +245,24 @@ class WorkerLink:
         match message:
             case Reply():
                 self._reply(message)
-            case Parked(batch):
+            case ModelLoading(batch):
                 self._park(batch)
-            case Part(batch, length):
+            case StreamPart(batch, length):
                 self._part(batch, length)
-            case Begun(batch):
+            case Started(batch):
                 self._begin(batch)
-            case Checked(batch):
+            case ParametersAccepted(batch):
                 self._checked(batch, None)
-            case Fail(batch, body) if batch in self.questions:
+            case Failure(batch, body) if batch in self.questions:
                 self._checked(batch, failure.decode_error(body))
-            case Fail(batch, body, flags):
+            case Failure(batch, body, flags):
                 error = failure.decode_error(body)  # before anything changes
                 sent = self._take(batch)
-                self._free(sent, held=bool(flags & Flag.HELD))
+                self._free(sent, held=bool(flags & Flag.RETAINED))
                 self._release.failed(sent.requests, error)
-            case End(batch, flags) if self._streams(batch):
+            case StreamEnd(batch, flags) if self._streams(batch):
                 sent = self._take(batch)
-                self._free(sent, held=bool(flags & Flag.HELD))
+                self._free(sent, held=bool(flags & Flag.RETAINED))
                 sent.requests[0].end()
             case ReplyTooLarge(batch, length):
                 self._grant(batch, length)
@@ -321,12 +321,12 @@ class WorkerLink:
             raise PeerError(f"a part of {length} bytes in a place of {sent.room.reply.length}")
         if not sent.parked:
             self._put_aside(sent)
-        piece = bytes(sent.room.segment.view(sent.room.reply.beginning(length)))
-        sent.requests[0].part(piece, lambda: self._tell(batch, Next(batch)))
+        piece = bytes(sent.room.segment.slice_view(sent.room.reply.prefix(length)))
+        sent.requests[0].part(piece, lambda: self._tell(batch, NextPart(batch)))
 
     def _cancel(self, batch: int) -> None:
         """Nobody waits any more. The worker still says how the batch ended."""
-        self._tell(batch, Cancel(batch))
+        self._tell(batch, CancelBatch(batch))
 
     def _tell(self, batch: int, message: Message) -> None:
         """Something about a batch that the worker still has; it may have ended meanwhile."""
@@ -334,7 +334,7 @@ class WorkerLink:
             self._send(message)
 
     def _reply(self, reply: Reply) -> None:
-        sent = self._sent.get(reply.batch)
+        sent = self._sent.get(reply.batch_id)
         if sent is None:
             raise PeerError("a reply to a batch that the worker does not have")
         endpoint = sent.requests[0].endpoint
@@ -343,13 +343,13 @@ class WorkerLink:
             raise PeerError(f"a reply of {reply.length} bytes in a place of {place.length}")
         if endpoint.spec.streams:
             raise PeerError("one reply, where the answer should be streamed")
-        frame = sent.reply_room.segment.view(place.beginning(reply.length))
+        frame = sent.reply_room.segment.slice_view(place.prefix(reply.length))
         may_be_lent = reply.length >= LENT_MIN_BYTES and self._budget.plenty
         lent = lend(frame, reply, sent.requests, sent.rows) if may_be_lent else None
         batch = read_reply(frame, reply, sent.rows, endpoint) if lent is None else None
         if not sent.parked:
             endpoint.wait_estimator.answered(time.monotonic() - max(sent.sent_s, self._answered_s))
-        self._take(reply.batch)
+        self._take(reply.batch_id)
         if endpoint.spec.raw:
             assert isinstance(batch, pa.RecordBatch)
             sent.requests[0].respond(batch)
@@ -360,7 +360,7 @@ class WorkerLink:
                 start += request.row_count
             del replies  # nothing may refer to the room once it is given back
         del batch, frame
-        held = bool(reply.flags & Flag.HELD)
+        held = bool(reply.flags & Flag.RETAINED)
         if lent is None:
             self._free(sent, held=held)
         elif lent.end(partial(self._free, sent, held=held)):
@@ -379,7 +379,7 @@ class WorkerLink:
             for request in sent.requests:
                 request.fail(exc)
             self._free(sent, held=True)
-            self._send(ReplyBuffer(batch, sent.room.reply.beginning(0)))
+            self._send(ReplyBuffer(batch, sent.room.reply.prefix(0)))
             return
         self._send(ReplyBuffer(batch, sent.reply_room.reply))
 

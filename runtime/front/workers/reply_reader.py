@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from base.endpoint.raw import RAW_RESPONSE_SCHEMA
 from base.errors import PeerError
-from base.ipc.numeric_frames import Plain
+from base.ipc.numeric_frames import NumericBatch
 from base.ipc.protocol import Flag, Reply
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes, is_compressed
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from runtime.front.scheduling.endpoint_queue import EndpointQueue
 
 
-def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: EndpointQueue) -> pa.RecordBatch | Plain:
+def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: EndpointQueue) -> pa.RecordBatch | NumericBatch:
     """The rows of a reply to a batch of so many rows.
 
     Args:
@@ -28,12 +28,12 @@ def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: EndpointQue
     Raises:
         PeerError: it is none that the endpoint may give. Nothing in it was read by its lengths and offsets.
     """
-    plain = endpoint.replies.read_plain(frame, reply.flags, rows)
+    plain = endpoint.replies.read_numeric_batch(frame, reply.flags, rows)
     if plain is not None and reply.rows == rows:
         return plain
     copy = bytes(frame)
     _check_size(copy, reply.flags)
-    batch = endpoint.replies.read(memoryview(copy), reply.flags)
+    batch = endpoint.replies.read_frame(memoryview(copy), reply.flags)
     try:
         batch.validate(full=True)
     except pa.ArrowException as exc:

@@ -221,7 +221,7 @@ class Child:
 
     def _take_words(self, data: bytes) -> bool:
         try:
-            words = self._lines.feed(data)
+            words = self._lines.feed_bytes(data)
         except PeerError as exc:
             log.warning("%s: %s; it is ended", self.name, exc)
             self._loop.remove_reader(self._control.fileno())

@@ -10,7 +10,7 @@ import pytest
 
 from base.errors import PeerError, PeerGone
 from base.ipc.channel import Channel
-from base.ipc.protocol import Attach, Hello, Parked
+from base.ipc.protocol import AttachSegment, Hello, ModelLoading
 from base.ipc.segment import Segment
 
 
@@ -29,22 +29,25 @@ def descriptors() -> int:
 def test_messages_keep_their_borders_and_order(sockets: tuple[socket.socket, socket.socket]) -> None:
     """Two messages sent at once are received as two."""
     one, other = Channel(sockets[0]), Channel(sockets[1])
-    one.send(Hello(1))
-    one.send(Parked(2))
-    assert [received.message for received in (other.receive_nowait(), other.receive_nowait()) if received] == [Hello(1), Parked(2)]
-    assert other.receive_nowait() is None
+    one.send_message(Hello(1))
+    one.send_message(ModelLoading(2))
+    assert [received.message for received in (other.receive_with_fd_nowait(), other.receive_with_fd_nowait()) if received] == [
+        Hello(1),
+        ModelLoading(2),
+    ]
+    assert other.receive_with_fd_nowait() is None
 
 
 def test_a_segment_travels_with_its_message(sockets: tuple[socket.socket, socket.socket]) -> None:
     """The descriptor that arrives opens the memory that was sent."""
     one, other = Channel(sockets[0]), Channel(sockets[1])
-    with Segment.make(4096) as segment:
+    with Segment.create(4096) as segment:
         segment.memory[:2] = b"ok"
-        one.send(Attach(1, segment.size), segment.fd)
-        received = other.receive_nowait()
+        one.send_message(AttachSegment(1, segment.size), segment.fd)
+        received = other.receive_with_fd_nowait()
         assert received is not None
         assert received.fd is not None
-        with Segment.map(received.fd, 4096) as mapped:
+        with Segment.map_received(received.fd, 4096) as mapped:
             assert bytes(mapped.memory[:2]) == b"ok"
 
 
@@ -53,43 +56,43 @@ def test_the_end_of_the_other_side_is_an_error_not_an_empty_message(sockets: tup
     one, other = Channel(sockets[0]), Channel(sockets[1])
     one.close()
     with pytest.raises(PeerError):
-        other.receive_nowait()
+        other.receive_with_fd_nowait()
     with pytest.raises(PeerError):
-        other.send(Hello(1))
+        other.send_message(Hello(1))
 
 
 def test_words_without_descriptors_are_received_alike(sockets: tuple[socket.socket, socket.socket]) -> None:
     """The way that a front door takes: the same borders, nothing while there is nothing, and the end is an error."""
     one, other = Channel(sockets[0]), Channel(sockets[1])
-    one.send(Hello(1))
-    one.send(Parked(2))
-    assert [other.receive_word_nowait() for _ in range(3)] == [Hello(1), Parked(2), None]
+    one.send_message(Hello(1))
+    one.send_message(ModelLoading(2))
+    assert [other.receive_without_fd_nowait() for _ in range(3)] == [Hello(1), ModelLoading(2), None]
     one.close()
     with pytest.raises(PeerError):
-        other.receive_word_nowait()
+        other.receive_without_fd_nowait()
 
 
 def test_what_the_other_side_has_said_is_received_before_its_end(sockets: tuple[socket.socket, socket.socket]) -> None:
     """Also where it left something unread, of which the kernel tells first."""
     one, other = Channel(sockets[0]), Channel(sockets[1])
-    one.send(Parked(1))
-    one.send(Parked(2))
-    other.send(Hello(1))
+    one.send_message(ModelLoading(1))
+    one.send_message(ModelLoading(2))
+    other.send_message(Hello(1))
     one.close()
-    assert [other.receive_word_nowait() for _ in range(2)] == [Parked(1), Parked(2)]
+    assert [other.receive_without_fd_nowait() for _ in range(2)] == [ModelLoading(1), ModelLoading(2)]
     with pytest.raises(PeerGone):
-        other.receive_word_nowait()
+        other.receive_without_fd_nowait()
 
 
 @pytest.mark.parametrize("data", [b"x", b"\x63" + bytes(31), bytes(100_000), b"\x0a" + bytes(31) + bytes(65536)])
-@pytest.mark.parametrize("receive", [Channel.receive_nowait, Channel.receive_word_nowait])
+@pytest.mark.parametrize("receive", [Channel.receive_with_fd_nowait, Channel.receive_without_fd_nowait])
 def test_garbage_is_an_error_and_leaks_no_descriptor(
     sockets: tuple[socket.socket, socket.socket], receive: Callable[[Channel], object], data: bytes
 ) -> None:
     """Descriptors that came with what is no message are closed; also when they are more than any message has."""
     other = Channel(sockets[1])
     before = descriptors()
-    with Segment.make(4096) as segment:
+    with Segment.create(4096) as segment:
         socket.send_fds(sockets[0], [data], [segment.fd, segment.fd, segment.fd])
         with pytest.raises(PeerError):
             receive(other)

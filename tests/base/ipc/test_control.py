@@ -13,15 +13,15 @@ def test_words_come_out_whole_however_the_bytes_arrive() -> None:
     words = [Listening(), TableApplied(7), Drain()]
     data = b"".join(map(encode_message, words))
     lines = ControlStream()
-    assert [word for i in range(len(data)) for word in lines.feed(data[i : i + 1])] == words
-    assert ControlStream().feed(data) == words
+    assert [word for i in range(len(data)) for word in lines.feed_bytes(data[i : i + 1])] == words
+    assert ControlStream().feed_bytes(data) == words
 
 
 @pytest.mark.parametrize("line", [b"{}\n", b"[]\n", b'{"type":"unknown"}\n', b'{"type":"table_applied","generation":"x"}\n', b"\xff\n"])
 def test_a_line_that_is_no_word_is_refused(line: bytes) -> None:
     """A parent and a child that do not understand each other must not guess."""
     with pytest.raises(PeerError):
-        ControlStream().feed(line)
+        ControlStream().feed_bytes(line)
 
 
 def test_a_word_is_one_line_of_json_with_its_type() -> None:

@@ -24,10 +24,10 @@ def batch(rows: int) -> pa.RecordBatch:
 def test_a_frame_is_read_as_it_was_written(rows: int, known: bool) -> None:
     """Small and large, with and without its schema, within the room that was foretold."""
     original = batch(rows)
-    with Segment.make(frames.room_for(original, known_schema=known)) as segment:
-        written = frames.write(original, segment.memory, known_schema=known)
-        assert written.length <= frames.room_for(original, known_schema=known)
-        read = frames.read(segment.memory[: written.length], written.flags, original.schema if known else None)
+    with Segment.create(frames.frame_size_max(original, known_schema=known)) as segment:
+        written = frames.write_frame(original, segment.memory, known_schema=known)
+        assert written.length <= frames.frame_size_max(original, known_schema=known)
+        read = frames.read_frame(segment.memory[: written.length], written.flags, original.schema if known else None)
         assert read.equals(original)
         del read
 
@@ -35,9 +35,9 @@ def test_a_frame_is_read_as_it_was_written(rows: int, known: bool) -> None:
 def test_a_large_frame_that_is_kept_is_found_out() -> None:
     """A handler may keep its frame; then the memory must not be written again."""
     original = batch(50_000)
-    with Segment.make(frames.room_for(original, known_schema=False)) as segment:
-        written = frames.write(original, segment.memory, known_schema=False)
-        read, held = frames.read_watched(segment.memory[: written.length], written.flags, None)
+    with Segment.create(frames.frame_size_max(original, known_schema=False)) as segment:
+        written = frames.write_frame(original, segment.memory, known_schema=False)
+        read, held = frames.read_frame_watched(segment.memory[: written.length], written.flags, None)
         kept = pl.DataFrame(read)["b"].head(1)
         del read
         assert held()
@@ -49,9 +49,9 @@ def test_a_large_frame_that_is_kept_is_found_out() -> None:
 def test_a_small_frame_does_not_change_with_its_memory() -> None:
     """Slots are used again at once, so what was read from one must be a copy."""
     original = batch(10)
-    with Segment.make(4096) as segment:
-        written = frames.write(original, segment.memory, known_schema=True)
-        read, held = frames.read_watched(segment.memory[: written.length], written.flags, original.schema)
+    with Segment.create(4096) as segment:
+        written = frames.write_frame(original, segment.memory, known_schema=True)
+        read, held = frames.read_frame_watched(segment.memory[: written.length], written.flags, original.schema)
         segment.memory[: written.length] = bytes(written.length)
         assert read.equals(original)
         assert not held()
@@ -62,4 +62,4 @@ def test_a_small_frame_does_not_change_with_its_memory() -> None:
 def test_bytes_that_are_no_frame_are_refused(data: bytes, flags: int) -> None:
     """The other side of a segment is not trusted."""
     with pytest.raises(PeerError):
-        frames.read(memoryview(data), flags, batch(1).schema)
+        frames.read_frame(memoryview(data), flags, batch(1).schema)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from base.ipc import frames
-from base.ipc.numeric_frames import LENGTH_MAX, ROWS_MAX, Form, Plain
+from base.ipc.numeric_frames import LENGTH_MAX, ROWS_MAX, NumericBatch, NumericFormat
 from base.ipc.protocol import Flag
 
 NUMBERS = [np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)] + [np.dtype("f4"), np.dtype("f8")]
@@ -20,15 +20,15 @@ def schema_of(*kinds: np.dtype) -> pa.Schema:
     return pa.schema([pa.field(f"column {i}", pa.from_numpy_dtype(kind), nullable=bool(i % 2)) for i, kind in enumerate(kinds)])
 
 
-def form_of(schema: pa.Schema) -> Form:
-    form = Form.of(schema)
+def form_of(schema: pa.Schema) -> NumericFormat:
+    form = NumericFormat.for_schema(schema)
     assert form is not None
     return form
 
 
-def written(plain: Plain) -> bytes:
+def written(plain: NumericBatch) -> bytes:
     into = bytearray(plain.length)
-    plain.write(memoryview(into))
+    plain.write_frame(memoryview(into))
     return bytes(into)
 
 
@@ -48,35 +48,35 @@ def batches(draw: st.DrawFn) -> pa.RecordBatch:
 def test_the_bytes_are_those_that_arrow_writes(batch: pa.RecordBatch) -> None:
     """To the byte; and what Arrow wrote is read."""
     form = form_of(batch.schema)
-    plain = form.plain(batch.num_rows, [column.to_numpy() for column in batch.columns])
+    plain = form.batch_of_columns(batch.num_rows, [column.to_numpy() for column in batch.columns])
     message = bytes(batch.serialize())
     assert plain is not None
     assert written(plain) == message
-    read = frames.Reader(batch.schema).read_plain(memoryview(message), 0, batch.num_rows)
+    read = frames.FrameReader(batch.schema).read_numeric_batch(memoryview(message), 0, batch.num_rows)
     assert read is not None
     assert [column.tobytes() for column in read.columns] == [column.to_numpy().tobytes() for column in batch.columns]
-    assert bytes(read.batch().serialize()) == message
+    assert bytes(read.to_record_batch().serialize()) == message
 
 
 @settings(deadline=None)
 @given(batch=batches(), streamed=st.booleans())
 def test_a_stream_of_it_is_what_arrow_would_send(batch: pa.RecordBatch, streamed: bool) -> None:
     """Schema, batch and end, to the byte; whether the frame has its schema or not."""
-    form = Form.of(batch.schema, streamed=streamed)
+    form = NumericFormat.for_schema(batch.schema, streamed=streamed)
     assert form is not None
-    plain = form.plain(batch.num_rows, [column.to_numpy() for column in batch.columns])
+    plain = form.batch_of_columns(batch.num_rows, [column.to_numpy() for column in batch.columns])
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
     assert plain is not None
-    assert plain.stream() == bytes(sink.getvalue())
+    assert plain.to_arrow_stream() == bytes(sink.getvalue())
 
 
 @settings(deadline=None)
 @given(batch=batches())
 def test_rows_of_python_numbers_become_what_arrow_makes_of_them(batch: pa.RecordBatch) -> None:
     """Value for value, in every dtype."""
-    plain = form_of(batch.schema).turned([tuple(row.values()) for row in batch.to_pylist()])
+    plain = form_of(batch.schema).batch_of_rows([tuple(row.values()) for row in batch.to_pylist()])
     assert plain is not None
     turned = [pa.array(column.to_pylist(), column.type).to_numpy().tobytes() for column in batch.columns]
     assert [column.tobytes() for column in plain.columns] == turned
@@ -85,17 +85,17 @@ def test_rows_of_python_numbers_become_what_arrow_makes_of_them(batch: pa.Record
 @pytest.mark.parametrize("row", [(None,), (1.5,), ("1",), (2**63,), (-(2**63) - 1,)])
 def test_rows_that_are_no_numbers_of_their_columns_are_left_to_others(row: tuple[object]) -> None:
     """A null would become NaN, and a fraction be cut off, if an array took them."""
-    assert form_of(schema_of(np.dtype("i8"))).turned([(1,), row]) is None
-    assert form_of(schema_of(np.dtype("f8"))).turned([(1.0,), (None,)]) is None
-    assert form_of(schema_of(np.dtype("f8"))).turned([]) is None
+    assert form_of(schema_of(np.dtype("i8"))).batch_of_rows([(1,), row]) is None
+    assert form_of(schema_of(np.dtype("f8"))).batch_of_rows([(1.0,), (None,)]) is None
+    assert form_of(schema_of(np.dtype("f8"))).batch_of_rows([]) is None
 
 
 def test_only_schemas_of_numbers_have_plain_frames() -> None:
     """Texts have lengths, booleans are bits, and points in time are more than their numbers."""
     for kind in (pa.string_view(), pa.bool_(), pa.date32(), pa.timestamp("us"), pa.decimal128(9, 2), pa.float16(), pa.list_(pa.int8())):
-        assert Form.of(pa.schema([("a", pa.int8()), ("b", kind)])) is None
-    assert Form.of(pa.schema([])) is None
-    assert Form.of(None) is None
+        assert NumericFormat.for_schema(pa.schema([("a", pa.int8()), ("b", kind)])) is None
+    assert NumericFormat.for_schema(pa.schema([])) is None
+    assert NumericFormat.for_schema(None) is None
 
 
 def test_what_differs_from_a_plain_frame_is_left_to_arrow() -> None:
@@ -103,74 +103,74 @@ def test_what_differs_from_a_plain_frame_is_left_to_arrow() -> None:
     schema = schema_of(np.dtype("f8"), np.dtype("i8"))
     form = form_of(schema)
     message = bytes(pa.RecordBatch.from_pydict({"column 0": [1.5, 2.5], "column 1": [1, 2]}, schema).serialize())
-    read = form.read(memoryview(message), 2)
+    read = form.read_batch(memoryview(message), 2)
     assert read is not None
     for at in range(len(message) - 32):  # 32 bytes of values
         changed = bytearray(message)
         changed[at] ^= 1
-        assert form.read(memoryview(changed), 2) is None
-    assert form.read(memoryview(message), 1) is None
-    assert form.read(memoryview(message + bytes(8)), 2) is None
-    assert frames.Reader(schema).read_plain(memoryview(message), Flag.SCHEMA, 2) is None
+        assert form.read_batch(memoryview(changed), 2) is None
+    assert form.read_batch(memoryview(message), 1) is None
+    assert form.read_batch(memoryview(message + bytes(8)), 2) is None
+    assert frames.FrameReader(schema).read_numeric_batch(memoryview(message), Flag.SCHEMA, 2) is None
     nulls = bytes(pa.RecordBatch.from_pydict({"column 0": [1.5, 2.5], "column 1": [1, None]}, schema).serialize())
-    assert form.read(memoryview(nulls), 2) is None
+    assert form.read_batch(memoryview(nulls), 2) is None
 
 
 def test_many_rows_and_none_are_left_to_arrow() -> None:
     """So what is remembered of each number of rows is bounded."""
     form = form_of(schema_of(np.dtype("i1")))
-    assert form.plain(ROWS_MAX, [np.zeros(ROWS_MAX, "i1")]) is not None
-    assert form.plain(ROWS_MAX + 1, [np.zeros(ROWS_MAX + 1, "i1")]) is None
-    assert form.plain(0, [np.zeros(0, "i1")]) is None
-    assert form.read(memoryview(b""), 0) is None
-    assert form.read(memoryview(b""), 2**32 - 1) is None
+    assert form.batch_of_columns(ROWS_MAX, [np.zeros(ROWS_MAX, "i1")]) is not None
+    assert form.batch_of_columns(ROWS_MAX + 1, [np.zeros(ROWS_MAX + 1, "i1")]) is None
+    assert form.batch_of_columns(0, [np.zeros(0, "i1")]) is None
+    assert form.read_batch(memoryview(b""), 0) is None
+    assert form.read_batch(memoryview(b""), 2**32 - 1) is None
     wide = form_of(schema_of(*[np.dtype("f8")] * 100))
     rows = LENGTH_MAX // 800
-    assert wide.plain(rows, [np.zeros(rows)] * 100) is None
+    assert wide.batch_of_columns(rows, [np.zeros(rows)] * 100) is None
 
 
 def test_what_was_read_does_not_change_with_its_memory() -> None:
     """Slots are used again at once."""
     form = form_of(schema_of(np.dtype("f8")))
     message = bytearray(pa.RecordBatch.from_pydict({"column 0": [1.5]}, schema_of(np.dtype("f8"))).serialize())
-    read = form.read(memoryview(message), 1)
+    read = form.read_batch(memoryview(message), 1)
     message[-8:] = bytes(8)
     assert read is not None
-    assert pl.DataFrame(read.batch()).item() == 1.5
+    assert pl.DataFrame(read.to_record_batch()).item() == 1.5
 
 
 @settings(deadline=None)
 @given(batch=batches())
 def test_a_stream_is_that_which_arrow_writes(batch: pa.RecordBatch) -> None:
     """To the byte, schema and end included."""
-    form = Form.of(batch.schema, streamed=True)
+    form = NumericFormat.for_schema(batch.schema, streamed=True)
     assert form is not None
-    plain = form.plain(batch.num_rows, [column.to_numpy() for column in batch.columns])
+    plain = form.batch_of_columns(batch.num_rows, [column.to_numpy() for column in batch.columns])
     assert plain is not None
-    into = memoryview(bytearray(frames.room_for(batch, known_schema=False)))
-    assert frames.write(batch, into, known_schema=False) == frames.Written(plain.length, plain.flags)
+    into = memoryview(bytearray(frames.frame_size_max(batch, known_schema=False)))
+    assert frames.write_frame(batch, into, known_schema=False) == frames.WrittenFrame(plain.length, plain.flags)
     assert written(plain) == bytes(into[: plain.length])
-    assert bytes(plain.batch().serialize()) == bytes(batch.serialize())
+    assert bytes(plain.to_record_batch().serialize()) == bytes(batch.serialize())
 
 
 def test_the_schema_of_a_stream_is_learned_from_its_first_frame() -> None:
     """Arrow reads that one. Frames of another schema, or of none that was met, are left to it."""
-    reader = frames.Reader(None)
+    reader = frames.FrameReader(None)
 
     def stream(names: str, kind: str, rows: int) -> memoryview:
         columns = [np.arange(rows).astype(kind)] * len(names)
         batch = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names=list(names))
-        into = memoryview(bytearray(frames.room_for(batch, known_schema=False)))
-        return into[: frames.write(batch, into, known_schema=False).length]
+        into = memoryview(bytearray(frames.frame_size_max(batch, known_schema=False)))
+        return into[: frames.write_frame(batch, into, known_schema=False).length]
 
     first, second = stream("ab", "f8", 1), stream("ab", "f8", 3)
-    assert reader.read_plain(first, Flag.SCHEMA, 1) is None
-    batch = reader.read(first, Flag.SCHEMA)
-    plain = reader.read_plain(second, Flag.SCHEMA, 3)
+    assert reader.read_numeric_batch(first, Flag.SCHEMA, 1) is None
+    batch = reader.read_frame(first, Flag.SCHEMA)
+    plain = reader.read_numeric_batch(second, Flag.SCHEMA, 3)
     assert plain is not None
     assert plain.names == ["a", "b"]
-    assert plain.batch().schema.equals(batch.schema)
-    assert plain.batch().to_pydict() == {"a": [0.0, 1.0, 2.0], "b": [0.0, 1.0, 2.0]}
+    assert plain.to_record_batch().schema.equals(batch.schema)
+    assert plain.to_record_batch().to_pydict() == {"a": [0.0, 1.0, 2.0], "b": [0.0, 1.0, 2.0]}
     for other in (
         stream("ab", "i8", 3),
         stream("ac", "f8", 3),
@@ -179,19 +179,19 @@ def test_the_schema_of_a_stream_is_learned_from_its_first_frame() -> None:
         memoryview(b""),
         memoryview(bytes(500)),
     ):
-        assert reader.read_plain(other, Flag.SCHEMA, 3) is None
-    assert reader.read_plain(second, Flag.SCHEMA, 2) is None
-    assert reader.read_plain(second, 0, 3) is None
+        assert reader.read_numeric_batch(other, Flag.SCHEMA, 3) is None
+    assert reader.read_numeric_batch(second, Flag.SCHEMA, 2) is None
+    assert reader.read_numeric_batch(second, 0, 3) is None
 
 
 def test_schemas_that_are_learned_are_bounded() -> None:
     """A worker whose every answer has other columns teaches a front door no more than a few of them."""
-    reader = frames.Reader(None)
+    reader = frames.FrameReader(None)
     known = 0
     for number in range(40):
         batch = pa.RecordBatch.from_arrays([pa.array([1.0])], names=[f"column {number}"])
-        into = memoryview(bytearray(frames.room_for(batch, known_schema=False)))
-        frame = into[: frames.write(batch, into, known_schema=False).length]
-        reader.read(frame, Flag.SCHEMA)
-        known += reader.read_plain(frame, Flag.SCHEMA, 1) is not None
+        into = memoryview(bytearray(frames.frame_size_max(batch, known_schema=False)))
+        frame = into[: frames.write_frame(batch, into, known_schema=False).length]
+        reader.read_frame(frame, Flag.SCHEMA)
+        known += reader.read_numeric_batch(frame, Flag.SCHEMA, 1) is not None
     assert known == 16

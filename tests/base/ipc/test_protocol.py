@@ -9,29 +9,29 @@ from hypothesis import strategies as st
 from base.errors import PeerError
 from base.ipc.protocol import (
     MESSAGE_MAX_BYTES,
-    Attach,
+    AttachSegment,
     Batch,
-    Begun,
-    Cancel,
-    Check,
-    Checked,
-    End,
-    Fail,
-    Forget,
+    CancelBatch,
+    CheckParameters,
+    DetachSegment,
+    Failure,
     Hello,
     Message,
-    Next,
-    Parked,
-    Part,
-    Place,
+    ModelLoading,
+    NextPart,
+    ParametersAccepted,
     Reply,
     ReplyBuffer,
     ReplyTooLarge,
+    SegmentSlice,
+    Started,
+    StreamEnd,
+    StreamPart,
     Welcome,
-    moment,
-    moment_s,
-    pack,
-    unpack,
+    monotonic_deadline_s,
+    pack_message,
+    unpack_message,
+    wire_deadline_ms,
 )
 
 ZERO = "00"
@@ -41,34 +41,34 @@ BY_HAND: list[tuple[Message, str]] = [
     # kind flags number batch    offset length rows     extra
     (Hello(1), "01 00" + U16 + U32 + U64 + U64 + U32 + "01000000"),
     (Welcome(1, "ab", "2"), "02 00" + U16 + U32 + U64 + U64 + U32 + "01000000" + "6162 00 32"),
-    (Attach(3, 4096), "03 00" + "0300" + U32 + U64 + "0010000000000000" + U32 + U32),
-    (Forget(3), "04 00" + "0300" + U32 + U64 + U64 + U32 + U32),
+    (AttachSegment(3, 4096), "03 00" + "0300" + U32 + U64 + "0010000000000000" + U32 + U32),
+    (DetachSegment(3), "04 00" + "0300" + U32 + U64 + U64 + U32 + U32),
     (
-        Batch(7, 2, 5, 1000, 2, Place(1, 64, 200), Place(4, 512, 1024), b"{}"),
+        Batch(7, 2, 5, 1000, 2, SegmentSlice(1, 64, 200), SegmentSlice(4, 512, 1024), b"{}"),
         "05 02" + "0200" + "07000000" + "4000000000000000" + "c800000000000000" + "05000000" + "e8030000"
         + "0100 0400" + "0002000000000000" + "0004000000000000" + "7b7d",
     ),
     (Reply(7, 5, 99, 1), "06 01" + U16 + "07000000" + U64 + "6300000000000000" + "05000000" + U32),
-    (Fail(7, b"no", 4), "07 04" + U16 + "07000000" + U64 + U64 + U32 + U32 + "6e6f"),
+    (Failure(7, b"no", 4), "07 04" + U16 + "07000000" + U64 + U64 + U32 + U32 + "6e6f"),
     (ReplyTooLarge(7, 1 << 32), "08 00" + U16 + "07000000" + U64 + "0000000001000000" + U32 + U32),
-    (ReplyBuffer(7, Place(4, 8, 16)), "09 00" + "0400" + "07000000" + "0800000000000000" + "1000000000000000" + U32 + U32),
-    (Parked(7), "0a 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
-    (Part(7, 300), "0b 00" + U16 + "07000000" + U64 + "2c01000000000000" + U32 + U32),
-    (Next(7), "0c 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
-    (Cancel(7), "0d 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
-    (Check(7, 2, b"{}"), "0f 00" + "0200" + "07000000" + U64 + U64 + U32 + U32 + "7b7d"),
-    (Check(7, 2, b"{}", 16), "0f 10" + "0200" + "07000000" + U64 + U64 + U32 + U32 + "7b7d"),
-    (Checked(7), "10 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
-    (Begun(7), "11 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
-    (End(7, 4), "0e 04" + U16 + "07000000" + U64 + U64 + U32 + U32),
+    (ReplyBuffer(7, SegmentSlice(4, 8, 16)), "09 00" + "0400" + "07000000" + "0800000000000000" + "1000000000000000" + U32 + U32),
+    (ModelLoading(7), "0a 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
+    (StreamPart(7, 300), "0b 00" + U16 + "07000000" + U64 + "2c01000000000000" + U32 + U32),
+    (NextPart(7), "0c 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
+    (CancelBatch(7), "0d 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
+    (CheckParameters(7, 2, b"{}"), "0f 00" + "0200" + "07000000" + U64 + U64 + U32 + U32 + "7b7d"),
+    (CheckParameters(7, 2, b"{}", 16), "0f 10" + "0200" + "07000000" + U64 + U64 + U32 + U32 + "7b7d"),
+    (ParametersAccepted(7), "10 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
+    (Started(7), "11 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
+    (StreamEnd(7, 4), "0e 04" + U16 + "07000000" + U64 + U64 + U32 + U32),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("message", "written"), BY_HAND, ids=[type(message).__name__ for message, _ in BY_HAND])
 def test_a_message_has_the_bytes_of_the_table(message: Message, written: str) -> None:
     """Layout is a contract between pexes of different age."""
-    assert pack(message).hex() == written.replace(" ", "")
-    assert unpack(bytes.fromhex(written)) == message
+    assert pack_message(message).hex() == written.replace(" ", "")
+    assert unpack_message(bytes.fromhex(written)) == message
 
 
 @pytest.mark.parametrize(("message", "written"), BY_HAND, ids=[type(message).__name__ for message, _ in BY_HAND])
@@ -78,34 +78,36 @@ def test_a_message_cut_short_is_refused(message: Message, written: str) -> None:
     fixed = 32 + (20 if isinstance(message, Batch) else 0)
     for end in range(fixed):
         with pytest.raises(PeerError):
-            unpack(data[:end])
+            unpack_message(data[:end])
 
 
-@pytest.mark.parametrize("message", [message for message, _ in BY_HAND if not isinstance(message, Batch | Fail | Welcome | Check)])
+@pytest.mark.parametrize(
+    "message", [message for message, _ in BY_HAND if not isinstance(message, Batch | Failure | Welcome | CheckParameters)]
+)
 def test_a_message_without_a_body_has_none(message: Message) -> None:
     """Bytes that mean nothing are a peer that means something else."""
     with pytest.raises(PeerError, match="with a body"):
-        unpack(pack(message) + b"x")
+        unpack_message(pack_message(message) + b"x")
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
     """Whatever comes over the wire, it raises PeerError and nothing else, and what is taken packs to the same bytes' meaning."""
     try:
-        message = unpack(data)
+        message = unpack_message(data)
     except PeerError:
         return
-    assert unpack(pack(message)) == message
+    assert unpack_message(pack_message(message)) == message
 
 
 def test_a_message_that_no_socket_would_take_is_not_made() -> None:
     """A message that is too long is our own mistake, found before it is sent."""
     with pytest.raises(ValueError, match="is over"):
-        pack(Fail(1, b"x" * MESSAGE_MAX_BYTES))
+        pack_message(Failure(1, b"x" * MESSAGE_MAX_BYTES))
 
 
 @given(st.floats(0, 1e9), st.floats(-2e6, 2e6))
 def test_a_moment_is_the_same_on_both_sides(now_s: float, from_now_s: float) -> None:
     """To the millisecond and never later, however often 32 bits of milliseconds have run over since the machine was started."""
     ends_s = max(0.0, now_s + from_now_s)
-    assert 0 <= ends_s - moment_s(moment(ends_s), now_s) < 0.0011
+    assert 0 <= ends_s - monotonic_deadline_s(wire_deadline_ms(ends_s), now_s) < 0.0011

@@ -10,27 +10,29 @@ import pyarrow as pa
 import pytest
 
 from base.errors import PeerError
-from base.ipc.protocol import Place
-from base.ipc.segment import Segment, rounded
+from base.ipc.protocol import SegmentSlice
+from base.ipc.segment import Segment, rounded_size
 
 
 def test_what_one_side_writes_the_other_reads() -> None:
     """Two mappings of one segment are one memory."""
-    with Segment.make(100) as made, Segment.map(os.dup(made.fd), made.size) as mapped:
-        made.view(Place(0, 10, 5))[:] = b"hello"
-        assert bytes(mapped.view(Place(0, 10, 5))) == b"hello"
+    with Segment.create(100) as made, Segment.map_received(os.dup(made.fd), made.size) as mapped:
+        made.slice_view(SegmentSlice(0, 10, 5))[:] = b"hello"
+        assert bytes(mapped.slice_view(SegmentSlice(0, 10, 5))) == b"hello"
 
 
-@pytest.mark.parametrize("place", [Place(0, 0, 4097), Place(0, 4096, 1), Place(0, 2**63, 2**63), Place(0, 4000, 2**64 - 1)])
-def test_a_place_outside_the_segment_is_refused(place: Place) -> None:
+@pytest.mark.parametrize(
+    "place", [SegmentSlice(0, 0, 4097), SegmentSlice(0, 4096, 1), SegmentSlice(0, 2**63, 2**63), SegmentSlice(0, 4000, 2**64 - 1)]
+)
+def test_a_place_outside_the_segment_is_refused(place: SegmentSlice) -> None:
     """Offsets and lengths come from the other side, and are not to be believed."""
-    with Segment.make(4096) as segment, pytest.raises(PeerError):
-        segment.view(place)
+    with Segment.create(4096) as segment, pytest.raises(PeerError):
+        segment.slice_view(place)
 
 
 def test_nobody_can_shrink_a_segment() -> None:
     """A file that shrinks under a mapping would end the other side with SIGBUS."""
-    with Segment.make(4096) as segment, pytest.raises(PermissionError):
+    with Segment.create(4096) as segment, pytest.raises(PermissionError):
         os.ftruncate(segment.fd, 0)
 
 
@@ -39,10 +41,10 @@ def test_a_descriptor_of_another_size_or_kind_is_refused_and_closed() -> None:
     reader, writer = os.pipe()
     unsealed = os.memfd_create("unsealed")
     os.ftruncate(unsealed, 4096)
-    with Segment.make(4096) as segment:
+    with Segment.create(4096) as segment:
         for fd, size in ((os.dup(segment.fd), 8192), (reader, 4096), (unsealed, 4096)):
             with pytest.raises(PeerError):
-                Segment.map(fd, size)
+                Segment.map_received(fd, size)
             with pytest.raises(OSError, match="Bad file descriptor"):
                 os.fstat(fd)
     os.close(writer)
@@ -50,9 +52,9 @@ def test_a_descriptor_of_another_size_or_kind_is_refused_and_closed() -> None:
 
 def test_a_frame_outlives_the_close_of_its_segment() -> None:
     """An Arrow buffer over a closed segment still reads its bytes, rather than freed memory."""
-    segment = Segment.make(4096)
+    segment = Segment.create(4096)
     segment.memory[:3] = b"abc"
-    buffer = pa.py_buffer(segment.view(Place(0, 0, 3)))
+    buffer = pa.py_buffer(segment.slice_view(SegmentSlice(0, 0, 3)))
     segment.close()
     segment.close()
     assert buffer.to_pybytes() == b"abc"
@@ -62,9 +64,9 @@ def test_a_frame_outlives_the_close_of_its_segment() -> None:
 def test_large_segments_ask_for_large_pages_and_small_ones_do_not() -> None:
     """On both sides; a small one would take memory that nobody writes."""
     for size, wanted in ((8 * 1024**2, False), (16 * 1024**2 + 1, True)):
-        with Segment.make(size) as made, Segment.map(os.dup(made.fd), made.size) as mapped:
-            assert made.size == mapped.size == rounded(size)
+        with Segment.create(size) as made, Segment.map_received(os.dup(made.fd), made.size) as mapped:
+            assert made.size == mapped.size == rounded_size(size)
             found = re.findall(r"^\S+ rw-s .*memfd:pexdock.*(?:\n.*?)*?^VmFlags: (.*)$", Path("/proc/self/smaps").read_text(), re.MULTILINE)
             assert [("hg" in flags.split()) for flags in found] == [wanted, wanted]
-    assert rounded(16 * 1024**2 + 1) == 18 * 1024**2
-    assert rounded(5000) == 8192
+    assert rounded_size(16 * 1024**2 + 1) == 18 * 1024**2
+    assert rounded_size(5000) == 8192

@@ -37,7 +37,7 @@ def worker() -> Iterator[SimpleNamespace]:
 def heard(worker: SimpleNamespace, count: int) -> list[object]:
     lines, words = ControlStream(), []
     while len(words) < count:
-        words += lines.feed(worker.socket.recv(65536))
+        words += lines.feed_bytes(worker.socket.recv(65536))
     return words
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from base.errors import BadResult
-from base.ipc.numeric_frames import Form
+from base.ipc.numeric_frames import NumericFormat
 from base.schema import Schema
 from base.worker import numeric_frames
 from base.worker.numeric_frames import PlainFrames, PlainResults
@@ -45,8 +45,8 @@ class Text(Schema):
 DTYPES = {name: column.dtype for name, column in All.columns().items()}
 
 
-def form_of(schema: type[Schema]) -> Form:
-    form = Form.of(schema.arrow_schema())
+def form_of(schema: type[Schema]) -> NumericFormat:
+    form = NumericFormat.for_schema(schema.arrow_schema())
     assert form is not None
     return form
 
@@ -70,10 +70,10 @@ def test_a_frame_goes_both_ways_unchanged(frame: pl.DataFrame) -> None:
     assert frame.schema == All.polars_schema()
     plain = PlainResults(All).plain(frame, frame.height)
     assert plain is not None
-    assert plain.batch().schema.equals(All.arrow_schema())
+    assert plain.to_record_batch().schema.equals(All.arrow_schema())
     found = PlainFrames(All).frame(plain)
-    assert found.schema == All.frame(plain.batch()).schema
-    assert_frame_equal(found, All.frame(plain.batch()))
+    assert found.schema == All.frame(plain.to_record_batch()).schema
+    assert_frame_equal(found, All.frame(plain.to_record_batch()))
     assert_frame_equal(found, frame)
     assert_frame_equal(PlainFrames(None).frame(plain), frame)
     assert_frame_equal(numeric_frames._public(frame.columns, plain.columns), frame)
@@ -129,8 +129,8 @@ def test_the_short_way_changes_no_answer(result: object, schema: type[Schema] | 
             assert plain is None
             continue
         if plain is not None:
-            assert plain.batch().equals(ordinary)
-            assert plain.batch().schema.equals(ordinary.schema)
+            assert plain.to_record_batch().equals(ordinary)
+            assert plain.to_record_batch().schema.equals(ordinary.schema)
 
 
 @pytest.mark.parametrize("result", [*RESULTS[:2], RESULTS[10], RESULTS[13], RESULTS[14], RESULTS[18]])
@@ -156,8 +156,8 @@ def test_a_result_of_no_schema_keeps_its_columns() -> None:
     for frame in (pl.DataFrame({"b": [1.0], "a": [2]}), pl.DataFrame({"a": [2], "b": [1.0]}), pl.DataFrame({"b": [1], "a": [2]})):
         plain = results.plain(frame, 1)
         assert plain is not None
-        assert plain.batch().schema.equals(to_batch(frame, 1).schema)
-        assert plain.batch().equals(to_batch(frame, 1))
+        assert plain.to_record_batch().schema.equals(to_batch(frame, 1).schema)
+        assert plain.to_record_batch().equals(to_batch(frame, 1))
 
 
 def test_texts_go_the_ordinary_way_each_time() -> None:

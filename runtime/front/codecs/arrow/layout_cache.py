@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from base.ipc.numeric_frames import ROWS_MAX, Form, Plain
+from base.ipc.numeric_frames import ROWS_MAX, NumericBatch, NumericFormat
 
 _KNOWN_MAX = 512
 """Each number of rows is another beginning. Where all requests differ, what is remembered in vain takes a few microseconds each."""
@@ -40,17 +40,19 @@ class LayoutCache:
         form: of the endpoint's columns.
     """
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: NumericFormat) -> None:
         self._form = form
         self._known: dict[bytes, _Places] = {}  # bounded by _KNOWN_MAX
 
-    def read_known(self, body: bytes) -> Plain | None:
+    def read_known(self, body: bytes) -> NumericBatch | None:
         """The rows of a stream that begins as one that was read before, where they lie in the body; None for all others."""
         places = self._known.get(body[: _head_bytes(body)])
         if places is None or len(body) != places.length:
             return None
         pairs = zip(self._form.dtypes, places.offsets, strict=True)
-        return self._form.plain(places.num_rows, [np.frombuffer(body, dtype, places.num_rows, offset) for dtype, offset in pairs])
+        return self._form.batch_of_columns(
+            places.num_rows, [np.frombuffer(body, dtype, places.num_rows, offset) for dtype, offset in pairs]
+        )
 
     def remember(self, body: bytes, batch: pa.RecordBatch) -> None:
         """Arrow has read these columns in this body, and nothing else of it was needed to know them."""

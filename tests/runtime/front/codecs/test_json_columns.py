@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from base.ipc.numeric_frames import Plain
+from base.ipc.numeric_frames import NumericBatch
 from base.schema import wire
 from base.schema.wire import Column
 from runtime.front.codecs.decoder import RowDecoder
@@ -28,7 +28,7 @@ def test_columns_are_what_each_row_says(values: list[tuple[float, float, int]], 
     rows = [msgspec.json.encode(dict(zip(COLUMNS, row, strict=True))) for row in values]
     decoder = RowDecoder(SCHEMA)
     many = decoder.from_ndjson(b"\n".join(rows)) if lines else decoder.from_json(b"[" + b",".join(rows) + b"]")
-    assert isinstance(many.records, Plain)
+    assert isinstance(many.records, NumericBatch)
     one_by_one = decoder.assemble([decoder.from_json(row) for row in rows])
     assert decoder.assemble([many]).equals(one_by_one)
 
@@ -63,5 +63,5 @@ def test_requests_of_many_and_of_few_rows_share_a_batch() -> None:
     decoder = RowDecoder(SCHEMA)
     bodies = [msgspec.json.encode([dict.fromkeys(COLUMNS, float(n))] * n) for n in (1, MIN_ROWS, 2, 40)]
     gathered = decoder.gather([decoder.from_json(body) for body in bodies])
-    assert isinstance(gathered, Plain)
+    assert isinstance(gathered, NumericBatch)
     assert np.asarray(gathered.columns[1]).tolist() == [float(n) for n in (1, MIN_ROWS, 2, 40) for _ in range(n)]

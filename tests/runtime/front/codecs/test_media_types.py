@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 import frames
 from base.errors import Misfit
-from base.ipc.numeric_frames import Plain
+from base.ipc.numeric_frames import NumericBatch
 from base.schema.wire import Column, columns_to_arrow
 from runtime.front.codecs.decoder import RowDecoder, decode_body
 from runtime.front.codecs.encoder import ResponseFormat
@@ -24,8 +24,8 @@ def arrived(decoder: RowDecoder, media: str, body: bytes) -> pl.DataFrame:
     """As it would be sent, and as it is without the short way for numbers; both are the same."""
     rows = decode_body(decoder, media, body)
     found, batch = decoder.gather([rows]), decoder.assemble([rows])
-    if isinstance(found, Plain):
-        assert_frame_equal(pl.DataFrame(found.batch()), pl.DataFrame(batch))
+    if isinstance(found, NumericBatch):
+        assert_frame_equal(pl.DataFrame(found.to_record_batch()), pl.DataFrame(batch))
     return pl.DataFrame(batch)
 
 

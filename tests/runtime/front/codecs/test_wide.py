@@ -16,7 +16,7 @@ from polars import CompatLevel
 
 import frames
 from base.errors import Cell, Misfit
-from base.ipc.numeric_frames import Form
+from base.ipc.numeric_frames import NumericFormat
 from base.schema.wire import Column, columns_from_arrow, columns_to_arrow
 from runtime.front.codecs.decoder import RowDecoder, decode_body
 
@@ -151,8 +151,8 @@ def test_a_default_of_a_wide_column_is_put_where_it_is_absent() -> None:
 
 def test_neither_goes_the_short_way_of_plain_numbers() -> None:
     """Digits are no numbers on the wire, and the standard library has no arrays of half floats."""
-    assert Form.of(columns_to_arrow({"i": COLUMNS["u"]})) is None
-    assert Form.of(columns_to_arrow({"h": Column(pl.Float16(), False)})) is None
+    assert NumericFormat.for_schema(columns_to_arrow({"i": COLUMNS["u"]})) is None
+    assert NumericFormat.for_schema(columns_to_arrow({"h": Column(pl.Float16(), False)})) is None
 
 
 def halves(media: str, body: bytes) -> list[float | None]:

@@ -51,7 +51,7 @@ def test_a_room_is_as_large_as_was_asked(rooms: SlotPool) -> None:
     room = rooms.take(LARGE + 1, 3 * LARGE)
     assert room.request.length >= LARGE + 1
     assert room.reply.length >= 3 * LARGE
-    assert len(room.segment.view(room.reply)) == room.reply.length
+    assert len(room.segment.slice_view(room.reply)) == room.reply.length
 
 
 def test_a_large_room_is_used_again_without_a_new_segment(rooms: SlotPool) -> None:
@@ -89,7 +89,7 @@ def test_what_is_kept_for_later_goes_when_others_need_it(budget: MemoryBudget, r
         budget.take(60 * MB)
     assert rooms.forgotten == [kept.number]
     budget.take(20 * MB)
-    assert used.segment.view(used.reply)
+    assert used.segment.slice_view(used.reply)
 
 
 def test_half_of_all_stays_for_what_has_come(budget: MemoryBudget) -> None:
@@ -128,7 +128,7 @@ def test_a_segment_made_elsewhere_becomes_a_room_once(budget: MemoryBudget, room
     assert room.request.length >= MB + 1 <= room.reply.length
     assert arrival.adopt() is None
     arrival.close()
-    assert len(room.segment.view(room.reply)) == room.reply.length
+    assert len(room.segment.slice_view(room.reply)) == room.reply.length
     rooms.give_back(room, held=False)
     assert rooms.forgotten == [room.number]
 
@@ -139,7 +139,7 @@ def test_what_is_lent_outlives_its_worker(budget: MemoryBudget, rooms: SlotPool)
     rooms.lend(room)
     rooms.close()
     assert budget.used_bytes == room.segment.size
-    assert room.segment.view(room.reply)
+    assert room.segment.slice_view(room.reply)
     rooms.give_back(room, held=False)
     rooms.give_back(room, held=False)
     assert budget.used_bytes == 0

@@ -37,7 +37,7 @@ def test_what_is_told_to_a_parent_that_does_not_listen_is_one_report_that_waits(
                 if not found
                 else await loop.sock_recv(theirs, 65536)
             )
-            for word in lines.feed(data):
+            for word in lines.feed_bytes(data):
                 assert isinstance(word, RequestsSent)
                 found[word.socket] = found.get(word.socket, 0) + word.requests
         return found

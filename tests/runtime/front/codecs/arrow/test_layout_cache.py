@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from base.errors import Malformed, Misfit
-from base.ipc.numeric_frames import Plain
+from base.ipc.numeric_frames import NumericBatch
 from runtime.front.codecs.decoder import RowDecoder
 
 SCHEMA = pa.schema([pa.field("a", pa.float64(), nullable=False), pa.field("n", pa.int32(), nullable=True)])
@@ -38,8 +38,8 @@ def test_the_second_stream_is_known_by_its_beginning(decoder: RowDecoder, extra:
     """Its values are its own, at the places of the first one's."""
     first = decoder.from_arrow(stream(table(1.0, 2.0, extra=extra)))
     second = decoder.from_arrow(stream(table(3.0, 4.0, extra=None if extra is None else 8)))
-    assert not isinstance(first.records, Plain)
-    assert isinstance(second.records, Plain)
+    assert not isinstance(first.records, NumericBatch)
+    assert isinstance(second.records, NumericBatch)
     assert decoder.assemble([first, second]).to_pydict() == {"a": [1.0, 2.0, 3.0, 4.0], "n": [1, 2, 3, 4]}
 
 
@@ -50,7 +50,7 @@ def test_known_and_unknown_rows_share_a_batch(decoder: RowDecoder) -> None:
     assert decoder.gather(rows).num_rows == 6
     assert decoder.assemble(rows).column("a").to_pylist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     known = decoder.gather([rows[1], rows[3], rows[4]])
-    assert isinstance(known, Plain)
+    assert isinstance(known, NumericBatch)
     assert np.asarray(known.columns[0]).tolist() == [2.0, 5.0, 6.0]
 
 
@@ -60,7 +60,7 @@ def test_a_known_beginning_of_another_length_is_read_by_arrow(decoder: RowDecode
     body = stream(table(1.0, 2.0))
     decoder.from_arrow(body)
     changed = body[:-8] + end
-    assert not isinstance(decoder.from_arrow(changed).records, Plain)
+    assert not isinstance(decoder.from_arrow(changed).records, NumericBatch)
     with pytest.raises(Malformed):
         decoder.from_arrow(body[:-30])
 
@@ -78,7 +78,7 @@ UNKNOWN = {
 def test_what_has_more_to_it_than_numbers_is_never_known(decoder: RowDecoder, body: bytes) -> None:
     """Each time it is read whole."""
     for _ in range(2):
-        assert not isinstance(decoder.from_arrow(body).records, Plain)
+        assert not isinstance(decoder.from_arrow(body).records, NumericBatch)
 
 
 def test_what_does_not_fit_never_becomes_known(decoder: RowDecoder) -> None:
