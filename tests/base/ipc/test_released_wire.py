@@ -78,8 +78,8 @@ def test_each_control_word_is_one_of_a_worker_or_one_of_a_front_door() -> None:
         ("ipc/protocol.py", "    STARTED = 17", "    STARTED = 18", "Started, as bytes"),
         (
             "ipc/protocol.py",
-            "(MessageKind.REPLY_TOO_LARGE, 0, 0, batch_id, 0, length, 0, 0)",
-            "(MessageKind.REPLY_TOO_LARGE, 0, 0, batch_id, length, 0, 0, 0)",
+            "(MessageKind.REPLY_TOO_LARGE, 0, 0, batch, 0, length, 0, 0)",
+            "(MessageKind.REPLY_TOO_LARGE, 0, 0, batch, length, 0, 0, 0)",
             "ReplyTooLarge, as bytes",
         ),
         ("ipc/protocol.py", "    RETAINED = 4", "    RETAINED = 32", "RETAINED: 4 → 32"),

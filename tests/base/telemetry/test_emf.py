@@ -51,7 +51,7 @@ def test_every_report_makes_valid_lines_that_hold_all_of_it(reported):
     assert sum(sum(counts.values()) for counts in totals.counts.values()) == sum(sum(each.counts.values()) for each in reported)
     for name in ("Latency", "QueueTime", "HandlerTime", "LoadTime"):
         said = sorted(value for by_name in totals.values.values() for value in by_name[name])
-        meant = sorted(round(value, 3) for each in reported if name in each.values for value in each.values[name].sample)
+        meant = sorted(round(value, 3) for each in reported if name in each.summaries for value in each.summaries[name].sample)
         assert said == meant
 
 

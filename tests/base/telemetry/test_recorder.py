@@ -60,7 +60,7 @@ def test_measures_of_all_threads_are_in_the_reports_once(recorder, taker):
         for thread in threads:
             thread.join()
     assert taker.count("CacheHits") == 16_000
-    assert sum(report.values["HandlerTime"].count for report in taker.reports) == 16_000
+    assert sum(report.summaries["HandlerTime"].count for report in taker.reports) == 16_000
 
 
 def test_what_was_measured_before_the_end_is_reported_at_the_end(recorder, taker):
@@ -74,7 +74,7 @@ def test_what_was_measured_before_the_end_is_reported_at_the_end(recorder, taker
         ("iris", "1.0", "other"),
     ]
     assert first.counts == {"Loads": 1}
-    assert second.values["LoadTime"].sample == [250.0]
+    assert second.summaries["LoadTime"].sample == [250.0]
 
 
 def test_nothing_measured_is_nothing_reported(recorder, taker):
@@ -98,8 +98,8 @@ def test_measures_gather_while_nobody_takes_a_report(recorder, taker):
             endpoint.took("HandlerTime", 0.001)
         taker.free.set()
         taker.wait_taken()
-    assert sum(report.values["HandlerTime"].count for report in taker.reports) == 5000
-    assert all(len(report.values["HandlerTime"].sample) <= 10 for report in taker.reports)
+    assert sum(report.summaries["HandlerTime"].count for report in taker.reports) == 5000
+    assert all(len(report.summaries["HandlerTime"].sample) <= 10 for report in taker.reports)
 
 
 def test_a_taker_that_is_stuck_does_not_hold_up_the_end(recorder, taker, monkeypatch):
@@ -138,4 +138,4 @@ def test_a_cache_tells_of_loads_failures_and_evictions(recorder, tmp_path):
     assert cache.close()
     (measured,) = recorder.take()
     assert measured.counts == {"Loads": 3, "LoadFailures": 1, "Evictions": 2}
-    assert measured.values["LoadTime"].count == 3
+    assert measured.summaries["LoadTime"].count == 3

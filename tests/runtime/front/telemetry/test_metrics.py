@@ -37,7 +37,7 @@ def test_answers_are_counted_by_who_must_act(run):
         (measured,) = recorder.take()
         assert (measured.model, measured.version, measured.endpoint) == ("iris", "1.0", "predict")
         assert measured.counts == {"Requests": 8, "Errors": 3, "ClientErrors": 2, "Abandoned": 1}
-        assert measured.values["Latency"].count == 8
+        assert measured.summaries["Latency"].count == 8
 
     run(scenario)
 
@@ -49,7 +49,7 @@ def test_a_request_that_was_refused_before_it_was_decoded_has_no_latency(run):
         endpoint.answered(413)
         (measured,) = recorder.take()
         assert measured.counts["ClientErrors"] == 1
-        assert measured.values == {}
+        assert measured.summaries == {}
 
     run(scenario)
 
@@ -107,7 +107,7 @@ def test_measures_that_nobody_takes_stay_bounded(run):
         for _ in range(5000):
             endpoint.answered(200, now_s())
         (measured,) = recorder.take()
-        assert measured.counts["Requests"] == measured.values["Latency"].count == 5000
-        assert len(measured.values["Latency"].sample) == 10
+        assert measured.counts["Requests"] == measured.summaries["Latency"].count == 5000
+        assert len(measured.summaries["Latency"].sample) == 10
 
     run(scenario)
