@@ -66,7 +66,7 @@ class ControlConnection:
         stream = ControlStream()
         try:
             while data := self._control.recv(_READ_BYTES):
-                for message in stream.feed(data):
+                for message in stream.feed_bytes(data):
                     self._on_message(message)
         except PeerError as exc:
             log.warning("invalid control message from %s: %s", self._peer, exc)

@@ -61,7 +61,7 @@ def test_a_request_waits_in_the_queue_once_however_often_it_is_sent(run):
         requests = [queued(now_s() - 0.5), queued(now_s() - 0.5)]
         endpoint.sent(requests, 7)
         endpoint.sent(requests[:1], 3)
-        values = next(recorder.take()).values
+        values = next(recorder.take()).summaries
         assert values["BatchSize"].sample == [7, 3]
         assert values["QueueTime"].count == 2
         assert values["QueueTime"].min >= 500
