@@ -77,7 +77,7 @@ class Server:
         emf: Emf | None = None,
     ) -> None:
         self._host, self._port = host, port
-        self._limits = msgspec.structs.replace(limits or Configure(), measuring=None if emf is None else emf.measuring)
+        self._limits = msgspec.structs.replace(limits or Configure(), metrics=None if emf is None else emf.measuring)
         self._emf = emf
         self._endpoints: list[Endpoint[..., Any]] = []
         self._release = release

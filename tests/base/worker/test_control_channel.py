@@ -83,7 +83,7 @@ def test_closing_it_is_not_the_parents_end(worker: SimpleNamespace) -> None:
 def test_words_of_several_threads_do_not_mix(worker: SimpleNamespace) -> None:
     """Each is longer than a socket's buffer takes at once."""
     words = [CacheEntries(number, [CacheState("x" * 1_000_000, "", 0, [])]) for number in range(4)]
-    threads = [threading.Thread(target=worker.parent.say, args=(word,)) for word in words]
+    threads = [threading.Thread(target=worker.parent.send, args=(word,)) for word in words]
     for thread in threads:
         thread.start()
     said = heard(worker, len(words))
