@@ -40,7 +40,7 @@ from base.ipc.control import (
 from base.ipc.control_connection import ControlConnection
 from base.process import module_command
 from base.telemetry.emf import Emf
-from base.telemetry.emf_writer import reports_to
+from base.telemetry.emf_writer import report_writer
 from base.telemetry.recorder import Reporter, WorkerMetrics
 from base.worker.cache_admin import Caches
 from base.worker.worker import Worker
@@ -77,7 +77,7 @@ class Server:
         emf: Emf | None = None,
     ) -> None:
         self._host, self._port = host, port
-        self._limits = msgspec.structs.replace(limits or Configure(), metrics=None if emf is None else emf.measuring)
+        self._limits = msgspec.structs.replace(limits or Configure(), metrics=None if emf is None else emf.metrics_config)
         self._emf = emf
         self._endpoints: list[Endpoint[..., Any]] = []
         self._release = release
@@ -237,7 +237,7 @@ class Server:
     @contextmanager
     def _reporting(self, recorder: WorkerMetrics | None) -> Iterator[Callable[[MetricsReport], None]]:
         """While it is entered, what is measured in this process is written; gives what takes the reports of the front door."""
-        with reports_to(self._emf) as report:
+        with report_writer(self._emf) as report:
             if recorder is None or self._emf is None:
                 yield report
             else:

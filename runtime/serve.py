@@ -10,7 +10,7 @@ from pathlib import Path
 import uvloop
 
 from base.ipc.control import MetricsReport
-from base.telemetry.emf_writer import reports_to
+from base.telemetry.emf_writer import report_writer
 from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.admin.server.listeners import AdminServers, open_listeners
@@ -43,7 +43,7 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
         run_dir.taken(settings.run_path) as run_path,
         bound(settings.host, settings.port, settings.front_doors) as clients,
         open_listeners(settings, run_path) as operators,
-        reports_to(settings.emf) as report,
+        report_writer(settings.emf) as report,
         PolicyStore(settings.state_path) as kept,
         log_buffer.kept() as book,
         _confined(settings) as confinement,
@@ -70,9 +70,9 @@ def _check_files(settings: Settings) -> None:
     from runtime.http import api_keys, tls  # noqa: PLC0415 - OpenSSL is for those who use it
 
     if settings.tls is not None:
-        tls.context_of(settings.tls)
+        tls.make_context(settings.tls)
     if settings.api_keys_path is not None:
-        api_keys.read(settings.api_keys_path)
+        api_keys.read_keys(settings.api_keys_path)
 
 
 def _admin_context(settings: Settings, supervisor: Supervisor, book: LogBuffer) -> AdminContext:

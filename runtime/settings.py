@@ -265,7 +265,7 @@ class Settings(BaseSettings):
     @property
     def measuring(self) -> MetricsConfig | None:
         """Returns the configuration of metrics in front doors and workers; None if they are disabled."""
-        return None if self.emf is None else self.emf.measuring
+        return None if self.emf is None else self.emf.metrics_config
 
     @classmethod
     def settings_customise_sources(

@@ -30,7 +30,7 @@ class _Waiting(NamedTuple):
     weight: int
 
 
-class Appended:
+class AppendLog:
     """Writes while it is entered, on a thread of its own, since a pipe that nobody reads blocks whoever writes to it.
 
     A file is opened to append, and each line is one write, so that lines of several writers stay whole; it is opened again when it was
@@ -73,7 +73,7 @@ class Appended:
             self._changed.notify()
         self._thread.join(_CLOSE_S)
 
-    def write(self, lines: Lines, weight: int) -> None:
+    def append_lines(self, lines: Lines, weight: int) -> None:
         """Takes lines, which are made on the thread; waits for nothing. May be called from any thread."""
         with self._changed:
             full = self._waiting_weight > 0 and self._waiting_weight + weight > self._waiting_max

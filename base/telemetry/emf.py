@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from base.ipc.control import MetricsConfig, MetricsReport, ValueSummary
-from base.telemetry.metrics import MEASURES, Unit
+from base.telemetry.metrics import METRICS, Unit
 
 _VALUES_PER_LINE = 100
 """The format's own bound on one metric of one line."""
@@ -38,12 +38,12 @@ class Emf:
     values_max: int = 500
 
     @property
-    def measuring(self) -> MetricsConfig:
+    def metrics_config(self) -> MetricsConfig:
         """What the processes that measure must know."""
         return MetricsConfig(self.interval_s, self.values_max)
 
 
-def lines(measures: MetricsReport, namespace: str) -> Iterator[bytes]:
+def emf_lines(measures: MetricsReport, namespace: str) -> Iterator[bytes]:
     """What one process says of one endpoint: a line, or several where a metric has more values than one may hold.
 
     Counts stand in the first line, and so do count, sum and bounds of all values, as the property `Summaries`: they are exact where the
@@ -73,7 +73,7 @@ def _summary(name: str, values: ValueSummary) -> dict[str, Any]:
 
 def _unit(name: str) -> str:
     """A worker of another base may measure what is unknown here."""
-    return MEASURES[name].unit if name in MEASURES else "None"
+    return METRICS[name].unit if name in METRICS else "None"
 
 
 def _number(name: str, value: float) -> float:

@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 from base.ipc.control import MetricsReport
-from base.telemetry.append_log import Appended
-from base.telemetry.emf import Emf, lines
+from base.telemetry.append_log import AppendLog
+from base.telemetry.emf import Emf, emf_lines
 
 _VALUES_MAX = 500_000
 """That may wait while a disk or the reader of a pipe is slow, in 16 MB; more are dropped."""
 
 
-class EmfLog:
+class EmfWriter:
     """Writes reports while it is entered, see `base.telemetry.append_log`."""
 
     def __init__(self, emf: Emf) -> None:
         self._namespace = emf.namespace
-        self._appended = Appended(emf.path, "metrics", _VALUES_MAX)
+        self._appended = AppendLog(emf.path, "metrics", _VALUES_MAX)
 
     def __enter__(self) -> Self:
         self._appended.__enter__()
@@ -30,19 +30,19 @@ class EmfLog:
         """Writes what waits, if that does not take long."""
         self._appended.__exit__()
 
-    def write(self, measures: MetricsReport) -> None:
+    def write_report(self, measures: MetricsReport) -> None:
         """Takes a report; waits for nothing. May be called from any thread."""
-        self._appended.write(functools.partial(lines, measures, self._namespace), _weight(measures))
+        self._appended.append_lines(functools.partial(emf_lines, measures, self._namespace), _weight(measures))
 
 
 @contextlib.contextmanager
-def reports_to(emf: Emf | None) -> Iterator[Callable[[MetricsReport], None]]:
+def report_writer(emf: Emf | None) -> Iterator[Callable[[MetricsReport], None]]:
     """What takes reports while it is entered, from any thread; it waits for nothing. Without `emf` it does nothing with them."""
     if emf is None:
         yield lambda _: None
         return
-    with EmfLog(emf) as emf_log:
-        yield emf_log.write
+    with EmfWriter(emf) as emf_log:
+        yield emf_log.write_report
 
 
 def _weight(measures: MetricsReport) -> int:

@@ -23,36 +23,38 @@ class Unit(StrEnum):
 
 
 @dataclass(frozen=True)
-class Measure:
+class MetricDefinition:
     """One measure: its unit, and what it is in a sentence."""
 
     unit: Unit
-    says: str
+    description: str
 
 
-MEASURES: Mapping[str, Measure] = {
+METRICS: Mapping[str, MetricDefinition] = {
     # ---- counted by front doors
-    "Requests": Measure(Unit.COUNT, "Requests that were answered, or whose client hung up first."),
-    "Errors": Measure(
+    "Requests": MetricDefinition(Unit.COUNT, "Requests that were answered, or whose client hung up first."),
+    "Errors": MetricDefinition(
         Unit.COUNT, "Of them, those that failed on our side: a status of 500 or more, be it in the last line of a streamed answer."
     ),
-    "ClientErrors": Measure(Unit.COUNT, "Of them, those that were the client's to change: a status from 400 to 499."),
-    "Abandoned": Measure(Unit.COUNT, "Of them, those whose client hung up before the answer was whole."),
+    "ClientErrors": MetricDefinition(Unit.COUNT, "Of them, those that were the client's to change: a status from 400 to 499."),
+    "Abandoned": MetricDefinition(Unit.COUNT, "Of them, those whose client hung up before the answer was whole."),
     # ---- values of front doors
-    "Latency": Measure(
+    "Latency": MetricDefinition(
         Unit.MILLISECONDS, "Of one answer: from its whole body read to its answer ready to be sent; if streamed, to its end."
     ),
-    "QueueTime": Measure(Unit.MILLISECONDS, "Of one request: from its rows decoded to its batch sent to a worker for the first time."),
-    "BatchSize": Measure(Unit.COUNT, "Rows of one batch that was sent to a worker, also when it is a part of one that failed."),
+    "QueueTime": MetricDefinition(
+        Unit.MILLISECONDS, "Of one request: from its rows decoded to its batch sent to a worker for the first time."
+    ),
+    "BatchSize": MetricDefinition(Unit.COUNT, "Rows of one batch that was sent to a worker, also when it is a part of one that failed."),
     # ---- counted by workers
-    "CacheHits": Measure(Unit.COUNT, "Batches that found their model loaded."),
-    "CacheMisses": Measure(Unit.COUNT, "Batches that did not: they waited for it, or were refused."),
-    "Loads": Measure(Unit.COUNT, "Models loaded, for the first time or to replace a stale one."),
-    "LoadFailures": Measure(Unit.COUNT, "Loads that failed, those of artifacts that are not there included."),
-    "Evictions": Measure(Unit.COUNT, "Models dropped to make room, or because nobody used them."),
+    "CacheHits": MetricDefinition(Unit.COUNT, "Batches that found their model loaded."),
+    "CacheMisses": MetricDefinition(Unit.COUNT, "Batches that did not: they waited for it, or were refused."),
+    "Loads": MetricDefinition(Unit.COUNT, "Models loaded, for the first time or to replace a stale one."),
+    "LoadFailures": MetricDefinition(Unit.COUNT, "Loads that failed, those of artifacts that are not there included."),
+    "Evictions": MetricDefinition(Unit.COUNT, "Models dropped to make room, or because nobody used them."),
     # ---- values of workers
-    "HandlerTime": Measure(Unit.MILLISECONDS, "Of one batch: the call of its handler and the check of its result."),
-    "LoadTime": Measure(Unit.MILLISECONDS, "Of one load that ended well: finding, fetching and loading its artifact."),
+    "HandlerTime": MetricDefinition(Unit.MILLISECONDS, "Of one batch: the call of its handler and the check of its result."),
+    "LoadTime": MetricDefinition(Unit.MILLISECONDS, "Of one load that ended well: finding, fetching and loading its artifact."),
 }
 """Every measure by its name."""
 
@@ -60,7 +62,7 @@ _FOLD = 1024
 """Values that are only kept until they are looked at together: that is four times as cheap as looking at each."""
 
 
-class Collected:
+class Reservoir:
     """The values of one measure since it was made: count, sum, smallest and largest are exact; of the values a uniform sample is kept.
 
     Args:
@@ -83,13 +85,13 @@ class Collected:
     def __len__(self) -> int:
         return self._count + len(self._fresh)
 
-    def add(self, value: float) -> None:
+    def record(self, value: float) -> None:
         """Takes one more value."""
         self._fresh.append(value)
         if len(self._fresh) >= _FOLD:
             self._fold()
 
-    def values(self) -> ValueSummary:
+    def summary(self) -> ValueSummary:
         """All that is known of them; there must be one at least."""
         self._fold()
         return ValueSummary(self._count, self._sum, self._min, self._max, self._sample[:])

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Self
 
 from base.ipc.control import MetricsConfig, MetricsReport
-from base.telemetry.metrics import Collected
+from base.telemetry.metrics import Reservoir
 
 INTERVAL_VARIABLE = "PEXDOCK_EMF_INTERVAL_S"
 VALUES_MAX_VARIABLE = "PEXDOCK_EMF_VALUES_MAX"
@@ -23,14 +23,14 @@ _CLOSE_S = 2.0
 """A parent that listens takes the last report at once."""
 
 
-def measuring_of(environment: Mapping[str, str]) -> MetricsConfig | None:
+def metrics_config_from(environment: Mapping[str, str]) -> MetricsConfig | None:
     """What a supervisor wants of the worker that it started with this environment; None where it wants no measures."""
     if INTERVAL_VARIABLE not in environment:
         return None
     return MetricsConfig(float(environment[INTERVAL_VARIABLE]), int(environment[VALUES_MAX_VARIABLE]))
 
 
-def environment_of(measuring: MetricsConfig | None) -> dict[str, str]:
+def metrics_environment(measuring: MetricsConfig | None) -> dict[str, str]:
     """What tells a worker how to measure. It is no control word, so that workers of an older base need not know it."""
     if measuring is None:
         return {}
@@ -42,10 +42,10 @@ class _Gathered:
 
     def __init__(self, values_max: int) -> None:
         self.counts: Counter[str] = Counter()
-        self.values: defaultdict[str, Collected] = defaultdict(partial(Collected, values_max))
+        self.values: defaultdict[str, Reservoir] = defaultdict(partial(Reservoir, values_max))
 
     def measures(self, model: str, version: str, endpoint: str) -> MetricsReport:
-        values = {name: each.values() for name, each in self.values.items()}
+        values = {name: each.summary() for name, each in self.values.items()}
         return MetricsReport(int(time.time() * 1000), model, version, endpoint, dict(self.counts), values)
 
 
@@ -56,11 +56,11 @@ class HandlerMetrics:
         self._recorder = recorder
         self._endpoint = endpoint
 
-    def count(self, name: str) -> None:
+    def increment(self, name: str) -> None:
         """It happened once more."""
         self._recorder.count(self._endpoint, name)
 
-    def took(self, name: str, seconds: float) -> None:
+    def record_duration(self, name: str, seconds: float) -> None:
         """It took so long."""
         self._recorder.value(self._endpoint, name, seconds * 1000)
 
@@ -76,7 +76,7 @@ class WorkerMetrics:
         self._gathered: dict[str, _Gathered] = {}
         self._closed = False
 
-    def endpoint(self, name: str) -> HandlerMetrics:
+    def endpoint_metrics(self, name: str) -> HandlerMetrics:
         """What an endpoint tells its measures."""
         return HandlerMetrics(self, name)
 
@@ -88,15 +88,15 @@ class WorkerMetrics:
     def value(self, endpoint: str, name: str, value: float) -> None:
         """One more value of this name."""
         with self._lock:
-            self._of(endpoint).values[name].add(value)
+            self._of(endpoint).values[name].record(value)
 
-    def wait(self, interval_s: float) -> bool:
+    def wait_for_reports(self, interval_s: float) -> bool:
         """Waits until there is something to report, and then for the interval to end. Returns whether it was closed meanwhile."""
         with self._changed:
             self._changed.wait_for(lambda: self._gathered or self._closed)
             return self._changed.wait_for(lambda: self._closed, interval_s)
 
-    def take(self) -> list[MetricsReport]:
+    def take_reports(self) -> list[MetricsReport]:
         """What is to be reported, by endpoint."""
         with self._lock:
             gathered, self._gathered = self._gathered, {}
@@ -143,6 +143,6 @@ class Reporter:
     def _run(self) -> None:
         closed = False
         while not closed:
-            closed = self._recorder.wait(self._interval_s)
-            for measures in self._recorder.take():  # after the last look, so that what was measured before the end is in it
+            closed = self._recorder.wait_for_reports(self._interval_s)
+            for measures in self._recorder.take_reports():  # after the last look, so that what was measured before the end is in it
                 self._send(measures)

@@ -117,7 +117,7 @@ class Predictor:
             return found
         finally:
             if self._measures is not None:
-                self._measures.count("CacheHits" if isinstance(found, Lease) else "CacheMisses")
+                self._measures.increment("CacheHits" if isinstance(found, Lease) else "CacheMisses")
 
     def predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: Call) -> pa.RecordBatch | NumericBatch:
         """Calls the handler on one batch.
@@ -138,7 +138,7 @@ class Predictor:
         try:
             return self._predict(lease, batch, call)
         finally:
-            self._measures.took("HandlerTime", time.perf_counter() - began_s)
+            self._measures.record_duration("HandlerTime", time.perf_counter() - began_s)
 
     def _predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: Call) -> pa.RecordBatch | NumericBatch:
         with _Guard(self.endpoint.name, batch.num_rows, call):
@@ -241,7 +241,7 @@ class Stream:
     def close(self) -> None:
         """Ends it. What the generator raises then is in the log only: nobody waits for it."""
         if self._measures is not None:
-            self._measures.took("HandlerTime", self._took_s)
+            self._measures.record_duration("HandlerTime", self._took_s)
         try:
             with self._guard:
                 self._parts.close()

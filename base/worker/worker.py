@@ -26,7 +26,7 @@ from base.endpoint.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
 from base.ipc.control import RETRYABLE_CODES, WIRE_VERSION, ControlMessage, ExitCode, Failed, Ready, ReleaseSpec, encode_message
-from base.telemetry.recorder import Reporter, WorkerMetrics, measuring_of
+from base.telemetry.recorder import Reporter, WorkerMetrics, metrics_config_from
 from base.worker.cache_admin import Caches
 from base.worker.control_channel import ControlChannel
 from base.worker.front_link import FrontLink
@@ -62,7 +62,7 @@ class Worker:
         self._model, self._version = model, version
         self._loop = Loop()
         self._dependencies = Dependencies(self._loop)
-        measures = [None if recorder is None else recorder.endpoint(endpoint.name) for endpoint in endpoints]
+        measures = [None if recorder is None else recorder.endpoint_metrics(endpoint.name) for endpoint in endpoints]
         self._predictors = [Predictor(*each, self._loop, self._dependencies) for each in zip(endpoints, measures, strict=True)]
         self.caches = Caches(model, [(predictor.endpoint, predictor.cache) for predictor in self._predictors])
         self._socket_path = socket_path
@@ -222,7 +222,7 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
         model, version, endpoints = discover()
         if os.getpid() != original:  # the model's code has forked while it was imported; there is one worker
             os._exit(ExitCode.OK)
-        measuring = measuring_of(os.environ)
+        measuring = metrics_config_from(os.environ)
         recorder = None if measuring is None else WorkerMetrics(model, version, measuring.values_max)
         worker = Worker(model, version, endpoints, socket_path, control, recorder)
         words = worker.listen()

@@ -169,9 +169,9 @@ def _newest_base(dist_path: Path) -> Path:
 @click.argument("name")
 def key(name: str) -> None:
     """Make a key for a client, called NAME. It is shown this once; api_keys_path holds a digest of it."""
-    from runtime.http.api_keys import make  # noqa: PLC0415
+    from runtime.http.api_keys import make_key  # noqa: PLC0415
 
-    made, line = make(name)
+    made, line = make_key(name)
     click.echo(f"key, for the client: {made}")
     click.echo(f"line, for the file that api_keys_path names: {line}")
 

@@ -50,7 +50,7 @@ class CredentialWatcher:
         found = [] if self._tls is None else [self._tls.cert_path, self._tls.key_path, self._tls.client_ca_path]
         return [Path(path) for path in found if path is not None] + ([] if self._keys_path is None else [self._keys_path])
 
-    def begin(self) -> None:
+    def load(self) -> None:
         """Read all for the first time. Where there should be keys and none can be read, nobody is admitted until they can.
 
         Raises:
@@ -61,7 +61,7 @@ class CredentialWatcher:
             self._read_keys(self._keys_path)
         if self._tls is not None:
             self._seen, self._ca = _contents(self._tls)
-            self.context = tls.context_of(self._tls)
+            self.context = tls.make_context(self._tls)
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -84,7 +84,7 @@ class CredentialWatcher:
             return
         self._seen = seen
         try:
-            self.context = tls.context_of(files)
+            self.context = tls.make_context(files)
             await self._renew(hang_up=ca != self._ca)
         except (PexdockError, OSError) as exc:  # one of two files may have been replaced so far
             self._complain(f"{exc}; TLS stays as it was")
@@ -94,7 +94,7 @@ class CredentialWatcher:
 
     def _read_keys(self, path: Path) -> None:
         try:
-            found = api_keys.read(path)
+            found = api_keys.read_keys(path)
         except PexdockError as exc:
             self._complain(f"{exc}; keys stay as they were")
             return
@@ -112,4 +112,4 @@ class CredentialWatcher:
 
 def _contents(files: TlsFiles) -> tuple[bytes, bytes]:
     """Digests of all files together, and of the authorities alone."""
-    return tls.content_of(files.cert_path, files.key_path, files.client_ca_path), tls.content_of(files.client_ca_path)
+    return tls.digest_files(files.cert_path, files.key_path, files.client_ca_path), tls.digest_files(files.client_ca_path)

@@ -19,14 +19,14 @@ class OrphanReaper:
         self._parent = os.getppid()
         self._groups: set[int] = set()
 
-    def note(self, pid: int) -> None:
+    def track_worker(self, pid: int) -> None:
         """A worker. One that our parent did not start as it does, such as the author's own process, is left alone."""
         self._groups = {each for each in self._groups if _stat(each)}  # of others the parent has seen to the rest
         found = _stat(pid)
         if found is not None and found[1:] == (self._parent, pid, pid):
             self._groups.add(pid)
 
-    def end(self) -> None:
+    def kill_orphans(self) -> None:
         """The parent is gone: SIGKILL to what is left of groups whose leaders are, too. While there is any, its number is nobody else's."""
         for group in self._groups:
             found = _stat(group)

@@ -103,7 +103,7 @@ class FrontProcess:
             dispatch.end()
             await server.end()
         if code is ExitCode.PARENT_GONE:
-            self._remnants.end()
+            self._remnants.kill_orphans()
         await self._report()
         reading.cancel()
         return code
@@ -127,7 +127,7 @@ class FrontProcess:
         for connect in (service.prepare, service.apply):
             links = connect(table)
             for link in links:
-                self._remnants.note(link.worker_pid)
+                self._remnants.track_worker(link.worker_pid)
             await _wait_welcomed(links)
 
     async def _say_applied(self, table: RoutingTable) -> None:
@@ -174,14 +174,14 @@ class FrontProcess:
             given_up, self._given_up = self._given_up, []
             worked, self._worked = self._worked, Counter()
             words: list[ControlMessage] = [
-                *self._tallies.take(),
-                *self._comparisons.take(),
+                *self._tallies.take_reports(),
+                *self._comparisons.take_reports(),
                 *given_up,
                 *starmap(RequestsSent, worked.items()),
             ]
             for word in words:
                 await self._send(word)
-            for measures in () if self._recorder is None else self._recorder.take():
+            for measures in () if self._recorder is None else self._recorder.take_reports():
                 await self._send(measures)
                 await asyncio.sleep(0)  # requests come first
 

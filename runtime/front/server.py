@@ -64,7 +64,7 @@ class Server(uvicorn.Server):
         Raises:
             BadTls: the certificate cannot be used.
         """
-        self._renewal.begin()
+        self._renewal.load()
         if self._renewal.paths:
             self._renewing = asyncio.get_running_loop().create_task(self._renewal.run())
         self._serving = asyncio.get_running_loop().create_task(self._serve([sock]))  # `serve` would take the signals
@@ -83,7 +83,7 @@ class Server(uvicorn.Server):
         """As uvicorn's, but that clients who come or ask in this very moment are answered, too."""
         await accepted_rest(sockets or ())
         assert self._accepting is not None
-        self._accepting.end()
+        self._accepting.stop()
         await self._accepting.wait_connected(LINGER_S)
         for connection in list(self.server_state.connections):
             connection.take_last()  # type: ignore[union-attr]  # all are of our class
@@ -103,7 +103,7 @@ class Server(uvicorn.Server):
         assert sockets is not None
         admits = partial(self._sweeper.admits, state.connections)  # type: ignore[arg-type]  # as above
         self._accepting = Acceptor(sockets[0], connection, self._renewal.context, admits=admits)
-        self._accepting.begin(config.backlog)
+        self._accepting.start(config.backlog)
         self.servers = []
         self.started = True
         self._listening.set()

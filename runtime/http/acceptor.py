@@ -13,10 +13,10 @@ from runtime.http.tls import HANDSHAKE_S
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = 0.5
+RETRY_S = 0.5
 """Between two tries to accept, while nothing can be."""
 
-AT_ONCE = 64
+ACCEPTS_PER_TURN = 64
 """Connections accepted in one turn of the loop, some 4 ms of it. One a turn made who came last of 256 wait for 0.1 to 0.3 s, while those
 before them were answered again and again."""
 
@@ -57,13 +57,13 @@ class Acceptor:
         self._again: asyncio.TimerHandle | None = None
         self._able = True
 
-    def begin(self, backlog: int) -> None:
+    def start(self, backlog: int) -> None:
         """Listens, and accepts from now on."""
         self._listener.setblocking(False)
         self._listener.listen(backlog)
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Accepts nobody any more; what was accepted becomes a connection still."""
         if self._again is not None:
             self._again.cancel()
@@ -76,7 +76,7 @@ class Acceptor:
 
     def _accept(self) -> None:
         """Some of those who wait, so that those who are there already take turns with who comes."""
-        for _ in range(AT_ONCE):
+        for _ in range(ACCEPTS_PER_TURN):
             try:
                 sock, _ = self._listener.accept()
             except ConnectionError:
@@ -104,7 +104,7 @@ class Acceptor:
             log.warning("no connection can be accepted, they wait: %s", error.strerror)
             self._able = False
         self._loop.remove_reader(self._listener.fileno())
-        self._again = self._loop.call_later(AGAIN_S, self._loop.add_reader, self._listener.fileno(), self._accept)
+        self._again = self._loop.call_later(RETRY_S, self._loop.add_reader, self._listener.fileno(), self._accept)
 
     async def _connect(self, sock: socket.socket) -> None:
         handshake_s = None if self.context is None else HANDSHAKE_S

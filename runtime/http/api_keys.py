@@ -29,7 +29,7 @@ class BadKeys(PexdockError):
     code = "bad_keys"
 
 
-def make(name: str) -> tuple[str, str]:
+def make_key(name: str) -> tuple[str, str]:
     """A new key, and its line for the file.
 
     Raises:
@@ -41,7 +41,7 @@ def make(name: str) -> tuple[str, str]:
     return key, f"{_digest(key.encode()).hex()} {name}"
 
 
-def read(path: Path) -> ApiKeys:
+def read_keys(path: Path) -> ApiKeys:
     """The keys in a file: a line each, the digest and a name; `#` begins a comment.
 
     Raises:

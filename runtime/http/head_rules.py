@@ -17,11 +17,11 @@ _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _TARGET = re.compile(rb"(?:https?://[!-.0-~]+)?/[!\"$-~]*", re.IGNORECASE)
 
 
-class NotHttp(ValueError):
+class InvalidHead(ValueError):
     """A head that may not be; its text says why."""
 
 
-def check(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+def check_head(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Looks at a head that the parser took.
 
     Args:
@@ -30,32 +30,32 @@ def check(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -
         headers: names in lower case.
 
     Raises:
-        NotHttp: it can be read in more than one way, or is none.
+        InvalidHead: it can be read in more than one way, or is none.
     """
     if version not in ("1.1", "1.0"):
-        raise NotHttp("only HTTP/1.1 and HTTP/1.0 are spoken here")
+        raise InvalidHead("only HTTP/1.1 and HTTP/1.0 are spoken here")
     if not _TARGET.fullmatch(target):
-        raise NotHttp("what is asked for is neither a path nor a URL with one")
+        raise InvalidHead("what is asked for is neither a path nor a URL with one")
     hosts = lengths = codings = 0
     for name, value in headers:
         if name == b"host":
             hosts += 1
             if not _HOST.fullmatch(value.rstrip(b" \t")):
-                raise NotHttp("the header Host names no host")
+                raise InvalidHead("the header Host names no host")
         elif name == b"content-length":
             lengths += 1
             if not _LENGTH.fullmatch(value.rstrip(b" \t")):
-                raise NotHttp("Content-Length is no number of bytes")
+                raise InvalidHead("Content-Length is no number of bytes")
         elif name == b"transfer-encoding":
             codings += 1
             if value.strip(b" \t").lower() != b"chunked":
-                raise NotHttp("a body may be sent in chunks, and in no other transfer coding")
+                raise InvalidHead("a body may be sent in chunks, and in no other transfer coding")
     if hosts > 1 or (not hosts and version == "1.1"):
-        raise NotHttp("a request has one header Host")
+        raise InvalidHead("a request has one header Host")
     if lengths + codings > 1:
-        raise NotHttp("a request has one header that says where its body ends, Content-Length or Transfer-Encoding")
+        raise InvalidHead("a request has one header that says where its body ends, Content-Length or Transfer-Encoding")
     if codings and version == "1.0":
-        raise NotHttp("HTTP/1.0 has no Transfer-Encoding")
+        raise InvalidHead("HTTP/1.0 has no Transfer-Encoding")
 
 
 class IgnoringParser:

@@ -50,28 +50,28 @@ HEADERS: dict[str, Any] = {
 }
 
 
-def responses() -> dict[str, Any]:
+def response_components() -> dict[str, Any]:
     """By the name of the component: `Problem422`, and `Problem4XX` for rejections with a status of their own."""
-    found: dict[str, Any] = {"Problem4XX": response("4XX", [Reject.code], retryable=False)}
+    found: dict[str, Any] = {"Problem4XX": response_schema("4XX", [Reject.code], retryable=False)}
     for status in sorted(set(_DECLARED.values())):
         kinds = [kind for kind, each in _DECLARED.items() if each == status]
         codes = [kind.code for kind in kinds] + ([Reject.code] if status in range(400, 500) else [])
-        found[f"Problem{status}"] = response(str(status), codes, retryable=all(kind.retryable for kind in kinds))
+        found[f"Problem{status}"] = response_schema(str(status), codes, retryable=all(kind.retryable for kind in kinds))
     return found
 
 
-def references(left_out: frozenset[int] = frozenset()) -> dict[str, Any]:
+def response_references(left_out: frozenset[int] = frozenset()) -> dict[str, Any]:
     """The responses of an operation, but for the statuses that it never answers with."""
     statuses = [str(each) for each in sorted(set(_DECLARED.values()) - left_out)]
     return {status: {"$ref": f"#/components/responses/Problem{status}"} for status in [*statuses, "4XX"]}
 
 
-def unauthorized() -> dict[str, Any]:
+def unauthorized_response() -> dict[str, Any]:
     """The response to a request that shows no key in force."""
-    return response("401", [Unauthorized.code], retryable=False)
+    return response_schema("401", [Unauthorized.code], retryable=False)
 
 
-def response(status: str, codes: list[str], *, retryable: bool) -> dict[str, Any]:
+def response_schema(status: str, codes: list[str], *, retryable: bool) -> dict[str, Any]:
     """The response of one status that comes with one of these codes. It refers to `SCHEMAS` and `HEADERS`."""
     which: dict[str, Any] = {"code": {"enum": codes}}
     if status.isdigit():

@@ -71,7 +71,7 @@ def status_of(error: errors.PexdockError) -> int:
     return error.status if isinstance(error, errors.Reject) else STATUSES.get(type(error), 500)
 
 
-def problem(error: errors.PexdockError, request_id: str) -> Problem:
+def make_problem(error: errors.PexdockError, request_id: str) -> Problem:
     """The answer for an error. Its text names no path of this machine, no traceback and no segment: errors are made so."""
     return _problem(status_of(error), error, request_id)
 

@@ -21,7 +21,7 @@ class BadTls(PexdockError):
     code = "bad_tls"
 
 
-def context_of(tls: TlsFiles) -> ssl.SSLContext:
+def make_context(tls: TlsFiles) -> ssl.SSLContext:
     """What a listener speaks TLS by: version 1.2 or 1.3, Python's own choice of ciphers, HTTP/1.1.
 
     Raises:
@@ -40,7 +40,7 @@ def context_of(tls: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def content_of(*paths: str | None) -> bytes:
+def digest_files(*paths: str | None) -> bytes:
     """A digest of what the files hold now; it differs when one of them has changed."""
     digest = hashlib.sha256()
     for path in paths:

@@ -12,14 +12,14 @@ from referencing.jsonschema import DRAFT202012
 from base.endpoint.endpoint import Endpoint
 from base.ipc.control import EndpointSpec, ReleaseSpec
 from base.schema.wire import Column, columns_to_arrow
-from runtime.front.openapi.document import added
+from runtime.front.openapi.document import add_releases
 
 
 def document(*endpoints: Endpoint[..., Any] | EndpointSpec) -> dict[str, Any]:
     """The document of one release with these endpoints."""
     words = [each.spec() if isinstance(each, Endpoint) else each for each in endpoints]
     empty = {"openapi": "3.1.0", "info": {"title": "Test", "version": "1"}, "paths": {}}
-    return added(empty, [ReleaseSpec("tiny", "1.0", words)])
+    return add_releases(empty, [ReleaseSpec("tiny", "1.0", words)])
 
 
 def words(columns: Mapping[str, Column], **more: Any) -> EndpointSpec:

@@ -31,17 +31,17 @@ class CacheCounters:
         """A load has ended well."""
         self.loads += 1
         if self.measures is not None:
-            self.measures.count("Loads")
-            self.measures.took("LoadTime", seconds)
+            self.measures.increment("Loads")
+            self.measures.record_duration("LoadTime", seconds)
 
     def failed(self) -> None:
         """A load has not."""
         self.failures += 1
         if self.measures is not None:
-            self.measures.count("LoadFailures")
+            self.measures.increment("LoadFailures")
 
     def evicted(self) -> None:
         """A model was dropped."""
         self.evictions += 1
         if self.measures is not None:
-            self.measures.count("Evictions")
+            self.measures.increment("Evictions")

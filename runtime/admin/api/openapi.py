@@ -73,7 +73,7 @@ def _problem(status: int) -> dict[str, Any]:
     kinds: list[type[PexdockError]] = [kind for kind, each in STATUSES.items() if each == status]
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         kinds.append(PexdockError)
-    found = problem_schemas.response(str(status), [kind.code for kind in kinds], retryable=all(kind.retryable for kind in kinds))
+    found = problem_schemas.response_schema(str(status), [kind.code for kind in kinds], retryable=all(kind.retryable for kind in kinds))
     if Unauthorized in kinds:
         found["headers"]["WWW-Authenticate"] = {"required": True, "schema": {"const": "Bearer"}}
     return found

@@ -42,7 +42,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def problem_response(error: PexdockError) -> Response:
     """The problem document of an error."""
-    return _response(problems.problem(error, _id()))
+    return _response(problems.make_problem(error, _id()))
 
 
 def json_response(document: msgspec.Struct, status: int = HTTPStatus.OK) -> Response:

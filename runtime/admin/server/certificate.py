@@ -28,7 +28,7 @@ class AdminCertificate:
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = msgspec.structs.replace(files, client_ca_path=None)
-        self.context: ssl.SSLContext = tls.context_of(self._files)
+        self.context: ssl.SSLContext = tls.make_context(self._files)
         self._seen = self._content()
 
     async def watch_files(self) -> None:
@@ -42,7 +42,7 @@ class AdminCertificate:
             return
         self._seen = seen
         try:
-            tls.context_of(self._files)  # fails before anything is changed
+            tls.make_context(self._files)  # fails before anything is changed
             self.context.load_cert_chain(self._files.cert_path, self._files.key_path)
         except (PexdockError, OSError, ValueError) as exc:  # one of two files may have been replaced so far
             log.error("the admin side shows the certificate that it has: %s", exc)  # noqa: TRY400 - the reason says it all
@@ -50,4 +50,4 @@ class AdminCertificate:
             log.info("the admin side shows a new certificate")
 
     def _content(self) -> bytes:
-        return tls.content_of(self._files.cert_path, self._files.key_path)
+        return tls.digest_files(self._files.cert_path, self._files.key_path)

@@ -113,7 +113,7 @@ class AdminConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
-        head_rules.check(self.url, self.parser.get_http_version(), self.headers)
+        head_rules.check_head(self.url, self.parser.get_http_version(), self.headers)
         self._in_head = False
         self._await_nothing()
         super().on_headers_complete()

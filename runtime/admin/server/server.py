@@ -18,13 +18,13 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from runtime.admin.server.connection import AdminConnection, Limits
-from runtime.http.acceptor import AT_ONCE, Acceptor
+from runtime.http.acceptor import ACCEPTS_PER_TURN, Acceptor
 from runtime.supervisor.host.listeners import CannotListen
 
 _BACKLOG = 128
 """Who waits there costs nothing, and a crowd without a token must not be all that waits."""
 
-_HANDSHAKES_MAX = 2 * AT_ONCE
+_HANDSHAKES_MAX = 2 * ACCEPTS_PER_TURN
 """Of TLS, under way at once. They come before a token can be shown."""
 
 _KEEP_ALIVE_S = 5
@@ -70,12 +70,12 @@ class AdminServer:
         self._config.load()
         asker = functools.partial(AdminConnection, self._limits, self._config, self._clients)
         self._accepting = Acceptor(self._listener, asker, self._context, _HANDSHAKES_MAX)
-        self._accepting.begin(_BACKLOG)
+        self._accepting.start(_BACKLOG)
 
     async def close(self) -> None:
         """Hangs up on whoever is still there. Idempotent."""
         if self._accepting is not None:
-            self._accepting.end()
+            self._accepting.stop()
             self._accepting = None
             self._listener.close()  # who waits there is not kept waiting
         for connection in list(self._clients.connections):

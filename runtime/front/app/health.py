@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 import base
 from base.ipc.control import ReleaseSpec
 from runtime.front.app import swagger_ui
-from runtime.front.openapi.document import added
-from runtime.front.openapi.security import guarded
+from runtime.front.openapi.document import add_releases
+from runtime.front.openapi.security import require_api_keys
 from runtime.http import problems
 
 PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | swagger_ui.PATHS
@@ -97,8 +97,8 @@ def make(readiness: Readiness) -> FastAPI:
         if app.openapi_schema is None or described != readiness.tables_applied:
             described = readiness.tables_applied
             own = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            document = added(own, readiness.documented)
-            app.openapi_schema = guarded(document, OPEN) if readiness.requires_keys else document
+            document = add_releases(own, readiness.documented)
+            app.openapi_schema = require_api_keys(document, OPEN) if readiness.requires_keys else document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -89,7 +89,7 @@ class InferenceService:
         }
         links = self._dispatchers.apply(table.routes, copied_to, set().union(*(each.opt_in_only for each in table.splits.values())))
         releases = self._dispatchers.releases
-        self.routes.apply(table, releases, self._mirrors.apply(table.splits, releases))
+        self.routes.apply_table(table, releases, self._mirrors.apply(table.splits, releases))
         self.heads.clear()
         self._table_complete = table.startup_complete
         self.tables_applied += 1
@@ -109,7 +109,7 @@ class InferenceService:
     @property
     def documented(self) -> list[ReleaseSpec]:
         """The releases that the OpenAPI document describes."""
-        return self.routes.documented()
+        return self.routes.documented_specs()
 
     @property
     def requires_keys(self) -> bool:
@@ -120,7 +120,7 @@ class InferenceService:
         """Returns the models that should serve and do not; None before the first complete table, and once this front door is withdrawn."""
         if not self._table_complete or self._withdrawn:
             return None
-        return self.routes.missing()
+        return self.routes.unavailable_models()
 
     def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Returns whether a request with these headers may ask for more than health."""
@@ -153,7 +153,7 @@ class InferenceService:
 
     def _plain_target(self, url: bytes) -> Target | None:
         """Returns where a URL leads if requests for it share batches, and nothing but head and body need be known of them."""
-        target = self.routes.known(url)
+        target = self.routes.cached_target(url)
         if target is None:
             if not url.startswith(b"/") or url.startswith(b"//") or b"?" in url or b"#" in url or unquote(url) in health.PATHS:
                 return None
@@ -163,7 +163,7 @@ class InferenceService:
                 return None
         if target is None or not target.admitted or target.endpoint.spec.unbatched:
             return None
-        return target if target.split_route is None or target.split_route.plain else None
+        return target if target.split_route is None or target.split_route.always_batched else None
 
     @staticmethod
     def body_buffer(head: RequestHead, body_bytes: int) -> BodyBuffer | None:
@@ -224,8 +224,8 @@ class InferenceService:
         if rows is None:
             rows = _decoded(head, body, request_id)
         route = head.split_route
-        if route is not None and rows.count and route.shares.copy_is_due():
-            return route.copy(head, rows, body, request_id, on_response)
+        if route is not None and rows.count and route.split.should_mirror():
+            return route.make_request(head, rows, body, request_id, on_response)
         request = InferenceRequest(head, rows, request_id, on_response, context, began_s)
         request.size_bytes = size_bytes
         return request
@@ -246,7 +246,7 @@ class InferenceService:
         """Returns the response to what never became a request; `target` is where its path leads."""
         response = problem(error, request_id)
         if target is not None and target.endpoint.metrics is not None:
-            target.endpoint.metrics.answered(response.status)
+            target.endpoint.metrics.record_response(response.status)
         return response
 
 

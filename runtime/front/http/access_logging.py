@@ -9,7 +9,7 @@ from runtime.front.app.asgi import Receive, Scope, Send
 from runtime.front.http.connection import HttpConnection
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import RequestHead
-from runtime.front.telemetry.access_log import CLIENT_GONE, AccessLog, Begun
+from runtime.front.telemetry.access_log import CLIENT_GONE, AccessLog, StartedRequest
 
 
 class AccessLogMiddleware:
@@ -21,7 +21,7 @@ class AccessLogMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
-        begun = Begun(scope.get("client"), scope["method"], scope["raw_path"])
+        begun = StartedRequest(scope.get("client"), scope["method"], scope["raw_path"])
         request_id, status, size = "", CLIENT_GONE, 0
 
         async def counted(event: MutableMapping[str, Any]) -> None:
@@ -35,7 +35,7 @@ class AccessLogMiddleware:
         try:
             await self._app(scope, receive, counted)
         finally:
-            self._log.add(begun, request_id, status, size)
+            self._log.log_request(begun, request_id, status, size)
 
 
 class LoggedHttpConnection(HttpConnection):
@@ -48,22 +48,22 @@ class LoggedHttpConnection(HttpConnection):
     def __init__(self, log: AccessLog, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._log = log
-        self._unanswered: dict[str, Begun] = {}
+        self._unanswered: dict[str, StartedRequest] = {}
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As of any connection."""
         super().connection_lost(exc)
         for request_id, begun in self._unanswered.items():
-            self._log.add(begun, request_id, CLIENT_GONE, 0)
+            self._log.log_request(begun, request_id, CLIENT_GONE, 0)
         self._unanswered.clear()
 
     def _name(self, asked: RequestHead) -> str:
         request_id = super()._name(asked)
-        self._unanswered[request_id] = Begun(self.client, "POST", asked.target.path)
+        self._unanswered[request_id] = StartedRequest(self.client, "POST", asked.target.path)
         return request_id
 
     def _answered(self, answer: HttpResponse) -> None:
         super()._answered(answer)
         begun = self._unanswered.pop(answer.id, None)
         if begun is not None:
-            self._log.add(begun, answer.id, answer.status, len(answer.body))
+            self._log.log_request(begun, answer.id, answer.status, len(answer.body))

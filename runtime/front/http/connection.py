@@ -129,9 +129,9 @@ class HttpConnection(AsgiProtocol):
         except httptools.HttpParserUpgrade as exc:
             self._decline_upgrade(data[exc.args[0] :])
         except httptools.HttpParserCallbackError as exc:
-            if not isinstance(exc.__context__, head_rules.NotHttp | httptools.HttpParserInvalidURLError | UnicodeDecodeError):
+            if not isinstance(exc.__context__, head_rules.InvalidHead | httptools.HttpParserInvalidURLError | UnicodeDecodeError):
                 raise  # ours, and the loop closes the connection
-            self._refuse(Malformed(str(exc.__context__) if isinstance(exc.__context__, head_rules.NotHttp) else _NOT_HTTP))
+            self._refuse(Malformed(str(exc.__context__) if isinstance(exc.__context__, head_rules.InvalidHead) else _NOT_HTTP))
         except httptools.HttpParserError:
             self._refuse(Malformed(_NOT_HTTP))
         else:
@@ -218,11 +218,11 @@ class HttpConnection(AsgiProtocol):
         """Here the ways part.
 
         Raises:
-            NotHttp: to the parser, which takes nothing more then.
+            InvalidHead: to the parser, which takes nothing more then.
         """
         self._in_head = False
         if not self._ending:
-            head_rules.check(self.url, self.parser.get_http_version(), self.headers)
+            head_rules.check_head(self.url, self.parser.get_http_version(), self.headers)
         self._skipping = self._ending or self.parser.should_upgrade()
         if not self._skipping:
             self._incoming = self._plain()

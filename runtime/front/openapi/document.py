@@ -8,11 +8,11 @@ from typing import Any
 
 from base.ipc.control import ReleaseSpec
 from runtime.front.openapi import request_headers
-from runtime.front.openapi.operation import operation, row
+from runtime.front.openapi.operation import make_operation, request_row_schema
 from runtime.http import problem_schemas
 
 
-def added(document: dict[str, Any], releases: Iterable[ReleaseSpec]) -> dict[str, Any]:
+def add_releases(document: dict[str, Any], releases: Iterable[ReleaseSpec]) -> dict[str, Any]:
     """The same document with all that these releases serve.
 
     Args:
@@ -22,7 +22,7 @@ def added(document: dict[str, Any], releases: Iterable[ReleaseSpec]) -> dict[str
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas |= problem_schemas.SCHEMAS
-    components.setdefault("responses", {}).update(problem_schemas.responses())
+    components.setdefault("responses", {}).update(problem_schemas.response_components())
     components.setdefault("headers", {}).update(problem_schemas.HEADERS)
     components.setdefault("parameters", {}).update(request_headers.PARAMETERS)
     names: set[str] = set(schemas)
@@ -31,8 +31,8 @@ def added(document: dict[str, Any], releases: Iterable[ReleaseSpec]) -> dict[str
             name = _name(f"{release.model}.{words.name}", names)
             names.add(name)
             if not words.raw:
-                schemas[name] = row(words)
-            document["paths"][words.path] = {"post": operation(release, words, name)}
+                schemas[name] = request_row_schema(words)
+            document["paths"][words.path] = {"post": make_operation(release, words, name)}
     return document
 
 

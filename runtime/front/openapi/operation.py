@@ -25,7 +25,7 @@ _RAW_NEVER = frozenset({415})
 _HEADERS = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
 
 
-def operation(release: ReleaseSpec, words: EndpointSpec, name: str) -> dict[str, Any]:
+def make_operation(release: ReleaseSpec, words: EndpointSpec, name: str) -> dict[str, Any]:
     """The operation of an endpoint.
 
     Args:
@@ -44,14 +44,14 @@ def operation(release: ReleaseSpec, words: EndpointSpec, name: str) -> dict[str,
                 {"name": each, "in": "path", "required": True, "schema": words.docs.parameters.get(each) or {"type": "string"}}
                 for each in words.parameters
             ),
-            *request_headers.references(),
+            *request_headers.parameter_references(),
         ],
         "requestBody": {"required": True, "content": _raw() if words.raw else _request(words, name)},
-        "responses": {**_ok(words), **problem_schemas.references(_RAW_NEVER if words.raw else frozenset())},
+        "responses": {**_ok(words), **problem_schemas.response_references(_RAW_NEVER if words.raw else frozenset())},
     }
 
 
-def row(words: EndpointSpec) -> dict[str, Any]:
+def request_row_schema(words: EndpointSpec) -> dict[str, Any]:
     """A row of a request, as a component."""
     if words.input_schema is None:
         return {"type": "object", "description": "any fields; a column has values of one type"}

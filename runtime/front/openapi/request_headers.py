@@ -27,6 +27,6 @@ PARAMETERS: dict[str, Any] = {
 }
 
 
-def references() -> list[dict[str, str]]:
+def parameter_references() -> list[dict[str, str]]:
     """The same as an operation has them."""
     return [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS]

@@ -13,11 +13,11 @@ _SCHEMES: dict[str, Any] = {
 }
 
 
-def guarded(document: dict[str, Any], open_paths: Collection[str]) -> dict[str, Any]:
+def require_api_keys(document: dict[str, Any], open_paths: Collection[str]) -> dict[str, Any]:
     """The same document, which is changed, with either of two ways to show a key wanted everywhere but on `open_paths`."""
     components = document["components"]
     components["securitySchemes"] = _SCHEMES
-    components["responses"]["Problem401"] = problem_schemas.unauthorized()
+    components["responses"]["Problem401"] = problem_schemas.unauthorized_response()
     document["security"] = [{name: []} for name in _SCHEMES]
     for path, operations in document["paths"].items():
         for operation in operations.values():

@@ -9,7 +9,7 @@ from runtime.http import problems
 
 def problem(error: PexdockError, request_id: str) -> HttpResponse:
     """See `problems.problem`."""
-    return _answer(problems.problem(error, request_id), request_id)
+    return _answer(problems.make_problem(error, request_id), request_id)
 
 
 def method_not_allowed(request_id: str) -> HttpResponse:

@@ -16,7 +16,7 @@ from runtime.front.requests import stream
 from runtime.front.requests.problems import problem
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import RequestHead, _check_size
-from runtime.front.telemetry.metrics import ABANDONED
+from runtime.front.telemetry.metrics import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
     pass
@@ -182,7 +182,7 @@ class InferenceRequest:
         """Its client is gone: nothing will be answered, and the worker learns that nobody waits."""
         if self._stream is not None:
             self._stream.finish()
-        self._over(ABANDONED)
+        self._over(CLIENT_CLOSED_REQUEST)
         self.cancel()
 
     def cancel(self) -> None:
@@ -212,9 +212,9 @@ class InferenceRequest:
         endpoint = self.endpoint
         if self._answer is not None:
             if endpoint.metrics is not None:
-                endpoint.metrics.answered(status, self.began_s)
-            if endpoint.outcomes is not None and status != ABANDONED:
-                endpoint.outcomes.ended(failed=self._failed)
+                endpoint.metrics.record_response(status, self.began_s)
+            if endpoint.outcomes is not None and status != CLIENT_CLOSED_REQUEST:
+                endpoint.outcomes.record_outcome(failed=self._failed)
         self._answer = None
         if self.rows.body_buffer is not None:
             self.rows.body_buffer.close()

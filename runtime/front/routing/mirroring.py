@@ -20,7 +20,7 @@ from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import RequestHead, Target
-from runtime.front.routing.response_diff import compared
+from runtime.front.routing.response_diff import compare_responses
 from runtime.front.scheduling.dispatcher import Dispatcher
 from runtime.front.scheduling.parameter_check import check
 from runtime.front.telemetry.metrics import now_s
@@ -67,7 +67,7 @@ class MirrorStats:
         if own.values is None or copy.values is None:
             self._equal += own.status == copy.status
             return
-        difference = compared(own.values, copy.values)
+        difference = compare_responses(own.values, copy.values)
         self._equal += difference.equal
         self._deviation_max = max(self._deviation_max, difference.deviation)
 
@@ -100,11 +100,11 @@ class MirrorStatsByRelease:
         self._due = due
         self._noted: list[MirrorStats] = []
 
-    def of(self, model: str, release_id: str) -> MirrorStats:
+    def release_stats(self, model: str, release_id: str) -> MirrorStats:
         """What copies to a release tell how they compared."""
         return MirrorStats(model, release_id, self._note)
 
-    def take(self) -> Iterator[MirrorReport]:
+    def take_reports(self) -> Iterator[MirrorReport]:
         """What is to be told."""
         noted, self._noted = self._noted, []
         for each in noted:
@@ -125,12 +125,12 @@ class RequestMirror:
     """
 
     def __init__(self, release: Dispatcher, comparison: MirrorStats) -> None:
-        self.release = release
-        self.comparison = comparison
+        self.dispatcher = release
+        self.stats = comparison
         self._number = self._rows = 0
         self._checking: set[asyncio.Task[None]] = set()
 
-    def request(
+    def make_request(
         self, asked: RequestHead, to: Target, rows: Rows, body: bytes | BodyBuffer, request_id: str, answer: Callable[[HttpResponse], None]
     ) -> InferenceRequest:
         """A request, of which a copy is sent when this turn of the loop is over, if there is room for it.
@@ -139,7 +139,7 @@ class RequestMirror:
         """
         began_s = now_s()
         if isinstance(body, BodyBuffer) or not self._has_room(rows.count):
-            self.comparison.skipped()
+            self.stats.skipped()
             return InferenceRequest(asked, rows, request_id, answer, None, began_s)
         self._number += 1
         self._rows += rows.count
@@ -149,7 +149,7 @@ class RequestMirror:
 
     def _has_room(self, rows: int) -> bool:
         few = self._number < COPIES_MAX and (not self._rows or self._rows + rows <= COPIED_ROWS_MAX)
-        return few and self.release.up
+        return few and self.dispatcher.up
 
     def done(self, rows: int) -> None:
         """Both answers are there."""
@@ -160,7 +160,7 @@ class RequestMirror:
         try:
             if not to.endpoint.reads_as(asked.target.endpoint):
                 rows = body_reader(to.endpoint.decoder, asked.content_type)(body)
-            self.release.check_up()
+            self.dispatcher.check_up()
             copied = RequestHead(to, asked.content_type, "")
             copy = _Copy(pair, copied, rows, request_id)
         except PexdockError as exc:
@@ -236,11 +236,11 @@ class _Pair:
             return
         self._copying.done(self._rows)
         if copy.blamed and own.status and not own.blamed:
-            self._copying.comparison.failed()
+            self._copying.stats.failed()
         elif not copy.status and not copy.blamed:
-            self._copying.comparison.skipped()
+            self._copying.stats.skipped()
         elif own.status:
-            self._copying.comparison.both(own, copy)
+            self._copying.stats.both(own, copy)
 
 
 class _Original(InferenceRequest):

@@ -33,7 +33,7 @@ class PathTrie(Generic[T]):
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
 
-    def add(self, path: str, target: T) -> None:
+    def add_path(self, path: str, target: T) -> None:
         """Makes `path`, in which `{name}` stands for one whole segment, lead to `target`; a path of the same shape is replaced."""
         node, names = self._root, []
         for segment in path.strip("/").split("/"):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 
-class Difference(NamedTuple):
+class ResponseDiff(NamedTuple):
     """Of two answers.
 
     Attributes:
@@ -22,24 +22,24 @@ class Difference(NamedTuple):
     deviation: float
 
 
-def compared(one: pa.RecordBatch, other: pa.RecordBatch) -> Difference:
+def compare_responses(one: pa.RecordBatch, other: pa.RecordBatch) -> ResponseDiff:
     """Two answers. Those of other columns, dtypes or numbers of rows have no places to compare."""
     if not one.schema.equals(other.schema) or one.num_rows != other.num_rows:
-        return Difference(equal=False, deviation=0.0)
+        return ResponseDiff(equal=False, deviation=0.0)
     found = [_column(*each) for each in zip(one.columns, other.columns, strict=True)]
-    return Difference(all(each.equal for each in found), max((each.deviation for each in found), default=0.0))
+    return ResponseDiff(all(each.equal for each in found), max((each.deviation for each in found), default=0.0))
 
 
-def _column(one: pa.Array[Any], other: pa.Array[Any]) -> Difference:
+def _column(one: pa.Array[Any], other: pa.Array[Any]) -> ResponseDiff:
     if pt.is_integer(one.type) or pt.is_floating(one.type):
         return _numbers(_floats(one), _floats(other), same=_series(one).equals(_series(other)))
-    return Difference(_series(one).equals(_series(other)), 0.0)
+    return ResponseDiff(_series(one).equals(_series(other)), 0.0)
 
 
-def _numbers(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], *, same: bool) -> Difference:
+def _numbers(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], *, same: bool) -> ResponseDiff:
     with np.errstate(all="ignore"):  # infinities
         apart = np.abs(one - other)
-    return Difference(same, float(np.max(apart, where=np.isfinite(apart), initial=0.0)))
+    return ResponseDiff(same, float(np.max(apart, where=np.isfinite(apart), initial=0.0)))
 
 
 def _floats(column: pa.Array[Any]) -> np.ndarray[Any, Any]:

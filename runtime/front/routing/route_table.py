@@ -32,7 +32,7 @@ class RouteTable:
         self._models: dict[str, list[Dispatcher]] = {}
         self._shares: dict[Dispatcher, TrafficSplit] = {}
 
-    def apply(self, table: RoutingTable, releases: Sequence[Dispatcher], copying: Mapping[str, RequestMirror]) -> None:
+    def apply_table(self, table: RoutingTable, releases: Sequence[Dispatcher], copying: Mapping[str, RequestMirror]) -> None:
         """Follows another table, of which these are the releases; `copying` has those that get copies, by id."""
         self._targets, self._models, self._shares = {}, {}, {}
         for release in releases:
@@ -43,7 +43,7 @@ class RouteTable:
                 self._shares |= dict.fromkeys(each, TrafficSplit(sharing.get(model), each, copying))
         self._router = PathTrie()
         for endpoint in self.endpoints:  # of those with equal paths the last wins
-            self._router.add(endpoint.spec.path, endpoint)
+            self._router.add_path(endpoint.spec.path, endpoint)
 
     @property
     def endpoints(self) -> list[EndpointQueue]:
@@ -51,11 +51,11 @@ class RouteTable:
         return [
             endpoint
             for releases in self._models.values()
-            for release in (self._shares[releases[0]].in_order() if releases[0] in self._shares else releases)
+            for release in (self._shares[releases[0]].by_weight() if releases[0] in self._shares else releases)
             for endpoint in release.endpoints
         ]
 
-    def documented(self) -> list[ReleaseSpec]:
+    def documented_specs(self) -> list[ReleaseSpec]:
         """What people are told of: of each model the endpoints of its heaviest release, and of others those whose paths it has not."""
         found: list[ReleaseSpec] = []
         for first, *_ in self._models.values():
@@ -67,13 +67,13 @@ class RouteTable:
                 found.append(msgspec.structs.replace(release.spec, endpoints=mine))
         return found
 
-    def missing(self) -> list[str]:
+    def unavailable_models(self) -> list[str]:
         """The models of which no release that serves is up."""
         return [
             first.spec.model for first, *_ in self._models.values() if not (self._shares[first].up if first in self._shares else first.up)
         ]
 
-    def known(self, raw_path: bytes) -> Target | None:
+    def cached_target(self, raw_path: bytes) -> Target | None:
         """Where a path leads that was routed before."""
         return self._targets.get(raw_path)
 
@@ -92,8 +92,8 @@ class RouteTable:
             if shares is None:
                 found = Target(match.target, match.parameters, raw_path)
             else:
-                fork = SplitRoute(shares, shares.targets(raw_path))
-                found = fork.first
+                fork = SplitRoute(shares, shares.match_targets(raw_path))
+                found = fork.primary_target
                 found.split_route = fork
             if len(self._targets) >= _TARGETS_MAX:
                 self._targets.clear()
@@ -112,7 +112,7 @@ class RouteTable:
         asked = RequestHead(self._wanted(target, version) if version else target, content_type, accept, version)
         asked.apply_hints(said)
         if target.split_route is not None and not version:
-            asked.selector = target.split_route.lot(headers, content_type, accept)
+            asked.selector = target.split_route.make_selector(headers, content_type, accept)
             asked.selector.wishes = said
         return asked
 
@@ -125,11 +125,11 @@ class RouteTable:
         """
         selector = asked.selector
         if selector is None:
-            return self._moved(asked, None, body)
-        drawn = selector.draw(body)
-        return self._moved(asked, selector, body) if drawn.asked.target.endpoint.dispatcher.retiring else drawn
+            return self._reroute(asked, None, body)
+        drawn = selector.select_release(body)
+        return self._reroute(asked, selector, body) if drawn.head.target.endpoint.dispatcher.retiring else drawn
 
-    def _moved(self, asked: RequestHead, lot: ReleaseSelector | None, body: bytes | BodyBuffer) -> Selection:
+    def _reroute(self, asked: RequestHead, lot: ReleaseSelector | None, body: bytes | BodyBuffer) -> Selection:
         """Chooses anew under another table; `lot` chose before, if anything did."""
         target = self.route(asked.target.path)
         if target is not None and asked.version:
@@ -140,14 +140,14 @@ class RouteTable:
             same = RequestHead(target, asked.content_type, asked.accept, asked.version)
             same.apply_hints(asked.hints)
             return Selection(same, None)
-        other = ReleaseSelector(target.split_route, None if lot is None else lot.header, asked.content_type, asked.accept)
+        other = ReleaseSelector(target.split_route, None if lot is None else lot.affinity_header, asked.content_type, asked.accept)
         other.wishes = asked.hints
-        return other.draw(body)
+        return other.select_release(body)
 
     def _wanted(self, target: Target, version: str) -> Target:
         release = target.endpoint.dispatcher
         shares = self._shares.get(release) or TrafficSplit(None, [release])
-        wanted = shares.named(version)
+        wanted = shares.release_by_name(version)
         if wanted is release:
             return target
         found = None if target.split_route is None else target.split_route.targets.get(wanted.id)

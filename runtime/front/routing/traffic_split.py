@@ -18,7 +18,7 @@ from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import RequestHead, Target
 from runtime.front.routing.path_trie import PathTrie
-from runtime.front.routing.weighted_choice import GOLDEN, SILVER, Rotation, picked, ranked
+from runtime.front.routing.weighted_choice import GOLDEN, SILVER, LowDiscrepancySequence, choose_weighted, rank_by_key
 
 if TYPE_CHECKING:
     from runtime.front.routing.mirroring import RequestMirror
@@ -49,40 +49,40 @@ class TrafficSplit:
     ) -> None:
         sharing = sharing or SplitSpec({each.id: 1 for each in releases})
         self._routers = {each.id: _router(each) for each in releases}
-        self.stand_in = next((each for each in releases if each.id == sharing.fallback), None)
+        self.fallback = next((each for each in releases if each.id == sharing.fallback), None)
         self._releases = {each.id: each for each in releases if not sharing.hides(each.id)}
         self._labels = sharing.labels
         # By id, so that front doors with other orders of the same table agree.
         self.weights = {each: sharing.weights[each] for each in sorted(self._releases) if sharing.weights.get(each, 0) > 0}
-        self.by, _, self.name = sharing.by.partition(":")
-        self.rotation, self._copied = Rotation(GOLDEN), Rotation(SILVER)
+        self.affinity, _, self.affinity_name = sharing.by.partition(":")
+        self.rotation, self._copied = LowDiscrepancySequence(GOLDEN), LowDiscrepancySequence(SILVER)
         self._copied_part = 0.0 if sharing.mirror is None else sharing.mirror.percent / 100
-        self.copying = None if sharing.mirror is None else (copying or {}).get(sharing.mirror.release_id)
+        self.mirror = None if sharing.mirror is None else (copying or {}).get(sharing.mirror.release_id)
 
     @property
-    def heaviest(self) -> Dispatcher:
+    def primary(self) -> Dispatcher:
         """The release that serves most, and speaks for the model where one has to."""
         return self._releases[max(self.weights or self._releases, key=lambda each: self.weights.get(each, 0))]
 
     @property
     def serving(self) -> list[Dispatcher]:
         """Those that share the requests, the heaviest first."""
-        return [each for each in reversed(self.in_order()) if each.id in self.weights]
+        return [each for each in reversed(self.by_weight()) if each.id in self.weights]
 
     @property
     def up(self) -> bool:
         """Whether any of those that share the requests can answer, or what stands in for them."""
-        return any(self._releases[each].up for each in self.weights) or (self.stand_in is not None and self.stand_in.up)
+        return any(self._releases[each].up for each in self.weights) or (self.fallback is not None and self.fallback.up)
 
-    def in_order(self) -> list[Dispatcher]:
+    def by_weight(self) -> list[Dispatcher]:
         """All releases that have a part of their own, the heaviest last."""
-        return sorted(self._releases.values(), key=lambda each: (each is self.heaviest, self.weights.get(each.id, 0)))
+        return sorted(self._releases.values(), key=lambda each: (each is self.primary, self.weights.get(each.id, 0)))
 
-    def copy_is_due(self) -> bool:
+    def should_mirror(self) -> bool:
         """Whether the next request is to be copied; asked once for each."""
-        return self.copying is not None and self._copied.point() < self._copied_part
+        return self.mirror is not None and self._copied.next_point() < self._copied_part
 
-    def targets(self, raw_path: bytes) -> dict[str, Target]:
+    def match_targets(self, raw_path: bytes) -> dict[str, Target]:
         """Where a path leads in each release that has it, by id.
 
         Raises:
@@ -95,7 +95,7 @@ class TrafficSplit:
                 found[release_id] = Target(match.target, match.parameters, raw_path)
         return found
 
-    def named(self, name: str) -> Dispatcher:
+    def release_by_name(self, name: str) -> Dispatcher:
         """The release that is asked for by version or label.
 
         Raises:
@@ -103,11 +103,11 @@ class TrafficSplit:
         """
         found = self._releases.get(self._labels[name]) if name in self._labels else None
         if name not in self._labels:
-            versions = [each for each in reversed(self.in_order()) if each.spec.version == name]
-            found = versions[0] if versions else self.heaviest if name == STABLE else None
+            versions = [each for each in reversed(self.by_weight()) if each.spec.version == name]
+            found = versions[0] if versions else self.primary if name == STABLE else None
         if found is None:
             shown = name[:_SHOWN_MAX_CHARS]
-            raise NotFound(f"{self.heaviest.spec.model} has no release {shown!r} that takes requests; there {self._what_there_is()}")
+            raise NotFound(f"{self.primary.spec.model} has no release {shown!r} that takes requests; there {self._what_there_is()}")
         return found
 
     def _what_there_is(self) -> str:
@@ -124,31 +124,31 @@ class SplitRoute:
     """
 
     def __init__(self, shares: TrafficSplit, targets: Mapping[str, Target]) -> None:
-        self.shares = shares
+        self.split = shares
         self.targets = targets
         self.weights = {each: weight for each, weight in shares.weights.items() if each in targets}
-        self.stand_in = None if shares.stand_in is None else targets.get(shares.stand_in.id)
-        first = targets.get(shares.heaviest.id) or targets[max(targets, key=lambda each: shares.weights.get(each, 0))]
-        self.first = first
-        copied_to = None if shares.copying is None else targets.get(shares.copying.release.id)
-        self.copied_to = copied_to if copied_to is not None and not copied_to.endpoint.spec.unbatched else None
-        self._header = shares.name.lower().encode("latin-1", "replace") if shares.by == "header" else b""
+        self.fallback_target = None if shares.fallback is None else targets.get(shares.fallback.id)
+        first = targets.get(shares.primary.id) or targets[max(targets, key=lambda each: shares.weights.get(each, 0))]
+        self.primary_target = first
+        copied_to = None if shares.mirror is None else targets.get(shares.mirror.dispatcher.id)
+        self.mirror_target = copied_to if copied_to is not None and not copied_to.endpoint.spec.unbatched else None
+        self._header = shares.affinity_name.lower().encode("latin-1", "replace") if shares.affinity == "header" else b""
         self._ranked: list[str] | None = None
-        if shares.by == "parameter":
-            value = msgspec.json.decode(first.parameters, type=dict[str, str]).get(shares.name)
-            self._ranked = None if value is None else ranked(self.weights, value)
+        if shares.affinity == "parameter":
+            value = msgspec.json.decode(first.parameters, type=dict[str, str]).get(shares.affinity_name)
+            self._ranked = None if value is None else rank_by_key(self.weights, value)
 
     @property
-    def plain(self) -> bool:
+    def always_batched(self) -> bool:
         """Whether requests share batches in all of them, and nothing else need be known of a path."""
         return bool(self.weights) and all(target.admitted and not target.endpoint.spec.unbatched for target in self.targets.values())
 
     @property
-    def column(self) -> str:
+    def affinity_column(self) -> str:
         """Whose value in row 0 decides; empty where that is not what does."""
-        return self.shares.name if self.shares.by == "column" and not self.first.endpoint.spec.raw else ""
+        return self.split.affinity_name if self.split.affinity == "column" and not self.primary_target.endpoint.spec.raw else ""
 
-    def lot(self, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> ReleaseSelector:
+    def make_selector(self, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> ReleaseSelector:
         """What a head decides.
 
         Raises:
@@ -159,23 +159,23 @@ class SplitRoute:
         header = headers.get(self._header) if self._header else None
         return ReleaseSelector(self, header, content_type, accept)
 
-    def copy(
+    def make_request(
         self, asked: RequestHead, rows: Rows, body: bytes | BodyBuffer, request_id: str, answer: Callable[[HttpResponse], None]
     ) -> InferenceRequest:
         """A request of which a copy is sent, see `RequestMirror.request`."""
-        assert self.shares.copying is not None
-        assert self.copied_to is not None
-        return self.shares.copying.request(asked, self.copied_to, rows, body, request_id, answer)
+        assert self.split.mirror is not None
+        assert self.mirror_target is not None
+        return self.split.mirror.make_request(asked, self.mirror_target, rows, body, request_id, answer)
 
-    def order(self, header: bytes | None) -> Sequence[str] | None:
+    def ranking_for(self, header: bytes | None) -> Sequence[str] | None:
         """The ids of releases, of which the first that can answers; None where turns decide, or a column."""
-        return self._ranked if header is None else ranked(self.weights, header.decode("latin-1"))
+        return self._ranked if header is None else rank_by_key(self.weights, header.decode("latin-1"))
 
 
 class Selection(NamedTuple):
     """A release was chosen; its rows, where they had to be read for that and it reads them as the one that did."""
 
-    asked: RequestHead
+    head: RequestHead
     rows: Rows | None
 
 
@@ -189,34 +189,34 @@ class ReleaseSelector:
         wishes: of the head.
     """
 
-    __slots__ = ("_accept", "_asked", "_content_type", "_order", "fork", "header", "wishes")
+    __slots__ = ("_accept", "_asked", "_content_type", "_order", "affinity_header", "fork", "wishes")
 
     def __init__(self, fork: SplitRoute, header: bytes | None, content_type: str, accept: str) -> None:
         self.fork = fork
-        self.header = header
+        self.affinity_header = header
         self.wishes = NONE
-        self._order = fork.order(header)
+        self._order = fork.ranking_for(header)
         self._content_type, self._accept = content_type, accept
         self._asked: dict[str, RequestHead] = {}
 
-    def draw(self, body: bytes | BodyBuffer) -> Selection:
+    def select_release(self, body: bytes | BodyBuffer) -> Selection:
         """Chooses among those that can answer; where none can, what stands in for them, or else among all."""
         fork, order = self.fork, self._order
-        rows = self._rows(body) if fork.column else None
+        rows = self._rows(body) if fork.affinity_column else None
         if rows is not None:
-            order = _order(fork, rows, fork.column)
+            order = _order(fork, rows, fork.affinity_column)
         able = [each for each in fork.weights if fork.targets[each].endpoint.dispatcher.takes_requests]
-        if not able and fork.stand_in is not None and fork.stand_in.endpoint.dispatcher.takes_requests:
-            return Selection(self._asked_of(fork.stand_in.endpoint.dispatcher.id), None)
+        if not able and fork.fallback_target is not None and fork.fallback_target.endpoint.dispatcher.takes_requests:
+            return Selection(self._asked_of(fork.fallback_target.endpoint.dispatcher.id), None)
         able = able or list(fork.weights)
         if order is not None:
             chosen = next(each for each in order if each in able)
         elif len(able) == 1:
             chosen = able[0]
         else:
-            chosen = able[picked([fork.weights[each] for each in able], fork.shares.rotation.point())]
+            chosen = able[choose_weighted([fork.weights[each] for each in able], fork.split.rotation.next_point())]
         asked = self._asked_of(chosen)
-        same = rows is not None and asked.target.endpoint.reads_as(fork.first.endpoint)
+        same = rows is not None and asked.target.endpoint.reads_as(fork.primary_target.endpoint)
         return Selection(asked, rows if same else None)
 
     def _asked_of(self, release_id: str) -> RequestHead:
@@ -224,7 +224,7 @@ class ReleaseSelector:
         if found is None:
             found = self._asked[release_id] = RequestHead(self.fork.targets[release_id], self._content_type, self._accept)
             found.apply_hints(self.wishes)
-            copied_to = self.fork.copied_to
+            copied_to = self.fork.mirror_target
             if copied_to is not None and found.target is not copied_to and not found.target.endpoint.spec.unbatched:
                 found.split_route = self.fork
         return found
@@ -232,14 +232,14 @@ class ReleaseSelector:
     def _rows(self, body: bytes | BodyBuffer) -> Rows | None:
         """As the release reads them that speaks for the model; None where it cannot: then turns decide, and who is chosen says why not."""
         try:
-            return RequestHead(self.fork.first, self._content_type, self._accept).rows(body)
+            return RequestHead(self.fork.primary_target, self._content_type, self._accept).rows(body)
         except PexdockError:
             return None
 
 
 def _order(fork: SplitRoute, rows: Rows, column: str) -> list[str] | None:
-    value = _first(fork.first.endpoint.decoder, rows, column)
-    return None if value is None else ranked(fork.weights, str(value))
+    value = _first(fork.primary_target.endpoint.decoder, rows, column)
+    return None if value is None else rank_by_key(fork.weights, str(value))
 
 
 def _first(decoder: RowDecoder, rows: Rows, column: str) -> object:
@@ -257,5 +257,5 @@ def _first(decoder: RowDecoder, rows: Rows, column: str) -> object:
 def _router(release: Dispatcher) -> PathTrie[EndpointQueue]:
     router: PathTrie[EndpointQueue] = PathTrie()
     for endpoint in release.endpoints:
-        router.add(endpoint.spec.path, endpoint)
+        router.add_path(endpoint.spec.path, endpoint)
     return router

@@ -13,7 +13,7 @@ SILVER = round((math.sqrt(2) - 1) * 2**_BITS)
 """Steps of rotations. They have no common measure, so whoever is picked by one is picked evenly by the other."""
 
 
-class Rotation:
+class LowDiscrepancySequence:
     """Points of [0, 1), each an irrational step on from the one before.
 
     By chance 10 % of 1 000 requests are 81 to 119 of them. By this they are 98 to 102, of any stretch of requests, and of every second or
@@ -24,13 +24,13 @@ class Rotation:
         self._step = step
         self._at = 1 << (_BITS - 1)
 
-    def point(self) -> float:
+    def next_point(self) -> float:
         """The next one."""
         self._at = (self._at + self._step) & ((1 << _BITS) - 1)
         return (self._at >> 11) / (1 << 53)  # what a float holds exactly, so never 1
 
 
-def picked(weights: Sequence[int], point: float) -> int:
+def choose_weighted(weights: Sequence[int], point: float) -> int:
     """The place of the weight in whose part of their sum the point of [0, 1) lies."""
     left = point * sum(weights)
     for place, weight in enumerate(weights):
@@ -40,7 +40,7 @@ def picked(weights: Sequence[int], point: float) -> int:
     return len(weights) - 1
 
 
-def ranked(weights: Mapping[str, int], key: str) -> list[str]:
+def rank_by_key(weights: Mapping[str, int], key: str) -> list[str]:
     """Who gets what has this key: the first of them that can.
 
     Weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted distributed hash tables", 2005, the logarithmic method): of all

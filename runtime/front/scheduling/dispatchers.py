@@ -113,7 +113,7 @@ class Dispatchers:
 
     def _watch(self, release: Dispatcher, *, watched: bool) -> None:
         if watched and not release.watched and self._tallies is not None:
-            release.watch(self._tallies.of(release.id))
+            release.watch(self._tallies.release_counter(release.id))
         elif not watched:
             release.watch(None)
 

@@ -56,7 +56,7 @@ class EndpointQueue:
         self.waiting: BatchQueue[InferenceRequest] = BatchQueue(words.batch_max_rows, bounds)
         self._bounds = bounds
         self.wait_estimator = WaitEstimator()
-        self.metrics = None if recorder is None else recorder.endpoint(release.spec.model, release.spec.version, words.name)
+        self.metrics = None if recorder is None else recorder.endpoint_metrics(release.spec.model, release.spec.version, words.name)
         self.outcomes: OutcomeCounter | None = None  # where the release is watched
 
     def reads_as(self, other: EndpointQueue) -> bool:

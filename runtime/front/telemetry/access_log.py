@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from base.telemetry.append_log import Appended
+from base.telemetry.append_log import AppendLog
 
 CLIENT_GONE = 499
 """No status of HTTP, but the one that nginx writes, which whoever reads such logs knows."""
@@ -28,7 +28,7 @@ _PIECE_BYTES = 4096
 _WAITING_MAX_BYTES = 16 * 1024 * 1024
 
 
-class Line(msgspec.Struct, frozen=True):
+class AccessLogLine(msgspec.Struct, frozen=True):
     """One request. `ms` is from its head, or from when it was whole, to the last byte that was given to the connection."""
 
     time: str
@@ -41,7 +41,7 @@ class Line(msgspec.Struct, frozen=True):
     id: str
 
 
-class Begun:
+class StartedRequest:
     """A request that is not answered yet.
 
     Args:
@@ -87,10 +87,10 @@ class AccessLog:
         if lines:
             self._write(lines)
 
-    def add(self, begun: Begun, request_id: str, status: int, size: int) -> None:
+    def log_request(self, begun: StartedRequest, request_id: str, status: int, size: int) -> None:
         """A request is answered with a body of so many bytes."""
         took_s = time.monotonic() - begun.began_s
-        line = Line(
+        line = AccessLogLine(
             self._said(time.time() - took_s), begun.client, begun.method, begun.path, status, size, round(took_s * 1000, 3), request_id
         )
         self._lines.append(msgspec.json.encode(line) + b"\n")
@@ -111,8 +111,8 @@ def access_log(path: str | None, stdout_fd: int) -> Iterator[AccessLog | None]:
     if path is None:
         yield None
         return
-    with Appended(path, "lines of the access log", _WAITING_MAX_BYTES, stdout_fd) as appended:
-        found = AccessLog(lambda lines: appended.write(lambda: _pieces(lines), sum(map(len, lines))))
+    with AppendLog(path, "lines of the access log", _WAITING_MAX_BYTES, stdout_fd) as appended:
+        found = AccessLog(lambda lines: appended.append_lines(lambda: _pieces(lines), sum(map(len, lines))))
         try:
             yield found
         finally:

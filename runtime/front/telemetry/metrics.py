@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from base.ipc.control import MetricsConfig, MetricsReport
-from base.telemetry.metrics import Collected
+from base.telemetry.metrics import Reservoir
 
 if TYPE_CHECKING:
     from runtime.front.requests.request import InferenceRequest
 
-ABANDONED = 499
+CLIENT_CLOSED_REQUEST = 499
 """The status that access logs give to a request whose client hung up; no client ever sees it."""
 
 now_s = time.perf_counter
@@ -33,7 +33,7 @@ class RequestMetrics:
         self._noted = False
         self._clear()
 
-    def answered(self, status: int, began_s: float = 0.0) -> None:
+    def record_response(self, status: int, began_s: float = 0.0) -> None:
         """A request has ended.
 
         Args:
@@ -43,20 +43,20 @@ class RequestMetrics:
         self._note()
         self._requests += 1
         if began_s:
-            self._latency.add((now_s() - began_s) * 1000)
+            self._latency.record((now_s() - began_s) * 1000)
         if status >= 400:
             self._errors += status >= 500
-            self._abandoned += status == ABANDONED
-            self._client_errors += status < 500 and status != ABANDONED
+            self._abandoned += status == CLIENT_CLOSED_REQUEST
+            self._client_errors += status < 500 and status != CLIENT_CLOSED_REQUEST
 
-    def sent(self, requests: Sequence[InferenceRequest], rows: int) -> None:
+    def record_batch(self, requests: Sequence[InferenceRequest], rows: int) -> None:
         """One batch has been sent to a worker."""
         self._note()
         now = now_s()
-        self._batches.add(rows)
+        self._batches.record(rows)
         for request in requests:
             if request.queued_s:  # not one that is sent again
-                self._queue.add((now - request.queued_s) * 1000)
+                self._queue.record((now - request.queued_s) * 1000)
                 request.queued_s = 0.0
 
     def take(self) -> MetricsReport:
@@ -70,7 +70,7 @@ class RequestMetrics:
         collected = {"Latency": self._latency, "QueueTime": self._queue, "BatchSize": self._batches}
         self._noted = False
         self._clear()
-        values = {name: each.values() for name, each in collected.items() if each}
+        values = {name: each.summary() for name, each in collected.items() if each}
         return MetricsReport(int(time.time() * 1000), *self._names, counts, values)
 
     def _note(self) -> None:
@@ -81,7 +81,7 @@ class RequestMetrics:
     def _clear(self) -> None:
         values_max = self._recorder.values_max
         self._requests = self._errors = self._client_errors = self._abandoned = 0
-        self._latency, self._queue, self._batches = Collected(values_max), Collected(values_max), Collected(values_max)
+        self._latency, self._queue, self._batches = Reservoir(values_max), Reservoir(values_max), Reservoir(values_max)
 
 
 class FrontMetrics:
@@ -97,7 +97,7 @@ class FrontMetrics:
         self._due = due
         self._noted: list[RequestMetrics] = []
 
-    def endpoint(self, model: str, version: str, endpoint: str) -> RequestMetrics:
+    def endpoint_metrics(self, model: str, version: str, endpoint: str) -> RequestMetrics:
         """What an endpoint tells its measures."""
         return RequestMetrics(self, model, version, endpoint)
 
@@ -107,7 +107,7 @@ class FrontMetrics:
             asyncio.get_running_loop().call_later(self._interval_s, self._due)
         self._noted.append(endpoint)
 
-    def take(self) -> Iterator[MetricsReport]:
+    def take_reports(self) -> Iterator[MetricsReport]:
         """What is to be reported, endpoint by endpoint: with very many of them the loop may turn in between."""
         noted, self._noted = self._noted, []
         for each in noted:

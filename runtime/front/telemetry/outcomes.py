@@ -23,7 +23,7 @@ class OutcomeCounter:
         self._noted = noted
         self._answered = self._failed = 0
 
-    def ended(self, *, failed: bool) -> None:
+    def record_outcome(self, *, failed: bool) -> None:
         """A request has been answered; `failed`, if the release is to blame that it was no better."""
         if not self._answered:
             self._noted(self)
@@ -48,11 +48,11 @@ class OutcomeCounters:
         self._due = due
         self._noted: list[OutcomeCounter] = []
 
-    def of(self, release_id: str) -> OutcomeCounter:
+    def release_counter(self, release_id: str) -> OutcomeCounter:
         """What a release's endpoints tell how their requests end."""
         return OutcomeCounter(release_id, self._note)
 
-    def take(self) -> Iterator[OutcomeReport]:
+    def take_reports(self) -> Iterator[OutcomeReport]:
         """What is to be told."""
         noted, self._noted = self._noted, []
         for each in noted:

@@ -152,7 +152,7 @@ class WorkerLink:
         if self.untold >= self._release.told_requests:
             self._release.tell_worked(self)
         if endpoint.metrics is not None:
-            endpoint.metrics.sent(requests, rows)
+            endpoint.metrics.record_batch(requests, rows)
 
     def ask(self, question: ParameterCheck) -> None:
         """Asks the worker.

@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from base.backoff import Backoff
 from base.ipc.control import MetricsReport, Ready, ReleaseSpec, Route
-from base.telemetry.recorder import environment_of
+from base.telemetry.recorder import metrics_environment
 from runtime.pex.cache.store import Admitted, Base, Store
 from runtime.pex.check import wire_misfit
 from runtime.pex.file import PexFile
@@ -62,7 +62,7 @@ class ReleaseContext:
         settings = self.settings
         cache_path = self.confinement.cache(settings.cache_path)
         places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(cache_path)}
-        env = child_environment(self.confinement.inherited(model, os.environ), places | environment_of(settings.measuring))
+        env = child_environment(self.confinement.inherited(model, os.environ), places | metrics_environment(settings.measuring))
         backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         return Launch(
             title,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.ipc.control import MetricsReport, ValueSummary
-from base.telemetry.emf import Emf, lines
-from base.telemetry.metrics import MEASURES, Unit
+from base.telemetry.emf import Emf, emf_lines
+from base.telemetry.metrics import METRICS, Unit
 from emf import Totals, checked
 
 
@@ -27,7 +27,7 @@ def measured(counts, values):
 
 
 def written(*measures):
-    return b"".join(line for each in measures for line in lines(each, "Pexdock"))
+    return b"".join(line for each in measures for line in emf_lines(each, "Pexdock"))
 
 
 names = st.text(min_size=1, max_size=40)
@@ -39,7 +39,7 @@ reports = st.builds(
     names,
     names,
     names,
-    st.dictionaries(st.sampled_from([name for name in MEASURES if name.endswith(("s", "ed"))]), st.integers(0, 10**9), min_size=1),
+    st.dictionaries(st.sampled_from([name for name in METRICS if name.endswith(("s", "ed"))]), st.integers(0, 10**9), min_size=1),
     st.dictionaries(st.sampled_from(["Latency", "QueueTime", "HandlerTime", "LoadTime"]), samples),
 )
 
@@ -106,7 +106,7 @@ def test_a_measure_of_another_base_is_written_without_a_unit():
 
 def test_no_name_of_a_measure_is_a_property():
     """Each is a member of the root, beside these."""
-    assert not {"Model", "Endpoint", "Version", "Summaries", "_aws"} & set(MEASURES)
+    assert not {"Model", "Endpoint", "Version", "Summaries", "_aws"} & set(METRICS)
     assert set(Unit) <= {"Count", "Milliseconds"}
 
 
@@ -140,5 +140,5 @@ def test_the_support_of_these_tests_finds_what_is_wrong():
 
 def test_what_processes_must_know_is_a_part_of_what_authors_say():
     """`Emf` is one small frozen object."""
-    measuring = Emf("metrics.log", interval_s=3, values_max=7).measuring
+    measuring = Emf("metrics.log", interval_s=3, values_max=7).metrics_config
     assert (measuring.interval_s, measuring.values_max) == (3, 7)

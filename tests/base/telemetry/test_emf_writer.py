@@ -12,7 +12,7 @@ import pytest
 
 from base.ipc.control import MetricsReport, ValueSummary
 from base.telemetry.emf import Emf
-from base.telemetry.emf_writer import EmfLog, reports_to
+from base.telemetry.emf_writer import EmfWriter, report_writer
 from emf import Totals, checked
 from waiting import until
 
@@ -36,9 +36,9 @@ def path(tmp_path):
 def test_lines_are_appended_to_what_is_there(path):
     """A restart must not lose what the one before has written."""
     for _ in range(2):
-        with EmfLog(Emf(path)) as log:
-            log.write(report(3))
-            log.write(report(4))
+        with EmfWriter(Emf(path)) as log:
+            log.write_report(report(3))
+            log.write_report(report(4))
     assert requests(path) == 14
     assert len(Totals.of(path).documents) == 4
 
@@ -46,14 +46,14 @@ def test_lines_are_appended_to_what_is_there(path):
 def test_a_file_that_was_renamed_or_removed_is_made_again(path):
     """As tools that rotate logs do it, with nobody told."""
     moved = path.with_suffix(".1")
-    with EmfLog(Emf(path)) as log:
-        log.write(report(1))
+    with EmfWriter(Emf(path)) as log:
+        log.write_report(report(1))
         until(lambda: requests(path) == 1)
         path.rename(moved)
-        log.write(report(2))
+        log.write_report(report(2))
         until(lambda: requests(path) == 2)
         path.unlink()
-        log.write(report(3))
+        log.write_report(report(3))
         until(lambda: requests(path) == 3)
     assert requests(moved) == 1
 
@@ -63,30 +63,30 @@ def test_a_folder_that_vanishes_is_logged_once_and_may_come_back(tmp_path, caplo
     folder = tmp_path / "logs"
     folder.mkdir()
     path = folder / "metrics.log"
-    with EmfLog(Emf(path)) as log:
+    with EmfWriter(Emf(path)) as log:
         for outage in (1, 2):
             shutil.rmtree(folder)
-            log.write(report())
-            log.write(report())
+            log.write_report(report())
+            log.write_report(report())
             until(lambda outage=outage: len(caplog.records) == outage)
             folder.mkdir()
-            log.write(report(5))
+            log.write_report(report(5))
             until(lambda: requests(path) >= 5)
     assert [record.getMessage() for record in caplog.records] == [f"metrics cannot be written to {path}: No such file or directory"] * 2
 
 
 def test_a_path_that_is_wrong_is_told_at_once(tmp_path, caplog):
     """Not only when the first request has come."""
-    with EmfLog(Emf(tmp_path / "missing" / "metrics.log")):
+    with EmfWriter(Emf(tmp_path / "missing" / "metrics.log")):
         until(lambda: caplog.records)
     assert "No such file or directory" in caplog.text
 
 
 def test_a_full_disk_is_logged_once(caplog):
     """/dev/full answers as one does."""
-    with EmfLog(Emf("/dev/full")) as log:
-        log.write(report())
-        log.write(report())
+    with EmfWriter(Emf("/dev/full")) as log:
+        log.write_report(report())
+        log.write_report(report())
     assert caplog.text.count("No space left on device") == 1
 
 
@@ -96,18 +96,18 @@ def test_a_line_that_was_cut_does_not_spoil_the_next(tmp_path):
     program = f"""
 import resource, signal, sys, time
 sys.path[:0] = {sys.path!r}
-from base.telemetry.emf import Emf, lines
-from base.telemetry.emf_writer import EmfLog
+from base.telemetry.emf import Emf, emf_lines
+from base.telemetry.emf_writer import EmfWriter
 from test_emf_writer import report, until
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-whole = len(next(lines(report(1), "Pexdock")))
+whole = len(next(emf_lines(report(1), "Pexdock")))
 resource.setrlimit(resource.RLIMIT_FSIZE, (whole + 100, resource.RLIM_INFINITY))
-with EmfLog(Emf({str(path)!r})) as log:
-    log.write(report(1))
-    log.write(report(2))
+with EmfWriter(Emf({str(path)!r})) as log:
+    log.write_report(report(1))
+    log.write_report(report(2))
     until(lambda: log._appended._failing)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    log.write(report(4))
+    log.write_report(report(4))
 """
     environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}  # noqa: PTH120
     done = subprocess.run([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True, timeout=WITHIN_S)
@@ -132,20 +132,20 @@ def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tm
         with os.fdopen(reader, "rb") as file:
             found.extend(file)
 
-    with EmfLog(Emf(fifo)) as log:
-        log.write(report())
+    with EmfWriter(Emf(fifo)) as log:
+        log.write_report(report())
         until(lambda: log._appended._fd >= 0)
         if not blocking:
             fcntl.fcntl(log._appended._fd, fcntl.F_SETFL, fcntl.fcntl(log._appended._fd, fcntl.F_GETFL) | os.O_NONBLOCK)
         for _ in range(500):
-            log.write(report())
+            log.write_report(report())
         assert len(log._appended._waiting) == 64
         assert caplog.text.count("metrics are dropped") == 1
         os.set_blocking(reader, True)
         reading = threading.Thread(target=read_all)
         reading.start()
         until(lambda: not log._appended._waiting)
-        log.write(report(77))
+        log.write_report(report(77))
     reading.join(WITHIN_S)
     assert 64 < len(found) < 400
     assert [checked(line)["Requests"] for line in found] == [1] * (len(found) - 1) + [77]
@@ -160,14 +160,14 @@ def stdout_of(program, **kwargs):
 
 def test_standard_output_takes_lines_too():
     """Where a container's logs are collected."""
-    with stdout_of("with EmfLog(Emf('-')) as log:\n log.write(report(3))", stdout=subprocess.PIPE) as process:
+    with stdout_of("with EmfWriter(Emf('-')) as log:\n log.write_report(report(3))", stdout=subprocess.PIPE) as process:
         out, err = process.communicate(timeout=WITHIN_S)
     assert (checked(out)["Requests"], err, process.returncode) == (3, b"", 0)
 
 
 def test_a_standard_output_that_nobody_reads_any_more_is_logged_once():
     """The writer goes on, as those who serve do."""
-    program = "with EmfLog(Emf('-')) as log:\n for _ in range(3):\n  log.write(report())"
+    program = "with EmfWriter(Emf('-')) as log:\n for _ in range(3):\n  log.write_report(report())"
     ours, theirs = os.pipe()
     os.close(ours)
     with stdout_of(program, stdout=theirs) as process:
@@ -178,7 +178,7 @@ def test_a_standard_output_that_nobody_reads_any_more_is_logged_once():
 
 def test_a_standard_output_that_is_closed_is_never_taken_for_another_file(tmp_path):
     """The first file that such a process opens gets its number."""
-    program = f"mine = open({str(tmp_path / 'mine')!r}, 'w')\nwith EmfLog(Emf('-')) as log:\n log.write(report())"
+    program = f"mine = open({str(tmp_path / 'mine')!r}, 'w')\nwith EmfWriter(Emf('-')) as log:\n log.write_report(report())"
     with stdout_of(program, preexec_fn=lambda: os.close(1)) as process:
         _, err = process.communicate(timeout=WITHIN_S)
     assert (err.splitlines(), process.returncode) == ([b"metrics cannot be written to the standard output: Bad file descriptor"], 0)
@@ -188,9 +188,9 @@ def test_a_standard_output_that_is_closed_is_never_taken_for_another_file(tmp_pa
 def test_nobody_who_wants_metrics_means_no_thread_and_no_file(tmp_path):
     """What is off costs nothing."""
     before = threading.active_count()
-    with reports_to(None) as write:
+    with report_writer(None) as write:
         write(report())
         assert threading.active_count() == before
-    with reports_to(Emf(tmp_path / "metrics.log")) as write:
+    with report_writer(Emf(tmp_path / "metrics.log")) as write:
         write(report(8))
     assert requests(tmp_path / "metrics.log") == 8

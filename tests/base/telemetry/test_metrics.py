@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from base.telemetry.metrics import MEASURES, Collected, Unit
+from base.telemetry.metrics import METRICS, Reservoir, Unit
 
 
 def collected(values, values_max):
-    found = Collected(values_max)
+    found = Reservoir(values_max)
     for value in values:
-        found.add(value)
+        found.record(value)
     return found
 
 
@@ -20,7 +20,7 @@ def collected(values, values_max):
 def test_values_that_have_room_are_all_kept_in_order(count):
     """Nothing is sampled that need not be."""
     given = [random.uniform(-5, 5) for _ in range(count)]
-    values = collected(given, 2000).values()
+    values = collected(given, 2000).summary()
     assert values.sample == given
     assert (values.count, values.min, values.max) == (count, min(given), max(given))
     assert math.isclose(values.sum, math.fsum(given), abs_tol=1e-9)
@@ -30,7 +30,7 @@ def test_values_that_have_room_are_all_kept_in_order(count):
 def test_of_more_values_a_sample_is_kept_and_the_rest_is_exact(count, values_max):
     """Memory and reports are bounded; sums are not estimates."""
     given = [float(each) for each in range(count)]
-    values = collected(given, values_max).values()
+    values = collected(given, values_max).summary()
     assert len(values.sample) == values_max == len(set(values.sample))
     assert set(values.sample) <= set(given)
     assert (values.count, values.sum, values.min, values.max) == (count, sum(given), 0.0, count - 1.0)
@@ -41,9 +41,9 @@ def test_each_value_is_as_likely_as_any_other_to_be_in_the_sample():
     random.seed(7)
     tenths = [0] * 10
     for _ in range(4000):
-        found = Collected(5)
+        found = Reservoir(5)
         found._fresh = list(range(3000))
-        for value in found.values().sample:
+        for value in found.summary().sample:
             tenths[int(value) // 300] += 1
     expected = 4000 * 5 / 10
     chi_square = sum((seen - expected) ** 2 / expected for seen in tenths)
@@ -55,7 +55,7 @@ def test_values_are_looked_at_in_parts_or_at_once_alike():
     random.seed(3)
     means = []
     for _ in range(200):
-        values = collected(range(4000), 50).values()
+        values = collected(range(4000), 50).summary()
         means.append(sum(values.sample) / 50)
     assert abs(sum(means) / len(means) - 1999.5) < 60  # five standard deviations of the mean
 
@@ -64,26 +64,26 @@ def test_asking_twice_says_the_same_and_more_may_follow():
     """A report does not use up what it reports."""
     found = collected([3.0, 1.0], 10)
     assert len(found) == 2
-    assert found.values() == found.values()
-    found.add(2.0)
-    assert (len(found), found.values().sample) == (3, [3.0, 1.0, 2.0])
+    assert found.summary() == found.summary()
+    found.record(2.0)
+    assert (len(found), found.summary().sample) == (3, [3.0, 1.0, 2.0])
 
 
 def test_nothing_collected_is_false():
     """Empty measures are left out of reports."""
-    assert not Collected(10)
+    assert not Reservoir(10)
     assert collected([0.0], 10)
 
 
 def test_every_measure_is_defined_in_one_sentence():
     """What a number means is said once, for people and for formats that carry it."""
-    for name, measure in MEASURES.items():
+    for name, measure in METRICS.items():
         assert name.isidentifier()
-        assert measure.says.endswith(".")
+        assert measure.description.endswith(".")
 
 
 def test_the_documentation_defines_every_measure_as_the_code_does():
     """One table, whose rows are made of the same words."""
     text = (Path(__file__).parents[3] / "docs" / "operations" / "metrics.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| `") and any(f"| {unit} |" in line for unit in Unit)]
-    assert rows == [f"| `{name}` | {measure.unit} | {measure.says} |" for name, measure in MEASURES.items()]
+    assert rows == [f"| `{name}` | {measure.unit} | {measure.description} |" for name, measure in METRICS.items()]

@@ -8,7 +8,7 @@ import base.artifacts as afs
 from base.artifacts.cache.cache import Cache
 from base.artifacts.cache.entry import Pending
 from base.ipc.control import MetricsConfig
-from base.telemetry.recorder import Reporter, WorkerMetrics, environment_of, measuring_of
+from base.telemetry.recorder import Reporter, WorkerMetrics, metrics_config_from, metrics_environment
 
 WITHIN_S = 10
 
@@ -46,12 +46,12 @@ def taker():
 
 def test_measures_of_all_threads_are_in_the_reports_once(recorder, taker):
     """Eight threads count while reports are made; at the end every count is in one of them."""
-    endpoint = recorder.endpoint("predict")
+    endpoint = recorder.endpoint_metrics("predict")
 
     def work():
         for _ in range(2000):
-            endpoint.count("CacheHits")
-            endpoint.took("HandlerTime", 0.001)
+            endpoint.increment("CacheHits")
+            endpoint.record_duration("HandlerTime", 0.001)
 
     with Reporter(recorder, 0.001, taker):
         threads = [threading.Thread(target=work) for _ in range(8)]
@@ -66,8 +66,8 @@ def test_measures_of_all_threads_are_in_the_reports_once(recorder, taker):
 def test_what_was_measured_before_the_end_is_reported_at_the_end(recorder, taker):
     """However long the interval still is."""
     with Reporter(recorder, 3600, taker):
-        recorder.endpoint("predict").count("Loads")
-        recorder.endpoint("other").took("LoadTime", 0.25)
+        recorder.endpoint_metrics("predict").increment("Loads")
+        recorder.endpoint_metrics("other").record_duration("LoadTime", 0.25)
     first, second = taker.reports
     assert [(each.model, each.version, each.endpoint) for each in taker.reports] == [
         ("iris", "1.0", "predict"),
@@ -83,7 +83,7 @@ def test_nothing_measured_is_nothing_reported(recorder, taker):
     wait_for = recorder._changed.wait_for
     recorder._changed.wait_for = lambda condition, timeout=None: waits.append(timeout) or wait_for(condition, timeout)
     with Reporter(recorder, 0.01, taker):
-        recorder.endpoint("predict").count("Loads")
+        recorder.endpoint_metrics("predict").increment("Loads")
         taker.wait_taken()
     assert len(taker.reports) == 1
     assert waits == [None, 0.01, None, 0.01]
@@ -91,11 +91,11 @@ def test_nothing_measured_is_nothing_reported(recorder, taker):
 
 def test_measures_gather_while_nobody_takes_a_report(recorder, taker):
     """They stay bounded, and whoever measures never waits."""
-    endpoint = recorder.endpoint("predict")
+    endpoint = recorder.endpoint_metrics("predict")
     taker.free.clear()
     with Reporter(recorder, 0.001, taker):
         for _ in range(5000):
-            endpoint.took("HandlerTime", 0.001)
+            endpoint.record_duration("HandlerTime", 0.001)
         taker.free.set()
         taker.wait_taken()
     assert sum(report.summaries["HandlerTime"].count for report in taker.reports) == 5000
@@ -108,7 +108,7 @@ def test_a_taker_that_is_stuck_does_not_hold_up_the_end(recorder, taker, monkeyp
     taker.free.clear()
     reporter = Reporter(recorder, 3600, taker)
     with reporter:
-        recorder.endpoint("predict").count("Loads")
+        recorder.endpoint_metrics("predict").increment("Loads")
     assert reporter._thread.is_alive()
     taker.free.set()
     reporter._thread.join(WITHIN_S)
@@ -116,8 +116,8 @@ def test_a_taker_that_is_stuck_does_not_hold_up_the_end(recorder, taker, monkeyp
 
 def test_a_worker_learns_how_to_measure_from_its_environment():
     """And measures nothing where nobody says so."""
-    assert measuring_of(environment_of(MetricsConfig(2.5, 300))) == MetricsConfig(2.5, 300)
-    assert measuring_of(environment_of(None)) is None
+    assert metrics_config_from(metrics_environment(MetricsConfig(2.5, 300))) == MetricsConfig(2.5, 300)
+    assert metrics_config_from(metrics_environment(None)) is None
 
 
 def test_a_cache_tells_of_loads_failures_and_evictions(recorder, tmp_path):
@@ -125,7 +125,7 @@ def test_a_cache_tells_of_loads_failures_and_evictions(recorder, tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.txt").write_text(name)
     client = afs.FsClient(base_path=tmp_path, path_template="/{name}.txt")
-    cache = Cache(afs.CacheConfig(client=client, load_model=len, max_size=1), measures=recorder.endpoint("predict"))
+    cache = Cache(afs.CacheConfig(client=client, load_model=len, max_size=1), measures=recorder.endpoint_metrics("predict"))
     for name in "abcx":
         loaded = threading.Event()
         found = cache.lookup({"name": name}, loaded.set)
@@ -136,6 +136,6 @@ def test_a_cache_tells_of_loads_failures_and_evictions(recorder, tmp_path):
         else:
             found.take_lease().release()
     assert cache.close()
-    (measured,) = recorder.take()
+    (measured,) = recorder.take_reports()
     assert measured.counts == {"Loads": 3, "LoadFailures": 1, "Evictions": 2}
     assert measured.summaries["LoadTime"].count == 3

@@ -15,7 +15,7 @@ from certificates import Authority
 from counting import Counting, serve
 from rawhttp import Raw, chunked, get, post
 from runtime.http import api_keys
-from runtime.http.tls import BadTls, context_of
+from runtime.http.tls import BadTls, make_context
 from waiting import until
 
 WITHIN_S = 10
@@ -201,13 +201,13 @@ def test_files_that_cannot_be_used_are_named(authority, tmp_path):
         (TlsFiles(str(cert), str(key), str(text)), r"text\.pem cannot be used for TLS"),
     ):
         with pytest.raises(BadTls, match=reason):
-            context_of(files)
+            make_context(files)
 
 
 def test_only_who_shows_a_key_is_answered_and_probes_need_none(tmp_path):
     """Whatever the request is and whichever way it would take: not even that a path exists is told."""
-    key, line = api_keys.make("blue")
-    (path := tmp_path / "keys").write_text(f"# clients\n\n{api_keys.make('red')[1]}\n{line}\n")
+    key, line = api_keys.make_key("blue")
+    (path := tmp_path / "keys").write_text(f"# clients\n\n{api_keys.make_key('red')[1]}\n{line}\n")
     plain = [post("/plain/a", []), chunked("/plain/a", []), post("/nowhere", []), get("/docs"), get("/openapi.json"), get("/x", "OPTIONS")]
 
     def talk(address: str, door: Counting) -> None:
@@ -242,7 +242,7 @@ def test_only_who_shows_a_key_is_answered_and_probes_need_none(tmp_path):
 
 def test_the_document_says_how_a_key_is_shown_and_where_none_is_wanted(tmp_path):
     """For programs that make clients out of it; without keys it says nothing of them."""
-    key, line = api_keys.make("blue")
+    key, line = api_keys.make_key("blue")
     (path := tmp_path / "keys").write_text(f"{line}\n")
     found = {}
 
@@ -266,7 +266,7 @@ def test_the_document_says_how_a_key_is_shown_and_where_none_is_wanted(tmp_path)
 
 def test_a_removed_key_is_refused_at_once_even_where_its_head_was_learned(tmp_path, caplog):
     """On the connection on which it was shown before, byte for byte. One that is added is admitted; what cannot be read changes nothing."""
-    (old, old_line), (new, new_line) = api_keys.make("blue"), api_keys.make("blue-2")
+    (old, old_line), (new, new_line) = api_keys.make_key("blue"), api_keys.make_key("blue-2")
     (path := tmp_path / "keys").write_text(f"{old_line}\n")
     asked_old, asked_new = (post("/plain/a", [], f"X-API-Key: {key}") for key in (old, new))
 
@@ -296,7 +296,7 @@ def test_a_removed_key_is_refused_at_once_even_where_its_head_was_learned(tmp_pa
 
 def test_where_keys_cannot_be_read_at_the_start_nobody_is_admitted(tmp_path):
     """Until they can."""
-    key, line = api_keys.make("blue")
+    key, line = api_keys.make_key("blue")
     path = tmp_path / "later" / "keys"
 
     def talk(address: str, door: Counting) -> None:
@@ -316,19 +316,19 @@ def test_where_keys_cannot_be_read_at_the_start_nobody_is_admitted(tmp_path):
 
 def test_a_file_of_keys_holds_no_key_and_says_which_line_is_wrong_without_showing_it(tmp_path):
     """Somebody may have put the key itself there."""
-    key, line = api_keys.make("blue@example.com")
+    key, line = api_keys.make_key("blue@example.com")
     assert key not in line
-    assert api_keys.make("blue")[0] != key
+    assert api_keys.make_key("blue")[0] != key
     assert line.endswith(" blue@example.com")
     path = tmp_path / "keys"
     for text, reason in ((f"{line}\n{key}\n", "line 2 of"), ("0" * 64, "line 1 of"), ("\xff", "cannot be read")):
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(api_keys.BadKeys, match=reason) as caught:
-            api_keys.read(path)
+            api_keys.read_keys(path)
         assert key not in caught.value.detail
     for name in ("", "a b", "a" * 65, "a\n"):
         with pytest.raises(api_keys.BadKeys, match="a name has up to 64"):
-            api_keys.make(name)
+            api_keys.make_key(name)
 
 
 def test_a_silent_client_does_not_hold_a_handshake_open(tls, monkeypatch):

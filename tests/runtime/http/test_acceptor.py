@@ -9,9 +9,9 @@ from contextlib import ExitStack
 import pytest
 import uvloop
 
-from runtime.http.acceptor import AT_ONCE, Acceptor
+from runtime.http.acceptor import ACCEPTS_PER_TURN, Acceptor
 
-MANY = 4 * AT_ONCE
+MANY = 4 * ACCEPTS_PER_TURN
 
 
 async def turns_until_all_are_connected(count: int) -> int:
@@ -39,19 +39,19 @@ async def turns_until_all_are_connected(count: int) -> int:
         for _ in range(count):
             stack.enter_context(socket.create_connection(listener.getsockname()))
         accepting = Acceptor(listener, Protocol, None)
-        accepting.begin(backlog=count)
+        accepting.start(backlog=count)
         await asyncio.wait_for(others(), 20)
-        accepting.end()
+        accepting.stop()
     return turns
 
 
-@pytest.mark.parametrize("count", [AT_ONCE // 2, MANY])
+@pytest.mark.parametrize("count", [ACCEPTS_PER_TURN // 2, MANY])
 def test_who_comes_at_once_is_connected_within_some_turns(count):
     """One a turn would have the last one wait until all before it were answered as often as there are connections."""
     turns = uvloop.run(turns_until_all_are_connected(count))
-    assert turns <= 8 * count / AT_ONCE + 8
+    assert turns <= 8 * count / ACCEPTS_PER_TURN + 8
 
 
 def test_who_is_connected_has_turns_while_others_come():
     """A flood of connections must not keep the loop to itself."""
-    assert uvloop.run(turns_until_all_are_connected(MANY)) >= MANY / AT_ONCE
+    assert uvloop.run(turns_until_all_are_connected(MANY)) >= MANY / ACCEPTS_PER_TURN

@@ -15,9 +15,9 @@ from runtime.front.routing.path_trie import Match, PathTrie
 @pytest.fixture
 def router() -> PathTrie[str]:
     made: PathTrie[str] = PathTrie()
-    made.add("/iris/{run_id}/{model_id}", "iris")
-    made.add("/iris/versions", "versions")
-    made.add("/{any}/fixed", "fixed")
+    made.add_path("/iris/{run_id}/{model_id}", "iris")
+    made.add_path("/iris/versions", "versions")
+    made.add_path("/{any}/fixed", "fixed")
     return made
 
 
@@ -56,5 +56,5 @@ def test_a_value_that_could_name_another_place_is_refused(router: PathTrie[str],
 def test_any_other_value_arrives_as_it_was_meant(value: str) -> None:
     """Percent-encoding is undone exactly once."""
     router: PathTrie[str] = PathTrie()
-    router.add("/a/{x}/b", "t")
+    router.add_path("/a/{x}/b", "t")
     assert router.match(f"/a/{quote(value, safe='')}/b".encode()) == Match("t", {"x": value})

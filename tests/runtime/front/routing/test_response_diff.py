@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from runtime.front.routing.response_diff import Difference, compared
+from runtime.front.routing.response_diff import ResponseDiff, compare_responses
 
 NAN, INF = math.nan, math.inf
 
@@ -38,22 +38,22 @@ def batch(**columns):
 )
 def test_values_are_compared_by_dtype(one, other, equal, deviation):
     """NaN is equal to NaN and null to null; only finite numbers deviate."""
-    assert compared(batch(a=one), batch(a=other)) == Difference(equal, deviation)
+    assert compare_responses(batch(a=one), batch(a=other)) == ResponseDiff(equal, deviation)
 
 
 @pytest.mark.parametrize(
     "other", [batch(b=[1.0]), batch(a=[1]), batch(a=[1.0, 2.0]), batch(a=[1.0], b=[1.0]), batch(a=pl.Series([1.0], dtype=pl.Float32))]
 )
 def test_other_columns_dtypes_or_rows_are_a_difference(other):
-    assert compared(batch(a=[1.0]), other) == Difference(equal=False, deviation=0.0)
+    assert compare_responses(batch(a=[1.0]), other) == ResponseDiff(equal=False, deviation=0.0)
 
 
 def test_the_largest_deviation_is_that_of_any_column():
-    assert compared(batch(a=[1.0], b=[5], c=["x"]), batch(a=[1.5], b=[8], c=["x"])) == Difference(equal=False, deviation=3.0)
+    assert compare_responses(batch(a=[1.0], b=[5], c=["x"]), batch(a=[1.5], b=[8], c=["x"])) == ResponseDiff(equal=False, deviation=3.0)
 
 
 def test_answers_without_rows_or_columns_are_equal():
     none = batch(a=[1.0]).slice(0, 0)
-    assert compared(none, none) == Difference(equal=True, deviation=0.0)
+    assert compare_responses(none, none) == ResponseDiff(equal=True, deviation=0.0)
     empty = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
-    assert compared(empty, empty) == Difference(equal=True, deviation=0.0)
+    assert compare_responses(empty, empty) == ResponseDiff(equal=True, deviation=0.0)
