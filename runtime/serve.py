@@ -14,9 +14,9 @@ from base.telemetry.emf_writer import report_writer
 from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.admin.server.listeners import AdminServers, open_listeners
-from runtime.pex import drop
-from runtime.pex.cache.store import Store
-from runtime.pex.trust.policy import trust_of
+from runtime.pex import dist_file
+from runtime.pex.cache.store import PexCache
+from runtime.pex.trust.policy import load_trust_policy
 from runtime.settings import BadSetting, Settings
 from runtime.supervisor.host import log_buffer, run_dir
 from runtime.supervisor.host.listeners import bound
@@ -48,8 +48,8 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
         log_buffer.kept() as book,
         _confined(settings) as confinement,
     ):
-        store = Store(settings.cache_path, log.info)
-        drop.sweep(settings.dist_path)
+        store = PexCache(settings.cache_path, log.info)
+        dist_file.remove_abandoned_files(settings.dist_path)
         try:
             supervisor = Supervisor(_plant(settings, store, run_path, report, confinement), clients, kept, show)
             uvloop.run(supervisor.run(AdminServers(create_app(_admin_context(settings, supervisor, book)), operators)))
@@ -93,7 +93,7 @@ def _confined(settings: Settings) -> Iterator[Sandbox]:
 
 
 def _plant(
-    settings: Settings, store: Store, run_path: Path, report: Callable[[MetricsReport], None], confinement: Sandbox
+    settings: Settings, store: PexCache, run_path: Path, report: Callable[[MetricsReport], None], confinement: Sandbox
 ) -> ReleaseContext:
-    trust = trust_of(settings.trusted_keys_path, settings.trusted_digests_path)
+    trust = load_trust_policy(settings.trusted_keys_path, settings.trusted_digests_path)
     return ReleaseContext(store, settings, run_path, report, StartLimiter(settings.start_parallel), confinement, trust)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """One line a row. All rows have as many cells; there is at least one."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """In the unit that people would take."""
     for unit, size_s in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size_s:
@@ -19,7 +19,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def size(size_bytes: int) -> str:
+def format_size(size_bytes: int) -> str:
     """As `duration`."""
     for unit, unit_bytes in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size_bytes >= unit_bytes:

@@ -13,7 +13,7 @@ from runtime.build.model import build_model
 from runtime.build.pack import BuiltPex
 
 
-class Exit(IntEnum):
+class BuildExit(IntEnum):
     """How it ends. Without a base nothing can be served; without one of the models the others can."""
 
     OK = 0
@@ -22,21 +22,21 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-def main(argv: Sequence[str]) -> Exit:
+def main(argv: Sequence[str]) -> BuildExit:
     """`python -m runtime.build CHECKOUT DIST CACHE`: progress and results go to stdout, errors to stderr."""
     checkout, dist, cache = (Path(word).resolve() for word in argv)
     try:
         dist.mkdir(parents=True, exist_ok=True)
         base = build_base(checkout, dist, cache=cache, report=_say)
     except PexdockError as exc:
-        return _fail(exc, Exit.NO_BASE)
+        return _fail(exc, BuildExit.NO_BASE)
     _tell(base)
-    result = Exit.OK
+    result = BuildExit.OK
     for project in sorted(checkout.glob("models/*/pyproject.toml")):
         try:
             _tell(build_model(project.parent, base.path, cache=cache, report=_say))
         except PexdockError as exc:
-            result = _fail(exc, Exit.SOME_MODELS_MISSING)
+            result = _fail(exc, BuildExit.SOME_MODELS_MISSING)
     return result
 
 
@@ -49,7 +49,7 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _fail(exc: PexdockError, code: Exit) -> Exit:
+def _fail(exc: PexdockError, code: BuildExit) -> BuildExit:
     print(f"error: {exc.detail}", file=sys.stderr, flush=True)
     return code
 
@@ -58,4 +58,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:  # whoever started it wants it to end, and all temporary folders are gone by now
-        sys.exit(Exit.INTERRUPTED)
+        sys.exit(BuildExit.INTERRUPTED)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from base.ipc.control import WIRE_VERSION
 from runtime.build.fingerprint import base_fingerprint
-from runtime.build.lock import download, export
-from runtime.build.pack import BuiltPex, Order, fulfil, placed, run_pex
+from runtime.build.lock import download_wheels, export_pins
+from runtime.build.pack import BuiltPex, BuildRequest, build_or_reuse, output_path, run_pex
 from runtime.build.tool import BuildFailed, Report, Steps
-from runtime.build.wheel import build_wheel, pyproject
+from runtime.build.wheel import build_wheel, read_pyproject
 from runtime.pex.file import SDK, Stamp
 
 
@@ -26,24 +26,24 @@ def build_base(project: Path, out: Path | None = None, *, cache: Path, report: R
     Raises:
         BuildFailed: it cannot be built; what was in its place still is.
     """
-    about = pyproject(project).get("project", {})
+    about = read_pyproject(project).get("project", {})
     if about.get("name") != SDK:
         raise BuildFailed(f"{project} is no checkout of {SDK}, so there is no base to build from it")
     version = str(about["version"])
     fingerprint = base_fingerprint(project)
     stamp = Stamp(kind="base", name=SDK, version=version, wire=WIRE_VERSION, fingerprint=fingerprint)
-    place = placed(out or project / "dist", f"base-{version}.pex")
-    order = Order("base", fingerprint, place, cache, lambda made: _make(project, stamp, made, cache, report))
-    return fulfil(order, report)
+    place = output_path(out or project / "dist", f"base-{version}.pex")
+    order = BuildRequest("base", fingerprint, place, cache, lambda made: _make(project, stamp, made, cache, report))
+    return build_or_reuse(order, report)
 
 
 def _make(project: Path, stamp: Stamp, made: Path, cache: Path, report: Report) -> None:
     report(f"building base {stamp.version}")
     steps = Steps(report, 4)
     with steps.step("reading the lock"):
-        pins = export(project)
+        pins = export_pins(project)
     with steps.step(f"downloading {len(pins)} packages") as how_far:
-        wheels = download(pins.values(), cache, how_far)
+        wheels = download_wheels(pins.values(), cache, how_far)
     with tempfile.TemporaryDirectory(prefix="pexdock-build-") as folder:
         with steps.step("building the wheel of pexdock"):
             own = build_wheel(project, Path(folder))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from base.ipc.control import WIRE_VERSION
-from runtime.build.wheel import pyproject
+from runtime.build.wheel import read_pyproject
 
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "build", "dist", "node_modules", "artifacts"})
 _SKIPPED_SUFFIXES = (".pyc", ".egg-info", ".pex", ".whl")
@@ -23,7 +23,7 @@ _SKIPPED_SUFFIXES = (".pyc", ".egg-info", ".pex", ".whl")
 def base_fingerprint(project: Path) -> str:
     """Of a base built from this checkout: the SDK's sources, what the lock pins for it, the tools, the interpreter."""
     files = [project / "README.md", project / "LICENSE", *_files(project / "base"), *_files(project / "runtime")]
-    return _hash([_tools(), _building_parts(pyproject(project)), _main_pins(project / "poetry.lock"), _contents(files, project)])
+    return _hash([_tools(), _building_parts(read_pyproject(project)), _main_pins(project / "poetry.lock"), _contents(files, project)])
 
 
 def model_fingerprint(project: Path, base_sha256: str, carry: Iterable[str]) -> str:

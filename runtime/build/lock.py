@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from runtime.build import tool
-from runtime.build.kept import aside, keep_newest
+from runtime.build.build_cache import temporary_folder, prune_to_newest
 from runtime.build.tool import BuildFailed, Report
 
 _KEPT_FOLDERS = 6
@@ -32,7 +32,7 @@ class Pin:
     hashes: tuple[str, ...]
 
 
-def export(project: Path, *, all_groups: bool = False) -> dict[str, Pin]:
+def export_pins(project: Path, *, all_groups: bool = False) -> dict[str, Pin]:
     """What the project's lock pins for this interpreter and machine, by name.
 
     Args:
@@ -45,11 +45,11 @@ def export(project: Path, *, all_groups: bool = False) -> dict[str, Pin]:
     if not (project / "poetry.lock").is_file():
         raise BuildFailed(f"{project} has no poetry.lock; run `poetry lock` there")
     command = [*tool.poetry(), "export", "--format", "requirements.txt", *(["--all-groups"] if all_groups else [])]
-    text = tool.run(command, f"reading {project / 'poetry.lock'}", cwd=project)
-    return {pin.name: pin for pin in pins_of(text)}
+    text = tool.run_tool(command, f"reading {project / 'poetry.lock'}", cwd=project)
+    return {pin.name: pin for pin in parse_pins(text)}
 
 
-def pins_of(text: str) -> Iterator[Pin]:
+def parse_pins(text: str) -> Iterator[Pin]:
     """The lines of a requirements.txt that pin a version, where their marker holds. Paths, such as pexdock's own, pin none."""
     for line in text.replace("\\\n", " ").splitlines():
         words = line.partition(" --hash=")
@@ -61,7 +61,7 @@ def pins_of(text: str) -> Iterator[Pin]:
             yield Pin(str(canonicalize_name(requirement.name)), str(requirement.specifier).removeprefix("=="), hashes)
 
 
-def download(pins: Iterable[Pin], cache: Path, report: Report) -> list[Path]:
+def download_wheels(pins: Iterable[Pin], cache: Path, report: Report) -> list[Path]:
     """The wheels of the pins, each with a hash that the lock names.
 
     They stay in the cache in a folder for exactly these pins, so that the next build finds them without asking any index.
@@ -73,11 +73,11 @@ def download(pins: Iterable[Pin], cache: Path, report: Report) -> list[Path]:
     text = "\n".join(lines) + "\n"
     folder = cache / "wheels" / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not folder.is_dir():
-        with aside(folder.parent) as place:
+        with temporary_folder(folder.parent) as place:
             _download(text, len(lines), place, report)
             _publish(place / "wheels", folder)
     os.utime(folder)
-    keep_newest(folder.parent, _FOLDER, _KEPT_FOLDERS)
+    prune_to_newest(folder.parent, _FOLDER, _KEPT_FOLDERS)
     return sorted(folder.glob("*.whl"))
 
 
@@ -94,7 +94,7 @@ def _download(text: str, count: int, place: Path, report: Report) -> None:
             report(f"{seen} of {count}")
 
     command = [*tool.pip(), "download", "--require-hashes", "--no-deps", "--only-binary", ":all:", "--progress-bar", "off"]
-    tool.run([*command, "-r", requirements, "-d", place / "wheels"], "pip download", each_line=each_line)
+    tool.run_tool([*command, "-r", requirements, "-d", place / "wheels"], "pip download", each_line=each_line)
 
 
 def _publish(made: Path, folder: Path) -> None:

@@ -13,14 +13,14 @@ from packaging.utils import canonicalize_name
 from base.errors import PexRefused
 from base.ipc.control import WIRE_VERSION
 from runtime.build.fingerprint import model_fingerprint
-from runtime.build.lock import Pin, download, export
-from runtime.build.pack import BuiltPex, Order, fulfil, placed, run_pex
-from runtime.build.subtract import subtract
+from runtime.build.lock import Pin, download_wheels, export_pins
+from runtime.build.pack import BuiltPex, BuildRequest, build_or_reuse, output_path, run_pex
+from runtime.build.subtract import select_distributions
 from runtime.build.tool import BuildFailed, Report, Steps
-from runtime.build.wheel import build_wheel, pyproject, read_wheel, read_wheels
+from runtime.build.wheel import build_wheel, read_pyproject, read_wheel, read_wheels
 from runtime.pex.distribution import ENDPOINT_GROUP, Distribution
 from runtime.pex.file import BaseStamp, PexFile, Stamp, read_pex, read_stamp, refuse_reserved_modules
-from runtime.pex.unpack import digest
+from runtime.pex.unpack import file_sha256
 
 START_MODULE = "pexdock_start"
 """Outside of the model's wheel, and named so that no model has one like it."""
@@ -43,17 +43,17 @@ def build_model(
         BuildFailed: it cannot be built, or would not run on this base; what was in its place still is.
     """
     built_on = _base_stamp(base_pex, cache)
-    about = pyproject(model).get("project", {})
+    about = read_pyproject(model).get("project", {})
     if "name" not in about or "version" not in about:
         raise BuildFailed(f"{model / 'pyproject.toml'} has no [project] with a name and a version")
     carried = sorted({*_declared_carry(model), *(str(canonicalize_name(name)) for name in carry)})
     fingerprint = model_fingerprint(model, built_on.sha256, carried)
-    place = placed(out or base_pex.parent, f"{about['name']}-{about['version']}.pex")
+    place = output_path(out or base_pex.parent, f"{about['name']}-{about['version']}.pex")
 
     def make(made: Path) -> None:
         _Recipe(model, read_pex(base_pex, checksums=False), built_on, carried, fingerprint, cache, report).make(made)
 
-    return fulfil(Order("model", fingerprint, place, cache, make), report)
+    return build_or_reuse(BuildRequest("model", fingerprint, place, cache, make), report)
 
 
 def _base_stamp(path: Path, cache: Path) -> BaseStamp:
@@ -65,12 +65,12 @@ def _base_stamp(path: Path, cache: Path) -> BaseStamp:
         raise BuildFailed(f"{path} is no base; one is made by `pexdock build base`")
     if stamp.wire != WIRE_VERSION:
         raise BuildFailed(f"{path} speaks wire version {stamp.wire}, and this is {WIRE_VERSION}; make it again by `pexdock build base`")
-    return BaseStamp(stamp.version, digest(path, cache))
+    return BaseStamp(stamp.version, file_sha256(path, cache))
 
 
 def _declared_carry(model: Path) -> list[str]:
     """[tool.pexdock] carry."""
-    table = pyproject(model).get("tool", {}).get("pexdock", {})
+    table = read_pyproject(model).get("tool", {}).get("pexdock", {})
     unknown = sorted(set(table) - {"carry"})
     names = table.get("carry", [])
     if unknown or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -101,7 +101,7 @@ class _Recipe:
                 wheel = build_wheel(self.model, Path(folder, "wheel"))
                 model = self._checked(read_wheel(wheel))
             with steps.step("subtracting what base provides"):
-                own = subtract(model, self.base, self.carry, self._fetch)
+                own = select_distributions(model, self.base, self.carry, self._fetch)
             with steps.step("packing"):
                 self._pack(model, own, wheel, made, Path(folder, "start"))
 
@@ -123,14 +123,14 @@ class _Recipe:
                 raise BuildFailed(
                     f"{self.model.name} must carry {wanted}, and has no poetry.lock to pin it; run `poetry lock` in {self.model}"
                 )
-            self._pins = export(self.model, all_groups=True)
+            self._pins = export_pins(self.model, all_groups=True)
         unknown = [name for name in names if name not in self._pins]
         if unknown:
             raise BuildFailed(
                 f"{self.model.name} must carry {', '.join(unknown)}, which its poetry.lock does not pin for this machine; "
                 f"name it in the dependencies and run `poetry lock` in {self.model}"
             )
-        wheels = download([self._pins[name] for name in names], self.cache, self.report)
+        wheels = download_wheels([self._pins[name] for name in names], self.cache, self.report)
         self._wheels += wheels
         return {name: _without_reserved_modules(found) for name, found in read_wheels(wheels).items()}
 

@@ -15,10 +15,10 @@ import msgspec
 from base.errors import PexRefused
 from runtime.atomic_file import replace_atomically
 from runtime.build import tool
-from runtime.build.kept import aside, keep_newest
+from runtime.build.build_cache import temporary_folder, prune_to_newest
 from runtime.pex.file import STAMP_PROPERTY, PexFile, Stamp, read_pex, read_stamp
-from runtime.pex.locks import locked
-from runtime.pex.unpack import digest
+from runtime.pex.locks import lock_folder
+from runtime.pex.unpack import file_sha256
 
 _KEPT_BUILDS = {"base": 2, "model": 30}
 """A base takes some 200 MB, a model mostly little more than one."""
@@ -53,7 +53,7 @@ class BuiltPex:
 
 
 @dataclass(frozen=True)
-class Order:
+class BuildRequest:
     """What is to be built, and where it goes. `make` writes the pex to the path that it is given."""
 
     kind: str
@@ -63,12 +63,12 @@ class Order:
     make: Callable[[Path], None]
 
 
-def placed(out: Path, name: str) -> Path:
+def output_path(out: Path, name: str) -> Path:
     """The file that is meant by a file or a folder."""
     return out / name if out.is_dir() else out
 
 
-def fulfil(order: Order, report: tool.Report) -> BuiltPex:
+def build_or_reuse(order: BuildRequest, report: tool.Report) -> BuiltPex:
     """The pex that was ordered: the one in its place if it is that, or else the one in the cache, or else a new one.
 
     Raises:
@@ -78,20 +78,20 @@ def fulfil(order: Order, report: tool.Report) -> BuiltPex:
         return _describe(order.out, order, reused=True)
     kept = order.cache / "builds" / order.kind / f"{order.fingerprint}.pex"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with locked(kept, report):
+    with lock_folder(kept, report):
         reused = _is_that(kept, order)
         if not reused:
-            with aside(kept.parent) as place:
+            with temporary_folder(kept.parent) as place:
                 made = place / kept.name
                 order.make(made)
                 made.replace(kept)
         os.utime(kept)
         _deliver(kept, order.out)
-    keep_newest(kept.parent, "*.pex", _KEPT_BUILDS[order.kind])
+    prune_to_newest(kept.parent, "*.pex", _KEPT_BUILDS[order.kind])
     return _describe(order.out, order, reused=reused)
 
 
-def _is_that(path: Path, order: Order) -> bool:
+def _is_that(path: Path, order: BuildRequest) -> bool:
     """Whether the file is there, is whole as far as its directory tells, and says that it was made from these inputs."""
     try:
         stamp = read_stamp(path)
@@ -107,9 +107,9 @@ def _deliver(kept: Path, out: Path) -> None:
         shutil.copy(kept, copy)
 
 
-def _describe(path: Path, order: Order, *, reused: bool) -> BuiltPex:
+def _describe(path: Path, order: BuildRequest, *, reused: bool) -> BuiltPex:
     found = read_pex(path, checksums=False)
-    sha256 = digest(path, order.cache)
+    sha256 = file_sha256(path, order.cache)
     own_bytes = sum(distribution.size_bytes for distribution in found.distributions.values())
     return BuiltPex(
         path=path,
@@ -132,7 +132,7 @@ def _sbom(found: PexFile, sha256: str) -> Path:
     if not (target.is_file() and sha256 in target.read_text()):
         from runtime.build import sbom  # noqa: PLC0415 - 2 s for a base, which most starts need not spend
 
-        sbom.write(found, sha256, target)
+        sbom.write_sbom(found, sha256, target)
     return target
 
 
@@ -165,4 +165,4 @@ def run_pex(roots: Iterable[str], wheels: Sequence[Path], stamp: Stamp, out: Pat
         # The file moves between machines, so its first line names no path.
         command += ["--python-shebang", f"/usr/bin/env python{minor}"]
         command += ["--build-property", f"{STAMP_PROPERTY}={msgspec.json.encode(stamp).decode()}", *options]
-        tool.run(command, f"making {out.name}")
+        tool.run_tool(command, f"making {out.name}")

@@ -20,13 +20,13 @@ from packageurl import PackageURL
 from runtime.atomic_file import write_atomically
 from runtime.pex.distribution import Distribution
 from runtime.pex.file import SDK, PexFile
-from runtime.pex.requirements import needs_of
+from runtime.pex.requirements import active_requirements
 
 _SERIALS = uuid.UUID("5e1bf1a6-55a4-4f3c-8c0e-7d3c4f0d2f6e")
 """Drawn once; the number of a document follows from it and the digest of the pex."""
 
 
-def write(found: PexFile, sha256: str, target: Path) -> None:
+def write_sbom(found: PexFile, sha256: str, target: Path) -> None:
     """Put the document where it belongs, at once and whole.
 
     Args:
@@ -34,10 +34,10 @@ def write(found: PexFile, sha256: str, target: Path) -> None:
         sha256: of its file.
         target: a name that ends with `.cdx.json` tells other tools what it is.
     """
-    write_atomically(target, document(found, sha256).encode())
+    write_atomically(target, sbom_json(found, sha256).encode())
 
 
-def document(found: PexFile, sha256: str) -> str:
+def sbom_json(found: PexFile, sha256: str) -> str:
     """The document as JSON.
 
     Its subject is the model, or the SDK in a base. Its components are the other distributions in the file, pex's own part of it, and of a
@@ -50,7 +50,7 @@ def document(found: PexFile, sha256: str) -> str:
     bom.metadata.timestamp = None  # type: ignore[assignment]  # the schema needs none
     own = {**libraries, found.name: subject}
     for name, component in own.items():
-        needed = {need.name for need in needs_of(found.distributions[name])}
+        needed = {need.name for need in active_requirements(found.distributions[name])}
         bom.register_dependency(component, [own[each] for each in sorted(needed & own.keys() - {name})])
     # Each part is in the file whether or not the subject's own requirements lead to it.
     bom.register_dependency(subject, parts)

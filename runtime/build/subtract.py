@@ -8,13 +8,13 @@ from runtime.build.tool import BuildFailed
 from runtime.pex.check import unmet_reason
 from runtime.pex.distribution import Distribution
 from runtime.pex.file import SDK, PexFile
-from runtime.pex.requirements import Need, disturbed, walk
+from runtime.pex.requirements import ActiveRequirement, broken_requirements, walk_requirements
 
 Fetch = Callable[[Collection[str]], Mapping[str, Distribution]]
 """Gives the distributions that the model's lock pins under these names, or raises BuildFailed."""
 
 
-def subtract(model: Distribution, base: PexFile, carry: Collection[str], fetch: Fetch) -> dict[str, Distribution]:
+def select_distributions(model: Distribution, base: PexFile, carry: Collection[str], fetch: Fetch) -> dict[str, Distribution]:
     """All that goes into the model's pex, by name: the model, what it carries on purpose, and what base lacks.
 
     Args:
@@ -31,7 +31,7 @@ def subtract(model: Distribution, base: PexFile, carry: Collection[str], fetch: 
     kept = {name: distribution for name, distribution in base.distributions.items() if name not in carry}
     while True:
         found = {**kept, **own}
-        needs = list(walk(own.values(), found))
+        needs = list(walk_requirements(own.values(), found))
         _refuse_conflicts(needs, found, base)
         lacking = {need.name for need in needs if need.name not in found} | (set(carry) - set(own))
         if not lacking:
@@ -41,7 +41,7 @@ def subtract(model: Distribution, base: PexFile, carry: Collection[str], fetch: 
     return own
 
 
-def _refuse_conflicts(needs: list[Need], found: Mapping[str, Distribution], base: PexFile) -> None:
+def _refuse_conflicts(needs: list[ActiveRequirement], found: Mapping[str, Distribution], base: PexFile) -> None:
     for need in needs:
         if need.requirement.url is not None:
             raise BuildFailed(_url_reason(need, base))
@@ -50,7 +50,7 @@ def _refuse_conflicts(needs: list[Need], found: Mapping[str, Distribution], base
         raise BuildFailed("\n".join(sorted(reasons)))
 
 
-def _url_reason(need: Need, base: PexFile) -> str:
+def _url_reason(need: ActiveRequirement, base: PexFile) -> str:
     if need.name in base.distributions:
         path = "../.." if need.name == SDK else "..."
         return (
@@ -66,7 +66,7 @@ def _refuse_disturbance(kept: list[Distribution], own: Mapping[str, Distribution
     reasons = [
         f"the model carries {own[need.name].name} {own[need.name].version}, and {need}, of base {base.version}; "
         f"carry {need.requirer.name} too (`--carry {need.requirer.name}`, with a version in the model's lock that accepts it)"
-        for need in disturbed(kept, own)
+        for need in broken_requirements(kept, own)
     ]
     if reasons:
         raise BuildFailed("\n".join(sorted(set(reasons))))

@@ -49,7 +49,7 @@ class Steps:
         self._report(f"{prefix}: done in {time.monotonic() - start:.1f} s")
 
 
-def run(command: Sequence[str | Path], what: str, *, cwd: Path | None = None, each_line: Report | None = None) -> str:
+def run_tool(command: Sequence[str | Path], what: str, *, cwd: Path | None = None, each_line: Report | None = None) -> str:
     """Run a tool to its end.
 
     Args:

@@ -11,10 +11,10 @@ from base.errors import PexRefused
 from runtime.build import tool
 from runtime.build.tool import BuildFailed
 from runtime.pex import archive as zips
-from runtime.pex.distribution import Distribution, parse
+from runtime.pex.distribution import Distribution, parse_distribution
 
 
-def pyproject(project: Path) -> dict[str, Any]:
+def read_pyproject(project: Path) -> dict[str, Any]:
     """The project's pyproject.toml.
 
     Raises:
@@ -35,10 +35,10 @@ def build_wheel(project: Path, folder: Path) -> Path:
     Raises:
         BuildFailed: the backend failed.
     """
-    backend = pyproject(project).get("build-system", {}).get("build-backend", "setuptools.build_meta")
+    backend = read_pyproject(project).get("build-system", {}).get("build-backend", "setuptools.build_meta")
     # With the backend at hand, pip need not ask an index for it.
     isolation = ["--no-build-isolation"] if importlib.util.find_spec(backend.partition(".")[0]) else []
-    tool.run([*tool.pip(), "wheel", "--no-deps", *isolation, "-w", folder, project.resolve()], f"building the wheel of {project}")
+    tool.run_tool([*tool.pip(), "wheel", "--no-deps", *isolation, "-w", folder, project.resolve()], f"building the wheel of {project}")
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise BuildFailed(f"{project} made {len(wheels)} wheels, where one is wanted")
@@ -51,9 +51,9 @@ def read_wheel(wheel: Path) -> Distribution:
     Raises:
         PexRefused: it is not understood.
     """
-    with zips.opened(wheel) as archive:
+    with zips.open_archive(wheel) as archive:
         size = sum(member.compress_size for member in archive.infolist())
-        return parse(wheel.name, archive.namelist(), zips.reader(archive), size_bytes=size)
+        return parse_distribution(wheel.name, archive.namelist(), zips.member_reader(archive), size_bytes=size)
 
 
 def read_wheels(wheels: list[Path]) -> dict[str, Distribution]:

@@ -57,12 +57,12 @@ def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, ad
 
 def _check(pex: Path, state: State, *, local: bool) -> None:
     """As `pexdock check` does; where dist/ is on another machine, what its bases are is not known here."""
-    from runtime.pex.bases import fitted  # noqa: PLC0415
+    from runtime.pex.bases import check_against_bases  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
 
     found = read_pex(pex)
     if found.kind == "model" and local:
-        for warning in fitted(found, Path(state.dist_path))[1]:
+        for warning in check_against_bases(found, Path(state.dist_path))[1]:
             click.echo(f"warning: {warning}", err=True)
 
 
@@ -88,13 +88,13 @@ def _drop(client: AdminClient, state: State, file: Path, name: str) -> str:
 
 
 def _copied(pieces: Iterable[bytes], folder: Path, name: str) -> str:
-    from runtime.pex.drop import dropping  # noqa: PLC0415
+    from runtime.pex.dist_file import open_dist_file  # noqa: PLC0415
 
     try:
-        with dropping(folder, name) as drop:
+        with open_dist_file(folder, name) as drop:
             for piece in pieces:
                 drop.write(piece)
-            drop.land()
+            drop.publish()
             return drop.sha256
     except OSError as exc:
         raise PexdockError(f"{name} cannot be written to {folder}: {exc.strerror or exc}") from exc

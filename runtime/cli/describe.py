@@ -52,7 +52,7 @@ def _row_schema(schema: bytes | None, *, reply: bool) -> dict[str, Any] | None:
 def _parts(found: ModelDetail) -> Iterator[str]:
     from runtime.cli.views.model import history_as_text, memory, models_as_text  # noqa: PLC0415
     from runtime.cli.views.release_table import releases_as_text  # noqa: PLC0415
-    from runtime.text_table import aligned  # noqa: PLC0415
+    from runtime.text_table import format_table  # noqa: PLC0415
 
     yield models_as_text([found.model])
     for endpoint in found.endpoints:
@@ -65,7 +65,7 @@ def _parts(found: ModelDetail) -> Iterator[str]:
             (each.version, str(each.pid or "-"), each.state, str(each.restarts), memory(each.pss_bytes), memory(each.rss_bytes))
             for each in found.workers
         ]
-        yield "\n".join(aligned([head, *rows]))
+        yield "\n".join(format_table([head, *rows]))
     if found.model.history:
         yield history_as_text(found.model)
 

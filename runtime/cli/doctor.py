@@ -22,17 +22,17 @@ def doctor(settings: Settings, as_json: bool) -> None:
     Ends with 1 where there is a problem; warnings alone end with 0. Nothing is changed.
     """
     from runtime.cli.views.model import painted  # noqa: PLC0415
-    from runtime.doctor.finding import Level, as_text, worst  # noqa: PLC0415
-    from runtime.doctor.folders import folders  # noqa: PLC0415
-    from runtime.doctor.kernel import kernel  # noqa: PLC0415
-    from runtime.doctor.memory import memory  # noqa: PLC0415
-    from runtime.doctor.pexes import pexes  # noqa: PLC0415
+    from runtime.doctor.finding import Level, format_findings, worst_level  # noqa: PLC0415
+    from runtime.doctor.folders import check_folders  # noqa: PLC0415
+    from runtime.doctor.kernel import check_kernel  # noqa: PLC0415
+    from runtime.doctor.memory import check_memory  # noqa: PLC0415
+    from runtime.doctor.pexes import check_pexes  # noqa: PLC0415
     from runtime.supervisor.status.state_file import read_state  # noqa: PLC0415
 
     known = read_state(settings.run_path, settings.dist_path)
-    found = [memory(settings, known), *kernel(settings), *folders(settings, known), *pexes(settings, known)]
+    found = [check_memory(settings, known), *check_kernel(settings), *check_folders(settings, known), *check_pexes(settings, known)]
     if as_json:
         show_json(found)
     else:
-        click.echo(painted(as_text(found)))
-    sys.exit(1 if worst(found) is Level.PROBLEM else 0)
+        click.echo(painted(format_findings(found)))
+    sys.exit(1 if worst_level(found) is Level.PROBLEM else 0)

@@ -157,9 +157,9 @@ def _size(size_bytes: int) -> str:
 def _newest_base(dist_path: Path) -> Path:
     from packaging.version import Version  # noqa: PLC0415
 
-    from runtime.pex.bases import bases_in  # noqa: PLC0415
+    from runtime.pex.bases import find_bases  # noqa: PLC0415
 
-    bases = bases_in(dist_path)
+    bases = find_bases(dist_path)
     if not bases:
         raise PexdockError(f"there is no base in {dist_path} to build on: make one with `pexdock build base`, or name one with --base")
     return max(bases, key=lambda base: Version(base.version)).path
@@ -205,22 +205,22 @@ def check(pex: Path, base_pex: Path | None, dist_path: str | None, config: Path 
 
 def _voucher(pex: Path, chosen: Settings) -> str:
     """Who vouches for the file; empty where every pex is trusted."""
-    from runtime.pex.trust.policy import trust_of  # noqa: PLC0415
+    from runtime.pex.trust.policy import load_trust_policy  # noqa: PLC0415
 
-    trust = trust_of(chosen.trusted_keys_path, chosen.trusted_digests_path)
+    trust = load_trust_policy(chosen.trusted_keys_path, chosen.trusted_digests_path)
     if trust is None:
         return ""
     with pex.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return trust.vouch(pex, pex, sha256)
+    return trust.verify(pex, pex, sha256)
 
 
 def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> None:
-    from runtime.pex.bases import bases_in  # noqa: PLC0415
+    from runtime.pex.bases import find_bases  # noqa: PLC0415
     from runtime.pex.check import check_pex, choose_base  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
 
-    bases = [read_pex(base_pex, checksums=False)] if base_pex else bases_in(chosen.dist_path)
+    bases = [read_pex(base_pex, checksums=False)] if base_pex else find_bases(chosen.dist_path)
     on = bases[0] if base_pex else choose_base(model, bases)
     if on.kind != "base":
         raise PexRefused(f"{on.path.name} is the model {on.name}, where a base is wanted")
@@ -239,15 +239,15 @@ def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> Non
 def unpack(ctx: click.Context, dist_path: str | None, cache_path: str | None, config: Path | None) -> None:
     """Unpack what lies in dist/ ahead, as in the build of an image, so that no start has to."""
     from runtime import settings  # noqa: PLC0415
-    from runtime.pex.cache.prefetch import Ahead  # noqa: PLC0415
-    from runtime.pex.cache.store import Store  # noqa: PLC0415
+    from runtime.pex.cache.prefetch import Prefetcher  # noqa: PLC0415
+    from runtime.pex.cache.store import PexCache  # noqa: PLC0415
     from runtime.pex.names import is_pex_name  # noqa: PLC0415
 
     chosen = settings.load({"dist_path": dist_path, "cache_path": cache_path}, config)
     pexes = sorted(path for path in chosen.dist_path.iterdir() if is_pex_name(path.name)) if chosen.dist_path.is_dir() else []
-    store = Store(chosen.cache_path, _progress)
+    store = PexCache(chosen.cache_path, _progress)
     try:
-        whole = Ahead(store, click.echo, _progress).unpack(pexes)
+        whole = Prefetcher(store, click.echo, _progress).unpack_all(pexes)
     finally:
         store.close()
     ctx.exit(Exit.OK if whole else Exit.FAILED)

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from runtime.text_table import aligned
+from runtime.text_table import format_table
 
 
 class Level(StrEnum):
@@ -42,15 +42,15 @@ def problem(subject: str, text: str, advice: str) -> Finding:
     return Finding(subject, Level.PROBLEM, text, advice)
 
 
-def worst(findings: Sequence[Finding]) -> Level:
+def worst_level(findings: Sequence[Finding]) -> Level:
     """Of all."""
     order = list(Level)
     return max((finding.level for finding in findings), key=order.index, default=Level.OK)
 
 
-def as_text(findings: Sequence[Finding]) -> str:
+def format_findings(findings: Sequence[Finding]) -> str:
     """A line each, with what to do below."""
-    lines = aligned([(finding.subject, finding.level.value, finding.text) for finding in findings])
+    lines = format_table([(finding.subject, finding.level.value, finding.text) for finding in findings])
     body: list[str] = []
     for line, finding in zip(lines, findings, strict=True):
         body += [line] + ([f"    → {finding.advice}"] if finding.advice else [])

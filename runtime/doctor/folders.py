@@ -16,14 +16,14 @@ from runtime.settings import Settings
 from runtime.supervisor.host import run_dir
 from runtime.supervisor.host.listeners import bound
 from runtime.supervisor.status.state import State
-from runtime.text_table import size
+from runtime.text_table import format_size
 
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "virtiofs"})
 _FREE_LEAST_BYTES, _FREE_BYTES = 300_000_000, 3_000_000_000
 """An unpacked base has 1 GB; one more is needed while it is replaced."""
 
 
-def folders(settings: Settings, state: State) -> Iterator[Finding]:
+def check_folders(settings: Settings, state: State) -> Iterator[Finding]:
     """Each of them, the port, and the token."""
     yield _dist(settings)
     yield _run(settings, state)
@@ -75,7 +75,7 @@ def _cache(settings: Settings) -> Finding:
     if os.statvfs(there).f_flag & os.ST_NOEXEC:
         return problem("cache", f"{path} is mounted noexec, so that packages in it cannot be loaded", "name another folder with cache_path")
     free = shutil.disk_usage(there).free
-    text = f"{path}, {size(free)} free"
+    text = f"{path}, {format_size(free)} free"
     if free < _FREE_LEAST_BYTES:
         return problem("cache", text, "make room: a base is unpacked there")
     return warning("cache", text, "make room: each base takes 1 GB there") if free < _FREE_BYTES else ok("cache", text)

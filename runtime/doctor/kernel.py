@@ -24,7 +24,7 @@ _SOON_S = 60.0
 _YEAR_MIN = 2025
 
 
-def kernel(settings: Settings) -> Iterator[Finding]:
+def check_kernel(settings: Settings) -> Iterator[Finding]:
     """Each feature that Pexdock cannot do without, descriptors and clocks."""
     yield _descriptors(settings)
     missing = [name for name, works in _FEATURES.items() if not _has(works)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.settings import Settings
 from runtime.supervisor.status.state import State
-from runtime.text_table import size
+from runtime.text_table import format_size
 
 _SUBJECT = "memory"
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -17,21 +17,19 @@ _NO_LIMIT_BYTES = 2**60
 """What cgroup version 1 says where there is no limit."""
 
 
-def memory(settings: Settings, state: State) -> Finding:
+def check_memory(settings: Settings, state: State) -> Finding:
     """Whether what runs now, and all segments beside it, fit."""
     limit, whose = _limit()
     pids = [state.pid, *state.front_door_pids, *(pid for release in state.releases for pid in release.worker_pids)]
     has = sum(_pss(pid) for pid in pids if pid is not None)
     segments = int(settings.shared_memory_max_bytes)
-    text = f"{size(limit)} ({whose}); segments may take {size(segments)}" + (f", processes have {size(has)}" if has else "")
+    used = f", processes use {format_size(has)}" if has else ""
+    text = f"{format_size(limit)} ({whose}); segments may take up to {format_size(segments)}{used}"
     if has > 0.95 * limit or segments > limit:
-        return problem(
-            _SUBJECT, text, "give it more memory, or set a lower shared_memory_max_bytes, fewer workers_per_release or fewer models"
-        )
+        advice = "add memory, or lower shared_memory_max_bytes, workers_per_release or the number of models"
+        return problem(_SUBJECT, text, advice)
     if has + segments > limit:
-        advice = (
-            "processes with full segments do not fit, and the kernel would end one: give it more memory, or lower shared_memory_max_bytes"
-        )
+        advice = "processes and full segments together do not fit, so the kernel may kill one: add memory, or lower shared_memory_max_bytes"
         return warning(_SUBJECT, text, advice)
     return ok(_SUBJECT, text)
 

@@ -18,7 +18,7 @@ from runtime.supervisor.status.state import State
 _BAD = ("refused", "failed")
 
 
-def pexes(settings: Settings, state: State) -> Iterator[Finding]:
+def check_pexes(settings: Settings, state: State) -> Iterator[Finding]:
     """The interpreter, then a line for each file, then for what does not serve."""
     yield ok("interpreter", f"{platform.python_implementation()} {platform.python_version()}, {' '.join(platform.libc_ver())}")
     paths = sorted(path for path in settings.dist_path.iterdir() if is_pex_name(path.name)) if settings.dist_path.is_dir() else []

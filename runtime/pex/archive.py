@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from base.errors import PexRefused
-from runtime.pex.distribution import Read
+from runtime.pex.distribution import ReadMember
 
 # A bound against zip bombs: the largest wheels known unpack to some 5 GB.
 _UNPACKED_MAX_BYTES = 32 * 1024**3
@@ -23,7 +23,7 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, 
 
 
 @dataclass
-class Folder:
+class ArchiveFolder:
     """What a zip holds below one folder: paths relative to it, and the bytes that they take in the zip."""
 
     files: list[str] = field(default_factory=list)
@@ -31,9 +31,9 @@ class Folder:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """The zip at `path`, until the block ends; a PexRefused that leaves the block names the file."""
-    with naming(path), ExitStack() as stack:
+    with prefix_file_name(path), ExitStack() as stack:
         with _refusing("it cannot be read"):
             file = stack.enter_context(path.open("rb"))
             _refuse_other_files(file)
@@ -42,7 +42,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def prefix_file_name(path: Path) -> Iterator[None]:
     """Put the file's name in front of a PexRefused that leaves the block."""
     try:
         yield
@@ -79,12 +79,12 @@ def check_members(archive: zipfile.ZipFile) -> None:
                 pass
 
 
-def holds(archive: zipfile.ZipFile, name: str) -> bool:
+def has_member(archive: zipfile.ZipFile, name: str) -> bool:
     """Whether a member of that name is there."""
     return name in archive.NameToInfo
 
 
-def read(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
+def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     """One member's content, PexRefused where it is longer than `max_bytes`."""
     with _refusing(f"{name} is damaged"), archive.open(name) as content:
         data = content.read(max_bytes + 1)
@@ -93,14 +93,14 @@ def read(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     return data
 
 
-def reader(archive: zipfile.ZipFile, folder: str = "") -> Read:
+def member_reader(archive: zipfile.ZipFile, folder: str = "") -> ReadMember:
     """`read` for members below `folder` (which ends with a slash, or is empty)."""
-    return lambda name, max_bytes: read(archive, folder + name, max_bytes)
+    return lambda name, max_bytes: read_member(archive, folder + name, max_bytes)
 
 
-def folders(archive: zipfile.ZipFile, parent: str) -> dict[str, Folder]:
+def list_folders(archive: zipfile.ZipFile, parent: str) -> dict[str, ArchiveFolder]:
     """The folders right below `parent`, by name."""
-    found: dict[str, Folder] = defaultdict(Folder)
+    found: dict[str, ArchiveFolder] = defaultdict(ArchiveFolder)
     for member in archive.infolist():
         head, _, inner = member.filename.removeprefix(f"{parent}/").partition("/")
         if member.filename.startswith(f"{parent}/") and inner:
@@ -110,7 +110,7 @@ def folders(archive: zipfile.ZipFile, parent: str) -> dict[str, Folder]:
 
 
 @contextmanager
-def nested(archive: zipfile.ZipFile, name: str) -> Iterator[zipfile.ZipFile]:
+def open_nested_archive(archive: zipfile.ZipFile, name: str) -> Iterator[zipfile.ZipFile]:
     """The zip that is a member of a zip, until the block ends."""
     with _refusing(f"{name} is damaged"):
         file = archive.open(name)

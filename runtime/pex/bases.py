@@ -11,7 +11,7 @@ from runtime.pex.file import PexFile, read_pex
 from runtime.pex.names import is_pex_name
 
 
-def bases_in(folder: Path) -> list[PexFile]:
+def find_bases(folder: Path) -> list[PexFile]:
     """Every base that can be read, by file name."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -21,11 +21,11 @@ def bases_in(folder: Path) -> list[PexFile]:
     return [pex for pex in found if pex.kind == "base"]
 
 
-def fitted(model: PexFile, folder: Path) -> tuple[PexFile, list[str]]:
+def check_against_bases(model: PexFile, folder: Path) -> tuple[PexFile, list[str]]:
     """The base that a model would run on, and warnings.
 
     Raises:
         PexRefused: there is none, or it does not fit.
     """
-    on = choose_base(model, bases_in(folder))
+    on = choose_base(model, find_bases(folder))
     return on, check_pex(model, on)

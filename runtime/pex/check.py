@@ -12,10 +12,10 @@ from packaging.version import Version
 
 from base.errors import PexRefused
 from base.ipc.control import WIRE_VERSION
-from runtime.pex.archive import naming
+from runtime.pex.archive import prefix_file_name
 from runtime.pex.distribution import Distribution
 from runtime.pex.file import SDK, PexFile
-from runtime.pex.requirements import Need, disturbed, walk
+from runtime.pex.requirements import ActiveRequirement, broken_requirements, walk_requirements
 
 _NAMES_MAX = 5
 
@@ -34,13 +34,13 @@ def check_pex(model: PexFile, base: PexFile, *, base_sha256: str | None = None) 
     Raises:
         PexRefused: it cannot. The message names both sides and the ways out.
     """
-    with naming(model.path):
+    with prefix_file_name(model.path):
         _check_interpreter(model)
         _check_tags(model)
         _check_wire(model, base)
         provided = {**base.distributions, **model.distributions}
-        _check_needs(model, base, provided)
-    return [*_carried_warnings(model, base), *_disturbed_warnings(model, base), *_digest_warnings(model, base, base_sha256)]
+        _check_requirements(model, base, provided)
+    return [*_carried_warnings(model, base), *_broken_requirement_warnings(model, base), *_digest_warnings(model, base, base_sha256)]
 
 
 def _check_interpreter(model: PexFile) -> None:
@@ -76,11 +76,11 @@ def _check_tags(model: PexFile) -> None:
 
 def _check_wire(model: PexFile, base: PexFile) -> None:
     for who, stamp in (("it", model.stamp), (f"its base {base.version}", base.stamp)):
-        if stamp is not None and (misfit := wire_misfit(who, stamp.wire)):
+        if stamp is not None and (misfit := wire_mismatch(who, stamp.wire)):
             raise PexRefused(misfit)
 
 
-def wire_misfit(who: str, wire: int) -> str:
+def wire_mismatch(who: str, wire: int) -> str:
     """Why a worker of this wire version cannot serve here, which side is older, and what to do; empty where it can."""
     if wire < WIRE_VERSION:
         return f"{who} speaks wire version {wire}, older than {WIRE_VERSION} of this runtime; build the model again, on a base of now"
@@ -89,8 +89,8 @@ def wire_misfit(who: str, wire: int) -> str:
     return ""
 
 
-def _check_needs(model: PexFile, base: PexFile, provided: Mapping[str, Distribution]) -> None:
-    for need in walk(model.distributions.values(), provided):
+def _check_requirements(model: PexFile, base: PexFile, provided: Mapping[str, Distribution]) -> None:
+    for need in walk_requirements(model.distributions.values(), provided):
         found = provided.get(need.name)
         if found is None:
             raise PexRefused(f"{need}, which neither it nor base {base.version} holds; build it with `pexdock build model`")
@@ -98,7 +98,7 @@ def _check_needs(model: PexFile, base: PexFile, provided: Mapping[str, Distribut
             raise PexRefused(unmet_reason(need, found, base))
 
 
-def unmet_reason(need: Need, found: Distribution, base: PexFile) -> str:
+def unmet_reason(need: ActiveRequirement, found: Distribution, base: PexFile) -> str:
     """Both sides of a need that what is there does not meet, and the ways out."""
     side = f"base {base.version} provides" if base.distributions.get(need.name) == found else "it carries"
     return (
@@ -119,9 +119,9 @@ def _carried_warnings(model: PexFile, base: PexFile) -> Iterator[str]:
         yield f"{model.path.name} carries {SDK} {model.distributions[SDK].version} and runs on that, not on base {base.version}"
 
 
-def _disturbed_warnings(model: PexFile, base: PexFile) -> Iterator[str]:
+def _broken_requirement_warnings(model: PexFile, base: PexFile) -> Iterator[str]:
     kept = [distribution for name, distribution in base.distributions.items() if name not in model.distributions]
-    for need in disturbed(kept, model.distributions):
+    for need in broken_requirements(kept, model.distributions):
         carried = model.distributions[need.name]
         yield f"{model.path.name} carries {carried.name} {carried.version}, yet {need}, of base {base.version}"
 

@@ -26,7 +26,7 @@ _ENTRY_POINTS_MAX_BYTES = 1024 * 1024
 _MODULE = re.compile(r"[A-Za-z_]\w*")
 _EXTENSION_SUFFIXES = (".py", ".pyc", ".so", ".pyd")
 
-Read = Callable[[str, int], bytes]
+ReadMember = Callable[[str, int], bytes]
 """`read(name, max_bytes)`: one file's content, or PexRefused where it is longer."""
 
 
@@ -48,7 +48,7 @@ class Distribution:
     size_bytes: int = 0
 
 
-def parse(wheel: str, files: Iterable[str], read: Read, *, size_bytes: int = 0) -> Distribution:
+def parse_distribution(wheel: str, files: Iterable[str], read: ReadMember, *, size_bytes: int = 0) -> Distribution:
     """The distribution that was unpacked from the wheel file named `wheel`.
 
     Args:

@@ -13,7 +13,7 @@ from packaging.tags import sys_tags
 
 from base.errors import PexRefused
 from runtime.pex import archive as zips
-from runtime.pex.distribution import ENDPOINT_GROUP, Distribution, parse, top_level_modules
+from runtime.pex.distribution import ENDPOINT_GROUP, Distribution, parse_distribution, top_level_modules
 
 STAMP_PROPERTY = "pexdock"
 """The build property in PEX-INFO that holds the stamp."""
@@ -86,7 +86,7 @@ def read_pex(path: Path, *, checksums: bool = True) -> PexFile:
     Raises:
         PexRefused: it cannot be a base or a model. Nothing of it was run and nothing was changed.
     """
-    with zips.opened(path) as archive:
+    with zips.open_archive(path) as archive:
         if checksums:
             zips.check_members(archive)
         info = _pex_info(archive)
@@ -107,15 +107,15 @@ def read_stamp(path: Path) -> Stamp | None:
     Raises:
         PexRefused: the file cannot be read or is no pex.
     """
-    with zips.opened(path) as archive:
+    with zips.open_archive(path) as archive:
         return _stamp(_pex_info(archive))
 
 
 def _pex_info(archive: zipfile.ZipFile) -> _PexInfo:
-    if not zips.holds(archive, "PEX-INFO"):
+    if not zips.has_member(archive, "PEX-INFO"):
         raise PexRefused("it has no PEX-INFO, so it is no pex")
     try:
-        return msgspec.json.decode(zips.read(archive, "PEX-INFO", _PEX_INFO_MAX_BYTES), type=_PexInfo)
+        return msgspec.json.decode(zips.read_member(archive, "PEX-INFO", _PEX_INFO_MAX_BYTES), type=_PexInfo)
     except msgspec.MsgspecError as exc:
         raise PexRefused(f"its PEX-INFO is not understood: {exc}") from exc
 
@@ -132,12 +132,12 @@ def _stamp(info: _PexInfo) -> Stamp | None:
 
 def _distributions(archive: zipfile.ZipFile, info: _PexInfo) -> Iterator[Distribution]:
     """Every distribution that PEX-INFO lists; pex installs nothing else."""
-    folders = {} if info.deps_are_wheel_files else zips.folders(archive, ".deps")
+    folders = {} if info.deps_are_wheel_files else zips.list_folders(archive, ".deps")
     for wheel in info.distributions:
         if wheel in folders:
-            read = zips.reader(archive, f".deps/{wheel}/")
-            yield parse(wheel, folders[wheel].files, read, size_bytes=folders[wheel].size_bytes)
-        elif info.deps_are_wheel_files and zips.holds(archive, f".deps/{wheel}"):
+            read = zips.member_reader(archive, f".deps/{wheel}/")
+            yield parse_distribution(wheel, folders[wheel].files, read, size_bytes=folders[wheel].size_bytes)
+        elif info.deps_are_wheel_files and zips.has_member(archive, f".deps/{wheel}"):
             yield _wheel_file(archive, wheel)
         else:
             raise PexRefused(f"PEX-INFO lists {wheel}, which is not there")
@@ -145,9 +145,9 @@ def _distributions(archive: zipfile.ZipFile, info: _PexInfo) -> Iterator[Distrib
 
 def _wheel_file(archive: zipfile.ZipFile, wheel: str) -> Distribution:
     """The distribution in a pex built with --no-pre-install-wheels, which holds wheels as they are."""
-    with zips.nested(archive, f".deps/{wheel}") as inner:
+    with zips.open_nested_archive(archive, f".deps/{wheel}") as inner:
         size = archive.getinfo(f".deps/{wheel}").compress_size
-        return parse(wheel, inner.namelist(), zips.reader(inner), size_bytes=size)
+        return parse_distribution(wheel, inner.namelist(), zips.member_reader(inner), size_bytes=size)
 
 
 def _applicable(found: Iterable[Distribution]) -> dict[str, Distribution]:

@@ -20,33 +20,33 @@ from pathlib import Path
 Report = Callable[[str], None]
 
 
-def beside(folder: Path, suffix: str) -> Path:
+def sibling_path(folder: Path, suffix: str) -> Path:
     """A name beside a folder."""
     return folder.with_name(f"{folder.name}.{suffix}")
 
 
-def hold(folder: Path) -> int:
+def hold_folder(folder: Path) -> int:
     """Protect a folder, made or still to be made, from removal until the returned descriptor is closed, also by this process's end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return _flocked(beside(folder, "used"), fcntl.LOCK_SH)
+    return _open_locked(sibling_path(folder, "used"), fcntl.LOCK_SH)
 
 
 @contextlib.contextmanager
-def locked(folder: Path, report: Report) -> Iterator[None]:
+def lock_folder(folder: Path, report: Report) -> Iterator[None]:
     """Be the only one, over all processes, who makes the folder, until the block ends."""
-    path = beside(folder, "lock")
+    path = sibling_path(folder, "lock")
     try:
-        descriptor = _flocked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = _open_locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         report("waiting for another process that unpacks the same file")
-        descriptor = _flocked(path, fcntl.LOCK_EX)
+        descriptor = _open_locked(path, fcntl.LOCK_EX)
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-def remove(folder: Path) -> bool:
+def remove_unused_folder(folder: Path) -> bool:
     """Remove a folder, and what killed processes left of it, unless somebody holds or makes it.
 
     Whoever calls `hold` meanwhile waits, and then finds it gone.
@@ -54,25 +54,25 @@ def remove(folder: Path) -> bool:
     with contextlib.ExitStack() as stack:
         for suffix in ("used", "lock"):
             try:
-                descriptor = _flocked(beside(folder, suffix), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                descriptor = _open_locked(sibling_path(folder, suffix), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if suffix == "lock" and not folder.exists():  # somebody makes it; the file is of our asking
-                    beside(folder, "used").unlink(missing_ok=True)
+                    sibling_path(folder, "used").unlink(missing_ok=True)
                 return False
             stack.callback(os.close, descriptor)
         # Renamed first: half a folder must never be found under its name.
-        aside = beside(folder, "gone")
+        aside = sibling_path(folder, "gone")
         shutil.rmtree(aside, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
             folder.rename(aside)
-        for left in (aside, beside(folder, "part")):
+        for left in (aside, sibling_path(folder, "part")):
             shutil.rmtree(left, ignore_errors=True)
         for suffix in ("used", "lock"):
-            beside(folder, suffix).unlink(missing_ok=True)
+            sibling_path(folder, suffix).unlink(missing_ok=True)
     return True
 
 
-def _flocked(path: Path, operation: int) -> int:
+def _open_locked(path: Path, operation: int) -> int:
     """A descriptor with the lock of the file that is at `path` now, made if need be.
 
     Raises:

@@ -13,7 +13,7 @@ from runtime.pex.distribution import Distribution
 
 
 @dataclass(frozen=True)
-class Need:
+class ActiveRequirement:
     """`requirer` requires `requirement` here: its marker holds for this interpreter and the extras that were asked for."""
 
     requirer: Distribution
@@ -29,24 +29,24 @@ class Need:
         return self.requirement.specifier.contains(found.version, prereleases=True)
 
     def __str__(self) -> str:
-        return f"{self.requirer.name} {self.requirer.version} requires {short(self.requirement)}"
+        return f"{self.requirer.name} {self.requirer.version} requires {format_requirement(self.requirement)}"
 
 
-def short(requirement: Requirement) -> str:
+def format_requirement(requirement: Requirement) -> str:
     """A requirement as people write it, without its marker: `scikit-learn<1.8,>=1.7`."""
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{requirement.name}{extras}{requirement.specifier}{f' @ {requirement.url}' if requirement.url else ''}"
 
 
-def needs_of(found: Distribution, extras: Iterable[str] = ()) -> Iterator[Need]:
+def active_requirements(found: Distribution, extras: Iterable[str] = ()) -> Iterator[ActiveRequirement]:
     """The requirements of `found` that hold here, with those of the extras."""
     wanted = ("", *sorted(extras))
     for requirement in found.requires:
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in wanted):
-            yield Need(found, requirement)
+            yield ActiveRequirement(found, requirement)
 
 
-def walk(roots: Iterable[Distribution], found: Mapping[str, Distribution]) -> Iterator[Need]:
+def walk_requirements(roots: Iterable[Distribution], found: Mapping[str, Distribution]) -> Iterator[ActiveRequirement]:
     """Every need of the roots, and of what they ask for an extra of.
 
     Args:
@@ -57,7 +57,7 @@ def walk(roots: Iterable[Distribution], found: Mapping[str, Distribution]) -> It
     queue: list[tuple[Distribution, frozenset[str]]] = [(root, frozenset()) for root in roots]
     while queue:
         distribution, extras = queue.pop(0)
-        for need in needs_of(distribution, extras):
+        for need in active_requirements(distribution, extras):
             yield need
             fresh = need.requirement.extras - seen[need.name]
             if fresh and need.name in found:
@@ -65,7 +65,7 @@ def walk(roots: Iterable[Distribution], found: Mapping[str, Distribution]) -> It
                 queue.append((found[need.name], frozenset(fresh)))
 
 
-def disturbed(kept: Iterable[Distribution], replaced: Mapping[str, Distribution]) -> list[Need]:
+def broken_requirements(kept: Iterable[Distribution], replaced: Mapping[str, Distribution]) -> list[ActiveRequirement]:
     """What the kept distributions require of the replaced ones and no longer get. Extras are left aside: nobody asks here."""
-    needs = (need for distribution in kept for need in needs_of(distribution))
+    needs = (need for distribution in kept for need in active_requirements(distribution))
     return [need for need in needs if need.name in replaced and not need.accepts(replaced[need.name])]

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.atomic_file import write_atomically
-from runtime.pex.locks import Report, beside, locked, remove
+from runtime.pex.locks import Report, lock_folder, remove_unused_folder, sibling_path
 
 NAME = re.compile("[0-9a-f]{16}")
 """Of the folder of an unpacked base."""
@@ -44,7 +44,7 @@ class UnpackFailed(Exception):
     """The base cannot be unpacked. Nothing was left behind. No PexdockError, since nothing of ours can be imported here."""
 
 
-def unpack(pex: Path, cache: Path, report: Report) -> Path:
+def unpack_base(pex: Path, cache: Path, report: Report) -> Path:
     """The folder of an unpacked base, made if it is not there. Safe to call from several processes at once.
 
     Args:
@@ -55,30 +55,30 @@ def unpack(pex: Path, cache: Path, report: Report) -> Path:
     Raises:
         UnpackFailed: the file is damaged, changed meanwhile, or is for another interpreter.
     """
-    folder = folder_of(digest(pex, cache), cache)
+    folder = base_folder(file_sha256(pex, cache), cache)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if not is_whole(folder):
-        with locked(folder, report):
+    if not has_valid_venv(folder):
+        with lock_folder(folder, report):
             if not folder.is_dir():
-                _make(pex, folder, report)
-            if not is_whole(folder):
+                _unpack_into(pex, folder, report)
+            if not has_valid_venv(folder):
                 make_venv(folder / "venv", wheel_folders(folder))
-        _evict(folder.parent, keep=folder)
+        _remove_old_bases(folder.parent, keep=folder)
     os.utime(folder)
     return folder
 
 
-def folder_of(sha256: str, cache: Path) -> Path:
+def base_folder(sha256: str, cache: Path) -> Path:
     """Where the base of that digest lies or would lie."""
     return cache / "bases" / sha256[:16]
 
 
-def python_of(folder: Path) -> Path:
+def venv_python(folder: Path) -> Path:
     """The interpreter of the venv in a folder; for an unpacked base it finds all that the base holds."""
     return folder / "venv" / "bin" / "python"
 
 
-def digest(path: Path, cache: Path) -> str:
+def file_sha256(path: Path, cache: Path) -> str:
     """The sha256 of a file in hex, remembered by its path, size, times and inode."""
     stat = path.stat()
     key = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
@@ -95,15 +95,15 @@ def digest(path: Path, cache: Path) -> str:
     return sha256
 
 
-def is_whole(folder: Path) -> bool:
+def has_valid_venv(folder: Path) -> bool:
     """Whether the folder's venv is there and belongs to the interpreter that runs here."""
     interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    return (folder / "venv" / "pyvenv.cfg").is_file() and os.path.realpath(python_of(folder)) == interpreter
+    return (folder / "venv" / "pyvenv.cfg").is_file() and os.path.realpath(venv_python(folder)) == interpreter
 
 
-def _make(pex: Path, folder: Path, report: Report) -> None:
+def _unpack_into(pex: Path, folder: Path, report: Report) -> None:
     """Unpack and compile aside, then rename. Called with the lock held, so that nobody else works aside."""
-    aside = beside(folder, "part")
+    aside = sibling_path(folder, "part")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         _extract(pex, folder.name, aside, report)
@@ -203,12 +203,12 @@ def wheel_folders(folder: Path) -> list[Path]:
     return sorted(entry for entry in (folder / ".deps").iterdir() if entry.is_dir())
 
 
-def _evict(bases: Path, keep: Path) -> None:
+def _remove_old_bases(bases: Path, keep: Path) -> None:
     """Remove unpacked bases that were not used lately and that nobody holds."""
     folders = [entry for entry in bases.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name) and entry != keep]
     by_use = sorted(folders, key=lambda entry: entry.stat().st_mtime, reverse=True)
     for folder in by_use[_KEPT_BASES - 1 :]:
-        remove(folder)
+        remove_unused_folder(folder)
 
 
 class _Progress:
@@ -234,17 +234,17 @@ def main(argv: list[str]) -> int:
     """`python -m runtime.pex.unpack PEX CACHE [ANSWER]`: write the folder to stdout or into the file ANSWER; progress goes to stderr."""
     try:
         pex, cache, *answer = argv
-        folder = unpack(Path(pex), Path(cache).resolve(), _say)
+        folder = unpack_base(Path(pex), Path(cache).resolve(), _report_to_stderr)
         Path(answer[0] if answer else "/dev/stdout").write_text(f"{folder}\n")
     except (UnpackFailed, OSError, ValueError) as exc:
-        _say(f"error: {exc}")
+        _report_to_stderr(f"error: {exc}")
         return 1
     except KeyboardInterrupt:  # the start script passes on that it was told to end; what lay aside is gone by now
         return 130
     return 0
 
 
-def _say(line: str) -> None:
+def _report_to_stderr(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 

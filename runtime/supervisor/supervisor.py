@@ -219,7 +219,7 @@ class Supervisor:
         if idle and self._show is None and self.fleet.is_quiet and (self._swept is None or self._swept - digests):
             self._swept = digests
             bound = int(self._settings.cache_max_bytes)
-            self._sweep = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.sweep(digests, bound)))
+            self._sweep = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.evict(digests, bound)))
             self._sweep.add_done_callback(self._has_swept)
         elif self._swept is not None:
             self._swept |= digests

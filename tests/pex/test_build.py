@@ -21,7 +21,7 @@ from projects import DOUBLE, write_project
 from runtime.build.model import build_model
 from runtime.build.tool import BuildFailed, pex
 from runtime.build.wheel import build_wheel
-from runtime.pex.cache.store import Store
+from runtime.pex.cache.store import PexCache
 from runtime.pex.check import check_pex
 from runtime.pex.file import read_pex
 from supervised import Supervised
@@ -169,9 +169,9 @@ def test_run_by_hand_without_base_it_names_the_base_and_the_command(build_tiny_m
 def test_a_worker_of_a_real_pex_finds_the_model_and_base(tmp_path, base_pex, build_tiny_model, by_plain_pex):
     """Built by us, or by pex alone as a zipapp without a venv and without a stamp."""
     built = plain_pex(tmp_path) if by_plain_pex else build_tiny_model().path
-    store = Store(pexes.cache())
+    store = PexCache(pexes.cache())
     try:
-        base = store.base(base_pex)
+        base = store.unpack_base(base_pex)
         admitted = store.admit(built)
         assert check_pex(read_pex(admitted.path), base.pexfile, base_sha256=base.sha256) == []
         command = store.worker_command(admitted, base)
@@ -186,8 +186,8 @@ def test_a_worker_of_a_real_pex_finds_the_model_and_base(tmp_path, base_pex, bui
 
 def test_a_pex_that_plain_pex_made_of_iris_serves_with_a_warning(tmp_path, base_pex):
     """The literal command of the README, without a lock and without base. What it carries in vain is named."""
-    store = Store(pexes.cache())
-    store.base(base_pex)  # to unpack and compile it may take longer than a start may take below
+    store = PexCache(pexes.cache())
+    store.unpack_base(base_pex)  # to unpack and compile it may take longer than a start may take below
     store.close()
     supervised = Supervised(tmp_path, cache_path=pexes.cache())
     supervised.start_s = 180  # it carries all of base's packages again, and nobody has compiled those

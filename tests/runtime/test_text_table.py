@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.text_table import aligned, duration, size
+from runtime.text_table import format_duration, format_size, format_table
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
     """And no line ends in spaces."""
-    assert aligned([("A", "B", "C"), ("long", "", "x"), ("", "y", "")]) == ["A     B  C", "long     x", "      y"]
+    assert format_table([("A", "B", "C"), ("long", "", "x"), ("", "y", "")]) == ["A     B  C", "long     x", "      y"]
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 )
 def test_a_duration_is_in_the_unit_that_people_would_take(seconds: float, text: str) -> None:
     """Two of a unit at least."""
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -26,4 +26,4 @@ def test_a_duration_is_in_the_unit_that_people_would_take(seconds: float, text: 
 )
 def test_a_size_is_in_the_unit_that_people_would_take(size_bytes: int, text: str) -> None:
     """Decimal units, as elsewhere in the command."""
-    assert size(size_bytes) == text
+    assert format_size(size_bytes) == text

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from runtime.pex.drop import NAME_MAX_CHARS
+from runtime.pex.dist_file import NAME_MAX_CHARS
 from runtime.supervisor.rollout.traffic_policy import LABEL_PATTERN
 
 

@@ -17,7 +17,7 @@ from runtime.admin.api.context import AdminContext
 from runtime.admin.api.limits import RequestLimits
 from runtime.admin.schemas import Dropped
 from runtime.blocking import BlockingThreads
-from runtime.pex.drop import SIGNATURE_MAX_BYTES, SIGNATURE_SUFFIX, Drop, dropping
+from runtime.pex.dist_file import SIGNATURE_MAX_BYTES, SIGNATURE_SUFFIX, DistFileWriter, open_dist_file
 from runtime.pex.file import read_pex
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Uploads:
         _refuse_length(request, limit)
         begun, bounds = monotonic(), RequestLimits.from_scope(request.scope)
         bounds.extend(_GRACE_S, limit + 1)
-        with self._reserved(name), _disk_errors(name), dropping(self._to.path, name) as drop:
+        with self._reserved(name), _disk_errors(name), open_dist_file(self._to.path, name) as drop:
             async for data in _pieces(request):
                 if drop.size_bytes + len(data) > limit:
                     raise TooLarge(_too_large(limit))
@@ -112,14 +112,14 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
     yield bytes(some)
 
 
-def _land(drop: Drop, name: str) -> None:
+def _land(drop: DistFileWriter, name: str) -> None:
     """Not what is visibly no pex: its sender should hear that now."""
     if not name.endswith(SIGNATURE_SUFFIX):
         try:
-            read_pex(drop.written(), checksums=False)
+            read_pex(drop.flush_to_path(), checksums=False)
         except PexRefused as exc:
-            raise PexRefused(f"{name}: {exc.detail.removeprefix(f'{drop.aside.name}: ')}") from exc
-    drop.land()
+            raise PexRefused(f"{name}: {exc.detail.removeprefix(f'{drop.temporary_path.name}: ')}") from exc
+    drop.publish()
 
 
 @contextlib.contextmanager

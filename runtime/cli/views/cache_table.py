@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from base.ipc.cache_control import CacheState, EntryState
 from runtime.admin.schemas import ModelCaches, ModelRefresh, WorkerCaches
-from runtime.text_table import aligned, duration, size
+from runtime.text_table import format_duration, format_size, format_table
 
 _HEAD = ("WORKER", "ENDPOINT", "PARAMETERS", "STATE", "AGE", "NEXT REFRESH", "LOADS", "FAILURES", "BYTES", "LAST ERROR")
 _ERROR_CHARS = 120
@@ -36,7 +36,7 @@ def _model(model: ModelCaches) -> list[str]:
         for entry in reversed(cache.entries)  # those used last come first
     ]
     remarks = [f"  {remark}" for worker in model.workers for remark in _remarks(worker)]
-    table = [f"  {line}" for line in aligned([_HEAD, *rows])] if rows else []
+    table = [f"  {line}" for line in format_table([_HEAD, *rows])] if rows else []
     return [f"{model.model} {model.version}", *table, *remarks]
 
 
@@ -46,11 +46,11 @@ def _row(pid: int | None, cache: CacheState, entry: EntryState) -> tuple[str, ..
         cache.endpoint,
         _parameters(entry.parameters),
         entry.state,
-        "-" if entry.age_s is None else duration(entry.age_s),
+        "-" if entry.age_s is None else format_duration(entry.age_s),
         _next(entry.next_refresh_s),
         str(entry.loads),
         str(entry.failures),
-        size(entry.bytes),
+        format_size(entry.bytes),
         _error(entry.last_error),
     )
 
@@ -63,7 +63,7 @@ def _parameters(parameters: Mapping[str, str]) -> str:
 def _next(seconds: float | None) -> str:
     if seconds is None:
         return "-"
-    return f"in {duration(seconds)}" if seconds else "now"
+    return f"in {format_duration(seconds)}" if seconds else "now"
 
 
 def _error(text: str | None) -> str:

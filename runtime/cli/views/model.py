@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from runtime.supervisor.host.log_buffer import LogLine
 from runtime.supervisor.status.state import MirrorStatus, ModelReport
-from runtime.text_table import aligned, size
+from runtime.text_table import format_size, format_table
 
 _STATES = re.compile(
     r"(?<=  )(?:(?P<green>ready|ok)|(?P<red>refused|failed|problem|cannot load)|(?P<yellow>[a-z]+ing|standby|warning))(?=  |$)",
@@ -25,7 +25,7 @@ def models_as_text(models: Sequence[ModelReport]) -> str:
     """A line a model, with what there is to say of it below."""
     if not models:
         return ""
-    lines = aligned([("MODEL", "SERVES"), *((model.name, serves(model)) for model in models)])
+    lines = format_table([("MODEL", "SERVES"), *((model.name, serves(model)) for model in models)])
     body = [lines[0]]
     for line, model in zip(lines[1:], models, strict=True):
         body += [line, *(f"    {remark}" for remark in remarks(model))]
@@ -62,7 +62,7 @@ def remarks(model: ModelReport) -> Iterator[str]:
 
 def history_as_text(model: ModelReport) -> str:
     """When requests moved, to what, and why; the last one last."""
-    return "\n".join(aligned([("AT", "TO", "WHY"), *((flip.at, flip.what, flip.why) for flip in model.history)]))
+    return "\n".join(format_table([("AT", "TO", "WHY"), *((flip.at, flip.what, flip.why) for flip in model.history)]))
 
 
 def line_as_text(line: LogLine) -> str:
@@ -78,4 +78,4 @@ def _compared(found: MirrorStatus) -> str:
 
 def memory(size_bytes: int) -> str:
     """Of a process; a dash where there is none."""
-    return size(size_bytes) if size_bytes else "-"
+    return format_size(size_bytes) if size_bytes else "-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runtime.supervisor.status.state import ReleaseReport, State
-from runtime.text_table import aligned
+from runtime.text_table import format_table
 
 
 def as_table(state: State) -> str:
@@ -24,7 +24,7 @@ def as_table(state: State) -> str:
 def releases_as_text(releases: Sequence[ReleaseReport]) -> str:
     """One line a release; at least one."""
     rows = [("FILE", "NAME", "VERSION", "DIGEST", "STATE", "BASE", "RESTARTS", "PATHS")] + [_row(report) for report in releases]
-    lines = aligned(rows)
+    lines = format_table(rows)
     body = [lines[0]]
     for line, report in zip(lines[1:], releases, strict=True):
         body += [line, *_remarks(report)]

@@ -7,19 +7,19 @@ import json
 import time
 from pathlib import Path
 
-from runtime.pex.locks import remove
+from runtime.pex.locks import remove_unused_folder
 
 _LEFT_S = 3600.0
 """A copy that nobody has written to for so long is nobody's. What is unpacked has a lock, and needs no guess."""
 _MARKS = (".gone", ".part", ".used", ".lock")
 
 
-def sweep_leftovers(cache: Path) -> None:
+def remove_leftovers(cache: Path) -> None:
     """Remove half-made and half-removed folders, locks of folders that are gone, copies that were never finished, and old digests."""
     for parent in (cache / "bases", cache / "releases"):
         for folder in _orphans(parent):
             with contextlib.suppress(OSError):  # somebody else's, or a disk that is full
-                remove(folder)
+                remove_unused_folder(folder)
         for part in parent.glob("*.part"):
             with contextlib.suppress(OSError):
                 if part.is_file() and time.time() - part.stat().st_mtime > _LEFT_S:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from base.errors import PexRefused
-from runtime.pex.cache.store import Base, Store
+from runtime.pex.cache.store import PexCache, UnpackedBase
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
 
 Say = Callable[[str], None]
 
 
-class Ahead:
+class Prefetcher:
     """Unpacks bases, and models on their bases, without running anything of them. Safe while others do so or serve.
 
     Args:
@@ -22,13 +22,13 @@ class Ahead:
         complain: takes a line for each that cannot be.
     """
 
-    def __init__(self, store: Store, say: Say, complain: Say) -> None:
+    def __init__(self, store: PexCache, say: Say, complain: Say) -> None:
         self._store = store
         self._say = say
         self._complain = complain
-        self._bases: list[Base] = []
+        self._bases: list[UnpackedBase] = []
 
-    def unpack(self, pexes: Sequence[Path]) -> bool:
+    def unpack_all(self, pexes: Sequence[Path]) -> bool:
         """Unpack all of them. Returns whether that could be done."""
         read = [self._read(path) for path in pexes]
         found = [pex for pex in read if pex is not None]
@@ -54,7 +54,7 @@ class Ahead:
         return True
 
     def _base(self, pex: PexFile) -> None:
-        self._bases.append(self._store.base(pex.path))
+        self._bases.append(self._store.unpack_base(pex.path))
 
     def _model(self, pex: PexFile) -> None:
         on = choose_base(pex, [base.pexfile for base in self._bases])

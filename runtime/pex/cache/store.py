@@ -28,7 +28,7 @@ from pathlib import Path
 from base.errors import PexRefused
 from runtime.pex import archive as zips
 from runtime.pex import locks, unpack
-from runtime.pex.cache.leftovers import sweep_leftovers
+from runtime.pex.cache.leftovers import remove_leftovers
 from runtime.pex.file import PexFile, read_pex, source_files
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _COPY_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Base:
+class UnpackedBase:
     """An unpacked base. `folder` is a loose pex; `sha256` is the digest of the file that it came from."""
 
     folder: Path
@@ -53,14 +53,14 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Admitted:
+class AdmittedPex:
     """A copy of a pex that nobody else writes to. It keeps the file's name, under a folder named by its digest."""
 
     path: Path
     sha256: str
 
 
-class Store:
+class PexCache:
     """Owns the cache folder's `releases`, and holds what it handed out until `sweep` or `close`.
 
     Several supervisors may share a cache: none removes what another holds. Methods may run in threads.
@@ -76,7 +76,7 @@ class Store:
         if self._own is not None:
             self._hold(self._own)
 
-    def base(self, pex: Path) -> Base:
+    def unpack_base(self, pex: Path) -> UnpackedBase:
         """Unpack a base, which takes 20 s the first time and nothing later.
 
         Raises:
@@ -86,17 +86,17 @@ class Store:
         if pexfile.kind != "base":
             raise PexRefused(f"{pex.name} is the model {pexfile.name}, where a base is wanted")
         try:
-            sha256 = unpack.digest(pex, self._cache)
+            sha256 = unpack.file_sha256(pex, self._cache)
             with self._sweeping:
-                self._hold(unpack.folder_of(sha256, self._cache))
-            folder = unpack.unpack(pex, self._cache, self._report)
+                self._hold(unpack.base_folder(sha256, self._cache))
+            folder = unpack.unpack_base(pex, self._cache, self._report)
         except (unpack.UnpackFailed, OSError) as exc:
             raise PexRefused(str(exc)) from exc
         if pex.parent.parent == self._releases:  # a copy that was made to be trusted; what is unpacked takes its place
             pex.unlink()
-        return Base(folder, sha256, pexfile)
+        return UnpackedBase(folder, sha256, pexfile)
 
-    def admit(self, pex: Path, vouch: Callable[[Path, str], object] = lambda _copy, _sha256: None) -> Admitted:
+    def admit(self, pex: Path, vouch: Callable[[Path, str], object] = lambda _copy, _sha256: None) -> AdmittedPex:
         """Copy a pex into the cache and take the digest of the copy.
 
         Args:
@@ -120,9 +120,9 @@ class Store:
             raise PexRefused(f"{pex.name} cannot be copied into the cache: {exc}") from exc
         finally:
             aside.unlink(missing_ok=True)
-        return Admitted(folder / pex.name, sha256)
+        return AdmittedPex(folder / pex.name, sha256)
 
-    def worker_command(self, admitted: Admitted, base: Base) -> list[str]:
+    def worker_command(self, admitted: AdmittedPex, base: UnpackedBase) -> list[str]:
         """The command that starts a worker of this release on this base. Call it after the release was verified.
 
         Raises:
@@ -130,12 +130,12 @@ class Store:
         """
         release = admitted.path.parent
         home = release / base.folder.name
-        with locks.locked(release, self._report):
-            if not unpack.is_whole(home):
+        with locks.lock_folder(release, self._report):
+            if not unpack.has_valid_venv(home):
                 _make(admitted, release / "files", home, base)
-        return [str(unpack.python_of(home)), "-I", "-u", "-X", "faulthandler", "-m", "base"]
+        return [str(unpack.venv_python(home)), "-I", "-u", "-X", "faulthandler", "-m", "base"]
 
-    def sweep(self, keep: Collection[str], max_bytes: int) -> None:
+    def evict(self, keep: Collection[str], max_bytes: int) -> None:
         """Clean the cache: of releases that are gone, of bases that are gone and over a bound, of what killed processes left.
 
         What another process holds stays in any case, and so does the base that this process runs out of. Whoever admits something
@@ -149,9 +149,9 @@ class Store:
             for folder in _folders(self._releases, _DIGEST):
                 if folder.name not in keep:
                     self._let_go(folder)
-                    locks.remove(folder)
-            self._sweep_bases({unpack.folder_of(sha256, self._cache) for sha256 in keep if sha256}, max_bytes)
-            sweep_leftovers(self._cache)
+                    locks.remove_unused_folder(folder)
+            self._sweep_bases({unpack.base_folder(sha256, self._cache) for sha256 in keep if sha256}, max_bytes)
+            remove_leftovers(self._cache)
 
     def _sweep_bases(self, wanted: Collection[Path], max_bytes: int) -> None:
         folders = sorted(_folders(self._cache / "bases", unpack.NAME), key=lambda folder: folder.stat().st_mtime, reverse=True)
@@ -160,7 +160,7 @@ class Store:
             total += _size_bytes(folder)
             if folder not in wanted and folder != self._own:
                 self._let_go(folder)
-                if total > max_bytes and locks.remove(folder):
+                if total > max_bytes and locks.remove_unused_folder(folder):
                     log.info("%s: unpacked base removed, since nobody uses it and the cache is full", folder)
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class Store:
 
     def _hold(self, folder: Path) -> None:
         if folder not in self._held:
-            self._held[folder] = locks.hold(folder)
+            self._held[folder] = locks.hold_folder(folder)
 
     def _let_go(self, folder: Path) -> None:
         if folder in self._held:
@@ -197,7 +197,7 @@ def _copy(source: Path, target: Path) -> str:
     return digest.hexdigest()
 
 
-def _make(admitted: Admitted, files: Path, home: Path, base: Base) -> None:
+def _make(admitted: AdmittedPex, files: Path, home: Path, base: UnpackedBase) -> None:
     """Unpack the release where that was not done for another base yet, and make its venv. Called with the lock held."""
     try:
         if not files.is_dir():
@@ -217,12 +217,12 @@ def _make(admitted: Admitted, files: Path, home: Path, base: Base) -> None:
 def _extract(pex: Path, target: Path) -> None:
     """Everything in a pex but pex itself."""
     wheels = [distribution.wheel for distribution in read_pex(pex, checksums=False).distributions.values()]
-    with zips.opened(pex) as archive:
+    with zips.open_archive(pex) as archive:
         for name in source_files(archive):
             unpack.extract_member(archive, archive.getinfo(name), target / "sources" / name)
         for wheel in wheels:
-            if zips.holds(archive, f".deps/{wheel}"):
-                with zips.nested(archive, f".deps/{wheel}") as inner:
+            if zips.has_member(archive, f".deps/{wheel}"):
+                with zips.open_nested_archive(archive, f".deps/{wheel}") as inner:
                     _extract_folder(inner, "", target / "deps" / wheel)
             else:
                 _extract_folder(archive, f".deps/{wheel}/", target / "deps" / wheel)

@@ -37,7 +37,7 @@ class Untrusted(PexRefused):
         self.evidence = evidence
 
 
-class Trust:
+class TrustPolicy:
     """The keys and the digests that operators trust.
 
     Args:
@@ -73,7 +73,7 @@ class Trust:
         keys = sorted(folder.glob("*.pub")) if folder is not None and folder.is_dir() else []
         return tuple(_mark(path) for path in (_signature_of(pex), *self.paths, *keys))
 
-    def vouch(self, pex: Path, copy: Path, sha256: str) -> str:
+    def verify(self, pex: Path, copy: Path, sha256: str) -> str:
         """Who vouches for a pex, in words.
 
         Args:
@@ -118,7 +118,7 @@ class Trust:
         return frozenset(found)
 
 
-def trust_of(keys_path: Path | None, digests_path: Path | None) -> Trust | None:
+def load_trust_policy(keys_path: Path | None, digests_path: Path | None) -> TrustPolicy | None:
     """None where neither is set: then every pex that lies in dist/ is trusted, as whoever may write there is.
 
     Raises:
@@ -126,7 +126,7 @@ def trust_of(keys_path: Path | None, digests_path: Path | None) -> Trust | None:
     """
     if keys_path is None and digests_path is None:
         return None
-    trust = Trust(keys_path, digests_path)
+    trust = TrustPolicy(keys_path, digests_path)
     trust.check_readable()
     return trust
 
@@ -155,7 +155,7 @@ def _signed_by(copy: Path, signature: Path, keys_path: Path) -> str:
     except OSError as exc:
         raise _Lacking(f"{signature.name} cannot be read: {exc.strerror or exc}") from exc
     try:
-        key = sshsig.check(sshsig.read_signature(text), copy, NAMESPACE, keys)
+        key = sshsig.verify_signature(sshsig.parse_signature(text), copy, NAMESPACE, keys)
     except sshsig.BadSignature as exc:
         raise _Lacking(f"{signature.name} {exc}") from exc
     return f"signed with {key.fingerprint}{f' ({key.comment})' if key.comment else ''}"
@@ -173,7 +173,7 @@ def _keys(path: Path) -> list[sshsig.PublicKey]:
     for file in sorted(path.glob("*.pub")) if path.is_dir() else [path]:
         for number, line in _lines(file):
             try:
-                found.append(sshsig.read_key(line))
+                found.append(sshsig.parse_public_key(line))
             except sshsig.BadSignature as exc:
                 raise _Unreadable(f"line {number} of {file} {exc}") from exc
     return found

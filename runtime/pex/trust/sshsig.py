@@ -71,7 +71,7 @@ def fingerprint(blob: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
-def read_key(line: str) -> PublicKey:
+def parse_public_key(line: str) -> PublicKey:
     """One line of a `.pub` file.
 
     Raises:
@@ -88,7 +88,7 @@ def read_key(line: str) -> PublicKey:
     return PublicKey(blob, words[2] if len(words) > 2 else "")
 
 
-def read_signature(text: str) -> Signature:
+def parse_signature(text: str) -> Signature:
     """What `ssh-keygen -Y sign` wrote.
 
     Raises:
@@ -113,7 +113,7 @@ def read_signature(text: str) -> Signature:
     return Signature(key, namespace, hash_name, kind, value, signed)
 
 
-def check(signature: Signature, path: Path, namespace: str, keys: Sequence[PublicKey]) -> PublicKey:
+def verify_signature(signature: Signature, path: Path, namespace: str, keys: Sequence[PublicKey]) -> PublicKey:
     """Whose signature of a file it is. Reads the file.
 
     Raises:

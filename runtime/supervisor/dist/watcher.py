@@ -16,7 +16,7 @@ import asyncinotify
 from asyncinotify import Event, Inotify, Mask
 
 from runtime.supervisor.dist.settling import SettlingFiles, Settled, Stat, Vanished
-from runtime.pex.names import is_meant_as_pex, is_pex_name
+from runtime.pex.names import has_pex_suffix, is_pex_name
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class DistWatcher:
         found, odd = {}, set()
         self._linked = self._path.is_symlink()
         for entry in os.scandir(self._path):
-            if is_meant_as_pex(entry.name):
+            if has_pex_suffix(entry.name):
                 self._linked |= entry.is_symlink()
                 with_stat = _stat(entry)
                 if with_stat is not None and stat.S_ISREG(with_stat.st_mode) and is_pex_name(entry.name):

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from base.errors import PexRefused
 from base.ipc.control import Route, RoutingTable, SplitSpec
 from runtime.blocking import BlockingThreads
-from runtime.pex.cache.store import Admitted
+from runtime.pex.cache.store import AdmittedPex
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
 from runtime.pex.trust.policy import Untrusted
@@ -210,7 +210,7 @@ class Fleet:
         if live.release.state is ReleaseState.VERIFYING and live.release.in_place and not self._is_double(live, admitted.sha256):
             live.is_admitted(admitted, copy)
 
-    def _admit(self, path: Path) -> tuple[Admitted, PexFile]:
+    def _admit(self, path: Path) -> tuple[AdmittedPex, PexFile]:
         admitted = self._plant.store.admit(path)
         return admitted, read_pex(admitted.path)
 
@@ -233,7 +233,7 @@ class Fleet:
     async def _unpack_base(self, live: ManagedRelease, path: Path, pex: PexFile) -> None:
         live.pex, live.release.identity = pex, Identity(pex.kind, pex.name, pex.version, "")
         live.step(ReleaseEvent.IS_BASE)
-        base = await self._threads.run(lambda: self._plant.store.base(path))
+        base = await self._threads.run(lambda: self._plant.store.unpack_base(path))
         if live.release.state is ReleaseState.UNPACKING and live.release.in_place and not self._is_double(live, base.sha256):
             live.base, live.pex = base, base.pexfile
             live.release.identity = Identity(pex.kind, pex.name, pex.version, base.sha256)

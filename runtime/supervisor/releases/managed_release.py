@@ -15,10 +15,10 @@ from packaging.version import InvalidVersion, Version
 from base.backoff import Backoff
 from base.ipc.control import MetricsReport, Ready, ReleaseSpec, Route
 from base.telemetry.recorder import metrics_environment
-from runtime.pex.cache.store import Admitted, Base, Store
-from runtime.pex.check import wire_misfit
+from runtime.pex.cache.store import AdmittedPex, PexCache, UnpackedBase
+from runtime.pex.check import wire_mismatch
 from runtime.pex.file import PexFile
-from runtime.pex.trust.policy import Evidence, Trust
+from runtime.pex.trust.policy import Evidence, TrustPolicy
 from runtime.settings import Settings
 from runtime.supervisor.processes.child import child_environment
 from runtime.supervisor.processes.recycling import LOOK_S, Recycling
@@ -38,13 +38,13 @@ log = logging.getLogger(__name__)
 class ReleaseContext:
     """What every release needs to be unpacked and started."""
 
-    store: Store
+    store: PexCache
     settings: Settings
     run_path: Path
     report: Callable[[MetricsReport], None]
     starts: StartLimiter
     confinement: Sandbox
-    trust: Trust | None = None
+    trust: TrustPolicy | None = None
 
     def vouched(self, pex: Path) -> Path:
         """The file to go on with: `pex` itself, or, where not every pex is trusted, a copy of it that somebody vouches for. Blocks.
@@ -55,7 +55,7 @@ class ReleaseContext:
         trust = self.trust
         if trust is None:
             return pex
-        return self.store.admit(pex, lambda copy, sha256: log.info("%s: %s", pex.name, trust.vouch(pex, copy, sha256))).path
+        return self.store.admit(pex, lambda copy, sha256: log.info("%s: %s", pex.name, trust.verify(pex, copy, sha256))).path
 
     def launch(self, title: str, model: str, argv: list[str]) -> Launch:
         """How the workers of one release are started."""
@@ -96,8 +96,8 @@ class ManagedRelease:
         self.release = release
         self.initial = initial
         self.pex: PexFile | None = None
-        self.admitted: Admitted | None = None
-        self.base: Base | None = None
+        self.admitted: AdmittedPex | None = None
+        self.base: UnpackedBase | None = None
         self.base_pending = False  # the base that it needs is still being unpacked
         self.workers: list[WorkerProcess] = []
         self.warnings: list[str] = []
@@ -183,13 +183,13 @@ class ManagedRelease:
                 log.error("%s (%s): %s: %s", self.release.title, self.release.file, event, reason)
             self.step(event, reason)
 
-    def is_admitted(self, admitted: Admitted, pex: PexFile) -> None:
+    def is_admitted(self, admitted: AdmittedPex, pex: PexFile) -> None:
         """Its copy is in the cache and was verified by itself."""
         self.admitted, self.pex = admitted, pex
         self.release.identity = Identity(pex.kind, pex.name, pex.version, admitted.sha256)
         self.step(ReleaseEvent.ADMITTED)
 
-    def has_base(self, base: Base, warnings: list[str]) -> None:
+    def has_base(self, base: UnpackedBase, warnings: list[str]) -> None:
         """It can run on `base`."""
         self.base, self.warnings = base, warnings
         for warning in warnings:
@@ -294,7 +294,7 @@ class ManagedRelease:
     def _misfit(self, ready: Ready) -> str:
         assert self.pex is not None
         words = ready.release
-        if misfit := wire_misfit("its worker", ready.wire):
+        if misfit := wire_mismatch("its worker", ready.wire):
             return misfit
         if not _same(words, self.pex):
             return f"its worker says that it is {words.model} {words.version}, its file that it is {self.pex.name} {self.pex.version}"

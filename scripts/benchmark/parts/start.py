@@ -22,7 +22,7 @@ from benchmark.parts.part import Part, at, folder, link_base, source
 from benchmark.plots import number
 from benchmark.tables import table
 from runtime import settings
-from runtime.pex.cache.store import Store
+from runtime.pex.cache.store import PexCache
 
 RATE = 500
 SOON = {"restart_delay_min_s": 0.05, "restart_delay_max_s": 0.05}
@@ -59,9 +59,9 @@ def run(given: Circumstances) -> Part:
 
 
 def _starts(dist: Path, model: Path, given: Circumstances) -> tuple[list[str], dict[str, list[Cost]]]:
-    store = Store(settings.load().cache_path)
+    store = PexCache(settings.load().cache_path)
     try:
-        command = store.worker_command(store.admit(model), store.base(next(dist.glob("base-*.pex"))))
+        command = store.worker_command(store.admit(model), store.unpack_base(next(dist.glob("base-*.pex"))))
         names = subprocess.run([command[0], "-I", "-c", THIRD_PARTY], check=True, capture_output=True, text=True).stdout.split()
         imports = [command[0], "-I", "-c", IMPORTS % names]
         subprocess.run(imports, check=True)  # so that all files have been read

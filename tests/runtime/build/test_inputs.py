@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from runtime.build import kept
+from runtime.build import build_cache
 from runtime.build.fingerprint import base_fingerprint, model_fingerprint
-from runtime.build.lock import Pin, pins_of
-from runtime.build.pack import placed
-from runtime.build.tool import BuildFailed, Steps, run
+from runtime.build.lock import Pin, parse_pins
+from runtime.build.pack import output_path
+from runtime.build.tool import BuildFailed, Steps, run_tool
 
 EXPORTED = """\
 # a comment
@@ -27,7 +27,7 @@ plain==1.0 \\
 
 def test_pins_are_read_with_their_hashes_where_their_markers_hold():
     """Neither paths nor what is for other machines; names as pip compares them."""
-    assert list(pins_of(EXPORTED)) == [Pin("scikit-learn", "1.7.2", ("sha256:aa", "sha256:bb")), Pin("plain", "1.0", ("sha256:dd",))]
+    assert list(parse_pins(EXPORTED)) == [Pin("scikit-learn", "1.7.2", ("sha256:aa", "sha256:bb")), Pin("plain", "1.0", ("sha256:dd",))]
 
 
 def project(folder):
@@ -97,7 +97,7 @@ def test_a_tool_that_fails_is_quoted():
     """What was attempted, the code, and the last lines that it said; with and without a reader of lines."""
     for each_line in (None, lambda _line: None):
         with pytest.raises(BuildFailed, match=r"cooking failed \(exit code 3\):\n    no salt"):
-            run(["sh", "-c", "echo no salt >&2; exit 3"], "cooking", each_line=each_line)
+            run_tool(["sh", "-c", "echo no salt >&2; exit 3"], "cooking", each_line=each_line)
 
 
 def test_tools_run_without_what_steers_other_programs(monkeypatch):
@@ -106,7 +106,7 @@ def test_tools_run_without_what_steers_other_programs(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "x")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
     monkeypatch.setenv("PIP_INDEX_URL", "kept")
-    said = run(["env"], "env").splitlines()
+    said = run_tool(["env"], "env").splitlines()
     assert "PIP_INDEX_URL=kept" in said
     assert not [line for line in said if line.startswith(("PEX_PATH=", "PYTHONPATH=", "SOURCE_DATE_EPOCH="))]
 
@@ -124,8 +124,8 @@ def test_steps_are_numbered_and_timed():
 
 def test_a_folder_stands_for_the_usual_name_in_it(tmp_path):
     """As with cp."""
-    assert placed(tmp_path, "a.pex") == tmp_path / "a.pex"
-    assert placed(tmp_path / "b.pex", "a.pex") == tmp_path / "b.pex"
+    assert output_path(tmp_path, "a.pex") == tmp_path / "a.pex"
+    assert output_path(tmp_path / "b.pex", "a.pex") == tmp_path / "b.pex"
 
 
 def test_only_the_newest_are_kept(tmp_path):
@@ -135,7 +135,7 @@ def test_only_the_newest_are_kept(tmp_path):
         os.utime(tmp_path / f"{number}.pex", (number, number))
     (tmp_path / ".part-old").mkdir()
     os.utime(tmp_path / ".part-old", (0, 0))
-    with kept.aside(tmp_path) as place:
-        kept.keep_newest(tmp_path, "*.pex", 2)
+    with build_cache.temporary_folder(tmp_path) as place:
+        build_cache.prune_to_newest(tmp_path, "*.pex", 2)
         assert sorted(entry.name for entry in tmp_path.iterdir()) == [place.name, "2.pex", "3.pex"]
     assert not place.exists()

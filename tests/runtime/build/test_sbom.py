@@ -22,7 +22,7 @@ def iris(tmp_path):
 
 def test_it_lists_what_is_in_the_file_and_names_the_base(iris):
     """Every distribution by the name that databases know, pex's own part, and the base by its digest; the model is the subject."""
-    found = json.loads(sbom.document(iris, DIGEST))
+    found = json.loads(sbom.sbom_json(iris, DIGEST))
     assert found["metadata"]["component"]["name"] == "iris"
     assert found["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": DIGEST}]
     purls = {each["purl"] for each in found["components"] if "purl" in each}
@@ -33,7 +33,7 @@ def test_it_lists_what_is_in_the_file_and_names_the_base(iris):
 
 def test_it_says_what_needs_what(iris):
     """As the metadata of the distributions does; whatever is in the file belongs to the model."""
-    needs = {each["ref"]: set(each.get("dependsOn", ())) for each in json.loads(sbom.document(iris, DIGEST))["dependencies"]}
+    needs = {each["ref"]: set(each.get("dependsOn", ())) for each in json.loads(sbom.sbom_json(iris, DIGEST))["dependencies"]}
     assert needs["numpy==1.26"] == {"typing-extensions==4.0"}
     assert needs["iris==1.0"] >= {"numpy==1.26", "tz-data==2026.1", "base:pexdock==0.1.0"}
     assert needs["typing-extensions==4.0"] == set()
@@ -41,7 +41,7 @@ def test_it_says_what_needs_what(iris):
 
 def test_the_same_file_gives_the_same_bytes_and_another_file_another_number(iris, tmp_path):
     """It says no time and no place."""
-    text = sbom.document(iris, DIGEST)
+    text = sbom.sbom_json(iris, DIGEST)
     copy = write_pex(
         tmp_path / "iris-copy.pex",
         model(requires=("numpy>=1", "polars")),
@@ -50,9 +50,9 @@ def test_the_same_file_gives_the_same_bytes_and_another_file_another_number(iris
         Wheel("numpy", "1.26", requires=("typing-extensions",)),
         stamp=model_stamp(),
     )
-    assert sbom.document(read_pex(copy), DIGEST) == text
+    assert sbom.sbom_json(read_pex(copy), DIGEST) == text
     assert str(tmp_path) not in text
-    assert json.loads(sbom.document(iris, "d" * 64))["serialNumber"] != json.loads(text)["serialNumber"]
+    assert json.loads(sbom.sbom_json(iris, "d" * 64))["serialNumber"] != json.loads(text)["serialNumber"]
 
 
 def test_it_is_what_the_standard_says(iris, tmp_path):
@@ -61,14 +61,14 @@ def test_it_is_what_the_standard_says(iris, tmp_path):
     fat = read_pex(write_pex(tmp_path / "fat.pex", model(), sdk(), stamp=model_stamp()))
     validator = JsonStrictValidator(SchemaVersion.V1_6)
     for found in (iris, base, fat):
-        assert validator.validate_str(sbom.document(found, DIGEST)) is None
-    assert json.loads(sbom.document(base, DIGEST))["metadata"]["component"]["name"] == "pexdock"
+        assert validator.validate_str(sbom.sbom_json(found, DIGEST)) is None
+    assert json.loads(sbom.sbom_json(base, DIGEST))["metadata"]["component"]["name"] == "pexdock"
 
 
 def test_it_is_written_whole_beside_the_pex(iris, tmp_path):
     """And replaces the one before it."""
     target = tmp_path / "iris.pex.cdx.json"
     target.write_text("old")
-    sbom.write(iris, DIGEST, target)
+    sbom.write_sbom(iris, DIGEST, target)
     assert json.loads(target.read_text())["bomFormat"] == "CycloneDX"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["iris.pex", "iris.pex.cdx.json"]

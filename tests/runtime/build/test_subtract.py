@@ -3,7 +3,7 @@
 import pytest
 
 from handmade import Wheel, base_stamp, model, sdk, write_pex
-from runtime.build.subtract import subtract
+from runtime.build.subtract import select_distributions
 from runtime.build.tool import BuildFailed
 from runtime.pex.file import read_pex
 
@@ -24,7 +24,7 @@ def build(tmp_path, distributions):
 
     def build(requires=(), carry=(), locked=()):
         pins = distributions(*locked)
-        found = subtract(
+        found = select_distributions(
             distributions(model(requires=requires, endpoints=()))["iris"], base, carry, lambda names: {n: pins[n] for n in names}
         )
         return {name: str(distribution.version) for name, distribution in found.items() if name != "iris"}

@@ -16,8 +16,8 @@ import pytest
 from handmade import Wheel, sdk, write_pex
 from runtime import atomic_file
 from runtime.pex import locks, unpack
-from runtime.pex.locks import hold, remove
-from runtime.pex.unpack import UnpackFailed, digest, folder_of, python_of
+from runtime.pex.locks import hold_folder, remove_unused_folder
+from runtime.pex.unpack import UnpackFailed, base_folder, file_sha256, venv_python
 from waiting import until
 
 SILENT = lambda _line: None  # noqa: E731 - progress is not what these tests are about
@@ -35,36 +35,36 @@ def write_base(path, text="one", **kwargs):
 
 
 def said_by(folder):
-    command = [python_of(folder), "-I", "-c", "import base; print(base.said)"]
+    command = [venv_python(folder), "-I", "-c", "import base; print(base.said)"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_an_unpacked_base_is_a_loose_pex_and_an_interpreter(tmp_path, cache):
     """PEX_PATH may name the folder, and its own interpreter finds what the base holds, and nothing else."""
-    folder = unpack.unpack(write_base(tmp_path / "base.pex"), cache, SILENT)
+    folder = unpack.unpack_base(write_base(tmp_path / "base.pex"), cache, SILENT)
     assert {"PEX-INFO", "__main__.py", ".deps", ".bootstrap", "venv"} <= {entry.name for entry in folder.iterdir()}
     assert said_by(folder) == "one"
-    command = [python_of(folder), "-I", "-c", "import msgspec"]
+    command = [venv_python(folder), "-I", "-c", "import msgspec"]
     assert b"No module named 'msgspec'" in subprocess.run(command, capture_output=True, check=False).stderr
 
 
 def test_every_module_is_compiled_and_its_traceback_names_the_final_place(tmp_path, cache):
     """Unchecked, so that no start compares times; a file that does not compile is no obstacle."""
     broken = Wheel("attrs", files={"attrs/__init__.py": "", "attrs/template.py": "def {{ name }}:\n"})
-    folder = unpack.unpack(write_pex(tmp_path / "base.pex", sdk(files={"base/__init__.py": "1 / 0\n"}), broken), cache, SILENT)
+    folder = unpack.unpack_base(write_pex(tmp_path / "base.pex", sdk(files={"base/__init__.py": "1 / 0\n"}), broken), cache, SILENT)
     (compiled,) = folder.glob(".deps/pexdock*/base/__pycache__/*.pyc")
     assert compiled.read_bytes()[4:8] == b"\x01\x00\x00\x00"  # hash-based, not checked (PEP 552)
-    said = subprocess.run([python_of(folder), "-I", "-c", "import base"], capture_output=True, text=True, check=False).stderr
+    said = subprocess.run([venv_python(folder), "-I", "-c", "import base"], capture_output=True, text=True, check=False).stderr
     assert f'File "{folder}/.deps/pexdock-0.1.0-py3-none-any.whl/base/__init__.py", line 1' in said
 
 
 def test_a_second_call_does_nothing(tmp_path, cache):
     """The folder is the same, and no line of progress is reported."""
     pex = write_base(tmp_path / "base.pex")
-    folder = unpack.unpack(pex, cache, SILENT)
+    folder = unpack.unpack_base(pex, cache, SILENT)
     before = {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
     lines = []
-    assert unpack.unpack(pex, cache, lines.append) == folder
+    assert unpack.unpack_base(pex, cache, lines.append) == folder
     assert {path: path.lstat().st_mtime_ns for path in folder.rglob("*")} == before
     assert lines == []
 
@@ -72,8 +72,8 @@ def test_a_second_call_does_nothing(tmp_path, cache):
 def test_another_content_gets_another_folder(tmp_path, cache):
     """Also under the same path, as a rebuild leaves it."""
     pex = tmp_path / "base.pex"
-    first = unpack.unpack(write_base(pex, "one"), cache, SILENT)
-    second = unpack.unpack(write_base(pex, "two"), cache, SILENT)
+    first = unpack.unpack_base(write_base(pex, "one"), cache, SILENT)
+    second = unpack.unpack_base(write_base(pex, "two"), cache, SILENT)
     assert [said_by(first), said_by(second)] == ["one", "two"]
 
 
@@ -84,7 +84,7 @@ def test_executables_stay_executable(tmp_path, cache):
         member = zipfile.ZipInfo(".deps/attrs-1.0-py3-none-any.whl/tool")
         member.external_attr = 0o100755 << 16
         archive.writestr(member, "#!/bin/sh\n")
-    folder = unpack.unpack(pex, cache, SILENT)
+    folder = unpack.unpack_base(pex, cache, SILENT)
     assert os.access(folder / ".deps/attrs-1.0-py3-none-any.whl/tool", os.X_OK)
     assert not os.access(folder / "PEX-INFO", os.X_OK)
 
@@ -93,7 +93,7 @@ def test_executables_stay_executable(tmp_path, cache):
 def test_no_member_leaves_the_folder(tmp_path, cache, name):
     """A name that leads out is refused, and nothing stays."""
     with pytest.raises(UnpackFailed, match="would leave"):
-        unpack.unpack(write_base(tmp_path / "base.pex", sources={name: "x"}), cache, SILENT)
+        unpack.unpack_base(write_base(tmp_path / "base.pex", sources={name: "x"}), cache, SILENT)
     assert not list(tmp_path.rglob("escaped"))
     assert not [entry for entry in (cache / "bases").iterdir() if entry.is_dir()]
 
@@ -105,14 +105,14 @@ def test_a_damaged_base_leaves_nothing_behind(tmp_path, cache):
         archive.writestr("data.txt", "0123456789")
     pex.write_bytes(pex.read_bytes().replace(b"0123456789", b"0123456788"))
     with pytest.raises(UnpackFailed, match=r"base\.pex"):
-        unpack.unpack(pex, cache, SILENT)
+        unpack.unpack_base(pex, cache, SILENT)
     assert not [entry for entry in (cache / "bases").iterdir() if entry.is_dir()]
 
 
 def test_a_base_for_another_python_is_refused_before_it_is_unpacked(tmp_path, cache):
     """The message names both versions."""
     with pytest.raises(UnpackFailed, match=rf"3\.8.*{sysconfig.get_python_version()}"):
-        unpack.unpack(write_base(tmp_path / "base.pex", constraints=("CPython==3.8.*",)), cache, SILENT)
+        unpack.unpack_base(write_base(tmp_path / "base.pex", constraints=("CPython==3.8.*",)), cache, SILENT)
 
 
 def test_processes_that_start_at_once_share_one_unpacking(tmp_path, cache):
@@ -121,7 +121,7 @@ def test_processes_that_start_at_once_share_one_unpacking(tmp_path, cache):
     command = [sys.executable, "-m", "runtime.pex.unpack", pex, cache]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     ended = [(*child.communicate(timeout=60), child.returncode) for child in children]
-    assert {(out, code) for out, _, code in ended} == {(f"{folder_of(digest(pex, cache), cache)}\n", 0)}
+    assert {(out, code) for out, _, code in ended} == {(f"{base_folder(file_sha256(pex, cache), cache)}\n", 0)}
     assert sum("compiling: 3 modules" in err or "compiling" in err for _, err, _ in ended) == 1
 
 
@@ -149,36 +149,36 @@ def compilers(cache):
 def test_what_a_killed_process_left_is_no_obstacle(tmp_path, cache):
     """Half of a folder lies aside, under another name than a whole one."""
     pex = write_base(tmp_path / "base.pex")
-    folder = folder_of(digest(pex, cache), cache)
+    folder = base_folder(file_sha256(pex, cache), cache)
     leftover = folder.with_name(f"{folder.name}.part") / ".deps" / "half"
     leftover.parent.mkdir(parents=True)
     leftover.write_text("")
-    assert said_by(unpack.unpack(pex, cache, SILENT)) == "one"
+    assert said_by(unpack.unpack_base(pex, cache, SILENT)) == "one"
     assert not list(cache.rglob("half"))
 
 
 def test_a_venv_of_another_interpreter_is_made_again(tmp_path, cache):
     """The cache outlives an image whose Python moved."""
     pex = write_base(tmp_path / "base.pex")
-    folder = unpack.unpack(pex, cache, SILENT)
+    folder = unpack.unpack_base(pex, cache, SILENT)
     link = next(path for path in (folder / "venv/bin").iterdir() if path.is_symlink() and path.readlink().is_absolute())
     link.unlink()
     link.symlink_to("/nowhere/python3")
-    assert said_by(unpack.unpack(pex, cache, SILENT)) == "one"
+    assert said_by(unpack.unpack_base(pex, cache, SILENT)) == "one"
 
 
 def test_old_bases_go_and_held_ones_stay(tmp_path, cache):
     """The three used last are kept, and every one that a process holds."""
     folders, held = [], None
     for number in range(6):
-        folder = unpack.unpack(write_base(tmp_path / "base.pex", str(number)), cache, SILENT)
+        folder = unpack.unpack_base(write_base(tmp_path / "base.pex", str(number)), cache, SILENT)
         os.utime(folder, (number, number))
         folders.append(folder)
         if number == 0:
-            held = hold(folder)
+            held = hold_folder(folder)
     assert [folder.is_dir() for folder in folders] == [True, False, False, True, True, True]
     os.close(held)
-    assert remove(folders[0])
+    assert remove_unused_folder(folders[0])
     assert not folders[0].exists()
 
 
@@ -192,13 +192,13 @@ def test_who_holds_during_a_removal_waits_for_its_end(tmp_path):
             for number in range(20):
                 (folder / str(number)).touch()
             (folder / "whole").touch()
-            remove(folder)
+            remove_unused_folder(folder)
 
     removing = threading.Thread(target=keep_making_and_removing)
     removing.start()
     try:
         while len(seen) < 50:
-            held = hold(folder)
+            held = hold_folder(folder)
             if (folder / "whole").exists():
                 seen.append(sum((folder / str(number)).exists() for number in range(20)))
             os.close(held)
@@ -206,7 +206,7 @@ def test_who_holds_during_a_removal_waits_for_its_end(tmp_path):
         over.set()
         removing.join()
     assert seen == [20] * 50
-    assert remove(folder)
+    assert remove_unused_folder(folder)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -216,10 +216,10 @@ def test_a_remembered_digest_is_forgotten_when_the_file_changes(tmp_path, cache)
     pex.write_bytes(b"a" * 100)
     old = time.time() - 3600
     os.utime(pex, (old, old))
-    first = digest(pex, cache)
+    first = file_sha256(pex, cache)
     pex.write_bytes(b"b" * 100)
     os.utime(pex, (old, old))
-    assert digest(pex, cache) != first
+    assert file_sha256(pex, cache) != first
 
 
 def test_a_digest_is_remembered(tmp_path, cache, monkeypatch):
@@ -227,11 +227,11 @@ def test_a_digest_is_remembered(tmp_path, cache, monkeypatch):
     pex = tmp_path / "x"
     pex.write_bytes(b"a" * 100)
     monkeypatch.setattr(unpack, "_RACY_NS", -1)  # it was written just now
-    first = digest(pex, cache)
+    first = file_sha256(pex, cache)
     (note,) = (cache / "digests").iterdir()
     assert json.loads(note.read_text())["sha256"] == first
     note.write_text(note.read_text().replace(first, "remembered"))
-    assert digest(pex, cache) == "remembered"
+    assert file_sha256(pex, cache) == "remembered"
 
 
 def test_the_module_runs_out_of_the_zip(tmp_path, cache):
@@ -247,4 +247,4 @@ def test_the_module_runs_out_of_the_zip(tmp_path, cache):
     code = f"import sys; sys.path.insert(0, {wheel!r}); from runtime.pex.unpack import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code, pex, cache], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert said_by(folder_of(digest(pex, cache), cache)) == "zip"
+    assert said_by(base_folder(file_sha256(pex, cache), cache)) == "zip"

@@ -10,15 +10,15 @@ import pytest
 
 from base.errors import PexRefused
 from handmade import Wheel, base_stamp, model, sdk, write_pex
-from runtime.pex.cache.store import Store
-from runtime.pex.locks import locked
+from runtime.pex.cache.store import PexCache
+from runtime.pex.locks import lock_folder
 from tinypex import ROOT
 from waiting import until
 
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(tmp_path / "cache")
+    store = PexCache(tmp_path / "cache")
     yield store
     store.close()
 
@@ -27,7 +27,8 @@ def store(tmp_path):
 def base(tmp_path, store):
     worker = {"base/__init__.py": "", "base/__main__.py": "import iris, numpy, sys; print(iris.said, numpy.__file__, sys.path)"}
     files = {"numpy/__init__.py": "", "google/of_base.py": ""}
-    return store.base(write_pex(tmp_path / "base-0.1.0.pex", sdk(files=worker), Wheel("numpy", "2.4", files=files), stamp=base_stamp()))
+    pex = write_pex(tmp_path / "base-0.1.0.pex", sdk(files=worker), Wheel("numpy", "2.4", files=files), stamp=base_stamp())
+    return store.unpack_base(pex)
 
 
 def iris(said="one", **kwargs):
@@ -75,7 +76,7 @@ def test_sources_outside_of_wheels_are_found(tmp_path, store, base):
 
 def test_a_release_on_two_bases_gets_two_venvs(tmp_path, store, base):
     """The release is unpacked once; which base it finds is decided by the command."""
-    other = store.base(write_pex(tmp_path / "base-0.2.0.pex", sdk("0.2.0", files={"base/__init__.py": "new = True"})))
+    other = store.unpack_base(write_pex(tmp_path / "base-0.2.0.pex", sdk("0.2.0", files={"base/__init__.py": "new = True"})))
     admitted = store.admit(write_pex(tmp_path / "iris.pex", iris()))
     old, new = store.worker_command(admitted, base), store.worker_command(admitted, other)
     assert run(new, "import base; print(base.new)") == "True"
@@ -89,8 +90,8 @@ def test_the_command_is_the_same_each_time(tmp_path, store, base):
     first = store.worker_command(admitted, base)
     venv = base.folder.joinpath(first[0]).parent.parent
     made = venv.stat().st_mtime_ns
-    again = Store(tmp_path / "cache")
-    assert again.worker_command(again.admit(pex), again.base(base.pexfile.path)) == first
+    again = PexCache(tmp_path / "cache")
+    assert again.worker_command(again.admit(pex), again.unpack_base(base.pexfile.path)) == first
     again.close()
     assert venv.stat().st_mtime_ns == made
 
@@ -124,40 +125,40 @@ def test_a_missing_file_is_refused(tmp_path, store):
 def test_a_model_is_no_base(tmp_path, store):
     """The message names it."""
     with pytest.raises(PexRefused, match="is the model iris"):
-        store.base(write_pex(tmp_path / "base-9.pex", iris()))
+        store.unpack_base(write_pex(tmp_path / "base-9.pex", iris()))
 
 
 def test_sweep_removes_what_nobody_wants_or_holds(tmp_path, store):
     """Another supervisor on the same cache keeps its releases."""
-    other = Store(tmp_path / "cache")
+    other = PexCache(tmp_path / "cache")
     wanted, unwanted, others = (write_pex(tmp_path / f"{word}.pex", iris(word)) for word in ("a", "b", "c"))
     wanted, unwanted, others = store.admit(wanted), store.admit(unwanted), other.admit(others)
-    store.sweep({wanted.sha256}, 0)
+    store.evict({wanted.sha256}, 0)
     assert [admitted.path.exists() for admitted in (wanted, unwanted, others)] == [True, False, True]
     other.close()
-    store.sweep({wanted.sha256}, 0)
+    store.evict({wanted.sha256}, 0)
     assert not others.path.exists()
     assert sorted(entry.name for entry in (tmp_path / "cache/releases").iterdir()) == [wanted.sha256, f"{wanted.sha256}.used"]
 
 
 def test_bases_that_nobody_uses_are_kept_within_a_bound(tmp_path, store, base):
     """Those used last; one that is wanted, or that another process holds, stays whatever its size."""
-    other = Store(tmp_path / "cache")
+    other = PexCache(tmp_path / "cache")
     versions = ("0.0.1", "0.0.2", "0.0.3")
-    old, held, new = (other.base(write_pex(tmp_path / f"{word}.pex", sdk(word, files={"base/x": word}))) for word in versions)
+    old, held, new = (other.unpack_base(write_pex(tmp_path / f"{word}.pex", sdk(word, files={"base/x": word}))) for word in versions)
     for age, each in enumerate((base, held, old, new)):
         os.utime(each.folder, (age, age))
     other.close()
-    third = Store(tmp_path / "cache")
-    third.base(held.pexfile.path)
+    third = PexCache(tmp_path / "cache")
+    third.unpack_base(held.pexfile.path)
     os.utime(held.folder, (1, 1))
     files = (path.lstat() for each in (base, new) for path in each.folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    store.sweep({base.sha256}, sum(stat.st_blocks * 512 for stat in files))
+    store.evict({base.sha256}, sum(stat.st_blocks * 512 for stat in files))
     assert [each.folder.exists() for each in (base, held, old, new)] == [True, True, False, True]
-    store.sweep({base.sha256}, 0)
+    store.evict({base.sha256}, 0)
     assert [each.folder.exists() for each in (base, held, old, new)] == [True, True, False, False]
     third.close()
-    store.sweep(set(), 0)
+    store.evict(set(), 0)
     assert list((tmp_path / "cache/bases").iterdir()) == []
 
 
@@ -171,9 +172,9 @@ def test_what_killed_processes_left_is_swept(tmp_path, store):
     os.utime(releases / "old.part", (0, 0))
     (tmp_path / "cache/digests").mkdir()
     (tmp_path / "cache/digests/note").write_text(json.dumps({"path": str(tmp_path / "gone.pex"), "key": [], "sha256": ""}))
-    with locked(releases / ("d" * 64), str):  # somebody is at work
+    with lock_folder(releases / ("d" * 64), str):  # somebody is at work
         (releases / f"{'d' * 64}.part").mkdir()
-        store.sweep(set(), 0)
+        store.evict(set(), 0)
         assert sorted(entry.name for entry in releases.iterdir()) == [f"{'d' * 64}.lock", f"{'d' * 64}.part", "new.part"]
     assert list((tmp_path / "cache/digests").iterdir()) == []
 
@@ -184,9 +185,9 @@ def test_who_admits_while_others_are_swept_keeps_what_it_admits(tmp_path, store)
     releases, over = tmp_path / "cache/releases", threading.Event()
 
     def sweep():
-        other = Store(tmp_path / "cache")
+        other = PexCache(tmp_path / "cache")
         while not over.is_set():
-            other.sweep(set(), 0)
+            other.evict(set(), 0)
 
     sweeping = threading.Thread(target=sweep)
     sweeping.start()
@@ -207,9 +208,9 @@ def test_processes_that_start_a_release_at_once_share_one_unpacking(tmp_path, ba
     pex = write_pex(tmp_path / "iris.pex", iris())
     code = f"""
 from pathlib import Path
-from runtime.pex.cache.store import Store
-store = Store(Path({str(tmp_path / "cache")!r}))
-base = store.base(Path({str(base.pexfile.path)!r}))
+from runtime.pex.cache.store import PexCache
+store = PexCache(Path({str(tmp_path / "cache")!r}))
+base = store.unpack_base(Path({str(base.pexfile.path)!r}))
 command = store.worker_command(store.admit(Path({str(pex)!r})), base)
 home = Path(command[0]).parent.parent
 print(home, home.stat().st_ino, (home.parent.parent / "files").stat().st_ino)

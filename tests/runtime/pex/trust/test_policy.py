@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from base.errors import PexdockError
-from runtime.pex.trust.policy import Trust, Untrusted, trust_of
+from runtime.pex.trust.policy import TrustPolicy, Untrusted, load_trust_policy
 from signing import make_key, sign
 
 
@@ -24,12 +24,12 @@ def key(tmp_path):
     return make_key(tmp_path)
 
 
-def vouch(trust: Trust, pex: Path) -> str:
-    return trust.vouch(pex, pex, hashlib.sha256(pex.read_bytes()).hexdigest())
+def vouch(trust: TrustPolicy, pex: Path) -> str:
+    return trust.verify(pex, pex, hashlib.sha256(pex.read_bytes()).hexdigest())
 
 
-def trusting(key: Path) -> Trust:
-    return Trust(key.with_name(f"{key.name}.pub"), None)
+def trusting(key: Path) -> TrustPolicy:
+    return TrustPolicy(key.with_name(f"{key.name}.pub"), None)
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("ed25519", None), ("ecdsa", 256), ("ecdsa", 384), ("ecdsa", 521), ("rsa", 2048)])
@@ -45,7 +45,7 @@ def test_a_list_of_digests_is_enough(tmp_path, pex):
     """Lines as sha256sum prints them, of text and of binary files, with comments between them."""
     digest = hashlib.sha256(pex.read_bytes()).hexdigest()
     listed = tmp_path / "trusted.sha256"
-    trust = Trust(None, listed)
+    trust = TrustPolicy(None, listed)
     for line in (f"{digest}  iris.pex", f"{digest.upper()} *iris.pex", digest, f"\\{digest}  odd\\nname.pex"):
         listed.write_text(f"# approved\n\n{'0' * 64}  other.pex\n{line}\n")
         assert vouch(trust, pex) == f"listed in {listed}"
@@ -58,7 +58,7 @@ def test_either_of_the_two_is_enough(tmp_path, pex, key):
     """A release that is signed need not be listed, and one that is listed need not be signed."""
     listed = tmp_path / "trusted.sha256"
     listed.write_text("")
-    trust = Trust(key.with_name("release.pub"), listed)
+    trust = TrustPolicy(key.with_name("release.pub"), listed)
     with pytest.raises(Untrusted, match=r"there is no signature iris\.pex\.sig beside it; sign it .*, or add what"):
         vouch(trust, pex)
     signature = sign(pex, key)
@@ -117,7 +117,7 @@ def test_a_removed_key_admits_nothing_any_more_and_an_added_one_does_at_once(tmp
     """A folder of .pub files is read anew each time; other files in it do not count."""
     keys = tmp_path / "keys"
     keys.mkdir()
-    trust = Trust(keys, None)
+    trust = TrustPolicy(keys, None)
     sign(pex, key)
     (keys / "notes.txt").write_text(key.with_name("release.pub").read_text())
     with pytest.raises(Untrusted, match="which is not trusted"):
@@ -168,28 +168,28 @@ def test_a_line_that_is_no_key_is_an_error_and_trusts_nobody(tmp_path, pex, key,
     blob = key.with_name("release.pub").read_text().split()[1]
     (keys := tmp_path / "keys.txt").write_text(line.format(key=blob) + "\n")
     with pytest.raises(PexdockError, match=reason):
-        trust_of(keys, None)
+        load_trust_policy(keys, None)
     sign(pex, key)
     with pytest.raises(Untrusted, match=reason):
-        vouch(Trust(keys, None), pex)
+        vouch(TrustPolicy(keys, None), pex)
 
 
 def test_a_short_rsa_key_is_no_key(tmp_path):
     """1024 bits are within reach of those who would want to sign."""
     key = make_key(tmp_path, "short", "rsa", 1024)
     with pytest.raises(PexdockError, match="an RSA key of 1024 bits; 2048 are the least"):
-        trust_of(key.with_name("short.pub"), None)
+        load_trust_policy(key.with_name("short.pub"), None)
 
 
 def test_without_either_setting_every_pex_is_trusted_and_a_missing_file_is_an_error(tmp_path):
     """A misspelt path must not mean that nothing is checked."""
-    assert trust_of(None, None) is None
+    assert load_trust_policy(None, None) is None
     for keys, digests in ((tmp_path / "keys", None), (None, tmp_path / "list")):
         with pytest.raises(PexdockError, match="cannot be read: No such file"):
-            trust_of(keys, digests)
+            load_trust_policy(keys, digests)
     (tmp_path / "list").write_text("iris.pex\n")
     with pytest.raises(PexdockError, match=r"line 1 of .* is not one of `sha256sum`"):
-        trust_of(None, tmp_path / "list")
+        load_trust_policy(None, tmp_path / "list")
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("ed25519", None), ("ecdsa", 256), ("rsa", 2048)])

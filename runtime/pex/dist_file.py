@@ -23,7 +23,7 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{NAME_MAX_CHARS - 1}}}")
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{16}\.drop")
 
 
-def refuse_name(name: str) -> None:
+def check_file_name(name: str) -> None:
     """A name that means the same to every shell, file system and person, and that the supervisor looks at.
 
     Raises:
@@ -36,11 +36,11 @@ def refuse_name(name: str) -> None:
         )
 
 
-class Drop:
+class DistFileWriter:
     """One file on its way into a folder, under a name that nobody looks at. Its lock says that somebody still writes it."""
 
     def __init__(self, folder: Path, name: str, file: BinaryIO) -> None:
-        self.aside = Path(file.name)
+        self.temporary_path = Path(file.name)
         self.size_bytes = 0
         self._folder = folder
         self._name = name
@@ -62,12 +62,12 @@ class Drop:
         self._digest.update(data)
         self.size_bytes += len(data)
 
-    def written(self) -> Path:
+    def flush_to_path(self) -> Path:
         """The file beside, with all that was written so far, for whoever wants to read it."""
         self._file.flush()
-        return self.aside
+        return self.temporary_path
 
-    def land(self) -> Path:
+    def publish(self) -> Path:
         """Be there, at once and whole, also after a power failure; what had this name before is gone.
 
         Raises:
@@ -76,30 +76,30 @@ class Drop:
         self._file.flush()
         os.fsync(self._file.fileno())
         target = self._folder / self._name
-        self.aside.replace(target)
+        self.temporary_path.replace(target)
         sync_path(self._folder)
         return target
 
 
 @contextlib.contextmanager
-def dropping(folder: Path, name: str) -> Iterator[Drop]:
+def open_dist_file(folder: Path, name: str) -> Iterator[DistFileWriter]:
     """A drop that is given up at the end of the block, unless it has landed.
 
     Raises:
         PexRefused: the name is none for a pex.
         OSError: the folder cannot be written to.
     """
-    refuse_name(name)
+    check_file_name(name)
     aside = folder / f".{name}.{secrets.token_hex(8)}.drop"
     with aside.open("xb") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
-            yield Drop(folder, name, file)
+            yield DistFileWriter(folder, name, file)
         finally:
             aside.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
+def remove_abandoned_files(folder: Path) -> None:
     """Remove what drops left that were killed. Those that are being written are locked, and stay."""
     for path in folder.iterdir() if folder.is_dir() else []:
         if _ASIDE.fullmatch(path.name):

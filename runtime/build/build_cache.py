@@ -15,14 +15,14 @@ _FORGOTTEN_AFTER_S = 24 * 3600
 
 
 @contextmanager
-def aside(folder: Path) -> Iterator[Path]:
+def temporary_folder(folder: Path) -> Iterator[Path]:
     """A folder inside of `folder`, to make something in and then rename it, until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=_ASIDE) as name:
         yield Path(name)
 
 
-def keep_newest(folder: Path, pattern: str, count: int) -> None:
+def prune_to_newest(folder: Path, pattern: str, count: int) -> None:
     """Remove all but the `count` entries that match and were changed last, and what killed builds left."""
     for entry in sorted(folder.glob(pattern), key=_changed)[:-count]:
         _remove(entry)
