@@ -1,4 +1,4 @@
-"""A file, or standard output, that lines are appended to. Nothing that goes wrong with it reaches those who serve."""
+"""A file, or the standard output, that lines are appended to by a thread. Its failures never reach the processes' requests."""
 
 from __future__ import annotations
 
@@ -18,99 +18,99 @@ log = logging.getLogger(__name__)
 STDOUT = "-"
 """The path that means the standard output."""
 
-Lines = Callable[[], Iterable[bytes]]
-"""Makes lines, each with its end."""
+MakeLines = Callable[[], Iterable[bytes]]
+"""Makes lines, each with its line end."""
 
 _CLOSE_S = 2.0
-"""What is left is written by then, or never."""
+"""Time in which queued lines are written at the end; later ones are lost."""
 
 
-class _Waiting(NamedTuple):
-    lines: Lines
+class _QueuedLines(NamedTuple):
+    make_lines: MakeLines
     weight: int
 
 
 class AppendLog:
-    """Writes while it is entered, on a thread of its own, since a pipe that nobody reads blocks whoever writes to it.
+    """Appends lines while it is entered, on a thread of its own, since a pipe that nobody reads blocks its writer.
 
-    A file is opened to append, and each line is one write, so that lines of several writers stay whole; it is opened again when it was
-    renamed or removed. A target that cannot be written to is logged once, and tried again with each write.
+    Each line is one write to a file that is open for appending, so that lines of several writers stay whole. The file is opened again after
+    it was renamed or removed. An error is logged once, and every later write tries again.
 
     Args:
-        path: of the file; "-" is the standard output, or what `stdout_fd` leads to.
-        what: is written, in the plural, for the log.
-        waiting_max: the weight of what may wait while a disk or the reader of a pipe is slow; more is dropped.
-        stdout_fd: is duplicated when this is entered.
+        path: Path of the file; "-" is the standard output, or what `stdout_fd` leads to.
+        what: Name of the lines in log messages, in the plural.
+        weight_max: Total weight of lines that may be queued while a disk or the reader of a pipe is slow; more are dropped.
+        stdout_fd: Descriptor of the standard output; duplicated when this is entered.
     """
 
-    def __init__(self, path: str | Path, what: str, waiting_max: int, stdout_fd: int = 1) -> None:
+    def __init__(self, path: str | Path, what: str, weight_max: int, stdout_fd: int = 1) -> None:
         self._path = path
         self._what = what
-        self._waiting_max = waiting_max
+        self._weight_max = weight_max
         self._stdout = path == STDOUT
         self._stdout_fd = stdout_fd
         self._fd = -1
         self._torn = False  # the last write ended within a line
         self._failing = False
         self._changed = threading.Condition()  # guards the next four
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_weight = 0
-        self._dropping = False  # since it had last written all
+        self._queue: deque[_QueuedLines] = deque()
+        self._queued_weight = 0
+        self._dropping = False  # lines were dropped since the queue was last empty
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=what, daemon=True)
 
     def __enter__(self) -> Self:
-        if self._stdout and (self._stdout_fd != 1 or sys.__stdout__ is not None):  # else somebody else's file may have its number
+        if self._stdout and (self._stdout_fd != 1 or sys.__stdout__ is not None):  # a closed descriptor 1 may belong to another file now
             with contextlib.suppress(OSError):  # it is closed, which the first write finds out
                 self._fd = os.dup(self._stdout_fd)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Writes what waits, if that does not take long."""
+        """Writes what is queued, unless that takes too long."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join(_CLOSE_S)
 
-    def append_lines(self, lines: Lines, weight: int) -> None:
-        """Takes lines, which are made on the thread; waits for nothing. May be called from any thread."""
+    def append_lines(self, make_lines: MakeLines, weight: int) -> None:
+        """Queues lines, which the thread makes and writes. Never blocks; may be called from any thread."""
         with self._changed:
-            full = self._waiting_weight > 0 and self._waiting_weight + weight > self._waiting_max
-            told, self._dropping = self._dropping, self._dropping or full
+            full = self._queued_weight > 0 and self._queued_weight + weight > self._weight_max
+            logged, self._dropping = self._dropping, self._dropping or full
             if not full:
-                self._waiting.append(_Waiting(lines, weight))
-                self._waiting_weight += weight
+                self._queue.append(_QueuedLines(make_lines, weight))
+                self._queued_weight += weight
                 self._changed.notify()
-        if full and not told:
-            log.error("%s are dropped: %s takes none", self._what, self._name)
+        if full and not logged:
+            log.error("%s are dropped: %s does not accept them fast enough", self._what, self._name)
 
     @property
     def _name(self) -> str:
         return "the standard output" if self._stdout else str(self._path)
 
     def _run(self) -> None:
-        self._attempt(lambda: ())  # a path that is wrong is told at once
-        while (lines := self._next()) is not None:
-            self._attempt(lines)
+        self._write(lambda: ())  # reports a wrong path at once
+        while (make_lines := self._next()) is not None:
+            self._write(make_lines)
         if self._fd >= 0:
             os.close(self._fd)
 
-    def _next(self) -> Lines | None:
-        """Waits for lines; None when there will be none."""
+    def _next(self) -> MakeLines | None:
+        """Waits for lines; returns None when there will be none."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            if not self._waiting:
+            self._changed.wait_for(lambda: self._queue or self._closed)
+            if not self._queue:
                 return None
-            self._dropping &= len(self._waiting) > 1
-            lines, weight = self._waiting.popleft()
-            self._waiting_weight -= weight
-            return lines
+            self._dropping &= len(self._queue) > 1
+            make_lines, weight = self._queue.popleft()
+            self._queued_weight -= weight
+            return make_lines
 
-    def _attempt(self, lines: Lines) -> None:
+    def _write(self, make_lines: MakeLines) -> None:
         try:
             self._reopen()
-            for line in lines():
+            for line in make_lines():
                 self._append(line)
         except OSError as exc:
             if not self._failing:
@@ -120,10 +120,10 @@ class AppendLog:
             self._failing = False
 
     def _reopen(self) -> None:
-        """Opens the file if it is not the one that is open."""
+        """Opens the file if another one, or none, is open."""
         if self._stdout:
             return
-        if self._fd >= 0 and not _is(self._fd, Path(self._path)):
+        if self._fd >= 0 and not _is_same_file(self._fd, Path(self._path)):
             os.close(self._fd)
             self._fd = -1
         if self._fd < 0:
@@ -131,12 +131,12 @@ class AppendLog:
             self._torn = False
 
     def _append(self, line: bytes) -> None:
-        """One write, unless the other side takes only part of it. After a part of a line that stayed one, the next begins a new line."""
+        """Writes a line in one write, unless the other side accepts only part of it. Begins a new line after one that stayed incomplete."""
         rest = memoryview(b"\n" + line if self._torn else line)
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # whoever started us made it so
+            except BlockingIOError:  # the process that started this one made the descriptor non-blocking
                 _wait_writable(self._fd)
             else:
                 self._torn = bool(rest)
@@ -148,7 +148,7 @@ def _wait_writable(fd: int) -> None:
     writable.poll()
 
 
-def _is(fd: int, path: Path) -> bool:
+def _is_same_file(fd: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(fd), path.stat())
     except OSError:

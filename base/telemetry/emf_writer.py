@@ -1,4 +1,4 @@
-"""Where reports of metrics become lines."""
+"""Writes reports of metrics as lines to a file or the standard output."""
 
 from __future__ import annotations
 
@@ -11,40 +11,44 @@ from base.ipc.control import MetricsReport
 from base.telemetry.append_log import AppendLog
 from base.telemetry.emf import Emf, emf_lines
 
-_VALUES_MAX = 500_000
-"""That may wait while a disk or the reader of a pipe is slow, in 16 MB; more are dropped."""
+_QUEUED_VALUES_MAX = 500_000
+"""Values that may be queued, in 16 MB, while a disk or the reader of a pipe is slow; more are dropped."""
 
 
 class EmfWriter:
-    """Writes reports while it is entered, see `base.telemetry.append_log`."""
+    """Writes reports while it is entered (see `base.telemetry.append_log`)."""
 
     def __init__(self, emf: Emf) -> None:
         self._namespace = emf.namespace
-        self._appended = AppendLog(emf.path, "metrics", _VALUES_MAX)
+        self._log = AppendLog(emf.path, "metrics", _QUEUED_VALUES_MAX)
 
     def __enter__(self) -> Self:
-        self._appended.__enter__()
+        self._log.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Writes what waits, if that does not take long."""
-        self._appended.__exit__()
+        """Writes what is queued, unless that takes too long."""
+        self._log.__exit__()
 
-    def write_report(self, measures: MetricsReport) -> None:
-        """Takes a report; waits for nothing. May be called from any thread."""
-        self._appended.append_lines(functools.partial(emf_lines, measures, self._namespace), _weight(measures))
+    def write_report(self, report: MetricsReport) -> None:
+        """Queues a report without blocking. May be called from any thread."""
+        self._log.append_lines(functools.partial(emf_lines, report, self._namespace), _weight(report))
 
 
 @contextlib.contextmanager
 def report_writer(emf: Emf | None) -> Iterator[Callable[[MetricsReport], None]]:
-    """What takes reports while it is entered, from any thread; it waits for nothing. Without `emf` it does nothing with them."""
+    """Yields a function that writes reports from any thread without blocking. Without `emf` it drops them."""
     if emf is None:
-        yield lambda _: None
+        yield _drop_report
         return
-    with EmfWriter(emf) as emf_log:
-        yield emf_log.write_report
+    with EmfWriter(emf) as writer:
+        yield writer.write_report
 
 
-def _weight(measures: MetricsReport) -> int:
-    """In values; the rest of a report takes some memory, too."""
-    return 100 + sum(len(values.sample) for values in measures.summaries.values())
+def _drop_report(_: MetricsReport) -> None:
+    pass
+
+
+def _weight(report: MetricsReport) -> int:
+    """Returns the size of a report in values. The rest of it takes some memory, too."""
+    return 100 + sum(len(values.sample) for values in report.summaries.values())

@@ -35,12 +35,12 @@ from base.process import outlive_parent
 from runtime.front.app.service import InferenceService
 from runtime.front.orphans import OrphanReaper
 from runtime.front.requests.deadlines import Deadlines
-from runtime.front.routing.mirroring import MirrorStatsByRelease
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.server import Server
-from runtime.front.telemetry.access_log import access_log
+from runtime.front.telemetry.access_log import open_access_log
 from runtime.front.telemetry.metrics import FrontMetrics
+from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease
 from runtime.front.telemetry.outcomes import OutcomeCounters
 from runtime.front.workers.link import WorkerLink
 
@@ -90,7 +90,7 @@ class FrontProcess:
         if not isinstance(first, RoutingTable):
             return ExitCode.OK if isinstance(first, Drain) else ExitCode.PARENT_GONE
         await self._apply(service, first)
-        with access_log(configure.access_log, self._stdout_fd) as access:
+        with open_access_log(configure.access_log, self._stdout_fd) as access:
             server = Server(service, configure, access)
             outlive_parent()  # from here on somebody may wait for an answer
             await server.listen(self._listener)

@@ -27,11 +27,11 @@ from runtime.front.requests.problems import problem
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import RequestHead, Target
-from runtime.front.routing.mirroring import MirrorStatsByRelease
 from runtime.front.routing.mirrors import MirrorRegistry
 from runtime.front.routing.route_table import RouteTable
 from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.telemetry.metrics import now_s
+from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease
 from runtime.front.workers.link import WorkerLink
 from runtime.http.api_keys import ApiKeys
 

@@ -9,7 +9,8 @@ from runtime.front.app.asgi import Receive, Scope, Send
 from runtime.front.http.connection import HttpConnection
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import RequestHead
-from runtime.front.telemetry.access_log import CLIENT_GONE, AccessLog, StartedRequest
+from runtime.front.telemetry.access_log import AccessLog, StartedRequest
+from runtime.front.telemetry.metrics import CLIENT_CLOSED_REQUEST
 
 
 class AccessLogMiddleware:
@@ -22,7 +23,7 @@ class AccessLogMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
         begun = StartedRequest(scope.get("client"), scope["method"], scope["raw_path"])
-        request_id, status, size = "", CLIENT_GONE, 0
+        request_id, status, size = "", CLIENT_CLOSED_REQUEST, 0
 
         async def counted(event: MutableMapping[str, Any]) -> None:
             nonlocal request_id, status, size
@@ -54,7 +55,7 @@ class LoggedHttpConnection(HttpConnection):
         """As of any connection."""
         super().connection_lost(exc)
         for request_id, begun in self._unanswered.items():
-            self._log.log_request(begun, request_id, CLIENT_GONE, 0)
+            self._log.log_request(begun, request_id, CLIENT_CLOSED_REQUEST, 0)
         self._unanswered.clear()
 
     def _name(self, asked: RequestHead) -> str:

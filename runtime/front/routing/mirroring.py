@@ -7,113 +7,28 @@ bounded in number, rows and memory, beyond which copies are skipped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from base.errors import AuthorError, PexdockError, TryLater
-from base.ipc.control import MirrorReport
 from runtime.front.codecs.decoder import Rows, body_reader
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import RequestHead, Target
-from runtime.front.routing.response_diff import compare_responses
+from runtime.front.routing.response_diff import ResponseDiff, compare_responses
 from runtime.front.scheduling.dispatcher import Dispatcher
 from runtime.front.scheduling.parameter_check import check
 from runtime.front.telemetry.metrics import now_s
+from runtime.front.telemetry.mirror_stats import MirrorStats
 from runtime.http.problems import status_of
-
-INTERVAL_S = 1.0
-"""Between two reports: people read what follows from them."""
 
 COPIES_MAX = 128
 COPIED_ROWS_MAX = 16_384
 """Copies of one release that are on their way. More would only wait in vain behind them, with their rows and answers in memory."""
-
-
-class MirrorStats:
-    """How copies to one release compared, from one report to the next.
-
-    Args:
-        noted: called when there is something to tell where there was nothing.
-    """
-
-    def __init__(self, model: str, release_id: str, noted: Callable[[MirrorStats], None]) -> None:
-        self._names = model, release_id
-        self._noted = noted
-        self._any = False
-        self._requests = self._equal = self._failed = self._skipped = 0
-        self._deviation_max = self._ms = self._ms_copies = 0.0
-
-    def skipped(self) -> None:
-        """A copy was not sent, or was not computed."""
-        self._note()
-        self._skipped += 1
-
-    def failed(self) -> None:
-        """The release failed at a copy, and the client had its answer."""
-        self._note()
-        self._failed += 1
-
-    def both(self, own: _Ended, copy: _Ended) -> None:
-        """Both have answered."""
-        self._note()
-        self._requests += 1
-        self._ms += own.ms
-        self._ms_copies += copy.ms
-        if own.values is None or copy.values is None:
-            self._equal += own.status == copy.status
-            return
-        difference = compare_responses(own.values, copy.values)
-        self._equal += difference.equal
-        self._deviation_max = max(self._deviation_max, difference.deviation)
-
-    def take(self) -> MirrorReport:
-        """All since the last time."""
-        counts = self._requests, self._equal, self._failed, self._skipped
-        found = MirrorReport(*self._names, *counts, self._deviation_max, self._ms, self._ms_copies)
-        self._clear()
-        return found
-
-    def _note(self) -> None:
-        if not self._any:
-            self._any = True
-            self._noted(self)
-
-    def _clear(self) -> None:
-        self._any = False
-        self._requests = self._equal = self._failed = self._skipped = 0
-        self._deviation_max = self._ms = self._ms_copies = 0.0
-
-
-class MirrorStatsByRelease:
-    """Of all releases that get copies. While nothing is noted no timer is armed.
-
-    Args:
-        due: called `INTERVAL_S` after the first note; it should `take` them, soon.
-    """
-
-    def __init__(self, due: Callable[[], None]) -> None:
-        self._due = due
-        self._noted: list[MirrorStats] = []
-
-    def release_stats(self, model: str, release_id: str) -> MirrorStats:
-        """What copies to a release tell how they compared."""
-        return MirrorStats(model, release_id, self._note)
-
-    def take_reports(self) -> Iterator[MirrorReport]:
-        """What is to be told."""
-        noted, self._noted = self._noted, []
-        for each in noted:
-            yield each.take()
-
-    def _note(self, comparison: MirrorStats) -> None:
-        if not self._noted:
-            asyncio.get_running_loop().call_later(INTERVAL_S, self._due)
-        self._noted.append(comparison)
 
 
 class RequestMirror:
@@ -139,7 +54,7 @@ class RequestMirror:
         """
         began_s = now_s()
         if isinstance(body, BodyBuffer) or not self._has_room(rows.count):
-            self.stats.skipped()
+            self.stats.record_skipped()
             return InferenceRequest(asked, rows, request_id, answer, None, began_s)
         self._number += 1
         self._rows += rows.count
@@ -236,11 +151,18 @@ class _Pair:
             return
         self._copying.done(self._rows)
         if copy.blamed and own.status and not own.blamed:
-            self._copying.stats.failed()
+            self._copying.stats.record_failed()
         elif not copy.status and not copy.blamed:
-            self._copying.stats.skipped()
+            self._copying.stats.record_skipped()
         elif own.status:
-            self._copying.stats.both(own, copy)
+            self._compare(own, copy)
+
+    def _compare(self, own: _Ended, copy: _Ended) -> None:
+        if own.values is None or copy.values is None:
+            diff = ResponseDiff(own.status == copy.status, 0.0)
+        else:
+            diff = compare_responses(own.values, copy.values)
+        self._copying.stats.record_comparison(equal=diff.equal, deviation=diff.deviation, primary_ms=own.ms, mirror_ms=copy.ms)
 
 
 class _Original(InferenceRequest):

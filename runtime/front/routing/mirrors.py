@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from base.ipc.control import SplitSpec
-from runtime.front.routing.mirroring import MirrorStatsByRelease, RequestMirror
+from runtime.front.routing.mirroring import RequestMirror
 from runtime.front.scheduling.dispatcher import Dispatcher
+from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease
 
 
 class MirrorRegistry:

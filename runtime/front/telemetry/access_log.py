@@ -1,7 +1,7 @@
-"""The access log of a front door: one line of JSON for each request that was answered, or whose client hung up.
+"""The access log of a front door: one line of JSON for each request that was answered or whose client disconnected.
 
-A line holds no payload: when the request came, who sent it, method, path without query, status, bytes of the body, milliseconds, id. `499`
-stands for a client that was gone before its answer.
+A line holds no payload: time, client, method, path without query, status, size of the response body, milliseconds, id. Status `499` means
+that the client disconnected before its response.
 """
 
 from __future__ import annotations
@@ -16,20 +16,17 @@ import msgspec
 
 from base.telemetry.append_log import AppendLog
 
-CLIENT_GONE = 499
-"""No status of HTTP, but the one that nginx writes, which whoever reads such logs knows."""
-
 _FLUSH_S = 0.5
 _FLUSH_LINES = 256
 _PATH_MAX_BYTES = 2048
-_PIECE_BYTES = 4096
-"""What a pipe takes at once (PIPE_BUF): more could be torn by what another front door writes."""
+_WRITE_BYTES = 4096
+"""Size of an atomic write to a pipe (PIPE_BUF). Larger writes could be mixed with those of another front door."""
 
-_WAITING_MAX_BYTES = 16 * 1024 * 1024
+_QUEUED_MAX_BYTES = 16 * 1024 * 1024
 
 
 class AccessLogLine(msgspec.Struct, frozen=True):
-    """One request. `ms` is from its head, or from when it was whole, to the last byte that was given to the connection."""
+    """One request. `ms` is from its head, or from its complete body, to the last byte that was given to the connection."""
 
     time: str
     client: str
@@ -45,8 +42,9 @@ class StartedRequest:
     """A request that is not answered yet.
 
     Args:
-        client: its address, as uvicorn has it.
-        path: as it came over the wire, perhaps with a query, which is left out.
+        client: Its address as uvicorn has it.
+        method: Its method.
+        path: Its path as received. A query is left out of the log.
     """
 
     __slots__ = ("began_s", "client", "method", "path")
@@ -59,10 +57,10 @@ class StartedRequest:
 
 
 class AccessLog:
-    """Gathers lines and hands them over some at a time. Everything runs in the loop's thread; no timer runs while there is nothing to say.
+    """Buffers lines and passes them on in groups. Runs in the loop's thread; no timer runs while the buffer is empty.
 
     Args:
-        write: takes lines, and waits for nothing.
+        write: Takes lines without blocking.
     """
 
     def __init__(self, write: Callable[[list[bytes]], None]) -> None:
@@ -71,15 +69,15 @@ class AccessLog:
         self._timer: asyncio.TimerHandle | None = None
         self._second, self._date = -1, ""
 
-    def _said(self, moment_s: float) -> str:
-        """A point in time; up to its second it is mostly that of the request before."""
-        second = int(moment_s)
+    def _timestamp(self, time_s: float) -> str:
+        """Returns a time in ISO 8601. Its date and second are mostly those of the last call, and cached."""
+        second = int(time_s)
         if second != self._second:
             self._second, self._date = second, datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
-        return f"{self._date}.{int(moment_s % 1 * 1000):03d}+00:00"
+        return f"{self._date}.{int(time_s % 1 * 1000):03d}+00:00"
 
     def flush(self) -> None:
-        """Hands over what was gathered."""
+        """Passes on the buffered lines."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -87,12 +85,12 @@ class AccessLog:
         if lines:
             self._write(lines)
 
-    def log_request(self, begun: StartedRequest, request_id: str, status: int, size: int) -> None:
-        """A request is answered with a body of so many bytes."""
-        took_s = time.monotonic() - begun.began_s
-        line = AccessLogLine(
-            self._said(time.time() - took_s), begun.client, begun.method, begun.path, status, size, round(took_s * 1000, 3), request_id
-        )
+    def log_request(self, request: StartedRequest, request_id: str, status: int, size_bytes: int) -> None:
+        """Logs a request that was answered with a body of `size_bytes`."""
+        took_s = time.monotonic() - request.began_s
+        began = self._timestamp(time.time() - took_s)
+        ms = round(took_s * 1000, 3)
+        line = AccessLogLine(began, request.client, request.method, request.path, status, size_bytes, ms, request_id)
         self._lines.append(msgspec.json.encode(line) + b"\n")
         if len(self._lines) >= _FLUSH_LINES:
             self.flush()
@@ -101,30 +99,30 @@ class AccessLog:
 
 
 @contextlib.contextmanager
-def access_log(path: str | None, stdout_fd: int) -> Iterator[AccessLog | None]:
-    """The access log while it is entered; None without a path.
+def open_access_log(path: str | None, stdout_fd: int) -> Iterator[AccessLog | None]:
+    """Yields the access log; None without a path.
 
     Args:
-        path: of a file; "-" is what `stdout_fd` leads to.
-        stdout_fd: the standard output of whoever started this process, whose own is a pipe to it.
+        path: Path of a file; "-" is what `stdout_fd` leads to.
+        stdout_fd: Standard output of the process that started this one, whose own is a pipe to it.
     """
     if path is None:
         yield None
         return
-    with AppendLog(path, "lines of the access log", _WAITING_MAX_BYTES, stdout_fd) as appended:
-        found = AccessLog(lambda lines: appended.append_lines(lambda: _pieces(lines), sum(map(len, lines))))
+    with AppendLog(path, "lines of the access log", _QUEUED_MAX_BYTES, stdout_fd) as file:
+        access_log = AccessLog(lambda lines: file.append_lines(lambda: _joined(lines), sum(map(len, lines))))
         try:
-            yield found
+            yield access_log
         finally:
-            found.flush()
+            access_log.flush()
 
 
-def _pieces(lines: list[bytes]) -> Iterator[bytes]:
-    """As many whole lines at once as may be written at once."""
-    piece = b""
+def _joined(lines: list[bytes]) -> Iterator[bytes]:
+    """Yields whole lines, joined up to the size of an atomic write."""
+    joined = b""
     for line in lines:
-        if piece and len(piece) + len(line) > _PIECE_BYTES:
-            yield piece
-            piece = b""
-        piece += line
-    yield piece
+        if joined and len(joined) + len(line) > _WRITE_BYTES:
+            yield joined
+            joined = b""
+        joined += line
+    yield joined

@@ -1,114 +1,77 @@
-"""What a front door measures of each endpoint, until it is reported. Everything here runs in the loop's thread.
+"""The metrics of a front door's endpoints. Everything here runs in the loop's thread.
 
-The two verbs of an `EndpointMeasures` are all that the rest of the front door knows of measuring; whoever wants to show requests in
-another way begins there.
+The two methods of `RequestMetrics` are all that the rest of the front door knows of metrics.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 from base.ipc.control import MetricsConfig, MetricsReport
-from base.telemetry.metrics import Reservoir
-
-if TYPE_CHECKING:
-    from runtime.front.requests.request import InferenceRequest
+from base.telemetry.reports import EndpointMetrics
+from runtime.front.telemetry.interval_reports import IntervalReports
 
 CLIENT_CLOSED_REQUEST = 499
-"""The status that access logs give to a request whose client hung up; no client ever sees it."""
+"""Status of a request whose client disconnected before its response, as nginx logs it. No client ever receives it."""
 
 now_s = time.perf_counter
-"""The clock of all times here. The loop's own stands still within one turn."""
+"""The clock of all times here. The loop's own clock stands still within one iteration."""
+
+_COUNTERS = ("Requests", "Errors", "ClientErrors", "Abandoned")
 
 
-class RequestMetrics:
-    """One endpoint, from one report to the next."""
-
-    def __init__(self, recorder: FrontMetrics, model: str, version: str, endpoint: str) -> None:
-        self._recorder = recorder
-        self._names = model, version, endpoint
-        self._noted = False
-        self._clear()
+class RequestMetrics(EndpointMetrics):
+    """Records the metrics of one endpoint."""
 
     def record_response(self, status: int, began_s: float = 0.0) -> None:
-        """A request has ended.
+        """Records the end of a request.
 
         Args:
-            status: of its answer; of the problem that broke it off, where it was streamed; `ABANDONED`.
-            began_s: `now_s` when its body was whole; 0 for one that was refused before it was decoded, which has no latency.
+            status: Status of its response; that of the problem that broke off a streamed response; or `CLIENT_CLOSED_REQUEST`.
+            began_s: Time by `now_s` at which its body was complete; 0 for a request that was refused before, which has no latency.
         """
-        self._note()
-        self._requests += 1
+        if not self._is_pending:
+            self._join()
+        counts = self._counts
+        counts["Requests"] += 1
         if began_s:
-            self._latency.record((now_s() - began_s) * 1000)
-        if status >= 400:
-            self._errors += status >= 500
-            self._abandoned += status == CLIENT_CLOSED_REQUEST
-            self._client_errors += status < 500 and status != CLIENT_CLOSED_REQUEST
+            self._values["Latency"].record((now_s() - began_s) * 1000)
+        if status >= 500:
+            counts["Errors"] += 1
+        elif status == CLIENT_CLOSED_REQUEST:
+            counts["Abandoned"] += 1
+        elif status >= 400:
+            counts["ClientErrors"] += 1
 
-    def record_batch(self, requests: Sequence[InferenceRequest], rows: int) -> None:
-        """One batch has been sent to a worker."""
-        self._note()
+    def record_batch(self, queued_s: Iterable[float], rows: int) -> None:
+        """Records a batch that was sent to a worker.
+
+        Args:
+            queued_s: Time by `now_s` at which each of its requests was queued; 0 for a request that is sent again.
+            rows: Rows of the batch.
+        """
+        if not self._is_pending:
+            self._join()
         now = now_s()
-        self._batches.record(rows)
-        for request in requests:
-            if request.queued_s:  # not one that is sent again
-                self._queue.record((now - request.queued_s) * 1000)
-                request.queued_s = 0.0
-
-    def take(self) -> MetricsReport:
-        """All since the last time."""
-        counts = {
-            "Requests": self._requests,
-            "Errors": self._errors,
-            "ClientErrors": self._client_errors,
-            "Abandoned": self._abandoned,
-        }
-        collected = {"Latency": self._latency, "QueueTime": self._queue, "BatchSize": self._batches}
-        self._noted = False
-        self._clear()
-        values = {name: each.summary() for name, each in collected.items() if each}
-        return MetricsReport(int(time.time() * 1000), *self._names, counts, values)
-
-    def _note(self) -> None:
-        if not self._noted:
-            self._noted = True
-            self._recorder.note(self)
-
-    def _clear(self) -> None:
-        values_max = self._recorder.values_max
-        self._requests = self._errors = self._client_errors = self._abandoned = 0
-        self._latency, self._queue, self._batches = Reservoir(values_max), Reservoir(values_max), Reservoir(values_max)
+        self._values["BatchSize"].record(rows)
+        for since_s in queued_s:
+            if since_s:
+                self._values["QueueTime"].record((now - since_s) * 1000)
 
 
-class FrontMetrics:
-    """All endpoints of a front door. While nothing is measured it arms no timer.
+class FrontMetrics(IntervalReports[MetricsReport]):
+    """Holds the metrics of all endpoints of a front door.
 
     Args:
-        due: called when an interval with measures is over; it should `take` them, soon.
+        config: Interval of the reports, and the size of samples.
+        on_due: Called when reports are due; with very many of them, the loop should run in between.
     """
 
-    def __init__(self, measuring: MetricsConfig, due: Callable[[], None]) -> None:
-        self.values_max = measuring.values_max
-        self._interval_s = measuring.interval_s
-        self._due = due
-        self._noted: list[RequestMetrics] = []
+    def __init__(self, config: MetricsConfig, on_due: Callable[[], None]) -> None:
+        super().__init__(config.interval_s, on_due)
+        self._values_max = config.values_max
 
     def endpoint_metrics(self, model: str, version: str, endpoint: str) -> RequestMetrics:
-        """What an endpoint tells its measures."""
-        return RequestMetrics(self, model, version, endpoint)
-
-    def note(self, endpoint: RequestMetrics) -> None:
-        """The endpoint has something to report."""
-        if not self._noted:
-            asyncio.get_running_loop().call_later(self._interval_s, self._due)
-        self._noted.append(endpoint)
-
-    def take_reports(self) -> Iterator[MetricsReport]:
-        """What is to be reported, endpoint by endpoint: with very many of them the loop may turn in between."""
-        noted, self._noted = self._noted, []
-        for each in noted:
-            yield each.take()
+        """Returns the metrics of an endpoint."""
+        return RequestMetrics(self, model, version, endpoint, self._values_max, _COUNTERS)

@@ -1,64 +1,48 @@
-"""How requests to watched releases ended, until it is told. Everything here runs in the loop's thread."""
+"""The outcomes of requests to watched releases. Everything here runs in the loop's thread."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from base.ipc.control import OutcomeReport
+from base.telemetry.reports import PendingReports, ReportSource
+from runtime.front.telemetry.interval_reports import IntervalReports
 
 INTERVAL_S = 0.2
-"""A release that fails is taken back by what is told here, so it is told soon; a word costs the supervisor some 50 µs."""
+"""Short, since these reports decide whether a failing release is rolled back. A message costs the supervisor about 50 µs."""
 
 
-class OutcomeCounter:
-    """One watched release, from one report to the next.
+class OutcomeCounter(ReportSource[OutcomeReport]):
+    """Counts the outcomes of requests to one watched release."""
 
-    Args:
-        noted: called when there is something to tell where there was nothing.
-    """
-
-    def __init__(self, release_id: str, noted: Callable[[OutcomeCounter], None]) -> None:
-        self._id = release_id
-        self._noted = noted
+    def __init__(self, pending: PendingReports[OutcomeReport], release_id: str) -> None:
+        super().__init__(pending)
+        self._release_id = release_id
         self._answered = self._failed = 0
 
     def record_outcome(self, *, failed: bool) -> None:
-        """A request has been answered; `failed`, if the release is to blame that it was no better."""
-        if not self._answered:
-            self._noted(self)
+        """Counts an answered request; `failed` if the release is to blame for an error."""
+        if not self._is_pending:
+            self._join()
         self._answered += 1
         self._failed += failed
 
-    def take(self) -> OutcomeReport:
-        """All since the last time."""
-        found = OutcomeReport(self._id, self._answered, self._failed)
+    def _build_report(self) -> OutcomeReport:
+        report = OutcomeReport(self._release_id, self._answered, self._failed)
         self._answered = self._failed = 0
-        return found
+        return report
 
 
-class OutcomeCounters:
-    """All watched releases of a front door. While nothing is noted no timer is armed.
+class OutcomeCounters(IntervalReports[OutcomeReport]):
+    """Holds the outcomes of all watched releases of a front door.
 
     Args:
-        due: called `INTERVAL_S` after the first note; it should `take` them, soon.
+        on_due: Called when reports are due.
     """
 
-    def __init__(self, due: Callable[[], None]) -> None:
-        self._due = due
-        self._noted: list[OutcomeCounter] = []
+    def __init__(self, on_due: Callable[[], None]) -> None:
+        super().__init__(INTERVAL_S, on_due)
 
     def release_counter(self, release_id: str) -> OutcomeCounter:
-        """What a release's endpoints tell how their requests end."""
-        return OutcomeCounter(release_id, self._note)
-
-    def take_reports(self) -> Iterator[OutcomeReport]:
-        """What is to be told."""
-        noted, self._noted = self._noted, []
-        for each in noted:
-            yield each.take()
-
-    def _note(self, tally: OutcomeCounter) -> None:
-        if not self._noted:
-            asyncio.get_running_loop().call_later(INTERVAL_S, self._due)
-        self._noted.append(tally)
+        """Returns the counter of a release."""
+        return OutcomeCounter(self, release_id)

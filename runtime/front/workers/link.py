@@ -58,8 +58,7 @@ class WorkerLink:
     Attributes:
         up: the worker has said who it is, and may be sent batches.
         worker_pid: of the process that listens there.
-        busy, computing_rows: batches that it has to compute, and their rows; a question that must be alone is one, too.
-        batches_max: that it may have to compute at once.
+        busy, computing_rows: batches that it has to compute (at most `batches_max`), and their rows; a question that must be alone is one.
         questions: that it has, by their numbers.
         untold: requests that it was sent since the supervisor was told of any.
     """
@@ -69,11 +68,10 @@ class WorkerLink:
         self._release = release
         self._sent: dict[int, InFlightBatch] = {}
         self.up = self.retiring = False
-        self.busy = self.computing_rows = self.untold = 0
+        self.busy = self.computing_rows = self.untold = self._next_batch = 0
         self.batches_max = IN_FLIGHT_MAX
         self._answered_s = 0.0  # the latest
         self.questions: dict[int, ParameterCheck] = {}
-        self._next_batch = 0
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._budget = budget
         self._rooms = SlotPool(budget)
@@ -152,7 +150,9 @@ class WorkerLink:
         if self.untold >= self._release.told_requests:
             self._release.tell_worked(self)
         if endpoint.metrics is not None:
-            endpoint.metrics.record_batch(requests, rows)
+            endpoint.metrics.record_batch([request.queued_s for request in requests], rows)
+            for request in requests:
+                request.queued_s = 0.0
 
     def ask(self, question: ParameterCheck) -> None:
         """Asks the worker.

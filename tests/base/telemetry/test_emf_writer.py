@@ -33,7 +33,7 @@ def path(tmp_path):
     return tmp_path / "metrics.log"
 
 
-def test_lines_are_appended_to_what_is_there(path):
+def test_lines_are_log_to_what_is_there(path):
     """A restart must not lose what the one before has written."""
     for _ in range(2):
         with EmfWriter(Emf(path)) as log:
@@ -105,7 +105,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (whole + 100, resource.RLIM_INFINITY))
 with EmfWriter(Emf({str(path)!r})) as log:
     log.write_report(report(1))
     log.write_report(report(2))
-    until(lambda: log._appended._failing)
+    until(lambda: log._log._failing)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     log.write_report(report(4))
 """
@@ -122,7 +122,7 @@ with EmfWriter(Emf({str(path)!r})) as log:
 @pytest.mark.parametrize("blocking", [True, False])
 def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tmp_path, caplog, monkeypatch, blocking):
     """What would block waits on a thread of its own; that more cannot wait is logged once. Then it goes on, in whole lines."""
-    monkeypatch.setattr("base.telemetry.emf_writer._VALUES_MAX", 64 * 200)
+    monkeypatch.setattr("base.telemetry.emf_writer._QUEUED_VALUES_MAX", 64 * 200)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -134,17 +134,17 @@ def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tm
 
     with EmfWriter(Emf(fifo)) as log:
         log.write_report(report())
-        until(lambda: log._appended._fd >= 0)
+        until(lambda: log._log._fd >= 0)
         if not blocking:
-            fcntl.fcntl(log._appended._fd, fcntl.F_SETFL, fcntl.fcntl(log._appended._fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+            fcntl.fcntl(log._log._fd, fcntl.F_SETFL, fcntl.fcntl(log._log._fd, fcntl.F_GETFL) | os.O_NONBLOCK)
         for _ in range(500):
             log.write_report(report())
-        assert len(log._appended._waiting) == 64
+        assert len(log._log._queue) == 64
         assert caplog.text.count("metrics are dropped") == 1
         os.set_blocking(reader, True)
         reading = threading.Thread(target=read_all)
         reading.start()
-        until(lambda: not log._appended._waiting)
+        until(lambda: not log._log._queue)
         log.write_report(report(77))
     reading.join(WITHIN_S)
     assert 64 < len(found) < 400

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from base.telemetry.metrics import METRICS, Reservoir, Unit
+from base.telemetry.metrics import METRICS, Unit
+from base.telemetry.reservoir import Reservoir
 
 
 def collected(values, values_max):

@@ -1,4 +1,4 @@
-"""What a front door tells its parent, while the parent does not listen."""
+"""The reports of a front door while its parent does not read them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from runtime.front.process import FrontProcess
 SOCKETS = 20
 
 
-def test_what_is_told_to_a_parent_that_does_not_listen_is_one_report_that_waits() -> None:
-    """However often there is something to tell; when it listens again it is told all, summed."""
+def test_reports_to_a_parent_that_does_not_read_are_summed_in_one_that_waits() -> None:
+    """However often there is something to report, one report waits; a parent that reads again gets the sums of everything."""
     ours, theirs = socket.socketpair()
     listener = socket.socket()
 
     async def run() -> dict[str, int]:
         ours.setblocking(False)
         theirs.setblocking(False)
-        process, loop, lines = FrontProcess(ours, listener, 1), asyncio.get_running_loop(), ControlStream()
+        process, loop, stream = FrontProcess(ours, listener, 1), asyncio.get_running_loop(), ControlStream()
         filler = b"\n" * 65536
-        while True:  # until nothing more goes in
+        while True:  # until the socket is full
             try:
                 ours.send(filler)
             except BlockingIOError:
@@ -37,9 +37,9 @@ def test_what_is_told_to_a_parent_that_does_not_listen_is_one_report_that_waits(
                 if not found
                 else await loop.sock_recv(theirs, 65536)
             )
-            for word in lines.feed_bytes(data):
-                assert isinstance(word, RequestsSent)
-                found[word.socket] = found.get(word.socket, 0) + word.requests
+            for message in stream.feed_bytes(data):
+                assert isinstance(message, RequestsSent)
+                found[message.socket] = found.get(message.socket, 0) + message.requests
         return found
 
     with ours, theirs, listener:
