@@ -19,9 +19,9 @@ from runtime.pex.cache.store import PexCache
 from runtime.pex.trust.policy import load_trust_policy
 from runtime.settings import BadSetting, Settings
 from runtime.supervisor.host import log_buffer, run_dir
-from runtime.supervisor.host.listeners import bound
+from runtime.supervisor.host.listeners import bind_listeners
 from runtime.supervisor.host.log_buffer import LogBuffer
-from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_taken
+from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_root
 from runtime.supervisor.processes.start_limiter import StartLimiter
 from runtime.supervisor.releases.managed_release import ReleaseContext
 from runtime.supervisor.rollout.policy_store import PolicyStore
@@ -40,12 +40,12 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
     """
     _check_files(settings)
     with (
-        run_dir.taken(settings.run_path) as run_path,
-        bound(settings.host, settings.port, settings.front_doors) as clients,
+        run_dir.lock_run_dir(settings.run_path) as run_path,
+        bind_listeners(settings.host, settings.port, settings.front_doors) as clients,
         open_listeners(settings, run_path) as operators,
         report_writer(settings.emf) as report,
         PolicyStore(settings.state_path) as kept,
-        log_buffer.kept() as book,
+        log_buffer.capture_logs() as book,
         _confined(settings) as confinement,
     ):
         store = PexCache(settings.cache_path, log.info)
@@ -87,8 +87,8 @@ def _confined(settings: Settings) -> Iterator[Sandbox]:
     Raises:
         PexdockError: a setting asks for what cannot be had.
     """
-    user = None if settings.worker_user is None else User.named(settings.worker_user)
-    with scratch_taken(settings.scratch_path, shared=user is not None) as scratch:
+    user = None if settings.worker_user is None else User.look_up(settings.worker_user)
+    with scratch_root(settings.scratch_path, shared=user is not None) as scratch:
         yield Sandbox(scratch, tuple(re.split(r"[\s,]+", settings.worker_env)), user, int(settings.worker_max_bytes))
 
 

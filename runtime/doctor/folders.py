@@ -14,7 +14,7 @@ from runtime.admin.token import BadToken, read_token
 from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.settings import Settings
 from runtime.supervisor.host import run_dir
-from runtime.supervisor.host.listeners import bound
+from runtime.supervisor.host.listeners import bind_listeners
 from runtime.supervisor.status.state import State
 from runtime.text_table import format_size
 
@@ -58,8 +58,8 @@ def _run(settings: Settings, state: State) -> Finding:
     if state.pid is not None:
         return ok("run directory", f"{path}, supervisor {state.pid} runs")
     try:
-        if run_dir.holder(path) is None and path.exists():
-            run_dir.refuse_shared(path)
+        if run_dir.find_supervisor_pid(path) is None and path.exists():
+            run_dir.refuse_shared_dir(path)
     except PexdockError as exc:
         return problem("run directory", exc.detail, f"`chmod 700 {path}`, or name another with run_path")
     if not os.access(_there(path), os.W_OK):
@@ -88,7 +88,7 @@ def _port(settings: Settings, state: State) -> Finding:
     if not settings.port:
         return ok("port", "any that is free")
     try:
-        with bound(settings.host, settings.port, 1):
+        with bind_listeners(settings.host, settings.port, 1):
             pass
     except PexdockError as exc:
         return problem("port", exc.detail, "choose another with port, or end who has it")

@@ -25,11 +25,12 @@ from runtime.supervisor.dist.mirror_loop import MirrorLoop
 from runtime.supervisor.dist.object_store import RemoteDist
 from runtime.supervisor.dist.watcher import DistWatcher
 from runtime.supervisor.fleet.fleet import Fleet
-from runtime.supervisor.host.listeners import reachable
-from runtime.supervisor.processes.child import Child, kill_descendants
-from runtime.supervisor.processes.front_door import Told
+from runtime.supervisor.host.listeners import local_url
+from runtime.supervisor.host.process_tree import kill_descendants
+from runtime.supervisor.processes.child import Child
+from runtime.supervisor.processes.front_door import FrontDoorReport
 from runtime.supervisor.processes.front_doors import FrontDoorGroup
-from runtime.supervisor.processes.recycling import told_requests
+from runtime.supervisor.processes.recycling import requests_sent_interval
 from runtime.supervisor.releases.managed_release import ReleaseContext
 from runtime.supervisor.rollout.policy_store import PolicyStore
 from runtime.supervisor.status.banner import announce
@@ -67,7 +68,7 @@ class Supervisor:
         self._clients = clients
         self._settings, self._store, self._run_path, self._report = settings, plant.store, plant.run_path, plant.report
         self._show: Callable[[str], None] | None = show
-        self._address = reachable(clients[0], "http" if settings.tls is None else "https")
+        self._address = local_url(clients[0], "http" if settings.tls is None else "https")
         self._started = now()
         self._asked_to_stop = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -89,7 +90,7 @@ class Supervisor:
             access_log=settings.access_log_path,
             tls=settings.tls,
             api_keys_path=None if settings.api_keys_path is None else str(settings.api_keys_path),
-            requests_sent_interval=told_requests(settings.worker_recycle_requests),
+            requests_sent_interval=requests_sent_interval(settings.worker_recycle_requests),
         )
         backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         self._doors = FrontDoorGroup(clients, limits, backoff, self._changed, self._hear)
@@ -140,7 +141,7 @@ class Supervisor:
             return
         following = asyncio.get_running_loop().create_task(self._follower.run())
         try:
-            await self._follower.begun.wait()
+            await self._follower.first_sync_done.wait()
             await watch.run()
         finally:
             following.cancel()
@@ -157,7 +158,7 @@ class Supervisor:
         """Requests in flight are answered: front doors finish first, and only then its workers go."""
         deadline = time.monotonic() + self._settings.drain_s
         if self._lag_s:
-            self._doors.withdraw()
+            self._doors.report_not_ready()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), self._lag_s)
         self.fleet.stop()
@@ -187,13 +188,13 @@ class Supervisor:
         workers = [worker.child for worker in self.fleet.workers()]
         return [child for child in workers if child is not None] + self._doors.children
 
-    def _hear(self, word: Told) -> None:
+    def _hear(self, word: FrontDoorReport) -> None:
         """What a front door tells without being asked."""
         if isinstance(word, MetricsReport):
             self._report(word)
         elif isinstance(word, WorkerUnhealthy | RequestsSent):
             for worker in self.fleet.workers():
-                worker.hear_of(word)
+                worker.on_front_door_report(word)
         else:
             self.fleet.rollouts.heard(word)
 
@@ -202,12 +203,12 @@ class Supervisor:
         table = self.fleet.table
         if table.generation > self._published:
             self._published = table.generation
-            self._doors.publish(table)
-        self.fleet.unroute(self._doors.has_left)
-        if self._doors.applied >= table.generation:
+            self._doors.publish_table(table)
+        self.fleet.unroute(self._doors.has_drained)
+        if self._doors.applied_generation >= table.generation:
             self._routed = {route.release_id for route in table.routes}
         self._write_state()
-        if self._show is not None and table.startup_complete and self._doors.applied >= table.generation:
+        if self._show is not None and table.startup_complete and self._doors.applied_generation >= table.generation:
             self._show(announce(self._state(), table.routes))
             self._show = None
         self._sweep_cache()
@@ -239,7 +240,7 @@ class Supervisor:
             admin_address=self._admin_address,
             started=self._started,
             generation=self.fleet.table.generation,
-            applied=self._doors.applied,
+            applied=self._doors.applied_generation,
             settled=self.fleet.table.startup_complete,
             front_door_pids=self._doors.pids,
             releases=[self._as_clients_see(report) for report in self.fleet.reports()],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.supervisor.processes.child import Child
-from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_taken
+from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_root
 from supervised import Supervised
 from tinypex import times, write_tiny
 
@@ -109,9 +109,9 @@ def test_a_process_of_another_user_reads_nothing_of_ours_but_has_its_own_scratch
     secret.write_text("ours")
     secret.chmod(0o600)
     open_to_others(tmp_path)
-    with scratch_taken(tmp_path / "scratch", shared=True) as path:
-        confinement = Sandbox(path, user=User.named("nobody"))
-        folder = confinement.scratch("w1")
+    with scratch_root(tmp_path / "scratch", shared=True) as path:
+        confinement = Sandbox(path, user=User.look_up("nobody"))
+        folder = confinement.create_scratch_folder("w1")
         script = f"id -u; id -G; cat {secret}; touch {folder}/mine && ls {folder}; ls {path}; exec 0<&-"
         tail = asyncio.run(told_by(["/bin/sh", "-c", script], confinement.user))
         assert tail[0] == str(confinement.user.uid)
@@ -128,7 +128,7 @@ async def told_by(command, user):
     child.user = user
     child.start()
     await asyncio.wait_for(child.exited.wait(), 20)
-    return child.tail.last(10)
+    return child.tail.last_lines(10)
 
 
 def open_to_others(folder):

@@ -159,18 +159,18 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_at_the_next_t
         def fetch(self, pex, file):
             if pex.name == "a.pex":
                 obstore.put(bucket, "a.pex", b"two")
-            super().fetch(pex, file)
+            super().download_pex(pex, file)
 
     obstore.put(bucket, "a.pex", b"one")
     obstore.put(bucket, "b.pex", b"one")
     url = f"{place}/prod"
     following = DistMirror(Slow(url), tmp_path / "dist", BIG)
-    (trouble,) = following.turn()
+    (trouble,) = following.sync()
     assert trouble.startswith("a.pex: ")
     assert pexes(tmp_path / "dist") == {"b.pex": "one"}
     following.close()
     again = DistMirror(RemoteDist(url), tmp_path / "dist", BIG)
-    assert again.turn() == []
+    assert again.sync() == []
     assert pexes(tmp_path / "dist") == {"a.pex": "two", "b.pex": "one"}
     again.close()
 
@@ -186,7 +186,7 @@ def test_a_store_that_cannot_be_asked_changes_nothing(place, bucket, mirror, tmp
             monkeypatch.setenv(variable, value)
         gone = DistMirror(RemoteDist(url), tmp_path / "other", BIG)
         with pytest.raises(obstore.exceptions.BaseError):
-            gone.turn()
+            gone.sync()
         gone.close()
     assert pexes(tmp_path / "dist") == {"a.pex": "one"}
 
@@ -224,7 +224,7 @@ def test_another_store_on_the_same_folder_takes_the_place_of_the_first(place, bu
     other = from_url(f"{place}/test")
     obstore.put(other, "a.pex", b"two")
     second = DistMirror(RemoteDist(f"{place}/test"), tmp_path / "dist", BIG)
-    assert second.turn() == []
+    assert second.sync() == []
     second.close()
     assert pexes(tmp_path / "dist") == {"a.pex": "two"}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.supervisor.processes.niceness import may_return
-from runtime.supervisor.processes.start_limiter import HELD_S
+from runtime.supervisor.host.niceness import can_restore_niceness
+from runtime.supervisor.processes.start_limiter import SLOT_MAX_S
 from supervised import Supervised
 from tinypex import times, write_tiny
 
@@ -39,7 +39,7 @@ def supervised(tmp_path):
     return Supervised(tmp_path, start_parallel=2)
 
 
-@pytest.mark.skipif(not may_return(), reason="needs the right to set back a priority")
+@pytest.mark.skipif(not can_restore_niceness(), reason="needs the right to set back a priority")
 def test_a_worker_is_nicer_until_it_is_ready(supervised, tmp_path):
     """With every thread that its imports made; one that serves never is."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
@@ -69,7 +69,7 @@ def test_so_many_start_at_once_and_a_restart_waits_for_none_of_them(supervised, 
         os.kill(pid, 9)
         supervised.until(lambda: supervised.predictions("/tiny") == [6])
         # On a busy machine this may take longer than a turn does, and then the third one has begun.
-        assert len(marks(tmp_path)) == 2 or time.monotonic() - began > HELD_S
+        assert len(marks(tmp_path)) == 2 or time.monotonic() - began > SLOT_MAX_S
         for name in "abc":
             (tmp_path / f"go-{name}").touch()
         supervised.until(lambda: all(supervised.release(f"{name}.pex")["state"] == "ready" for name in "abc"))

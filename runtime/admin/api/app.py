@@ -25,7 +25,7 @@ from runtime.admin.api.traffic import add_traffic_routes
 from runtime.admin.api.uploads import DIGEST_HEADER, Uploads
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
 from runtime.blocking import BlockingThreads
-from runtime.supervisor.host.log_buffer import LogBuffer, LogLine, LogReader, is_about
+from runtime.supervisor.host.log_buffer import LogBuffer, LogLine, LogReader, is_about_model
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.status.state import ModelReport, State
 
@@ -122,7 +122,7 @@ def _add_the_whole(app: FastAPI, powers: AdminContext) -> None:
         follow: Annotated[bool, Query(description="Answer with a line of JSON for each, and go on with those to come.")] = False,
     ) -> Response:
         if not follow:
-            return json_response(Logs(powers.log_buffer.last(lines, _wanted(model))))
+            return json_response(Logs(powers.log_buffer.last_lines(lines, _wanted(model))))
         return _following(powers.log_buffer, model, lines)
 
     @app.post(
@@ -143,7 +143,7 @@ async def _each_state(powers: AdminContext) -> AsyncIterator[Sequence[State]]:
 
 def _following(book: LogBuffer, model: str, count: int) -> Response:
     stack = contextlib.ExitStack()
-    before, reader = stack.enter_context(book.followed(count, _wanted(model)))
+    before, reader = stack.enter_context(book.follow(count, _wanted(model)))
     return NdjsonStream(_each_line(before, reader), reader.lost, stack.close)
 
 
@@ -154,7 +154,7 @@ async def _each_line(before: Sequence[LogLine], reader: LogReader) -> AsyncItera
 
 
 def _wanted(model: Model) -> Callable[[LogLine], bool]:
-    return (lambda line: is_about(line, model)) if model else (lambda _: True)
+    return (lambda line: is_about_model(line, model)) if model else (lambda _: True)
 
 
 def _not_serving(model: str, state: State) -> NotFound:

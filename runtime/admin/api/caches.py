@@ -57,7 +57,7 @@ async def _ask_workers(live: ManagedRelease, question: Callable[[int], CacheRequ
 async def _ask_worker(worker: WorkerProcess, question: Callable[[int], CacheRequest]) -> _WorkerReply:
     pid = worker.pid
     try:
-        return _WorkerReply(pid, await worker.ask(question))
+        return _WorkerReply(pid, await worker.call(question))
     except PexdockError as exc:
         return _WorkerReply(pid, exc)
 

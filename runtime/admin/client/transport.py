@@ -148,7 +148,7 @@ class UnixTransport(Transport):
 
     def unreachable(self, error: Exception) -> str:
         """See `Way`."""
-        pid = run_dir.holder(self._run_path)
+        pid = run_dir.find_supervisor_pid(self._run_path)
         if pid is None:
             return f"no supervisor runs on {self._run_path}: start one with `pexdock serve`, or name its run directory with --run-path"
         return f"the supervisor on {self._run_path} (pid {pid}) does not answer: it has just started, or ends ({error})"

@@ -18,7 +18,7 @@ from runtime.admin.server.server import AdminServer, tcp_listener, unix_listener
 from runtime.admin.token import BadToken, Token
 from runtime.settings import Settings
 from runtime.supervisor.host import run_dir
-from runtime.supervisor.host.listeners import reachable
+from runtime.supervisor.host.listeners import local_url
 
 if TYPE_CHECKING:
     from runtime.admin.server.certificate import AdminCertificate
@@ -66,7 +66,7 @@ class AdminServers:
         self._certificates = [each.certificate for each in found if each.certificate is not None]
         self._following: list[asyncio.Task[None]] = []
         scheme = "https" if self._certificates else "http"
-        self.address = next((reachable(each.socket, scheme) for each in found if each.token is not None), "")
+        self.address = next((local_url(each.socket, scheme) for each in found if each.token is not None), "")
 
     async def start(self) -> None:
         """Accept connections from now on."""

@@ -21,7 +21,7 @@ from typing import Protocol
 import msgspec
 
 from runtime.atomic_file import write_atomically
-from runtime.supervisor.dist.settling import Stat
+from runtime.supervisor.dist.stability import FileStat
 from runtime.supervisor.dist.object_store import RemotePex
 
 log = logging.getLogger(__name__)
@@ -38,10 +38,10 @@ class Remote(Protocol):
 
     url: str
 
-    def list(self) -> list[RemotePex]:
+    def list_pexes(self) -> list[RemotePex]:
         """All pexes, oldest first."""
 
-    def fetch(self, pex: RemotePex, file: Path) -> None:
+    def download_pex(self, pex: RemotePex, file: Path) -> None:
         """Write one into a new file."""
 
 
@@ -75,11 +75,11 @@ class DistMirror:
         self._lock: int | None = None
 
     @property
-    def is_new(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing was ever fetched into the folder: then there is no earlier state to begin with."""
         return not (self._folder / _NOTES).exists()
 
-    def turn(self) -> list[str]:
+    def sync(self) -> list[str]:
         """Make the folder what the store is now: one listing, and one download after the other.
 
         Returns:
@@ -90,7 +90,7 @@ class DistMirror:
         """
         if not self._is_ours():
             return []
-        listed = self._remote.list()
+        listed = self._remote.list_pexes()
         notes = self._notes()
         self._remove_vanished(notes, {pex.name for pex in listed})
         return [trouble for pex in listed if (trouble := self._trouble(notes, pex))]
@@ -123,7 +123,7 @@ class DistMirror:
         try:
             return self._follow(notes, pex)
         except Exception as exc:  # noqa: BLE001 - of the network, of a disk, of a library: it is tried again at the next turn
-            return f"{pex.name}: {in_short(exc)}"
+            return f"{pex.name}: {summarize_error(exc)}"
 
     def _follow(self, notes: _Notes, pex: RemotePex) -> str:
         """Fetch one object unless it is there. Returns why that may not be."""
@@ -140,8 +140,8 @@ class DistMirror:
     def _fetch(self, notes: _Notes, pex: RemotePex) -> None:
         part = self._folder / f".{pex.name}{_PART}"
         try:
-            self._remote.fetch(pex, part)
-            found = Stat.of(part.stat())
+            self._remote.download_pex(pex, part)
+            found = FileStat.from_stat(part.stat())
             notes.files[pex.name] = _Note(pex.stamp, found.inode, found.size, found.mtime_ns)
             self._write(notes)
             part.rename(self._folder / pex.name)
@@ -155,7 +155,7 @@ class DistMirror:
             note, path = notes.files.pop(name), self._folder / name
             if _looks_as(note, _stat(path)):  # else somebody here has put another file in its place
                 path.unlink(missing_ok=True)
-        if vanished or self.is_new:
+        if vanished or self.is_empty:
             self._write(notes)
 
     def _notes(self) -> _Notes:
@@ -171,7 +171,7 @@ class DistMirror:
         write_atomically(self._folder / _NOTES, msgspec.json.encode(notes), durable=True, suffix=_PART.removeprefix("."))
 
 
-def in_short(exc: Exception) -> str:
+def summarize_error(exc: Exception) -> str:
     """An error in one line of a bounded length: libraries put whole answers of a store into theirs, and what they asked.
 
     The query of a URL is left out, since it may hold a signature that opens the store.
@@ -186,11 +186,11 @@ def _is_at(descriptor: int, path: Path) -> bool:
     return False
 
 
-def _stat(path: Path) -> Stat | None:
+def _stat(path: Path) -> FileStat | None:
     with contextlib.suppress(FileNotFoundError):
-        return Stat.of(path.lstat())
+        return FileStat.from_stat(path.lstat())
     return None
 
 
-def _looks_as(note: _Note, stat: Stat | None) -> bool:
+def _looks_as(note: _Note, stat: FileStat | None) -> bool:
     return stat is not None and (stat.inode, stat.size, stat.mtime_ns) == (note.inode, note.size, note.mtime_ns)

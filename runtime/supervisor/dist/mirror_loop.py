@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from runtime.blocking import BlockingThreads
-from runtime.supervisor.dist.mirror import DistMirror, in_short
+from runtime.supervisor.dist.mirror import DistMirror, summarize_error
 from base.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class MirrorLoop:
 
     def __init__(self, mirror: DistMirror, poll_s: float, changed: Callable[[], None]) -> None:
         self.reason = ""
-        self.begun = asyncio.Event()
+        self.first_sync_done = asyncio.Event()
         self._mirror = mirror
         self._backoff = Backoff(poll_s, max(poll_s, _PAUSE_MAX_S))
         self._changed = changed
@@ -39,19 +39,19 @@ class MirrorLoop:
 
     async def run(self) -> None:
         """Until it is cancelled. A turn that is under way then goes on until the process ends, which it bears anywhere."""
-        if not self._mirror.is_new:
-            self.begun.set()
+        if not self._mirror.is_empty:
+            self.first_sync_done.set()
         failures = 0
         while True:
             try:
-                troubles = await self._threads.run(self._mirror.turn)
+                troubles = await self._threads.run(self._mirror.sync)
             except Exception as exc:  # noqa: BLE001 - of the network, of a disk, of a library: all it can do is try again
                 failures += 1
-                self._say(in_short(exc), type(exc).__name__)
+                self._say(summarize_error(exc), type(exc).__name__)
             else:
                 failures = 0
                 self._say("; ".join(troubles), "; ".join(trouble.partition(" ")[0] for trouble in troubles))
-            self.begun.set()
+            self.first_sync_done.set()
             await asyncio.sleep(self._backoff.delay_s(failures + 1))
 
     def _say(self, reason: str, kind: str) -> None:

@@ -40,7 +40,7 @@ class RemoteDist:
         except Exception as exc:  # the library's errors have no common root but this
             raise PexdockError(f"{url} cannot be followed: {exc}") from exc
 
-    def list(self) -> list[RemotePex]:
+    def list_pexes(self) -> list[RemotePex]:
         """All pexes and their signatures, oldest first, by one request for a thousand objects. Folders below the URL are not looked at.
 
         Raises:
@@ -51,7 +51,7 @@ class RemoteDist:
         found = [_pex(each) for each in obstore.list_with_delimiter(self._store)["objects"]]
         return sorted((each for each in found if belongs_to_dist(each.name)), key=lambda each: (each.modified_ns, each.name))
 
-    def fetch(self, pex: RemotePex, file: Path) -> None:
+    def download_pex(self, pex: RemotePex, file: Path) -> None:
         """Write the object into `file`, a new one, with the object's time, and down to the disk.
 
         A half-uploaded object cannot be met: stores show whole ones only. One that was replaced since it was listed is refused by its

@@ -15,7 +15,7 @@ _PAUSES = Backoff(2.0, 60.0)
 """Each try may copy a large file, and nobody knows when there will be room."""
 
 
-def passes(error: BaseException | None) -> bool:
+def is_transient(error: BaseException | None) -> bool:
     """Whether the machine is to blame, and not the file: this error, or one that it was raised from, is of the operating system's wants."""
     while error is not None and not (isinstance(error, OSError) and error.errno in _PASSING):
         error = error.__cause__
@@ -34,11 +34,11 @@ class Retries:
         self._tries: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    def ended(self, name: str, error: BaseException | None) -> str:
+    def on_attempt_ended(self, name: str, error: BaseException | None) -> str:
         """A try with this file has ended: with this error, or well. Returns what is to be said of it, beside the error."""
         if timer := self._timers.pop(name, None):  # of what was there before
             timer.cancel()
-        if not passes(error):
+        if not is_transient(error):
             self._tries.pop(name, None)
             return ""
         self._tries[name] = self._tries.get(name, 0) + 1
@@ -57,6 +57,6 @@ class Retries:
         self._timers.clear()
 
 
-def reason_of(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """What is said of a file that ended in this error."""
     return error.detail if isinstance(error, PexRefused) else f"it cannot be prepared: {type(error).__name__}: {error}"

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncinotify
 from asyncinotify import Event, Inotify, Mask
 
-from runtime.supervisor.dist.settling import SettlingFiles, Settled, Stat, Vanished
+from runtime.supervisor.dist.stability import StabilityTracker, FileStable, FileStat, FileRemoved
 from runtime.pex.names import has_pex_suffix, is_pex_name
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _MASK = (
 _LOOK_AGAIN_S = 2.0
 """inotify tells of a folder, not of a path: where links lead, and whether a dist/ that cannot be read can again, is looked for."""
 
-Notify = Callable[[Sequence[Settled | Vanished], set[str]], None]
+Notify = Callable[[Sequence[FileStable | FileRemoved], set[str]], None]
 
 
 class DistWatcher:
@@ -42,7 +42,7 @@ class DistWatcher:
 
     def __init__(self, path: Path, stable_for_s: float, notify: Notify) -> None:
         self._path = path
-        self._registry = SettlingFiles(stable_for_s)
+        self._registry = StabilityTracker(stable_for_s)
         self._notify = notify
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncinotify.Watch | None = None
@@ -60,7 +60,7 @@ class DistWatcher:
         try:
             with Inotify() as inotify:
                 self._aim(inotify)  # before the first listing, so that nothing falls between the two
-                first = self._registry.first(self._list(), time.monotonic(), time.time_ns())
+                first = self._registry.start(self._list(), time.monotonic(), time.time_ns())
                 self._tell(inotify, first)
                 async for event in inotify:
                     self._take(event)
@@ -80,15 +80,15 @@ class DistWatcher:
 
     def _take(self, event: Event) -> None:
         if Mask.Q_OVERFLOW in event.mask:
-            self._registry.missed()
+            self._registry.on_events_lost()
         elif event.name is not None and event.watch is self._watch:
             self._take_name(event.mask, event.name.name)
 
     def _take_name(self, mask: Mask, name: str) -> None:
         if Mask.CREATE in mask and _is_being_written(self._path / name):
-            self._registry.opened(name)
+            self._registry.on_created(name)
         elif mask & (Mask.CLOSE_WRITE | Mask.MOVED_TO):
-            self._registry.closed(name)
+            self._registry.on_closed(name)
 
     def _look(self, inotify: Inotify, *, told: bool = True) -> None:
         """Lists the folder; `told` that something has happened, which need not be a pex."""
@@ -100,19 +100,19 @@ class DistWatcher:
             self._look_again(inotify, _LOOK_AGAIN_S)
             return
         self._say("")
-        self._tell(inotify, self._registry.listing(found, time.monotonic()), told=told)
+        self._tell(inotify, self._registry.update(found, time.monotonic()), told=told)
 
     def _say(self, trouble: str) -> None:
         if trouble != self._trouble:
             self._trouble = trouble
             log.error("%s", trouble) if trouble else log.info("%s can be read again", self._path)
 
-    def _tell(self, inotify: Inotify, events: Sequence[Settled | Vanished], *, told: bool = True) -> None:
-        unsettled = self._registry.unsettled()
+    def _tell(self, inotify: Inotify, events: Sequence[FileStable | FileRemoved], *, told: bool = True) -> None:
+        unsettled = self._registry.unstable_files()
         if told or events or unsettled != self._told:
             self._told = unsettled
             self._notify(events, unsettled)
-        due = self._registry.due()
+        due = self._registry.next_check_s()
         # A little late rather than a little early, which would make it look twice.
         delays = [] if due is None else [due - time.monotonic() + 0.001]
         self._look_again(inotify, *delays, *([_LOOK_AGAIN_S] if self._linked else []))
@@ -123,7 +123,7 @@ class DistWatcher:
         look = partial(self._look, inotify, told=False)
         self._timer = asyncio.get_running_loop().call_later(min(delays_s), look) if delays_s else None
 
-    def _list(self) -> dict[str, Stat]:
+    def _list(self) -> dict[str, FileStat]:
         """The regular files, also those behind links.
 
         Raises:
@@ -136,7 +136,7 @@ class DistWatcher:
                 self._linked |= entry.is_symlink()
                 with_stat = _stat(entry)
                 if with_stat is not None and stat.S_ISREG(with_stat.st_mode) and is_pex_name(entry.name):
-                    found[entry.name] = Stat.of(with_stat)
+                    found[entry.name] = FileStat.from_stat(with_stat)
                 else:
                     odd.add(entry.name)
         for name in odd - self._odd:

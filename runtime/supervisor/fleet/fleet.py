@@ -20,8 +20,8 @@ from runtime.pex.cache.store import AdmittedPex
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
 from runtime.pex.trust.policy import Untrusted
-from runtime.supervisor.dist.retries import Retries, reason_of
-from runtime.supervisor.dist.settling import Settled, Vanished
+from runtime.supervisor.dist.retries import Retries, failure_reason
+from runtime.supervisor.dist.stability import FileRemoved, FileStable
 from runtime.supervisor.processes.worker import WorkerProcess
 from runtime.supervisor.releases.managed_release import ManagedRelease, ReleaseContext
 from runtime.supervisor.rollout import planner
@@ -74,15 +74,15 @@ class Fleet:
         self._scheduled = False
         self._stopping = False
 
-    def take(self, events: Sequence[Settled | Vanished], unsettled: set[str]) -> None:
+    def take(self, events: Sequence[FileStable | FileRemoved], unsettled: set[str]) -> None:
         """What has happened in dist/. The first call tells what was there at the start."""
         self._expected = unsettled if self._expected is None else self._expected & unsettled
         for event in events:
             self._doubles.pop(event.name, None)
             match event:
-                case Settled(name):
+                case FileStable(name):
                     self._arrived(name)
-                case Vanished(name):
+                case FileRemoved(name):
                     log.info("%s: gone from dist/", name)
                     self._leave(name)
         self.look_again()
@@ -90,8 +90,8 @@ class Fleet:
     def unroute(self, has_left: Callable[[int], bool]) -> None:
         """The front door has applied a table, or is gone: drain the retired workers that no request can reach any more."""
         for worker in self.workers():
-            if has_left(worker.retired_at):
-                worker.unrouted()
+            if has_left(worker.retired_generation):
+                worker.on_unrouted()
 
     def stop(self) -> None:
         """Begin nothing new. Workers that are ready go on until `end_workers`."""
@@ -179,17 +179,17 @@ class Fleet:
             self._ended(live, None)
         except PexRefused as exc:
             live.doubted = exc.evidence if isinstance(exc, Untrusted) else None
-            live.end(ReleaseEvent.REFUSED, reason_of(exc) + self._ended(live, exc))
+            live.end(ReleaseEvent.REFUSED, failure_reason(exc) + self._ended(live, exc))
         except Exception as exc:  # one release's trouble, foreseen or not, must not stop the others
             log.exception("%s cannot be prepared", live.release.file)
-            live.end(ReleaseEvent.FAILED, reason_of(exc) + self._ended(live, exc))
+            live.end(ReleaseEvent.FAILED, failure_reason(exc) + self._ended(live, exc))
         if live.release.in_place:  # one that came later may be on its way still
             self._leave(live.release.file, replaced_by=live, before=live.release.order)
         self.look_again()  # a double took no step, and others may wait for what it turned out to be
 
     def _ended(self, live: ManagedRelease, error: Exception | None) -> str:
         """What is to be said of a try, beside its error; nothing of a file that holds something else by now."""
-        return self._retries.ended(live.release.file, error) if live.release.in_place else ""
+        return self._retries.on_attempt_ended(live.release.file, error) if live.release.in_place else ""
 
     def _take_again(self, name: str) -> None:
         """A file that was refused for no fault of its own, unless something became of it meanwhile."""

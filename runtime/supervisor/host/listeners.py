@@ -18,7 +18,7 @@ class CannotListen(PexdockError):
 
 
 @contextlib.contextmanager
-def bound(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
+def bind_listeners(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
     """Listening sockets on one address, closed at the end.
 
     Several share the port (SO_REUSEPORT), and the kernel spreads connections over them by hash. One socket for all front doors would
@@ -48,7 +48,7 @@ def bound(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
         yield listeners
 
 
-def reachable(listener: socket.socket, scheme: str = "http") -> str:
+def local_url(listener: socket.socket, scheme: str = "http") -> str:
     """The address as a client on this machine writes it."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to

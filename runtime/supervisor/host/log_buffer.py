@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 from base.errors import Full
 
 SUPERVISOR = "supervisor"
-OF = ("base", "runtime")
+LOGGER_NAMES = ("base", "runtime")
 """Loggers that are heard; libraries would fill it with what is of no use to operators."""
 
 SOURCE_MAX_BYTES = 64 * 1024
@@ -50,7 +50,7 @@ class LogLine(msgspec.Struct, frozen=True):
         return len(self.text) + _LINE_BYTES
 
 
-def is_about(line: LogLine, model: str) -> bool:
+def is_about_model(line: LogLine, model: str) -> bool:
     """Whether a line is a model's own, or the supervisor's about it, by any spelling of its name."""
     name = canonicalize_name(model)
     if line.source != SUPERVISOR:
@@ -76,12 +76,12 @@ class LogReader:
         lines, self._lines, self._size = self._lines, [], 0
         return lines
 
-    def tell(self, line: LogLine) -> None:
+    def push(self, line: LogLine) -> None:
         """Called on any thread."""
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the reader
-            self._loop.call_soon_threadsafe(self._take, line)
+            self._loop.call_soon_threadsafe(self._append, line)
 
-    def _take(self, line: LogLine) -> None:
+    def _append(self, line: LogLine) -> None:
         if not self._wanted(line) or self.lost.is_set():
             return
         self._size += line.size_bytes
@@ -124,14 +124,14 @@ class LogBuffer(logging.Handler):
         for text in texts:
             self._keep(LogLine(time, source, pid, record.levelname.lower(), text))
 
-    def last(self, count: int, wanted: Callable[[LogLine], bool]) -> list[LogLine]:
+    def last_lines(self, count: int, wanted: Callable[[LogLine], bool]) -> list[LogLine]:
         """At most `count` lines, oldest first."""
         with self._locked():
             merged = heapq.merge(*(source.lines for source in self._sources.values()))
             return list(deque((line for _, line in merged if wanted(line)), maxlen=count))
 
     @contextlib.contextmanager
-    def followed(self, count: int, wanted: Callable[[LogLine], bool]) -> Iterator[tuple[list[LogLine], LogReader]]:
+    def follow(self, count: int, wanted: Callable[[LogLine], bool]) -> Iterator[tuple[list[LogLine], LogReader]]:
         """The last lines, at most `count`, and a reader of all that come after them until the end of the block.
 
         Raises:
@@ -142,7 +142,7 @@ class LogBuffer(logging.Handler):
             if len(self._readers) >= READERS_MAX:
                 raise Full(f"{READERS_MAX} follow the log already, and more may not")
             self._readers.append(reader)
-            before = self.last(count, wanted)
+            before = self.last_lines(count, wanted)
         try:
             yield before, reader
         finally:
@@ -156,7 +156,7 @@ class LogBuffer(logging.Handler):
         if len(self._sources) > SOURCES_MAX:
             self._sources.popitem(last=False)
         for reader in self._readers:
-            reader.tell(line)
+            reader.push(line)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -168,10 +168,10 @@ class LogBuffer(logging.Handler):
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[LogBuffer]:
+def capture_logs() -> Iterator[LogBuffer]:
     """A logbook that hears from now to the end of the block, be the log itself less interested."""
     book = LogBuffer()
-    loggers = [logging.getLogger(name) for name in OF]
+    loggers = [logging.getLogger(name) for name in LOGGER_NAMES]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))

@@ -24,7 +24,7 @@ class RunDirTaken(PexdockError):
 
 
 @contextlib.contextmanager
-def taken(path: Path) -> Iterator[Path]:
+def lock_run_dir(path: Path) -> Iterator[Path]:
     """Takes the run directory, made if need be, and removes it at the end with all that is ours in it.
 
     The lock belongs to the descriptor, so the kernel lets go of it however the supervisor ends. Then the next one takes over what is left.
@@ -49,7 +49,7 @@ def taken(path: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def holder(path: Path) -> int | None:
+def find_supervisor_pid(path: Path) -> int | None:
     """The pid of the supervisor that runs on this run directory; None if none does.
 
     Raises:
@@ -72,7 +72,7 @@ def _lock(path: Path) -> int:
     while True:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            refuse_shared(path)
+            refuse_shared_dir(path)
             lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:  # B removed the folder just now
             continue
@@ -111,7 +111,7 @@ def _flock(path: Path, lock: int) -> bool:
     return True
 
 
-def refuse_shared(path: Path) -> None:
+def refuse_shared_dir(path: Path) -> None:
     """Whoever else could write here could put sockets of their own in place of ours. Raises RunDirTaken."""
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():

@@ -17,11 +17,11 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from base.errors import PeerError
 from base.ipc.control import ControlMessage, ControlStream, RoutingTable, encode_message
-from runtime.supervisor.processes.log_tail import LogBudget, LogTail
+from runtime.supervisor.host.process_tree import reap_process_group
+from runtime.supervisor.processes.log_tail import LogRateLimit, LogTail
 from runtime.supervisor.processes.sandbox import User
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Child:
         """
         self.name = name
         self.tail = LogTail()
-        self._budget = LogBudget(LOG_BURST_BYTES, LOG_BYTES_A_S)
+        self._budget = LogRateLimit(LOG_BURST_BYTES, LOG_BYTES_A_S)
         self._left_out = 0
         self.exited = asyncio.Event()
         self._argv = argv
@@ -203,7 +203,7 @@ class Child:
             return False
         if not data:
             self._loop.remove_reader(self._output)
-        self._log(self.tail.feed(data))
+        self._log(self.tail.append(data))
         return bool(data)
 
     def _read_control(self) -> bool:
@@ -258,13 +258,13 @@ class Child:
         self._process.stdout.close()
         self._control.close()
         if os.getpid() == 1:  # orphans come to process 1, which has to reap them
-            self._loop.call_later(SILENT_S, reap_group, self._process.pid)
+            self._loop.call_later(SILENT_S, reap_process_group, self._process.pid)
         self.exited.set()
 
     def _log(self, lines: Sequence[str]) -> None:
         now_s = time.monotonic()
         for line in lines:
-            if self._budget.takes(len(line), now_s):
+            if self._budget.allows(len(line), now_s):
                 self._tell_left_out()
                 log.info("%s: %s", self.name, line, extra={"source": self.name, "pid": self._process.pid, "said": line})
             else:
@@ -274,36 +274,3 @@ class Child:
         if self._left_out:
             log.warning("%s: %d lines are left out here, since it prints so much", self.name, self._left_out)
             self._left_out = 0
-
-
-def reap_group(group: int) -> None:
-    """Reap what was left of a process group and came to this process as an orphan."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG) is not None:
-            pass
-
-
-def kill_descendants() -> None:
-    """SIGKILL to whatever this process has started, directly or not, and has not reaped: tools that a thread was waiting for."""
-    found: list[int] = []
-    waiting = _children_of(os.getpid())
-    while waiting:
-        # A child that is killed before its own are known leaves them to process 1; one that runs on may start more meanwhile.
-        found.append(waiting.pop())
-        _send(found[-1], signal.SIGSTOP)
-        waiting += _children_of(found[-1])
-    for pid in found:
-        _send(pid, signal.SIGKILL)
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
-def _children_of(pid: int) -> list[int]:
-    found: list[int] = []
-    with contextlib.suppress(OSError):  # it ended meanwhile
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (thread / "children").read_text().split())
-    return found

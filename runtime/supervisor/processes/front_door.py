@@ -31,7 +31,7 @@ from runtime.supervisor.processes.child import Child, child_environment, describ
 
 log = logging.getLogger(__name__)
 
-Told = MetricsReport | OutcomeReport | MirrorReport | WorkerUnhealthy | RequestsSent
+FrontDoorReport = MetricsReport | OutcomeReport | MirrorReport | WorkerUnhealthy | RequestsSent
 """What front doors tell without being asked."""
 
 
@@ -54,7 +54,7 @@ class FrontDoorChild:
         limits: Configure,
         backoff: Backoff,
         changed: Callable[[], None],
-        report: Callable[[Told], None],
+        report: Callable[[FrontDoorReport], None],
     ) -> None:
         self._name = name
         self._listener = listener
@@ -68,9 +68,9 @@ class FrontDoorChild:
         self._restart: asyncio.TimerHandle | None = None
         self._withdrawn = self._stopping = False
         self.child: Child | None = None
-        self.applied = self._left = -1
+        self.applied_generation = self._left = -1
 
-    def has_left(self, generation: int) -> bool:
+    def has_drained(self, generation: int) -> bool:
         """Whether no request can come any more over what a table of `generation` or later does not name, nor waits for it."""
         return self.child is None or self._left >= generation
 
@@ -94,13 +94,13 @@ class FrontDoorChild:
         if self._withdrawn:
             child.send(ReportNotReady())
 
-    def publish(self, table: RoutingTable) -> None:
+    def publish_table(self, table: RoutingTable) -> None:
         """Give it a newer table, now and after every restart."""
         self._table = table
         if self.child is not None:
             self.child.send(table)
 
-    def withdraw(self) -> None:
+    def report_not_ready(self) -> None:
         """Tell it to say that it is not ready, now and after every restart."""
         self._withdrawn = True
         if self.child is not None:
@@ -119,7 +119,7 @@ class FrontDoorChild:
             case Listening():
                 self._listening_since = asyncio.get_running_loop().time()
             case TableApplied(generation):
-                self.applied = generation
+                self.applied_generation = generation
             case RoutesDrained(generation):
                 self._left = max(self._left, generation)
             case MetricsReport() | OutcomeReport() | MirrorReport() | WorkerUnhealthy() | RequestsSent():
@@ -131,7 +131,7 @@ class FrontDoorChild:
 
     def _died(self, code: int) -> None:
         self.child = None
-        self.applied = self._left = -1
+        self.applied_generation = self._left = -1
         if not self._stopping:
             log.error("%s %s; it is started again", self._name, describe_exit(code))
             self._start_later()

@@ -10,7 +10,7 @@ import msgspec
 from base.backoff import Backoff
 from base.ipc.control import Configure, RoutingTable
 from runtime.supervisor.processes.child import Child
-from runtime.supervisor.processes.front_door import FrontDoorChild, Told
+from runtime.supervisor.processes.front_door import FrontDoorChild, FrontDoorReport
 
 
 class FrontDoorGroup:
@@ -28,9 +28,9 @@ class FrontDoorGroup:
         limits: Configure,
         backoff: Backoff,
         changed: Callable[[], None],
-        report: Callable[[Told], None],
+        report: Callable[[FrontDoorReport], None],
     ) -> None:
-        share = divided(limits, len(listeners))
+        share = divide_limits(limits, len(listeners))
         self._doors = [
             FrontDoorChild(f"front door {i + 1}" if i else "front door", each, share, backoff, changed, report)
             for i, each in enumerate(listeners)
@@ -47,28 +47,28 @@ class FrontDoorGroup:
         return [child.pid for child in self.children]
 
     @property
-    def applied(self) -> int:
+    def applied_generation(self) -> int:
         """The generation of the table that is in force in each that runs; -1 where none has any."""
-        return min((door.applied for door in self._doors if door.child is not None), default=-1)
+        return min((door.applied_generation for door in self._doors if door.child is not None), default=-1)
 
     def start(self) -> None:
         """Spawn all."""
         for door in self._doors:
             door.start()
 
-    def publish(self, table: RoutingTable) -> None:
+    def publish_table(self, table: RoutingTable) -> None:
         """Give all a newer table, now and after every restart."""
         for door in self._doors:
-            door.publish(table)
+            door.publish_table(table)
 
-    def has_left(self, generation: int) -> bool:
+    def has_drained(self, generation: int) -> bool:
         """Whether no request can come any more, through any of them, over what a table of `generation` or later does not name."""
-        return all(door.has_left(generation) for door in self._doors)
+        return all(door.has_drained(generation) for door in self._doors)
 
-    def withdraw(self) -> None:
+    def report_not_ready(self) -> None:
         """Have all say that they are not ready, and go on."""
         for door in self._doors:
-            door.withdraw()
+            door.report_not_ready()
 
     def drain(self) -> None:
         """Tell all to take nothing new, finish and go. None is started again."""
@@ -76,7 +76,7 @@ class FrontDoorGroup:
             door.drain()
 
 
-def divided(limits: Configure, count: int) -> Configure:
+def divide_limits(limits: Configure, count: int) -> Configure:
     """What each of `count` front doors may hold, so that all of them hold no more than `limits` allow."""
     return msgspec.structs.replace(
         limits,

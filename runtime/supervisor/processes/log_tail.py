@@ -17,7 +17,7 @@ class LogTail:
         self._lines: deque[str] = deque()
         self._size = 0
 
-    def feed(self, data: bytes) -> list[str]:
+    def append(self, data: bytes) -> list[str]:
         """The lines that `data` completes, without their ends; undecodable bytes show as escapes."""
         *whole, self._rest = (self._rest + data).split(b"\n")
         while len(self._rest) > LINE_MAX_BYTES:
@@ -30,7 +30,7 @@ class LogTail:
         rest, self._rest = self._rest, b""
         return [self._keep(rest)] if rest else []
 
-    def last(self, lines: int) -> list[str]:
+    def last_lines(self, lines: int) -> list[str]:
         """At most `lines` lines, oldest first, empty ones left out."""
         return [line for line in self._lines if line.strip()][-lines:]
 
@@ -47,7 +47,7 @@ def _pieces(line: bytes) -> list[bytes]:
     return [line[start : start + LINE_MAX_BYTES] for start in range(0, len(line), LINE_MAX_BYTES)] or [line]
 
 
-class LogBudget:
+class LogRateLimit:
     """How much of a child's output goes into the log: `burst_bytes` at once, and `bytes_a_s` in the long run. Times are of any clock."""
 
     def __init__(self, burst_bytes: float, bytes_a_s: float) -> None:
@@ -55,7 +55,7 @@ class LogBudget:
         self._rate = bytes_a_s
         self._at_s = 0.0
 
-    def takes(self, size: int, now_s: float) -> bool:
+    def allows(self, size: int, now_s: float) -> bool:
         """Whether so many bytes fit; they are spent if so."""
         self._left = min(self._burst, self._left + (now_s - self._at_s) * self._rate)
         self._at_s = now_s

@@ -7,24 +7,24 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.supervisor.processes.worker import Launch, WorkerOwner, WorkerProcess
+from runtime.supervisor.processes.worker import WorkerOwner, WorkerProcess, WorkerTemplate
 from runtime.supervisor.processes.worker_state import WorkerState
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 2.0
+MEMORY_CHECK_S = 2.0
 """Between two looks at what workers hold; reading it takes microseconds, and a leak takes minutes."""
 
 _TELLINGS = 20
 """So often front doors tell of a worker's requests before it is replaced; so it may have been sent a part more."""
 
 
-def told_requests(max_requests: int) -> int:
+def requests_sent_interval(max_requests: int) -> int:
     """Of how many requests at once front doors are to tell, where workers are replaced after `max_requests`; 0 is never."""
     return -(-max_requests // _TELLINGS)
 
 
-def own_bytes(pid: int) -> int:
+def private_memory_bytes(pid: int) -> int:
     """Memory that is this process's alone, without segments and files; 0 where it is gone."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -48,7 +48,7 @@ class Recycling:
         self._old: WorkerProcess | None = None
         self._new: WorkerProcess | None = None
 
-    def look(self, title: str, workers: Sequence[WorkerProcess], launch: Launch) -> WorkerProcess | None:
+    def start_replacement(self, title: str, workers: Sequence[WorkerProcess], launch: WorkerTemplate) -> WorkerProcess | None:
         """Begins to replace the first that is due. Gives the new one, not yet started; None where there is nothing to do now."""
         if self._new is not None:
             return None
@@ -59,7 +59,7 @@ class Recycling:
                 return self._new
         return None
 
-    def relieved(self) -> WorkerProcess | None:
+    def pop_replaced_worker(self) -> WorkerProcess | None:
         """The old one, once the new one is ready: it is to be retired."""
         if self._new is None or (self._new.is_wanted and self._new.state is not WorkerState.READY):
             return None
@@ -69,8 +69,8 @@ class Recycling:
 
     def _due(self, worker: WorkerProcess, pid: int) -> str:
         """Why it is to be replaced; empty where it is not."""
-        if self._max_requests and worker.requests >= self._max_requests:
-            return f"was sent {worker.requests} requests (worker_recycle_requests)"
-        if self._max_bytes and (held := own_bytes(pid)) > self._max_bytes:
+        if self._max_requests and worker.requests_sent >= self._max_requests:
+            return f"was sent {worker.requests_sent} requests (worker_recycle_requests)"
+        if self._max_bytes and (held := private_memory_bytes(pid)) > self._max_bytes:
             return f"holds {held / 1e6:.0f} MB (worker_recycle_bytes)"
         return ""

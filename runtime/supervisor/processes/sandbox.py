@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 
 from base.errors import PexdockError
 
-USUAL = (
+INHERITED_VARIABLES = (
     *("PATH", "HOME", "USER", "LOGNAME", "HOSTNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "LD_*", "XDG_*", "DO_NOT_TRACK"),
     *("SSL_CERT_*", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "*_PROXY", "*_proxy"),
     *("*_NUM_THREADS", "OMP_*", "MKL_*", "OPENBLAS_*", "POLARS_*", "ARROW_*", "RAYON_*", "MALLOC_*", "CUDA_*", "NVIDIA_*"),
@@ -47,7 +47,7 @@ class User(NamedTuple):
     home: str
 
     @classmethod
-    def named(cls, name: str) -> User:
+    def look_up(cls, name: str) -> User:
         """The user of this name or number.
 
         Raises:
@@ -78,16 +78,18 @@ class Sandbox:
     user: User | None = None
     max_bytes: int = 0
 
-    def inherited(self, model: str, parent: Mapping[str, str]) -> dict[str, str]:
+    def environment_for(self, model: str, parent: Mapping[str, str]) -> dict[str, str]:
         """The variables of `parent` that a worker of this model gets."""
         named = [(owner, pattern) for owner, _, pattern in (each.rpartition(":") for each in self.inherits)]
         own = [pattern for owner, pattern in named if not owner or canonicalize_name(owner) == canonicalize_name(model)]
-        found = {name: value for name, value in parent.items() if any(fnmatchcase(name, pattern) for pattern in (*USUAL, *own))}
+        found = {
+            name: value for name, value in parent.items() if any(fnmatchcase(name, pattern) for pattern in (*INHERITED_VARIABLES, *own))
+        }
         if self.user is not None:
             found |= {"HOME": self.user.home, "USER": self.user.name, "LOGNAME": self.user.name}
         return found
 
-    def scratch(self, name: str) -> Path:
+    def create_scratch_folder(self, name: str) -> Path:
         """A new, empty folder for one worker, which nobody else may enter."""
         folder = self.scratch_path / name
         folder.mkdir(mode=0o700)
@@ -95,7 +97,7 @@ class Sandbox:
             os.chown(folder, self.user.uid, self.user.gid)
         return folder
 
-    def limit(self, pid: int) -> None:
+    def limit_memory(self, pid: int) -> None:
         """Bound the memory of a process that was just started. What it asks for beyond that it does not get.
 
         RLIMIT_DATA counts what is private and writable. RLIMIT_AS would count the segments as well, which front doors share with it.
@@ -106,12 +108,12 @@ class Sandbox:
                 most = self.max_bytes if hard == resource.RLIM_INFINITY else min(self.max_bytes, hard)
                 resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
 
-    def remark(self, code: int, lines: Sequence[str]) -> str:
+    def explain_exit(self, code: int, lines: Sequence[str]) -> str:
         """What to add to how a worker ended: that its memory is bounded, where it looks as if that had ended it."""
         looks_so = code in _ENDS_WITHOUT_MEMORY or any(word in line for line in lines for word in _WORDS_OF_MEMORY)
         return f"; it may have {self.max_bytes / 1e6:.0f} MB (worker_max_bytes)" if self.max_bytes and looks_so else ""
 
-    def cache(self, cache_path: Path) -> Path:
+    def cache_folder(self, cache_path: Path) -> Path:
         """Where workers keep downloads: a folder of their own where they have a user of their own."""
         if self.user is None:
             return cache_path
@@ -121,13 +123,13 @@ class Sandbox:
         return folder
 
 
-def remove_later(folder: Path) -> None:
+def remove_in_background(folder: Path) -> None:
     """Remove a worker's folder, however much lies in it, while others are served."""
     threading.Thread(target=_remove, args=(folder,), daemon=True).start()
 
 
 @contextlib.contextmanager
-def scratch_taken(path: Path, *, shared: bool) -> Iterator[Path]:
+def scratch_root(path: Path, *, shared: bool) -> Iterator[Path]:
     """The folder for all workers' folders, emptied of what killed workers left; it goes at the end.
 
     Args:

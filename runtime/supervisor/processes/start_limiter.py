@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-HELD_S = 10.0
+SLOT_MAX_S = 10.0
 """A turn is over after this, though the worker is not ready yet: imports take a second or two, and what takes longer waits for others."""
 
 
@@ -15,12 +15,12 @@ class StartSlot:
 
     def __init__(self, starts: StartLimiter, go: Callable[[], None]) -> None:
         self._starts = starts
-        self.go = go
+        self.on_granted = go
         self.timer: asyncio.TimerHandle | None = None
 
-    def end(self) -> None:
+    def release(self) -> None:
         """It is started, or will not be."""
-        self._starts.leave(self)
+        self._starts.release_slot(self)
 
 
 class StartLimiter:
@@ -35,14 +35,14 @@ class StartLimiter:
         self._taken: set[StartSlot] = set()
         self._waiting: deque[StartSlot] = deque()
 
-    def ask(self, go: Callable[[], None]) -> StartSlot:
+    def request_slot(self, go: Callable[[], None]) -> StartSlot:
         """A turn, at once or later: `go` is called when it has come."""
         turn = StartSlot(self, go)
         self._waiting.append(turn)
         self._next()
         return turn
 
-    def leave(self, turn: StartSlot) -> None:
+    def release_slot(self, turn: StartSlot) -> None:
         """See `Turn.end`."""
         if turn.timer is not None:
             turn.timer.cancel()
@@ -55,5 +55,5 @@ class StartLimiter:
         while self._waiting and len(self._taken) < self._parallel:
             turn = self._waiting.popleft()
             self._taken.add(turn)
-            turn.timer = asyncio.get_running_loop().call_later(HELD_S, turn.end)
-            turn.go()
+            turn.timer = asyncio.get_running_loop().call_later(SLOT_MAX_S, turn.release)
+            turn.on_granted()

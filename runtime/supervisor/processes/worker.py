@@ -26,10 +26,10 @@ from base.ipc.control import (
     RequestsSent,
     WorkerUnhealthy,
 )
+from runtime.supervisor.host.niceness import LoweredPriority
 from runtime.supervisor.host.run_dir import SOCKET_SUFFIX
 from runtime.supervisor.processes.child import Child, describe_exit
-from runtime.supervisor.processes.niceness import LoweredPriority
-from runtime.supervisor.processes.sandbox import Sandbox, remove_later
+from runtime.supervisor.processes.sandbox import Sandbox, remove_in_background
 from runtime.supervisor.processes.start_limiter import StartLimiter, StartSlot
 from runtime.supervisor.processes.worker_rpc import WorkerRpc
 from runtime.supervisor.processes.worker_state import WorkerAction, WorkerEvent, WorkerState, new_worker
@@ -49,7 +49,7 @@ _numbers = itertools.count(1)  # a socket's name is never used twice, so a front
 
 
 @dataclass(frozen=True)
-class Launch:
+class WorkerTemplate:
     """How the workers of one release are started, how long things may take, and who takes what they measure."""
 
     title: str
@@ -59,10 +59,10 @@ class Launch:
     start_timeout_s: float
     drain_s: float
     backoff: Backoff
-    report: Callable[[MetricsReport], None]
-    starts: StartLimiter
+    on_metrics: Callable[[MetricsReport], None]
+    start_limiter: StartLimiter
     start_nice: int
-    confinement: Sandbox
+    sandbox: Sandbox
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class WorkerFailure:
     """Why a worker ended that should not have, and its last lines. `final`: it will not be started again."""
 
     reason: str
-    log: list[str]
+    last_lines: list[str]
     final: bool
 
 
@@ -82,19 +82,19 @@ class WorkerOwner(Protocol):
         """Whether any worker of it was ready before: then a worker that cannot load is no fault of the file."""
 
     @property
-    def urgent(self) -> bool:
+    def start_is_urgent(self) -> bool:
         """Whether a start is more urgent than that others are not held up: it served before, or nothing serves yet."""
 
-    def accept(self, ready: Ready) -> bool:
+    def accept_worker(self, ready: Ready) -> bool:
         """Whether a worker is what it should be. If not, it has been retired already."""
 
-    def fell(self, trouble: WorkerFailure) -> None:
+    def on_worker_exit(self, trouble: WorkerFailure) -> None:
         """A worker ended that should not have."""
 
     def changed(self) -> None:
         """A worker made a step."""
 
-    def had_requests(self) -> None:
+    def on_requests_sent(self) -> None:
         """A worker was sent more requests."""
 
 
@@ -106,7 +106,7 @@ class WorkerProcess:
         owner: told of what happens to it.
     """
 
-    def __init__(self, launch: Launch, owner: WorkerOwner) -> None:
+    def __init__(self, launch: WorkerTemplate, owner: WorkerOwner) -> None:
         self._launch = launch
         self._owner = owner
         self._machine = new_worker()
@@ -115,15 +115,15 @@ class WorkerProcess:
         self._timers: list[asyncio.TimerHandle] = []
         self._ready_since: float | None = None
         self._deaths = 0
-        self._inquiries: WorkerRpc | None = None  # while it is ready
+        self._rpc: WorkerRpc | None = None  # while it is ready
         self._turn: StartSlot | None = None  # while it is started
         self._lowered: LoweredPriority | None = None
         self._scratch: Path | None = None
         self.child: Child | None = None
         self.socket_path = Path()
         self.restarts = 0
-        self.requests = 0  # that it was sent, as far as front doors have told
-        self.retired_at = 0  # the generation of the first table that does not name it
+        self.requests_sent = 0  # that it was sent, as far as front doors have told
+        self.retired_generation = 0  # the generation of the first table that does not name it
 
     @property
     def state(self) -> WorkerState:
@@ -145,11 +145,11 @@ class WorkerProcess:
         if self._owner.loaded:
             self._spawn()
         else:
-            self._turn = self._launch.starts.ask(self._spawn)
+            self._turn = self._launch.start_limiter.request_slot(self._spawn)
 
     def _spawn(self) -> None:
-        self._failure, self._cannot_load, self._ready_since, self.requests = "", False, None, 0
-        name, confinement = f"w{next(_numbers)}", self._launch.confinement
+        self._failure, self._cannot_load, self._ready_since, self.requests_sent = "", False, None, 0
+        name, confinement = f"w{next(_numbers)}", self._launch.sandbox
         scratch = confinement.scratch_path / name
         # The run directory is closed to others, also to a user of the workers.
         self.socket_path = (self._launch.run_path if confinement.user is None else scratch) / f"{name}{SOCKET_SUFFIX}"
@@ -159,30 +159,30 @@ class WorkerProcess:
         child = Child(self._launch.title, argv, env, self._hear, self._exited)
         child.user = confinement.user
         try:
-            self._scratch = confinement.scratch(name)
+            self._scratch = confinement.create_scratch_folder(name)
             child.start()
         except OSError as exc:
             self._failure = f"its worker cannot be started: {exc}"
             self._later(0.0, lambda: self._exited(ExitCode.CRASHED))
             return
         self.child = child
-        confinement.limit(child.pid)
-        self._lowered = LoweredPriority(child.pid, 0 if self._owner.urgent else self._launch.start_nice)
+        confinement.limit_memory(child.pid)
+        self._lowered = LoweredPriority(child.pid, 0 if self._owner.start_is_urgent else self._launch.start_nice)
         self._later(self._launch.start_timeout_s, self._late)
 
-    async def ask(self, question: Callable[[int], CacheRequest]) -> CacheResponse:
+    async def call(self, question: Callable[[int], CacheRequest]) -> CacheResponse:
         """What the worker answers; see `WorkerRpc.ask`, whose errors it raises. Unavailable, too, while it is started."""
-        if self._inquiries is None:
+        if self._rpc is None:
             raise Unavailable(f"the worker is not ready: {self.state}")
-        return await self._inquiries.ask(question)
+        return await self._rpc.call(question)
 
-    def hear_of(self, word: WorkerUnhealthy | RequestsSent) -> None:
+    def on_front_door_report(self, word: WorkerUnhealthy | RequestsSent) -> None:
         """A front door tells of a worker, which may be this one."""
         if self.state is not WorkerState.READY or word.socket != str(self.socket_path):
             return
         if isinstance(word, RequestsSent):
-            self.requests += word.requests
-            self._owner.had_requests()
+            self.requests_sent += word.requests
+            self._owner.on_requests_sent()
         else:
             self._given_up(word)
 
@@ -198,12 +198,12 @@ class WorkerProcess:
 
     def retire(self, generation: int) -> None:
         """It is no longer needed. It goes on until tables of `generation` and later are in force, which do not name it."""
-        self.retired_at = generation
+        self.retired_generation = generation
         self._step(WorkerEvent.RETIRED)
         if self.state is WorkerState.RETIRED:
-            self._later(self._launch.drain_s, self.unrouted)
+            self._later(self._launch.drain_s, self.on_unrouted)
 
-    def unrouted(self) -> None:
+    def on_unrouted(self) -> None:
         """No front door will send it anything new."""
         if self.state is WorkerState.RETIRED:
             self._step(WorkerEvent.UNROUTED)
@@ -241,7 +241,7 @@ class WorkerProcess:
             self._lowered = None
         if self._turn is not None:
             turn, self._turn = self._turn, None
-            turn.end()
+            turn.release()
 
     def _hear(self, word: ControlMessage) -> None:
         match word:
@@ -249,18 +249,18 @@ class WorkerProcess:
                 self._step(WorkerEvent.READY)
             case Ready() if self.state is WorkerState.STARTING:
                 self._has_started()
-                if self._owner.accept(word):
+                if self._owner.accept_worker(word):
                     self._ready_since = asyncio.get_running_loop().time()
                     assert self.child is not None
-                    self._inquiries = WorkerRpc(self.child.send)
+                    self._rpc = WorkerRpc(self.child.send)
                     self._step(WorkerEvent.READY)
-            case CacheEntries() | CacheRefreshed() | CacheRequestRefused() if self._inquiries is not None and self._inquiries.take(word):
+            case CacheEntries() | CacheRefreshed() | CacheRequestRefused() if self._rpc is not None and self._rpc.receive_response(word):
                 pass
             case Failed(failed, reason):
                 self._failure = reason
                 self._cannot_load = failed not in RETRYABLE_CODES
             case MetricsReport():
-                self._launch.report(word)
+                self._launch.on_metrics(word)
             case _:
                 log.warning("%s said %s, which is not its word", self._launch.title, type(word).__name__)
 
@@ -270,25 +270,25 @@ class WorkerProcess:
             self.child.kill()
 
     def _exited(self, code: int) -> None:
-        lines = self.child.tail.last(TAIL_LINES) if self.child else []
+        lines = self.child.tail.last_lines(TAIL_LINES) if self.child else []
         self.child = self._lowered = None
         self._has_started()
-        if self._inquiries is not None:
-            self._inquiries.end(f"the worker {describe_exit(code)}")
-            self._inquiries = None
+        if self._rpc is not None:
+            self._rpc.close(f"the worker {describe_exit(code)}")
+            self._rpc = None
         self.socket_path.unlink(missing_ok=True)
         if self._scratch is not None:
-            remove_later(self._scratch)
+            remove_in_background(self._scratch)
             self._scratch = None
         if self.state in {WorkerState.RETIRED, WorkerState.STOPPING}:
             self._step(WorkerEvent.EXITED)
             return
         when = "" if self.state is WorkerState.READY else " before it was ready"
-        self._reason = self._failure or f"its worker {describe_exit(code)}{when}{self._launch.confinement.remark(code, lines)}"
+        self._reason = self._failure or f"its worker {describe_exit(code)}{when}{self._launch.sandbox.explain_exit(code, lines)}"
         final = (code == ExitCode.CANNOT_LOAD or self._cannot_load) and not self._owner.loaded
         self._count_death()
         self._step(WorkerEvent.FAILED_TO_LOAD if final else WorkerEvent.EXITED)
-        self._owner.fell(WorkerFailure(self._reason, lines, final))
+        self._owner.on_worker_exit(WorkerFailure(self._reason, lines, final))
 
     def _count_death(self) -> None:
         ready_s = asyncio.get_running_loop().time() - self._ready_since if self._ready_since is not None else 0.0

@@ -32,7 +32,7 @@ class WorkerRpc:
         # One that was not answered in time stays until it is: the worker has still to read it.
         self._open: dict[int, asyncio.Future[CacheResponse | Unavailable]] = {}
 
-    async def ask(self, question: Callable[[int], CacheRequest]) -> CacheResponse:
+    async def call(self, question: Callable[[int], CacheRequest]) -> CacheResponse:
         """What the worker answers.
 
         Args:
@@ -61,14 +61,14 @@ class WorkerRpc:
                 raise failure.decode_error(bytes(answer.failure))
         return answer
 
-    def take(self, answer: CacheResponse) -> bool:
+    def receive_response(self, answer: CacheResponse) -> bool:
         """The worker has answered. False if it was not asked; then nothing was changed."""
         answered = self._open.pop(answer.request_id, None)
         if answered is not None:
             answered.set_result(answer)
         return answered is not None
 
-    def end(self, reason: str) -> None:
+    def close(self, reason: str) -> None:
         """The worker is gone: nothing that is open will be answered."""
         for answered in self._open.values():
             answered.set_result(Unavailable(reason))  # no exception, since perhaps nobody waits for it any more

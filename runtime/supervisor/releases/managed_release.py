@@ -21,10 +21,10 @@ from runtime.pex.file import PexFile
 from runtime.pex.trust.policy import Evidence, TrustPolicy
 from runtime.settings import Settings
 from runtime.supervisor.processes.child import child_environment
-from runtime.supervisor.processes.recycling import LOOK_S, Recycling
+from runtime.supervisor.processes.recycling import MEMORY_CHECK_S, Recycling
 from runtime.supervisor.processes.sandbox import Sandbox
 from runtime.supervisor.processes.start_limiter import StartLimiter
-from runtime.supervisor.processes.worker import Launch, WorkerFailure, WorkerProcess
+from runtime.supervisor.processes.worker import WorkerFailure, WorkerProcess, WorkerTemplate
 from runtime.supervisor.processes.worker_state import WorkerState
 from runtime.supervisor.rollout.probation import Probation
 from runtime.supervisor.rollout.release import Identity, Release
@@ -57,14 +57,14 @@ class ReleaseContext:
             return pex
         return self.store.admit(pex, lambda copy, sha256: log.info("%s: %s", pex.name, trust.verify(pex, copy, sha256))).path
 
-    def launch(self, title: str, model: str, argv: list[str]) -> Launch:
+    def launch(self, title: str, model: str, argv: list[str]) -> WorkerTemplate:
         """How the workers of one release are started."""
         settings = self.settings
-        cache_path = self.confinement.cache(settings.cache_path)
+        cache_path = self.confinement.cache_folder(settings.cache_path)
         places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(cache_path)}
-        env = child_environment(self.confinement.inherited(model, os.environ), places | metrics_environment(settings.measuring))
+        env = child_environment(self.confinement.environment_for(model, os.environ), places | metrics_environment(settings.measuring))
         backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
-        return Launch(
+        return WorkerTemplate(
             title,
             argv,
             env,
@@ -110,7 +110,7 @@ class ManagedRelease:
         self._log: list[str] = []
         self._since = now()
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._launch: Launch | None = None
+        self._launch: WorkerTemplate | None = None
         self._renewal: Recycling | None = None  # where workers are replaced while they serve
         self.probation: Probation | None = None
         self.proven = False  # it went through its probation
@@ -222,22 +222,22 @@ class ManagedRelease:
         if max_bytes or max_requests:
             self._renewal = Recycling(self, max_bytes, max_requests)
         if max_bytes:
-            self._later("renew", LOOK_S, self._look_again)
+            self._later("renew", MEMORY_CHECK_S, self._look_again)
 
     def relieve(self) -> None:
         """Retire the worker in whose place another one is ready."""
-        if self._renewal is not None and (old := self._renewal.relieved()) is not None:
+        if self._renewal is not None and (old := self._renewal.pop_replaced_worker()) is not None:
             old.retire(self._next_generation())
 
     def _look_again(self) -> None:
         if self.release.state is ReleaseState.RUNNING:
-            self._later("renew", LOOK_S, self._look_again)
+            self._later("renew", MEMORY_CHECK_S, self._look_again)
             self._renew()
 
     def _renew(self) -> None:
         if self._renewal is None or self._launch is None or self.release.state is not ReleaseState.RUNNING:
             return
-        if (new := self._renewal.look(self.release.title, self.workers, self._launch)) is not None:
+        if (new := self._renewal.start_replacement(self.release.title, self.workers, self._launch)) is not None:
             self.workers.append(new)
             new.start()
             self.changed()
@@ -257,11 +257,11 @@ class ManagedRelease:
         return self.release.spec is not None
 
     @property
-    def urgent(self) -> bool:
+    def start_is_urgent(self) -> bool:
         """Whether clients wait for it: it served before, or Pexdock has only just been started."""
         return self.loaded or self.initial
 
-    def accept(self, ready: Ready) -> bool:
+    def accept_worker(self, ready: Ready) -> bool:
         """Compare what a worker says with what the file said. The worker of a release that lied is ended with it."""
         misfit = self._misfit(ready)
         if misfit:
@@ -275,9 +275,9 @@ class ManagedRelease:
         self._since = now()
         return True
 
-    def fell(self, trouble: WorkerFailure) -> None:
+    def on_worker_exit(self, trouble: WorkerFailure) -> None:
         """A worker ended that should not have; the release has failed if none is left and it cannot come back."""
-        self.release.reason, self._log = trouble.reason, trouble.log
+        self.release.reason, self._log = trouble.reason, trouble.last_lines
         self.release.pending_workers = int(self.release.warm_standby and not self._sockets())  # a roll-back waits until it is back
         if self.probation is not None:
             self.probation.died(trouble.reason)
@@ -287,7 +287,7 @@ class ManagedRelease:
             self.end(ReleaseEvent.FAILED, trouble.reason)
         self.changed()
 
-    def had_requests(self) -> None:
+    def on_requests_sent(self) -> None:
         """It may be time for another one in a worker's place."""
         self._renew()
 

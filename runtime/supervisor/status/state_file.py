@@ -24,7 +24,7 @@ def read_state(run_path: Path, dist_path: Path) -> State:
     Raises:
         PexdockError: The state file cannot be read.
     """
-    pid = run_dir.holder(run_path)
+    pid = run_dir.find_supervisor_pid(run_path)
     if pid is None:
         return survey(dist_path)
     try:

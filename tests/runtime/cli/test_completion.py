@@ -45,7 +45,7 @@ def completed(tmp_path, line, **env):
 def test_names_of_models_are_completed_from_the_state_file(tmp_path):
     """No supervisor is asked, and where none runs nothing is said."""
     assert completed(tmp_path, "pexdock describe i") == []
-    with run_dir.taken(tmp_path / "run") as run:
+    with run_dir.lock_run_dir(tmp_path / "run") as run:
         write_state(run, State(dist_path="", pid=1, models=[ModelReport(name=name) for name in ("iris", "ice", "other")]))
         assert completed(tmp_path, "pexdock describe i") == ["iris", "ice"]
         assert completed(tmp_path, "pexdock rollback ") == ["iris", "ice", "other"]

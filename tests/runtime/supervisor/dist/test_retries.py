@@ -28,10 +28,10 @@ def test_what_came_in_the_place_of_a_file_is_not_taken_up_for_its_sake(error: Ex
                 done.set()
 
         tries = Retries(again)
-        assert "tried again" in tries.ended("replaced", FULL)
-        assert "tried again" in tries.ended("still there", FULL)
-        assert tries.ended("replaced", error) == ""
-        tries.ended("last", FULL)
+        assert "tried again" in tries.on_attempt_ended("replaced", FULL)
+        assert "tried again" in tries.on_attempt_ended("still there", FULL)
+        assert tries.on_attempt_ended("replaced", error) == ""
+        tries.on_attempt_ended("last", FULL)
         await asyncio.wait_for(done.wait(), 10)
         return found
 

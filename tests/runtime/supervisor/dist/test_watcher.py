@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from runtime.supervisor.dist.settling import Settled, Vanished
+from runtime.supervisor.dist.stability import FileStable, FileRemoved
 from runtime.supervisor.dist.watcher import DistWatcher
 from tinypex import write_tiny
 
@@ -45,18 +45,18 @@ def test_files_are_seen_however_they_come_and_go(watch, tmp_path):
     write_tiny(tmp_path / "dist/start.pex", "start")
 
     async def scenario(dist, expect):
-        await expect(Settled("start.pex"))
+        await expect(FileStable("start.pex"))
         write_tiny(dist / "a.pex", "a")
         (dist / "not.txt").write_text("x")
-        await expect(Settled("a.pex"))
+        await expect(FileStable("a.pex"))
         os.link(dist / "a.pex", dist / "b.pex")
-        await expect(Settled("b.pex"))
+        await expect(FileStable("b.pex"))
         (dist / "c.pex").symlink_to("a.pex")
-        await expect(Settled("c.pex"))
+        await expect(FileStable("c.pex"))
         (dist / "c.pex").unlink()
         (dist / "b.pex").unlink()
         (dist / "a.pex").rename(dist / "a.away")
-        await expect(Vanished("a.pex"), Vanished("b.pex"), Vanished("c.pex"))
+        await expect(FileRemoved("a.pex"), FileRemoved("b.pex"), FileRemoved("c.pex"))
 
     watch(scenario)
 
@@ -69,9 +69,9 @@ def test_a_file_is_not_taken_while_somebody_writes_to_it(watch):
             file.write(b"half")
             file.flush()
             write_tiny(dist / "b.pex", "b")
-            await expect(Settled("b.pex"))  # so much time has passed, and more
+            await expect(FileStable("b.pex"))  # so much time has passed, and more
             file.write(b"whole")
-        await expect(Settled("a.pex"))
+        await expect(FileStable("a.pex"))
 
     watch(scenario)
 
@@ -81,16 +81,16 @@ def test_the_folder_may_be_missing_and_may_be_removed_or_renamed_meanwhile(watch
 
     async def scenario(dist, expect):
         write_tiny(dist / "a.pex", "a")
-        await expect(Settled("a.pex"))
+        await expect(FileStable("a.pex"))
         dist.rename(dist.with_name("old"))
-        await expect(Vanished("a.pex"))
+        await expect(FileRemoved("a.pex"))
         write_tiny(dist / "b.pex", "b")
-        await expect(Settled("b.pex"))
+        await expect(FileStable("b.pex"))
         (dist / "b.pex").unlink()
         dist.rmdir()
-        await expect(Vanished("b.pex"))
+        await expect(FileRemoved("b.pex"))
         write_tiny(dist / "c.pex", "c")
-        await expect(Settled("c.pex"))
+        await expect(FileStable("c.pex"))
 
     watch(scenario)
 
@@ -108,9 +108,9 @@ def test_what_is_no_file_is_left_alone_and_named_once(watch, caplog):
         write_tiny(dist / "forged\n12:00:00 INFO a line.pex", "a")
         (dist / os.fsdecode(b"latin-\xe4.pex")).write_bytes(b"")
         write_tiny(dist / "good.pex", "good")
-        await expect(Settled("good.pex"))
+        await expect(FileStable("good.pex"))
         write_tiny(dist / "better.pex", "better")
-        await expect(Settled("better.pex"))
+        await expect(FileStable("better.pex"))
 
     watch(scenario)
     said = [record.getMessage() for record in caplog.records]
@@ -127,16 +127,16 @@ def test_a_link_that_leads_elsewhere_later_is_seen(watch, tmp_path, monkeypatch)
     async def scenario(dist, expect):
         dist.mkdir(exist_ok=True)
         (dist / "a.pex").symlink_to(one)
-        await expect(Settled("a.pex"))
+        await expect(FileStable("a.pex"))
         (dist / ".new").symlink_to(two)
         (dist / ".new").rename(dist / "a.pex")
-        await expect(Settled("a.pex"))
+        await expect(FileStable("a.pex"))
         write_tiny(two, "a", "3")
-        await expect(Settled("a.pex"))
+        await expect(FileStable("a.pex"))
         two.unlink()
-        await expect(Vanished("a.pex"))
+        await expect(FileRemoved("a.pex"))
         write_tiny(two, "a", "4")
-        await expect(Settled("a.pex"))
+        await expect(FileStable("a.pex"))
 
     watch(scenario)
 
@@ -150,15 +150,15 @@ def test_a_dist_that_is_a_link_may_be_swapped(watch, tmp_path, monkeypatch):
     (tmp_path / "dist").symlink_to("one")
 
     async def scenario(dist, expect):
-        await expect(Settled("a.pex"), Settled("b.pex"))
+        await expect(FileStable("a.pex"), FileStable("b.pex"))
         (tmp_path / "new").symlink_to("two")
         (tmp_path / "new").rename(dist)
-        await expect(Vanished("a.pex"), Settled("b.pex"), Settled("c.pex"))
+        await expect(FileRemoved("a.pex"), FileStable("b.pex"), FileStable("c.pex"))
         write_tiny(tmp_path / "two/d.pex", "d")
-        await expect(Settled("d.pex"))
+        await expect(FileStable("d.pex"))
         write_tiny(tmp_path / "one/e.pex", "e")
         (dist / "d.pex").unlink()
-        await expect(Vanished("d.pex"))
+        await expect(FileRemoved("d.pex"))
 
     watch(scenario)
 
@@ -177,7 +177,7 @@ def test_looks_that_find_nothing_new_tell_nobody(tmp_path, monkeypatch):
 
     async def main():
         watching = asyncio.create_task(Counted(tmp_path / "dist", 0.05, lambda events, _: told.extend(events or [None])).run())
-        await until(lambda: Settled("a.pex") in told)
+        await until(lambda: FileStable("a.pex") in told)
         before, heard = len(looks), len(told)
         await until(lambda: len(looks) > before + 20)
         assert len(told) == heard
@@ -203,7 +203,7 @@ def test_a_dist_that_cannot_be_used_any_more_is_waited_for(watch, monkeypatch, c
 
     async def scenario(dist, expect):
         write_tiny(dist / "a.pex", "a")
-        await expect(Settled("a.pex"))
+        await expect(FileStable("a.pex"))
         (dist.parent / "file").write_text("")
         dist.rename(dist.with_name("away"))
         (dist.parent / "file").rename(dist)
@@ -216,7 +216,7 @@ def test_a_dist_that_cannot_be_used_any_more_is_waited_for(watch, monkeypatch, c
         dist.unlink()
         dist.with_name("away").rename(dist)
         write_tiny(dist / "b.pex", "b")
-        await expect(Settled("b.pex"))
+        await expect(FileStable("b.pex"))
 
     watch(scenario)
     assert caplog.text.count("cannot be read, and is tried again") == 1
@@ -228,8 +228,8 @@ def test_a_file_that_may_be_read_now_is_seen_again(watch):
     async def scenario(dist, expect):
         path = write_tiny(dist / "a.pex", "a")
         path.chmod(0)
-        await expect(Settled("a.pex"))
+        await expect(FileStable("a.pex"))
         path.chmod(0o600)
-        await expect(Settled("a.pex"))
+        await expect(FileStable("a.pex"))
 
     watch(scenario)

@@ -4,24 +4,24 @@ import socket
 
 import pytest
 
-from runtime.supervisor.host.listeners import CannotListen, bound, reachable
+from runtime.supervisor.host.listeners import CannotListen, bind_listeners, local_url
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_port_that_is_taken_is_refused_however_many_sockets_share_it(count):
     """Sockets that share a port would let a second supervisor share it too."""
-    with bound("127.0.0.1", 0, count) as listeners:
+    with bind_listeners("127.0.0.1", 0, count) as listeners:
         port = listeners[0].getsockname()[1]
         for others in (1, 3):
-            with pytest.raises(CannotListen, match=f"port {port}: .*--port"), bound("127.0.0.1", port, others):
+            with pytest.raises(CannotListen, match=f"port {port}: .*--port"), bind_listeners("127.0.0.1", port, others):
                 pass
-    with bound("127.0.0.1", port, count):
+    with bind_listeners("127.0.0.1", port, count):
         pass  # it was free as soon as the first had ended
 
 
 def test_several_sockets_have_one_port_and_each_gets_connections():
     """Also where the port was chosen by the system."""
-    with bound("127.0.0.1", 0, 2) as listeners:
+    with bind_listeners("127.0.0.1", 0, 2) as listeners:
         assert len({listener.getsockname() for listener in listeners}) == 1
         clients = [socket.create_connection(listeners[0].getsockname()) for _ in range(64)]
         taken = []
@@ -48,11 +48,11 @@ def accept(listener):
 def test_an_address_of_another_machine_is_refused_with_a_way_out():
     """Names that mean nothing, too."""
     for host in ("192.0.2.1", "no-such-host.invalid"):
-        with pytest.raises(CannotListen, match=f"cannot listen on {host}"), bound(host, 0, 1):
+        with pytest.raises(CannotListen, match=f"cannot listen on {host}"), bind_listeners(host, 0, 1):
             pass
 
 
 def test_the_address_is_written_as_clients_write_it():
     """What listens on all addresses is reached on loopback."""
-    with bound("0.0.0.0", 0, 1) as (listener,):
-        assert reachable(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with bind_listeners("0.0.0.0", 0, 1) as (listener,):
+        assert local_url(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"

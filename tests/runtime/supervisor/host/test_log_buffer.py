@@ -9,7 +9,15 @@ import pytest
 
 from base.errors import Full
 from runtime.supervisor.host import log_buffer
-from runtime.supervisor.host.log_buffer import READER_MAX_BYTES, READERS_MAX, SOURCE_MAX_BYTES, SOURCES_MAX, LogBuffer, LogLine, is_about
+from runtime.supervisor.host.log_buffer import (
+    READER_MAX_BYTES,
+    READERS_MAX,
+    SOURCE_MAX_BYTES,
+    SOURCES_MAX,
+    LogBuffer,
+    LogLine,
+    is_about_model,
+)
 
 EVERY = bool  # each line is true
 
@@ -29,10 +37,10 @@ def test_lines_of_all_come_in_the_order_in_which_they_were_said() -> None:
     book = LogBuffer()
     for number in range(6):
         told(book, str(number), f"m{number % 2} 0.1.0")
-    assert texts(book.last(100, EVERY)) == ["0", "1", "2", "3", "4", "5"]
-    assert texts(book.last(2, EVERY)) == ["4", "5"]
-    assert texts(book.last(2, lambda line: is_about(line, "m0"))) == ["2", "4"]
-    assert book.last(0, EVERY) == []
+    assert texts(book.last_lines(100, EVERY)) == ["0", "1", "2", "3", "4", "5"]
+    assert texts(book.last_lines(2, EVERY)) == ["4", "5"]
+    assert texts(book.last_lines(2, lambda line: is_about_model(line, "m0"))) == ["2", "4"]
+    assert book.last_lines(0, EVERY) == []
 
 
 def test_who_says_much_does_not_push_out_what_others_said() -> None:
@@ -41,7 +49,7 @@ def test_who_says_much_does_not_push_out_what_others_said() -> None:
     told(book, "quiet", "quiet 0.1.0")
     for number in range(10_000):
         told(book, f"{number} {'x' * 1000}")
-    kept = book.last(100_000, EVERY)
+    kept = book.last_lines(100_000, EVERY)
     assert kept[0].text == "quiet"
     assert kept[-1].text.startswith("9999 ")
     assert sum(line.size_bytes for line in kept) <= SOURCE_MAX_BYTES + kept[0].size_bytes
@@ -53,7 +61,7 @@ def test_of_too_many_sources_the_one_that_was_silent_for_longest_is_forgotten() 
     for number in range(SOURCES_MAX + 1):
         told(book, "first", f"m{number} 0.1.0")
         told(book, "again", "m0 0.1.0")
-    sources = {line.source for line in book.last(100_000, EVERY)}
+    sources = {line.source for line in book.last_lines(100_000, EVERY)}
     assert len(sources) == SOURCES_MAX
     assert "m0 0.1.0" in sources
     assert "m1 0.1.0" not in sources
@@ -63,7 +71,7 @@ def test_a_line_is_about_a_model_by_any_spelling_of_its_name_and_of_no_other() -
     """Also the supervisor's about its releases and files."""
 
     def about(source: str, text: str = "") -> bool:
-        return is_about(LogLine("", source, 1, "info", text), "My.Model")
+        return is_about_model(LogLine("", source, 1, "info", text), "My.Model")
 
     assert about("my-model 0.1.0")
     assert about("supervisor", "my_model 0.1.0: ready at /")
@@ -80,7 +88,7 @@ def test_a_reader_that_does_not_keep_up_is_lost_and_its_lines_are_let_go() -> No
 
     async def run() -> None:
         book = LogBuffer()
-        with book.followed(10, EVERY) as (_, slow), book.followed(10, EVERY) as (before, quick):
+        with book.follow(10, EVERY) as (_, slow), book.follow(10, EVERY) as (before, quick):
             assert before == []
             for _ in range(READER_MAX_BYTES // 1000 + 10):
                 told(book, "x" * 1000)
@@ -96,13 +104,13 @@ def test_only_so_many_may_follow() -> None:
 
     async def run() -> None:
         book = LogBuffer()
-        readers = [book.followed(0, EVERY) for _ in range(READERS_MAX)]
+        readers = [book.follow(0, EVERY) for _ in range(READERS_MAX)]
         for reader in readers:
             reader.__enter__()
-        with pytest.raises(Full), book.followed(0, EVERY):
+        with pytest.raises(Full), book.follow(0, EVERY):
             pass
         readers[0].__exit__(None, None, None)
-        with book.followed(0, EVERY):
+        with book.follow(0, EVERY):
             pass
 
     asyncio.run(run())
@@ -112,16 +120,16 @@ def test_an_exception_is_kept_with_its_traceback_and_levels_are_as_before_in_the
     """As the log has it."""
     logger = logging.getLogger("runtime.test")
     before = logging.getLogger("runtime").level
-    with log_buffer.kept() as book:
+    with log_buffer.capture_logs() as book:
         try:
             raise ValueError("this one")
         except ValueError:
             logger.exception("it failed")
         logger.info("said")
         logging.getLogger("somebody.else").error("not ours")
-    kept = texts(book.last(100, EVERY))
+    kept = texts(book.last_lines(100, EVERY))
     assert kept[0] == "it failed"
     assert kept[-2:] == ["ValueError: this one", "said"]
     assert logging.getLogger("runtime").level == before
     logger.info("afterwards")
-    assert "afterwards" not in texts(book.last(100, EVERY))
+    assert "afterwards" not in texts(book.last_lines(100, EVERY))

@@ -19,7 +19,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from runtime.supervisor.host import run_dir
-with run_dir.taken(Path(sys.argv[1])):
+with run_dir.lock_run_dir(Path(sys.argv[1])):
     print("here", flush=True)
     time.sleep(60)
 """
@@ -43,21 +43,21 @@ def mode(path):
 def test_a_run_directory_is_private_and_goes_when_it_is_left(tmp_path):
     """Also with sockets and state in it."""
     path = tmp_path / "deep" / "run"
-    with run_dir.taken(path):
+    with run_dir.lock_run_dir(path):
         assert mode(path) == 0o700
-        assert run_dir.holder(path) == os.getpid()
+        assert run_dir.find_supervisor_pid(path) == os.getpid()
         (path / "w1.sock").touch()
         write_state(path, State(dist_path="d"))
     assert not path.exists()
-    assert run_dir.holder(path) is None
+    assert run_dir.find_supervisor_pid(path) is None
 
 
 def test_the_second_to_take_it_is_refused_with_the_pid_of_the_first(tmp_path, other):
     """And whoever only asks gets the same pid."""
-    assert run_dir.holder(tmp_path / "run") == other.pid
-    with pytest.raises(RunDirTaken, match=rf"runs already on .*run \(pid {other.pid}\)"), run_dir.taken(tmp_path / "run"):
+    assert run_dir.find_supervisor_pid(tmp_path / "run") == other.pid
+    with pytest.raises(RunDirTaken, match=rf"runs already on .*run \(pid {other.pid}\)"), run_dir.lock_run_dir(tmp_path / "run"):
         pass
-    assert run_dir.holder(tmp_path / "run") == other.pid
+    assert run_dir.find_supervisor_pid(tmp_path / "run") == other.pid
 
 
 def test_who_merely_asks_holds_up_no_start(tmp_path):
@@ -66,15 +66,15 @@ def test_who_merely_asks_holds_up_no_start(tmp_path):
 
     def keep_asking():
         while not over.is_set():
-            run_dir.holder(path)
+            run_dir.find_supervisor_pid(path)
 
     askers = [threading.Thread(target=keep_asking) for _ in range(4)]
     for each in askers:
         each.start()
     try:
         for _ in range(100):
-            with run_dir.taken(path):
-                assert run_dir.holder(path) == os.getpid()
+            with run_dir.lock_run_dir(path):
+                assert run_dir.find_supervisor_pid(path) == os.getpid()
     finally:
         over.set()
         for each in askers:
@@ -87,7 +87,7 @@ def test_of_many_that_start_at_once_one_takes_it_and_all_others_are_refused(tmp_
 
     def start(_):
         try:
-            with run_dir.taken(tmp_path / "run"):
+            with run_dir.lock_run_dir(tmp_path / "run"):
                 assert all(refused.acquire(timeout=10) for _ in range(7))
         except RunDirTaken:
             refused.release()
@@ -104,8 +104,8 @@ def test_leftovers_of_a_killed_one_are_taken_over(tmp_path, other):
     (path / "w7.sock").touch()
     other.send_signal(signal.SIGKILL)
     other.wait()
-    assert run_dir.holder(path) is None
-    with run_dir.taken(path):
+    assert run_dir.find_supervisor_pid(path) is None
+    with run_dir.lock_run_dir(path):
         assert [file.name for file in path.iterdir()] == ["lock"]
 
 
@@ -114,7 +114,7 @@ def test_what_is_not_ours_in_a_run_directory_stays(tmp_path):
     path = tmp_path / "run"
     path.mkdir(mode=0o700)
     (path / "diary.txt").write_text("dear")
-    with run_dir.taken(path):
+    with run_dir.lock_run_dir(path):
         pass
     assert [file.name for file in path.iterdir()] == ["diary.txt"]
 
@@ -132,5 +132,5 @@ def test_a_folder_that_others_could_write_to_is_refused(tmp_path, way):
             path.symlink_to("real")
         case "file":
             path.touch()
-    with pytest.raises(RunDirTaken, match="--run-path"), run_dir.taken(path):
+    with pytest.raises(RunDirTaken, match="--run-path"), run_dir.lock_run_dir(path):
         pass

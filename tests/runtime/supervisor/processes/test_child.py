@@ -16,7 +16,7 @@ import uvloop
 
 from base.ipc.control import Drain, Failed, Listening, Ready, ReleaseSpec, Route, RoutingTable, TableApplied
 from runtime.supervisor.processes.child import Child, child_environment, describe_exit
-from runtime.supervisor.processes.log_tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, LogBudget, LogTail
+from runtime.supervisor.processes.log_tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, LogRateLimit, LogTail
 
 PRELUDE = """
 import json, os, signal, socket, subprocess, sys, time
@@ -43,7 +43,7 @@ class Watched:
     async def until(self, condition, deadline_s=10.0):
         end = time.monotonic() + deadline_s
         while not condition():
-            assert time.monotonic() < end, f"{self.words} {self.codes} {self.child.tail.last(5)}"
+            assert time.monotonic() < end, f"{self.words} {self.codes} {self.child.tail.last_lines(5)}"
             await asyncio.sleep(0.005)
 
     async def end(self, deadline_s=10.0):
@@ -125,7 +125,7 @@ def test_a_flood_of_output_never_blocks_the_child_and_leaves_a_bounded_tail(run)
             'sys.stderr.write("x" * 999 + "\\n"); print("y" * 99, file=sys.stderr, end="\\n" * 2)\nfor _ in range(3000): print("z" * 999)'
         )
         assert await watched.end() == [0]
-        last = watched.child.tail.last(10_000)
+        last = watched.child.tail.last_lines(10_000)
         assert set(last) == {"z" * 999}
         assert TAIL_MAX_BYTES - 1000 <= sum(len(line) + 1 for line in last) <= TAIL_MAX_BYTES
 
@@ -271,7 +271,7 @@ def test_whatever_a_process_has_started_is_killed_also_what_that_has_started():
     """A thread may be waiting for a compiler with children of its own when everything ends."""
     script = """
         import subprocess, sys, threading, time
-        from runtime.supervisor.processes.child import kill_descendants
+        from runtime.supervisor.host.process_tree import kill_descendants
         leaf = "import time; print('here', flush=True); time.sleep(99)"
         tool = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
         process = subprocess.Popen([sys.executable, "-c", tool, leaf], stdout=subprocess.PIPE)
@@ -306,17 +306,17 @@ def test_lines_come_out_whole_however_the_bytes_are_cut():
     """One byte at a time is the worst that a pipe can do."""
     tail = LogTail()
     data = "eins\r\nzwei ü\n\ndrei".encode()
-    lines = [line for byte in data for line in tail.feed(bytes([byte]))] + tail.finish()
+    lines = [line for byte in data for line in tail.append(bytes([byte]))] + tail.finish()
     assert lines == ["eins", "zwei ü", "", "drei"]
-    assert tail.last(2) == ["zwei ü", "drei"]
+    assert tail.last_lines(2) == ["zwei ü", "drei"]
 
 
 def test_output_without_line_ends_is_cut_and_bounded():
     """A progress bar of a gigabyte must not fill the supervisor's memory."""
     tail = LogTail()
     for _ in range(100):
-        assert all(len(line) <= LINE_MAX_BYTES for line in tail.feed(b"x" * 100_000))
-    assert sum(len(line) for line in tail.last(10_000)) <= TAIL_MAX_BYTES
+        assert all(len(line) <= LINE_MAX_BYTES for line in tail.append(b"x" * 100_000))
+    assert sum(len(line) for line in tail.last_lines(10_000)) <= TAIL_MAX_BYTES
     assert len(tail._rest) <= LINE_MAX_BYTES
 
 
@@ -336,7 +336,7 @@ def test_words_of_a_release_survive_the_socket(run):
 
 def test_a_budget_is_spent_and_comes_back_with_time():
     """Up to its burst, and no further."""
-    budget = LogBudget(100, 10)
-    assert [budget.takes(60, 1000.0), budget.takes(60, 1000.0), budget.takes(40, 1000.0)] == [True, False, True]
-    assert [budget.takes(20, 1001.0), budget.takes(20, 1002.0)] == [False, True]
-    assert [budget.takes(101, 9999.0), budget.takes(100, 9999.0)] == [False, True]
+    budget = LogRateLimit(100, 10)
+    assert [budget.allows(60, 1000.0), budget.allows(60, 1000.0), budget.allows(40, 1000.0)] == [True, False, True]
+    assert [budget.allows(20, 1001.0), budget.allows(20, 1002.0)] == [False, True]
+    assert [budget.allows(101, 9999.0), budget.allows(100, 9999.0)] == [False, True]

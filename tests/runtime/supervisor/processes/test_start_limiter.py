@@ -11,16 +11,16 @@ def test_so_many_start_at_once_and_the_others_follow_in_their_order():
 
     async def main():
         gate, begun = StartLimiter(2), []
-        turns = {name: gate.ask(lambda name=name: begun.append(name)) for name in "abcde"}
+        turns = {name: gate.request_slot(lambda name=name: begun.append(name)) for name in "abcde"}
         assert begun == ["a", "b"]
-        turns["b"].end()
-        turns["b"].end()
+        turns["b"].release()
+        turns["b"].release()
         assert begun == ["a", "b", "c"]
-        turns["d"].end()
-        turns["a"].end()
+        turns["d"].release()
+        turns["a"].release()
         assert begun == ["a", "b", "c", "e"]
         for turn in turns.values():
-            turn.end()
+            turn.release()
         assert begun == ["a", "b", "c", "e"]
 
     asyncio.run(main())
@@ -28,14 +28,14 @@ def test_so_many_start_at_once_and_the_others_follow_in_their_order():
 
 def test_one_that_takes_long_lets_the_next_one_go(monkeypatch):
     """A model that hangs while it is imported must not keep all others from starting."""
-    monkeypatch.setattr(start_limiter, "HELD_S", 0.01)
+    monkeypatch.setattr(start_limiter, "SLOT_MAX_S", 0.01)
 
     async def main():
         gate, second = StartLimiter(1), asyncio.Event()
-        hanging = gate.ask(lambda: None)
-        turn = gate.ask(second.set)
+        hanging = gate.request_slot(lambda: None)
+        turn = gate.request_slot(second.set)
         await asyncio.wait_for(second.wait(), 10)
-        hanging.end()
-        turn.end()
+        hanging.release()
+        turn.release()
 
     asyncio.run(main())

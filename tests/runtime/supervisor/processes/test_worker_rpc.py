@@ -24,7 +24,7 @@ class Worker:
 
     async def asked(self, count: int) -> list[asyncio.Task]:
         """So many questions, all sent."""
-        tasks = [asyncio.ensure_future(self.inquiries.ask(ListCacheEntries)) for _ in range(count)]
+        tasks = [asyncio.ensure_future(self.inquiries.call(ListCacheEntries)) for _ in range(count)]
         await asyncio.sleep(0)
         return tasks
 
@@ -36,8 +36,8 @@ def test_an_answer_finds_its_question_by_number_whatever_the_order() -> None:
         worker = Worker()
         first, second = await worker.asked(2)
         assert worker.heard == [ListCacheEntries(1), ListCacheEntries(2)]
-        assert worker.inquiries.take(CacheEntries(2, []))
-        assert worker.inquiries.take(CacheEntries(1, []))
+        assert worker.inquiries.receive_response(CacheEntries(2, []))
+        assert worker.inquiries.receive_response(CacheEntries(1, []))
         assert (await first, await second) == (CacheEntries(1, []), CacheEntries(2, []))
 
     asyncio.run(run())
@@ -48,9 +48,9 @@ def test_what_the_worker_refuses_is_raised() -> None:
 
     async def run() -> None:
         worker = Worker()
-        asking = asyncio.ensure_future(worker.inquiries.ask(lambda number: RefreshCache(number, "other")))
+        asking = asyncio.ensure_future(worker.inquiries.call(lambda number: RefreshCache(number, "other")))
         await asyncio.sleep(0)
-        assert worker.inquiries.take(CacheRequestRefused(1, msgspec.Raw(failure.encode_error(NotFound("there is no other")))))
+        assert worker.inquiries.receive_response(CacheRequestRefused(1, msgspec.Raw(failure.encode_error(NotFound("there is no other")))))
         with pytest.raises(NotFound, match="there is no other"):
             await asking
 
@@ -63,9 +63,9 @@ def test_an_answer_to_what_was_not_asked_changes_nothing() -> None:
     async def run() -> None:
         worker = Worker()
         (asking,) = await worker.asked(1)
-        assert not worker.inquiries.take(CacheRefreshed(2, 1))
-        assert worker.inquiries.take(CacheEntries(1, []))
-        assert not worker.inquiries.take(CacheEntries(1, []))
+        assert not worker.inquiries.receive_response(CacheRefreshed(2, 1))
+        assert worker.inquiries.receive_response(CacheEntries(1, []))
+        assert not worker.inquiries.receive_response(CacheEntries(1, []))
         assert await asking == CacheEntries(1, [])
 
     asyncio.run(run())
@@ -77,7 +77,7 @@ def test_a_worker_that_ends_leaves_nobody_waiting() -> None:
     async def run() -> None:
         worker = Worker()
         asking = await worker.asked(2)
-        worker.inquiries.end("the worker was killed")
+        worker.inquiries.close("the worker was killed")
         for each in asking:
             with pytest.raises(Unavailable, match="the worker was killed"):
                 await each
@@ -91,10 +91,10 @@ def test_a_late_answer_is_taken_and_told_to_nobody() -> None:
     async def run() -> None:
         worker = Worker(0.001)
         with pytest.raises(DeadlineExceeded, match="may still do"):
-            await worker.inquiries.ask(ListCacheEntries)
-        assert worker.inquiries.take(CacheEntries(1, []))
+            await worker.inquiries.call(ListCacheEntries)
+        assert worker.inquiries.receive_response(CacheEntries(1, []))
         (asking,) = await worker.asked(1)
-        worker.inquiries.take(CacheEntries(2, []))
+        worker.inquiries.receive_response(CacheEntries(2, []))
         assert await asking == CacheEntries(2, [])
 
     asyncio.run(run())
@@ -109,12 +109,12 @@ def test_a_worker_that_answers_nothing_is_not_asked_without_end() -> None:
             with pytest.raises(DeadlineExceeded):
                 await each
         with pytest.raises(Full):
-            await worker.inquiries.ask(ListCacheEntries)
+            await worker.inquiries.call(ListCacheEntries)
         assert len(worker.heard) == UNANSWERED_MAX
-        worker.inquiries.take(CacheEntries(1, []))
+        worker.inquiries.receive_response(CacheEntries(1, []))
         (asking,) = await worker.asked(1)
         assert worker.heard[-1] == ListCacheEntries(UNANSWERED_MAX + 1)
-        worker.inquiries.end("over")
+        worker.inquiries.close("over")
         with pytest.raises(Unavailable):
             await asking
 
@@ -130,8 +130,8 @@ def test_whoever_stops_waiting_disturbs_nobody() -> None:
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
-        assert worker.inquiries.take(CacheEntries(1, []))
-        worker.inquiries.take(CacheEntries(2, []))
+        assert worker.inquiries.receive_response(CacheEntries(1, []))
+        worker.inquiries.receive_response(CacheEntries(2, []))
         assert await second == CacheEntries(2, [])
 
     asyncio.run(run())

@@ -22,7 +22,7 @@ def test_the_state_file_is_private_and_read_back_as_it_was(tmp_path):
     """Programs read it as JSON."""
     report = ReleaseReport(file="iris.pex", state="ready", since="now", paths=["/iris"], worker_pids=[3])
     said = State(dist_path="d", pid=os.getpid(), address="http://127.0.0.1:1", generation=3, releases=[report])
-    with run_dir.taken(tmp_path / "run") as path:
+    with run_dir.lock_run_dir(tmp_path / "run") as path:
         write_state(path, said)
         assert mode(path / "state.json") == 0o600
         assert json.loads((path / "state.json").read_text())["releases"][0]["worker_pids"] == [3]

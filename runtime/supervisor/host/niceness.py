@@ -23,7 +23,7 @@ _AGAIN_S = 0.2
 _TRIES = 50
 
 
-def may_return() -> bool:
+def can_restore_niceness() -> bool:
     """Whether what was made nicer may be set back to the niceness of this process."""
     caps = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
     if int(caps.split()[1], 16) >> _CAP_SYS_NICE & 1:
@@ -44,7 +44,7 @@ class LoweredPriority:
         self._pid = pid
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         self._group = _group_of(pid)
-        self._is_lowered = by > 0 and may_return()
+        self._is_lowered = by > 0 and can_restore_niceness()
         if self._is_lowered:
             _renice(pid, min(self._nice + by, 19))
         if by > 0 and self._group is not None:
