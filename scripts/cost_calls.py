@@ -20,6 +20,7 @@ import uvloop
 import cost_model
 from base.async_runner import Loop
 from base.endpoint.dependencies import Dependencies
+from base.endpoint.describe import describe_endpoint
 from base.ipc import channel
 from base.ipc.control import Configure, ReleaseSpec, Route
 from base.worker.front_link import FrontLink
@@ -45,7 +46,7 @@ async def _counted() -> dict[str, dict[str, dict[str, int]]]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             listener.bind(str(place))
             listener.listen()
-            words = ReleaseSpec("cost", "0", [endpoint.spec() for endpoint in cost_model.ENDPOINTS])
+            words = ReleaseSpec("cost", "0", [describe_endpoint(endpoint) for endpoint in cost_model.ENDPOINTS])
             limits = Configure()
             dispatch = Dispatchers(QueueLimits.of(limits), limits.shared_memory_max_bytes, Deadlines(limits.request_timeout_s))
             links = dispatch.apply([Route(words, [str(place)])])

@@ -1,4 +1,4 @@
-"""What a handler may know of the one request that it is called for, and what it may answer with its own hands."""
+"""The request that a handler may ask for, and the response that it may build itself."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Context:
-    """One request, beside its rows. A handler that has a parameter of this type is called with one request at a time.
+    """One request without its rows. A handler that has a parameter of this type is called with one request at a time.
 
-    All fields have defaults, so a unit test makes one of what it cares about.
+    All fields have defaults, so that a unit test gives only those that it needs.
 
     Attributes:
-        id: as the client sees it in `x-request-id`.
-        headers: those that `@endpoint(headers=[...])` names, as far as the client sent them; names in lower case.
-        query: what follows `?` in the URL: every value of each name.
-        until: when nobody waits for an answer any more, on `time.monotonic()`.
+        id: The request's id, as the client sees it in `x-request-id`.
+        headers: The headers that `@endpoint(headers=[...])` names and that the client sent; names in lower case.
+        query: The values of each name in the URL's query string.
+        until: Deadline of the request, on `time.monotonic()`.
     """
 
     id: str = ""
@@ -37,40 +37,40 @@ class Context:
 
     @property
     def time_left_s(self) -> float:
-        """Seconds until the client is told that it took too long; never negative."""
+        """Returns the seconds until the request's deadline; never negative."""
         return max(0.0, self.until - time.monotonic())
 
     def cancelled(self) -> bool:
-        """Whether the client has hung up or was told that it took too long. Costs a system call: ask now and then, not for each row."""
+        """Returns True once the client has disconnected or the deadline has passed. Costs a system call: do not ask for each row."""
         return time.monotonic() > self.until or self._cancelled()
 
 
 @dataclass(frozen=True)
 class Request(Context):
-    """The request itself, for an endpoint with `raw=True`.
+    """The unparsed request, for an endpoint with `raw=True`.
 
     Attributes:
-        body: as it came.
-        content_type: its header, empty if there was none.
+        body: The body as the client sent it.
+        content_type: The value of the Content-Type header; empty if there was none.
     """
 
     body: bytes = b""
     content_type: str = ""
 
     def json(self) -> Any:
-        """The body as JSON.
+        """Returns the body, parsed as JSON.
 
         Raises:
-            ValueError: it is none.
+            ValueError: The body is not JSON.
         """
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class Response:
-    """What a handler of an endpoint with `raw=True` may return: a body with its media type.
+    """A body with its media type, which the handler of an endpoint with `raw=True` may return.
 
-    Such a handler may also return `bytes` (application/octet-stream), `str` (text/plain) or anything that is JSON.
+    Such a handler may also return `bytes` (application/octet-stream), `str` (text/plain) or anything that has a form in JSON.
     """
 
     body: bytes
@@ -78,19 +78,20 @@ class Response:
     status: int = 200
 
     def __post_init__(self) -> None:
-        """Refuses what is no answer.
+        """Checks the status and the media type.
 
         Raises:
-            ValueError: the status is not 200 to 299 (raise `base.errors.Reject` to refuse), or a header could not hold the type.
+            ValueError: The status is not 200 to 299 (raise `base.errors.Reject` to refuse a request), or the media type cannot stand in a
+                header.
         """
         if not 200 <= self.status <= 299:
-            raise ValueError(f"a response has a status from 200 to 299, not {self.status}; raise base.errors.Reject to refuse a request")
+            raise ValueError(f"status {self.status} is not between 200 and 299; raise base.errors.Reject to refuse a request")
         if not self.content_type.isascii() or not self.content_type.isprintable():
-            raise ValueError(f"{self.content_type!r} is no media type")
+            raise ValueError(f"{self.content_type!r} is not a media type; use printable ASCII characters")
 
 
 class RequestContext(msgspec.Struct, frozen=True):
-    """A context as it crosses the wire."""
+    """The wire form of a `Context`."""
 
     id: str
     headers: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Dependencies of handlers: declared with `Depends`, opened once per worker, closed at its end."""
+"""Dependencies of handlers: declared with `Depends`, opened once per worker, and closed when the worker shuts down."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ Provider = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Dependency:
-    """The mark that `Depends` leaves in a signature."""
+    """The marker that `Depends` leaves in a signature."""
 
     provider: Provider
 
 
 def Depends(provider: Provider) -> Any:  # noqa: N802 - it stands where a value is named by its kind, as authors know it
-    """Marks a parameter of a handler, or of another provider: `db: Connection = svc.Depends(open_db)`.
+    """Marks a parameter of a handler, or of another provider, as a dependency: `db: Connection = svc.Depends(open_db)`.
 
     Args:
-        provider: a function, or an async one, whose result is the value; a generator that yields the value once and is resumed when the
-            worker ends; or a class that is a context manager. What a plain function returns is taken as it is and not entered.
+        provider: A function or coroutine function that returns the value; a generator that yields the value once and is resumed when the
+            worker shuts down; or a class that is a context manager. The result of a plain function is used as it is and not entered.
 
     Raises:
-        Declaration: the provider cannot be called, or has a parameter that is neither a dependency nor has a default.
+        Declaration: The provider cannot be called, or one of its parameters has no default and is not a dependency.
     """
-    name = getattr(provider, "__name__", str(provider))
+    name = _name(provider)
     if not callable(provider):
-        raise Declaration(f"Depends({name}): give it a function or a class that makes the value, not the value itself")
-    _needs(provider, ())
+        raise Declaration(f"Depends({name}): expected a function or a class that makes the value, not the value itself")
+    _required_dependencies(provider, ())
     return Dependency(provider)
 
 
 class Dependencies:
-    """The values of one worker. Used by its serving thread only, which also opens and closes them.
+    """The open dependencies of one worker. Only the serving thread uses, opens and closes them.
 
     Args:
-        loop: runs what is async.
+        loop: Runs async providers.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -55,22 +55,22 @@ class Dependencies:
         self._stack = ExitStack()
 
     def open(self, provider: Provider) -> Any:
-        """The provider's value: opened with all that it needs, unless it is open already.
+        """Returns the provider's value, and opens it and its own dependencies first unless they are open already.
 
         Raises:
-            Exception: what the provider raises. What was opened before stays open until `close`.
+            Exception: The provider raised it. Dependencies that were opened before stay open until `close`.
         """
         if provider not in self._values:
-            needed = {name: self.open(each.provider) for name, each in _needs(provider, ()).items()}
+            needed = {name: self.open(each.provider) for name, each in _required_dependencies(provider, ()).items()}
             self._values[provider] = self._enter(provider, needed)
         return self._values[provider]
 
     def close(self) -> None:
-        """Closes all, last opened first. A dependency that fails to close is logged, and the others are closed still. Idempotent."""
+        """Closes all dependencies, the last opened first. Logs a dependency that fails to close, and closes the others. Idempotent."""
         self._values.clear()
         try:
             self._stack.close()
-        except BaseException:  # an author's code, at the end of the worker; what else is to be closed has been
+        except BaseException:  # an author's code at the worker's shutdown; the other dependencies have been closed
             log.exception("a dependency could not be closed")
 
     def _enter(self, provider: Provider, needed: Mapping[str, Any]) -> Any:
@@ -88,49 +88,57 @@ class Dependencies:
 
 
 def _is_entered(provider: Provider) -> bool:
-    """Whether what it makes is meant to be entered: an instance of a context manager's class, or a function under @contextmanager."""
+    """Returns True for a class of context managers and for a function decorated with @contextmanager."""
     if isinstance(provider, type):
         return hasattr(provider, "__enter__")
     return inspect.isgeneratorfunction(inspect.unwrap(provider))
 
 
 def find_dependency(parameter: inspect.Parameter, annotation: Any) -> Dependency | None:
-    """The mark of a parameter, as its default or inside `Annotated`."""
+    """Returns the `Depends` marker of a parameter, which is its default or stands inside `Annotated`; None without one."""
     if isinstance(parameter.default, Dependency):
         return parameter.default
-    beside = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    return next((each for each in beside if isinstance(each, Dependency)), None)
+    metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    return next((each for each in metadata if isinstance(each, Dependency)), None)
 
 
-def _needs(provider: Provider, above: tuple[Provider, ...]) -> dict[str, Dependency]:
-    """What a provider asks for, by parameter.
+def _required_dependencies(provider: Provider, dependents: tuple[Provider, ...]) -> dict[str, Dependency]:
+    """Returns the dependencies of a provider by parameter.
+
+    Args:
+        provider: The provider whose signature is read.
+        dependents: The providers that depend on it, the outermost first.
 
     Raises:
-        Declaration: something else than dependencies, or itself.
+        Declaration: The provider depends on itself, or has a parameter that cannot be filled.
     """
-    name = getattr(provider, "__name__", str(provider))
-    if provider in above:
+    name = _name(provider)
+    if provider in dependents:
         raise Declaration(f"Depends({name}): it depends on itself")
     needed: dict[str, Dependency] = {}
     for parameter in _parameters(provider):
         dependency = find_dependency(parameter, _annotation(provider, parameter))
         if dependency is not None:
-            _needs(dependency.provider, (*above, provider))
+            _required_dependencies(dependency.provider, (*dependents, provider))
             needed[parameter.name] = dependency
         elif parameter.default is parameter.empty and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
-            raise Declaration(f"Depends({name}): nobody can give it {parameter.name!r}: mark that with Depends too, or give it a default")
+            raise Declaration(f"Depends({name}): parameter {parameter.name!r} has no value; mark it with Depends, or give it a default")
     return needed
+
+
+def _name(provider: Provider) -> str:
+    return getattr(provider, "__name__", str(provider))
 
 
 def _parameters(provider: Provider) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(provider).parameters.values())
-    except ValueError:  # a class written in C that does not tell: it is called without arguments
+    except ValueError:  # a class written in C without a signature is called without arguments
         return []
 
 
 def _annotation(provider: Provider, parameter: inspect.Parameter) -> Any:
     try:
         return evaluate_annotation(parameter.annotation, getattr(provider, "__module__", ""), {})
-    except Exception:  # noqa: BLE001 - an annotation that cannot be evaluated holds no mark, and is nobody's business here
+    except Exception:  # noqa: BLE001 - an annotation that cannot be evaluated holds no marker, and is not reported here
         return parameter.annotation

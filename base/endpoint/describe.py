@@ -1,11 +1,11 @@
-"""What people are told of an endpoint beside what its Arrow schemas say: texts, and pieces of JSON Schema. Nothing is decided by it."""
+"""Describes an endpoint to processes that do not import its code: an `EndpointSpec` with schemas, an example request and documentation."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import annotated_types as at
 import polars as pl
@@ -13,104 +13,151 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
 
 from base.artifacts.spec import LATEST, SpecValidator
-from base.ipc.control import EndpointDocs
+from base.endpoint.endpoint import Endpoint
+from base.ipc.control import EndpointDocs, EndpointSpec, Example
 from base.schema.model import Schema
 
-if TYPE_CHECKING:
-    from base.endpoint.endpoint import Endpoint
-
-_UNTELLABLE = (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError)
-"""What Pydantic raises where a type has no form in JSON Schema; a parameter of such a type is any text."""
+_NO_JSON_SCHEMA = (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError)
+"""Errors of Pydantic for a type that JSON Schema cannot express. A parameter of such a type is documented as text."""
 
 
-def about(endpoint: Endpoint[..., Any]) -> EndpointDocs:
-    """Of an endpoint that is declared."""
-    spec = endpoint.call_plan.spec if endpoint.cache_config is None else endpoint.cache_config.spec
-    return EndpointDocs(
-        description=inspect.getdoc(endpoint.handler) or "",
-        parameters={
-            **{name: told for name, kind in endpoint.call_plan.path_types.items() if (told := _told(kind)) is not None},
-            **({} if spec is None else _fields(spec, endpoint.parameters)),
-        },
-        input=_columns(endpoint.input_schema, constrained=True),
-        output=_columns(endpoint.output_schema, constrained=False),
+def describe_endpoint(endpoint: Endpoint[..., Any]) -> EndpointSpec:
+    """Returns everything that a front door needs. Looks for an artifact to show in the example, so it may read the store."""
+    return EndpointSpec(
+        name=endpoint.name,
+        path=endpoint.path,
+        parameters=list(endpoint.parameters),
+        input_schema=_schema_message(endpoint.input_schema),
+        output_schema=_schema_message(endpoint.output_schema),
+        batch_max_rows=endpoint.batch.max_rows,
+        batch_max_delay_ms=endpoint.batch.max_delay_ms,
+        example=example_request(endpoint),
+        unexpected=endpoint.unexpected,
+        unbatched=endpoint.unbatched,
+        raw=endpoint.raw,
+        streams=endpoint.handler_kind.streams,
+        headers=list(endpoint.headers),
+        checks_parameters=_spec_of(endpoint) is not None,
+        retry=endpoint.retry,
+        docs=_docs(endpoint),
+        timeout_ms=endpoint.timeout_ms,
     )
 
 
-def _fields(spec: type[BaseModel], names: tuple[str, ...]) -> dict[str, Any]:
-    """What a spec says of the parameters of the path that it has fields for."""
-    reader = SpecValidator(spec)
+def example_request(endpoint: Endpoint[..., Any]) -> Example | None:
+    """Returns a request that the endpoint can answer now; None without an input schema or without an artifact for its parameters."""
+    parameters = next(known_parameters(endpoint), None) if endpoint.parameters else {}
+    if endpoint.input_schema is None or parameters is None:
+        return None
+    return Example(parameters, [endpoint.input_schema.example_row()])
+
+
+def known_parameters(endpoint: Endpoint[..., Any]) -> Iterator[dict[str, str]]:
+    """Yields the parameters for which there is an artifact, newest first. Reads the store."""
+    if endpoint.cache_config is not None:
+        for found in endpoint.cache_config.client.list():
+            if set(endpoint.parameters) <= set(found):
+                yield {name: found[name] for name in endpoint.parameters}
+
+
+def _spec_of(endpoint: Endpoint[..., Any]) -> type[BaseModel] | None:
+    """Returns the model that the path's parameters must satisfy."""
+    config = endpoint.cache_config
+    return config.spec if config is not None and config.spec is not None else endpoint.call_plan.spec
+
+
+def _schema_message(schema: type[Schema] | None) -> bytes | None:
+    return None if schema is None else bytes(schema.arrow_schema().serialize())
+
+
+def _docs(endpoint: Endpoint[..., Any]) -> EndpointDocs:
+    """Returns texts and pieces of JSON Schema that the Arrow schemas do not hold. They decide nothing."""
+    spec = _spec_of(endpoint)
+    return EndpointDocs(
+        description=inspect.getdoc(endpoint.handler) or "",
+        parameters={
+            **{name: found for name, kind in endpoint.call_plan.path_types.items() if (found := _type_schema(kind)) is not None},
+            **({} if spec is None else _parameter_schemas(spec, endpoint.parameters)),
+        },
+        input=_column_docs(endpoint.input_schema, constrained=True),
+        output=_column_docs(endpoint.output_schema, constrained=False),
+    )
+
+
+def _parameter_schemas(spec: type[BaseModel], names: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the JSON Schema of each parameter of the path that a spec has a field for."""
+    validator = SpecValidator(spec)
     try:
         document = spec.model_json_schema(by_alias=False)
-    except _UNTELLABLE:
+    except _NO_JSON_SCHEMA:
         return {}
     properties, definitions = document.get("properties", {}), document.get("$defs", {})
-    found = {}
-    for field, name in reader.match_fields(dict.fromkeys(names, "")).items():
-        told = _inlined(properties.get(field, {}), definitions, ())
-        told.pop("default", None)  # a path has all of its parameters
-        is_latest = reader.latest is not None and reader.latest[0] == field
-        found[name] = {"anyOf": [told, {"const": LATEST}]} if is_latest else told
-    return found
+    schemas = {}
+    for field, name in validator.match_fields(dict.fromkeys(names, "")).items():
+        schema = _inline_references(properties.get(field, {}), definitions, ())
+        schema.pop("default", None)  # a path has all of its parameters
+        is_latest = validator.latest is not None and validator.latest[0] == field
+        schemas[name] = {"anyOf": [schema, {"const": LATEST}]} if is_latest else schema
+    return schemas
 
 
-def _told(kind: Any) -> dict[str, Any] | None:
-    """A type as JSON Schema; None where it has no such form."""
+def _type_schema(kind: Any) -> dict[str, Any] | None:
+    """Returns the JSON Schema of a type; None where JSON Schema cannot express it."""
     try:
         document = TypeAdapter(kind).json_schema()
-    except _UNTELLABLE:
+    except _NO_JSON_SCHEMA:
         return None
-    inlined: dict[str, Any] = _inlined(document, document.pop("$defs", {}), ())
+    inlined: dict[str, Any] = _inline_references(document, document.pop("$defs", {}), ())
     return inlined
 
 
-def _inlined(given: Any, definitions: Mapping[str, Any], inside: tuple[str, ...]) -> Any:
-    """The same without references, which would mean another place once this is a part of a larger document."""
+def _inline_references(given: Any, definitions: Mapping[str, Any], enclosing: tuple[str, ...]) -> Any:
+    """Returns the schema without references, which would point elsewhere once the schema is a part of a larger document."""
     if isinstance(given, list):
-        return [_inlined(each, definitions, inside) for each in given]
+        return [_inline_references(each, definitions, enclosing) for each in given]
     if not isinstance(given, dict):
         return given
     name = str(given.get("$ref", "")).rpartition("/")[2]
     if not name:
-        return {key: _inlined(value, definitions, inside) for key, value in given.items()}
+        return {key: _inline_references(value, definitions, enclosing) for key, value in given.items()}
     rest = {key: value for key, value in given.items() if key != "$ref"}
-    if name in inside or name not in definitions:
+    if name in enclosing or name not in definitions:
         return rest
-    return {**_inlined(definitions[name], definitions, (*inside, name)), **rest}
+    return {**_inline_references(definitions[name], definitions, (*enclosing, name)), **rest}
 
 
-def _columns(schema: type[Schema] | None, *, constrained: bool) -> dict[str, dict[str, Any]]:
-    """What is told of a schema's columns by name; by no name, of the whole row."""
+def _column_docs(schema: type[Schema] | None, *, constrained: bool) -> dict[str, dict[str, Any]]:
+    """Returns the documentation of a schema's columns by name; the empty name stands for the whole row."""
     if schema is None:
         return {}
     text = inspect.cleandoc(vars(schema).get("__doc__") or "")
-    found: dict[str, dict[str, Any]] = {"": {"description": text}} if text else {}
+    docs: dict[str, dict[str, Any]] = {"": {"description": text}} if text else {}
     for name, info in schema.model_fields.items():
-        told: dict[str, Any] = {"title": info.title} if info.title else {}
+        column: dict[str, Any] = {"title": info.title} if info.title else {}
         if info.description:
-            told["description"] = info.description
+            column["description"] = info.description
         if constrained:
             for each in info.metadata:
-                told |= keywords(schema.columns()[name].dtype, each)
-        if told:
-            found[name] = told
-    return found
+                column |= constraint_keywords(schema.columns()[name].dtype, each)
+        if column:
+            docs[name] = column
+    return docs
 
 
-def keywords(dtype: pl.DataType, constraint: object) -> dict[str, Any]:
-    """What JSON Schema calls a constraint; nothing where it has no word for it, such as for dates and the lengths of bytes."""
+def constraint_keywords(dtype: pl.DataType, constraint: object) -> dict[str, Any]:
+    """Returns the JSON Schema keywords of a constraint; empty where there are none, such as for dates and the lengths of bytes."""
     if dtype.is_numeric():
         match constraint:
             case at.Ge(bound):
-                return {"minimum": _number(bound)}
+                return {"minimum": _json_number(bound)}
             case at.Gt(bound):
-                return {"exclusiveMinimum": _number(bound)}
+                return {"exclusiveMinimum": _json_number(bound)}
             case at.Le(bound):
-                return {"maximum": _number(bound)}
+                return {"maximum": _json_number(bound)}
             case at.Lt(bound):
-                return {"exclusiveMaximum": _number(bound)}
+                return {"exclusiveMaximum": _json_number(bound)}
             case at.MultipleOf(factor):
-                return {"multipleOf": _number(factor)}
+                return {"multipleOf": _json_number(factor)}
         return {}
     lengths = {pl.String: "Length", pl.Categorical: "Length", pl.Enum: "Length", pl.List: "Items"}
     unit = lengths.get(type(dtype))
@@ -123,11 +170,5 @@ def keywords(dtype: pl.DataType, constraint: object) -> dict[str, Any]:
     return {"pattern": pattern} if unit == "Length" and isinstance(pattern, str) else {}
 
 
-def _number(bound: Any) -> Any:
-    """As JSON has it."""
+def _json_number(bound: Any) -> Any:
     return float(bound) if isinstance(bound, Decimal) else bound
-
-
-def serialized(schema: type[Schema] | None) -> bytes | None:
-    """Returns the Arrow schema message of a schema; None for none."""
-    return None if schema is None else bytes(schema.arrow_schema().serialize())

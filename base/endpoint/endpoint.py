@@ -1,4 +1,4 @@
-"""Endpoints: `@endpoint` makes one of a handler, and checks the declaration while it does: `import base.service as svc`."""
+"""Endpoints: `@endpoint` makes one of a handler and checks its declaration: `import base.service as svc`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_args, get_origin
 
 import polars as pl
-from pydantic import BaseModel
 
 from base.artifacts.config import CacheConfig
-from base.endpoint.describe import about, serialized
+from base.endpoint.call_plan import AvailableInputs, CallPlan
 from base.endpoint.handler_kind import HandlerKind
-from base.endpoint.injection import AvailableInputs, CallPlan, plan_call
+from base.endpoint.injection import plan_call
 from base.endpoint.path import parse_path, path_shape
 from base.errors import Declaration
-from base.ipc.control import EndpointSpec, Example
 from base.schema.model import Schema, evaluate_annotation
 
 P = ParamSpec("P")
@@ -31,11 +29,11 @@ BATCH_MAX_DELAY_MS = 60_000
 
 @dataclass(frozen=True)
 class BatchPolicy:
-    """How requests are gathered for a handler.
+    """The limits within which requests are gathered into a batch for a handler.
 
     Attributes:
-        max_rows: rows in a batch of several requests; a single larger request travels alone.
-        max_delay_ms: how long a request may wait for others. An upper bound, never a forced wait.
+        max_rows: Maximum number of rows in a batch of several requests; a single larger request is a batch of its own.
+        max_delay_ms: Maximum time that a request waits for others. An upper bound, never a forced wait.
     """
 
     max_rows: int
@@ -47,22 +45,22 @@ class Endpoint(Generic[P, R]):
     """A handler with its path, schemas and batch policy. Calling it calls the handler, so a unit test needs no server.
 
     Attributes:
-        name: the handler's name.
-        path: without a trailing slash.
-        parameters: the names in the path, in its order.
-        handler: a function, an async one, or a generator of either kind, whose parts are streamed.
-        input_schema: what rows must look like; None where the frame is inferred from each request.
-        output_schema: what the result must look like; None where any rows will do.
-        cache_config: how it comes by its models; None where it needs none.
-        batch: how requests are gathered.
-        plan: what the handler is called with.
-        flavour: which kind of function it is.
-        raw: it takes bodies as they are.
+        name: The handler's name.
+        path: The path without a trailing slash.
+        parameters: The names of the path's parameters, in their order.
+        handler: A function, a coroutine function, or a generator of either kind, whose parts are streamed.
+        input_schema: The schema of the rows; None where the columns are inferred from each request.
+        output_schema: The schema of the result; None where any rows are allowed.
+        cache_config: How models are found and loaded; None for an endpoint without models.
+        batch: The limits within which requests are gathered.
+        call_plan: The values that the handler is called with.
+        handler_kind: The kind of function that the handler is.
+        raw: True where the handler takes bodies as they are.
         unexpected: "ignore" or "reject" fields that the input schema does not have.
-        headers: those that contexts have, in lower case.
-        warm_up: its handler is called once before a worker is ready.
-        retry: a request whose worker died may be computed once more.
-        timeout_ms: that a request has where its client does not say; None for what the operator gives.
+        headers: The headers that contexts have, in lower case.
+        warm_up: True where the handler is called once before a worker is ready.
+        retry: True where a request may be computed once more after its worker died.
+        timeout_ms: Time limit of a request whose client gives none; None for the operator's limit.
     """
 
     name: str
@@ -83,7 +81,7 @@ class Endpoint(Generic[P, R]):
     timeout_ms: int | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Calls the handler, and nothing else."""
+        """Calls the handler and does nothing else."""
         return self.handler(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -91,58 +89,16 @@ class Endpoint(Generic[P, R]):
 
     @property
     def path_shape(self) -> str:
-        """The path without the names in it. Two endpoints of one shape would answer the same requests."""
+        """Returns the path without the names in it. Two endpoints of one shape would answer the same requests."""
         return path_shape(self.path)
 
     @property
     def unbatched(self) -> bool:
-        """Whether the handler is called with one request at a time."""
+        """Returns True where the handler is called with one request at a time."""
         return self.call_plan.unbatched or self.raw or self.handler_kind.streams
 
-    def spec(self) -> EndpointSpec:
-        """What a front door needs to know. Looks for an artifact to show in the example, so it may read the store."""
-        return EndpointSpec(
-            name=self.name,
-            path=self.path,
-            parameters=list(self.parameters),
-            input_schema=serialized(self.input_schema),
-            output_schema=serialized(self.output_schema),
-            batch_max_rows=self.batch.max_rows,
-            batch_max_delay_ms=self.batch.max_delay_ms,
-            example=self.example(),
-            unexpected=self.unexpected,
-            unbatched=self.unbatched,
-            raw=self.raw,
-            streams=self.handler_kind.streams,
-            headers=list(self.headers),
-            checks_parameters=_spec(self.cache_config) is not None or self.call_plan.spec is not None,
-            retry=self.retry,
-            docs=about(self),
-            timeout_ms=self.timeout_ms,
-        )
 
-    def example(self) -> Example | None:
-        """A request that this endpoint would answer now; None without an input schema or without an artifact for its parameters."""
-        parameters = self._example_parameters()
-        if self.input_schema is None or parameters is None:
-            return None
-        return Example(parameters, [self.input_schema.example_row()])
-
-    def _example_parameters(self) -> dict[str, str] | None:
-        """Of the newest artifact that has them all."""
-        if not self.parameters:
-            return {}
-        return next(self.known_parameters(), None)
-
-    def known_parameters(self) -> Iterator[dict[str, str]]:
-        """Those for which there is an artifact, newest first. Reads the store."""
-        if self.cache_config is not None:
-            for found in self.cache_config.client.list():
-                if set(self.parameters) <= set(found):
-                    yield {name: found[name] for name in self.parameters}
-
-
-def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint, each by its name
+def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors give by name
     path: str,
     cache_config: CacheConfig | None = None,
     batch_max_delay_ms: int = 10,
@@ -158,53 +114,56 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
     """Makes an `Endpoint` of a handler.
 
     Args:
-        path: begins with "/"; `{name}` takes one whole segment. A trailing slash makes no difference.
-        cache_config: how the endpoint comes by its models. The handler then takes `(model, frame)`, else `(frame)`; what else it may take,
-            and in which order, is told in `base.endpoint.injection`.
-        batch_max_delay_ms: see `BatchPolicy`.
-        batch_max_size: rows; see `BatchPolicy`.
-        validate_artifact_params: says that `cache_config` must have a `spec`. A spec that is there is always applied.
-        unexpected: what becomes of fields that the input schema does not have: they are not read, or their request is a 422.
-        raw: the handler takes the request as it came (`svc.Request`) instead of a frame, and makes its own answer.
-        headers: those that `svc.Context` shall have; all others stay in the front door.
-        warm_up: whether the handler may be called with an example before a worker is ready. False for one that has effects outside.
-        retry: a request whose worker died before it was answered is computed once more, by another. False is for handlers that must not
-            be called twice with the same rows: then it is a 503.
-        timeout_ms: that a request may take where its client does not say (`X-Request-Timeout-Ms`); never more than the operator's
-            `request_timeout_s`, which is what it has without.
+        path: Begins with "/"; `{name}` takes one whole segment. A trailing slash makes no difference.
+        cache_config: How the endpoint finds and loads its models. The handler then takes `(model, frame)`, else `(frame)`; for its other
+            parameters and their order see `base.endpoint.injection`.
+        batch_max_delay_ms: See `BatchPolicy`.
+        batch_max_size: Number of rows; see `BatchPolicy`.
+        validate_artifact_params: Requires that `cache_config` has a `spec`. A spec that is there is always applied.
+        unexpected: Whether fields that the input schema does not have are ignored, or their request is answered with 422.
+        raw: The handler takes the unparsed request (`svc.Request`) instead of a frame, and builds its own response.
+        headers: The headers that `svc.Context` has; all others stay in the front door.
+        warm_up: Allows the handler to be called with an example before a worker is ready. Set it to False for a handler with side effects.
+        retry: Computes a request once more on another worker if its worker died before it answered. Set it to False for a handler that must
+            not be called twice with the same rows; its requests are then answered with 503.
+        timeout_ms: Time limit of a request whose client gives none (`X-Request-Timeout-Ms`); never more than the operator's
+            `request_timeout_s`, which is the default.
 
     Raises:
-        Declaration: the declaration cannot work; the message says what to change.
+        Declaration: The declaration cannot work; the message says what to change.
     """
-    local = sys._getframe(1).f_locals  # noqa: SLF001 - annotations may name schemas of the function that the handler is written in
+    local = sys._getframe(1).f_locals  # noqa: SLF001 - annotations may name schemas of the function that defines the handler
 
     def make(handler: Callable[P, R]) -> Endpoint[P, R]:
         name = getattr(handler, "__name__", type(handler).__name__)
-        normal, parameters = parse_path(path)
+        normal_path, parameters = parse_path(path)
         _check_cache(name, parameters, cache_config, validate_artifact_params)
         annotations = _annotations(name, handler, local)
-        flavour = HandlerKind.detect(handler)
-        injected = plan_call(handler, AvailableInputs(name, parameters, cache_config is not None, _spec(cache_config), raw), annotations)
-        output = _schema(name, _result(flavour, annotations("return")))
+        kind = HandlerKind.detect(handler)
+        spec = None if cache_config is None else cache_config.spec
+        call_plan = plan_call(handler, AvailableInputs(name, parameters, cache_config is not None, spec, raw), annotations)
+        output = _schema(name, _result_annotation(kind, annotations("return")))
         if raw and output is not None:
-            raise Declaration(f"endpoint {name}: with raw=True it makes its own answer; drop the schema {output.__name__} of its result")
+            raise Declaration(
+                f"endpoint {name}: with raw=True the handler builds its own response; drop its result schema {output.__name__}"
+            )
         return Endpoint(
             name=name,
-            path=normal,
+            path=normal_path,
             parameters=parameters,
             handler=handler,
-            input_schema=None if injected.frame is None else _schema(name, annotations(injected.frame)),
+            input_schema=None if call_plan.frame is None else _schema(name, annotations(call_plan.frame)),
             output_schema=output,
             cache_config=cache_config,
-            batch=_policy(name, batch_max_size, batch_max_delay_ms),
-            call_plan=injected,
-            handler_kind=flavour,
+            batch=_batch_policy(name, batch_max_size, batch_max_delay_ms),
+            call_plan=call_plan,
+            handler_kind=kind,
             raw=raw,
-            unexpected=_unexpected(name, unexpected),
+            unexpected=_checked_unexpected(name, unexpected),
             headers=tuple(each.lower() for each in headers),
             warm_up=warm_up,
             retry=retry,
-            timeout_ms=_timeout(name, timeout_ms),
+            timeout_ms=_checked_timeout(name, timeout_ms),
         )
 
     return make
@@ -212,7 +171,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - what an author may say of an endpoint,
 
 def _check_cache(name: str, parameters: tuple[str, ...], config: CacheConfig | None, spec_needed: bool) -> None:
     if spec_needed and (config is None or config.spec is None):
-        raise Declaration(f"endpoint {name}: validate_artifact_params needs a spec: give one in its cache_config")
+        raise Declaration(f"endpoint {name}: validate_artifact_params needs a spec; give its cache_config one")
     if config is None:
         return
     missing = [each for each in config.client.parameters if each not in parameters]
@@ -223,32 +182,28 @@ def _check_cache(name: str, parameters: tuple[str, ...], config: CacheConfig | N
         )
 
 
-def _unexpected(name: str, policy: str) -> str:
+def _checked_unexpected(name: str, policy: str) -> str:
     if policy not in {"ignore", "reject"}:
-        raise Declaration(f"endpoint {name}: unexpected is {policy!r}; say 'ignore' or 'reject'")
+        raise Declaration(f"endpoint {name}: unexpected is {policy!r}; use 'ignore' or 'reject'")
     return policy
 
 
-def _policy(name: str, rows: int, delay_ms: int) -> BatchPolicy:
+def _batch_policy(name: str, rows: int, delay_ms: int) -> BatchPolicy:
     if not 1 <= rows <= BATCH_MAX_ROWS:
-        raise Declaration(f"endpoint {name}: batch_max_size is {rows}; give a number of rows from 1 to {BATCH_MAX_ROWS}")
+        raise Declaration(f"endpoint {name}: batch_max_size is {rows}; use a number of rows from 1 to {BATCH_MAX_ROWS}")
     if not 0 <= delay_ms <= BATCH_MAX_DELAY_MS:
-        raise Declaration(f"endpoint {name}: batch_max_delay_ms is {delay_ms}; give milliseconds from 0 to {BATCH_MAX_DELAY_MS}")
+        raise Declaration(f"endpoint {name}: batch_max_delay_ms is {delay_ms}; use milliseconds from 0 to {BATCH_MAX_DELAY_MS}")
     return BatchPolicy(rows, delay_ms)
 
 
-def _timeout(name: str, timeout_ms: int | None) -> int | None:
+def _checked_timeout(name: str, timeout_ms: int | None) -> int | None:
     if timeout_ms is not None and timeout_ms < 1:
-        raise Declaration(f"endpoint {name}: timeout_ms is {timeout_ms}; give milliseconds from 1 on, or None for what the operator gives")
+        raise Declaration(f"endpoint {name}: timeout_ms is {timeout_ms}; use at least 1, or None for the operator's limit")
     return timeout_ms
 
 
-def _spec(config: CacheConfig | None) -> type[BaseModel] | None:
-    return None if config is None else config.spec
-
-
 def _annotations(name: str, handler: Callable[..., object], local: Mapping[str, object]) -> Callable[[str], Any]:
-    """Evaluates the annotation of a parameter, or of the result by the name "return"; None where there is none."""
+    """Returns a function that evaluates the annotation of a parameter, or of the result by the name "return"; None where there is none."""
     closure = inspect.getclosurevars(handler).nonlocals if inspect.isfunction(handler) else {}
     signature = _signature(handler)
 
@@ -267,28 +222,28 @@ def _annotations(name: str, handler: Callable[..., object], local: Mapping[str, 
 def _signature(handler: Callable[..., object]) -> inspect.Signature:
     try:
         return inspect.signature(handler)
-    except ValueError:  # written in C; the plan refuses it
+    except ValueError:  # written in C; `plan_call` refuses it
         return inspect.Signature()
 
 
 def _schema(name: str, annotation: Any) -> type[Schema] | None:
-    """The schema in an annotation."""
+    """Returns the schema that an annotation names, or None."""
     if isinstance(annotation, type) and issubclass(annotation, Schema):
-        raise Declaration(f"endpoint {name}: annotate with {annotation.__name__}.DataFrame, since the handler sees a frame")
+        raise Declaration(f"endpoint {name}: annotate with {annotation.__name__}.DataFrame, since the handler gets a frame")
     if get_origin(annotation) is not Annotated:
         return None
-    frame, *beside = get_args(annotation)
-    schemas = [each for each in beside if isinstance(each, type) and issubclass(each, Schema)]
+    frame, *metadata = get_args(annotation)
+    schemas = [each for each in metadata if isinstance(each, type) and issubclass(each, Schema)]
     if len(schemas) > 1 or (schemas and frame is not pl.DataFrame):
-        raise Declaration(f"endpoint {name}: {annotation!r} must be one frame of one schema: write {schemas[0].__name__}.DataFrame")
+        raise Declaration(f"endpoint {name}: {annotation!r} must be one frame of one schema; write {schemas[0].__name__}.DataFrame")
     return schemas[0] if schemas else None
 
 
-def _result(flavour: HandlerKind, annotation: Any) -> Any:
-    """What the handler returns, or yields: `Iterator[Output.DataFrame]` is about the parts."""
-    if flavour.streams and get_origin(annotation) in _ITERATORS:
+def _result_annotation(kind: HandlerKind, annotation: Any) -> Any:
+    """Returns the annotation of what the handler returns or, where it streams, of the parts: `Iterator[Output.DataFrame]`."""
+    if kind.streams and get_origin(annotation) in _ITERATORS:
         return get_args(annotation)[0]
     return annotation
 
 
-__all__ = ["BatchPolicy", "Endpoint", "endpoint", "parse_path", "path_shape"]
+__all__ = ["BatchPolicy", "Endpoint", "endpoint"]

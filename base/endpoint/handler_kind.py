@@ -1,4 +1,4 @@
-"""Which kind of function a handler is."""
+"""The kinds of functions that a handler may be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class HandlerKind(Enum):
-    """How a handler is called; generators answer in parts."""
+    """The kind of function that a handler is. Generators stream their response in parts."""
 
     FUNCTION = "function"
     COROUTINE = "coroutine"
@@ -17,8 +17,8 @@ class HandlerKind(Enum):
 
     @classmethod
     def detect(cls, handler: Callable[..., object]) -> HandlerKind:
-        """The flavour of a function, or of an object that can be called like one."""
-        function = getattr(type(handler), "__call__", handler)  # noqa: B004 - it is looked at, not asked for
+        """Returns the kind of a function, or of an object with a `__call__` method."""
+        function = getattr(type(handler), "__call__", handler)  # noqa: B004 - the method itself is inspected
         for each in (handler, function):
             if inspect.isasyncgenfunction(each):
                 return cls.ASYNC_GENERATOR
@@ -30,5 +30,5 @@ class HandlerKind(Enum):
 
     @property
     def streams(self) -> bool:
-        """Whether the answer comes in parts."""
+        """Returns True where the response comes in parts."""
         return self in {HandlerKind.GENERATOR, HandlerKind.ASYNC_GENERATOR}

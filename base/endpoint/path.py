@@ -11,34 +11,35 @@ _LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 _PLACEHOLDER = re.compile(r"\{(.*)\}")
 
 _RESERVED = frozenset({"livez", "readyz", "metrics", "docs", "openapi.json", "v2"})
-"""First segments of the paths that are the front door's own."""
+"""First segments of the front door's own paths."""
 
 
 def parse_path(path: str) -> tuple[str, tuple[str, ...]]:
-    """The path without a trailing slash, and the names in it.
+    """Returns the path without a trailing slash, and the names of its parameters.
 
     Raises:
-        Declaration: it does not begin with "/", has an empty or odd segment, or a name that is no identifier or comes twice.
+        Declaration: The path does not begin with "/", has an empty segment or one with characters that are not allowed, or has a parameter
+            that is not an identifier or appears twice.
     """
     normal = path.rstrip("/") if path.endswith("/") and not path.endswith("//") else path
     if not normal.startswith("/"):
-        raise Declaration(f"path {path!r}: write a path that begins with '/' and has a segment, such as '/predictions/iris'")
+        raise Declaration(f"path {path!r} must begin with '/' and have a segment, such as '/predictions/iris'")
     if normal.split("/")[1] in _RESERVED:
-        raise Declaration(f"path {path!r}: the front door itself answers there; begin the path with another segment")
+        raise Declaration(f"path {path!r} is reserved for the front door; begin the path with another segment")
     names = []
     for segment in normal.split("/")[1:]:
         placeholder = _PLACEHOLDER.fullmatch(segment)
         if placeholder is None and (not _LITERAL.fullmatch(segment) or segment in {".", ".."}):
-            raise Declaration(f"path {path!r}: segment {segment!r} must be plain letters and digits, or one {{name}} and nothing else")
+            raise Declaration(f"path {path!r}: segment {segment!r} must be plain letters and digits, or exactly one {{name}}")
         if placeholder is not None and not placeholder[1].isidentifier():
-            raise Declaration(f"path {path!r}: {placeholder[1]!r} is no name for a parameter; use letters, digits and underscores")
+            raise Declaration(f"path {path!r}: {placeholder[1]!r} is not a valid parameter name; use letters, digits and underscores")
         if placeholder is not None:
             names.append(placeholder[1])
     if len(set(names)) < len(names):
-        raise Declaration(f"path {path!r}: each parameter may stand in it once")
+        raise Declaration(f"path {path!r} has the same parameter twice; give each its own name")
     return normal, tuple(names)
 
 
 def path_shape(path: str) -> str:
-    """A path without the names in it: `/a/{}/b`."""
+    """Returns the path without the names of its parameters: `/a/{}/b`."""
     return re.sub(r"\{[^{}]*\}", "{}", path)

@@ -1,4 +1,4 @@
-"""Raw requests and their answers as frames of one row, so that they cross the wire as rows do."""
+"""Raw requests and their responses as frames of one row, so that they cross the wire as rows do."""
 
 from __future__ import annotations
 
@@ -23,52 +23,52 @@ RAW_RESPONSE_SCHEMA = pa.schema(
 
 
 def request_frame(body: bytes) -> pa.RecordBatch:
-    """A body as a frame."""
+    """Returns a frame that holds a request body."""
     return pa.RecordBatch.from_arrays([pa.array([body], pa.large_binary())], schema=RAW_REQUEST_SCHEMA)
 
 
 def raw_body(frame: pa.RecordBatch) -> bytes:
-    """A body out of its frame."""
+    """Returns the request body that a frame holds."""
     return bytes(frame.column(0)[0].as_py())
 
 
 def response_frame(result: Any) -> pa.RecordBatch:
-    """What the handler of a raw endpoint returned.
+    """Returns a frame that holds the result of a raw endpoint's handler.
 
     Raises:
-        BadResult: it is neither a Response nor bytes nor text nor JSON.
+        BadResult: The result is not a Response, bytes or text, and has no form in JSON.
     """
     match result:
         case Response():
-            answer = result
+            response = result
         case bytes() | bytearray() | memoryview():
-            answer = Response(bytes(result))
+            response = Response(bytes(result))
         case str():
-            answer = Response(result.encode(), "text/plain; charset=utf-8")
+            response = Response(result.encode(), "text/plain; charset=utf-8")
         case _:
-            answer = Response(encode_json(result), "application/json")
+            response = Response(encode_json(result), "application/json")
     columns: list[pa.Array[Any]] = [
-        pa.array([answer.body], pa.large_binary()),
-        pa.array([answer.content_type]),
-        pa.array([answer.status], pa.int16()),
+        pa.array([response.body], pa.large_binary()),
+        pa.array([response.content_type]),
+        pa.array([response.status], pa.int16()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=RAW_RESPONSE_SCHEMA)
 
 
 def encode_json(value: Any) -> bytes:
-    """What a handler made as JSON; NaN and infinities become null.
+    """Returns a handler's result as JSON; NaN and infinities become null.
 
     Raises:
-        BadResult: it has no form in JSON.
+        BadResult: The value has no form in JSON.
     """
     try:
-        return msgspec.json.encode(value, enc_hook=_plain)
+        return msgspec.json.encode(value, enc_hook=_encodable)
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise BadResult(f"the handler made a {type(value).__name__} that is no JSON: {exc}") from exc
+        raise BadResult(f"the handler produced a {type(value).__name__} that cannot be encoded as JSON: {exc}") from exc
 
 
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy, and series, as JSON has them."""
+def _encodable(value: Any) -> Any:
+    """Returns numbers and arrays of numpy, and series, as types that JSON has."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, pl.Series):

@@ -16,10 +16,10 @@ import pyarrow as pa
 from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.artifacts.spec import SpecValidator
 from base.async_runner import Loop
+from base.endpoint.call_plan import CallInputs
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.endpoint import Endpoint
-from base.endpoint.injection import CallInputs
 from base.endpoint.raw import raw_body, response_frame
 from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockError, Reject
 from base.ipc import failure, frames

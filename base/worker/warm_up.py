@@ -12,6 +12,7 @@ from itertools import islice
 
 from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.endpoint.context import Request
+from base.endpoint.describe import known_parameters
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT
 from base.worker.predictor import Call, Predictor
@@ -83,7 +84,7 @@ def _loaded(predictor: Predictor) -> tuple[Mapping[str, str], Lease | None] | No
     if not endpoint.parameters:
         return {}, _wait_loaded(cache, {})
     failure: PexdockError | None = None
-    for parameters in islice(endpoint.known_parameters(), VARIANTS_MAX):
+    for parameters in islice(known_parameters(endpoint), VARIANTS_MAX):
         try:
             return parameters, _wait_loaded(cache, parameters)
         except (LoadFailed, Unavailable, Full, NotFound, Misfit) as exc:

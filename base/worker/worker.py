@@ -21,6 +21,7 @@ from typing import Any
 import base
 from base.async_runner import Loop
 from base.endpoint.dependencies import Dependencies
+from base.endpoint.describe import describe_endpoint
 from base.endpoint.discovery import discover
 from base.endpoint.endpoint import Endpoint
 from base.errors import PeerError, PexdockError
@@ -83,7 +84,7 @@ class Worker:
         Raises:
             Declaration: an endpoint cannot be served. `close` must be called still.
         """
-        words = ReleaseSpec(self._model, self._version, [predictor.endpoint.spec() for predictor in self._predictors])
+        words = ReleaseSpec(self._model, self._version, [describe_endpoint(predictor.endpoint) for predictor in self._predictors])
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._listener = listener
         listener.bind(str(self._socket_path))

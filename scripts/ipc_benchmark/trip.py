@@ -14,6 +14,7 @@ import msgspec
 import uvloop
 
 import cost_model
+from base.endpoint.describe import describe_endpoint
 from base.ipc.control import Configure, ReleaseSpec, Route
 from ipc_benchmark import peer
 from runtime.front.requests.deadlines import Deadlines
@@ -50,7 +51,7 @@ def measured(trips: int) -> Trip:
 async def _timed(path: Path, trips: int) -> list[float]:
     limits = Configure()
     dispatch = Dispatchers(QueueLimits.of(limits), limits.shared_memory_max_bytes, Deadlines(limits.request_timeout_s))
-    (link,) = dispatch.apply([Route(ReleaseSpec("bench", "0", [cost_model.numbers.spec()]), [str(path)])])
+    (link,) = dispatch.apply([Route(ReleaseSpec("bench", "0", [describe_endpoint(cost_model.numbers)]), [str(path)])])
     assert await link.wait_welcomed()
     endpoint = dispatch.releases[0].endpoints[0]
     asked, body = RequestHead(Target(endpoint, {}, b"/numbers"), "", ""), msgspec.json.encode([cost_model.ROWS["numbers"]])

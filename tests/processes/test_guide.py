@@ -16,6 +16,7 @@ import pytest
 import base.artifacts as afs
 import base.service as svc
 import guide
+from base.endpoint.describe import describe_endpoint
 from base.endpoint.discovery import GROUP, discover
 from base.testing import TestClient
 
@@ -45,7 +46,10 @@ def test_postponed_annotations_change_nothing(tmp_path: Path, monkeypatch: pytes
     program = guide.program(page.read_text())
     plain = load(monkeypatch, tmp_path, "plain", program)
     postponed = load(monkeypatch, tmp_path, "postponed", f"from __future__ import annotations{program}")
-    found = [{each.path: each.spec() for each in vars(made).values() if isinstance(each, svc.Endpoint)} for made in (plain, postponed)]
+    found = [
+        {each.path: describe_endpoint(each) for each in vars(made).values() if isinstance(each, svc.Endpoint)}
+        for made in (plain, postponed)
+    ]
     assert found[0]
     assert found[0] == found[1]
 

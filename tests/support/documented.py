@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from base.endpoint.describe import describe_endpoint
 from base.endpoint.endpoint import Endpoint
 from base.ipc.control import EndpointSpec, ReleaseSpec
 from base.schema.wire import Column, columns_to_arrow
@@ -17,7 +18,7 @@ from runtime.front.openapi.document import add_releases
 
 def document(*endpoints: Endpoint[..., Any] | EndpointSpec) -> dict[str, Any]:
     """The document of one release with these endpoints."""
-    words = [each.spec() if isinstance(each, Endpoint) else each for each in endpoints]
+    words = [describe_endpoint(each) if isinstance(each, Endpoint) else each for each in endpoints]
     empty = {"openapi": "3.1.0", "info": {"title": "Test", "version": "1"}, "paths": {}}
     return add_releases(empty, [ReleaseSpec("tiny", "1.0", words)])
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import base.artifacts as afs
+from base.endpoint.describe import example_request
 from iris import endpoints
 
 PROJECT = Path(__file__).parents[1]
@@ -42,7 +43,7 @@ def test_training_logs_one_run_and_then_does_nothing(artifacts: Path) -> None:
 def test_the_endpoint_predicts_with_what_mlflow_logged(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by the parameters that the path has, loaded as the worker loads it."""
     monkeypatch.setenv("PEXDOCK_ARTIFACTS_PATH", str(artifacts))
-    example = endpoints.predict.spec().example
+    example = example_request(endpoints.predict)
     assert example is not None
     config = endpoints.predict.cache_config
     assert isinstance(config, afs.CacheConfig)

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from sklearn.pipeline import Pipeline
 
+from base.endpoint.describe import example_request
 from base.errors import Misfit, NotFound
 from transactions import endpoints, fitting, train
 
@@ -69,6 +70,6 @@ def test_training_makes_the_same_models_each_time(artifacts: Path) -> None:
 
 def test_the_example_is_a_request_that_works(model) -> None:
     """It names the newest place with both parameters."""
-    example = endpoints.predict.spec().example
+    example = example_request(endpoints.predict)
     assert example is not None
     assert endpoints.predict(model(**example.parameters), pl.DataFrame(example.rows)).height == 1

@@ -24,7 +24,7 @@ def made(name, path):
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Lays a distribution out in a folder of `sys.path`, as an installer does."""
+    """Installs a distribution in a folder of `sys.path`."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def installed(name: str, code: str, version: str = "1.2.3", **points: str) -> None:
@@ -41,7 +41,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def test_endpoints_come_in_the_order_of_their_entry_points(install: Install, tmp_path: Path) -> None:
-    """With the distribution's name in its normal form, and its version."""
+    """The release has the distribution's normalized name and its version."""
     install("My_Model", "one = made('one', '/one')\nrest = [made('two', '/two'), made('three', '/three')]", b="MODULE:one", a="MODULE:rest")
     install("bystander", "")
     found = discover([str(tmp_path)])
@@ -49,15 +49,15 @@ def test_endpoints_come_in_the_order_of_their_entry_points(install: Install, tmp
     assert [endpoint.name for endpoint in found.endpoints] == ["two", "three", "one"]
 
 
-def test_an_environment_without_endpoints_says_what_to_add(install: Install, tmp_path: Path) -> None:
-    """The table's name, ready to copy."""
+def test_an_environment_without_endpoints_is_refused_with_advice(install: Install, tmp_path: Path) -> None:
+    """The message has the name of the table to add."""
     install("nothing", "")
     with pytest.raises(Declaration, match=r'\[project\.entry-points\."pexdock\.endpoints"\]'):
         discover([str(tmp_path)])
 
 
 def test_two_distributions_with_endpoints_are_refused(install: Install, tmp_path: Path) -> None:
-    """A release is one of them: which, would be a guess."""
+    """It would be a guess which of them is the release."""
     install("first", "one = made('one', '/one')", it="MODULE:one")
     install("second", "one = made('one', '/two')", it="MODULE:one")
     with pytest.raises(Declaration, match="first, second"):
@@ -71,14 +71,14 @@ def test_two_distributions_with_endpoints_are_refused(install: Install, tmp_path
         ("import nowhere_to_be_found", "cannot be imported: ModuleNotFoundError"),
         ("raise SystemExit(3)", "cannot be imported: SystemExit"),
         ("", "cannot be imported: AttributeError"),
-        ("it = made", "is a function, not an endpoint"),
-        ("it = [made('a', '/a'), 3]", "is a int, not an endpoint"),
+        ("it = made", "is of type function, not an endpoint"),
+        ("it = [made('a', '/a'), 3]", "is of type int, not an endpoint"),
         ("it = []", "is an empty list"),
         ("it = [made('a', '/a/{x}'), made('b', '/a/{y}/')]", "has the path /a/{y}, which entry point"),
     ],
 )
 def test_a_broken_entry_point_is_named(install: Install, tmp_path: Path, code: str, says: str) -> None:
-    """With what is wrong with it, and the cause where its import raised."""
+    """The message says what is wrong; the cause is kept where the import raised."""
     install("model", code, broken="MODULE:it")
     with pytest.raises(Declaration) as refused:
         discover([str(tmp_path)])

@@ -10,7 +10,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 import base.artifacts as afs
-from base.endpoint.endpoint import Endpoint, endpoint, parse_path, path_shape
+from base.endpoint.describe import describe_endpoint, example_request
+from base.endpoint.endpoint import Endpoint, endpoint
+from base.endpoint.path import parse_path, path_shape
 from base.errors import Declaration
 from base.schema import Schema
 
@@ -42,7 +44,7 @@ def test_schemas_come_from_annotations_that_are_strings() -> None:
 
 
 def test_schemas_may_be_local_to_the_function_that_declares_the_handler() -> None:
-    """As tests write them."""
+    """Tests declare schemas that way."""
 
     class Local(Schema):
         x: pl.Int8
@@ -54,8 +56,8 @@ def test_schemas_may_be_local_to_the_function_that_declares_the_handler() -> Non
     assert handle.input_schema is Local
 
 
-def test_plain_annotations_and_none_at_all_mean_no_schema() -> None:
-    """The frame is then inferred from each request."""
+def test_an_endpoint_without_annotations_or_with_plain_ones_has_no_schema() -> None:
+    """The columns are then inferred from each request."""
 
     @endpoint("/p")
     def plain(records_df: pl.DataFrame) -> np.ndarray:
@@ -69,7 +71,7 @@ def test_plain_annotations_and_none_at_all_mean_no_schema() -> None:
 
 
 def test_calling_an_endpoint_calls_the_handler() -> None:
-    """With what the test gives, as it gives it."""
+    """The handler gets the test's arguments unchanged."""
 
     @endpoint("/p")
     def twice(records_df: Input.DataFrame) -> pl.Series:
@@ -79,8 +81,8 @@ def test_calling_an_endpoint_calls_the_handler() -> None:
     assert twice(records_df=pl.DataFrame({"a": [2.0]})).to_list() == [4.0]
 
 
-def test_defaults_are_those_that_are_documented() -> None:
-    """10 ms and 64 rows."""
+def test_the_defaults_are_the_documented_ones() -> None:
+    """They are 10 ms and 64 rows."""
 
     @endpoint("/p")
     def handle(records_df: pl.DataFrame) -> pl.DataFrame:
@@ -89,38 +91,38 @@ def test_defaults_are_those_that_are_documented() -> None:
     assert (handle.batch.max_delay_ms, handle.batch.max_rows) == (10, 64)
 
 
-def test_words_carry_the_schemas_as_arrow_messages() -> None:
+def test_a_description_carries_the_schemas_as_arrow_messages() -> None:
     """A front door rebuilds them without importing the model."""
 
     @endpoint("/p/", batch_max_delay_ms=0, batch_max_size=7)
     def handle(records_df: Input.DataFrame) -> pl.DataFrame:
         return records_df
 
-    words = handle.spec()
-    assert words.input_schema is not None
-    assert pa.ipc.read_schema(pa.py_buffer(words.input_schema)) == Input.arrow_schema()
-    assert words.output_schema is None
-    assert (words.name, words.path, words.parameters, words.batch_max_rows, words.batch_max_delay_ms) == ("handle", "/p", [], 7, 0)
-    assert words.example is not None
-    assert (words.example.parameters, words.example.rows) == ({}, [{"a": 3.5}])
+    spec = describe_endpoint(handle)
+    assert spec.input_schema is not None
+    assert pa.ipc.read_schema(pa.py_buffer(spec.input_schema)) == Input.arrow_schema()
+    assert spec.output_schema is None
+    assert (spec.name, spec.path, spec.parameters, spec.batch_max_rows, spec.batch_max_delay_ms) == ("handle", "/p", [], 7, 0)
+    assert spec.example is not None
+    assert (spec.example.parameters, spec.example.rows) == ({}, [{"a": 3.5}])
 
 
-def test_the_example_names_an_artifact_that_is_there(tmp_path: Path) -> None:
-    """None as long as nothing is, since a printed request must work."""
+def test_the_example_names_an_existing_artifact(tmp_path: Path) -> None:
+    """There is no example without an artifact, since a printed request must work."""
 
     @endpoint("/p/{kind}/{run}", cache_config=config(tmp_path))
     def handle(model: str, records_df: Input.DataFrame) -> pl.DataFrame:
         return records_df
 
-    assert handle.spec().example is None
+    assert example_request(handle) is None
     (tmp_path / "r1" / "linear").mkdir(parents=True)
-    example = handle.spec().example
+    example = example_request(handle)
     assert example is not None
     assert example.parameters == {"kind": "linear", "run": "r1"}
 
 
-def test_there_is_no_example_without_the_columns_or_the_parameters(tmp_path: Path) -> None:
-    """An endpoint without an input schema, and one whose parameters no artifact gives."""
+def test_there_is_no_example_without_a_schema_or_without_parameters(tmp_path: Path) -> None:
+    """The first endpoint has no input schema; no artifact gives all parameters of the second."""
     (tmp_path / "r1").mkdir()
 
     @endpoint("/p")
@@ -131,8 +133,8 @@ def test_there_is_no_example_without_the_columns_or_the_parameters(tmp_path: Pat
     def free(model: str, records_df: Input.DataFrame) -> pl.DataFrame:
         return records_df
 
-    assert untyped.example() is None
-    assert free.example() is None
+    assert example_request(untyped) is None
+    assert example_request(free) is None
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_there_is_no_example_without_the_columns_or_the_parameters(tmp_path: Pat
         ("/v1.0/a-b_c~d", "/v1.0/a-b_c~d", ()),
     ],
 )
-def test_a_path_is_literal_segments_and_whole_parameters(path: str, normal: str, names: tuple[str, ...]) -> None:
+def test_a_path_consists_of_literal_segments_and_parameters_that_are_whole_segments(path: str, normal: str, names: tuple[str, ...]) -> None:
     """A trailing slash makes no difference."""
     assert parse_path(path) == (normal, names)
 
@@ -179,8 +181,8 @@ def test_any_other_path_is_refused(path: str) -> None:
     assert repr(path) in str(refused.value)
 
 
-def test_paths_that_answer_the_same_requests_have_one_shape() -> None:
-    """Whatever their parameters are called."""
+def test_paths_that_answer_the_same_requests_have_the_same_shape() -> None:
+    """The names of their parameters do not matter."""
     assert path_shape("/p/{a}/{b}") == path_shape("/p/{x}/{y}") == "/p/{}/{}"
 
 
@@ -190,8 +192,8 @@ def refused(handler: object, path: str = "/p", **options: object) -> str:
     return str(declaration.value)
 
 
-def test_handlers_that_could_not_be_called_are_refused_with_the_way_out() -> None:
-    """Checked when the handler is decorated, not at the first request."""
+def test_a_handler_that_could_not_be_called_is_refused_with_advice() -> None:
+    """The handler is checked when it is decorated, not at the first request."""
 
     def one(records_df):
         return records_df
@@ -203,7 +205,7 @@ def test_handlers_that_could_not_be_called_are_refused_with_the_way_out() -> Non
     assert "write its handler as (records_df), since it has no cache_config" in refused(two)
 
 
-def test_annotations_that_would_lose_the_schema_are_refused() -> None:
+def test_an_annotation_that_would_lose_the_schema_is_refused() -> None:
     """A schema must not vanish silently."""
 
     def unknown(records_df: Missing.DataFrame):  # noqa: F821 - that is the point
@@ -217,18 +219,18 @@ def test_annotations_that_would_lose_the_schema_are_refused() -> None:
 
 
 def test_a_parameter_that_the_artifacts_need_must_be_in_the_path() -> None:
-    """Else every lookup would fail, at the first request."""
+    """Otherwise every lookup would fail, at the first request."""
 
     def handle(model, records_df):
         return records_df
 
-    said = refused(handle, "/p/{run}", cache_config=config())
-    assert "need ['kind']" in said
-    assert "{kind}" in said
+    message = refused(handle, "/p/{run}", cache_config=config())
+    assert "need ['kind']" in message
+    assert "{kind}" in message
 
 
-def test_a_spec_that_is_asked_for_must_be_there() -> None:
-    """validate_artifact_params without a spec would validate nothing."""
+def test_validate_artifact_params_requires_a_spec() -> None:
+    """Without a spec it would validate nothing."""
 
     def handle(model, records_df):
         return records_df
@@ -244,7 +246,7 @@ def test_a_spec_that_is_asked_for_must_be_there() -> None:
 
 
 def test_a_batch_policy_has_bounds() -> None:
-    """Zero rows would never be sent."""
+    """A batch of zero rows would never be sent."""
 
     def handle(records_df):
         return records_df

@@ -37,5 +37,5 @@ def nested() -> list[Any]:
 @pytest.mark.parametrize("value", [object(), {"a": object()}, {(1, 2): "x"}, nested()], ids=["object", "inside", "key", "circle"])
 def test_what_has_no_form_in_json_is_the_authors_bad_result(value: object) -> None:
     """Whatever is wrong with it, and wherever it stands."""
-    with pytest.raises(BadResult, match=r"made a \w+ that is no JSON"):
+    with pytest.raises(BadResult, match=r"produced a \w+ that cannot be encoded as JSON"):
         encode_json(value)
