@@ -1,4 +1,4 @@
-"""How many files a front door may have open, and how many of them may be taken when a client comes."""
+"""The number of files that a front door may have open."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import resource
 import sys
 
 RESERVED = 64
-"""For channels to workers, segments, logs and what is accepted while a connection is turned away; of few descriptors a quarter."""
+"""File descriptors for channels to workers, segments, logs, and a connection that is being refused. Of few descriptors a quarter."""
 
 
-def raise_limit() -> int:
-    """Takes as many descriptors as this process may have. Returns how many may be in use when a connection is accepted."""
+def raise_fd_limit() -> int:
+    """Raises the soft limit of file descriptors to the hard limit. Returns how many may be in use when a connection is accepted."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard == resource.RLIM_INFINITY:

@@ -101,7 +101,7 @@ class FrontProcess:
             code = await self._follow(service)
             service.withdraw()
             dispatch.end()
-            await server.end()
+            await server.stop()
         if code is ExitCode.PARENT_GONE:
             self._remnants.kill_orphans()
         await self._report()

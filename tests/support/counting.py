@@ -53,6 +53,6 @@ def serve(talk: Callable[[str, Counting], None], configure: Configure | None = N
             await server.listen(listener)
             talking: Awaitable[None] = asyncio.to_thread(talk, f"http://127.0.0.1:{port}", door)
             await talking
-            await server.end()
+            await server.stop()
 
     uvloop.run(scenario())

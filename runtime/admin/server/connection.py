@@ -1,7 +1,7 @@
-"""One connection of somebody who asks the admin side: uvicorn's protocol, with bounds on what is not yet a request.
+"""One connection of a client of the admin API: uvicorn's protocol, with limits on what is not yet a request.
 
-Whoever reaches the port may connect, and shows the token only by the end of a head. Until then a connection may cost next to nothing: some
-bytes, some seconds, and a place that goes to who comes next.
+Anybody who reaches the port may connect, and shows the token only with a complete head. Until then a connection may cost next to nothing:
+some bytes, some seconds, and a place that goes to the next client.
 """
 
 from __future__ import annotations
@@ -11,28 +11,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from base.errors import Full, Malformed, PexdockError
 from runtime.admin.api.limits import HANG_UP, REQUEST_S
 from runtime.admin.api.responses import problem_response
 from runtime.http import head_rules
+from runtime.http.asgi_connection import AsgiConnection
 
 if TYPE_CHECKING:
     from uvicorn import Config
-    from uvicorn._types import ASGI3Application
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What connections may take.
+    """Limits of all connections.
 
     Attributes:
-        connections: at once; each may hold an answer of megabytes.
-        head_s: until a head is whole, from the connection or the answer before it on.
-        head_bytes: of a head, of a chunk's extensions, of trailers.
+        connections: Number of connections at once; each may hold a response of megabytes.
+        head_s: Time limit for a complete head, from the connection or the response before it on.
+        head_bytes: Size limit of a head, of a chunk's extensions, and of trailers.
     """
 
     connections: int = 32
@@ -40,46 +39,43 @@ class Limits:
     head_bytes: int = head_rules.HEAD_MAX_BYTES
 
 
-class AdminConnection(HttpToolsProtocol):
+class AdminConnection(AsgiConnection):
     """The protocol of one connection.
 
     Attributes:
-        since: when a head was awaited for the last time, by the loop's clock.
+        waiting_since_s: Time at which the connection began to wait for a head, by the loop's clock.
     """
 
-    def __init__(self, limits: Limits, config: Config, clients: ServerState) -> None:
-        super().__init__(config, clients, {})
+    def __init__(self, limits: Limits, config: Config, server_state: ServerState) -> None:
+        super().__init__(config, server_state, {})
         self._limits = limits
         self._in_head = True
-        self._head_bytes = self._framing_bytes = 0  # what the parser found in the head, and what came since it found anything else
-        self._running: RequestResponseCycle | None = None
+        self._head_bytes = 0  # that the parser found in the head
+        self._framing_bytes = 0  # that came since the parser found anything else
         self._deadline: asyncio.TimerHandle | None = None
-        self.since = self.loop.time()
+        self.waiting_since_s = self.loop.time()
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is asked over it: whoever has shown the token is not made to go."""
-        return self._running is None or self._running.response_complete
+    # ---- events of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Stays, in the place of somebody idle if need be."""
+        """Handles a new client. Where there are too many, it gets the place of an idle one, or is refused."""
         super().connection_made(transport)
-        self._await_head()
-        there = [each for each in cast("set[AdminConnection]", self.connections) if not each.transport.is_closing()]
-        if len(there) > self._limits.connections:
-            self._take_place_of([each for each in there if each.idle and each is not self])
+        self._start_head_timer()
+        others = [each for each in cast("set[AdminConnection]", self.connections) if each is not self and not each.transport.is_closing()]
+        if len(others) >= self._limits.connections:
+            idle = [each for each in others if not each.is_open]  # a client with a request has shown the token, and keeps its place
+            if idle:
+                min(idle, key=lambda each: each.waiting_since_s).transport.abort()
+            else:
+                self._refuse(Full(f"too many connections to the admin API, limit {self._limits.connections}; try again later"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tells the request that runs, where uvicorn tells the latest only."""
+        """Handles the end of the connection."""
         super().connection_lost(exc)
-        self._await_nothing()
-        self.pipeline.clear()
-        if self._running is not None:
-            self._running.disconnected = True
-            self._running.message_event.set()
+        self._stop_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Parses it. Other protocols than HTTP/1 are spoken to nobody."""
+        """Parses bytes. No other protocol than HTTP/1 is spoken here."""
         self._unset_keepalive_if_required()
         self._framing_bytes += len(data)
         try:
@@ -87,108 +83,101 @@ class AdminConnection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             self.cycle.keep_alive = False
         except httptools.HttpParserError:
-            self._refuse(Malformed("this is not HTTP/1.1, or could be read in two ways, or its head is too long"))
+            self._refuse(Malformed("the request is not HTTP/1.1, or is ambiguous, or its head is too long"))
         else:
             if self._framing_bytes > self._limits.head_bytes:
-                self._refuse(Malformed(f"a head may have {self._limits.head_bytes} bytes"))
+                self._refuse(Malformed(f"the head is too long; the limit is {self._limits.head_bytes} bytes"))
+
+    # ---- events of the parser
 
     def on_message_begin(self) -> None:
-        """Called by the parser."""
+        """Handles the beginning of a request."""
         super().on_message_begin()
         cast("dict[str, object]", self.scope)[HANG_UP] = self._hang_up
         self._in_head = True
         self._head_bytes = self._framing_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """Called by the parser."""
-        self._count(len(url))
+        """Handles a piece of the request's target."""
+        self._count_head(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser, also for trailers, which are no headers: they come after it was looked who asks."""
+        """Handles a header field. Trailers are ignored: they come after the token was checked."""
         if not self._in_head:
             return
-        self._count(len(name) + len(value))
+        self._count_head(len(name) + len(value))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Called by the parser."""
+        """Handles the end of a head."""
         head_rules.check_head(self.url, self.parser.get_http_version(), self.headers)
         self._in_head = False
-        self._await_nothing()
+        self._stop_timer()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser."""
+        """Handles a piece of a body."""
         self._framing_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Called by the parser."""
+        """Handles the end of a request."""
         super().on_message_complete()
         self._in_head, self._framing_bytes = True, 0
 
+    # ---- responses
+
     def on_response_complete(self) -> None:
-        """The next head must come in time, and what is left of a body with it."""
+        """Handles the end of a response. The next head must come in time, and so must the rest of a body."""
         super().on_response_complete()
-        if self.idle and not self.transport.is_closing():
-            self._await_head()
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.head_bytes:
-            raise ValueError("the head is too long")
-
-    def _await_head(self) -> None:
-        self._await_nothing()
-        self.since = self.loop.time()
-        self._deadline = self.loop.call_later(self._limits.head_s, self._end)
-
-    def _await_nothing(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _end(self) -> None:
-        """Closes; what was answered may still be read, though not for ever."""
-        self.transport.close()
-        self._deadline = self.loop.call_later(REQUEST_S, self.transport.abort)
-
-    def _hang_up(self) -> None:
-        """At once, with all that was not taken."""
-        if self._running is not None:
-            self._running.disconnected = True
-        self.transport.abort()
-
-    def _take_place_of(self, idle: list[AdminConnection]) -> None:
-        if idle:
-            min(idle, key=lambda each: each.since).transport.abort()
-        else:
-            self._refuse(Full(f"{self._limits.connections} ask already"))
+        if not self.is_open and not self.transport.is_closing():
+            self._start_head_timer()
 
     def _refuse(self, error: PexdockError) -> None:
-        """Says so and closes, if that cannot be taken for the answer to something else."""
-        if self._running is not None and not self.idle:
-            if self.pipeline and self.cycle.more_body:  # it waits for others, and never will be whole
-                self.pipeline.popleft()
-                self.cycle = self.pipeline[0][0] if self.pipeline else self._running
-            if not self.cycle.more_body:  # the answers to what came before are not lost
+        """Sends an error and closes the connection, unless the error could be taken for the response to an earlier request."""
+        if self.is_open:
+            if self.pipeline and self.cycle.more_body:
+                self.drop_latest_waiting()
+            if not self.cycle.more_body:  # earlier requests still get their responses
                 self.cycle.keep_alive = False
                 self.flow.pause_reading()
                 return
         if self._in_head or not self.cycle.response_started:
-            self._write(error)
-        self._end()
-        if self._running is not None:
-            self._running.disconnected = True
-            self._running.message_event.set()
+            self._write_error(error)
+        self._close()
+        self.disconnect_running()
 
-    def _write(self, error: PexdockError) -> None:
+    def _write_error(self, error: PexdockError) -> None:
         response = problem_response(error)
         response.headers["connection"] = "close"
         lines = [name + b": " + value + b"\r\n" for name, value in response.raw_headers]
         self.transport.write(b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)]))
+
+    def _hang_up(self) -> None:
+        """Closes the connection at once, and drops what was not sent."""
+        if self.running is not None:
+            self.running.disconnected = True
+        self.transport.abort()
+
+    # ---- limits
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self._limits.head_bytes:
+            raise ValueError("the head is too long")
+
+    def _start_head_timer(self) -> None:
+        self._stop_timer()
+        self.waiting_since_s = self.loop.time()
+        self._deadline = self.loop.call_later(self._limits.head_s, self._close)
+
+    def _stop_timer(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _close(self) -> None:
+        """Closes the connection. The client may still read what was sent, for as long as a request may take."""
+        self.transport.close()
+        self._deadline = self.loop.call_later(REQUEST_S, self.transport.abort)

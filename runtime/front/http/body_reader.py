@@ -1,87 +1,73 @@
-"""Reads request bodies from a connection, large Arrow bodies straight into shared memory."""
+"""Reads large Arrow bodies from a connection's socket straight into shared memory."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from runtime.front.memory.body_buffer import BodyBuffer
 
-if TYPE_CHECKING:
-    from runtime.front.http.connection import HttpConnection
-    from runtime.front.requests.target import RequestHead
 
+class BodyConnection(Protocol):
+    """The connection that a body comes over."""
 
-class IncomingRequest:
-    """A request of the fast path whose body is not yet whole; a large one of Arrow goes to memory of its own."""
+    transport: asyncio.Transport
 
-    __slots__ = ("body", "body_buffer", "body_bytes", "head", "keep_alive", "missing")
+    def on_body_bytes(self, size: int) -> None:
+        """Handles bytes of a body that went past the parser."""
 
-    def __init__(self, asked: RequestHead, body_bytes: int, arrival: BodyBuffer | None, *, keep_alive: bool) -> None:
-        self.head = asked
-        self.body_bytes = self.missing = body_bytes
-        self.body_buffer = arrival
-        self.keep_alive = keep_alive
-        self.body: list[bytes] = []
+    def eof_received(self) -> bool:
+        """Handles the end of what the client sends."""
 
-    def add(self, piece: bytes) -> None:
-        """The next piece of the body."""
-        self.missing -= len(piece)
-        if self.body_buffer is None:
-            self.body.append(piece)
-        else:
-            self.body_buffer.write(piece)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Handles the end of the connection."""
 
-    def whole(self) -> bytes | BodyBuffer:
-        """The body."""
-        if self.body_buffer is not None:
-            return self.body_buffer
-        return self.body[0] if len(self.body) == 1 else b"".join(self.body)
+    def pause_writing(self) -> None:
+        """Handles a client that does not read its responses."""
 
-    def drop(self) -> None:
-        """It will never be whole."""
-        if self.body_buffer is not None:
-            self.body_buffer.close()
+    def resume_writing(self) -> None:
+        """Handles a client that reads again."""
 
 
 class BodyReader(asyncio.BufferedProtocol):
-    """Reads the rest of a body from a connection's socket into its memory, and is the transport's protocol meanwhile.
+    """Reads the rest of a body into its memory. It is the transport's protocol meanwhile.
 
     Args:
-        connection: hears of all else that happens.
-        whole: called when nothing is missing any more.
+        connection: Handles all other events, and is the transport's protocol again afterwards.
+        buffer: Memory of the body.
+        on_whole: Called when the body is whole.
     """
 
-    def __init__(self, connection: HttpConnection, arrival: BodyBuffer, whole: Callable[[], None]) -> None:
+    def __init__(self, connection: BodyConnection, buffer: BodyBuffer, on_whole: Callable[[], None]) -> None:
         self._connection = connection
-        self._arrival = arrival
-        self._whole = whole
+        self._buffer = buffer
+        self._on_whole = on_whole
 
     def get_buffer(self, _: int) -> memoryview:
-        """Where the socket is read to."""
-        return self._arrival.rest
+        """Returns the memory that the socket is read to."""
+        return self._buffer.rest
 
     def buffer_updated(self, size: int) -> None:
-        """So much was read."""
-        self._arrival.came(size)
-        self._connection.heard(size)
-        if not self._arrival.missing:
-            self._connection.transport.set_protocol(self._connection)
-            self._whole()
+        """Handles bytes that were read."""
+        self._buffer.came(size)
+        self._connection.on_body_bytes(size)
+        if not self._buffer.missing:
+            self._connection.transport.set_protocol(self._connection)  # type: ignore[arg-type]  # it is one
+            self._on_whole()
 
-    def eof_received(self) -> bool | None:
-        """The body will never be whole."""
+    def eof_received(self) -> bool:
+        """Handles the end of what the client sends: the body will never be whole."""
         return self._connection.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nor will it now."""
+        """Handles the end of the connection."""
         self._connection.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client does not read the answers to what it asked before."""
+        """Handles a client that does not read the responses to earlier requests."""
         self._connection.pause_writing()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Handles a client that reads again."""
         self._connection.resume_writing()

@@ -1,56 +1,57 @@
-"""The order of answers on one connection (RFC 9112, 9.3.2): as their requests came, whichever is ready first. Pure."""
+"""The order of responses on one connection (RFC 9112, 9.3.2): that of their requests, whichever is ready first. Pure."""
 
 from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-W = TypeVar("W")
+R = TypeVar("R")
 A = TypeVar("A")
 
 
-class ResponsePipeline(Generic[W, A]):
-    """What one connection still has to answer. Each key is of one request, and is used once."""
+class ResponsePipeline(Generic[R, A]):
+    """Holds the open requests of one connection, and the responses that wait for earlier ones. Each key is used once.
 
-    __slots__ = ("_answers", "_waiting")
+    Attributes:
+        requests: Open requests by key, in the order in which they came; None for one that was not attached. For reading only.
+    """
+
+    __slots__ = ("_responses", "requests")
 
     def __init__(self) -> None:
-        self._waiting: dict[str, W | None] = {}  # in the order of their coming
-        self._answers: dict[str, A] = {}  # of those that are not the first
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.requests: dict[str, R | None] = {}
+        self._responses: dict[str, A] = {}  # of requests that are not the first
 
     def begin(self, key: str) -> None:
-        """A request has come."""
-        self._waiting[key] = None
+        """Adds a request, which is the last for now."""
+        self.requests[key] = None
 
-    def attach(self, key: str, waiting: W) -> None:
-        """Has `waiting` given back if the connection is lost before the answer; does nothing once there is an answer."""
-        if key in self._waiting:
-            self._waiting[key] = waiting
+    def attach(self, key: str, request: R) -> None:
+        """Has `drop` return the request if it is still open then. Does nothing once it is answered."""
+        if key in self.requests:
+            self.requests[key] = request
 
-    def answered(self, key: str, answer: A) -> list[A]:
-        """Which answers are to be sent now: none, where an earlier one is still to come; else this and all that waited for it.
+    def respond(self, key: str, response: A) -> list[A]:
+        """Returns the responses that may be sent now: none if an earlier one is missing; else this one and those that waited for it.
 
         Raises:
-            KeyError: nobody waits for this answer. Nothing was changed.
+            KeyError: No request is open with this key. Nothing was changed.
         """
-        waiting = self._waiting
-        if key != next(iter(waiting), None):
-            if key not in waiting:
+        requests = self.requests
+        if key != next(iter(requests), None):
+            if key not in requests:
                 raise KeyError(key)
-            self._answers[key] = answer
+            self._responses[key] = response
             return []
-        del waiting[key]
-        due = [answer]
-        while self._answers and (first := next(iter(waiting))) in self._answers:
-            del waiting[first]
-            due.append(self._answers.pop(first))
+        del requests[key]
+        due = [response]
+        while self._responses and (first := next(iter(requests))) in self._responses:
+            del requests[first]
+            due.append(self._responses.pop(first))
         return due
 
-    def drop(self) -> list[W]:
-        """The connection is lost: whoever still waited for an answer. Afterwards nothing is open."""
-        lost = [waiting for key, waiting in self._waiting.items() if key not in self._answers and waiting is not None]
-        self._waiting.clear()
-        self._answers.clear()
+    def drop(self) -> list[R]:
+        """Returns the requests that have no response, because the connection is lost. Afterwards none is open."""
+        lost = [request for key, request in self.requests.items() if key not in self._responses and request is not None]
+        self.requests.clear()
+        self._responses.clear()
         return lost

@@ -1,4 +1,4 @@
-"""Which connections stay: no more than so many, and none on which nothing moves for too long; all on one timer, while there are any."""
+"""Limits on all connections together: their number, and the time for which nothing may move on one; on one timer for all of them."""
 
 from __future__ import annotations
 
@@ -15,67 +15,70 @@ from runtime.front.http.write_buffers import WriteBufferLimit
 log = logging.getLogger(__name__)
 
 PERIOD_S = 2.5
-SAID_EVERY_S = 10.0
+LOG_INTERVAL_S = 10.0
 IDLE_SWEEPS = 2
-"""A connection without a request ends after 5 to 7.5 s."""
+"""A connection without a request is closed after 5 to 7.5 s."""
 
 
-class Swept(Protocol):
-    """A connection."""
+class SweptConnection(Protocol):
+    """A connection with time limits."""
 
-    def sweep(self, arrival_sweeps: int) -> None:
-        """Ends if too little has come since so many sweeps, or been taken; or if nothing came since IDLE_SWEEPS, and none has begun."""
+    def sweep(self, slow_sweeps: int) -> None:
+        """Closes the connection if too little was sent or read for `slow_sweeps` sweeps, or if it was idle for IDLE_SWEEPS."""
 
 
 class Sweeper:
-    """Looks at all connections from time to time: that costs a request nothing, where a timer of its own would cost it a microsecond.
+    """Looks at all connections from time to time. This costs a request nothing; a timer for each request would cost a microsecond.
 
     Args:
-        arrival_s: a request of which too little comes for so long is given up, and so is a connection that says nothing at all, and a
-            client that takes too little of its answers.
-        connections_max: more are turned away.
-        descriptors_max: so are those for which this process has to have more open.
-        unread_max_bytes: of answers that clients do not read; beyond it whoever has most of them is hung up on.
+        slow_client_s: Time for which a client may send or read less than the minimum data rate, or send nothing at all.
+        connections_max: Limit of connections; more are refused.
+        fds_max: Limit of file descriptor numbers; a connection that gets a higher one is refused.
+        unread_max_bytes: Limit of response bytes that wait for clients; beyond it the client with the most is disconnected.
+        period_s: Time between two sweeps.
+
+    Attributes:
+        write_limit: Counts response bytes that wait for clients.
     """
 
     def __init__(
         self,
-        arrival_s: float,
+        slow_client_s: float,
         connections_max: int = sys.maxsize,
-        descriptors_max: int = sys.maxsize,
+        fds_max: int = sys.maxsize,
         unread_max_bytes: int = sys.maxsize,
         period_s: float = PERIOD_S,
     ) -> None:
-        self.unread = WriteBufferLimit(unread_max_bytes)
-        self._connections_max, self._descriptors_max = connections_max, descriptors_max
-        self._turned_away, self._said_s = 0, -SAID_EVERY_S
-        self._arrival_sweeps = math.ceil(arrival_s / period_s)
+        self.write_limit = WriteBufferLimit(unread_max_bytes)
+        self._connections_max, self._fds_max = connections_max, fds_max
+        self._refused, self._logged_s = 0, -LOG_INTERVAL_S
+        self._slow_sweeps = math.ceil(slow_client_s / period_s)
         self._period_s = period_s
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, connections: Collection[Swept]) -> None:
-        """Sweeps these, and those that are added to them, until none is left."""
+    def watch(self, connections: Collection[SweptConnection]) -> None:
+        """Sweeps these connections, and those that are added to the collection, until none is left."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._period_s, self._sweep, connections)
 
-    def admits(self, connections: Collection[Swept], descriptor: int) -> bool:
-        """Whether the newest of these may stay, which has this descriptor. Says in the log, now and then, how many may not.
+    def admits(self, connections: Collection[SweptConnection], fd: int) -> bool:
+        """Returns whether the newest of these connections, which has this file descriptor, may stay. Logs refusals now and then.
 
-        The kernel gives the lowest number that is free, so all below are in use, by whatever.
+        The kernel gives out the lowest number that is free, so all lower ones are in use.
         """
-        if len(connections) <= self._connections_max and descriptor < self._descriptors_max:
+        if len(connections) <= self._connections_max and fd < self._fds_max:
             return True
-        self._turned_away += 1
+        self._refused += 1
         now_s = time.monotonic()
-        if now_s - self._said_s >= SAID_EVERY_S:
-            why = "" if descriptor < self._descriptors_max else ", since descriptors run short (ulimit -n)"
-            log.warning("%d connections are open and no more may be%s: turned away %d", len(connections) - 1, why, self._turned_away)
-            self._turned_away, self._said_s = 0, now_s
+        if now_s - self._logged_s >= LOG_INTERVAL_S:
+            reason = "the limit" if fd < self._fds_max else "and file descriptors run short (ulimit -n)"
+            log.warning("%d connections are open, %s: refused %d", len(connections) - 1, reason, self._refused)
+            self._refused, self._logged_s = 0, now_s
         return False
 
-    def _sweep(self, connections: Collection[Swept]) -> None:
+    def _sweep(self, connections: Collection[SweptConnection]) -> None:
         self._timer = None
         for each in list(connections):
-            each.sweep(self._arrival_sweeps)
+            each.sweep(self._slow_sweeps)
         if connections:
             self.watch(connections)

@@ -1,4 +1,4 @@
-"""Answers that wait in memory for clients who do not read them: bounded in total. Pure."""
+"""Responses that wait in memory for clients that do not read them: bounded in total. Pure."""
 
 from __future__ import annotations
 
@@ -8,35 +8,44 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 
-class Holder(Protocol):
-    """A connection."""
+class BufferedWriter(Protocol):
+    """What writes to one connection."""
 
-    def give_up(self) -> None:
-        """Hangs up, with all that waits."""
+    def abort(self) -> None:
+        """Closes the connection at once, and drops what waits for its client."""
 
 
 class WriteBufferLimit:
-    """What waits for clients whose sockets are full. For one it is bounded by the requests that it may have on their way; for all, by this.
+    """Limits what waits for clients whose sockets are full.
+
+    For one client it is bounded by the number of requests in its pipeline; for all clients together by this.
 
     Args:
-        max_bytes: beyond it whoever has most is hung up on.
+        max_bytes: Beyond it the client with the most waiting bytes is disconnected.
+
+    Attributes:
+        total_bytes: Bytes that wait for all clients.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._held: dict[Holder, int] = {}
+        self._waiting: dict[BufferedWriter, int] = {}
         self.total_bytes = 0
 
-    def holds(self, connection: Holder, size: int) -> None:
-        """So much waits for it now, where other bytes may have waited before."""
-        self.total_bytes += size - self._held.get(connection, 0)
-        self._held[connection] = size
+    def set_waiting(self, writer: BufferedWriter, size: int) -> None:
+        """Records that `size` bytes wait for a client now, whatever waited before. May disconnect a client."""
+        self.total_bytes += size - self._waiting.get(writer, 0)
+        self._waiting[writer] = size
         while self.total_bytes > self._max_bytes:
-            most = max(self._held, key=self._held.__getitem__)
-            log.warning("%d bytes of answers wait to be read, %d may: hung up on the client with most", self.total_bytes, self._max_bytes)
-            self.forget(most)
-            most.give_up()
+            largest = max(self._waiting, key=self._waiting.__getitem__)
+            log.warning(
+                "%d bytes of responses wait, limit %d: disconnecting the client with the most",
+                self.total_bytes,
+                self._max_bytes,
+            )
+            self.forget(largest)
+            largest.abort()
 
-    def forget(self, connection: Holder) -> None:
-        """It has read, or is gone; safe to call again."""
-        self.total_bytes -= self._held.pop(connection, 0)
+    def forget(self, writer: BufferedWriter) -> None:
+        """Records that nothing waits for a client, or that it is gone. Idempotent."""
+        self.total_bytes -= self._waiting.pop(writer, 0)

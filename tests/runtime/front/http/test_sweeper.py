@@ -8,7 +8,7 @@ from runtime.front.http.sweeper import Sweeper
 
 
 class Waiting:
-    """A connection that bears so many sweeps."""
+    """A connection that ends at its `sweeps`-th sweep."""
 
     def __init__(self, all_of_them: set[Waiting], sweeps: int) -> None:
         self._all = all_of_them
@@ -17,8 +17,8 @@ class Waiting:
         self.ended = lambda: None
         all_of_them.add(self)
 
-    def sweep(self, arrival_sweeps: int) -> None:
-        self.told.append(arrival_sweeps)
+    def sweep(self, slow_sweeps: int) -> None:
+        self.told.append(slow_sweeps)
         if len(self.told) == self._left:
             self._all.discard(self)
             self.ended()
@@ -28,7 +28,7 @@ def test_connections_are_swept_until_none_is_left() -> None:
     """Those that came later too; then nothing is left that would wake the loop, until there is a connection again."""
 
     async def scenario() -> None:
-        sweeper, connections, ended = Sweeper(arrival_s=0.1, period_s=0.02), set[Waiting](), asyncio.Event()
+        sweeper, connections, ended = Sweeper(slow_client_s=0.1, period_s=0.02), set[Waiting](), asyncio.Event()
         first = Waiting(connections, 1)
         sweeper.watch(connections)
         later = Waiting(connections, 3)

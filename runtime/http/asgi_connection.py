@@ -1,0 +1,59 @@
+"""A connection whose requests an ASGI application answers: uvicorn's protocol, with what both front doors and the admin server mend in it.
+
+uvicorn knows the latest request of a connection (`cycle`). A client may send several without waiting for responses; then the request that
+is being answered is another one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from uvicorn import Config
+    from uvicorn._types import ASGI3Application
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+    from uvicorn.server import ServerState
+
+
+class AsgiConnection(HttpToolsProtocol):
+    """Tracks which request the application answers now, beside the latest one.
+
+    Attributes:
+        running: The request that the application was given last; None before the first.
+    """
+
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        super().__init__(config, server_state, app_state, loop)
+        self.running: RequestResponseCycle | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request is not yet answered, or not yet whole."""
+        return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # it begins as None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tells the running request, where uvicorn tells the latest only, and drops those that wait."""
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        self.disconnect_running()
+
+    def disconnect_running(self) -> None:
+        """Tells the application that the client of the running request is gone, unless the response is complete."""
+        if self.running is not None and not self.running.response_complete:
+            self.running.disconnected = True
+            self.running.message_event.set()
+
+    def drop_latest_waiting(self) -> None:
+        """Forgets the latest request, which waits behind others in `pipeline`: its body will never be whole."""
+        self.pipeline.popleft()
+        self.cycle = self.pipeline[0][0] if self.pipeline else self.running  # type: ignore[assignment]  # it begins as None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
