@@ -1,4 +1,4 @@
-"""The JSON documents of the admin side, as the supervisor writes them and the command reads them. `GET /models` is `state.State`."""
+"""The JSON documents of the admin API, which the supervisor writes and the command reads. `GET /models` returns `status.State`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from runtime.supervisor.status.state import ModelReport, ReleaseReport
 
 
 class WorkerProblem(msgspec.Struct, frozen=True):
-    """Why one worker has no answer: the `code` of an error, and its text."""
+    """The reason why a worker gave no answer: the `code` of an error, and its text."""
 
     code: str
     detail: str
 
 
 class WorkerCaches(msgspec.Struct, frozen=True):
-    """The caches of one worker. `pid` is None while it is started; with `error` nothing is known of the caches."""
+    """The caches of one worker. `pid` is None while it starts; with `error` its caches are unknown."""
 
     pid: int | None
     caches: list[CacheState] = []
@@ -25,7 +25,7 @@ class WorkerCaches(msgspec.Struct, frozen=True):
 
 
 class ModelCaches(msgspec.Struct, frozen=True):
-    """GET /models/{model}/cache: every worker of the release that serves."""
+    """GET /models/{model}/cache: the caches of every worker of the serving release."""
 
     model: str
     version: str
@@ -33,7 +33,7 @@ class ModelCaches(msgspec.Struct, frozen=True):
 
 
 class WorkerRefresh(msgspec.Struct, frozen=True):
-    """How many refreshes one worker has begun."""
+    """The number of refreshes that one worker has started."""
 
     pid: int | None
     begun: int = 0
@@ -41,7 +41,7 @@ class WorkerRefresh(msgspec.Struct, frozen=True):
 
 
 class ModelRefresh(msgspec.Struct, frozen=True):
-    """POST /models/{model}/refresh: every worker of the release that serves, and the sum over those that answered."""
+    """POST /models/{model}/refresh: the result of every worker of the serving release, and the sum over those that answered."""
 
     model: str
     version: str
@@ -50,7 +50,7 @@ class ModelRefresh(msgspec.Struct, frozen=True):
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """PUT /dist/{file}: it lies in dist/ now. What becomes of it, GET /models tells."""
+    """PUT /dist/{file}: the file is in dist/. GET /models tells what becomes of it."""
 
     file: str
     size_bytes: int
@@ -58,22 +58,22 @@ class Dropped(msgspec.Struct, frozen=True):
 
 
 class Logs(msgspec.Struct, frozen=True):
-    """GET /logs: oldest first."""
+    """GET /logs: the oldest line comes first."""
 
     lines: list[LogLine]
 
 
 class Draining(msgspec.Struct, frozen=True):
-    """POST /drain: the supervisor with this pid has begun to end."""
+    """POST /drain: the supervisor with this pid has begun to shut down."""
 
     pid: int | None
 
 
 class EndpointDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint of the release that serves.
+    """One endpoint of the serving release.
 
-    The schemas are Arrow schema messages, in base64, and null where it declares none. In JSON Schema they stand in the front door's
-    /openapi.json, and in what `pexdock describe --json` prints.
+    The schemas are Arrow schema messages in base64, or null if the endpoint declares none. The front door's /openapi.json and
+    `pexdock describe --json` have them as JSON Schema.
     """
 
     name: str
@@ -87,7 +87,7 @@ class EndpointDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerDetail(msgspec.Struct, frozen=True):
-    """One worker. Memory is what it has for itself with its share of what it has in common with others, and all of it."""
+    """One worker. `pss_bytes` counts shared memory in proportion to the processes that share it; `rss_bytes` counts it in full."""
 
     version: str
     pid: int | None
@@ -98,7 +98,7 @@ class WorkerDetail(msgspec.Struct, frozen=True):
 
 
 class ModelDetail(msgspec.Struct, frozen=True):
-    """GET /models/{model}: where its requests go, its releases, the endpoints of the one that serves, and its processes."""
+    """GET /models/{model}: the traffic of a model, its releases, the endpoints of the serving one, and its workers."""
 
     model: ModelReport
     releases: list[ReleaseReport]

@@ -1,4 +1,4 @@
-"""The token of the admin side, which lies in a file that its user alone can read."""
+"""The token of the admin API, in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -14,63 +14,67 @@ log = logging.getLogger(__name__)
 
 TOKEN_MIN_CHARS = 20
 _TOKEN_MAX_BYTES = 4096
-_MAKE = "make one: (umask 077; openssl rand -hex 32 > {path})"
+_ADVICE = "create one with (umask 077; openssl rand -hex 32 > {path})"
 
 
 class BadToken(PexdockError):
-    """The token's file is not there, can be read by others, or holds no token. Nobody is let in by it."""
+    """The token file is missing, readable by others, or does not hold a token. It admits nobody."""
 
     code = "bad_token"
 
 
 def read_token(path: Path) -> str:
-    """The token in a file.
+    """Returns the token in a file.
 
     Raises:
-        BadToken: see there.
+        BadToken: The file cannot be used.
     """
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
             text = file.read(_TOKEN_MAX_BYTES).decode("ascii", errors="replace").strip()
     except OSError as exc:
-        raise BadToken(f"the token {path} cannot be read: {exc.strerror}; {_MAKE.format(path=path)}") from exc
+        raise BadToken(f"cannot read the token file {path}: {exc.strerror}; {_ADVICE.format(path=path)}") from exc
     if not stat.S_ISREG(found.st_mode) or stat.S_IMODE(found.st_mode) & 0o077 or found.st_uid not in {0, os.geteuid()}:
-        raise BadToken(f"the token {path} is open to others: it must be a file of this user, `chmod 600 {path}`")
+        raise BadToken(f"the token file {path} must be a regular file of this user that others cannot read: run `chmod 600 {path}`")
     if len(text) < TOKEN_MIN_CHARS or not text.isprintable() or " " in text:
-        raise BadToken(f"{path} holds no token: {TOKEN_MIN_CHARS} characters or more, and no space; {_MAKE.format(path=path)}")
+        advice = _ADVICE.format(path=path)
+        raise BadToken(f"{path} must hold a token of at least {TOKEN_MIN_CHARS} characters without spaces; {advice}")
     return text
 
 
 class Token:
-    """The token in force. The file is read again when it has changed; while it holds none, nobody is let in."""
+    """The token in force. The file is read again when it has changed; while it holds no token, nobody is admitted.
+
+    Raises:
+        BadToken: The file cannot be used at the start.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Raises BadToken: what is there at the start must do."""
         self._path = path
-        self._seen = _mark(path)
+        self._fingerprint = _fingerprint(path)
         self._token: str | None = read_token(path)
 
     def matches(self, given: str) -> bool:
-        """Whether this is it. The time that it takes tells nothing."""
-        self._look()
+        """Returns whether `given` is the token, in constant time."""
+        self._reload_if_changed()
         return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
 
-    def _look(self) -> None:
-        seen = _mark(self._path)
-        if seen == self._seen:
+    def _reload_if_changed(self) -> None:
+        fingerprint = _fingerprint(self._path)
+        if fingerprint == self._fingerprint:
             return
-        self._seen = seen
+        self._fingerprint = fingerprint
         try:
             self._token = read_token(self._path)
-            log.info("the admin side has a new token")
+            log.info("admin API: loaded a new token")
         except BadToken as exc:
             self._token = None
-            log.error("nobody can ask the admin side over TCP: %s", exc.detail)  # noqa: TRY400 - the reason says it all
+            log.error("admin API: rejecting all requests over TCP: %s", exc.detail)  # noqa: TRY400 - the reason is enough
 
 
-def _mark(path: Path) -> tuple[int, ...]:
-    """What is another one once the file is another one."""
+def _fingerprint(path: Path) -> tuple[int, ...]:
+    """Returns a value that changes when the file is written or replaced."""
     try:
         found = path.stat()
     except OSError:

@@ -1,17 +1,17 @@
-"""`pexdock completion`: what a shell reads to complete the command."""
+"""`pexdock completion`: the completion script of a shell."""
 
 from __future__ import annotations
 
 import click
 
 _VARIABLE = "_PEXDOCK_COMPLETE"
-"""The variable that click looks at when a shell asks."""
+"""The variable by which click recognizes a completion request of a shell."""
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Print what has SHELL complete commands, options and names of models.
+    r"""Print the completion script for SHELL: commands, options and names of models.
 
     \b
     bash, in ~/.bashrc:               eval "$(pexdock completion bash)"

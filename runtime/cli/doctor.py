@@ -1,4 +1,4 @@
-"""`pexdock doctor`. What it needs is imported when it is used."""
+"""`pexdock doctor`: diagnoses this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.cli.options import AS_JSON, settled, show_json
+from runtime.cli.options import AS_JSON, ExitCode, show_json, with_settings
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @AS_JSON
-@settled
+@with_settings
 def doctor(settings: Settings, as_json: bool) -> None:
-    """Look for what may be wrong with this machine, its folders and its pexes, and say what to do.
+    """Diagnose this machine, its folders and its pexes, and print what to do about problems.
 
-    Ends with 1 where there is a problem; warnings alone end with 0. Nothing is changed.
+    Changes nothing. Exits with 1 if there is a problem, and with 0 if there are only warnings.
     """
     from runtime.cli.views.model import painted  # noqa: PLC0415
     from runtime.doctor.finding import Level, format_findings, worst_level  # noqa: PLC0415
@@ -29,10 +29,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
     from runtime.doctor.pexes import check_pexes  # noqa: PLC0415
     from runtime.supervisor.status.state_file import read_state  # noqa: PLC0415
 
-    known = read_state(settings.run_path, settings.dist_path)
-    found = [check_memory(settings, known), *check_kernel(settings), *check_folders(settings, known), *check_pexes(settings, known)]
-    if as_json:
-        show_json(found)
-    else:
-        click.echo(painted(format_findings(found)))
-    sys.exit(1 if worst_level(found) is Level.PROBLEM else 0)
+    state = read_state(settings.run_path, settings.dist_path)
+    found = [check_memory(settings, state), *check_kernel(settings), *check_folders(settings, state), *check_pexes(settings, state)]
+    show_json(found) if as_json else click.echo(painted(format_findings(found)))
+    sys.exit(ExitCode.FAILED if worst_level(found) is Level.PROBLEM else ExitCode.OK)

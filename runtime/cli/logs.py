@@ -1,4 +1,4 @@
-"""`pexdock logs` and `pexdock drain`."""
+"""`pexdock logs` and `pexdock drain`: the output of a running supervisor, and its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.cli.options import AS_JSON, OPTIONAL_MODEL, asking, show_json
+from runtime.cli.options import AS_JSON, OPTIONAL_MODEL, show_json, with_client
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
@@ -19,41 +19,41 @@ if TYPE_CHECKING:
 
 @click.command()
 @OPTIONAL_MODEL
-@click.option("-f", "--follow", is_flag=True, help="Go on with the lines to come, until Ctrl-C.")
-@click.option("-n", "--lines", type=click.IntRange(0, 10_000), default=200, show_default=True, help="So many at most, the last ones.")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each.")
-@asking
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(0, 10_000), default=200, show_default=True, help="Show at most the last N lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print each line as JSON.")
+@with_client
 def logs(client: AdminClient, model: str | None, follow: bool, lines: int, as_json: bool) -> None:
-    """Show the last lines of MODEL's workers, and about it; without MODEL, of the supervisor and all its children."""
+    """Print the last log lines of MODEL's workers and about them, or of the supervisor and all its processes."""
     if not follow:
         for line in client.logs(model or "", lines):
-            _show(line, as_json)
+            _show_line(line, as_json)
         return
     with contextlib.suppress(KeyboardInterrupt), client.follow_logs(model or "", lines) as following:
         for line in following:
-            _show(line, as_json)
+            _show_line(line, as_json)
 
 
 @click.command()
 @AS_JSON
-@click.option("--no-wait", is_flag=True, help="Do not wait for the end.")
-@asking
+@click.option("--no-wait", is_flag=True, help="Do not wait for the supervisor to exit.")
+@with_client
 def drain(client: AdminClient, as_json: bool, no_wait: bool) -> None:
-    """End Pexdock in order, as SIGTERM does: take nothing new, answer what is there, go."""
+    """Shut down gracefully, as SIGTERM does: accept no new connections, finish requests in flight, exit."""
     with contextlib.ExitStack() as stack:
-        ended = stack.enter_context(_ending(client))
+        wait_exited = stack.enter_context(_exit_waiter(client))
         done = client.drain()
         if not no_wait:
-            ended()
+            wait_exited()
     if as_json:
         show_json(done)
     else:
-        click.echo(f"supervisor {done.pid} " + ("finishes" if no_wait else "has ended"))
+        click.echo(f"supervisor {done.pid} " + ("is shutting down" if no_wait else "has exited"))
 
 
 @contextlib.contextmanager
-def _ending(client: AdminClient) -> Iterator[Callable[[], None]]:
-    """Gives what waits for the end of the supervisor: of its process where that is here, else of its answers."""
+def _exit_waiter(client: AdminClient) -> Iterator[Callable[[], None]]:
+    """Yields a function that waits for the supervisor to exit: by its process if it is local, else by the end of its responses."""
     from runtime.admin.client.transport import AdminError  # noqa: PLC0415
 
     with client.watch_models() as states:
@@ -75,7 +75,7 @@ def _ending(client: AdminClient) -> Iterator[Callable[[], None]]:
                 os.close(fd)
 
 
-def _show(line: LogLine, as_json: bool) -> None:
+def _show_line(line: LogLine, as_json: bool) -> None:
     import msgspec  # noqa: PLC0415
 
     from runtime.cli.views.model import line_as_text  # noqa: PLC0415

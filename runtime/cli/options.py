@@ -1,10 +1,11 @@
-"""What all commands that ask a running supervisor have in common: which one is meant, and what they print."""
+"""The options, arguments and exit codes that commands share, and what they do with them."""
 
 from __future__ import annotations
 
 import functools
 import os
 from collections.abc import Callable
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,59 +17,19 @@ if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
     from runtime.settings import Settings
 
-ADMIN_VARIABLE = "PEXDOCK_ADMIN"
-"""The variable of --admin. It is no setting of a supervisor."""
 
+class ExitCode(IntEnum):
+    """The exit codes of the command."""
 
-def asking(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that say which supervisor is meant, and `client` in their place."""
-
-    @settled
-    @click.option("--admin", metavar="URL", envvar=ADMIN_VARIABLE, help="Ask a supervisor over TCP; --admin-token-path says with what.")
-    @functools.wraps(command)
-    def with_client(settings: Settings, admin: str | None, **rest: object) -> None:
-        command(client_of(settings, admin), **rest)
-
-    return with_client
-
-
-def settled(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that say which settings are meant, and `settings` in their place."""
-
-    @click.option("--dist-path", metavar="PATH", help="The folder that is served.")
-    @click.option("--run-path", metavar="PATH", help="The run directory of the supervisor.")
-    @click.option("--admin-token-path", metavar="PATH", help="File with the token for --admin.")
-    @click.option("--config", type=click.Path(path_type=Path), help="Settings file [default: pexdock.toml, if it is there].")
-    @functools.wraps(command)
-    def with_settings(config: Path | None, **given: object) -> None:
-        from runtime import settings  # noqa: PLC0415
-
-        flags = {name: given.pop(name) for name in ("dist_path", "run_path", "admin_token_path")}
-        command(settings.load(flags, config), **given)
-
-    return with_settings
-
-
-def client_of(settings: Settings, url: str | None) -> AdminClient:
-    """Of the supervisor at `url`, or of the one that runs on the run directory.
-
-    Raises:
-        PexdockError: the address or the token will not do.
-    """
-    from base.errors import PexdockError  # noqa: PLC0415
-    from runtime.admin.client.client import AdminClient  # noqa: PLC0415
-    from runtime.admin.client.transport import UnixTransport, UrlTransport  # noqa: PLC0415
-    from runtime.admin.token import read_token  # noqa: PLC0415
-
-    if url is None:
-        return AdminClient(UnixTransport(settings.run_path))
-    if settings.admin_token_path is None:
-        raise PexdockError("--admin needs a token: name its file with --admin-token-path")
-    return AdminClient(UrlTransport(url, read_token(settings.admin_token_path)))
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    TIMED_OUT = 3
+    INTERRUPTED = 130
 
 
 def complete_model(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of models, from the state file alone: whoever presses Tab should not wait for an answer, nor read an error."""
+    """Returns matching names of models from the state file, since completion must neither wait for a supervisor nor print an error."""
     from click.shell_completion import CompletionItem  # noqa: PLC0415
 
     from base.errors import PexdockError  # noqa: PLC0415
@@ -83,23 +44,78 @@ def complete_model(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
     return [CompletionItem(model.name) for model in found.models if model.name.startswith(incomplete)]
 
 
+FILE = click.Path(path_type=Path, dir_okay=False)
 MODEL = click.argument("model", shell_complete=complete_model)
 OPTIONAL_MODEL = click.argument("model", required=False, shell_complete=complete_model)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+CONFIG = click.option("--config", type=click.Path(path_type=Path), help="Settings file [default: pexdock.toml, if it exists].")
+ADMIN_URL = click.option(
+    "--admin",
+    metavar="URL",
+    envvar="PEXDOCK_ADMIN",
+    help="URL of the admin API, instead of the Unix socket of a local supervisor; requires --admin-token-path.",
+)
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that identify a supervisor to a command, and passes it `settings` in their place."""
+
+    @click.option("--dist-path", metavar="PATH", help="Folder of the pexes that the supervisor serves.")
+    @click.option("--run-path", metavar="PATH", help="Run directory of the supervisor.")
+    @click.option("--admin-token-path", metavar="PATH", help="File with the token for --admin.")
+    @CONFIG
+    @functools.wraps(command)
+    def call(config: Path | None, **given: object) -> None:
+        from runtime import settings  # noqa: PLC0415
+
+        flags = {name: given.pop(name) for name in ("dist_path", "run_path", "admin_token_path")}
+        command(settings.load(flags, config), **given)
+
+    return call
+
+
+def with_client(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that identify a supervisor to a command, and passes it `client` in their place."""
+
+    @with_settings
+    @ADMIN_URL
+    @functools.wraps(command)
+    def call(settings: Settings, admin: str | None, **rest: object) -> None:
+        command(new_client(settings, admin), **rest)
+
+    return call
+
+
+def new_client(settings: Settings, url: str | None) -> AdminClient:
+    """Returns a client of the supervisor at `url`, or without one, of that in the run directory.
+
+    Raises:
+        PexdockError: The URL or the token is invalid.
+    """
+    from base.errors import PexdockError  # noqa: PLC0415
+    from runtime.admin.client.client import AdminClient  # noqa: PLC0415
+    from runtime.admin.client.transport import UnixTransport, UrlTransport  # noqa: PLC0415
+    from runtime.admin.token import read_token  # noqa: PLC0415
+
+    if url is None:
+        return AdminClient(UnixTransport(settings.run_path))
+    if settings.admin_token_path is None:
+        raise PexdockError("--admin requires a token: name its file with --admin-token-path")
+    return AdminClient(UrlTransport(url, read_token(settings.admin_token_path)))
 
 
 def show_json(document: object) -> None:
-    """For programs: indented, and the same on a terminal or off it."""
+    """Prints a document for programs: indented, on a terminal and off it."""
     import msgspec  # noqa: PLC0415
 
     click.echo(msgspec.json.format(msgspec.json.encode(document)))
 
 
+def show_progress(line: str) -> None:
+    """Prints a line of progress to stderr."""
+    click.echo(line, err=True)
+
+
 def wants_colour() -> bool | None:
-    """What click is to do about colours: none where NO_COLOR says so, else those of a terminal."""
+    """Returns click's setting for colours: False if NO_COLOR is set, else None, by which click colours output to a terminal."""
     return False if os.environ.get("NO_COLOR") else None
-
-
-def styled(text: str, colour: str, *, bold: bool = False) -> str:
-    """Text in a colour; what prints it leaves the colour out off a terminal."""
-    return click.style(text, fg=colour, bold=bold)

@@ -1,4 +1,4 @@
-"""The commands that say where the requests of a model go. What they need is imported when they are used."""
+"""The commands that change a model's traffic."""
 
 from __future__ import annotations
 
@@ -9,19 +9,26 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from runtime.cli.options import AS_JSON, MODEL, asking, show_json
+from runtime.cli.options import AS_JSON, MODEL, ExitCode, show_json, show_progress, with_client
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
     from runtime.admin.client.progress import Stage
     from runtime.supervisor.status.state import ModelReport, State
 
-OFF = click.option("--off", is_flag=True, help="Take it back.")
+
+def _off(noun: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option("--off", is_flag=True, help=f"Remove the {noun}.")
 
 
-def waiting(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that say whether it waits until its order is in force."""
-    wait = click.option("--wait/--no-wait", default=True, show_default=True, help="End once every front door does it, and as that ends.")
+def _waits(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options to wait until a change is in force."""
+    wait = click.option(
+        "--wait/--no-wait",
+        default=True,
+        show_default=True,
+        help="Wait until every front door applies the change, and exit with its result.",
+    )
     seconds = click.FloatRange(min=0)
     return wait(click.option("--timeout", "timeout_s", type=seconds, default=300.0, show_default=True, help="Seconds to wait.")(command))
 
@@ -30,130 +37,128 @@ def waiting(command: Callable[..., None]) -> Callable[..., None]:
 @MODEL
 @click.argument("version", required=False)
 @AS_JSON
-@waiting
-@asking
+@_waits
+@with_client
 def promote(client: AdminClient, model: str, version: str | None, as_json: bool, **waits: Any) -> None:
-    """Have VERSION of MODEL serve all requests, also if it was taken back; without VERSION, the newest."""
-    _done(client, client.promote(model, version), as_json, **waits)
+    """Send all of MODEL's traffic to VERSION, even if it was rolled back; without VERSION, to the newest release."""
+    _finish(client, client.promote(model, version), as_json, **waits)
 
 
 @click.command()
 @MODEL
 @AS_JSON
-@waiting
-@asking
+@_waits
+@with_client
 def rollback(client: AdminClient, model: str, as_json: bool, **waits: Any) -> None:
-    """Have the release serve that served before. What serves now does not, until it is promoted."""
-    _done(client, client.rollback(model), as_json, **waits)
+    """Roll MODEL back to the previous release. The current one does not serve again until it is promoted."""
+    _finish(client, client.rollback(model), as_json, **waits)
 
 
 @click.command()
 @MODEL
 @click.argument("version", required=False)
-@OFF
+@_off("pin")
 @AS_JSON
-@waiting
-@asking
+@_waits
+@with_client
 def pin(client: AdminClient, model: str, version: str | None, off: bool, as_json: bool, **waits: Any) -> None:
-    """Have VERSION of MODEL serve, whatever is dropped. VERSION may be a label."""
-    _one_of(version, off, "VERSION")
-    _done(client, client.change_traffic(model, "pin", {"to": version} if version else None), as_json, **waits)
+    """Pin MODEL to VERSION, even if a newer release is dropped. VERSION may be a label."""
+    _require_one(version, off, "VERSION")
+    _finish(client, client.change_traffic(model, "pin", {"to": version} if version else None), as_json, **waits)
 
 
 @click.command()
 @MODEL
-@click.argument("shares", nargs=-1, metavar="[VERSION=WEIGHT]...")
-@click.option("--by", default="", metavar="WHAT", help="Keep a client with one release, by header:NAME, parameter:NAME or column:NAME.")
-@OFF
+@click.argument("weights", nargs=-1, metavar="[VERSION=WEIGHT]...")
+@click.option("--by", default="", metavar="KEY", help="Keep each client on one release, by header:NAME, parameter:NAME or column:NAME.")
+@_off("split")
 @AS_JSON
-@waiting
-@asking
-def split(client: AdminClient, model: str, shares: tuple[str, ...], by: str, off: bool, as_json: bool, **waits: Any) -> None:
-    """Share the requests of MODEL among releases, as in `pexdock split iris 0.1.0=90 canary=10`."""
-    _one_of(shares, off, "VERSION=WEIGHT twice or more")
-    _done(client, client.change_traffic(model, "split", {"weights": _weights(shares), "by": by} if shares else None), as_json, **waits)
+@_waits
+@with_client
+def split(client: AdminClient, model: str, weights: tuple[str, ...], by: str, off: bool, as_json: bool, **waits: Any) -> None:
+    """Split MODEL's traffic between releases by weight, as in `pexdock split iris 0.1.0=90 canary=10`."""
+    _require_one(weights, off, "two or more VERSION=WEIGHT")
+    body: dict[str, object] | None = {"weights": _parse_weights(weights), "by": by} if weights else None
+    _finish(client, client.change_traffic(model, "split", body), as_json, **waits)
 
 
 @click.command()
 @MODEL
 @click.argument("version", required=False)
-@click.option("--percent", type=float, default=100.0, show_default=True, help="Of the requests.")
-@OFF
+@click.option("--percent", type=float, default=100.0, show_default=True, help="Percentage of requests to mirror.")
+@_off("mirror")
 @AS_JSON
-@asking
+@with_client
 def shadow(client: AdminClient, model: str, version: str | None, percent: float, off: bool, as_json: bool) -> None:
-    """Copy requests of MODEL to VERSION and compare its answers, which no client sees. VERSION may be a label."""
-    _one_of(version, off, "VERSION")
-    _said(client.change_traffic(model, "shadow", {"to": version, "percent": percent} if version else None), as_json)
+    """Mirror MODEL's requests to VERSION and compare its replies, which clients never see. VERSION may be a label."""
+    _require_one(version, off, "VERSION")
+    _show(client.change_traffic(model, "shadow", {"to": version, "percent": percent} if version else None), as_json)
 
 
 @click.command()
 @MODEL
 @click.argument("label")
 @click.argument("version", required=False)
-@OFF
+@_off("label")
 @AS_JSON
-@waiting
-@asking
+@_waits
+@with_client
 def label(client: AdminClient, model: str, label: str, version: str | None, off: bool, as_json: bool, **waits: Any) -> None:
-    """Have LABEL of MODEL stand for VERSION, which must be ready."""
-    _one_of(version, off, "VERSION")
-    _done(client, client.change_traffic(model, f"labels/{label}", {"version": version} if version else None), as_json, **waits)
+    """Point LABEL of MODEL at VERSION, which must be ready."""
+    _require_one(version, off, "VERSION")
+    _finish(client, client.change_traffic(model, f"labels/{label}", {"version": version} if version else None), as_json, **waits)
 
 
-COMMANDS = (promote, rollback, pin, split, shadow, label)
-
-
-def _one_of(given: object, off: bool, what: str) -> None:
+def _require_one(given: object, off: bool, what: str) -> None:
     if bool(given) == off:
-        raise click.UsageError(f"say {what}, or --off")
+        raise click.UsageError(f"give either {what} or --off")
 
 
-def _weights(shares: tuple[str, ...]) -> dict[str, int]:
+def _parse_weights(weights: tuple[str, ...]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for share in shares:
-        name, _, weight = share.rpartition("=")
+    for each in weights:
+        name, _, weight = each.rpartition("=")
         if not name or not weight.isdecimal() or name in found:
-            raise click.UsageError(f"{share}: " + ("it was given before" if name in found else "write VERSION=WEIGHT, a whole number"))
+            raise click.UsageError(f"{each}: " + ("it was given before" if name in found else "write VERSION=WEIGHT, with a whole number"))
         found[name] = int(weight)
     return found
 
 
-def _done(client: AdminClient, order: ModelReport, as_json: bool, *, wait: bool, timeout_s: float) -> None:
-    """Shows what is said of the model once that is done. Ends with 1 where it cannot be, and with 3 when the time is over."""
+def _finish(client: AdminClient, order: ModelReport, as_json: bool, *, wait: bool, timeout_s: float) -> None:
+    """Shows the model's traffic once the change is in force. Exits with FAILED if it cannot be, and with TIMED_OUT after `timeout_s`."""
     if not wait:
-        _said(order, as_json)
+        _show(order, as_json)
         return
-    from runtime.admin.client.follow import INTERRUPTED  # noqa: PLC0415
-
     try:
         _wait(client, order, as_json, time.monotonic() + timeout_s)
     except KeyboardInterrupt:
-        click.echo("\nnot followed any more; the order stands: see `pexdock models`", err=True)
-        sys.exit(INTERRUPTED)
+        show_progress("\nstopped waiting; the change stays in effect, see `pexdock models`")
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def _wait(client: AdminClient, order: ModelReport, as_json: bool, deadline: float) -> NoReturn:
-    from runtime.admin.client.follow import exit_code, follow  # noqa: PLC0415
-    from runtime.admin.client.progress import Outcome, order_stage  # noqa: PLC0415
+    from runtime.admin.client.follow import follow  # noqa: PLC0415
+    from runtime.admin.client.progress import Outcome, Stage, order_stage  # noqa: PLC0415
 
     last = order
 
-    def judged(state: State) -> Stage:
+    def stage_of(state: State) -> Stage:
         nonlocal last
         last = next((model for model in state.models if model.name == order.name), last)
         return order_stage(state, order)
 
     with client.watch_models(lambda: deadline - time.monotonic()) as states:
-        end = follow(states, judged, order.name, "is waited for", "the order is kept, and is done when it starts")
-    good = end.outcome is Outcome.SERVES
-    _said(last, as_json)
-    if not good and end.outcome is not None:
-        click.echo(click.style(f"{order.name} {end.outcome.value}: {end.text}", fg="red"), err=True)
-    sys.exit(exit_code(end.outcome, good=good))
+        advice = "the change is saved, and takes effect when it starts again"
+        end = follow(states, stage_of, Stage("waits"), lambda line: show_progress(f"{order.name}: {line}"), advice)
+    _show(last, as_json)
+    if end.outcome is Outcome.SERVES:
+        sys.exit(ExitCode.OK)
+    if end.outcome is not None:
+        click.echo(click.style(f"{order.name} {end.outcome.label}: {end.text}", fg="red"), err=True)
+    sys.exit(ExitCode.TIMED_OUT if end.outcome is Outcome.TIMEOUT else ExitCode.FAILED)
 
 
-def _said(model: ModelReport, as_json: bool) -> None:
+def _show(model: ModelReport, as_json: bool) -> None:
     from runtime.cli.views.model import models_as_text, painted  # noqa: PLC0415
 
     show_json(model) if as_json else click.echo(painted(models_as_text([model])))

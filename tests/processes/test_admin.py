@@ -246,14 +246,14 @@ def test_what_cannot_be_asked_for_is_a_problem_document(administered):
     write_tiny(administered.dist / "tiny.pex", "tiny")
     write_tiny(administered.dist / "raises.pex", "raises", module="import no_such_module")
     cases = [
-        ("GET", "/models/other/cache", None, 404, "not_found", "there is no model other; those in dist/ are raises, stored, tiny"),
+        ("GET", "/models/other/cache", None, 404, "not_found", "model other does not exist; the models in dist/ are raises, stored, tiny"),
         ("GET", "/models/raises/cache", None, 404, "not_found", "raises 0.1.0 does not serve: it is failed: "),
         ("GET", "/nothing", None, 404, "not_found", "no such path"),
         ("DELETE", "/models", None, 405, "bad_request", "not DELETE"),
-        ("POST", "/models/stored/refresh", b"{", 400, "malformed", "the body is no JSON"),
-        ("POST", "/models/stored/refresh", b"[]", 422, "misfit", "the body does not fit"),
+        ("POST", "/models/stored/refresh", b"{", 400, "malformed", "the body is not valid JSON"),
+        ("POST", "/models/stored/refresh", b"[]", 422, "misfit", "invalid body"),
         ("POST", "/models/stored/refresh", b'{"parameter": {}}', 422, "misfit", "parameter: Extra inputs are not permitted"),
-        ("POST", "/models/stored/refresh", b'"' + b"x" * 70_000 + b'"', 413, "too_large", "a body may have 65536 bytes"),
+        ("POST", "/models/stored/refresh", b'"' + b"x" * 70_000 + b'"', 413, "too_large", "the limit is 65536 bytes"),
         ("POST", "/models/stored/refresh", b'{"endpoint": "other"}', 404, "not_found", "stored has no endpoint other"),
         ("POST", "/models/stored/refresh", b'{"parameters": {"title": "a"}}', 422, "misfit", "title: /stored/{name} has no such parameter"),
         ("POST", "/models/tiny/refresh", b"{}", 404, "not_found", "no endpoint of tiny has a cache"),

@@ -99,11 +99,11 @@ def test_with_a_certificate_it_speaks_https_alone_and_shows_a_new_one_without_a_
 @pytest.mark.parametrize(
     ("content", "mode", "reason"),
     [
-        (None, 0o600, "cannot be read"),
-        (TOKEN, 0o644, "is open to others"),
-        (TOKEN, 0o640, "is open to others"),
-        ("short", 0o600, "20 characters or more"),
-        ("two words of more than twenty characters", 0o600, "20 characters or more"),
+        (None, 0o600, "cannot read the token file"),
+        (TOKEN, 0o644, "that others cannot read"),
+        (TOKEN, 0o640, "that others cannot read"),
+        ("short", 0o600, "at least 20 characters"),
+        ("two words of more than twenty characters", 0o600, "at least 20 characters"),
     ],
 )
 def test_without_a_good_token_it_does_not_start(operated, content, mode, reason):

@@ -126,7 +126,7 @@ def test_ctrl_c_ends_the_following_and_not_the_roll_out(operated, pex):
             operated.until_state("tiny-0.1.0.pex", "starting")
             deploying.send_signal(signal.SIGINT)
             assert deploying.wait(20) == 130
-            assert "goes its way" in deploying.stderr.read()
+            assert "the deployment goes on" in deploying.stderr.read()
         operated.until_state("tiny-0.1.0.pex", "ready")
 
 
@@ -143,7 +143,7 @@ def test_a_release_that_is_taken_back_in_its_probation_is_no_success(operated, p
             assert deploying.returncode == 1
             said = deploying.stderr.read()
         assert "serves, on probation until" in said
-        assert "taken back: " in said
+        assert "rolled back: " in said
         assert operated.until(lambda: operated.predictions("/tiny") == [6])
 
 
@@ -152,7 +152,7 @@ def test_a_base_is_deployed_as_a_model_is(operated, tmp_path):
     base = write_tiny(tmp_path / "made" / "base-7.0.0.pex", "pexdock", "7.0.0", endpoint=False)
     with operated:
         done = operated.run("deploy", base)
-        assert (done.returncode, done.stdout) == (0, "pexdock 7.0.0 is there for models to run on\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, "pexdock 7.0.0 is available to models\n"), done.stderr
 
 
 def test_it_goes_to_another_machine_with_a_token(operated, pex, tmp_path):
@@ -167,7 +167,7 @@ def test_it_goes_to_another_machine_with_a_token(operated, pex, tmp_path):
         write_token(tmp_path / "other", OTHER_TOKEN)
         refused = operated.run("deploy", pex, *there, "--admin-token-path", tmp_path / "other")
         assert refused.returncode == 1
-        assert "wants its token" in refused.stderr
+        assert "missing or invalid token" in refused.stderr
         tables = [operated.run(*words, *there).stdout for words in (("models",), ("describe", "tiny"), ("logs", "tiny"))]
         assert all("tiny" in table for table in tables)
 

@@ -66,7 +66,7 @@ def test_an_order_is_not_in_force_while_one_front_door_has_not_heard_of_it(opera
         os.kill(hanging, signal.SIGSTOP)
         late = operated.run("pin", "tiny", "0.1.0", "--timeout", 4)
         assert late.returncode == 3
-        assert "timeout: it still waits: front doors do not have it yet" in late.stderr
+        assert "timeout: it still waits: front doors have not applied it yet" in late.stderr
         os.kill(hanging, signal.SIGCONT)
         assert operated.run("pin", "tiny", "0.1.0").returncode == 0
         assert answers(operated) == {10}
@@ -91,7 +91,7 @@ def test_nobody_has_to_wait_and_who_waits_is_told_of_another_order(operated: Ope
         assert operated.run("pin", "tiny", "0.1.0", "--no-wait").returncode == 0
         operated.until((tmp_path / "at").exists)
         assert answers(operated) == {20}
-        for end, code, said in ((interrupt, 130, "the order stands"), (order_otherwise, 1, "something else was ordered since")):
+        for end, code, said in ((interrupt, 130, "the change stays in effect"), (order_otherwise, 1, "superseded by another change")):
             command = [*operated.command("pin"), "tiny", "0.1.0"]
             with subprocess.Popen(
                 command, env=operated.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True

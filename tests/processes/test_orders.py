@@ -59,7 +59,7 @@ def test_a_split_shares_requests_by_its_weights(operated):
 def test_a_shadow_gets_copies_whose_answers_are_compared(operated):
     """No client sees one."""
     with operated:
-        assert "50 % copied to 0.1.0" in said(operated, "shadow", "tiny", "0.1.0", "--percent", 50)
+        assert "50 % mirrored to 0.1.0" in said(operated, "shadow", "tiny", "0.1.0", "--percent", 50)
         operated.until(lambda: any(each["version"] == "0.1.0" and each["state"] == "ready" for each in operated.state()["releases"]))
 
         def compared():
@@ -67,7 +67,7 @@ def test_a_shadow_gets_copies_whose_answers_are_compared(operated):
             return (model(operated)["comparison"] or {}).get("requests")
 
         operated.until(compared)
-        assert "numbers differ by 10 at most" in said(operated, "describe", "tiny")
+        assert "largest deviation 10" in said(operated, "describe", "tiny")
         assert "copied" not in said(operated, "shadow", "tiny", "--off")
 
 
@@ -95,7 +95,7 @@ def test_a_rollback_and_a_promotion_are_one_command_each(operated):
     with operated:
         write_tiny(operated.dist / "tiny-0.3.0.pex", "tiny", "0.3.0", times(30, "/tiny"))
         operated.until(lambda: factor(operated) == 30)
-        assert "0.3.0 was taken back" in said(operated, "rollback", "tiny")
+        assert "0.3.0 was rolled back" in said(operated, "rollback", "tiny")
         operated.until(lambda: factor(operated) == 20)
         said(operated, "promote", "tiny", "0.3.0")
         operated.until(lambda: factor(operated) == 30)
@@ -110,7 +110,7 @@ def test_describe_shows_endpoints_releases_workers_and_history(operated):
         text = said(operated, "describe", "Tiny")
         (pid,) = operated.release("tiny-0.2.0.pex")["worker_pids"]
         assert "POST /tiny  (predict; batches of" in text
-        assert "rows     x Int64" in text
+        assert "input   x Int64" in text
         assert "tiny-0.1.0.pex" in text
         assert f"0.2.0    {pid}" in text
         document = json.loads(said(operated, "describe", "tiny", "--json"))
@@ -120,7 +120,7 @@ def test_describe_shows_endpoints_releases_workers_and_history(operated):
         assert 10e6 < worker["pss_bytes"] <= worker["rss_bytes"]
         assert document["model"]["history"][-1]["what"].startswith("0.2.0")
         nobody = operated.run("describe", "nobody")
-        assert (nobody.returncode, "there is no model nobody; those in dist/ are tiny" in nobody.stderr) == (1, True)
+        assert (nobody.returncode, "model nobody does not exist; the models in dist/ are tiny" in nobody.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(

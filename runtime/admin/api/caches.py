@@ -1,4 +1,4 @@
-"""The caches of a release: all its workers are asked at once, and those that do not answer say so without failing the others."""
+"""The caches of a release. All its workers are asked at once; one that does not answer is reported without failing the others."""
 
 from __future__ import annotations
 
@@ -14,55 +14,59 @@ from runtime.supervisor.releases.managed_release import ManagedRelease
 
 
 class _WorkerReply(NamedTuple):
-    """What one worker had to say."""
+    """The reply of one worker, or the error in its place."""
 
     pid: int | None
-    answer: CacheResponse | PexdockError
+    reply: CacheResponse | PexdockError
 
     @property
-    def trouble(self) -> WorkerProblem | None:
-        return WorkerProblem(self.answer.code, self.answer.detail) if isinstance(self.answer, PexdockError) else None
+    def problem(self) -> WorkerProblem | None:
+        return WorkerProblem(self.reply.code, self.reply.detail) if isinstance(self.reply, PexdockError) else None
 
 
-async def list_caches(live: ManagedRelease) -> ModelCaches:
-    """What each worker has in its caches."""
-    told = await _ask_workers(live, ListCacheEntries)
-    workers = [WorkerCaches(each.pid, each.answer.caches if isinstance(each.answer, CacheEntries) else [], each.trouble) for each in told]
-    return ModelCaches(*_title(live), workers)
-
-
-async def refresh_caches(live: ManagedRelease, endpoint: str | None, parameters: dict[str, str] | None) -> ModelRefresh:
-    """Has each worker load again what it holds: all of it, or as much as `base.worker.cache_admin.Caches.refresh` says.
+async def list_caches(managed: ManagedRelease) -> ModelCaches:
+    """Returns the cache entries of each worker.
 
     Raises:
-        PexdockError: no worker did so; the error is that of the first who refused, else of the first who did not answer.
+        Unavailable: The release has no worker.
     """
-    told = await _ask_workers(live, lambda number: RefreshCache(number, endpoint, parameters))
-    errors = [each.answer for each in told if isinstance(each.answer, PexdockError)]
-    if len(errors) == len(told):
+    replies = await _ask_workers(managed, ListCacheEntries)
+    workers = [WorkerCaches(each.pid, each.reply.caches if isinstance(each.reply, CacheEntries) else [], each.problem) for each in replies]
+    return ModelCaches(*_name_and_version(managed), workers)
+
+
+async def refresh_caches(managed: ManagedRelease, endpoint: str | None, parameters: dict[str, str] | None) -> ModelRefresh:
+    """Starts a refresh of cache entries in each worker: of all entries, or of those that match `endpoint` and `parameters`.
+
+    Raises:
+        PexdockError: No worker has started one; the error is that of the first worker that refused, else of the first without a reply.
+    """
+    replies = await _ask_workers(managed, lambda number: RefreshCache(number, endpoint, parameters))
+    errors = [each.reply for each in replies if isinstance(each.reply, PexdockError)]
+    if len(errors) == len(replies):
         raise min(errors, key=lambda error: isinstance(error, TryLater))
     workers = [
-        WorkerRefresh(each.pid, each.answer.started if isinstance(each.answer, CacheRefreshed) else 0, each.trouble) for each in told
+        WorkerRefresh(each.pid, each.reply.started if isinstance(each.reply, CacheRefreshed) else 0, each.problem) for each in replies
     ]
-    return ModelRefresh(*_title(live), sum(worker.begun for worker in workers), workers)
+    return ModelRefresh(*_name_and_version(managed), sum(worker.begun for worker in workers), workers)
 
 
-async def _ask_workers(live: ManagedRelease, question: Callable[[int], CacheRequest]) -> list[_WorkerReply]:
-    workers = [worker for worker in live.workers if worker.is_wanted]
+async def _ask_workers(managed: ManagedRelease, new_request: Callable[[int], CacheRequest]) -> list[_WorkerReply]:
+    workers = [worker for worker in managed.workers if worker.is_wanted]
     if not workers:
-        raise Unavailable(f"{live.release.title} has no worker")
-    return await asyncio.gather(*(_ask_worker(worker, question) for worker in workers))
+        raise Unavailable(f"{managed.release.title} has no worker")
+    return await asyncio.gather(*(_ask_worker(worker, new_request) for worker in workers))
 
 
-async def _ask_worker(worker: WorkerProcess, question: Callable[[int], CacheRequest]) -> _WorkerReply:
+async def _ask_worker(worker: WorkerProcess, new_request: Callable[[int], CacheRequest]) -> _WorkerReply:
     pid = worker.pid
     try:
-        return _WorkerReply(pid, await worker.call(question))
+        return _WorkerReply(pid, await worker.call(new_request))
     except PexdockError as exc:
         return _WorkerReply(pid, exc)
 
 
-def _title(live: ManagedRelease) -> tuple[str, str]:
-    identity = live.release.identity
+def _name_and_version(managed: ManagedRelease) -> tuple[str, str]:
+    identity = managed.release.identity
     assert identity is not None
     return identity.name, identity.version

@@ -1,4 +1,4 @@
-"""What the admin side may ask of the supervisor that it belongs to. Runs on the supervisor's loop."""
+"""The parts of the supervisor that the admin API may use. They live on the supervisor's loop."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from packaging.utils import canonicalize_name
 from base.errors import NotFound
 from runtime.supervisor.fleet.fleet import Fleet
 from runtime.supervisor.host.log_buffer import LogBuffer
+from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.status.state import ModelReport, State
 from runtime.supervisor.status.state_feed import StateFeed
 
 
 @dataclass(frozen=True)
 class UploadTarget:
-    """What may be dropped over HTTP.
+    """The folder for uploaded pexes.
 
     Attributes:
-        path: the folder.
-        url: what the folder follows; then nothing can be dropped here.
-        max_bytes: of one pex.
+        path: The folder, dist/.
+        dist_url: Object store that the folder mirrors; uploads are refused if it is set.
+        pex_max_bytes: Largest pex to accept.
     """
 
     path: Path
@@ -32,15 +33,15 @@ class UploadTarget:
 
 @dataclass(frozen=True)
 class AdminContext:
-    """All of it.
+    """Everything that the admin API reads and changes.
 
     Attributes:
-        state: what the supervisor says of itself.
-        changes: of the state.
-        fleet: the releases, and what operators say about them.
-        logbook: the last lines of everybody.
-        dropping: where pexes go.
-        drain: end in order, as at SIGTERM.
+        state: Returns the current state of the supervisor.
+        changes: Notifies of changes of the state.
+        fleet: All releases, and their traffic.
+        log_buffer: The last log lines of all processes.
+        uploads: Folder for uploaded pexes.
+        drain: Starts a graceful shutdown, as SIGTERM does.
     """
 
     state: Callable[[], State]
@@ -51,13 +52,28 @@ class AdminContext:
     drain: Callable[[], None]
 
     def model_report(self, model: str) -> ModelReport:
-        """What is said of one model, by any spelling of its name.
+        """Returns the report of a model, by any spelling of its name.
 
         Raises:
-            NotFound: there is none.
+            NotFound: The model does not exist.
         """
         found = {report.name: report for report in self.fleet.rollouts.reports()}
         report = found.get(canonicalize_name(model))
         if report is None:
-            raise NotFound(f"there is no model {model}; those in dist/ are {', '.join(found) or 'none'}")
+            raise NotFound(f"model {model} does not exist; the models in dist/ are {', '.join(found) or 'none'}")
         return report
+
+    def serving_release(self, model: str) -> ManagedRelease:
+        """Returns the serving release of a model.
+
+        Raises:
+            NotFound: The model does not exist, or none of its releases serves.
+        """
+        if (found := self.fleet.serving(model)) is not None:
+            return found
+        releases = [report for report in self.state().releases if report.kind == "model"]
+        for report in releases:
+            if report.name == model:
+                raise NotFound(f"{model} {report.version} does not serve: it is {report.state}{report.reason and f': {report.reason}'}")
+        names = sorted({report.name for report in releases})
+        raise NotFound(f"model {model} does not exist; the models in dist/ are {', '.join(names) or 'none'}")

@@ -1,4 +1,4 @@
-"""What operators may write in bodies and paths, and how the document says it. The rules themselves are those of whoever does as told."""
+"""The fields of request bodies and paths, as FastAPI validates and documents them. The supervisor applies the rules behind them."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from runtime.pex.dist_file import NAME_MAX_CHARS
 from runtime.supervisor.rollout.traffic_policy import LABEL_PATTERN
 
 
-class Order(BaseModel):
-    """A body. Nothing in it is taken for something else: `true` is no number, and neither is "1"."""
+class RequestBody(BaseModel):
+    """A JSON request body. No type is coerced: neither `true` nor "1" is a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def documented_as(**words: object) -> Any:
-    """A field of which the document says this, too. Who breaks it is refused later, in words that say what to do."""
-    return Field(json_schema_extra=words)  # type: ignore[arg-type]
+def documented_as(**schema: object) -> Any:
+    """Returns a field with this schema in the OpenAPI document. The supervisor rejects a violation later, with advice in the message."""
+    return Field(json_schema_extra=schema)  # type: ignore[arg-type]
 
 
 def _encodable(text: str) -> str:
-    """JSON can spell half of a character, which neither JSON nor UTF-8 can be written with."""
+    """Rejects half of a surrogate pair: JSON can spell it, but neither JSON nor UTF-8 can encode it."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair is no text") from None
+        raise ValueError("text must not contain half of a surrogate pair") from None
     return text
 
 
 def _printable(text: str) -> str:
     if not text.isprintable():
-        raise ValueError("a name has no control characters, and no half of a surrogate pair")
+        raise ValueError("a name must not contain control characters or half of a surrogate pair")
     return text
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
-"""Any text that can be answered, logged and kept."""
+"""Text that can be returned, logged and stored."""
 
 Name = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
-"""Of a release: it stands in the log and in the history, one line each."""
+"""Version or label of a release. It appears in the log and in the history, which have one line for each event."""
 
-Model = Annotated[str, Path(description="Its name, in any spelling.")]
+Model = Annotated[str, Path(description="Name of the model, in any spelling.")]
 Label = Annotated[str, Path(json_schema_extra={"pattern": f"^{LABEL_PATTERN}$"})]
 File = Annotated[str, Path(json_schema_extra={"pattern": r"^[A-Za-z0-9][A-Za-z0-9._+-]*\.pex(\.sig)?$", "maxLength": NAME_MAX_CHARS})]

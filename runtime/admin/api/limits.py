@@ -1,4 +1,4 @@
-"""Bounds on what one request of the admin side may take: bytes of its body, and time."""
+"""Limits of one request of the admin API: the size of its body, and its time."""
 
 from __future__ import annotations
 
@@ -15,46 +15,47 @@ from runtime.admin.api.responses import problem_response
 log = logging.getLogger(__name__)
 
 BODY_MAX_BYTES = 64 * 1024
-"""Bodies name things, and carry none; a pex is the exception."""
+"""JSON bodies are small; only an uploaded pex is larger, and has a limit of its own."""
 
 REQUEST_S = 30.0
-"""Workers have 5 s to answer; the rest is for a client that is slow to send or to read."""
+"""Workers have 5 s to answer; the rest is for a client that sends or reads slowly."""
 
-_ANSWER_S = 1.0
-"""To say that it took too long; whoever takes nothing is not told."""
+_ERROR_RESPONSE_S = 1.0
+"""Time to send the response to a timeout; a client that does not read it is disconnected without one."""
 
-_SCOPE = "pexdock.bounds"
+_SCOPE = "pexdock.limits"
 
 HANG_UP = "pexdock.hang_up"
-"""Where the scope of a request has what ends its connection at once."""
+"""Key in the ASGI scope of a function that closes the connection at once."""
 
 
 class RequestLimits:
-    """Of one request. An operation that needs others says so at its start."""
+    """The limits of one request. An operation that needs others extends them when it begins."""
 
-    def __init__(self, limit: asyncio.Timeout) -> None:
+    def __init__(self, timeout: asyncio.Timeout) -> None:
         self.left_bytes = BODY_MAX_BYTES
-        self._limit = limit
+        self._timeout = timeout
 
     @staticmethod
     def from_scope(scope: Scope) -> RequestLimits:
-        """Those of a request that came through `Bounded`."""
-        bounds = scope[_SCOPE]
-        assert isinstance(bounds, RequestLimits)
-        return bounds
+        """Returns the limits of a request that passed through `RequestLimitsMiddleware`."""
+        limits = scope[_SCOPE]
+        assert isinstance(limits, RequestLimits)
+        return limits
 
     def extend(self, seconds: float | None, body_bytes: int | None = None) -> None:
-        """Give it so much time from now, None for as long as it takes, and so much of a body."""
-        self._limit.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+        """Sets the time that is left from now, None for no limit, and optionally the size of the body that is left."""
+        self._timeout.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
         if body_bytes is not None:
             self.left_bytes = body_bytes
 
 
 class RequestLimitsMiddleware:
-    """An application whose requests end.
+    """ASGI middleware that limits the time and the body of each request.
 
     Args:
-        app: answers an `HTTPException` that `receive` raises.
+        app: Application that turns an `HTTPException` raised by `receive` into a response.
+        request_s: Time limit of a request in seconds.
     """
 
     def __init__(self, app: ASGIApp, request_s: float = REQUEST_S) -> None:
@@ -62,46 +63,46 @@ class RequestLimitsMiddleware:
         self._request_s = request_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry. A request that takes too long is told so, if it was told nothing yet, and its connection ends."""
+        """Runs the application. A timeout is answered with a 504, unless the response has begun, and closes the connection."""
         begun = False
 
-        async def noted(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal begun
             await send(message)
             begun = True
 
         try:
-            async with asyncio.timeout(self._request_s) as limit:
-                bounds = RequestLimits(limit)
-                await self._app({**scope, _SCOPE: bounds}, _counted(receive, bounds), noted)
+            async with asyncio.timeout(self._request_s) as timeout:
+                limits = RequestLimits(timeout)
+                await self._app({**scope, _SCOPE: limits}, _limited(receive, limits), send_and_note)
         except TimeoutError:
-            log.warning("a client of the admin side took too long and is cut off: %s %r", scope.get("method"), scope.get("path"))
+            log.warning("admin API: disconnecting a client after a timeout: %s %r", scope.get("method"), scope.get("path"))
             await _cut_off(scope, receive, send, begun=begun)
 
 
 async def _cut_off(scope: Scope, receive: Receive, send: Send, *, begun: bool) -> None:
-    refusal = problem_response(DeadlineExceeded("the request did not come in time, or its answer was not taken"))
-    refusal.headers["connection"] = "close"
+    response = problem_response(DeadlineExceeded("the client did not send its request or read the response in time"))
+    response.headers["connection"] = "close"
     try:
-        async with asyncio.timeout(_ANSWER_S):
+        async with asyncio.timeout(_ERROR_RESPONSE_S):
             if not begun:
-                await refusal(scope, receive, send)
+                await response(scope, receive, send)
                 return
     except TimeoutError:
         pass
-    scope.get(HANG_UP, _nothing)()
+    scope.get(HANG_UP, _do_nothing)()
 
 
-def _nothing() -> None:
-    """What a server does that cannot hang up: it sees that the answer is not whole."""
+def _do_nothing() -> None:
+    """Stands in for HANG_UP on servers without it; they notice themselves that the response is incomplete."""
 
 
-def _counted(receive: Receive, bounds: RequestLimits) -> Receive:
-    async def counted() -> Message:
+def _limited(receive: Receive, limits: RequestLimits) -> Receive:
+    async def receive_limited() -> Message:
         message = await receive()
-        bounds.left_bytes -= len(message.get("body", b""))
-        if bounds.left_bytes < 0:
-            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {BODY_MAX_BYTES} bytes")
+        limits.left_bytes -= len(message.get("body", b""))
+        if limits.left_bytes < 0:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"request body too large: the limit is {BODY_MAX_BYTES} bytes")
         return message
 
-    return counted
+    return receive_limited

@@ -1,4 +1,4 @@
-"""All that is known of one model, its processes included. Runs on the supervisor's loop, and reads /proc on a thread."""
+"""Everything that is known of one model, its worker processes included. Runs on the supervisor's loop, and reads /proc on a thread."""
 
 from __future__ import annotations
 
@@ -18,52 +18,47 @@ _PSS = re.compile(rb"^Pss: +([0-9]+) kB$", re.MULTILINE)
 _RSS = re.compile(rb"^Rss: +([0-9]+) kB$", re.MULTILINE)
 
 
-async def describe_model(powers: AdminContext, model: str, threads: BlockingThreads) -> ModelDetail:
-    """The model by any spelling of its name.
+async def describe_model(context: AdminContext, model: str, threads: BlockingThreads) -> ModelDetail:
+    """Returns the details of a model, by any spelling of its name.
 
     Raises:
-        NotFound: there is none.
+        NotFound: The model does not exist.
     """
-    report = powers.model_report(model)
-    lives = powers.fleet.lives(report.name)
-    serving = powers.fleet.serving(model)
-    words = serving.release.spec if serving is not None else None
-    workers = [worker for live in lives for worker in _workers(live)]
-    measured = await threads.run(lambda: _measured(workers))
-    releases = [found for found in powers.state().releases if found.kind == "model" and canonicalize_name(found.name) == report.name]
-    return ModelDetail(report, releases, [_endpoint(each) for each in words.endpoints] if words else [], measured)
+    report = context.model_report(model)
+    serving = context.fleet.serving(model)
+    spec = serving.release.spec if serving is not None else None
+    workers = [worker for managed in context.fleet.lives(report.name) for worker in _workers(managed)]
+    measured = await threads.run(lambda: [_with_memory(worker) for worker in workers])
+    releases = [found for found in context.state().releases if found.kind == "model" and canonicalize_name(found.name) == report.name]
+    return ModelDetail(report, releases, [_endpoint_detail(each) for each in spec.endpoints] if spec else [], measured)
 
 
-def _workers(live: ManagedRelease) -> Iterable[WorkerDetail]:
-    identity = live.release.identity
+def _workers(managed: ManagedRelease) -> Iterable[WorkerDetail]:
+    identity = managed.release.identity
     version = identity.version if identity else ""
-    for worker in live.workers:
+    for worker in managed.workers:
         yield WorkerDetail(version, worker.pid, str(worker.state), worker.restarts)
 
 
-def _measured(workers: Iterable[WorkerDetail]) -> list[WorkerDetail]:
-    return [_with_memory(worker) for worker in workers]
-
-
 def _with_memory(worker: WorkerDetail) -> WorkerDetail:
-    """With its memory: its own, and its share of what it has in common with others. 0 where there is no process."""
+    """Returns the worker with its memory, PSS and RSS; both stay 0 if it has no process."""
     try:
         text = Path(f"/proc/{worker.pid}/smaps_rollup").read_bytes()
-    except OSError:  # none, or it ended just now
+    except OSError:  # there is no process, or it has just exited
         return worker
     pss, rss = _PSS.search(text), _RSS.search(text)
-    kb = [int(found[1]) * 1024 if found else 0 for found in (pss, rss)]
-    return WorkerDetail(worker.version, worker.pid, worker.state, worker.restarts, *kb)
+    sizes_bytes = [int(found[1]) * 1024 if found else 0 for found in (pss, rss)]
+    return WorkerDetail(worker.version, worker.pid, worker.state, worker.restarts, *sizes_bytes)
 
 
-def _endpoint(words: EndpointSpec) -> EndpointDetail:
+def _endpoint_detail(spec: EndpointSpec) -> EndpointDetail:
     return EndpointDetail(
-        name=words.name,
-        path=words.path,
-        text=words.docs.description,
-        parameters=words.parameters,
-        batch_max_rows=words.batch_max_rows,
-        batch_max_delay_ms=words.batch_max_delay_ms,
-        input_schema=words.input_schema,
-        output_schema=words.output_schema,
+        name=spec.name,
+        path=spec.path,
+        text=spec.docs.description,
+        parameters=spec.parameters,
+        batch_max_rows=spec.batch_max_rows,
+        batch_max_delay_ms=spec.batch_max_delay_ms,
+        input_schema=spec.input_schema,
+        output_schema=spec.output_schema,
     )

@@ -1,4 +1,4 @@
-"""Answers that go on: a line of JSON for each thing that happens, until the client leaves, is too slow, or all ends."""
+"""Responses that stream a line of JSON for each event, until the client disconnects, falls behind, or the supervisor exits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from runtime.admin.api.openapi import NDJSON
 
 
 class NdjsonStream(Response):
-    """Sends what `lines` gives as long as the client reads it.
+    """A response of JSON lines without an end.
 
     Args:
-        lines: documents in portions; each portion is sent at once.
-        lost: the client is too slow, and is hung up on. It can tell: the answer has no end.
-        closed: called when it is over, however.
+        lines: Yields documents in groups; each group is sent at once.
+        lost: Set once the client is too slow; it is disconnected, and can tell because the response is incomplete.
+        closed: Called when the stream is over, for whatever reason.
     """
 
     media_type = NDJSON
@@ -37,9 +37,9 @@ class NdjsonStream(Response):
         self._closed = closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry. It takes no time that is bounded."""
+        """Sends the stream, without a time limit."""
         RequestLimits.from_scope(scope).extend(None)
-        tasks = [asyncio.ensure_future(work) for work in (self._send(send), _gone(receive), self._lost.wait())]
+        tasks = [asyncio.ensure_future(work) for work in (self._send(send), _wait_disconnected(receive), self._lost.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -50,12 +50,12 @@ class NdjsonStream(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for portion in self._lines:
-            body = b"".join(msgspec.json.encode(document) + b"\n" for document in portion)
+        async for group in self._lines:
+            body = b"".join(msgspec.json.encode(document) + b"\n" for document in group)
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the admin side: FastAPI knows its orders, and this tells it what its documents and errors look like."""
+"""The OpenAPI document of the admin API. FastAPI knows its requests; this module adds its responses, errors and authentication."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from runtime.http import problem_schemas
 from runtime.http.problems import STATUSES
 
 NDJSON = "application/x-ndjson"
-"""The media type of answers that go on."""
+"""The media type of streamed responses."""
 
 _REFERENCE = "#/components/schemas/{name}"
 
 _ALWAYS = (401, 422, 503, 504)
-"""Whoever asks may be refused, be one too many or take too long; and FastAPI describes a 422 of its own where this does not."""
+"""Statuses that every operation may return. Without an entry for 422, FastAPI would document one of its own."""
 
 _SECURITY: dict[str, Any] = {
     "Token": {
         "type": "http",
         "scheme": "bearer",
-        "description": "What stands in the file admin_token_path. It is wanted on TCP; who may use the Unix socket, its mode says.",
+        "description": "Contents of the file admin_token_path. Required on TCP; on the Unix socket, the file mode controls access.",
     }
 }
 
@@ -33,27 +33,25 @@ _SECURITY: dict[str, Any] = {
 def document_responses(
     kind: type[msgspec.Struct], *errors: int, status: int = HTTPStatus.OK, line: type[msgspec.Struct] | None = None
 ) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an operation that answers with one of `kind`, or with a problem document and one of these statuses.
+    """Returns the `responses` of an operation for FastAPI.
 
     Args:
-        kind: of the document.
-        errors: statuses, beside those that every operation has.
-        status: where it is none.
-        line: what each line is where the answer may go on.
+        kind: Type of the document that it returns on success.
+        errors: Error statuses besides those of every operation.
+        status: Status on success.
+        line: Type of each line, if the response may be streamed.
     """
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REFERENCE.format(name=kind.__name__)}}}
     if line is not None:
-        content[NDJSON] = {
-            "schema": {"type": "string", "description": f"With `follow`: lines, each of which is one {line.__name__} in JSON"}
-        }
+        content[NDJSON] = {"schema": {"type": "string", "description": f"With `follow`: lines of JSON, one {line.__name__} each"}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content},
-        **{error: _problem(error) for error in sorted({*errors, *_ALWAYS})},
+        **{error: _problem_response(error) for error in sorted({*errors, *_ALWAYS})},
     }
 
 
 def install_openapi(app: FastAPI, *kinds: type[msgspec.Struct]) -> None:
-    """Has the application's document say what `kinds` are made of, and who may ask."""
+    """Adds the schemas of `kinds` and of problem documents, and the authentication, to the OpenAPI document of `app`."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -69,11 +67,13 @@ def install_openapi(app: FastAPI, *kinds: type[msgspec.Struct]) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _problem(status: int) -> dict[str, Any]:
-    kinds: list[type[PexdockError]] = [kind for kind, each in STATUSES.items() if each == status]
+def _problem_response(status: int) -> dict[str, Any]:
+    errors: list[type[PexdockError]] = [error for error, each in STATUSES.items() if each == status]
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        kinds.append(PexdockError)
-    found = problem_schemas.response_schema(str(status), [kind.code for kind in kinds], retryable=all(kind.retryable for kind in kinds))
-    if Unauthorized in kinds:
+        errors.append(PexdockError)
+    found = problem_schemas.response_schema(
+        str(status), [error.code for error in errors], retryable=all(error.retryable for error in errors)
+    )
+    if Unauthorized in errors:
         found["headers"]["WWW-Authenticate"] = {"required": True, "schema": {"const": "Bearer"}}
     return found

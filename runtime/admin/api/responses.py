@@ -1,4 +1,4 @@
-"""Documents and errors of the admin side as answers; errors are problem documents, those of the framework too."""
+"""Responses of the admin API: documents as JSON, and all errors, those of the framework too, as problem documents."""
 
 from __future__ import annotations
 
@@ -17,55 +17,55 @@ from runtime.http import problems
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Every error of `app` is a problem document from now on."""
+    """Makes `app` answer every error with a problem document."""
 
     @app.exception_handler(PexdockError)
-    async def ours(_: Request, error: PexdockError) -> Response:
+    async def on_pexdock_error(_: Request, error: PexdockError) -> Response:
         return problem_response(error)
 
     @app.exception_handler(RequestValidationError)
-    async def misfit(_: Request, error: RequestValidationError) -> Response:
+    async def on_validation_error(_: Request, error: RequestValidationError) -> Response:
         return problem_response(_misfit(error))
 
     @app.exception_handler(HTTPException)
-    async def theirs(request: Request, error: HTTPException) -> Response:
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            return _response(problems.method_not_allowed(f"not {request.method}", _allowed(request), _id()))
+            return _response(problems.method_not_allowed(f"method {request.method} is not allowed here", _allowed(request), _id()))
         if error.status_code == HTTPStatus.NOT_FOUND:
-            return problem_response(NotFound("the admin side has no such path; GET /openapi.json lists those that it has"))
+            return problem_response(NotFound("unknown path; GET /openapi.json lists all paths of the admin API"))
         return problem_response((TooLarge if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else Malformed)(str(error.detail)))
 
     @app.exception_handler(Exception)
-    async def unforeseen(_: Request, __: Exception) -> Response:
-        return problem_response(PexdockError("the supervisor failed at this; its log tells why"))
+    async def on_unexpected_error(_: Request, __: Exception) -> Response:
+        return problem_response(PexdockError("internal error; the log of the supervisor has the reason"))
 
 
 def problem_response(error: PexdockError) -> Response:
-    """The problem document of an error."""
+    """Returns the problem document of an error as a response."""
     return _response(problems.make_problem(error, _id()))
 
 
 def json_response(document: msgspec.Struct, status: int = HTTPStatus.OK) -> Response:
-    """The answer that is no error."""
+    """Returns a document as a JSON response."""
     return Response(msgspec.json.encode(document), status, media_type="application/json")
 
 
 def _misfit(error: RequestValidationError) -> PexdockError:
     found: list[dict[str, Any]] = list(error.errors())
     if any(each["type"] == "json_invalid" for each in found):
-        return Malformed("the body is no JSON")
+        return Malformed("the body is not valid JSON")
     cells = [Cell(None, _encodable(".".join(map(str, each["loc"][1:]))) or None, each["msg"]) for each in found]
-    said = "; ".join(f"{cell.column}: {cell.reason}" if cell.column else cell.reason for cell in cells)
-    return Misfit(f"the {found[0]['loc'][0]} does not fit: {said}", cells=cells)
+    reasons = "; ".join(f"{cell.column}: {cell.reason}" if cell.column else cell.reason for cell in cells)
+    return Misfit(f"invalid {found[0]['loc'][0]}: {reasons}", cells=cells)
 
 
 def _encodable(text: str) -> str:
-    """Names in a body may have halves of surrogate pairs, which no answer can be written with."""
+    """Escapes halves of surrogate pairs, which names in a body may contain and a response cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _allowed(request: Request) -> str:
-    """What this path takes, by all of its routes; the framework knows of the first alone."""
+    """Returns the methods of all routes of this path; the framework would name those of the first route only."""
     routes = [route for route in request.app.router.routes if route.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
 

@@ -1,4 +1,4 @@
-"""What operators say about the requests of a model, by noun: PUT says it, DELETE takes it back. Runs on the supervisor's loop."""
+"""The traffic of a model, by noun: PUT sets a pin, split, shadow or label, and DELETE removes it. Runs on the supervisor's loop."""
 
 from __future__ import annotations
 
@@ -9,109 +9,119 @@ from fastapi import FastAPI, Response
 from pydantic import Field
 
 from runtime.admin.api.context import AdminContext
-from runtime.admin.api.fields import Label, Model, Name, Order, Text, documented_as
+from runtime.admin.api.fields import Label, Model, Name, RequestBody, Text, documented_as
 from runtime.admin.api.openapi import document_responses
 from runtime.admin.api.responses import json_response
-from runtime.supervisor.rollout import traffic_policy as words
+from runtime.supervisor.rollout import traffic_policy
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 from runtime.supervisor.status.state import ModelReport
 
-_ERRORS = (404, 409)
-_WITH_BODY = (400, 413)
+_WITHOUT_BODY = document_responses(ModelReport, 404, 409)
+_WITH_BODY = document_responses(ModelReport, 400, 404, 409, 413)
+
+_Weight = Annotated[int, documented_as(minimum=1, maximum=traffic_policy.WEIGHT_MAX)]
 
 
-class PinOrder(Order):
-    """All requests to one release, whatever is dropped."""
-
-    to: Name = Field(description="A version or a label.")
-
-
-class SplitOrder(Order):
-    """Requests shared among releases."""
-
-    weights: Annotated[dict[Name, Annotated[int, documented_as(minimum=1, maximum=words.WEIGHT_MAX)]], documented_as(minProperties=2)] = (
-        Field(description="Version or label → weight; two or more of them.")
-    )
-    by: Annotated[Text, documented_as(pattern=f"^({words.BY_PATTERN})?$")] = Field(
-        "", description="What keeps a client with one release: header:NAME, parameter:NAME or column:NAME; nothing by default."
-    )
-
-
-class ShadowOrder(Order):
-    """Requests copied to a release, whose answers are compared and dropped."""
+class PinOrder(RequestBody):
+    """Sends all requests to one release, even if a newer one is dropped."""
 
     to: Name = Field(description="A version or a label.")
-    percent: Annotated[float, documented_as(exclusiveMinimum=0, maximum=100)] = Field(100.0, description="Of the requests.")
 
 
-class LabelOrder(Order):
-    """A label moved to a release that is ready."""
+class SplitOrder(RequestBody):
+    """Splits requests between releases."""
+
+    weights: Annotated[dict[Name, _Weight], documented_as(minProperties=2)] = Field(
+        description="Weight of each version or label; at least two."
+    )
+    by: Annotated[Text, documented_as(pattern=f"^({traffic_policy.BY_PATTERN})?$")] = Field(
+        "",
+        description="Keep clients on one release by the value of header:NAME, parameter:NAME or column:NAME; empty for none.",
+    )
+
+
+class ShadowOrder(RequestBody):
+    """Mirrors requests to a release; its replies are compared and discarded."""
+
+    to: Name = Field(description="A version or a label.")
+    percent: Annotated[float, documented_as(exclusiveMinimum=0, maximum=100)] = Field(
+        100.0, description="Share of the requests to mirror, in percent."
+    )
+
+
+class LabelOrder(RequestBody):
+    """Points a label at a release that is ready."""
 
     version: Name
 
 
-class PromoteOrder(Order):
-    """A release promoted; without a version the newest one."""
+class PromoteOrder(RequestBody):
+    """Promotes a release; without a version, the newest."""
 
     version: Name | None = Field(None, description="A version or a label.")
 
 
-def add_traffic_routes(app: FastAPI, powers: AdminContext) -> None:
-    """The paths of all orders. Each answers with what is said of the model now; what follows from it, /models tells as it happens."""
-    answers = document_responses(ModelReport, *_ERRORS)
-    of_bodies = document_responses(ModelReport, *_ERRORS, *_WITH_BODY)
+def add_traffic_routes(app: FastAPI, context: AdminContext) -> None:
+    """Adds the routes that change a model's traffic. Each returns the report of the model; /models tells what follows from the change."""
+    _add_policy_routes(app, context)
+    _add_shadow_routes(app, context)
+    _add_label_routes(app, context)
+    _add_rollout_routes(app, context)
 
-    def said(model: str, say: Callable[[TrafficPolicy], TrafficPolicy], why: str) -> Response:
-        powers.fleet.rollouts.order(model, say, why)
-        return json_response(powers.model_report(model))
 
-    @app.put("/models/{model}/pin", summary="Have one release serve all, whatever is dropped", responses=of_bodies)
+def _add_policy_routes(app: FastAPI, context: AdminContext) -> None:
+    @app.put("/models/{model}/pin", summary="Pin a model to a release, even if a newer one is dropped", responses=_WITH_BODY)
     async def pin(model: Model, order: PinOrder) -> Response:
-        return said(model, lambda traffic: words.pinned(traffic, order.to), f"pinned to {order.to}")
+        return _apply(context, model, lambda policy: traffic_policy.pinned(policy, order.to), f"pinned to {order.to}")
 
-    @app.delete("/models/{model}/pin", summary="Have the newest release serve again", responses=answers)
+    @app.delete("/models/{model}/pin", summary="Unpin a model, so that its newest release serves", responses=_WITHOUT_BODY)
     async def unpin(model: Model) -> Response:
-        return said(model, words.unpinned, "unpinned")
+        return _apply(context, model, traffic_policy.unpinned, "unpinned")
 
-    @app.put("/models/{model}/split", summary="Share the requests among releases", responses=of_bodies)
+    @app.put("/models/{model}/split", summary="Split traffic between releases by weight", responses=_WITH_BODY)
     async def split(model: Model, order: SplitOrder) -> Response:
-        return said(model, lambda traffic: words.split(traffic, order.weights, order.by), "split by an operator")
+        return _apply(context, model, lambda policy: traffic_policy.split(policy, order.weights, order.by), "split by an operator")
 
-    @app.delete("/models/{model}/split", summary="Have one release serve all again", responses=answers)
+    @app.delete("/models/{model}/split", summary="Remove the traffic split", responses=_WITHOUT_BODY)
     async def unsplit(model: Model) -> Response:
-        return said(model, words.unsplit, "the split was ended")
+        return _apply(context, model, traffic_policy.unsplit, "the split was removed")
 
-    @app.put("/models/{model}/shadow", summary="Copy requests to a release, and compare its answers", responses=of_bodies)
+
+def _add_shadow_routes(app: FastAPI, context: AdminContext) -> None:
+    @app.put("/models/{model}/shadow", summary="Mirror requests to a release and compare its replies", responses=_WITH_BODY)
     async def shadow(model: Model, order: ShadowOrder) -> Response:
-        return said(model, lambda traffic: words.shadowed(traffic, order.to, order.percent), f"{order.percent:g} % copied to {order.to}")
+        reason = f"{order.percent:g} % mirrored to {order.to}"
+        return _apply(context, model, lambda policy: traffic_policy.shadowed(policy, order.to, order.percent), reason)
 
-    @app.delete("/models/{model}/shadow", summary="Copy nothing any more", responses=answers)
+    @app.delete("/models/{model}/shadow", summary="Stop mirroring requests", responses=_WITHOUT_BODY)
     async def unshadow(model: Model) -> Response:
-        return said(model, words.unshadowed, "nothing is copied any more")
-
-    _add_moves(app, powers)
+        return _apply(context, model, traffic_policy.unshadowed, "mirroring was stopped")
 
 
-def _add_moves(app: FastAPI, powers: AdminContext) -> None:
-    answers = document_responses(ModelReport, *_ERRORS)
-    of_bodies = document_responses(ModelReport, *_ERRORS, *_WITH_BODY)
-
-    @app.put("/models/{model}/labels/{label}", summary="Move a label to a release that is ready", responses=of_bodies)
+def _add_label_routes(app: FastAPI, context: AdminContext) -> None:
+    @app.put("/models/{model}/labels/{label}", summary="Point a label at a release that is ready", responses=_WITH_BODY)
     async def label(model: Model, label: Label, order: LabelOrder) -> Response:
-        powers.fleet.rollouts.label(model, label, order.version)
-        return json_response(powers.model_report(model))
+        context.fleet.rollouts.label(model, label, order.version)
+        return json_response(context.model_report(model))
 
-    @app.delete("/models/{model}/labels/{label}", summary="Remove a label", responses=answers)
+    @app.delete("/models/{model}/labels/{label}", summary="Remove a label", responses=_WITHOUT_BODY)
     async def unlabel(model: Model, label: Label) -> Response:
-        powers.fleet.rollouts.label(model, label, None)
-        return json_response(powers.model_report(model))
+        context.fleet.rollouts.label(model, label, None)
+        return json_response(context.model_report(model))
 
-    @app.post("/models/{model}/promote", summary="Have a release serve all, also one that was taken back", responses=of_bodies)
+
+def _add_rollout_routes(app: FastAPI, context: AdminContext) -> None:
+    @app.post("/models/{model}/promote", summary="Send all traffic to a release, even if it was rolled back", responses=_WITH_BODY)
     async def promote(model: Model, order: PromoteOrder) -> Response:
-        powers.fleet.rollouts.promote(model, order.version)
-        return json_response(powers.model_report(model))
+        context.fleet.rollouts.promote(model, order.version)
+        return json_response(context.model_report(model))
 
-    @app.post("/models/{model}/rollback", summary="Have the release serve that served before", responses=answers)
+    @app.post("/models/{model}/rollback", summary="Roll a model back to the previous release", responses=_WITHOUT_BODY)
     async def rollback(model: Model) -> Response:
-        powers.fleet.rollouts.rollback(model)
-        return json_response(powers.model_report(model))
+        context.fleet.rollouts.rollback(model)
+        return json_response(context.model_report(model))
+
+
+def _apply(context: AdminContext, model: str, change: Callable[[TrafficPolicy], TrafficPolicy], reason: str) -> Response:
+    context.fleet.rollouts.order(model, change, reason)
+    return json_response(context.model_report(model))

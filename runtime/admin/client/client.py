@@ -1,4 +1,4 @@
-"""A client of the admin side, for the command. Blocks; knows nothing of who prints what it returns."""
+"""A client of the admin API for the command. It blocks, and prints nothing."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from runtime.supervisor.status.state import ModelReport, State
 
 
 class AdminClient:
-    """Asks a supervisor. Every method raises AdminError."""
+    """A client of one supervisor. Every method raises AdminError if the supervisor cannot be reached or answers with an error."""
 
-    def __init__(self, way: Transport) -> None:
-        self._transport = way
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     @property
     def is_local(self) -> bool:
-        """Whether the supervisor's process is of this machine for sure."""
+        """Returns whether the supervisor certainly runs on this machine."""
         return self._transport.is_local
 
     def models(self) -> State:
-        """What is served, what was refused and why."""
+        """Returns the state of all releases and models."""
         return self._transport.request(State, "GET", "/models")
 
     def watch_models(self, left_s: Callable[[], float] | None = None) -> AbstractContextManager[Iterator[State]]:
-        """The same now, and whenever it has changed; WaitTimeout where more seconds pass than are left."""
+        """Yields the state now and after each change; raises WaitTimeout if the next one takes longer than `left_s()` seconds."""
         return self._transport.stream(State, "/models?follow=true", left_s)
 
     def model_detail(self, model: str) -> ModelDetail:
-        """All that is known of one model."""
+        """Returns the details of a model."""
         return self._transport.request(ModelDetail, "GET", _path(model))
 
     def model_caches(self, model: str) -> ModelCaches:
-        """What every worker of a model has in its caches."""
+        """Returns the cache entries of every worker of a model."""
         return self._transport.request(ModelCaches, "GET", _path(model, "cache"))
 
     def all_caches(self) -> list[ModelCaches]:
-        """As `caches`, of every model that serves."""
+        """Returns the cache entries of every serving model."""
         found = []
         for model in sorted({report.name for report in self.models().releases if report.kind == "model"}):
             with contextlib.suppress(AdminNotFound):
@@ -49,36 +49,36 @@ class AdminClient:
         return found
 
     def refresh(self, model: str, endpoint: str | None = None, parameters: dict[str, str] | None = None) -> ModelRefresh:
-        """Have loaded again what the caches of a model hold, or one endpoint's, or one entry."""
+        """Starts a refresh of all cache entries of a model, of those of one endpoint, or of one entry."""
         return self._transport.request(ModelRefresh, "POST", _path(model, "refresh"), {"endpoint": endpoint, "parameters": parameters})
 
-    def change_traffic(self, model: str, noun: str, order: dict[str, object] | None) -> ModelReport:
-        """PUT an order, such as {"to": "0.1.0"} as `pin`; None takes it back."""
-        return self._transport.request(ModelReport, "DELETE" if order is None else "PUT", _path(model, *noun.split("/")), order)
+    def change_traffic(self, model: str, noun: str, body: dict[str, object] | None) -> ModelReport:
+        """Sets a traffic policy of a model, such as {"to": "0.1.0"} as its `pin`; None removes it."""
+        return self._transport.request(ModelReport, "DELETE" if body is None else "PUT", _path(model, *noun.split("/")), body)
 
     def promote(self, model: str, version: str | None) -> ModelReport:
-        """Have a release serve all; without a version the newest."""
+        """Sends all traffic of a model to a release; without a version, to the newest."""
         return self._transport.request(ModelReport, "POST", _path(model, "promote"), {"version": version})
 
     def rollback(self, model: str) -> ModelReport:
-        """Have the release serve that served before."""
+        """Rolls a model back to the previous release."""
         return self._transport.request(ModelReport, "POST", _path(model, "rollback"))
 
-    def upload(self, name: str, pieces: Iterable[bytes], sha256: str, size_bytes: int) -> Dropped:
-        """Put a file into dist/."""
+    def upload(self, name: str, chunks: Iterable[bytes], sha256: str, size_bytes: int) -> Dropped:
+        """Uploads a file to dist/."""
         headers = {"x-content-sha256": sha256, "content-length": str(size_bytes), "content-type": "application/octet-stream"}
-        return self._transport.upload(Dropped, _path(name, under="dist"), pieces, headers)
+        return self._transport.upload(Dropped, _path(name, under="dist"), chunks, headers)
 
     def logs(self, model: str, lines: int) -> list[LogLine]:
-        """The last lines, of one model or of all."""
+        """Returns the last log lines of a model, or of all processes if `model` is empty."""
         return self._transport.request(Logs, "GET", f"/logs?{urlencode({'model': model, 'lines': lines})}").lines
 
     def follow_logs(self, model: str, lines: int) -> AbstractContextManager[Iterator[LogLine]]:
-        """The same, and those that come."""
+        """Yields the last log lines, then new ones as they are logged."""
         return self._transport.stream(LogLine, f"/logs?{urlencode({'model': model, 'lines': lines, 'follow': 'true'})}")
 
     def drain(self) -> Draining:
-        """Have the supervisor end in order."""
+        """Starts a graceful shutdown of the supervisor."""
         return self._transport.request(Draining, "POST", "/drain")
 
 

@@ -1,4 +1,4 @@
-"""How far a pex has come that was dropped, or an order of an operator, as the state tells it. Pure."""
+"""The progress of a deployed pex, or of a traffic change, derived from the state of the supervisor. Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from runtime.supervisor.status.state import ModelReport, ReleaseReport, State, T
 
 
 class Outcome(StrEnum):
-    """How it ends."""
+    """The outcome of a deployment or a change. The values are part of `pexdock deploy --json`."""
 
     SERVES = "serves"
     STANDS_BY = "stands by"
     REFUSED = "refused"
     FAILED = "failed"
-    TAKEN_BACK = "taken back"
+    ROLLED_BACK = "taken back"
     TIMEOUT = "timeout"
+
+    @property
+    def label(self) -> str:
+        """Returns the outcome as people call it."""
+        return "rolled back" if self is Outcome.ROLLED_BACK else self.value
 
 
 class DeployedFile(NamedTuple):
-    """What was dropped: the file's name in dist/, its digest, and the highest order of a drop before."""
+    """A file that was put into dist/: its name, its digest, and the highest order of a release before it."""
 
     file: str
     sha256: str
@@ -31,39 +36,42 @@ class DeployedFile(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """Where it stands. `outcome` is None on the way; `release` is None while nothing is known of it."""
+    """A stage on the way to an outcome. `outcome` is None until it is known; `release` is None while there is none."""
 
     text: str
     outcome: Outcome | None = None
     release: ReleaseReport | None = None
 
 
-def deploy_stage(state: State, drop: DeployedFile, *, prove: bool) -> Stage:
-    """Where a dropped pex stands.
+WAITING_FOR_FILE = Stage("waits until the file is stable")
+
+
+def deploy_stage(state: State, deployed: DeployedFile, *, wait_probation: bool) -> Stage:
+    """Returns the stage of a deployed pex.
 
     Args:
-        state: of the supervisor.
-        drop: which.
-        prove: it serves only once its probation is over.
+        state: State of the supervisor.
+        deployed: The pex.
+        wait_probation: The outcome is known only once its probation is over.
     """
-    release = _release(state, drop)
+    release = _release(state, deployed)
     if release is None:
-        return Stage("waits until the file stays as it is")
+        return WAITING_FOR_FILE
     if release.state in {Outcome.REFUSED, Outcome.FAILED}:
         return Stage(release.reason, Outcome(release.state), release)
     if release.kind == "base" and release.state == "ready":
-        return Stage("is there for models to run on", Outcome.SERVES, release)
+        return Stage("is available to models", Outcome.SERVES, release)
     model = next((model for model in state.models if model.name == canonicalize_name(release.name)), None)
-    found = _by_model(model, release, prove=prove) if model is not None and release.sha256 else None
-    return found or Stage(_standing(release), None, release)
+    found = _stage_in_traffic(model, release, wait_probation=wait_probation) if model is not None and release.sha256 else None
+    return found or Stage(_state_text(release), None, release)
 
 
 def order_stage(state: State, order: ModelReport) -> Stage:
-    """Where an order stands.
+    """Returns the stage of a traffic change.
 
     Args:
-        state: of the supervisor, since it was given.
-        order: what was said of the model just then.
+        state: State of the supervisor after the change.
+        order: Report of the model right after the change.
     """
     model = next((model for model in state.models if model.name == order.name), None)
     if model is not None and _weights(model.serves) == _weights(order.wanted) and state.applied >= state.generation:
@@ -72,12 +80,12 @@ def order_stage(state: State, order: ModelReport) -> Stage:
     for share in order.wanted:
         if failed := _failure(model, share, releases.get(share.sha256)):
             return failed
-    assert model is not None  # a release of it is there
+    assert model is not None  # one of its releases exists
     if _weights(model.wanted) != _weights(order.wanted):
-        return Stage("something else was ordered since, or dropped", Outcome.STANDS_BY)
+        return Stage("superseded by another change or a newer release", Outcome.STANDS_BY)
     serving = _weights(model.serves)
-    coming = [f"{share.version} is {_standing(releases[share.sha256])}" for share in order.wanted if share.sha256 not in serving]
-    return Stage(f"waits: {', '.join(coming) or 'front doors do not have it yet'}")
+    coming = [f"{share.version} is {_state_text(releases[share.sha256])}" for share in order.wanted if share.sha256 not in serving]
+    return Stage(f"waits: {', '.join(coming) or 'front doors have not applied it yet'}")
 
 
 def _weights(shares: Sequence[TrafficShare]) -> dict[str, float]:
@@ -86,51 +94,51 @@ def _weights(shares: Sequence[TrafficShare]) -> dict[str, float]:
 
 def _failure(model: ModelReport | None, share: TrafficShare, release: ReleaseReport | None) -> Stage | None:
     if model is None or release is None:
-        return Stage(f"{share.version} is not there any more", Outcome.FAILED)
+        return Stage(f"{share.version} no longer exists", Outcome.FAILED)
     if release.state in {Outcome.REFUSED, Outcome.FAILED}:
         return Stage(f"{share.version}: {release.reason}", Outcome(release.state), release)
-    taken = next((each for each in model.taken_back if each.sha256 == share.sha256), None)
-    return Stage(f"{share.version}: {taken.reason}", Outcome.TAKEN_BACK, release) if taken else None
+    rolled_back = next((each for each in model.taken_back if each.sha256 == share.sha256), None)
+    return Stage(f"{share.version}: {rolled_back.reason}", Outcome.ROLLED_BACK, release) if rolled_back else None
 
 
-def _standing(release: ReleaseReport) -> str:
+def _state_text(release: ReleaseReport) -> str:
     return f"{release.state}{release.reason and f': {release.reason}'}"
 
 
-def _release(state: State, drop: DeployedFile) -> ReleaseReport | None:
-    """The release of this content; before its digest is known, what came under its name since. What failed before is tried anew."""
+def _release(state: State, deployed: DeployedFile) -> ReleaseReport | None:
+    """Returns the release with this digest, or, before the digest is known, the newest one of this file. Earlier failures are retried."""
     found = [
         release
         for release in state.releases
-        if (release.order > drop.after_order and drop.file == release.file)
-        or (release.sha256 == drop.sha256 and release.state not in {Outcome.REFUSED, Outcome.FAILED})
+        if (release.order > deployed.after_order and deployed.file == release.file)
+        or (release.sha256 == deployed.sha256 and release.state not in {Outcome.REFUSED, Outcome.FAILED})
     ]
-    return max(found, key=lambda release: (release.sha256 == drop.sha256, release.order), default=None)
+    return max(found, key=lambda release: (release.sha256 == deployed.sha256, release.order), default=None)
 
 
-def _by_model(model: ModelReport, release: ReleaseReport, *, prove: bool) -> Stage | None:
-    taken = next((each for each in model.taken_back if each.sha256 == release.sha256), None)
-    if taken is not None:
-        return Stage(taken.reason, Outcome.TAKEN_BACK, release)
+def _stage_in_traffic(model: ModelReport, release: ReleaseReport, *, wait_probation: bool) -> Stage | None:
+    rolled_back = next((each for each in model.taken_back if each.sha256 == release.sha256), None)
+    if rolled_back is not None:
+        return Stage(rolled_back.reason, Outcome.ROLLED_BACK, release)
     if release.state == "ready" and any(share.sha256 == release.sha256 for share in model.serves):
         watched = next((each for each in model.probation if each.version == release.version), None)
-        if prove and watched is not None:
+        if wait_probation and watched is not None:
             return Stage(f"serves, on probation until {watched.until}", None, release)
-        return Stage(_share(model, release), Outcome.SERVES, release)
-    if release.state in {"standby", "ready"} and (reason := _kept_back(model, release)):
+        return Stage(_serving_text(model, release), Outcome.SERVES, release)
+    if release.state in {"standby", "ready"} and (reason := _standby_reason(model, release)):
         return Stage(reason, Outcome.STANDS_BY, release)
     return None
 
 
-def _share(model: ModelReport, release: ReleaseReport) -> str:
+def _serving_text(model: ModelReport, release: ReleaseReport) -> str:
     percent = next(share.percent for share in model.serves if share.sha256 == release.sha256)
     return f"serves at {' '.join(release.paths)}" + (f", {percent:g} % of the requests" if percent < 100 else "")
 
 
-def _kept_back(model: ModelReport, release: ReleaseReport) -> str:
-    """Why something else serves; empty where that may still change by itself."""
+def _standby_reason(model: ModelReport, release: ReleaseReport) -> str:
+    """Returns why another release serves; empty if that may still change without an operator."""
     if model.pin:
         return f"{model.name} is pinned to {model.pin}"
     if model.split:
-        return f"the requests of {model.name} are split among {', '.join(model.split)}"
+        return f"traffic of {model.name} is split between {', '.join(model.split)}"
     return release.reason if release.state == "standby" else ""

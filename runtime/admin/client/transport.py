@@ -1,4 +1,7 @@
-"""How the command reaches the admin side: over its Unix socket, or by a URL with a token. Blocks."""
+"""Transports to the admin API: its Unix socket, or a URL with a token. They block.
+
+They use `http.client`, since base would otherwise have to carry an HTTP client for the command alone.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +23,26 @@ from runtime.supervisor.host import run_dir
 D = TypeVar("D")
 
 _TIMEOUT_S = 35.0
-"""The admin side itself cuts a request off after 30."""
+"""The admin API itself gives up on a request after 30."""
 
 _JSON = {"content-type": "application/json"}
 _ERRORS = (OSError, http.client.HTTPException)
 
 
 class AdminError(PexdockError):
-    """The admin side cannot be asked, or says no."""
+    """The admin API cannot be reached, or answers with an error."""
 
     code = "admin_failed"
 
 
 class AdminNotFound(AdminError):
-    """There is no such model, or it does not serve."""
+    """The model does not exist, or does not serve."""
 
     code = "not_there"
 
 
 class WaitTimeout(AdminError):
-    """The time is over in which something was waited for."""
+    """The time limit of a wait is over."""
 
     code = "too_late"
 
@@ -49,50 +52,54 @@ class _Problem(msgspec.Struct):
 
 
 class Transport(ABC):
-    """A way to one supervisor. Each call takes a connection of its own."""
+    """A way to reach one supervisor. Each call opens a connection of its own."""
 
     def request(self, kind: type[D], method: str, path: str, body: object = None) -> D:
-        """One question and its answer.
+        """Sends a request and returns the document in its response.
 
         Args:
-            kind: of the answer's document.
-            method: of HTTP.
-            path: with its query.
-            body: to be sent as JSON.
+            kind: Type of the document.
+            method: HTTP method.
+            path: Path and query.
+            body: Sent as JSON, unless None.
 
         Raises:
-            AdminError: it could not be asked, or refuses.
+            AdminError: The supervisor cannot be reached, or answers with an error.
         """
         data = None if body is None else msgspec.json.encode(body)
-        with self._sent(method, path, data, _JSON) as reply:
-            return _document(kind, reply)
+        with self._response(method, path, data, _JSON) as response:
+            return _document(kind, response)
 
-    def upload(self, kind: type[D], path: str, pieces: Iterable[bytes], headers: Mapping[str, str]) -> D:
-        """PUT a long body. Raises as `request` does."""
-        with self._sent("PUT", path, pieces, headers) as reply:
-            return _document(kind, reply)
+    def upload(self, kind: type[D], path: str, chunks: Iterable[bytes], headers: Mapping[str, str]) -> D:
+        """Sends a long body with PUT and returns the document in its response.
+
+        Raises:
+            AdminError: As `request`.
+        """
+        with self._response("PUT", path, chunks, headers) as response:
+            return _document(kind, response)
 
     @contextlib.contextmanager
     def stream(self, kind: type[D], path: str, left_s: Callable[[], float] | None = None) -> Iterator[Iterator[D]]:
-        """The documents of an answer that goes on, as they come; it ends when the supervisor does.
+        """Yields the documents of a streamed response as they arrive, until the supervisor exits.
 
         Args:
-            kind: of each document.
-            path: with its query.
-            left_s: says before each document how many seconds may pass until it.
+            kind: Type of each document.
+            path: Path and query.
+            left_s: Returns, before each document, the seconds to wait for it.
 
         Raises:
-            WaitTimeout: they have passed.
-            AdminError: as `request`.
+            WaitTimeout: No document arrived in this time.
+            AdminError: As `request`.
         """
         connection = self.new_connection(_TIMEOUT_S)
-        with self._sent("GET", path, None, {}, connection) as reply:
-            if reply.status != http.client.OK:
-                _document(kind, reply)
-            yield _lines(kind, reply, connection.sock, left_s)
+        with self._response("GET", path, None, {}, connection) as response:
+            if response.status != http.client.OK:
+                _document(kind, response)
+            yield _lines(kind, response, connection.sock, left_s)
 
     @contextlib.contextmanager
-    def _sent(
+    def _response(
         self,
         method: str,
         path: str,
@@ -103,81 +110,81 @@ class Transport(ABC):
         connection = connection or self.new_connection(_TIMEOUT_S)
         try:
             try:
-                # A refusal may come before the body was read, whose rest nobody takes then.
+                # An error response may come before the body was read; the server then ignores the rest of the body.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     connection.request(method, path, body, {**self.headers(), **headers})
-                reply = connection.getresponse()
+                response = connection.getresponse()
             except _ERRORS as exc:
                 raise AdminError(self.unreachable(exc)) from exc
-            yield reply
+            yield response
         finally:
             connection.close()
 
     @property
     def is_local(self) -> bool:
-        """Whether the supervisor's process is of this machine for sure."""
+        """Returns whether the supervisor certainly runs on this machine."""
         return False
 
     @abstractmethod
     def new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        """A connection that is made when it is used first."""
+        """Returns a connection that opens when it is first used."""
 
     def headers(self) -> dict[str, str]:
-        """Who asks."""
+        """Returns the headers that authenticate a request."""
         return {}
 
     @abstractmethod
     def unreachable(self, error: Exception) -> str:
-        """What to say of a supervisor that could not be asked."""
+        """Returns the message for a supervisor that cannot be reached."""
 
 
 class UnixTransport(Transport):
-    """The supervisor that runs on a run directory of this user."""
+    """Reaches the supervisor of this user in a run directory."""
 
     def __init__(self, run_path: Path) -> None:
         self._run_path = run_path
 
     @property
     def is_local(self) -> bool:
-        """See `Way`."""
+        """Returns True: Unix sockets do not cross machines."""
         return True
 
     def new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        """See `Way`."""
+        """Returns a connection to the Unix socket."""
         return _UnixConnection(self._run_path / run_dir.ADMIN, timeout_s)
 
     def unreachable(self, error: Exception) -> str:
-        """See `Way`."""
+        """Returns a message that tells a missing supervisor from one that does not answer."""
         pid = run_dir.find_supervisor_pid(self._run_path)
         if pid is None:
             return f"no supervisor runs on {self._run_path}: start one with `pexdock serve`, or name its run directory with --run-path"
-        return f"the supervisor on {self._run_path} (pid {pid}) does not answer: it has just started, or ends ({error})"
+        return f"the supervisor on {self._run_path} (pid {pid}) does not answer; it may be starting or shutting down ({error})"
 
 
 class UrlTransport(Transport):
-    """A supervisor that listens on TCP, perhaps on another machine."""
+    """Reaches a supervisor over TCP, possibly on another machine."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url
         self._parts = urlsplit(url)
         self._token = token
         if self._parts.scheme not in {"http", "https"} or not self._parts.hostname:
-            raise AdminError(f"{url!r} is no address of an admin side: http://HOST:PORT or https://HOST:PORT")
+            raise AdminError(f"{url!r} is not the URL of an admin API; use http://HOST:PORT or https://HOST:PORT")
 
     def new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        """See `Way`."""
+        """Returns a connection to the host of the URL."""
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme == "https":
             return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=ssl.create_default_context())
         return http.client.HTTPConnection(host, port, timeout=timeout_s)
 
     def headers(self) -> dict[str, str]:
-        """See `Way`."""
+        """Returns the token as a bearer token."""
         return {"authorization": f"Bearer {self._token}"}
 
     def unreachable(self, error: Exception) -> str:
-        """See `Way`."""
-        return f"no admin side answers at {self._url}: {_in_words(error)}"
+        """Returns a message with the URL and the reason."""
+        return f"no admin API answers at {self._url}: {_message(error)}"
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -191,36 +198,36 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _lines(kind: type[D], reply: http.client.HTTPResponse, sock: socket.socket, left_s: Callable[[], float] | None) -> Iterator[D]:
+def _lines(kind: type[D], response: http.client.HTTPResponse, sock: socket.socket, left_s: Callable[[], float] | None) -> Iterator[D]:
     while True:
         seconds = None if left_s is None else left_s()
         try:
             if seconds is not None and seconds <= 0:
                 raise TimeoutError
             sock.settimeout(seconds)
-            line = reply.readline()
+            line = response.readline()
             if not line:
                 return
             found = msgspec.json.decode(line, type=kind)
         except TimeoutError as exc:
-            raise WaitTimeout("it took too long") from exc
+            raise WaitTimeout("timed out while waiting for the supervisor") from exc
         except (*_ERRORS, msgspec.MsgspecError) as exc:
-            raise AdminError(f"the supervisor hung up: {_in_words(exc)}") from exc
+            raise AdminError(f"the supervisor closed the connection: {_message(exc)}") from exc
         yield found
 
 
-def _in_words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _document(kind: type[D], reply: http.client.HTTPResponse) -> D:
+def _document(kind: type[D], response: http.client.HTTPResponse) -> D:
     try:
-        data = reply.read()
-        if reply.status < http.client.BAD_REQUEST:
+        data = response.read()
+        if response.status < http.client.BAD_REQUEST:
             return msgspec.json.decode(data, type=kind)
         problem = msgspec.json.decode(data, type=_Problem)
     except _ERRORS as exc:
-        raise AdminError(f"the supervisor hung up: {_in_words(exc)}") from exc
+        raise AdminError(f"the supervisor closed the connection: {_message(exc)}") from exc
     except msgspec.MsgspecError as exc:
-        raise AdminError(f"the supervisor answered {reply.status}, and what cannot be read: {exc}") from exc
-    raise (AdminNotFound if reply.status == http.client.NOT_FOUND else AdminError)(problem.detail)
+        raise AdminError(f"cannot read the response of the supervisor, status {response.status}: {exc}") from exc
+    raise (AdminNotFound if response.status == http.client.NOT_FOUND else AdminError)(problem.detail)

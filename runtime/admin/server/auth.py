@@ -1,4 +1,4 @@
-"""Who may ask where a file's mode does not say so: on TCP each request carries a token."""
+"""Authentication on TCP, where no file mode controls access: each request must carry the token."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from runtime.admin.token import Token
 
 
 class TokenAuthMiddleware:
-    """An application that only those may ask who have the token. Others are refused before anything is read of their bodies."""
+    """ASGI middleware that answers requests without the token with a 401, before their bodies are read."""
 
     def __init__(self, app: ASGIApp, token: Token) -> None:
         self._app = app
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry."""
+        """Runs the application for a request that carries the token."""
         scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._token.matches(given.strip()):
             await self._app(scope, receive, send)
             return
-        refusal = problem_response(Unauthorized("the admin side wants its token here: `authorization: Bearer ...`"))
-        refusal.headers["connection"] = "close"  # what is left of the body is not read
-        await refusal(scope, receive, send)
+        response = problem_response(Unauthorized("missing or invalid token; send `authorization: Bearer TOKEN`"))
+        response.headers["connection"] = "close"  # the rest of the body is not read
+        await response(scope, receive, send)

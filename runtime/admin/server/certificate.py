@@ -1,4 +1,4 @@
-"""The certificate that the admin side shows on TCP: the front door's. Read again when its files change. Runs on the supervisor's loop."""
+"""The TLS certificate of the admin API on TCP: that of the front door. It is reloaded when its files change."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ log = logging.getLogger(__name__)
 
 
 class AdminCertificate:
-    """What a listener speaks TLS by. Operators are known by their token, so that no certificate of theirs is asked for.
+    """The certificate in force. Clients authenticate with a token, so no client certificate is requested.
 
     Args:
-        files: those of the front door.
+        files: TLS files of the front door.
 
     Raises:
-        BadTls: they cannot be used.
+        BadTls: The files cannot be used.
     """
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = msgspec.structs.replace(files, client_ca_path=None)
         self.context: ssl.SSLContext = tls.make_context(self._files)
-        self._seen = self._content()
+        self._loaded = self._content()
 
     async def watch_files(self) -> None:
-        """Show a new one to those who come, until it is cancelled. One that cannot be used changes nothing."""
+        """Reloads the certificate when its files change, until cancelled. Files that cannot be used leave the loaded one in force."""
         paths = [Path(path) for path in (self._files.cert_path, self._files.key_path) if path is not None]
-        await FileWatch(paths, self._look).run()
+        await FileWatch(paths, self._reload_if_changed).run()
 
-    def _look(self) -> None:
-        seen = self._content()
-        if seen == self._seen:
+    def _reload_if_changed(self) -> None:
+        content = self._content()
+        if content == self._loaded:
             return
-        self._seen = seen
+        self._loaded = content
         try:
-            tls.make_context(self._files)  # fails before anything is changed
+            tls.make_context(self._files)  # raises before anything is changed
             self.context.load_cert_chain(self._files.cert_path, self._files.key_path)
-        except (PexdockError, OSError, ValueError) as exc:  # one of two files may have been replaced so far
-            log.error("the admin side shows the certificate that it has: %s", exc)  # noqa: TRY400 - the reason says it all
+        except (PexdockError, OSError, ValueError) as exc:  # only one of the two files may have been replaced yet
+            log.error("admin API: cannot load the new certificate, keeping the old one: %s", exc)  # noqa: TRY400 - the reason is enough
         else:
-            log.info("the admin side shows a new certificate")
+            log.info("admin API: loaded a new certificate")
 
     def _content(self) -> bytes:
         return tls.digest_files(self._files.cert_path, self._files.key_path)

@@ -1,4 +1,4 @@
-"""Where operators may ask: always on a Unix socket in the run directory, and on TCP where a port and a token are set."""
+"""The listeners of the admin API: a Unix socket in the run directory, and a TCP port if one is set together with a token."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class AdminListener(NamedTuple):
-    """A bound socket, the token that is wanted there (None where the file's mode keeps others out), and what TLS is spoken by."""
+    """A bound socket, with the token it requires (None where the file mode controls access) and its certificate (None for plain HTTP)."""
 
     socket: socket.socket
     token: Token | None = None
@@ -36,48 +36,52 @@ class AdminListener(NamedTuple):
 
 @contextlib.contextmanager
 def open_listeners(settings: Settings, run_path: Path) -> Iterator[list[AdminListener]]:
-    """All that the settings ask for, until the end of the block.
+    """Binds the listeners that the settings configure, and closes them at the end of the block.
 
     Raises:
-        BadToken: there is a port and no token for it.
-        BadTls: the certificate cannot be used.
-        CannotListen: an address cannot be had.
+        BadToken: A port is set without a token.
+        BadTls: The certificate cannot be used.
+        CannotListen: An address cannot be bound.
     """
     with contextlib.ExitStack() as stack:
         found = [AdminListener(stack.enter_context(unix_listener(run_path / run_dir.ADMIN)))]
         if settings.admin_port is not None:
             if settings.admin_token_path is None:
                 raise BadToken(
-                    "admin_port opens the admin side, where code can be loaded, to the network: name a token by admin_token_path"
+                    "admin_port requires a token, since the admin API can load code: set admin_token_path to the path of its file"
                 )
             token = Token(settings.admin_token_path)
             certificate = _certificate(settings)
             found.append(AdminListener(stack.enter_context(tcp_listener(settings.admin_host, settings.admin_port)), token, certificate))
             if certificate is None:
-                _warn_of_plain(found[-1].socket)
+                _warn_if_exposed(found[-1].socket)
         yield found
 
 
 class AdminServers:
-    """One server for each listener."""
+    """The servers of all listeners.
+
+    Attributes:
+        address: URL of the TCP listener; empty without one.
+    """
 
     def __init__(self, app: ASGIApp, found: list[AdminListener]) -> None:
         self._servers = [_server(app, each) for each in found]
         self._certificates = [each.certificate for each in found if each.certificate is not None]
-        self._following: list[asyncio.Task[None]] = []
+        self._reloading: list[asyncio.Task[None]] = []
         scheme = "https" if self._certificates else "http"
         self.address = next((local_url(each.socket, scheme) for each in found if each.token is not None), "")
 
     async def start(self) -> None:
-        """Accept connections from now on."""
+        """Starts to accept connections."""
         loop = asyncio.get_running_loop()
-        self._following = [loop.create_task(certificate.watch_files()) for certificate in self._certificates]
+        self._reloading = [loop.create_task(certificate.watch_files()) for certificate in self._certificates]
         for server in self._servers:
             await server.start()
 
     async def close(self) -> None:
-        """Hang up on everybody. Idempotent."""
-        for task in self._following:
+        """Closes all listeners and connections. Idempotent."""
+        for task in self._reloading:
             task.cancel()
         for server in self._servers:
             await server.close()
@@ -91,12 +95,12 @@ def _server(app: ASGIApp, listener: AdminListener) -> AdminServer:
 def _certificate(settings: Settings) -> AdminCertificate | None:
     if settings.tls is None:
         return None
-    from runtime.admin.server.certificate import AdminCertificate  # noqa: PLC0415 - OpenSSL is for those who use it
+    from runtime.admin.server.certificate import AdminCertificate  # noqa: PLC0415 - imports OpenSSL only if TLS is configured
 
     return AdminCertificate(settings.tls)
 
 
-def _warn_of_plain(listener: socket.socket) -> None:
+def _warn_if_exposed(listener: socket.socket) -> None:
     host = listener.getsockname()[0]
     if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
-        log.warning("the admin side listens on %s without TLS: whoever can read the network can read its token", host)
+        log.warning("admin API: listening on %s without TLS, so its token crosses the network in plain text; set tls_cert_path", host)

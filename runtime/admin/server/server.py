@@ -1,6 +1,6 @@
-"""Serves an ASGI application on one socket, from a loop that has other things to do.
+"""Serves an ASGI application on one socket, on a loop that has other work.
 
-`uvicorn.Server` would wake ten times a second to look around, and wait for its clients at the end. Its HTTP protocol is used without it.
+It uses uvicorn's HTTP protocol without `uvicorn.Server`, which would wake ten times a second, and wait for its clients at shutdown.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from runtime.http.acceptor import ACCEPTS_PER_TURN, Acceptor
 from runtime.supervisor.host.listeners import CannotListen
 
 _BACKLOG = 128
-"""Who waits there costs nothing, and a crowd without a token must not be all that waits."""
+"""Connections in the backlog cost nothing, and many clients without a token must not fill it."""
 
 _HANDSHAKES_MAX = 2 * ACCEPTS_PER_TURN
-"""Of TLS, under way at once. They come before a token can be shown."""
+"""TLS handshakes at a time. They come before a client can send its token."""
 
 _KEEP_ALIVE_S = 5
-_LAST_S = 1.0
-"""Requests whose workers have ended need no time to end, too."""
+_CLOSE_S = 1.0
+"""Requests have nothing left to wait for, since the workers have exited before."""
 
 
 class AdminServer:
-    """Listens from `start` to `close`.
+    """The server of one listener, from `start` to `close`.
 
     Args:
-        listener: bound, and its own from now on.
-        context: what TLS is spoken by; None for plain HTTP.
-        limits: of connections.
+        app: Application to serve.
+        listener: Bound socket, which the server then owns.
+        context: TLS context; None for plain HTTP.
+        limits: Limits of connections.
     """
 
     def __init__(
@@ -63,38 +64,38 @@ class AdminServer:
         )
         self._clients = ServerState()
         self._limits = limits
-        self._accepting: Acceptor | None = None
+        self._acceptor: Acceptor | None = None
 
     async def start(self) -> None:
-        """Accepts connections from now on."""
+        """Starts to accept connections."""
         self._config.load()
-        asker = functools.partial(AdminConnection, self._limits, self._config, self._clients)
-        self._accepting = Acceptor(self._listener, asker, self._context, _HANDSHAKES_MAX)
-        self._accepting.start(_BACKLOG)
+        new_connection = functools.partial(AdminConnection, self._limits, self._config, self._clients)
+        self._acceptor = Acceptor(self._listener, new_connection, self._context, _HANDSHAKES_MAX)
+        self._acceptor.start(_BACKLOG)
 
     async def close(self) -> None:
-        """Hangs up on whoever is still there. Idempotent."""
-        if self._accepting is not None:
-            self._accepting.stop()
-            self._accepting = None
-            self._listener.close()  # who waits there is not kept waiting
+        """Closes the listener and all connections. Idempotent."""
+        if self._acceptor is not None:
+            self._acceptor.stop()
+            self._acceptor = None
+            self._listener.close()  # resets the connections in the backlog
         for connection in list(self._clients.connections):
             connection.transport.abort()
         if self._clients.tasks:
-            await asyncio.wait(self._clients.tasks, timeout=_LAST_S)
+            await asyncio.wait(self._clients.tasks, timeout=_CLOSE_S)
 
 
 @contextlib.contextmanager
 def unix_listener(path: Path) -> Iterator[socket.socket]:
-    """A socket at `path`, at most 107 bytes, in a folder that only this user can enter; gone at the end.
+    """Binds a Unix socket at `path`, of at most 107 bytes, in a folder that only this user can enter, and removes it at the end.
 
     Raises:
-        CannotListen: it cannot be made.
+        CannotListen: The socket cannot be bound.
     """
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             listener.bind(str(path))
-            path.chmod(0o600)  # before it listens, so that nobody could connect before
+            path.chmod(0o600)  # before it listens, so that no other user can connect in between
         except OSError as exc:
             raise CannotListen(f"cannot listen on {path}: {exc.strerror or exc}") from exc
         try:
@@ -105,16 +106,16 @@ def unix_listener(path: Path) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def tcp_listener(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket on an address of this machine.
+    """Binds a TCP socket to an address of this machine, and closes it at the end.
 
     Raises:
-        CannotListen: it cannot be had.
+        CannotListen: The address cannot be bound.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG)
     except OSError as exc:
-        raise CannotListen(f"the admin side cannot listen on {host} port {port}: {exc.strerror or exc}") from exc
+        raise CannotListen(f"the admin API cannot listen on {host} port {port}: {exc.strerror or exc}") from exc
     with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # connections inherit it: followers may be gone without a word
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # inherited; a streaming client may vanish
         yield listener

@@ -1,4 +1,4 @@
-"""What the admin side says of caches, as text for people. Pure."""
+"""Cache entries and refreshes as text for people. Pure."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from runtime.text_table import format_duration, format_size, format_table
 
 _HEAD = ("WORKER", "ENDPOINT", "PARAMETERS", "STATE", "AGE", "NEXT REFRESH", "LOADS", "FAILURES", "BYTES", "LAST ERROR")
 _ERROR_CHARS = 120
-"""More would wrap; JSON has all of it."""
+"""More would wrap; the JSON output has the full text."""
 
 
 def caches_as_text(models: Sequence[ModelCaches]) -> str:
-    """A table for each model, and what is to be said of its workers below it."""
+    """Returns a table for each model, with remarks about its workers below."""
     return "\n\n".join("\n".join(_model(model)) for model in models)
 
 
 def refresh_as_text(refresh: ModelRefresh) -> str:
-    """How much was begun, by worker, and what to make of none."""
-    lines = [f"{refresh.model} {refresh.version}: {_counted(refresh.begun, 'refresh', 'refreshes')} begun"]
+    """Returns the number of refreshes that each worker has started, with an explanation if there are none."""
+    lines = [f"{refresh.model} {refresh.version}: {_counted(refresh.begun, 'refresh', 'refreshes')} started"]
     if not refresh.begun:
-        lines[0] += "; what is not in a cache, or is being loaded already, is not loaded again (see `pexdock cache`)"
+        lines[0] += "; no matching entry is cached, or all are being loaded already (see `pexdock cache`)"
     lines += [f"  worker {worker.pid or '-'}: {worker.error.detail if worker.error else worker.begun}" for worker in refresh.workers]
     return "\n".join(lines)
 
@@ -33,7 +33,7 @@ def _model(model: ModelCaches) -> list[str]:
         _row(worker.pid, cache, entry)
         for worker in model.workers
         for cache in worker.caches
-        for entry in reversed(cache.entries)  # those used last come first
+        for entry in reversed(cache.entries)  # the most recently used come first
     ]
     remarks = [f"  {remark}" for worker in model.workers for remark in _remarks(worker)]
     table = [f"  {line}" for line in format_table([_HEAD, *rows])] if rows else []
@@ -56,7 +56,7 @@ def _row(pid: int | None, cache: CacheState, entry: EntryState) -> tuple[str, ..
 
 
 def _parameters(parameters: Mapping[str, str]) -> str:
-    """As `--parameter` takes them, one by one."""
+    """Returns the parameters in the form that `--parameter` accepts."""
     return " ".join(shlex.quote(f"{name}={value}") for name, value in parameters.items()) or "-"
 
 
@@ -79,7 +79,7 @@ def _remarks(worker: WorkerCaches) -> list[str]:
         return [f"{title}: no endpoint has a cache"]
     empty = [f"{title}: {cache.endpoint} has loaded nothing yet" for cache in worker.caches if not cache.entry_count]
     cut = [
-        f"{title}: {cache.endpoint} has {cache.entry_count} entries; those used last are shown" for cache in worker.caches if _is_cut(cache)
+        f"{title}: {cache.endpoint} has {cache.entry_count} entries; the latest used are shown" for cache in worker.caches if _is_cut(cache)
     ]
     return empty + cut
 

@@ -1,4 +1,4 @@
-"""What is said and known of models, as text for people. Pure."""
+"""Models and log lines as text for people. Pure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CODES = {"green": 32, "red": 31, "yellow": 33}
 
 
 def painted(text: str) -> str:
-    """Tables with their states in colours. What prints them leaves the colours out off a terminal."""
+    """Returns tables with coloured states. `click.echo` removes the colours if it does not print to a terminal."""
     return _STATES.sub(lambda found: f"\x1b[{_CODES[str(found.lastgroup)]}m{found[0]}\x1b[0m", text)
 
 
 def models_as_text(models: Sequence[ModelReport]) -> str:
-    """A line a model, with what there is to say of it below."""
+    """Returns one line for each model, with its remarks below."""
     if not models:
         return ""
     lines = format_table([("MODEL", "SERVES"), *((model.name, serves(model)) for model in models)])
@@ -33,49 +33,52 @@ def models_as_text(models: Sequence[ModelReport]) -> str:
 
 
 def serves(model: ModelReport) -> str:
-    """`0.1.0`, or the shares of several."""
+    """Returns `0.1.0`, or the percentages of several versions."""
     if len(model.serves) == 1:
         return model.serves[0].version
     return ", ".join(f"{share.version} {share.percent:g} %" for share in model.serves) or "nothing"
 
 
 def remarks(model: ModelReport) -> Iterator[str]:
-    """What operators said, and what Pexdock did about it."""
+    """Yields the traffic policy of a model, and the rollouts and rollbacks that follow from it."""
     if model.pin:
         yield f"pinned to {model.pin}"
     if model.split:
-        shares = " ".join(f"{name}={weight}" for name, weight in model.split.items())
-        yield f"split {shares}" + (f" by {model.by}" if model.by else "")
+        weights = " ".join(f"{name}={weight}" for name, weight in model.split.items())
+        yield f"split {weights}" + (f" by {model.by}" if model.by else "")
     if model.shadow:
-        yield f"{model.shadow_percent:g} % copied to {model.shadow}" + (f": {_compared(model.comparison)}" if model.comparison else "")
+        stats = f": {_mirror_as_text(model.comparison)}" if model.comparison else ""
+        yield f"{model.shadow_percent:g} % mirrored to {model.shadow}{stats}"
     if model.labels:
         yield "labels " + " ".join(f"{label}={version}" for label, version in sorted(model.labels.items()))
     for watched in model.probation:
-        counts = f"{watched.answered} answered, {watched.failed} of them failed, {watched.deaths} workers died"
+        counts = f"{watched.answered} requests, {watched.failed} failed, {watched.deaths} worker crashes"
         yield f"{watched.version} is on probation until {watched.until}: {counts}"
     if model.previous:
-        yield f"{model.previous.version} is kept ready until {model.previous.until}: `pexdock rollback {model.name}` has it serve"
-    for taken in model.taken_back:
-        yield f"{taken.version} was taken back: {taken.reason}; `pexdock promote {model.name} {taken.version}` has it serve all the same"
+        advice = f"roll back to it with `pexdock rollback {model.name}`"
+        yield f"{model.previous.version} is on warm standby until {model.previous.until}: {advice}"
+    for release in model.taken_back:
+        advice = f"to serve it nevertheless, run `pexdock promote {model.name} {release.version}`"
+        yield f"{release.version} was rolled back: {release.reason}; {advice}"
     yield from model.remarks
 
 
 def history_as_text(model: ModelReport) -> str:
-    """When requests moved, to what, and why; the last one last."""
-    return "\n".join(format_table([("AT", "TO", "WHY"), *((flip.at, flip.what, flip.why) for flip in model.history)]))
+    """Returns a table of traffic shifts, the latest last."""
+    return "\n".join(format_table([("AT", "TO", "WHY"), *((shift.at, shift.what, shift.why) for shift in model.history)]))
 
 
 def line_as_text(line: LogLine) -> str:
-    """`12:30:00 iris 0.1.0[4711]: its line`."""
+    """Returns a log line as `12:30:00 iris 0.1.0[4711]: text`."""
     return f"{line.time[11:19]} {line.source}[{line.pid}]: {line.text}"
 
 
-def _compared(found: MirrorStatus) -> str:
-    deviation = f", numbers differ by {found.deviation_max:g} at most" if found.deviation_max else ""
-    times = f"{found.ms_copies_mean:.1f} ms where clients waited {found.ms_mean:.1f}"
+def _mirror_as_text(found: MirrorStatus) -> str:
+    deviation = f", largest deviation {found.deviation_max:g}" if found.deviation_max else ""
+    times = f"{found.ms_copies_mean:.1f} ms on average, {found.ms_mean:.1f} ms for clients"
     return f"{found.requests} compared, {found.equal} equal{deviation}, {found.failed} failed, {found.skipped} skipped, {times}"
 
 
 def memory(size_bytes: int) -> str:
-    """Of a process; a dash where there is none."""
+    """Returns the memory of a process; a dash if there is no process."""
     return format_size(size_bytes) if size_bytes else "-"

@@ -1,4 +1,4 @@
-"""Releases and models as a table for people."""
+"""Releases as a table for people. Pure."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from runtime.text_table import format_table
 
 
 def as_table(state: State) -> str:
-    """What people read: who runs, then one line a release, with its reason and its worker's last lines below it."""
+    """Returns the supervisor, and a table of releases, with reasons and the last lines of failed workers."""
     if state.pid is None:
         head = f"no supervisor runs on {state.dist_path}; start one with `pexdock serve`"
     else:
         head = f"supervisor {state.pid} serves {state.dist_path} at {state.address or '(not bound yet)'}"
     if state.dist_url:
-        head += f"\n{state.dist_path} follows {state.dist_url}" + (f", but for this: {state.dist_reason}" if state.dist_reason else "")
+        problem = f", but the last attempt failed: {state.dist_reason}" if state.dist_reason else ""
+        head += f"\n{state.dist_path} mirrors {state.dist_url}{problem}"
     if not state.releases:
         return f"{head}\n\nno pex in {state.dist_path}"
     return f"{head}\n\n{releases_as_text(state.releases)}"
 
 
 def releases_as_text(releases: Sequence[ReleaseReport]) -> str:
-    """One line a release; at least one."""
+    """Returns one line for each release, of which there must be at least one."""
     rows = [("FILE", "NAME", "VERSION", "DIGEST", "STATE", "BASE", "RESTARTS", "PATHS")] + [_row(report) for report in releases]
     lines = format_table(rows)
     body = [lines[0]]

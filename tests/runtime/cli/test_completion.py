@@ -1,4 +1,4 @@
-"""What shells are told to complete."""
+"""Completion of commands, options and names of models."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from runtime.supervisor.status.state_file import write_state
 from tinypex import ROOT
 
 
-@pytest.mark.parametrize(("shell", "says"), [("bash", "complete -o nosort"), ("zsh", "#compdef pexdock"), ("fish", "complete --no-files")])
-def test_each_shell_gets_what_it_reads(shell, says, monkeypatch):
-    """For the command under the name by which it was called."""
+@pytest.mark.parametrize(
+    ("shell", "expected"), [("bash", "complete -o nosort"), ("zsh", "#compdef pexdock"), ("fish", "complete --no-files")]
+)
+def test_each_shell_gets_its_own_script(shell, expected, monkeypatch):
+    """It completes the command under the name by which it was called."""
     if shell == "bash" and shutil.which("bash") is None:
-        pytest.skip("there is no bash")
+        pytest.skip("bash is not installed")
     done = CliRunner().invoke(main, ["completion", shell], prog_name="pexdock")
     assert done.exit_code == 0
-    assert says in done.output
+    assert expected in done.output
     assert "_PEXDOCK_COMPLETE" in done.output
 
 
@@ -43,7 +45,7 @@ def completed(tmp_path, line, **env):
 
 
 def test_names_of_models_are_completed_from_the_state_file(tmp_path):
-    """No supervisor is asked, and where none runs nothing is said."""
+    """No supervisor is asked; if none runs, nothing is completed."""
     assert completed(tmp_path, "pexdock describe i") == []
     with run_dir.lock_run_dir(tmp_path / "run") as run:
         write_state(run, State(dist_path="", pid=1, models=[ModelReport(name=name) for name in ("iris", "ice", "other")]))
@@ -53,6 +55,6 @@ def test_names_of_models_are_completed_from_the_state_file(tmp_path):
 
 
 def test_commands_and_options_are_completed(tmp_path):
-    """As click does it."""
+    """click completes them."""
     assert completed(tmp_path, "pexdock pr") == ["promote"]
     assert "--wait-probation" in completed(tmp_path, "pexdock deploy --w")

@@ -1,4 +1,4 @@
-"""The command: its help, its errors, its exit codes. Run as people run it where a process matters."""
+"""The command: its help, errors and exit codes."""
 
 import json
 import subprocess
@@ -19,15 +19,15 @@ def _flag(setting: str) -> str:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs the command in an empty folder."""
+    """Returns a function that runs the command in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    with tempfile.TemporaryDirectory() as folder:  # a shorter path than pytest's, since sockets lie below it
+    with tempfile.TemporaryDirectory() as folder:  # shorter than pytest's path, since sockets are created in it
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         yield lambda *words: CliRunner().invoke(main, [str(word) for word in words])
 
 
 def test_every_setting_is_an_option_of_serve_with_its_default(run):
-    """Nothing else is."""
+    """It has no other options."""
     text = run("serve", "--help").output
     for name, field in Settings.model_fields.items():
         assert f"{_flag(name)} " in text
@@ -47,7 +47,7 @@ def test_every_setting_is_an_option_of_serve_with_its_default(run):
     ],
 )
 def test_a_wrong_command_line_ends_with_code_2_and_one_line(run, words, error):
-    """No traceback, nothing started."""
+    """It prints no traceback and starts nothing."""
     result = run(*words)
     assert result.exit_code == 2
     assert error in result.output.splitlines()[-1]
@@ -55,7 +55,7 @@ def test_a_wrong_command_line_ends_with_code_2_and_one_line(run, words, error):
 
 
 def test_an_unknown_variable_ends_every_command_that_reads_settings(run, monkeypatch):
-    """Also one that would not have used it."""
+    """It ends a command that would not have used it, too."""
     monkeypatch.setenv("PEXDOCK_DIST_PTH", "x")
     for words in (["serve"], ["models"]):
         result = run(*words)
@@ -63,16 +63,16 @@ def test_an_unknown_variable_ends_every_command_that_reads_settings(run, monkeyp
         assert "did you mean PEXDOCK_DIST_PATH?" in result.output
 
 
-def test_the_settings_file_counts_for_models_too(run, tmp_path):
-    """Else it would look in another dist/ than the supervisor."""
+def test_models_reads_the_settings_file(run, tmp_path):
+    """Otherwise it would read another dist/ than the supervisor."""
     (tmp_path / "pexdock.toml").write_text("dist_path = 'elsewhere'\n")
     write_tiny(tmp_path / "elsewhere" / "tiny.pex", "tiny")
     assert json.loads(run("models", "--json").output)["releases"][0]["name"] == "tiny"
     assert "tiny.pex  tiny" in run("models").output
 
 
-def test_check_says_what_a_pex_is_and_whether_it_can_be_served(run, tmp_path):
-    """The base is the one in dist/ that fits, or the one that is named."""
+def test_check_prints_what_a_pex_is_and_whether_it_can_be_served(run, tmp_path):
+    """The base is the one in dist/ that fits, or that of --base."""
     base = write_linked_base(tmp_path / "dist" / "base.pex")
     model = write_tiny(tmp_path / "tiny.pex", "tiny", built_on=SDK_VERSION)
     result = run("check", model)
@@ -82,11 +82,11 @@ def test_check_says_what_a_pex_is_and_whether_it_can_be_served(run, tmp_path):
     assert f"base           {SDK_VERSION}, {base}" in result.output
     assert f"base.pex: base pexdock {SDK_VERSION}" in run("check", base).output
     assert run("check", model, "--base", base).exit_code == 0
-    assert "where a base is wanted" in run("check", model, "--base", model).output
+    assert "not a base: name a base" in run("check", model, "--base", model).output
 
 
 def test_check_ends_with_code_1_and_the_reason_where_a_pex_is_refused(run, tmp_path):
-    """The file's fault, or that its base is missing."""
+    """The reason is an invalid file, or a missing base."""
     (tmp_path / "empty.pex").touch()
     write_tiny(tmp_path / "tiny.pex", "tiny", built_on="7.7.7")
     for file, reason in (
@@ -109,7 +109,7 @@ def test_a_model_is_not_built_without_a_base(run, tmp_path):
 
 
 def test_help_and_version_need_nothing_heavy():
-    """People ask for help while something is broken, and twice in a row."""
+    """People ask for help while something is broken, so it must be fast and robust."""
     script = "import sys; sys.argv[1:] = ['--help']\n"
     script += "from runtime.cli.main import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)

@@ -110,7 +110,7 @@ def test_a_token_that_others_can_read_is_a_problem(told, tmp_path, monkeypatch):
     token.write_text("x" * 40)
     token.chmod(0o644)
     monkeypatch.setenv("PEXDOCK_ADMIN_TOKEN_PATH", str(token))
-    assert "open to others" in told()[1]["admin token"]["text"]
+    assert "that others cannot read" in told()[1]["admin token"]["text"]
     token.chmod(0o600)
     assert told()[1]["admin token"]["level"] == "ok"
 

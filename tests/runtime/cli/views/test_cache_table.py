@@ -1,4 +1,4 @@
-"""Caches as text for people."""
+"""Cache entries and refreshes as text for people."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def entry(name: str, state: str = "fresh", **other: object) -> EntryState:
     return EntryState(parameters={"name": name, "date": "1 May"}, state=state, **(known | other))
 
 
-def test_entries_stand_in_one_table_with_those_used_last_first() -> None:
-    """Each cell in words that need no explanation, and parameters as the other command takes them."""
+def test_entries_are_listed_in_one_table_most_recently_used_first() -> None:
+    """Cells are easy to read, and parameters have the form that `pexdock refresh` accepts."""
     entries = [
         entry("a", "loading", age_s=None, next_refresh_s=None, loads=0, bytes=0),
         entry("b", "stale", next_refresh_s=0.0, failures=3, last_error="load_failed: it\nbroke"),
@@ -32,8 +32,8 @@ def test_entries_stand_in_one_table_with_those_used_last_first() -> None:
     ]
 
 
-def test_what_is_to_be_said_of_a_worker_stands_below() -> None:
-    """That it does not answer, that it has loaded nothing, that it has no caches, or that it has more than is shown."""
+def test_remarks_about_workers_follow_the_table() -> None:
+    """A worker that does not answer, has loaded nothing, has no caches, or has more entries than are shown."""
     workers = [
         WorkerCaches(7, error=WorkerProblem("unavailable", "the worker is not ready: starting")),
         WorkerCaches(8, [CacheState("predict", "/p", 0, []), CacheState("other", "/o", 9, [entry("a")])]),
@@ -42,36 +42,36 @@ def test_what_is_to_be_said_of_a_worker_stands_below() -> None:
     assert caches_as_text([ModelCaches("iris", "0.1.0", workers)]).splitlines()[3:] == [
         "  worker 7: the worker is not ready: starting",
         "  worker 8: predict has loaded nothing yet",
-        "  worker 8: other has 9 entries; those used last are shown",
+        "  worker 8: other has 9 entries; the latest used are shown",
         "  worker 9: no endpoint has a cache",
     ]
 
 
 def test_a_long_error_is_cut() -> None:
-    """One line an entry."""
+    """Each entry stays on one line."""
     model = ModelCaches("iris", "0.1.0", [WorkerCaches(7, [CacheState("predict", "/p", 1, [entry("a", last_error="x" * 500)])])])
     assert caches_as_text([model]).splitlines()[2].endswith("x" * 119 + "…")
 
 
-def test_models_are_a_line_apart() -> None:
-    """Each has its own head."""
+def test_models_are_separated_by_an_empty_line() -> None:
+    """Each has a heading of its own."""
     model = ModelCaches("iris", "0.1.0", [WorkerCaches(7)])
     assert caches_as_text([model, model]) == "\n\n".join(["iris 0.1.0\n  worker 7: no endpoint has a cache"] * 2)
 
 
-def test_refreshes_are_counted_by_worker_and_none_is_explained() -> None:
-    """A worker that did not answer says why."""
+def test_refreshes_are_counted_by_worker_and_zero_is_explained() -> None:
+    """A worker that did not answer comes with the reason."""
     troubled = WorkerRefresh(8, error=WorkerProblem("unavailable", "the worker is not ready: starting"))
     assert refresh_as_text(ModelRefresh("iris", "0.1.0", 2, [WorkerRefresh(7, 2), troubled])).splitlines() == [
-        "iris 0.1.0: 2 refreshes begun",
+        "iris 0.1.0: 2 refreshes started",
         "  worker 7: 2",
         "  worker 8: the worker is not ready: starting",
     ]
-    assert "is not loaded again" in refresh_as_text(ModelRefresh("iris", "0.1.0", 0, [WorkerRefresh(7)]))
+    assert "no matching entry is cached" in refresh_as_text(ModelRefresh("iris", "0.1.0", 0, [WorkerRefresh(7)]))
 
 
-def test_the_documentation_shows_the_table_as_it_is() -> None:
-    """The columns have the names that it explains."""
+def test_the_documentation_shows_the_real_table() -> None:
+    """It explains the columns by their names."""
     page = (Path(__file__).parents[4] / "docs" / "operations" / "caches.md").read_text()
     model = ModelCaches("iris", "0.1.0", [WorkerCaches(7, [CacheState("predict", "/p", 1, [entry("a")])])])
     head = re.split(" {2,}", caches_as_text([model]).splitlines()[1].strip())

@@ -1,0 +1,65 @@
+"""`pexdock build`: builds base and models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from base.errors import PexdockError
+from runtime.cli.options import CONFIG, FILE, show_progress
+from runtime.cli.views.pex import build_as_text
+
+if TYPE_CHECKING:
+    from runtime.build.pack import BuiltPex
+
+_CHECKOUT = Path(__file__).parents[2]
+
+
+@click.group()
+def build() -> None:
+    """Build pexes."""
+
+
+@build.command("base")
+@click.option("-o", "--output", type=FILE, help="File to write [default: dist/base-<version>.pex in the checkout].")
+@CONFIG
+def build_base(output: Path | None, config: Path | None) -> None:
+    """Build the base from this checkout and its dependencies, at the versions of its lock file."""
+    from runtime import settings  # noqa: PLC0415
+    from runtime.build import base as builder  # noqa: PLC0415
+
+    chosen = settings.load({}, config)
+    _show(builder.build_base(_CHECKOUT, output, cache=chosen.cache_path, report=show_progress))
+
+
+@build.command("model")
+@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("-o", "--output", type=FILE, help="File to write [default: <name>-<version>.pex beside the base].")
+@click.option("--base", "base_pex", type=FILE, help="Base to build on [default: the newest in dist/].")
+@click.option("--carry", multiple=True, metavar="NAME", help="Include the model's own version of a package that base provides; repeatable.")
+@CONFIG
+def build_model(path: Path, output: Path | None, base_pex: Path | None, carry: tuple[str, ...], config: Path | None) -> None:
+    """Build the pex of the model project in PATH, without the packages that base provides."""
+    from runtime import settings  # noqa: PLC0415
+    from runtime.build import model as builder  # noqa: PLC0415
+
+    chosen = settings.load({}, config)
+    on = base_pex or _newest_base(chosen.dist_path)
+    _show(builder.build_model(path, on, output, carry, cache=chosen.cache_path, report=show_progress))
+
+
+def _show(built: BuiltPex) -> None:
+    click.echo(build_as_text(built))
+
+
+def _newest_base(dist_path: Path) -> Path:
+    from packaging.version import Version  # noqa: PLC0415
+
+    from runtime.pex.bases import find_bases  # noqa: PLC0415
+
+    bases = find_bases(dist_path)
+    if not bases:
+        raise PexdockError(f"there is no base in {dist_path}: build one with `pexdock build base`, or name one with --base")
+    return max(bases, key=lambda base: Version(base.version)).path

@@ -1,0 +1,86 @@
+"""`pexdock serve`, and `pexdock key` for the clients of what it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.cli.options import CONFIG
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+_METAVARS = {"s": "SECONDS", "bytes": "SIZE", "path": "PATH", "rows": "N", "port": "N", "release": "N", "parallel": "N"}
+
+
+class ServeCommand(click.Command):
+    """`serve`, whose options are the settings. They are loaded only for a command line of `serve`."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Returns the options: one for each setting, `--config` and `--help`."""
+        from runtime.settings import RENAMED, Settings  # noqa: PLC0415 - keeps pydantic out of `pexdock --help`
+
+        options = [_option(name, field) for name, field in Settings.model_fields.items()]
+        renamed = [click.Option([_flag(name)], hidden=True) for name in RENAMED]  # `runtime.settings` answers with the new name
+        return [*options, *renamed, *super().get_params(ctx)]
+
+
+def _option(name: str, field: FieldInfo) -> click.Option:
+    """Returns the option of a setting. Its value stays a string: `runtime.settings` validates it like those of other sources."""
+    default = "" if field.default_factory or field.default is None else f" [default: {field.default}]"
+    metavar = _METAVARS.get(name.rpartition("_")[2], "VALUE")
+    return click.Option([_flag(name)], metavar=metavar, help=f"{field.description}{default}")
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+@click.command(cls=ServeCommand)
+@CONFIG
+def serve(config: Path | None, **flags: str | None) -> None:
+    """Serve the pexes in dist/, and those that are dropped there, until SIGTERM or Ctrl-C.
+
+    Each option can also be set in pexdock.toml, as in `port = 8080`, or in the environment, as in PEXDOCK_PORT=8080.
+    """
+    from runtime import settings  # noqa: PLC0415
+    from runtime.serve import serve as run  # noqa: PLC0415
+
+    chosen = settings.load(flags, config)
+    _log_to_stderr(chosen.log_level)
+    run(chosen, _show)
+
+
+@click.command()
+@click.argument("name")
+def key(name: str) -> None:
+    """Create an API key for the client NAME.
+
+    The key is shown only this once. Add the printed line, which holds a digest of it, to the file that api_keys_path names.
+    """
+    from runtime.http.api_keys import make_key  # noqa: PLC0415
+
+    made, line = make_key(name)
+    click.echo(f"key, for the client: {made}")
+    click.echo(f"line, for the file that api_keys_path names: {line}")
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(level.upper())  # the supervisor's log buffer may keep more than is printed
+
+
+def _show(text: str) -> None:
+    """Prints for people. If nobody reads standard output any more, serving goes on, and it is redirected to /dev/null."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        with contextlib.suppress(OSError), open(os.devnull, "w") as devnull:  # noqa: PTH123 - a device
+            os.dup2(devnull.fileno(), sys.stdout.fileno())
