@@ -1,6 +1,6 @@
 """`python -m base`: the process of a worker.
 
-Thin: what it imports takes seconds, in which the supervisor may be killed. So it is tied to that first.
+Thin: importing the model takes seconds, in which the supervisor may be killed. So the process is tied to the supervisor first.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def main() -> int:
     arguments = parser.parse_args()
     control = socket.socket(fileno=arguments.control_fd)
     os.set_inheritable(arguments.control_fd, False)
-    tied = die_with_parent(control)
+    is_tied = die_with_parent(control)
     forbid_new_privileges()
-    from base.ipc.control import ExitCode  # noqa: PLC0415 - not before it is tied
+    from base.ipc.control import ExitCode  # noqa: PLC0415 - only after the process is tied to its parent
 
-    if not tied:
+    if not is_tied:
         return ExitCode.PARENT_GONE
     from base.worker.worker import run_installed  # noqa: PLC0415 - as above; this takes longest
 

@@ -1,4 +1,4 @@
-"""A command line that shows how an endpoint is asked."""
+"""A `curl` command line that shows how to call an endpoint."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import msgspec
 from base.ipc.control import EndpointSpec
 
 
-def curl(address: str, endpoint: EndpointSpec) -> str | None:
-    """A `curl` line that works as printed, or None for an endpoint that has no example.
+def curl_command(address: str, endpoint: EndpointSpec) -> str | None:
+    """Returns a command line that works as printed, or None for an endpoint that has no example.
 
     Args:
-        address: scheme, host and port.
-        endpoint: as its worker describes it.
+        address: Scheme, host and port.
+        endpoint: The endpoint as its worker describes it.
     """
     if endpoint.example is None:
         return None
@@ -23,5 +23,4 @@ def curl(address: str, endpoint: EndpointSpec) -> str | None:
     for name, value in endpoint.example.parameters.items():
         path = path.replace(f"{{{name}}}", quote(value, safe=""))
     rows = msgspec.json.encode(endpoint.example.rows).decode()
-    words = ["curl", "-s", f"{address}{path}", "-H", "Content-Type: application/json", "-d", rows]
-    return shlex.join(words)
+    return shlex.join(["curl", "-s", f"{address}{path}", "-H", "Content-Type: application/json", "-d", rows])

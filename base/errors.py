@@ -3,25 +3,25 @@
 PexdockError
 ├── CallerError            the client: change the request
 │   ├── Malformed              the body is not what its media type says
-│   ├── Unauthorized           it does not say who asks, or that one may not
+│   ├── Unauthorized           no valid credentials, or the client may not do this
 │   ├── Misfit                 the rows or parameters do not fit what the endpoint declares
 │   ├── NotFound               no such path, or no artifact for these parameters
 │   ├── TooLarge               the body is over its limit
 │   ├── UnsupportedMedia       no decoder for this media type
-│   ├── Conflict               an operator's order that what is there does not allow
-│   └── Reject                 a handler will not answer these rows; raised by the model's author
+│   ├── Conflict               a change that the current state does not allow
+│   └── Reject                 a handler refuses these rows; raised by the model's author
 ├── TryLater               nobody: the same request may succeed later
-│   ├── Unavailable            no worker is ready, or one died with the request
-│   ├── Full                   a bound is reached
-│   └── DeadlineExceeded       the time of the request is over
+│   ├── Unavailable            no worker is ready, or one exited with the request
+│   ├── Full                   a limit is reached
+│   └── DeadlineExceeded       the time limit of the request has passed
 ├── AuthorError            the author of the model
 │   ├── Declaration            an endpoint, schema or entry point is declared wrongly
 │   ├── HandlerFailed          the handler raised
 │   ├── BadResult              the handler's result breaks the contract
 │   └── LoadFailed             load_model raised
 ├── PexRefused             whoever built or dropped the pex
-└── PeerError              a process of ours broke the wire's rules
-    └── PeerGone               or is not there any more
+└── PeerError              a process of Pexdock broke the rules of the wire
+    └── PeerGone               the other process is gone
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import ClassVar, Self
 
 @dataclass(frozen=True)
 class Cell:
-    """Where a request does not fit, and why. `row` counts from 0; None where the whole request is meant."""
+    """A place where a request does not fit, and the reason. `row` counts from 0; None means the whole request."""
 
     row: int | None
     column: str | None
@@ -41,7 +41,7 @@ class Cell:
 
 
 class PexdockError(Exception):
-    """The root. `code` is stable and meant for programs; `str(error)` is meant for people."""
+    """The root of all errors. `code` is stable and meant for programs; `str(error)` is meant for people."""
 
     code: ClassVar[str] = "error"
     retryable: ClassVar[bool] = False
@@ -51,8 +51,8 @@ class PexdockError(Exception):
         self.detail = detail
         self.cells = tuple(cells)
 
-    def again(self, *, detail: str | None = None, cells: Sequence[Cell] | None = None) -> Self:
-        """The same error as a new instance, for one more caller; with other words or cells where they are given."""
+    def copy_for_caller(self, *, detail: str | None = None, cells: Sequence[Cell] | None = None) -> Self:
+        """Returns a new instance of the same error for another caller, with `detail` and `cells` replaced if given."""
         return type(self)(self.detail if detail is None else detail, cells=self.cells if cells is None else cells)
 
 
@@ -91,30 +91,30 @@ class Conflict(CallerError):
 
 
 class Reject(CallerError):
-    """A handler raises it to say no: to single rows, whose requests then are refused and all others answered, or to the request.
+    """Raised by a handler to reject single rows, whose requests are refused while all others are answered, or the whole request.
 
     Args:
-        status: the HTTP status, 400 to 499.
-        detail: what the client is told.
-        rows: of the frame that the handler was given, from 0; none means the request as a whole. Clients see them as rows of their own
-            request.
+        status: HTTP status, 400 to 499.
+        detail: Message for the client.
+        rows: Rows of the frame that the handler was given, counted from 0; none rejects the whole request. Clients see them as rows of
+            their own request.
 
     Raises:
-        ValueError: the status is none of a caller's error.
+        ValueError: The status is not between 400 and 499.
     """
 
     code = "rejected"
 
     def __init__(
-        self, status: int = 422, detail: str = "the model does not answer this", rows: Iterable[int] = (), *, cells: Sequence[Cell] = ()
+        self, status: int = 422, detail: str = "the model rejects this", rows: Iterable[int] = (), *, cells: Sequence[Cell] = ()
     ) -> None:
         if status not in range(400, 500):
             raise ValueError(f"a rejection has a status from 400 to 499, not {status!r}")
         super().__init__(detail, cells=[*cells, *(Cell(int(row), None, detail) for row in rows)])
         self.status = status
 
-    def again(self, *, detail: str | None = None, cells: Sequence[Cell] | None = None) -> Self:
-        """See `PexdockError.again`."""
+    def copy_for_caller(self, *, detail: str | None = None, cells: Sequence[Cell] | None = None) -> Self:
+        """Returns a new instance, as `PexdockError.copy_for_caller` does."""
         return type(self)(self.status, self.detail if detail is None else detail, cells=self.cells if cells is None else cells)
 
 
@@ -160,18 +160,18 @@ class LoadFailed(AuthorError):
 
 
 class PexRefused(PexdockError):
-    """A pex that cannot be served. The message names the file's fault and the way out."""
+    """A pex that cannot be served. The message says what is wrong with the file and what to do."""
 
     code = "pex_refused"
 
 
 class PeerError(PexdockError):
-    """A process of ours broke the rules of the wire. The connection is closed; nothing else is touched."""
+    """A process of Pexdock broke the rules of the wire. The connection is closed; nothing else is affected."""
 
     code = "peer_error"
 
 
 class PeerGone(PeerError):
-    """The other side of a channel has ended."""
+    """The process on the other side of a channel is gone."""
 
     code = "peer_gone"

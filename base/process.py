@@ -1,4 +1,4 @@
-"""How a process of ours is tied to its parent."""
+"""How a process of Pexdock is started, and how it is tied to its parent. Light: a process imports this before it is tied."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import signal
 import socket
 import struct
 import sys
+
+FRONT_DOOR_MODULE = "runtime.front"
+"""The program of a front door. `base` imports nothing of `runtime`, but its development server starts this module as a child; a test checks
+that it exists. A constant, since an entry point would have to be looked up among all distributions at each start."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -24,32 +28,43 @@ def module_command(module: str) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-P", "-m", module], {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def die_with_parent(control: socket.socket) -> bool:
-    """Asks the kernel to kill this process when the thread that started it ends; False when that has happened already.
-
-    The control socket's end of file says the same, to those who read it; this covers imports and handlers that do not return. To be called
-    before anything that takes time, as `python -m base` does.
+def front_door_command(listen_fd: int, stdout_fd: int = 1) -> tuple[list[str], dict[str, str]]:
+    """Returns the command that starts a front door, to which `--control-fd N` must be added, and the variables for its environment.
 
     Args:
-        control: one end of a pair that the parent has made.
+        listen_fd: Descriptor of the bound socket, which the child must inherit.
+        stdout_fd: Descriptor for what the access log writes to standard output, which the child must inherit.
+    """
+    command, variables = module_command(FRONT_DOOR_MODULE)
+    return [*command, "--listen-fd", str(listen_fd), "--stdout-fd", str(stdout_fd)], variables
+
+
+def die_with_parent(control: socket.socket) -> bool:
+    """Asks the kernel to kill this process when the thread that started it ends. Returns False if that thread has ended already.
+
+    The end of file on the control socket says the same to a process that reads it; this covers imports and handlers that do not return.
+    Must be called before anything that takes time, as `python -m base` does.
+
+    Args:
+        control: One end of a socket pair that the parent has made.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # A parent that ended before the call sent no signal, and somebody else has adopted us since.
+    # A parent that ended before the call sent no signal, and another process has adopted this one since.
     return os.getppid() == peer_pid(control)
 
 
 def outlive_parent() -> None:
-    """Takes that back. The caller ends by itself when its control socket does."""
+    """Undoes `die_with_parent`. The caller must exit by itself when its control socket is closed."""
     _prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def forbid_new_privileges() -> None:
-    """Has no program that this process or any child of it executes gain rights, be it setuid. There is no way back."""
+    """Prevents every program that this process or a child of it executes from gaining rights, even a setuid one. Cannot be undone."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def peer_pid(sock: socket.socket) -> int:
-    """The process that listened where this connected socket connected to, or that made the pair of which it is one end."""
+    """Returns the id of the process that listens where this socket connected to, or that made the pair of which this socket is one end."""
     pid: int = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
     return pid
 

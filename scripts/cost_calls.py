@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 
 import cost_model
-from base.async_runner import Loop
+from base.async_runner import AsyncRunner
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.describe import describe_endpoint
 from base.ipc import channel
@@ -64,7 +64,7 @@ async def _counted() -> dict[str, dict[str, dict[str, int]]]:
 
 def _connected(listener: socket.socket, counter: _Counter) -> FrontLink:
     """The worker's side, computed by this loop."""
-    loop = Loop()
+    loop = AsyncRunner()
     predictors = [Predictor(endpoint, None, loop, Dependencies(loop)) for endpoint in cost_model.ENDPOINTS]
     connection = FrontLink(channel.Channel(listener.accept()[0]), "cost", "0", predictors, lambda: None)
     asyncio.get_running_loop().add_reader(connection.fileno(), counter.as_worker(connection.handle_one))

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
-from base.async_runner import Loop
+from base.async_runner import AsyncRunner
 from base.errors import Declaration
 from base.schema.model import evaluate_annotation
 
@@ -49,7 +49,7 @@ class Dependencies:
         loop: Runs async providers.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: AsyncRunner) -> None:
         self._loop = loop
         self._values: dict[Provider, Any] = {}
         self._stack = ExitStack()
@@ -76,14 +76,14 @@ class Dependencies:
     def _enter(self, provider: Provider, needed: Mapping[str, Any]) -> Any:
         if inspect.isasyncgenfunction(provider):
             stack = AsyncExitStack()
-            value = self._loop.run(stack.enter_async_context(asynccontextmanager(provider)(**needed)))
-            self._stack.callback(lambda: self._loop.run(stack.aclose()))
+            value = self._loop.run_coroutine(stack.enter_async_context(asynccontextmanager(provider)(**needed)))
+            self._stack.callback(lambda: self._loop.run_coroutine(stack.aclose()))
             return value
         if inspect.isgeneratorfunction(provider):
             return self._stack.enter_context(contextmanager(provider)(**needed))
         value = provider(**needed)
         if inspect.iscoroutine(value):
-            return self._loop.run(value)
+            return self._loop.run_coroutine(value)
         return self._stack.enter_context(value) if _is_entered(provider) else value
 
 

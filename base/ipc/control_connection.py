@@ -40,7 +40,7 @@ class ControlConnection:
         self._control.setblocking(True)
         self._thread.start()
 
-    def send(self, message: ControlMessage) -> None:
+    def send_message(self, message: ControlMessage) -> None:
         """Sends a message; blocks while the peer does not read. The thread that reads finds out that the peer is gone."""
         try:
             with self._sending:

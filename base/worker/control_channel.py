@@ -42,7 +42,7 @@ class ControlChannel:
 
     def send(self, message: ControlMessage) -> None:
         """Sends a message to the parent, from any thread; blocks while the parent does not read."""
-        self._connection.send(message)
+        self._connection.send_message(message)
 
     def close(self) -> None:
         """Stops handling messages. Idempotent."""

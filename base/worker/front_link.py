@@ -42,7 +42,7 @@ from base.ipc.protocol import (
     monotonic_deadline_s,
 )
 from base.ipc.segment import Segment
-from base.worker.predictor import Call, Predictor, Stream
+from base.worker.predictor import BatchContext, PredictionStream, Predictor
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class _Work(msgspec.Struct, frozen=True):
     """A batch, and what it says beside its rows."""
 
     batch: Batch
-    call: Call
+    call: BatchContext
     until: float
 
 
@@ -68,7 +68,7 @@ class _Waiting(msgspec.Struct, frozen=True):
 class _Open(msgspec.Struct, frozen=True):
     """A streamed answer whose last part is on its way to the client."""
 
-    stream: Stream
+    stream: PredictionStream
     lease: Lease | None
     place: SegmentSlice
     held: Callable[[], bool]
@@ -210,7 +210,7 @@ class FrontLink:
         if batch.endpoint >= len(self._predictors):
             raise PeerError(f"there is no endpoint {batch.endpoint}")
         try:
-            found = self._predictors[batch.endpoint].lookup(work.call.parameters, self._wake)
+            found = self._predictors[batch.endpoint].lookup_model(work.call.parameters, self._wake)
         except PexdockError as exc:
             self._fail(batch.batch_id, exc)
             return
@@ -223,16 +223,16 @@ class FrontLink:
         else:
             self._compute(work, found)
 
-    def _call(self, batch: Batch, until: float) -> Call:
+    def _call(self, batch: Batch, until: float) -> BatchContext:
         alone = bool(batch.flags & Flag.SINGLE_REQUEST)
         try:
             if not batch.flags & Flag.CONTEXT:
-                return Call(_parameters.decode(batch.parameters), alone)
+                return BatchContext(_parameters.decode(batch.parameters), alone)
             parameters, words = _with_context.decode(batch.parameters)
         except msgspec.MsgspecError as exc:
             raise PeerError(f"parameters that cannot be read: {exc}") from exc
         cancelled = lambda: self._cancelled(batch.batch_id)  # noqa: E731 - a method bound to a batch
-        return Call(parameters, alone, Request(words.id, words.headers, words.query, until, cancelled, b"", words.content_type))
+        return BatchContext(parameters, alone, Request(words.id, words.headers, words.query, until, cancelled, b"", words.content_type))
 
     def _check(self, check: CheckParameters) -> None:
         if check.endpoint >= len(self._predictors):
@@ -244,7 +244,7 @@ class FrontLink:
         if check.flags & Flag.QUARANTINED:
             self._channel.send_message(Started(check.batch_id))
         try:
-            self._predictors[check.endpoint].check(parameters)
+            self._predictors[check.endpoint].check_parameters(parameters)
         except PexdockError as exc:
             self._fail(check.batch_id, exc)
         else:
@@ -314,7 +314,7 @@ class FrontLink:
         if opened is None:
             return  # it was cancelled, and the two messages crossed
         try:
-            piece = opened.stream.next(opened.place.length)
+            piece = opened.stream.next_part(opened.place.length)
         except PexdockError as exc:
             held = self._end(number)
             self._fail(number, exc, held)

@@ -15,14 +15,14 @@ from polars import CompatLevel
 
 from base.ipc.numeric_frames import ColumnValues, NumericBatch, NumericColumn, NumericFormat, is_numeric_column
 from base.schema.model import Schema
-from base.worker.result import SCALARS
+from base.worker.result import PREDICTION_COLUMN
 
 _FORMS_MAX = 64
 
 _Maker = Callable[[Sequence[str], Sequence[ColumnValues]], pl.DataFrame]
 
 
-class PlainFrames:
+class NumericInput:
     """Plain frames as Polars frames.
 
     Args:
@@ -31,14 +31,14 @@ class PlainFrames:
 
     def __init__(self, schema: type[Schema] | None) -> None:
         form = None if schema is None else NumericFormat.for_schema(schema.arrow_schema())
-        self._make = _public if schema is None or form is None else maker(list(schema.columns()), form)
+        self._make = _public if schema is None or form is None else frame_maker(list(schema.columns()), form)
 
-    def frame(self, plain: NumericBatch) -> pl.DataFrame:
+    def to_polars(self, plain: NumericBatch) -> pl.DataFrame:
         """The rows as a frame; a copy, so nothing refers to the segment."""
         return self._make(plain.names, plain.columns)
 
 
-class PlainResults:
+class NumericOutput:
     """What handlers return, as plain frames.
 
     Args:
@@ -47,7 +47,7 @@ class PlainResults:
 
     def __init__(self, schema: type[Schema] | None) -> None:
         self._any = schema is None
-        self._name = SCALARS
+        self._name = PREDICTION_COLUMN
         self._forms: dict[Hashable, NumericFormat | None] = {}  # bounded by _FORMS_MAX
         form = None if schema is None else NumericFormat.for_schema(schema.arrow_schema())
         if schema is not None and form is not None:
@@ -57,7 +57,7 @@ class PlainResults:
                 self._name = names[0]
                 self._forms[form.dtypes[0]] = form
 
-    def plain(self, result: object, rows: int) -> NumericBatch | None:
+    def to_numeric_batch(self, result: object, rows: int) -> NumericBatch | None:
         """What a handler returned for `rows` rows, where it is these columns, in order, with just their dtypes and no nulls; else None."""
         kind = type(result)  # a subclass may mean something else by its values: a masked array has nulls
         if kind is np.ndarray:
@@ -76,7 +76,7 @@ class PlainResults:
             return None
         form = self._forms.get(array.dtype)
         if form is None and self._any:
-            form = self._learn(array.dtype, pa.schema([(SCALARS, pa.from_numpy_dtype(array.dtype))]))
+            form = self._learn(array.dtype, pa.schema([(PREDICTION_COLUMN, pa.from_numpy_dtype(array.dtype))]))
         return None if form is None else (form, [array])
 
     def _of_frame(self, result: Any) -> tuple[NumericFormat, list[NumericColumn]] | None:
@@ -117,7 +117,7 @@ def _public(names: Sequence[str], columns: Sequence[ColumnValues]) -> pl.DataFra
     return pl.DataFrame(dict(zip(names, columns, strict=True)))
 
 
-def maker(names: Sequence[str], form: NumericFormat) -> _Maker:
+def frame_maker(names: Sequence[str], form: NumericFormat) -> _Maker:
     """The fastest way to make frames that this version of Polars has: with its own constructors 3 µs for 3 columns, with public ones 25.
 
     The constructors are no public names. So they are tried on a frame first, and left alone where anything about it is not as it should be.
@@ -144,4 +144,4 @@ def _direct(form: NumericFormat) -> _Maker:
     return make
 
 
-__all__ = ["PlainFrames", "PlainResults", "maker"]
+__all__ = ["NumericInput", "NumericOutput", "frame_maker"]

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.artifacts.spec import SpecValidator
-from base.async_runner import Loop
+from base.async_runner import AsyncRunner
 from base.endpoint.call_plan import CallInputs
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependencies
@@ -25,9 +25,9 @@ from base.errors import BadResult, Declaration, HandlerFailed, Misfit, PexdockEr
 from base.ipc import failure, frames
 from base.ipc.numeric_frames import NumericBatch
 from base.telemetry.recorder import HandlerMetrics
-from base.worker.numeric_frames import PlainFrames, PlainResults
-from base.worker.result import to_batch
-from base.worker.stream_parts import Parts
+from base.worker.numeric_frames import NumericInput, NumericOutput
+from base.worker.result import result_to_batch
+from base.worker.stream_parts import PartIterator
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _PART_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Call:
+class BatchContext:
     """What a batch says beside its rows.
 
     Attributes:
@@ -46,7 +46,7 @@ class Call:
     """
 
     parameters: Mapping[str, str]
-    alone: bool
+    single_request: bool
     context: Request | None = None
 
 
@@ -62,13 +62,15 @@ class Predictor:
         cache: None for an endpoint that needs no model.
     """
 
-    def __init__(self, endpoint: Endpoint[..., Any], measures: HandlerMetrics | None, loop: Loop, dependencies: Dependencies) -> None:
+    def __init__(
+        self, endpoint: Endpoint[..., Any], measures: HandlerMetrics | None, loop: AsyncRunner, dependencies: Dependencies
+    ) -> None:
         self.endpoint = endpoint
         self.input_schema = None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema()
         self.has_output_schema = endpoint.output_schema is not None
         self.streams = endpoint.handler_kind.streams
         self.reader = frames.FrameReader(self.input_schema)
-        self._inputs, self._results = PlainFrames(endpoint.input_schema), PlainResults(endpoint.output_schema)
+        self._inputs, self._results = NumericInput(endpoint.input_schema), NumericOutput(endpoint.output_schema)
         self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config, measures=measures)
         self._loop = loop
         self._dependencies = dependencies
@@ -91,7 +93,7 @@ class Predictor:
         if self.cache is not None and config is not None and config.pre_fetch_all:
             self.cache.prefetch(self.endpoint.parameters)
 
-    def check(self, parameters: Mapping[str, str]) -> None:
+    def check_parameters(self, parameters: Mapping[str, str]) -> None:
         """Applies the spec, and nothing else.
 
         Raises:
@@ -100,10 +102,10 @@ class Predictor:
         if self.cache is not None:
             self.cache.check_parameters(parameters)
         elif self._reader is not None:
-            with _Guard(self.endpoint.name, 0, Call(parameters, alone=True)):
+            with _Guard(self.endpoint.name, 0, BatchContext(parameters, single_request=True)):
                 self._reader.validate(parameters)
 
-    def lookup(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending | None:
+    def lookup_model(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending | None:
         """The model for these parameters, see `Cache.lookup`; None for an endpoint that needs none.
 
         Raises:
@@ -119,7 +121,7 @@ class Predictor:
             if self._measures is not None:
                 self._measures.increment("CacheHits" if isinstance(found, Lease) else "CacheMisses")
 
-    def predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: Call) -> pa.RecordBatch | NumericBatch:
+    def predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: BatchContext) -> pa.RecordBatch | NumericBatch:
         """Calls the handler on one batch.
 
         Args:
@@ -140,22 +142,26 @@ class Predictor:
         finally:
             self._measures.record_duration("HandlerTime", time.perf_counter() - began_s)
 
-    def _predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: Call) -> pa.RecordBatch | NumericBatch:
+    def _predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: BatchContext) -> pa.RecordBatch | NumericBatch:
         with _Guard(self.endpoint.name, batch.num_rows, call):
             result = self._call(lease, batch, call)
             if inspect.iscoroutine(result):
-                result = self._loop.run(result)
+                result = self._loop.run_coroutine(result)
             if self.endpoint.raw:
                 return response_frame(result)
-            return self._results.plain(result, batch.num_rows) or to_batch(result, batch.num_rows, self.endpoint.output_schema)
+            return self._results.to_numeric_batch(result, batch.num_rows) or result_to_batch(
+                result, batch.num_rows, self.endpoint.output_schema
+            )
 
-    def stream(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: Call) -> Stream:
+    def stream(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: BatchContext) -> PredictionStream:
         """Calls a generator handler. Raises as `predict` does."""
         guard = _Guard(self.endpoint.name, batch.num_rows, call)
         with guard:
-            return Stream(Parts(self._call(lease, batch, call), self.endpoint.output_schema, self._loop), guard, self._measures)
+            return PredictionStream(
+                PartIterator(self._call(lease, batch, call), self.endpoint.output_schema, self._loop), guard, self._measures
+            )
 
-    def warm(self, lease: Lease | None, call: Call) -> None:
+    def call_with_example(self, lease: Lease | None, call: BatchContext) -> None:
         """Calls the handler once with the example of its schema, and up to its first part where it streams; nothing is measured.
 
         Without a schema, or where the author will not have it, nothing is called. Raises as `predict` does.
@@ -168,9 +174,9 @@ class Predictor:
             self._predict(lease, batch, call)
             return
         with _Guard(self.endpoint.name, batch.num_rows, call):
-            parts = Parts(self._call(lease, batch, call), self.endpoint.output_schema, self._loop)
+            parts = PartIterator(self._call(lease, batch, call), self.endpoint.output_schema, self._loop)
             try:
-                parts.next(_PART_BYTES)
+                parts.next_part(_PART_BYTES)
             finally:
                 parts.close()
 
@@ -179,7 +185,7 @@ class Predictor:
         if self.cache is not None:
             self.cache.close()
 
-    def _call(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: Call) -> Any:
+    def _call(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, call: BatchContext) -> Any:
         plan = self.endpoint.call_plan
         frame = None if self.endpoint.raw else self._frame(batch)
         parameters = call.parameters if lease is None or not lease.latest else {**call.parameters, **lease.latest}
@@ -191,7 +197,7 @@ class Predictor:
     def _frame(self, batch: pa.RecordBatch | NumericBatch) -> pl.DataFrame:
         schema = self.endpoint.input_schema
         if isinstance(batch, NumericBatch):
-            frame = self._inputs.frame(batch)
+            frame = self._inputs.to_polars(batch)
         elif schema is None:
             frame = pl.DataFrame(batch)
         else:
@@ -201,7 +207,7 @@ class Predictor:
             raise Misfit(f"the rows do not fit: {cells[0].reason}", cells=cells)
         return frame
 
-    def _context(self, batch: pa.RecordBatch | NumericBatch, call: Call) -> Context | None:
+    def _context(self, batch: pa.RecordBatch | NumericBatch, call: BatchContext) -> Context | None:
         given = call.context
         if given is None:
             return None
@@ -220,21 +226,21 @@ class Predictor:
         return theirs or SpecValidator(endpoint.call_plan.spec)
 
 
-class Stream:
+class PredictionStream:
     """A streamed answer on its way."""
 
-    def __init__(self, parts: Parts, guard: _Guard, measures: HandlerMetrics | None) -> None:
+    def __init__(self, parts: PartIterator, guard: _Guard, measures: HandlerMetrics | None) -> None:
         self._parts = parts
         self._guard = guard
         self._measures = measures
         self._took_s = 0.0
 
-    def next(self, room: int) -> memoryview | None:
+    def next_part(self, room: int) -> memoryview | None:
         """See `Parts.next`. Raises as `Predictor.predict` does."""
         began_s = time.perf_counter()
         try:
             with self._guard:
-                return self._parts.next(room)
+                return self._parts.next_part(room)
         finally:
             self._took_s += time.perf_counter() - began_s
 
@@ -252,10 +258,10 @@ class Stream:
 class _Guard:
     """Turns whatever a handler raises into an error that may travel."""
 
-    def __init__(self, name: str, rows: int, call: Call) -> None:
+    def __init__(self, name: str, rows: int, call: BatchContext) -> None:
         self._name = name
         self._rows = rows
-        self._alone = call.alone
+        self._alone = call.single_request
 
     def __enter__(self) -> None:
         """Nothing is to be done before."""

@@ -36,11 +36,11 @@ _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt
 _SIMPLE: frozenset[type[pl.DataType]] = frozenset((*_INTEGERS, pl.Float32, pl.Float64, pl.Boolean, pl.String, pl.Binary))
 """Dtypes that are the same on the wire and have no values that could be out of range."""
 
-SCALARS = "prediction"
+PREDICTION_COLUMN = "prediction"
 """The name of the only column of a result that is scalars."""
 
 
-def to_batch(result: object, rows: int, schema: type[Schema] | None = None) -> pa.RecordBatch:
+def result_to_batch(result: object, rows: int, schema: type[Schema] | None = None) -> pa.RecordBatch:
     """The result of a handler as one record batch of `rows` rows.
 
     Args:
@@ -55,11 +55,11 @@ def to_batch(result: object, rows: int, schema: type[Schema] | None = None) -> p
     """
     values = _array(result)
     if values is not None:
-        wire = pa.schema([(SCALARS, values.type)]) if schema is None else schema.arrow_schema()
+        wire = pa.schema([(PREDICTION_COLUMN, values.type)]) if schema is None else schema.arrow_schema()
         if _fits(values, wire):  # the way of most models: 6 µs, where a frame takes 30 to 90
             _count(len(values), rows)
             return pa.RecordBatch.from_arrays([values], schema=wire)
-    name = SCALARS
+    name = PREDICTION_COLUMN
     if schema is not None and len(schema.columns()) == 1:
         (name,) = schema.columns()
     wanted = None if schema is None else schema.polars_schema().get(name)

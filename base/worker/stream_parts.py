@@ -8,13 +8,13 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from base.async_runner import Loop
+from base.async_runner import AsyncRunner
 from base.endpoint.raw import encode_json
 from base.schema.model import Schema
-from base.worker.result import to_batch
+from base.worker.result import result_to_batch
 
 
-class Parts:
+class PartIterator:
     """One generator. It is advanced only when its last part has been taken, so what waits is one part at most.
 
     Args:
@@ -23,13 +23,13 @@ class Parts:
         loop: advances it if it is async.
     """
 
-    def __init__(self, parts: Iterator[Any] | AsyncIterator[Any], schema: type[Schema] | None, loop: Loop) -> None:
+    def __init__(self, parts: Iterator[Any] | AsyncIterator[Any], schema: type[Schema] | None, loop: AsyncRunner) -> None:
         self._parts = parts
         self._schema = schema
         self._loop = loop
         self._rest = memoryview(b"")
 
-    def next(self, room: int) -> memoryview | None:
+    def next_part(self, room: int) -> memoryview | None:
         """The next bytes of NDJSON, at most `room`; None at the end.
 
         Raises:
@@ -50,13 +50,13 @@ class Parts:
         self._rest = memoryview(b"")
         parts = self._parts
         if isinstance(parts, AsyncIterator):
-            self._loop.run(_closing(parts))
+            self._loop.run_coroutine(_closing(parts))
         else:
             parts.close()  # type: ignore[attr-defined]  # a generator function makes nothing but generators
 
     def _advance(self) -> Any:
         parts = self._parts
-        return self._loop.run(_advancing(parts)) if isinstance(parts, AsyncIterator) else next(parts)
+        return self._loop.run_coroutine(_advancing(parts)) if isinstance(parts, AsyncIterator) else next(parts)
 
 
 async def _advancing(parts: AsyncIterator[Any]) -> Any:
@@ -70,6 +70,6 @@ async def _closing(parts: AsyncIterator[Any]) -> None:
 def _lines(part: Any, schema: type[Schema] | None) -> list[bytes]:
     """A frame is a line for each row; anything else is one line."""
     if schema is not None or isinstance(part, pl.DataFrame | pa.Table | pa.RecordBatch):
-        batch = to_batch(part, len(part) if hasattr(part, "__len__") else -1, schema)
+        batch = result_to_batch(part, len(part) if hasattr(part, "__len__") else -1, schema)
         return [encode_json(row) for row in batch.to_pylist()]
     return [encode_json(part)]

@@ -15,7 +15,7 @@ from base.endpoint.context import Request
 from base.endpoint.describe import known_parameters
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT
-from base.worker.predictor import Call, Predictor
+from base.worker.predictor import BatchContext, Predictor
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def _prove(predictor: Predictor, warnings: list[str]) -> None:
         return
     parameters, lease = found
     try:
-        predictor.warm(lease, Call(parameters, alone=True, context=Request(id="warm-up", until=math.inf)))
+        predictor.call_with_example(lease, BatchContext(parameters, single_request=True, context=Request(id="warm-up", until=math.inf)))
     except PexdockError as exc:
         schema = predictor.endpoint.input_schema
         if schema is None or schema.has_examples():

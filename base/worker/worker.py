@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import base
-from base.async_runner import Loop
+from base.async_runner import AsyncRunner
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.describe import describe_endpoint
 from base.endpoint.discovery import discover
@@ -28,7 +28,7 @@ from base.errors import PeerError, PexdockError
 from base.ipc.channel import Channel
 from base.ipc.control import RETRYABLE_CODES, WIRE_VERSION, ControlMessage, ExitCode, Failed, Ready, ReleaseSpec, encode_message
 from base.telemetry.recorder import Reporter, WorkerMetrics, metrics_config_from
-from base.worker.cache_admin import Caches
+from base.worker.cache_admin import CacheAdmin
 from base.worker.control_channel import ControlChannel
 from base.worker.front_link import FrontLink
 from base.worker.predictor import Predictor
@@ -61,13 +61,13 @@ class Worker:
         recorder: WorkerMetrics | None = None,
     ) -> None:
         self._model, self._version = model, version
-        self._loop = Loop()
+        self._loop = AsyncRunner()
         self._dependencies = Dependencies(self._loop)
         measures = [None if recorder is None else recorder.endpoint_metrics(endpoint.name) for endpoint in endpoints]
         self._predictors = [Predictor(*each, self._loop, self._dependencies) for each in zip(endpoints, measures, strict=True)]
-        self.caches = Caches(model, [(predictor.endpoint, predictor.cache) for predictor in self._predictors])
+        self.caches = CacheAdmin(model, [(predictor.endpoint, predictor.cache) for predictor in self._predictors])
         self._socket_path = socket_path
-        self._parent = None if control is None else ControlChannel(control, self.caches.answer, self.drain, self._orphaned)
+        self._parent = None if control is None else ControlChannel(control, self.caches.handle_request, self.drain, self._orphaned)
         self._poll = select.epoll()  # without the module `selectors`, which takes longer than the system call
         self._readers: dict[int, FrontLink | Callable[[], None]] = {}
         self._connections: set[FrontLink] = set()

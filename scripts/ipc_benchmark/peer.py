@@ -17,7 +17,7 @@ from base.ipc.channel import Channel, ReceivedMessage
 from base.ipc.protocol import AttachSegment, Batch, DetachSegment, Reply
 from base.ipc.segment import Segment
 from base.schema import Schema
-from base.worker.result import to_batch
+from base.worker.result import result_to_batch
 from base.worker.worker import Worker
 
 
@@ -73,7 +73,7 @@ def _answer(batch: Batch, reader: frames.FrameReader, segment: Segment) -> Reply
     frame = pl.DataFrame(rows)
     if not batch.reply.length:
         return Reply(batch.batch_id, frame.height, 0, 0)
-    written = frames.write_frame(to_batch(frame, frame.height, Texts), segment.slice_view(batch.reply), known_schema=True)
+    written = frames.write_frame(result_to_batch(frame, frame.height, Texts), segment.slice_view(batch.reply), known_schema=True)
     return Reply(batch.batch_id, frame.height, written.length, written.flags)
 
 

@@ -19,7 +19,7 @@ from base.ipc import frames
 from base.ipc.channel import Channel
 from base.ipc.protocol import AttachSegment, Batch, DetachSegment, Reply, SegmentSlice
 from base.ipc.segment import Segment
-from base.worker.result import to_batch
+from base.worker.result import result_to_batch
 from ipc_benchmark import peer
 
 WAYS = ["pandas", "polars", "dict", "pydantic", "pexdock", "pexdock and back", "memcpy"]
@@ -36,7 +36,7 @@ class Transport:
 
     def send(self, frame: pl.DataFrame, *, back: bool) -> int:
         """The rows that the other process counted; with `back` it also returned them, and they are read here."""
-        batch = to_batch(frame, frame.height, peer.Texts)
+        batch = result_to_batch(frame, frame.height, peer.Texts)
         room = -(-frames.frame_size_max(batch, known_schema=True) // 64) * 64
         segment = self._room(2 * room)
         written = frames.write_frame(batch, segment.memory[:room], known_schema=True)
@@ -111,7 +111,7 @@ def _ways(rows: int, pipe: Any, transport: Transport) -> dict[str, Callable[[], 
 
 def _copied(frame: pl.DataFrame) -> Callable[[], int]:
     """One memcpy of as many bytes as the frame has on its way, between warm pages of this process."""
-    size = frames.frame_size_max(to_batch(frame, frame.height, peer.Texts), known_schema=True)
+    size = frames.frame_size_max(result_to_batch(frame, frame.height, peer.Texts), known_schema=True)
     source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
 
     def copy() -> int:

@@ -186,7 +186,7 @@ class Cache:
         if entry is None:
             failure = self._failed_loads.blocking_error(key, self._clock())
             if failure is not None:
-                raise failure.again()
+                raise failure.copy_for_caller()
             return None
         if entry.copy is not None:
             self.counters.hits += 1
@@ -298,7 +298,7 @@ class Cache:
                 entry.error = error
                 self._shelf.remove(entry)
                 if isinstance(error, LoadFailed | Unavailable):  # what is missing costs little to look for, and may come
-                    self._failed_loads.record_failure(key, error.again(), self._clock(), reason)
+                    self._failed_loads.record_failure(key, error.copy_for_caller(), self._clock(), reason)
             waiters = self._end(entry, self._schedule.after_failure(entry.in_a_row))
         for pending in waiters:
             pending.finish()

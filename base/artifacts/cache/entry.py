@@ -199,7 +199,7 @@ class Pending:
         if error is None:
             return self._take(entry)
         self._leave(entry)
-        raise error.again() from error
+        raise error.copy_for_caller() from error
 
     def cancel(self) -> None:
         """Nobody waits for it any longer. The load goes on for those who ask next; idempotent, and harmless after `lease`."""

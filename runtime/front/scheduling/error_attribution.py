@@ -39,7 +39,7 @@ def attribute_error(requests: Sequence[HasRowCount], error: PexdockError) -> lis
             Cell(cell.row - start, cell.column, cell.reason) for cell in error.cells if cell.row is not None and start <= cell.row < end
         ]
         if cells:
-            found.append(AttributedError(index, error.again(detail=_detail(error, cells[0]), cells=cells)))
+            found.append(AttributedError(index, error.copy_for_caller(detail=_detail(error, cells[0]), cells=cells)))
     return found
 
 

@@ -25,7 +25,7 @@ from base.ipc.control import (
     TableApplied,
     WorkerUnhealthy,
 )
-from base.process import module_command
+from base.process import front_door_command
 from base.telemetry.append_log import STDOUT
 from runtime.supervisor.processes.child import Child, child_environment, describe_exit
 
@@ -77,11 +77,10 @@ class FrontDoorChild:
     def start(self) -> None:
         """Spawn it, with its limits and the table."""
         self._restart = None
-        argv, env = module_command("runtime.front")
         try:
             with _stdout(wanted=self._limits.access_log == STDOUT) as stdout_fd:
                 fds = [self._listener.fileno(), stdout_fd]
-                argv = [*argv, "--listen-fd", str(fds[0]), "--stdout-fd", str(stdout_fd)]
+                argv, env = front_door_command(*fds)
                 child = Child(self._name, argv, child_environment(os.environ, env), self._hear, self._died, fds)
                 child.start()
         except OSError as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from base.curl_example import curl
+from base.curl_example import curl_command
 from base.ipc.control import Route
 from runtime.supervisor.status.state import State
 
@@ -22,7 +22,7 @@ def announce(state: State, routes: Iterable[Route]) -> str:
     lines += [f"  {report.file} is {report.state}: {report.reason or 'see the log'}" for report in troubled]
     if not serving:
         lines.append(f"Put a model's pex into {state.dist_url or state.dist_path} and it is served.")
-    commands = [command for route in serving for endpoint in route.release.endpoints if (command := curl(state.address, endpoint))]
+    commands = [command for route in serving for endpoint in route.release.endpoints if (command := curl_command(state.address, endpoint))]
     return "\n".join(lines + (["", f"Try: {commands[0]}"] if commands else []))
 
 

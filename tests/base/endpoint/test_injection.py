@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 import base.service as svc
-from base.async_runner import Loop
+from base.async_runner import AsyncRunner
 from base.endpoint.call_plan import AvailableInputs, CallInputs
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependencies, Depends
@@ -260,7 +260,7 @@ def test_only_context_managers_are_entered() -> None:
     async def later():
         return "async"
 
-    loop = Loop()
+    loop = AsyncRunner()
     dependencies = Dependencies(loop)
     assert isinstance(dependencies.open(plain), Managed)
     assert calls == []

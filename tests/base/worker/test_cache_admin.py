@@ -16,7 +16,7 @@ from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError
 from base.ipc import failure
 from base.ipc.cache_control import CacheEntries, CacheRefreshed, CacheRequestRefused, CacheResponse, ListCacheEntries, RefreshCache
 from base.worker import cache_admin as module
-from base.worker.cache_admin import Caches
+from base.worker.cache_admin import CacheAdmin
 
 WITHIN_S = 10
 
@@ -63,7 +63,7 @@ def broken(model: str, records_df: pl.DataFrame) -> list[str]:
 def made(request):
     """Caches of the endpoints that a test names, by name, with what asks them."""
     found = {each.name: (each, None if each.cache_config is None else Cache(each.cache_config)) for each in request.param}
-    yield Caches("tiny", list(found.values())), {name: cache for name, (_, cache) in found.items()}
+    yield CacheAdmin("tiny", list(found.values())), {name: cache for name, (_, cache) in found.items()}
     for _, cache in found.values():
         if cache is not None:
             assert cache.close()
@@ -90,7 +90,7 @@ def test_entries_are_told_by_endpoint_and_one_without_a_cache_is_not_among_them(
     """Their parameters are those that the spec validated, whatever a request wrote."""
     caches, by_name = made
     hold(by_name["numbered"], number="007")
-    answer = caches.answer(ListCacheEntries(3))
+    answer = caches.handle_request(ListCacheEntries(3))
     assert isinstance(answer, CacheEntries)
     assert answer.request_id == 3
     assert [(each.endpoint, each.path, each.entry_count, [entry.parameters for entry in each.entries]) for each in answer.caches] == [
@@ -114,7 +114,7 @@ def test_a_refresh_is_of_all_of_one_endpoint_or_of_one_entry(made) -> None:
         while any(entry.next_refresh_s == 0 for cache in by_name.values() for entry in cache.entry_states()):
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        answer = caches.answer(RefreshCache(1, endpoint, parameters))
+        answer = caches.handle_request(RefreshCache(1, endpoint, parameters))
         assert isinstance(answer, CacheRefreshed)
         return answer.started
 
@@ -130,18 +130,18 @@ def test_a_refresh_is_of_all_of_one_endpoint_or_of_one_entry(made) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "parameters", "kind", "said", "columns"),
     [
-        ("other", None, NotFound, "tiny has no endpoint other; those with a cache are named, numbered", []),
+        ("other", None, NotFound, "tiny has no endpoint other; endpoints with a cache: named, numbered", []),
         ("plain", None, NotFound, "the endpoint plain of tiny has no cache", []),
         ("numbered", {"number": "x"}, Misfit, "the parameters do not fit: number: Input should be a valid integer", ["number"]),
-        ("numbered", {"word": "1"}, Misfit, "word: /numbered/{number} has no such parameter; number: it is missing", ["word", "number"]),
-        (None, {"word": "1"}, Misfit, "no endpoint has just the parameters word; they have named (name), numbered (number)", []),
-        ("named", {}, Misfit, "the parameters do not fit: name: it is missing", ["name"]),
+        ("numbered", {"word": "1"}, Misfit, "word: /numbered/{number} has no such parameter; number: missing", ["word", "number"]),
+        (None, {"word": "1"}, Misfit, "no endpoint has exactly the parameters word; available: named (name), numbered (number)", []),
+        ("named", {}, Misfit, "the parameters do not fit: name: missing", ["name"]),
     ],
 )
 def test_what_cannot_be_refreshed_is_refused_by_name(made, endpoint, parameters, kind, said, columns) -> None:
     """The error says what is wrong, and by its class who must act."""
     caches, _ = made
-    answer = caches.answer(RefreshCache(9, endpoint, parameters))
+    answer = caches.handle_request(RefreshCache(9, endpoint, parameters))
     error = error_of(answer)
     assert type(error) is kind
     assert said in error.detail
@@ -153,15 +153,15 @@ def test_what_cannot_be_refreshed_is_refused_by_name(made, endpoint, parameters,
 def test_a_release_without_caches_has_nothing_to_refresh(made) -> None:
     """It says so, rather than that it began none."""
     caches, _ = made
-    assert error_of(caches.answer(RefreshCache(1))).detail == "no endpoint of tiny has a cache"
-    assert caches.answer(ListCacheEntries(2)) == CacheEntries(2, [])
+    assert error_of(caches.handle_request(RefreshCache(1))).detail == "no endpoint of tiny has a cache"
+    assert caches.handle_request(ListCacheEntries(2)) == CacheEntries(2, [])
 
 
 @pytest.mark.parametrize("made", [(broken,)], indirect=True)
 def test_a_spec_that_raises_is_an_answer_too(made) -> None:
     """The thread that answers goes on."""
     caches, _ = made
-    assert type(error_of(caches.answer(RefreshCache(1, "broken", {"name": "a"})))) is LoadFailed
+    assert type(error_of(caches.handle_request(RefreshCache(1, "broken", {"name": "a"})))) is LoadFailed
 
 
 @pytest.mark.parametrize("made", [(named,)], indirect=True)
@@ -171,7 +171,7 @@ def test_a_cache_of_very_many_entries_shows_those_used_last_and_how_many_there_a
     monkeypatch.setattr(module, "ENTRIES_MAX", 2)
     for name in "abcd":
         hold(by_name["named"], name=name)
-    (shown,) = caches.entries()
+    (shown,) = caches.list_entries()
     assert (shown.entry_count, [entry.parameters["name"] for entry in shown.entries]) == (4, ["c", "d"])
     monkeypatch.setattr(module, "ANSWER_MAX_BYTES", 100)
-    assert type(error_of(caches.answer(ListCacheEntries(1)))) is Full
+    assert type(error_of(caches.handle_request(ListCacheEntries(1)))) is Full

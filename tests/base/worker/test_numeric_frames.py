@@ -16,8 +16,8 @@ from base.errors import BadResult
 from base.ipc.numeric_frames import NumericFormat
 from base.schema import Schema
 from base.worker import numeric_frames
-from base.worker.numeric_frames import PlainFrames, PlainResults
-from base.worker.result import to_batch
+from base.worker.numeric_frames import NumericInput, NumericOutput
+from base.worker.result import result_to_batch
 
 
 class All(Schema):
@@ -68,14 +68,14 @@ def frames(draw: st.DrawFn) -> pl.DataFrame:
 def test_a_frame_goes_both_ways_unchanged(frame: pl.DataFrame) -> None:
     """Every dtype of numbers; as Arrow would have it, and as Polars' public constructors make it."""
     assert frame.schema == All.polars_schema()
-    plain = PlainResults(All).plain(frame, frame.height)
+    plain = NumericOutput(All).to_numeric_batch(frame, frame.height)
     assert plain is not None
     assert plain.to_record_batch().schema.equals(All.arrow_schema())
-    found = PlainFrames(All).frame(plain)
+    found = NumericInput(All).to_polars(plain)
     assert found.schema == All.frame(plain.to_record_batch()).schema
     assert_frame_equal(found, All.frame(plain.to_record_batch()))
     assert_frame_equal(found, frame)
-    assert_frame_equal(PlainFrames(None).frame(plain), frame)
+    assert_frame_equal(NumericInput(None).to_polars(plain), frame)
     assert_frame_equal(numeric_frames._public(frame.columns, plain.columns), frame)
 
 
@@ -121,10 +121,10 @@ RESULTS: list[Any] = [
 )
 def test_the_short_way_changes_no_answer(result: object, schema: type[Schema] | None) -> None:
     """Whatever goes the short way is what the ordinary way makes of it, and what that refuses never goes it; learned or not."""
-    results = PlainResults(schema)
-    for plain in (results.plain(result, 2), results.plain(result, 2)):
+    results = NumericOutput(schema)
+    for plain in (results.to_numeric_batch(result, 2), results.to_numeric_batch(result, 2)):
         try:
-            ordinary = to_batch(result, 2, schema)
+            ordinary = result_to_batch(result, 2, schema)
         except BadResult:
             assert plain is None
             continue
@@ -136,8 +136,8 @@ def test_the_short_way_changes_no_answer(result: object, schema: type[Schema] | 
 @pytest.mark.parametrize("result", [*RESULTS[:2], RESULTS[10], RESULTS[13], RESULTS[14], RESULTS[18]])
 def test_what_most_models_return_goes_the_short_way(result: object) -> None:
     """An array, a series and a frame, whole or in chunks."""
-    assert PlainResults(One).plain(result, 2) is not None
-    assert PlainResults(None).plain(result, 2) is not None
+    assert NumericOutput(One).to_numeric_batch(result, 2) is not None
+    assert NumericOutput(None).to_numeric_batch(result, 2) is not None
 
 
 def test_columns_in_another_order_go_the_ordinary_way() -> None:
@@ -147,39 +147,39 @@ def test_columns_in_another_order_go_the_ordinary_way() -> None:
         a: pl.Float64
         b: pl.Float64
 
-    assert PlainResults(Two).plain(pl.DataFrame({"b": [1.0], "a": [2.0]}), 1) is None
+    assert NumericOutput(Two).to_numeric_batch(pl.DataFrame({"b": [1.0], "a": [2.0]}), 1) is None
 
 
 def test_a_result_of_no_schema_keeps_its_columns() -> None:
     """Their names, their order, and other columns than the batch before had."""
-    results = PlainResults(None)
+    results = NumericOutput(None)
     for frame in (pl.DataFrame({"b": [1.0], "a": [2]}), pl.DataFrame({"a": [2], "b": [1.0]}), pl.DataFrame({"b": [1], "a": [2]})):
-        plain = results.plain(frame, 1)
+        plain = results.to_numeric_batch(frame, 1)
         assert plain is not None
-        assert plain.to_record_batch().schema.equals(to_batch(frame, 1).schema)
-        assert plain.to_record_batch().equals(to_batch(frame, 1))
+        assert plain.to_record_batch().schema.equals(result_to_batch(frame, 1).schema)
+        assert plain.to_record_batch().equals(result_to_batch(frame, 1))
 
 
 def test_texts_go_the_ordinary_way_each_time() -> None:
     """A schema that has them has no short way, and neither has a result."""
-    results = PlainResults(None)
+    results = NumericOutput(None)
     for _ in range(2):
-        assert results.plain(pl.DataFrame({"a": ["x"], "b": [1.0]}), 1) is None
-        assert results.plain(pl.Series(["x"]), 1) is None
-        assert results.plain(np.array(["x"]), 1) is None
+        assert results.to_numeric_batch(pl.DataFrame({"a": ["x"], "b": [1.0]}), 1) is None
+        assert results.to_numeric_batch(pl.Series(["x"]), 1) is None
+        assert results.to_numeric_batch(np.array(["x"]), 1) is None
 
 
 def test_forms_that_are_learned_are_bounded() -> None:
     """A handler that names its columns by the request's rows does not fill the memory."""
-    results = PlainResults(None)
+    results = NumericOutput(None)
     for number in range(200):
-        assert results.plain(pl.DataFrame({f"column {number}": [1.0]}), 1) is not None
+        assert results.to_numeric_batch(pl.DataFrame({f"column {number}": [1.0]}), 1) is not None
     assert len(results._forms) == 64
 
 
 def test_polars_own_constructors_are_tried_before_they_are_used() -> None:
     """This version has them; where they make anything else, public names are used."""
-    assert numeric_frames.maker(list(DTYPES), form_of(All)) is not numeric_frames._public
+    assert numeric_frames.frame_maker(list(DTYPES), form_of(All)) is not numeric_frames._public
     strange = form_of(All)
     strange.dtypes = (*strange.dtypes[:-1], np.dtype("S3"))  # there is no constructor of that name
-    assert numeric_frames.maker(list(DTYPES), strange) is numeric_frames._public
+    assert numeric_frames.frame_maker(list(DTYPES), strange) is numeric_frames._public

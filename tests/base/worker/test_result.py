@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from base.errors import BadResult
 from base.schema import Schema
-from base.worker.result import SCALARS, to_batch
+from base.worker.result import PREDICTION_COLUMN, result_to_batch
 
 
 class One(Schema):
@@ -41,7 +41,7 @@ class Small(Schema):
         pd.Series([1.0, 2.0], index=[7, 9]),
         pa.array([1.0, 2.0]),
         pa.chunked_array([[1.0], [2.0]]),
-        pl.DataFrame({SCALARS: [1.0, 2.0]}),
+        pl.DataFrame({PREDICTION_COLUMN: [1.0, 2.0]}),
         [1, 2.0],
         [np.float64(1), np.float64(2)],
     ],
@@ -49,9 +49,9 @@ class Small(Schema):
 )
 def test_a_column_without_a_name_is_scalars(result: object) -> None:
     """One column called "prediction", whatever held it; and the column that a schema of one column names."""
-    assert to_batch(result, 2).to_pydict() == {SCALARS: [1.0, 2.0]}
+    assert result_to_batch(result, 2).to_pydict() == {PREDICTION_COLUMN: [1.0, 2.0]}
     if not isinstance(result, pl.DataFrame):
-        assert to_batch(result, 2, One).to_pydict() == {"length": [1.0, 2.0]}
+        assert result_to_batch(result, 2, One).to_pydict() == {"length": [1.0, 2.0]}
 
 
 @pytest.mark.parametrize(
@@ -71,44 +71,44 @@ def test_a_column_without_a_name_is_scalars(result: object) -> None:
 def test_a_frame_keeps_its_columns_in_one_batch(result: object) -> None:
     """With and without a schema; strings are views."""
     for schema in (None, Two):
-        batch = to_batch(result, 2, schema)
+        batch = result_to_batch(result, 2, schema)
         assert batch.to_pydict() == {"a": [1.0, 2.0], "b": ["x", None]}
         assert batch.schema.field("b").type == pa.string_view()
 
 
 def test_arrays_of_more_dimensions_become_lists_of_fixed_size() -> None:
     """A row is what lies at the first index."""
-    flat = to_batch(np.arange(6).reshape(2, 3), 2)
-    assert flat.schema.field(SCALARS).type == pa.list_(pa.int64(), 3)
-    assert flat.to_pydict() == {SCALARS: [[0, 1, 2], [3, 4, 5]]}
-    assert to_batch(np.arange(8).reshape(2, 2, 2), 2).to_pydict() == {SCALARS: [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]}
-    assert to_batch(np.arange(6).reshape(3, 2).T, 2).to_pydict() == {SCALARS: [[0, 2, 4], [1, 3, 5]]}
+    flat = result_to_batch(np.arange(6).reshape(2, 3), 2)
+    assert flat.schema.field(PREDICTION_COLUMN).type == pa.list_(pa.int64(), 3)
+    assert flat.to_pydict() == {PREDICTION_COLUMN: [[0, 1, 2], [3, 4, 5]]}
+    assert result_to_batch(np.arange(8).reshape(2, 2, 2), 2).to_pydict() == {PREDICTION_COLUMN: [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]}
+    assert result_to_batch(np.arange(6).reshape(3, 2).T, 2).to_pydict() == {PREDICTION_COLUMN: [[0, 2, 4], [1, 3, 5]]}
 
 
 def test_numbers_of_a_numpy_array_are_not_copied() -> None:
     """The batch points to the array's own memory."""
     array = np.arange(1000.0)
-    assert to_batch(array, 1000).column(0).buffers()[1].address == array.ctypes.data
+    assert result_to_batch(array, 1000).column(0).buffers()[1].address == array.ctypes.data
 
 
 def test_columns_of_a_frame_are_not_copied() -> None:
     """Neither numbers nor strings."""
     series = pl.Series("a", np.arange(1000.0))
     address = series.to_arrow().buffers()[1].address
-    assert to_batch(pl.DataFrame([series]), 1000).column(0).buffers()[1].address == address
+    assert result_to_batch(pl.DataFrame([series]), 1000).column(0).buffers()[1].address == address
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False), st.integers(-1000, 1000)), min_size=1))
 def test_positions_are_kept(values: list[Any]) -> None:
     """Each row's answer is at the row's place."""
-    assert to_batch(values, len(values)).column(0).to_pylist() == values
+    assert result_to_batch(values, len(values)).column(0).to_pylist() == values
 
 
 @pytest.mark.parametrize("result", [[1.0], [1.0, 2.0, 3.0], [], pl.DataFrame({"a": [1]}), np.zeros((3, 2)), pa.array([1])], ids=str)
 def test_another_number_of_rows_is_refused(result: object) -> None:
     """Never padded, cut or guessed."""
     with pytest.raises(BadResult, match=r"was given 2 rows and returned \d"):
-        to_batch(result, 2)
+        result_to_batch(result, 2)
 
 
 @pytest.mark.parametrize(
@@ -140,16 +140,16 @@ def test_another_number_of_rows_is_refused(result: object) -> None:
 def test_what_cannot_be_rows_is_refused(result: object, says: str) -> None:
     """With its type, so that the author finds it."""
     with pytest.raises(BadResult) as refused:
-        to_batch(result, 2)
+        result_to_batch(result, 2)
     assert says in str(refused.value)
 
 
 def test_categories_become_strings() -> None:
     """A dictionary apart from its batch would not arrive."""
     frame = pl.DataFrame({"c": pl.Series(["x", "y"], dtype=pl.Categorical), "e": pl.Series(["x", "y"], dtype=pl.Enum(["x", "y"]))})
-    assert to_batch(frame, 2).schema.types == [pa.string_view(), pa.string_view()]
+    assert result_to_batch(frame, 2).schema.types == [pa.string_view(), pa.string_view()]
     inside = pl.DataFrame({"o": pl.Series([["a"], ["b"]], dtype=pl.List(pl.Categorical))})
-    assert to_batch(inside, 2).to_pydict() == {"o": [["a"], ["b"]]}
+    assert result_to_batch(inside, 2).to_pydict() == {"o": [["a"], ["b"]]}
 
 
 class Rich(Schema):
@@ -164,7 +164,7 @@ RICH = {"level": ["low"], "tensor": [[1.0, 2.0]], "price": [Decimal("1.5")], "si
 
 def test_what_python_values_become_fits_richer_dtypes() -> None:
     """Strings an enum, lists an array, decimals and durations another unit: an author need not cast what loses nothing."""
-    assert to_batch(pl.DataFrame(RICH), 1, Rich).to_pylist() == [
+    assert result_to_batch(pl.DataFrame(RICH), 1, Rich).to_pylist() == [
         {"level": "low", "tensor": [1.0, 2.0], "price": Decimal("1.50"), "since": dt.timedelta(seconds=1)}
     ]
 
@@ -177,20 +177,20 @@ def test_what_python_values_become_fits_richer_dtypes() -> None:
 def test_what_richer_dtypes_do_not_hold_is_refused(wrong: dict[str, Any]) -> None:
     """No member of the enum, another size, finer than the unit."""
     with pytest.raises(BadResult, match="the cast could lose something"):
-        to_batch(pl.DataFrame(RICH | wrong), 1, Rich)
+        result_to_batch(pl.DataFrame(RICH | wrong), 1, Rich)
 
 
 def test_a_schema_orders_the_columns() -> None:
     """The front door knows them by place."""
-    batch = to_batch(pl.DataFrame({"b": ["x"], "a": [1.0]}), 1, Two)
+    batch = result_to_batch(pl.DataFrame({"b": ["x"], "a": [1.0]}), 1, Two)
     assert batch.schema == Two.arrow_schema()
 
 
 def test_a_schema_of_no_rows_is_kept() -> None:
     """Zero rows in, zero rows out, with the right types."""
-    assert to_batch(pl.DataFrame(schema=Two.polars_schema()), 0, Two).schema == Two.arrow_schema()
-    assert to_batch([], 0, One).schema == One.arrow_schema()
-    assert to_batch(pl.DataFrame(schema={"x": pl.String}), 0).num_rows == 0
+    assert result_to_batch(pl.DataFrame(schema=Two.polars_schema()), 0, Two).schema == Two.arrow_schema()
+    assert result_to_batch([], 0, One).schema == One.arrow_schema()
+    assert result_to_batch(pl.DataFrame(schema={"x": pl.String}), 0).num_rows == 0
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_schema_of_no_rows_is_kept() -> None:
 )
 def test_casts_that_lose_nothing_are_made(column: pl.Series) -> None:
     """Integers and narrow floats become wide floats."""
-    assert to_batch(column, 2, One).column(0).to_pylist() == column.to_list()
+    assert result_to_batch(column, 2, One).column(0).to_pylist() == column.to_list()
 
 
 @pytest.mark.parametrize(
@@ -226,25 +226,25 @@ def test_casts_that_lose_nothing_are_made(column: pl.Series) -> None:
 def test_casts_that_could_lose_something_are_refused(column: pl.Series, schema: type[Schema]) -> None:
     """The author casts, knowing what is lost."""
     with pytest.raises(BadResult, match="the cast could lose something"):
-        to_batch(column, 1, schema)
+        result_to_batch(column, 1, schema)
 
 
 def test_narrow_integers_become_wider_ones() -> None:
     """Where every value of the dtype fits."""
     for dtype in (pl.Int8, pl.UInt8):
-        assert to_batch(pl.Series([1], dtype=dtype), 1, Small).schema.types == [pa.int16()]
+        assert result_to_batch(pl.Series([1], dtype=dtype), 1, Small).schema.types == [pa.int16()]
 
 
 def test_missing_and_undeclared_columns_are_named() -> None:
     """With what was declared and what came."""
     with pytest.raises(BadResult, match=r"missing: \['b'\]; not declared: \['c'\]"):
-        to_batch(pl.DataFrame({"a": [1.0], "c": ["x"]}), 1, Two)
+        result_to_batch(pl.DataFrame({"a": [1.0], "c": ["x"]}), 1, Two)
 
 
 @pytest.mark.parametrize("result", [pl.DataFrame({"length": [1.0, None]}), np.array([1.0, None]), [1.0, None], [None, None]], ids=str)
 def test_nulls_are_refused_where_the_schema_has_none(result: object) -> None:
     """With the row of the first one; NaN is a number and stays."""
     with pytest.raises(BadResult, match=r"column 'length' is null in row \d"):
-        to_batch(result, 2, One)
-    assert to_batch(np.array([1.0, np.nan]), 2, One).column(0).null_count == 0
-    assert to_batch(pd.Series([1.0, np.nan]), 2, One).column(0).null_count == 0
+        result_to_batch(result, 2, One)
+    assert result_to_batch(np.array([1.0, np.nan]), 2, One).column(0).null_count == 0
+    assert result_to_batch(pd.Series([1.0, np.nan]), 2, One).column(0).null_count == 0

@@ -12,7 +12,7 @@ import pytest
 
 from base.errors import BadResult
 from base.schema import Schema
-from base.worker.result import SCALARS, to_batch
+from base.worker.result import PREDICTION_COLUMN, result_to_batch
 
 LEAST, UMOST = -(2**127), 2**128 - 1
 
@@ -37,7 +37,7 @@ class Tags(Schema):
     "result",
     [
         pl.Series([LEAST, 5], dtype=pl.Int128),
-        pl.DataFrame({SCALARS: pl.Series([LEAST, 5], dtype=pl.Int128)}).lazy(),
+        pl.DataFrame({PREDICTION_COLUMN: pl.Series([LEAST, 5], dtype=pl.Int128)}).lazy(),
         [LEAST, 5],
         (LEAST, 5),
         np.array([LEAST, 5]),
@@ -46,28 +46,28 @@ class Tags(Schema):
 )
 def test_wide_integers_are_digits_on_the_wire(result: object) -> None:
     """With a schema and without one; as a series, or as Python's integers."""
-    assert to_batch(result, 2).to_pydict() == {SCALARS: [str(LEAST), "5"]}
+    assert result_to_batch(result, 2).to_pydict() == {PREDICTION_COLUMN: [str(LEAST), "5"]}
     if not isinstance(result, pl.LazyFrame):
-        batch = to_batch(result, 2, Signed)
+        batch = result_to_batch(result, 2, Signed)
         assert batch.schema == Signed.arrow_schema()
         assert Signed.frame(batch)["n"].to_list() == [LEAST, 5]
 
 
 def test_integers_become_those_that_the_schema_has_room_for() -> None:
     """Narrower ones widen; of Python's own the schema decides; nulls stay where they may be."""
-    assert to_batch(pl.Series([1, -2]), 2, Signed).to_pydict() == {"n": ["1", "-2"]}
-    assert to_batch(pl.Series([1, 2**64 - 1], dtype=pl.UInt64), 2, Signed).to_pydict() == {"n": ["1", str(2**64 - 1)]}
-    assert to_batch([2**70, None], 2, Unsigned).to_pydict() == {"n": [str(2**70), None]}
-    assert to_batch([UMOST, 1], 2, Unsigned).to_pydict() == {"n": [str(UMOST), "1"]}
-    assert to_batch([UMOST, 1], 2).to_pydict() == {SCALARS: [str(UMOST), "1"]}
+    assert result_to_batch(pl.Series([1, -2]), 2, Signed).to_pydict() == {"n": ["1", "-2"]}
+    assert result_to_batch(pl.Series([1, 2**64 - 1], dtype=pl.UInt64), 2, Signed).to_pydict() == {"n": ["1", str(2**64 - 1)]}
+    assert result_to_batch([2**70, None], 2, Unsigned).to_pydict() == {"n": [str(2**70), None]}
+    assert result_to_batch([UMOST, 1], 2, Unsigned).to_pydict() == {"n": [str(UMOST), "1"]}
+    assert result_to_batch([UMOST, 1], 2).to_pydict() == {PREDICTION_COLUMN: [str(UMOST), "1"]}
 
 
 def test_wide_integers_inside_of_lists_are_digits_too() -> None:
     """With a schema and without one."""
     frame = pl.DataFrame({"tags": [[UMOST, None], []]}, schema={"tags": pl.List(pl.UInt128)})
-    for batch in (to_batch(frame, 2), to_batch(frame, 2, Tags)):
+    for batch in (result_to_batch(frame, 2), result_to_batch(frame, 2, Tags)):
         assert batch.to_pydict() == {"tags": [[str(UMOST), None], []]}
-    assert Tags.frame(to_batch(frame, 2, Tags)).equals(frame)
+    assert Tags.frame(result_to_batch(frame, 2, Tags)).equals(frame)
 
 
 class Narrow(Schema):
@@ -96,7 +96,7 @@ class Narrow(Schema):
 def test_what_the_schema_cannot_hold_is_refused(result: object, schema: type[Schema]) -> None:
     """By dtype where it could lose something, and by value for integers."""
     with pytest.raises(BadResult):
-        to_batch(result, 1, schema)
+        result_to_batch(result, 1, schema)
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_half_floats_cross_as_they_are(result: Any) -> None:
     class Double(Schema):
         h: pl.Float64
 
-    assert to_batch(result, 2).schema.types == [pa.float16()]
+    assert result_to_batch(result, 2).schema.types == [pa.float16()]
     for schema in (Half, Single, Double):
-        assert to_batch(result, 2, schema).to_pydict() == {"h": [1.5, np.inf]}
-        assert to_batch(result, 2, schema).schema == schema.arrow_schema()
+        assert result_to_batch(result, 2, schema).to_pydict() == {"h": [1.5, np.inf]}
+        assert result_to_batch(result, 2, schema).schema == schema.arrow_schema()
 
 
 def test_integers_that_half_floats_hold_become_them() -> None:
     """Each by its value."""
-    assert to_batch(pl.Series([2048, 65504]), 2, Half).to_pydict() == {"h": [2048.0, 65504.0]}
+    assert result_to_batch(pl.Series([2048, 65504]), 2, Half).to_pydict() == {"h": [2048.0, 65504.0]}
