@@ -1,13 +1,13 @@
-"""What the values of a column must be beside their dtype: constraints as Polars expressions, and validators.
+"""Checks of a column's values beyond their dtype: constraints as Polars expressions, and validators.
 
 | declared | runs |
 |---|---|
 | `ge`, `gt`, `le`, `lt`, `multiple_of`, `pattern`, `min_length`, `max_length` | on whole columns, all in one pass |
 | `@column_validator("a")` | once a batch, on the whole column as a `pl.Series` |
-| the rest of Pydantic's: `field_validator`, `model_validator`, `AfterValidator`, ... | row by row, by Pydantic itself: microseconds a row |
+| all other features of Pydantic: `field_validator`, `model_validator`, `AfterValidator`, ... | row by row in Pydantic: microseconds a row |
 
-Nulls are not asked: nullability is the column's own. Validators check; one that returns another value than it was given is an error of its
-author, since the handler would not see that value.
+Nulls are not checked: the column itself says whether it is nullable. Validators only check; one that returns a changed value is an error of
+its author, since the handler would not see that value.
 """
 
 from __future__ import annotations
@@ -16,18 +16,15 @@ import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import annotated_types as at
 import polars as pl
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from base.errors import Cell, Declaration
 from base.schema.dtypes import is_wide
 from base.schema.wire import Column
-
-if TYPE_CHECKING:
-    from base.schema.model import Schema
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,8 +38,8 @@ class Constraint:
     """One constraint of one column.
 
     Attributes:
-        fits: true for each value that may be.
-        expected: completes "expected ...".
+        fits: An expression that is true for each valid value.
+        expected: Completes "expected ...".
     """
 
     column: str
@@ -52,7 +49,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class ColumnValidator:
-    """A function that is asked about whole columns."""
+    """A method that checks whole columns."""
 
     columns: tuple[str, ...]
     name: str
@@ -66,27 +63,27 @@ def column_validator(*columns: str, expected: str = "") -> Callable[[F], F]:
         def primes(cls, column: pl.Series) -> pl.Series:
             return column.is_in(PRIMES)
 
-    It gets the class and the column, and returns one boolean for each value: false refuses it. It sees the rows of several requests at
-    once, so a value must be judged by itself. A null where a boolean should be does not refuse.
+    The method gets the class and the column, and returns one boolean for each value; false rejects the value, null does not. It gets the
+    rows of several requests at once, so it must judge each value by itself.
 
     Args:
-        columns: which it is asked about, one after the other.
-        expected: completes "expected ..." in the 422; without it the first line of the method's docstring does.
+        columns: The columns that it checks, one after the other.
+        expected: Completes "expected ..." in the 422; by default the first line of the method's docstring.
     """
 
     def mark(function: F) -> F:
-        said = expected or (function.__doc__ or "").strip().partition("\n")[0] or f"what {function.__name__} admits"
-        function.__column_validator__ = ColumnValidator(columns, function.__name__, said)  # type: ignore[attr-defined]
+        text = expected or (function.__doc__ or "").strip().partition("\n")[0] or f"a value that {function.__name__} accepts"
+        function.__column_validator__ = ColumnValidator(columns, function.__name__, text)  # type: ignore[attr-defined]
         return function
 
     return mark
 
 
 def collect_column_validators(cls: type) -> list[ColumnValidator]:
-    """The column validators of a class and of those that it inherits from.
+    """Returns the column validators of a schema and of its base classes.
 
     Raises:
-        Declaration: one is about a column that is not there.
+        Declaration: A validator names a column that the schema does not have.
     """
     found = {
         name: value.__column_validator__
@@ -97,22 +94,22 @@ def collect_column_validators(cls: type) -> list[ColumnValidator]:
     for validator in found.values():
         for column in validator.columns:
             if column not in cls._columns:  # type: ignore[attr-defined]
-                raise Declaration(f"{cls.__name__}.{validator.name}: there is no column {column!r}")
+                raise Declaration(f"{cls.__name__}.{validator.name}: the schema has no column {column!r}")
     return list(found.values())
 
 
 def build_constraints(where: str, name: str, column: Column, metadata: Iterable[object]) -> list[Constraint] | None:
-    """The constraints that a field's metadata mean; None if one of them has no expression, so that rows must be asked one by one.
+    """Returns the constraints in a field's metadata; None if one of them has no expression, so that Pydantic must check each row.
 
     Raises:
-        Declaration: a constraint cannot be about values of this dtype.
+        Declaration: A constraint does not apply to values of this dtype.
     """
     found = []
     for each in metadata:
         try:
-            made = _made(name, column.dtype, each)
-        except pl.exceptions.InvalidOperationError as exc:  # a bound that no dtype holds
-            raise Declaration(f"{where}: {each!r} cannot be asked of {column.dtype}: {exc}") from exc
+            made = _constraints_of(name, column.dtype, each)
+        except pl.exceptions.InvalidOperationError as exc:  # a bound that is out of range for every dtype
+            raise Declaration(f"{where}: {each!r} does not apply to {column.dtype}: {exc}") from exc
         if made is None:
             return None
         found += made
@@ -121,13 +118,13 @@ def build_constraints(where: str, name: str, column: Column, metadata: Iterable[
         try:
             empty.select(constraint.fits)
         except (pl.exceptions.PolarsError, TypeError, ValueError) as exc:
-            raise Declaration(f"{where}: {constraint.expected} cannot be asked of {column.dtype}: {exc}") from exc
+            raise Declaration(f"{where}: {constraint.expected!r} does not apply to {column.dtype}: {exc}") from exc
     return found
 
 
-def _made(name: str, dtype: pl.DataType, given: object) -> list[Constraint] | None:
+def _constraints_of(name: str, dtype: pl.DataType, given: object) -> list[Constraint] | None:
     value = pl.col(name).cast(pl.String) if isinstance(dtype, pl.Categorical | pl.Enum) else pl.col(name)
-    # NaN is the greatest number to Polars, and fits no bound in Python.
+    # In Polars NaN is greater than every number, in Python it satisfies no bound.
     number = value.is_not_nan() if dtype.is_float() else pl.lit(value=True)
     match given:
         case at.Ge(bound):
@@ -144,10 +141,10 @@ def _made(name: str, dtype: pl.DataType, given: object) -> list[Constraint] | No
             return [Constraint(name, _length(value, dtype) >= least, f"a length of at least {least}")]
         case at.MaxLen(most):
             return [Constraint(name, _length(value, dtype) <= most, f"a length of at most {most}")]
-    said = {key: value for key, value in vars(given).items() if value is not None} if hasattr(given, "__dict__") else {}
-    if list(said) == ["pattern"] and isinstance(said["pattern"], str):
-        # Pydantic's regular expressions are those of Rust, as are Polars': found anywhere unless anchored.
-        return [Constraint(name, value.str.contains(said["pattern"]), f"a match of {said['pattern']!r}")]
+    set_fields = {key: value for key, value in vars(given).items() if value is not None} if hasattr(given, "__dict__") else {}
+    if list(set_fields) == ["pattern"] and isinstance(set_fields["pattern"], str):
+        # Pydantic and Polars use the same regular expressions, those of Rust, which match anywhere unless they are anchored.
+        return [Constraint(name, value.str.contains(set_fields["pattern"]), f"a match of {set_fields['pattern']!r}")]
     return None
 
 
@@ -161,14 +158,14 @@ def _length(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 
 def _literal(bound: object, dtype: pl.DataType) -> pl.Expr:
-    """What values are compared with, of a dtype that has it.
+    """Returns the bound as a literal of a dtype that can hold it.
 
-    Polars would compare UInt128 with small integers as Int128, and have null for what that lacks; and of a bound beyond narrow floats it
-    would make infinity.
+    Polars would compare UInt128 with small integers as Int128, and return null for larger values; it would turn a bound that is out of
+    range for a narrow float into infinity.
     """
     if is_wide(dtype) and type(bound) is int:
         return pl.lit(str(bound)).cast(dtype)
-    if isinstance(bound, int | float) and abs(bound) > _MOST.get(type(dtype), math.inf):
+    if isinstance(bound, int | float) and abs(bound) > _LARGEST.get(type(dtype), math.inf):
         return pl.lit(float(bound), dtype=pl.Float64)
     return pl.lit(bound)
 
@@ -176,77 +173,79 @@ def _literal(bound: object, dtype: pl.DataType) -> pl.Expr:
 def _multiple(value: pl.Expr, dtype: pl.DataType, factor: object) -> pl.Expr:
     if not dtype.is_float():
         return value % _literal(factor, dtype) == pl.lit(0)
-    value = value.cast(pl.Float64)  # in which a billionth of a 16-bit float is not nothing
+    value = value.cast(pl.Float64)  # a billionth of a 16-bit float would round to zero
     rest = value % pl.lit(factor)
-    # Pydantic's tolerance, a billionth of the value: 0.3 is a multiple of 0.1. Of narrow floats by how much rounding may have moved it.
+    # Pydantic's tolerance is a billionth of the value, so that 0.3 is a multiple of 0.1; for narrow floats it is their rounding error.
     near = value.abs() * max(1e-9, _ROUNDING.get(type(dtype), 0.0))
     return (rest.abs() <= near) | ((rest.abs() - pl.lit(factor).abs()).abs() <= near)
 
 
-_MOST: Mapping[type[pl.DataType], float] = {pl.Float16: 65504.0, pl.Float32: (2 - 2**-23) * 2.0**127}
-"""The greatest finite values of narrow floats."""
+_LARGEST: Mapping[type[pl.DataType], float] = {pl.Float16: 65504.0, pl.Float32: (2 - 2**-23) * 2.0**127}
+"""The largest finite values of narrow floats."""
 _ROUNDING: Mapping[type[pl.DataType], float] = {pl.Float16: 2**-11, pl.Float32: 2**-24}
-"""The float nearest to a number differs from it by so much of it at most."""
+"""The largest relative error of rounding to the nearest narrow float."""
 
 
 class SchemaChecks:
-    """All that a schema asks of its rows beside their dtypes.
+    """The checks that a schema makes of its rows beyond their dtypes.
 
     Args:
-        row_wise: whether Pydantic must see each row.
+        found: The constraints of all columns.
+        validators: The column validators.
+        row_wise: True where Pydantic must check each row.
     """
 
     def __init__(self, found: Sequence[Constraint], validators: Sequence[ColumnValidator], *, row_wise: bool) -> None:
         self._constraints = found
         self._validators = validators
         self._row_wise = row_wise
-        self._all = [each.fits.all(ignore_nulls=True).alias(str(i)) for i, each in enumerate(found)]
+        self._all_fit = [each.fits.all(ignore_nulls=True).alias(str(i)) for i, each in enumerate(found)]
 
-    def failing_cells(self, cls: type[Schema], frame: pl.DataFrame) -> list[Cell]:
-        """Every cell that breaks a constraint or that a validator refuses, by rows; rows count from 0 in `frame`.
+    def failing_cells(self, schema: type[BaseModel], frame: pl.DataFrame) -> list[Cell]:
+        """Returns every cell that violates a constraint or that a validator rejects, ordered by row; rows count from 0 in `frame`.
 
         Raises:
-            Declaration: a validator does not keep to its contract.
+            Declaration: A validator violates its contract.
         """
         cells: list[Cell] = []
-        if self._all:
-            holds = frame.select(self._all).row(0)
-            for constraint, held in zip(self._constraints, holds, strict=True):
-                if not held:
+        if self._all_fit:
+            results = frame.select(self._all_fit).row(0)
+            for constraint, all_fit in zip(self._constraints, results, strict=True):
+                if not all_fit:
                     fits = frame.select(constraint.fits.alias("fits")).to_series()
-                    cells += _refused(frame[constraint.column], fits, constraint.expected)
+                    cells += _failing(frame[constraint.column], fits, constraint.expected)
         for validator in self._validators:
             for column in validator.columns:
-                cells += _refused(frame[column], _asked(cls, validator, frame[column]), validator.expected)
+                cells += _failing(frame[column], _run_validator(schema, validator, frame[column]), validator.expected)
         if self._row_wise:
-            cells += _row_by_row(cls, frame, {(cell.row, cell.column) for cell in cells})
+            cells += _check_rows(schema, frame, {(cell.row, cell.column) for cell in cells})
         return sorted(cells, key=lambda cell: -1 if cell.row is None else cell.row)
 
 
 def shorten_value(value: object) -> str:
-    """A value for people to recognise, in at most some 60 characters."""
+    """Returns a value as text that people recognise, in at most about 60 characters."""
     text = _short.repr(value[:_VALUE_MAX_CHARS] if isinstance(value, bytes) else value)
     return text if len(text) <= _VALUE_MAX_CHARS else text[: _VALUE_MAX_CHARS - 3] + "..."
 
 
-def _asked(cls: type[Schema], validator: ColumnValidator, column: pl.Series) -> pl.Series:
-    found = getattr(cls, validator.name)
-    fits = found(column) if hasattr(found, "__self__") else found(cls, column)
+def _run_validator(schema: type[BaseModel], validator: ColumnValidator, column: pl.Series) -> pl.Series:
+    method = getattr(schema, validator.name)
+    fits = method(column) if hasattr(method, "__self__") else method(schema, column)
     if not isinstance(fits, pl.Series) or fits.dtype != pl.Boolean or len(fits) != len(column):
-        raise Declaration(f"{cls.__name__}.{validator.name}: a column validator returns one boolean for each value, as a series")
+        raise Declaration(f"{schema.__name__}.{validator.name}: a column validator must return one boolean for each value, as a pl.Series")
     return fits
 
 
-def _refused(column: pl.Series, fits: pl.Series, expected: str) -> list[Cell]:
+def _failing(column: pl.Series, fits: pl.Series, expected: str) -> list[Cell]:
     rows = (~fits).fill_null(value=False).arg_true().to_list()
     return [Cell(row, column.name, f"expected {expected}, got {shorten_value(column[row])}") for row in rows]
 
 
-def _row_by_row(cls: type[Schema], frame: pl.DataFrame, known: set[tuple[int | None, str | None]]) -> list[Cell]:
+def _check_rows(schema: type[BaseModel], frame: pl.DataFrame, known: set[tuple[int | None, str | None]]) -> list[Cell]:
     cells = []
     for number, row in enumerate(frame.iter_rows(named=True)):
         try:
-            seen = cls.model_validate(row)
+            instance = schema.model_validate(row)
         except ValidationError as exc:
             for error in exc.errors(include_url=False, include_context=False):
                 column = str(error["loc"][0]) if error["loc"] else None
@@ -254,15 +253,15 @@ def _row_by_row(cls: type[Schema], frame: pl.DataFrame, known: set[tuple[int | N
                 if (number, column) not in known:
                     cells.append(Cell(number, column, f"{error['msg']}{got}"))
             continue
-        _check_unchanged(cls, row, seen)
+        _check_unchanged(schema, row, instance)
     return cells
 
 
-def _check_unchanged(cls: type[Schema], row: Mapping[str, object], seen: Schema) -> None:
+def _check_unchanged(schema: type[BaseModel], row: Mapping[str, object], instance: BaseModel) -> None:
     for name, value in row.items():
-        after = seen.__dict__[name]
-        same = after is value or after == value or (after != after and value != value)  # noqa: PLR0124 - NaN is no other NaN's equal
+        after = instance.__dict__[name]
+        same = after is value or after == value or (after != after and value != value)  # noqa: PLR0124 - NaN is not equal to itself
         if not same:
             raise Declaration(
-                f"{cls.__name__}.{name}: a validator made {shorten_value(after)} of {shorten_value(value)}; it may only refuse"
+                f"{schema.__name__}.{name}: a validator changed {shorten_value(value)} to {shorten_value(after)}; validators may only check"
             )

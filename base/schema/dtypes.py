@@ -1,6 +1,6 @@
-"""The Polars dtypes that a schema may have: what their values are in Python, and how they cross the wire.
+"""The Polars dtypes that a schema may have: the Python types of their values, and their form on the wire.
 
-Knows no request and no row. Object and Null have no values that could be checked, and are refused by name.
+Knows neither requests nor rows. Object and Null have no values that could be checked, and are refused by name.
 """
 
 from __future__ import annotations
@@ -25,53 +25,53 @@ _LEAVES: Mapping[type[pl.DataType], tuple[type, object]] = {
     pl.Enum: (str, "text"),
     pl.Binary: (bytes, b"bytes"),
     pl.Date: (dt.date, dt.date(2024, 1, 31)),
-    pl.Datetime: (dt.datetime, dt.datetime(2024, 1, 31, 12, 30)),  # noqa: DTZ001 - the column's own zone is put on it
+    pl.Datetime: (dt.datetime, dt.datetime(2024, 1, 31, 12, 30)),  # noqa: DTZ001 - the column adds its own time zone
     pl.Time: (dt.time, dt.time(12, 30)),
     pl.Duration: (dt.timedelta, dt.timedelta(seconds=90)),
     pl.Decimal: (Decimal, Decimal(1)),
 }
-"""What a value of each dtype is in Python, and one such value for examples."""
+"""The Python type of each dtype's values, and one value for examples."""
 
 _NESTED: tuple[type[pl.DataType], ...] = (pl.List, pl.Array, pl.Struct)
 
 
 def is_dtype(value: object) -> TypeGuard[PolarsDataType]:
-    """Whether this is a dtype, as a class or an instance."""
+    """Returns True for a dtype, as a class or an instance."""
     return isinstance(value, pl.DataType) or (isinstance(value, type) and issubclass(value, pl.DataType))
 
 
 def supported_dtype(where: str, given: PolarsDataType) -> pl.DataType:
-    """The dtype as an instance, with all that it holds.
+    """Returns the dtype as an instance, nested dtypes included.
 
     Args:
-        where: names the column in the error.
-        given: what the author wrote.
+        where: Names the column in the error.
+        given: The dtype as the author wrote it.
 
     Raises:
-        Declaration: it is not supported, or says too little (a decimal without a scale, a list of unknown).
+        Declaration: The dtype is not supported, or is incomplete (a decimal without a scale, a list without an inner dtype).
     """
     kind: type[pl.DataType] = given if isinstance(given, type) else type(given)  # type: ignore[assignment]  # Polars' name for it
     if kind not in _LEAVES and kind not in _NESTED:
         supported = ", ".join(each.__name__ for each in (*_LEAVES, *_NESTED))
-        raise Declaration(f"{where}: {kind.__name__} is not supported; supported are {supported}")
-    if isinstance(given, type) and kind in _SAYS_TOO_LITTLE:
-        raise Declaration(f"{where}: {_SAYS_TOO_LITTLE[kind]}")
+        raise Declaration(f"{where}: {kind.__name__} is not supported; use one of {supported}")
+    if isinstance(given, type) and kind in _INCOMPLETE:
+        raise Declaration(f"{where}: {_INCOMPLETE[kind]}")
     dtype: pl.DataType = given() if isinstance(given, type) else given
     match dtype:
         case pl.List():
             return pl.List(supported_dtype(where, dtype.inner))
         case pl.Array():
             if dtype.size == 0:
-                raise Declaration(f"{where}: an array has at least one element")
+                raise Declaration(f"{where}: an array must have at least one element")
             return pl.Array(supported_dtype(where, dtype.inner), dtype.size)
         case pl.Struct():
             return pl.Struct({field.name: supported_dtype(f"{where}.{field.name}", field.dtype) for field in dtype.fields})
         case pl.Enum() if dtype.categories.is_empty():
-            raise Declaration(f"{where}: an enum has at least one category")
+            raise Declaration(f"{where}: an enum must have at least one category")
     return dtype
 
 
-_SAYS_TOO_LITTLE: Mapping[type[pl.DataType], str] = {
+_INCOMPLETE: Mapping[type[pl.DataType], str] = {
     pl.Decimal: "a decimal needs its precision and scale, as in pl.Decimal(10, 2)",
     pl.Enum: 'an enum needs its categories, as in pl.Enum(["low", "high"])',
     pl.List: "a list needs its inner dtype, as in pl.List(pl.Float64)",
@@ -81,12 +81,12 @@ _SAYS_TOO_LITTLE: Mapping[type[pl.DataType], str] = {
 
 
 def as_instance(dtype: PolarsDataType) -> pl.DataType:
-    """A dtype that is known to be supported, as an instance: Polars' types say that an inner dtype may be a class."""
+    """Returns a supported dtype as an instance: Polars' type hints allow an inner dtype to be a class."""
     return dtype() if isinstance(dtype, type) else dtype
 
 
 def python_type(dtype: pl.DataType) -> Any:
-    """What a value of this dtype is in Python. Elements of lists, arrays and structs may be None: Polars has no way to say otherwise."""
+    """Returns the Python type of this dtype's values. Elements of lists, arrays and structs may be None: Polars cannot forbid it."""
     match dtype:
         case pl.List() | pl.Array():
             return list.__class_getitem__(python_type(as_instance(dtype.inner)) | None)
@@ -98,7 +98,7 @@ def python_type(dtype: pl.DataType) -> Any:
 
 
 def example_value(dtype: pl.DataType) -> object:
-    """One value of this dtype."""
+    """Returns one value of this dtype."""
     match dtype:
         case pl.List():
             return [example_value(as_instance(dtype.inner))]
@@ -114,15 +114,15 @@ def example_value(dtype: pl.DataType) -> object:
 
 
 def is_wide(dtype: pl.DataType) -> TypeGuard[pl.Int128 | pl.UInt128]:
-    """Whether its values are integers of 128 bits."""
+    """Returns True for integers of 128 bits."""
     return isinstance(dtype, pl.Int128 | pl.UInt128)
 
 
 def wire_form(dtype: pl.DataType) -> pl.DataType:
-    """The dtype with strings in the place of categories and of 128-bit integers.
+    """Returns the dtype with strings in place of categories and of 128-bit integers.
 
-    Categories are numbers with a dictionary apart, which a lone record batch does not carry. Polars makes strings into categories at some
-    20 ns a row, less than a dictionary message would cost. Of 128-bit integers Arrow knows nothing; their strings are decimal digits.
+    Categories are numbers with a separate dictionary, which a lone record batch does not carry. Polars turns strings into categories in
+    about 20 ns a row, less than a dictionary message would cost. Arrow has no 128-bit integers; their strings are decimal digits.
     """
     match dtype:
         case pl.Categorical() | pl.Enum() | pl.Int128() | pl.UInt128():
@@ -137,7 +137,7 @@ def wire_form(dtype: pl.DataType) -> pl.DataType:
 
 
 def string_meaning(dtype: pl.DataType) -> Any:
-    """What the strings of a dtype's `wire_form` stand for, as JSON can say it; None where they are strings, or there are none."""
+    """Returns what the strings of a dtype's `wire_form` stand for, as JSON; None where they are plain strings or there are none."""
     match dtype:
         case pl.Categorical():
             return "categorical"
@@ -156,9 +156,9 @@ def string_meaning(dtype: pl.DataType) -> Any:
     return None
 
 
-def dtype_from_meaning(dtype: pl.DataType, said: Any) -> pl.DataType:
-    """The dtype whose `wire_form` is `dtype`, and whose `meaning` is `said`."""
-    match said, dtype:
+def dtype_from_meaning(dtype: pl.DataType, meaning: Any) -> pl.DataType:
+    """Returns the dtype whose `wire_form` is `dtype` and whose `string_meaning` is `meaning`."""
+    match meaning, dtype:
         case "categorical", _:
             return pl.Categorical()
         case "int128", _:

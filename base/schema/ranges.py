@@ -1,7 +1,7 @@
-"""Which points in time can be said in every form: in Python, in text, in Arrow.
+"""The range of dates and times that every form can express: Python, text and Arrow.
 
-Polars holds dates of some million years, and panics over some of them; ISO 8601, Python and people have four digits for a year. Datetimes
-with a zone end a day earlier on both sides, so that they have a date in every zone.
+Polars holds dates of millions of years, and panics over some of them; ISO 8601 and Python have four digits for a year. Datetimes with a
+time zone have a range that is one day shorter at both ends, so that they have a date in every zone.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def out_of_range(column: pl.Series) -> pl.Series | None:
-    """True where a value of this column, or a part of it, is beyond what can be said; None if none is."""
+    """Returns a mask that is true where a value, or a part of it, is out of range; None if all values are in range."""
     dtype = column.dtype
     match dtype:
         case pl.List():
-            return _of_lists(column)
+            return _lists_out_of_range(column)
         case pl.Array():
-            return _of_lists(column.arr.to_list())
+            return _lists_out_of_range(column.arr.to_list())
         case pl.Struct():
             found = [each for field in dtype.fields if (each := out_of_range(column.struct.field(field.name))) is not None]
             return None if not found else pl.DataFrame([each.alias(str(i)) for i, each in enumerate(found)]).max_horizontal()
@@ -39,7 +39,7 @@ def _bounds(dtype: pl.DataType) -> tuple[int, int] | None:
         case pl.Time():
             return 0, _DAY_S * 10**9 - 1
         case pl.Duration():
-            return -(2**63) + 1, 2**63 - 1  # the least of all has no positive counterpart, and Polars writes nonsense for it
+            return -(2**63) + 1, 2**63 - 1  # the smallest value has no positive counterpart, and Polars formats it wrongly
         case pl.Datetime():
             per_day = _DAY_S * _PER_S[dtype.time_unit]
             margin = 0 if dtype.time_zone is None else 1
@@ -48,7 +48,7 @@ def _bounds(dtype: pl.DataType) -> tuple[int, int] | None:
     return None
 
 
-def _of_lists(column: pl.Series) -> pl.Series | None:
+def _lists_out_of_range(column: pl.Series) -> pl.Series | None:
     elements = column.to_frame("it").with_row_index("row").explode("it")
     found = out_of_range(elements["it"])
     if found is None:

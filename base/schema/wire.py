@@ -1,9 +1,9 @@
-"""The columns of a schema in the form that crosses the wire: an Arrow schema, with what Arrow cannot say as its metadata.
+"""The columns of a schema on the wire: an Arrow schema, with metadata for what Arrow cannot express.
 
-| metadata | of | says |
+| metadata | of | holds |
 |---|---|---|
-| `pexdock.meaning` | a field | which of its strings are categories, of which enum, or the digits of 128-bit integers, as JSON |
-| `pexdock.defaults` | the schema | an Arrow stream of one row, in base64: the defaults of the columns that it has |
+| `pexdock.meaning` | a field | which of its strings are categories, members of an enum, or digits of 128-bit integers, as JSON |
+| `pexdock.defaults` | the schema | an Arrow stream of one row in base64, with the default of each column that has one |
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ _DEFAULTS = b"pexdock.defaults"
 
 @dataclass(frozen=True)
 class Column:
-    """What a schema says of one column.
+    """The definition of one column of a schema.
 
     Attributes:
-        nullable: whether its values may be null.
-        default: a series of one value in the dtype's wire form, for rows without this field; None where there is no such value.
+        dtype: The dtype of its values.
+        nullable: True where its values may be null.
+        default: A series of one value in the dtype's wire form, for rows without this field; None without a default.
     """
 
     dtype: pl.DataType
@@ -39,50 +40,50 @@ class Column:
 
     @property
     def required(self) -> bool:
-        """Whether a row must have this field."""
+        """Returns True where every row must have this field."""
         return not self.nullable and self.default is None
 
     @property
     def wire(self) -> pl.DataType:
-        """The dtype that crosses the wire."""
+        """Returns the dtype that crosses the wire."""
         return dtypes.wire_form(self.dtype)
 
 
 def columns_to_arrow(columns: Mapping[str, Column]) -> pa.Schema:
-    """The Arrow schema: types as Polars uses them inside (string views), so that neither side converts; nullable as the columns are."""
+    """Returns the Arrow schema, with the types that Polars uses internally (string views), so that neither side converts."""
     arrow = _arrow(pl.DataFrame(schema={name: column.wire for name, column in columns.items()})).schema
     fields = []
     for each in arrow:
-        said = dtypes.string_meaning(columns[each.name].dtype)
-        told = each.with_nullable(columns[each.name].nullable)
-        fields.append(told if said is None else told.with_metadata({_MEANING: msgspec.json.encode(said)}))
+        meaning = dtypes.string_meaning(columns[each.name].dtype)
+        declared = each.with_nullable(columns[each.name].nullable)
+        fields.append(declared if meaning is None else declared.with_metadata({_MEANING: msgspec.json.encode(meaning)}))
     defaults = {name: column.default for name, column in columns.items() if column.default is not None}
-    return pa.schema(fields, metadata={_DEFAULTS: _packed(defaults)} if defaults else None)
+    return pa.schema(fields, metadata={_DEFAULTS: _encode_defaults(defaults)} if defaults else None)
 
 
 def columns_from_arrow(schema: pa.Schema) -> dict[str, Column]:
-    """The columns of an Arrow schema that `to_arrow` made, or of another one.
+    """Returns the columns of an Arrow schema that `columns_to_arrow` made, or of any other.
 
     Raises:
-        PeerError: its metadata is not ours.
+        PeerError: The schema's metadata cannot be read.
     """
     empty = pl.from_arrow(schema.empty_table())
     assert isinstance(empty, pl.DataFrame)
     defaults = (schema.metadata or {}).get(_DEFAULTS)
     try:
-        given = {} if defaults is None else _unpacked(defaults)
+        given = {} if defaults is None else _decode_defaults(defaults)
         found = {}
         for each in schema:
-            said = (each.metadata or {}).get(_MEANING)
+            meaning = (each.metadata or {}).get(_MEANING)
             dtype = empty.schema[each.name]
-            whole = dtype if said is None else dtypes.dtype_from_meaning(dtype, msgspec.json.decode(said))
-            found[each.name] = Column(whole, each.nullable, given.get(each.name))
+            declared = dtype if meaning is None else dtypes.dtype_from_meaning(dtype, msgspec.json.decode(meaning))
+            found[each.name] = Column(declared, each.nullable, given.get(each.name))
     except (msgspec.MsgspecError, ValueError, pa.ArrowException) as exc:
-        raise PeerError(f"a schema whose metadata cannot be read: {exc}") from exc
+        raise PeerError(f"the metadata of a schema cannot be read: {exc}") from exc
     return found
 
 
-def _packed(defaults: Mapping[str, pl.Series]) -> bytes:
+def _encode_defaults(defaults: Mapping[str, pl.Series]) -> bytes:
     table = _arrow(pl.DataFrame([series.alias(name) for name, series in defaults.items()]))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
@@ -90,8 +91,8 @@ def _packed(defaults: Mapping[str, pl.Series]) -> bytes:
     return base64.b64encode(sink.getvalue())
 
 
-def _unpacked(packed: bytes) -> dict[str, pl.Series]:
-    frame = pl.from_arrow(pa.ipc.open_stream(base64.b64decode(packed)).read_all())
+def _decode_defaults(encoded: bytes) -> dict[str, pl.Series]:
+    frame = pl.from_arrow(pa.ipc.open_stream(base64.b64decode(encoded)).read_all())
     assert isinstance(frame, pl.DataFrame)
     return {series.name: series for series in frame}
 

@@ -1,4 +1,4 @@
-"""Constraints and validators: which cells they refuse, and that Pydantic would have refused the same."""
+"""Constraints and validators: the cells that they refuse, and that Pydantic would refuse the same cells."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def refused(schema: type[Schema], values: list[Any]) -> list[int | None]:
     ],
     ids=str,
 )
-def test_a_constraint_refuses_the_rows_that_break_it(annotation: object, values: list[Any], rows: list[int]) -> None:
-    """On whole columns; nulls are not asked."""
+def test_a_constraint_refuses_the_rows_that_violate_it(annotation: object, values: list[Any], rows: list[int]) -> None:
+    """Constraints run on whole columns and skip nulls."""
     schema = of(annotation)
     assert refused(schema, values) == rows
     assert not schema._checks._row_wise
@@ -110,14 +110,14 @@ def trips(**columns: Any) -> pl.DataFrame:
     return pl.DataFrame({"start": [0.0, 1.0, 2.0], "end": [5.0, 5.0, 5.0], "kind": [None, "a", "b"]} | columns, schema=Trip.polars_schema())
 
 
-def test_rows_that_fit_have_no_cells() -> None:
-    """Also when there are none."""
+def test_valid_rows_have_no_cells() -> None:
+    """A frame without rows has none either."""
     assert Trip.check(trips()) == []
     assert Trip.check(trips().clear()) == []
 
 
 def test_each_cell_says_what_was_expected_and_what_is_there() -> None:
-    """Constraints, column validators and Pydantic's own, by rows."""
+    """The cells of constraints, column validators and Pydantic's own validators are ordered by row."""
     assert Trip.check(trips(start=[-1.0, 1.5, 2.0], end=[5.0, 5.0, 1.0], kind=[None, "odd", "b"])) == [
         Cell(0, "start", "expected a value of at least 0, got -1.0"),
         Cell(1, "start", "expected a number without a fraction, got 1.5"),
@@ -153,16 +153,16 @@ def test_a_model_validator_sees_whole_rows() -> None:
     ]
 
 
-def test_a_validator_that_changes_a_value_is_its_authors_mistake() -> None:
-    """The handler would not see what it returned."""
+def test_a_validator_that_changes_a_value_is_an_error_of_its_author() -> None:
+    """The handler would not see the changed value."""
     schema = of(Annotated[pl.String, AfterValidator(str.upper)])
     assert refused(schema, ["A"]) == []
-    with pytest.raises(Declaration, match="a validator made 'B' of 'b'; it may only refuse"):
+    with pytest.raises(Declaration, match="a validator changed 'b' to 'B'; validators may only check"):
         refused(schema, ["b"])
 
 
-def test_a_column_validator_returns_booleans() -> None:
-    """One for each value."""
+def test_a_column_validator_must_return_booleans() -> None:
+    """It must return one boolean for each value."""
 
     class Odd(Schema):
         a: pl.Int8
@@ -172,13 +172,13 @@ def test_a_column_validator_returns_booleans() -> None:
         def nothing(cls, column: pl.Series) -> Any:
             return True
 
-    with pytest.raises(Declaration, match=r"Odd\.nothing: a column validator returns one boolean for each value"):
+    with pytest.raises(Declaration, match=r"Odd\.nothing: a column validator must return one boolean for each value"):
         Odd.check(pl.DataFrame({"a": [1]}, schema=Odd.polars_schema()))
 
 
-def test_a_column_validator_is_about_columns_that_are_there() -> None:
-    """A name that is misspelt would never be asked."""
-    with pytest.raises(Declaration, match=r"Odd\.never: there is no column 'b'"):
+def test_a_column_validator_must_name_columns_of_the_schema() -> None:
+    """A validator with a misspelt column would never run."""
+    with pytest.raises(Declaration, match=r"Odd\.never: the schema has no column 'b'"):
 
         class Odd(Schema):
             a: pl.Int8
@@ -191,8 +191,8 @@ def test_a_column_validator_is_about_columns_that_are_there() -> None:
 @pytest.mark.parametrize(
     "dtype", [*frames.LEAVES, pl.List(pl.Date()), pl.Array(pl.Float32(), 2), pl.Struct({"x": pl.Decimal(5, 2)})], ids=str
 )
-def test_every_dtype_can_be_asked_row_by_row(dtype: pl.DataType) -> None:
-    """What the frame holds is what Pydantic, strictly, takes for a value of its dtype."""
+def test_every_dtype_can_be_checked_row_by_row(dtype: pl.DataType) -> None:
+    """Pydantic in strict mode accepts the frame's values as values of their dtypes."""
     schema = of(Annotated[dtype, AfterValidator(lambda value: value)])
     frame = pl.DataFrame([schema.example_row()], schema=schema.polars_schema(), strict=True)
     assert schema._checks._row_wise

@@ -57,7 +57,7 @@ def test_annotations_become_columns_also_as_strings() -> None:
 
 
 def test_a_schema_inside_a_function_sees_the_names_of_the_function() -> None:
-    """A dtype that only a local name holds is found."""
+    """A dtype that only a local variable holds is found."""
     mine = pl.Int16
 
     class Local(Schema):
@@ -67,7 +67,7 @@ def test_a_schema_inside_a_function_sees_the_names_of_the_function() -> None:
 
 
 def test_the_wire_form_has_string_views_and_says_which_columns_are_nullable() -> None:
-    """Names, Arrow types as Polars holds them, and nullability."""
+    """The Arrow schema has the columns' names, the types that Polars uses, and nullability."""
     wire = Flower.arrow_schema()
     assert wire.field("name") == pa.field("name", pa.string_view(), nullable=False)
     assert wire.field("petals") == pa.field("petals", pa.int32(), nullable=True)
@@ -89,8 +89,8 @@ def test_every_dtype_has_an_example_that_fits_its_column(dtype: pl.DataType) -> 
 
 
 @pytest.mark.parametrize("dtype", [*SCALARS, *NESTED], ids=str)
-def test_every_dtype_is_told_whole_by_its_arrow_schema(dtype: pl.DataType) -> None:
-    """Whoever has the Arrow schema alone, over the wire, knows dtype, categories, nullability and default."""
+def test_the_arrow_schema_carries_every_dtype_completely(dtype: pl.DataType) -> None:
+    """The Arrow schema alone gives dtype, categories, nullability and default to the other side of the wire."""
     schema = of(it=dtype, other=dtype | None if isinstance(dtype, type) else Optional[dtype])  # noqa: UP045 - an instance has no `|`
     told = columns.columns_from_arrow(pa.ipc.read_schema(schema.arrow_schema().serialize()))
     assert told == schema.columns()
@@ -98,7 +98,7 @@ def test_every_dtype_is_told_whole_by_its_arrow_schema(dtype: pl.DataType) -> No
 
 
 def test_a_default_crosses_the_wire() -> None:
-    """As a value of the column's wire form; None is none."""
+    """It crosses as a value of the column's wire form; a default of None counts as no default."""
     made = of(
         a=Annotated[pl.Float64, Field(default=1.5)],
         e=Annotated[str, pl.Enum(["low", "high"]), Field(default="high")],
@@ -128,7 +128,7 @@ def test_arrow_and_polars_share_their_memory() -> None:
 
 
 def test_a_schema_is_a_pydantic_model() -> None:
-    """Its rows are validated, strictly: required is required, nullable may be left out, a string is no number."""
+    """It validates rows strictly: required fields must be there, nullable ones may be omitted, and a string is not a number."""
     assert Flower(width=1, name="a", price=Decimal(1)).petals is None
     with pytest.raises(ValidationError, match="width"):
         Flower(name="a", price=Decimal(1))
@@ -137,7 +137,7 @@ def test_a_schema_is_a_pydantic_model() -> None:
 
 
 def test_dataframe_is_an_annotated_frame() -> None:
-    """As Redesmyn has it: `Annotated[pl.DataFrame, cls]`."""
+    """It is `Annotated[pl.DataFrame, cls]`, as in Redesmyn."""
     assert get_args(Flower.DataFrame) == (pl.DataFrame, Flower)
 
 
@@ -151,21 +151,21 @@ def test_a_subclass_has_the_columns_of_its_parent_first() -> None:
 
 
 def test_columns_may_be_called_like_methods_of_pydantic() -> None:
-    """Data names its columns without regard to Pydantic; warnings are errors in this suite."""
+    """Column names of data may clash with methods of Pydantic; warnings are errors in this suite."""
     schema = of(copy=pl.Int8, json=pl.String | None, model_id=pl.String, columns=pl.Int8)
     assert list(schema.columns()) == ["copy", "json", "model_id", "columns"]
     assert list(schema.example_row()) == list(schema.arrow_schema().names) == list(schema.columns())
 
 
 def test_examples_come_from_the_fields() -> None:
-    """The first of a field's examples, and a value of its dtype where it has none."""
+    """The row has the first of a field's examples, or a value of its dtype."""
     row = Flower.example_row()
     assert (row["name"], row["price"], row["width"]) == ("setosa", Decimal("1.50"), 1.0)
 
 
 @given(st.floats(allow_nan=False), st.none() | st.integers(-(2**31), 2**31 - 1), st.text())
 def test_any_row_that_the_model_admits_makes_a_frame(width: float, petals: int | None, name: str) -> None:
-    """What Pydantic lets through is what the columns can hold."""
+    """The columns can hold every row that Pydantic accepts."""
     row = Flower(width=width, petals=petals, seen=None, name=name, price=Decimal("0.01")).model_dump()
     assert pl.DataFrame([row], schema=Flower.polars_schema(), strict=True).row(0, named=True) == row
 
@@ -173,41 +173,41 @@ def test_any_row_that_the_model_admits_makes_a_frame(width: float, petals: int |
 @pytest.mark.parametrize(
     ("annotation", "says"),
     [
-        (float, "Made.it: <class 'float'> is no Polars dtype"),
+        (float, "Made.it: <class 'float'> is not a Polars dtype"),
         (pl.List, "Made.it: a list needs its inner dtype"),
         (pl.Array, "Made.it: an array needs its inner dtype and size"),
         (pl.Struct, "Made.it: a struct needs its fields"),
         (pl.Enum, "Made.it: an enum needs its categories"),
-        (pl.Enum([]), "Made.it: an enum has at least one category"),
+        (pl.Enum([]), "Made.it: an enum must have at least one category"),
         (pl.Object, "Made.it: Object is not supported"),
         (pl.List(pl.Null), "Made.it: Null is not supported"),
         (pl.Decimal, "Made.it: a decimal needs its precision"),
         ("pl.Nonsense", "Made.it: the annotation 'pl.Nonsense' cannot be evaluated: AttributeError"),
-        (pl.Int8 | pl.Int16, "is no Polars dtype"),
-        (Annotated[pl.Float64, Field(ge="x")], "Made: what it declares cannot be checked"),
-        (Annotated[pl.Int64, Field(min_length=1)], "Made.it: a length of at least 1 cannot be asked of Int64"),
-        (Annotated[pl.Float64, Field(alias="other")], "Made.it: a column has one name"),
-        (Annotated[pl.Int8, Field(default=300)], "Made.it: the default 300 is no Int8"),
-        (Annotated[pl.UInt128, Field(default=-1)], "Made.it: the default -1 is no UInt128"),
-        (Annotated[pl.Int128, Field(default=2**127)], "Made.it: the default 170141183460469231731687303715884105728 is no Int128"),
-        (Annotated[pl.Int128, Field(default=1.5)], "Made.it: the default 1.5 is no Int128"),
-        (Annotated[pl.Float16, Field(default=70_000)], "Made.it: the default 70000 is no Float16"),
-        (Annotated[pl.Float32, Field(default=1e39)], "Made.it: the default 1e+39 is no Float32"),
-        (Annotated[pl.UInt128, Field(ge=-1)], "Made.it: a value of at least -1 cannot be asked of UInt128"),
-        (Annotated[pl.Int64, Field(le=2**130)], f"Made.it: Le(le={2**130}) cannot be asked of Int64"),
+        (pl.Int8 | pl.Int16, "is not a Polars dtype"),
+        (Annotated[pl.Float64, Field(ge="x")], "schema Made cannot be built"),
+        (Annotated[pl.Int64, Field(min_length=1)], "Made.it: 'a length of at least 1' does not apply to Int64"),
+        (Annotated[pl.Float64, Field(alias="other")], "Made.it: a column cannot have an alias"),
+        (Annotated[pl.Int8, Field(default=300)], "Made.it: the default 300 is not a valid Int8"),
+        (Annotated[pl.UInt128, Field(default=-1)], "Made.it: the default -1 is not a valid UInt128"),
+        (Annotated[pl.Int128, Field(default=2**127)], "Made.it: the default 170141183460469231731687303715884105728 is not a valid Int128"),
+        (Annotated[pl.Int128, Field(default=1.5)], "Made.it: the default 1.5 is not a valid Int128"),
+        (Annotated[pl.Float16, Field(default=70_000)], "Made.it: the default 70000 is not a valid Float16"),
+        (Annotated[pl.Float32, Field(default=1e39)], "Made.it: the default 1e+39 is not a valid Float32"),
+        (Annotated[pl.UInt128, Field(ge=-1)], "Made.it: 'a value of at least -1' does not apply to UInt128"),
+        (Annotated[pl.Int64, Field(le=2**130)], f"Made.it: Le(le={2**130}) does not apply to Int64"),
         (Annotated[pl.Int8, Field(default_factory=int)], "Made.it: a default is one value for all rows"),
-        (Annotated[pl.Float64, Field(default=None)], "Made.it: a column that may be left out must be nullable"),
+        (Annotated[pl.Float64, Field(default=None)], "Made.it: a column that rows may omit must be nullable"),
     ],
     ids=str,
 )
-def test_what_cannot_be_kept_is_refused_by_name(annotation: object, says: str) -> None:
-    """Nothing is accepted and then silently not done."""
+def test_a_declaration_that_would_have_no_effect_is_refused_by_name(annotation: object, says: str) -> None:
+    """Nothing is accepted and then silently ignored."""
     with pytest.raises(Declaration) as refused:
         of(it=annotation)
     assert says in str(refused.value)
 
 
 def test_an_example_that_does_not_fit_is_refused() -> None:
-    """People are shown it as a request that works."""
-    with pytest.raises(Declaration, match="the example 'many' is no Int64"):
+    """It would appear in the example request, which must work."""
+    with pytest.raises(Declaration, match="the example 'many' is not a valid Int64"):
         of(it=Annotated[pl.Int64, Field(examples=["many"])]).example_row()
