@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterable
 from functools import partial
 from typing import cast
@@ -109,15 +110,16 @@ class Server(uvicorn.Server):
         self.started = True
         self._listening.set()
 
-    async def apply_tls(self, *, hang_up: bool) -> None:
-        """Uses the TLS context in force for new connections.
+    def apply_tls(self, context: ssl.SSLContext, *, close_existing: bool) -> None:
+        """Uses another TLS context for new connections.
 
         Args:
-            hang_up: Whether to close the others, once what they have begun to ask for is answered.
+            context: The TLS context.
+            close_existing: Whether to close the others, once what they have begun to ask for is answered.
         """
         assert self._acceptor is not None
-        self._acceptor.context = self._credentials.context
-        for connection in self._open_connections() if hang_up else ():
+        self._acceptor.context = context
+        for connection in self._open_connections() if close_existing else ():
             connection.shutdown()
 
     async def main_loop(self) -> None:

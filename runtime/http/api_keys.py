@@ -1,7 +1,7 @@
-"""Keys that clients of predictions show: made, kept as digests, and compared.
+"""API keys of prediction clients: made, stored as digests, and compared.
 
-A key is 256 random bits, so nobody finds one by trying, and a plain SHA-256 of it gives nothing away. What makes passwords safe, a slow
-digest with a salt, would cost each request milliseconds and protect nothing more.
+A key is 256 random bits. Nobody can guess it, and a plain SHA-256 does not reveal it. The slow, salted digest that passwords need would
+cost each request milliseconds and protect nothing more.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from base.errors import PexdockError
 
 PREFIX = "pxd_"
-"""So that people, and programs that look for secrets in what is published, see what it is."""
+"""Marks a key as one for people, and for programs that search published text for secrets."""
 
 _LINE = re.compile(r"([0-9a-f]{64}) +([A-Za-z0-9._@-]{1,64})")
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
@@ -24,46 +24,46 @@ _FILE_MAX_BYTES = 1024 * 1024
 
 
 class BadKeys(PexdockError):
-    """The file of keys cannot be understood."""
+    """The file of API keys cannot be used."""
 
     code = "bad_keys"
 
 
 def make_key(name: str) -> tuple[str, str]:
-    """A new key, and its line for the file.
+    """Returns a new key and its line for the file.
 
     Raises:
-        BadKeys: the name has other characters than letters, digits and `._@-`, or more than 64 of them.
+        BadKeys: The name is empty, longer than 64 characters, or has other characters than letters, digits and `._@-`.
     """
     if not _NAME.fullmatch(name):
-        raise BadKeys(f"a name has up to 64 letters, digits, dots, dashes, underscores or @, and {name!r} is none")
+        raise BadKeys(f"invalid name {name!r}: use 1 to 64 letters, digits, dots, dashes, underscores or @")
     key = PREFIX + secrets.token_urlsafe(32)
     return key, f"{_digest(key.encode()).hex()} {name}"
 
 
 def read_keys(path: Path) -> ApiKeys:
-    """The keys in a file: a line each, the digest and a name; `#` begins a comment.
+    """Returns the keys in a file. Each line holds a digest and a name; a line that begins with `#` is a comment.
 
     Raises:
-        BadKeys: it cannot be read, or a line of it is something else.
+        BadKeys: The file cannot be read, or a line has another form.
     """
     try:
         with path.open("rb") as file:
             text = file.read(_FILE_MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError) as exc:
         raise BadKeys(f"{path} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
-    found = []
+    entries = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("#"):
             match = _LINE.fullmatch(line.rstrip())
-            if match is None:  # the line itself is not shown: somebody may have put a key there
-                raise BadKeys(f"line {number} of {path} is not one that `pexdock key` prints: 64 hexadecimal digits and a name")
-            found.append((bytes.fromhex(match[1]), match[2]))
-    return ApiKeys(found)
+            if match is None:  # the message does not show the line, which may be a key
+                raise BadKeys(f"line {number} of {path} is invalid: expected 64 hex digits and a name, as `pexdock key` prints")
+            entries.append((bytes.fromhex(match[1]), match[2]))
+    return ApiKeys(entries)
 
 
 class ApiKeys:
-    """All keys in force, by their digests."""
+    """The API keys in force, stored as digests."""
 
     def __init__(self, entries: Iterable[tuple[bytes, str]] = ()) -> None:
         self._entries = tuple(entries)
@@ -78,31 +78,31 @@ class ApiKeys:
         return hash(self._entries)
 
     def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Whether a request with these headers, their names in lower case, shows a key in force.
+        """Returns whether headers with names in lower case contain a valid key.
 
-        It takes the same time whichever key it is, or none: each digest is compared, in a time that does not depend on where it differs.
+        It takes the same time for every key: each digest is compared, and in constant time.
         """
-        shown = _shown(headers)
+        shown = _key_in(headers)
         if shown is None:
             return False
         digest = _digest(shown)
-        found = False
+        admitted = False
         for expected, _ in self._entries:
-            found |= hmac.compare_digest(digest, expected)
-        return found
+            admitted |= hmac.compare_digest(digest, expected)
+        return admitted
 
 
-def _shown(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """What `Authorization: Bearer` holds, or else `X-API-Key`. Of several headers of one name the first counts."""
-    plain = None
+def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """Returns the key in `Authorization: Bearer`, or else in `X-API-Key`. The first of several headers with one name counts."""
+    api_key = None
     for name, value in headers:
         if name == b"authorization":
             scheme, _, credentials = value.strip().partition(b" ")
             if scheme.lower() == b"bearer":
                 return credentials.strip()
-        elif name == b"x-api-key" and plain is None:
-            plain = value.strip()
-    return plain
+        elif name == b"x-api-key" and api_key is None:
+            api_key = value.strip()
+    return api_key
 
 
 def _digest(key: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: the one table of statuses, and RFC 9457 problem documents. Knows no server."""
+"""Errors as HTTP responses: the table of statuses, and problem documents (RFC 9457). Knows no server."""
 
 from __future__ import annotations
 
@@ -28,38 +28,39 @@ STATUSES: dict[type[errors.PexdockError], int] = {
 }
 _TITLES = {
     400: "Malformed request",
-    401: "Not authorized",
+    401: "Unauthorized",
     404: "Not found",
     405: "Method not allowed",
-    409: "Not as things stand",
+    409: "Conflict with the current state",
     413: "Body too large",
     415: "Unsupported media type",
-    422: "Does not fit what the endpoint declares",
+    422: "Does not match what is declared",
     500: "The model failed",
-    503: "Not available now",
+    503: "Temporarily unavailable",
     504: "Deadline exceeded",
 }
+_REJECTED = "Rejected by the model"
 _RETRY_AFTER_S = b"1"
 
 
-class _Cell(msgspec.Struct, omit_defaults=True):
+class _CellError(msgspec.Struct, omit_defaults=True):
     reason: str
     row: int | None = None
     column: str | None = None
 
 
-class _Document(msgspec.Struct, omit_defaults=True):
+class _ProblemDocument(msgspec.Struct, omit_defaults=True):
     type: str
     title: str
     status: int
     detail: str
     code: str
     id: str
-    errors: list[_Cell] = []
+    errors: list[_CellError] = []
 
 
 class Problem(NamedTuple):
-    """Status, headers (names in lower case), body."""
+    """A response: status, headers (names in lower case), body."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -67,26 +68,26 @@ class Problem(NamedTuple):
 
 
 def status_of(error: errors.PexdockError) -> int:
-    """The HTTP status of an error."""
+    """Returns the HTTP status of an error."""
     return error.status if isinstance(error, errors.Reject) else STATUSES.get(type(error), 500)
 
 
 def make_problem(error: errors.PexdockError, request_id: str) -> Problem:
-    """The answer for an error. Its text names no path of this machine, no traceback and no segment: errors are made so."""
+    """Returns the response to an error. Errors are made so that it contains no local path, traceback or segment name."""
     return _problem(status_of(error), error, request_id)
 
 
 def method_not_allowed(detail: str, allowed: str, request_id: str) -> Problem:
-    """The answer to another verb than those that `allowed` lists."""
-    answer = _problem(405, errors.CallerError(detail), request_id)
-    answer.headers.append((b"allow", allowed.encode()))
-    return answer
+    """Returns the response to a method that is not in the list `allowed`."""
+    problem = _problem(405, errors.CallerError(detail), request_id)
+    problem.headers.append((b"allow", allowed.encode()))
+    return problem
 
 
 def _problem(status: int, error: errors.PexdockError, request_id: str) -> Problem:
-    cells = [_Cell(cell.reason, cell.row, cell.column) for cell in error.cells]
-    title = "The model does not answer this" if isinstance(error, errors.Reject) else _TITLES[status]
-    document = _Document(f"urn:pexdock:{error.code}", title, status, error.detail, error.code, request_id, cells)
+    cells = [_CellError(cell.reason, cell.row, cell.column) for cell in error.cells]
+    title = _REJECTED if isinstance(error, errors.Reject) else _TITLES[status]
+    document = _ProblemDocument(f"urn:pexdock:{error.code}", title, status, error.detail, error.code, request_id, cells)
     headers = [(b"content-type", MEDIA_TYPE), (b"x-request-id", request_id.encode())]
     if isinstance(error, errors.Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))

@@ -21,7 +21,7 @@ from waiting import until
 
 FEW = 64
 BURST = 200
-CANNOT = "no connection can be accepted, they wait: Too many open files"
+CANNOT = "cannot accept connections; new ones stay in the backlog: Too many open files"
 TICKS_A_S = os.sysconf("SC_CLK_TCK")
 
 

@@ -107,7 +107,7 @@ def test_large_bodies_and_answers_are_the_same_over_tls(authority):
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"tls_cert_path": "door.pem", "tls_key_path": "other.key"}, "the key is not that of the certificate"),
+        ({"tls_cert_path": "door.pem", "tls_key_path": "other.key"}, "the key does not belong to the certificate"),
         ({"tls_cert_path": "nowhere.pem"}, "No such file"),
         ({"tls_client_ca_path": "authority.pem"}, "have no effect without tls_cert_path"),
         ({"tls_key_path": "door.key"}, "have no effect without tls_cert_path"),

@@ -10,6 +10,7 @@ import msgspec
 
 from base.errors import PexdockError
 from base.ipc.control import TlsFiles
+from runtime.file_reload import fingerprint
 from runtime.file_watch import FileWatch
 from runtime.http import tls
 
@@ -50,4 +51,4 @@ class AdminCertificate:
             log.info("admin API: loaded a new certificate")
 
     def _content(self) -> bytes:
-        return tls.digest_files(self._files.cert_path, self._files.key_path)
+        return fingerprint([Path(each) for each in (self._files.cert_path, self._files.key_path) if each is not None])

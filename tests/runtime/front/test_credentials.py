@@ -1,4 +1,4 @@
-"""TLS and keys of a front door: who gets in, and what becomes of those who are in when files change."""
+"""TLS and API keys of a front door: who is admitted, and what happens to open connections when files change."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def tls(authority):
     return TlsFiles(*map(str, authority.issue("door")))
 
 
-def refused(address: str, client: ssl.SSLContext) -> bool:
-    """Whether the handshake fails. With TLS 1.3 a client learns of it when it first reads."""
+def is_refused(address: str, client: ssl.SSLContext) -> bool:
+    """Returns whether the handshake fails. With TLS 1.3 a client learns that when it first reads."""
     try:
         with Raw(address, client) as raw:
             raw.send(get("/readyz"))
@@ -48,7 +48,7 @@ def served_by(address: str, client: ssl.SSLContext) -> bytes | None:
 
 
 def replace(source: Path, target: str) -> None:
-    """As operators should: aside, then renamed."""
+    """Replaces a file as operators should: writes a new one and renames it."""
     aside = Path(target).with_suffix(".new")
     aside.write_bytes(source.read_bytes())
     aside.replace(target)
@@ -56,7 +56,7 @@ def replace(source: Path, target: str) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_the_fast_path_answers_over_tls(authority, tls, version):
-    """One after the other and all at once on one connection, in both versions of TLS; only what is no plain request goes the other way."""
+    """Sequential and pipelined requests on one connection stay on the fast path in both TLS versions; a chunked one leaves it."""
     client = authority.client()
     client.minimum_version = client.maximum_version = version
 
@@ -67,15 +67,15 @@ def test_the_fast_path_answers_over_tls(authority, tls, version):
                 assert raw.answer().status == 503
             raw.send(post("/plain/a", b"x" * 9000) * 10)
             assert [raw.answer().status for _ in range(10)] == [503] * 10
-            assert (door.calls, len(door._known)) == (0, 1)
+            assert (door.calls, len(door.heads)) == (0, 1)
             raw.send(chunked("/plain/a", []))
             assert (raw.answer().status, door.calls) == (503, 1)
 
     serve(talk, Configure(tls=tls))
 
 
-def test_whoever_speaks_no_tls_or_an_old_one_gets_no_answer(authority, tls):
-    """Nothing is ever said in the clear; the next client is served."""
+def test_plain_http_and_old_tls_versions_get_no_response(authority, tls):
+    """Nothing is ever sent unencrypted, and the next client is served."""
     old = authority.client()
     old.set_ciphers("DEFAULT@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
@@ -85,27 +85,27 @@ def test_whoever_speaks_no_tls_or_an_old_one_gets_no_answer(authority, tls):
         with Raw(address) as raw:
             raw.send(get("/readyz"))
             assert b"HTTP" not in raw.socket.recv(100)
-        assert refused(address, old)
-        assert not refused(address, authority.client())
+        assert is_refused(address, old)
+        assert not is_refused(address, authority.client())
 
     serve(talk, Configure(tls=tls))
 
 
-def test_without_a_certificate_of_the_authority_nobody_is_answered_not_even_a_probe(authority, tls, tmp_path):
-    """A client without one, and one whose certificate another authority signed."""
+def test_a_client_without_a_trusted_certificate_gets_no_response_not_even_to_a_probe(authority, tls, tmp_path):
+    """This holds for a client without a certificate, and for one whose certificate another authority signed."""
     stranger = Authority(tmp_path, "stranger").issue("unknown")
     own = authority.issue("client")
 
     def talk(address: str, door: Counting) -> None:
-        assert refused(address, authority.client())
-        assert refused(address, authority.client(*stranger))
-        assert not refused(address, authority.client(*own))
+        assert is_refused(address, authority.client())
+        assert is_refused(address, authority.client(*stranger))
+        assert not is_refused(address, authority.client(*own))
 
     serve(talk, Configure(tls=TlsFiles(tls.cert_path, tls.key_path, str(authority.path))))
 
 
-def test_a_renewed_certificate_is_shown_to_who_comes_and_who_is_there_stays(authority, tls):
-    """While only one of its two files is there, the old one goes on."""
+def test_a_renewed_certificate_is_used_for_new_connections_and_keeps_old_ones(authority, tls):
+    """While only one of its two files has been replaced, the old certificate stays in force."""
 
     def talk(address: str, door: Counting) -> None:
         client = authority.client()
@@ -124,21 +124,21 @@ def test_a_renewed_certificate_is_shown_to_who_comes_and_who_is_there_stays(auth
     serve(talk, Configure(tls=tls))
 
 
-def test_while_certificates_change_again_and_again_nobody_is_turned_away(authority, tls):
-    """A listener gives way to the next, and whoever connects at that moment is answered by one of them."""
+def test_no_client_is_refused_while_certificates_change_repeatedly(authority, tls):
+    """A client that connects at the moment of a change is served with one of the two certificates."""
     files = [authority.issue(f"renewed-{number}") for number in range(20)]
 
     def talk(address: str, door: Counting) -> None:
         client = authority.client()
         over = threading.Event()
-        troubles: list[bool] = []
+        refusals: list[bool] = []
 
         def keep_connecting() -> None:
             while not over.is_set():
-                troubles.append(refused(address, client))
+                refusals.append(is_refused(address, client))
 
-        asking = [threading.Thread(target=keep_connecting) for _ in range(4)]
-        for thread in asking:
+        clients = [threading.Thread(target=keep_connecting) for _ in range(4)]
+        for thread in clients:
             thread.start()
         try:
             for cert, key in files:
@@ -148,16 +148,16 @@ def test_while_certificates_change_again_and_again_nobody_is_turned_away(authori
                 until(lambda before=before: served_by(address, client) != before)
         finally:
             over.set()
-            for thread in asking:
+            for thread in clients:
                 thread.join()
-        assert len(troubles) > len(files)
-        assert not any(troubles)
+        assert len(refusals) > len(files)
+        assert not any(refusals)
 
     serve(talk, Configure(tls=tls))
 
 
-def test_clients_of_an_authority_that_was_removed_are_hung_up_on(authority, tls, tmp_path):
-    """Else one that never hangs up would stay for ever. Those of the new one get in."""
+def test_connections_of_clients_whose_authority_was_removed_are_closed(authority, tls, tmp_path):
+    """Otherwise a client that never disconnects would stay forever. Clients of the new authority are admitted."""
     old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
     trusted = tmp_path / "clients.pem"
     trusted.write_bytes(old.path.read_bytes())
@@ -167,17 +167,17 @@ def test_clients_of_an_authority_that_was_removed_are_hung_up_on(authority, tls,
         with Raw(address, first) as raw:
             raw.send(get("/readyz"))
             assert raw.answer().status == 503
-            assert refused(address, second)
+            assert is_refused(address, second)
             replace(new.path, str(trusted))
             assert raw.ended()
-        until(lambda: refused(address, first))
-        assert not refused(address, second)
+        until(lambda: is_refused(address, first))
+        assert not is_refused(address, second)
 
     serve(talk, Configure(tls=TlsFiles(tls.cert_path, tls.key_path, str(trusted))))
 
 
-def test_files_that_cannot_be_used_are_named(authority, tmp_path):
-    """Each in one line with a reason, and never a question on the terminal."""
+def test_files_that_cannot_be_used_are_named_with_the_reason(authority, tmp_path):
+    """Each error is one line, and OpenSSL never asks for a password on the terminal."""
     cert, key = authority.issue("door")
     other_key = authority.issue("other")[1]
     text = tmp_path / "text.pem"
@@ -193,9 +193,9 @@ def test_files_that_cannot_be_used_are_named(authority, tmp_path):
     plain = load_pem_private_key(key.read_bytes(), None)
     locked.write_bytes(plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
     for files, reason in (
-        (TlsFiles(str(cert), str(other_key)), "the key is not that of the certificate"),
+        (TlsFiles(str(cert), str(other_key)), "the key does not belong to the certificate"),
         (TlsFiles(str(text), str(key)), r"text\.pem cannot be used for TLS"),
-        (TlsFiles(str(cert)), "there is no PEM of the right kind in it"),
+        (TlsFiles(str(cert)), "it contains no PEM of the right kind"),
         (TlsFiles(str(tmp_path / "nowhere"), str(key)), "No such file"),
         (TlsFiles(str(cert), str(locked)), "the key is encrypted"),
         (TlsFiles(str(cert), str(key), str(text)), r"text\.pem cannot be used for TLS"),
@@ -204,8 +204,8 @@ def test_files_that_cannot_be_used_are_named(authority, tmp_path):
             make_context(files)
 
 
-def test_only_who_shows_a_key_is_answered_and_probes_need_none(tmp_path):
-    """Whatever the request is and whichever way it would take: not even that a path exists is told."""
+def test_every_request_but_a_probe_needs_an_api_key(tmp_path):
+    """A request without a key learns nothing on either path through the front door, not even whether an endpoint exists."""
     key, line = api_keys.make_key("blue")
     (path := tmp_path / "keys").write_text(f"# clients\n\n{api_keys.make_key('red')[1]}\n{line}\n")
     plain = [post("/plain/a", []), chunked("/plain/a", []), post("/nowhere", []), get("/docs"), get("/openapi.json"), get("/x", "OPTIONS")]
@@ -228,7 +228,7 @@ def test_only_who_shows_a_key_is_answered_and_probes_need_none(tmp_path):
             with Raw(address) as raw:
                 raw.send(post("/plain/a", [], header) * 2)
                 assert [raw.answer().status for _ in range(2)] == [503, 503]
-        assert door.calls == calls  # the fast path took them
+        assert door.calls == calls  # they took the fast path
         with Raw(address) as raw:
             for probe, status in (("/livez", 200), ("/readyz", 503)):
                 raw.send(get(probe))
@@ -240,8 +240,8 @@ def test_only_who_shows_a_key_is_answered_and_probes_need_none(tmp_path):
     serve(talk, Configure(api_keys_path=str(path)))
 
 
-def test_the_document_says_how_a_key_is_shown_and_where_none_is_wanted(tmp_path):
-    """For programs that make clients out of it; without keys it says nothing of them."""
+def test_the_openapi_document_declares_api_keys_where_they_are_required(tmp_path):
+    """Client generators need it. Without API keys the document has no security schemes."""
     key, line = api_keys.make_key("blue")
     (path := tmp_path / "keys").write_text(f"{line}\n")
     found = {}
@@ -249,7 +249,7 @@ def test_the_document_says_how_a_key_is_shown_and_where_none_is_wanted(tmp_path)
     def talk(address: str, door: Counting) -> None:
         with Raw(address) as raw:
             raw.send(f"GET /openapi.json HTTP/1.1\r\nHost: test\r\nX-API-Key: {key}\r\n\r\n".encode())
-            found[door.asks_for_keys] = raw.answer().json()
+            found[door.requires_keys] = raw.answer().json()
 
     serve(talk, Configure(api_keys_path=str(path)))
     serve(talk)
@@ -264,8 +264,8 @@ def test_the_document_says_how_a_key_is_shown_and_where_none_is_wanted(tmp_path)
     assert not [each for each in without["components"]["responses"] if each in {"Problem401", "Problem409"}]
 
 
-def test_a_removed_key_is_refused_at_once_even_where_its_head_was_learned(tmp_path, caplog):
-    """On the connection on which it was shown before, byte for byte. One that is added is admitted; what cannot be read changes nothing."""
+def test_a_removed_key_is_refused_at_once_even_if_its_head_was_cached(tmp_path, caplog):
+    """This holds on an open connection for the very same bytes. An added key is admitted; an unreadable file changes nothing."""
     (old, old_line), (new, new_line) = api_keys.make_key("blue"), api_keys.make_key("blue-2")
     (path := tmp_path / "keys").write_text(f"{old_line}\n")
     asked_old, asked_new = (post("/plain/a", [], f"X-API-Key: {key}") for key in (old, new))
@@ -277,14 +277,14 @@ def test_a_removed_key_is_refused_at_once_even_where_its_head_was_learned(tmp_pa
                 raw.send(request)
                 return raw.answer().status
 
-            assert [status(asked_old), status(asked_old), len(door._known)] == [503, 503, 1]
+            assert [status(asked_old), status(asked_old), len(door.heads)] == [503, 503, 1]
             path.write_text(f"{old_line}\n{new_line}\n")
             until(lambda: status(asked_new) == 503)
             assert status(asked_old) == 503
             path.write_text(f"{new_line}\n")
             until(lambda: status(asked_old) == 401)
             path.write_text(f"{new_line}\n{old}\n")
-            until(lambda: "keys stay as they were" in caplog.text)
+            until(lambda: "the previous keys stay in force" in caplog.text)
             assert [status(asked_new), status(asked_old)] == [503, 401]
             path.unlink()
             until(lambda: "cannot be read: No such file" in caplog.text)
@@ -294,8 +294,7 @@ def test_a_removed_key_is_refused_at_once_even_where_its_head_was_learned(tmp_pa
     assert not any(key in caplog.text for key in (old, new))
 
 
-def test_where_keys_cannot_be_read_at_the_start_nobody_is_admitted(tmp_path):
-    """Until they can."""
+def test_nobody_is_admitted_until_the_api_keys_can_be_read(tmp_path):
     key, line = api_keys.make_key("blue")
     path = tmp_path / "later" / "keys"
 
@@ -314,25 +313,29 @@ def test_where_keys_cannot_be_read_at_the_start_nobody_is_admitted(tmp_path):
     serve(talk, Configure(api_keys_path=str(path)))
 
 
-def test_a_file_of_keys_holds_no_key_and_says_which_line_is_wrong_without_showing_it(tmp_path):
-    """Somebody may have put the key itself there."""
+def test_a_key_file_holds_no_key_and_errors_name_the_line_without_showing_it(tmp_path):
+    """Somebody may have put the key itself into the file."""
     key, line = api_keys.make_key("blue@example.com")
     assert key not in line
     assert api_keys.make_key("blue")[0] != key
     assert line.endswith(" blue@example.com")
     path = tmp_path / "keys"
-    for text, reason in ((f"{line}\n{key}\n", "line 2 of"), ("0" * 64, "line 1 of"), ("\xff", "cannot be read")):
+    for text, reason in (
+        (f"{line}\n{key}\n", "line 2 of .* is invalid"),
+        ("0" * 64, "line 1 of .* is invalid"),
+        ("\xff", "cannot be read"),
+    ):
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(api_keys.BadKeys, match=reason) as caught:
             api_keys.read_keys(path)
         assert key not in caught.value.detail
     for name in ("", "a b", "a" * 65, "a\n"):
-        with pytest.raises(api_keys.BadKeys, match="a name has up to 64"):
+        with pytest.raises(api_keys.BadKeys, match="invalid name"):
             api_keys.make_key(name)
 
 
-def test_a_silent_client_does_not_hold_a_handshake_open(tls, monkeypatch):
-    """It is hung up on after some seconds, of which there are fewer here."""
+def test_a_client_that_stays_silent_in_its_handshake_is_disconnected(tls, monkeypatch):
+    """The time limit is shorter here than in production."""
     monkeypatch.setattr("runtime.http.acceptor.HANDSHAKE_S", 0.2)
 
     def talk(address: str, door: Counting) -> None:

@@ -1,4 +1,4 @@
-"""Accepting, with real sockets on the loop of a front door, whose turns are counted."""
+"""The acceptor, with real sockets on the loop of a front door, whose iterations are counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANY = 4 * ACCEPTS_PER_TURN
 
 
 async def turns_until_all_are_connected(count: int) -> int:
-    """How often the others of a loop have their turn before the last of `count`, who all wait when it begins, is a connection."""
+    """Returns how often other tasks run before all of `count` clients, which wait from the beginning, are connected."""
     made: list[asyncio.Protocol] = []
     connected = asyncio.Event()
 
@@ -38,20 +38,20 @@ async def turns_until_all_are_connected(count: int) -> int:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=count))
         for _ in range(count):
             stack.enter_context(socket.create_connection(listener.getsockname()))
-        accepting = Acceptor(listener, Protocol, None)
-        accepting.start(backlog=count)
+        acceptor = Acceptor(listener, Protocol, None)
+        acceptor.start(backlog=count)
         await asyncio.wait_for(others(), 20)
-        accepting.stop()
+        acceptor.stop()
     return turns
 
 
 @pytest.mark.parametrize("count", [ACCEPTS_PER_TURN // 2, MANY])
-def test_who_comes_at_once_is_connected_within_some_turns(count):
-    """One a turn would have the last one wait until all before it were answered as often as there are connections."""
+def test_simultaneous_clients_are_connected_within_a_few_turns(count):
+    """With one a turn, the last client would wait while those before it are answered again and again."""
     turns = uvloop.run(turns_until_all_are_connected(count))
     assert turns <= 8 * count / ACCEPTS_PER_TURN + 8
 
 
-def test_who_is_connected_has_turns_while_others_come():
-    """A flood of connections must not keep the loop to itself."""
+def test_open_connections_get_their_turn_while_others_connect():
+    """A flood of connections must not occupy the loop."""
     assert uvloop.run(turns_until_all_are_connected(MANY)) >= MANY / ACCEPTS_PER_TURN
