@@ -23,7 +23,7 @@ import msgspec
 import uvloop
 
 import cost_model
-from base.ipc.control import Configure, ControlStream, Drain, Listening, ReleaseSpec, Route, Table, encode
+from base.ipc.control import Configure, ControlStream, Drain, Listening, ReleaseSpec, Route, RoutingTable, encode_message
 from base.worker.worker import Worker
 from runtime.front.process import FrontProcess
 
@@ -91,7 +91,7 @@ def trace() -> dict[str, dict[str, list[tuple[str, str]]]]:
             try:
                 found.update(_drive(ours, listener.getsockname()[1], route, tracer))
             finally:
-                ours.sendall(encode(Drain()))
+                ours.sendall(encode_message(Drain()))
 
         client = threading.Thread(target=drive)
         client.start()
@@ -107,7 +107,7 @@ def trace() -> dict[str, dict[str, list[tuple[str, str]]]]:
 
 def _drive(control: socket.socket, port: int, route: Route, tracer: Tracer) -> dict[str, dict[str, list[tuple[str, str]]]]:
     """Acts as the supervisor and as a client. Runs in a thread of its own."""
-    control.sendall(encode(Configure()) + encode(Table(1, [route], settled=True)))
+    control.sendall(encode_message(Configure()) + encode_message(RoutingTable(1, [route], startup_complete=True)))
     messages = ControlStream()
     while not any(isinstance(message, Listening) for message in messages.feed_bytes(control.recv(65536))):
         pass

@@ -208,12 +208,13 @@ class HttpConnection(RequestSink):
         request_id = next(self._service.ids)
         if self._access is not None:
             self._access.begin(request_id, head.target.path)
-        self._responses.begin(request_id)
+        open_requests = self._responses.requests
+        open_requests[request_id] = None
         request = self._service.submit(head, request_id, body, self._on_response)
-        if request is not None:
-            self._responses.attach(request_id, request)
-        if len(self._responses.requests) >= PIPELINED_MAX:
-            self.flow.pause_reading()
+        if request_id in open_requests:
+            open_requests[request_id] = request
+            if len(open_requests) >= PIPELINED_MAX:
+                self.flow.pause_reading()
 
     def begin_asgi(self, parser: Any, url: bytes, headers: list[tuple[bytes, bytes]], *, last: bool) -> None:
         """Gives a request whose head is complete to the ASGI application. No other follows the `last`."""

@@ -12,7 +12,8 @@ class ResponsePipeline(Generic[R, A]):
     """Holds the open requests of one connection, and the responses that wait for earlier ones. Each key is used once.
 
     Attributes:
-        requests: Open requests by key, in the order in which they came; None for one that was not attached. For reading only.
+        requests: Open requests by key, in the order in which they came. Whoever submits a request adds it before, as None, since it may be
+            answered at once, and puts the request in its place afterwards if it is still open. Only `respond` and `drop` remove any.
     """
 
     __slots__ = ("_responses", "requests")
@@ -20,15 +21,6 @@ class ResponsePipeline(Generic[R, A]):
     def __init__(self) -> None:
         self.requests: dict[str, R | None] = {}
         self._responses: dict[str, A] = {}  # of requests that are not the first
-
-    def begin(self, key: str) -> None:
-        """Adds a request, which is the last for now."""
-        self.requests[key] = None
-
-    def attach(self, key: str, request: R) -> None:
-        """Has `drop` return the request if it is still open then. Does nothing once it is answered."""
-        if key in self.requests:
-            self.requests[key] = request
 
     def respond(self, key: str, response: A) -> list[A]:
         """Returns the responses that may be sent now: none if an earlier one is missing; else this one and those that waited for it.

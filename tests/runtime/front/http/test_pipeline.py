@@ -14,8 +14,7 @@ def test_responses_are_due_in_the_order_of_the_requests(ready: list[int], lost_a
     """Whichever is ready first. When the connection is lost, the requests without a response are dropped."""
     pipeline: ResponsePipeline[int, str] = ResponsePipeline()
     for i in range(6):
-        pipeline.begin(str(i))
-        pipeline.attach(str(i), i)
+        pipeline.requests[str(i)] = i
     due: list[str] = []
     for i in ready[:lost_after]:
         due += pipeline.respond(str(i), f"response {i}")
@@ -28,7 +27,7 @@ def test_responses_are_due_in_the_order_of_the_requests(ready: list[int], lost_a
 def test_a_response_without_a_request_changes_nothing() -> None:
     """It is an error of our own code."""
     pipeline: ResponsePipeline[int, str] = ResponsePipeline()
-    pipeline.begin("a")
+    pipeline.requests["a"] = 1
     with pytest.raises(KeyError):
         pipeline.respond("b", "lost")
     assert pipeline.respond("a", "found") == ["found"]
