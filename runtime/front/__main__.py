@@ -1,6 +1,6 @@
 """`python -m runtime.front`: the process of a front door.
 
-Thin: what it imports takes a second or two, in which the parent may be killed. So it is tied to that first, until it listens.
+Importing it takes a second or two, in which the parent may be killed. So the process is tied to its parent first, until it listens.
 """
 
 from __future__ import annotations
@@ -8,28 +8,22 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
-from collections.abc import Sequence
 
 from base.process import die_with_parent
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses the command that `base.process.front_door_command` makes."""
-    parser = argparse.ArgumentParser(prog="runtime.front", description="A front door; started by the supervisor.")
+def main() -> int:
+    """Runs one front door over file descriptors that the parent made."""
+    parser = argparse.ArgumentParser(prog="runtime.front", description="A front door; the supervisor starts it.")
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--stdout-fd", type=int, default=1)
-    return parser.parse_args(argv)
-
-
-def main() -> int:
-    """Runs one front door over descriptors that the parent made."""
-    arguments = parse_arguments()
+    arguments = parser.parse_args()
     control, listener = socket.socket(fileno=arguments.control_fd), socket.socket(fileno=arguments.listen_fd)
-    tied = die_with_parent(control)
-    from base.ipc.control import ExitCode  # noqa: PLC0415 - not before it is tied
+    is_tied = die_with_parent(control)
+    from base.ipc.control import ExitCode  # noqa: PLC0415 - not before the process is tied
 
-    if not tied:
+    if not is_tied:
         return ExitCode.PARENT_GONE
     from runtime.front.process import run  # noqa: PLC0415 - as above; this takes longest
 

@@ -1,4 +1,4 @@
-"""The process of a front door: its control words, and what follows from them."""
+"""The process of a front door: follows the control messages of its parent."""
 
 from __future__ import annotations
 
@@ -8,113 +8,88 @@ import logging
 import signal
 import socket
 import sys
-from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
-from itertools import starmap
 
 import uvloop
 
-from base.errors import PeerError
-from base.ipc.control import (
-    Configure,
-    ControlMessage,
-    ControlStream,
-    Drain,
-    ExitCode,
-    Listening,
-    ReportNotReady,
-    RequestsSent,
-    RoutesDrained,
-    RoutingTable,
-    TableApplied,
-    WorkerUnhealthy,
-    encode_message,
-)
+from base.ipc.control import Configure, Drain, ExitCode, Listening, ReportNotReady, RoutesDrained, RoutingTable, TableApplied
 from base.process import outlive_parent
 from runtime.front.app.service import InferenceService
+from runtime.front.control_channel import ControlChannel
 from runtime.front.orphans import OrphanReaper
+from runtime.front.reporter import Reporter
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.server import Server
 from runtime.front.telemetry.access_log import open_access_log
-from runtime.front.telemetry.metrics import FrontMetrics
-from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease
-from runtime.front.telemetry.outcomes import OutcomeCounters
 from runtime.front.workers.link import WorkerLink
 
-log = logging.getLogger(__name__)
-
 _WELCOME_S = 1.0
-"""An idle worker answers within a millisecond."""
+"""Time limit for new workers to answer before a table is applied. An idle worker answers within a millisecond."""
 
 
 class FrontProcess:
-    """Ties the front door to its parent's control words and to uvicorn."""
+    """Puts the parts of a front door together, and applies the routing tables of its parent.
+
+    Args:
+        control: Our end of the parent's socket.
+        listener: Bound, and maybe listening already.
+        stdout_fd: Where lines go that the access log writes to standard output.
+    """
 
     def __init__(self, control: socket.socket, listener: socket.socket, stdout_fd: int) -> None:
-        self._control = control
+        self._channel = ControlChannel(control)
         self._listener = listener
         self._stdout_fd = stdout_fd
-        self._words: asyncio.Queue[ControlMessage | None] = asyncio.Queue(maxsize=64)
-        self._speaking = asyncio.Lock()  # a word is one line, and may take several writes
-        self._recorder: FrontMetrics | None = None
-        self._tallies = OutcomeCounters(self._report_soon)
-        self._comparisons = MirrorStatsByRelease(self._report_soon)
-        self._remnants = OrphanReaper()
-        self._reporting: set[asyncio.Task[None]] = set()
-        self._report_due = False  # one waits for its turn to speak, and will tell all
-        self._given_up: list[WorkerUnhealthy] = []  # bounded by the workers in a table, and so is the next
-        self._worked: Counter[str] = Counter()
+        self._orphans = OrphanReaper()
 
     async def run(self) -> ExitCode:
-        """Serves until the parent says `drain` or is gone."""
-        loop = asyncio.get_running_loop()
-        self._control.setblocking(False)
-        reading = loop.create_task(self._read())
-        configure = await self._words.get()
+        """Serves until the parent sends Drain or is gone."""
+        channel = self._channel
+        channel.start()
+        configure = await channel.receive()
         if not isinstance(configure, Configure):
             return ExitCode.PARENT_GONE
-        if configure.metrics is not None:
-            self._recorder = FrontMetrics(configure.metrics, self._report_soon)
-        deadlines = Deadlines(configure.request_timeout_s)
-        dispatch = Dispatchers(
-            QueueLimits.of(configure), configure.shared_memory_max_bytes, deadlines, self._recorder, self._tallies, self._tell
+        reporter = Reporter(channel, configure.metrics)
+        deadlines, limits = Deadlines(configure.request_timeout_s), QueueLimits.of(configure)
+        dispatchers = Dispatchers(
+            limits, configure.shared_memory_max_bytes, deadlines, reporter.metrics, reporter.outcomes, reporter.on_worker_event
         )
-        service = InferenceService(dispatch, configure.body_max_bytes, self._comparisons)
-        dispatch.told_requests = configure.requests_sent_interval or sys.maxsize
-        self._dispatch = dispatch
-        # Connections wait in the listener until this. A front door that is started again would answer 404 and 503 without its table.
-        first = await self._words.get()
+        dispatchers.told_requests = configure.requests_sent_interval or sys.maxsize
+        service = InferenceService(dispatchers, configure.body_max_bytes, reporter.mirror_stats)
+        # Until there is a table, connections wait in the listener: a front door that was restarted would answer 404 and 503 without one.
+        first = await channel.receive()
         if not isinstance(first, RoutingTable):
             return ExitCode.OK if isinstance(first, Drain) else ExitCode.PARENT_GONE
         await self._apply(service, first)
-        with open_access_log(configure.access_log, self._stdout_fd) as access:
-            server = Server(service, configure, access)
-            outlive_parent()  # from here on somebody may wait for an answer
+        with open_access_log(configure.access_log, self._stdout_fd) as access_log:
+            server = Server(service, configure, access_log)
+            outlive_parent()  # from here on a client may wait for a response
             await server.listen(self._listener)
             gc.collect()
-            gc.freeze()  # what is there now stays, and no collection need look at it again
-            await self._say(Listening())
-            await self._say_applied(first)
-            code = await self._follow(service)
+            gc.freeze()  # what exists now stays, so no collection need look at it again
+            await channel.send(Listening())
+            await self._confirm(dispatchers, first)
+            code = await self._follow(service, dispatchers)
             service.withdraw()
-            dispatch.end()
+            dispatchers.end()
             await server.stop()
         if code is ExitCode.PARENT_GONE:
-            self._remnants.kill_orphans()
-        await self._report()
-        reading.cancel()
+            self._orphans.kill_orphans()
+        await reporter.report()
+        channel.close()
         return code
 
-    async def _follow(self, service: InferenceService) -> ExitCode:
+    async def _follow(self, service: InferenceService, dispatchers: Dispatchers) -> ExitCode:
+        """Handles messages until the parent wants this process to exit."""
         while True:
-            word = await self._words.get()
-            match word:
+            message = await self._channel.receive()
+            match message:
                 case RoutingTable():
-                    await self._apply(service, word)
-                    await self._say_applied(word)
+                    await self._apply(service, message)
+                    await self._confirm(dispatchers, message)
                 case ReportNotReady():
                     service.withdraw()
                 case Drain():
@@ -123,77 +98,23 @@ class FrontProcess:
                     return ExitCode.PARENT_GONE
 
     async def _apply(self, service: InferenceService, table: RoutingTable) -> None:
-        """Put it in force once its new releases can answer. A worker in the middle of a long prediction holds up nobody."""
+        """Puts a table in force once its new workers have answered. A worker that computes for long delays it by _WELCOME_S at most."""
         for connect in (service.prepare, service.apply):
             links = connect(table)
             for link in links:
-                self._remnants.track_worker(link.worker_pid)
+                self._orphans.track_worker(link.worker_pid)
             await _wait_welcomed(links)
 
-    async def _say_applied(self, table: RoutingTable) -> None:
-        await self._say(TableApplied(table.generation))
-        self._in_background(self._say_left(table.generation))
+    async def _confirm(self, dispatchers: Dispatchers, table: RoutingTable) -> None:
+        """Tells the parent that a table is in force, and later that the releases before it have answered everything."""
 
-    async def _say_left(self, generation: int) -> None:
-        await self._dispatch.wait_left()
-        gc.collect()  # some 2 ms. Releases refer to themselves, and by itself Python would look for them after a hundred swaps
-        await self._say(RoutesDrained(generation))
+        async def confirm_drained() -> None:
+            await dispatchers.wait_left()
+            gc.collect()  # takes about 2 ms. Releases are reference cycles, and by itself Python would collect them after a hundred tables
+            await self._channel.send(RoutesDrained(table.generation))
 
-    async def _read(self) -> None:
-        """Puts what the parent says in the queue; None at its end."""
-        loop, lines = asyncio.get_running_loop(), ControlStream()
-        try:
-            while data := await loop.sock_recv(self._control, 65536):
-                for word in lines.feed_bytes(data):
-                    await self._words.put(word)
-        except (OSError, PeerError) as exc:
-            log.warning("the control socket cannot be read: %s", exc)
-        await self._words.put(None)
-
-    def _report_soon(self) -> None:
-        if not self._report_due:
-            self._report_due = True
-            self._in_background(self._report())
-
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._reporting.add(task)
-        task.add_done_callback(self._reporting.discard)
-
-    def _tell(self, word: WorkerUnhealthy | RequestsSent) -> None:
-        if isinstance(word, RequestsSent):
-            self._worked[word.socket] += word.requests
-        else:
-            self._given_up.append(word)
-        self._report_soon()
-
-    async def _report(self) -> None:
-        """Tells what was noted. While the parent does not listen, notes gather where they are bounded, rather than words."""
-        async with self._speaking:
-            self._report_due = False
-            given_up, self._given_up = self._given_up, []
-            worked, self._worked = self._worked, Counter()
-            words: list[ControlMessage] = [
-                *self._tallies.take_reports(),
-                *self._comparisons.take_reports(),
-                *given_up,
-                *starmap(RequestsSent, worked.items()),
-            ]
-            for word in words:
-                await self._send(word)
-            for measures in () if self._recorder is None else self._recorder.take_reports():
-                await self._send(measures)
-                await asyncio.sleep(0)  # requests come first
-
-    async def _say(self, word: ControlMessage) -> None:
-        async with self._speaking:
-            await self._send(word)
-
-    async def _send(self, word: ControlMessage) -> None:
-        try:
-            await asyncio.get_running_loop().sock_sendall(self._control, encode_message(word))
-        except OSError as exc:
-            log.warning("the parent cannot be told %s: %s", type(word).__name__, exc)
+        await self._channel.send(TableApplied(table.generation))
+        self._channel.run_in_background(confirm_drained())
 
 
 async def _wait_welcomed(links: Sequence[WorkerLink]) -> None:
@@ -203,26 +124,26 @@ async def _wait_welcomed(links: Sequence[WorkerLink]) -> None:
 
 
 class _WithoutPandas(MetaPathFinder):
-    """pyarrow imports pandas when it first makes an array, if it is there: 45 MB and half a second, for nothing that is done here."""
+    """Hides pandas, which pyarrow would import for its first array: 45 MB and half a second, for nothing that is done here."""
 
-    def find_spec(self, fullname: str, path: object, target: object = None) -> None:  # noqa: ARG002 - as it is called
-        """Says that there is no pandas."""
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:  # noqa: ARG002 - the import system's signature
+        """Raises ModuleNotFoundError for pandas."""
         if fullname == "pandas":
-            raise ModuleNotFoundError("a front door does without pandas", name=fullname)
+            raise ModuleNotFoundError("a front door runs without pandas", name=fullname)
 
 
 def run(control: socket.socket, listener: socket.socket, stdout_fd: int) -> ExitCode:
-    """Runs one front door over sockets that the parent made, until the parent says `drain` or is gone.
+    """Runs one front door over sockets that the parent made, until the parent sends Drain or is gone.
 
     Args:
-        control: its end of the parent's socket.
-        listener: bound, and maybe listening already.
-        stdout_fd: where lines go that the access log writes to standard output.
+        control: Our end of the parent's socket.
+        listener: Bound, and maybe listening already.
+        stdout_fd: Where lines go that the access log writes to standard output.
     """
     sys.meta_path.insert(0, _WithoutPandas())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    # The parent ends us by a word, or by its own end, which closes the socket: what was accepted is still answered then. A Ctrl-C
-    # in a terminal reaches the whole group.
+    # The parent stops us by a message, or by its own exit, which closes the socket: then requests that were accepted are still answered.
+    # A Ctrl-C in a terminal reaches the whole process group.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     return uvloop.run(FrontProcess(control, listener, stdout_fd).run())

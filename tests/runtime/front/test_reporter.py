@@ -6,7 +6,8 @@ import asyncio
 import socket
 
 from base.ipc.control import ControlStream, RequestsSent
-from runtime.front.process import FrontProcess
+from runtime.front.control_channel import ControlChannel
+from runtime.front.reporter import Reporter
 
 SOCKETS = 20
 
@@ -14,12 +15,12 @@ SOCKETS = 20
 def test_reports_to_a_parent_that_does_not_read_are_summed_in_one_that_waits() -> None:
     """However often there is something to report, one report waits; a parent that reads again gets the sums of everything."""
     ours, theirs = socket.socketpair()
-    listener = socket.socket()
 
     async def run() -> dict[str, int]:
         ours.setblocking(False)
         theirs.setblocking(False)
-        process, loop, stream = FrontProcess(ours, listener, 1), asyncio.get_running_loop(), ControlStream()
+        channel, loop, stream = ControlChannel(ours), asyncio.get_running_loop(), ControlStream()
+        reporter = Reporter(channel, None)
         filler = b"\n" * 65536
         while True:  # until the socket is full
             try:
@@ -27,9 +28,9 @@ def test_reports_to_a_parent_that_does_not_read_are_summed_in_one_that_waits() -
             except BlockingIOError:
                 break
         for number in range(1000):
-            process._tell(RequestsSent(f"w{number % SOCKETS}.sock", 1))
+            reporter.on_worker_event(RequestsSent(f"w{number % SOCKETS}.sock", 1))
             await asyncio.sleep(0)
-        assert len(process._reporting) <= 2
+        assert len(channel._background) <= 2
         found: dict[str, int] = {}
         while sum(found.values()) < 1000:
             data = (
@@ -42,5 +43,5 @@ def test_reports_to_a_parent_that_does_not_read_are_summed_in_one_that_waits() -
                 found[message.socket] = found.get(message.socket, 0) + message.requests
         return found
 
-    with ours, theirs, listener:
+    with ours, theirs:
         assert asyncio.run(run()) == {f"w{number}.sock": 1000 // SOCKETS for number in range(SOCKETS)}

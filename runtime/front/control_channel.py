@@ -1,0 +1,76 @@
+"""The control socket of a front door: messages from its parent, and to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine, Iterable
+
+from base.errors import PeerError
+from base.ipc.control import ControlMessage, ControlStream, encode_message
+
+log = logging.getLogger(__name__)
+
+
+class ControlChannel:
+    """Reads and writes control messages. Messages never mix, though each may take several writes.
+
+    Args:
+        sock: Our end of the parent's socket.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._received: asyncio.Queue[ControlMessage | None] = asyncio.Queue(maxsize=64)
+        self._writing = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begins to read messages."""
+        self._sock.setblocking(False)
+        self._reading = asyncio.get_running_loop().create_task(self._read_all())
+
+    def close(self) -> None:
+        """Stops reading."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def receive(self) -> ControlMessage | None:
+        """Returns the next message; None once the parent is gone."""
+        return await self._received.get()
+
+    async def send(self, message: ControlMessage) -> None:
+        """Sends one message. A parent that cannot be reached is logged."""
+        async with self._writing:
+            await self._write(message)
+
+    async def send_all(self, take_messages: Callable[[], Iterable[ControlMessage]]) -> None:
+        """Sends messages, and takes them only when their turn has come: none pile up while the parent does not read."""
+        async with self._writing:
+            for message in take_messages():
+                await self._write(message)
+                await asyncio.sleep(0)  # requests come first
+
+    def run_in_background(self, work: Coroutine[None, None, None]) -> None:
+        """Runs work that sends something in the end."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _read_all(self) -> None:
+        loop, stream = asyncio.get_running_loop(), ControlStream()
+        try:
+            while data := await loop.sock_recv(self._sock, 65536):
+                for message in stream.feed_bytes(data):
+                    await self._received.put(message)
+        except (OSError, PeerError) as exc:
+            log.warning("cannot read the control socket: %s", exc)
+        await self._received.put(None)
+
+    async def _write(self, message: ControlMessage) -> None:
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._sock, encode_message(message))
+        except OSError as exc:
+            log.warning("cannot send %s to the parent: %s", type(message).__name__, exc)

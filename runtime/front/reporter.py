@@ -1,0 +1,64 @@
+"""Reports to the parent: outcomes of requests, comparisons of mirrored ones, metrics, and what happened to workers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import starmap
+
+from base.ipc.control import ControlMessage, MetricsConfig, RequestsSent, WorkerUnhealthy
+from runtime.front.control_channel import ControlChannel
+from runtime.front.telemetry.metrics import FrontMetrics
+from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease
+from runtime.front.telemetry.outcomes import OutcomeCounters
+
+
+class Reporter:
+    """Sends what was counted when some of it is due. While the parent does not read, counts add up where they are bounded.
+
+    Args:
+        channel: Leads to the parent.
+        metrics: Configuration of metrics; None where nobody wants them.
+
+    Attributes:
+        outcomes: Counts how requests to watched releases ended.
+        mirror_stats: Compares mirrored requests.
+        metrics: Records metrics; None where nobody wants them.
+    """
+
+    def __init__(self, channel: ControlChannel, metrics: MetricsConfig | None) -> None:
+        self._channel = channel
+        self.outcomes = OutcomeCounters(self._report_soon)
+        self.mirror_stats = MirrorStatsByRelease(self._report_soon)
+        self.metrics = None if metrics is None else FrontMetrics(metrics, self._report_soon)
+        self._unhealthy: list[WorkerUnhealthy] = []  # no longer than the list of workers in a table, and so is the next
+        self._requests_sent: Counter[str] = Counter()
+        self._is_scheduled = False  # a report waits for its turn, and will take everything
+
+    def on_worker_event(self, event: WorkerUnhealthy | RequestsSent) -> None:
+        """Notes what happened to a worker."""
+        if isinstance(event, RequestsSent):
+            self._requests_sent[event.socket] += event.requests
+        else:
+            self._unhealthy.append(event)
+        self._report_soon()
+
+    async def report(self) -> None:
+        """Sends everything that was counted so far."""
+        await self._channel.send_all(self._take_reports)
+
+    def _report_soon(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._channel.run_in_background(self.report())
+
+    def _take_reports(self) -> Iterator[ControlMessage]:
+        self._is_scheduled = False
+        unhealthy, self._unhealthy = self._unhealthy, []
+        requests_sent, self._requests_sent = self._requests_sent, Counter()
+        yield from self.outcomes.take_reports()
+        yield from self.mirror_stats.take_reports()
+        yield from unhealthy
+        yield from starmap(RequestsSent, requests_sent.items())
+        if self.metrics is not None:
+            yield from self.metrics.take_reports()
