@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Starts Pexdock. In a checkout it first makes the environment, builds the pexes that are missing or stale, and trains the examples; in the
-# image it only unpacks base. Arguments go to `pexdock serve`; with `unpack` as the first one the cache is filled, and nothing is served. PEXDOCK_PYTHON names the interpreter where python3 is not the one.
+# Starts Pexdock. In a checkout it first creates the environment, builds missing and outdated pexes, and trains the example models; in the
+# image it only unpacks base. Arguments are passed to `pexdock serve`; with `unpack` as the first argument it fills the cache and exits.
+# PEXDOCK_PYTHON names the interpreter of the image, by default python3.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 unset PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
@@ -9,18 +10,18 @@ dist=${PEXDOCK_DIST_PATH:-dist}
 artifacts=${PEXDOCK_ARTIFACTS_PATH:-artifacts}
 cache=${PEXDOCK_CACHE_PATH:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pexdock}
 
-# A step runs in a process group of its own, so that Ctrl-C and SIGTERM end it at once and whole. As the first process of a container,
-# bash would otherwise ignore SIGTERM, and elsewhere wait for the step to finish.
+# Each step runs in a process group of its own, so that Ctrl-C and SIGTERM stop all of it at once. Otherwise bash would ignore SIGTERM as
+# the first process of a container, and would wait for the step to finish elsewhere.
 step= copy=
-end() {
+stop() {
     trap '' INT TERM
     [ -z "$step" ] || kill -INT -- "-$step" 2>/dev/null || true
     wait
     [ -z "$copy" ] || rm -f "$copy"
     exit "$1"
 }
-trap 'end 130' INT
-trap 'end 143' TERM
+trap 'stop 130' INT
+trap 'stop 143' TERM
 run() {
     set -m
     "$@" &
@@ -35,7 +36,7 @@ run() {
 if [ -e pyproject.toml ]; then
     run ./scripts/setup
     python=.venv/bin/python
-    # 3: a model could not be built, which has been said; the others serve.
+    # 3: some models could not be built, and the reasons were printed; the others can be served.
     run "$python" -m runtime.build . "$dist" "$cache" || [ $? = 3 ]
     for train in models/*/*/train.py; do
         [ -e "$train" ] || continue
@@ -48,22 +49,22 @@ fi
 
 base=$(find -L "$dist" -maxdepth 1 -name 'base-*.pex' 2>/dev/null | sort -V | tail -n 1)
 if [ -z "$base" ]; then
-    echo "error: there is no base-<version>.pex in $dist; put one there (in a checkout, \`pexdock build base\` makes it)" >&2
+    echo "error: there is no base-<version>.pex in $dist: copy one there, or build one in a checkout with \`pexdock build base\`" >&2
     exit 1
 fi
 
-# The code that unpacks base comes out of base itself: this script needs nothing but Python. For the same reason it cannot check a signature;
-# where not every pex is trusted, base must be listed by its digest. What is listed and run is a copy, since the file may change meanwhile.
+# The code that unpacks base is part of base, so this script needs nothing but Python. For the same reason it cannot verify a signature: if
+# trust is configured, base must be listed by its digest. It is copied first, and the copy is verified and run, since the file may change.
 unpack='
 import hashlib, json, os, sys, tomllib, zipfile
 pex, cache, answer, copy, *flags = sys.argv[1:]
 
 def setting(name):
     flag = "--" + name.replace("_", "-")
-    given = [value for word, value in zip(flags, flags[1:]) if word == flag]
-    given += [word[len(flag) + 1 :] for word in flags if word.startswith(flag + "=")]
+    given = [value for argument, value in zip(flags, flags[1:]) if argument == flag]
+    given += [argument[len(flag) + 1 :] for argument in flags if argument.startswith(flag + "=")]
     config = os.environ.get("PEXDOCK_CONFIG", "pexdock.toml")
-    config = next((value for word, value in zip(flags, flags[1:]) if word == "--config"), config)
+    config = next((value for argument, value in zip(flags, flags[1:]) if argument == "--config"), config)
     in_file = tomllib.load(open(config, "rb")) if os.path.isfile(config) else {}
     return given[-1] if given else os.environ.get("PEXDOCK_" + name.upper()) or in_file.get(name)
 
@@ -75,7 +76,7 @@ try:
                 target.write(data)
         sha256 = hashlib.file_digest(open(copy, "rb"), "sha256").hexdigest()
         if not digests or sha256 not in {line.lstrip("\\")[:64].lower() for line in open(os.path.expanduser(digests))}:
-            sys.exit(f"error: nobody vouches for {pex}: its sha256, {sha256}, must be in trusted_digests_path, since what checks signatures lies in it")
+            sys.exit(f"error: {pex} is not trusted: add its sha256, {sha256}, to trusted_digests_path; its signature cannot be verified before it runs")
         pex = copy
 except (OSError, ValueError) as exc:
     sys.exit(f"error: {exc}")
@@ -83,7 +84,7 @@ try:
     wheels = json.loads(zipfile.ZipFile(pex).read("PEX-INFO"))["distributions"]
     sys.path.insert(0, next(f"{pex}/.deps/{name}" for name in wheels if name.startswith("pexdock-")))
 except (OSError, KeyError, ValueError, StopIteration, zipfile.BadZipFile) as exc:
-    sys.exit(f"error: {pex} is no base: {exc!r}")
+    sys.exit(f"error: {pex} is not a base: {exc!r}")
 from runtime.pex.unpack import main
 sys.exit(main([pex, cache, answer]))
 '

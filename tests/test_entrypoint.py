@@ -1,4 +1,4 @@
-"""The start script as it runs in the image: whose code it runs before anything of Pexdock does."""
+"""The start script as it runs in the image, where it decides which base to run."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ def main(argv):
 
 @pytest.fixture
 def image(tmp_path):
-    """A folder like the image's, with a base that only notes that it ran."""
+    """Returns a folder like the image's, with a base that only records that it ran."""
     (tmp_path / "dist").mkdir()
     shutil.copy(ROOT / "entrypoint.sh", tmp_path)
     files = {
@@ -41,30 +41,30 @@ def start(folder, *flags, **variables):
     return subprocess.run([folder / "entrypoint.sh", *flags], cwd=folder, env=env, capture_output=True, text=True, timeout=30)
 
 
-def given(way, name, value, folder):
-    """The arguments of `start` for a setting that is given in this way."""
-    if way == "file":
+def from_source(source, name, value, folder):
+    """Returns the arguments of `start` for a setting from a source."""
+    if source == "file":
         (folder / "pexdock.toml").write_text(f"{name} = '{value}'\n")
     flag = f"--{name.replace('_', '-')}"
-    words = {"flag": [flag, str(value)], "flag=": [f"{flag}={value}"]}.get(way, [])
-    return words, {f"PEXDOCK_{name.upper()}": str(value)} if way == "variable" else {}
+    words = {"flag": [flag, str(value)], "flag=": [f"{flag}={value}"]}.get(source, [])
+    return words, {f"PEXDOCK_{name.upper()}": str(value)} if source == "variable" else {}
 
 
 def test_without_trust_the_base_in_dist_is_run(image):
-    """It needs no copy."""
+    """It is not copied."""
     assert start(image).returncode == 7
     assert (image / "ran").read_text() == "dist/base-0.1.0.pex"
 
 
-@pytest.mark.parametrize("way", ["variable", "flag", "flag=", "file"])
-def test_a_base_that_is_not_listed_is_not_run(image, way):
-    """Wherever the setting stands. Once it is listed, a copy of it is run that nobody else writes to, and that is gone afterwards."""
+@pytest.mark.parametrize("source", ["variable", "flag", "flag=", "file"])
+def test_a_base_that_is_not_listed_is_not_run(image, source):
+    """The setting may come from any source. Once the base is listed, a private copy of it is run, and removed afterwards."""
     listed = image / "trusted.sha256"
     listed.write_text(f"{'0' * 64}  base-0.1.0.pex\n")
-    words, variables = given(way, "trusted_digests_path", listed, image)
+    words, variables = from_source(source, "trusted_digests_path", listed, image)
     refused = start(image, *words, **variables)
     assert refused.returncode == 1
-    assert "error: nobody vouches for dist/base-0.1.0.pex: its sha256" in refused.stderr
+    assert "error: dist/base-0.1.0.pex is not trusted: add its sha256" in refused.stderr
     assert not (image / "ran").exists()
     listed.write_text(f"{hashlib.sha256((image / 'dist/base-0.1.0.pex').read_bytes()).hexdigest()}  base-0.1.0.pex\n")
     assert start(image, *words, **variables).returncode == 7
@@ -72,10 +72,10 @@ def test_a_base_that_is_not_listed_is_not_run(image, way):
     assert not list((image / "cache").iterdir())
 
 
-@pytest.mark.parametrize("way", ["variable", "flag", "file"])
-def test_keys_alone_do_not_admit_the_base_that_pexdock_starts_from(image, way):
-    """What checks signatures lies in it."""
-    words, variables = given(way, "trusted_keys_path", image / "keys", image)
+@pytest.mark.parametrize("source", ["variable", "flag", "file"])
+def test_keys_alone_do_not_admit_the_base_that_pexdock_starts_from(image, source):
+    """The code that verifies signatures is part of it."""
+    words, variables = from_source(source, "trusted_keys_path", image / "keys", image)
     refused = start(image, *words, **variables)
     assert (refused.returncode, (image / "ran").exists()) == (1, False)
-    assert "must be in trusted_digests_path" in refused.stderr
+    assert "to trusted_digests_path" in refused.stderr

@@ -1,10 +1,10 @@
-"""The length of an iris' sepals, with a model that MLflow logged.
+"""Predicts the sepal length of an iris, with a model logged by MLflow.
 
-Light on purpose: `iris.train` comes through here before it knows whether anything big must be imported.
+This module imports nothing heavy, since `iris.train` imports it before it knows whether there is anything to train.
 """
 
 import os
 
-# Both before MLflow is imported, which reads them then. A worker has nobody to report to, and for one machine files are store enough.
+# Both must be set before MLflow is imported. Workers should send no telemetry, and a file store is enough for one machine.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")

@@ -1,4 +1,4 @@
-"""`python -m iris` serves this model from your own process, so that a breakpoint in a handler stops there."""
+"""`python -m iris` serves this model from your own process, so that breakpoints in handlers work."""
 
 import base.service as svc
 from iris.endpoints import predict, versions

@@ -1,4 +1,4 @@
-"""The length of an iris' sepals from the three other measures, with a model that MLflow logged."""
+"""Predicts the sepal length of an iris from the three other measurements, with a model logged by MLflow."""
 
 import importlib.metadata
 
@@ -15,7 +15,7 @@ store = afs.FsClient(base_path="mlflow/iris", path_template="/{run_id}/artifacts
 
 
 class Flower(Schema):
-    """Centimetres."""
+    """Measurements of a flower in centimetres."""
 
     sepal_width: pl.Float64 = Field(examples=[3.5])
     petal_length: pl.Float64 = Field(examples=[1.4])
@@ -23,7 +23,7 @@ class Flower(Schema):
 
 
 class Package(Schema):
-    """A distribution of the worker's environment."""
+    """The name of a package."""
 
     package: pl.String = Field(examples=["scikit-learn"])
 
@@ -35,18 +35,18 @@ class Package(Schema):
     cache_config=afs.CacheConfig(client=store, load_model=load_model),
 )
 def predict(model: Pipeline, records_df: Flower.DataFrame) -> pl.Series:
-    """The length of the sepals in centimetres."""
+    """Predicts the sepal length in centimetres."""
     return pl.Series(model.predict(records_df))
 
 
 @svc.endpoint(path="/versions/iris")
 def versions(records_df: Package.DataFrame) -> list[str | None]:
-    """The version of each package that this worker imports; null for one that it does not have."""
+    """Returns the version of each package in this worker; null if it is not installed."""
     return [version_of(package) for package in records_df["package"]]
 
 
 def version_of(package: str) -> str | None:
-    """As the package's metadata says it."""
+    """Returns the version in the metadata of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except (importlib.metadata.PackageNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""One MLflow run: fit, measure, log."""
+"""One MLflow run: fits, scores and logs a model."""
 
 import contextlib
 import importlib.metadata
@@ -19,24 +19,24 @@ from sklearn.preprocessing import StandardScaler
 
 MODEL_ID = "linear"
 
-logging.getLogger("mlflow").setLevel(logging.ERROR)  # it says much about its store that nobody asked for
+logging.getLogger("mlflow").setLevel(logging.ERROR)  # it logs a lot about its store
 
 
-def train(artifacts: Path, tell: Callable[[str], None]) -> dict[str, str]:
-    """Logs a run into the file store in this folder, and returns its id and the model's."""
+def train(artifacts: Path, report: Callable[[str], None]) -> dict[str, str]:
+    """Logs a run into the file store in `artifacts`, and returns the ids of run and model."""
     data = pl.DataFrame(np.asarray(load_iris(return_X_y=True)[0]), schema=["sepal_length", "sepal_width", "petal_length", "petal_width"])
     x, y = data.drop("sepal_length"), data["sepal_length"]
     artifacts.mkdir(parents=True, exist_ok=True)
-    # MLflow finds no run of its own below any folder that is named "artifacts", so its store is named from inside of that folder.
+    # MLflow does not find its runs below a folder named "artifacts", so the path of its store is relative to that folder.
     with contextlib.chdir(artifacts), mlflow.start_run(experiment_id=_experiment(artifacts)) as run:
-        tell(f"fitting {len(x)} flowers")
+        report(f"fitting {len(x)} flowers")
         model = make_pipeline(StandardScaler(), LinearRegression())
         mlflow.log_params({"model": "linear regression", "rows": len(x)})
         mlflow.log_metric("r2", float(cross_val_score(model, x, y, cv=5).mean()))
         model.fit(x, y)
-        tell("logging the model")
+        report("logging the model")
         with tempfile.TemporaryDirectory() as folder:
-            # Requirements are given, since MLflow would load the model in another process to find them out.
+            # Without requirements, MLflow would load the model in another process to determine them.
             needs = [f"{name}=={importlib.metadata.version(name)}" for name in ("scikit-learn", "skops")]
             save_model(model, f"{folder}/model", pip_requirements=needs)
             mlflow.log_artifacts(f"{folder}/model", artifact_path=MODEL_ID)

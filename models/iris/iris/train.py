@@ -1,4 +1,4 @@
-"""`python -m iris.train --artifacts DIR`: a real MLflow run into a local file store, unless there is one.
+"""`python -m iris.train --artifacts DIR`: logs a real MLflow run into a local file store, unless it has one.
 
 DIR/mlruns                                      MLflow's tracking store
 DIR/mlflow/iris/<run id>/artifacts/<model id>   the model, which is also `runs:/<run id>/<model id>`
@@ -14,10 +14,12 @@ import base.artifacts as afs
 
 
 def main() -> int:
-    """Trains if need be, and prints the run id and the model id."""
+    """Trains a model if there is none, and prints the ids of run and model."""
     parser = argparse.ArgumentParser(prog="python -m iris.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = os.environ.get("PEXDOCK_ARTIFACTS_PATH") or "."
-    parser.add_argument("--artifacts", type=Path, default=Path(default), metavar="DIR", help="default: $PEXDOCK_ARTIFACTS_PATH, else here")
+    parser.add_argument(
+        "--artifacts", type=Path, default=Path(default), metavar="DIR", help="default: $PEXDOCK_ARTIFACTS_PATH, else the current folder"
+    )
     artifacts = parser.parse_args().artifacts.resolve()
     found = newest(artifacts)
     if found is None:
@@ -27,22 +29,22 @@ def main() -> int:
 
 
 def newest(artifacts: Path) -> dict[str, str] | None:
-    """Parameters of the newest whole model; needs no MLflow, so it is quick."""
+    """Returns the parameters of the newest complete model, without importing MLflow."""
     store = afs.FsClient(artifacts / "mlflow/iris", "/{run_id}/artifacts/{model_id}/MLmodel")
     return next(iter(store.list()), None)
 
 
 def train(artifacts: Path) -> dict[str, str]:
-    """One run, with its progress on standard error."""
+    """Logs a run, with its progress on standard error."""
     began = time.monotonic()
 
-    def tell(what: str) -> None:
-        sys.stderr.write(f"iris: {time.monotonic() - began:4.1f} s  {what} ...\n")
+    def report(step: str) -> None:
+        sys.stderr.write(f"iris: {time.monotonic() - began:4.1f} s  {step} ...\n")
 
-    tell("importing MLflow and scikit-learn")
-    from iris import fitting  # noqa: PLC0415 - seconds that are only spent where there is something to do
+    report("importing MLflow and scikit-learn")
+    from iris import fitting  # noqa: PLC0415 - takes seconds, and is needed only if there is something to train
 
-    return fitting.train(artifacts, tell)
+    return fitting.train(artifacts, report)
 
 
 if __name__ == "__main__":

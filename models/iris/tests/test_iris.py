@@ -17,7 +17,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def train(artifacts: Path) -> str:
-    """As a user does; returns what it prints on standard output."""
+    """Runs the training as a user does, and returns its standard output."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, sys.path)])}
     command = [sys.executable, "-m", "iris.train", "--artifacts", str(artifacts)]
     ended = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60)
@@ -33,7 +33,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_logs_one_run_and_then_does_nothing(artifacts: Path) -> None:
-    """A second call names the same run."""
+    """A second call prints the same run."""
     (run,) = [path.name for path in (artifacts / "mlflow/iris").iterdir()]
     assert train(artifacts) == f"iris: run_id={run} model_id=linear\n"
     assert len(list((artifacts / "mlflow/iris").iterdir())) == 1
@@ -41,7 +41,7 @@ def test_training_logs_one_run_and_then_does_nothing(artifacts: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:mlflow")  # MLflow warns of type hints of its own
 def test_the_endpoint_predicts_with_what_mlflow_logged(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by the parameters that the path has, loaded as the worker loads it."""
+    """It is found by the parameters of the path, and loaded as the worker loads it."""
     monkeypatch.setenv("PEXDOCK_ARTIFACTS_PATH", str(artifacts))
     example = example_request(endpoints.predict)
     assert example is not None
@@ -53,6 +53,6 @@ def test_the_endpoint_predicts_with_what_mlflow_logged(artifacts: Path, monkeypa
 
 
 def test_versions_are_those_of_this_environment() -> None:
-    """Null for what is not installed and for what is no name."""
+    """The version is null if a package is not installed, or its name invalid."""
     asked = pl.DataFrame({"package": ["scikit-learn", "no-such-package", ""]})
     assert endpoints.versions(asked) == [importlib.metadata.version("scikit-learn"), None, None]

@@ -1,1 +1,1 @@
-"""The task of iris with an older scikit-learn, which travels in this model's own pex."""
+"""The task of iris with an older scikit-learn, which is included in the pex of this model."""

@@ -1,4 +1,4 @@
-"""The length of an iris' sepals from the three other measures. The model is trained in the worker, at first use."""
+"""Predicts the sepal length of an iris from the three other measurements. The worker trains the model at its first use."""
 
 import functools
 import importlib.metadata
@@ -16,7 +16,7 @@ from base.schema import Schema
 
 
 class Flower(Schema):
-    """Centimetres."""
+    """Measurements of a flower in centimetres."""
 
     sepal_width: pl.Float64 = Field(examples=[3.5])
     petal_length: pl.Float64 = Field(examples=[1.4])
@@ -24,32 +24,32 @@ class Flower(Schema):
 
 
 class Package(Schema):
-    """A distribution of the worker's environment."""
+    """The name of a package."""
 
     package: pl.String = Field(examples=["scikit-learn"])
 
 
 @functools.cache
 def model() -> Pipeline:
-    """Fitted once a process, on the flowers that scikit-learn ships with."""
+    """Returns the model, fitted once per process on the data that scikit-learn includes."""
     data = np.asarray(load_iris(return_X_y=True)[0])
     return make_pipeline(StandardScaler(), LinearRegression()).fit(data[:, 1:], data[:, 0])
 
 
 @svc.endpoint(path="/predictions/legacy_iris")
 def predict(records_df: Flower.DataFrame) -> pl.Series:
-    """The length of the sepals in centimetres."""
+    """Predicts the sepal length in centimetres."""
     return pl.Series(model().predict(records_df.to_numpy()))
 
 
 @svc.endpoint(path="/versions/legacy_iris")
 def versions(records_df: Package.DataFrame) -> list[str | None]:
-    """The version of each package that this worker imports; null for one that it does not have."""
+    """Returns the version of each package in this worker; null if it is not installed."""
     return [version_of(package) for package in records_df["package"]]
 
 
 def version_of(package: str) -> str | None:
-    """As the package's metadata says it."""
+    """Returns the version in the metadata of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except (importlib.metadata.PackageNotFoundError, ValueError):

@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def test_it_predicts_without_an_artifact() -> None:
-    """The model is fitted once a process; a batch gives what its rows give one by one."""
+    """The model is fitted once per process; a batch gives the same results as its rows one by one."""
     rows = pl.DataFrame({"sepal_width": [3.5, 3.0], "petal_length": [1.4, 4.2], "petal_width": [0.2, 1.3]})
     together = endpoints.predict(rows).to_list()
     assert together == pytest.approx([endpoints.predict(rows[:1])[0], endpoints.predict(rows[1:])[0]])
@@ -22,13 +22,13 @@ def test_it_predicts_without_an_artifact() -> None:
 
 
 def test_versions_are_those_of_this_environment() -> None:
-    """Null for what is not installed."""
+    """The version is null if a package is not installed."""
     asked = pl.DataFrame({"package": ["scikit-learn", "no-such-package"]})
     assert endpoints.versions(asked) == [importlib.metadata.version("scikit-learn"), None]
 
 
 def test_it_pins_another_scikit_learn_than_base_and_carries_it() -> None:
-    """That is what this model is for."""
+    """This is the purpose of this model."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     assert project["tool"]["pexdock"]["carry"] == ["scikit-learn"]
     locked = {each["name"]: each["version"] for each in tomllib.loads((PROJECT / "poetry.lock").read_text())["package"]}

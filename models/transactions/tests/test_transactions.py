@@ -20,7 +20,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(artifacts: Path, monkeypatch: pytest.MonkeyPatch):
-    """Loads as the worker does."""
+    """Returns a function that loads a model as the worker does."""
     monkeypatch.setenv("PEXDOCK_ARTIFACTS_PATH", str(artifacts))
     config = endpoints.predict.cache_config
     assert config is not None
@@ -47,14 +47,14 @@ def test_each_place_has_a_model_of_its_own_or_its_countrys(model) -> None:
 
 
 def test_the_result_fits_its_schema(model) -> None:
-    """Probabilities, and a flag from one half; the night purchase abroad is the suspicious one."""
+    """Probabilities of at least one half are flagged; the purchase abroad at night is the suspicious one."""
     rated = endpoints.predict(model("GB", "GB-ENG"), ROWS)
     assert rated.schema == endpoints.Rating.polars_schema()
     assert rated["flagged"].to_list() == [False, True]
 
 
 def test_a_subdivision_of_another_country_is_refused(model) -> None:
-    """Else the fallback would rate it with the wrong country's model."""
+    """Otherwise the fallback would rate it with the model of the wrong country."""
     for country, subdivision in (("US", "GB-ENG"), ("us", "us-CA"), ("US", "US"), ("U.", "U.-A")):
         with pytest.raises(Misfit):
             model(country, subdivision)
@@ -63,7 +63,7 @@ def test_a_subdivision_of_another_country_is_refused(model) -> None:
 
 
 def test_training_makes_the_same_models_each_time(artifacts: Path) -> None:
-    """The seed is fixed, and what is there already stays."""
+    """The seed is fixed."""
     assert fitting.generate(1).equals(fitting.generate(1))
     assert not fitting.generate(1).equals(fitting.generate(2))
 

@@ -1,4 +1,4 @@
-"""Ratings of card transactions, with one model a country and subdivision.
+"""Rates card transactions, with a model for each country and subdivision.
 
-Light on purpose: `transactions.train` comes through here before it knows whether anything big must be imported.
+This module imports nothing heavy, since `transactions.train` imports it before it knows whether there is anything to train.
 """

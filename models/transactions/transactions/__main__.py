@@ -1,4 +1,4 @@
-"""`python -m transactions` serves this model from your own process, so that a breakpoint in a handler stops there."""
+"""`python -m transactions` serves this model from your own process, so that breakpoints in handlers work."""
 
 import base.service as svc
 from transactions.endpoints import predict

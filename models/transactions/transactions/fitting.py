@@ -1,4 +1,4 @@
-"""Generated transactions, and models of them."""
+"""Generates transactions, and fits and saves models of them."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ SEED = 3166
 
 
 def generate(place: int) -> pl.DataFrame:
-    """Transactions of one place, the same at every run. What makes one suspicious differs from place to place."""
+    """Returns transactions of one place, the same in every run. The signs of fraud differ from place to place."""
     random = np.random.default_rng([SEED, place])
     amount = random.lognormal(4 + 0.2 * place, 1, ROWS).round(2)
     hour = random.integers(0, 24, ROWS, dtype=np.int8)
@@ -28,7 +28,7 @@ def generate(place: int) -> pl.DataFrame:
 
 
 def fit(data: pl.DataFrame) -> Pipeline:
-    """A logistic regression on scaled numbers and one column a merchant."""
+    """Fits a logistic regression on scaled amounts and one-hot encoded hours and merchants."""
     columns = make_column_transformer(
         (StandardScaler(), ["amount"]),
         (OneHotEncoder(handle_unknown="ignore"), ["hour", "merchant"]),
@@ -38,8 +38,8 @@ def fit(data: pl.DataFrame) -> Pipeline:
 
 
 def save(model: Pipeline, target: Path) -> None:
-    """Written aside and renamed, so that a worker never sees half a model."""
+    """Writes a temporary file and renames it, so that a worker never reads an incomplete model."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    skops.io.dump(model, aside)
-    aside.rename(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    skops.io.dump(model, temporary)
+    temporary.rename(target)

@@ -1,4 +1,4 @@
-"""`python -m transactions.train --artifacts DIR`: generated data, one model a place; what is there already stays.
+"""`python -m transactions.train --artifacts DIR`: trains a model for each place on generated data, and keeps existing models.
 
 DIR/transactions/<country>/model.skops                  for the whole country
 DIR/transactions/<country>/<subdivision>/model.skops    for one subdivision
@@ -14,12 +14,14 @@ PLACES = ("US", "US/US-CA", "US/US-NY", "GB", "GB/GB-ENG")
 
 
 def main() -> int:
-    """Trains what is missing, and says where it is."""
+    """Trains missing models, and prints their folder."""
     parser = argparse.ArgumentParser(
         prog="python -m transactions.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     default = os.environ.get("PEXDOCK_ARTIFACTS_PATH") or "."
-    parser.add_argument("--artifacts", type=Path, default=Path(default), metavar="DIR", help="default: $PEXDOCK_ARTIFACTS_PATH, else here")
+    parser.add_argument(
+        "--artifacts", type=Path, default=Path(default), metavar="DIR", help="default: $PEXDOCK_ARTIFACTS_PATH, else the current folder"
+    )
     root = parser.parse_args().artifacts.resolve() / "transactions"
     missing = [place for place in PLACES if not (root / place / "model.skops").exists()]
     if missing:
@@ -29,10 +31,10 @@ def main() -> int:
 
 
 def train(root: Path, places: list[str]) -> None:
-    """One model for each of these places."""
+    """Trains a model for each place."""
     began = time.monotonic()
     sys.stderr.write("transactions: importing scikit-learn ...\n")
-    from transactions import fitting  # noqa: PLC0415 - seconds that are only spent where there is something to do
+    from transactions import fitting  # noqa: PLC0415 - takes seconds, and is needed only if there is something to train
 
     for number, place in enumerate(places, start=1):
         data = fitting.generate(PLACES.index(place))
