@@ -71,7 +71,7 @@ class Predictor:
         self.streams = endpoint.handler_kind.streams
         self.reader = frames.FrameReader(self.input_schema)
         self._inputs, self._results = NumericInput(endpoint.input_schema), NumericOutput(endpoint.output_schema)
-        self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config, measures=measures)
+        self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config, metrics=measures)
         self._loop = loop
         self._dependencies = dependencies
         self._opened: dict[str, Any] = {}

@@ -166,7 +166,7 @@ def test_a_model_goes_on_serving_when_its_store_is_gone(tmp_path: Path) -> None:
         assert wait_for(cache) == "model"
     assert cache.refresh() == 1
     while cache.entry_states()[0].failures == 0:
-        assert cache._loaders.join(WITHIN_S)
+        assert cache._threads.join(WITHIN_S)
     (entry,) = cache.entry_states()
     assert (entry.state, (entry.last_error or "").partition(" (")[0]) == ("stale", "unavailable: the artifact store cannot be read now")
     assert entry.next_refresh_s is not None

@@ -1,4 +1,4 @@
-"""One cached model: where it stands, who uses it and who waits for it. Knows no lock: the cache holds its own around what it does here."""
+"""One cached model: its status, its leases, and the waits for it. Has no lock: the cache holds its own around every call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REASON_CHARS = 1000
 
 
 class EntryStatus(Enum):
-    """Where an entry stands."""
+    """The status of an entry."""
 
     LOADING = "loading"
     FRESH = "fresh"
@@ -30,12 +30,15 @@ class EntryStatus(Enum):
 
 @dataclass(eq=False)
 class LoadedCopy:
-    """A model in memory, and the artifact that it was made of.
+    """A model in memory, and the artifact that it was loaded from.
 
     Attributes:
-        latest: the newest value, as text, of the parameter for which `latest` was asked; empty where none was.
-        pins: leases on it.
-        retired: it left its entry, and is disposed of when the last lease ends.
+        model: The author's model.
+        artifact: The artifact; None for a model that is made from data.
+        size_bytes: Bytes that count towards `max_bytes`.
+        latest: The newest value, as text, of the parameter that the request gave as `latest`; empty if it gave none.
+        pins: Number of leases on it.
+        retired: True once it left its entry; it is unloaded when the last lease ends.
     """
 
     model: Any
@@ -48,24 +51,27 @@ class LoadedCopy:
 
 @dataclass(eq=False)
 class Entry:
-    """What a cache holds for one set of parameters. Times are seconds of the cache's clock.
+    """The entry of a cache for one set of parameters. Times are seconds of the cache's clock.
 
     Attributes:
-        asked: the parameters of the request that came first, as it gave them.
-        parameters: the same as the spec validated them: the key.
-        since_s: when its loading began, or it was loaded or checked last.
-        copy: the model; None until it is loaded.
-        error: why there is none; the entry has then left the cache.
-        waits: pendings, which keep it from being evicted.
-        waiters: of them, those to be told when the load has ended.
-        used_at_s: when a request held it last.
-        due: its next refresh.
-        queued: a load or refresh of it waits for a loader, or is under way.
-        begun: it is under way.
-        in_a_row: refreshes that failed since the last that did not.
+        requested: The parameters as the first request gave them.
+        parameters: The same parameters as the spec validated them; they are the key.
+        since_s: Time at which its load began, or at which it was last loaded or found unchanged.
+        copy: The model; None until it is loaded.
+        error: The error of the load; the entry has then left the cache.
+        waits: Number of waits, each of which keeps it from being evicted.
+        waiters: The waits that have not been woken yet.
+        used_at_s: Time at which a request last used it.
+        due: Its next refresh.
+        queued: True while a load or refresh of it is queued or running.
+        begun: True while the load or refresh is running.
+        loads: Number of successful loads.
+        failures: Number of failed loads.
+        in_a_row: Number of failed refreshes since the last successful one.
+        last_error: Description of the last failure for operators; None after a success.
     """
 
-    asked: dict[str, str]
+    requested: dict[str, str]
     parameters: dict[str, str]
     since_s: float
     copy: LoadedCopy | None = None
@@ -83,25 +89,25 @@ class Entry:
 
     @property
     def idle(self) -> bool:
-        """There is a model, and nobody has it or waits for it."""
+        """Returns True where there is a model, and no request uses it or waits for it."""
         return self.copy is not None and self.copy.pins == 0 and self.waits == 0
 
     @property
     def size_bytes(self) -> int:
-        """Of the model; 0 while there is none."""
+        """Returns the bytes of the model; 0 while there is none."""
         return 0 if self.copy is None else self.copy.size_bytes
 
     def take_waiters(self) -> list[Pending]:
-        """Those who wait and were not told yet; whoever takes them calls their `finish`, once and outside the lock."""
+        """Removes and returns the waits that were not woken. The caller must `finish` each of them once, without the lock."""
         waiters, self.waiters = self.waiters, []
         return waiters
 
     def describe(self, now_s: float, due_s: float | None) -> EntryState:
-        """For those who watch.
+        """Returns the state that operators see.
 
         Args:
-            now_s: of the cache's clock.
-            due_s: seconds until its refresh, negative when it is overdue; None where none is planned.
+            now_s: Present time of the cache's clock.
+            due_s: Seconds until the next refresh, negative when it is overdue; None where none is planned.
         """
         stale = self.in_a_row > 0 or self.queued or (due_s is not None and due_s <= 0)
         state = EntryStatus.LOADING if self.copy is None else EntryStatus.STALE if stale else EntryStatus.FRESH
@@ -119,7 +125,7 @@ class Entry:
 
 
 def failed_state(parameters: dict[str, str], failure: FailedLoad, now_s: float) -> EntryState:
-    """Of what could not be loaded: there is no entry of it, only the memory of its last failure. Times as in `Entry.state`."""
+    """Returns the state of parameters whose load failed: they have no entry, only a remembered failure. Times as in `Entry.describe`."""
     return EntryState(
         parameters=parameters,
         state=EntryStatus.FAILED.value,
@@ -134,29 +140,30 @@ def failed_state(parameters: dict[str, str], failure: FailedLoad, now_s: float) 
 
 
 def reason_of(error: PexdockError) -> str:
-    """Why a load failed, for operators: with the words of what was raised, which clients are not told, since they may hold paths."""
+    """Returns the reason of a failed load for operators, with the original exception, which clients do not see: it may hold paths."""
     cause = "" if error.__cause__ is None else f" ({traceback.format_exception_only(error.__cause__)[-1].strip()})"
     return f"{error.code}: {error.detail}{cause}"[:_REASON_CHARS]
 
 
 class Lease:
-    """A model that stays until it is released; `with lease as model` releases at the end.
+    """A pin on a model, which stays in memory until the lease is released; `with lease as model` releases at the end.
 
     Attributes:
-        latest: see `Copy`.
+        model: The author's model.
+        latest: See `LoadedCopy`.
     """
 
-    def __init__(self, entry: Entry, copy: LoadedCopy, unpin: Callable[[Entry, LoadedCopy], None]) -> None:
+    def __init__(self, entry: Entry, copy: LoadedCopy, on_release: Callable[[Entry, LoadedCopy], None]) -> None:
         self.model = copy.model
         self.latest = copy.latest
-        self._held: tuple[Entry, LoadedCopy] | None = (entry, copy)
-        self._unpin = unpin
+        self._pinned: tuple[Entry, LoadedCopy] | None = (entry, copy)
+        self._on_release = on_release
 
     def release(self) -> None:
-        """The model may be evicted. Idempotent."""
-        held, self._held, self.model = self._held, None, None
-        if held is not None:
-            self._unpin(*held)
+        """Allows the model to be evicted. Idempotent."""
+        pinned, self._pinned, self.model = self._pinned, None, None
+        if pinned is not None:
+            self._on_release(*pinned)
 
     def __enter__(self) -> Any:
         return self.model
@@ -166,49 +173,52 @@ class Lease:
 
 
 class Pending:
-    """A model that is being loaded.
+    """A wait for a model that is being loaded.
 
     Args:
-        take: makes a lease of an entry that was waited for.
-        leave: ends the wait.
-        wake: called once, when it is done.
+        entry: The entry that is being loaded.
+        lease_after_wait: Turns the wait into a lease.
+        end_wait: Ends the wait without a lease.
+        wake: Called once, when the wait is done.
 
     Attributes:
-        done: the load has ended, well or not, or the time to wait for it has. Set before `wake` is called.
+        done: True once the load has ended, with or without success, or took too long. Set before `wake` is called.
     """
 
-    def __init__(self, entry: Entry, take: Callable[[Entry], Lease], leave: Callable[[Entry], None], wake: Callable[[], None]) -> None:
+    def __init__(
+        self, entry: Entry, lease_after_wait: Callable[[Entry], Lease], end_wait: Callable[[Entry], None], wake: Callable[[], None]
+    ) -> None:
         self.done = False
         self._entry: Entry | None = entry
         self._error: PexdockError | None = None
-        self._take = take
-        self._leave = leave
+        self._lease_after_wait = lease_after_wait
+        self._end_wait = end_wait
         self._wake = wake
 
     def take_lease(self) -> Lease:
-        """What was loaded. To be called once, when `done`.
+        """Returns a lease on the loaded model. Must be called once, after `done`.
 
         Raises:
-            NotFound, Misfit, LoadFailed, Unavailable: the load ended so, or takes longer than it may. A new instance for each caller, who
-                adds a traceback to it.
+            NotFound, Misfit, LoadFailed, Unavailable: The load failed, or takes too long. Each caller gets an instance of its own, since
+                raising adds a traceback to it.
         """
         assert self.done
         assert self._entry is not None
         entry, self._entry = self._entry, None
         error = self._error or entry.error
         if error is None:
-            return self._take(entry)
-        self._leave(entry)
+            return self._lease_after_wait(entry)
+        self._end_wait(entry)
         raise error.copy_for_caller() from error
 
     def cancel(self) -> None:
-        """Nobody waits for it any longer. The load goes on for those who ask next; idempotent, and harmless after `lease`."""
+        """Ends the wait. The load continues for later requests. Idempotent, and has no effect after `take_lease`."""
         entry, self._entry = self._entry, None
         if entry is not None:
-            self._leave(entry)
+            self._end_wait(entry)
 
     def finish(self, error: PexdockError | None = None) -> None:
-        """The cache calls it, on a thread of its own; with an error if the wait ends before the load."""
+        """Ends the wait, with an error if it ends before the load. Called by a thread of the cache."""
         self._error = error
         self.done = True
         self._wake()

@@ -1,4 +1,4 @@
-"""The key of each cache entry: parameters as the spec validated them, remembered so that a spec is applied once and not for each batch."""
+"""The keys of cache entries: parameters as the spec validated them, remembered so that the spec does not run for each batch."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ log = logging.getLogger(__name__)
 
 Key = frozenset[tuple[str, str]]
 
-NAMES_MAX = 10_000
-"""Parameters whose validated form is remembered."""
+KNOWN_MAX = 10_000
+"""Maximum number of parameters whose validated form is remembered."""
 
 
 def key_of(parameters: Mapping[str, str]) -> Key:
-    """The same for any order of the parameters."""
+    """Returns the key of the parameters, which does not depend on their order."""
     return frozenset(parameters.items())
 
 
 class CacheKeys:
-    """From parameters as requests give them to keys. May be used from any thread."""
+    """Maps parameters as requests give them to keys. May be used from any thread."""
 
     def __init__(self, config: CacheConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
         self._known: OrderedDict[Key, Key] = OrderedDict()
 
-    def known(self, asked: Key) -> Key | None:
-        """The key for these parameters, if they were validated before, or need not be."""
+    def known_key(self, requested: Key) -> Key | None:
+        """Returns the key for these parameters if they were validated before or there is no spec, else None."""
         if self._config.spec_validator is None:
-            return asked
+            return requested
         with self._lock:
-            return self._known.get(asked)
+            return self._known.get(requested)
 
-    def validated(self, parameters: Mapping[str, str]) -> dict[str, str]:
-        """The parameters as the spec has them; their key is known from now on.
+    def validate(self, parameters: Mapping[str, str]) -> dict[str, str]:
+        """Returns the parameters as the spec validates them, and remembers their key.
 
         Raises:
-            Misfit: the spec does not admit them.
-            LoadFailed: the spec raised what it should not.
+            Misfit: The spec rejects them.
+            LoadFailed: The spec raised an unexpected exception.
         """
         try:
             canonical = self._config.canonical_parameters(parameters)
         except PexdockError:
             raise
-        except Exception as exc:  # a validator is the author's code and may raise anything; the serving thread goes on
+        except Exception as exc:  # a validator is the author's code and may raise anything; the serving thread continues
             log.exception("the spec of an endpoint raised")
             raise LoadFailed(f"the spec of the parameters raised {type(exc).__name__}") from exc
         if self._config.spec_validator is not None:
             with self._lock:
                 self._known[key_of(parameters)] = key_of(canonical)
-                if len(self._known) > NAMES_MAX:
+                if len(self._known) > KNOWN_MAX:
                     self._known.popitem(last=False)
         return canonical

@@ -1,4 +1,4 @@
-"""The threads of a cache: loaders that end when there is nothing to do, and an alarm that sleeps until something is due."""
+"""The threads of a cache: loaders that end when there is no work, and a timer that sleeps until work is due."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from enum import IntEnum
 log = logging.getLogger(__name__)
 
 Work = Callable[[], None]
-"""A load, a refresh or the end of a model."""
+"""A load, a refresh or the unloading of a model. It must not raise."""
 
 LOADERS = 2
-"""Threads that load at the same time. Two, so that one slow artifact does not hold up all others; more would only share the same disk."""
+"""Number of loader threads. Two, so that one slow artifact does not delay all others; more would only share the same disk."""
 
 
 class LoadPriority(IntEnum):
-    """What goes first: memory is given back before more is taken, and a request does not wait for a refresh."""
+    """The order of work: memory is freed before more is allocated, and a request does not wait for a refresh."""
 
-    DISPOSE = 0
+    UNLOAD = 0
     LOAD = 1
     REFRESH = 2
 
 
 class LoaderThreads:
-    """Runs work on daemon threads named "loader". It must not raise. Whoever puts work bounds how much."""
+    """Runs work on daemon threads named "loader". The queue has no bound of its own; callers bound it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._queues: dict[LoadPriority, deque[Work]] = {rank: deque() for rank in LoadPriority}
+        self._queues: dict[LoadPriority, deque[Work]] = {priority: deque() for priority in LoadPriority}
         self._threads: set[threading.Thread] = set()
 
-    def waiting(self, rank: LoadPriority) -> int:
-        """How much has not begun."""
-        return len(self._queues[rank])
+    def queued(self, priority: LoadPriority) -> int:
+        """Returns how much work of this priority has not begun."""
+        return len(self._queues[priority])
 
-    def put(self, rank: LoadPriority, work: Work) -> None:
-        """Runs it soon."""
+    def submit(self, priority: LoadPriority, work: Work) -> None:
+        """Queues work, and starts a thread for it unless enough are running."""
         with self._lock:
-            self._queues[rank].append(work)
+            self._queues[priority].append(work)
             if len(self._threads) < LOADERS:
                 thread = threading.Thread(target=self._run, name="loader", daemon=True)
                 self._threads.add(thread)
                 thread.start()
 
-    def forget(self) -> None:
-        """Loads and refreshes that have not begun never will."""
+    def drop_loads(self) -> None:
+        """Drops the loads and refreshes that have not begun."""
         with self._lock:
             self._queues[LoadPriority.LOAD].clear()
             self._queues[LoadPriority.REFRESH].clear()
 
     def join(self, timeout_s: float) -> bool:
-        """Waits until there is nothing to do. Returns whether that was so in time."""
+        """Waits until all work is done. Returns True if it was done in time."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
             threads = list(self._threads)
@@ -71,36 +71,36 @@ class LoaderThreads:
                     return
                 work = queue.popleft()
             work()
-            del work  # it may be the last to hold a model
+            del work  # it may hold the last reference to a model
 
 
 class Timer:
-    """Calls `turn` on a daemon thread whenever something is due. There is a thread only while something is planned.
+    """Calls `run_due` on a daemon thread whenever work is due. The thread exists only while work is planned.
 
     Args:
-        turn: does what is due, and returns the seconds until the next is, or None. It must not raise.
+        run_due: Does the work that is due, and returns the seconds until the next work, or None. It must not raise.
     """
 
-    def __init__(self, turn: Callable[[], float | None]) -> None:
-        self._turn = turn
+    def __init__(self, run_due: Callable[[], float | None]) -> None:
+        self._run_due = run_due
         self._condition = threading.Condition()
         self._poked = False
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def poke(self) -> None:
-        """Something may be due earlier than was known."""
+        """Recomputes the time of the next work, which may be due earlier than planned."""
         with self._condition:
             if self._closed:
                 return
             self._poked = True
             self._condition.notify()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="alarm", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="cache-timer", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:
-        """No more turns; returns when none is under way. Idempotent."""
+        """Stops the timer, and waits for running work. Idempotent."""
         with self._condition:
             self._closed = True
             self._condition.notify()
@@ -112,7 +112,7 @@ class Timer:
         while True:
             with self._condition:
                 self._poked = False
-            pause_s = self._turn()
+            pause_s = self._run_due()
             with self._condition:
                 if not self._poked and not self._closed and pause_s is not None:
                     self._condition.wait(min(max(pause_s, 0.0), threading.TIMEOUT_MAX))

@@ -1,4 +1,4 @@
-"""When entries are refreshed. Pure but for the clocks and the dice that it is given."""
+"""The times at which entries are refreshed. Pure except for the clocks and the random numbers that it is given."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from base.artifacts.cron import Cron
 
 
 SET_BACK_MAX_S = 3 * 3600.0
-"""A clock that is set back by no more than this shows hours again, and what was due in them is not due again, as with cron itself. One that is
-set back by more was wrong before, and counts as it is now."""
+"""A wall clock that is set back by at most this much repeats hours, and refreshes of the repeated hours are not due again, as with cron itself.
+One that is set back by more was wrong before, and its new time counts."""
 
 
 @dataclass(frozen=True)
 class DueRefresh:
-    """A time: seconds since 1970 if `by_wall`, else of a clock that only grows. A schedule means the former, an interval the latter."""
+    """The time of a refresh: seconds since 1970 if `by_wall` (cron schedules), else monotonic seconds (intervals)."""
 
     at_s: float
     by_wall: bool
 
 
 class RefreshSchedule:
-    """Cron or interval, with jitter.
+    """A cron schedule or an interval, with jitter.
 
     Args:
-        clock: seconds that only grow.
-        wall: seconds since 1970; may jump.
-        dice: a number from 0 to below 1.
+        cron: The cron schedule, if there is one.
+        interval: The interval, if there is one.
+        jitter: Maximum random delay of a refresh.
+        clock: Returns monotonic seconds.
+        wall: Returns seconds since 1970; may jump.
+        uniform: Returns a random number from 0 to below 1.
     """
 
     def __init__(
@@ -42,36 +45,36 @@ class RefreshSchedule:
         jitter: timedelta,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        dice: Callable[[], float] = random.random,
+        uniform: Callable[[], float] = random.random,
     ) -> None:
         self._cron = cron
         self._interval_s = None if interval is None else interval.total_seconds()
         self._jitter_s = jitter.total_seconds()
-        self._clock, self._wall, self._dice = clock, wall, dice
-        self._latest_s = -math.inf  # the wall clock never showed a later time, but for errors
-        self._gap = (0.0, 0.0)  # between two times of the cron schedule: there the next one need not be computed again
+        self._clock, self._wall, self._uniform = clock, wall, uniform
+        self._latest_s = -math.inf  # the latest time of the wall clock so far, unless it was wrong
+        self._gap = (0.0, 0.0)  # an interval without a time of the cron schedule: the next time is not computed again within it
 
     def after_success(self) -> DueRefresh | None:
-        """The next refresh of an entry that was loaded or checked just now; None where nothing is planned."""
+        """Returns the next refresh of an entry that was just loaded or found unchanged; None where none is planned."""
         if self._cron is not None:
-            return DueRefresh(self._next_s(self._cron) + self._late_s(), by_wall=True)
+            return DueRefresh(self._next_s(self._cron) + self._jitter(), by_wall=True)
         if self._interval_s is not None:
-            return DueRefresh(self._clock() + self._interval_s + self._late_s(), by_wall=False)
+            return DueRefresh(self._clock() + self._interval_s + self._jitter(), by_wall=False)
         return None
 
     def after_failure(self, in_a_row: int) -> DueRefresh | None:
-        """When a refresh that failed is tried again: after a growing pause, and never later than the plan has it."""
+        """Returns the next attempt of a failed refresh: after a growing delay, but never later than the schedule's next refresh."""
         planned = self.after_success()
         if planned is None:
             return None
         return min(planned, DueRefresh(self._clock() + RETRY.delay_s(in_a_row), by_wall=False), key=self.remaining_s)
 
     def remaining_s(self, due: DueRefresh) -> float:
-        """Until then; 0 or less when it is time."""
+        """Returns the seconds until the refresh; 0 or less once it is due."""
         return due.at_s - (self._wall() if due.by_wall else self._clock())
 
     def corrected(self, due: DueRefresh) -> DueRefresh:
-        """The same, or earlier if the wall clock was set back since."""
+        """Returns the refresh, moved to an earlier time if the wall clock was set back since."""
         if not due.by_wall or self._cron is None:
             return due
         planned = self._next_s(self._cron) + self._jitter_s
@@ -84,11 +87,11 @@ class RefreshSchedule:
         return self._gap[1]
 
     def _now_s(self) -> float:
-        """The wall clock, without the hours that it shows again."""
+        """Returns the time of the wall clock; while it repeats hours, the latest time before."""
         now_s = self._wall()
         if not 0 <= self._latest_s - now_s <= SET_BACK_MAX_S:
             self._latest_s = now_s
         return self._latest_s
 
-    def _late_s(self) -> float:
-        return self._dice() * self._jitter_s
+    def _jitter(self) -> float:
+        return self._uniform() * self._jitter_s

@@ -1,4 +1,4 @@
-"""What a cache has done, counted."""
+"""Counters of a cache's work."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from base.telemetry.recorder import HandlerMetrics
 
 @dataclass
 class CacheCounters:
-    """What a cache did since it was made.
+    """Counts the work of a cache since it was created.
 
     Attributes:
-        hits: lookups that found a model ready.
-        loads: loads that ended well.
-        failures: loads that did not.
-        evictions: models dropped to make room, or because nobody used them.
-        unchanged: refreshes that found the same artifact.
-        measures: of the cache's endpoint, told the same where somebody wants measures.
+        hits: Lookups that found a loaded model.
+        loads: Successful loads.
+        failures: Failed loads.
+        evictions: Models evicted to make room, or because they were not used.
+        unchanged: Refreshes that found the same artifact.
+        metrics: Metrics of the cache's endpoint, which count the same; None where metrics are disabled.
     """
 
     hits: int = 0
@@ -25,23 +25,23 @@ class CacheCounters:
     failures: int = 0
     evictions: int = 0
     unchanged: int = 0
-    measures: HandlerMetrics | None = None
+    metrics: HandlerMetrics | None = None
 
-    def loaded(self, seconds: float) -> None:
-        """A load has ended well."""
+    def count_load(self, seconds: float) -> None:
+        """Counts a successful load and records its duration."""
         self.loads += 1
-        if self.measures is not None:
-            self.measures.increment("Loads")
-            self.measures.record_duration("LoadTime", seconds)
+        if self.metrics is not None:
+            self.metrics.increment("Loads")
+            self.metrics.record_duration("LoadTime", seconds)
 
-    def failed(self) -> None:
-        """A load has not."""
+    def count_failure(self) -> None:
+        """Counts a failed load."""
         self.failures += 1
-        if self.measures is not None:
-            self.measures.increment("LoadFailures")
+        if self.metrics is not None:
+            self.metrics.increment("LoadFailures")
 
-    def evicted(self) -> None:
-        """A model was dropped."""
+    def count_eviction(self) -> None:
+        """Counts an evicted model."""
         self.evictions += 1
-        if self.measures is not None:
-            self.measures.increment("Evictions")
+        if self.metrics is not None:
+            self.metrics.increment("Evictions")

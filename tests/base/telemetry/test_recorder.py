@@ -125,7 +125,7 @@ def test_a_cache_tells_of_loads_failures_and_evictions(recorder, tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.txt").write_text(name)
     client = afs.FsClient(base_path=tmp_path, path_template="/{name}.txt")
-    cache = Cache(afs.CacheConfig(client=client, load_model=len, max_size=1), measures=recorder.endpoint_metrics("predict"))
+    cache = Cache(afs.CacheConfig(client=client, load_model=len, max_size=1), metrics=recorder.endpoint_metrics("predict"))
     for name in "abcx":
         loaded = threading.Event()
         found = cache.lookup({"name": name}, loaded.set)

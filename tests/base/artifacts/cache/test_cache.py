@@ -14,7 +14,7 @@ from pydantic import BaseModel, field_validator
 
 import base.artifacts as afs
 from base.artifacts.cache import failed_loads
-from base.artifacts.cache import cache as module
+from base.artifacts.cache import loader
 from base.artifacts.cache.cache import Cache
 from base.artifacts.cache.entry import Lease, Pending
 from base.artifacts.cache.loader_threads import LOADERS
@@ -23,7 +23,7 @@ from fakestore import WITHIN_S, Store
 
 
 class Wake:
-    """Counts its calls, as an eventfd would; `wait` is what a worker's loop does."""
+    """Counts its calls, as an eventfd would; `wait` does what a worker's loop does."""
 
     def __init__(self) -> None:
         self.calls = threading.Semaphore(0)
@@ -55,7 +55,7 @@ def make(store: Store) -> Iterator[Callable[..., Cache]]:
 
 
 def get(cache: Cache, name: str) -> Lease:
-    """As a worker does: look up, park until woken, take."""
+    """Returns a lease as a worker gets it: looks up, waits until woken, and takes the lease."""
     wake = Wake()
     found = cache.lookup({"name": name}, wake)
     if isinstance(found, Pending):
@@ -70,7 +70,7 @@ def use(cache: Cache, name: str) -> str:
         return model.name
 
 
-def test_a_model_is_loaded_once_and_then_there_at_once(make: Callable[..., Cache], store: Store) -> None:
+def test_a_model_is_loaded_once_and_then_served_from_memory(make: Callable[..., Cache], store: Store) -> None:
     """The loader gets the artifact's path as a string; a hit costs no load."""
     cache = make()
     assert use(cache, "a") == use(cache, "a") == "a"
@@ -90,7 +90,7 @@ def test_the_order_of_parameters_makes_no_difference(make: Callable[..., Cache],
 
 
 def test_a_lookup_never_waits_for_a_load(make: Callable[..., Cache], store: Store) -> None:
-    """While one artifact takes its time, others are served and the same one is merely pending."""
+    """While one artifact loads slowly, others are served, and a lookup of the slow one returns a Pending."""
     cache = make()
     use(cache, "ready")
     store.gate.clear()
@@ -120,7 +120,7 @@ def test_many_lookups_of_one_model_share_one_load(make: Callable[..., Cache], st
 
 
 def test_lookups_from_many_threads_share_one_load(make: Callable[..., Cache], store: Store) -> None:
-    """Whoever comes first begins it."""
+    """The first of them begins it."""
     cache, together, names = make(), threading.Barrier(8), []
 
     def ask() -> None:
@@ -136,8 +136,8 @@ def test_lookups_from_many_threads_share_one_load(make: Callable[..., Cache], st
     assert store.loaded == ["a"]
 
 
-def test_the_model_unused_for_longest_goes_first(make: Callable[..., Cache], store: Store) -> None:
-    """And comes back when it is asked for again."""
+def test_the_least_recently_used_model_is_evicted_first(make: Callable[..., Cache], store: Store) -> None:
+    """It is loaded again when it is requested again."""
     cache = make(max_size=2)
     for name in ("a", "b", "a", "c"):
         use(cache, name)
@@ -148,7 +148,7 @@ def test_the_model_unused_for_longest_goes_first(make: Callable[..., Cache], sto
 
 
 def test_a_model_in_use_is_not_evicted(make: Callable[..., Cache], store: Store) -> None:
-    """The cache is larger than its bound for that long, and not longer."""
+    """The cache exceeds its bound only while the model is in use."""
     cache = make(max_size=1)
     lease = get(cache, "a")
     use(cache, "b")
@@ -160,8 +160,8 @@ def test_a_model_in_use_is_not_evicted(make: Callable[..., Cache], store: Store)
     assert store.loaded == ["a", "b"]
 
 
-def test_a_model_that_was_waited_for_is_still_there_when_it_is_fetched(make: Callable[..., Cache], store: Store) -> None:
-    """Two parked batches with room for one model would otherwise throw each other's out for ever."""
+def test_a_model_that_was_waited_for_is_not_evicted_before_it_is_leased(make: Callable[..., Cache], store: Store) -> None:
+    """Otherwise two parked batches with room for one model would evict each other's model for ever."""
     cache, wakes = make(max_size=1), [Wake(), Wake()]
     pending = [cache.lookup({"name": name}, wake) for name, wake in zip("ab", wakes, strict=True)]
     for wake in wakes:
@@ -173,8 +173,8 @@ def test_a_model_that_was_waited_for_is_still_there_when_it_is_fetched(make: Cal
     assert sorted(store.loaded) == ["a", "b"]
 
 
-def test_an_evicted_model_is_let_go_of(make: Callable[..., Cache], store: Store) -> None:
-    """Nothing in the cache keeps its memory."""
+def test_an_evicted_model_is_freed(make: Callable[..., Cache], store: Store) -> None:
+    """The cache keeps no reference to it."""
     cache = make(max_size=1)
     with get(cache, "a") as model:
         gone = weakref.ref(model)
@@ -184,7 +184,7 @@ def test_an_evicted_model_is_let_go_of(make: Callable[..., Cache], store: Store)
     assert gone() is None
 
 
-def test_a_load_that_nobody_waits_for_any_longer_still_ends_well(make: Callable[..., Cache], store: Store) -> None:
+def test_a_load_whose_waits_were_cancelled_still_succeeds(make: Callable[..., Cache], store: Store) -> None:
     """A cancelled wait leaves no pin behind."""
     cache, wake = make(max_size=1), Wake()
     store.gate.clear()
@@ -199,8 +199,8 @@ def test_a_load_that_nobody_waits_for_any_longer_still_ends_well(make: Callable[
 
 
 @pytest.mark.parametrize("error", [ValueError("/secret/path"), SystemExit(3), KeyboardInterrupt(), MemoryError()], ids=repr)
-def test_a_failed_load_reaches_everyone_who_waits(make: Callable[..., Cache], store: Store, error: BaseException) -> None:
-    """With its kind and its cause, and without the words of the error, which may hold paths. The loader goes on."""
+def test_a_failed_load_reaches_every_waiter(make: Callable[..., Cache], store: Store, error: BaseException) -> None:
+    """The error keeps its kind and cause but not the original message, which may hold paths. The loader thread continues."""
     cache, wakes = make(), [Wake(), Wake()]
     store.fails["bad"] = error
     store.gate.clear()
@@ -218,8 +218,8 @@ def test_a_failed_load_reaches_everyone_who_waits(make: Callable[..., Cache], st
     assert use(cache, "a") == "a"
 
 
-def test_a_failed_load_is_tried_again_after_a_growing_pause(make: Callable[..., Cache], store: Store) -> None:
-    """A broken artifact is not loaded in a storm, and a mended one is served soon."""
+def test_a_failed_load_is_retried_after_a_growing_delay(make: Callable[..., Cache], store: Store) -> None:
+    """A broken artifact does not cause a storm of loads, and a repaired one is served soon."""
     now = [0.0]
     cache = make(clock=lambda: now[0])
     store.fails["bad"] = ValueError()
@@ -240,8 +240,8 @@ def test_a_failed_load_is_tried_again_after_a_growing_pause(make: Callable[..., 
     assert use(cache, "bad") == "bad"
 
 
-def test_what_cannot_be_loaded_is_listed_with_its_reason_until_it_is(make: Callable[..., Cache], store: Store) -> None:
-    """Operators see what clients are not told, once for each model, whether it is tried again just now or not."""
+def test_a_failed_load_is_listed_with_its_reason_until_it_succeeds(make: Callable[..., Cache], store: Store) -> None:
+    """Operators see the reason that clients do not see, once for each model, also during a retry."""
     now = [0.0]
     cache = make(clock=lambda: now[0])
     use(cache, "a")
@@ -266,8 +266,8 @@ def test_what_cannot_be_loaded_is_listed_with_its_reason_until_it_is(make: Calla
     assert [(entry.parameters["name"], entry.state) for entry in cache.entry_states()] == [("a", "fresh"), ("bad", "fresh")]
 
 
-def test_the_pause_has_a_most(make: Callable[..., Cache], store: Store) -> None:
-    """However often it failed."""
+def test_the_delay_between_retries_has_a_maximum(make: Callable[..., Cache], store: Store) -> None:
+    """The number of failures does not matter."""
     now = [0.0]
     cache = make(clock=lambda: now[0])
     store.fails["bad"] = ValueError()
@@ -278,8 +278,8 @@ def test_the_pause_has_a_most(make: Callable[..., Cache], store: Store) -> None:
     assert len(store.loaded) == 30
 
 
-def test_what_is_missing_is_looked_for_each_time(make: Callable[..., Cache], store: Store) -> None:
-    """A model that was deployed a moment ago is found without a pause."""
+def test_a_missing_artifact_is_looked_for_each_time(make: Callable[..., Cache], store: Store) -> None:
+    """A model that was deployed a moment ago is found without a delay."""
     cache = make()
     for _ in range(3):
         with pytest.raises(NotFound):
@@ -288,7 +288,7 @@ def test_what_is_missing_is_looked_for_each_time(make: Callable[..., Cache], sto
     assert cache.entry_states() == []
 
 
-def test_a_client_that_raises_what_it_should_not_is_a_failed_load(make: Callable[..., Cache], store: Store) -> None:
+def test_an_unexpected_exception_of_a_client_is_a_failed_load(make: Callable[..., Cache], store: Store) -> None:
     """A client is the author's code as well."""
     cache, wake = make(), Wake()
     found = cache.lookup({"other": "x"}, wake)
@@ -298,8 +298,8 @@ def test_a_client_that_raises_what_it_should_not_is_a_failed_load(make: Callable
         found.take_lease()
 
 
-def test_parameters_that_the_spec_does_not_admit_are_refused_at_once(make: Callable[..., Cache], store: Store) -> None:
-    """Nothing is loaded; and a spec that breaks is its author's fault, not the caller's."""
+def test_parameters_that_the_spec_rejects_are_refused_at_once(make: Callable[..., Cache], store: Store) -> None:
+    """Nothing is loaded. A spec that raises an unexpected exception is the author's error, not the caller's."""
 
     class Spec(BaseModel):
         name: str
@@ -323,8 +323,8 @@ def test_parameters_that_the_spec_does_not_admit_are_refused_at_once(make: Calla
 
 
 def test_a_flood_of_parameters_is_refused(make: Callable[..., Cache], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rather than queued without bound."""
-    monkeypatch.setattr(module, "LOADING_MAX", 5)
+    """The queue of loads is bounded."""
+    monkeypatch.setattr(loader, "QUEUED_LOADS_MAX", 5)
     cache = make()
     store.gate.clear()
     for number in range(LOADERS):
@@ -353,8 +353,8 @@ def test_loader_threads_end_when_there_is_nothing_to_load(make: Callable[..., Ca
     until(lambda: loaders() == 0)
 
 
-def test_prefetching_loads_what_can_be_asked_for(make: Callable[..., Cache], store: Store) -> None:
-    """Newest first, up to the size of the cache; a fallback's listing lacks a parameter or has one more, and is left out."""
+def test_prefetching_loads_the_artifacts_that_can_be_requested(make: Callable[..., Cache], store: Store) -> None:
+    """The newest come first, up to the size of the cache; a fallback's artifacts have other parameters and are skipped."""
     cache = make(max_size=2)
     assert cache.prefetch(["name"]) == 2
     until(lambda: cache.counters.loads == 2)
@@ -363,8 +363,8 @@ def test_prefetching_loads_what_can_be_asked_for(make: Callable[..., Cache], sto
     assert cache.prefetch(["name", "unknown"]) == 0
 
 
-def test_a_closed_cache_tells_who_waits_and_who_comes(make: Callable[..., Cache], store: Store) -> None:
-    """What is being loaded is waited for; what is queued ends; nothing new begins."""
+def test_closing_fails_queued_loads_and_new_lookups(make: Callable[..., Cache], store: Store) -> None:
+    """Running loads are waited for; queued loads fail; new lookups are refused."""
     cache, wakes = make(), [Wake() for _ in range(LOADERS + 1)]
     store.gate.clear()
     pending = [cache.lookup({"name": str(number)}, wake) for number, wake in enumerate(wakes)]
@@ -387,8 +387,8 @@ def test_a_closed_cache_tells_who_waits_and_who_comes(make: Callable[..., Cache]
 
 
 @pytest.mark.parametrize("error", [Declaration("x"), Misfit("x"), Unavailable("x")], ids=repr)
-def test_errors_of_ours_keep_their_class(make: Callable[..., Cache], store: Store, error: PexdockError) -> None:
-    """A client may say NotFound, Misfit or try later, and the caller hears that."""
+def test_errors_of_pexdock_keep_their_class(make: Callable[..., Cache], store: Store, error: PexdockError) -> None:
+    """A client may raise NotFound, Misfit or TryLater, and the caller gets that."""
     cache = make()
     store.fails["bad"] = error
     with pytest.raises(type(error), match="x"):

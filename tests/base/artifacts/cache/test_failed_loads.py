@@ -7,8 +7,8 @@ from base.errors import LoadFailed
 ERROR = LoadFailed("broken")
 
 
-def test_the_pause_doubles_with_each_failure_in_a_row_up_to_a_most() -> None:
-    """Half a second, one, two ... and thirty at most, however often it fails."""
+def test_the_delay_doubles_with_each_failure_in_a_row_up_to_a_maximum() -> None:
+    """It is 0.5 s, 1 s, 2 s and so on, and at most 30 s."""
     failures, pauses = FailedLoads(), []
     for _ in range(2_000):
         failures.record_failure("a", ERROR, 100.0)
@@ -19,8 +19,8 @@ def test_the_pause_doubles_with_each_failure_in_a_row_up_to_a_most() -> None:
     assert pauses[-1] == 30.0
 
 
-def test_after_a_success_the_next_failure_is_a_first_one() -> None:
-    """And other keys are not concerned."""
+def test_after_a_success_the_next_failure_counts_as_the_first() -> None:
+    """Other keys are not affected."""
     failures = FailedLoads()
     for _ in range(5):
         failures.record_failure("a", ERROR, 0.0)
@@ -32,7 +32,7 @@ def test_after_a_success_the_next_failure_is_a_first_one() -> None:
 
 
 def test_failures_are_remembered_up_to_a_bound() -> None:
-    """A flood of keys costs no more memory than that; the oldest is forgotten."""
+    """A flood of keys costs bounded memory; the oldest failure is forgotten."""
     failures = FailedLoads()
     for key in range(failed_loads.REMEMBERED_MAX + 1):
         failures.record_failure(key, ERROR, 0.0)

@@ -26,7 +26,7 @@ from fakestore import WITHIN_S, Model, Store
 
 
 class Stamped(Store):
-    """A store whose artifacts have fingerprints and sizes, which tests change, and that counts what was let go of."""
+    """A store whose artifacts have fingerprints and sizes, which tests change, and that records released artifacts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def make(store: Stamped) -> Iterator[Callable[..., Cache]]:
 
 
 class Clock:
-    """A clock that stands until it is moved; then the cache looks at it."""
+    """A clock that stands still until a test advances it, which also pokes the cache's timer."""
 
     def __init__(self, now_s: float = 1_000_000.0) -> None:
         self.now_s = now_s
@@ -71,7 +71,7 @@ class Clock:
 
     def advance(self, cache: Cache, seconds: float) -> None:
         self.now_s += seconds
-        cache._alarm.poke()
+        cache._timer.poke()
 
 
 def get(cache: Cache, **parameters: str) -> Lease:
@@ -94,7 +94,7 @@ def entry(cache: Cache) -> EntryState:
 
 
 def test_an_entry_is_refreshed_after_its_interval(make: Callable[..., Cache], store: Stamped) -> None:
-    """Real time, real threads: changed content is loaded and swapped in without a request."""
+    """With real time and real threads, changed content is loaded and replaces the old model without a request."""
     cache = make(interval=0.05)
     first = use(cache, "a")
     store.fingerprint = "2"
@@ -103,8 +103,8 @@ def test_an_entry_is_refreshed_after_its_interval(make: Callable[..., Cache], st
     until(lambda: "a" in store.gone)  # what was swapped out is let go of after the swap
 
 
-def test_what_is_unchanged_is_not_loaded(make: Callable[..., Cache], store: Stamped) -> None:
-    """The same model serves on, and its age begins anew."""
+def test_an_unchanged_artifact_is_not_loaded(make: Callable[..., Cache], store: Stamped) -> None:
+    """The same model continues to serve, and its age starts anew."""
     clock = Clock()
     cache = make(clock, interval=timedelta(hours=1))
     first = use(cache, "a")
@@ -119,7 +119,7 @@ def test_what_is_unchanged_is_not_loaded(make: Callable[..., Cache], store: Stam
 
 
 def test_the_old_model_serves_while_the_new_one_loads(make: Callable[..., Cache], store: Stamped) -> None:
-    """A refresh is not seen by requests; a lease keeps what it has."""
+    """Requests do not notice a refresh; a lease keeps its model."""
     cache = make()
     lease = get(cache, name="a")
     first = lease.model
@@ -141,8 +141,8 @@ def test_the_old_model_serves_while_the_new_one_loads(make: Callable[..., Cache]
 
 
 @pytest.mark.parametrize("error", [ValueError(), NotFound("gone"), Unavailable("no store")], ids=repr)
-def test_a_refresh_that_fails_keeps_the_old_model_and_is_tried_again(make: Callable[..., Cache], store: Stamped, error: Exception) -> None:
-    """After a growing pause, and no later than planned; until one ends well."""
+def test_a_failed_refresh_keeps_the_old_model_and_is_retried(make: Callable[..., Cache], store: Stamped, error: Exception) -> None:
+    """The retries come after a growing delay, and no later than planned, until one succeeds."""
     clock = Clock()
     cache = make(clock, interval=10)
     first = use(cache, "a")
@@ -163,8 +163,8 @@ def test_a_refresh_that_fails_keeps_the_old_model_and_is_tried_again(make: Calla
     assert use(cache, "a") is not first
 
 
-def test_a_schedule_means_the_clock_on_the_wall(make: Callable[..., Cache], store: Stamped) -> None:
-    """Midnight comes by the wall's clock, also if that is set; twice only where it is set back by more than shows a few hours again."""
+def test_a_cron_schedule_follows_the_wall_clock(make: Callable[..., Cache], store: Stamped) -> None:
+    """Midnight follows a change of the wall clock; it comes twice only if the clock is set back by more than a few hours."""
     wall = Clock(datetime.fromisoformat("2026-01-01T23:00:00+00:00").timestamp())
     cache = make(Clock(), wall, schedule=afs.Cron("0 0 * * *"))
     use(cache, "a")
@@ -182,8 +182,8 @@ def test_a_schedule_means_the_clock_on_the_wall(make: Callable[..., Cache], stor
     until(lambda: entry(cache).next_refresh_s == 6 * 3_600)
 
 
-def test_what_nobody_uses_is_dropped_after_its_time(make: Callable[..., Cache], store: Stamped) -> None:
-    """Not while somebody has it."""
+def test_an_unused_entry_is_evicted_after_its_ttl(make: Callable[..., Cache], store: Stamped) -> None:
+    """An entry in use is not evicted."""
     clock = Clock()
     cache = make(clock, ttl=60)
     lease = get(cache, name="a")
@@ -199,7 +199,7 @@ def test_what_nobody_uses_is_dropped_after_its_time(make: Callable[..., Cache], 
 
 
 def test_the_bytes_of_models_are_bounded(make: Callable[..., Cache], store: Stamped) -> None:
-    """By the artifacts' size, the longest unused first; a single one may be larger."""
+    """The artifacts' sizes count; the least recently used goes first, and a single model may be larger."""
     store.sizes = {"a": 40, "b": 40, "c": 40, "huge": 1_000}
     cache = make(max_bytes=100)
     for name in "abac":
@@ -211,7 +211,7 @@ def test_the_bytes_of_models_are_bounded(make: Callable[..., Cache], store: Stam
 
 
 def test_the_author_may_say_how_large_a_model_is(make: Callable[..., Cache], store: Stamped) -> None:
-    """Then the artifact's size does not count."""
+    """The artifact's size then does not count."""
     store.sizes = {"a": 1, "b": 1}
     cache = make(max_bytes=100, size_of=lambda model: 60)
     for name in "ab":
@@ -219,8 +219,8 @@ def test_the_author_may_say_how_large_a_model_is(make: Callable[..., Cache], sto
     assert [each.bytes for each in cache.entry_states()] == [60]
 
 
-def test_unload_is_called_once_for_every_model_that_goes(make: Callable[..., Cache], store: Stamped) -> None:
-    """Evicted, replaced and at the end; on a loader's thread; and what it raises harms nobody."""
+def test_unload_is_called_once_for_every_model_that_leaves(make: Callable[..., Cache], store: Stamped) -> None:
+    """It is called for evicted and replaced models and at shutdown, on a loader thread; its exceptions affect nothing else."""
     unloaded: list[tuple[str, str]] = []
 
     def unload(model: Model) -> None:
@@ -241,8 +241,8 @@ def test_unload_is_called_once_for_every_model_that_goes(make: Callable[..., Cac
     assert {thread for _, thread in unloaded} == {"loader"}
 
 
-def test_memory_goes_down_when_a_model_goes(make: Callable[..., Cache], store: Stamped) -> None:
-    """Of this process, as the kernel counts it."""
+def test_memory_goes_down_when_a_model_leaves(make: Callable[..., Cache], store: Stamped) -> None:
+    """The kernel reports the memory of this process."""
     size = 200 * 2**20
     cache = make(max_size=1, load_model=lambda path: np.ones(size if path.endswith("large") else 1, dtype=np.uint8))
     before = resident_bytes()
@@ -257,14 +257,14 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def test_who_waits_too_long_for_a_load_is_told_to_come_again(make: Callable[..., Cache], store: Stamped) -> None:
-    """While the load goes on; others are served; who comes later is told at once; and then it is there."""
+def test_a_request_that_waits_too_long_for_a_load_is_told_to_retry(make: Callable[..., Cache], store: Stamped) -> None:
+    """Meanwhile the load continues and other models are served; later requests fail at once until the model is loaded."""
     cache = make(load_timeout_s=0.05)
     use(cache, "ready")
     store.gate.clear()
-    with pytest.raises(Unavailable, match="still being loaded"):
+    with pytest.raises(Unavailable, match="still loading"):
         get(cache, name="slow")
-    with pytest.raises(Unavailable, match="still being loaded"):
+    with pytest.raises(Unavailable, match="still loading"):
         cache.lookup({"name": "slow"}, lambda: None)
     assert use(cache, "ready").name == "ready"
     store.gate.set()
@@ -273,8 +273,8 @@ def test_who_waits_too_long_for_a_load_is_told_to_come_again(make: Callable[...,
     assert store.loaded == ["ready", "slow"]
 
 
-def test_a_store_that_cannot_be_asked_is_left_alone_for_a_while(make: Callable[..., Cache], store: Stamped) -> None:
-    """As a load that failed; a refresh on demand forgets that."""
+def test_an_unavailable_store_is_not_asked_again_for_a_while(make: Callable[..., Cache], store: Stamped) -> None:
+    """It counts as a failed load; a refresh on demand resets it."""
     cache = make(Clock())
     store.errors = [Unavailable("no store")]
     with pytest.raises(Unavailable):
@@ -286,7 +286,7 @@ def test_a_store_that_cannot_be_asked_is_left_alone_for_a_while(make: Callable[.
 
 
 def test_equal_values_share_an_entry(make: Callable[..., Cache], store: Stamped) -> None:
-    """However they are spelt; and the client is asked with the validated value."""
+    """Their spelling does not matter; the client gets the validated value."""
 
     class Spec(BaseModel):
         name: int
@@ -300,7 +300,7 @@ def test_equal_values_share_an_entry(make: Callable[..., Cache], store: Stamped)
 
 
 def test_a_model_can_be_made_from_data(make: Callable[..., Cache]) -> None:
-    """Without a client the loader gets the validated parameters, and a refresh makes the model anew."""
+    """Without a client the loader gets the validated parameters, and a refresh makes a new model."""
 
     class Region(afs.ArtifactSpec[str]):
         country: str
@@ -319,20 +319,20 @@ def test_a_model_can_be_made_from_data(make: Callable[..., Cache]) -> None:
     plain.close()
 
 
-def test_a_loader_gets_bytes_if_it_asks(tmp_path: Path) -> None:
-    """Of one file; a folder has none."""
+def test_load_as_bytes_gives_the_content_of_a_file(tmp_path: Path) -> None:
+    """A folder is refused."""
     (tmp_path / "m").write_bytes(b"content")
     (tmp_path / "folder").mkdir()
     for load_as in ("bytes", afs.FetchAs.Bytes):
         cache = Cache(afs.CacheConfig(client=afs.FsClient(tmp_path, "{name}"), load_model=bytes.upper, load_as=load_as))
         assert use(cache, "m") == b"CONTENT"
-        with pytest.raises(LoadFailed, match="one file"):
+        with pytest.raises(LoadFailed, match="is a folder"):
             use(cache, "folder")
         cache.close()
 
 
-def test_a_file_that_changes_is_loaded_at_the_next_refresh(tmp_path: Path) -> None:
-    """A file, and a folder in which one file changes; an untouched one is not."""
+def test_a_changed_file_is_loaded_at_the_next_refresh(tmp_path: Path) -> None:
+    """The same holds for a folder in which one file changes; an unchanged artifact is not loaded."""
     for path in ("file", "folder/inside"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text("one")
@@ -350,10 +350,10 @@ def test_a_file_that_changes_is_loaded_at_the_next_refresh(tmp_path: Path) -> No
 
 
 def test_an_idle_cache_has_no_thread_and_uses_no_time(make: Callable[..., Cache], store: Stamped) -> None:
-    """With nothing planned there is no alarm; with something far off it sleeps."""
+    """Without planned work there is no timer thread; with work far in the future the thread sleeps."""
     cache = make()
     use(cache, "a")
-    until(lambda: not {"loader", "alarm"} & {thread.name for thread in threading.enumerate()})
+    until(lambda: not {"loader", "cache-timer"} & {thread.name for thread in threading.enumerate()})
     planned = make(interval=3_600)
     use(planned, "a")
     until(lambda: "loader" not in {thread.name for thread in threading.enumerate()})
@@ -362,7 +362,7 @@ def test_an_idle_cache_has_no_thread_and_uses_no_time(make: Callable[..., Cache]
     assert time.process_time() - before < 0.05
 
 
-def test_the_package_brings_no_library_of_a_store() -> None:
-    """A worker that has no such client does not pay for it."""
+def test_importing_the_package_imports_no_library_of_a_store() -> None:
+    """A worker without such a client does not pay for its import."""
     code = "import sys, base.artifacts; print([name for name in ('obstore', 'mlflow', 'croniter') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
