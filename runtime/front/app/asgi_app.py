@@ -32,7 +32,7 @@ class AsgiApp:
     def __init__(self, service: InferenceService, send_timeout_s: float) -> None:
         self._service = service
         self._send_timeout_s = send_timeout_s
-        self._pages = health.make(service)
+        self._pages = health.make_pages(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request (the ASGI entry)."""

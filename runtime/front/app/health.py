@@ -1,4 +1,4 @@
-"""The pages that people and probes read: health, and the documentation of all endpoints in force."""
+"""The pages that people and probes read: health, and the documentation of all endpoints that are served."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ _READY: dict[str, Any] = {
     "type": "object",
     "properties": {
         "ready": {"type": "boolean"},
-        "not_ready": {"type": "array", "items": {"type": "string"}, "description": "models, for those who may ask them"},
+        "not_ready": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "models that do not serve, for clients that may call them",
+        },
     },
     "required": ["ready", "not_ready"],
 }
@@ -54,43 +58,46 @@ class Readiness(Protocol):
     def ids(self) -> Iterator[str]:
         """Yields request ids."""
 
-    def missing(self) -> list[str] | None:
-        """Returns the models that should serve and do not; None while nothing is ready as a whole."""
+    def unavailable_models(self) -> list[str] | None:
+        """Returns the models that should serve and do not; None before the first complete table and during shutdown."""
 
     def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Returns whether a request with these headers may ask for more than health."""
 
 
-def make(readiness: Readiness) -> FastAPI:
+def make_pages(readiness: Readiness) -> FastAPI:
     """Returns the FastAPI application for everything but predictions."""
     app = FastAPI(title="Pexdock", version=base.__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(swagger_ui.Guarded)
-    swagger_ui.add(app)
+    app.add_middleware(swagger_ui.SecurityHeadersMiddleware)
+    swagger_ui.add_docs_page(app)
 
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> Response:
-        """Another method than a page takes; nothing else can be wrong with a request for one."""
-        found = problems.method_not_allowed(f"not {request.method}", (error.headers or {}).get("Allow", ""), next(readiness.ids))
+    async def method_not_allowed(request: Request, error: HTTPException) -> Response:
+        """Answers a request whose method the page does not take; nothing else can be wrong with a request for a page."""
+        found = problems.method_not_allowed(
+            f"this page does not take {request.method}", (error.headers or {}).get("Allow", ""), next(readiness.ids)
+        )
         response = Response(found.body, found.status)
         response.raw_headers += found.headers
         return response
 
-    @app.get("/livez", summary="Whether this front door runs", responses={200: _answer("live", _LIVE)})
+    @app.get("/livez", summary="Whether this front door runs", responses={200: _response("it runs", _LIVE)})
     async def livez() -> JSONResponse:
         return JSONResponse({"live": True})
 
     @app.get(
         "/readyz",
-        summary="Whether every model that should serve does",
-        responses={200: _answer("all do", _READY), 503: _answer("some do not, or the end has begun", _READY)},
+        summary="Whether every model serves that should",
+        responses={200: _response("all serve", _READY), 503: _response("some do not serve, or shutdown has begun", _READY)},
     )
     async def readyz(request: Request) -> JSONResponse:
-        missing = readiness.missing()
-        ready = missing == []
-        named = missing if missing and readiness.admits(request.headers.raw) else []  # names of models are for those who may ask them
+        unavailable = readiness.unavailable_models()
+        ready = unavailable == []
+        # Names of models are for clients that may call them.
+        named = unavailable if unavailable and readiness.admits(request.headers.raw) else []
         return JSONResponse({"ready": ready, "not_ready": named}, 200 if ready else 503)
 
-    described = 0  # tables that the cached document knows
+    described = 0  # number of the table that the cached document describes
 
     def openapi() -> dict[str, Any]:
         nonlocal described
@@ -105,5 +112,5 @@ def make(readiness: Readiness) -> FastAPI:
     return app
 
 
-def _answer(what: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": what, "content": {"application/json": {"schema": schema}}}
+def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

@@ -116,7 +116,7 @@ class InferenceService:
         """Whether a request must show an API key."""
         return self._authenticator.requires_keys
 
-    def missing(self) -> list[str] | None:
+    def unavailable_models(self) -> list[str] | None:
         """Returns the models that should serve and do not; None before the first complete table, and once this front door is withdrawn."""
         if not self._table_complete or self._withdrawn:
             return None

@@ -1,4 +1,4 @@
-"""The page at /docs: Swagger UI from files of ours, so that it works without the internet and nobody else's script runs in it."""
+"""The page at /docs: Swagger UI from local files, so that it works without the internet and runs no script of others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MEDIA_TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "te
 
 PATHS = frozenset({"/docs", "/docs/start.js", *(f"/docs/{name}" for name in _MEDIA_TYPES)})
 
-# Swagger UI sets styles of its own on elements, and draws small pictures that stand in its style sheet.
+# Swagger UI sets inline styles, and draws small pictures that its style sheet holds.
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -56,9 +56,9 @@ _HEADERS = [
 ]
 
 
-def add(app: FastAPI) -> None:
-    """Have `app` serve the page and its files."""
-    folder = _folder()
+def add_docs_page(app: FastAPI) -> None:
+    """Makes `app` serve the page and its files."""
+    folder = _static_folder()
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
@@ -74,25 +74,25 @@ def add(app: FastAPI) -> None:
         return Response(status_code=404) if media_type is None else FileResponse(folder / name, media_type=media_type)
 
 
-class Guarded:
-    """An ASGI application whose answers no browser takes for anything else than they are, frames, or lets load what is not ours."""
+class SecurityHeadersMiddleware:
+    """An ASGI application whose responses browsers neither reinterpret nor frame, and in which they load nothing of others."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI entry."""
+        """Handles one request (the ASGI entry)."""
 
-        async def guarded(event: Scope) -> None:
+        async def send_with_headers(event: Scope) -> None:
             if event["type"] == "http.response.start":
                 event["headers"] = [*event["headers"], *_HEADERS]
             await send(event)
 
-        await self._app(scope, receive, guarded)
+        await self._app(scope, receive, send_with_headers)
 
 
-def _folder() -> Path:
-    """Where the files are; found without importing what they came with, which would bring more than them."""
+def _static_folder() -> Path:
+    """Returns the folder of the files, without importing the package that they come with: it would import more."""
     spec = find_spec("fastapi_offline")
     assert spec is not None
     assert spec.submodule_search_locations is not None
