@@ -1,4 +1,4 @@
-"""Files that operators may replace while Pexdock runs: keys, lists, certificates. Says when one may have changed; nothing ticks."""
+"""Watches files that operators may replace while Pexdock runs: keys, lists, certificates. Uses inotify; no timer runs."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ _MASK = (
 
 
 class FileWatch:
-    """Watches the folders in which a few files lie, both where they are named and where links lead.
+    """Watches the folders of a few files, both where the files are named and where symbolic links lead.
 
-    Orchestrators replace mounted secrets by turning a link to a folder round, so that nothing happens to the file itself.
+    Orchestrators replace a mounted secret by pointing a link at another folder, so that nothing happens to the file itself.
 
     Args:
-        paths: files, or folders of files, which need not be there yet.
-        changed: called when something has happened near one of them; whoever is called compares.
+        paths: Files, or folders of files, which need not exist yet.
+        on_change: Called when one of them may have changed. It has to compare.
     """
 
-    def __init__(self, paths: Sequence[Path], changed: Callable[[], None]) -> None:
+    def __init__(self, paths: Sequence[Path], on_change: Callable[[], object]) -> None:
         self._paths = paths
-        self._changed = changed
+        self._on_change = on_change
         self._watches: dict[Path, Watch] = {}
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Watches until this is cancelled. If inotify is not available, changes are logged as unseen."""
         try:
             with Inotify() as inotify:
                 self._follow(inotify)
-                self._changed()  # what happened before the watch began
+                self._on_change()  # the files may have changed before the watch began
                 async for event in inotify:
-                    self._forget(inotify, event)
+                    self._drop_moved(inotify, event)
                     self._follow(inotify)
-                    self._changed()
-        except OSError as exc:  # no descriptors left; what was read of the files stays in force
-            log.error("changes of %s are not seen: %s", ", ".join(map(str, self._paths)), exc.strerror or exc)  # noqa: TRY400
+                    self._on_change()
+        except OSError as exc:  # no descriptors are left; what was loaded stays in force
+            log.error("cannot watch %s for changes: %s", ", ".join(map(str, self._paths)), exc.strerror or exc)  # noqa: TRY400
 
-    def _forget(self, inotify: Inotify, event: Event) -> None:
-        """A folder that was moved is no longer where it is named; the kernel ends the watch of one that was removed."""
+    def _drop_moved(self, inotify: Inotify, event: Event) -> None:
+        """Drops the watch of a folder that was moved away. The kernel itself ends the watch of a removed one."""
         gone = [folder for folder, watch in self._watches.items() if watch is event.watch]
         for folder in gone:
             if Mask.MOVE_SELF in event.mask:
@@ -54,14 +54,14 @@ class FileWatch:
                 del self._watches[folder]
 
     def _follow(self, inotify: Inotify) -> None:
-        """Watch what is named now, and no more what was."""
+        """Watches the folders that the paths lead to now, and no others."""
         wanted = {folder for path in self._paths for folder in _folders(path)}
         for folder in self._watches.keys() - wanted:
             self._end(inotify, folder)
         for folder in wanted - self._watches.keys():
             try:
                 self._watches[folder] = inotify.add_watch(folder, _MASK)
-            except OSError as exc:  # gone since it was looked up, which its parent's watch tells, or closed to us
+            except OSError as exc:  # removed meanwhile, which its parent's watch reports, or not readable
                 log.warning("%s cannot be watched: %s", folder, exc.strerror or exc)
 
     def _end(self, inotify: Inotify, folder: Path) -> None:
@@ -70,13 +70,13 @@ class FileWatch:
 
 
 def _folders(path: Path) -> set[Path]:
-    """Where something happens when the content of `path` becomes another."""
+    """Returns the folders in which a change of `path` shows."""
     named = [path.parent, path.resolve().parent, path] if path.is_dir() else [path.parent, path.resolve().parent]
     return {_existing(folder).resolve() for folder in named}
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the next above it that is there: in it the missing one will appear."""
+    """Returns the folder, or its closest existing parent, in which the missing one will appear."""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     return folder

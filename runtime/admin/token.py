@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import logging
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 from base.errors import PexdockError
-
-log = logging.getLogger(__name__)
+from runtime.file_reload import FileReloader
 
 TOKEN_MIN_CHARS = 20
 _TOKEN_MAX_BYTES = 4096
@@ -51,32 +50,11 @@ class Token:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fingerprint = _fingerprint(path)
-        self._token: str | None = read_token(path)
+        self._file = FileReloader("admin API's token", [path], partial(read_token, path), "all requests over TCP are rejected")
+        self._file.load()
 
     def matches(self, given: str) -> bool:
         """Returns whether `given` is the token, in constant time."""
-        self._reload_if_changed()
-        return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
-
-    def _reload_if_changed(self) -> None:
-        fingerprint = _fingerprint(self._path)
-        if fingerprint == self._fingerprint:
-            return
-        self._fingerprint = fingerprint
-        try:
-            self._token = read_token(self._path)
-            log.info("admin API: loaded a new token")
-        except BadToken as exc:
-            self._token = None
-            log.error("admin API: rejecting all requests over TCP: %s", exc.detail)  # noqa: TRY400 - the reason is enough
-
-
-def _fingerprint(path: Path) -> tuple[int, ...]:
-    """Returns a value that changes when the file is written or replaced."""
-    try:
-        found = path.stat()
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_mode
+        self._file.reload_if_changed()
+        token = self._file.value
+        return token is not None and not self._file.failed and hmac.compare_digest(given.encode(), token.encode())
