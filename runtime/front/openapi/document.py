@@ -13,11 +13,11 @@ from runtime.http import problem_schemas
 
 
 def add_releases(document: dict[str, Any], releases: Iterable[ReleaseSpec]) -> dict[str, Any]:
-    """The same document with all that these releases serve.
+    """Adds the endpoints of releases to a document and returns it.
 
     Args:
-        document: OpenAPI 3.1 of other operations; it is changed.
-        releases: in force.
+        document: OpenAPI 3.1 document of other operations; it is changed.
+        releases: The releases in force.
     """
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
@@ -27,17 +27,17 @@ def add_releases(document: dict[str, Any], releases: Iterable[ReleaseSpec]) -> d
     components.setdefault("parameters", {}).update(request_headers.PARAMETERS)
     names: set[str] = set(schemas)
     for release in releases:
-        for words in release.endpoints:
-            name = _name(f"{release.model}.{words.name}", names)
+        for endpoint in release.endpoints:
+            name = _unique_name(f"{release.model}.{endpoint.name}", names)
             names.add(name)
-            if not words.raw:
-                schemas[name] = request_row_schema(words)
-            document["paths"][words.path] = {"post": make_operation(release, words, name)}
+            if not endpoint.raw:
+                schemas[name] = request_row_schema(endpoint)
+            document["paths"][endpoint.path] = {"post": make_operation(release, endpoint, name)}
     return document
 
 
-def _name(wanted: str, taken: Collection[str]) -> str:
-    """A name that a component may have, and that none has yet."""
+def _unique_name(wanted: str, taken: Collection[str]) -> str:
+    """Returns a valid component name that is not taken."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", wanted)
     number = 2
     while name in taken:

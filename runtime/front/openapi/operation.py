@@ -1,6 +1,6 @@
-"""One endpoint as an OpenAPI operation: what it takes in each media type, and what it answers with.
+"""One endpoint as an OpenAPI operation: its request bodies and responses in each media type.
 
-A body that is said to be a form, or nothing at all, is read as JSON, for the sake of curl; that is not told here.
+The front door also reads a body without a media type, or with that of a form, as JSON, for the sake of curl. The document leaves that out.
 """
 
 from __future__ import annotations
@@ -15,106 +15,118 @@ from runtime.front.openapi import request_headers
 from runtime.front.openapi.row_schema import row_schema
 from runtime.http import problem_schemas
 
-SCALARS = ["prediction"]
-"""The columns of an answer whose predictions are plain values, see `base.worker.result`."""
-EVENTS = "text/event-stream"
+SCALAR_COLUMNS = ["prediction"]
+"""The columns of a response whose predictions are plain values (see `base.worker.result`)."""
 
-_RAW_NEVER = frozenset({415})
-"""A status of the decoders."""
+EVENT_STREAM = "text/event-stream"
+
+_NOT_OF_RAW = frozenset({415})
+"""Statuses that only decoders have."""
 
 _HEADERS = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
 
 
-def make_operation(release: ReleaseSpec, words: EndpointSpec, name: str) -> dict[str, Any]:
-    """The operation of an endpoint.
+def make_operation(release: ReleaseSpec, endpoint: EndpointSpec, name: str) -> dict[str, Any]:
+    """Returns the operation of an endpoint.
 
     Args:
-        release: whose it is.
-        words: of the endpoint.
-        name: unique in the document; the component with its row is called so too.
+        release: Release of the endpoint.
+        endpoint: The endpoint.
+        name: Name that is unique in the document; also that of the component with its row.
     """
-    text = words.docs.description
-    found: dict[str, Any] = {"tags": [f"{release.model} {release.version}"], "operationId": name, "summary": words.name}
+    text = endpoint.docs.description
+    operation: dict[str, Any] = {"tags": [f"{release.model} {release.version}"], "operationId": name, "summary": endpoint.name}
     if text:
-        found["description"] = text
+        operation["description"] = text
     return {
-        **found,
+        **operation,
         "parameters": [
             *(
-                {"name": each, "in": "path", "required": True, "schema": words.docs.parameters.get(each) or {"type": "string"}}
-                for each in words.parameters
+                {"name": each, "in": "path", "required": True, "schema": endpoint.docs.parameters.get(each) or {"type": "string"}}
+                for each in endpoint.parameters
             ),
             *request_headers.parameter_references(),
         ],
-        "requestBody": {"required": True, "content": _raw() if words.raw else _request(words, name)},
-        "responses": {**_ok(words), **problem_schemas.response_references(_RAW_NEVER if words.raw else frozenset())},
+        "requestBody": {"required": True, "content": _raw() if endpoint.raw else _request(endpoint, name)},
+        "responses": {**_ok(endpoint), **problem_schemas.response_references(_NOT_OF_RAW if endpoint.raw else frozenset())},
     }
 
 
-def request_row_schema(words: EndpointSpec) -> dict[str, Any]:
-    """A row of a request, as a component."""
-    if words.input_schema is None:
-        return {"type": "object", "description": "any fields; a column has values of one type"}
-    schema = pa.ipc.read_schema(pa.py_buffer(words.input_schema))
-    return row_schema(schema, words.docs.input, reply=False, closed=words.unexpected == "reject")
+def request_row_schema(endpoint: EndpointSpec) -> dict[str, Any]:
+    """Returns the component for a row of a request."""
+    if endpoint.input_schema is None:
+        return {"type": "object", "description": "any fields; all values of a column must have the same type"}
+    schema = pa.ipc.read_schema(pa.py_buffer(endpoint.input_schema))
+    return row_schema(schema, endpoint.docs.input, reply=False, closed=endpoint.unexpected == "reject")
 
 
 def _raw() -> dict[str, Any]:
-    return {"*/*": {"schema": {"description": "The body goes to the handler as it is"}}}
+    return {"*/*": {"schema": {"description": "The handler gets the body unchanged"}}}
 
 
-def _request(words: EndpointSpec, name: str) -> dict[str, Any]:
+def _request(endpoint: EndpointSpec, name: str) -> dict[str, Any]:
     one = {"$ref": f"#/components/schemas/{name}"}
     encoded = {"type": "string", "contentMediaType": media_types.JSON, "contentSchema": one}
     rows: dict[str, Any] = {
         "anyOf": [
             {"type": "array", "items": one},
             one,
-            {"type": "array", "items": encoded, "minItems": 1, "description": "each row as JSON in a string"},
+            {"type": "array", "items": encoded, "minItems": 1, "description": "each row as a string that contains JSON"},
         ]
     }
-    found: dict[str, Any] = {media_types.JSON: {"schema": rows}, **_columnar()}
-    if words.example is not None:
-        found[media_types.JSON]["example"] = words.example.rows
-    found |= dict.fromkeys((media_types.NDJSON, *media_types.NDJSON_ALIASES), _lines("a row a line, each as in application/json"))
-    return found
+    content: dict[str, Any] = {media_types.JSON: {"schema": rows}, **_columnar()}
+    if endpoint.example is not None:
+        content[media_types.JSON]["example"] = endpoint.example.rows
+    content |= dict.fromkeys((media_types.NDJSON, *media_types.NDJSON_ALIASES), _lines("one row per line, each as in application/json"))
+    return content
 
 
 def _columnar() -> dict[str, Any]:
-    """Media types whose form JSON Schema cannot tell."""
+    """Returns the media types whose content JSON Schema cannot describe."""
     return {
-        media_types.CSV: {"schema": {"type": "string", "description": "a header with the names of the columns, and a line a row"}},
+        media_types.CSV: {"schema": {"type": "string", "description": "a header with the column names, then one line per row"}},
         media_types.PARQUET: {"schema": {"type": "string", "format": "binary", "description": "a Parquet file"}},
         media_types.ARROW: {"schema": {"type": "string", "format": "binary", "description": "an Arrow IPC stream"}},
     }
 
 
-def _lines(what: str) -> dict[str, Any]:
-    return {"schema": {"type": "string", "description": what}}
+def _lines(description: str) -> dict[str, Any]:
+    return {"schema": {"type": "string", "description": description}}
 
 
-def _ok(words: EndpointSpec) -> dict[str, Any]:
-    if words.streams:
-        content = {media_types.NDJSON: _lines("a part a line, as JSON"), EVENTS: _lines("a part an event, as JSON in its data")}
-        return {
-            "200": {"description": "An answer in parts; an error after the first is the last one", "headers": _HEADERS, "content": content}
+def _ok(endpoint: EndpointSpec) -> dict[str, Any]:
+    if endpoint.streams:
+        content = {
+            media_types.NDJSON: _lines("one part per line, as JSON"),
+            EVENT_STREAM: _lines("one part per event, as JSON in its data"),
         }
-    if words.raw:
-        return {"2XX": {"description": "What the handler makes", "headers": _HEADERS, "content": {"*/*": {"schema": {}}}}}
+        return {
+            "200": {
+                "description": "A response in parts; an error after the first part ends it",
+                "headers": _HEADERS,
+                "content": content,
+            }
+        }
+    if endpoint.raw:
+        return {"2XX": {"description": "The handler's own response", "headers": _HEADERS, "content": {"*/*": {"schema": {}}}}}
     predictions = {
         "type": "object",
-        "properties": {"id": {"type": "string"}, "predictions": {"type": "array", "items": _prediction(words)}},
+        "properties": {"id": {"type": "string"}, "predictions": {"type": "array", "items": _prediction(endpoint)}},
         "required": ["id", "predictions"],
     }
-    content = {media_types.JSON: {"schema": predictions}, media_types.NDJSON: _lines("a prediction a line, as an object"), **_columnar()}
-    return {"200": {"description": "One prediction a row, in order", "headers": _HEADERS, "content": content}}
+    content = {
+        media_types.JSON: {"schema": predictions},
+        media_types.NDJSON: _lines("one prediction per line, as an object"),
+        **_columnar(),
+    }
+    return {"200": {"description": "One prediction per row, in order", "headers": _HEADERS, "content": content}}
 
 
-def _prediction(words: EndpointSpec) -> dict[str, Any]:
-    if words.output_schema is None:
+def _prediction(endpoint: EndpointSpec) -> dict[str, Any]:
+    if endpoint.output_schema is None:
         return {}
-    schema = pa.ipc.read_schema(pa.py_buffer(words.output_schema))
-    if schema.names == SCALARS:
-        one = row_schema(schema, words.docs.output, reply=True)["properties"]
-        return dict(one[SCALARS[0]])
-    return row_schema(schema, words.docs.output, reply=True)
+    schema = pa.ipc.read_schema(pa.py_buffer(endpoint.output_schema))
+    if schema.names == SCALAR_COLUMNS:
+        columns = row_schema(schema, endpoint.docs.output, reply=True)["properties"]
+        return dict(columns[SCALAR_COLUMNS[0]])
+    return row_schema(schema, endpoint.docs.output, reply=True)

@@ -1,4 +1,4 @@
-"""The headers by which a client says how it wants to be served, as OpenAPI components."""
+"""The request headers by which a client controls how it is served, as OpenAPI components."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ PARAMETERS: dict[str, Any] = {
     "RequestTimeout": {
         "name": "X-Request-Timeout-Ms",
         "in": "header",
-        "description": "How long the client waits, in milliseconds from when its request has come; never longer than the operator allows. "
-        "What cannot be answered within it is a 504",
+        "description": "Time limit of the request in milliseconds, counted from its arrival and limited by the operator. "
+        "A request that exceeds it gets a 504",
         "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999_999},
     },
     "Priority": {
         "name": "Priority",
         "in": "header",
-        "description": "How urgent it is (RFC 9218), from u=0 to u=7; what is more urgent goes first, where the operator allows that",
+        "description": "Urgency (RFC 9218) from u=0, the highest, to u=7; ignored unless the operator enables priorities",
         "schema": {"type": "string", "default": "u=3"},
     },
     "Version": {
         "name": "X-Pexdock-Version",
         "in": "header",
-        "description": "The version or label of the release that is to answer; `stable` is the one that serves. What is not there is a 404",
+        "description": "Version or label of the release that must answer; `stable` is the default one. An unknown one is a 404",
         "schema": {"type": "string"},
     },
 }
 
 
 def parameter_references() -> list[dict[str, str]]:
-    """The same as an operation has them."""
+    """Returns references to all of them, for an operation."""
     return [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS]

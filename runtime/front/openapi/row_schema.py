@@ -1,7 +1,7 @@
-"""Columns as JSON Schema (2020-12): what the JSON of a request may have in their place, and what an answer has there.
+"""Columns as JSON Schema (2020-12): the values that a request may contain, and those that a response contains.
 
-Formats are those of the OpenAPI format registry (https://spec.openapis.org/registry/format); what it has none for is named in its manner.
-What is stricter than JSON Schema can say (which numbers a float holds exactly, digits finer than a column's unit) is a 422 all the same.
+Formats are those of the OpenAPI format registry (https://spec.openapis.org/registry/format); others are named in the same style. Some rules
+are stricter than JSON Schema can express (which numbers a float holds exactly, digits finer than a column's unit); breaking them is a 422.
 """
 
 from __future__ import annotations
@@ -29,43 +29,43 @@ _TEXTS: Mapping[type[pl.DataType], dict[str, Any]] = {
     pl.Categorical: {},
     pl.Binary: {"contentEncoding": "base64"},
     pl.Date: {"format": "date"},
-    pl.Time: {"pattern": f"^{_TIME}$"},  # the registry's `time` has an offset
-    pl.Duration: {"pattern": _DURATION},  # its `duration` may have months, and has neither fractions nor signs
+    pl.Time: {"pattern": f"^{_TIME}$"},  # the registry's `time` requires an offset
+    pl.Duration: {"pattern": _DURATION},  # its `duration` allows months, but neither fractions nor signs
 }
 
 
-def row_schema(schema: pa.Schema, told: Mapping[str, dict[str, Any]], *, reply: bool, closed: bool = False) -> dict[str, Any]:
-    """An object with a field for each column.
+def row_schema(schema: pa.Schema, docs: Mapping[str, dict[str, Any]], *, reply: bool, closed: bool = False) -> dict[str, Any]:
+    """Returns the schema of a row: an object with a field for each column.
 
     Args:
-        schema: of the endpoint.
-        told: what else is said of columns, by name; of the whole row by no name.
-        reply: whether it is an answer's.
-        closed: other fields are refused.
+        schema: Arrow schema of the endpoint.
+        docs: Further JSON Schema keywords of columns by name; those of the whole row have an empty name.
+        reply: Whether the row is one of a response.
+        closed: Whether other fields are refused.
     """
     columns = columns_from_arrow(schema)
     found: dict[str, Any] = {
         "type": "object",
-        "properties": {name: column_schema(column, told.get(name, {}), reply=reply) for name, column in columns.items()},
+        "properties": {name: column_schema(column, docs.get(name, {}), reply=reply) for name, column in columns.items()},
         "required": [name for name, column in columns.items() if reply or column.required],
     }
     if closed:
         found["additionalProperties"] = False
-    return {**found, **told.get("", {})}
+    return {**found, **docs.get("", {})}
 
 
-def column_schema(column: Column, told: Mapping[str, Any], *, reply: bool) -> dict[str, Any]:
-    """One column's value, with its default where it has one."""
-    found = {**value_schema(column.dtype, nullable=column.nullable, reply=reply), **told}
+def column_schema(column: Column, docs: Mapping[str, Any], *, reply: bool) -> dict[str, Any]:
+    """Returns the schema of a column's value, with its default if it has one."""
+    found = {**value_schema(column.dtype, nullable=column.nullable, reply=reply), **docs}
     if not reply and column.default is not None:
         default = json.column_to_json(column.default)[0]
-        if msgspec.json.decode(msgspec.json.encode(default)) == default:  # there are floats that JSON cannot say
+        if msgspec.json.decode(msgspec.json.encode(default)) == default:  # JSON has no form for some floats
             found["default"] = default
     return found
 
 
 def value_schema(dtype: pl.DataType, *, nullable: bool, reply: bool) -> dict[str, Any]:
-    """A value of this dtype. Elements of lists, arrays and structs may be null; so may floats in answers, where NaN has no other form."""
+    """Returns the schema of a value. Elements of lists, arrays and structs may be null; in responses NaN is null, too."""
     found = _value(dtype, reply=reply)
     if nullable or (reply and dtype.is_float()):
         kinds = found["type"] if isinstance(found["type"], list) else [found["type"]]
@@ -92,11 +92,11 @@ def _value(dtype: pl.DataType, *, reply: bool) -> dict[str, Any]:
         case pl.Decimal():
             return {"type": "string" if reply else ["string", "number"], "format": "decimal"}
         case pl.Datetime(time_zone=None):
-            return {"type": "string", "pattern": f"^{_DATE}[Tt ]{_TIME}$"}  # the registry's `date-time` has an offset
+            return {"type": "string", "pattern": f"^{_DATE}[Tt ]{_TIME}$"}  # the registry's `date-time` requires an offset
         case pl.Datetime():
             return {"type": "string", "format": "date-time"}
     if is_wide(dtype) and reply:
-        return {"type": "string", "format": str(dtype).lower()}  # as decimals: most readers of JSON would round them
+        return {"type": "string", "format": str(dtype).lower()}  # as digits in a string, since most JSON parsers would round them
     if dtype.is_integer():
         low, high = integer_bounds(dtype)
         found = {"type": "integer", "format": str(dtype).lower(), "minimum": low, "maximum": high}

@@ -1,4 +1,4 @@
-"""What the document says where requests must show a key: how they do, and what becomes of those that do not."""
+"""API keys in the OpenAPI document: how a request sends its key, and the response to one without."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from runtime.http import problem_schemas
 
 _SCHEMES: dict[str, Any] = {
-    "Bearer": {"type": "http", "scheme": "bearer", "description": "A key in the header Authorization"},
-    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in a header of its own"},
+    "Bearer": {"type": "http", "scheme": "bearer", "description": "The API key in the header Authorization"},
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The API key in a header of its own"},
 }
 
 
 def require_api_keys(document: dict[str, Any], open_paths: Collection[str]) -> dict[str, Any]:
-    """The same document, which is changed, with either of two ways to show a key wanted everywhere but on `open_paths`."""
+    """Requires an API key for all operations except those on `open_paths`, and returns the document, which is changed."""
     components = document["components"]
     components["securitySchemes"] = _SCHEMES
     components["responses"]["Problem401"] = problem_schemas.unauthorized_response()
