@@ -1,4 +1,4 @@
-"""Which requests take the fast path, and what is remembered of them."""
+"""Which requests take the fast path, and which heads are cached."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rawhttp import Raw, chunked, get, post
     ],
 )
 def test_only_what_is_plain_takes_the_fast_path(request_: bytes, status: int, calls: int) -> None:
-    """The first and a second time, when the first is remembered."""
+    """The first time, and the second time, when the head may be in the cache."""
 
     def talk(address: str, door: Counting) -> None:
         with Raw(address) as raw:
@@ -37,15 +37,15 @@ def test_only_what_is_plain_takes_the_fast_path(request_: bytes, status: int, ca
     serve(talk)
 
 
-def test_a_head_is_remembered_only_where_it_means_the_same_again() -> None:
-    """One that ends its connection is not, nor one that came with something else, and never more than so many."""
+def test_a_head_is_cached_only_if_its_bytes_mean_the_same_again() -> None:
+    """A head that closes its connection is not, nor one that came together with other bytes; and the cache is bounded."""
 
     def talk(address: str, door: Counting) -> None:
         for data in (post("/plain/a", [], "Connection: close"), post("/plain/a", []) + b"\r\n", post("/plain/a", b"\r\n{}") + b"\r\n"):
             with Raw(address) as raw:
                 raw.send(data)
                 assert raw.answer().status == 503
-            with Raw(address) as raw:  # the front door has done with the other
+            with Raw(address) as raw:  # then the front door is done with the other one
                 raw.send(get("/plain/a"))
                 assert raw.answer().status == 405
                 assert len(door.heads) == 0
