@@ -16,7 +16,7 @@ from schemathesis.specs.openapi import checks
 
 from generated import DOCUMENTED, operations, try_out
 from operated import OTHER_TOKEN, TOKEN, Operated
-from runtime.supervisor.processes.worker_rpc import UNANSWERED_MAX
+from runtime.supervisor.processes.worker_rpc import PENDING_MAX
 from runtime.supervisor.rollout.policy_store import FILE
 from runtime.supervisor.status.state import State
 from tinypex import write_tiny
@@ -224,7 +224,7 @@ def test_an_order_that_is_nonsense_is_refused_with_the_reason_and_changes_nothin
 def test_what_a_worker_cannot_be_asked_does_not_count_as_asked(operated):
     """However often it is tried, the worker answers whoever asks rightly."""
     bodies = (b'{"endpoint":"\\ud800"}', b'{"parameters":{"key":"\\udfff"}}', b'{"parameters":{"\\ud800":"a"}}')
-    for number in range(UNANSWERED_MAX + 1):
+    for number in range(PENDING_MAX + 1):
         body = bodies[number % len(bodies)]
         reply = operated.ask_over_tcp("POST", "/models/tiny/refresh", content=body, headers={"content-type": "application/json"})
         assert (reply.status_code, "half of a surrogate pair is no text" in reply.json()["detail"]) == (422, True), reply.text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.supervisor.processes.child import Child
+from runtime.supervisor.processes.child import Child, ProcessSpec
 from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_root
 from supervised import Supervised
 from tinypex import times, write_tiny
@@ -124,11 +124,11 @@ def test_a_process_of_another_user_reads_nothing_of_ours_but_has_its_own_scratch
 
 async def told_by(command, user):
     """What a child of that user prints."""
-    child = Child("child", command, {"PATH": os.environ["PATH"]}, lambda _: None, lambda _: None)
-    child.user = user
+    spec = ProcessSpec(command, {"PATH": os.environ["PATH"]}, user=user)
+    child = Child("child", spec, lambda _: None, lambda _: None)
     child.start()
     await asyncio.wait_for(child.exited.wait(), 20)
-    return child.tail.last_lines(10)
+    return child.output.tail.last_lines(10)
 
 
 def open_to_others(folder):
@@ -188,4 +188,4 @@ def test_a_worker_that_ends_for_want_of_memory_says_how_much_it_may_have(supervi
     write_tiny(supervised.dist / "dies.pex", "dies", module=DIES_FOR_WANT)
     with supervised:
         supervised.ask("/dies")
-        supervised.until(lambda: "it may have 2000 MB (worker_max_bytes)" in supervised.release("dies.pex")["reason"])
+        supervised.until(lambda: "its memory limit is 2000 MB (worker_max_bytes)" in supervised.release("dies.pex")["reason"])

@@ -53,7 +53,7 @@ def test_a_full_run_directory_stops_no_service_and_its_state_is_right_again_by_i
         disk.fill()
         os.kill(worker, signal.SIGKILL)
         supervised.until(lambda: says(supervised, "the state cannot be written, and is tried again: "))
-        supervised.until(lambda: says(supervised, "it is started again in") and supervised.predictions("/tiny") == [6])
+        supervised.until(lambda: says(supervised, "restarting in") and supervised.predictions("/tiny") == [6])
         assert supervised.release("tiny.pex")["worker_pids"] == [worker]  # as it was before
         disk.empty()
         supervised.until(lambda: supervised.release("tiny.pex")["worker_pids"] not in ([], [worker]))
@@ -66,7 +66,7 @@ def test_a_run_directory_without_room_ends_the_start_with_a_reason(tmp_path, dis
     disk.fill()
     supervised.start()
     assert supervised.process.wait(30) == 1
-    assert "No space left on device; make room, or name another folder with --run-path" in supervised.err.read_text()
+    assert "No space left on device; make room, or choose another folder with --run-path" in supervised.err.read_text()
     assert "Traceback" not in supervised.err.read_text()
 
 
@@ -108,9 +108,9 @@ def test_a_supervisor_without_descriptors_starts_what_died_once_it_has_some(tmp_
         worker = supervised.release("tiny.pex")["worker_pids"][0]
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, before[1]))
         os.kill(worker, signal.SIGKILL)
-        supervised.until(lambda: says(supervised, "its worker cannot be started: [Errno 24] Too many open files; it is started again in"))
+        supervised.until(lambda: says(supervised, "cannot start a worker: [Errno 24] Too many open files; restarting in"))
         os.kill(supervised.state()["front_door_pids"][0], signal.SIGKILL)
-        supervised.until(lambda: says(supervised, "front door cannot be started: [Errno 24] Too many open files"))
+        supervised.until(lambda: says(supervised, "cannot start front door: [Errno 24] Too many open files"))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         supervised.until(lambda: len(supervised.children()) == 2 and supervised.is_ready())
         assert supervised.predictions("/tiny") == [6]

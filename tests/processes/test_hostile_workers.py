@@ -181,4 +181,4 @@ def test_the_supervisor_puts_another_worker_in_its_place(tmp_path: Path) -> None
         supervised.until(lambda: supervised.predictions("/tiny") == [3])
         report = supervised.until_state("tiny.pex", "ready")
         assert pid not in report["worker_pids"]
-        assert "a front door gave its worker up: a message of" in report["reason"]
+        assert "a front door reported its worker as unhealthy: a message of" in report["reason"]

@@ -102,7 +102,7 @@ def test_what_is_wrong_with_a_pex_stands_in_models_and_everything_else_serves(su
     assert "No module named 'no_such_module'" in found["raises.pex"]["reason"]
     assert "No module named 'no_such_module'" in found["raises.pex"]["log"][-1]
     assert found["exits.pex"]["state"] == "restarting"
-    assert "exit code 3" in found["exits.pex"]["reason"]
+    assert "exited with code 3" in found["exits.pex"]["reason"]
     assert found["exits.pex"]["log"] == ["farewell"]
     assert "| farewell" in printed
     assert "unfinished.pex.part" not in found
@@ -276,7 +276,7 @@ def test_a_second_supervisor_on_one_run_directory_or_port_is_refused(supervised,
     with supervised:
         again = subprocess.run(supervised.command("serve"), env=supervised.environment, check=False, stderr=subprocess.PIPE, text=True)
         assert again.returncode == 1
-        assert f"pexdock: a supervisor runs already on {supervised.run_path} (pid {supervised.process.pid})" in again.stderr
+        assert f"pexdock: another supervisor (pid {supervised.process.pid}) runs on {supervised.run_path}" in again.stderr
         port = supervised.state()["address"].rpartition(":")[2]
         elsewhere = supervised.environment | {"PEXDOCK_RUN_PATH": str(tmp_path / "run2"), "PEXDOCK_PORT": port}
         again = subprocess.run(supervised.command("serve"), env=elsewhere, check=False, stderr=subprocess.PIPE, text=True)

@@ -45,7 +45,7 @@ def supervised(tmp_path: Path) -> Supervised:
     ("new", "state", "reason"),
     [
         (module("os.kill(os.getpid(), signal.SIGSEGV)"), "restarting", "was killed by SIGSEGV before it was ready"),
-        (module("os._exit(7)"), "restarting", "ended with exit code 7 before it was ready"),
+        (module("os._exit(7)"), "restarting", "exited with code 7 before it was ready"),
         (module("raise RuntimeError('no')", "Field(examples=[7])"), "failed", "the handler predict failed"),
         (module("raise Reject(422, 'no sevens')", "Field(examples=[7])"), "failed", "no sevens"),
         (module("return [1, 2, 3]", "Field(examples=[7])"), "failed", "returned 3"),

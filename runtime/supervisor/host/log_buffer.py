@@ -1,6 +1,6 @@
-"""The last lines of the supervisor and of all its children, for those who ask later and those who follow. Runs in the supervisor.
+"""The last log lines of the supervisor and of all its children, for `pexdock logs`. Runs in the supervisor.
 
-Lines come over `logging`, whose records say whose they are (`source`, `pid`, `said`); those that do not are the supervisor's own.
+Lines arrive through `logging`. The records of children carry `source`, `pid` and `line`; the others are the supervisor's own.
 """
 
 from __future__ import annotations
@@ -23,20 +23,28 @@ from base.errors import Full
 
 SUPERVISOR = "supervisor"
 LOGGER_NAMES = ("base", "runtime")
-"""Loggers that are heard; libraries would fill it with what is of no use to operators."""
+"""The loggers whose records are kept; those of libraries are of no use to operators."""
 
 SOURCE_MAX_BYTES = 64 * 1024
 SOURCES_MAX = 64
-"""Releases come and go; of more sources, the one that was silent for longest is forgotten."""
+"""Releases come and go; beyond this number the source that was silent for longest is forgotten."""
 
 READER_MAX_BYTES = 512 * 1024
 READERS_MAX = 8
 _LINE_BYTES = 120
-"""What a line takes beside its text, roughly."""
+"""Approximate memory of a line beside its text."""
 
 
 class LogLine(msgspec.Struct, frozen=True):
-    """One line. `source` is "supervisor", "front door", or a release, as in "iris 0.1.0"; `time` is that of the wall clock."""
+    """One line of the log.
+
+    Attributes:
+        time: Wall clock time in ISO format.
+        source: "supervisor", "front door", or a release, such as "iris 0.1.0".
+        pid: The process that wrote it.
+        level: Level of the record, in lower case.
+        text: The line.
+    """
 
     time: str
     source: str
@@ -46,12 +54,12 @@ class LogLine(msgspec.Struct, frozen=True):
 
     @property
     def size_bytes(self) -> int:
-        """What it takes, roughly."""
+        """Approximate memory of the line."""
         return len(self.text) + _LINE_BYTES
 
 
 def is_about_model(line: LogLine, model: str) -> bool:
-    """Whether a line is a model's own, or the supervisor's about it, by any spelling of its name."""
+    """Returns whether a line comes from a model, by any spelling of its name, or from the supervisor about that model."""
     name = canonicalize_name(model)
     if line.source != SUPERVISOR:
         return canonicalize_name(line.source.rpartition(" ")[0]) == name
@@ -59,26 +67,30 @@ def is_about_model(line: LogLine, model: str) -> bool:
 
 
 class LogReader:
-    """Somebody who follows. Whoever does not keep up is `lost`, rather than that lines are left out or memory grows."""
+    """A client that follows the log. One that falls too far behind is `lost`, so that neither lines are skipped nor memory grows.
+
+    Attributes:
+        lost: Set once the reader has fallen too far behind.
+    """
 
     def __init__(self, wanted: Callable[[LogLine], bool]) -> None:
         self.lost = asyncio.Event()
         self._wanted = wanted
         self._loop = asyncio.get_running_loop()
-        self._some = asyncio.Event()
+        self._has_lines = asyncio.Event()
         self._lines: list[LogLine] = []
         self._size = 0
 
     async def wait_lines(self) -> list[LogLine]:
-        """All lines since the last call; waits for one."""
-        await self._some.wait()
-        self._some.clear()
+        """Waits for a line, and returns all lines since the last call."""
+        await self._has_lines.wait()
+        self._has_lines.clear()
         lines, self._lines, self._size = self._lines, [], 0
         return lines
 
     def push(self, line: LogLine) -> None:
-        """Called on any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the reader
+        """Adds a line, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the reader with it
             self._loop.call_soon_threadsafe(self._append, line)
 
     def _append(self, line: LogLine) -> None:
@@ -89,15 +101,17 @@ class LogReader:
             self.lost.set()
             return
         self._lines.append(line)
-        self._some.set()
+        self._has_lines.set()
 
 
-class _Source:
+class _SourceLines:
+    """The last lines of one source, each with its number in the order of the whole log."""
+
     def __init__(self) -> None:
         self.lines: deque[tuple[int, LogLine]] = deque()
         self.size_bytes = 0
 
-    def keep(self, number: int, line: LogLine) -> None:
+    def append(self, number: int, line: LogLine) -> None:
         self.lines.append((number, line))
         self.size_bytes += line.size_bytes
         while self.size_bytes > SOURCE_MAX_BYTES and len(self.lines) > 1:
@@ -105,42 +119,42 @@ class _Source:
 
 
 class LogBuffer(logging.Handler):
-    """Keeps 64 KiB of each source. One that is chatty does not push out what another one said."""
+    """Keeps the last 64 KiB of each source, so that a source that logs much does not push out the lines of others."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._sources: OrderedDict[str, _Source] = OrderedDict()
+        self._sources: OrderedDict[str, _SourceLines] = OrderedDict()
         self._readers: list[LogReader] = []
         self._numbers = itertools.count()
-        self._traces = logging.Formatter()
+        self._tracebacks = logging.Formatter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by `logging`, on any thread, with the handler's lock held."""
+        """Keeps a record. Called by `logging` on any thread, with the handler's lock held."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         source, pid = getattr(record, "source", SUPERVISOR), getattr(record, "pid", None) or os.getpid()
-        texts = [getattr(record, "said", None) or record.getMessage()]
+        texts = [getattr(record, "line", None) or record.getMessage()]
         if record.exc_info:
-            texts += self._traces.formatException(record.exc_info).splitlines()
+            texts += self._tracebacks.formatException(record.exc_info).splitlines()
         for text in texts:
-            self._keep(LogLine(time, source, pid, record.levelname.lower(), text))
+            self._append(LogLine(time, source, pid, record.levelname.lower(), text))
 
     def last_lines(self, count: int, wanted: Callable[[LogLine], bool]) -> list[LogLine]:
-        """At most `count` lines, oldest first."""
+        """Returns at most `count` lines that are wanted, oldest first."""
         with self._locked():
             merged = heapq.merge(*(source.lines for source in self._sources.values()))
             return list(deque((line for _, line in merged if wanted(line)), maxlen=count))
 
     @contextlib.contextmanager
     def follow(self, count: int, wanted: Callable[[LogLine], bool]) -> Iterator[tuple[list[LogLine], LogReader]]:
-        """The last lines, at most `count`, and a reader of all that come after them until the end of the block.
+        """Yields the last lines, at most `count`, and a reader of all lines that come after them until the end of the block.
 
         Raises:
-            Full: there are too many readers already.
+            Full: There are too many readers already.
         """
         reader = LogReader(wanted)
         with self._locked():
             if len(self._readers) >= READERS_MAX:
-                raise Full(f"{READERS_MAX} follow the log already, and more may not")
+                raise Full(f"{READERS_MAX} clients follow the log already, which is the limit")
             self._readers.append(reader)
             before = self.last_lines(count, wanted)
         try:
@@ -149,10 +163,10 @@ class LogBuffer(logging.Handler):
             with self._locked():
                 self._readers.remove(reader)
 
-    def _keep(self, line: LogLine) -> None:
-        source = self._sources.setdefault(line.source, _Source())
+    def _append(self, line: LogLine) -> None:
+        source = self._sources.setdefault(line.source, _SourceLines())
         self._sources.move_to_end(line.source)
-        source.keep(next(self._numbers), line)
+        source.append(next(self._numbers), line)
         if len(self._sources) > SOURCES_MAX:
             self._sources.popitem(last=False)
         for reader in self._readers:
@@ -169,16 +183,16 @@ class LogBuffer(logging.Handler):
 
 @contextlib.contextmanager
 def capture_logs() -> Iterator[LogBuffer]:
-    """A logbook that hears from now to the end of the block, be the log itself less interested."""
-    book = LogBuffer()
+    """Yields a buffer of all records of level INFO and above until the end of the block, even if the log itself shows fewer."""
+    buffer = LogBuffer()
     loggers = [logging.getLogger(name) for name in LOGGER_NAMES]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
-        logger.addHandler(book)
+        logger.addHandler(buffer)
     try:
-        yield book
+        yield buffer
     finally:
         for logger, level in zip(loggers, levels, strict=True):
-            logger.removeHandler(book)
+            logger.removeHandler(buffer)
             logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""The front door's process: started, configured, given the routing table, started again when it dies. Runs in the supervisor."""
+"""The process of one front door: started, configured, given the routing table, and restarted when it exits. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -27,24 +27,28 @@ from base.ipc.control import (
 )
 from base.process import front_door_command
 from base.telemetry.append_log import STDOUT
-from runtime.supervisor.processes.child import Child, child_environment, describe_exit
+from runtime.supervisor.processes.child import Child, ProcessSpec, child_environment, describe_exit
 
 log = logging.getLogger(__name__)
 
 FrontDoorReport = MetricsReport | OutcomeReport | MirrorReport | WorkerUnhealthy | RequestsSent
-"""What front doors tell without being asked."""
+"""Messages that front doors send unasked."""
 
 
 class FrontDoorChild:
-    """One front door, and the table that it should have.
+    """One front door, and the routing table that it should have.
 
     Args:
-        name: for the log.
-        listener: the bound socket, which it inherits each time it is started, so that connections wait meanwhile.
-        limits: its first word.
-        backoff: how long to wait before it is started again.
-        changed: called when it listens, when it has applied a table and when it has died.
-        report: takes what it measured and counted.
+        name: Name in the log.
+        listener: The bound socket. The process inherits it at each start, so that connections wait during a restart.
+        limits: Configuration, which is the first message to it.
+        backoff: Delays before it is restarted.
+        on_changed: Called when it listens, when it has applied a table and when it has exited.
+        on_report: Called with its reports.
+
+    Attributes:
+        child: The process; None while there is none.
+        applied_generation: Generation of the routing table that is in force there; -1 without one.
     """
 
     def __init__(
@@ -53,100 +57,104 @@ class FrontDoorChild:
         listener: socket.socket,
         limits: Configure,
         backoff: Backoff,
-        changed: Callable[[], None],
-        report: Callable[[FrontDoorReport], None],
+        on_changed: Callable[[], None],
+        on_report: Callable[[FrontDoorReport], None],
     ) -> None:
         self._name = name
         self._listener = listener
         self._limits = limits
         self._backoff = backoff
-        self._changed = changed
-        self._report = report
+        self._on_changed = on_changed
+        self._on_report = on_report
         self._table = RoutingTable(0, [], startup_complete=False)
-        self._deaths = 0
+        self._crashes = 0
         self._listening_since: float | None = None
         self._restart: asyncio.TimerHandle | None = None
-        self._withdrawn = self._stopping = False
+        self._not_ready = self._stopping = False
         self.child: Child | None = None
-        self.applied_generation = self._left = -1
+        self.applied_generation = self._drained_generation = -1
 
     def has_drained(self, generation: int) -> bool:
-        """Whether no request can come any more over what a table of `generation` or later does not name, nor waits for it."""
-        return self.child is None or self._left >= generation
+        """Returns whether no request can reach, or waits for, a worker that tables of `generation` and later do not name."""
+        return self.child is None or self._drained_generation >= generation
 
     def start(self) -> None:
-        """Spawn it, with its limits and the table."""
+        """Spawns the process, and sends it its configuration and the routing table."""
         self._restart = None
         try:
-            with _stdout(wanted=self._limits.access_log == STDOUT) as stdout_fd:
+            with _stdout_for_child(wanted=self._limits.access_log == STDOUT) as stdout_fd:
                 fds = [self._listener.fileno(), stdout_fd]
-                argv, env = front_door_command(*fds)
-                child = Child(self._name, argv, child_environment(os.environ, env), self._hear, self._died, fds)
+                argv, additions = front_door_command(*fds)
+                spec = ProcessSpec(argv, child_environment(os.environ, additions), fds)
+                child = Child(self._name, spec, self._on_message, self._on_exit)
                 child.start()
         except OSError as exc:
-            log.error("%s cannot be started: %s", self._name, exc)  # noqa: TRY400 - the operating system's reason says it all
-            self._start_later()
+            log.error("cannot start %s: %s", self._name, exc)  # noqa: TRY400 - the operating system's reason is enough
+            self._schedule_restart()
             return
         self.child = child
         child.send(self._limits)
         child.send(self._table)
-        if self._withdrawn:
+        if self._not_ready:
             child.send(ReportNotReady())
 
     def publish_table(self, table: RoutingTable) -> None:
-        """Give it a newer table, now and after every restart."""
+        """Sends a newer routing table, now and after every restart."""
         self._table = table
         if self.child is not None:
             self.child.send(table)
 
     def report_not_ready(self) -> None:
-        """Tell it to say that it is not ready, now and after every restart."""
-        self._withdrawn = True
+        """Makes it report that it is not ready, now and after every restart."""
+        self._not_ready = True
         if self.child is not None:
             self.child.send(ReportNotReady())
 
     def drain(self) -> None:
-        """Tell it to take nothing new, finish and go. It is not started again."""
+        """Makes it accept nothing new, finish what it has and exit. It is not restarted."""
         self._stopping = True
         if self._restart is not None:
             self._restart.cancel()
         if self.child is not None:
             self.child.send(Drain())
 
-    def _hear(self, word: ControlMessage) -> None:
-        match word:
+    def _on_message(self, message: ControlMessage) -> None:
+        match message:
             case Listening():
                 self._listening_since = asyncio.get_running_loop().time()
             case TableApplied(generation):
                 self.applied_generation = generation
             case RoutesDrained(generation):
-                self._left = max(self._left, generation)
+                self._drained_generation = max(self._drained_generation, generation)
             case MetricsReport() | OutcomeReport() | MirrorReport() | WorkerUnhealthy() | RequestsSent():
-                self._report(word)
+                self._on_report(message)
                 return
             case _:
-                log.warning("%s said %s, which is not its word", self._name, type(word).__name__)
-        self._changed()
+                log.warning("%s sent an unexpected message: %s", self._name, type(message).__name__)
+        self._on_changed()
 
-    def _died(self, code: int) -> None:
+    def _on_exit(self, code: int) -> None:
         self.child = None
-        self.applied_generation = self._left = -1
+        self.applied_generation = self._drained_generation = -1
         if not self._stopping:
-            log.error("%s %s; it is started again", self._name, describe_exit(code))
-            self._start_later()
-        self._changed()
+            delay_s = self._schedule_restart()
+            log.error("%s %s; restarting in %.1f s", self._name, describe_exit(code), delay_s)
+        self._on_changed()
 
-    def _start_later(self) -> None:
+    def _schedule_restart(self) -> float:
+        """Schedules the next start, and returns the delay until then."""
         loop = asyncio.get_running_loop()
-        lived_s = loop.time() - self._listening_since if self._listening_since is not None else 0.0
+        worked_s = loop.time() - self._listening_since if self._listening_since is not None else 0.0
         self._listening_since = None
-        self._deaths = self._backoff.count_failure(self._deaths, lived_s)
-        self._restart = loop.call_later(self._backoff.delay_s(self._deaths), self.start)
+        self._crashes = self._backoff.count_failure(self._crashes, worked_s)
+        delay_s = self._backoff.delay_s(self._crashes)
+        self._restart = loop.call_later(delay_s, self.start)
+        return delay_s
 
 
 @contextlib.contextmanager
-def _stdout(*, wanted: bool) -> Iterator[int]:
-    """A copy of our standard output for a child, whose own is a pipe to us; where it is not wanted, or closed, one that leads nowhere."""
+def _stdout_for_child(*, wanted: bool) -> Iterator[int]:
+    """Yields a copy of our standard output for a child whose own is a pipe to us; /dev/null if it is not wanted or is closed."""
     try:
         fd = os.dup(1) if wanted else os.open(os.devnull, os.O_WRONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""All front doors of a supervisor, as one: they have the same limits and the same table. Runs in the supervisor."""
+"""All front doors of a supervisor as one: they have the same limits and the same routing table. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ class FrontDoorGroup:
     """One front door for each listener.
 
     Args:
-        limits: of all of them together: what is bounded in total is divided among them.
-        changed: called when one of them listens, has applied a table or has died.
-        report: takes what they measured and counted.
+        listeners: The bound sockets.
+        limits: Limits of all front doors together; what is bounded in total is divided among them.
+        backoff: Delays before one is restarted.
+        on_changed: Called when one of them listens, has applied a table or has exited.
+        on_report: Called with their reports.
     """
 
     def __init__(
@@ -27,57 +29,57 @@ class FrontDoorGroup:
         listeners: Sequence[socket.socket],
         limits: Configure,
         backoff: Backoff,
-        changed: Callable[[], None],
-        report: Callable[[FrontDoorReport], None],
+        on_changed: Callable[[], None],
+        on_report: Callable[[FrontDoorReport], None],
     ) -> None:
         share = divide_limits(limits, len(listeners))
         self._doors = [
-            FrontDoorChild(f"front door {i + 1}" if i else "front door", each, share, backoff, changed, report)
-            for i, each in enumerate(listeners)
+            FrontDoorChild(f"front door {i + 1}" if i else "front door", listener, share, backoff, on_changed, on_report)
+            for i, listener in enumerate(listeners)
         ]
 
     @property
     def children(self) -> list[Child]:
-        """Those that run now."""
+        """The processes that run now."""
         return [door.child for door in self._doors if door.child is not None]
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes that run now."""
+        """Process ids of those that run now."""
         return [child.pid for child in self.children]
 
     @property
     def applied_generation(self) -> int:
-        """The generation of the table that is in force in each that runs; -1 where none has any."""
+        """Generation of the routing table that is in force in every front door that runs; -1 if one has none, or none runs."""
         return min((door.applied_generation for door in self._doors if door.child is not None), default=-1)
 
     def start(self) -> None:
-        """Spawn all."""
+        """Spawns all."""
         for door in self._doors:
             door.start()
 
     def publish_table(self, table: RoutingTable) -> None:
-        """Give all a newer table, now and after every restart."""
+        """Sends all a newer routing table, now and after every restart."""
         for door in self._doors:
             door.publish_table(table)
 
     def has_drained(self, generation: int) -> bool:
-        """Whether no request can come any more, through any of them, over what a table of `generation` or later does not name."""
+        """Returns whether no request can reach, through any of them, a worker that tables of `generation` and later do not name."""
         return all(door.has_drained(generation) for door in self._doors)
 
     def report_not_ready(self) -> None:
-        """Have all say that they are not ready, and go on."""
+        """Makes all report that they are not ready, and keep serving."""
         for door in self._doors:
             door.report_not_ready()
 
     def drain(self) -> None:
-        """Tell all to take nothing new, finish and go. None is started again."""
+        """Makes all accept nothing new, finish what they have and exit. None is restarted."""
         for door in self._doors:
             door.drain()
 
 
 def divide_limits(limits: Configure, count: int) -> Configure:
-    """What each of `count` front doors may hold, so that all of them hold no more than `limits` allow."""
+    """Returns the limits of each of `count` front doors, so that together they stay within `limits`."""
     return msgspec.structs.replace(
         limits,
         shared_memory_max_bytes=limits.shared_memory_max_bytes // count,

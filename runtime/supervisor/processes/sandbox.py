@@ -1,7 +1,7 @@
-"""What a worker is given of the machine: variables, a folder for scratch, a user, memory. Runs in the supervisor.
+"""What a worker gets of the machine: environment variables, a scratch folder, a user, memory. Runs in the supervisor.
 
-A model's code may do whatever its user may. So it gets no more than it needs: no token, no other model's secrets, no files of others
-where a user of its own is named.
+A model's code may do whatever its user may. So a worker gets no more than it needs: no token, no secrets of another model, and no files
+of others if workers have a user of their own.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ INHERITED_VARIABLES = (
     *("*_NUM_THREADS", "OMP_*", "MKL_*", "OPENBLAS_*", "POLARS_*", "ARROW_*", "RAYON_*", "MALLOC_*", "CUDA_*", "NVIDIA_*"),
     *("MLFLOW_*", "AWS_*", "AZURE_*", "GOOGLE_*"),
 )
-"""What every worker inherits: where things are, how libraries behave, and what artifacts are read with."""
+"""Patterns of the variables that every worker inherits: paths, settings of libraries, and credentials for artifacts."""
 
 
-_ENDS_WITHOUT_MEMORY = (-signal.SIGABRT, -signal.SIGSEGV)
-_WORDS_OF_MEMORY = ("MemoryError", "memory allocation of", "bad_alloc", "annot allocate memory")
+_OUT_OF_MEMORY_CODES = (-signal.SIGABRT, -signal.SIGSEGV)
+_OUT_OF_MEMORY_TEXTS = ("MemoryError", "memory allocation of", "bad_alloc", "annot allocate memory")
 
 
 class User(NamedTuple):
-    """Whom a process runs as."""
+    """The user that a process runs as."""
 
     uid: int
     gid: int
@@ -48,29 +48,29 @@ class User(NamedTuple):
 
     @classmethod
     def look_up(cls, name: str) -> User:
-        """The user of this name or number.
+        """Returns the user of this name or number.
 
         Raises:
-            PexdockError: there is none, or this process may not become anybody else.
+            PexdockError: There is no such user, or this process may not start processes of another user.
         """
         if os.geteuid() != 0:
-            raise PexdockError("worker_user needs Pexdock to be started by root, which alone may start processes of others")
+            raise PexdockError("worker_user is set, but only root can start processes as another user; start Pexdock as root")
         try:
             found = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
         except KeyError as exc:
-            raise PexdockError(f"worker_user: there is no user {name!r}") from exc
+            raise PexdockError(f"worker_user: there is no user {name!r} on this machine") from exc
         return cls(found.pw_uid, found.pw_gid, os.getgrouplist(found.pw_name, found.pw_gid), found.pw_name, found.pw_dir)
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """What all workers have in common.
+    """The limits of all workers.
 
-    Args:
-        scratch_path: where each worker gets a folder of its own.
-        inherits: patterns of variables besides the usual ones; `model:PATTERN` for the workers of one model.
-        user: whom they run as; None for the supervisor's own user.
-        max_bytes: of memory that a worker may ask for; 0 for any.
+    Attributes:
+        scratch_path: Folder in which each worker gets a folder of its own.
+        inherits: Patterns of further variables to inherit; `model:PATTERN` for the workers of one model.
+        user: The user that workers run as; None for the supervisor's own user.
+        max_bytes: Private memory that a worker may allocate; 0 disables the limit.
     """
 
     scratch_path: Path
@@ -79,18 +79,17 @@ class Sandbox:
     max_bytes: int = 0
 
     def environment_for(self, model: str, parent: Mapping[str, str]) -> dict[str, str]:
-        """The variables of `parent` that a worker of this model gets."""
-        named = [(owner, pattern) for owner, _, pattern in (each.rpartition(":") for each in self.inherits)]
+        """Returns the variables of `parent` that a worker of this model inherits."""
+        named = [(owner, pattern) for owner, _, pattern in (entry.rpartition(":") for entry in self.inherits)]
         own = [pattern for owner, pattern in named if not owner or canonicalize_name(owner) == canonicalize_name(model)]
-        found = {
-            name: value for name, value in parent.items() if any(fnmatchcase(name, pattern) for pattern in (*INHERITED_VARIABLES, *own))
-        }
+        patterns = (*INHERITED_VARIABLES, *own)
+        found = {name: value for name, value in parent.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
         if self.user is not None:
             found |= {"HOME": self.user.home, "USER": self.user.name, "LOGNAME": self.user.name}
         return found
 
     def create_scratch_folder(self, name: str) -> Path:
-        """A new, empty folder for one worker, which nobody else may enter."""
+        """Makes a new folder for one worker, which no other user may enter."""
         folder = self.scratch_path / name
         folder.mkdir(mode=0o700)
         if self.user is not None:
@@ -98,23 +97,23 @@ class Sandbox:
         return folder
 
     def limit_memory(self, pid: int) -> None:
-        """Bound the memory of a process that was just started. What it asks for beyond that it does not get.
+        """Limits the memory of a process that was just started; allocations beyond the limit fail.
 
-        RLIMIT_DATA counts what is private and writable. RLIMIT_AS would count the segments as well, which front doors share with it.
+        RLIMIT_DATA counts private, writable memory. RLIMIT_AS would also count the segments that front doors share with the worker.
         """
         if self.max_bytes:
             with contextlib.suppress(ProcessLookupError):
                 _, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
-                most = self.max_bytes if hard == resource.RLIM_INFINITY else min(self.max_bytes, hard)
-                resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
+                limit = self.max_bytes if hard == resource.RLIM_INFINITY else min(self.max_bytes, hard)
+                resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
 
     def explain_exit(self, code: int, lines: Sequence[str]) -> str:
-        """What to add to how a worker ended: that its memory is bounded, where it looks as if that had ended it."""
-        looks_so = code in _ENDS_WITHOUT_MEMORY or any(word in line for line in lines for word in _WORDS_OF_MEMORY)
-        return f"; it may have {self.max_bytes / 1e6:.0f} MB (worker_max_bytes)" if self.max_bytes and looks_so else ""
+        """Returns a hint at the memory limit, if the exit status or the last lines look as if a worker had reached it; else nothing."""
+        out_of_memory = code in _OUT_OF_MEMORY_CODES or any(text in line for line in lines for text in _OUT_OF_MEMORY_TEXTS)
+        return f"; its memory limit is {self.max_bytes / 1e6:.0f} MB (worker_max_bytes)" if self.max_bytes and out_of_memory else ""
 
     def cache_folder(self, cache_path: Path) -> Path:
-        """Where workers keep downloads: a folder of their own where they have a user of their own."""
+        """Returns the folder for downloads of workers, which is one of their own if they have a user of their own."""
         if self.user is None:
             return cache_path
         folder = cache_path / "users" / str(self.user.uid)
@@ -124,42 +123,42 @@ class Sandbox:
 
 
 def remove_in_background(folder: Path) -> None:
-    """Remove a worker's folder, however much lies in it, while others are served."""
+    """Removes a worker's folder on a thread, since much may be in it."""
     threading.Thread(target=_remove, args=(folder,), daemon=True).start()
 
 
 @contextlib.contextmanager
 def scratch_root(path: Path, *, shared: bool) -> Iterator[Path]:
-    """The folder for all workers' folders, emptied of what killed workers left; it goes at the end.
+    """Makes the folder for the scratch folders of all workers, without what killed workers left in it, and removes it at the end.
 
     Args:
-        path: the folder.
-        shared: workers of another user must find their own folders in it, whose names they know.
+        path: The folder.
+        shared: Workers run as another user, and must be able to reach their own folders in it.
 
     Raises:
-        PexdockError: somebody else may write into it.
+        PexdockError: Another user may write to the folder.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise PexdockError(f"{path} is not a folder of this user alone: name another one with --scratch-path")
+        raise PexdockError(f"{path} is not a folder that only this user can write to; choose another one with --scratch-path")
     path.chmod(0o711 if shared else 0o700)
     try:
-        _empty(path)
+        _remove_worker_folders(path)
         yield path
     finally:
-        _empty(path)
+        _remove_worker_folders(path)
         with contextlib.suppress(OSError):
-            path.rmdir()  # stays if somebody else keeps something in it
+            path.rmdir()  # fails if something else is in it
 
 
-def _empty(path: Path) -> None:
+def _remove_worker_folders(path: Path) -> None:
     for folder in path.glob("w[0-9]*"):
         _remove(folder)
 
 
 def _remove(folder: Path) -> None:
-    """Also folders that a model has taken its own rights from."""
+    """Removes a folder, even if the model has taken its own permissions away from folders in it."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         for place, _, _ in os.walk(folder):

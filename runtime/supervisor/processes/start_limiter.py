@@ -1,4 +1,4 @@
-"""How many workers are being started at once; the others wait for their turn. Runs in the supervisor."""
+"""Limits how many workers start at the same time; the others wait for a slot. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -7,53 +7,54 @@ from collections import deque
 from collections.abc import Callable
 
 SLOT_MAX_S = 10.0
-"""A turn is over after this, though the worker is not ready yet: imports take a second or two, and what takes longer waits for others."""
+"""A slot is released after this time even if the worker is not ready yet: imports take a second or two, and what takes longer waits for
+others."""
 
 
 class StartSlot:
-    """One worker's turn, waited for or taken. `end` gives it up, as often as one likes."""
+    """The slot of one worker, granted or waited for. `release` may be called any number of times."""
 
-    def __init__(self, starts: StartLimiter, go: Callable[[], None]) -> None:
-        self._starts = starts
-        self.on_granted = go
+    def __init__(self, limiter: StartLimiter, on_granted: Callable[[], None]) -> None:
+        self._limiter = limiter
+        self.on_granted = on_granted
         self.timer: asyncio.TimerHandle | None = None
 
     def release(self) -> None:
-        """It is started, or will not be."""
-        self._starts.release_slot(self)
+        """Gives the slot to the next worker: this one has started, or will not."""
+        self._limiter.release_slot(self)
 
 
 class StartLimiter:
-    """Turns to start, in the order in which they were asked for. Without it a hundred models would import at once, each for minutes.
+    """Grants slots in the order of the requests. Without it a hundred models would import at once, each for minutes.
 
     Args:
-        parallel: how many are taken at once.
+        parallel: Number of slots.
     """
 
     def __init__(self, parallel: int) -> None:
         self._parallel = parallel
-        self._taken: set[StartSlot] = set()
+        self._granted: set[StartSlot] = set()
         self._waiting: deque[StartSlot] = deque()
 
-    def request_slot(self, go: Callable[[], None]) -> StartSlot:
-        """A turn, at once or later: `go` is called when it has come."""
-        turn = StartSlot(self, go)
-        self._waiting.append(turn)
-        self._next()
-        return turn
+    def request_slot(self, on_granted: Callable[[], None]) -> StartSlot:
+        """Requests a slot; `on_granted` is called when it is granted, which may be at once."""
+        slot = StartSlot(self, on_granted)
+        self._waiting.append(slot)
+        self._grant_slots()
+        return slot
 
-    def release_slot(self, turn: StartSlot) -> None:
-        """See `Turn.end`."""
-        if turn.timer is not None:
-            turn.timer.cancel()
-        if turn in self._waiting:
-            self._waiting.remove(turn)
-        self._taken.discard(turn)
-        self._next()
+    def release_slot(self, slot: StartSlot) -> None:
+        """Takes a slot back, or the request for it; see `StartSlot.release`."""
+        if slot.timer is not None:
+            slot.timer.cancel()
+        if slot in self._waiting:
+            self._waiting.remove(slot)
+        self._granted.discard(slot)
+        self._grant_slots()
 
-    def _next(self) -> None:
-        while self._waiting and len(self._taken) < self._parallel:
-            turn = self._waiting.popleft()
-            self._taken.add(turn)
-            turn.timer = asyncio.get_running_loop().call_later(SLOT_MAX_S, turn.release)
-            turn.on_granted()
+    def _grant_slots(self) -> None:
+        while self._waiting and len(self._granted) < self._parallel:
+            slot = self._waiting.popleft()
+            self._granted.add(slot)
+            slot.timer = asyncio.get_running_loop().call_later(SLOT_MAX_S, slot.release)
+            slot.on_granted()

@@ -1,4 +1,4 @@
-"""Questions to one worker that wait for their answers. Runs in the supervisor; knows no process."""
+"""Requests to one worker about its caches, and the responses that they wait for. Runs in the supervisor; knows no process."""
 
 from __future__ import annotations
 
@@ -10,66 +10,66 @@ from base.errors import DeadlineExceeded, Full, Unavailable
 from base.ipc import failure
 from base.ipc.cache_control import CacheRequest, CacheRequestRefused, CacheResponse
 
-ANSWER_S = 5.0
-"""A worker answers within a millisecond, unless something holds the interpreter's lock all the while, or it is stopped."""
+RESPONSE_TIMEOUT_S = 5.0
+"""A worker responds within a millisecond, unless something holds the interpreter's lock all the time, or the process is stopped."""
 
-UNANSWERED_MAX = 32
-"""Questions that lie in the socket of a worker that does not read them, each of no more bytes than a body of the admin side."""
+PENDING_MAX = 32
+"""Most requests in the socket of a worker that does not read them. Each has at most the size of a body of the admin API."""
 
 
 class WorkerRpc:
-    """Of one worker process; the next one has its own.
+    """The pending requests of one worker process; the next process has its own.
 
     Args:
-        send: says a question to the worker; must not block.
-        answer_s: how long an answer may take.
+        send: Sends a request to the worker; must not block.
+        timeout_s: Time limit of a response.
     """
 
-    def __init__(self, send: Callable[[CacheRequest], None], answer_s: float = ANSWER_S) -> None:
+    def __init__(self, send: Callable[[CacheRequest], None], timeout_s: float = RESPONSE_TIMEOUT_S) -> None:
         self._send = send
-        self._answer_s = answer_s
-        self._numbers = itertools.count(1)
-        # One that was not answered in time stays until it is: the worker has still to read it.
-        self._open: dict[int, asyncio.Future[CacheResponse | Unavailable]] = {}
+        self._timeout_s = timeout_s
+        self._request_ids = itertools.count(1)
+        # A request that has timed out stays until its response comes: the worker has still to read it.
+        self._pending: dict[int, asyncio.Future[CacheResponse | Unavailable]] = {}
 
-    async def call(self, question: Callable[[int], CacheRequest]) -> CacheResponse:
-        """What the worker answers.
+    async def call(self, make_request: Callable[[int], CacheRequest]) -> CacheResponse:
+        """Sends a request and returns the response of the worker.
 
         Args:
-            question: makes it, with the number that it is given.
+            make_request: Makes the request with the id that it is given.
 
         Raises:
-            PexdockError: the worker refused it.
-            DeadlineExceeded: it did not answer in time, and may do what it was asked for later.
-            Full: it has not answered many questions before this one, which was not sent.
-            Unavailable: it ended meanwhile.
+            PexdockError: The worker refused the request.
+            DeadlineExceeded: The worker did not respond in time, and may do later what it was asked for.
+            Full: Too many requests are pending already; this one was not sent.
+            Unavailable: The worker exited meanwhile.
         """
-        if len(self._open) >= UNANSWERED_MAX:
-            raise Full(f"the worker has yet to answer {len(self._open)} questions")
-        number = next(self._numbers)
-        answered: asyncio.Future[CacheResponse | Unavailable] = asyncio.get_running_loop().create_future()
-        self._send(question(number))  # what cannot be sent is not waited for, either
-        self._open[number] = answered
-        await asyncio.wait([answered], timeout=self._answer_s)
-        if not answered.done():
-            raise DeadlineExceeded(f"the worker did not answer within {self._answer_s:g} s; what it was asked to do it may still do")
-        answer = answered.result()
-        match answer:
-            case Unavailable():
-                raise answer
-            case CacheRequestRefused():
-                raise failure.decode_error(bytes(answer.failure))
-        return answer
+        if len(self._pending) >= PENDING_MAX:
+            raise Full(f"{len(self._pending)} requests to this worker are pending, which is the limit; try again later")
+        request_id = next(self._request_ids)
+        response: asyncio.Future[CacheResponse | Unavailable] = asyncio.get_running_loop().create_future()
+        self._send(make_request(request_id))  # a request that cannot be sent is not pending either
+        self._pending[request_id] = response
+        await asyncio.wait([response], timeout=self._timeout_s)
+        if not response.done():
+            raise DeadlineExceeded(f"the worker did not respond within {self._timeout_s:g} s; it may still carry out the request")
+        match response.result():
+            case Unavailable() as error:
+                raise error
+            case CacheRequestRefused() as refused:
+                raise failure.decode_error(bytes(refused.failure))
+            case found:
+                return found
 
-    def receive_response(self, answer: CacheResponse) -> bool:
-        """The worker has answered. False if it was not asked; then nothing was changed."""
-        answered = self._open.pop(answer.request_id, None)
-        if answered is not None:
-            answered.set_result(answer)
-        return answered is not None
+    def receive_response(self, response: CacheResponse) -> bool:
+        """Hands a response to its caller. Returns False, and changes nothing, if no request with its id is pending."""
+        pending = self._pending.pop(response.request_id, None)
+        if pending is not None:
+            pending.set_result(response)
+        return pending is not None
 
     def close(self, reason: str) -> None:
-        """The worker is gone: nothing that is open will be answered."""
-        for answered in self._open.values():
-            answered.set_result(Unavailable(reason))  # no exception, since perhaps nobody waits for it any more
-        self._open.clear()
+        """Fails all pending requests with Unavailable: the worker is gone."""
+        for response in self._pending.values():
+            response.set_result(Unavailable(reason))  # not an exception, since perhaps nobody waits for it any more
+        self._pending.clear()

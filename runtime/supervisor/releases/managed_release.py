@@ -24,7 +24,8 @@ from runtime.supervisor.processes.child import child_environment
 from runtime.supervisor.processes.recycling import MEMORY_CHECK_S, Recycling
 from runtime.supervisor.processes.sandbox import Sandbox
 from runtime.supervisor.processes.start_limiter import StartLimiter
-from runtime.supervisor.processes.worker import WorkerFailure, WorkerProcess, WorkerTemplate
+from runtime.supervisor.processes.worker import WorkerFailure, WorkerProcess
+from runtime.supervisor.processes.worker_run import WorkerTemplate
 from runtime.supervisor.processes.worker_state import WorkerState
 from runtime.supervisor.rollout.probation import Probation
 from runtime.supervisor.rollout.release import Identity, Release

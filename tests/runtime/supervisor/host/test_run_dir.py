@@ -55,7 +55,7 @@ def test_a_run_directory_is_private_and_goes_when_it_is_left(tmp_path):
 def test_the_second_to_take_it_is_refused_with_the_pid_of_the_first(tmp_path, other):
     """And whoever only asks gets the same pid."""
     assert run_dir.find_supervisor_pid(tmp_path / "run") == other.pid
-    with pytest.raises(RunDirTaken, match=rf"runs already on .*run \(pid {other.pid}\)"), run_dir.lock_run_dir(tmp_path / "run"):
+    with pytest.raises(RunDirTaken, match=rf"another supervisor \(pid {other.pid}\) runs on .*run"), run_dir.lock_run_dir(tmp_path / "run"):
         pass
     assert run_dir.find_supervisor_pid(tmp_path / "run") == other.pid
 

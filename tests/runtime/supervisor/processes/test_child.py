@@ -15,13 +15,13 @@ import pytest
 import uvloop
 
 from base.ipc.control import Drain, Failed, Listening, Ready, ReleaseSpec, Route, RoutingTable, TableApplied
-from runtime.supervisor.processes.child import Child, child_environment, describe_exit
-from runtime.supervisor.processes.log_tail import LINE_MAX_BYTES, TAIL_MAX_BYTES, LogRateLimit, LogTail
+from runtime.supervisor.processes.child import Child, ProcessSpec, child_environment, describe_exit
+from runtime.supervisor.processes.child_output import LINE_MAX_BYTES, TAIL_MAX_BYTES, LogRateLimit, LogTail
 
 PRELUDE = """
 import json, os, signal, socket, subprocess, sys, time
 control = socket.socket(fileno=int(sys.argv[sys.argv.index("--control-fd") + 1]))
-def say(**word): control.sendall(json.dumps(word).encode() + b"\\n")
+def send(**message): control.sendall(json.dumps(message).encode() + b"\\n")
 """
 
 
@@ -29,21 +29,19 @@ class Watched:
     """A child that runs a script, and what it reported."""
 
     def __init__(self, script: str, **options) -> None:
-        self.words = []
+        self.messages = []
         self.codes = []
         self.child = Child(
             "child",
-            [sys.executable, "-c", PRELUDE + textwrap.dedent(script)],
-            dict(os.environ),
-            self.words.append,
+            ProcessSpec([sys.executable, "-c", PRELUDE + textwrap.dedent(script)], dict(os.environ), **options),
+            self.messages.append,
             self.codes.append,
-            **options,
         )
 
     async def until(self, condition, deadline_s=10.0):
         end = time.monotonic() + deadline_s
         while not condition():
-            assert time.monotonic() < end, f"{self.words} {self.codes} {self.child.tail.last_lines(5)}"
+            assert time.monotonic() < end, f"{self.messages} {self.codes} {self.child.output.tail.last_lines(5)}"
             await asyncio.sleep(0.005)
 
     async def end(self, deadline_s=10.0):
@@ -96,11 +94,11 @@ def test_words_pass_in_both_directions_and_the_end_of_the_socket_ends_the_child(
     """The child answers a drain, and sees end of file when its parent lets go."""
 
     async def scenario(start):
-        watched = start('say(type="listening"); control.recv(99); say(type="table_applied", generation=7); sys.exit(3)')
-        await watched.until(lambda: watched.words == [Listening()])
+        watched = start('send(type="listening"); control.recv(99); send(type="table_applied", generation=7); sys.exit(3)')
+        await watched.until(lambda: watched.messages == [Listening()])
         watched.child.send(Drain())
         assert await watched.end() == [3]
-        assert watched.words == [Listening(), TableApplied(7)]
+        assert watched.messages == [Listening(), TableApplied(7)]
 
     run(scenario)
 
@@ -110,9 +108,9 @@ def test_a_word_sent_just_before_the_exit_is_not_lost(run):
 
     async def scenario(start):
         for _ in range(10):
-            watched = start('say(type="failed", code="x", reason="y"); os._exit(64)')
+            watched = start('send(type="failed", code="x", reason="y"); os._exit(64)')
             assert await watched.end() == [64]
-            assert watched.words == [Failed("x", "y")]
+            assert watched.messages == [Failed("x", "y")]
 
     run(scenario)
 
@@ -125,7 +123,7 @@ def test_a_flood_of_output_never_blocks_the_child_and_leaves_a_bounded_tail(run)
             'sys.stderr.write("x" * 999 + "\\n"); print("y" * 99, file=sys.stderr, end="\\n" * 2)\nfor _ in range(3000): print("z" * 999)'
         )
         assert await watched.end() == [0]
-        last = watched.child.tail.last_lines(10_000)
+        last = watched.child.output.tail.last_lines(10_000)
         assert set(last) == {"z" * 999}
         assert TAIL_MAX_BYTES - 1000 <= sum(len(line) + 1 for line in last) <= TAIL_MAX_BYTES
 
@@ -141,7 +139,7 @@ def test_whole_lines_reach_the_log_under_the_childs_name(run, caplog):
         watched.child.send(Drain())
         await watched.end()
 
-    with caplog.at_level(logging.INFO, logger="runtime.supervisor.processes.child"):
+    with caplog.at_level(logging.INFO, logger="runtime.supervisor.processes.child_output"):
         run(scenario)
     assert [record.message for record in caplog.records] == ["child: one", "child: two \\xff", "child: end"]
 
@@ -150,13 +148,15 @@ def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(run):
     """And not before."""
 
     async def scenario(start):
-        watched = start('signal.signal(signal.SIGTERM, lambda *_: say(type="listening"))\nsay(type="listening")\nwhile True: time.sleep(9)')
-        await watched.until(lambda: watched.words)
+        watched = start(
+            'signal.signal(signal.SIGTERM, lambda *_: send(type="listening"))\nsend(type="listening")\nwhile True: time.sleep(9)'
+        )
+        await watched.until(lambda: watched.messages)
         before = time.monotonic()
         watched.child.terminate(0.3)
         assert await watched.end() == [-signal.SIGKILL]
         assert time.monotonic() - before >= 0.3
-        assert watched.words == [Listening(), Listening()]
+        assert watched.messages == [Listening(), Listening()]
 
     run(scenario)
 
@@ -168,11 +168,11 @@ def test_a_grandchild_ends_with_its_parent_even_while_it_holds_the_pipes(run):
         watched = start("""
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"], close_fds=False)
             os.set_inheritable(control.fileno(), True)
-            say(type="table_applied", generation=child.pid)
+            send(type="table_applied", generation=child.pid)
             os._exit(1)
         """)
         assert await watched.end() == [1]
-        (applied,) = watched.words
+        (applied,) = watched.messages
         await watched.until(lambda: not alive(applied.generation))
 
     run(scenario)
@@ -182,9 +182,9 @@ def test_a_child_leads_a_session_of_its_own_and_files_it_makes_are_private(run):
     """Ctrl-C in a terminal reaches the foreground group only."""
 
     async def scenario(start):
-        watched = start('say(type="failed", code=str(os.getsid(0) == os.getpgid(0) == os.getpid()), reason=oct(os.umask(0)))')
+        watched = start('send(type="failed", code=str(os.getsid(0) == os.getpgid(0) == os.getpid()), reason=oct(os.umask(0)))')
         await watched.end()
-        assert watched.words == [Failed("True", "0o77")]
+        assert watched.messages == [Failed("True", "0o77")]
 
     run(scenario)
 
@@ -197,21 +197,21 @@ def test_a_child_that_does_not_read_holds_only_the_newest_table(run):
         watched = start("""
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
             control.recv(1, socket.MSG_PEEK)
-            say(type="listening")
+            send(type="listening")
             signal.sigwait({signal.SIGUSR1})
             for line in control.makefile():
                 word = json.loads(line)
                 if word["type"] == "drain": break
-                say(type="table_applied", generation=word["generation"])
+                send(type="table_applied", generation=word["generation"])
         """)
         watched.child.send(RoutingTable(0, [Route(big, [])], startup_complete=False))
-        await watched.until(lambda: watched.words)
+        await watched.until(lambda: watched.messages)
         for generation in range(1, 100):
             watched.child.send(RoutingTable(generation, [Route(big, [])], startup_complete=False))
         watched.child.send(Drain())
         os.kill(watched.child.pid, signal.SIGUSR1)
         await watched.end()
-        assert [word.generation for word in watched.words[1:]] == [0, 99]
+        assert [word.generation for word in watched.messages[1:]] == [0, 99]
 
     run(scenario)
 
@@ -231,8 +231,8 @@ def test_a_child_that_dies_with_words_unread_is_reaped_like_any_other(run):
     """The kernel resets such a socket instead of ending it."""
 
     async def scenario(start):
-        watched = start('say(type="listening"); control.recv(1, socket.MSG_PEEK); os._exit(5)')
-        await watched.until(lambda: watched.words)
+        watched = start('send(type="listening"); control.recv(1, socket.MSG_PEEK); os._exit(5)')
+        await watched.until(lambda: watched.messages)
         watched.child.send(Drain())
         assert await watched.end() == [5]
         watched.child.send(Drain())
@@ -246,7 +246,7 @@ def test_a_command_that_does_not_exist_leaves_nothing(run):
     """The error is the caller's; no descriptor stays open."""
 
     async def scenario(_):
-        child = Child("child", ["/nowhere/python"], {}, print, print)
+        child = Child("child", ProcessSpec(["/nowhere/python"], {}), print, print)
         with pytest.raises(FileNotFoundError):
             child.start()
         child.close()
@@ -297,7 +297,7 @@ def test_what_steers_python_pex_and_pexdock_does_not_reach_a_child():
 
 def test_an_exit_is_described_in_words():
     """The names stand in `pexdock models`."""
-    assert describe_exit(3) == "ended with exit code 3"
+    assert describe_exit(3) == "exited with code 3"
     assert describe_exit(-signal.SIGSEGV) == "was killed by SIGSEGV"
     assert "memory" in describe_exit(-signal.SIGKILL)
 
@@ -326,10 +326,10 @@ def test_words_of_a_release_survive_the_socket(run):
 
     async def scenario(start):
         watched = start(
-            'say(type="ready", wire=1, base_version="0.1.0", release=dict(model="iris", version="0.1.0" * 100000, endpoints=[]))'
+            'send(type="ready", wire=1, base_version="0.1.0", release=dict(model="iris", version="0.1.0" * 100000, endpoints=[]))'
         )
         await watched.end()
-        assert watched.words == [word]
+        assert watched.messages == [word]
 
     run(scenario)
 

@@ -10,7 +10,7 @@ import pytest
 from base.errors import DeadlineExceeded, Full, NotFound, Unavailable
 from base.ipc import failure
 from base.ipc.cache_control import CacheEntries, CacheRefreshed, CacheRequest, CacheRequestRefused, ListCacheEntries, RefreshCache
-from runtime.supervisor.processes.worker_rpc import UNANSWERED_MAX, WorkerRpc
+from runtime.supervisor.processes.worker_rpc import PENDING_MAX, WorkerRpc
 
 LONG_S = 30.0
 
@@ -18,13 +18,13 @@ LONG_S = 30.0
 class Worker:
     """Hears questions, and answers when the test says so."""
 
-    def __init__(self, answer_s: float = LONG_S) -> None:
-        self.heard: list[CacheRequest] = []
-        self.inquiries = WorkerRpc(self.heard.append, answer_s)
+    def __init__(self, timeout_s: float = LONG_S) -> None:
+        self.received: list[CacheRequest] = []
+        self.rpc = WorkerRpc(self.received.append, timeout_s)
 
-    async def asked(self, count: int) -> list[asyncio.Task]:
-        """So many questions, all sent."""
-        tasks = [asyncio.ensure_future(self.inquiries.call(ListCacheEntries)) for _ in range(count)]
+    async def send_requests(self, count: int) -> list[asyncio.Task]:
+        """Sends `count` requests."""
+        tasks = [asyncio.ensure_future(self.rpc.call(ListCacheEntries)) for _ in range(count)]
         await asyncio.sleep(0)
         return tasks
 
@@ -34,10 +34,10 @@ def test_an_answer_finds_its_question_by_number_whatever_the_order() -> None:
 
     async def run() -> None:
         worker = Worker()
-        first, second = await worker.asked(2)
-        assert worker.heard == [ListCacheEntries(1), ListCacheEntries(2)]
-        assert worker.inquiries.receive_response(CacheEntries(2, []))
-        assert worker.inquiries.receive_response(CacheEntries(1, []))
+        first, second = await worker.send_requests(2)
+        assert worker.received == [ListCacheEntries(1), ListCacheEntries(2)]
+        assert worker.rpc.receive_response(CacheEntries(2, []))
+        assert worker.rpc.receive_response(CacheEntries(1, []))
         assert (await first, await second) == (CacheEntries(1, []), CacheEntries(2, []))
 
     asyncio.run(run())
@@ -48,9 +48,9 @@ def test_what_the_worker_refuses_is_raised() -> None:
 
     async def run() -> None:
         worker = Worker()
-        asking = asyncio.ensure_future(worker.inquiries.call(lambda number: RefreshCache(number, "other")))
+        asking = asyncio.ensure_future(worker.rpc.call(lambda number: RefreshCache(number, "other")))
         await asyncio.sleep(0)
-        assert worker.inquiries.receive_response(CacheRequestRefused(1, msgspec.Raw(failure.encode_error(NotFound("there is no other")))))
+        assert worker.rpc.receive_response(CacheRequestRefused(1, msgspec.Raw(failure.encode_error(NotFound("there is no other")))))
         with pytest.raises(NotFound, match="there is no other"):
             await asking
 
@@ -62,10 +62,10 @@ def test_an_answer_to_what_was_not_asked_changes_nothing() -> None:
 
     async def run() -> None:
         worker = Worker()
-        (asking,) = await worker.asked(1)
-        assert not worker.inquiries.receive_response(CacheRefreshed(2, 1))
-        assert worker.inquiries.receive_response(CacheEntries(1, []))
-        assert not worker.inquiries.receive_response(CacheEntries(1, []))
+        (asking,) = await worker.send_requests(1)
+        assert not worker.rpc.receive_response(CacheRefreshed(2, 1))
+        assert worker.rpc.receive_response(CacheEntries(1, []))
+        assert not worker.rpc.receive_response(CacheEntries(1, []))
         assert await asking == CacheEntries(1, [])
 
     asyncio.run(run())
@@ -76,8 +76,8 @@ def test_a_worker_that_ends_leaves_nobody_waiting() -> None:
 
     async def run() -> None:
         worker = Worker()
-        asking = await worker.asked(2)
-        worker.inquiries.close("the worker was killed")
+        asking = await worker.send_requests(2)
+        worker.rpc.close("the worker was killed")
         for each in asking:
             with pytest.raises(Unavailable, match="the worker was killed"):
                 await each
@@ -90,11 +90,11 @@ def test_a_late_answer_is_taken_and_told_to_nobody() -> None:
 
     async def run() -> None:
         worker = Worker(0.001)
-        with pytest.raises(DeadlineExceeded, match="may still do"):
-            await worker.inquiries.call(ListCacheEntries)
-        assert worker.inquiries.receive_response(CacheEntries(1, []))
-        (asking,) = await worker.asked(1)
-        worker.inquiries.receive_response(CacheEntries(2, []))
+        with pytest.raises(DeadlineExceeded, match="may still carry out"):
+            await worker.rpc.call(ListCacheEntries)
+        assert worker.rpc.receive_response(CacheEntries(1, []))
+        (asking,) = await worker.send_requests(1)
+        worker.rpc.receive_response(CacheEntries(2, []))
         assert await asking == CacheEntries(2, [])
 
     asyncio.run(run())
@@ -105,16 +105,16 @@ def test_a_worker_that_answers_nothing_is_not_asked_without_end() -> None:
 
     async def run() -> None:
         worker = Worker(0.001)
-        for each in await worker.asked(UNANSWERED_MAX):
+        for each in await worker.send_requests(PENDING_MAX):
             with pytest.raises(DeadlineExceeded):
                 await each
         with pytest.raises(Full):
-            await worker.inquiries.call(ListCacheEntries)
-        assert len(worker.heard) == UNANSWERED_MAX
-        worker.inquiries.receive_response(CacheEntries(1, []))
-        (asking,) = await worker.asked(1)
-        assert worker.heard[-1] == ListCacheEntries(UNANSWERED_MAX + 1)
-        worker.inquiries.close("over")
+            await worker.rpc.call(ListCacheEntries)
+        assert len(worker.received) == PENDING_MAX
+        worker.rpc.receive_response(CacheEntries(1, []))
+        (asking,) = await worker.send_requests(1)
+        assert worker.received[-1] == ListCacheEntries(PENDING_MAX + 1)
+        worker.rpc.close("over")
         with pytest.raises(Unavailable):
             await asking
 
@@ -126,12 +126,12 @@ def test_whoever_stops_waiting_disturbs_nobody() -> None:
 
     async def run() -> None:
         worker = Worker()
-        first, second = await worker.asked(2)
+        first, second = await worker.send_requests(2)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
-        assert worker.inquiries.receive_response(CacheEntries(1, []))
-        worker.inquiries.receive_response(CacheEntries(2, []))
+        assert worker.rpc.receive_response(CacheEntries(1, []))
+        worker.rpc.receive_response(CacheEntries(2, []))
         assert await second == CacheEntries(2, [])
 
     asyncio.run(run())

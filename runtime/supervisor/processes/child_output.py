@@ -1,0 +1,140 @@
+"""The output of a child process: read by the event loop, logged line by line, and its tail kept to show beside a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import IO
+
+log = logging.getLogger(__name__)
+
+TAIL_MAX_BYTES = 64 * 1024
+LINE_MAX_BYTES = 8 * 1024
+"""A longer line is split, so that output without line ends cannot grow without bound."""
+
+READ_BYTES = 64 * 1024
+_DRAIN_MAX_BYTES = 1024 * 1024
+"""Most that is read after the exit. A pipe holds 64 KiB; only a process that escaped its group can write on."""
+
+_LOG_BURST_BYTES, _LOG_BYTES_PER_S = 4 * 1024 * 1024, 256 * 1024
+"""Rate limit of each child. A model that prints a line for each row must not fill the disk."""
+
+
+class LogTail:
+    """Splits bytes into lines and keeps the last 64 KiB of them. Pure."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._lines: deque[str] = deque()
+        self._size = 0
+
+    def append(self, data: bytes) -> list[str]:
+        """Returns the lines that `data` completes, without their line ends; undecodable bytes show as escapes."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        while len(self._rest) > LINE_MAX_BYTES:
+            whole.append(self._rest[:LINE_MAX_BYTES])
+            self._rest = self._rest[LINE_MAX_BYTES:]
+        return [self._keep(piece) for line in whole for piece in _split_long_line(line)]
+
+    def finish(self) -> list[str]:
+        """Returns the last line if it has no line end."""
+        rest, self._rest = self._rest, b""
+        return [self._keep(rest)] if rest else []
+
+    def last_lines(self, count: int) -> list[str]:
+        """Returns at most `count` lines, oldest first, without empty ones."""
+        return [line for line in self._lines if line.strip()][-count:]
+
+    def _keep(self, raw: bytes) -> str:
+        line = raw.rstrip(b"\r").decode(errors="backslashreplace")
+        self._lines.append(line)
+        self._size += len(raw) + 1
+        while self._size > TAIL_MAX_BYTES and len(self._lines) > 1:
+            self._size -= len(self._lines.popleft().encode(errors="replace")) + 1
+        return line
+
+
+def _split_long_line(line: bytes) -> list[bytes]:
+    return [line[start : start + LINE_MAX_BYTES] for start in range(0, len(line), LINE_MAX_BYTES)] or [line]
+
+
+class LogRateLimit:
+    """A token bucket of bytes: `burst_bytes` at once, and `bytes_per_s` in the long run. Times are of any clock. Pure."""
+
+    def __init__(self, burst_bytes: float, bytes_per_s: float) -> None:
+        self._burst = self._left = burst_bytes
+        self._rate = bytes_per_s
+        self._at_s = 0.0
+
+    def allows(self, size: int, now_s: float) -> bool:
+        """Returns whether `size` bytes are within the limit, and takes them from it if they are."""
+        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._rate)
+        self._at_s = now_s
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+
+class ChildOutput:
+    """Reads the output of one child from a pipe, and logs each line under the name of the child.
+
+    Attributes:
+        tail: The last lines.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.tail = LogTail()
+        self._name = name
+        self._pid = 0
+        self._rate_limit = LogRateLimit(_LOG_BURST_BYTES, _LOG_BYTES_PER_S)
+        self._dropped_lines = 0
+
+    def start(self, pipe: IO[bytes], pid: int) -> None:
+        """Starts to read. The pipe belongs to this object from now on."""
+        self._pipe, self._pid = pipe, pid
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(pipe.fileno(), False)
+        self._loop.add_reader(pipe.fileno(), self._read_once)
+
+    def finish(self) -> None:
+        """Reads and logs what is left in the pipe after the exit of the child."""
+        for _ in range(_DRAIN_MAX_BYTES // READ_BYTES):
+            if not self._read_once():
+                break
+        self._log(self.tail.finish())
+        self._log_dropped_lines()
+
+    def close(self) -> None:
+        """Stops reading."""
+        self._loop.remove_reader(self._pipe.fileno())
+        self._pipe.close()
+
+    def _read_once(self) -> bool:
+        """Reads once; returns False if there is nothing more at the moment."""
+        try:
+            data = os.read(self._pipe.fileno(), READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.remove_reader(self._pipe.fileno())
+        self._log(self.tail.append(data))
+        return bool(data)
+
+    def _log(self, lines: Sequence[str]) -> None:
+        now_s = time.monotonic()
+        for line in lines:
+            if self._rate_limit.allows(len(line), now_s):
+                self._log_dropped_lines()
+                log.info("%s: %s", self._name, line, extra={"source": self._name, "pid": self._pid, "line": line})
+            else:
+                self._dropped_lines += 1
+
+    def _log_dropped_lines(self) -> None:
+        if self._dropped_lines:
+            log.warning("%s: dropped %d lines of output, which exceeds the rate limit", self._name, self._dropped_lines)
+            self._dropped_lines = 0

@@ -1,0 +1,143 @@
+"""One run of a worker's process, from its spawn to its exit, and what it uses meanwhile. Runs in the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from base.backoff import Backoff
+from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT, ControlMessage, MetricsReport
+from runtime.supervisor.host.niceness import LoweredPriority
+from runtime.supervisor.host.run_dir import SOCKET_SUFFIX
+from runtime.supervisor.processes.child import Child, ProcessSpec, describe_exit
+from runtime.supervisor.processes.sandbox import Sandbox, remove_in_background
+from runtime.supervisor.processes.start_limiter import StartLimiter
+from runtime.supervisor.processes.worker_rpc import WorkerRpc
+
+_run_numbers = itertools.count(1)  # a socket's name is never used twice, so a front door cannot meet another worker behind an old name
+
+
+@dataclass(frozen=True)
+class WorkerTemplate:
+    """How every worker of one release is started.
+
+    Attributes:
+        title: Name of the release, in the log.
+        argv: The command.
+        env: The environment.
+        run_path: The run directory, where its socket is made unless workers have a user of their own.
+        start_timeout_s: Time limit for a worker to become ready.
+        drain_s: Time limit for a worker to finish its requests.
+        backoff: Delays before a worker is restarted.
+        on_metrics: Called with the metrics of a worker.
+        start_limiter: Limits how many workers start at the same time.
+        start_nice: Extra niceness of a worker until it is ready.
+        sandbox: Environment, folders, user and memory of a worker.
+    """
+
+    title: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    run_path: Path
+    start_timeout_s: float
+    drain_s: float
+    backoff: Backoff
+    on_metrics: Callable[[MetricsReport], None]
+    start_limiter: StartLimiter
+    start_nice: int
+    sandbox: Sandbox
+
+
+class WorkerRun:
+    """One process of a worker.
+
+    Args:
+        template: How it is started.
+        on_message: Called with each control message of the process.
+        on_exit: Called with its exit status.
+
+    Attributes:
+        child: The process; None before `spawn`, and after the exit.
+        socket_path: Where it listens for front doors; an empty path before `spawn`.
+        rpc: Requests about its caches; None unless it is ready.
+        requests_sent: Number of requests that front doors have reported to have sent to it.
+        failure: Why it is about to exit, if that is known; empty otherwise.
+        cannot_load: It has reported that it cannot load, which stays so until its file changes.
+    """
+
+    def __init__(self, template: WorkerTemplate, on_message: Callable[[ControlMessage], None], on_exit: Callable[[int], None]) -> None:
+        self._template = template
+        self._on_message, self._on_exit = on_message, on_exit
+        self._priority: LoweredPriority | None = None
+        self._scratch: Path | None = None
+        self._ready_since: float | None = None
+        self.child: Child | None = None
+        self.socket_path = Path()
+        self.rpc: WorkerRpc | None = None
+        self.requests_sent = 0
+        self.failure = ""
+        self.cannot_load = False
+
+    def spawn(self, *, proven: bool, extra_niceness: int) -> None:
+        """Spawns the process.
+
+        Args:
+            proven: A worker of this release was ready before, so a warm-up that fails is no reason to refuse it.
+            extra_niceness: Niceness of the process until `restore_priority`.
+
+        Raises:
+            OSError: The process could not be spawned. `release` removes what was made for it.
+        """
+        name, sandbox = f"w{next(_run_numbers)}", self._template.sandbox
+        scratch = sandbox.scratch_path / name
+        # The run directory is closed to others, and so to a user of the workers.
+        self.socket_path = (self._template.run_path if sandbox.user is None else scratch) / f"{name}{SOCKET_SUFFIX}"
+        argv = [*self._template.argv, "--socket", str(self.socket_path)]
+        env = {**self._template.env, **({WARM_UP_ENV: WARM_UP_LENIENT} if proven else {}), "TMPDIR": str(scratch)}
+        child = Child(self._template.title, ProcessSpec(argv, env, user=sandbox.user), self._on_message, self._on_exit)
+        self._scratch = sandbox.create_scratch_folder(name)
+        child.start()
+        self.child = child
+        sandbox.limit_memory(child.pid)
+        self._priority = LoweredPriority(child.pid, extra_niceness)
+
+    def restore_priority(self) -> None:
+        """Gives the process the priority of all others, since it has started. Idempotent."""
+        if self._priority is not None:
+            self._priority.restore()
+            self._priority = None
+
+    def on_ready(self) -> None:
+        """Notes that the process is ready, so that it may be asked about its caches."""
+        assert self.child is not None
+        self._ready_since = asyncio.get_running_loop().time()
+        self.rpc = WorkerRpc(self.child.send)
+
+    def kill(self, failure: str) -> None:
+        """Kills the process because of `failure`."""
+        self.failure = failure
+        if self.child is not None:
+            self.child.kill()
+
+    def ready_s(self) -> float:
+        """Returns for how long the process has been ready; 0 if it never was."""
+        return asyncio.get_running_loop().time() - self._ready_since if self._ready_since is not None else 0.0
+
+    def last_lines(self, count: int) -> list[str]:
+        """Returns the last lines that the process printed."""
+        return self.child.output.tail.last_lines(count) if self.child is not None else []
+
+    def release(self, code: int) -> None:
+        """Frees what the process used, after its exit with `code`, or after a start that was cancelled or failed."""
+        self.child = self._priority = None
+        if self.rpc is not None:
+            self.rpc.close(f"the worker {describe_exit(code)}")
+            self.rpc = None
+        if self.socket_path.name:  # else it was never spawned
+            self.socket_path.unlink(missing_ok=True)
+        if self._scratch is not None:
+            remove_in_background(self._scratch)
+            self._scratch = None
