@@ -1,4 +1,4 @@
-"""Settings: precedence, bounds, and errors that name their source."""
+"""Settings: precedence, bounds, and errors that name the source of a value."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def _empty_folder(tmp_path, monkeypatch):
 
 
 def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default(monkeypatch):
-    """Each source is seen once everything above it is gone."""
+    """Each source is in force once those above it are gone."""
     assert load().port == 8080
     Path("pexdock.toml").write_text("port = 1\n")
     assert load().port == 1
@@ -25,7 +25,7 @@ def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
     assert load({"port": None}).port == 2
 
 
-def test_the_file_is_found_by_flag_before_variable_before_folder(monkeypatch):
+def test_the_file_is_that_of_the_flag_else_of_the_variable_else_of_the_folder(monkeypatch):
     """--config wins over PEXDOCK_CONFIG, which wins over ./pexdock.toml."""
     for number, name in enumerate(["pexdock.toml", "variable.toml", "flag.toml"], start=1):
         Path(name).write_text(f"port = {number}\n")
@@ -35,7 +35,7 @@ def test_the_file_is_found_by_flag_before_variable_before_folder(monkeypatch):
     assert load(config=Path("flag.toml")).port == 3
 
 
-def test_a_named_file_that_is_not_there_is_an_error(monkeypatch):
+def test_a_missing_file_is_an_error_if_it_was_named(monkeypatch):
     """Only the file in the current folder is optional."""
     monkeypatch.setenv("PEXDOCK_CONFIG", "nowhere.toml")
     with pytest.raises(BadSetting, match=r"settings file nowhere\.toml does not exist"):
@@ -72,21 +72,21 @@ def test_a_renamed_setting_is_an_error_that_names_the_new_one(monkeypatch, old, 
         load()
 
 
-def test_variables_of_the_scripts_are_no_settings(monkeypatch):
+def test_variables_of_scripts_are_not_settings(monkeypatch):
     """PEXDOCK_PYTHON belongs to the start script."""
     monkeypatch.setenv("PEXDOCK_PYTHON", "/usr/bin/python3")
     assert load().port == 8080
 
 
 def test_an_unknown_key_in_the_file_is_an_error_with_a_way_out():
-    """Also a table is an unknown key: there are none."""
+    """The message suggests a similar name."""
     Path("pexdock.toml").write_text("dist_pth = 'x'\n")
     with pytest.raises(BadSetting, match=r"unknown setting `dist_pth` in pexdock\.toml: did you mean dist_path\?"):
         load()
 
 
-def test_a_file_that_is_no_toml_is_named():
-    """The parser's own words follow the file's name."""
+def test_a_file_that_is_not_toml_is_named():
+    """The message of the parser follows the name of the file."""
     Path("pexdock.toml").write_text("port: 1")
     with pytest.raises(BadSetting, match=r"cannot read pexdock\.toml as TOML"):
         load()
@@ -94,7 +94,7 @@ def test_a_file_that_is_no_toml_is_named():
 
 @pytest.mark.parametrize(("name", "value"), [("port", "70000"), ("port", "http"), ("workers_per_release", "0"), ("log_level", "loud")])
 def test_a_bad_value_names_its_source(monkeypatch, name, value):
-    """One line, whatever the source is."""
+    """The message is one line for each source."""
     with pytest.raises(BadSetting, match=f"^--{name.replace('_', '-')} is '{value}': [a-z].*$"):
         load({name: value})
     monkeypatch.setenv(f"PEXDOCK_{name.upper()}", value)
@@ -106,8 +106,8 @@ def test_a_bad_value_names_its_source(monkeypatch, name, value):
         load()
 
 
-def test_a_run_path_too_long_for_sockets_is_refused_before_anything_starts():
-    """bind() would fail with nothing but `AF_UNIX path too long`."""
+def test_a_run_path_too_long_for_sockets_is_rejected_at_once():
+    """Otherwise bind() would fail later with `AF_UNIX path too long`."""
     with pytest.raises(BadSetting, match=r"--run-path is .* at most 90"):
         load({"run_path": "/" + "x" * 100})
 
@@ -122,8 +122,8 @@ def test_paths_are_absolute_and_sizes_take_units(tmp_path, monkeypatch):
     assert settings.cache_path == Path("/home/somebody/.cache/pexdock")
 
 
-def test_one_dist_has_one_run_path_whatever_way_it_is_named(tmp_path, monkeypatch):
-    """Two supervisors of one dist/ must meet at the same lock, and those of two must not."""
+def test_one_dist_has_one_run_path_by_whatever_path_it_is_named(tmp_path, monkeypatch):
+    """Two supervisors of one dist/ must share a lock, and those of two folders must not."""
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     (tmp_path / "dist").mkdir()
     (tmp_path / "link").symlink_to("dist")
@@ -133,21 +133,21 @@ def test_one_dist_has_one_run_path_whatever_way_it_is_named(tmp_path, monkeypatc
 
 
 def test_a_long_temporary_folder_does_not_break_the_default_run_path(monkeypatch):
-    """Some build systems set TMPDIR to 100 bytes and more."""
+    """Some build systems set TMPDIR to paths of 100 bytes and more."""
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr("tempfile.tempdir", "/" + "t" * 100)
     assert load().run_path.parent == Path("/tmp")
 
 
-def test_every_field_has_a_description_and_settings_do_not_change():
+def test_every_field_has_a_description_and_settings_are_frozen():
     """The descriptions are the help of the flags."""
     assert all(field.description for field in Settings.model_fields.values())
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1
 
 
-def test_metrics_go_nowhere_to_a_file_or_to_standard_output(tmp_path, monkeypatch):
-    """A relative path is one of the folder in which Pexdock is started; - is no file."""
+def test_metrics_are_disabled_or_go_to_a_file_or_to_standard_output(tmp_path, monkeypatch):
+    """A relative path is resolved against the current folder; - is standard output."""
     assert load().emf is load().measuring is None
     monkeypatch.setenv("PEXDOCK_EMF_PATH", "metrics.log")
     assert load().emf == Emf(str(tmp_path / "metrics.log"), 10, "Pexdock", 500)
@@ -160,7 +160,7 @@ def test_metrics_go_nowhere_to_a_file_or_to_standard_output(tmp_path, monkeypatc
     ("name", "value"),
     [("emf_path", ""), ("emf_namespace", "a*b"), ("emf_namespace", "a\n"), ("emf_interval_s", "0"), ("emf_values_max", "0")],
 )
-def test_metrics_that_cloudwatch_would_drop_are_refused(name, value):
-    """A namespace has letters, digits and .-_/#: only."""
+def test_metrics_that_cloudwatch_would_drop_are_rejected(name, value):
+    """A namespace may contain only letters, digits and .-_/#: characters."""
     with pytest.raises(BadSetting, match=name.replace("_", "-")):
         load({name: value})

@@ -1,4 +1,4 @@
-"""The admin side's description of itself."""
+"""The OpenAPI document of the admin API."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from runtime.supervisor.status.state import State
 from runtime.supervisor.status.state_feed import StateFeed
 
 
-def test_its_openapi_document_is_valid_and_describes_what_it_answers() -> None:
-    """Every answer that is no error refers to a document, with all that this is made of."""
+def test_the_openapi_document_is_valid_and_describes_all_responses() -> None:
+    """Every successful response refers to the schema of its document."""
 
-    powers = AdminContext(lambda: State(dist_path="dist"), StateFeed(), None, LogBuffer(), UploadTarget(Path("dist"), "", 1), lambda: None)
+    context = AdminContext(lambda: State(dist_path="dist"), StateFeed(), None, LogBuffer(), UploadTarget(Path("dist"), "", 1), lambda: None)
 
     async def ask() -> dict:
-        transport = httpx.ASGITransport(create_app(powers))
+        transport = httpx.ASGITransport(create_app(context))
         async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
             return (await client.get("/openapi.json")).json()
 

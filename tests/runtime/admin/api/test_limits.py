@@ -1,4 +1,4 @@
-"""Requests of the admin side end, whatever their client does."""
+"""Requests of the admin API end, whatever their client does."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from runtime.admin.api.limits import BODY_MAX_BYTES, HANG_UP, RequestLimitsMiddl
 
 
 async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
-    """An application that says how many bytes it was sent."""
+    """An application that sends the number of bytes it received."""
     size = 0
     while (message := await receive())["type"] == "http.request":
         size += len(message["body"])
         if not message.get("more_body"):
             break
-    await send({"type": "said", "size": size})
+    await send({"type": "size", "size": size})
 
 
 async def ask(pieces: list[bytes]) -> list[Message]:
@@ -37,14 +37,14 @@ async def ask(pieces: list[bytes]) -> list[Message]:
     return sent
 
 
-def test_a_body_of_just_the_bound_is_read() -> None:
-    """In one piece or in many."""
-    assert asyncio.run(ask([b"x" * BODY_MAX_BYTES])) == [{"type": "said", "size": BODY_MAX_BYTES}]
-    assert asyncio.run(ask([b"x" * (BODY_MAX_BYTES - 1), b"x"])) == [{"type": "said", "size": BODY_MAX_BYTES}]
+def test_a_body_of_exactly_the_limit_is_read() -> None:
+    """In one piece or in several."""
+    assert asyncio.run(ask([b"x" * BODY_MAX_BYTES])) == [{"type": "size", "size": BODY_MAX_BYTES}]
+    assert asyncio.run(ask([b"x" * (BODY_MAX_BYTES - 1), b"x"])) == [{"type": "size", "size": BODY_MAX_BYTES}]
 
 
-def test_a_byte_more_is_refused() -> None:
-    """Whatever the client said of its length."""
+def test_a_larger_body_is_rejected() -> None:
+    """The length that the client declares does not matter."""
     with pytest.raises(HTTPException) as refused:
         asyncio.run(ask([b"x" * BODY_MAX_BYTES, b"x"]))
     assert refused.value.status_code == 413
@@ -55,8 +55,8 @@ async def never() -> Message:
     raise AssertionError
 
 
-def test_a_client_that_says_nothing_more_is_cut_off() -> None:
-    """It is told so, and that the connection ends."""
+def test_a_client_that_stops_sending_gets_a_504() -> None:
+    """The response closes the connection."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -69,8 +69,8 @@ def test_a_client_that_says_nothing_more_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_client_that_takes_nothing_more_is_hung_up_on(begun: bool) -> None:
-    """Be it in the middle of its answer, or that it takes no word at all."""
+def test_a_client_that_stops_reading_is_disconnected(begun: bool) -> None:
+    """It may stop in the middle of the response, or before it."""
     hung_up: list[bool] = []
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

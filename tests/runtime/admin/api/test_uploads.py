@@ -1,4 +1,4 @@
-"""How long a drop may take."""
+"""The time limit of uploads."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from runtime.supervisor.status.state import State
 from runtime.supervisor.status.state_feed import StateFeed
 
 
-def test_a_drop_whose_sender_stops_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has time by its size, and after that it is told that it took too long, and its file is gone; its name is free again."""
+def test_an_upload_whose_sender_stops_is_aborted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time limit depends on its size; then it gets a 504, its file is removed, and its name is free again."""
     monkeypatch.setattr(uploads, "_GRACE_S", 0.1)
     app = create_app(
         AdminContext(lambda: State(dist_path="dist"), StateFeed(), None, LogBuffer(), UploadTarget(tmp_path, "", 10_000), lambda: None)

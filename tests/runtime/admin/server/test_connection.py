@@ -1,4 +1,4 @@
-"""Connections of the admin side end in time, whatever is sent over them: a real server with short times, and real sockets."""
+"""Connections of the admin API end in time, whatever is sent over them: a real server with short time limits, and real sockets."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ DEADLINE_S = 20.0
 LARGE = b"x" * 1_000_000
 
 Sender = Callable[[asyncio.StreamWriter], None]
-"""Sends some more."""
+"""Sends more data."""
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """An application that reads no body."""
+    """An application that does not read the body."""
     await Response(LARGE if scope["path"] == "/large" else b"answered")(scope, receive, send)
 
 
 @asynccontextmanager
 async def served() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection to a server of it, both of which end."""
+    """Yields a connection to a server of the application, and closes both at the end."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = AdminServer(RequestLimitsMiddleware(answer, request_s=0.2), listener, limits=Limits(head_s=0.2))
     await server.start()
@@ -42,8 +42,8 @@ async def served() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWr
         await server.close()
 
 
-async def end_of(said: bytes, again: bytes) -> bytes:
-    """What is answered until the connection ends, while more comes all the time."""
+async def receive_until_closed(first: bytes, again: bytes) -> bytes:
+    """Returns what is received until the connection closes, while `again` is sent all the time."""
 
     async def read_all(reader: asyncio.StreamReader) -> bytes:
         found = b""
@@ -51,11 +51,11 @@ async def end_of(said: bytes, again: bytes) -> bytes:
             while data := await reader.read(65536):
                 found += data
         except ConnectionError:
-            pass  # what was not read any more resets it
+            pass  # unread data resets the connection
         return found
 
     async with asyncio.timeout(DEADLINE_S), served() as (reader, writer):
-        writer.write(said)
+        writer.write(first)
         reading = asyncio.ensure_future(read_all(reader))
         while not reading.done():
             if again:
@@ -65,7 +65,7 @@ async def end_of(said: bytes, again: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("said", "again"),
+    ("first", "again"),
     [
         (b"", b""),
         (b"G", b""),
@@ -73,26 +73,26 @@ async def end_of(said: bytes, again: bytes) -> bytes:
         (HEAD + b"X: ", b"y"),
         (b"", b"\r\n"),
     ],
-    ids=["nothing", "a letter", "headers, one after the other", "a header without an end", "empty lines"],
+    ids=["nothing", "one letter", "one header after another", "an endless header", "empty lines"],
 )
-def test_whoever_asks_nothing_in_time_is_hung_up_on(said: bytes, again: bytes) -> None:
-    """However busy the connection is."""
-    assert asyncio.run(end_of(said, again)) == b""
+def test_a_client_without_a_complete_head_in_time_is_disconnected(first: bytes, again: bytes) -> None:
+    """It is disconnected however much it sends."""
+    assert asyncio.run(receive_until_closed(first, again)) == b""
 
 
 @pytest.mark.parametrize("coding", [b"Content-Length: 1000000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
-def test_a_body_that_nobody_wants_is_not_taken_for_ever(coding: bytes) -> None:
-    """Its request is answered, once, and what goes on to come is not waited for."""
-    found = asyncio.run(end_of(HEAD + coding, b"1\r\nx\r\n"))
+def test_an_unread_body_is_not_received_forever(coding: bytes) -> None:
+    """Its request is answered once, and the rest of the body is not awaited."""
+    found = asyncio.run(receive_until_closed(HEAD + coding, b"1\r\nx\r\n"))
     assert found.startswith(b"HTTP/1.1 200 ")
     assert found.endswith(b"answered")
     assert found.count(b"HTTP/1.1") == 1
 
 
-def test_whoever_takes_no_answers_is_hung_up_on() -> None:
-    """Requests one behind the other whose answers nobody reads hold no place."""
+def test_a_client_that_does_not_read_responses_is_disconnected() -> None:
+    """Pipelined requests whose responses are not read do not hold a connection."""
 
-    async def hung_up_on() -> None:
+    async def wait_disconnected() -> None:
         async with asyncio.timeout(DEADLINE_S), served() as (reader, writer):
             reader._transport.pause_reading()  # type: ignore[attr-defined]
             writer.write(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n" * 100)
@@ -100,4 +100,4 @@ def test_whoever_takes_no_answers_is_hung_up_on() -> None:
                 writer.write(b"\r\n")
                 await asyncio.sleep(0.02)
 
-    asyncio.run(hung_up_on())
+    asyncio.run(wait_disconnected())
