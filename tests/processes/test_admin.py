@@ -248,8 +248,8 @@ def test_what_cannot_be_asked_for_is_a_problem_document(administered):
     cases = [
         ("GET", "/models/other/cache", None, 404, "not_found", "model other does not exist; the models in dist/ are raises, stored, tiny"),
         ("GET", "/models/raises/cache", None, 404, "not_found", "raises 0.1.0 does not serve: it is failed: "),
-        ("GET", "/nothing", None, 404, "not_found", "no such path"),
-        ("DELETE", "/models", None, 405, "bad_request", "not DELETE"),
+        ("GET", "/nothing", None, 404, "not_found", "unknown path"),
+        ("DELETE", "/models", None, 405, "bad_request", "method DELETE is not allowed"),
         ("POST", "/models/stored/refresh", b"{", 400, "malformed", "the body is not valid JSON"),
         ("POST", "/models/stored/refresh", b"[]", 422, "misfit", "invalid body"),
         ("POST", "/models/stored/refresh", b'{"parameter": {}}', 422, "misfit", "parameter: Extra inputs are not permitted"),
@@ -309,7 +309,7 @@ def test_the_command_shows_caches_and_refreshes_them(administered):
         (model,) = json.loads(administered.run("cache", "stored", "--json").stdout)
         assert model["workers"][0]["caches"][0]["entries"][0]["parameters"] == {"name": "a"}
         done = administered.run("refresh", "stored", "--endpoint", "predict", "--parameter", "name=a")
-        assert (done.returncode, done.stdout) == (0, f"stored 0.1.0: 1 refresh begun\n  worker {pid}: 1\n")
+        assert (done.returncode, done.stdout) == (0, f"stored 0.1.0: 1 refresh started\n  worker {pid}: 1\n")
         refused = administered.run("refresh", "stored", "--parameter", "nothing=a")
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
         assert "nothing: /stored/{name} has no such parameter" in refused.stderr

@@ -60,16 +60,16 @@ def test_what_is_refused_leaves_nothing_in_dist(operated, pex, tmp_path):
     with operated:
         before = sorted(operated.dist.iterdir())
         cases = [
-            (operated.drop(pex, sha256="0" * 64), 400, "send it again"),
+            (operated.drop(pex, sha256="0" * 64), 400, "upload it again"),
             (operated.drop(pex, sha256="none"), 400, "x-content-sha256"),
             (operated.drop(tmp_path / "no.pex"), 422, "no.pex: "),
             (operated.drop(pex, name=".tiny.pex"), 422, "no name for a pex"),
             (operated.drop(pex, name="tiny.zip"), 422, "no name for a pex"),
-            (operated.drop(pex, name="..%2Ftiny.pex"), 404, "no such path"),
+            (operated.drop(pex, name="..%2Ftiny.pex"), 404, "unknown path"),
             (operated.drop(pex, name="%2e%2e"), 422, "no name for a pex"),
             (operated.drop(pex, name="tiny%0A.pex"), 422, "no name for a pex"),
-            (operated.drop(tmp_path / "large.pex"), 413, "over 1000000 bytes"),
-            (operated.drop(tmp_path / "large.pex", name="large.pex.sig"), 413, "over 65536 bytes"),
+            (operated.drop(tmp_path / "large.pex"), 413, "the limit is 1000000 bytes"),
+            (operated.drop(tmp_path / "large.pex", name="large.pex.sig"), 413, "the limit is 65536 bytes"),
         ]
         for reply, code, reason in cases:
             assert (reply.status_code, reason in reply.json()["detail"]) == (code, True), reply.text
