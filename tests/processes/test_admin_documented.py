@@ -193,7 +193,12 @@ HOSTILE = [
     ("split", b'{"weights":{"0.1.0":"1","0.2.0":1}}', 422, "weights.0.1.0: Input should be a valid integer"),
     ("split", b'{"weights":{"0.1.0":NaN,"0.2.0":1}}', 422, "weights.0.1.0: Input should be a valid integer"),
     ("split", b'{"weights":{"0.1.0":' + b"9" * 400 + b',"0.2.0":1}}', 409, "must be from 1 to 10000"),
-    ("split", b'{"weights":{"0.1.0":1,"0.2.0":1},"by":"header:x\\ud800"}', 422, "by: Value error, text must not contain half of a surrogate pair"),
+    (
+        "split",
+        b'{"weights":{"0.1.0":1,"0.2.0":1},"by":"header:x\\ud800"}',
+        422,
+        "by: Value error, text must not contain half of a surrogate pair",
+    ),
     ("split", b'{"weights":{"0.1.0":1,"0.2.0":1},"by":"header:a b"}', 409, "is not header:NAME"),
     ("split", b'{"weights":{"0.1.0":1,"0.2.0":1},"by":"column:a\\u0000"}', 409, "is not header:NAME"),
     ("shadow", b'{"to":"0.1.0","percent":NaN}', 409, "nan % cannot be copied"),
