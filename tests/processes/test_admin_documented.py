@@ -197,7 +197,7 @@ HOSTILE = [
         "split",
         b'{"weights":{"0.1.0":1,"0.2.0":1},"by":"header:x\\ud800"}',
         422,
-        "by: Value error, text must not contain half of a surrogate pair",
+        "by: Value error, text must not contain half",
     ),
     ("split", b'{"weights":{"0.1.0":1,"0.2.0":1},"by":"header:a b"}', 409, "is not header:NAME"),
     ("split", b'{"weights":{"0.1.0":1,"0.2.0":1},"by":"column:a\\u0000"}', 409, "is not header:NAME"),
