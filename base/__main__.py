@@ -28,7 +28,7 @@ def main() -> int:
 
     if not is_tied:
         return ExitCode.PARENT_GONE
-    from base.worker.worker import run_installed  # noqa: PLC0415 - as above; this takes longest
+    from base.worker.main import run_installed  # noqa: PLC0415 - as above; this takes longest
 
     return run_installed(control, arguments.socket)
 

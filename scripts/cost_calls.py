@@ -23,8 +23,8 @@ from base.endpoint.dependencies import Dependencies
 from base.endpoint.describe import describe_endpoint
 from base.ipc import channel
 from base.ipc.control import Configure, ReleaseSpec, Route
-from base.worker.front_link import FrontLink
-from base.worker.predictor import Predictor
+from base.worker.link.front_link import FrontLink
+from base.worker.prediction.predictor import Predictor
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.target import RequestHead, Target
@@ -67,7 +67,7 @@ def _connected(listener: socket.socket, counter: _Counter) -> FrontLink:
     loop = AsyncRunner()
     predictors = [Predictor(endpoint, None, loop, Dependencies(loop)) for endpoint in cost_model.ENDPOINTS]
     connection = FrontLink(channel.Channel(listener.accept()[0]), "cost", "0", predictors, lambda: None)
-    asyncio.get_running_loop().add_reader(connection.fileno(), counter.as_worker(connection.handle_one))
+    asyncio.get_running_loop().add_reader(connection.fileno(), counter.as_worker(connection.handle_next_message))
     return connection
 
 

@@ -1,1 +1,4 @@
-"""The wire between a front door and a worker, and the words between a parent and its children."""
+"""What supervisor, front doors and workers share to talk to each other: messages, frames, segments and channels.
+
+Imports only base.errors and base.process. Called by base.worker, and by the supervisor and the front door in runtime.
+"""

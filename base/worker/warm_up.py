@@ -1,4 +1,4 @@
-"""What a worker proves of itself before it is ready: each endpoint loads a model and predicts one row. Runs in the worker."""
+"""The warm-up of a worker before it is ready: each endpoint loads a model and predicts one row."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from base.endpoint.context import Request
 from base.endpoint.describe import known_parameters
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT
-from base.worker.predictor import BatchContext, Predictor
+from base.worker.prediction.handler_call import BatchContext
+from base.worker.prediction.predictor import Predictor
 
 log = logging.getLogger(__name__)
 
 VARIANTS_MAX = 3
-"""So many artifacts of an endpoint with parameters are tried; one that loads is enough, since a single one may be broken."""
+"""Number of artifacts of an endpoint with parameters that are tried. One that loads is enough, since a single one may be broken."""
 
 
 def warm_up(predictors: Iterable[Predictor], *, lenient: bool = False) -> list[str]:
-    """Loads a model for each endpoint, and calls its handler once where a row can be made.
+    """Loads a model for each endpoint, and calls its handler once if a row can be made for it.
 
     Args:
-        predictors: of all endpoints.
-        lenient: nothing is raised.
+        predictors: The predictors of all endpoints.
+        lenient: Logs errors instead of raising them.
 
     Returns:
-        What failed and may be no fault of the release, in words for people.
+        Warnings about failures that need not be a fault of the release.
 
     Raises:
-        LoadFailed, Unavailable, Full: no model can be loaded now.
-        HandlerFailed, BadResult, CallerError: the handler failed at the example that its author gave.
+        LoadFailed, Unavailable, Full: No model can be loaded now.
+        HandlerFailed, BadResult, CallerError: The handler failed on the example that its author gave.
     """
     warnings: list[str] = []
     for predictor in predictors:
         try:
-            _prove(predictor, warnings)
+            _warm_up_endpoint(predictor, warnings)
         except PexdockError as exc:
             if not lenient:
                 raise
@@ -49,14 +50,14 @@ def warm_up(predictors: Iterable[Predictor], *, lenient: bool = False) -> list[s
 
 
 def is_lenient() -> bool:
-    """Whether whoever started this worker knows its release."""
+    """Returns True if the supervisor has started this release successfully before."""
     return os.environ.get(WARM_UP_ENV) == WARM_UP_LENIENT
 
 
-def _prove(predictor: Predictor, warnings: list[str]) -> None:
-    began_s, name = time.monotonic(), predictor.endpoint.name
+def _warm_up_endpoint(predictor: Predictor, warnings: list[str]) -> None:
+    started_s, name = time.monotonic(), predictor.endpoint.name
     try:
-        found = _loaded(predictor)
+        found = _load_model(predictor)
     except (NotFound, Misfit) as exc:
         warnings.append(f"endpoint {name} has no model to begin with: {exc.detail}")
         return
@@ -69,15 +70,15 @@ def _prove(predictor: Predictor, warnings: list[str]) -> None:
         schema = predictor.endpoint.input_schema
         if schema is None or schema.has_examples():
             raise
-        warnings.append(f"endpoint {name} failed at a row made up from its schema: {exc.detail}")
+        warnings.append(f"endpoint {name} failed on a row that was made up from its schema: {exc.detail}")
     finally:
         if lease is not None:
             lease.release()
-    log.info("endpoint %s is warm after %.2f s", name, time.monotonic() - began_s)
+    log.info("endpoint %s is warm after %.2f s", name, time.monotonic() - started_s)
 
 
-def _loaded(predictor: Predictor) -> tuple[Mapping[str, str], Lease | None] | None:
-    """Parameters and their model; None where nobody knows parameters for which there would be one."""
+def _load_model(predictor: Predictor) -> tuple[Mapping[str, str], Lease | None] | None:
+    """Returns parameters and their model; None if no parameters are known for which there could be a model."""
     endpoint, cache = predictor.endpoint, predictor.cache
     if cache is None:
         return None if endpoint.parameters else ({}, None)
@@ -96,7 +97,7 @@ def _loaded(predictor: Predictor) -> tuple[Mapping[str, str], Lease | None] | No
 
 
 def _wait_loaded(cache: Cache, parameters: Mapping[str, str]) -> Lease:
-    """The supervisor bounds how long this may take, by the time that a worker has to become ready."""
+    """Waits until the model is loaded. The supervisor limits this by the time that a worker may take to become ready."""
     done = threading.Event()
     found = cache.lookup(parameters, done.set)
     if not isinstance(found, Pending):

@@ -1,38 +1,32 @@
-"""The loop of a worker process: one release, its front doors, and the parent that started it.
+"""The loop of a worker: one release, its front doors, and the parent that started it.
 
 One thread computes, so a handler is never called twice at the same time; loads run on the threads of the caches.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import select
-import signal
 import socket
-import sys
-import threading
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import base
 from base.async_runner import AsyncRunner
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.describe import describe_endpoint
-from base.endpoint.discovery import discover
 from base.endpoint.endpoint import Endpoint
-from base.errors import PeerError, PexdockError
+from base.errors import PeerError
 from base.ipc.channel import Channel
-from base.ipc.control import RETRYABLE_CODES, WIRE_VERSION, ControlMessage, ExitCode, Failed, Ready, ReleaseSpec, encode_message
-from base.telemetry.recorder import Reporter, WorkerMetrics, metrics_config_from
+from base.ipc.control import ControlMessage, ExitCode, ReleaseSpec
+from base.telemetry.recorder import WorkerMetrics
 from base.worker.cache_admin import CacheAdmin
 from base.worker.control_channel import ControlChannel
-from base.worker.front_link import FrontLink
-from base.worker.predictor import Predictor
-from base.worker.warm_up import is_lenient, warm_up
+from base.worker.link.front_link import FrontLink
+from base.worker.prediction.predictor import Predictor
+from base.worker.wakeup import Wakeup
+from base.worker.warm_up import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +37,15 @@ class Worker:
     """Serves one release to any front door that connects.
 
     Args:
-        socket_path: where it listens. The file is made and removed by this worker.
-        control: the parent's socket, or None where this process has no parent of ours.
-        recorder: None where nobody wants measures.
+        model: Name of the release.
+        version: Version of the release.
+        endpoints: The endpoints of the release.
+        socket_path: Path of the socket to listen on. This worker creates and removes the file.
+        control: The control socket of the parent; None if the parent sends no control messages.
+        recorder: The metrics of the worker; None for no metrics.
 
     Attributes:
-        caches: of its endpoints, for any thread.
+        caches: Administers the caches of the endpoints. Thread-safe.
     """
 
     def __init__(
@@ -61,77 +58,77 @@ class Worker:
         recorder: WorkerMetrics | None = None,
     ) -> None:
         self._model, self._version = model, version
-        self._loop = AsyncRunner()
-        self._dependencies = Dependencies(self._loop)
-        measures = [None if recorder is None else recorder.endpoint_metrics(endpoint.name) for endpoint in endpoints]
-        self._predictors = [Predictor(*each, self._loop, self._dependencies) for each in zip(endpoints, measures, strict=True)]
+        self._async_runner = AsyncRunner()
+        self._dependencies = Dependencies(self._async_runner)
+        self._predictors = [
+            Predictor(each, None if recorder is None else recorder.endpoint_metrics(each.name), self._async_runner, self._dependencies)
+            for each in endpoints
+        ]
         self.caches = CacheAdmin(model, [(predictor.endpoint, predictor.cache) for predictor in self._predictors])
         self._socket_path = socket_path
-        self._parent = None if control is None else ControlChannel(control, self.caches.handle_request, self.drain, self._orphaned)
+        self._parent = None if control is None else ControlChannel(control, self.caches.handle_request, self.drain, self._on_parent_gone)
         self._poll = select.epoll()  # without the module `selectors`, which takes longer than the system call
         self._readers: dict[int, FrontLink | Callable[[], None]] = {}
-        self._connections: set[FrontLink] = set()
-        self._wakes = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        # A looks at `_wakes`, B closes it, A writes into it or what has its number now. Reentrant, since a signal may come while we close.
-        self._waking = threading.RLock()
+        self._links: set[FrontLink] = set()
+        self._wakeup = Wakeup()
         self._draining = False
-        self._exit = ExitCode.OK
+        self._exit_code = ExitCode.OK
         self._listener: socket.socket | None = None
 
     def listen(self) -> ReleaseSpec:
-        """Begins to listen, opens dependencies and begins to load ahead. Returns what a front door must know.
+        """Listens, opens dependencies and starts the loads that authors want ahead of requests. Returns what a front door must know.
 
         Raises:
-            Declaration: an endpoint cannot be served. `close` must be called still.
+            Declaration: An endpoint cannot be served. `close` must still be called.
         """
-        words = ReleaseSpec(self._model, self._version, [describe_endpoint(predictor.endpoint) for predictor in self._predictors])
+        release = ReleaseSpec(self._model, self._version, [describe_endpoint(predictor.endpoint) for predictor in self._predictors])
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._listener = listener
         listener.bind(str(self._socket_path))
         listener.listen(_BACKLOG)
         self._watch(listener.fileno(), self._accept)
-        self._watch(self._wakes, self._resume)
+        self._watch(self._wakeup.fileno(), self._resume_links)
         for predictor in self._predictors:
             predictor.open()
         if self._parent is not None:
             self._parent.start()
-        return words
+        return release
 
     def warm_up(self, *, lenient: bool) -> list[str]:
-        """See `base.worker.warm_up`. To be called between `listen` and `run`."""
+        """Warms up all endpoints; see `base.worker.warm_up`. Must be called between `listen` and `run`."""
         return warm_up(self._predictors, lenient=lenient)
 
     def run(self) -> ExitCode:
-        """Serves until it is drained or its parent is gone; then nothing of it is left."""
+        """Serves until the worker is drained or its parent is gone, and closes it."""
         try:
             while True:
-                finished = self._draining and all(connection.idle for connection in self._connections)
-                # What lies in a socket was received too, so the end comes only when nothing is readable.
+                finished = self._draining and all(link.idle for link in self._links)
+                # A message in a socket counts as received, so the loop ends only when nothing is readable.
                 events = self._poll.poll(0 if finished else None)
                 if finished and not events:
-                    return self._exit
+                    return self._exit_code
                 for fd, _ in events:
-                    self._turn(fd)
+                    self._on_readable(fd)
         finally:
             self.close()
 
     def drain(self) -> None:
-        """Takes no new front doors, answers what was received, and ends `run`. Safe in a signal handler and from any thread."""
+        """Makes `run` return after everything that was received is answered. Safe in a signal handler and from any thread."""
         self._draining = True
-        self._wake()
+        self._wakeup.wake()
 
-    def say(self, word: ControlMessage) -> None:
-        """Tells the parent, where there is one; waits while it does not read. Still does so after `run`. From any thread."""
+    def send_to_parent(self, message: ControlMessage) -> None:
+        """Sends a message to the parent, if there is one; blocks while it does not read. Also works after `run`. Thread-safe."""
         if self._parent is not None:
-            self._parent.send(word)
+            self._parent.send(message)
 
     def close(self) -> None:
-        """Closes every connection, socket and thread. Safe to call again."""
+        """Closes every connection, socket and thread. Idempotent."""
         if self._parent is not None:
-            self._parent.close()  # first: it wakes the loop by a descriptor that is closed below
-        for connection in self._connections:
-            connection.close()
-        self._connections.clear()
+            self._parent.close()  # first: its thread wakes the loop through a descriptor that is closed below
+        for link in self._links:
+            link.close()
+        self._links.clear()
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -139,27 +136,28 @@ class Worker:
         for predictor in self._predictors:
             predictor.close()
         self._dependencies.close()
-        self._loop.close()
+        self._async_runner.close()
         self._poll.close()
-        with self._waking:
-            if self._wakes >= 0:
-                os.close(self._wakes)
-                self._wakes = -1
+        self._wakeup.close()
 
-    def _wake(self) -> None:
-        with self._waking:
-            if self._wakes >= 0:
-                os.eventfd_write(self._wakes, 1)
+    def on_fork(self) -> None:
+        """Keeps a copy of this process from answering. Called in the child of a fork."""
+        for link in self._links:
+            link.on_fork()
 
     def _watch(self, fd: int, reader: FrontLink | Callable[[], None]) -> None:
         self._readers[fd] = reader
         self._poll.register(fd, select.EPOLLIN)
 
-    def _turn(self, fd: int) -> None:
-        reader = self._readers.get(fd)
+    def _on_readable(self, fd: int) -> None:
+        """Handles one message of a front door, so that front doors take turns, or calls the reader."""
+        reader = self._readers.get(fd)  # None if an earlier event of this round has dropped it
         if isinstance(reader, FrontLink):
-            self._serve(reader)
-        elif reader is not None:  # an earlier event of this turn may have dropped it
+            try:
+                reader.handle_next_message()
+            except PeerError as exc:
+                self._drop(reader, exc)
+        elif reader is not None:
             reader()
 
     def _accept(self) -> None:
@@ -167,95 +165,29 @@ class Worker:
         try:
             sock, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
-            return  # it was gone before it was accepted
-        connection = FrontLink(Channel(sock), self._model, self._version, self._predictors, self._wake)
-        self._connections.add(connection)
-        self._watch(connection.fileno(), connection)
+            return  # the front door disconnected before it was accepted
+        link = FrontLink(Channel(sock), self._model, self._version, self._predictors, self._wakeup.wake)
+        self._links.add(link)
+        self._watch(link.fileno(), link)
 
-    def _serve(self, connection: FrontLink) -> None:
-        """One message a turn, so that front doors take turns."""
-        try:
-            connection.handle_one()
-        except PeerError as exc:
-            self._drop(connection, exc)
-
-    def _resume(self) -> None:
-        try:
-            os.eventfd_read(self._wakes)
-        except BlockingIOError:
+    def _resume_links(self) -> None:
+        if not self._wakeup.clear():
             return
-        for connection in list(self._connections):
+        for link in list(self._links):
             try:
-                connection.resume()
+                link.resume()
             except PeerError as exc:
-                self._drop(connection, exc)
+                self._drop(link, exc)
 
-    def is_forked(self) -> None:
-        """In a copy of this process: it must not answer, nor touch what it shares with the original."""
-        for connection in self._connections:
-            connection.is_copy = True
-
-    def _drop(self, connection: FrontLink, error: PeerError) -> None:
-        if connection.is_copy:
+    def _drop(self, link: FrontLink, error: PeerError) -> None:
+        if link.is_forked:
             os._exit(ExitCode.OK)
-        log.info("a front door is gone: %s", error)
-        self._poll.unregister(connection.fileno())
-        del self._readers[connection.fileno()]
-        self._connections.discard(connection)
-        connection.close()
+        log.info("front door disconnected: %s", error)
+        self._poll.unregister(link.fileno())
+        del self._readers[link.fileno()]
+        self._links.discard(link)
+        link.close()
 
-    def _orphaned(self) -> None:
-        self._exit = ExitCode.PARENT_GONE
+    def _on_parent_gone(self) -> None:
+        self._exit_code = ExitCode.PARENT_GONE
         self.drain()
-
-
-def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
-    """Runs the release that is installed in this process, for the supervisor that started it.
-
-    Args:
-        control: its end of the parent's socket.
-        socket_path: where the worker is to listen.
-    """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal reaches the whole group; the supervisor tells us
-    try:
-        original = os.getpid()
-        model, version, endpoints = discover()
-        if os.getpid() != original:  # the model's code has forked while it was imported; there is one worker
-            os._exit(ExitCode.OK)
-        measuring = metrics_config_from(os.environ)
-        recorder = None if measuring is None else WorkerMetrics(model, version, measuring.values_max)
-        worker = Worker(model, version, endpoints, socket_path, control, recorder)
-        words = worker.listen()
-    except PexdockError as exc:
-        return _cannot_load(control, exc.code, exc.detail)
-    except Exception as exc:  # noqa: BLE001 - the model's own code may raise anything while it is imported or its store is listed
-        return _cannot_load(control, "cannot_load", f"{type(exc).__name__}: {exc}")
-    try:
-        warnings = worker.warm_up(lenient=is_lenient())
-    except PexdockError as exc:  # the author's traceback is in the log
-        _say(control, Failed(exc.code, f"in its warm-up: {exc.detail}"))
-        worker.close()
-        return ExitCode.CRASHED if exc.code in RETRYABLE_CODES else ExitCode.CANNOT_LOAD
-    if os.getpid() != original:
-        os._exit(ExitCode.OK)
-    os.register_at_fork(after_in_child=worker.is_forked)
-    signal.signal(signal.SIGTERM, lambda *_: worker.drain())  # until here nobody waits for an answer, and it ends at once
-    # What has been imported stays. The collector need not look at all of it again: 0.3 s with scikit-learn, in the middle of a batch.
-    gc.freeze()
-    _say(control, Ready(WIRE_VERSION, base.__version__, words, warnings))
-    if recorder is None or measuring is None:
-        return worker.run()
-    with Reporter(recorder, measuring.interval_s, worker.say):
-        return worker.run()
-
-
-def _cannot_load(control: socket.socket, code: str, reason: str) -> ExitCode:
-    traceback.print_exc()
-    sys.stderr.flush()
-    _say(control, Failed(code, reason))
-    return ExitCode.CANNOT_LOAD
-
-
-def _say(control: socket.socket, word: ControlMessage) -> None:
-    control.sendall(encode_message(word))

@@ -17,7 +17,7 @@ from base.ipc.channel import Channel, ReceivedMessage
 from base.ipc.protocol import AttachSegment, Batch, DetachSegment, Reply
 from base.ipc.segment import Segment
 from base.schema import Schema
-from base.worker.result import result_to_batch
+from base.worker.prediction.result import result_to_batch
 from base.worker.worker import Worker
 
 

@@ -19,7 +19,7 @@ from base.ipc import frames
 from base.ipc.channel import Channel
 from base.ipc.protocol import AttachSegment, Batch, DetachSegment, Reply, SegmentSlice
 from base.ipc.segment import Segment
-from base.worker.result import result_to_batch
+from base.worker.prediction.result import result_to_batch
 from ipc_benchmark import peer
 
 WAYS = ["pandas", "polars", "dict", "pydantic", "pexdock", "pexdock and back", "memcpy"]

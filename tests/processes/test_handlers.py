@@ -131,7 +131,7 @@ def test_a_dependency_that_cannot_be_opened_keeps_the_server_from_starting() -> 
     def handle(records_df: pl.DataFrame, db: object = svc.Depends(broken)) -> pl.DataFrame:
         return records_df
 
-    with pytest.raises(Declaration, match="'db' cannot be opened: OSError: no database"), TestClient(handle):
+    with pytest.raises(Declaration, match="cannot open the dependency 'db': OSError: no database"), TestClient(handle):
         pass
 
 

@@ -80,7 +80,7 @@ def test_a_row_that_was_made_up_may_be_refused(supervised: Supervised) -> None:
         )
         supervised.until(lambda: supervised.predictions("/tiny") == [15])
         (warning,) = supervised.release("tiny-0.2.0.pex")["warnings"]
-        assert warning.startswith("endpoint predict failed at a row made up from its schema: only threes")
+        assert warning.startswith("endpoint predict failed on a row that was made up from its schema: only threes")
 
 
 def test_a_handler_is_warm_before_its_first_request_and_once_only(supervised: Supervised) -> None:

@@ -1,6 +1,6 @@
 """Reply frames → the bodies of HTTP answers.
 
-`base.worker.result` gives the convention: a frame whose only column is "prediction" is scalars, any other is records.
+`base.worker.prediction.result` gives the convention: a frame whose only column is "prediction" is scalars, any other is records.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from runtime.front.openapi.row_schema import row_schema
 from runtime.http import problem_schemas
 
 SCALAR_COLUMNS = ["prediction"]
-"""The columns of a response whose predictions are plain values (see `base.worker.result`)."""
+"""The columns of a response whose predictions are plain values (see `base.worker.prediction.result`)."""
 
 EVENT_STREAM = "text/event-stream"
 

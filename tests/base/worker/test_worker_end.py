@@ -43,7 +43,7 @@ def test_who_tells_a_worker_to_end_while_it_does_writes_to_no_descriptor_of_othe
     monkeypatch.setattr("os.eventfd_write", noted_write)
     for number in range(200):
         worker = Worker("m", "1", [double], tmp_path / f"{number}.sock")
-        open_now.add(worker._wakes)
+        open_now.add(worker._wakeup.fileno())
         worker.listen()
         ready = threading.Barrier(2)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from base.errors import BadResult
 from base.schema import Schema
-from base.worker.result import PREDICTION_COLUMN, result_to_batch
+from base.worker.prediction.result import PREDICTION_COLUMN, result_to_batch
 
 
 class One(Schema):

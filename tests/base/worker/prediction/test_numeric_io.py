@@ -15,9 +15,9 @@ from polars.testing import assert_frame_equal
 from base.errors import BadResult
 from base.ipc.numeric_frames import NumericFormat
 from base.schema import Schema
-from base.worker import numeric_frames
-from base.worker.numeric_frames import NumericInput, NumericOutput
-from base.worker.result import result_to_batch
+from base.worker.prediction import numeric_io
+from base.worker.prediction.numeric_io import NumericInput, NumericOutput
+from base.worker.prediction.result import result_to_batch
 
 
 class All(Schema):
@@ -76,7 +76,7 @@ def test_a_frame_goes_both_ways_unchanged(frame: pl.DataFrame) -> None:
     assert_frame_equal(found, All.frame(plain.to_record_batch()))
     assert_frame_equal(found, frame)
     assert_frame_equal(NumericInput(None).to_polars(plain), frame)
-    assert_frame_equal(numeric_frames._public(frame.columns, plain.columns), frame)
+    assert_frame_equal(numeric_io._make_frame(frame.columns, plain.columns), frame)
 
 
 RESULTS: list[Any] = [
@@ -174,12 +174,12 @@ def test_forms_that_are_learned_are_bounded() -> None:
     results = NumericOutput(None)
     for number in range(200):
         assert results.to_numeric_batch(pl.DataFrame({f"column {number}": [1.0]}), 1) is not None
-    assert len(results._forms) == 64
+    assert len(results._formats) == 64
 
 
 def test_polars_own_constructors_are_tried_before_they_are_used() -> None:
     """This version has them; where they make anything else, public names are used."""
-    assert numeric_frames.frame_maker(list(DTYPES), form_of(All)) is not numeric_frames._public
+    assert numeric_io.frame_maker(list(DTYPES), form_of(All)) is not numeric_io._make_frame
     strange = form_of(All)
     strange.dtypes = (*strange.dtypes[:-1], np.dtype("S3"))  # there is no constructor of that name
-    assert numeric_frames.frame_maker(list(DTYPES), strange) is numeric_frames._public
+    assert numeric_io.frame_maker(list(DTYPES), strange) is numeric_io._make_frame

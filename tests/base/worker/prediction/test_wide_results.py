@@ -12,7 +12,7 @@ import pytest
 
 from base.errors import BadResult
 from base.schema import Schema
-from base.worker.result import PREDICTION_COLUMN, result_to_batch
+from base.worker.prediction.result import PREDICTION_COLUMN, result_to_batch
 
 LEAST, UMOST = -(2**127), 2**128 - 1
 

@@ -1,0 +1,222 @@
+"""Computes the batches of one front door: each one at once, when its model has loaded, or part by part."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+import pyarrow as pa
+
+from base.artifacts.cache.cache import Lease, Pending
+from base.endpoint.context import Request, RequestContext
+from base.errors import DeadlineExceeded, PeerError, PexdockError
+from base.ipc import frames
+from base.ipc.numeric_frames import NumericBatch
+from base.ipc.protocol import Batch, Flag, ModelLoading, Reply, ReplyTooLarge, SegmentSlice, Started, monotonic_deadline_s
+from base.worker.link.reply_sender import ReplySender, never_retained, retained_flag
+from base.worker.link.segment_table import SegmentTable
+from base.worker.link.stream_replies import StreamReplies
+from base.worker.prediction.handler_call import BatchContext
+from base.worker.prediction.predictor import Predictor
+
+_parameters = msgspec.json.Decoder(dict[str, str])
+_parameters_and_context = msgspec.json.Decoder(tuple[dict[str, str], RequestContext])
+
+
+class _Work(msgspec.Struct, frozen=True):
+    """A batch with its context and its deadline on the monotonic clock, in seconds."""
+
+    batch: Batch
+    context: BatchContext
+    deadline_s: float
+
+
+class _PendingWork(msgspec.Struct, frozen=True):
+    """A batch that waits for its model."""
+
+    work: _Work
+    pending: Pending
+
+
+class _Output(msgspec.Struct, frozen=True):
+    """A result on its way into the reply slice, or waiting for a larger one."""
+
+    frame: pa.RecordBatch | NumericBatch
+    known_schema: bool
+    is_retained: Callable[[], bool]
+
+
+class BatchRunner:
+    """Computes batches and sends their outcomes.
+
+    Args:
+        sender: The way back to the front door.
+        segments: The segments of the front door.
+        predictors: The predictors of all endpoints, in the order of their numbers.
+        wake: Makes the worker's loop call `resume`; called from loader threads.
+        is_cancelled: Tells whether the front door has cancelled a batch, given its id.
+    """
+
+    def __init__(
+        self,
+        sender: ReplySender,
+        segments: SegmentTable,
+        predictors: Sequence[Predictor],
+        wake: Callable[[], None],
+        is_cancelled: Callable[[int], bool],
+    ) -> None:
+        self._sender = sender
+        self._channel = sender.channel
+        self._segments = segments
+        self._predictors = predictors
+        self._wake = wake
+        self._is_cancelled = is_cancelled
+        self._pending: list[_PendingWork] = []  # bounded by the front door's slots
+        self._outputs: dict[int, _Output] = {}  # as above
+        self.streams = StreamReplies(sender, segments)
+
+    @property
+    def idle(self) -> bool:
+        """True if every batch is answered."""
+        return not (self._pending or self._outputs or self.streams)
+
+    def start_batch(self, batch: Batch) -> None:
+        """Computes a batch, or leaves it pending if its model must be loaded first.
+
+        Raises:
+            PeerError: The front door is gone, or the batch breaks the rules of the wire.
+        """
+        deadline_s = monotonic_deadline_s(batch.deadline_ms, time.monotonic())
+        work = _Work(batch, self._batch_context(batch, deadline_s), deadline_s)
+        if batch.endpoint >= len(self._predictors):
+            raise PeerError(f"there is no endpoint {batch.endpoint}")
+        try:
+            found = self._predictors[batch.endpoint].lookup_model(work.context.parameters, self._wake)
+        except PexdockError as exc:
+            self._sender.send_failure(batch.batch_id, exc)
+            return
+        if isinstance(found, Pending):
+            self._pending.append(_PendingWork(work, found))
+            self._channel.send_message(ModelLoading(batch.batch_id))
+            # The load may have finished before the batch was in the list that `resume` looks at.
+            if found.done:
+                self._wake()
+        else:
+            self._compute(work, found)
+
+    def resume(self) -> None:
+        """Computes the batches whose models have loaded.
+
+        Raises:
+            PeerError: As `start_batch`.
+        """
+        ready = [each for each in self._pending if each.pending.done]
+        self._pending = [each for each in self._pending if not each.pending.done]
+        for each in ready:
+            try:
+                lease = each.pending.take_lease()
+            except PexdockError as exc:
+                self._sender.send_failure(each.work.batch.batch_id, exc)
+            else:
+                self._compute(each.work, lease)
+
+    def reply_into(self, batch_id: int, place: SegmentSlice) -> None:
+        """Writes a result that was too large into the larger slice that the front door has sent for it.
+
+        Raises:
+            PeerError: No result waits for a slice, or as `start_batch`.
+        """
+        output = self._outputs.pop(batch_id, None)
+        if output is None:
+            raise PeerError(f"a reply buffer for batch {batch_id}, which does not wait for one")
+        if place.length:  # an empty slice means that nobody wants the result any more
+            self._reply(batch_id, place, output)
+
+    def cancel_batch(self, batch_id: int) -> None:
+        """Stops a stream or drops a batch that waits for its model. A batch that was answered meanwhile is unknown here."""
+        self.streams.cancel(batch_id)
+        for each in [each for each in self._pending if each.work.batch.batch_id == batch_id]:
+            self._pending.remove(each)
+            each.pending.cancel()
+            self._sender.send_failure(batch_id, DeadlineExceeded("nobody waits for the answer any more"))
+
+    def close(self) -> None:
+        """Drops all batches. Idempotent."""
+        for each in self._pending:
+            each.pending.cancel()
+        self._pending = []
+        self.streams.close()
+        self._outputs.clear()
+
+    def _batch_context(self, batch: Batch, deadline_s: float) -> BatchContext:
+        single_request = bool(batch.flags & Flag.SINGLE_REQUEST)
+        try:
+            if not batch.flags & Flag.CONTEXT:
+                return BatchContext(_parameters.decode(batch.parameters), single_request)
+            parameters, sent = _parameters_and_context.decode(batch.parameters)
+        except msgspec.MsgspecError as exc:
+            raise PeerError(f"invalid parameters: {exc}") from exc
+        is_cancelled = lambda: self._is_cancelled(batch.batch_id)  # noqa: E731 - a method bound to a batch
+        request = Request(sent.id, sent.headers, sent.query, deadline_s, is_cancelled, b"", sent.content_type)
+        return BatchContext(parameters, single_request, request)
+
+    def _compute(self, work: _Work, lease: Lease | None) -> None:
+        """Predicts, or starts a stream. Owns the lease."""
+        batch, is_retained, stream, stream_lease = work.batch, never_retained, None, None
+        predictor = self._predictors[batch.endpoint]
+        try:
+            self._require_wanted(work)
+            if batch.flags & Flag.QUARANTINED:
+                self._channel.send_message(Started(batch.batch_id))
+            rows, is_retained = self._read_rows(batch, predictor)
+            if predictor.streams:
+                stream = predictor.stream(lease, rows, work.context)
+                stream_lease, lease = lease, None
+            else:
+                frame = predictor.predict(lease, rows, work.context)
+        except PeerError:
+            raise
+        except PexdockError as exc:
+            rows = None
+            self._sender.send_failure(batch.batch_id, exc, is_retained)
+            return
+        finally:
+            if lease is not None:
+                lease.release()
+        del rows
+        if stream is not None:
+            self.streams.start(batch.batch_id, stream, stream_lease, batch.reply, is_retained)
+        else:
+            self._reply(batch.batch_id, batch.reply, _Output(frame, predictor.has_output_schema, is_retained))
+
+    def _read_rows(self, batch: Batch, predictor: Predictor) -> tuple[pa.RecordBatch | NumericBatch, Callable[[], bool]]:
+        """Returns the rows of a batch, and the function that tells whether anything still refers to their segment."""
+        memory = self._segments.slice_view(batch.request)
+        numeric = predictor.frame_reader.read_numeric_batch(memory, batch.flags, batch.rows)
+        if numeric is not None:
+            return numeric, never_retained
+        rows, is_retained = predictor.frame_reader.read_frame_watched(memory, batch.flags)
+        if rows.num_rows != batch.rows:
+            raise PeerError(f"a batch of {batch.rows} rows has a frame of {rows.num_rows}")
+        return rows, is_retained
+
+    def _require_wanted(self, work: _Work) -> None:
+        if time.monotonic() > work.deadline_s:
+            raise DeadlineExceeded("the deadline of the batch passed before it was computed")
+        if work.context.context is not None and work.context.context.cancelled():
+            raise DeadlineExceeded("nobody waits for the answer any more")
+
+    def _reply(self, batch_id: int, place: SegmentSlice, output: _Output) -> None:
+        if self._sender.is_forked:
+            os._exit(0)
+        size_max = frames.frame_size_max(output.frame, known_schema=output.known_schema)
+        if size_max > place.length:
+            self._outputs[batch_id] = output
+            self._channel.send_message(ReplyTooLarge(batch_id, size_max))
+            return
+        written = frames.write_frame(output.frame, self._segments.slice_view(place), known_schema=output.known_schema)
+        # A result may be a view of the request's own columns, which then retains them, too.
+        flags = written.flags | retained_flag(output.is_retained)
+        self._channel.send_message(Reply(batch_id, output.frame.num_rows, written.length, flags))

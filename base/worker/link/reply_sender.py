@@ -1,0 +1,52 @@
+"""Sends failures to a front door, and keeps a forked copy of the worker from sending anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from base.errors import PexdockError
+from base.ipc import failure
+from base.ipc.channel import Channel
+from base.ipc.protocol import Failure, Flag
+
+
+class ReplySender:
+    """The way back to one front door.
+
+    Attributes:
+        channel: The channel to the front door.
+        is_forked: True in a process that a handler has forked and in which it has returned as well. Such a process must neither write to
+            a segment nor send: it exits.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.is_forked = False
+
+    def send_failure(self, batch_id: int, error: PexdockError, is_retained: Callable[[], bool] | None = None) -> None:
+        """Sends an error as the outcome of a batch or of a check of parameters.
+
+        Args:
+            batch_id: The batch.
+            error: The error, whose traceback is dropped.
+            is_retained: Tells whether anything still refers to the segment of the batch; None where nothing can.
+
+        Raises:
+            PeerError: The front door is gone.
+        """
+        if self.is_forked:
+            os._exit(0)
+        body = failure.encode_error(error)
+        error.__traceback__ = error.__context__ = None  # they refer to the stack frames that hold the rows
+        self.channel.send_message(Failure(batch_id, body, retained_flag(is_retained or never_retained)))
+
+
+def retained_flag(is_retained: Callable[[], bool]) -> int:
+    """Returns the flag that tells a front door not to write to the batch's segment again, if it is needed."""
+    return Flag.RETAINED if is_retained() else 0
+
+
+def never_retained() -> bool:
+    """Returns False: for rows that were copied off their segment."""
+    return False

@@ -1,0 +1,112 @@
+"""Calls the handler of one endpoint with what it asks for: model, frame, parameters, context and dependencies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from base.artifacts.cache.cache import Lease
+from base.artifacts.spec import SpecValidator
+from base.endpoint.call_plan import CallInputs
+from base.endpoint.context import Context, Request
+from base.endpoint.dependencies import Dependencies
+from base.endpoint.endpoint import Endpoint
+from base.endpoint.raw import raw_body
+from base.errors import Declaration, Misfit
+from base.ipc.numeric_frames import NumericBatch
+from base.worker.prediction.numeric_io import NumericInput
+
+
+@dataclass(frozen=True)
+class BatchContext:
+    """What comes with a batch beside its rows.
+
+    Attributes:
+        parameters: Parameters of the path.
+        single_request: The rows are of one request, so that a failure concerns no other and is worth a traceback.
+        context: Context of that request, for an endpoint that asks for it.
+    """
+
+    parameters: Mapping[str, str]
+    single_request: bool
+    context: Request | None = None
+
+
+class HandlerCaller:
+    """Calls one handler.
+
+    Args:
+        endpoint: The endpoint of the handler.
+
+    Attributes:
+        spec_validator: Validates the parameters of the path for a handler that asks for the result; None for all others.
+    """
+
+    def __init__(self, endpoint: Endpoint[..., Any]) -> None:
+        self._endpoint = endpoint
+        self._numeric_input = NumericInput(endpoint.input_schema)
+        self._dependencies: dict[str, Any] = {}
+        self.spec_validator = _spec_validator(endpoint)
+
+    def open_dependencies(self, dependencies: Dependencies) -> None:
+        """Opens what the handler depends on.
+
+        Raises:
+            Declaration: A dependency cannot be opened.
+        """
+        for name, each in self._endpoint.call_plan.dependencies.items():
+            try:
+                self._dependencies[name] = dependencies.open(each.provider)
+            except Exception as exc:  # the author's code; the worker does not start
+                reason = f"{type(exc).__name__}: {exc}"
+                raise Declaration(f"endpoint {self._endpoint.name}: cannot open the dependency {name!r}: {reason}") from exc
+
+    def call(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> Any:
+        """Calls the handler and returns what it returns.
+
+        Raises:
+            Misfit: Rows or parameters do not fit.
+            BaseException: The handler raised it.
+        """
+        endpoint = self._endpoint
+        frame = None if endpoint.raw else self._polars_frame(batch)
+        parameters = context.parameters if lease is None or not lease.latest else {**context.parameters, **lease.latest}
+        validated = None if self.spec_validator is None else self.spec_validator.validate(parameters)
+        handler_context = self._handler_context(batch, context)
+        model = None if lease is None else lease.model
+        inputs = CallInputs(model, frame, parameters, validated, handler_context, self._dependencies)
+        return endpoint.call_plan.call(endpoint.handler, inputs)
+
+    def _polars_frame(self, batch: pa.RecordBatch | NumericBatch) -> pl.DataFrame:
+        schema = self._endpoint.input_schema
+        if isinstance(batch, NumericBatch):
+            frame = self._numeric_input.to_polars(batch)
+        elif schema is None:
+            frame = pl.DataFrame(batch)
+        else:
+            frame = schema.frame(batch)
+        cells = [] if schema is None else schema.check(frame)
+        if cells:
+            raise Misfit(f"the rows do not fit: {cells[0].reason}", cells=cells)
+        return frame
+
+    def _handler_context(self, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> Context | None:
+        given = context.context
+        if given is None:
+            return None
+        if not self._endpoint.raw:
+            return Context(given.id, given.headers, given.query, given.until, given._cancelled)  # noqa: SLF001 - its own field
+        assert not isinstance(batch, NumericBatch)
+        body = raw_body(batch)
+        return Request(given.id, given.headers, given.query, given.until, given._cancelled, body, given.content_type)  # noqa: SLF001
+
+
+def _spec_validator(endpoint: Endpoint[..., Any]) -> SpecValidator | None:
+    if endpoint.call_plan.spec is None:
+        return None
+    of_cache = None if endpoint.cache_config is None else endpoint.cache_config.spec_validator
+    return of_cache or SpecValidator(endpoint.call_plan.spec)

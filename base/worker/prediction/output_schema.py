@@ -1,0 +1,109 @@
+"""Fits the columns that a handler returned to the output schema of its endpoint."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from base.errors import BadResult
+from base.schema.model import Schema
+
+_INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
+_SIMPLE: frozenset[type[pl.DataType]] = frozenset((*_INTEGERS, pl.Float32, pl.Float64, pl.Boolean, pl.String, pl.Binary))
+"""Dtypes that are the same on the wire and have no values that could be out of range."""
+
+
+def has_declared_columns(frame: pl.DataFrame, schema: type[Schema]) -> bool:
+    """Returns True if the frame has exactly the columns of the schema, all of them simple, and no null that the schema forbids."""
+    wanted = schema.polars_schema()
+    if frame.columns != wanted.names() or frame.dtypes != wanted.dtypes() or not all(type(dtype) in _SIMPLE for dtype in wanted.dtypes()):
+        return False
+    return not any(not column.nullable and frame[name].has_nulls() for name, column in schema.columns().items())
+
+
+def conform_to_schema(frame: pl.DataFrame, schema: type[Schema]) -> pl.DataFrame:
+    """Returns the columns in the order of the schema, cast to its dtypes where no value changes.
+
+    Raises:
+        BadResult: Columns are missing or not declared, a cast could lose something, or a null is not declared.
+    """
+    wanted = schema.polars_schema()
+    missing = [name for name in wanted if name not in frame.columns]
+    extra = [name for name in frame.columns if name not in wanted]
+    if missing or extra:
+        raise BadResult(
+            f"the handler returned the columns {frame.columns}, but {schema.__name__} declares {list(wanted)}"
+            + (f"; missing: {missing}" if missing else "")
+            + (f"; not declared: {extra}" if extra else "")
+        )
+    if frame.schema != wanted:
+        frame = pl.DataFrame([_cast(frame[name], dtype, schema) for name, dtype in wanted.items()])
+    for name, column in schema.columns().items():
+        if not column.nullable and frame[name].has_nulls():
+            first = frame[name].is_null().arg_max()
+            raise BadResult(f"column {name!r} is null in row {first}, but {schema.__name__} declares it without `| None`")
+    return frame
+
+
+def _cast(column: pl.Series, dtype: pl.DataType, schema: type[Schema]) -> pl.Series:
+    cast = column if column.dtype == dtype else _cast_without_loss(column, dtype)
+    if cast is None:
+        raise BadResult(
+            f"column {column.name!r} is {column.dtype}, but {schema.__name__} declares {dtype}, and the cast could lose something: "
+            "cast it in the handler"
+        )
+    return cast
+
+
+def _cast_without_loss(column: pl.Series, dtype: pl.DataType) -> pl.Series | None:
+    """Returns the column cast to `dtype`, or None if that could change a value.
+
+    A 64-bit integer becomes a float if every value survives the way there and back.
+    """
+    source = column.dtype
+    if source == pl.Null or (source in {pl.Categorical, pl.Enum} and dtype == pl.String):
+        return column.cast(dtype)
+    if source in {pl.Float16, pl.Float32} and dtype in {pl.Float32, pl.Float64}:
+        return column.cast(dtype)
+    if source == pl.String and isinstance(dtype, pl.Categorical | pl.Enum):
+        cast = column.cast(dtype, strict=False)
+        return cast if cast.null_count() == column.null_count() else None
+    if isinstance(source, pl.List) and isinstance(dtype, pl.Array) and source.inner == dtype.inner:
+        return column.list.to_array(dtype.size) if (column.list.len() == dtype.size).all() else None
+    if _differ_in_unit_only(source, dtype):
+        cast = column.cast(dtype, strict=False)
+        return cast if cast.cast(source, strict=False).equals(column, null_equal=True) else None
+    if not (source.is_integer() and dtype.is_numeric() and not dtype.is_decimal()):
+        return None
+    if dtype.is_integer() and not _includes(dtype, source):
+        return None
+    try:
+        cast = column.cast(dtype)
+        return cast if cast.cast(source).equals(column) else None
+    except pl.exceptions.InvalidOperationError:  # out of range on the way back
+        return None
+
+
+def _differ_in_unit_only(source: pl.DataType, dtype: pl.DataType) -> bool:
+    match source, dtype:
+        case (pl.Decimal(), pl.Decimal()) | (pl.Duration(), pl.Duration()):
+            return True
+        case pl.Datetime(), pl.Datetime():
+            return source.time_zone == dtype.time_zone
+    return False
+
+
+def _includes(wide: pl.DataType, narrow: pl.DataType) -> bool:
+    """Returns True if every value of one integer dtype is a value of the other."""
+    return bool(_min_value(wide) <= _min_value(narrow) and _max_value(wide) >= _max_value(narrow))
+
+
+def _min_value(dtype: pl.DataType) -> int:
+    return 0 if dtype.is_unsigned_integer() else -(2 ** (_bits(dtype) - 1))
+
+
+def _max_value(dtype: pl.DataType) -> int:
+    return int(2 ** (_bits(dtype) - (0 if dtype.is_unsigned_integer() else 1)) - 1)
+
+
+def _bits(dtype: pl.DataType) -> int:
+    return int(str(dtype).removeprefix("U").removeprefix("Int"))

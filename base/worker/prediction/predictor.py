@@ -1,0 +1,162 @@
+"""One endpoint in a worker process: looks up its model, calls its handler, and turns results into frames."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from base.artifacts.cache.cache import Cache, Lease, Pending
+from base.async_runner import AsyncRunner
+from base.endpoint.dependencies import Dependencies
+from base.endpoint.endpoint import Endpoint
+from base.endpoint.raw import response_frame
+from base.ipc.frames import FrameReader
+from base.ipc.numeric_frames import NumericBatch
+from base.telemetry.recorder import HandlerMetrics
+from base.worker.prediction.handler_call import BatchContext, HandlerCaller
+from base.worker.prediction.handler_errors import HandlerErrorBoundary
+from base.worker.prediction.numeric_io import NumericOutput
+from base.worker.prediction.result import result_to_batch
+from base.worker.prediction.stream_parts import PartIterator, PredictionStream
+
+_WARM_UP_PART_BYTES = 64 * 1024
+"""Size limit of the first part of a streamed answer to the warm-up request."""
+
+
+class Predictor:
+    """Predicts for one endpoint, and owns its cache.
+
+    Args:
+        endpoint: The endpoint.
+        metrics: Metrics of the endpoint; None for no metrics.
+        async_runner: Runs coroutines and async generators.
+        dependencies: The dependencies of all handlers of the worker.
+
+    Attributes:
+        cache: None for an endpoint that needs no model.
+        frame_reader: Reads the frames of batches for this endpoint.
+        has_output_schema: Results have a schema that the front door knows.
+        streams: The handler is a generator.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint[..., Any], metrics: HandlerMetrics | None, async_runner: AsyncRunner, dependencies: Dependencies
+    ) -> None:
+        self.endpoint = endpoint
+        self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config, metrics=metrics)
+        self.frame_reader = FrameReader(None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema())
+        self.has_output_schema = endpoint.output_schema is not None
+        self.streams = endpoint.handler_kind.streams
+        self._caller = HandlerCaller(endpoint)
+        self._numeric_output = NumericOutput(endpoint.output_schema)
+        self._metrics = metrics
+        self._async_runner = async_runner
+        self._dependencies = dependencies
+
+    def open(self) -> None:
+        """Opens the handler's dependencies, and starts the loads that the author wants before the first request. Lists the store for that.
+
+        Raises:
+            Declaration: A dependency cannot be opened.
+        """
+        self._caller.open_dependencies(self._dependencies)
+        config = self.endpoint.cache_config
+        if self.cache is not None and config is not None and config.pre_fetch_all:
+            self.cache.prefetch(self.endpoint.parameters)
+
+    def check_parameters(self, parameters: Mapping[str, str]) -> None:
+        """Validates the parameters of the path by the spec, and loads nothing.
+
+        Raises:
+            PexdockError: The parameters are invalid.
+        """
+        if self.cache is not None:
+            self.cache.check_parameters(parameters)
+        elif self._caller.spec_validator is not None:
+            with HandlerErrorBoundary(self.endpoint.name, 0, single_request=True):
+                self._caller.spec_validator.validate(parameters)
+
+    def lookup_model(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending | None:
+        """Returns the model for these parameters, see `Cache.lookup`; None for an endpoint that needs no model.
+
+        Raises:
+            PexdockError: There is no model for them now.
+        """
+        if self.cache is None:
+            return None
+        found = None
+        try:
+            found = self.cache.lookup(parameters, wake)
+            return found
+        finally:
+            if self._metrics is not None:
+                self._metrics.increment("CacheHits" if isinstance(found, Lease) else "CacheMisses")
+
+    def predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> pa.RecordBatch | NumericBatch:
+        """Calls the handler on one batch.
+
+        Args:
+            lease: Lease of the model; None for an endpoint that needs no model.
+            batch: The rows. The handler may keep them, if the owner of their memory watches for that.
+            context: What else the handler may ask for.
+
+        Raises:
+            HandlerFailed: The handler raised an error that means nothing to a client. The message only has an id to find in the log.
+            BadResult: The result breaks the contract.
+            CallerError: Rows or parameters do not fit, or the handler rejects them.
+        """
+        if self._metrics is None:
+            return self._predict(lease, batch, context)
+        started_s = time.perf_counter()
+        try:
+            return self._predict(lease, batch, context)
+        finally:
+            self._metrics.record_duration("HandlerTime", time.perf_counter() - started_s)
+
+    def _predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> pa.RecordBatch | NumericBatch:
+        num_rows = batch.num_rows
+        with HandlerErrorBoundary(self.endpoint.name, num_rows, single_request=context.single_request):
+            result = self._caller.call(lease, batch, context)
+            if inspect.iscoroutine(result):
+                result = self._async_runner.run_coroutine(result)
+            if self.endpoint.raw:
+                return response_frame(result)
+            numeric = self._numeric_output.to_numeric_batch(result, num_rows)
+            return numeric or result_to_batch(result, num_rows, self.endpoint.output_schema)
+
+    def stream(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> PredictionStream:
+        """Calls a generator handler. Raises as `predict` does."""
+        boundary = HandlerErrorBoundary(self.endpoint.name, batch.num_rows, single_request=context.single_request)
+        with boundary:
+            return PredictionStream(self._start_parts(lease, batch, context), boundary, self._metrics)
+
+    def call_with_example(self, lease: Lease | None, context: BatchContext) -> None:
+        """Calls the handler once with the example of its schema, and up to the first part if it streams. Records no metrics.
+
+        Calls nothing if the endpoint has no schema or its author has turned the warm-up off. Raises as `predict` does.
+        """
+        schema = self.endpoint.input_schema
+        if schema is None or self.endpoint.raw or not self.endpoint.warm_up:
+            return
+        batch = schema.example_batch()
+        if not self.streams:
+            self._predict(lease, batch, context)
+            return
+        with HandlerErrorBoundary(self.endpoint.name, batch.num_rows, single_request=context.single_request):
+            parts = self._start_parts(lease, batch, context)
+            try:
+                parts.next_part(_WARM_UP_PART_BYTES)
+            finally:
+                parts.close()
+
+    def close(self) -> None:
+        """Stops the loads of the cache."""
+        if self.cache is not None:
+            self.cache.close()
+
+    def _start_parts(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> PartIterator:
+        return PartIterator(self._caller.call(lease, batch, context), self.endpoint.output_schema, self._async_runner)

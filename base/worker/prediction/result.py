@@ -1,0 +1,233 @@
+"""Turns what a handler returned into one Arrow record batch, and counts its rows.
+
+Rows are matched by position, so a result must have exactly as many as the handler was given.
+
+| returned | becomes |
+|---|---|
+| `pl.DataFrame`, `pl.LazyFrame`, `pa.Table`, `pa.RecordBatch`, pandas DataFrame | its columns |
+| `pl.Series`, list, tuple, `pa.Array`, pandas Series, numpy array of one dimension | one column, "prediction" |
+| numpy array of more dimensions | one column "prediction" of fixed-size lists |
+
+**Scalars or records.** A result whose only column is called "prediction" is scalars: the front door replies `"predictions": [5.0, ...]`.
+Any other is records: `"predictions": [{"a": 1, "b": 2}, ...]`. So the column's name alone decides, on both sides of the wire, with or
+without an output schema. With an output schema of one column an array takes that column's name.
+
+Strings are Arrow string views, as Polars holds them, so nothing is converted. Categories and 128-bit integers become strings,
+also inside of lists and structs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from base.errors import BadResult
+from base.ipc.numeric_frames import arrow_array, is_numeric_column
+from base.schema import ranges
+from base.schema.dtypes import is_wide, wire_form
+from base.schema.model import Schema
+from base.worker.prediction.output_schema import conform_to_schema, has_declared_columns
+
+PREDICTION_COLUMN = "prediction"
+"""The name of the only column of a result that is scalars."""
+
+
+def result_to_batch(result: object, rows: int, schema: type[Schema] | None = None) -> pa.RecordBatch:
+    """Returns the result of a handler as one record batch of `rows` rows.
+
+    Args:
+        result: The value that the handler returned.
+        rows: Number of rows that it was given.
+        schema: Its output schema, if it declares one. Columns are put in its order, and cast to its dtypes where each value survives that:
+            integers to wider integers or floats, floats to wider floats, categories to strings and back, lists to arrays, decimals,
+            durations and datetimes to another unit. Nothing else is cast.
+
+    Raises:
+        BadResult: The number of rows differs, the type cannot be rows, or columns, dtypes or nulls break the schema.
+    """
+    values = _to_array(result)
+    if values is not None:
+        wire = pa.schema([(PREDICTION_COLUMN, values.type)]) if schema is None else schema.arrow_schema()
+        if _is_only_column(values, wire):  # most models take this way: 6 µs, where a frame takes 30 to 90
+            _require_row_count(len(values), rows)
+            return pa.RecordBatch.from_arrays([values], schema=wire)
+    name = PREDICTION_COLUMN
+    if schema is not None and len(schema.columns()) == 1:
+        (name,) = schema.columns()
+    wanted = None if schema is None else schema.polars_schema().get(name)
+    frame = _to_frame(result, name, wanted) if values is None else _frame_of_arrow(pa.Table.from_arrays([values], names=[name]))
+    if frame.width == 0:
+        raise BadResult(f"the handler returned a {_type_name(result)} without columns")
+    _require_row_count(frame.height, rows)
+    if schema is not None and has_declared_columns(frame, schema):
+        return pa.RecordBatch.from_arrays(_to_record_batch(frame).columns, schema=schema.arrow_schema())
+    _require_dates_in_range(frame)
+    if schema is None:
+        return _to_record_batch(_to_wire_form(frame))
+    conformed = _to_wire_form(conform_to_schema(frame, schema))
+    return pa.RecordBatch.from_arrays(_to_record_batch(conformed).columns, schema=schema.arrow_schema())
+
+
+def _require_row_count(returned: int, given: int) -> None:
+    if returned != given:
+        raise BadResult(f"the handler was given {given} rows and returned {returned}: return one for each, at the same position")
+
+
+def _to_array(result: object) -> pa.Array[Any] | None:
+    """Returns a result that is one column without a name; None for all others, and for integers beyond those of Arrow."""
+    try:
+        match result:
+            case np.ndarray():
+                return _array_of_numpy(result)
+            case list() | tuple():
+                return _array_of_values(result)
+            case pa.Array():
+                return result
+    except OverflowError:
+        return None
+    return None
+
+
+def _is_only_column(values: pa.Array[Any], wire: pa.Schema) -> bool:
+    """Returns True if these are numbers or booleans that are the schema's only column without a cast."""
+    kind = values.type
+    simple = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return bool(simple and len(wire) == 1 and wire.field(0).type == kind and (wire.field(0).nullable or not values.null_count))
+
+
+def _to_frame(result: object, name: str, wanted: pl.DataType | None) -> pl.DataFrame:
+    """Returns the result's columns, or its one column under this name, without a copy where possible."""
+    match result:
+        case pl.DataFrame():
+            return result
+        case pl.LazyFrame():
+            return _collect(result)
+        case pl.Series():
+            return result.alias(name).to_frame()
+        case pa.Table() | pa.RecordBatch():
+            return _frame_of_arrow(result)
+        case pa.ChunkedArray():
+            return _frame_of_arrow(pa.Table.from_arrays([result], names=[name]))
+        case list() | tuple():
+            return _frame_of_wide_integers(result, name, wanted)
+        case np.ndarray():
+            return _frame_of_wide_integers(result.tolist(), name, wanted)
+    return _frame_of_pandas(result, name)
+
+
+def _collect(lazy: pl.LazyFrame) -> pl.DataFrame:
+    try:
+        return lazy.collect()
+    except pl.exceptions.PolarsError as exc:
+        raise BadResult(f"the handler returned a lazy frame that cannot be collected: {exc}") from exc
+
+
+def _frame_of_arrow(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
+    try:
+        frame = pl.from_arrow(table)
+    except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, ValueError) as exc:
+        raise BadResult(f"the handler returned Arrow data that no frame can hold: {exc}") from exc
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _frame_of_wide_integers(values: Sequence[object], name: str, wanted: pl.DataType | None) -> pl.DataFrame:
+    """Returns integers of which some take more than 64 bits, in the wanted dtype if it is one for them."""
+    if all(each is None or type(each) is int for each in values):
+        for dtype in (wanted, pl.Int128(), pl.UInt128()):
+            try:
+                if dtype is not None and is_wide(dtype):
+                    return pl.DataFrame({name: pl.Series(values, dtype=dtype)})
+            except (TypeError, OverflowError):
+                continue
+    raise BadResult(f"the handler returned a {_type_name(values)} whose values are of no one type: some are integers of more than 64 bits")
+
+
+def _frame_of_pandas(result: object, name: str) -> pl.DataFrame:
+    pandas: Any = sys.modules.get("pandas")  # a handler that returns such an object has imported it
+    if pandas is not None and isinstance(result, pandas.DataFrame | pandas.Series):
+        try:
+            columns = pl.from_pandas(result, nan_to_null=False)
+        except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
+            raise BadResult(f"the handler returned a {_type_name(result)} that no frame can hold: {exc}") from exc
+        return columns.alias(name).to_frame() if isinstance(columns, pl.Series) else columns
+    raise BadResult(
+        f"the handler returned a {_type_name(result)}: return a frame, a series, an array or a list, with one row for each given"
+    )
+
+
+def _array_of_numpy(array: np.ndarray[Any, Any]) -> pa.Array[Any]:
+    if array.ndim == 0:
+        raise BadResult("the handler returned a single number: return an array with one row for each given")
+    if 0 in array.shape[1:]:
+        raise BadResult(f"the handler returned an array of shape {array.shape}, whose rows are empty")
+    values = _array_of_values(array.reshape(-1))
+    for size in reversed(array.shape[1:]):
+        values = pa.FixedSizeListArray.from_arrays(values, size)
+    return values
+
+
+def _array_of_values(values: Any) -> pa.Array[Any]:
+    """Returns one Arrow array of a list or of a flat numpy array; numbers in numpy are not copied.
+
+    Raises:
+        BadResult: There is no such array.
+        OverflowError: An integer takes more than 64 bits.
+    """
+    numbers = type(values) is np.ndarray and (is_numeric_column(values) or values.dtype == np.float16)
+    try:
+        array: pa.Array[Any] = arrow_array(values) if numbers else pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError) as exc:
+        raise BadResult(f"the handler returned a {_type_name(values)} whose values are of no one type: {exc}") from exc
+    return array
+
+
+def _to_wire_form(frame: pl.DataFrame) -> pl.DataFrame:
+    """Returns the frame with the dtypes that cross the wire.
+
+    Raises:
+        BadResult: A column has a dtype that cannot cross the wire.
+    """
+    for name, dtype in frame.schema.items():
+        if isinstance(dtype, pl.Object | pl.Unknown):
+            raise BadResult(f"column {name!r} is {dtype}, which cannot be sent: cast it before returning it")
+        if wire_form(dtype) != dtype:
+            frame = frame.with_columns(pl.col(name).cast(wire_form(dtype)))
+    return frame
+
+
+def _require_dates_in_range(frame: pl.DataFrame) -> None:
+    for column in frame:
+        beyond = ranges.out_of_range(column)
+        if beyond is not None:
+            raise BadResult(f"column {column.name!r} has a point in time in row {beyond.arg_max()} outside the years 1 to 9999")
+
+
+def _to_record_batch(frame: pl.DataFrame) -> pa.RecordBatch:
+    try:
+        # The same as `to_arrow` with Polars' own string type, in a sixth of the time.
+        reader = pa.RecordBatchReader.from_stream(frame.rechunk())
+        batches = list(reader)
+    except pa.ArrowException as exc:  # objects inside lists, for instance
+        raise BadResult(f"the handler's result has no Arrow form: {exc}") from exc
+    for column in reader.schema:
+        if _has_dictionary(column.type):
+            raise BadResult(f"column {column.name!r} holds categories inside {column.type}: cast them to strings before returning it")
+    if not batches:
+        return pa.RecordBatch.from_pylist([], schema=reader.schema)
+    (batch,) = batches
+    return batch
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    """Returns True if values are in a separate dictionary, which a single record batch does not carry."""
+    return pa.types.is_dictionary(kind) or any(_has_dictionary(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _type_name(value: object) -> str:
+    return f"{type(value).__module__.partition('.')[0]} {type(value).__name__}".removeprefix("builtins ")

@@ -1,0 +1,114 @@
+"""A streamed answer in a worker: what a generator yields, as lines of JSON that are cut to the size of the reply slice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from base.async_runner import AsyncRunner
+from base.endpoint.raw import encode_json
+from base.errors import PexdockError
+from base.schema.model import Schema
+from base.telemetry.recorder import HandlerMetrics
+from base.worker.prediction.handler_errors import HandlerErrorBoundary
+from base.worker.prediction.result import result_to_batch
+
+
+class PartIterator:
+    """Advances one generator, only after its last part was taken: at most one part waits.
+
+    Args:
+        parts: What the handler returned when it was called.
+        schema: Schema of the frames that it yields; None if it may yield anything.
+        async_runner: Advances an async generator.
+    """
+
+    def __init__(self, parts: Iterator[Any] | AsyncIterator[Any], schema: type[Schema] | None, async_runner: AsyncRunner) -> None:
+        self._parts = parts
+        self._schema = schema
+        self._async_runner = async_runner
+        self._rest = memoryview(b"")
+
+    def next_part(self, size_max: int) -> memoryview | None:
+        """Returns the next bytes of NDJSON, at most `size_max`; None at the end.
+
+        Raises:
+            BadResult: A part has no JSON form, or breaks the schema.
+            BaseException: The generator raised it.
+        """
+        while not self._rest:
+            try:
+                part = self._advance()
+            except (StopIteration, StopAsyncIteration):
+                return None
+            self._rest = memoryview(b"".join(line + b"\n" for line in _json_lines(part, self._schema)))
+        piece, self._rest = self._rest[:size_max], self._rest[size_max:]
+        return piece
+
+    def close(self) -> None:
+        """Closes the generator, so that its `finally` blocks run. Raises what they raise."""
+        self._rest = memoryview(b"")
+        parts = self._parts
+        if isinstance(parts, AsyncIterator):
+            self._async_runner.run_coroutine(_close_async(parts))
+        else:
+            parts.close()  # type: ignore[attr-defined]  # a generator function returns generators only
+
+    def _advance(self) -> Any:
+        parts = self._parts
+        return self._async_runner.run_coroutine(_advance_async(parts)) if isinstance(parts, AsyncIterator) else next(parts)
+
+
+class PredictionStream:
+    """A streamed answer whose errors may be sent to a client, and whose time is measured.
+
+    Args:
+        parts: The parts of the answer.
+        boundary: Translates the errors of the generator.
+        metrics: Metrics of the endpoint; None for no metrics.
+    """
+
+    def __init__(self, parts: PartIterator, boundary: HandlerErrorBoundary, metrics: HandlerMetrics | None) -> None:
+        self._parts = parts
+        self._boundary = boundary
+        self._metrics = metrics
+        self._handler_time_s = 0.0
+
+    def next_part(self, size_max: int) -> memoryview | None:
+        """Returns the next bytes, as `PartIterator.next_part` does. Raises as `Predictor.predict` does."""
+        started_s = time.perf_counter()
+        try:
+            with self._boundary:
+                return self._parts.next_part(size_max)
+        finally:
+            self._handler_time_s += time.perf_counter() - started_s
+
+    def close(self) -> None:
+        """Closes the generator. An error that it raises then is only logged, since nobody waits for it."""
+        if self._metrics is not None:
+            self._metrics.record_duration("HandlerTime", self._handler_time_s)
+        try:
+            with self._boundary:
+                self._parts.close()
+        except PexdockError:
+            pass  # the boundary has logged it
+
+
+async def _advance_async(parts: AsyncIterator[Any]) -> Any:
+    return await anext(parts)
+
+
+async def _close_async(parts: AsyncIterator[Any]) -> None:
+    await parts.aclose()  # type: ignore[attr-defined]  # as above
+
+
+def _json_lines(part: Any, schema: type[Schema] | None) -> list[bytes]:
+    """Returns a line for each row of a frame; anything else is one line."""
+    if schema is not None or isinstance(part, pl.DataFrame | pa.Table | pa.RecordBatch):
+        batch = result_to_batch(part, len(part) if hasattr(part, "__len__") else -1, schema)
+        return [encode_json(row) for row in batch.to_pylist()]
+    return [encode_json(part)]
