@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-import examples
+import example_models
 import leaks
 import pexes
 
@@ -80,8 +80,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """An artifacts folder with the example models in it, and the parameters of iris' endpoint. Read-only, since tests share it."""
     folder = tmp_path_factory.mktemp("artifacts")
     folder.chmod(0o755)  # the container's user reads it too
-    examples.train("transactions", folder)
-    return Trained(folder, examples.train("iris", folder))
+    example_models.train("transactions", folder)
+    return Trained(folder, example_models.train("iris", folder))
 
 
 @pytest.fixture(scope="session")

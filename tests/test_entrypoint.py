@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from handmade import sdk, write_pex
+from handmade_pexes import sdk, write_pex
 
 ROOT = Path(__file__).parent.parent
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Self
 
-from supervised import Supervised
+from supervisor_harness import Supervised
 from tinypex import write_tiny
 
 ECHO = """

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
-import examples
+import example_models
 
 ROOT = Path(__file__).parent.parent.parent
 UID = 10001
@@ -165,7 +165,7 @@ def test_it_predicts(box, trained):
     """A prediction through the container is what the model says when asked without Pexdock."""
     status, body = ask(box.port, "POST", "/predictions/iris/{run_id}/{model_id}".format(**trained.iris), json.dumps(FLOWERS))
     assert status == 200, body
-    assert json.loads(body)["predictions"] == pytest.approx(examples.iris_predictions(*trained, FLOWERS))
+    assert json.loads(body)["predictions"] == pytest.approx(example_models.iris_predictions(*trained, FLOWERS))
 
 
 def test_no_process_runs_as_root(box):

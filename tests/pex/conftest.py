@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import pexes
-from projects import DOUBLE, write_project
+from model_projects import DOUBLE, write_project
 from runtime.build.model import build_model
 
 

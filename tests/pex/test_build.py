@@ -17,14 +17,14 @@ import pytest
 
 import pexes
 from base.ipc.control import WIRE_VERSION
-from projects import DOUBLE, write_project
+from model_projects import DOUBLE, write_project
 from runtime.build.model import build_model
 from runtime.build.tool import BuildFailed, pex
 from runtime.build.wheel import build_wheel
 from runtime.pex.cache.store import PexCache
 from runtime.pex.check import check_pex
 from runtime.pex.file import read_pex
-from supervised import Supervised
+from supervisor_harness import Supervised
 
 IRIS_MAX_BYTES = 1_200_000
 """pex's own bootstrap is 1.15 MB of it."""

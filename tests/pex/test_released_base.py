@@ -15,10 +15,10 @@ import base
 import pexes
 import wire
 from base.ipc.control import WIRE_VERSION
-from callers import Callers
-from history import BEFORE, RELEASED, run_in, tree_of
-from operated import Operated
-from projects import write_project
+from git_history import BEFORE, RELEASED, run_in, tree_of
+from load_clients import Callers
+from model_projects import write_project
+from operated_supervisor import Operated
 from runtime.build.model import build_model
 from tinypex import ROOT, write_copied_base, write_tiny
 from waiting import until

@@ -4,9 +4,9 @@ import pytest
 
 import pexes
 from base.ipc.control import WIRE_VERSION
-from projects import write_project
+from model_projects import write_project
 from runtime.build.model import build_model
-from supervised import Supervised
+from supervisor_harness import Supervised
 from tinypex import write_copied_base, write_tiny
 
 TELLS = """\

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from base.testing import TestClient
-from disks import Disk, mounted
-from fronts import Front, Workers, workers
+from front_harness import Front, Workers, workers
 from rawhttp import Raw
+from small_disk import Disk, mounted
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import threading
 import httpx
 import pytest
 
-from supervised import Supervised
+from supervisor_harness import Supervised
 from tinypex import write_tiny
 
 SLOW = """

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from operated import Operated
+from operated_supervisor import Operated
 from tinypex import write_tiny
 
 STORED = """

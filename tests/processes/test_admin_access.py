@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from certificates import Authority
-from operated import OTHER_TOKEN as OTHER
-from operated import TOKEN, Operated, write_token
+from operated_supervisor import OTHER_TOKEN as OTHER
+from operated_supervisor import TOKEN, Operated, write_token
 from tinypex import write_tiny
 
 

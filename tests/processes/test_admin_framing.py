@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-import heads
+import request_heads
 from certificates import Authority
-from operated import TOKEN, Operated
+from operated_supervisor import TOKEN, Operated
 from rawhttp import Answer, Raw, get
 from runtime.admin.server.connection import Limits
-from supervised import Supervised
+from supervisor_harness import Supervised
 from tinypex import times, write_tiny
 
 MB = 1024**2
@@ -69,10 +69,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
-@pytest.mark.parametrize("name", heads.REFUSED)
+@pytest.mark.parametrize("name", request_heads.REFUSED)
 def test_what_could_be_read_in_two_ways_is_refused_and_no_order_behind_it_is_carried_out(world: World, name: str) -> None:
     """One 4xx or none, which is the last, and the connection ends; also behind a good request, whose answer is not lost."""
-    bad = heads.REFUSED[name](PATH)
+    bad = request_heads.REFUSED[name](PATH)
     for answer in (refused := world.send(bad + SMUGGLED)):
         assert 400 <= answer.status < 500, answer
         assert answer.headers["connection"] == "close"
@@ -84,25 +84,25 @@ def test_what_could_be_read_in_two_ways_is_refused_and_no_order_behind_it_is_car
     world.assert_it_goes_on()
 
 
-@pytest.mark.parametrize("name", heads.TAKEN)
+@pytest.mark.parametrize("name", request_heads.TAKEN)
 def test_what_only_looks_odd_is_taken_by_the_admin_side(world: World, name: str) -> None:
     """Its body is read, which is none of an order; and the request behind it is the next one, as it was sent."""
     with Raw(str(world.socket)) as raw:
-        raw.send(heads.TAKEN[name](PATH) + get("/models/tiny"))
+        raw.send(request_heads.TAKEN[name](PATH) + get("/models/tiny"))
         odd, behind = raw.answer(), raw.answer()
         assert (odd.status, "invalid body" in odd.json()["detail"]) == (422, True)
         assert (behind.status, behind.json()["model"]["name"]) == (200, "tiny")
 
 
-@pytest.mark.parametrize("name", heads.TOO_MUCH)
+@pytest.mark.parametrize("name", request_heads.TOO_MUCH)
 def test_a_head_without_end_is_refused_and_takes_no_memory_of_the_supervisor(world: World, name: str) -> None:
     """Headers, trailers, extensions: whatever is sent, with no token or on the Unix socket."""
     world.assert_it_goes_on()
     before = world.highest_bytes()
-    for answer in world.send(heads.TOO_MUCH[name](PATH)):
+    for answer in world.send(request_heads.TOO_MUCH[name](PATH)):
         assert 400 <= answer.status < 500, answer
     with Raw(world.state()["admin_address"]) as raw, contextlib.suppress(ConnectionError):
-        raw.send(heads.TOO_MUCH[name](PATH))
+        raw.send(request_heads.TOO_MUCH[name](PATH))
     world.assert_it_goes_on()
     assert world.highest_bytes() - before < 4 * MB
 

@@ -8,9 +8,9 @@ from datetime import datetime
 
 import pytest
 
-from callers import Callers
-from operated import Operated
-from setclock import SetClock
+from fake_clock import SetClock
+from load_clients import Callers
+from operated_supervisor import Operated
 from tinypex import times, write_tiny
 
 pytestmark = pytest.mark.alone  # times of day are compared with clocks that jump

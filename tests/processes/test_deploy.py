@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from operated import OTHER_TOKEN, Operated, write_token
+from operated_supervisor import OTHER_TOKEN, Operated, write_token
 from tinypex import times, write_tiny
 
 FAILS = """

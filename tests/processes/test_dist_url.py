@@ -8,7 +8,7 @@ import pytest
 from obstore.store import from_url
 
 import servers
-from supervised import Supervised
+from supervisor_harness import Supervised
 from tinypex import times, write_tiny
 
 

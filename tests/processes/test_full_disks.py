@@ -4,7 +4,7 @@ import os
 import resource
 import signal
 
-from supervised import Supervised
+from supervisor_harness import Supervised
 from tinypex import write_tiny
 
 

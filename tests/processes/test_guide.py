@@ -15,7 +15,7 @@ import pytest
 
 import base.artifacts as afs
 import base.service as svc
-import guide
+import markdown_guide
 from base.endpoint.describe import describe_endpoint
 from base.endpoint.discovery import GROUP, discover
 from base.testing import TestClient
@@ -23,7 +23,7 @@ from base.testing import TestClient
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = ROOT / "docs" / "models.md"
 TEXT = GUIDE.read_text()
-EXCHANGES = list(guide.exchanges(TEXT))
+EXCHANGES = list(markdown_guide.exchanges(TEXT))
 
 
 def load(patch: pytest.MonkeyPatch, folder: Path, name: str, program: str) -> ModuleType:
@@ -43,7 +43,7 @@ def load(patch: pytest.MonkeyPatch, folder: Path, name: str, program: str) -> Mo
 @pytest.mark.parametrize("page", [GUIDE, ROOT / "README.md"], ids=lambda each: each.name)
 def test_postponed_annotations_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: Path) -> None:
     """The same program under `from __future__ import annotations` says the same of every endpoint to a front door."""
-    program = guide.program(page.read_text())
+    program = markdown_guide.program(page.read_text())
     plain = load(monkeypatch, tmp_path, "plain", program)
     postponed = load(monkeypatch, tmp_path, "postponed", f"from __future__ import annotations{program}")
     found = [
@@ -59,7 +59,7 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """The guide's Python as a module, run in a folder of its own. Its asserts hold, or nothing here passes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PEXDOCK_ARTIFACTS_PATH", raising=False)
-        yield load(patch, tmp_path_factory.mktemp("guide"), "the_guide", guide.program(TEXT))
+        yield load(patch, tmp_path_factory.mktemp("guide"), "the_guide", markdown_guide.program(TEXT))
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +71,11 @@ def client(module: ModuleType) -> Iterator[TestClient]:
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=[f"line {each.line}" for each in EXCHANGES])
-def test_a_request_is_answered_as_the_guide_shows(client: TestClient, exchange: guide.Exchange) -> None:
+def test_a_request_is_answered_as_the_guide_shows(client: TestClient, exchange: markdown_guide.Exchange) -> None:
     """Status and body, over real HTTP."""
     answer = client.post(exchange.path, content=exchange.body.encode(), headers=exchange.headers)
     assert answer.status == exchange.status, answer.text
-    assert guide.agrees(exchange.answer, answer.headers["content-type"], answer.text), answer.text
+    assert markdown_guide.agrees(exchange.answer, answer.headers["content-type"], answer.text), answer.text
 
 
 def test_the_tests_in_the_guide_pass(module: ModuleType) -> None:
@@ -88,13 +88,13 @@ def test_the_tests_in_the_guide_pass(module: ModuleType) -> None:
 
 def test_the_guides_project_is_discovered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first block, under the entry point that its pyproject.toml declares, is a release."""
-    project = tomllib.loads(guide.blocks(TEXT, "toml")[0][1])
+    project = tomllib.loads(markdown_guide.blocks(TEXT, "toml")[0][1])
     points = project["project"]["entry-points"][GROUP]
     name, version = project["project"]["name"], project["project"]["version"]
     (package,) = {value.partition(".")[0] for value in points.values()}
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").touch()
-    (tmp_path / package / "endpoints.py").write_text(guide.blocks(TEXT, "python")[0][1])
+    (tmp_path / package / "endpoints.py").write_text(markdown_guide.blocks(TEXT, "python")[0][1])
     about = tmp_path / f"{name}-{version}.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
@@ -126,11 +126,11 @@ def test_the_guide_is_short_and_the_readme_leads_to_it() -> None:
 
 def test_a_guide_that_lies_is_found_out() -> None:
     """Another value, another kind of number, a field that is not there, another text, an option that was made up."""
-    assert guide.agrees('{"a": [1.0]}', "application/json", '{"id": "x", "a": [1.0]}')
-    assert not guide.agrees('{"a": [1]}', "application/json", '{"a": [1.0]}')
-    assert not guide.agrees('{"b": 1}', "application/json", '{"a": 1}')
-    assert guide.agrees("a\n1", "text/csv", "a\n1\n")
-    assert not guide.agrees("a\n1", "text/csv", "a\n2\n")
+    assert markdown_guide.agrees('{"a": [1.0]}', "application/json", '{"id": "x", "a": [1.0]}')
+    assert not markdown_guide.agrees('{"a": [1]}', "application/json", '{"a": [1.0]}')
+    assert not markdown_guide.agrees('{"b": 1}', "application/json", '{"a": 1}')
+    assert markdown_guide.agrees("a\n1", "text/csv", "a\n1\n")
+    assert not markdown_guide.agrees("a\n1", "text/csv", "a\n2\n")
 
 
 def test_a_guide_is_taken_apart() -> None:
@@ -139,11 +139,11 @@ def test_a_guide_is_taken_apart() -> None:
         "# A\n```python\na = 1\n```\n\n```python\nb = 2\n```\n"
         "```http\nPOST /a\nAccept: text/csv\na\n1\n→ 200\na\n1\nPOST /b {} → 404\nPOST /c 1\nX: y\n→ 201 2\n```\n"
     )
-    assert guide.program(text) == "\n\na = 1\n\n\n\nb = 2\n"
-    assert list(guide.exchanges(text)) == [
-        guide.Exchange(10, "/a", {"accept": "text/csv"}, "a\n1", 200, "a\n1"),
-        guide.Exchange(17, "/b", {}, "{}", 404, ""),
-        guide.Exchange(18, "/c", {"x": "y"}, "1", 201, "2"),
+    assert markdown_guide.program(text) == "\n\na = 1\n\n\n\nb = 2\n"
+    assert list(markdown_guide.exchanges(text)) == [
+        markdown_guide.Exchange(10, "/a", {"accept": "text/csv"}, "a\n1", 200, "a\n1"),
+        markdown_guide.Exchange(17, "/b", {}, "{}", 404, ""),
+        markdown_guide.Exchange(18, "/c", {"x": "y"}, "1", 201, "2"),
     ]
     with pytest.raises(ValueError, match="line 2"):
-        list(guide.exchanges("```http\nGET /a\n→ 200\n```\n"))
+        list(markdown_guide.exchanges("```http\nGET /a\n→ 200\n```\n"))

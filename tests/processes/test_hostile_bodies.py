@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import hostile
+import hostile_bodies as hostile
 import parquet_bombs
 import parquet_tricks
 from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutingTable, TableApplied
 from base.ipc.protocol import Reply
-from frontdoor import BareWorker, FrontDoor
+from front_process import BareWorker, FrontDoor
 from rawhttp import Raw, post
 
 MB = 1024**2

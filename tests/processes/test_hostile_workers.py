@@ -16,9 +16,9 @@ from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutesDrained, Ro
 from base.ipc.protocol import Batch, Failure, Flag, Message, Reply, ReplyBuffer, ReplyTooLarge, Started, StreamEnd, StreamPart
 from base.schema import wire
 from base.schema.wire import Column
-from frontdoor import BareWorker, FrontDoor
+from front_process import BareWorker, FrontDoor
 from rawhttp import Raw, post
-from supervised import Supervised
+from supervisor_harness import Supervised
 from tinypex import write_tiny
 
 SCHEMA = wire.columns_to_arrow({"a": Column(pl.Float64(), False), "s": Column(pl.String(), True)})

@@ -17,7 +17,7 @@ import base.service as svc
 from base.ipc.control import Configure
 from base.schema import Schema
 from base.testing import TestClient
-from frontdoor import own_front_door, peers
+from front_process import own_front_door, peers
 from gate import Gate
 from rawhttp import DEADLINE_S, Raw, chunked, get, post
 from waiting import until

@@ -18,7 +18,7 @@ from base.ipc.control import Configure, TlsFiles
 from base.schema import Schema
 from base.testing import TestClient
 from certificates import Authority
-from frontdoor import own_front_door
+from front_process import own_front_door
 from rawhttp import Raw, post
 
 ARROW = "application/vnd.apache.arrow.stream"

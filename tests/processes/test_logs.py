@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from operated import Operated
+from operated_supervisor import Operated
 from tinypex import write_tiny
 
 SAYS = """

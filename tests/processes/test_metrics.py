@@ -18,7 +18,7 @@ import base.service as svc
 from base.errors import Reject
 from base.schema import Schema
 from emf import Totals
-from supervised import Supervised, runs
+from supervisor_harness import Supervised, runs
 from tinypex import times, write_tiny
 
 WITHIN_S = 15

@@ -19,7 +19,7 @@ import base.artifacts as afs
 import servers
 from base.artifacts.cache.cache import Cache, Pending
 from base.errors import NotFound, Unavailable
-from fakestore import WITHIN_S
+from fake_store import WITHIN_S
 
 OPTIONS: dict[str, Any] = {
     "access_key_id": "any",

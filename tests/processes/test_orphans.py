@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from supervised import Supervised, runs
+from supervisor_harness import Supervised, runs
 from tinypex import write_linked_base, write_tiny
 from waiting import DEADLINE_S, until
 

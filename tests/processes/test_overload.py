@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from base.ipc.control import Configure
-from floods import Flood
-from fronts import Front, Workers, lines
+from front_harness import Front, Workers, lines
+from open_loop_load import Flood
 from rawhttp import Raw
 
 BATCH_ROWS, BATCH_S = 16, 0.05

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from disks import Disk
-from loads import Load
-from operated import Operated
+from constant_load import Load
+from operated_supervisor import Operated
+from small_disk import Disk
 from tinypex import times, write_tiny
 
 PATH = "/tiny"

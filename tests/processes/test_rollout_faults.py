@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from loads import Load
-from rollingout import NEW_SAYS, OLD, OLD_SAYS, THIRD_SAYS, Rollout, kill_front_door, kill_worker
-from supervised import runs
+from constant_load import Load
+from rollout_harness import NEW_SAYS, OLD, OLD_SAYS, THIRD_SAYS, Rollout, kill_front_door, kill_worker
+from supervisor_harness import runs
 from tinypex import write_tiny
 
 

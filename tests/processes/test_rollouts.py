@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from loads import Load
-from operated import Operated
+from constant_load import Load
+from operated_supervisor import Operated
 from tinypex import times, write_tiny
 
 TINY = functools.partial(times, path="/tiny")

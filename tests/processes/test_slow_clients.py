@@ -18,7 +18,7 @@ import base.service as svc
 from base.ipc.control import Configure
 from base.schema import Schema
 from base.testing import TestClient
-from frontdoor import own_front_door, peers
+from front_process import own_front_door, peers
 from rawhttp import Raw, chunked, post
 
 MB = 1024**2

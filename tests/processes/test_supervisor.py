@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from supervised import Supervised, runs
+from supervisor_harness import Supervised, runs
 from tinypex import SDK_VERSION, times, write_tiny
 from waiting import until
 

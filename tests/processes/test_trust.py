@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from signing import make_key, sign
-from supervised import Supervised
+from supervisor_harness import Supervised
 from tinypex import times, write_tiny
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervised import Supervised
+from supervisor_harness import Supervised
 from tinypex import times, write_tiny
 
 ROW = """

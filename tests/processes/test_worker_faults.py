@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loads import Load
-from supervised import Supervised, runs
+from constant_load import Load
+from supervisor_harness import Supervised, runs
 from tinypex import times, write_tiny
 
 LEAKS = """

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 with atheris.instrument_imports(include=["base.ipc", "runtime.front.codecs"]):
-    import hostile
+    import hostile_bodies
     from base.errors import PexdockError
     from base.ipc import failure, frames, protocol
     from base.ipc.control import ControlStream
@@ -25,8 +25,8 @@ with atheris.instrument_imports(include=["base.ipc", "runtime.front.codecs"]):
     from runtime.front.codecs.decoder import RowDecoder, decode_body
     from runtime.front.codecs.parquet import page_header
 
-_DECODER = RowDecoder(hostile.SCHEMA)
-_READER = frames.FrameReader(hostile.SCHEMA)
+_DECODER = RowDecoder(hostile_bodies.SCHEMA)
+_READER = frames.FrameReader(hostile_bodies.SCHEMA)
 
 
 def _plain(data: bytes) -> None:
@@ -54,12 +54,12 @@ def _page(data: bytes) -> None:
 
 def _parquet(**options: Any) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(hostile.good(pa.string()), sink, compression="snappy", **options)
+    pq.write_table(hostile_bodies.good(pa.string()), sink, compression="snappy", **options)
     return sink.getvalue()
 
 
-_FRAME = hostile.good().to_batches()[0].serialize().to_pybytes()
-_STREAM = hostile.stream(hostile.good())
+_FRAME = hostile_bodies.good().to_batches()[0].serialize().to_pybytes()
+_STREAM = hostile_bodies.stream(hostile_bodies.good())
 
 TARGETS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "protocol": (

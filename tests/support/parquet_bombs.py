@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import parquets as p
+import handmade_parquet as p
 
 MB = 1024**2
 WORD = b"x" * MB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import parquets as p
+import handmade_parquet as p
 from parquet_bombs import GOOD_PAGE, MB, OF_LISTS, WORD, block, run
 
 FIXED, BOOLEAN = 7, 0

@@ -6,7 +6,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from handmade import Wheel, base_stamp, model, model_stamp, sdk, write_pex
+from handmade_pexes import Wheel, base_stamp, model, model_stamp, sdk, write_pex
 from runtime.build import sbom
 from runtime.pex.file import read_pex
 

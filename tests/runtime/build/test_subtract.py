@@ -2,7 +2,7 @@
 
 import pytest
 
-from handmade import Wheel, base_stamp, model, sdk, write_pex
+from handmade_pexes import Wheel, base_stamp, model, sdk, write_pex
 from runtime.build.subtract import select_distributions
 from runtime.build.tool import BuildFailed
 from runtime.pex.file import read_pex

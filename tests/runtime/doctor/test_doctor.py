@@ -12,7 +12,7 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from handmade import model, write_pex
+from handmade_pexes import model, write_pex
 from runtime.cli.main import main
 from tinypex import ROOT, SDK_VERSION, write_linked_base, write_tiny
 

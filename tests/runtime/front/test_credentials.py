@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 
 from base.ipc.control import Configure, TlsFiles
 from certificates import Authority
-from counting import Counting, serve
+from counting_front import Counting, serve
 from rawhttp import Raw, chunked, get, post
 from runtime.http import api_keys
 from runtime.http.tls import BadTls, make_context

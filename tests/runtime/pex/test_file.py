@@ -6,7 +6,7 @@ import pytest
 
 from base.errors import PexRefused
 from base.ipc.control import WIRE_VERSION
-from handmade import Wheel, base_stamp, model, model_stamp, sdk, write_pex
+from handmade_pexes import Wheel, base_stamp, model, model_stamp, sdk, write_pex
 from runtime.pex.file import read_pex, read_stamp
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from handmade import Wheel, sdk, write_pex
+from handmade_pexes import Wheel, sdk, write_pex
 from runtime import atomic_file
 from runtime.pex import locks, unpack
 from runtime.pex.locks import hold_folder, remove_unused_folder

@@ -19,7 +19,7 @@ from base.artifacts.cache.cache import Cache
 from base.artifacts.cache.entry import Lease, Pending
 from base.artifacts.cache.loader_threads import LOADERS
 from base.errors import Declaration, Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
-from fakestore import WITHIN_S, Store
+from fake_store import WITHIN_S, Store
 
 
 class Wake:

@@ -22,7 +22,7 @@ from base.artifacts.cache.entry import Lease, Pending
 from base.artifacts.cache.schedule import DueRefresh, RefreshSchedule
 from base.errors import LoadFailed, NotFound, Unavailable
 from base.ipc.cache_control import EntryState
-from fakestore import WITHIN_S, Model, Store
+from fake_store import WITHIN_S, Model, Store
 
 
 class Stamped(Store):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from base.ipc.control import RoutingTable
-from counting import Counting, serve
+from counting_front import Counting, serve
 from rawhttp import Raw, chunked, get, post
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 import base.artifacts as afs
 import base.service as svc
-import documented
+import openapi_docs
 from base import errors
 from base.ipc import failure
 from base.schema import Schema
@@ -108,7 +108,7 @@ ALL = (payments, places, values, words, mirror)
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    return documented.document(*ALL)
+    return openapi_docs.document(*ALL)
 
 
 def test_the_document_is_valid_openapi(found: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ def test_the_document_is_valid_openapi(found: dict[str, Any]) -> None:
 
 def test_constraints_and_texts_of_columns_are_shown(found: dict[str, Any]) -> None:
     """As JSON Schema calls them, where it can; what it would misunderstand (dates, the length of bytes) is left out."""
-    row = documented.row(found, "tiny.payments")
+    row = openapi_docs.row(found, "tiny.payments")
     assert row["description"] == "One payment.\n\nBy card."
     told = row["properties"]
     assert told["amount"] == {
@@ -139,15 +139,15 @@ def test_constraints_and_texts_of_columns_are_shown(found: dict[str, Any]) -> No
 
 def test_a_handlers_docstring_is_its_description(found: dict[str, Any]) -> None:
     """Without the indentation."""
-    assert documented.operation(found, "/payments")["description"] == "Rates payments.\n\nEach by itself."
-    assert "description" not in documented.operation(found, "/places/{kind}/{iso_code}/{version}")
+    assert openapi_docs.operation(found, "/payments")["description"] == "Rates payments.\n\nEach by itself."
+    assert "description" not in openapi_docs.operation(found, "/places/{kind}/{iso_code}/{version}")
 
 
 def test_answers_have_the_output_schema(found: dict[str, Any]) -> None:
     """Without constraints, which are not asked of answers."""
-    items = documented.answered(found, "/payments")["properties"]["predictions"]["items"]
+    items = openapi_docs.answered(found, "/payments")["properties"]["predictions"]["items"]
     assert items["properties"] == {"risk": {"type": ["number", "null"], "format": "double", "description": "a probability"}}
-    assert documented.answered(found, "/values/{year}/{name}/{when}")["properties"]["predictions"]["items"] == {}
+    assert openapi_docs.answered(found, "/values/{year}/{name}/{when}")["properties"]["predictions"]["items"] == {}
 
 
 def in_path(operation: dict[str, Any]) -> list[dict[str, Any]]:
@@ -159,7 +159,7 @@ def test_parameters_of_the_path_have_the_types_of_the_spec_or_of_the_handler(fou
     """By the names that they have in the path; what is not known more closely is text."""
 
     def parameters(path: str) -> dict[str, Any]:
-        return {each["name"]: each["schema"] for each in in_path(documented.operation(found, path))}
+        return {each["name"]: each["schema"] for each in in_path(openapi_docs.operation(found, path))}
 
     place = parameters("/places/{kind}/{iso_code}/{version}")
     assert place["kind"]["enum"] == ["small", "large"]
@@ -181,9 +181,9 @@ def test_a_spec_that_json_schema_cannot_tell_leaves_text() -> None:
     def odd(model: str, records_df: pl.DataFrame) -> list[str]:
         return [model] * len(records_df)
 
-    made = documented.document(odd)
+    made = openapi_docs.document(odd)
     validate(made)
-    schemas = [each["schema"] for each in in_path(documented.operation(made, odd.path))]
+    schemas = [each["schema"] for each in in_path(openapi_docs.operation(made, odd.path))]
     assert schemas == [{"type": "string"}] * 3
 
 
@@ -191,7 +191,7 @@ def test_headers_by_which_clients_say_what_they_want_are_shown(found: dict[str, 
     """By the names that the front door reads, at every endpoint, and none must be sent."""
     components = found["components"]["parameters"]
     for path in found["paths"]:
-        references = [each["$ref"].rpartition("/")[2] for each in documented.operation(found, path)["parameters"] if "$ref" in each]
+        references = [each["$ref"].rpartition("/")[2] for each in openapi_docs.operation(found, path)["parameters"] if "$ref" in each]
         shown = [components[name] for name in references]
         assert {each["name"].lower().encode() for each in shown} == {headers.TIMEOUT, headers.PRIORITY, headers.VERSION}
         assert {(each["in"], each.get("required", False)) for each in shown} == {("header", False)}
@@ -206,12 +206,12 @@ def test_a_time_fits_the_document_just_if_it_is_read(found: dict[str, Any], valu
     except errors.Malformed:
         taken = False
     schema = found["components"]["parameters"]["RequestTimeout"]["schema"]
-    assert (documented.errors(found, schema, value) == []) == taken
+    assert (openapi_docs.errors(found, schema, value) == []) == taken
 
 
 def test_every_media_type_that_is_read_is_shown(found: dict[str, Any]) -> None:
     """And none that is not."""
-    shown = set(documented.operation(found, "/payments")["requestBody"]["content"])
+    shown = set(openapi_docs.operation(found, "/payments")["requestBody"]["content"])
     assert shown == {*media_types.SUPPORTED, *media_types.NDJSON_ALIASES}
     for each in shown:
         try:
@@ -224,10 +224,10 @@ def test_every_media_type_that_is_read_is_shown(found: dict[str, Any]) -> None:
 
 def test_every_media_type_of_answers_is_shown(found: dict[str, Any]) -> None:
     """Of frames, of streams and of raw endpoints."""
-    assert set(documented.operation(found, "/payments")["responses"]["200"]["content"]) == {form.value for form in ResponseFormat}
+    assert set(openapi_docs.operation(found, "/payments")["responses"]["200"]["content"]) == {form.value for form in ResponseFormat}
     wanted = {stream.wanted(accept).decode() for accept in ("", "text/event-stream")}
-    assert set(documented.operation(found, "/words")["responses"]["200"]["content"]) == wanted
-    raw = documented.operation(found, "/mirror/{name}")
+    assert set(openapi_docs.operation(found, "/words")["responses"]["200"]["content"]) == wanted
+    raw = openapi_docs.operation(found, "/mirror/{name}")
     assert (list(raw["requestBody"]["content"]), list(raw["responses"]["2XX"]["content"])) == (["*/*"], ["*/*"])
     assert not {"200", "415"} & set(raw["responses"])
     assert "400" in raw["responses"]  # of headers that cannot be read
@@ -242,13 +242,13 @@ REJECTED = [errors.Reject(409, "no"), errors.Reject(422, "no", [1])]
 def test_problems_are_what_the_document_says(found: dict[str, Any], error: errors.PexdockError) -> None:
     """Each error that a client can meet, under its status, with its code; and another code would not fit."""
     answer = problem(error, "0" * 32)
-    responses = documented.operation(found, "/payments")["responses"]
+    responses = openapi_docs.operation(found, "/payments")["responses"]
     name = responses.get(str(answer.status), responses["4XX"])["$ref"].rpartition("/")[2]
     response = found["components"]["responses"][name]
     schema = response["content"]["application/problem+json"]["schema"]
     body = json.loads(answer.body)
-    assert documented.errors(found, schema, body) == []
-    assert documented.errors(found, schema, body | {"code": "made_up"}) != []
+    assert openapi_docs.errors(found, schema, body) == []
+    assert openapi_docs.errors(found, schema, body | {"code": "made_up"}) != []
     assert ("Retry-After" in response["headers"]) == any(header == b"retry-after" for header, _ in answer.headers)
 
 
@@ -263,9 +263,9 @@ def test_handlers_of_one_name_stay_apart() -> None:
         return handle
 
     odd = svc.endpoint("/c")(lambda records_df: records_df)
-    made = documented.document(make("/a"), make("/b"), odd)
+    made = openapi_docs.document(make("/a"), make("/b"), odd)
     validate(made)
-    assert [documented.operation(made, path)["operationId"] for path in ("/a", "/b", "/c")] == [
+    assert [openapi_docs.operation(made, path)["operationId"] for path in ("/a", "/b", "/c")] == [
         "tiny.handle",
         "tiny.handle-2",
         "tiny._lambda_",

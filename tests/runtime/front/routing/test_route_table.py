@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from base.ipc.control import Configure, EndpointSpec, Listening, ReleaseSpec, Route, RoutesDrained, RoutingTable, TableApplied
-from frontdoor import DEADLINE_S, FrontDoor
+from front_process import DEADLINE_S, FrontDoor
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from base.errors import PexRefused
-from handmade import Wheel, base_stamp, model, sdk, write_pex
+from handmade_pexes import Wheel, base_stamp, model, sdk, write_pex
 from runtime.pex.cache.store import PexCache
 from runtime.pex.locks import lock_folder
 from tinypex import ROOT

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from families import release
+from release_states import release
 from runtime.supervisor.rollout import planner
 from runtime.supervisor.rollout.release_state import ReleaseEvent, ReleaseState
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from base.errors import Conflict, NotFound
-from families import release
+from release_states import release
 from runtime.supervisor.rollout import policy_changes, traffic_policy
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base.ipc.control import MirrorSpec
-from families import release
+from release_states import release
 from runtime.supervisor.rollout import planner, traffic_plan, traffic_policy
 from runtime.supervisor.rollout.release import Release
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy

@@ -1,0 +1,77 @@
+"""What lies in dist/ more than once, or changes faster than it is looked at: the last content of a name counts, whoever had it before."""
+
+import pytest
+
+from supervisor_harness import Supervised
+from tinypex import times, write_tiny
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    supervised = Supervised(tmp_path)
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    return supervised
+
+
+def content(folder, factor, padding=0, version="0.1.0"):
+    """The bytes of a pex whose model multiplies; only they say which it is."""
+    module = times(factor, "/tiny") + (f"\n    # {'x' * padding}" if padding else "")
+    return write_tiny(folder / "aside.pex", "tiny", module=module, version=version).read_bytes()
+
+
+def put(supervised, tmp_path, what, name="tiny.pex"):
+    (tmp_path / "whole").write_bytes(what)
+    (tmp_path / "whole").rename(supervised.dist / name)
+
+
+def is_being_copied(cache):
+    """Whether some of a pex has been read, and not yet all."""
+    try:
+        return any(part.stat().st_size for part in cache.rglob("*.part"))
+    except FileNotFoundError:
+        return False
+
+
+def test_what_comes_while_the_content_before_is_verified_is_what_serves(supervised, tmp_path):
+    """The first, which is shorter, is ready when the second is in the middle of it."""
+    for name, factor, size in (("first", 5, 80_000_000), ("second", 7, 250_000_000)):
+        (tmp_path / name).write_bytes(content(tmp_path, factor, size))
+    supervised.settings["stable_for_s"] = 0.05
+    with supervised:
+        (tmp_path / "first").rename(supervised.dist / "tiny.pex")
+        supervised.until(lambda: is_being_copied(tmp_path / "cache"))
+        (tmp_path / "second").rename(supervised.dist / "tiny.pex")
+        supervised.until(lambda: supervised.predictions("/tiny") == [21])
+
+
+def test_a_file_that_is_as_it_was_again_serves_as_it_did(supervised, tmp_path):
+    """Content that is still known comes back under its name, behind another."""
+    before = (supervised.dist / "tiny.pex").read_bytes()
+    with supervised:
+        put(supervised, tmp_path, content(tmp_path, 5, version="0.2.0"))
+        supervised.until(lambda: supervised.predictions("/tiny") == [15])
+        put(supervised, tmp_path, before)
+        supervised.until(lambda: supervised.predictions("/tiny") == [6])
+
+
+def test_a_file_that_holds_what_another_does_holds_nothing_else(supervised, tmp_path):
+    """A newer version is overwritten with the one before, which lies beside it."""
+    newer = supervised.dist / "newer.pex"
+    with supervised:
+        newer.write_bytes(content(tmp_path, 5, version="0.2.0"))
+        supervised.until(lambda: supervised.predictions("/tiny") == [15])
+        put(supervised, tmp_path, (supervised.dist / "tiny.pex").read_bytes(), "newer.pex")
+        supervised.until(lambda: supervised.predictions("/tiny") == [6])
+
+
+def test_what_lies_there_twice_is_there_as_long_as_one_of_them_is(supervised, tmp_path):
+    """A standby that has lost one of its two names goes by the other."""
+    path = supervised.dist / "tiny.pex"
+    with supervised:
+        put(supervised, tmp_path, content(tmp_path, 5, version="0.2.0"), "newer.pex")
+        supervised.until(lambda: supervised.predictions("/tiny") == [15])
+        put(supervised, tmp_path, path.read_bytes(), "twin.pex")
+        supervised.until(lambda: "twin.pex: holds what tiny 0.1.0 holds" in supervised.err.read_text())
+        path.unlink()
+        supervised.until(lambda: [each["version"] for each in supervised.releases("twin.pex")] == ["0.1.0"])
+        assert "is gone from dist/" not in str(supervised.release("twin.pex")["warnings"])

@@ -1,0 +1,100 @@
+"""A release that answers while the one that serves has no worker, as a client meets it: over a real front door, with real workers."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from base.ipc.control import MirrorSpec, Route, SplitSpec
+from front_harness import Asking, Front, TinyWorker, Workers, asking, lines, version
+from waiting import until
+
+SHARED = SplitSpec({"new": 1}, fallback="old")
+
+
+def put(front: Front, new: TinyWorker, old: TinyWorker) -> None:
+    front.table(new.route("new"), old.route("old"), sharing=SHARED)
+
+
+def gone(front: Front, new: TinyWorker, old: TinyWorker) -> None:
+    """The table that a supervisor makes when the worker of the new one has died."""
+    front.table(Route(new.words(), [], "new"), old.route("old"), sharing=SHARED)
+
+
+def test_it_answers_from_the_very_death_until_a_worker_is_back(make: Workers, front: Front, way: str) -> None:
+    """Without a table in between: the front door knows it, and sees the death first."""
+    new, old = make("2.0"), make("1.0")
+    put(front, new, old)
+    assert version(front.ask([{"x": 1}], path=f"/tiny{way}")) == "2.0"
+    new.kill()
+    answers = [front.ask([{"x": 1}], path=f"/tiny{way}") for _ in range(50)]
+    assert {version(answer) for answer in answers} <= {"1.0", "2.0"}
+    assert version(answers[-1]) == "1.0"
+    put(front, make("2.0"), old)
+    assert version(front.ask([{"x": 1}], path=f"/tiny{way}")) == "2.0"
+
+
+def test_what_waited_goes_to_it_and_what_may_have_killed_the_worker_does_not(make: Workers, front: Front, tmp_path: Path) -> None:
+    """Else one request could take both releases down."""
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    new, old = make("2.0", "--gate", gate, "--log", tmp_path / "new"), make("1.0", "--log", log)
+    put(front, new, old)
+    with asking(front, [666]) as (deadly,), ExitStack() as stack:
+        until(lambda: lines(tmp_path / "new"), "nothing reached the worker")
+        (second,) = stack.enter_context(asking(front, [1], "/tiny/of/b"))  # it takes the worker's other place
+        waiting = stack.enter_context(asking(front, [2, 3, 4]))
+        gate.touch()
+        until(lambda: new.process.poll() is not None, "it should have died")
+        assert [version(each.answer()) for each in waiting] == ["1.0"] * 3
+        gone(front, new, old)
+        another = make("2.0", "--log", tmp_path / "another")
+        put(front, another, old)
+        until(lambda: another.process.poll() is not None, "it should have died, too")
+        assert deadly.answer().status == 500
+        put(front, make("2.0"), old)
+        assert version(second.answer()) == "2.0"
+    assert [666] not in lines(log)
+
+
+def test_nobody_may_ask_for_it_and_nobody_is_told_of_it(make: Workers, front: Front) -> None:
+    """It does not serve: its version is a 404, and so is a path that it alone has."""
+    new, old = make("2.0"), make("1.0", "--more")
+    put(front, new, old)
+
+    def refused(*headers: str, path: str = "/tiny") -> tuple[int, str]:
+        answer = front.ask([{"x": 1}], *headers, path=path)
+        return answer.status, answer.json()["code"]
+
+    assert refused("X-Pexdock-Version: 1.0") == (404, "not_found")
+    assert refused(path="/tiny/more") == (404, "not_found")
+    new.kill()
+    until(lambda: version(front.ask([{"x": 1}])) == "1.0", "nothing stands in")
+    assert refused("X-Pexdock-Version: 2.0") == (503, "unavailable")
+    assert refused(path="/tiny/more") == (404, "not_found")
+    assert "1.0" not in front.ask([{"x": 1}], "X-Pexdock-Version: 3.0").json()["detail"]
+
+
+@pytest.mark.parametrize("sharing", [SplitSpec({"new": 1}, mirror=MirrorSpec("old", 1.0)), SplitSpec({"new": 1}, labels={"canary": "old"})])
+def test_what_gets_copies_or_is_asked_for_by_a_label_stands_in_for_nothing(make: Workers, front: Front, sharing: SplitSpec) -> None:
+    """Neither for new requests nor for those that waited for a release that is gone."""
+    first, new, old = make("3.0"), make("2.0"), make("1.0")
+    front.table(first.route("first"))
+    front.table(Route(new.words(), [], "new"), old.route("old"), sharing=sharing)
+    assert front.ask([{"x": 1}]).status == 503
+    front.table(new.route("new"), old.route("old"), sharing=sharing)
+    assert version(front.ask([{"x": 1}])) == "2.0"
+
+
+def test_what_waits_for_a_release_that_is_gone_no_shadow_answers(make: Workers, front: Front, tmp_path: Path) -> None:
+    """While what took over has no worker, they are a 503."""
+    first, new, old = make("3.0", "--gate", tmp_path / "gate", "--log", tmp_path / "log"), make("2.0"), make("1.0")
+    front.table(first.route("first"))
+    held = Asking(front, [1])
+    until(lambda: lines(tmp_path / "log"), "nothing reached the worker")
+    front.table(Route(new.words(), [], "new"), old.route("old"), sharing=SplitSpec({"new": 1}, mirror=MirrorSpec("old", 1.0)))
+    first.kill()
+    (answer,) = held.answers()
+    assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "unavailable", "1")
+    assert front.ask([{"x": 1}]).json()["code"] == "unavailable"  # nor does it answer who comes then

@@ -1,0 +1,113 @@
+"""Handlers that hang: their requests are told that time is over, their worker is replaced, and others are served on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from base.ipc.control import Configure, RoutesDrained, WorkerUnhealthy
+from front_harness import Front, Workers, asking
+from rawhttp import Raw, post
+from supervisor_harness import Supervised, runs
+from tinypex import write_tiny
+
+TIMEOUT_S = 2.0
+
+HANGS = """
+    import os, time
+    import polars as pl
+    import base.service as svc
+
+    @svc.endpoint(path="/hangs")
+    def predict(records_df: pl.DataFrame):
+        while (records_df["x"] == 777).any():
+            time.sleep(1)
+        return [os.getpid()] * records_df.height
+"""
+
+
+@pytest.fixture(name="front")
+def _front() -> Iterator[Front]:
+    with Front(Configure(request_timeout_s=TIMEOUT_S)) as front:
+        yield front
+
+
+def test_the_supervisor_is_told_which_worker_hangs(make: Workers, front: Front) -> None:
+    worker = make("1.0")
+    front.table(worker.route("it"))
+    assert front.ask([{"x": 1}]).status == 200
+    answer = front.ask([{"x": 777}])
+    assert (answer.status, answer.json()["code"]) == (504, "deadline_exceeded")
+    assert front.until(WorkerUnhealthy) == WorkerUnhealthy(str(worker.path), "it did not answer a request in time, nor afterwards")
+
+
+def test_what_waits_behind_one_that_hangs_is_answered_by_the_worker_that_comes_next(make: Workers) -> None:
+    """It reached the worker that hangs, in the moment that this has before it is given up, and goes again."""
+    worker, other = make("1.0"), make("1.0")
+    other.words()
+    with Front(Configure(request_timeout_s=2 * TIMEOUT_S)) as front:
+        front.table(worker.route("it"))
+        front.ask([{"x": 1}])
+        assert front.ask([{"x": 777}]).status == 504
+        with asking(front, [5]) as (behind,):
+            front.until(WorkerUnhealthy)
+            worker.kill()
+            front.table(other.route("it"))
+            assert behind.answer().json()["predictions"][0]["x"] == 5.0
+
+
+def test_a_worker_that_is_merely_late_is_let_be(make: Workers, front: Front, tmp_path: Path) -> None:
+    """It answers within the second that it is given; the next request is answered as ever, and nothing was told."""
+    worker = make("1.0", "--gate", tmp_path / "gate")
+    front.table(worker.route("it"))
+    assert front.ask([{"x": 1}]).status == 504
+    (tmp_path / "gate").touch()
+    assert front.ask([{"x": 1}]).status == 200
+    front.until(RoutesDrained)
+    front.control.settimeout(2.0)
+    with pytest.raises(TimeoutError):
+        front.hear()
+    front.control.settimeout(20)
+
+
+def test_a_worker_that_hangs_is_replaced_while_its_sibling_serves(tmp_path: Path) -> None:
+    """Nobody is told of it but the request that hangs, and whoever shares its batch."""
+    supervised = Supervised(tmp_path, request_timeout_s=2 * TIMEOUT_S, workers_per_release=2)
+    write_tiny(supervised.dist / "hangs.pex", "hangs", module=HANGS)
+    with supervised:
+        before = supervised.until(lambda: pids if len(pids := supervised.release("hangs.pex")["worker_pids"]) == 2 else None)
+        over, answers = threading.Event(), []
+
+        def keep_asking() -> None:
+            with Raw(supervised.state()["address"]) as raw:
+                while not over.is_set():
+                    raw.send(post("/hangs", [{"x": 1}]))
+                    answers.append(raw.answer())
+
+        asking = threading.Thread(target=keep_asking)
+        asking.start()
+        assert supervised.ask("/hangs", 777).status_code == 504
+        gone = supervised.until(lambda: [pid for pid in before if not runs(pid)])
+        supervised.until(lambda: len(set(supervised.release("hangs.pex")["worker_pids"]) - set(gone)) == 2)
+        over.set()
+        asking.join()
+        late = [answer for answer in answers if answer.status != 200]
+        assert len(late) <= 1, "one may have shared the batch that hangs"
+        assert all(answer.status == 504 for answer in late)
+        assert len(gone) == 1
+        assert "did not answer a request in time" in supervised.release("hangs.pex")["reason"]
+
+
+def test_a_client_without_patience_makes_no_worker_look_as_if_it_hung(make: Workers) -> None:
+    """Its time was over while the batch was computed, long before a request's may be."""
+    worker = make("1.0", "--sleep", 2.5)
+    with Front(Configure(request_timeout_s=20.0)) as front:
+        front.table(worker.route("it"))
+        assert front.ask([{"x": 1}], "X-Request-Timeout-Ms: 100").status == 504
+        assert front.ask([{"x": 2}]).status == 200
+        front.control.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            front.until(WorkerUnhealthy)

@@ -1,0 +1,112 @@
+"""Commands that move requests end when they have moved, and say by their exit code whether they have."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from operated_supervisor import Operated
+from tinypex import times, write_tiny
+
+HELD = """
+    import pathlib, time
+    pathlib.Path("FOLDER", "at").touch()
+    while not pathlib.Path("FOLDER", "go").exists():
+        time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def operated(tmp_path: Path) -> Operated:
+    """Two front doors; 0.2.0 serves, 0.1.0 stands by."""
+    made = Operated(tmp_path, front_doors=2)
+    for version, factor in (("0.1.0", 10), ("0.2.0", 20)):
+        drop(made, version, times(factor, "/tiny"))
+    return made
+
+
+def drop(operated: Operated, version: str, module: str) -> None:
+    write_tiny(operated.dist / f"tiny-{version}.pex", "tiny", version, module)
+
+
+def answers(operated: Operated) -> set[int]:
+    """Over many connections, which the kernel spreads over both front doors."""
+    return {operated.predictions("/tiny", 1)[0] for _ in range(30)}
+
+
+def serves(document: str) -> list[str]:
+    return [share["version"] for share in json.loads(document)["serves"]]
+
+
+@pytest.mark.timeout(180)
+def test_when_an_order_ends_every_front_door_does_it(operated: Operated) -> None:
+    """Without another look: a pin that has to start its release, its end, a split, a promotion, a roll-back."""
+    with operated:
+        for words, served, factors in (
+            (("pin", "tiny", "0.1.0"), ["0.1.0"], {10}),
+            (("pin", "tiny", "--off"), ["0.2.0"], {20}),
+            (("split", "tiny", "0.1.0=1", "0.2.0=1"), ["0.1.0", "0.2.0"], {10, 20}),
+            (("promote", "tiny", "0.1.0"), ["0.1.0"], {10}),
+            (("rollback", "tiny"), ["0.2.0"], {20}),
+        ):
+            done = operated.run(*words, "--json")
+            assert (done.returncode, sorted(serves(done.stdout))) == (0, served), (words, done.stderr)
+            assert answers(operated) == factors, words
+
+
+def test_an_order_is_not_in_force_while_one_front_door_has_not_heard_of_it(operated: Operated) -> None:
+    """It ends with 3 after its time, and stands; asked again, it is there at once."""
+    with operated:
+        hanging = operated.state()["front_door_pids"][1]
+        os.kill(hanging, signal.SIGSTOP)
+        late = operated.run("pin", "tiny", "0.1.0", "--timeout", 4)
+        assert late.returncode == 3
+        assert "timeout: it still waits: front doors have not applied it yet" in late.stderr
+        os.kill(hanging, signal.SIGCONT)
+        assert operated.run("pin", "tiny", "0.1.0").returncode == 0
+        assert answers(operated) == {10}
+
+
+def test_an_order_to_what_cannot_start_ends_with_1_and_the_reason(operated: Operated) -> None:
+    """What serves goes on, and scripts read the same as JSON."""
+    drop(operated, "0.1.0", "    raise RuntimeError('no way')")
+    with operated:
+        failed = operated.run("pin", "tiny", "0.1.0", "--json")
+        assert failed.returncode == 1
+        assert "tiny failed: 0.1.0: " in failed.stderr
+        assert "no way" in failed.stderr
+        assert (json.loads(failed.stdout)["pin"], serves(failed.stdout)) == ("0.1.0", ["0.2.0"])
+        assert answers(operated) == {20}
+
+
+def test_nobody_has_to_wait_and_who_waits_is_told_of_another_order(operated: Operated, tmp_path: Path) -> None:
+    """`--no-wait` ends once the order is kept; Ctrl-C ends the waiting alone; what is ordered instead ends it, too."""
+    drop(operated, "0.1.0", HELD.replace("FOLDER", str(tmp_path)) + times(10, "/tiny"))
+    with operated:
+        assert operated.run("pin", "tiny", "0.1.0", "--no-wait").returncode == 0
+        operated.until((tmp_path / "at").exists)
+        assert answers(operated) == {20}
+        for end, code, said in ((interrupt, 130, "the change stays in effect"), (order_otherwise, 1, "superseded by another change")):
+            command = [*operated.command("pin"), "tiny", "0.1.0"]
+            with subprocess.Popen(
+                command, env=operated.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            ) as waiting:
+                assert waiting.stderr is not None
+                assert "waits: 0.1.0 is starting" in waiting.stderr.readline()
+                end(operated, waiting)
+                assert waiting.wait(20) == code
+                assert said in waiting.stderr.read()
+        (tmp_path / "go").touch()
+
+
+def interrupt(_: Operated, waiting: subprocess.Popen[str]) -> None:
+    waiting.send_signal(signal.SIGINT)
+
+
+def order_otherwise(operated: Operated, _: subprocess.Popen[str]) -> None:
+    assert operated.admin.delete("/models/tiny/pin").status_code == 200

@@ -1,0 +1,108 @@
+"""How a real supervisor ends under load: it says so first, and whoever was let in has an answer."""
+
+import signal
+import time
+from collections import Counter
+
+import pytest
+
+from load_clients import Callers
+from rawhttp import Raw, get, post
+from supervisor_harness import Supervised
+from tinypex import write_tiny
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    supervised = Supervised(tmp_path)
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    return supervised
+
+
+def readiness(address):
+    with Raw(address) as raw:
+        raw.send(get("/readyz"))
+        return raw.answer().status
+
+
+def asked(raw):
+    raw.send(post("/tiny", [{"x": 2}]))
+    answer = raw.answer()
+    assert answer.json()["predictions"] == [4]
+    return answer
+
+
+@pytest.mark.parametrize(("kept", "doors"), [(True, 1), (False, 1), (True, 2), (False, 2)])
+def test_sigterm_under_load_resets_no_connection_and_answers_all_that_was_let_in(supervised, kept, doors):
+    """16 clients that ask without pause: each request has its own rows back, until a connection is refused before anything was sent."""
+    supervised.settings["front_doors"] = doors
+    with supervised, Callers(supervised.state()["address"], "/tiny", kept=kept) as callers:
+        supervised.until(lambda: callers.statuses[200] > 500)
+        before = Counter(callers.statuses)  # at a slow start one front door of two may have been without its worker
+        supervised.process.send_signal(signal.SIGTERM)
+        callers.wait()
+        assert supervised.process.wait(20) == 0
+    assert callers.faults == []
+    assert set(callers.statuses - before) == {200}
+    assert callers.refused == 16
+
+
+def test_readiness_is_false_first_and_all_who_come_within_the_lag_are_answered(supervised):
+    """New connections, too; then they are refused, and all is over within drain_s."""
+    supervised.settings |= {"pre_stop_delay_s": 2, "drain_s": 20}
+    with supervised, Callers(supervised.state()["address"], "/tiny") as callers:
+        address = supervised.state()["address"]
+        assert readiness(address) == 200
+        began = time.monotonic()
+        supervised.process.send_signal(signal.SIGTERM)
+        supervised.until(lambda: readiness(address) == 503)
+        answered = callers.statuses[200]
+        with Raw(address) as late:
+            late.send(post("/tiny", [{"x": 4}]))
+            assert late.answer().json()["predictions"] == [8]
+        supervised.until(lambda: callers.statuses[200] > answered + 100)
+        assert callers.refused == 0
+        callers.wait()
+        assert supervised.process.wait(20) == 0
+        assert 2 <= time.monotonic() - began < 20
+    assert callers.faults == []
+    assert set(callers.statuses) == {200}
+
+
+def test_an_idle_connection_may_ask_once_more_and_hears_that_it_was_the_last_time(supervised):
+    """Its client cannot know of the end before it asks; closing at once would reset what it is sending."""
+    with supervised, Raw(supervised.state()["address"]) as raw, Raw(supervised.state()["address"]) as other:
+        assert "connection" not in asked(raw).headers
+        assert "connection" not in asked(other).headers
+        supervised.process.send_signal(signal.SIGTERM)
+        supervised.until(lambda: asked(raw).headers.get("connection") == "close")
+        assert raw.ended()
+        assert other.ended()
+        assert supervised.process.wait(20) == 0
+
+
+def test_people_at_a_terminal_wait_for_no_lag(supervised):
+    """SIGINT comes from a keyboard, and nobody routes to that."""
+    supervised.settings |= {"pre_stop_delay_s": 60, "drain_s": 120}
+    with supervised:
+        supervised.process.send_signal(signal.SIGINT)
+        assert supervised.process.wait(20) == 0
+
+
+def test_a_second_signal_ends_the_lag(supervised):
+    """Whoever sends two is in a hurry."""
+    supervised.settings |= {"pre_stop_delay_s": 60, "drain_s": 120}
+    with supervised:
+        address = supervised.state()["address"]
+        supervised.process.send_signal(signal.SIGTERM)
+        supervised.until(lambda: readiness(address) == 503)
+        supervised.process.send_signal(signal.SIGTERM)
+        assert supervised.process.wait(20) == 0
+
+
+def test_a_lag_beyond_the_end_is_refused(supervised):
+    """It would be cut off in silence."""
+    supervised.settings |= {"pre_stop_delay_s": 9}
+    supervised.start()
+    assert supervised.process.wait(30) == 2
+    assert "pre_stop_delay_s is 9, which is part of drain_s, 8: raise that, or lower this" in supervised.err.read_text()

@@ -1,0 +1,99 @@
+"""Workers that are being started: behind those that serve, so many at once, and whatever they do nobody else waits for them."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime.supervisor.host.niceness import can_restore_niceness
+from runtime.supervisor.processes.start_limiter import SLOT_MAX_S
+from supervisor_harness import Supervised
+from tinypex import times, write_tiny
+
+HELD = """
+    import pathlib, threading, time
+    MARK = pathlib.Path("FOLDER")
+    MARK.joinpath("NAME").touch()
+    thread = threading.Thread(target=time.sleep, args=(3600,), daemon=True)
+    thread.start()
+    while not MARK.joinpath("go-NAME").exists():
+        time.sleep(0.01)
+"""
+
+
+def held(folder, name):
+    """A model that says that it is being imported, starts a thread, and waits until a file tells it to go on."""
+    return HELD.replace("FOLDER", str(folder)).replace("NAME", name) + times(2, f"/{name}")
+
+
+def nice(pid):
+    """Of each of its threads, and of its session."""
+    tasks = {os.getpriority(os.PRIO_PROCESS, int(entry.name)) for entry in Path(f"/proc/{pid}/task").iterdir()}
+    group = Path(f"/proc/{pid}/autogroup").read_text().split()[2] if Path(f"/proc/{pid}/autogroup").exists() else "0"
+    return tasks, int(group)
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    return Supervised(tmp_path, start_parallel=2)
+
+
+@pytest.mark.skipif(not can_restore_niceness(), reason="needs the right to set back a priority")
+def test_a_worker_is_nicer_until_it_is_ready(supervised, tmp_path):
+    """With every thread that its imports made; one that serves never is."""
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        (serving,) = supervised.release("tiny.pex")["worker_pids"]
+        write_tiny(supervised.dist / "held.pex", "held", module=held(tmp_path, "held"))
+        supervised.until((tmp_path / "held").exists)
+        (starting,) = supervised.release("held.pex")["worker_pids"]
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        supervised.until(lambda: len(list(Path(f"/proc/{starting}/task").iterdir())) > 1)
+        assert nice(starting)[0] == {own + 5}
+        assert nice(serving) == ({own}, 0)
+        (tmp_path / "go-held").touch()
+        supervised.until_state("held.pex", "ready")
+        supervised.until(lambda: nice(starting) == ({own}, 0))
+
+
+def test_so_many_start_at_once_and_a_restart_waits_for_none_of_them(supervised, tmp_path):
+    """Those that hang hold the others up for a while only; one that clients wait for is started at once."""
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    with supervised:
+        began = time.monotonic()
+        for name in ("a", "b", "c"):
+            write_tiny(supervised.dist / f"{name}.pex", name, module=held(tmp_path, name))
+        supervised.until(lambda: len(marks(tmp_path)) >= 2)
+        (pid,) = supervised.release("tiny.pex")["worker_pids"]
+        os.kill(pid, 9)
+        supervised.until(lambda: supervised.predictions("/tiny") == [6])
+        # On a busy machine this may take longer than a turn does, and then the third one has begun.
+        assert len(marks(tmp_path)) == 2 or time.monotonic() - began > SLOT_MAX_S
+        for name in "abc":
+            (tmp_path / f"go-{name}").touch()
+        supervised.until(lambda: all(supervised.release(f"{name}.pex")["state"] == "ready" for name in "abc"))
+
+
+def marks(folder):
+    """The models that are being imported, or were."""
+    return {name for name in "abc" if (folder / name).exists()}
+
+
+def test_one_whose_turn_has_not_come_can_be_replaced_and_all_can_end(supervised, tmp_path):
+    """Nothing waits for a process that was never made."""
+    with supervised:
+        for name in ("a", "b", "c"):
+            write_tiny(supervised.dist / f"{name}.pex", name, module=held(tmp_path, name))
+        supervised.until(lambda: len(marks(tmp_path)) == 2)
+        (waiting,) = set("abc") - marks(tmp_path)
+        write_tiny(supervised.dist / f"{waiting}2.pex", waiting, "0.2.0", times(7, f"/{waiting}"))
+        for name in marks(tmp_path):
+            (tmp_path / f"go-{name}").touch()
+        supervised.until(lambda: supervised.predictions(f"/{waiting}") == [21])
+        write_tiny(supervised.dist / "d.pex", "d", module=held(tmp_path, "d"))
+        write_tiny(supervised.dist / "e.pex", "e", module=held(tmp_path, "e"))
+        write_tiny(supervised.dist / "f.pex", "f", module=held(tmp_path, "f"))
+        supervised.until((tmp_path / "d").exists)
+        supervised.process.terminate()
+        assert supervised.process.wait(10) == 0
