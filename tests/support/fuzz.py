@@ -42,7 +42,7 @@ def _lines(data: bytes) -> None:
 
 
 def _body(media: str) -> Callable[[bytes], None]:
-    return lambda data: _DECODER.assemble([decode_body(_DECODER, media, data)]).validate(full=True)
+    return lambda data: _DECODER.batches.build_record_batch([decode_body(_DECODER, media, data)]).validate(full=True)
 
 
 def _page(data: bytes) -> None:

@@ -19,8 +19,8 @@ from runtime.front.app import health
 from runtime.front.app.authentication import Authenticator
 from runtime.front.app.head_cache import HeadCache
 from runtime.front.app.plain_head import plain_headers
-from runtime.front.codecs.decoder import Rows
 from runtime.front.codecs.encoder import ReplyEncoder
+from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import MIN_BYTES, BodyBuffer
 from runtime.front.requests import headers as hints
 from runtime.front.requests.problems import problem

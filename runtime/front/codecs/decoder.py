@@ -1,193 +1,141 @@
-"""The rows of one request: decoded from its body, checked against the endpoint's schema, and assembled to batches."""
+"""Decodes request bodies to rows that fit an endpoint's schema."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import chain
-from operator import attrgetter
-from typing import Any
 
 import msgspec
-import numpy as np
 import polars as pl
 import pyarrow as pa
-from polars import CompatLevel
 
 from base.errors import UnsupportedMedia
-from base.ipc.numeric_frames import ROWS_MAX, NumericBatch, NumericFormat, arrow_array
-from base.schema import wire as columns
+from base.ipc.numeric_frames import NumericFormat, arrow_array
+from base.schema.wire import columns_from_arrow
 from runtime.front.codecs import csv, media_types
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.arrow import body_frame, tables
 from runtime.front.codecs.arrow.layout_cache import LayoutCache
 from runtime.front.codecs.arrow.passthrough import ArrowPassthrough
+from runtime.front.codecs.batch_builder import BatchBuilder
 from runtime.front.codecs.json_columns import MIN_ROWS, JsonColumns
 from runtime.front.codecs.parquet import reader as parquet
+from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import BodyBuffer
-
-Records = list[msgspec.Struct] | pa.RecordBatch | NumericBatch
-"""Typed rows, or columns."""
-
-
-class Rows:
-    """Rows of one request. `shape` is equal for rows that may share a batch; `arrival` is where they lie, if in memory of their own."""
-
-    __slots__ = ("body_buffer", "count", "records", "shape")
-
-    def __init__(self, records: Records, shape: str) -> None:
-        self.records = records
-        self.count = records.num_rows if isinstance(records, NumericBatch) else len(records)
-        self.shape = shape
-        self.body_buffer: BodyBuffer | None = None
 
 
 class RowDecoder:
-    """Turns bodies into rows for one endpoint.
+    """Decodes bodies to rows for one endpoint.
 
     Args:
-        schema: what the endpoint declares; None lets each request bring its own.
-        unexpected: "reject" refuses fields that the schema does not have; "ignore" never reads them.
+        schema: The schema that the endpoint declares; None lets each request bring its own.
+        unexpected: "reject" refuses fields that the schema does not have; "ignore" skips them.
+
+    Attributes:
+        batches: Builds batches of the decoded rows.
 
     Raises:
-        PeerError: the schema's metadata is not ours.
+        PeerError: The schema's metadata cannot be read.
     """
 
     def __init__(self, schema: pa.Schema | None, unexpected: str = "ignore") -> None:
         self._schema = schema
         self._unexpected = unexpected
-        self._columns = {} if schema is None else columns.columns_from_arrow(schema)
-        self._form = NumericFormat.for_schema(schema)
-        self._direct = None if schema is None else ArrowPassthrough(schema, self._columns, unexpected)
+        self._columns = {} if schema is None else columns_from_arrow(schema)
+        self._numeric_format = NumericFormat.for_schema(schema)
+        self._passthrough = None if schema is None else ArrowPassthrough(schema, self._columns, unexpected)
         self._json = json_codec.JsonReader(self._columns, unexpected)
-        self._packed = JsonColumns.for_schema(self._json.row, schema)
-        self._seen = None if self._form is None else LayoutCache(self._form)
+        self._json_columns = JsonColumns.for_schema(self._json.row, schema)
+        self._layouts = None if self._numeric_format is None else LayoutCache(self._numeric_format)
+        self.batches = BatchBuilder(schema, self._numeric_format)
 
     def from_json(self, body: bytes) -> Rows:
-        """Rows of a JSON array of objects, of an array of strings that each hold an object, or of one object.
+        """Decodes a JSON array of objects, an array of strings that each hold an object, or one object.
 
         Raises:
-            Malformed: the body is not what its media type says; so for all that follow.
-            Misfit: it is, and a row does not fit the schema; names rows, columns, values and what was expected.
-            TooLarge: it holds more than a request may.
+            Malformed: The body is not valid for its media type. The other methods raise the same errors.
+            Misfit: A row does not fit the schema; the error names rows, columns, values and what was expected.
+            TooLarge: The body holds more than a request may.
         """
         if self._schema is None:
-            return _own(json_codec.infer_json(json_codec.parse_untyped(body)))
+            return _rows_with_own_schema(json_codec.infer_json(json_codec.parse_untyped(body)))
         found = self._json.read_array(body)
-        return self._typed(found) if type(found) is list else self._rows(found)
+        return self._rows_of_structs(found) if type(found) is list else self._rows_of(found)
 
     def from_ndjson(self, body: bytes) -> Rows:
-        """Rows of JSON objects, one a line."""
+        """Decodes JSON objects, one a line."""
         if self._schema is None:
-            return _own(json_codec.infer_json(json_codec.parse_untyped_lines(body)))
-        return self._rows(self._json.read_lines(body))
+            return _rows_with_own_schema(json_codec.infer_json(json_codec.parse_untyped_lines(body)))
+        return self._rows_of(self._json.read_lines(body))
 
     def from_csv(self, body: bytes) -> Rows:
-        """Rows of CSV with a header."""
+        """Decodes CSV with a header."""
         if self._schema is None:
-            return _own(csv.infer_csv(body))
-        return self._rows(csv.read_csv(body, self._columns, self._unexpected))
+            return _rows_with_own_schema(csv.infer_csv(body))
+        return self._rows_of(csv.read_csv(body, self._columns, self._unexpected))
 
     def from_parquet(self, body: bytes) -> Rows:
-        """Rows of a Parquet file."""
+        """Decodes a Parquet file."""
         if self._schema is None:
-            return _own(parquet.read_parquet(body, None))
-        # To refuse what is not expected its names are needed, and then all is read.
+            return _rows_with_own_schema(parquet.read_parquet(body, None))
+        # All columns must be read to refuse unexpected ones by name.
         table = parquet.read_parquet(body, self._columns if self._unexpected == "ignore" else None)
-        return self._rows(tables.fit_table(table, self._columns, self._unexpected))
+        return self._rows_of(tables.fit_table(table, self._columns, self._unexpected))
 
     def from_arrow(self, body: bytes) -> Rows:
-        """Rows of an Arrow stream."""
-        seen = None if self._seen is None else self._seen.read_known(body)
-        if seen is not None:
-            return Rows(seen, "")
+        """Decodes an Arrow stream."""
+        known = None if self._layouts is None else self._layouts.read_known(body)
+        if known is not None:
+            return Rows(known, "")
         table = tables.read_arrow_stream(body)
-        batch = None if self._direct is None else self._direct.matching_batch(table)
+        batch = None if self._passthrough is None else self._passthrough.matching_batch(table)
         if batch is None:
-            return self._looked_at(table)
-        if self._seen is not None:
-            self._seen.remember(body, batch)
+            return self._rows_of_table(table)
+        if self._layouts is not None:
+            self._layouts.remember(body, batch)
         return Rows(batch, "")
 
-    def from_body_buffer(self, arrival: BodyBuffer) -> Rows:
-        """Rows of an Arrow stream in memory of its own, which they keep."""
-        body = arrival.body
+    def from_body_buffer(self, buffer: BodyBuffer) -> Rows:
+        """Decodes an Arrow stream in a buffer of its own, which the rows keep."""
+        body = buffer.body
         table = tables.read_arrow_stream(body)
-        batch = None if self._direct is None else self._direct.matching_batch(table)
-        found = self._looked_at(table) if batch is None else Rows(batch, "")
-        found.body_buffer = arrival
+        batch = None if self._passthrough is None else self._passthrough.matching_batch(table)
+        rows = self._rows_of_table(table) if batch is None else Rows(batch, "")
+        rows.body_buffer = buffer
         if batch is not None and table.num_columns == batch.num_columns:
-            arrival.frame = body_frame.find_batch_message(body, batch)
-        return found
+            buffer.frame = body_frame.find_batch_message(body, batch)
+        return rows
 
-    def gather(self, rows: Sequence[Rows]) -> pa.RecordBatch | NumericBatch:
-        """Like `assemble`, as a plain frame where that is faster."""
-        if self._form is not None and sum(part.count for part in rows) <= ROWS_MAX:
-            plain = self._plain(self._form, [part.records for part in rows])
-            if plain is not None:
-                return plain
-        return self.assemble(rows)
+    def _rows_of(self, found: list[msgspec.Struct] | pl.DataFrame) -> Rows:
+        if not isinstance(found, pl.DataFrame):
+            return self._rows_of_structs(found)
+        return Rows(pa.RecordBatch.from_arrays(tables.to_one_batch(tables.to_table(found)).columns, schema=self._schema), "")
 
-    def assemble(self, rows: Sequence[Rows]) -> pa.RecordBatch:
-        """One batch of the rows of several requests of one shape, in their order."""
-        batches = []
-        structs: list[list[msgspec.Struct]] = []
-        for part in rows:
-            if isinstance(part.records, list):
-                structs.append(part.records)
-                continue
-            batches += [self._arrays(structs)] if structs else []
-            structs = []
-            batches.append(part.records.to_record_batch() if isinstance(part.records, NumericBatch) else part.records)
-        batches += [self._arrays(structs)] if structs else []
-        return batches[0] if len(batches) == 1 else _one_batch(pa.Table.from_batches(batches))
-
-    def _typed(self, found: list[msgspec.Struct]) -> Rows:
-        """Many floats become columns at once, while they are still in the processor's cache: as objects they take five times the memory."""
-        columns = None if self._packed is None or len(found) < MIN_ROWS else self._packed.to_columns(found)
-        if columns is None or self._form is None:
+    def _rows_of_structs(self, found: list[msgspec.Struct]) -> Rows:
+        """Turns many floats into columns while they are in the processor's cache: as objects they take five times the memory."""
+        columns = None if self._json_columns is None or len(found) < MIN_ROWS else self._json_columns.to_columns(found)
+        if columns is None or self._numeric_format is None:
             return Rows(found, "")
-        plain = self._form.batch_of_columns(len(found), columns)
-        if plain is not None:
-            return Rows(plain, "")
+        batch = self._numeric_format.batch_of_columns(len(found), columns)
+        if batch is not None:
+            return Rows(batch, "")
         return Rows(pa.RecordBatch.from_arrays([arrow_array(column) for column in columns], schema=self._schema), "")
 
-    @staticmethod
-    def _plain(form: NumericFormat, parts: Sequence[Records]) -> NumericBatch | None:
-        """All rows as one plain frame; None where some lie in Arrow's arrays, or have what is no number."""
-        if not any(isinstance(part, NumericBatch) for part in parts):
-            structs = [part for part in parts if isinstance(part, list)]
-            return _turned(form, chain.from_iterable(structs)) if len(structs) == len(parts) else None
-        plains = [_turned(form, part) if isinstance(part, list) else part for part in parts]
-        found = [part for part in plains if isinstance(part, NumericBatch)]
-        return form.concatenate(found) if len(found) == len(plains) else None
-
-    def _arrays(self, parts: list[list[msgspec.Struct]]) -> pa.RecordBatch:
-        assert self._schema is not None
-        rows = parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
-        arrays = [_array(list(map(attrgetter(f"f{i}"), rows)), field) for i, field in enumerate(self._schema)]
-        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-
-    def _looked_at(self, table: pa.Table) -> Rows:
-        """Columns that may need a cast, or a refusal."""
-        return _own(table) if self._schema is None else self._rows(tables.fit_table(table, self._columns, self._unexpected))
-
-    def _rows(self, found: list[msgspec.Struct] | pl.DataFrame) -> Rows:
-        if not isinstance(found, pl.DataFrame):
-            return self._typed(found)
-        return Rows(pa.RecordBatch.from_arrays(_one_batch(_table(found)).columns, schema=self._schema), "")
+    def _rows_of_table(self, table: pa.Table) -> Rows:
+        """Casts the columns of a table where that is needed, or refuses them."""
+        if self._schema is None:
+            return _rows_with_own_schema(table)
+        return self._rows_of(tables.fit_table(table, self._columns, self._unexpected))
 
 
 def body_reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Rows]:
-    """What reads bodies of a media type.
+    """Returns a function that decodes whole bodies of a media type.
+
+    The function raises UnsupportedMedia for a media type without a decoder, and the errors of `RowDecoder.from_json`.
 
     Args:
-        decoder: of the endpoint.
-        content_type: the header's value; JSON where there is none. A form is what curl says of a body that it was told nothing about.
-
-    Returns:
-        A function from whole bodies to their rows, which raises UnsupportedMedia where nothing here reads this media type, and what
-        `RowDecoder.from_json` does.
+        decoder: The decoder of the endpoint.
+        content_type: The value of the header. Bodies without one are JSON, and so are forms: curl sends that type by default.
     """
     name = media_types.media_type_of(content_type)
     read = _READERS.get(name)
@@ -195,13 +143,13 @@ def body_reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Row
         return partial(read, decoder)
 
     def refuse(_: bytes) -> Rows:
-        raise UnsupportedMedia(f"no decoder for {name!r}; send {', '.join(media_types.SUPPORTED)}")
+        raise UnsupportedMedia(f"content type {name!r} is not supported; send one of {', '.join(media_types.SUPPORTED)}")
 
     return refuse
 
 
 def decode_body(decoder: RowDecoder, content_type: str, body: bytes) -> Rows:
-    """The rows of one body, see `reader`."""
+    """Returns the rows of one body; see `body_reader`."""
     return body_reader(decoder, content_type)(body)
 
 
@@ -214,27 +162,7 @@ _READERS: Mapping[str, Callable[[RowDecoder, bytes], Rows]] = {
 }
 
 
-def _array(values: list[Any], field: pa.Field[Any]) -> pa.Array[Any]:
-    """A column of typed rows. By way of numpy where no value may be null: Arrow looks at each value twice."""
-    plain = not field.nullable and (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
-    found: pa.Array[Any] = pa.array(np.array(values, field.type.to_pandas_dtype())) if plain else pa.array(values, field.type)
-    return found
-
-
-def _turned(form: NumericFormat, rows: Iterable[msgspec.Struct]) -> NumericBatch | None:
-    return form.batch_of_rows(map(msgspec.structs.astuple, rows))
-
-
-def _own(table: pa.Table) -> Rows:
-    """Rows that bring their own schema, in the form in which Polars holds them."""
-    batch = _one_batch(_table(tables.infer_frame(table)))
+def _rows_with_own_schema(table: pa.Table) -> Rows:
+    """Returns rows that bring their own schema, with the types that Polars uses."""
+    batch = tables.to_one_batch(tables.to_table(tables.infer_frame(table)))
     return Rows(batch, batch.schema.to_string(show_field_metadata=False, show_schema_metadata=False))
-
-
-def _table(frame: pl.DataFrame) -> pa.Table:
-    return frame.rechunk().to_arrow(compat_level=CompatLevel.newest())
-
-
-def _one_batch(table: pa.Table) -> pa.RecordBatch:
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)

@@ -1,6 +1,6 @@
-"""Reply frames → the bodies of HTTP answers.
+"""Encodes reply frames as response bodies.
 
-`base.worker.prediction.result` gives the convention: a frame whose only column is "prediction" is scalars, any other is records.
+By the convention of `base.worker.prediction.result`, a frame whose only column is "prediction" holds scalars, any other holds records.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from polars import CompatLevel
 
 from base.ipc.numeric_frames import NumericBatch
 from runtime.front.codecs import csv
+from runtime.front.codecs.accept import preferred_media_type
 from runtime.front.codecs.media_types import ARROW, CSV, JSON, NDJSON, NDJSON_ALIASES, PARQUET
 from runtime.front.codecs.values import json
 
@@ -26,7 +27,7 @@ _SCALARS = ["prediction"]
 
 
 class ResponseFormat(Enum):
-    """In which form a client wants its answer; the value is the media type."""
+    """The format of a response body; the value is the media type."""
 
     JSON = JSON
     NDJSON = NDJSON
@@ -40,44 +41,30 @@ class ResponseFormat(Enum):
     @classmethod
     @lru_cache(maxsize=256)
     def negotiate(cls, accept: str) -> ResponseFormat:
-        """The form for an `Accept` header: of those that it names the one it wants most, the first of equals; JSON where it names none."""
-        best, most = cls.JSON, 0.0
-        for name, weight in _weighted(accept) if accept not in ("", "*/*") else ():
-            form = _FORMS.get(name)
-            if form is not None and weight > most:
-                best, most = form, weight
-        return best
+        """Returns the format that an Accept header prefers; JSON where it accepts none of them."""
+        preferred = preferred_media_type(accept, _FORMATS) if accept not in ("", "*/*") else None
+        return cls.JSON if preferred is None else _FORMATS[preferred]
 
 
-_FORMS = {form.value: form for form in ResponseFormat} | dict.fromkeys(NDJSON_ALIASES, ResponseFormat.NDJSON)
-
-
-def _weighted(accept: str) -> list[tuple[str, float]]:
-    """The media types of an `Accept` header with their weights (RFC 9110, 12.5.1); a weight that is no number is none."""
-    found = []
-    for part in accept.split(","):
-        name, *parameters = (word.strip().lower() for word in part.split(";"))
-        weight = next((word.removeprefix("q=") for word in parameters if word.startswith("q=")), "1")
-        found.append((name, float(weight) if weight.replace(".", "", 1).isdigit() else 0.0))
-    return found
+_FORMATS = {each.value: each for each in ResponseFormat} | dict.fromkeys(NDJSON_ALIASES, ResponseFormat.NDJSON)
 
 
 class ReplyEncoder:
-    """Cuts the reply of a batch into the answers of its requests. Nothing made here refers to the frame's memory.
+    """Cuts the reply of a batch into the responses of its requests. Its results do not refer to the frame's memory.
 
     Args:
-        batch: the frame; None where nobody may look at it, and `stream` is all that anybody wants.
-        stream: what all of it as an Arrow stream is, where that need not be made; it may be memory of whoever gives it.
+        batch: The frame; None where it may not be read and only `stream` is needed.
+        stream: The whole frame as an Arrow stream, where that exists already; it may refer to memory of the caller.
     """
 
     def __init__(self, batch: pa.RecordBatch | NumericBatch | None, stream: memoryview | None = None) -> None:
         self._frame = batch
         self._stream = stream
-        self._values: list[object] | None = None
+        self._predictions: list[object] | None = None
 
     @classmethod
     def for_no_rows(cls, schema: pa.Schema | None) -> Self:
-        """The reply to no rows."""
+        """Returns the encoder of a reply without rows."""
         return cls(pa.RecordBatch.from_pylist([], schema=schema or pa.schema({_SCALARS[0]: pa.null()})))
 
     @property
@@ -88,16 +75,16 @@ class ReplyEncoder:
         return self._frame
 
     def copy_rows(self, start: int, count: int) -> pa.RecordBatch:
-        """A copy of rows `start` to `start + count`."""
+        """Returns a copy of rows `start` to `start + count`."""
         batch = self._batch
         return pa.ipc.read_record_batch(pa.py_buffer(batch.slice(start, count).serialize().to_pybytes()), batch.schema)
 
-    def encode_body(self, form: ResponseFormat, request_id: str, start: int, count: int) -> bytes | memoryview:
-        """The body for rows `start` to `start + count`.
+    def encode_body(self, response_format: ResponseFormat, request_id: str, start: int, count: int) -> bytes | memoryview:
+        """Returns the body for rows `start` to `start + count`.
 
-        NaN and infinities become null in JSON, which has no words for them. Only JSON has a place for the request's id.
+        NaN and infinities become null in JSON, which cannot express them. Only JSON bodies hold the request's id.
         """
-        match form:
+        match response_format:
             case ResponseFormat.ARROW:
                 if self._stream is not None:
                     return self._stream
@@ -105,25 +92,25 @@ class ReplyEncoder:
                     return self._frame.to_arrow_stream()
                 return _arrow(self._batch.slice(start, count))
             case ResponseFormat.PARQUET:
-                return _parquet(_piece(self._batch, start, count))
+                return _parquet(_slice(self._batch, start, count))
             case ResponseFormat.CSV:
-                return csv.write_csv(pl.DataFrame(_piece(self._batch, start, count)))
+                return csv.write_csv(pl.DataFrame(_slice(self._batch, start, count)))
             case ResponseFormat.NDJSON:
-                return _lines(_piece(self._batch, start, count))
-        if self._values is None:
-            self._values = _values(self._frame if isinstance(self._frame, NumericBatch) else self._batch)
-        return msgspec.json.encode({"id": request_id, "predictions": self._values[start : start + count]})
+                return _lines(_slice(self._batch, start, count))
+        if self._predictions is None:
+            self._predictions = _predictions(self._frame if isinstance(self._frame, NumericBatch) else self._batch)
+        return msgspec.json.encode({"id": request_id, "predictions": self._predictions[start : start + count]})
 
 
-def _piece(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatch:
-    """These rows as a batch of their own: Polars panics over slices that cut through arrays of which some are null."""
+def _slice(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatch:
+    """Returns these rows as a batch of their own: Polars panics over slices of arrays of which some are null."""
     if count == batch.num_rows:
         return batch
     return pa.ipc.read_record_batch(pa.py_buffer(batch.slice(start, count).serialize()), batch.schema)
 
 
-def _values(batch: pa.RecordBatch | NumericBatch) -> list[object]:
-    """What stands in `predictions`: scalars or records."""
+def _predictions(batch: pa.RecordBatch | NumericBatch) -> list[object]:
+    """Returns the values of `predictions`: scalars or records."""
     if isinstance(batch, NumericBatch):
         names, columns = batch.names, [np.asarray(column).tolist() for column in batch.columns]
         return columns[0] if names == _SCALARS else [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -149,16 +136,16 @@ def _lines(batch: pa.RecordBatch) -> bytes:
 
 
 def _arrow(batch: pa.RecordBatch) -> bytes:
-    """A stream of this one batch: Arrow's writer of streams takes three times as long."""
-    return b"".join((memoryview(batch.schema.serialize()), memoryview(batch.serialize()), _END))
+    """Returns a stream of this batch. Arrow's own stream writer takes three times as long."""
+    return b"".join((memoryview(batch.schema.serialize()), memoryview(batch.serialize()), _END_OF_STREAM))
 
 
-_END = b"\xff\xff\xff\xff\0\0\0\0"
-"""Ends a stream of encapsulated messages."""
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+"""The end of a stream of encapsulated messages."""
 
 
 def _parquet(batch: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
-    # Older strings, since views inside of lists cannot be written.
+    # The oldest types, since string views inside lists cannot be written.
     pq.write_table(pl.DataFrame(batch).to_arrow(compat_level=CompatLevel.oldest()), sink)
     return bytes(sink.getvalue())

@@ -1,4 +1,4 @@
-"""The media types that bodies may have."""
+"""The media types of bodies."""
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -11,5 +11,5 @@ SUPPORTED = (JSON, NDJSON, CSV, PARQUET, ARROW)
 
 
 def media_type_of(content_type: str) -> str:
-    """The media type that a header's value names, without its parameters."""
+    """Returns the media type in the value of a Content-Type header, in lower case and without parameters."""
     return content_type.partition(";")[0].strip().lower()

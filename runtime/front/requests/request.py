@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from base.endpoint.context import RequestContext
 from base.errors import AuthorError, PexdockError
-from runtime.front.codecs.decoder import Rows
 from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
+from runtime.front.codecs.rows import Rows
 from runtime.front.requests import stream
 from runtime.front.requests.problems import problem
 from runtime.front.requests.response import HttpResponse

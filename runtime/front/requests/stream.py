@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from runtime.front.codecs.accept import preferred_media_type
+
 NDJSON = b"application/x-ndjson"
 EVENTS = b"text/event-stream"
 
 
 def wanted(accept: str) -> bytes:
-    """The media type for an `Accept` header: server-sent events where they are named, else NDJSON."""
-    return EVENTS if EVENTS.decode() in accept else NDJSON
+    """Returns the media type for an Accept header: server-sent events where it prefers them, else NDJSON."""
+    preferred = preferred_media_type(accept, (NDJSON.decode(), EVENTS.decode()))
+    return NDJSON if preferred is None else preferred.encode()
 
 
 class ResponseStream:

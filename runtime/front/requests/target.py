@@ -11,8 +11,9 @@ from base.endpoint.raw import request_frame
 from base.errors import TooLarge
 from base.ipc.protocol import BODY_MAX_BYTES
 from runtime.front.codecs import media_types
-from runtime.front.codecs.decoder import Rows, body_reader
+from runtime.front.codecs.decoder import body_reader
 from runtime.front.codecs.encoder import ResponseFormat
+from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests import headers
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from base.errors import AuthorError, PexdockError, TryLater
-from runtime.front.codecs.decoder import Rows, body_reader
+from runtime.front.codecs.decoder import body_reader
 from runtime.front.codecs.encoder import ReplyEncoder
+from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.response import HttpResponse

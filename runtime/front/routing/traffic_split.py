@@ -11,7 +11,8 @@ import pyarrow as pa
 from base.errors import NotFound, PexdockError
 from base.ipc.control import SplitSpec
 from base.ipc.numeric_frames import NumericBatch
-from runtime.front.codecs.decoder import RowDecoder, Rows
+from runtime.front.codecs.decoder import RowDecoder
+from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.headers import NONE
 from runtime.front.requests.request import InferenceRequest
@@ -250,7 +251,7 @@ def _first(decoder: RowDecoder, rows: Rows, column: str) -> object:
     if isinstance(records, NumericBatch):
         batch = records.to_record_batch()
     else:
-        batch = records if isinstance(records, pa.RecordBatch) else decoder.assemble([Rows(records[:1], "")])
+        batch = records if isinstance(records, pa.RecordBatch) else decoder.batches.build_record_batch([Rows(records[:1], "")])
     return batch.column(column)[0].as_py() if column in batch.schema.names else None
 
 

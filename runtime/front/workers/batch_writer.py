@@ -32,7 +32,7 @@ def write_batch(requests: list[InferenceRequest], rooms: SlotPool) -> WrittenBat
     if requests[0].rows.body_buffer is not None and (arrived := _as_it_came(requests, rooms)) is not None:
         return arrived
     endpoint = requests[0].endpoint
-    batch = endpoint.decoder.gather([request.rows for request in requests])
+    batch = endpoint.decoder.batches.build_batch([request.rows for request in requests])
     known = endpoint.input_schema is not None
     need = frames.frame_size_max(batch, known_schema=known)
     room = rooms.take(need, max(_REPLY_MIN_BYTES, need))

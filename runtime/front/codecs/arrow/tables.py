@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+from polars import CompatLevel
 
 from base.errors import Cell, Malformed
 from base.schema.dtypes import wire_form
@@ -130,3 +131,14 @@ def _inner(kind: pa.DataType) -> list[pa.DataType]:
     if isinstance(kind, pa.BaseExtensionType):
         return [kind.storage_type]
     return [kind.field(i).type for i in range(kind.num_fields)]
+
+
+def to_table(frame: pl.DataFrame) -> pa.Table:
+    """Returns a frame as a table, with the Arrow types that Polars uses."""
+    return frame.rechunk().to_arrow(compat_level=CompatLevel.newest())
+
+
+def to_one_batch(table: pa.Table) -> pa.RecordBatch:
+    """Returns the rows of a table as one batch."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)

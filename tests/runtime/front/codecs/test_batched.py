@@ -33,9 +33,9 @@ def test_a_batched_answer_is_the_answer_alone(
     columns, requests = given_
     decoder = RowDecoder(columns_to_arrow(columns))
     rows = [decode_body(decoder, media, frames.BODIES[media](part)) for media, part in requests]
-    batched, start = ReplyEncoder(decoder.gather(rows)), 0
+    batched, start = ReplyEncoder(decoder.batches.build_batch(rows)), 0
     for number, each in enumerate(rows):
-        alone = ReplyEncoder(decoder.gather([each]))
+        alone = ReplyEncoder(decoder.batches.build_batch([each]))
         assert said(form, batched.encode_body(form, f"id {number}", start, each.count)) == said(
             form, alone.encode_body(form, f"id {number}", 0, each.count)
         )

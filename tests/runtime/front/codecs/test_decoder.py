@@ -47,7 +47,7 @@ def stream(frame: pl.DataFrame) -> bytes:
 
 
 def rows(decoder: RowDecoder, body: bytes) -> list[dict[str, object]]:
-    return decoder.assemble([decoder.from_json(body)]).to_pylist()
+    return decoder.batches.build_record_batch([decoder.from_json(body)]).to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,14 @@ def rows(decoder: RowDecoder, body: bytes) -> list[dict[str, object]]:
 )
 def test_each_form_of_json_gives_the_same_row(decoder: RowDecoder, body: str) -> None:
     """An array of objects, one object, an array of strings; other fields are not read."""
-    assert decoder.assemble([decoder.from_json(body.encode())]).to_pylist() == [FULL]
+    assert decoder.batches.build_record_batch([decoder.from_json(body.encode())]).to_pylist() == [FULL]
 
 
 def test_integers_widen_and_absent_nullables_are_null(decoder: RowDecoder) -> None:
     """1 is a float; a nullable field may be left out."""
-    assert decoder.assemble([decoder.from_json(b'[{"a":1}]')]).to_pylist() == [{"a": 1.0, "b c": None, "u": None, "s": None}]
+    assert decoder.batches.build_record_batch([decoder.from_json(b'[{"a":1}]')]).to_pylist() == [
+        {"a": 1.0, "b c": None, "u": None, "s": None}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_arrow_and_json_rows_share_a_batch(decoder: RowDecoder) -> None:
     arrow = decoder.from_arrow(stream(pl.DataFrame({"s": ["x"], "a": [2], "u": [3], "more": [0]})))  # "b c" may be null
     json = decoder.from_json(b'[{"a":9}]')
     assert arrow.shape == json.shape
-    assert decoder.assemble([json, arrow, json]).column("a").to_pylist() == [9.0, 2.0, 9.0]
+    assert decoder.batches.build_record_batch([json, arrow, json]).column("a").to_pylist() == [9.0, 2.0, 9.0]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_without_a_schema_each_request_brings_its_own() -> None:
     """Columns are those of all rows; requests of different shape have different `shape`."""
     decoder = RowDecoder(None)
     one = decoder.from_json(b'[{"x":1},{"y":"a"}]')
-    assert decoder.assemble([one]).to_pylist() == [{"x": 1, "y": None}, {"x": None, "y": "a"}]
+    assert decoder.batches.build_record_batch([one]).to_pylist() == [{"x": 1, "y": None}, {"x": None, "y": "a"}]
     assert one.shape == decoder.from_json(b'[{"x":5,"y":"b"}]').shape
     assert one.shape != decoder.from_json(b'[{"x":5.5,"y":"b"}]').shape
 
@@ -171,7 +173,7 @@ def test_values_that_json_has_no_words_for_are_read_from_their_usual_text() -> N
     body = (
         b'[{"d":"2024-02-29","t":"2024-02-29T12:00:00+02:00","n":"2024-02-29T12:00:00","c":"12:30:00","p":"PT90S","m":"12.34","b":"aGk="}]'
     )
-    row = decoder.assemble([decoder.from_json(body)]).to_pylist()[0]
+    row = decoder.batches.build_record_batch([decoder.from_json(body)]).to_pylist()[0]
     assert row["d"] == date(2024, 2, 29)
     assert row["t"] == datetime(2024, 2, 29, 10, tzinfo=UTC)
     assert row["n"] == datetime(2024, 2, 29, 12)  # noqa: DTZ001 - a column without a zone
@@ -187,7 +189,7 @@ def test_a_batch_is_the_rows_of_its_requests_in_order(records: list[dict[str, fl
     decoder = RowDecoder(SCHEMA)
     parts = [records[i::pieces] for i in range(pieces)]
     rows = [decoder.from_json(msgspec.json.encode(part)) for part in parts]
-    assert decoder.assemble(rows).column("a").to_pylist() == [record["a"] for part in parts for record in part]
+    assert decoder.batches.build_record_batch(rows).column("a").to_pylist() == [record["a"] for part in parts for record in part]
 
 
 DEFAULTED = wire.columns_to_arrow(
@@ -211,14 +213,14 @@ def test_a_default_is_put_where_a_field_is_absent(media: str, body: bytes) -> No
     """In each row by itself; a null stays null; a required column may stand behind one that has a default."""
     decoder = RowDecoder(DEFAULTED)
     expected = [{"a": 2.5, "n": 7, "b": "x"}, {"a": 1.0, "n": None, "b": "y"}]
-    assert decoder.assemble([decode_body(decoder, media, body)]).to_pylist() == expected
+    assert decoder.batches.build_record_batch([decode_body(decoder, media, body)]).to_pylist() == expected
 
 
 def test_a_default_is_put_where_a_column_is_absent() -> None:
     """In every row, whatever the media type."""
     decoder = RowDecoder(DEFAULTED)
     for media, body in (("text/csv", b"b\nx\n"), ("application/vnd.apache.arrow.stream", stream(pl.DataFrame({"b": ["x"]})))):
-        assert decoder.assemble([decode_body(decoder, media, body)]).to_pylist() == [{"a": 2.5, "n": 7, "b": "x"}]
+        assert decoder.batches.build_record_batch([decode_body(decoder, media, body)]).to_pylist() == [{"a": 2.5, "n": 7, "b": "x"}]
 
 
 DATES = wire.columns_to_arrow({"d": Column(pl.List(pl.Date()), nullable=False, default=pl.Series([[date(2024, 1, 1)]]))})
@@ -307,7 +309,7 @@ def outcome(decoder: RowDecoder, body: bytes) -> object:
 
 def test_a_media_type_that_nothing_reads_is_named() -> None:
     """With those that something does."""
-    with pytest.raises(UnsupportedMedia, match=r"'application/xml'; send application/json, .*parquet"):
+    with pytest.raises(UnsupportedMedia, match=r"'application/xml' is not supported; send one of application/json, .*parquet"):
         decode_body(RowDecoder(SCHEMA), "application/xml; charset=utf-8", b"")
 
 
@@ -331,7 +333,7 @@ def test_what_is_not_its_media_type_is_malformed(media: str, body: bytes) -> Non
 def test_csv_tells_null_from_empty() -> None:
     """An empty cell is null, a quoted one an empty string; NaN and infinities have words there."""
     decoder = RowDecoder(SCHEMA)
-    found = decoder.assemble([decoder.from_csv(b's,a,b c\n,-inf,\n"",1,1.0\n"x\n,y",2e3,-5\n')]).to_pydict()
+    found = decoder.batches.build_record_batch([decoder.from_csv(b's,a,b c\n,-inf,\n"",1,1.0\n"x\n,y",2e3,-5\n')]).to_pydict()
     assert found == {"a": [float("-inf"), 1.0, 2000.0], "b c": [None, 1, -5], "u": [None] * 3, "s": [None, "", "x\n,y"]}
 
 
@@ -341,7 +343,7 @@ def test_without_a_schema_every_media_type_brings_its_own(media: str) -> None:
     decoder = RowDecoder(None)
     frame = pl.DataFrame({"x": [1, 2], "s": ["a", "b"], "f": [0.5, 1.5]})
     mine = decode_body(decoder, media, frames.BODIES[media](frame))
-    assert pl.DataFrame(decoder.assemble([mine])).equals(frame)
+    assert pl.DataFrame(decoder.batches.build_record_batch([mine])).equals(frame)
     assert mine.shape == decode_body(decoder, media, frames.BODIES[media](frame.head(1))).shape
     assert mine.shape == decoder.from_json(b'[{"x":1,"s":"","f":1.5}]').shape
     assert mine.shape != decode_body(decoder, media, frames.BODIES[media](frame.drop("s"))).shape
@@ -352,4 +354,4 @@ def test_without_a_schema_categories_are_strings() -> None:
     decoder = RowDecoder(None)
     parts = [decoder.from_arrow(frames.arrow(pl.DataFrame({"c": pl.Series([each], dtype=pl.Categorical)}))) for each in "xy"]
     assert parts[0].shape == parts[1].shape
-    assert decoder.assemble(parts).to_pydict() == {"c": ["x", "y"]}
+    assert decoder.batches.build_record_batch(parts).to_pydict() == {"c": ["x", "y"]}

@@ -30,11 +30,13 @@ SCALARS = pa.record_batch({"prediction": pa.array([1.5, 2.5, 3.5])})
         ("application/json, application/vnd.apache.arrow.stream", ResponseFormat.JSON),
         ("application/json;q=0.5, application/vnd.apache.arrow.stream;q=0.9, */*;q=0.1", ResponseFormat.ARROW),
         ("text/csv;q=0", ResponseFormat.JSON),
+        ("text/*", ResponseFormat.CSV),
+        ("application/*", ResponseFormat.JSON),
         ("text/csv;q=nonsense", ResponseFormat.JSON),
     ],
 )
-def test_the_form_is_the_one_that_is_wanted_most(accept: str, form: ResponseFormat) -> None:
-    """JSON where none is named that there is."""
+def test_the_format_is_the_one_that_the_client_prefers(accept: str, form: ResponseFormat) -> None:
+    """It is JSON where the client accepts none of the formats."""
     assert ResponseFormat.negotiate(accept) is form
 
 

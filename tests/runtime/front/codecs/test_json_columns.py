@@ -29,8 +29,8 @@ def test_columns_are_what_each_row_says(values: list[tuple[float, float, int]], 
     decoder = RowDecoder(SCHEMA)
     many = decoder.from_ndjson(b"\n".join(rows)) if lines else decoder.from_json(b"[" + b",".join(rows) + b"]")
     assert isinstance(many.records, NumericBatch)
-    one_by_one = decoder.assemble([decoder.from_json(row) for row in rows])
-    assert decoder.assemble([many]).equals(one_by_one)
+    one_by_one = decoder.batches.build_record_batch([decoder.from_json(row) for row in rows])
+    assert decoder.batches.build_record_batch([many]).equals(one_by_one)
 
 
 @pytest.mark.parametrize("rows", [MIN_ROWS, 1024, 1025, 70_000])
@@ -40,7 +40,7 @@ def test_any_number_of_rows_is_counted_rightly(rows: int) -> None:
     decoder = RowDecoder(SCHEMA)
     found = decoder.from_json(body)
     assert found.count == rows
-    assert decoder.assemble([found]).column(0).to_pylist() == [float(i) for i in range(rows)]
+    assert decoder.batches.build_record_batch([found]).column(0).to_pylist() == [float(i) for i in range(rows)]
 
 
 def test_a_null_among_them_is_kept() -> None:
@@ -48,7 +48,7 @@ def test_a_null_among_them_is_kept() -> None:
     name = list(COLUMNS)[1]
     rows = [dict.fromkeys(COLUMNS, 1.0) for _ in range(MIN_ROWS)]
     body = msgspec.json.encode([*rows[1:], {**rows[0], name: None}])
-    assert RowDecoder(SCHEMA).assemble([RowDecoder(SCHEMA).from_json(body)]).column(1).to_pylist() == [1.0] * (MIN_ROWS - 1) + [None]
+    assert RowDecoder(SCHEMA).batches.build_record_batch([RowDecoder(SCHEMA).from_json(body)]).column(1).to_pylist() == [1.0] * (MIN_ROWS - 1) + [None]
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string_view(), pa.bool_(), pa.float16()])
@@ -62,6 +62,6 @@ def test_requests_of_many_and_of_few_rows_share_a_batch() -> None:
     """In whatever form each came, and in their order."""
     decoder = RowDecoder(SCHEMA)
     bodies = [msgspec.json.encode([dict.fromkeys(COLUMNS, float(n))] * n) for n in (1, MIN_ROWS, 2, 40)]
-    gathered = decoder.gather([decoder.from_json(body) for body in bodies])
+    gathered = decoder.batches.build_batch([decoder.from_json(body) for body in bodies])
     assert isinstance(gathered, NumericBatch)
     assert np.asarray(gathered.columns[1]).tolist() == [float(n) for n in (1, MIN_ROWS, 2, 40) for _ in range(n)]

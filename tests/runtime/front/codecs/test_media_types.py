@@ -23,7 +23,7 @@ MEDIA = sorted(frames.BODIES)
 def arrived(decoder: RowDecoder, media: str, body: bytes) -> pl.DataFrame:
     """As it would be sent, and as it is without the short way for numbers; both are the same."""
     rows = decode_body(decoder, media, body)
-    found, batch = decoder.gather([rows]), decoder.assemble([rows])
+    found, batch = decoder.batches.build_batch([rows]), decoder.batches.build_record_batch([rows])
     if isinstance(found, NumericBatch):
         assert_frame_equal(pl.DataFrame(found.to_record_batch()), pl.DataFrame(batch))
     return pl.DataFrame(batch)

@@ -31,7 +31,7 @@ HALF = "expected a number that a 16-bit float holds, got "
 def read(columns: dict[str, Column], media: str, body: bytes) -> pl.DataFrame:
     """The rows as a worker's schema makes them of the batch."""
     decoder = RowDecoder(columns_to_arrow(columns))
-    frame = pl.DataFrame(decoder.assemble([decode_body(decoder, media, body)]))
+    frame = pl.DataFrame(decoder.batches.build_record_batch([decode_body(decoder, media, body)]))
     return frame.cast({name: column.dtype for name, column in columns.items()})
 
 

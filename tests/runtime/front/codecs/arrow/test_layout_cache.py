@@ -40,16 +40,16 @@ def test_the_second_stream_is_known_by_its_beginning(decoder: RowDecoder, extra:
     second = decoder.from_arrow(stream(table(3.0, 4.0, extra=None if extra is None else 8)))
     assert not isinstance(first.records, NumericBatch)
     assert isinstance(second.records, NumericBatch)
-    assert decoder.assemble([first, second]).to_pydict() == {"a": [1.0, 2.0, 3.0, 4.0], "n": [1, 2, 3, 4]}
+    assert decoder.batches.build_record_batch([first, second]).to_pydict() == {"a": [1.0, 2.0, 3.0, 4.0], "n": [1, 2, 3, 4]}
 
 
 def test_known_and_unknown_rows_share_a_batch(decoder: RowDecoder) -> None:
     """Also those that came as JSON."""
     bodies = [stream(table(1.0)), stream(table(2.0)), stream(table(3.0, 4.0)), stream(table(5.0))]
     rows = [decoder.from_arrow(body) for body in bodies] + [decoder.from_json(b'[{"a":6,"n":6}]')]
-    assert decoder.gather(rows).num_rows == 6
-    assert decoder.assemble(rows).column("a").to_pylist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-    known = decoder.gather([rows[1], rows[3], rows[4]])
+    assert decoder.batches.build_batch(rows).num_rows == 6
+    assert decoder.batches.build_record_batch(rows).column("a").to_pylist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    known = decoder.batches.build_batch([rows[1], rows[3], rows[4]])
     assert isinstance(known, NumericBatch)
     assert np.asarray(known.columns[0]).tolist() == [2.0, 5.0, 6.0]
 
@@ -94,5 +94,5 @@ def test_what_is_remembered_is_bounded(decoder: RowDecoder) -> None:
     for i in range(600):
         named = table(1.0).replace_schema_metadata({"i": str(i)})
         decoder.from_arrow(stream(named))
-    assert decoder._seen is not None
-    assert len(decoder._seen._known) <= 512
+    assert decoder._layouts is not None
+    assert len(decoder._layouts._known) <= 512

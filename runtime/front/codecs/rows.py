@@ -1,0 +1,31 @@
+"""The decoded rows of one request."""
+
+from __future__ import annotations
+
+import msgspec
+import pyarrow as pa
+
+from base.ipc.numeric_frames import NumericBatch
+from runtime.front.memory.body_buffer import BodyBuffer
+
+Records = list[msgspec.Struct] | pa.RecordBatch | NumericBatch
+"""Rows as typed structs, or as columns."""
+
+
+class Rows:
+    """The decoded rows of one request.
+
+    Attributes:
+        records: The rows.
+        count: Number of rows.
+        shape: Equal for rows that may share a batch; empty where the endpoint declares a schema.
+        body_buffer: The memory that holds the body; None where the body has no memory of its own.
+    """
+
+    __slots__ = ("body_buffer", "count", "records", "shape")
+
+    def __init__(self, records: Records, shape: str) -> None:
+        self.records = records
+        self.count = records.num_rows if isinstance(records, NumericBatch) else len(records)
+        self.shape = shape
+        self.body_buffer: BodyBuffer | None = None
