@@ -48,7 +48,9 @@ def test_a_null_among_them_is_kept() -> None:
     name = list(COLUMNS)[1]
     rows = [dict.fromkeys(COLUMNS, 1.0) for _ in range(MIN_ROWS)]
     body = msgspec.json.encode([*rows[1:], {**rows[0], name: None}])
-    assert RowDecoder(SCHEMA).batches.build_record_batch([RowDecoder(SCHEMA).from_json(body)]).column(1).to_pylist() == [1.0] * (MIN_ROWS - 1) + [None]
+    assert RowDecoder(SCHEMA).batches.build_record_batch([RowDecoder(SCHEMA).from_json(body)]).column(1).to_pylist() == [1.0] * (
+        MIN_ROWS - 1
+    ) + [None]
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string_view(), pa.bool_(), pa.float16()])
