@@ -64,5 +64,5 @@ def _said(state: State) -> Iterator[Finding]:
         elif release.restarts:
             yield warning(release.file, f"its workers were started again {release.restarts} times", f"see `pexdock logs {release.name}`")
     for model in state.models:
-        for taken in model.taken_back:
+        for taken in model.rolled_back:
             yield warning(model.name, f"{taken.version} was taken back: {taken.reason}", "drop a better one, or promote it")

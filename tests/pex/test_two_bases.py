@@ -40,7 +40,7 @@ def test_models_on_two_bases_serve_behind_one_front_door(supervised, tmp_path):
             (said,) = supervised.predictions(f"/{name}")
             assert said.startswith(f"{version} {tmp_path}/cache/bases/")
         bases[OLDER].unlink()
-        supervised.until(lambda: "is gone from dist/" in str(supervised.release(f"base-{OLDER}.pex")))
+        supervised.until(lambda: "is no longer in dist/" in str(supervised.release(f"base-{OLDER}.pex")))
         assert supervised.predictions("/early")[0].startswith(OLDER)
 
 

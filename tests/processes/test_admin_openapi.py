@@ -201,13 +201,13 @@ HOSTILE = [
     ),
     ("split", b'{"weights":{"0.1.0":1,"0.2.0":1},"by":"header:a b"}', 409, "is not header:NAME"),
     ("split", b'{"weights":{"0.1.0":1,"0.2.0":1},"by":"column:a\\u0000"}', 409, "is not header:NAME"),
-    ("shadow", b'{"to":"0.1.0","percent":NaN}', 409, "nan % cannot be copied"),
+    ("shadow", b'{"to":"0.1.0","percent":NaN}', 409, "cannot mirror nan % of the requests"),
     ("shadow", b'{"to":"0.1.0","percent":"5"}', 422, "percent: Input should be a valid number"),
     ("shadow", b'{"to":"0.1.0","percent":true}', 422, "percent: Input should be a valid number"),
-    ("labels/a%00b", b'{"version":"0.2.0"}', 409, "is no label"),
-    ("labels/%2e%2e", b'{"version":"0.2.0"}', 409, "is no label"),
-    ("labels/" + "a" * 33, b'{"version":"0.2.0"}', 409, "is no label"),
-    ("labels/%F0%9F%98%80", b'{"version":"0.2.0"}', 409, "is no label"),
+    ("labels/a%00b", b'{"version":"0.2.0"}', 409, "is not a label"),
+    ("labels/%2e%2e", b'{"version":"0.2.0"}', 409, "is not a label"),
+    ("labels/" + "a" * 33, b'{"version":"0.2.0"}', 409, "is not a label"),
+    ("labels/%F0%9F%98%80", b'{"version":"0.2.0"}', 409, "is not a label"),
     ("labels/..%2f..%2fpin", b'{"version":"0.2.0"}', 404, "unknown path"),
 ]
 

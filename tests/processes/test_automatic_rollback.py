@@ -69,7 +69,7 @@ def test_a_crash_loop_costs_nobody_but_who_crashes_it_an_answer(operated: Operat
         assert set(load.values()) == {OLD_SAYS, "[60]"}
         assert {str(answer.body["predictions"]) for answer in load.answers[-50:]} == {OLD_SAYS}  # type: ignore[index]
         assert set(deadly.statuses) <= {200, 500}
-        assert "of its workers died" in model(operated)["taken_back"][0]["reason"]
+        assert "of its workers crashed" in model(operated)["taken_back"][0]["reason"]
 
 
 def test_while_a_release_on_probation_has_no_worker_the_one_before_answers_and_that_is_said(operated: Operated, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_while_a_release_on_probation_has_no_worker_the_one_before_answers_and_t
         drop(operated, tmp_path)
         assert operated.predictions(PATH) == [60]
         os.kill(operated.release("tiny-0.2.0.pex")["worker_pids"][0], signal.SIGKILL)
-        operated.until(lambda: "0.1.0 answers while no worker of 0.2.0 is there" in model(operated)["remarks"])
+        operated.until(lambda: "0.1.0 answers while 0.2.0 has no worker" in model(operated)["remarks"])
         assert operated.predictions(PATH) == [30]
         assert operated.is_ready()
         with Raw(operated.state()["address"]) as raw:

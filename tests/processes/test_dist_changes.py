@@ -74,4 +74,4 @@ def test_what_lies_there_twice_is_there_as_long_as_one_of_them_is(supervised, tm
         supervised.until(lambda: "twin.pex: holds what tiny 0.1.0 holds" in supervised.err.read_text())
         path.unlink()
         supervised.until(lambda: [each["version"] for each in supervised.releases("twin.pex")] == ["0.1.0"])
-        assert "is gone from dist/" not in str(supervised.release("twin.pex")["warnings"])
+        assert "is no longer in dist/" not in str(supervised.release("twin.pex")["warnings"])

@@ -160,7 +160,7 @@ def test_a_link_is_followed_and_its_swap_is_a_drop(supervised, tmp_path):
         (tmp_path / "next").rename(tmp_path / "current")
         supervised.until(lambda: supervised.predictions("/linked") == [21])
         (tmp_path / "current").unlink()
-        supervised.until(lambda: "is gone from dist/" in str(supervised.until_state("linked.pex", "ready").get("warnings")))
+        supervised.until(lambda: "is no longer in dist/" in str(supervised.until_state("linked.pex", "ready").get("warnings")))
         assert supervised.predictions("/linked") == [21]
 
 

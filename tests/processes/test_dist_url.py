@@ -53,7 +53,7 @@ def test_two_machines_follow_one_store(place, bucket, tmp_path):
         obstore.delete(bucket, "tiny-1.1.0.pex")
         for each in (one, two):
             each.until(lambda each=each: not (each.dist / "tiny-1.1.0.pex").exists())
-            each.until(lambda each=each: "is gone from dist/" in str(each.release("tiny-1.1.0.pex")["warnings"]))
+            each.until(lambda each=each: "is no longer in dist/" in str(each.release("tiny-1.1.0.pex")["warnings"]))
             assert each.predictions("/tiny") == [15]
             assert (each.dist / "base.pex").exists()
 

@@ -52,7 +52,7 @@ def test_a_full_run_directory_stops_no_service_and_its_state_is_right_again_by_i
         worker = supervised.release("tiny.pex")["worker_pids"][0]
         disk.fill()
         os.kill(worker, signal.SIGKILL)
-        supervised.until(lambda: says(supervised, "the state cannot be written, and is tried again: "))
+        supervised.until(lambda: says(supervised, "cannot write the state file, will retry: "))
         supervised.until(lambda: says(supervised, "restarting in") and supervised.predictions("/tiny") == [6])
         assert supervised.release("tiny.pex")["worker_pids"] == [worker]  # as it was before
         disk.empty()

@@ -105,10 +105,10 @@ def test_a_release_goes_live_though_it_cannot_be_kept_which_served(tmp_path: Pat
         disk.fill()
         rollout.drop()
         rollout.until_answers(load, NEW_SAYS)
-        assert "what became of tiny: it cannot be kept in" in operated.err.read_text()
+        assert "the new traffic policy of tiny is only in memory: cannot write" in operated.err.read_text()
         refused = operated.run("rollback", "tiny")
         assert refused.returncode == 1
-        assert "make room" in refused.stderr
+        assert "free some space" in refused.stderr
         rollout.until_answers(load, NEW_SAYS)
         disk.empty()
         assert operated.run("rollback", "tiny").returncode == 0

@@ -82,16 +82,16 @@ def test_the_release_before_stays_up_and_serves_again_without_a_start(supervised
         supervised.until(lambda: supervised.predictions("/tiny") == [120])
     kept = json.loads((supervised.settings["state_path"] / "traffic.json").read_text())
     assert [(flip["what"].split()[0], flip["why"]) for flip in kept["models"]["tiny"]["history"]] == [
-        ("0.1.0", "it is the first"),
-        ("0.2.0", "it is the newest that is ready"),
+        ("0.1.0", "it is the first release"),
+        ("0.2.0", "it is the newest release that is ready"),
         ("0.1.0", "rolled back"),
-        ("0.3.0", "it is the newest that is ready"),
+        ("0.3.0", "it is the newest release that is ready"),
     ]
 
 
 @pytest.mark.parametrize(
     ("bad", "reason"),
-    [(FAILS, "requests failed; 50 % are enough"), (DIES, "3 of its workers died within 600 s")],
+    [(FAILS, "requests failed; the limit is 50 %"), (DIES, "3 of its workers crashed within 600 s")],
     ids=["errors", "deaths"],
 )
 def test_a_release_that_fails_in_its_probation_is_taken_back_at_once(supervised: Operated, bad: str, reason: str) -> None:
@@ -152,7 +152,7 @@ def test_a_pin_to_what_is_gone_is_said_and_the_newest_serves(supervised: Operate
     (supervised.dist / "tiny-0.1.0.pex").unlink()
     with supervised:
         assert supervised.predictions("/tiny") == [60]
-        assert model(supervised)["remarks"] == ["it is pinned, but no release 0.1.0 is there that could serve"]
+        assert model(supervised)["remarks"] == ["0.1.0 is pinned, but there is no release 0.1.0 that could serve"]
 
 
 def test_what_was_said_and_cannot_be_read_stops_the_start(supervised: Operated) -> None:
@@ -192,7 +192,7 @@ def test_a_canary_that_fails_leaves_the_split_alone(supervised: Operated) -> Non
             before = load.statuses[200]
             supervised.until(lambda: load.statuses[200] > before + 100)
         assert load.statuses[500] - failed < 10
-        assert "0.2.0 was taken back" in model(supervised)["remarks"][0]
+        assert "0.2.0 was rolled back" in model(supervised)["remarks"][0]
 
 
 def test_a_file_that_was_replaced_in_place_can_be_rolled_back(supervised: Operated) -> None:

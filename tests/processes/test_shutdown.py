@@ -105,4 +105,6 @@ def test_a_lag_beyond_the_end_is_refused(supervised):
     supervised.settings |= {"pre_stop_delay_s": 9}
     supervised.start()
     assert supervised.process.wait(30) == 2
-    assert "pre_stop_delay_s is 9, which is part of drain_s, 8: raise that, or lower this" in supervised.err.read_text()
+    assert (
+        "pre_stop_delay_s is 9, but must not exceed drain_s, 8, which includes it: lower it or raise drain_s" in supervised.err.read_text()
+    )

@@ -89,8 +89,8 @@ def test_what_is_wrong_with_a_pex_stands_in_models_and_everything_else_serves(su
         "cut.pex": "the zip is truncated",
         "text.pex": "it is not a zip file",
         "nothing.pex": "no distribution in it declares an entry point",
-        "later.pex": "its path /{anything}/else is served by first 0.1.0 as /{what}/else, from first.pex",
-        "zz-double.pex": "good 0.1.0 is served from good.pex, which has other content",
+        "later.pex": "path /{anything}/else is served by first 0.1.0 as /{what}/else, from first.pex",
+        "zz-double.pex": "good 0.1.0 is served from good.pex, which has different content",
     }
     for file, reason in refusals.items():
         assert found[file]["state"] == "refused"
@@ -293,7 +293,7 @@ def test_a_file_that_vanishes_or_is_spoilt_goes_on_serving_and_a_good_one_in_its
     with supervised:
         path.write_bytes(b"spoilt")
         supervised.until_state("tiny.pex", "refused")
-        assert "serves on until" in supervised.until_state("tiny.pex", "ready")["warnings"][0]
+        assert "it serves until" in supervised.until_state("tiny.pex", "ready")["warnings"][0]
         assert supervised.predictions("/tiny") == [6]
         path.unlink()
         supervised.until(lambda: [each["state"] for each in supervised.releases("tiny.pex")] == ["ready"])

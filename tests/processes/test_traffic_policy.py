@@ -81,13 +81,13 @@ def test_a_label_moves_only_to_what_is_ready(operated):
         assert "pinned to canary" in said(operated, "pin", "tiny", "canary")
         refused = operated.run("label", "tiny", "canary", "--off")
         assert refused.returncode == 1
-        assert "end that first" in refused.stderr
+        assert "remove that first" in refused.stderr
         said(operated, "pin", "tiny", "--off")
         assert "labels" not in said(operated, "label", "tiny", "canary", "--off")
         write_tiny(operated.dist / "tiny-0.3.0.pex", "tiny", "0.3.0", times(30, "/tiny"))
         operated.until(lambda: factor(operated) == 30)
         history = operated.until(lambda: [flip["why"] for flip in model(operated)["history"] if flip["what"].startswith("0.3.0")])
-        assert history == ["it is the newest that is ready"]  # and not that a label was removed
+        assert history == ["it is the newest release that is ready"]  # and not that a label was removed
 
 
 def test_a_rollback_and_a_promotion_are_one_command_each(operated):

@@ -52,7 +52,7 @@ async def refresh_caches(managed: ManagedRelease, endpoint: str | None, paramete
 
 
 async def _ask_workers(managed: ManagedRelease, new_request: Callable[[int], CacheRequest]) -> list[_WorkerReply]:
-    workers = [worker for worker in managed.workers if worker.is_wanted]
+    workers = [worker for worker in managed.workers.processes if worker.is_wanted]
     if not workers:
         raise Unavailable(f"{managed.release.title} has no worker")
     return await asyncio.gather(*(_ask_worker(worker, new_request) for worker in workers))

@@ -14,6 +14,7 @@ from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.status.state import ModelReport, State
 from runtime.supervisor.status.state_feed import StateFeed
+from runtime.supervisor.traffic.model_report import report_models
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class AdminContext:
         Raises:
             NotFound: The model does not exist.
         """
-        found = {report.name: report for report in self.fleet.rollouts.reports()}
+        found = {report.name: report for report in report_models(self.fleet.records)}
         report = found.get(canonicalize_name(model))
         if report is None:
             raise NotFound(f"model {model} does not exist; the models in dist/ are {', '.join(found) or 'none'}")
@@ -69,7 +70,7 @@ class AdminContext:
         Raises:
             NotFound: The model does not exist, or none of its releases serves.
         """
-        if (found := self.fleet.serving(model)) is not None:
+        if (found := self.fleet.serving_release(model)) is not None:
             return found
         releases = [report for report in self.state().releases if report.kind == "model"]
         for report in releases:

@@ -25,9 +25,9 @@ async def describe_model(context: AdminContext, model: str, threads: BlockingThr
         NotFound: The model does not exist.
     """
     report = context.model_report(model)
-    serving = context.fleet.serving(model)
+    serving = context.fleet.serving_release(model)
     spec = serving.release.spec if serving is not None else None
-    workers = [worker for managed in context.fleet.lives(report.name) for worker in _workers(managed)]
+    workers = [worker for managed in context.fleet.releases.of_model(report.name) for worker in _workers(managed)]
     measured = await threads.run(lambda: [_with_memory(worker) for worker in workers])
     releases = [found for found in context.state().releases if found.kind == "model" and canonicalize_name(found.name) == report.name]
     return ModelDetail(report, releases, [_endpoint_detail(each) for each in spec.endpoints] if spec else [], measured)
@@ -36,7 +36,7 @@ async def describe_model(context: AdminContext, model: str, threads: BlockingThr
 def _workers(managed: ManagedRelease) -> Iterable[WorkerDetail]:
     identity = managed.release.identity
     version = identity.version if identity else ""
-    for worker in managed.workers:
+    for worker in managed.workers.processes:
         yield WorkerDetail(version, worker.pid, str(worker.state), worker.restarts)
 
 

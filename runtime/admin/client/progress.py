@@ -74,17 +74,17 @@ def order_stage(state: State, order: ModelReport) -> Stage:
         order: Report of the model right after the change.
     """
     model = next((model for model in state.models if model.name == order.name), None)
-    if model is not None and _weights(model.serves) == _weights(order.wanted) and state.applied >= state.generation:
+    if model is not None and _weights(model.serving) == _weights(order.desired) and state.applied_generation >= state.generation:
         return Stage("is in force", Outcome.SERVES)
     releases = {release.sha256: release for release in state.releases if release.sha256}
-    for share in order.wanted:
+    for share in order.desired:
         if failed := _failure(model, share, releases.get(share.sha256)):
             return failed
     assert model is not None  # one of its releases exists
-    if _weights(model.wanted) != _weights(order.wanted):
+    if _weights(model.desired) != _weights(order.desired):
         return Stage("superseded by another change or a newer release", Outcome.STANDS_BY)
-    serving = _weights(model.serves)
-    coming = [f"{share.version} is {_state_text(releases[share.sha256])}" for share in order.wanted if share.sha256 not in serving]
+    serving = _weights(model.serving)
+    coming = [f"{share.version} is {_state_text(releases[share.sha256])}" for share in order.desired if share.sha256 not in serving]
     return Stage(f"waits: {', '.join(coming) or 'front doors have not applied it yet'}")
 
 
@@ -97,7 +97,7 @@ def _failure(model: ModelReport | None, share: TrafficShare, release: ReleaseRep
         return Stage(f"{share.version} no longer exists", Outcome.FAILED)
     if release.state in {Outcome.REFUSED, Outcome.FAILED}:
         return Stage(f"{share.version}: {release.reason}", Outcome(release.state), release)
-    rolled_back = next((each for each in model.taken_back if each.sha256 == share.sha256), None)
+    rolled_back = next((each for each in model.rolled_back if each.sha256 == share.sha256), None)
     return Stage(f"{share.version}: {rolled_back.reason}", Outcome.ROLLED_BACK, release) if rolled_back else None
 
 
@@ -117,10 +117,10 @@ def _release(state: State, deployed: DeployedFile) -> ReleaseReport | None:
 
 
 def _stage_in_traffic(model: ModelReport, release: ReleaseReport, *, wait_probation: bool) -> Stage | None:
-    rolled_back = next((each for each in model.taken_back if each.sha256 == release.sha256), None)
+    rolled_back = next((each for each in model.rolled_back if each.sha256 == release.sha256), None)
     if rolled_back is not None:
         return Stage(rolled_back.reason, Outcome.ROLLED_BACK, release)
-    if release.state == "ready" and any(share.sha256 == release.sha256 for share in model.serves):
+    if release.state == "ready" and any(share.sha256 == release.sha256 for share in model.serving):
         watched = next((each for each in model.probation if each.version == release.version), None)
         if wait_probation and watched is not None:
             return Stage(f"serves, on probation until {watched.until}", None, release)
@@ -131,7 +131,7 @@ def _stage_in_traffic(model: ModelReport, release: ReleaseReport, *, wait_probat
 
 
 def _serving_text(model: ModelReport, release: ReleaseReport) -> str:
-    percent = next(share.percent for share in model.serves if share.sha256 == release.sha256)
+    percent = next(share.percent for share in model.serving if share.sha256 == release.sha256)
     return f"serves at {' '.join(release.paths)}" + (f", {percent:g} % of the requests" if percent < 100 else "")
 
 

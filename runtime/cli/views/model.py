@@ -34,9 +34,9 @@ def models_as_text(models: Sequence[ModelReport]) -> str:
 
 def serves(model: ModelReport) -> str:
     """Returns `0.1.0`, or the percentages of several versions."""
-    if len(model.serves) == 1:
-        return model.serves[0].version
-    return ", ".join(f"{share.version} {share.percent:g} %" for share in model.serves) or "nothing"
+    if len(model.serving) == 1:
+        return model.serving[0].version
+    return ", ".join(f"{share.version} {share.percent:g} %" for share in model.serving) or "nothing"
 
 
 def remarks(model: ModelReport) -> Iterator[str]:
@@ -47,17 +47,17 @@ def remarks(model: ModelReport) -> Iterator[str]:
         weights = " ".join(f"{name}={weight}" for name, weight in model.split.items())
         yield f"split {weights}" + (f" by {model.by}" if model.by else "")
     if model.shadow:
-        stats = f": {_mirror_as_text(model.comparison)}" if model.comparison else ""
+        stats = f": {_mirror_as_text(model.mirror)}" if model.mirror else ""
         yield f"{model.shadow_percent:g} % mirrored to {model.shadow}{stats}"
     if model.labels:
         yield "labels " + " ".join(f"{label}={version}" for label, version in sorted(model.labels.items()))
     for watched in model.probation:
-        counts = f"{watched.answered} requests, {watched.failed} failed, {watched.deaths} worker crashes"
+        counts = f"{watched.answered} requests, {watched.failed} failed, {watched.crash_count} worker crashes"
         yield f"{watched.version} is on probation until {watched.until}: {counts}"
-    if model.previous:
+    if model.warm_standby:
         advice = f"roll back to it with `pexdock rollback {model.name}`"
-        yield f"{model.previous.version} is on warm standby until {model.previous.until}: {advice}"
-    for release in model.taken_back:
+        yield f"{model.warm_standby.version} is on warm standby until {model.warm_standby.until}: {advice}"
+    for release in model.rolled_back:
         advice = f"to serve it nevertheless, run `pexdock promote {model.name} {release.version}`"
         yield f"{release.version} was rolled back: {release.reason}; {advice}"
     yield from model.remarks
@@ -75,7 +75,7 @@ def line_as_text(line: LogLine) -> str:
 
 def _mirror_as_text(found: MirrorStatus) -> str:
     deviation = f", largest deviation {found.deviation_max:g}" if found.deviation_max else ""
-    times = f"{found.ms_copies_mean:.1f} ms on average, {found.ms_mean:.1f} ms for clients"
+    times = f"{found.mirror_ms_mean:.1f} ms on average, {found.primary_ms_mean:.1f} ms for clients"
     return f"{found.requests} compared, {found.equal} equal{deviation}, {found.failed} failed, {found.skipped} skipped, {times}"
 
 

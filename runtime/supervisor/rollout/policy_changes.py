@@ -1,6 +1,6 @@
-"""Orders of operators, checked against the releases that are there. Pure: each gives a new `Traffic`, or refuses and says what to do.
+"""Changes of a traffic policy that depend on the releases that exist. Pure: each returns a new policy, or raises and says what to do.
 
-A family is the live releases of one model, highest rank first.
+`releases` are always the verified releases of one model, the highest rank first.
 """
 
 from __future__ import annotations
@@ -10,122 +10,125 @@ from collections.abc import Collection, Sequence
 from msgspec.structs import replace
 
 from base.errors import Conflict, NotFound
-from runtime.supervisor.rollout import traffic_policy as words
 from runtime.supervisor.rollout.release import Release
-from runtime.supervisor.rollout.traffic_plan import as_version, candidates, course, find, is_taken_back
-from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
+from runtime.supervisor.rollout.traffic_plan import find_release, is_rolled_back, parse_version, plan_traffic, ranked_candidates
+from runtime.supervisor.rollout.traffic_policy import TrafficPolicy, with_label, with_pin, with_promotion, with_rolled_back, with_split
 
 SERVED_MAX = 10
-"""So many releases that served before are remembered; nobody rolls back further."""
+"""Number of releases that served before that are remembered; nobody rolls back further."""
 
 
-def checked(before: TrafficPolicy, after: TrafficPolicy, family: Sequence[Release]) -> TrafficPolicy:
-    """`after`, with versions in the form that the releases have, once all that is new in it can be done.
+def validate_change(before: TrafficPolicy, after: TrafficPolicy, releases: Sequence[Release]) -> TrafficPolicy:
+    """Returns `after` with versions as the releases have them, once everything that is new in it was found possible.
+
+    What was in the policy before is not checked again, so that one wrong order can be corrected while another one is wrong.
 
     Raises:
-        NotFound: a release that it names is not there.
-        Conflict: it is there, and must not serve, or is not ready for a label.
+        NotFound: A named release does not exist.
+        Conflict: A named release exists and must not serve, or is not ready for a label.
     """
     if after.pin and after.pin != before.pin:
-        after = replace(after, pin=_may_serve(after.pin, family, after))
+        after = replace(after, pin=_normalize_serving(after.pin, releases, after))
     if after.split and after.split != before.split:
-        after = _split(after, family)
+        after = _normalize_split(after, releases)
     if after.shadow and after.shadow != before.shadow:
-        after = replace(after, shadow=replace(after.shadow, to=_may_get_copies(after.shadow.to, family, after)))
+        after = replace(after, shadow=replace(after.shadow, to=_normalize_mirror(after.shadow.to, releases, after)))
     for label, version in after.labels.items():
         if before.labels.get(label) != version:
-            after = words.labelled(after, label, _is_ready(label, version, family, after))
+            after = with_label(after, label, _normalize_labelled(label, version, releases, after))
     return after
 
 
-def promoted(traffic: TrafficPolicy, name: str | None, family: Sequence[Release]) -> TrafficPolicy:
-    """The release of a version or label serves all; without a name the newest does, also if it was taken back.
+def promote_release(policy: TrafficPolicy, name: str | None, releases: Sequence[Release]) -> TrafficPolicy:
+    """Returns the policy by which the release of a version or label serves all requests; without a name, the newest release.
+
+    A release that was rolled back can be promoted.
 
     Raises:
-        NotFound: it is not there.
+        NotFound: The release does not exist.
     """
-    release = _found(name, family, traffic) if name else family[0]
-    forgiven = words.promoted(traffic, release.version, release.sha256, newest=True)
-    newest = candidates(family, forgiven)[0] is release
-    return words.promoted(traffic, release.version, release.sha256, newest=newest)
+    release = _require_release(name, releases, policy) if name else releases[0]
+    forgiven = with_promotion(policy, release.version, release.sha256, newest=True)
+    newest = ranked_candidates(releases, forgiven)[0] is release
+    return with_promotion(policy, release.version, release.sha256, newest=newest)
 
 
-def previous(traffic: TrafficPolicy, family: Sequence[Release], but: Collection[Release]) -> Release | None:
-    """The release that served last, but for these and for what was taken back."""
-    for sha256 in reversed(traffic.served):
-        for release in family:
-            if release.sha256 == sha256 and release not in but and not is_taken_back(release, traffic):
+def previous_release(policy: TrafficPolicy, releases: Sequence[Release], excluded: Collection[Release]) -> Release | None:
+    """Returns the release that served last, without the excluded ones and those that were rolled back."""
+    for sha256 in reversed(policy.served):
+        for release in releases:
+            if release.sha256 == sha256 and release not in excluded and not is_rolled_back(release, policy):
                 return release
     return None
 
 
-def rolled_back(traffic: TrafficPolicy, family: Sequence[Release], serving: Sequence[Release], reason: str) -> TrafficPolicy:
-    """What served before the releases that serve now serves all, and those of them that stand above it are taken back.
+def roll_back_to_previous(policy: TrafficPolicy, releases: Sequence[Release], serving: Sequence[Release], reason: str) -> TrafficPolicy:
+    """Returns the policy by which the previous release serves all requests; serving releases that rank above it are rolled back.
 
     Raises:
-        Conflict: nothing served before.
+        Conflict: No release served before.
     """
-    target = previous(traffic, family, serving if len(serving) == 1 else ())
+    target = previous_release(policy, releases, serving if len(serving) == 1 else ())
     if target is None:
-        raise Conflict("nothing that is still there served before it; promote another release, or drop one")
-    after = replace(traffic, pin="", split=None)
-    hidden = False  # one that never served would take over from the target
-    for release in candidates(family, after):
+        raise Conflict("no release that served before is left; promote another release, or drop one")
+    after = replace(policy, pin="", split=None)
+    outranked = False  # by one that never served and would take over from the target
+    for release in ranked_candidates(releases, after):
         if release is target:
             break
         if release in serving:
-            after = words.taken_back(after, release.sha256, reason)
-        elif not is_taken_back(release, after):
-            hidden = True
-    return words.pinned(after, target.version) if hidden else after
+            after = with_rolled_back(after, release.sha256, reason)
+        elif not is_rolled_back(release, after):
+            outranked = True
+    return with_pin(after, target.version) if outranked else after
 
 
-def relieved(traffic: TrafficPolicy, sha256: str) -> TrafficPolicy:
-    """A release served all, and nothing was found against it."""
-    return replace(traffic, served=[*(each for each in traffic.served if each != sha256), sha256][-SERVED_MAX:])
+def record_served(policy: TrafficPolicy, sha256: str) -> TrafficPolicy:
+    """Returns the policy that remembers a release as the last one that served all requests without a fault."""
+    return replace(policy, served=[*(each for each in policy.served if each != sha256), sha256][-SERVED_MAX:])
 
 
-def _split(traffic: TrafficPolicy, family: Sequence[Release]) -> TrafficPolicy:
-    assert traffic.split is not None
-    weights = {_may_serve(name, family, traffic): weight for name, weight in traffic.split.weights.items()}
-    releases = {find(name, family, traffic) for name in weights}
-    if len(releases) < len(traffic.split.weights):
-        raise Conflict("two names in the split mean the same release; name each once")
-    return words.split(traffic, weights, traffic.split.by)
+def _normalize_split(policy: TrafficPolicy, releases: Sequence[Release]) -> TrafficPolicy:
+    assert policy.split is not None
+    weights = {_normalize_serving(name, releases, policy): weight for name, weight in policy.split.weights.items()}
+    named = {find_release(name, releases, policy) for name in weights}
+    if len(named) < len(policy.split.weights):
+        raise Conflict("two names in the split mean the same release; name each release once")
+    return with_split(policy, weights, policy.split.by)
 
 
-def _may_serve(name: str, family: Sequence[Release], traffic: TrafficPolicy) -> str:
-    release = _found(name, family, traffic)
-    if is_taken_back(release, traffic):
-        raise Conflict(f"{release.title} was taken back: {traffic.taken_back[release.sha256]}; promote it to have it serve again")
-    return _normal(name, family, traffic)
+def _normalize_serving(name: str, releases: Sequence[Release], policy: TrafficPolicy) -> str:
+    release = _require_release(name, releases, policy)
+    if is_rolled_back(release, policy):
+        raise Conflict(f"{release.title} was rolled back: {policy.rolled_back[release.sha256]}; promote it to let it serve again")
+    return _normalize_name(name, releases, policy)
 
 
-def _may_get_copies(name: str, family: Sequence[Release], traffic: TrafficPolicy) -> str:
-    release = _found(name, family, traffic)
-    if release in [serving for serving, _ in course(family, traffic).shares]:
-        raise Conflict(f"{release.title} serves already; copies go to a release that does not: pin another one first")
-    return _normal(name, family, traffic)
+def _normalize_mirror(name: str, releases: Sequence[Release], policy: TrafficPolicy) -> str:
+    release = _require_release(name, releases, policy)
+    if release in [serving for serving, _ in plan_traffic(releases, policy).shares]:
+        raise Conflict(f"{release.title} already serves, and requests are mirrored to a release that does not: pin another release first")
+    return _normalize_name(name, releases, policy)
 
 
-def _is_ready(label: str, version: str, family: Sequence[Release], traffic: TrafficPolicy) -> str:
-    if as_version(version) is None:
-        raise Conflict(f"{version!r} is no version; a label stands for one")
-    release = _found(version, family, traffic)
-    if not release.serves or is_taken_back(release, traffic):
-        raise Conflict(f"{release.title} is not ready, and {label} moves only to what is: give it a share or copies first")
+def _normalize_labelled(label: str, version: str, releases: Sequence[Release], policy: TrafficPolicy) -> str:
+    if parse_version(version) is None:
+        raise Conflict(f"{version!r} is not a version; a label needs one")
+    release = _require_release(version, releases, policy)
+    if not release.serves or is_rolled_back(release, policy):
+        raise Conflict(f"{release.title} is not ready, so label {label} cannot move to it: give it part of a split or a shadow first")
     return release.version
 
 
-def _normal(name: str, family: Sequence[Release], traffic: TrafficPolicy) -> str:
-    """A label as it is, a version as its release has it."""
-    release = _found(name, family, traffic)
-    return name if name in traffic.labels else release.version
+def _normalize_name(name: str, releases: Sequence[Release], policy: TrafficPolicy) -> str:
+    """Returns a label as it is, and a version as its release has it."""
+    release = _require_release(name, releases, policy)
+    return name if name in policy.labels else release.version
 
 
-def _found(name: str, family: Sequence[Release], traffic: TrafficPolicy) -> Release:
-    release = find(name, family, traffic)
+def _require_release(name: str, releases: Sequence[Release], policy: TrafficPolicy) -> Release:
+    release = find_release(name, releases, policy)
     if release is None:
-        there = ", ".join([*dict.fromkeys(each.version for each in family), *traffic.labels]) or "none"
-        raise NotFound(f"there is no release {name} that could serve; there are {there}")
+        known = ", ".join([*dict.fromkeys(each.version for each in releases), *policy.labels]) or "none"
+        raise NotFound(f"there is no release {name} that could serve; there are {known}")
     return release

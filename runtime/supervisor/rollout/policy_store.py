@@ -1,7 +1,7 @@
-"""What outlives a supervisor: what operators said of each model, and how its requests moved. One file in a folder of its own.
+"""The file that outlives a supervisor: traffic policies and traffic shifts of all models.
 
-A file and not a database: it is small, read once and written whole, and people should be able to read it. It is written aside, synced and
-renamed, so it is either the old or the new one, whatever ends the supervisor or the machine.
+It is a file rather than a database because it is small, read once and written whole, and because people should be able to read it. It is
+replaced atomically and flushed to the disk, so it has the old or the new content after any crash or power failure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from base.errors import PexdockError, Unavailable
 from runtime.atomic_file import write_atomically
-from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
+from runtime.supervisor.rollout.policy_record import PolicyRecord
 
 log = logging.getLogger(__name__)
 
@@ -24,28 +24,7 @@ FILE = "traffic.json"
 _LOCK = "lock"
 
 FORMAT = 1
-"""Rises when an older Pexdock would misread the file."""
-
-HISTORY_MAX = 50
-
-
-class TrafficShift(msgspec.Struct, frozen=True):
-    """The requests of a model moved: when (wall clock), to what, and why."""
-
-    at: str
-    what: str
-    why: str
-
-
-class PolicyRecord(msgspec.Struct, frozen=True):
-    """What is kept of one model. The last flip stands last in `history`."""
-
-    traffic: TrafficPolicy = TrafficPolicy()
-    history: list[TrafficShift] = []
-
-    def moved(self, flip: TrafficShift) -> PolicyRecord:
-        """With one more flip; the oldest one is forgotten in time."""
-        return PolicyRecord(self.traffic, [*self.history, flip][-HISTORY_MAX:])
+"""Increased when an older Pexdock would misread the file."""
 
 
 class _Head(msgspec.Struct):
@@ -57,103 +36,104 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     models: dict[str, PolicyRecord]
 
 
-class CannotKeep(PexdockError):
-    """What was kept cannot be read. Nothing is served, since a pin that is forgotten moves requests to what nobody wanted."""
+class PolicyStoreUnusable(PexdockError):
+    """The stored policies cannot be read. Nothing is served then, since a forgotten pin would move requests to the wrong release."""
 
     code = "cannot_keep"
 
 
 class PolicyStore:
-    """The file of one dist/, held by one supervisor at a time.
+    """The policy file of one dist/, used by one supervisor at a time.
 
     Args:
-        folder: made when it is needed.
+        folder: Folder of the file; it is created when it is needed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / FILE
         self._lock = -1
-        self._trouble = ""
-        self.models: dict[str, PolicyRecord] = {}
+        self._logged_error = ""
+        self.records: dict[str, PolicyRecord] = {}
 
     def __enter__(self) -> Self:
-        """Reads it.
+        """Locks the folder and reads the file.
 
         Raises:
-            CannotKeep: it cannot be read, was written by a newer Pexdock, or another supervisor has it. Nothing was changed.
+            PolicyStoreUnusable: The file cannot be read, is from a newer Pexdock, or is used by another supervisor. Nothing was changed.
         """
-        self._take()
+        self._lock_folder()
         try:
-            self.models = _read(self._path)
+            self.records = _read_records(self._path)
         except BaseException:
             self.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        """See `close`."""
+        """Calls `close`."""
         self.close()
 
     def close(self) -> None:
-        """Lets go of it. Idempotent."""
+        """Releases the lock. Idempotent."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
-    def put(self, model: str, said: PolicyRecord) -> None:
-        """Keeps it, so that it outlives a loss of power.
+    def put_record(self, model: str, record: PolicyRecord) -> None:
+        """Stores the record of a model durably.
 
         Raises:
-            Unavailable: it cannot be kept. What was kept before is.
+            Unavailable: The file cannot be written; the previous record is still in force.
         """
-        after = self.models | {model: said}
+        records = self.records | {model: record}
+        content = msgspec.json.format(msgspec.json.encode(_Document(FORMAT, records))) + b"\n"
         try:
-            _write(self._path, _Document(FORMAT, after))
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_atomically(self._path, content, mode=0o600, durable=True)
         except OSError as exc:
-            raise Unavailable(f"it cannot be kept in {self._path}: {exc.strerror}; make room or name another folder as state_path") from exc
-        self.models, self._trouble = after, ""
+            raise Unavailable(f"cannot write {self._path}: {exc.strerror}; free some space, or set state_path to another folder") from exc
+        self.records, self._logged_error = records, ""
 
-    def note(self, model: str, said: PolicyRecord) -> None:
-        """Keeps it if that can be done, and holds it in memory in every case; for what nobody ordered and nobody can be refused."""
+    def put_if_possible(self, model: str, record: PolicyRecord) -> None:
+        """Stores a change that nobody ordered: in memory always, and in the file if it can be written."""
         try:
-            self.put(model, said)
+            self.put_record(model, record)
         except Unavailable as exc:
-            self.models = self.models | {model: said}
-            if exc.detail != self._trouble:
-                self._trouble = exc.detail
-                log.error("what became of %s: %s", model, exc.detail)  # noqa: TRY400 - the reason says it all
+            self.records = self.records | {model: record}
+            if exc.detail != self._logged_error:
+                self._logged_error = exc.detail
+                log.error("the new traffic policy of %s is only in memory: %s", model, exc.detail)  # noqa: TRY400 - the reason is complete
 
-    def _take(self) -> None:
+    def _lock_folder(self) -> None:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            log.warning("orders and roll-backs will not outlive this supervisor: %s: %s", self._folder, exc.strerror)
+            log.warning("traffic policies will be lost when this supervisor exits: cannot write to %s: %s", self._folder, exc.strerror)
             return
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
-            raise CannotKeep(f"another supervisor keeps its orders in {self._folder}: give this one its own with --state-path") from None
+            raise PolicyStoreUnusable(
+                f"another supervisor stores its traffic policies in {self._folder}: give this one another folder with --state-path"
+            ) from None
 
 
-def _read(path: Path) -> dict[str, PolicyRecord]:
+def _read_records(path: Path) -> dict[str, PolicyRecord]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return {}
     except OSError as exc:
-        raise CannotKeep(f"what operators said is in {path}, which cannot be read: {exc.strerror}") from exc
+        raise PolicyStoreUnusable(f"cannot read the traffic policies in {path}: {exc.strerror}") from exc
     try:
         head = msgspec.json.decode(content, type=_Head)
         if head.format > FORMAT:
-            raise CannotKeep(f"{path} was written by a newer Pexdock (format {head.format}, this one knows {FORMAT}): use that one")
+            raise PolicyStoreUnusable(
+                f"{path} was written by a newer Pexdock (format {head.format}, this one reads up to {FORMAT}): run the newer one"
+            )
         return msgspec.json.decode(content, type=_Document).models
     except msgspec.MsgspecError as exc:
-        raise CannotKeep(f"{path} is damaged ({exc}): mend it, or move it away and say pins, splits and labels again") from exc
-
-
-def _write(path: Path, document: _Document) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(document)) + b"\n", mode=0o600, durable=True)
+        raise PolicyStoreUnusable(f"{path} is damaged ({exc}): repair it, or move it away and set pins, splits and labels again") from exc

@@ -1,4 +1,4 @@
-"""The time after a flip in which a release may be taken back: what is counted, and when it is enough. Pure: knows no clock."""
+"""The period after a traffic shift in which a release may be rolled back: its counts and its rules. Pure: knows no clock."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from runtime.settings import Settings
 
 @dataclass(frozen=True)
 class ProbationRules:
-    """When a release has failed.
+    """The rules by which a release on probation is rolled back.
 
     Attributes:
-        time_s: how long it is watched; 0 for not at all.
-        errors_percent: so many of its answers failed ...
-        requests_min: ... of at least so many.
-        deaths_max: so many of its workers died.
+        time_s: Length of the probation in seconds; 0 disables it.
+        errors_percent: Share of failed requests at which a release is rolled back.
+        requests_min: Number of answered requests below which failed requests do not count.
+        crashes_max: Number of worker crashes at which a release is rolled back.
     """
 
     time_s: float
     errors_percent: float
     requests_min: int
-    deaths_max: int
+    crashes_max: int
 
 
 def probation_rules(settings: Settings) -> ProbationRules:
@@ -33,31 +33,33 @@ def probation_rules(settings: Settings) -> ProbationRules:
 
 @dataclass
 class Probation:
-    """What became of the requests and workers of one release since its flip."""
+    """Counts of requests and worker crashes of one release since traffic shifted to it."""
 
     rules: ProbationRules
     until: str
     answered: int = 0
     failed: int = 0
-    deaths: int = 0
-    last_death: str = ""
+    crash_count: int = 0
+    last_crash: str = ""
 
-    def died(self, reason: str) -> None:
-        """One of its workers died."""
-        self.deaths += 1
-        self.last_death = reason
+    def record_crash(self, reason: str) -> None:
+        """Counts the crash of a worker."""
+        self.crash_count += 1
+        self.last_crash = reason
 
-    def ended(self, answered: int, failed: int) -> None:
-        """So many requests were answered, and so many of them failed by its fault."""
+    def record_requests(self, answered: int, failed: int) -> None:
+        """Counts answered requests, and those of them that failed because of the release."""
         self.answered += answered
         self.failed += failed
 
     @property
     def verdict(self) -> str:
-        """Why it should be taken back; nothing while it should not."""
+        """Returns the reason to roll the release back; empty while there is none."""
         rules = self.rules
-        if self.deaths >= rules.deaths_max:
-            return f"{self.deaths} of its workers died within {rules.time_s:g} s of its first request; the last one: {self.last_death}"
+        if self.crash_count >= rules.crashes_max:
+            return (
+                f"{self.crash_count} of its workers crashed within {rules.time_s:g} s of its first request; the last one: {self.last_crash}"
+            )
         if self.failed and self.answered >= rules.requests_min and 100 * self.failed >= rules.errors_percent * self.answered:
-            return f"{self.failed} of its first {self.answered} requests failed; {rules.errors_percent:g} % are enough"
+            return f"{self.failed} of its first {self.answered} requests failed; the limit is {rules.errors_percent:g} %"
         return ""

@@ -1,6 +1,6 @@
-"""Which releases of one model get its requests, given what operators said. Pure: decides, and does nothing.
+"""The traffic plan of one model: which of its releases receive requests under its policy. Pure: it decides and acts on nothing.
 
-A family is the live releases of one model, highest rank first.
+`releases` are always the verified releases of one model, the highest rank first.
 """
 
 from __future__ import annotations
@@ -15,142 +15,144 @@ from runtime.supervisor.rollout.release import Release
 from runtime.supervisor.rollout.release_state import ReleaseState
 from runtime.supervisor.rollout.traffic_policy import STABLE, TrafficPolicy
 
+Shares = list[tuple[Release, int]]
+"""Releases with their weights, the heaviest first."""
+
 
 class TrafficPlan(NamedTuple):
-    """Where the requests of one model go.
+    """The releases that receive requests of one model now.
 
     Attributes:
-        shares: the releases that serve, with their weights, the heaviest first; one, unless they share the requests.
-        copies: gets copies, and is none of those.
-        labels: label → release, for requests that ask for one.
+        shares: The releases that serve; one, unless the requests are split.
+        mirror: The release that receives mirrored requests; it does not serve.
+        labels: Label → release, for requests that ask for a label.
     """
 
-    shares: list[tuple[Release, int]]
-    copies: Release | None
+    shares: Shares
+    mirror: Release | None
     labels: dict[str, Release]
 
     @property
     def routed(self) -> list[Release]:
-        """All that stand in the routing table, the one that serves most first."""
-        others = ([self.copies] if self.copies else []) + list(self.labels.values())
+        """Returns all releases of the routing table, the one with the most requests first."""
+        others = ([self.mirror] if self.mirror else []) + list(self.labels.values())
         return list(dict.fromkeys([release for release, _ in self.shares] + others))
 
-    def stand_in(self, releases: Iterable[Release]) -> Release | None:
-        """The release that answers while the one that serves has no worker: the one before it, as long as that one is on probation."""
+    def fallback(self, releases: Iterable[Release]) -> Release | None:
+        """Returns the release that answers while the serving one, which is on probation, has no worker: the one that served before."""
         if len(self.shares) != 1 or not self.shares[0][0].on_probation:
             return None
         name = self.shares[0][0].name
-        return next(
-            (each for each in releases if each.warm_standby and each.serves and each.name == name and each is not self.copies), None
-        )
+        standbys = (release for release in releases if release.warm_standby and release.serves and release.name == name)
+        return next((release for release in standbys if release is not self.mirror), None)
 
-    def sharing(self, traffic: TrafficPolicy, stand_in: Release | None = None) -> SplitSpec | None:
-        """The same in the words of the table; None where there is nothing to choose."""
-        if not self.shares or (len(self.routed) == 1 and not self.labels and stand_in is None):
+    def split_spec(self, policy: TrafficPolicy, fallback: Release | None = None) -> SplitSpec | None:
+        """Returns the plan as the routing table has it; None if front doors have nothing to choose from."""
+        if not self.shares or (len(self.routed) == 1 and not self.labels and fallback is None):
             return None
         labels = {STABLE: self.shares[0][0]} | self.labels
         return SplitSpec(
             {release.sha256: weight for release, weight in self.shares},
-            traffic.split.by if traffic.split and len(self.shares) > 1 else "",
-            MirrorSpec(self.copies.sha256, traffic.shadow.percent) if self.copies and traffic.shadow else None,
+            policy.split.by if policy.split and len(self.shares) > 1 else "",
+            MirrorSpec(self.mirror.sha256, policy.shadow.percent) if self.mirror and policy.shadow else None,
             {label: release.sha256 for label, release in labels.items()},
-            stand_in.sha256 if stand_in else "",
+            fallback.sha256 if fallback else "",
         )
 
 
-def course(family: Sequence[Release], traffic: TrafficPolicy) -> TrafficPlan:
-    """Where requests go now. What was said and cannot be done yet leaves those serving that do."""
-    order = candidates(family, traffic)
-    shares = [(release, weight) for release, weight in members(family, traffic) if release.can_take_over]
+def plan_traffic(releases: Sequence[Release], policy: TrafficPolicy) -> TrafficPlan:
+    """Returns the plan for now. While the desired releases are not ready, those that serve keep serving."""
+    ranked = ranked_candidates(releases, policy)
+    shares = [(release, weight) for release, weight in named_releases(releases, policy) if release.can_take_over]
     if not shares:
-        alone = next((release for release in order if release.can_take_over), None) or next((each for each in order if each.serves), None)
-        shares = [(alone, 1)] if alone else []
+        ready = [release for release in ranked if release.can_take_over] or [release for release in ranked if release.serves]
+        shares = [(release, 1) for release in ready[:1]]
     serving = [release for release, _ in shares]
-    copies = shadow_of(family, traffic)
-    labels = {label: release for label, release in labelled(family, traffic).items() if release.serves} if serving else {}
-    return TrafficPlan(shares, copies if copies and serving and copies.serves and copies not in serving else None, labels)
+    mirror = mirror_release(releases, policy)
+    labels = {label: release for label, release in labelled_releases(releases, policy).items() if release.serves} if serving else {}
+    return TrafficPlan(shares, mirror if mirror and serving and mirror.serves and mirror not in serving else None, labels)
 
 
-def goal(family: Sequence[Release], traffic: TrafficPolicy) -> list[tuple[Release, int]]:
-    """The releases that should serve, with their weights: those that do once all of them can."""
-    return members(family, traffic) or [(release, 1) for release in candidates(family, traffic)[:1]]
+def desired_shares(releases: Sequence[Release], policy: TrafficPolicy) -> Shares:
+    """Returns the desired state: the releases that serve once all of them can."""
+    return named_releases(releases, policy) or [(release, 1) for release in ranked_candidates(releases, policy)[:1]]
 
 
-def candidates(family: Sequence[Release], traffic: TrafficPolicy) -> list[Release]:
-    """All, in the order in which they should serve: those that were named, the newest of the others, and what was taken back."""
-    named = [release for release, _ in members(family, traffic)]
-    rest = [release for release in family if release not in named]
-    return named + sorted(rest, key=lambda release: is_taken_back(release, traffic))
+def ranked_candidates(releases: Sequence[Release], policy: TrafficPolicy) -> list[Release]:
+    """Returns all releases by preference: those that operators named, then the newest others, then those that were rolled back."""
+    named = [release for release, _ in named_releases(releases, policy)]
+    rest = [release for release in releases if release not in named]
+    return named + sorted(rest, key=lambda release: is_rolled_back(release, policy))
 
 
-def members(family: Sequence[Release], traffic: TrafficPolicy) -> list[tuple[Release, int]]:
-    """The releases that an operator wants to serve, as far as they are there, with their weights, the heaviest first."""
-    said = traffic.split.weights if traffic.split else {traffic.pin: 1} if traffic.pin else {}
+def named_releases(releases: Sequence[Release], policy: TrafficPolicy) -> Shares:
+    """Returns the existing releases of the pin or the split, without those that were rolled back."""
+    weights = policy.split.weights if policy.split else {policy.pin: 1} if policy.pin else {}
     found: dict[Release, int] = {}
-    for name, weight in sorted(said.items(), key=lambda item: -item[1]):
-        release = find(name, family, traffic)
-        if release is not None and not is_taken_back(release, traffic):
+    for name, weight in sorted(weights.items(), key=lambda item: -item[1]):
+        release = find_release(name, releases, policy)
+        if release is not None and not is_rolled_back(release, policy):
             found.setdefault(release, weight)
     return list(found.items())
 
 
-def extras(family: Sequence[Release], traffic: TrafficPolicy) -> list[Release]:
-    """The releases that should run beside those that serve."""
-    copies = shadow_of(family, traffic)
-    return ([copies] if copies else []) + list(labelled(family, traffic).values())
+def side_releases(releases: Sequence[Release], policy: TrafficPolicy) -> list[Release]:
+    """Returns the releases that should run beside the serving ones: those of the mirror and of labels."""
+    mirror = mirror_release(releases, policy)
+    return ([mirror] if mirror else []) + list(labelled_releases(releases, policy).values())
 
 
-def shadow_of(family: Sequence[Release], traffic: TrafficPolicy) -> Release | None:
-    """The release that should get copies."""
-    return find(traffic.shadow.to, family, traffic) if traffic.shadow else None
+def mirror_release(releases: Sequence[Release], policy: TrafficPolicy) -> Release | None:
+    """Returns the release that should receive mirrored requests."""
+    return find_release(policy.shadow.to, releases, policy) if policy.shadow else None
 
 
-def labelled(family: Sequence[Release], traffic: TrafficPolicy) -> dict[str, Release]:
-    """Label → release, but for what is not there or was taken back."""
-    found = {label: find(label, family, traffic) for label in traffic.labels}
-    return {label: release for label, release in found.items() if release is not None and not is_taken_back(release, traffic)}
+def labelled_releases(releases: Sequence[Release], policy: TrafficPolicy) -> dict[str, Release]:
+    """Returns label → release for the releases that exist and were not rolled back."""
+    found = {label: find_release(label, releases, policy) for label in policy.labels}
+    return {label: release for label, release in found.items() if release is not None and not is_rolled_back(release, policy)}
 
 
-def find(name: str, family: Sequence[Release], traffic: TrafficPolicy) -> Release | None:
-    """The release of a version or label. Of two contents of one version the one that was not taken back is meant, else the newer."""
-    version = as_version(traffic.version(name))
-    found = [release for release in family if as_version(release.version) == version] if version else []
-    return min(found, key=lambda release: is_taken_back(release, traffic), default=None)
+def find_release(name: str, releases: Sequence[Release], policy: TrafficPolicy) -> Release | None:
+    """Returns the release of a version or label. Of two with the same version, one that was not rolled back, then the newer one."""
+    version = parse_version(policy.version_of(name))
+    found = [release for release in releases if parse_version(release.version) == version] if version else []
+    return min(found, key=lambda release: is_rolled_back(release, policy), default=None)
 
 
-def is_taken_back(release: Release, traffic: TrafficPolicy) -> bool:
-    """Whether it must not serve until it is promoted."""
-    return release.sha256 in traffic.taken_back
+def is_rolled_back(release: Release, policy: TrafficPolicy) -> bool:
+    """Returns whether a release must not serve until it is promoted."""
+    return release.sha256 in policy.rolled_back
 
 
-def unmet(family: Sequence[Release], traffic: TrafficPolicy) -> list[str]:
-    """What was said and is not done now, in words for people."""
-    serving = [release for release, _ in course(family, traffic).shares]
-    wants = [(f"{name} should have a share of the requests", name) for name in (traffic.split.weights if traffic.split else [])]
-    wants += [("it is pinned", traffic.pin)] if traffic.pin else []
+def unmet_orders(releases: Sequence[Release], policy: TrafficPolicy) -> list[str]:
+    """Returns a sentence for people about each order of the policy that is not in effect now."""
+    serving = [release for release, _ in plan_traffic(releases, policy).shares]
+    orders = [(f"{name} should receive part of the requests", name) for name in (policy.split.weights if policy.split else [])]
+    orders += [(f"{policy.pin} is pinned", policy.pin)] if policy.pin else []
     found = []
-    for what, name in wants:
-        release = find(name, family, traffic)
+    for what, name in orders:
+        release = find_release(name, releases, policy)
         if release not in serving:
-            found.append(f"{what}, but {_absence(name, release, traffic)}")
-    copies = shadow_of(family, traffic)
-    if traffic.shadow and (copies is None or not copies.serves):
-        found.append(f"copies should go to {traffic.shadow.to}, but {_absence(traffic.shadow.to, copies, traffic)}")
+            found.append(f"{what}, but {_why_unavailable(name, release, policy)}")
+    mirror = mirror_release(releases, policy)
+    if policy.shadow and (mirror is None or not mirror.serves):
+        found.append(f"requests should be mirrored to {policy.shadow.to}, but {_why_unavailable(policy.shadow.to, mirror, policy)}")
     return found
 
 
-def as_version(text: str) -> Version | None:
-    """None for what is no version."""
+def parse_version(text: str) -> Version | None:
+    """Returns the version; None if the text is not a version."""
     try:
         return Version(text)
     except InvalidVersion:
         return None
 
 
-def _absence(name: str, release: Release | None, traffic: TrafficPolicy) -> str:
-    version = traffic.version(name)
+def _why_unavailable(name: str, release: Release | None, policy: TrafficPolicy) -> str:
+    version = policy.version_of(name)
     if release is None:
-        return f"no release {version} is there that could serve"
-    if is_taken_back(release, traffic):
-        return f"{version} was taken back"
-    return f"{version} is not ready: it is {'being started' if release.state is ReleaseState.RUNNING else release.state}"
+        return f"there is no release {version} that could serve"
+    if is_rolled_back(release, policy):
+        return f"{version} was rolled back"
+    return f"{version} is not ready: its state is {'starting' if release.state is ReleaseState.RUNNING else release.state}"

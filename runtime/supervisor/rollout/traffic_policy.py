@@ -1,7 +1,7 @@
-"""What operators say about the requests of a model: pinned, split, copied, labelled, taken back. Pure; versions are texts in normal form.
+"""The traffic policy of a model: pin, split, shadow, labels and rolled-back releases, as operators set them. Pure.
 
-Without a word the newest release serves all. Every function gives a new `Traffic` or refuses; what a word means for the releases that are
-there is decided in `routing`.
+Without a policy the newest release serves all requests. Every function returns a new policy or raises; `traffic_plan` applies a policy to
+the releases that exist. Versions are normalized texts.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from msgspec.structs import replace
 from base.errors import Conflict
 
 STABLE = "stable"
-"""The label of what serves; unless it was set, that is what the rule for releases says."""
+"""The label of the release that serves, unless an operator moved this label to another one."""
 
 WEIGHT_MAX = 10_000
 
-TAKEN_BACK_MAX = 50
-"""So many are remembered of a model, the last ones; older ones have long been followed by newer releases."""
+ROLLED_BACK_MAX = 50
+"""Number of rolled-back releases that are remembered per model; newer releases followed on older ones long ago."""
 
 LABEL_PATTERN = "[a-z][a-z0-9-]{0,31}"
 BY_PATTERN = r"header:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}|parameter:[^\W\d]\w{0,127}|column:[^\s:\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,127}"
-"""Names that headers and parameters can have, and columns without control characters."""
+"""Valid names of headers and parameters, and of columns without control characters."""
 
 _LABEL = re.compile(LABEL_PATTERN)
 _BY = re.compile(BY_PATTERN)
 
 
 class Split(msgspec.Struct, frozen=True):
-    """Requests are shared among releases.
+    """A split of the requests between releases.
 
     Attributes:
-        weights: version or label → weight, 1 or more; two or more of them.
-        by: what keeps a client with one release: "" (nothing), "header:NAME", "parameter:NAME" or "column:NAME".
+        weights: Version or label → weight, 1 or more; at least two of them.
+        by: Key that keeps a client on one release: "header:NAME", "parameter:NAME" or "column:NAME"; "" for none.
     """
 
     weights: dict[str, int]
@@ -43,128 +43,131 @@ class Split(msgspec.Struct, frozen=True):
 
 
 class Shadow(msgspec.Struct, frozen=True):
-    """A part of the requests is copied to the release of a version or label, and its answers are compared and dropped."""
+    """A mirror of some requests to the release of a version or label; its responses are compared and dropped."""
 
     to: str
     percent: float = 100.0
 
 
 class TrafficPolicy(msgspec.Struct, frozen=True):
-    """All that was said about one model.
+    """The traffic policy of one model.
 
     Attributes:
-        pin: the version or label that serves, whatever is dropped; "" for the newest.
-        split: None where one release serves all.
-        shadow: None where nothing is copied.
-        labels: label → version.
-        taken_back: sha256 of a release → why. It does not serve until somebody promotes it.
-        served: sha256 of the releases that served before, the last one last; a few of them.
+        pin: Version or label that serves all requests, whatever is dropped; "" for the newest.
+        split: The split between releases; None if one release serves all requests.
+        shadow: The mirror; None for none.
+        labels: Label → version.
+        rolled_back: sha256 of a release → reason. The release does not serve until it is promoted.
+        served: sha256 of the last releases that served alone, the latest last.
     """
 
     pin: str = ""
     split: Split | None = None
     shadow: Shadow | None = None
     labels: dict[str, str] = {}
-    taken_back: dict[str, str] = {}
+    rolled_back: dict[str, str] = msgspec.field(default_factory=dict, name="taken_back")
     served: list[str] = []
 
-    def version(self, name: str) -> str:
-        """The version that a label stands for; a version stands for itself."""
+    def version_of(self, name: str) -> str:
+        """Returns the version of a label; a version is returned as it is."""
         return self.labels.get(name, name)
 
-    def names(self) -> set[str]:
-        """Versions and labels, beside the labels themselves, that must be running for this to be done."""
+    def used_names(self) -> set[str]:
+        """Returns the versions and labels that the pin, the split and the shadow use."""
         split = set(self.split.weights) if self.split else set()
         return split | ({self.pin} if self.pin else set()) | ({self.shadow.to} if self.shadow else set())
 
 
-def pinned(traffic: TrafficPolicy, name: str) -> TrafficPolicy:
-    """`name` serves all, whatever is dropped."""
-    return replace(traffic, pin=name, split=None)
+def with_pin(policy: TrafficPolicy, name: str) -> TrafficPolicy:
+    """Returns the policy by which `name` serves all requests, whatever is dropped."""
+    return replace(policy, pin=name, split=None)
 
 
-def unpinned(traffic: TrafficPolicy) -> TrafficPolicy:
-    """The newest serves again."""
-    return replace(traffic, pin="")
+def without_pin(policy: TrafficPolicy) -> TrafficPolicy:
+    """Returns the policy by which the newest release serves again."""
+    return replace(policy, pin="")
 
 
-def split(traffic: TrafficPolicy, weights: Mapping[str, int], by: str = "") -> TrafficPolicy:
-    """Requests are shared.
+def with_split(policy: TrafficPolicy, weights: Mapping[str, int], by: str = "") -> TrafficPolicy:
+    """Returns the policy with a split.
 
     Raises:
-        Conflict: it says nothing that could be done.
+        Conflict: The weights or the key are not valid.
     """
     if len(weights) < 2:
-        raise Conflict("a split needs two releases or more; to have one serve all, pin or promote it")
+        raise Conflict("a split needs at least two releases; to send all requests to one, pin or promote it")
     for name, weight in weights.items():
         if not 1 <= weight <= WEIGHT_MAX:
-            raise Conflict(f"the weight of {name} is {weight}, and must be from 1 to {WEIGHT_MAX}; leave out what should get nothing")
+            raise Conflict(f"the weight of {name} is {weight}, but must be from 1 to {WEIGHT_MAX}; leave out releases without requests")
     if by and not _BY.fullmatch(by):
         raise Conflict(f"{by!r} is not header:NAME, parameter:NAME or column:NAME")
-    return replace(traffic, split=Split(dict(weights), by), pin="")
+    return replace(policy, split=Split(dict(weights), by), pin="")
 
 
-def unsplit(traffic: TrafficPolicy) -> TrafficPolicy:
-    """One release serves all again."""
-    return replace(traffic, split=None)
+def without_split(policy: TrafficPolicy) -> TrafficPolicy:
+    """Returns the policy by which one release serves all requests again."""
+    return replace(policy, split=None)
 
 
-def shadowed(traffic: TrafficPolicy, to: str, percent: float) -> TrafficPolicy:
-    """Requests are copied.
+def with_shadow(policy: TrafficPolicy, to: str, percent: float) -> TrafficPolicy:
+    """Returns the policy with a mirror.
 
     Raises:
-        Conflict: the percentage is none.
+        Conflict: The percentage is not valid.
     """
     if not 0 < percent <= 100:
-        raise Conflict(f"{percent:g} % cannot be copied; more than 0 and up to 100 can")
-    return replace(traffic, shadow=Shadow(to, percent))
+        raise Conflict(f"cannot mirror {percent:g} % of the requests: use more than 0 and at most 100")
+    return replace(policy, shadow=Shadow(to, percent))
 
 
-def unshadowed(traffic: TrafficPolicy) -> TrafficPolicy:
-    """Nothing is copied any more."""
-    return replace(traffic, shadow=None)
+def without_shadow(policy: TrafficPolicy) -> TrafficPolicy:
+    """Returns the policy without a mirror."""
+    return replace(policy, shadow=None)
 
 
-def labelled(traffic: TrafficPolicy, label: str, version: str) -> TrafficPolicy:
-    """`label` stands for `version`. That its release is ready, the caller has made sure of.
-
-    Raises:
-        Conflict: it is no name for a label.
-    """
-    _refuse_label(label)
-    return replace(traffic, labels=traffic.labels | {label: version})
-
-
-def unlabelled(traffic: TrafficPolicy, label: str) -> TrafficPolicy:
-    """`label` stands for nothing any more.
+def with_label(policy: TrafficPolicy, label: str, version: str) -> TrafficPolicy:
+    """Returns the policy with `label` on `version`, whose release the caller knows to be ready.
 
     Raises:
-        Conflict: it is no name for a label, or something else is said by means of it.
+        Conflict: The label is not valid.
     """
-    _refuse_label(label)
-    if label in traffic.names():
-        raise Conflict(f"{label} is used by a pin, a split or a shadow; end that first")
-    return replace(traffic, labels={name: version for name, version in traffic.labels.items() if name != label})
+    _check_label(label)
+    return replace(policy, labels=policy.labels | {label: version})
 
 
-def taken_back(traffic: TrafficPolicy, sha256: str, reason: str) -> TrafficPolicy:
-    """A release does not serve until it is promoted."""
-    remembered = [*((each, why) for each, why in traffic.taken_back.items() if each != sha256), (sha256, reason)]
-    return replace(traffic, taken_back=dict(remembered[-TAKEN_BACK_MAX:]))
+def without_label(policy: TrafficPolicy, label: str) -> TrafficPolicy:
+    """Returns the policy without `label`.
+
+    Raises:
+        Conflict: The label is not valid, or is in use.
+    """
+    _check_label(label)
+    if label in policy.used_names():
+        raise Conflict(f"label {label} is used by a pin, a split or a shadow; remove that first")
+    return replace(policy, labels={name: version for name, version in policy.labels.items() if name != label})
 
 
-def promoted(traffic: TrafficPolicy, version: str, sha256: str, *, newest: bool) -> TrafficPolicy:
-    """`version` serves all: as the newest, if it is that, else pinned. What was said of it before is forgotten."""
-    copied = traffic.shadow is not None and traffic.version(traffic.shadow.to) == version
+def with_rolled_back(policy: TrafficPolicy, sha256: str, reason: str) -> TrafficPolicy:
+    """Returns the policy by which a release does not serve until it is promoted."""
+    remembered = [*((each, why) for each, why in policy.rolled_back.items() if each != sha256), (sha256, reason)]
+    return replace(policy, rolled_back=dict(remembered[-ROLLED_BACK_MAX:]))
+
+
+def with_promotion(policy: TrafficPolicy, version: str, sha256: str, *, newest: bool) -> TrafficPolicy:
+    """Returns the policy by which `version` serves all requests, without earlier orders against it.
+
+    The newest release serves without a pin, so that the next drop takes over from it; any other is pinned.
+    """
+    mirrored = policy.shadow is not None and policy.version_of(policy.shadow.to) == version
     return replace(
-        traffic,
+        policy,
         pin="" if newest else version,
         split=None,
-        shadow=None if copied else traffic.shadow,
-        taken_back={digest: reason for digest, reason in traffic.taken_back.items() if digest != sha256},
+        shadow=None if mirrored else policy.shadow,
+        rolled_back={digest: reason for digest, reason in policy.rolled_back.items() if digest != sha256},
     )
 
 
-def _refuse_label(label: str) -> None:
+def _check_label(label: str) -> None:
     if not _LABEL.fullmatch(label):
-        raise Conflict(f"{label!r} is no label: small letters, digits and -, a letter first, 32 at most")
+        raise Conflict(f"{label!r} is not a label: use at most 32 lower-case letters, digits and hyphens, beginning with a letter")

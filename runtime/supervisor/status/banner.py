@@ -1,4 +1,4 @@
-"""What a supervisor prints once: the address, the models with their paths, one command to try, and what was refused. Pure."""
+"""The announcement at the end of the start: the address, the models and their paths, one command to try, and what is wrong. Pure."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from base.curl_example import curl_command
 from base.ipc.control import Route
 from runtime.supervisor.status.state import State
 
-_QUIET = frozenset({"ready", "standby"})
+_GOOD_STATES = frozenset({"ready", "standby"})
 
 
 def announce(state: State, routes: Iterable[Route]) -> str:
-    """The whole text; every line of it is meant for people."""
+    """Returns the whole text, for people."""
     serving = [route for route in routes if route.sockets]
-    lines = [
-        f"Pexdock serves {len(serving)} model{'s' * (len(serving) != 1)} at {state.address} (what else there is: {state.address}/docs)"
-    ]
+    lines = [f"Pexdock serves {len(serving)} model{'s' * (len(serving) != 1)} at {state.address} (documentation at {state.address}/docs)"]
     lines += [f"  {route.release.model} {route.release.version}: {_paths(route)}" for route in serving]
-    troubled = [report for report in state.releases if report.state not in _QUIET]
-    lines += [f"  {report.file} is {report.state}: {report.reason or 'see the log'}" for report in troubled]
+    problems = [report for report in state.releases if report.state not in _GOOD_STATES]
+    lines += [f"  {report.file} is {report.state}: {report.reason or 'see the log'}" for report in problems]
     if not serving:
-        lines.append(f"Put a model's pex into {state.dist_url or state.dist_path} and it is served.")
+        lines.append(f"To serve a model, put its pex into {state.dist_url or state.dist_path}.")
     commands = [command for route in serving for endpoint in route.release.endpoints if (command := curl_command(state.address, endpoint))]
     return "\n".join(lines + (["", f"Try: {commands[0]}"] if commands else []))
 

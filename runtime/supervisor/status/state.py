@@ -1,18 +1,30 @@
-"""What a supervisor says of itself in a file, for `pexdock models` and for people. Knows how it looks, not how it comes about."""
+"""The state of a supervisor as data: what `pexdock models --json`, the state file and the admin API show.
+
+A field whose JSON name differs from its Python name keeps the JSON name of Pexdock 0.1.0.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from base.ipc.control import MirrorReport
-from runtime.supervisor.rollout.policy_store import TrafficShift
+from runtime.supervisor.rollout.policy_record import TrafficShift
 from runtime.supervisor.rollout.probation import Probation
 
 
 class ReleaseReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One pex and what has become of it. `order` rises with each drop; `log` has the last lines of a worker that failed at something."""
+    """One file of dist/ and the state of its release.
+
+    Attributes:
+        order: Position in the sequence of drops.
+        since: Wall clock time of the last change of state.
+        reason: Explanation of the state.
+        log: Last lines of a worker that failed.
+        worker_pids: Process ids of workers that run now.
+        restarts: Number of worker restarts.
+    """
 
     file: str
     order: int = 0
@@ -32,7 +44,7 @@ class ReleaseReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrafficShare(msgspec.Struct, frozen=True):
-    """A release that serves, and how many of the requests it gets."""
+    """A release that serves, and its share of the requests."""
 
     version: str
     sha256: str
@@ -40,7 +52,7 @@ class TrafficShare(msgspec.Struct, frozen=True):
 
 
 class WarmStandby(msgspec.Struct, frozen=True):
-    """The release that served before and stays up until `until`, so that a roll-back takes no start."""
+    """The release that served before and stays up until `until`, so that a rollback does not have to start it."""
 
     version: str
     sha256: str
@@ -56,22 +68,32 @@ class RolledBackRelease(msgspec.Struct, frozen=True):
 
 
 class ProbationReport(msgspec.Struct, frozen=True):
-    """A release in its probation."""
+    """A release on probation, and its counts so far."""
 
     version: str
     until: str
     answered: int
     failed: int
-    deaths: int
+    crash_count: int = msgspec.field(name="deaths")
 
     @classmethod
     def of(cls, version: str, probation: Probation) -> ProbationReport:
-        """What stands there by now."""
-        return cls(version, probation.until, probation.answered, probation.failed, probation.deaths)
+        """Returns the report of a probation."""
+        return cls(version, probation.until, probation.answered, probation.failed, probation.crash_count)
 
 
 class MirrorStatus(msgspec.Struct, frozen=True):
-    """How the answers of the release that gets copies compare, since they were ordered or Pexdock was started; see `control.Compared`."""
+    """Comparison of mirrored responses with those that clients received, since the mirror was set or Pexdock started.
+
+    Attributes:
+        requests: Requests that both releases answered.
+        equal: Number of them with equal status and values.
+        failed: Mirrored requests that failed while the client received a response.
+        skipped: Requests that were not mirrored because the release was too busy.
+        deviation_max: Largest difference between two numbers at the same position.
+        primary_ms_mean: Mean time of the responses that clients received, in ms.
+        mirror_ms_mean: Mean time of the mirrored responses, in ms.
+    """
 
     version: str
     requests: int
@@ -79,18 +101,18 @@ class MirrorStatus(msgspec.Struct, frozen=True):
     failed: int
     skipped: int
     deviation_max: float
-    ms_mean: float
-    ms_copies_mean: float
+    primary_ms_mean: float = msgspec.field(name="ms_mean")
+    mirror_ms_mean: float = msgspec.field(name="ms_copies_mean")
 
     @classmethod
-    def of(cls, version: str, said: MirrorReport) -> MirrorStatus:
-        """What one front door counted."""
-        each = max(1, said.requests)
-        counted = (said.requests, said.equal, said.failed, said.skipped)
-        return cls(version, *counted, said.deviation_max, said.primary_ms / each, said.mirror_ms / each)
+    def from_report(cls, version: str, report: MirrorReport) -> MirrorStatus:
+        """Returns the counts of one report of a front door."""
+        each = max(1, report.requests)
+        counts = (report.requests, report.equal, report.failed, report.skipped)
+        return cls(version, *counts, report.deviation_max, report.primary_ms / each, report.mirror_ms / each)
 
-    def plus(self, other: MirrorStatus | None) -> MirrorStatus:
-        """Both together, where they are of the same release."""
+    def combined_with(self, other: MirrorStatus | None) -> MirrorStatus:
+        """Returns both together; this one alone if the other is about another release."""
         if other is None or other.version != self.version:
             return self
         requests = self.requests + other.requests
@@ -101,43 +123,50 @@ class MirrorStatus(msgspec.Struct, frozen=True):
             self.failed + other.failed,
             self.skipped + other.skipped,
             max(self.deviation_max, other.deviation_max),
-            (self.ms_mean * self.requests + other.ms_mean * other.requests) / max(1, requests),
-            (self.ms_copies_mean * self.requests + other.ms_copies_mean * other.requests) / max(1, requests),
+            (self.primary_ms_mean * self.requests + other.primary_ms_mean * other.requests) / max(1, requests),
+            (self.mirror_ms_mean * self.requests + other.mirror_ms_mean * other.requests) / max(1, requests),
         )
 
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the requests of one model go, and what was said of them.
+    """Where the requests of one model go, and the orders of operators about it.
 
     Attributes:
-        serves: the heaviest first.
-        wanted: what should serve; the same as `serves` once all of it can.
-        remarks: what was said and is not done now, and why; what should have been taken back and could not be.
-        history: the last flip last.
+        serving: The releases that serve, the heaviest first.
+        desired: The releases that should serve; equal to `serving` once all of them can.
+        pin, split, by, labels, shadow, shadow_percent: The traffic policy.
+        mirror: Comparison of mirrored responses.
+        warm_standby: The previous release while it stays up.
+        remarks: Orders that are not in effect, and rollbacks that were not possible, with their reasons.
+        history: Traffic shifts, the latest last.
     """
 
     name: str
-    serves: list[TrafficShare] = []
-    wanted: list[TrafficShare] = []
+    serving: list[TrafficShare] = msgspec.field(default_factory=list, name="serves")
+    desired: list[TrafficShare] = msgspec.field(default_factory=list, name="wanted")
     pin: str = ""
     split: dict[str, int] = {}
     by: str = ""
     labels: dict[str, str] = {}
     shadow: str = ""
     shadow_percent: float = 0.0
-    comparison: MirrorStatus | None = None
-    previous: WarmStandby | None = None
+    mirror: MirrorStatus | None = msgspec.field(default=None, name="comparison")
+    warm_standby: WarmStandby | None = msgspec.field(default=None, name="previous")
     probation: list[ProbationReport] = []
-    taken_back: list[RolledBackRelease] = []
+    rolled_back: list[RolledBackRelease] = msgspec.field(default_factory=list, name="taken_back")
     remarks: list[str] = []
     history: list[TrafficShift] = []
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """All of one supervisor. `pid` is None where none runs and dist/ was merely read. `dist_reason`: what of `dist_url` cannot be had.
+    """The state of one supervisor. Requests go where `models` says once `applied_generation` equals `generation`.
 
-    `generation` is that of the newest routing table, `applied` that of the one in force in every front door: once they are the same,
-    requests go where `models` says.
+    Attributes:
+        dist_reason: Reason why the object store at `dist_url` cannot be mirrored; empty if it can.
+        pid: Process id; None if no supervisor runs, and dist/ was only read.
+        generation: Generation of the newest routing table.
+        applied_generation: Generation of the table that all front doors have applied; -1 if none has.
+        startup_complete: Whether every file that was in dist/ at the start is ready or refused.
     """
 
     dist_path: str
@@ -148,13 +177,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     admin_address: str = ""
     started: str = ""
     generation: int = 0
-    applied: int = -1
-    settled: bool = False
+    applied_generation: int = msgspec.field(default=-1, name="applied")
+    startup_complete: bool = msgspec.field(default=False, name="settled")
     front_door_pids: list[int] = []
     releases: list[ReleaseReport] = []
     models: list[ModelReport] = []
 
 
-def now() -> str:
-    """The time of the wall clock, as it stands in the file."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def timestamp(offset_s: float = 0.0) -> str:
+    """Returns the wall clock time in `offset_s` seconds, as the state has it."""
+    return (datetime.now(UTC) + timedelta(seconds=offset_s)).isoformat(timespec="seconds")

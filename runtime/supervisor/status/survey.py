@@ -1,4 +1,4 @@
-"""Reads dist/ and the state file when no supervisor answers."""
+"""Reads dist/ while no supervisor runs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from pathlib import Path
 from base.errors import PexRefused
 from runtime.pex.file import read_pex
 from runtime.pex.names import is_pex_name
-from runtime.supervisor.status.state import ReleaseReport, State, now
+from runtime.supervisor.status.state import ReleaseReport, State, timestamp
 
 
 def survey(dist_path: Path) -> State:
-    """What lies in dist/, while nothing runs."""
+    """Returns the contents of dist/ as a state without a supervisor."""
     files = sorted(path for path in dist_path.iterdir() if is_pex_name(path.name)) if dist_path.is_dir() else []
-    return State(dist_path=str(dist_path), releases=[_survey_one(path) for path in files])
+    return State(dist_path=str(dist_path), releases=[_report_file(path) for path in files])
 
 
-def _survey_one(path: Path) -> ReleaseReport:
+def _report_file(path: Path) -> ReleaseReport:
     try:
         pex = read_pex(path, checksums=False)
     except PexRefused as exc:
-        return ReleaseReport(file=path.name, state="refused", since=now(), reason=exc.detail)
+        return ReleaseReport(file=path.name, state="refused", since=timestamp(), reason=exc.detail)
     base_version = pex.stamp.base.version if pex.stamp and pex.stamp.base else ""
     return ReleaseReport(
-        file=path.name, state="not running", since=now(), kind=pex.kind, name=pex.name, version=pex.version, base_version=base_version
+        file=path.name,
+        state="not running",
+        since=timestamp(),
+        kind=pex.kind,
+        name=pex.name,
+        version=pex.version,
+        base_version=base_version,
     )

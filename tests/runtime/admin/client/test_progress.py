@@ -27,7 +27,7 @@ OTHER = [TrafficShare("0.1.0", "old", 100.0)]
 def test_the_file_must_be_stable_before_its_release_is_known() -> None:
     """An earlier release of the same file name has other content."""
     assert progress() == (None, "waits until the file is stable")
-    assert progress(release(3, "ready", "old"), serves=OTHER) == (None, "waits until the file is stable")
+    assert progress(release(3, "ready", "old"), serving=OTHER) == (None, "waits until the file is stable")
     assert progress(release(3, "failed", "new", "broken"))[0] is None  # it is retried
     assert progress(release(3, "refused", reason="no zip"))[0] is None
 
@@ -36,18 +36,18 @@ def test_a_new_release_of_the_same_file_name_is_followed() -> None:
     """By its name before its digest is known, and by its digest afterwards."""
     assert progress(release(4, "verifying")) == (None, "verifying")
     assert progress(release(4, "refused", reason="no zip")) == (Outcome.REFUSED, "no zip")
-    assert progress(release(4, "waiting", "new", "there is no base"), serves=OTHER) == (None, "waiting: there is no base")
-    assert progress(release(4, "failed", "new", "broken"), release(3, "ready", "old"), serves=OTHER) == (Outcome.FAILED, "broken")
+    assert progress(release(4, "waiting", "new", "there is no base"), serving=OTHER) == (None, "waiting: there is no base")
+    assert progress(release(4, "failed", "new", "broken"), release(3, "ready", "old"), serving=OTHER) == (Outcome.FAILED, "broken")
 
 
 def test_it_serves_once_requests_reach_it() -> None:
     """Being ready is not enough; content that serves already is, under any name."""
-    assert progress(release(4, "ready", "new"), serves=OTHER)[0] is None
-    assert progress(release(4, "starting", "new"), serves=SERVES)[0] is None
-    assert progress(release(4, "ready", "new", paths=["/tiny"]), serves=SERVES) == (Outcome.SERVES, "serves at /tiny")
-    assert progress(release(2, "ready", "new", file="other.pex"), serves=SERVES)[0] is Outcome.SERVES
+    assert progress(release(4, "ready", "new"), serving=OTHER)[0] is None
+    assert progress(release(4, "starting", "new"), serving=SERVES)[0] is None
+    assert progress(release(4, "ready", "new", paths=["/tiny"]), serving=SERVES) == (Outcome.SERVES, "serves at /tiny")
+    assert progress(release(2, "ready", "new", file="other.pex"), serving=SERVES)[0] is Outcome.SERVES
     shared = [TrafficShare("0.1.0", "old", 90.0), TrafficShare("0.2.0", "new", 10.0)]
-    assert progress(release(4, "ready", "new", paths=["/a", "/b"]), serves=shared) == (
+    assert progress(release(4, "ready", "new", paths=["/a", "/b"]), serving=shared) == (
         Outcome.SERVES,
         "serves at /a /b, 10 % of the requests",
     )
@@ -55,23 +55,23 @@ def test_it_serves_once_requests_reach_it() -> None:
 
 def test_the_end_of_a_probation_is_awaited_on_request() -> None:
     """A release that is rolled back in its probation does not serve."""
-    watched = {"serves": SERVES, "probation": [ProbationReport("0.2.0", "noon", 5, 0, 0)]}
+    watched = {"serving": SERVES, "probation": [ProbationReport("0.2.0", "noon", 5, 0, 0)]}
     assert progress(release(4, "ready", "new"), **watched)[0] is Outcome.SERVES
     assert progress(release(4, "ready", "new"), **watched, wait_probation=True) == (None, "serves, on probation until noon")
-    rolled_back = {"serves": OTHER, "taken_back": [RolledBackRelease("0.2.0", "new", "9 of 20 requests failed")]}
+    rolled_back = {"serving": OTHER, "rolled_back": [RolledBackRelease("0.2.0", "new", "9 of 20 requests failed")]}
     assert progress(release(4, "ready", "new"), **rolled_back) == (Outcome.ROLLED_BACK, "9 of 20 requests failed")
 
 
 def test_a_release_on_standby_comes_with_the_reason() -> None:
     """A pin, a split or a newer release; without one the outcome is still open."""
-    assert progress(release(4, "standby", "new", "a newer release is there"), serves=OTHER) == (
+    assert progress(release(4, "standby", "new", "a newer release is there"), serving=OTHER) == (
         Outcome.STANDS_BY,
         "a newer release is there",
     )
-    assert progress(release(4, "standby", "new"), serves=OTHER, pin="0.1.0") == (Outcome.STANDS_BY, "tiny is pinned to 0.1.0")
+    assert progress(release(4, "standby", "new"), serving=OTHER, pin="0.1.0") == (Outcome.STANDS_BY, "tiny is pinned to 0.1.0")
     split = {"0.1.0": 1, "0.3.0": 1}
-    assert progress(release(4, "ready", "new"), serves=OTHER, split=split)[1] == "traffic of tiny is split between 0.1.0, 0.3.0"
-    assert progress(release(4, "standby", "new"), serves=OTHER)[0] is None
+    assert progress(release(4, "ready", "new"), serving=OTHER, split=split)[1] == "traffic of tiny is split between 0.1.0, 0.3.0"
+    assert progress(release(4, "standby", "new"), serving=OTHER)[0] is None
 
 
 def test_a_base_serves_once_models_can_run_on_it() -> None:
@@ -81,31 +81,31 @@ def test_a_base_serves_once_models_can_run_on_it() -> None:
     assert progress(release(4, "ready", "new", **base))[0] is Outcome.SERVES
 
 
-ORDER = ModelReport(name="tiny", serves=OTHER, wanted=SERVES)
+ORDER = ModelReport(name="tiny", serving=OTHER, desired=SERVES)
 
 
 def change(*releases: ReleaseReport, applied: int = 7, **model: object) -> tuple[Outcome | None, str]:
-    models = [ModelReport(name="tiny", **{"wanted": SERVES} | model)] if model else []
-    found = order_stage(State(dist_path="", generation=7, applied=applied, releases=list(releases), models=models), ORDER)
+    models = [ModelReport(name="tiny", **{"desired": SERVES} | model)] if model else []
+    found = order_stage(State(dist_path="", generation=7, applied_generation=applied, releases=list(releases), models=models), ORDER)
     return found.outcome, found.text
 
 
 def test_a_change_is_in_force_once_every_front_door_has_applied_it() -> None:
     """Not while its release starts, nor while one front door has an older routing table."""
-    assert change(release(4, "starting", "new"), serves=OTHER) == (None, "waits: 0.2.0 is starting")
-    assert change(release(4, "ready", "new"), serves=SERVES, applied=6) == (None, "waits: front doors have not applied it yet")
-    assert change(release(4, "ready", "new"), serves=SERVES) == (Outcome.SERVES, "is in force")
+    assert change(release(4, "starting", "new"), serving=OTHER) == (None, "waits: 0.2.0 is starting")
+    assert change(release(4, "ready", "new"), serving=SERVES, applied=6) == (None, "waits: front doors have not applied it yet")
+    assert change(release(4, "ready", "new"), serving=SERVES) == (Outcome.SERVES, "is in force")
 
 
 def test_a_change_fails_when_its_release_does() -> None:
     """It has the reason; a rollback or a deleted release fail it, too."""
-    assert change(release(4, "failed", "new", "broken"), serves=OTHER, wanted=OTHER) == (Outcome.FAILED, "0.2.0: broken")
-    assert change(release(3, "ready", "old"), serves=OTHER, wanted=OTHER) == (Outcome.FAILED, "0.2.0 no longer exists")
+    assert change(release(4, "failed", "new", "broken"), serving=OTHER, desired=OTHER) == (Outcome.FAILED, "0.2.0: broken")
+    assert change(release(3, "ready", "old"), serving=OTHER, desired=OTHER) == (Outcome.FAILED, "0.2.0 no longer exists")
     assert change() == (Outcome.FAILED, "0.2.0 no longer exists")
-    rolled_back = {"serves": OTHER, "wanted": OTHER, "taken_back": [RolledBackRelease("0.2.0", "new", "it died")]}
+    rolled_back = {"serving": OTHER, "desired": OTHER, "rolled_back": [RolledBackRelease("0.2.0", "new", "it died")]}
     assert change(release(4, "standby", "new"), **rolled_back) == (Outcome.ROLLED_BACK, "0.2.0: it died")
 
 
 def test_a_change_is_superseded_by_another_one() -> None:
-    assert change(release(4, "standby", "new"), serves=OTHER, wanted=OTHER)[0] is Outcome.STANDS_BY
-    assert change(release(4, "ready", "new"), serves=OTHER, wanted=[*OTHER, *SERVES])[0] is Outcome.STANDS_BY
+    assert change(release(4, "standby", "new"), serving=OTHER, desired=OTHER)[0] is Outcome.STANDS_BY
+    assert change(release(4, "ready", "new"), serving=OTHER, desired=[*OTHER, *SERVES])[0] is Outcome.STANDS_BY

@@ -4,14 +4,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from base.endpoint.path import path_shape
 from release_states import release
-from runtime.supervisor.rollout import planner
+from runtime.supervisor.rollout import conflicts, planner
 from runtime.supervisor.rollout.release_state import ReleaseEvent, ReleaseState
 
 
 def planned(*releases):
-    plan = planner.plan(releases)
-    return [each.title for each in plan.promote], [each.title for each in plan.demote]
+    plan = planner.plan_releases(releases)
+    return [each.title for each in plan.start], [each.title for each in plan.stop]
 
 
 def test_only_the_newest_release_of_each_model_is_started():
@@ -28,10 +29,10 @@ def test_the_old_release_goes_on_until_the_new_one_is_ready():
     assert planned(old, new) == ([], [])
     new.machine.state = ReleaseState.RUNNING
     assert planned(old, new) == ([], [])
-    assert planner.serving([old, new]) == [old]
+    assert planner.serving_releases([old, new]) == [old]
     new.was_ready = True
     assert planned(old, new) == ([], ["iris 0.1.0"])
-    assert planner.serving([old, new]) == [new]
+    assert planner.serving_releases([old, new]) == [new]
 
 
 def test_between_one_that_dies_at_each_start_and_one_that_serves_the_newest_that_works_is_found():
@@ -46,7 +47,7 @@ def test_an_older_release_is_started_where_the_newer_one_dies_at_each_start_and_
     assert planned(new, old, oldest) == (["iris 0.1.0"], [])
     old.machine.state, old.was_ready = ReleaseState.RUNNING, True
     assert planned(new, old, oldest) == ([], [])
-    assert planner.serving([new, old, oldest]) == [old]
+    assert planner.serving_releases([new, old, oldest]) == [old]
     new.was_ready = True
     assert planned(new, old, oldest) == ([], ["iris 0.1.0"])
 
@@ -79,14 +80,14 @@ def test_a_replaced_file_takes_over_even_with_an_older_version_and_only_once_it_
 
 
 def refused(*releases):
-    return [(each.release.file, each.reason) for each in planner.refusals(releases)]
+    return [(each.release.file, each.reason) for each in conflicts.find_conflicts(releases)]
 
 
 def test_the_same_version_from_a_second_file_is_refused_by_name():
     """The first that was dropped keeps it, whichever of the two was verified first."""
     first, second = release("iris 0.1.0", 0, "waiting"), release("iris 0.1.0", 1, "running", ready=True, file="copy.pex")
     assert refused(second, first) == [
-        ("copy.pex", "iris 0.1.0 is served from iris-0.1.0.pex, which has other content: give this one another version")
+        ("copy.pex", "iris 0.1.0 is served from iris-0.1.0.pex, which has different content: give this release another version")
     ]
     first.machine.state = ReleaseState.FAILED
     assert refused(second, first) == []
@@ -95,9 +96,9 @@ def test_the_same_version_from_a_second_file_is_refused_by_name():
 def test_a_double_takes_over_once_the_file_that_had_the_version_is_gone():
     """A build that was renamed in under another name."""
     first, second = release("iris 0.1.0", 0, "running", ready=True), release("iris 0.1.0", 1, "refused", file="copy.pex", contended=True)
-    assert planner.freed([first, second]) == []
+    assert conflicts.resolved_conflicts([first, second]) == []
     first.in_place = False
-    assert planner.freed([first, second]) == [second]
+    assert conflicts.resolved_conflicts([first, second]) == [second]
     second.contended = False
     second.machine.state = ReleaseState.STANDBY
     assert planned(first, second) == (["iris 0.1.0"], [])
@@ -107,7 +108,7 @@ def test_a_release_that_waits_for_a_path_does_not_push_out_its_double():
     """The double serves by now, and whoever serves is not stopped for one that may never be ready."""
     first = release("iris 0.1.0", 0, "refused", paths=["/a"], contended=True)
     second = release("iris 0.1.0", 1, "running", ready=True, file="copy.pex", paths=["/b"])
-    assert planner.freed([first, second]) == []
+    assert conflicts.resolved_conflicts([first, second]) == []
 
 
 def test_a_path_of_another_model_is_refused_naming_path_model_and_file():
@@ -116,7 +117,7 @@ def test_a_path_of_another_model_is_refused_naming_path_model_and_file():
     rival = release("rose 0.1", 1, "running", ready=True, paths=["/b", "/a/{y}"])
     other = release("lily 0.1", 2, "running", ready=True, paths=["/a/x", "/{x}/a"])
     assert refused(other, rival, holder) == [
-        ("rose-0.1.pex", "its path /a/{y} is served by iris 0.1 as /a/{x}, from iris-0.1.pex: give it another path")
+        ("rose-0.1.pex", "path /a/{y} is served by iris 0.1 as /a/{x}, from iris-0.1.pex: use another path")
     ]
 
 
@@ -135,9 +136,9 @@ def test_a_release_that_was_refused_for_a_path_comes_back_when_the_path_is_free(
     """And not while the other model's next release has it."""
     holder = release("iris 0.2", 0, "running", ready=True, paths=["/a"])
     rival = release("rose 0.1", 1, "refused", paths=["/a"], contended=True)
-    assert planner.freed([holder, rival]) == []
+    assert conflicts.resolved_conflicts([holder, rival]) == []
     holder.spec = release("iris 0.2", paths=["/c"]).spec
-    assert planner.freed([holder, rival]) == [rival]
+    assert conflicts.resolved_conflicts([holder, rival]) == [rival]
 
 
 class Models(RuleBasedStateMachine):
@@ -183,19 +184,19 @@ class Models(RuleBasedStateMachine):
     def follow(self):
         for _ in range(50):
             before = [(each.state, each.was_ready) for each in self.releases]
-            while found := planner.refusals(self.releases):
+            while found := conflicts.find_conflicts(self.releases):
                 for each, _ in found:
                     each.machine.step(ReleaseEvent.REFUSED)
                     each.was_ready, each.contended = False, True
-            for each in planner.freed(self.releases):
+            for each in conflicts.resolved_conflicts(self.releases):
                 each.contended = False
                 each.machine.step(ReleaseEvent.RETRIED)
                 each.machine.step(ReleaseEvent.BASE_CHOSEN)
-            plan = planner.plan(self.releases)
-            for each in plan.demote:
+            plan = planner.plan_releases(self.releases)
+            for each in plan.stop:
                 each.machine.step(ReleaseEvent.DEMOTED)
                 each.was_ready = False
-            for each in plan.promote:
+            for each in plan.start:
                 each.machine.step(ReleaseEvent.PROMOTED)
                 each.machine.step(ReleaseEvent.UNPACKED)
                 each.crash_count = 0
@@ -205,24 +206,24 @@ class Models(RuleBasedStateMachine):
 
     @invariant()
     def no_path_is_served_twice(self):
-        shapes = [planner.shape_of(end.path) for each in planner.serving(self.releases) for end in each.spec.endpoints]
+        shapes = [path_shape(end.path) for each in planner.serving_releases(self.releases) for end in each.spec.endpoints]
         assert len(set(shapes)) == len(shapes)
 
     @invariant()
     def one_release_of_a_model_serves_and_none_below_it_runs(self):
-        for ranked in planner.by_model(self.releases):
+        for ranked in planner.group_by_model(self.releases):
             running = [each for each in ranked if each.state is ReleaseState.RUNNING]
             assert sum(each.serves for each in running) <= 1
             assert not any(each.serves for each in running[:-1])
 
     @invariant()
     def a_model_with_a_release_left_runs_one(self):
-        for ranked in planner.by_model(self.releases):
+        for ranked in planner.group_by_model(self.releases):
             assert any(each.state is ReleaseState.RUNNING for each in ranked)
 
     @invariant()
     def whoever_is_refused_is_in_the_way_of_somebody(self):
-        assert planner.freed(self.releases) == []
+        assert conflicts.resolved_conflicts(self.releases) == []
 
 
 Models.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)

@@ -18,4 +18,4 @@ def test_the_announcement_names_models_paths_one_command_and_what_is_wrong():
     assert "rose" not in text
     assert "http://127.0.0.1:8080/iris/a%20b%2Fc" in text.splitlines()[-1]
     assert announce(said, []).count("curl") == 0
-    assert "Put a model's pex into d" in announce(said, [])
+    assert "To serve a model, put its pex into d" in announce(said, [])

@@ -1,0 +1,51 @@
+"""Removes from the cache what no release needs any more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from runtime.blocking import BlockingThreads
+from runtime.pex.cache.store import PexCache
+
+log = logging.getLogger(__name__)
+
+
+class CacheSweeper:
+    """Sweeps the cache once after the start, and again whenever a release in it is no longer needed. One sweep runs at a time.
+
+    Args:
+        store: The cache.
+        threads: Threads for blocking work.
+        max_bytes: Size up to which unused unpacked bases are kept, together with those in use.
+        needed: Returns the digests of the files that releases need.
+        is_allowed: Returns whether the start is over and nothing is being copied into the cache.
+    """
+
+    def __init__(
+        self, store: PexCache, threads: BlockingThreads, max_bytes: int, needed: Callable[[], set[str]], is_allowed: Callable[[], bool]
+    ) -> None:
+        self._store = store
+        self._threads = threads
+        self._max_bytes = max_bytes
+        self._needed = needed
+        self._is_allowed = is_allowed
+        self._task: asyncio.Task[None] | None = None
+        self._maybe_cached: set[str] | None = None  # digests that may be in the cache; None before the first sweep
+
+    def sweep_if_needed(self) -> None:
+        """Starts a sweep if that is allowed and something may be removed."""
+        needed = self._needed()
+        is_idle = self._task is None or self._task.done()
+        if is_idle and self._is_allowed() and (self._maybe_cached is None or self._maybe_cached - needed):
+            self._maybe_cached = needed  # it grows while the sweep runs, so that the sweep spares what is new
+            self._task = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.evict(needed, self._max_bytes)))
+            self._task.add_done_callback(self._on_swept)
+        elif self._maybe_cached is not None:
+            self._maybe_cached |= needed
+
+    def _on_swept(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("cannot clean the cache: %s: %s", type(error).__name__, error)
+        self.sweep_if_needed()

@@ -1,0 +1,27 @@
+"""The configuration that front doors receive, made from the settings."""
+
+from __future__ import annotations
+
+from base.ipc.control import Configure
+from runtime.settings import Settings
+from runtime.supervisor.processes.recycling import requests_sent_interval
+
+
+def front_door_config(settings: Settings) -> Configure:
+    """Returns the limits of all front doors together."""
+    return Configure(
+        body_max_bytes=int(settings.body_max_bytes),
+        request_timeout_s=settings.request_timeout_s,
+        shared_memory_max_bytes=int(settings.shared_memory_max_bytes),
+        connections_max=settings.connections_max,
+        queue_max_rows=settings.queue_max_rows,
+        queue_max_bytes=int(settings.queue_max_bytes),
+        queue_max_wait_s=settings.queue_max_wait_s,
+        priorities=settings.priorities,
+        drain_s=settings.drain_s,
+        metrics=settings.measuring,
+        access_log=settings.access_log_path,
+        tls=settings.tls,
+        api_keys_path=None if settings.api_keys_path is None else str(settings.api_keys_path),
+        requests_sent_interval=requests_sent_interval(settings.worker_recycle_requests),
+    )

@@ -1,0 +1,76 @@
+"""What every release needs to be verified, unpacked and started."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from base.backoff import Backoff
+from base.ipc.control import MetricsReport
+from base.telemetry.recorder import metrics_environment
+from runtime.pex.cache.store import PexCache
+from runtime.pex.trust.policy import TrustPolicy
+from runtime.settings import Settings
+from runtime.supervisor.processes.child import child_environment
+from runtime.supervisor.processes.sandbox import Sandbox
+from runtime.supervisor.processes.start_limiter import StartLimiter
+from runtime.supervisor.processes.worker_run import WorkerTemplate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReleaseContext:
+    """The parts of the supervisor that all releases share.
+
+    Attributes:
+        store: Cache of unpacked bases and releases.
+        settings: All settings.
+        run_path: Run directory, in which workers have their sockets.
+        report: Receives the metrics of workers.
+        start_limiter: Limits how many workers start at once.
+        sandbox: Restricts what workers can access.
+        trust: Decides which pexes are trusted; None if all are.
+    """
+
+    store: PexCache
+    settings: Settings
+    run_path: Path
+    report: Callable[[MetricsReport], None]
+    start_limiter: StartLimiter
+    sandbox: Sandbox
+    trust: TrustPolicy | None = None
+
+    def trusted_path(self, pex: Path) -> Path:
+        """Returns the file to verify: `pex` itself, or a copy of it that is trusted if a trust policy is set. Blocks.
+
+        Raises:
+            PexRefused: The file cannot be copied, or is not trusted. Nothing but its bytes was read.
+        """
+        trust = self.trust
+        if trust is None:
+            return pex
+        return self.store.admit(pex, lambda copy, sha256: log.info("%s: %s", pex.name, trust.verify(pex, copy, sha256))).path
+
+    def make_launch(self, title: str, model: str, argv: list[str]) -> WorkerTemplate:
+        """Returns how the workers of one release are started."""
+        settings = self.settings
+        cache_path = self.sandbox.cache_folder(settings.cache_path)
+        places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(cache_path)}
+        env = child_environment(self.sandbox.environment_for(model, os.environ), places | metrics_environment(settings.measuring))
+        return WorkerTemplate(
+            title,
+            argv,
+            env,
+            self.run_path,
+            settings.start_timeout_s,
+            settings.drain_s,
+            Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s),
+            self.report,
+            self.start_limiter,
+            settings.start_nice,
+            self.sandbox,
+        )

@@ -1,0 +1,53 @@
+"""The report of one release in the state file."""
+
+from __future__ import annotations
+
+from runtime.supervisor.releases.managed_release import ManagedRelease
+from runtime.supervisor.rollout.release_state import ReleaseState
+from runtime.supervisor.status.state import ReleaseReport
+
+
+def report_release(managed: ManagedRelease) -> ReleaseReport:
+    """Returns the report of a release."""
+    release, files = managed.release, managed.files
+    state = _shown_state(managed)
+    return ReleaseReport(
+        file=release.file,
+        order=release.order,
+        state=state,
+        since=managed.since,
+        kind=release.identity.kind if release.identity else "",
+        name=release.name,
+        version=release.version,
+        sha256=release.sha256,
+        base_version=files.base.version if files.base and release.is_model else "",
+        reason=_shown_reason(managed, state),
+        log=managed.worker_log,
+        warnings=files.warnings + managed.worker_warnings + _file_warnings(managed),
+        paths=[endpoint.path for endpoint in release.spec.endpoints] if release.spec else [],
+        worker_pids=managed.workers.pids,
+        restarts=managed.workers.restarts,
+    )
+
+
+def _shown_state(managed: ManagedRelease) -> str:
+    release = managed.release
+    if release.state is ReleaseState.RUNNING:
+        if not release.is_model or managed.is_up:
+            return "kept" if release.warm_standby else "ready"
+        return "restarting" if release.was_ready or release.crash_count else "starting"
+    return "stopping" if release.state is ReleaseState.STANDBY and managed.workers.processes else str(release.state)
+
+
+def _shown_reason(managed: ManagedRelease, state: str) -> str:
+    release = managed.release
+    if release.state is ReleaseState.STANDBY and not release.reason:
+        return "a newer release of the model is there"
+    return f"it was restarted: {release.reason}" if release.reason and state == "ready" else release.reason
+
+
+def _file_warnings(managed: ManagedRelease) -> list[str]:
+    if managed.release.in_place or managed.release.state is not ReleaseState.RUNNING:
+        return []
+    what = "has different content now" if managed.release.replaced_by else "is no longer in dist/"
+    return [f"its file {what}; it serves until another release takes over or Pexdock exits"]

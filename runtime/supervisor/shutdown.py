@@ -1,0 +1,96 @@
+"""The shutdown of a supervisor: asked for by signals or by the admin API, and carried out in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from runtime.supervisor.fleet.fleet import Fleet
+from runtime.supervisor.processes.child import Child
+from runtime.supervisor.processes.front_doors import FrontDoorGroup
+
+log = logging.getLogger(__name__)
+
+_REAP_S = 5.0
+"""SIGKILL takes effect at once, except in a process that is stuck in the kernel."""
+
+
+class Shutdown:
+    """Waits until a shutdown is requested, and drains all processes in order.
+
+    Args:
+        drain_s: Time limit for requests in flight.
+        pre_stop_delay_s: Part of `drain_s` in which front doors report not ready and keep serving, if SIGTERM or the admin API asked.
+    """
+
+    def __init__(self, drain_s: float, pre_stop_delay_s: float) -> None:
+        self._drain_s = drain_s
+        self._pre_stop_delay_s = pre_stop_delay_s
+        self._hurried = asyncio.Event()
+        self.requested = asyncio.Event()
+
+    def install_signal_handlers(self) -> None:
+        """Lets SIGTERM, SIGINT and SIGHUP request the shutdown. `nohup` ignores SIGHUP, and it stays ignored."""
+        hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+        for number in (signal.SIGTERM, signal.SIGINT, *hangup):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+
+    def request(self) -> None:
+        """Requests the shutdown, as SIGTERM does."""
+        self.requested.set()
+
+    def _on_signal(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self.requested.is_set():
+            log.info("%s: killing the remaining processes", name)
+            self._hurried.set()
+        else:
+            log.info("%s: shutting down", name)
+        if number != signal.SIGTERM:  # people at a terminal send it, and no load balancer has to notice
+            self._pre_stop_delay_s = 0.0
+        self.requested.set()
+
+    async def run(
+        self, fleet: Fleet, front_doors: FrontDoorGroup, clients: Sequence[socket.socket], children: Callable[[], list[Child]]
+    ) -> None:
+        """Answers the requests in flight, then stops everything: front doors first, and workers once no front door is left.
+
+        Args:
+            fleet: The fleet, which is stopped.
+            front_doors: The front doors.
+            clients: Listening sockets of the front doors, which are closed.
+            children: Returns all processes that run now.
+        """
+        deadline = time.monotonic() + self._drain_s
+        if self._pre_stop_delay_s:
+            front_doors.report_not_ready()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), self._pre_stop_delay_s)
+        fleet.stop()
+        front_doors.drain()
+        for listener in clients:  # each front door has its own descriptor; once the last one exits, clients are refused at once
+            listener.close()
+        await self._wait_exited(front_doors.children, deadline)
+        fleet.stop_workers()
+        await self._wait_exited(children(), deadline)
+        log.info("all processes have exited")
+
+    async def _wait_exited(self, children: Sequence[Child], deadline: float) -> None:
+        """Waits until `children` have exited; kills them at the deadline or on a second signal."""
+        exited = asyncio.ensure_future(asyncio.gather(*(child.exited.wait() for child in children)))
+        hurried = asyncio.ensure_future(self._hurried.wait())
+        either: set[asyncio.Future[Any]] = {exited, hurried}
+        await asyncio.wait(either, timeout=max(0.0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        for child in children:
+            if not child.exited.is_set():
+                log.warning("%s did not exit in time and is killed", child.name)
+                child.kill()
+        await asyncio.wait({exited}, timeout=_REAP_S)
+        exited.cancel()

@@ -1,0 +1,84 @@
+"""Publishes the state of a supervisor: to the state file, to followers, and once to the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from base.ipc.control import RoutingTable
+from runtime.supervisor.status.banner import announce
+from runtime.supervisor.status.state import ReleaseReport, State
+from runtime.supervisor.status.state_feed import StateFeed
+from runtime.supervisor.status.state_file import write_state
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 2.0
+
+
+class StatePublisher:
+    """Writes the state file whenever the state has changed, wakes followers, and announces the end of the start.
+
+    Args:
+        run_path: Folder of the state file.
+        current: Returns the current state.
+        show: Prints the announcement.
+
+    Attributes:
+        feed: Followers of the state.
+    """
+
+    def __init__(self, run_path: Path, current: Callable[[], State], show: Callable[[str], None]) -> None:
+        self._run_path = run_path
+        self._current = current
+        self._show: Callable[[str], None] | None = show
+        self._published: State | None = None
+        self._retry: asyncio.TimerHandle | None = None  # while the state file could not be written
+        self.feed = StateFeed()
+
+    @property
+    def is_announced(self) -> bool:
+        """Returns whether the start is over and was announced."""
+        return self._show is None
+
+    def publish(self) -> None:
+        """Publishes the current state if it has changed."""
+        state = self._current()
+        if state != self._published:
+            self._published = state
+            self.feed.notify()
+            self._write(state)
+
+    def announce(self, table: RoutingTable) -> None:
+        """Prints the announcement. Idempotent."""
+        if self._show is not None:
+            self._show(announce(self._current(), table.routes))
+            self._show = None
+
+    def _write(self, state: State) -> None:
+        """Writes the state file, and retries after an error: a full disk must not stop the service, and the next change may be far off."""
+        has_failed = self._retry is not None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        try:
+            write_state(self._run_path, state)
+        except OSError as exc:
+            if not has_failed:
+                log.error("cannot write the state file, will retry: %s", exc)  # noqa: TRY400 - the reason is complete
+            self._retry = asyncio.get_running_loop().call_later(_RETRY_S, self._write, state)
+
+
+def as_clients_see(report: ReleaseReport, routed: set[str]) -> ReleaseReport:
+    """Returns the report with state "starting" until every front door knows of a release whose worker is ready.
+
+    Args:
+        report: Report of a release.
+        routed: Digests of the releases in the table that all front doors have applied.
+    """
+    unrouted = report.kind == "model" and report.state == "ready" and report.sha256 not in routed
+    return msgspec.structs.replace(report, state="starting") if unrouted else report
