@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: an array of models.")
 @with_client
 def cache(client: AdminClient, model: str | None, as_json: bool) -> None:
-    """List the cache entries of every worker of MODEL, or of all serving models."""
+    """List the cache entries of MODEL's workers.
+
+    Without MODEL, list those of all serving models.
+    """
     from runtime.cli.views.cache_table import caches_as_text  # noqa: PLC0415
     from runtime.cli.views.model import painted  # noqa: PLC0415
 
@@ -39,7 +42,9 @@ def cache(client: AdminClient, model: str | None, as_json: bool) -> None:
 @AS_JSON
 @with_client
 def refresh(client: AdminClient, model: str, everything: bool, endpoint: str | None, parameters: tuple[str, ...], as_json: bool) -> None:
-    """Refresh cache entries of MODEL. Workers serve the old entries until the new ones are loaded.
+    """Refresh cache entries of MODEL.
+
+    Workers serve the old entries until the new ones are loaded.
 
     Select the entries: --all, --endpoint, or --parameter for each parameter of one entry; --endpoint and --parameter can be combined.
     """

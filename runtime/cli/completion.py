@@ -11,7 +11,9 @@ _VARIABLE = "_PEXDOCK_COMPLETE"
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Print the completion script for SHELL: commands, options and names of models.
+    r"""Print the completion script for SHELL.
+
+    It completes commands, options and names of models.
 
     \b
     bash, in ~/.bashrc:               eval "$(pexdock completion bash)"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from base.errors import PexdockError
-from runtime.cli.options import ADMIN_URL, FILE, ExitCode, new_client, show_json, show_progress, with_settings
+from runtime.cli.options import ADMIN_URL, FILE, ExitStatus, new_client, show_json, show_progress, with_settings
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
@@ -34,10 +34,11 @@ _CHUNK_BYTES = 256 * 1024
 @ADMIN_URL
 @with_settings
 def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, admin: str | None, **flags: bool) -> None:
-    """Deploy PEX to a running Pexdock: validate it, put it into dist/, and wait until it serves.
+    """Deploy PEX to a running Pexdock, and wait until it serves.
 
-    Exits with 0 if it serves; with 1 if it is refused, fails, is rolled back or stands by; with 3 after --timeout. Ctrl-C only ends the
-    wait.
+    PEX is validated, then put into dist/. Ctrl-C ends only the waiting.
+
+    Exits with 0 if it serves; with 1 if it is refused, fails, is rolled back or stands by; and with 3 after --timeout.
     """
     client = new_client(settings, admin)
     deadline = time.monotonic() + timeout_s
@@ -50,7 +51,7 @@ def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, ad
             end = _follow(states, _deployed_file(name, sha256, before), wait_probation=flags["wait_probation"])
     except KeyboardInterrupt:
         show_progress("\nstopped waiting; the deployment goes on, see `pexdock models`")
-        sys.exit(ExitCode.INTERRUPTED)
+        sys.exit(ExitStatus.INTERRUPTED)
     _finish(end, name, sha256, as_json=flags["as_json"], stand_by=flags["stand_by"])
 
 
@@ -144,5 +145,5 @@ def _finish(end: Stage, name: str, sha256: str, *, as_json: bool, stand_by: bool
         for line in release.log if release and not good else []:
             click.echo(f"  | {line}", err=True)
     if good:
-        sys.exit(ExitCode.OK)
-    sys.exit(ExitCode.TIMED_OUT if end.outcome is Outcome.TIMEOUT else ExitCode.FAILED)
+        sys.exit(ExitStatus.OK)
+    sys.exit(ExitStatus.TIMED_OUT if end.outcome is Outcome.TIMEOUT else ExitStatus.FAILED)

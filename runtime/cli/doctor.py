@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.cli.options import AS_JSON, ExitCode, show_json, with_settings
+from runtime.cli.options import AS_JSON, ExitStatus, show_json, with_settings
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 @AS_JSON
 @with_settings
 def doctor(settings: Settings, as_json: bool) -> None:
-    """Diagnose this machine, its folders and its pexes, and print what to do about problems.
+    """Diagnose this machine, its folders and its pexes.
 
-    Changes nothing. Exits with 1 if there is a problem, and with 0 if there are only warnings.
+    Prints what to do about problems, and changes nothing. Exits with 1 if there is a problem, and with 0 if there are only warnings.
     """
     from runtime.cli.views.model import painted  # noqa: PLC0415
     from runtime.doctor.finding import Level, format_findings, worst_level  # noqa: PLC0415
@@ -32,4 +32,4 @@ def doctor(settings: Settings, as_json: bool) -> None:
     state = read_state(settings.run_path, settings.dist_path)
     found = [check_memory(settings, state), *check_kernel(settings), *check_folders(settings, state), *check_pexes(settings, state)]
     show_json(found) if as_json else click.echo(painted(format_findings(found)))
-    sys.exit(ExitCode.FAILED if worst_level(found) is Level.PROBLEM else ExitCode.OK)
+    sys.exit(ExitStatus.FAILED if worst_level(found) is Level.PROBLEM else ExitStatus.OK)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print each line as JSON.")
 @with_client
 def logs(client: AdminClient, model: str | None, follow: bool, lines: int, as_json: bool) -> None:
-    """Print the last log lines of MODEL's workers and about them, or of the supervisor and all its processes."""
+    """Print the last log lines of MODEL.
+
+    Without MODEL, print those of the supervisor and of all its processes.
+    """
     if not follow:
         for line in client.logs(model or "", lines):
             _show_line(line, as_json)
@@ -39,7 +42,10 @@ def logs(client: AdminClient, model: str | None, follow: bool, lines: int, as_js
 @click.option("--no-wait", is_flag=True, help="Do not wait for the supervisor to exit.")
 @with_client
 def drain(client: AdminClient, as_json: bool, no_wait: bool) -> None:
-    """Shut down gracefully, as SIGTERM does: accept no new connections, finish requests in flight, exit."""
+    """Shut down gracefully, as SIGTERM does.
+
+    Pexdock accepts no new connections, finishes requests in flight, and exits.
+    """
     with contextlib.ExitStack() as stack:
         wait_exited = stack.enter_context(_exit_waiter(client))
         done = client.drain()

@@ -9,7 +9,7 @@ import click
 import base
 from base.errors import PexdockError
 from runtime.cli import build, caches, completion, deploy, doctor, logs, models, pexes, serve, traffic
-from runtime.cli.options import ExitCode, wants_colour
+from runtime.cli.options import ExitStatus, wants_colour
 
 
 class PexdockGroup(click.Group):
@@ -23,7 +23,7 @@ class PexdockGroup(click.Group):
             return super().invoke(ctx)
         except PexdockError as exc:
             click.echo(f"pexdock: {exc.detail}", err=True)
-            ctx.exit(ExitCode.USAGE if isinstance(exc, BadSetting) else ExitCode.FAILED)
+            ctx.exit(ExitStatus.USAGE if isinstance(exc, BadSetting) else ExitStatus.FAILED)
 
 
 @click.group(cls=PexdockGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "color": wants_colour()})

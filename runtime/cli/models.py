@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 @ADMIN_URL
 @with_settings
 def models(settings: Settings, as_json: bool, admin: str | None) -> None:
-    """List releases and models: what serves, what was refused, and why."""
+    """List releases and models with their states.
+
+    The output has the reasons why releases were refused or failed.
+    """
     from runtime.cli.views import release_table  # noqa: PLC0415
     from runtime.cli.views.model import models_as_text, painted  # noqa: PLC0415
     from runtime.supervisor.status.state_file import read_state  # noqa: PLC0415
@@ -36,7 +39,10 @@ def models(settings: Settings, as_json: bool, admin: str | None) -> None:
 @AS_JSON
 @with_client
 def describe(client: AdminClient, model: str, as_json: bool) -> None:
-    """Show details of MODEL: its traffic, endpoints with their schemas, releases, workers and history."""
+    """Show the details of MODEL.
+
+    These are its traffic, endpoints with their schemas, releases, workers and history.
+    """
     from runtime.cli.views.detail import detail_as_json, detail_as_text  # noqa: PLC0415
     from runtime.cli.views.model import painted  # noqa: PLC0415
 

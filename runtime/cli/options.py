@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 
-class ExitCode(IntEnum):
+class ExitStatus(IntEnum):
     """The exit codes of the command."""
 
     OK = 0

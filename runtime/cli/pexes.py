@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from base.errors import PexRefused
-from runtime.cli.options import CONFIG, FILE, ExitCode, show_progress
+from runtime.cli.options import CONFIG, FILE, ExitStatus, show_progress
 
 if TYPE_CHECKING:
     from runtime.pex.file import PexFile
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 @click.option("--dist-path", metavar="PATH", help="Folder to look for a base in.")
 @CONFIG
 def check(pex: Path, base_pex: Path | None, dist_path: str | None, config: Path | None) -> None:
-    """Validate PEX against this machine and its base, without running it."""
+    """Validate PEX against this machine and its base.
+
+    Nothing in PEX is run.
+    """
     from runtime import settings  # noqa: PLC0415
     from runtime.cli.views.pex import size_as_text  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
@@ -75,7 +78,10 @@ def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> Non
 @CONFIG
 @click.pass_context
 def unpack(ctx: click.Context, dist_path: str | None, cache_path: str | None, config: Path | None) -> None:
-    """Unpack the pexes in dist/ into the cache ahead of time, for instance when an image is built, so that they start faster."""
+    """Unpack the pexes in dist/ into the cache ahead of time.
+
+    They start faster then. Run it, for instance, when an image is built.
+    """
     from runtime import settings  # noqa: PLC0415
     from runtime.pex.cache.prefetch import Prefetcher  # noqa: PLC0415
     from runtime.pex.cache.store import PexCache  # noqa: PLC0415
@@ -88,4 +94,4 @@ def unpack(ctx: click.Context, dist_path: str | None, cache_path: str | None, co
         whole = Prefetcher(store, click.echo, show_progress).unpack_all(pexes)
     finally:
         store.close()
-    ctx.exit(ExitCode.OK if whole else ExitCode.FAILED)
+    ctx.exit(ExitStatus.OK if whole else ExitStatus.FAILED)

@@ -16,7 +16,9 @@ from runtime.cli.options import CONFIG
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-_METAVARS = {"s": "SECONDS", "bytes": "SIZE", "path": "PATH", "rows": "N", "port": "N", "release": "N", "parallel": "N"}
+_METAVARS = {"s": "SECONDS", "bytes": "SIZE", "path": "PATH", "url": "URL"} | dict.fromkeys(
+    ("rows", "port", "release", "parallel", "doors", "requests", "nice", "percent", "min", "max"), "N"
+)
 
 
 class ServeCommand(click.Command):
@@ -33,7 +35,8 @@ class ServeCommand(click.Command):
 
 def _option(name: str, field: FieldInfo) -> click.Option:
     """Returns the option of a setting. Its value stays a string: `runtime.settings` validates it like those of other sources."""
-    default = "" if field.default_factory or field.default is None else f" [default: {field.default}]"
+    value = field.default.human_readable() if hasattr(field.default, "human_readable") else field.default
+    default = "" if field.default_factory or value in {None, ""} else f" [default: {value}]"
     metavar = _METAVARS.get(name.rpartition("_")[2], "VALUE")
     return click.Option([_flag(name)], metavar=metavar, help=f"{field.description}{default}")
 
@@ -45,7 +48,9 @@ def _flag(setting: str) -> str:
 @click.command(cls=ServeCommand)
 @CONFIG
 def serve(config: Path | None, **flags: str | None) -> None:
-    """Serve the pexes in dist/, and those that are dropped there, until SIGTERM or Ctrl-C.
+    """Serve the pexes in dist/.
+
+    Pexes may be added, replaced and removed while it runs. SIGTERM and Ctrl-C shut it down gracefully.
 
     Each option can also be set in pexdock.toml, as in `port = 8080`, or in the environment, as in PEXDOCK_PORT=8080.
     """

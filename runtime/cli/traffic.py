@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from runtime.cli.options import AS_JSON, MODEL, ExitCode, show_json, show_progress, with_client
+from runtime.cli.options import AS_JSON, MODEL, ExitStatus, show_json, show_progress, with_client
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
@@ -40,7 +40,10 @@ def _waits(command: Callable[..., None]) -> Callable[..., None]:
 @_waits
 @with_client
 def promote(client: AdminClient, model: str, version: str | None, as_json: bool, **waits: Any) -> None:
-    """Send all of MODEL's traffic to VERSION, even if it was rolled back; without VERSION, to the newest release."""
+    """Send all of MODEL's traffic to VERSION.
+
+    VERSION may have been rolled back before. Without VERSION, the newest release gets all traffic.
+    """
     _finish(client, client.promote(model, version), as_json, **waits)
 
 
@@ -50,7 +53,10 @@ def promote(client: AdminClient, model: str, version: str | None, as_json: bool,
 @_waits
 @with_client
 def rollback(client: AdminClient, model: str, as_json: bool, **waits: Any) -> None:
-    """Roll MODEL back to the previous release. The current one does not serve again until it is promoted."""
+    """Roll MODEL back to the previous release.
+
+    The current release does not serve again until it is promoted.
+    """
     _finish(client, client.rollback(model), as_json, **waits)
 
 
@@ -62,7 +68,10 @@ def rollback(client: AdminClient, model: str, as_json: bool, **waits: Any) -> No
 @_waits
 @with_client
 def pin(client: AdminClient, model: str, version: str | None, off: bool, as_json: bool, **waits: Any) -> None:
-    """Pin MODEL to VERSION, even if a newer release is dropped. VERSION may be a label."""
+    """Pin MODEL to VERSION.
+
+    Newer releases do not serve then. VERSION may be a label.
+    """
     _require_one(version, off, "VERSION")
     _finish(client, client.change_traffic(model, "pin", {"to": version} if version else None), as_json, **waits)
 
@@ -76,7 +85,10 @@ def pin(client: AdminClient, model: str, version: str | None, off: bool, as_json
 @_waits
 @with_client
 def split(client: AdminClient, model: str, weights: tuple[str, ...], by: str, off: bool, as_json: bool, **waits: Any) -> None:
-    """Split MODEL's traffic between releases by weight, as in `pexdock split iris 0.1.0=90 canary=10`."""
+    """Split MODEL's traffic between releases by weight.
+
+    For example, `pexdock split iris 0.1.0=90 canary=10`; canary is a label.
+    """
     _require_one(weights, off, "two or more VERSION=WEIGHT")
     body: dict[str, object] | None = {"weights": _parse_weights(weights), "by": by} if weights else None
     _finish(client, client.change_traffic(model, "split", body), as_json, **waits)
@@ -90,7 +102,10 @@ def split(client: AdminClient, model: str, weights: tuple[str, ...], by: str, of
 @AS_JSON
 @with_client
 def shadow(client: AdminClient, model: str, version: str | None, percent: float, off: bool, as_json: bool) -> None:
-    """Mirror MODEL's requests to VERSION and compare its replies, which clients never see. VERSION may be a label."""
+    """Mirror MODEL's requests to VERSION and compare its replies.
+
+    Clients never see the replies of VERSION. VERSION may be a label.
+    """
     _require_one(version, off, "VERSION")
     _show(client.change_traffic(model, "shadow", {"to": version, "percent": percent} if version else None), as_json)
 
@@ -104,7 +119,10 @@ def shadow(client: AdminClient, model: str, version: str | None, percent: float,
 @_waits
 @with_client
 def label(client: AdminClient, model: str, label: str, version: str | None, off: bool, as_json: bool, **waits: Any) -> None:
-    """Point LABEL of MODEL at VERSION, which must be ready."""
+    """Point LABEL of MODEL at VERSION.
+
+    VERSION must be ready.
+    """
     _require_one(version, off, "VERSION")
     _finish(client, client.change_traffic(model, f"labels/{label}", {"version": version} if version else None), as_json, **waits)
 
@@ -133,7 +151,7 @@ def _finish(client: AdminClient, order: ModelReport, as_json: bool, *, wait: boo
         _wait(client, order, as_json, time.monotonic() + timeout_s)
     except KeyboardInterrupt:
         show_progress("\nstopped waiting; the change stays in effect, see `pexdock models`")
-        sys.exit(ExitCode.INTERRUPTED)
+        sys.exit(ExitStatus.INTERRUPTED)
 
 
 def _wait(client: AdminClient, order: ModelReport, as_json: bool, deadline: float) -> NoReturn:
@@ -152,10 +170,10 @@ def _wait(client: AdminClient, order: ModelReport, as_json: bool, deadline: floa
         end = follow(states, stage_of, Stage("waits"), lambda line: show_progress(f"{order.name}: {line}"), advice)
     _show(last, as_json)
     if end.outcome is Outcome.SERVES:
-        sys.exit(ExitCode.OK)
+        sys.exit(ExitStatus.OK)
     if end.outcome is not None:
         click.echo(click.style(f"{order.name} {end.outcome.label}: {end.text}", fg="red"), err=True)
-    sys.exit(ExitCode.TIMED_OUT if end.outcome is Outcome.TIMEOUT else ExitCode.FAILED)
+    sys.exit(ExitStatus.TIMED_OUT if end.outcome is Outcome.TIMEOUT else ExitStatus.FAILED)
 
 
 def _show(model: ModelReport, as_json: bool) -> None:

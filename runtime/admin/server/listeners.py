@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from starlette.types import ASGIApp
 
 from runtime.admin.server.auth import TokenAuthMiddleware
-from runtime.admin.server.server import AdminServer, tcp_listener, unix_listener
+from runtime.admin.server.server import HttpServer, tcp_listener, unix_listener
 from runtime.admin.token import BadToken, Token
 from runtime.settings import Settings
 from runtime.supervisor.host import run_dir
@@ -87,9 +87,9 @@ class AdminServers:
             await server.close()
 
 
-def _server(app: ASGIApp, listener: AdminListener) -> AdminServer:
+def _server(app: ASGIApp, listener: AdminListener) -> HttpServer:
     context = listener.certificate.context if listener.certificate is not None else None
-    return AdminServer(app if listener.token is None else TokenAuthMiddleware(app, listener.token), listener.socket, context)
+    return HttpServer(app if listener.token is None else TokenAuthMiddleware(app, listener.token), listener.socket, context)
 
 
 def _certificate(settings: Settings) -> AdminCertificate | None:

@@ -32,7 +32,7 @@ _CLOSE_S = 1.0
 """Requests have nothing left to wait for, since the workers have exited before."""
 
 
-class AdminServer:
+class HttpServer:
     """The server of one listener, from `start` to `close`.
 
     Args:

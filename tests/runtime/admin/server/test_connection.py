@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from runtime.admin.api.limits import RequestLimitsMiddleware
 from runtime.admin.server.connection import Limits
-from runtime.admin.server.server import AdminServer
+from runtime.admin.server.server import HttpServer
 
 HEAD = b"GET / HTTP/1.1\r\nHost: test\r\n"
 DEADLINE_S = 20.0
@@ -32,7 +32,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 async def served() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Yields a connection to a server of the application, and closes both at the end."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = AdminServer(RequestLimitsMiddleware(answer, request_s=0.2), listener, limits=Limits(head_s=0.2))
+    server = HttpServer(RequestLimitsMiddleware(answer, request_s=0.2), listener, limits=Limits(head_s=0.2))
     await server.start()
     reader, writer = await asyncio.open_connection(*listener.getsockname())
     try:
