@@ -145,7 +145,7 @@ def test_what_is_no_file_holds_up_nobody(supervised, tmp_path):
         supervised.until(lambda: "holds what late 0.1.0 holds" in supervised.err.read_text())
     said = supervised.err.read_text()
     for name in ("'folder.pex'", "'fifo.pex'", "'dangling.pex'", r"'line\nfeed.pex'"):
-        assert f"{name} is left alone" in said
+        assert f"{name} is ignored" in said
 
 
 def test_a_link_is_followed_and_its_swap_is_a_drop(supervised, tmp_path):
@@ -170,7 +170,7 @@ def test_a_dist_that_is_taken_away_stops_nothing(supervised, tmp_path):
         (tmp_path / "file").write_text("")
         supervised.dist.rename(tmp_path / "away")
         put_in_place(tmp_path / "file", supervised.dist)
-        supervised.until(lambda: "cannot be read, and is tried again" in supervised.err.read_text())
+        supervised.until(lambda: "retrying every 2 s" in supervised.err.read_text())
         assert supervised.predictions("/tiny") == [6]
         supervised.dist.unlink()
         (tmp_path / "away").rename(supervised.dist)

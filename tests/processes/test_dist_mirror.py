@@ -79,14 +79,14 @@ def test_pexes_come_with_their_times_and_an_unchanged_store_costs_one_listing(st
     for key in ("a-1.pex", "b-1.pex", "b-1.pex.sig", ".hidden.pex", "notes.txt", "old/c-1.pex"):
         obstore.put(bucket, key, key.encode())
     following = mirror()
-    assert following.is_new
-    assert following.turn() == []
+    assert following.is_empty
+    assert following.sync() == []
     assert pexes(tmp_path / "dist") == {"a-1.pex": "a-1.pex", "b-1.pex": "b-1.pex", "b-1.pex.sig": "b-1.pex.sig"}
     modified = obstore.head(bucket, "a-1.pex")["last_modified"].timestamp()
     assert (tmp_path / "dist/a-1.pex").stat().st_mtime == pytest.approx(modified)
-    (asked,) = requests_of(store, following.turn)
+    (asked,) = requests_of(store, following.sync)
     assert "list-type=2" in asked
-    assert not following.is_new
+    assert not following.is_empty
 
 
 def test_what_changes_is_fetched_and_what_vanishes_goes(bucket, mirror, tmp_path):
@@ -94,12 +94,12 @@ def test_what_changes_is_fetched_and_what_vanishes_goes(bucket, mirror, tmp_path
     for key in ("a.pex", "b.pex"):
         obstore.put(bucket, key, b"one")
     following = mirror()
-    following.turn()
+    following.sync()
     before = (tmp_path / "dist/a.pex").stat().st_ino
     with (tmp_path / "dist/a.pex").open() as reader:
         obstore.put(bucket, "a.pex", b"two")
         obstore.delete(bucket, "b.pex")
-        assert following.turn() == []
+        assert following.sync() == []
         assert reader.read() == "one"
     assert pexes(tmp_path / "dist") == {"a.pex": "two"}
     assert (tmp_path / "dist/a.pex").stat().st_ino != before
@@ -114,11 +114,11 @@ def test_what_others_put_into_the_folder_stays(place, bucket, mirror, tmp_path):
     for key in ("taken.pex", "a.pex", "z.pex"):
         obstore.put(bucket, key, b"theirs")
     following = mirror()
-    (trouble,) = following.turn()
-    assert trouble.startswith(f"taken.pex is there already, and not from {place}")
+    (trouble,) = following.sync()
+    assert trouble.startswith(f"taken.pex exists already in {dist} and did not come from {place}")
     (dist / "a.pex").write_text("mine, too")
     obstore.delete(bucket, "a.pex")
-    following.turn()
+    following.sync()
     assert pexes(dist) == {"base.pex": "mine", "taken.pex": "mine", "a.pex": "mine, too", "z.pex": "theirs"}
 
 
@@ -129,13 +129,13 @@ def test_the_next_process_fetches_only_what_is_not_whole(store, bucket, mirror, 
     for key in ("a.pex", "b.pex", "c.pex"):
         obstore.put(bucket, key, key.encode())
     first = mirror()
-    first.turn()
+    first.sync()
     first.close()
     (dist / "a.pex").write_text("spoilt")
     (dist / "b.pex").unlink()
     (dist / ".c.pex.mirror").write_text("ha")
     again = mirror()
-    asked = requests_of(store, again.turn)
+    asked = requests_of(store, again.sync)
     assert sorted(unquote(url).rpartition("/")[2] for url in asked if "list-type" not in url) == ["a.pex", "b.pex"]
     assert pexes(dist) == {name: name for name in ("a.pex", "b.pex", "c.pex")}
     assert not (dist / ".c.pex.mirror").exists()
@@ -146,8 +146,8 @@ def test_one_that_cannot_be_had_keeps_no_other_from_coming(bucket, mirror, tmp_p
     name = "n" * 250 + ".pex"
     for key, content in {"a.pex": b"x" * (BIG + 1), name: b"long", "z.pex": b"whole"}.items():
         obstore.put(bucket, key, content)
-    troubles = sorted(mirror().turn())
-    assert troubles[0] == f"a.pex has {BIG + 1} bytes, {BIG} at most"
+    troubles = sorted(mirror().sync())
+    assert troubles[0] == f"a.pex has {BIG + 1} bytes, and the limit is {BIG} (pex_max_bytes)"
     assert "File name too long" in troubles[1]
     assert pexes(tmp_path / "dist") == {"z.pex": "whole"}
 
@@ -156,7 +156,7 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_at_the_next_t
     """Never under the stamp of the one before, and never a mixture."""
 
     class Slow(RemoteDist):
-        def fetch(self, pex, file):
+        def download_pex(self, pex, file):
             if pex.name == "a.pex":
                 obstore.put(bucket, "a.pex", b"two")
             super().download_pex(pex, file)
@@ -178,7 +178,7 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_at_the_next_t
 def test_a_store_that_cannot_be_asked_changes_nothing(place, bucket, mirror, tmp_path, monkeypatch):
     """Neither one that is gone nor one that refuses is an empty one."""
     obstore.put(bucket, "a.pex", b"one")
-    mirror().turn()
+    mirror().sync()
     scheme = place.partition(":")[0]
     dead = servers.store_environment(scheme, f"http://127.0.0.1:{servers.free_port()}", tmp_path)
     for url, environment in ((f"{scheme}://no-such-bucket/prod", {}), (f"{place}/prod", dead)):
@@ -194,12 +194,12 @@ def test_a_store_that_cannot_be_asked_changes_nothing(place, bucket, mirror, tmp
 def test_a_folder_is_kept_by_one_process_at_a_time(bucket, mirror, tmp_path):
     """The second one watches what the first one does, and takes over when that is gone."""
     first, second = mirror(), mirror()
-    first.turn()
+    first.sync()
     obstore.put(bucket, "a.pex", b"one")
-    assert second.turn() == []
+    assert second.sync() == []
     assert pexes(tmp_path / "dist") == {}
     first.close()
-    second.turn()
+    second.sync()
     assert pexes(tmp_path / "dist") == {"a.pex": "one"}
 
 
@@ -208,9 +208,9 @@ def test_a_folder_that_is_replaced_is_filled_anew(bucket, mirror, tmp_path):
     dist = tmp_path / "dist"
     obstore.put(bucket, "a.pex", b"one")
     following = mirror()
-    following.turn()
+    following.sync()
     dist.rename(tmp_path / "away")
-    following.turn()
+    following.sync()
     assert pexes(dist) == {"a.pex": "one"}
 
 
@@ -219,7 +219,7 @@ def test_another_store_on_the_same_folder_takes_the_place_of_the_first(place, bu
     for key in ("a.pex", "b.pex"):
         obstore.put(bucket, key, b"one")
     first = mirror()
-    first.turn()
+    first.sync()
     first.close()
     other = from_url(f"{place}/test")
     obstore.put(other, "a.pex", b"two")
@@ -234,6 +234,6 @@ def test_a_stamp_counts_and_a_time_does_not(store, bucket, mirror):
     """An object that is put again as it was is another time, and the same ETag: nothing is fetched."""
     obstore.put(bucket, "a.pex", b"one")
     following = mirror()
-    following.turn()
+    following.sync()
     obstore.put(bucket, "a.pex", b"one")
-    assert len(requests_of(store, following.turn)) == 1
+    assert len(requests_of(store, following.sync)) == 1

@@ -68,7 +68,7 @@ def test_a_store_that_is_gone_is_said_once_and_a_restart_serves_what_came_before
     with one:
         assert one.predictions("/tiny") == [6]
         one.until(lambda: "Error" in one.state()["dist_reason"])
-        assert one.err.read_text().count("the object store: ") == 1
+        assert one.err.read_text().count("cannot mirror the object store: ") == 1
         assert "?" not in one.state()["dist_reason"]
     other = machine(tmp_path / "other", place)
     write_tiny(other.dist / "local.pex", "local")

@@ -21,7 +21,7 @@ def test_a_pex_that_finds_no_room_in_the_cache_is_refused_and_taken_when_there_i
         write_tiny(supervised.dist / "late.pex", "late")
         refused = supervised.until_state("late.pex", "refused")
         assert "No space left on device" in refused["reason"]
-        assert "it is tried again in" in refused["reason"]
+        assert "retrying in" in refused["reason"]
         assert supervised.predictions("/tiny") == [6]
         disk.empty()
         supervised.until(lambda: supervised.predictions("/late") == [6])

@@ -1,4 +1,4 @@
-"""Has a mirror take its turns, less often while they fail. Runs in the supervisor."""
+"""Runs a mirror again and again, less often while it fails. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from base.backoff import Backoff
 from runtime.blocking import BlockingThreads
 from runtime.supervisor.dist.mirror import DistMirror, summarize_error
-from base.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -16,49 +16,49 @@ _PAUSE_MAX_S = 60.0
 
 
 class MirrorLoop:
-    """Turns of a mirror, one after the other.
+    """Runs the synchronizations of a mirror one after the other.
 
     Args:
-        mirror: whose turns they are.
-        poll_s: from the end of a turn to the next one; twice as long with each that fails, up to a minute.
-        changed: called when `reason` has changed.
+        mirror: The mirror.
+        poll_s: Pause after a synchronization; doubled with each failure, up to a minute.
+        on_changed: Called when `reason` has changed.
 
     Attributes:
-        reason: what cannot be had at the moment, and why; empty where all is well.
-        begun: set once there is something to begin with: what an earlier run left, or what the first turn brought, if only an error.
+        reason: What cannot be mirrored at the moment, and why; empty if nothing is wrong.
+        first_sync_done: Set once dist/ can be used: with the files of an earlier run, or after the first synchronization, even a failed one.
     """
 
-    def __init__(self, mirror: DistMirror, poll_s: float, changed: Callable[[], None]) -> None:
+    def __init__(self, mirror: DistMirror, poll_s: float, on_changed: Callable[[], None]) -> None:
         self.reason = ""
         self.first_sync_done = asyncio.Event()
         self._mirror = mirror
         self._backoff = Backoff(poll_s, max(poll_s, _PAUSE_MAX_S))
-        self._changed = changed
+        self._on_changed = on_changed
         self._threads = BlockingThreads(1)
-        self._kind = ""
+        self._error_kind = ""
 
     async def run(self) -> None:
-        """Until it is cancelled. A turn that is under way then goes on until the process ends, which it bears anywhere."""
+        """Synchronizes until it is cancelled. A synchronization then continues on its thread until the process ends, which is safe."""
         if not self._mirror.is_empty:
             self.first_sync_done.set()
         failures = 0
         while True:
             try:
-                troubles = await self._threads.run(self._mirror.sync)
-            except Exception as exc:  # noqa: BLE001 - of the network, of a disk, of a library: all it can do is try again
+                problems = await self._threads.run(self._mirror.sync)
+            except Exception as exc:  # noqa: BLE001 - of the network, a disk or a library: it can only try again
                 failures += 1
-                self._say(summarize_error(exc), type(exc).__name__)
+                self._report(summarize_error(exc), type(exc).__name__)
             else:
                 failures = 0
-                self._say("; ".join(troubles), "; ".join(trouble.partition(" ")[0] for trouble in troubles))
+                self._report("; ".join(problems), "; ".join(problem.partition(" ")[0] for problem in problems))
             self.first_sync_done.set()
             await asyncio.sleep(self._backoff.delay_s(failures + 1))
 
-    def _say(self, reason: str, kind: str) -> None:
-        """The state tells the last reason; the log only when there is a new kind of trouble, since errors hold times and counts."""
-        if kind != self._kind:
-            self._kind = kind
-            log.warning("the object store: %s", reason) if reason else log.info("the object store is followed again")
+    def _report(self, reason: str, kind: str) -> None:
+        """Shows the reason in the state. It is logged only when the kind of error changes, since errors contain times and counts."""
+        if kind != self._error_kind:
+            self._error_kind = kind
+            log.warning("cannot mirror the object store: %s", reason) if reason else log.info("the object store is mirrored again")
         if reason != self.reason:
             self.reason = reason
-            self._changed()
+            self._on_changed()

@@ -1,4 +1,4 @@
-"""A dist/ in an object store: what lies there, and its objects as files. Blocks, and keeps nothing."""
+"""A dist/ in an object store: lists its pexes and downloads them. Blocks, and keeps nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RemotePex:
-    """One object as a listing shows it. `stamp` changes with its content: the ETag, or else version or time."""
+    """One object as a listing shows it.
+
+    Attributes:
+        name: Its file name.
+        size_bytes: Its size.
+        stamp: Changes with its content: the ETag, or else the version or the time.
+        modified_ns: Time of its last change.
+        meta: The entry of the listing.
+    """
 
     name: str
     size_bytes: int
@@ -30,46 +38,46 @@ class RemoteDist:
     """The objects directly below a URL. Credentials, region and endpoint come from the environment, by each cloud's own names.
 
     Raises:
-        PexdockError: the URL means nothing, or what the environment says does not fit it.
+        PexdockError: The URL is not valid, or does not fit the environment.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         try:
             self._store: Any = open_store(url)
-        except Exception as exc:  # the library's errors have no common root but this
-            raise PexdockError(f"{url} cannot be followed: {exc}") from exc
+        except Exception as exc:  # the library's errors have no narrower common base
+            raise PexdockError(f"cannot use {url} as dist_url: {exc}") from exc
 
     def list_pexes(self) -> list[RemotePex]:
-        """All pexes and their signatures, oldest first, by one request for a thousand objects. Folders below the URL are not looked at.
+        """Returns all pexes and their signatures, oldest first, by one request for a thousand objects. Subfolders are ignored.
 
         Raises:
-            Exception: whatever the library raises: the store cannot be asked.
+            Exception: Any error of the library: the store cannot be reached.
         """
-        import obstore  # noqa: PLC0415 - only who follows a store pays for the import
+        import obstore  # noqa: PLC0415 - only a supervisor that follows a store pays for the import
 
-        found = [_pex(each) for each in obstore.list_with_delimiter(self._store)["objects"]]
-        return sorted((each for each in found if belongs_to_dist(each.name)), key=lambda each: (each.modified_ns, each.name))
+        found = [_remote_pex(meta) for meta in obstore.list_with_delimiter(self._store)["objects"]]
+        return sorted((pex for pex in found if belongs_to_dist(pex.name)), key=lambda pex: (pex.modified_ns, pex.name))
 
     def download_pex(self, pex: RemotePex, file: Path) -> None:
-        """Write the object into `file`, a new one, with the object's time, and down to the disk.
+        """Downloads an object into `file`, a new one, with the object's time, and flushes it to the disk.
 
-        A half-uploaded object cannot be met: stores show whole ones only. One that was replaced since it was listed is refused by its
-        ETag, and what arrives short by its size; whether it is a sound zip is asked when it is admitted.
+        Stores show complete objects only. An object that was replaced since it was listed is refused by its ETag, and a truncated download
+        by its size; whether the file is a valid zip is checked when it is admitted.
 
         Raises:
-            Exception: whatever the library raises, or an OSError. The file may be there in part.
+            Exception: Any error of the library, or an OSError. The file may be there in part.
         """
         download_object(self._store, pex.meta, file)
         with file.open("rb") as written:
             size = os.fstat(written.fileno()).st_size
             if size != pex.size_bytes:
-                raise OSError(f"{size} bytes came of {pex.size_bytes}")
+                raise OSError(f"received {size} of {pex.size_bytes} bytes")
             os.utime(file, ns=(pex.modified_ns, pex.modified_ns))
             os.fsync(written.fileno())
 
 
-def _pex(meta: ObjectMeta) -> RemotePex:
+def _remote_pex(meta: ObjectMeta) -> RemotePex:
     modified = meta["last_modified"]
     stamp = meta["e_tag"] or meta["version"] or modified.isoformat()
     return RemotePex(meta["path"].rpartition("/")[2], meta["size"], stamp, round(modified.timestamp() * 1e9), meta)

@@ -1,4 +1,4 @@
-"""Which pexes are taken up again by themselves: those that were refused for want of room or descriptors, which is no fault of theirs."""
+"""Retries pexes that could not be prepared for want of disk space, memory or descriptors, which is not the fault of the files."""
 
 from __future__ import annotations
 
@@ -6,57 +6,57 @@ import asyncio
 import errno
 from collections.abc import Callable
 
-from base.errors import PexRefused
 from base.backoff import Backoff
+from base.errors import PexRefused
 
-_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_TRANSIENT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
-_PAUSES = Backoff(2.0, 60.0)
-"""Each try may copy a large file, and nobody knows when there will be room."""
+_BACKOFF = Backoff(2.0, 60.0)
+"""Each attempt may copy a large file, and nobody knows when there will be room."""
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Whether the machine is to blame, and not the file: this error, or one that it was raised from, is of the operating system's wants."""
-    while error is not None and not (isinstance(error, OSError) and error.errno in _PASSING):
+    """Returns whether the machine is to blame, and not the file: this error, or one that it was raised from, is a lack of resources."""
+    while error is not None and not (isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS):
         error = error.__cause__
     return error is not None
 
 
 class Retries:
-    """When files of dist/ are taken up again.
+    """Schedules further attempts to prepare files of dist/.
 
     Args:
-        again: takes up the file of this name, if it is still refused.
+        retry: Prepares the file of this name again if it is still refused.
     """
 
-    def __init__(self, again: Callable[[str], None]) -> None:
-        self._again = again
-        self._tries: dict[str, int] = {}
+    def __init__(self, retry: Callable[[str], None]) -> None:
+        self._retry = retry
+        self._attempts: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def on_attempt_ended(self, name: str, error: BaseException | None) -> str:
-        """A try with this file has ended: with this error, or well. Returns what is to be said of it, beside the error."""
-        if timer := self._timers.pop(name, None):  # of what was there before
+        """Notes that an attempt has failed with this error, or succeeded. Returns what to add to the message of the error."""
+        if timer := self._timers.pop(name, None):  # of a file that had this name before
             timer.cancel()
         if not is_transient(error):
-            self._tries.pop(name, None)
+            self._attempts.pop(name, None)
             return ""
-        self._tries[name] = self._tries.get(name, 0) + 1
-        delay_s = _PAUSES.delay_s(self._tries[name])
-        self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._due, name)
-        return f"; it is tried again in {delay_s:g} s"
-
-    def _due(self, name: str) -> None:
-        del self._timers[name]
-        self._again(name)
+        self._attempts[name] = self._attempts.get(name, 0) + 1
+        delay_s = _BACKOFF.delay_s(self._attempts[name])
+        self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._on_due, name)
+        return f"; retrying in {delay_s:g} s"
 
     def close(self) -> None:
-        """Nothing is taken up any more."""
+        """Cancels all retries."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
+    def _on_due(self, name: str) -> None:
+        del self._timers[name]
+        self._retry(name)
+
 
 def failure_reason(error: Exception) -> str:
-    """What is said of a file that ended in this error."""
+    """Returns why a file could not be prepared, in words."""
     return error.detail if isinstance(error, PexRefused) else f"it cannot be prepared: {type(error).__name__}: {error}"

@@ -1,8 +1,8 @@
-"""Which files lie in dist/: seen, settled, changed, vanished. Pure: fed with listings, events and a clock; opens nothing.
+"""Decides when a file in dist/ is complete, has changed or is gone. Pure: fed with listings, events and a clock; opens nothing.
 
-A pex is taken only once it is whole. A file that is being written announces itself (created, not yet closed); one that was there
-before anybody watched, or whose announcement got lost, counts as whole once its size and its times stand still. If that guess
-is wrong (a copy that pauses for longer than `stable_for_s`), the file changes again and is taken again.
+A pex is used only once it is complete. A file that is being written announces itself (created, not yet closed). A file that was there
+before anybody watched, or whose announcement was lost, counts as complete once its size and times have not changed for `stable_for_s`. If
+that guess is wrong (a copy that pauses for longer), the file changes again and is used again.
 """
 
 from __future__ import annotations
@@ -10,19 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+
 from runtime.pex.names import is_pex_name
-
-
-
-
-
-
-
 
 
 @dataclass(frozen=True)
 class FileStat:
-    """What tells one content of a file from another without reading it, and whether it can be read. Times are in ns of the wall clock."""
+    """The part of a stat result that tells one content of a file from another, and whether it can be read. Times are wall clock times."""
 
     inode: int
     size: int
@@ -31,20 +25,20 @@ class FileStat:
 
     @classmethod
     def from_stat(cls, stat: os.stat_result) -> FileStat:
-        """The part of a stat result that counts."""
+        """Returns that part of a stat result."""
         return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_mode)
 
 
 @dataclass(frozen=True)
 class FileStable:
-    """A file is whole: new, or with another content than before."""
+    """A file is complete: it is new, or its content differs from before."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class FileRemoved:
-    """A file that had settled is gone."""
+    """A file that was stable is gone."""
 
     name: str
 
@@ -53,79 +47,76 @@ class FileRemoved:
 class _File:
     stat: FileStat
     since: float
-    settled: bool = False
-    was_settled: bool = False
+    stable: bool = False
+    was_stable: bool = False
 
 
 class StabilityTracker:
-    """The files of one dist/. All times but those of files are in seconds of one monotonic clock."""
+    """The files of one dist/. All times but those of files are seconds of one monotonic clock.
+
+    Args:
+        stable_for_s: Time without a change after which a file counts as complete.
+    """
 
     def __init__(self, stable_for_s: float) -> None:
         self._stable_for_s = stable_for_s
         self._files: dict[str, _File] = {}
-        self._open: set[str] = set()
+        self._being_written: set[str] = set()
 
     def on_created(self, name: str) -> None:
-        """`name` was created and is still open for writing."""
+        """Notes that a file was created and is open for writing."""
         if is_pex_name(name):
-            self._open.add(name)
+            self._being_written.add(name)
 
     def on_closed(self, name: str) -> None:
-        """`name` was closed after writing, or renamed in."""
-        self._open.discard(name)
+        """Notes that a file was closed after writing, or renamed to this name."""
+        self._being_written.discard(name)
 
     def on_events_lost(self) -> None:
-        """Events were lost, so a close may have been among them: what stands still counts as whole."""
-        self._open.clear()
+        """Notes that events were lost. A close may have been among them, so every file that does not change counts as complete."""
+        self._being_written.clear()
 
     def start(self, stats: Mapping[str, FileStat], now: float, wall_ns: int) -> list[FileStable]:
-        """The listing at the start: files that were last written long enough ago have settled, oldest first."""
+        """Takes the listing at the start. Returns the files that were last written long enough ago, oldest first."""
         for name, stat in stats.items():
             if is_pex_name(name):
                 age_s = (wall_ns - stat.mtime_ns) / 1e9
                 self._files[name] = _File(stat, now - max(age_s, 0))
         due = sorted((name for name in self._files if self._is_due(name, now)), key=lambda name: (self._files[name].stat.mtime_ns, name))
-        return [self._settle(name) for name in due]
+        return [self._mark_stable(name) for name in due]
 
     def update(self, stats: Mapping[str, FileStat], now: float) -> list[FileStable | FileRemoved]:
-        """What has become true since the last listing. `stats` has every regular file of dist/."""
+        """Takes a listing of all regular files of dist/. Returns what has happened since the last one."""
         events: list[FileStable | FileRemoved] = [
-            self._forget(name) for name in list(self._files) if name not in stats and self._was_settled(name)
+            FileRemoved(name) for name, file in self._files.items() if name not in stats and file.was_stable
         ]
         self._files = {name: file for name, file in self._files.items() if name in stats}
-        self._open &= stats.keys()
+        self._being_written &= stats.keys()
         for name, stat in stats.items():
             if is_pex_name(name):
-                self._note(name, stat, now)
-        return events + [self._settle(name) for name in sorted(self._files) if self._is_due(name, now)]
+                self._update_file(name, stat, now)
+        return events + [self._mark_stable(name) for name in sorted(self._files) if self._is_due(name, now)]
 
     def next_check_s(self) -> float | None:
-        """When the next listing is worth making if no event comes before; None if there is nothing to wait for."""
-        waiting = [file.since for name, file in self._files.items() if not file.settled and name not in self._open]
+        """Returns when to list dist/ again if no event comes before; None if no file is about to become stable."""
+        waiting = [file.since for name, file in self._files.items() if not file.stable and name not in self._being_written]
         return min(waiting) + self._stable_for_s if waiting else None
 
     def unstable_files(self) -> set[str]:
-        """The files that are seen and not yet settled."""
-        return {name for name, file in self._files.items() if not file.settled}
+        """Returns the names of the files that are not stable yet."""
+        return {name for name, file in self._files.items() if not file.stable}
 
-    def _note(self, name: str, stat: FileStat, now: float) -> None:
+    def _update_file(self, name: str, stat: FileStat, now: float) -> None:
         file = self._files.get(name)
         if file is None:
             self._files[name] = _File(stat, now)
         elif file.stat != stat:
-            self._files[name] = _File(stat, now, was_settled=file.was_settled)
+            self._files[name] = _File(stat, now, was_stable=file.was_stable)
 
     def _is_due(self, name: str, now: float) -> bool:
         file = self._files[name]
-        return not file.settled and name not in self._open and now >= file.since + self._stable_for_s
+        return not file.stable and name not in self._being_written and now >= file.since + self._stable_for_s
 
-    def _settle(self, name: str) -> FileStable:
-        self._files[name].settled = self._files[name].was_settled = True
+    def _mark_stable(self, name: str) -> FileStable:
+        self._files[name].stable = self._files[name].was_stable = True
         return FileStable(name)
-
-    def _was_settled(self, name: str) -> bool:
-        return self._files[name].was_settled
-
-    def _forget(self, name: str) -> FileRemoved:
-        del self._files[name]
-        return FileRemoved(name)

@@ -17,7 +17,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 @pytest.mark.parametrize("error", [None, ValueError("it is no pex")])
 def test_what_came_in_the_place_of_a_file_is_not_taken_up_for_its_sake(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Be it good, or refused for a fault of its own."""
-    monkeypatch.setattr(retries, "_PAUSES", Backoff(0.01, 0.01))
+    monkeypatch.setattr(retries, "_BACKOFF", Backoff(0.01, 0.01))
 
     async def run() -> list[str]:
         found, done = [], asyncio.Event()
@@ -28,8 +28,8 @@ def test_what_came_in_the_place_of_a_file_is_not_taken_up_for_its_sake(error: Ex
                 done.set()
 
         tries = Retries(again)
-        assert "tried again" in tries.on_attempt_ended("replaced", FULL)
-        assert "tried again" in tries.on_attempt_ended("still there", FULL)
+        assert "retrying in" in tries.on_attempt_ended("replaced", FULL)
+        assert "retrying in" in tries.on_attempt_ended("still there", FULL)
         assert tries.on_attempt_ended("replaced", error) == ""
         tries.on_attempt_ended("last", FULL)
         await asyncio.wait_for(done.wait(), 10)
