@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from base.ipc.control import EndpointSpec
+from base.ipc.release_spec import EndpointSpec
 
 
 def curl_command(address: str, endpoint: EndpointSpec) -> str | None:

@@ -29,7 +29,9 @@ from base.endpoint.endpoint import Endpoint
 from base.errors import Declaration, PexdockError, Unavailable
 from base.front_door_process import FrontDoorProcess
 from base.ipc.cache_control import CacheState
-from base.ipc.control import Configure, MetricsReport, ReleaseSpec
+from base.ipc.front_door_control import Configure
+from base.ipc.metrics_report import MetricsReport
+from base.ipc.release_spec import ReleaseSpec
 from base.telemetry.emf import Emf
 from base.telemetry.emf_writer import report_writer
 from base.telemetry.recorder import Reporter, WorkerMetrics

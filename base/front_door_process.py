@@ -9,8 +9,11 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-from base.ipc.control import Configure, ControlMessage, Drain, MetricsReport, ReleaseSpec, Route, RoutingTable, TableApplied
+from base.ipc.control import ControlMessage, Drain
 from base.ipc.control_connection import ControlConnection
+from base.ipc.front_door_control import Configure, Route, RoutingTable, TableApplied
+from base.ipc.metrics_report import MetricsReport
+from base.ipc.release_spec import ReleaseSpec
 from base.process import front_door_command
 
 _START_TIMEOUT_S = 60.0

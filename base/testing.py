@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from base.dev_server import Server
 from base.endpoint.endpoint import Endpoint
-from base.ipc.control import Configure
+from base.ipc.front_door_control import Configure
 
 _TIMEOUT_S = 30.0
 

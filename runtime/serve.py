@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from base.ipc.control import MetricsReport
+from base.ipc.metrics_report import MetricsReport
 from base.telemetry.emf_writer import report_writer
 from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget

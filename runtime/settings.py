@@ -21,7 +21,8 @@ from pydantic import AfterValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from base.errors import PexdockError
-from base.ipc.control import MetricsConfig, TlsFiles
+from base.ipc.front_door_control import Configure, TlsFiles
+from base.ipc.metrics_report import MetricsConfig
 from base.telemetry.append_log import STDOUT
 from base.telemetry.emf import Emf
 
@@ -125,6 +126,10 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 AppendedPath = Annotated[str, MinLen(1), AfterValidator(_appended)]
 
 
+_LIMITS = Configure()
+"""The defaults of the limits of front doors, which a development server has, too."""
+
+
 class Settings(BaseSettings):
     """All settings of one Pexdock. `load` makes it from all sources; the constructor reads neither environment nor file."""
 
@@ -171,7 +176,7 @@ class Settings(BaseSettings):
     start_parallel: int = Field(2, ge=1, le=64, description="Pexes to unpack at a time, and workers to start at a time.")
     start_nice: int = Field(5, ge=0, le=19, description="Extra niceness of a new release's worker until it is ready.")
     # Below the 10 s after which `docker stop` kills.
-    drain_s: float = Field(8, ge=0, le=3600, description="Time limit for requests in flight when Pexdock or a release stops.")
+    drain_s: float = Field(_LIMITS.drain_s, ge=0, le=3600, description="Time limit for requests in flight when Pexdock or a release stops.")
     # 0 because where nothing probes readiness, a delay only prolongs every stop. The image, which is probed, sets more.
     pre_stop_delay_s: float = Field(
         0, ge=0, le=3600, description="Part of drain_s, on SIGTERM or drain, during which Pexdock reports not ready and keeps serving."
@@ -190,20 +195,25 @@ class Settings(BaseSettings):
     )
     probation_requests_min: int = Field(20, ge=1, le=1_000_000, description="Requests to count before probation_errors_percent applies.")
     probation_crashes_max: int = Field(3, ge=1, le=1000, description="Worker crashes at which a release on probation is rolled back.")
-    body_max_bytes: ByteSize = Field(ByteSize(32 * 1024**2), ge=1, description="Largest request body.")
-    request_timeout_s: float = Field(60, gt=0, le=86400, description="Time limit of a request.")
+    body_max_bytes: ByteSize = Field(ByteSize(_LIMITS.body_max_bytes), ge=1, description="Largest request body.")
+    request_timeout_s: float = Field(_LIMITS.request_timeout_s, gt=0, le=86400, description="Time limit of a request.")
     shared_memory_max_bytes: ByteSize = Field(
-        ByteSize(1024**3), ge=8 * 1024**2, description="Shared memory for request and reply data, of all front doors together."
+        ByteSize(_LIMITS.shared_memory_max_bytes),
+        ge=8 * 1024**2,
+        description="Shared memory for request and reply data, of all front doors together.",
     )
-    connections_max: int = Field(10_000, ge=1, description="Open client connections; more get a 503.")
-    queue_max_rows: int = Field(100_000, ge=1, description="Rows that may wait in the queue of one endpoint.")
+    connections_max: int = Field(_LIMITS.connections_max, ge=1, description="Open client connections; more get a 503.")
+    queue_max_rows: int = Field(_LIMITS.queue_max_rows, ge=1, description="Rows that may wait in the queue of one endpoint.")
     queue_max_bytes: ByteSize = Field(
-        ByteSize(256 * 1024**2), ge=1, description="Bytes of bodies that may wait in the queue of one endpoint."
+        ByteSize(_LIMITS.queue_max_bytes), ge=1, description="Bytes of bodies that may wait in the queue of one endpoint."
     )
     queue_max_wait_s: float | None = Field(
-        None, gt=0, le=86400, description="Reject a request at once if its expected wait in the queue is longer than this."
+        _LIMITS.queue_max_wait_s,
+        gt=0,
+        le=86400,
+        description="Reject a request at once if its expected wait in the queue is longer than this.",
     )
-    priorities: bool = Field(False, description="Let clients set the urgency of a request with the Priority header.")
+    priorities: bool = Field(_LIMITS.priorities, description="Let clients set the urgency of a request with the Priority header.")
     tls_cert_path: AbsolutePath | None = Field(None, description="PEM file with the server certificate and its chain; enables HTTPS.")
     tls_key_path: AbsolutePath | None = Field(None, description="PEM file with the private key, if tls_cert_path does not contain it.")
     tls_client_ca_path: AbsolutePath | None = Field(

@@ -22,7 +22,8 @@ from base.async_runner import AsyncRunner
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.describe import describe_endpoint
 from base.ipc import channel
-from base.ipc.control import Configure, ReleaseSpec, Route
+from base.ipc.front_door_control import Configure, Route
+from base.ipc.release_spec import ReleaseSpec
 from base.worker.link.front_link import FrontLink
 from base.worker.prediction.predictor import Predictor
 from runtime.front.requests.deadlines import Deadlines

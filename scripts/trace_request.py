@@ -23,7 +23,9 @@ import msgspec
 import uvloop
 
 import cost_model
-from base.ipc.control import Configure, ControlStream, Drain, Listening, ReleaseSpec, Route, RoutingTable, encode_message
+from base.ipc.control import ControlStream, Drain, encode_message
+from base.ipc.front_door_control import Configure, Listening, Route, RoutingTable
+from base.ipc.release_spec import ReleaseSpec
 from base.worker.worker import Worker
 from runtime.front.process import FrontProcess
 

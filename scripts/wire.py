@@ -21,7 +21,8 @@ import msgspec
 from base.endpoint.context import RequestContext
 from base.ipc import failure, protocol
 from base.ipc.cache_control import CacheRequest, CacheResponse
-from base.ipc.control import WIRE_VERSION, Drain, Failed, MetricsReport, Ready
+from base.ipc.control import WIRE_VERSION, Drain, Failed, Ready
+from base.ipc.metrics_report import MetricsReport
 
 FILE = Path(__file__).resolve().parent.parent / "tests" / "base" / "ipc" / "released_wire.json"
 

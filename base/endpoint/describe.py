@@ -14,7 +14,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerati
 
 from base.artifacts.spec import LATEST, SpecValidator
 from base.endpoint.endpoint import Endpoint
-from base.ipc.control import EndpointDocs, EndpointSpec, Example
+from base.ipc.release_spec import EndpointDocs, EndpointSpec, Example
 from base.schema.model import Schema
 
 _NO_JSON_SCHEMA = (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError)

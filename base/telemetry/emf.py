@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from base.ipc.control import MetricsConfig, MetricsReport, ValueSummary
+from base.ipc.metrics_report import MetricsConfig, MetricsReport, ValueSummary
 from base.telemetry.metrics import METRICS, Unit
 
 _VALUES_PER_LINE = 100

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from base.ipc.control import MetricsReport
+from base.ipc.metrics_report import MetricsReport
 from base.telemetry.append_log import AppendLog
 from base.telemetry.emf import Emf, emf_lines
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Self
 
-from base.ipc.control import MetricsConfig, MetricsReport
+from base.ipc.metrics_report import MetricsConfig, MetricsReport
 from base.telemetry.reports import EndpointMetrics, PendingReports
 
 INTERVAL_VARIABLE = "PEXDOCK_EMF_INTERVAL_S"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Generic, TypeVar
 
-from base.ipc.control import MetricsReport
+from base.ipc.metrics_report import MetricsReport
 from base.telemetry.reservoir import Reservoir
 
 R = TypeVar("R")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from base.ipc.control import ValueSummary
+from base.ipc.metrics_report import ValueSummary
 
 _FOLD_VALUES = 1024
 """Number of values that are buffered and then folded in together, which is four times as cheap as folding in each one."""

@@ -19,7 +19,8 @@ from base.endpoint.describe import describe_endpoint
 from base.endpoint.endpoint import Endpoint
 from base.errors import PeerError
 from base.ipc.channel import Channel
-from base.ipc.control import ControlMessage, ExitCode, ReleaseSpec
+from base.ipc.control import ControlMessage, ExitCode
+from base.ipc.release_spec import ReleaseSpec
 from base.telemetry.recorder import WorkerMetrics
 from base.worker.cache_admin import CacheAdmin
 from base.worker.control_channel import ControlChannel

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from base.ipc.control import Configure
+from base.ipc.front_door_control import Configure
 from runtime.file_reload import FileReloader, fingerprint
 from runtime.file_watch import FileWatch
 from runtime.http.api_keys import ApiKeys, read_keys

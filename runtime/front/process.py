@@ -13,7 +13,8 @@ from importlib.abc import MetaPathFinder
 
 import uvloop
 
-from base.ipc.control import Configure, Drain, ExitCode, Listening, ReportNotReady, RoutesDrained, RoutingTable, TableApplied
+from base.ipc.control import Drain, ExitCode
+from base.ipc.front_door_control import Configure, Listening, ReportNotReady, RoutesDrained, RoutingTable, TableApplied
 from base.process import outlive_parent
 from runtime.front.app.service import InferenceService
 from runtime.front.control_channel import ControlChannel

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import starmap
 
-from base.ipc.control import ControlMessage, MetricsConfig, RequestsSent, WorkerUnhealthy
+from base.ipc.control import ControlMessage
+from base.ipc.front_door_control import RequestsSent, WorkerUnhealthy
+from base.ipc.metrics_report import MetricsConfig
 from runtime.front.control_channel import ControlChannel
 from runtime.front.telemetry.metrics import FrontMetrics
 from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease

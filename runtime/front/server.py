@@ -11,7 +11,7 @@ from typing import cast
 
 import uvicorn
 
-from base.ipc.control import Configure
+from base.ipc.front_door_control import Configure
 from runtime.front.app.access_logging import AccessLogMiddleware
 from runtime.front.app.asgi_app import AsgiApp
 from runtime.front.app.service import InferenceService

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Iterator
 
 from base.errors import PexdockError
-from base.ipc.control import TlsFiles
+from base.ipc.front_door_control import TlsFiles
 
 HANDSHAKE_S = 10.0
 """Time limit of a handshake. A slow network needs three round trips."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base.ipc.control import Configure
+from base.ipc.front_door_control import Configure
 from runtime.settings import Settings
 from runtime.supervisor.processes.recycling import requests_sent_interval
 

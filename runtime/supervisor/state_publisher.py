@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from base.ipc.control import RoutingTable
+from base.ipc.front_door_control import RoutingTable
 from runtime.supervisor.status.banner import announce
 from runtime.supervisor.status.state import ReleaseReport, State
 from runtime.supervisor.status.state_feed import StateFeed

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from base.backoff import Backoff
 from base.errors import PexdockError
-from base.ipc.control import MetricsReport, RequestsSent, WorkerUnhealthy
+from base.ipc.front_door_control import RequestsSent, WorkerUnhealthy
+from base.ipc.metrics_report import MetricsReport
 from runtime.blocking import BlockingThreads
 from runtime.file_watch import FileWatch
 from runtime.settings import Settings

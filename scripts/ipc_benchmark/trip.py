@@ -15,7 +15,8 @@ import uvloop
 
 import cost_model
 from base.endpoint.describe import describe_endpoint
-from base.ipc.control import Configure, ReleaseSpec, Route
+from base.ipc.front_door_control import Configure, Route
+from base.ipc.release_spec import ReleaseSpec
 from ipc_benchmark import peer
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.request import InferenceRequest

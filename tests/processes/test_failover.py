@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import MirrorSpec, Route, SplitSpec
+from base.ipc.front_door_control import MirrorSpec, Route, SplitSpec
 from front_harness import Asking, Front, TinyWorker, Workers, asking, lines, version
 from waiting import until
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import Configure, TlsFiles
+from base.ipc.front_door_control import Configure, TlsFiles
 from certificates import Authority
 from front_harness import Front, Workers
 from rawhttp import Raw, post

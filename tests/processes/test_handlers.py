@@ -18,7 +18,7 @@ import pytest
 
 import base.service as svc
 from base.errors import Declaration
-from base.ipc.control import Configure
+from base.ipc.front_door_control import Configure
 from base.schema import Schema
 from base.testing import TestClient
 from rawhttp import Raw, await_read, post, read_before

@@ -10,8 +10,9 @@ import pytest
 import hostile_bodies as hostile
 import parquet_bombs
 import parquet_tricks
-from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutingTable, TableApplied
+from base.ipc.front_door_control import Route, RoutingTable, TableApplied
 from base.ipc.protocol import Reply
+from base.ipc.release_spec import EndpointSpec, ReleaseSpec
 from front_process import BareWorker, FrontDoor
 from rawhttp import Raw, post
 

@@ -12,8 +12,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutesDrained, RoutingTable, TableApplied, WorkerUnhealthy
+from base.ipc.front_door_control import Route, RoutesDrained, RoutingTable, TableApplied, WorkerUnhealthy
 from base.ipc.protocol import Batch, Failure, Flag, Message, Reply, ReplyBuffer, ReplyTooLarge, Started, StreamEnd, StreamPart
+from base.ipc.release_spec import EndpointSpec, ReleaseSpec
 from base.schema import wire
 from base.schema.wire import Column
 from front_process import BareWorker, FrontDoor

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import Configure, RoutesDrained, WorkerUnhealthy
+from base.ipc.front_door_control import Configure, RoutesDrained, WorkerUnhealthy
 from front_harness import Front, Workers, asking
 from rawhttp import Raw, post
 from supervisor_harness import Supervised, runs

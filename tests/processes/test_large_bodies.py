@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import base.service as svc
-from base.ipc.control import Configure, TlsFiles
+from base.ipc.front_door_control import Configure, TlsFiles
 from base.schema import Schema
 from base.testing import TestClient
 from certificates import Authority

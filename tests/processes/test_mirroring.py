@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import astuple
 
-from base.ipc.control import Configure, MirrorReport, MirrorSpec, SplitSpec
+from base.ipc.front_door_control import Configure, MirrorReport, MirrorSpec, SplitSpec
 from front_harness import Front, TinyWorker, Workers, version
 from rawhttp import Raw, post
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import Configure
+from base.ipc.front_door_control import Configure
 from front_harness import Front, Workers, lines
 from open_loop_load import Flood
 from rawhttp import Raw

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import Configure, WorkerUnhealthy
+from base.ipc.front_door_control import Configure, WorkerUnhealthy
 from front_harness import Asking, Front, TinyWorker, Workers, lines, version
 from rawhttp import Answer, await_read
 from waiting import until

@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutingTable, TableApplied
+from base.ipc.front_door_control import Route, RoutingTable, TableApplied
 from base.ipc.protocol import Batch, Failure, Flag, ModelLoading, ReplyBuffer, ReplyTooLarge, Started
+from base.ipc.release_spec import EndpointSpec, ReleaseSpec
 from base.schema import wire
 from base.schema.wire import Column
 from front_process import BareWorker, FrontDoor

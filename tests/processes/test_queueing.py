@@ -10,7 +10,7 @@ import pytest
 
 import base.service as svc
 from base.errors import DeadlineExceeded
-from base.ipc.control import Configure
+from base.ipc.front_door_control import Configure
 from base.schema import Schema
 from base.testing import TestClient
 from gate import Gate

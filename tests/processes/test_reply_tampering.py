@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 import hostile_bodies
-from base.ipc.control import EndpointSpec, ReleaseSpec, Route, RoutingTable, TableApplied
+from base.ipc.front_door_control import Route, RoutingTable, TableApplied
 from base.ipc.protocol import Flag, Reply, ReplyBuffer, ReplyTooLarge
+from base.ipc.release_spec import EndpointSpec, ReleaseSpec
 from front_process import BareWorker, FrontDoor
 from rawhttp import Answer, Raw, post
 

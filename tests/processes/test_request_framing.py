@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 import request_heads
-from base.ipc.control import Configure
+from base.ipc.front_door_control import Configure
 from front_harness import Front, Workers, lines, workers
 from rawhttp import Answer, Raw, post
 

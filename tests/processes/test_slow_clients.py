@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 import base.service as svc
-from base.ipc.control import Configure
+from base.ipc.front_door_control import Configure
 from base.schema import Schema
 from base.testing import TestClient
 from front_process import own_front_door, peers

@@ -6,7 +6,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
-from base.ipc.control import OutcomeReport, RoutesDrained
+from base.ipc.front_door_control import OutcomeReport, RoutesDrained
 from front_harness import Front, Workers, asking, lines, version
 from rawhttp import Raw, post
 from waiting import until

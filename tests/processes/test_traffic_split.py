@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from base.ipc.control import Route, SplitSpec
+from base.ipc.front_door_control import Route, SplitSpec
 from front_harness import Front, TinyWorker, Workers, version, workers
 from rawhttp import Raw, post
 

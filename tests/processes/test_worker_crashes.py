@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from base.ipc.control import Configure, OutcomeReport, WorkerUnhealthy
+from base.ipc.front_door_control import Configure, OutcomeReport, WorkerUnhealthy
 from front_harness import Asking, Front, Workers, asking, lines, version
 from rawhttp import Raw, await_read, post
 from waiting import until

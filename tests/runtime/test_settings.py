@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from base.ipc.control import MetricsConfig
+from base.ipc.metrics_report import MetricsConfig
 from base.telemetry.emf import Emf
 from runtime.settings import RENAMED, BadSetting, Settings, load
 

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from base.ipc.control import Configure, EndpointSpec, ReleaseSpec, Route, RoutingTable
+from base.ipc.front_door_control import Configure, Route, RoutingTable
+from base.ipc.release_spec import EndpointSpec, ReleaseSpec
 from runtime.front.app.service import InferenceService
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits

@@ -13,18 +13,9 @@ from typing import TypeVar
 
 import msgspec
 
-from base.ipc.control import (
-    Configure,
-    ControlMessage,
-    Listening,
-    ReleaseSpec,
-    Route,
-    RoutesDrained,
-    RoutingTable,
-    SplitSpec,
-    TableApplied,
-    WorkerUnhealthy,
-)
+from base.ipc.control import ControlMessage
+from base.ipc.front_door_control import Configure, Listening, Route, RoutesDrained, RoutingTable, SplitSpec, TableApplied, WorkerUnhealthy
+from base.ipc.release_spec import ReleaseSpec
 from front_process import DEADLINE_S, FrontDoor
 from rawhttp import Answer, Raw, post, read_before
 

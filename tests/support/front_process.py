@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from base.ipc.channel import Channel, ReceivedMessage
-from base.ipc.control import WIRE_VERSION, Configure, ControlMessage, ControlStream, Drain, encode_message
+from base.ipc.control import WIRE_VERSION, ControlMessage, ControlStream, Drain, encode_message
+from base.ipc.front_door_control import Configure
 from base.ipc.protocol import AttachSegment, Batch, Hello, Message, SegmentSlice, Welcome
 from base.ipc.segment import Segment
 

@@ -11,7 +11,7 @@ from referencing.jsonschema import DRAFT202012
 
 from base.endpoint.describe import describe_endpoint
 from base.endpoint.endpoint import Endpoint
-from base.ipc.control import EndpointSpec, ReleaseSpec
+from base.ipc.release_spec import EndpointSpec, ReleaseSpec
 from base.schema.wire import Column, columns_to_arrow
 from runtime.front.openapi.document import add_releases
 

@@ -1,6 +1,6 @@
 """Releases in any state, as the pure parts of the supervisor see them."""
 
-from base.ipc.control import EndpointSpec, ReleaseSpec
+from base.ipc.release_spec import EndpointSpec, ReleaseSpec
 from runtime.supervisor.rollout.release import Identity, Release
 from runtime.supervisor.rollout.release_state import ReleaseState
 

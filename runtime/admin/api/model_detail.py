@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from base.ipc.control import EndpointSpec
+from base.ipc.release_spec import EndpointSpec
 from runtime.admin.api.context import AdminContext
 from runtime.admin.schemas import EndpointDetail, ModelDetail, WorkerDetail
 from runtime.blocking import BlockingThreads

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from base.ipc.control import TlsFiles
+from base.ipc.front_door_control import TlsFiles
 from runtime.file_reload import FileReloader
 from runtime.file_watch import FileWatch
 from runtime.http import tls

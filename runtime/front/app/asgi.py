@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 from base.endpoint.context import RequestContext
 from base.errors import Malformed
-from base.ipc.control import EndpointSpec
+from base.ipc.release_spec import EndpointSpec
 from runtime.front.requests.response import HttpResponse
 
 Scope = MutableMapping[str, Any]

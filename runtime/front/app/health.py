@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import base
-from base.ipc.control import ReleaseSpec
+from base.ipc.release_spec import ReleaseSpec
 from runtime.front.app import swagger_ui
 from runtime.front.openapi.document import add_releases
 from runtime.front.openapi.security import require_api_keys

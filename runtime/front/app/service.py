@@ -14,7 +14,8 @@ from polars.exceptions import PanicException
 
 from base.endpoint.context import RequestContext
 from base.errors import PexdockError
-from base.ipc.control import ReleaseSpec, RoutingTable
+from base.ipc.front_door_control import RoutingTable
+from base.ipc.release_spec import ReleaseSpec
 from runtime.front.app import health
 from runtime.front.app.authentication import Authenticator
 from runtime.front.app.head_cache import HeadCache

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from base.ipc.control import ReleaseSpec
+from base.ipc.release_spec import ReleaseSpec
 from runtime.front.openapi import request_headers
 from runtime.front.openapi.operation import make_operation, request_row_schema
 from runtime.http import problem_schemas

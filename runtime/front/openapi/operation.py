@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from base.ipc.control import EndpointSpec, ReleaseSpec
+from base.ipc.release_spec import EndpointSpec, ReleaseSpec
 from runtime.front.codecs import media_types
 from runtime.front.openapi import request_headers
 from runtime.front.openapi.row_schema import row_schema

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from base.ipc.control import SplitSpec
+from base.ipc.front_door_control import SplitSpec
 from runtime.front.routing.mirroring import RequestMirror
 from runtime.front.scheduling.dispatcher import Dispatcher
 from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease

@@ -8,7 +8,8 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from base.errors import NotFound, Unavailable
-from base.ipc.control import ReleaseSpec, RoutingTable, SplitSpec
+from base.ipc.front_door_control import RoutingTable, SplitSpec
+from base.ipc.release_spec import ReleaseSpec
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests import headers as wishes
 from runtime.front.requests.headers import VERSION

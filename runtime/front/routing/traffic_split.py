@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from base.errors import NotFound, PexdockError
-from base.ipc.control import SplitSpec
+from base.ipc.front_door_control import SplitSpec
 from base.ipc.numeric_frames import NumericBatch
 from runtime.front.codecs.decoder import RowDecoder
 from runtime.front.codecs.rows import Rows

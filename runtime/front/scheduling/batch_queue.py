@@ -14,7 +14,7 @@ from math import inf
 from typing import Generic, Protocol, Self, TypeVar
 
 from base.errors import Full
-from base.ipc.control import Configure
+from base.ipc.front_door_control import Configure
 
 
 class QueuedRequest(Protocol):

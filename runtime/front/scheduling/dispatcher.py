@@ -13,7 +13,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from base.errors import BadResult, DeadlineExceeded, Full, HandlerFailed, Misfit, PexdockError, Reject, Unavailable
-from base.ipc.control import ReleaseSpec, RequestsSent, WorkerUnhealthy
+from base.ipc.front_door_control import RequestsSent, WorkerUnhealthy
+from base.ipc.release_spec import ReleaseSpec
 from runtime.front.memory.budget import MemoryBudget
 from runtime.front.requests.deadlines import Deadlines, in_time
 from runtime.front.requests.parameter_question import AT_ONCE_MAX, ParameterCheck

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from base.ipc.control import RequestsSent, Route, WorkerUnhealthy
+from base.ipc.front_door_control import RequestsSent, Route, WorkerUnhealthy
 from runtime.front.memory.budget import COPIES_PART, MemoryBudget, shared
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from base.errors import DeadlineExceeded, Full, PexdockError
 from base.ipc import frames
-from base.ipc.control import EndpointSpec
+from base.ipc.release_spec import EndpointSpec
 from runtime.front.codecs.decoder import RowDecoder
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.headers import URGENCY

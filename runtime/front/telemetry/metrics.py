@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from base.ipc.control import MetricsConfig, MetricsReport
+from base.ipc.metrics_report import MetricsConfig, MetricsReport
 from base.telemetry.reports import EndpointMetrics
 from runtime.front.telemetry.interval_reports import IntervalReports
 

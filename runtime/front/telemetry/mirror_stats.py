@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from base.ipc.control import MirrorReport
+from base.ipc.front_door_control import MirrorReport
 from base.telemetry.reports import PendingReports, ReportSource
 from runtime.front.telemetry.interval_reports import IntervalReports
 

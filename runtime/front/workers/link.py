@@ -13,7 +13,8 @@ import pyarrow as pa
 from base.errors import Full, PeerError, PeerGone, PexdockError, Unavailable
 from base.ipc import failure
 from base.ipc.channel import Channel
-from base.ipc.control import WIRE_VERSION, WorkerUnhealthy
+from base.ipc.control import WIRE_VERSION
+from base.ipc.front_door_control import WorkerUnhealthy
 from base.ipc.protocol import (
     AttachSegment,
     Batch,
@@ -155,11 +156,7 @@ class WorkerLink:
                 request.queued_s = 0.0
 
     def ask(self, question: ParameterCheck) -> None:
-        """Asks the worker.
-
-        Raises:
-            Unavailable: it is gone. It was not asked, and the link is closed.
-        """
+        """Asks the worker. Raises Unavailable if it is gone: then it was not asked, and the link is closed."""
         number = self._number()
         question.begun = False
         self._send(CheckParameters(number, question.endpoint.number, question.parameters, Flag.QUARANTINED if question.alone else 0))
@@ -176,9 +173,9 @@ class WorkerLink:
             self.close()
 
     def close(self, error: PeerError | None = None, *, heard_out: bool = False) -> None:
-        """Closes the channel. What the worker still had goes again, where it may, unless the worker broke a rule. Safe to call again.
+        """Closes the channel, and sends the batches of the worker again if they may be and it broke no rule. Idempotent.
 
-        Where the worker was `heard_out` before it ended, what it had begun and not answered has ended it.
+        If the worker was `heard_out`, the batch that it had started has ended it.
         """
         if not self.open:
             return

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from packaging.utils import canonicalize_name
 
-from base.ipc.control import RoutingTable
+from base.ipc.front_door_control import RoutingTable
 from runtime.blocking import BlockingThreads
 from runtime.supervisor.dist.stability import FileRemoved, FileStable
 from runtime.supervisor.fleet.admission import Admission

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from base.ipc.control import Route, RoutingTable, SplitSpec
+from base.ipc.front_door_control import Route, RoutingTable, SplitSpec
 from runtime.supervisor.releases.release_set import ReleaseSet
 from runtime.supervisor.rollout.planner import Policies
 from runtime.supervisor.rollout.release import Release

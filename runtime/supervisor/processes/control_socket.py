@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable
 
 from base.errors import PeerError
-from base.ipc.control import ControlMessage, ControlStream, RoutingTable, encode_message
+from base.ipc.control import ControlMessage, ControlStream, encode_message
+from base.ipc.front_door_control import RoutingTable
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,10 @@ import socket
 from collections.abc import Callable, Iterator
 
 from base.backoff import Backoff
-from base.ipc.control import (
+from base.ipc.control import ControlMessage, Drain
+from base.ipc.front_door_control import (
     Configure,
-    ControlMessage,
-    Drain,
     Listening,
-    MetricsReport,
     MirrorReport,
     OutcomeReport,
     ReportNotReady,
@@ -25,6 +23,7 @@ from base.ipc.control import (
     TableApplied,
     WorkerUnhealthy,
 )
+from base.ipc.metrics_report import MetricsReport
 from base.process import front_door_command
 from base.telemetry.append_log import STDOUT
 from runtime.supervisor.processes.child import Child, ProcessSpec, child_environment, describe_exit

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from base.backoff import Backoff
-from base.ipc.control import Configure, RoutingTable
+from base.ipc.front_door_control import Configure, RoutingTable
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import FrontDoorChild, FrontDoorReport
 

@@ -11,17 +11,9 @@ from typing import Protocol
 
 from base.errors import Unavailable
 from base.ipc.cache_control import CacheEntries, CacheRefreshed, CacheRequest, CacheRequestRefused, CacheResponse
-from base.ipc.control import (
-    RETRYABLE_CODES,
-    ControlMessage,
-    Drain,
-    ExitCode,
-    Failed,
-    MetricsReport,
-    Ready,
-    RequestsSent,
-    WorkerUnhealthy,
-)
+from base.ipc.control import RETRYABLE_CODES, ControlMessage, Drain, ExitCode, Failed, Ready
+from base.ipc.front_door_control import RequestsSent, WorkerUnhealthy
+from base.ipc.metrics_report import MetricsReport
 from runtime.supervisor.processes.child import Child, describe_exit
 from runtime.supervisor.processes.start_limiter import StartSlot
 from runtime.supervisor.processes.worker_run import WorkerRun, WorkerTemplate

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from base.backoff import Backoff
-from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT, ControlMessage, MetricsReport
+from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT, ControlMessage
+from base.ipc.metrics_report import MetricsReport
 from runtime.supervisor.host.niceness import LoweredPriority
 from runtime.supervisor.host.run_dir import SOCKET_SUFFIX
 from runtime.supervisor.processes.child import Child, ProcessSpec, describe_exit

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from base.ipc.control import Ready, Route
+from base.ipc.control import Ready
+from base.ipc.front_door_control import Route
 from runtime.pex.cache.store import AdmittedPex, UnpackedBase
 from runtime.pex.file import PexFile
 from runtime.supervisor.processes.worker import WorkerFailure

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from base.backoff import Backoff
-from base.ipc.control import MetricsReport
+from base.ipc.metrics_report import MetricsReport
 from base.telemetry.recorder import metrics_environment
 from runtime.pex.cache.store import PexCache
 from runtime.pex.trust.policy import TrustPolicy

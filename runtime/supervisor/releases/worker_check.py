@@ -5,7 +5,8 @@ from __future__ import annotations
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from base.ipc.control import Ready, ReleaseSpec
+from base.ipc.control import Ready
+from base.ipc.release_spec import ReleaseSpec
 from runtime.pex.check import wire_mismatch
 from runtime.pex.file import PexFile
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from packaging.version import Version
 
-from base.ipc.control import ReleaseSpec
+from base.ipc.release_spec import ReleaseSpec
 from runtime.state_machine import Machine
 from runtime.supervisor.rollout.release_state import RELEASE_STEPS, VERIFIED, ReleaseAction, ReleaseEvent, ReleaseState
 

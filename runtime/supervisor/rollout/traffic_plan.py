@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
-from base.ipc.control import MirrorSpec, SplitSpec
+from base.ipc.front_door_control import MirrorSpec, SplitSpec
 from runtime.supervisor.rollout.release import Release
 from runtime.supervisor.rollout.release_state import ReleaseState
 from runtime.supervisor.rollout.traffic_policy import STABLE, TrafficPolicy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from base.curl_example import curl_command
-from base.ipc.control import Route
+from base.ipc.front_door_control import Route
 from runtime.supervisor.status.state import State
 
 _GOOD_STATES = frozenset({"ready", "standby"})

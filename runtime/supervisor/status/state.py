@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from base.ipc.control import MirrorReport
+from base.ipc.front_door_control import MirrorReport
 from runtime.supervisor.rollout.policy_record import TrafficShift
 from runtime.supervisor.rollout.probation import Probation
 

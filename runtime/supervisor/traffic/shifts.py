@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 
 from base.errors import Conflict
-from base.ipc.control import MirrorReport, OutcomeReport
+from base.ipc.front_door_control import MirrorReport, OutcomeReport
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.rollout.policy_changes import record_served, roll_back_to_previous
 from runtime.supervisor.rollout.policy_record import PolicyRecord, TrafficShift

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from base.errors import PeerError
-from base.ipc.control import ControlStream, Drain, Listening, TableApplied, encode_message
+from base.ipc.control import ControlStream, Drain, encode_message
+from base.ipc.front_door_control import Listening, TableApplied
 
 
 def test_words_come_out_whole_however_the_bytes_arrive() -> None:

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 import wire
-from base.ipc.control import (
-    WIRE_VERSION,
+from base.ipc.control import WIRE_VERSION, ControlMessage
+from base.ipc.front_door_control import (
     Configure,
-    ControlMessage,
     Listening,
     MirrorReport,
     OutcomeReport,
@@ -64,14 +63,19 @@ def test_each_control_word_is_one_of_a_worker_or_one_of_a_front_door() -> None:
     ("file", "old", "new", "said"),
     [
         ("ipc/control.py", 'tag="failed"', 'tag="fell"', "Failed, tag: failed → fell"),
-        ("ipc/control.py", "    sample: list[float]", "    sample: list[int]", "ValueSummary, sample: list[float] → list[int]"),
+        ("ipc/metrics_report.py", "    sample: list[float]", "    sample: list[int]", "ValueSummary, sample: list[float] → list[int]"),
         (
-            "ipc/control.py",
+            "ipc/release_spec.py",
             "    batch_max_delay_ms: int\n",
             "    batch_max_delay_ms: int = 0\n",
             "batch_max_delay_ms: int → int, or left out",
         ),
-        ("ipc/control.py", "    batch_max_rows: int\n", "    batch_max_rows: int\n    weight: int\n", "EndpointSpec, weight: None → int"),
+        (
+            "ipc/release_spec.py",
+            "    batch_max_rows: int\n",
+            "    batch_max_rows: int\n    weight: int\n",
+            "EndpointSpec, weight: None → int",
+        ),
         ("ipc/control.py", "    warnings: list[str] = []", "    warnings: str = ''", "Ready, warnings"),
         ("ipc/cache_control.py", 'msgspec.field(name="begun")', 'msgspec.field(name="started")', "CacheRefreshed, begun: int → None"),
         ("ipc/failure.py", "        errors.Full,\n", "", "failures"),
@@ -93,16 +97,16 @@ def test_each_change_of_what_crosses_is_named(tmp_path: Path, file: str, old: st
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("file", "old", "new"),
     [
-        ('name="text")', 'name="prose")'),
-        ("    requests_sent_interval: int = 0", "    told: int = 0"),
-        ("    warnings: list[str] = []", ""),
+        ("ipc/release_spec.py", 'name="text")', 'name="prose")'),
+        ("ipc/front_door_control.py", "    requests_sent_interval: int = 0", "    interval: int = 0"),
+        ("ipc/control.py", "    warnings: list[str] = []", ""),
     ],
 )
-def test_what_never_meets_another_version_may_change(tmp_path: Path, old: str, new: str) -> None:
-    """Such as what a supervisor tells its front doors."""
-    assert wire.differences(wire.described(), changed_tree(tmp_path, "ipc/control.py", old, new)) == []
+def test_what_never_meets_another_version_may_change(tmp_path: Path, file: str, old: str, new: str) -> None:
+    """Messages between a supervisor and its front doors are an example."""
+    assert wire.differences(wire.described(), changed_tree(tmp_path, file, old, new)) == []
 
 
 def changed_tree(folder: Path, file: str, old: str, new: str) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from base.ipc.control import MetricsReport, ValueSummary
+from base.ipc.metrics_report import MetricsReport, ValueSummary
 from base.telemetry.emf import Emf, emf_lines
 from base.telemetry.metrics import METRICS, Unit
 from emf import Totals, checked

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from base.ipc.control import MetricsReport, ValueSummary
+from base.ipc.metrics_report import MetricsReport, ValueSummary
 from base.telemetry.emf import Emf
 from base.telemetry.emf_writer import EmfWriter, report_writer
 from emf import Totals, checked

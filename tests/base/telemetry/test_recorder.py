@@ -7,7 +7,7 @@ import pytest
 import base.artifacts as afs
 from base.artifacts.cache.cache import Cache
 from base.artifacts.cache.entry import Pending
-from base.ipc.control import MetricsConfig
+from base.ipc.metrics_report import MetricsConfig
 from base.telemetry.recorder import Reporter, WorkerMetrics, metrics_config_from, metrics_environment
 
 WITHIN_S = 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base.ipc.control import MetricsReport
+from base.ipc.metrics_report import MetricsReport
 from base.telemetry.reports import EndpointMetrics, PendingReports, ReportSource
 
 

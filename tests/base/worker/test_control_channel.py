@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from base.ipc.cache_control import CacheEntries, CacheRequest, CacheState, ListCacheEntries
-from base.ipc.control import ControlStream, Drain, TableApplied, encode_message
+from base.ipc.control import ControlStream, Drain, encode_message
+from base.ipc.front_door_control import TableApplied
 from base.worker.control_channel import ControlChannel
 
 WITHIN_S = 10

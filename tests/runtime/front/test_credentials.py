@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import validate
 
-from base.ipc.control import Configure, TlsFiles
+from base.ipc.front_door_control import Configure, TlsFiles
 from certificates import Authority
 from counting_front import Counting, serve
 from rawhttp import Raw, chunked, get, post

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from base.ipc.control import ControlStream, RequestsSent
+from base.ipc.control import ControlStream
+from base.ipc.front_door_control import RequestsSent
 from runtime.front.control_channel import ControlChannel
 from runtime.front.reporter import Reporter
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from base.errors import Malformed
-from base.ipc.control import EndpointSpec
+from base.ipc.release_spec import EndpointSpec
 from runtime.front.app.asgi import request_context
 
 SPEC = EndpointSpec("alone", "/alone", [], None, None, 64, 1, unbatched=True, headers=["x-user"])

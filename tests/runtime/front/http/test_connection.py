@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from base.ipc.control import RoutingTable
+from base.ipc.front_door_control import RoutingTable
 from counting_front import Counting, serve
 from rawhttp import Raw, chunked, get, post
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import frames
 import openapi_docs
 from base.errors import Misfit
-from base.ipc.control import Example
+from base.ipc.release_spec import Example
 from base.schema import dtypes
 from base.schema.wire import Column, columns_to_arrow
 from runtime.front.codecs.decoder import RowDecoder

@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from base.ipc.control import Configure, EndpointSpec, Listening, ReleaseSpec, Route, RoutesDrained, RoutingTable, TableApplied
+from base.ipc.front_door_control import Configure, Listening, Route, RoutesDrained, RoutingTable, TableApplied
+from base.ipc.release_spec import EndpointSpec, ReleaseSpec
 from front_process import DEADLINE_S, FrontDoor
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits

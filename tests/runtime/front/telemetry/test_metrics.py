@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from base.ipc.control import MetricsConfig
+from base.ipc.metrics_report import MetricsConfig
 from runtime.front.telemetry.metrics import CLIENT_CLOSED_REQUEST, FrontMetrics, now_s
 
 

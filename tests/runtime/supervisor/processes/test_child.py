@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from base.ipc.control import Drain, Failed, Listening, Ready, ReleaseSpec, Route, RoutingTable, TableApplied
+from base.ipc.control import Drain, Failed, Ready
+from base.ipc.front_door_control import Listening, Route, RoutingTable, TableApplied
+from base.ipc.release_spec import ReleaseSpec
 from runtime.supervisor.processes.child import Child, ProcessSpec, child_environment, describe_exit
 from runtime.supervisor.processes.child_output import LINE_MAX_BYTES, TAIL_MAX_BYTES, LogRateLimit, LogTail
 

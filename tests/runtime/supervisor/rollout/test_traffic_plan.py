@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base.ipc.control import MirrorSpec
+from base.ipc.front_door_control import MirrorSpec
 from release_states import release
 from runtime.supervisor.rollout import planner, traffic_plan, traffic_policy
 from runtime.supervisor.rollout.release import Release

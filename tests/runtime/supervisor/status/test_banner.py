@@ -1,6 +1,7 @@
 """The announcement once everything in dist/ is ready or refused."""
 
-from base.ipc.control import EndpointSpec, Example, ReleaseSpec, Route
+from base.ipc.front_door_control import Route
+from base.ipc.release_spec import EndpointSpec, Example, ReleaseSpec
 from runtime.supervisor.status.banner import announce
 from runtime.supervisor.status.state import ReleaseReport, State
 

@@ -1,0 +1,214 @@
+"""Control messages between a supervisor and its front doors. Pure. Both are started from one base, so these are of one version."""
+
+from __future__ import annotations
+
+import msgspec
+
+from base.ipc.metrics_report import MetricsConfig
+from base.ipc.release_spec import ReleaseSpec
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A release in the routing table.
+
+    Attributes:
+        release: The release.
+        sockets: Absolute paths of the sockets of its workers; empty while no worker is ready.
+        release_id: Distinguishes the release from every other, even from one of the same name and version with other content.
+        report_outcomes: The front door must report the outcomes of requests (`OutcomeReport`).
+    """
+
+    release: ReleaseSpec
+    sockets: list[str]
+    release_id: str = ""
+    report_outcomes: bool = False
+
+
+class MirrorSpec(msgspec.Struct, frozen=True):
+    """A share of the requests is also sent to the release `release_id`. Its answers are compared and dropped."""
+
+    release_id: str
+    percent: float
+
+
+class SplitSpec(msgspec.Struct, frozen=True):
+    """The split of one model's requests among its routes. A model with one route and no mirror needs none.
+
+    Attributes:
+        weights: Release id → weight, 1 or more. A release without a weight gets only mirrored requests, requests that ask for it, and what
+            `fallback` gives it.
+        by: Keeps a client with one release: "" (nothing does), "header:NAME", "parameter:NAME" or "column:NAME" (its value in row 0).
+        mirror: None if nothing is mirrored.
+        labels: Label → release id, for requests that ask for a label.
+        fallback: Id of the release that answers while no release with a weight can; "" for none. Requests cannot ask for it.
+    """
+
+    weights: dict[str, int]
+    by: str = ""
+    mirror: MirrorSpec | None = None
+    labels: dict[str, str] = {}
+    fallback: str = ""
+
+    @property
+    def opt_in_only(self) -> set[str]:
+        """Returns the ids of releases that get only mirrored requests, and requests that ask for them."""
+        mirrored = set() if self.mirror is None else {self.mirror.release_id}
+        return (mirrored | set(self.labels.values())) - self.weights.keys() - {self.fallback}
+
+    def hides(self, release_id: str) -> bool:
+        """Returns True if a release is nothing but the fallback, so that requests may not ask for it."""
+        return release_id == self.fallback and release_id not in self.weights and release_id not in self.labels.values()
+
+
+class RoutingTable(msgspec.Struct, frozen=True, tag="routing_table", tag_field="type"):
+    """Supervisor → front door: the whole routing table, which replaces the one before.
+
+    Attributes:
+        generation: Number of the table.
+        routes: All releases that get requests.
+        startup_complete: False until each release that was in dist/ at the start is ready or refused. Readiness waits for it.
+        splits: Model name → split, for models that have several routes.
+    """
+
+    generation: int
+    routes: list[Route]
+    startup_complete: bool
+    splits: dict[str, SplitSpec] = {}
+
+
+class TlsFiles(msgspec.Struct, frozen=True):
+    """PEM files, which each front door reads, and reads again when they change.
+
+    Attributes:
+        cert_path: The certificate, and those between it and an authority.
+        key_path: The private key; None if it is in the same file.
+        client_ca_path: The authorities of which clients must have a certificate; None if clients need none.
+    """
+
+    cert_path: str
+    key_path: str | None = None
+    client_ca_path: str | None = None
+
+
+class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
+    """Supervisor → front door, once, before the first table: its limits. The defaults are also those of the settings of `pexdock`.
+
+    Attributes:
+        body_max_bytes: Size limit of a request body; a larger one is a 413.
+        request_timeout_s: Time limit of a request in seconds; a request that is not answered by then is a 504.
+        shared_memory_max_bytes: Limit of all shared memory of the front door; beyond it a request is a 503.
+        connections_max: Limit of client connections; more are rejected with a 503.
+        queue_max_rows: Rows that may wait for one endpoint; beyond it a request is a 503.
+        queue_max_bytes: Bytes of bodies that may wait for one endpoint; beyond it a request is a 503.
+        queue_max_wait_s: A request that would wait longer for a worker is a 503; None for no limit but the request's own.
+        priorities: Clients may order their requests by the header `Priority`.
+        drain_s: Time limit for accepted requests in seconds after Drain.
+        metrics: None for no metrics.
+        access_log: Path of a file that gets a line for each request; "-" is the standard output of the supervisor.
+        tls: None for plain HTTP.
+        api_keys_path: File with the keys of which a request must send one; None if none is needed.
+        requests_sent_interval: Number of requests to a worker after which the front door reports them (`RequestsSent`); 0 for no reports.
+    """
+
+    body_max_bytes: int = 32 * 1024**2
+    request_timeout_s: float = 60.0
+    shared_memory_max_bytes: int = 1024**3
+    connections_max: int = 10_000
+    queue_max_rows: int = 100_000
+    queue_max_bytes: int = 256 * 1024**2
+    queue_max_wait_s: float | None = None
+    priorities: bool = False
+    drain_s: float = 8.0
+    metrics: MetricsConfig | None = None
+    access_log: str | None = None
+    tls: TlsFiles | None = None
+    api_keys_path: str | None = None
+    requests_sent_interval: int = 0
+
+
+class Listening(msgspec.Struct, frozen=True, tag="listening", tag_field="type"):
+    """Front door → supervisor: it accepts connections."""
+
+
+class TableApplied(msgspec.Struct, frozen=True, tag="table_applied", tag_field="type"):
+    """Front door → supervisor: this generation of the table is in force, and its workers are connected or were refused."""
+
+    generation: int
+
+
+class RoutesDrained(msgspec.Struct, frozen=True, tag="routes_drained", tag_field="type"):
+    """Front door → supervisor: no request waits any more for a worker that is not in this generation of the table."""
+
+    generation: int
+
+
+class OutcomeReport(msgspec.Struct, frozen=True, tag="outcome_report", tag_field="type"):
+    """Front door → supervisor: the outcomes of requests to one release since the last report.
+
+    Attributes:
+        release_id: The release.
+        answered: Number of requests that were answered, failures included.
+        failed: Number of those that the release failed: a handler or result that failed, a worker that exited, no answer in time.
+    """
+
+    release_id: str
+    answered: int
+    failed: int
+
+
+class MirrorReport(msgspec.Struct, frozen=True, tag="mirror_report", tag_field="type"):
+    """Front door → supervisor: the comparison of mirrored requests since the last report.
+
+    Attributes:
+        model: The model whose requests are mirrored.
+        release_id: The release that gets the mirrored requests.
+        requests: Number of requests that both releases answered.
+        equal: Number of those with the same statuses and values.
+        failed: Mirrored requests that the release failed while the client got its answer.
+        skipped: Requests that were not mirrored because the release was overloaded.
+        deviation_max: The largest difference between two numbers at the same position.
+        primary_ms: Sum over `requests` of the time that the client's answer took.
+        mirror_ms: Sum over `requests` of the time that the mirrored answer took.
+    """
+
+    model: str
+    release_id: str
+    requests: int
+    equal: int
+    failed: int
+    skipped: int
+    deviation_max: float
+    primary_ms: float
+    mirror_ms: float
+
+
+class WorkerUnhealthy(msgspec.Struct, frozen=True, tag="worker_unhealthy", tag_field="type"):
+    """Front door → supervisor: the worker at `socket` is unhealthy: it does not answer, or the channel to it had to be closed."""
+
+    socket: str
+    reason: str
+
+
+class RequestsSent(msgspec.Struct, frozen=True, tag="requests_sent", tag_field="type"):
+    """Front door → supervisor: number of requests sent to the worker at `socket` since the last report."""
+
+    socket: str
+    requests: int
+
+
+class ReportNotReady(msgspec.Struct, frozen=True, tag="report_not_ready", tag_field="type"):
+    """Supervisor → front door: report not ready and keep serving, so that load balancers stop sending."""
+
+
+FrontDoorMessage = (
+    RoutingTable
+    | Configure
+    | Listening
+    | TableApplied
+    | RoutesDrained
+    | OutcomeReport
+    | MirrorReport
+    | WorkerUnhealthy
+    | RequestsSent
+    | ReportNotReady
+)

@@ -1,0 +1,74 @@
+"""The description of a release and its endpoints, as a worker sends it and the routing table carries it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Example(msgspec.Struct, frozen=True):
+    """A request that the endpoint would answer, for people to copy."""
+
+    parameters: dict[str, str]
+    rows: list[dict[str, object]]
+
+
+class EndpointDocs(msgspec.Struct, frozen=True):
+    """The documentation of an endpoint beside its schemas. Nothing is decided by it, so all of it may be missing.
+
+    Attributes:
+        description: Text of the author.
+        parameters: JSON Schemas of those parameters of the path that are more than text, by name.
+        input: JSON Schema keywords for columns that Arrow types do not express, by column name; by the empty name, for the whole row.
+        output: The same for the columns of the output.
+    """
+
+    description: str = msgspec.field(default="", name="text")
+    parameters: dict[str, dict[str, Any]] = {}
+    input: dict[str, dict[str, Any]] = {}
+    output: dict[str, dict[str, Any]] = {}
+
+
+class EndpointSpec(msgspec.Struct, frozen=True):
+    """Everything that a front door needs to know of one endpoint.
+
+    `input_schema` and `output_schema` are Arrow schema messages (`pyarrow.Schema.serialize`); None if the endpoint declares none.
+
+    Attributes:
+        unexpected: Treatment of fields that the input schema does not have: "ignore" or "reject".
+        unbatched: Each batch is one request, and its context travels with it.
+        raw: The endpoint takes request bodies undecoded, and returns response bodies.
+        streams: The endpoint answers in parts.
+        headers: Names of the request headers that the context has, in lower case.
+        checks_parameters: A spec decides which parameters of the path are valid; a worker can check them before rows are decoded.
+        retry: A request whose worker exited may be computed once more.
+        docs: Documentation for people.
+        timeout_ms: Time limit of a request whose client sets none; None for the limit of the front door.
+    """
+
+    name: str
+    path: str
+    parameters: list[str]
+    input_schema: bytes | None
+    output_schema: bytes | None
+    batch_max_rows: int
+    batch_max_delay_ms: int
+    example: Example | None = None
+    unexpected: str = "ignore"
+    unbatched: bool = msgspec.field(default=False, name="alone")
+    raw: bool = False
+    streams: bool = False
+    headers: list[str] = []
+    checks_parameters: bool = msgspec.field(default=False, name="checks")
+    retry: bool = True
+    docs: EndpointDocs = msgspec.field(default=EndpointDocs(), name="about")
+    timeout_ms: int | None = None
+
+
+class ReleaseSpec(msgspec.Struct, frozen=True):
+    """A release as its worker describes it. Endpoints are numbered on the channel by their position in the list."""
+
+    model: str
+    version: str
+    endpoints: list[EndpointSpec]
