@@ -8,17 +8,23 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+from collections.abc import Sequence
 
 from base.process import die_with_parent
 
 
-def main() -> int:
-    """Runs one front door over file descriptors that the parent made."""
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command that `base.process.front_door_command` makes."""
     parser = argparse.ArgumentParser(prog="runtime.front", description="A front door; the supervisor starts it.")
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--stdout-fd", type=int, default=1)
-    arguments = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main() -> int:
+    """Runs one front door over file descriptors that the parent made."""
+    arguments = parse_arguments()
     control, listener = socket.socket(fileno=arguments.control_fd), socket.socket(fileno=arguments.listen_fd)
     is_tied = die_with_parent(control)
     from base.ipc.control import ExitCode  # noqa: PLC0415 - not before the process is tied
