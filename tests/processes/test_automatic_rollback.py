@@ -1,4 +1,4 @@
-"""A release that is taken back while requests wait for it, with a real supervisor: who did nothing wrong hears nothing of it."""
+"""Automatic rollback while requests wait for the new release, with a real supervisor: no client without fault notices it."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def model(operated: Operated) -> dict:
     return operated.state()["models"][0]
 
 
-def test_a_crash_loop_costs_nobody_but_who_crashes_it_an_answer(operated: Operated, tmp_path: Path) -> None:
-    """From the first death to the end of the roll-back the release before answers: at once, since it is kept and connected."""
+def test_a_crash_loop_costs_only_poison_requests_their_response(operated: Operated, tmp_path: Path) -> None:
+    """From the first crash to the end of the rollback the previous release answers at once, since it is a connected warm standby."""
     with operated:
         address = operated.state()["address"]
         with Load(address, PATH, [{"x": 3}], connections=8, pause_s=0.002) as load:
@@ -72,8 +72,8 @@ def test_a_crash_loop_costs_nobody_but_who_crashes_it_an_answer(operated: Operat
         assert "of its workers crashed" in model(operated)["taken_back"][0]["reason"]
 
 
-def test_while_a_release_on_probation_has_no_worker_the_one_before_answers_and_that_is_said(operated: Operated, tmp_path: Path) -> None:
-    """Readiness stays; nobody may ask for it by its version, since it does not serve; and the release is back when its worker is."""
+def test_while_a_release_on_probation_has_no_worker_the_previous_one_answers_and_that_is_shown(operated: Operated, tmp_path: Path) -> None:
+    """Readiness stays true; the previous version cannot be requested, since it does not serve; the new one is back with its worker."""
     with operated:
         drop(operated, tmp_path)
         assert operated.predictions(PATH) == [60]
@@ -91,8 +91,8 @@ def test_while_a_release_on_probation_has_no_worker_the_one_before_answers_and_t
         assert model(operated)["probation"][0]["deaths"] == 1
 
 
-def test_what_waits_when_a_release_is_taken_back_the_one_before_answers(operated: Operated, tmp_path: Path) -> None:
-    """One death is enough here. Of what the dying worker had, each request goes on alone; what it had not come to goes as it is."""
+def test_requests_that_wait_during_a_rollback_are_answered_by_the_previous_release(operated: Operated, tmp_path: Path) -> None:
+    """One crash is enough here. Requests that the dying worker had begun are retried one by one, the others as they are."""
     operated.settings["probation_crashes_max"] = 1
     with operated, ExitStack() as stack:
         drop(operated, tmp_path)

@@ -1,4 +1,4 @@
-"""The cache folder of a real supervisor: filled ahead where somebody wants that, and clean of what is gone."""
+"""The cache folder of a real supervisor: filled in advance on request, and free of what is gone."""
 
 import subprocess
 
@@ -14,14 +14,14 @@ def supervised(tmp_path):
 
 
 def entries(supervised, folder):
-    """The folders of releases or bases, and all other names beside them that do not belong to one."""
+    """Returns the folders of releases or bases, and all other names beside them that belong to none."""
     names = {entry.name for entry in (supervised.settings["cache_path"] / folder).iterdir()}
     folders = {name for name in names if "." not in name}
     return folders, {name for name in names if name.partition(".")[0] not in folders}
 
 
-def test_what_is_replaced_leaves_nothing_in_the_cache(supervised):
-    """Neither its copy, nor what it was unpacked into, nor a lock; but for the one before, to which one may go back."""
+def test_a_replaced_release_leaves_nothing_in_the_cache(supervised):
+    """Neither its copy, its unpacked folder, nor a lock is left, except of the previous release, which a rollback needs."""
     with supervised:
         for factor in range(2, 6):
             write_tiny(supervised.dist / "tiny.pex", "tiny", module=times(factor, "/tiny"))
@@ -33,13 +33,13 @@ def test_what_is_replaced_leaves_nothing_in_the_cache(supervised):
 
 
 def last_two(supervised):
-    """The releases that came from the file, once no more than two are known."""
+    """Returns the releases of the file once no more than two are known."""
     found = supervised.releases("tiny.pex")
     return found if len(found) <= 2 else None
 
 
-def test_a_cache_is_filled_ahead(supervised):
-    """`pexdock unpack` does all that needs no process; the start then unpacks nothing. What cannot be unpacked is named."""
+def test_a_cache_can_be_filled_in_advance(supervised):
+    """`pexdock unpack` does everything that needs no process, so that the start unpacks nothing. It names a pex that cannot be unpacked."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
 
     def unpack():

@@ -1,4 +1,4 @@
-"""A release that answers while the one that serves has no worker, as a client meets it: over a real front door, with real workers."""
+"""Failover to a fallback release while the serving one has no worker: over a real front door, with real workers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def put(front: Front, new: TinyWorker, old: TinyWorker) -> None:
     front.table(new.route("new"), old.route("old"), sharing=SHARED)
 
 
-def gone(front: Front, new: TinyWorker, old: TinyWorker) -> None:
-    """The table that a supervisor makes when the worker of the new one has died."""
+def table_without_worker(front: Front, new: TinyWorker, old: TinyWorker) -> None:
+    """Returns the table that a supervisor makes when the worker of the new release has died."""
     front.table(Route(new.words(), [], "new"), old.route("old"), sharing=SHARED)
 
 
-def test_it_answers_from_the_very_death_until_a_worker_is_back(make: Workers, front: Front, way: str) -> None:
-    """Without a table in between: the front door knows it, and sees the death first."""
+def test_the_fallback_answers_from_the_crash_until_a_worker_is_back(make: Workers, front: Front, way: str) -> None:
+    """No new table is needed in between: the front door sees the crash first."""
     new, old = make("2.0"), make("1.0")
     put(front, new, old)
     assert version(front.ask([{"x": 1}], path=f"/tiny{way}")) == "2.0"
@@ -36,8 +36,8 @@ def test_it_answers_from_the_very_death_until_a_worker_is_back(make: Workers, fr
     assert version(front.ask([{"x": 1}], path=f"/tiny{way}")) == "2.0"
 
 
-def test_what_waited_goes_to_it_and_what_may_have_killed_the_worker_does_not(make: Workers, front: Front, tmp_path: Path) -> None:
-    """Else one request could take both releases down."""
+def test_queued_requests_fail_over_and_possibly_poisonous_ones_do_not(make: Workers, front: Front, tmp_path: Path) -> None:
+    """Otherwise one request could crash both releases."""
     log, gate = tmp_path / "log", tmp_path / "gate"
     new, old = make("2.0", "--gate", gate, "--log", tmp_path / "new"), make("1.0", "--log", log)
     put(front, new, old)
@@ -48,7 +48,7 @@ def test_what_waited_goes_to_it_and_what_may_have_killed_the_worker_does_not(mak
         gate.touch()
         until(lambda: new.process.poll() is not None, "it should have died")
         assert [version(each.answer()) for each in waiting] == ["1.0"] * 3
-        gone(front, new, old)
+        table_without_worker(front, new, old)
         another = make("2.0", "--log", tmp_path / "another")
         put(front, another, old)
         until(lambda: another.process.poll() is not None, "it should have died, too")
@@ -58,8 +58,8 @@ def test_what_waited_goes_to_it_and_what_may_have_killed_the_worker_does_not(mak
     assert [666] not in lines(log)
 
 
-def test_nobody_may_ask_for_it_and_nobody_is_told_of_it(make: Workers, front: Front) -> None:
-    """It does not serve: its version is a 404, and so is a path that it alone has."""
+def test_the_fallback_cannot_be_requested_and_is_not_documented(make: Workers, front: Front) -> None:
+    """Its version is a 404, and so is a path that only it has."""
     new, old = make("2.0"), make("1.0", "--more")
     put(front, new, old)
 
@@ -77,8 +77,8 @@ def test_nobody_may_ask_for_it_and_nobody_is_told_of_it(make: Workers, front: Fr
 
 
 @pytest.mark.parametrize("sharing", [SplitSpec({"new": 1}, mirror=MirrorSpec("old", 1.0)), SplitSpec({"new": 1}, labels={"canary": "old"})])
-def test_what_gets_copies_or_is_asked_for_by_a_label_stands_in_for_nothing(make: Workers, front: Front, sharing: SplitSpec) -> None:
-    """Neither for new requests nor for those that waited for a release that is gone."""
+def test_mirror_and_labelled_releases_are_no_failover_target(make: Workers, front: Front, sharing: SplitSpec) -> None:
+    """This holds for new requests, and for those that waited for a release that is gone."""
     first, new, old = make("3.0"), make("2.0"), make("1.0")
     front.table(first.route("first"))
     front.table(Route(new.words(), [], "new"), old.route("old"), sharing=sharing)
@@ -87,8 +87,8 @@ def test_what_gets_copies_or_is_asked_for_by_a_label_stands_in_for_nothing(make:
     assert version(front.ask([{"x": 1}])) == "2.0"
 
 
-def test_what_waits_for_a_release_that_is_gone_no_shadow_answers(make: Workers, front: Front, tmp_path: Path) -> None:
-    """While what took over has no worker, they are a 503."""
+def test_requests_of_a_removed_release_never_fail_over_to_a_mirror_release(make: Workers, front: Front, tmp_path: Path) -> None:
+    """While the new release has no worker, they are a 503."""
     first, new, old = make("3.0", "--gate", tmp_path / "gate", "--log", tmp_path / "log"), make("2.0"), make("1.0")
     front.table(first.route("first"))
     held = Asking(front, [1])

@@ -1,4 +1,4 @@
-"""Requests that are copied to another release: how its answers compare, and that no client ever notices it."""
+"""Requests that are mirrored to another release: how its responses compare, and that no client ever notices it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def copy(front: Front, own: TinyWorker, shadow: TinyWorker, percent: float = 100
     front.table(own.route("own"), shadow.route("shadow"), sharing=SplitSpec({"own": 1}, "", MirrorSpec("shadow", percent)))
 
 
-def told(front: Front, count: int) -> MirrorReport:
-    """All that is told of so many copies."""
+def read_report(front: Front, count: int) -> MirrorReport:
+    """Returns the sums of the mirror reports that cover `count` copies."""
     total = MirrorReport("tiny", "shadow", 0, 0, 0, 0, 0.0, 0.0, 0.0)
     while total.requests + total.failed + total.skipped < count:
         word = front.until(MirrorReport)
@@ -28,52 +28,52 @@ def told(front: Front, count: int) -> MirrorReport:
     return total
 
 
-def test_copies_are_answered_by_both_and_compared(make: Workers, front: Front) -> None:
-    """A release that answers the same is equal; the client has its own release's answer."""
+def test_a_mirrored_request_is_answered_by_both_releases_and_compared(make: Workers, front: Front) -> None:
+    """Equal responses count as equal; the client gets the response of its own release."""
     copy(front, make("1.0"), make("1.0"))
     assert {version(answer) for answer in front.asked([[{"x": x}, {"x": x + 1}] for x in range(20)])} == {"1.0"}
-    found = told(front, 20)
+    found = read_report(front, 20)
     assert (found.requests, found.equal, found.failed, found.skipped, found.deviation_max) == (20, 20, 0, 0, 0.0)
     assert found.primary_ms > 0
     assert found.mirror_ms > 0
 
 
-def test_by_how_much_answers_deviate_is_told(make: Workers, front: Front) -> None:
+def test_the_largest_deviation_of_responses_is_reported(make: Workers, front: Front) -> None:
     copy(front, make("1.0"), make("1.0", "--bias", 0.25))
     front.asked([[{"x": x}] for x in range(10)])
-    found = told(front, 10)
+    found = read_report(front, 10)
     assert (found.requests, found.equal, found.deviation_max) == (10, 0, 0.25)
 
 
-def test_so_many_percent_are_copied(make: Workers, front: Front) -> None:
-    """And the others are told nothing of."""
+def test_the_configured_percentage_of_requests_is_mirrored(make: Workers, front: Front) -> None:
+    """Nothing is reported of the others."""
     copy(front, make("1.0"), make("1.0"), percent=30)
     front.asked([[{"x": x}] for x in range(100)])
-    assert told(front, 30).requests == 30
+    assert read_report(front, 30).requests == 30
 
 
 def test_statuses_are_compared(make: Workers, front: Front) -> None:
-    """What a release refuses that reads bodies in another way is a difference; what both fail at is none."""
+    """A release that refuses a body that the other accepts differs; an error of both is equal."""
     copy(front, make("1.0"), make("1.0", "--strict"))
     assert front.ask([{"x": 1, "more": 2}]).status == 200
     assert front.ask([{"x": -1}]).status == 500
     assert front.ask([{"x": 1}]).status == 200
-    found = told(front, 3)
+    found = read_report(front, 3)
     assert (found.requests, found.equal, found.failed) == (3, 2, 0)
 
 
-def test_streams_raw_bodies_and_contexts_are_not_copied(make: Workers, front: Front) -> None:
-    """Nor are requests for one release, and paths that the other has not."""
+def test_streams_raw_bodies_and_contexts_are_not_mirrored(make: Workers, front: Front) -> None:
+    """Neither are requests for one release, nor paths that the mirror release does not have."""
     copy(front, make("1.0", "--more"), make("2.0"))
     for path in ("/tiny/parts", "/tiny/raw", "/tiny/context", "/tiny/more"):
         assert front.ask([{"x": 1}], path=path).status == 200
     assert version(front.ask([{"x": 1}], "X-Pexdock-Version: 2.0")) == "2.0"
     front.ask([{"x": 1}])
-    assert told(front, 1).requests == 1
+    assert read_report(front, 1).requests == 1
 
 
-def test_a_shadow_that_fails_is_seen_by_no_client(make: Workers, front: Front, tmp_path: Path) -> None:
-    """Its worker dies with its first batch; what comes then is skipped."""
+def test_no_client_notices_a_failing_mirror_release(make: Workers, front: Front, tmp_path: Path) -> None:
+    """Its worker crashes at the first batch; later copies are skipped."""
     gate = tmp_path / "gate"
     shadow = make("2.0", "--gate", gate)
     copy(front, make("1.0"), shadow)
@@ -81,27 +81,27 @@ def test_a_shadow_that_fails_is_seen_by_no_client(make: Workers, front: Front, t
         raw.send(post("/tiny", [{"x": 1}]) * 3)
         assert [version(raw.answer()) for _ in range(3)] == ["1.0"] * 3
     shadow.kill()
-    found = told(front, 3)
+    found = read_report(front, 3)
     assert (found.requests, found.failed + found.skipped) == (0, 3)
     assert found.failed >= 1
     assert version(front.ask([{"x": 1}])) == "1.0"
-    assert told(front, 1).skipped == 1
+    assert read_report(front, 1).skipped == 1
 
 
-def test_a_shadow_that_hangs_holds_up_no_client_and_costs_bounded_memory(make: Workers, tmp_path: Path) -> None:
-    """While it hangs so many copies wait and no more; then they have failed, or were never computed."""
+def test_a_hanging_mirror_release_delays_no_client_and_takes_bounded_memory(make: Workers, tmp_path: Path) -> None:
+    """A limited number of copies waits for it; later they fail, or are never computed."""
     with Front(Configure(request_timeout_s=10.0)) as front:
         copy(front, make("1.0"), make("1.0", "--gate", tmp_path / "gate"))
         assert [answer.status for answer in front.asked([[{"x": x}] for x in range(400)])] == [200] * 400
-        found = told(front, 400)
+        found = read_report(front, 400)
         assert (found.requests, found.equal) == (0, 0)
         assert found.skipped >= 400 - 128
         assert found.failed > 0
         (tmp_path / "gate").touch()
 
 
-def test_a_flood_of_copies_is_skipped_and_every_client_is_answered(make: Workers, front: Front) -> None:
-    """The shadow takes 20 ms a batch, and its own release none."""
+def test_copies_beyond_the_capacity_of_the_mirror_release_are_skipped(make: Workers, front: Front) -> None:
+    """The mirror release takes 20 ms a batch, the serving one none. Every client is answered."""
     copy(front, make("1.0"), make("1.0", "--sleep", 0.02))
     statuses: list[int] = []
 
@@ -114,16 +114,16 @@ def test_a_flood_of_copies_is_skipped_and_every_client_is_answered(make: Workers
     for each in asking:
         each.join()
     assert statuses == [200] * 400
-    found = told(front, 400)
+    found = read_report(front, 400)
     assert (found.failed, found.equal) == (0, found.requests)
 
 
-def test_large_copies_leave_the_memory_to_the_clients(make: Workers) -> None:
-    """A shadow may have a quarter of the segments; copies that do not fit are skipped."""
+def test_large_copies_leave_memory_to_the_clients(make: Workers) -> None:
+    """A mirror release may use a quarter of the shared memory; copies that do not fit are skipped."""
     rows = [{"x": 1, "user": "u" * 1000}] * 4000
     with Front(Configure(shared_memory_max_bytes=64 * 1024**2)) as front:
         copy(front, make("1.0"), make("1.0", "--sleep", 0.2))
         assert [answer.status for answer in front.asked([rows] * 12)] == [200] * 12
-        found = told(front, 12)
+        found = read_report(front, 12)
         assert found.failed == 0
         assert found.requests >= 1

@@ -1,4 +1,4 @@
-"""Handlers that do what no handler should: the others serve on, nothing wrong is answered, and the supervisor keeps its order."""
+"""Handlers that do what no handler should: other models keep serving, no wrong response is sent, and the supervisor stays in control."""
 
 import subprocess
 import threading
@@ -22,51 +22,51 @@ def supervised(tmp_path):
     return supervised
 
 
-def ask(supervised, what, x=1):
-    """The predictions of one row, or the status."""
+def predict(supervised, what, x=1):
+    """Returns the predictions of one row, or the status."""
     with httpx.Client(timeout=30) as client:
         reply = client.post(f"{supervised.state()['address']}/unruly", json=[{"do": what, "x": x}])
     return reply.json()["predictions"] if reply.status_code == 200 else reply.status_code
 
 
-def family(group):
-    """The processes of a worker's group that run."""
+def process_group(group):
+    """Returns the running processes of a worker's group."""
     listed = subprocess.run(["ps", "-e", "-o", "pid=,pgid="], check=True, capture_output=True, text=True).stdout.splitlines()
     pairs = [tuple(map(int, line.split())) for line in listed]
     return [pid for pid, its_group in pairs if its_group == group and runs(pid)]
 
 
 @pytest.mark.parametrize("what", ["forks", "forks_and_raises", "forks_and_exits"])
-def test_a_copy_that_a_handler_forked_answers_nothing_and_ends(supervised, what):
-    """The original answers, once, and goes on; whatever becomes of the copy, nobody hears of it."""
+def test_a_forked_copy_of_a_handler_answers_nothing_and_ends(supervised, what):
+    """The original answers once and goes on; nobody notices how the copy ends."""
     with supervised:
         (pid,) = supervised.release("unruly.pex")["worker_pids"]
         for x in range(20):
-            assert ask(supervised, what, x) == [2 * x]
-            assert ask(supervised, "nothing", x + 100) == [2 * x + 200]
-        supervised.until(lambda: family(pid) == [pid])
+            assert predict(supervised, what, x) == [2 * x]
+            assert predict(supervised, "nothing", x + 100) == [2 * x + 200]
+        supervised.until(lambda: process_group(pid) == [pid])
         assert supervised.release("unruly.pex")["worker_pids"] == [pid]
         assert supervised.predictions("/tiny") == [6]
 
 
-def test_a_copy_that_stays_ends_with_its_worker(supervised):
-    """It belongs to the worker's group."""
+def test_a_forked_process_that_stays_ends_with_its_worker(supervised):
+    """It belongs to the worker's process group."""
     with supervised:
         (pid,) = supervised.release("unruly.pex")["worker_pids"]
-        assert ask(supervised, "forks_and_stays") == [2]
-        assert len(family(pid)) == 2
-    assert family(pid) == []
+        assert predict(supervised, "forks_and_stays") == [2]
+        assert len(process_group(pid)) == 2
+    assert process_group(pid) == []
 
 
-def test_a_worker_that_blocks_all_signals_ends_all_the_same(supervised):
-    """It is told by its control socket; replaced first, and then with everybody else."""
+def test_a_worker_that_blocks_all_signals_still_ends(supervised):
+    """Its control socket tells it, first when it is replaced, and then at shutdown."""
     with supervised:
         (pid,) = supervised.release("unruly.pex")["worker_pids"]
-        assert ask(supervised, "blocks_signals") == [2]
+        assert predict(supervised, "blocks_signals") == [2]
         write_tiny(supervised.dist / "unruly-2.pex", "unruly", "0.2.0", module=UNRULY.read_text())
         supervised.until_state("unruly-2.pex", "ready")
         supervised.until(lambda: not runs(pid))
-        assert ask(supervised, "blocks_signals") == [2]
+        assert predict(supervised, "blocks_signals") == [2]
         (pid,) = supervised.release("unruly-2.pex")["worker_pids"]
         supervised.process.terminate()
         assert supervised.process.wait(20) == 0
@@ -74,35 +74,35 @@ def test_a_worker_that_blocks_all_signals_ends_all_the_same(supervised):
 
 
 def test_a_worker_that_closes_every_descriptor_is_restarted(supervised):
-    """It can answer nobody any more. Others never notice."""
+    """It cannot answer any more. Clients of other workers never notice."""
     with supervised:
         (pid,) = supervised.release("unruly.pex")["worker_pids"]
         others = Others(supervised)
-        assert ask(supervised, "closes_every_descriptor") in {500, 503}
-        supervised.until(lambda: ask(supervised, "nothing") == [2])
+        assert predict(supervised, "closes_every_descriptor") in {500, 503}
+        supervised.until(lambda: predict(supervised, "nothing") == [2])
         assert supervised.release("unruly.pex")["worker_pids"] != [pid]
         assert set(others.end()) == {(6,)}
 
 
-def test_a_worker_in_a_folder_that_is_gone_serves_on(supervised):
-    """Nothing of it goes by relative paths, and neither does its restart."""
+def test_a_worker_in_a_removed_folder_keeps_serving(supervised):
+    """Neither the worker nor its restart uses relative paths."""
     with supervised:
-        assert ask(supervised, "changes_directory") == [2]
-        assert ask(supervised, "nothing", 4) == [8]
+        assert predict(supervised, "changes_directory") == [2]
+        assert predict(supervised, "nothing", 4) == [8]
         assert supervised.predictions("/tiny") == [6]
 
 
-def test_a_gigabyte_of_output_holds_up_nobody(supervised):
-    """It is read as fast as it comes, the log of the supervisor keeps a part of it, and others are answered meanwhile."""
+def test_a_gigabyte_of_output_delays_nobody(supervised):
+    """It is read as fast as it comes, the supervisor's log keeps a part of it, and others are answered meanwhile."""
     with supervised:
         others = Others(supervised)
-        assert ask(supervised, "prints_a_gigabyte") == [2]
+        assert predict(supervised, "prints_a_gigabyte") == [2]
         assert set(others.end()) == {(6,)}
         assert supervised.err.stat().st_size < 2**26
 
 
 class Others:
-    """Requests for another model, one after the other, until `end` gives their answers."""
+    """Sends requests for another model, one after the other, until `end` returns the responses."""
 
     def __init__(self, supervised):
         self.answers = []

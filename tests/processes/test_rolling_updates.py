@@ -1,4 +1,4 @@
-"""A model that is swapped again and again under constant load: no request is lost, no answer is stale, nothing grows or is left."""
+"""A model that is replaced repeatedly under constant load: no request is lost, no response is stale, nothing grows or is left over."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ NUMBERED = """
 """
 
 
-class Swapped:
-    """A supervisor whose model is swapped; version `n` answers `n`.
+class ReplacedModel:
+    """A supervisor whose model is replaced; version `n` answers `n`.
 
     Attributes:
-        dropped: n → when it was dropped (monotonic).
-        routed: n → when every front door had it, at the latest.
+        dropped: Time (monotonic) at which each version was put into dist/.
+        routed: Latest time at which every front door had each version.
     """
 
     def __init__(self, folder: Path, **settings: object) -> None:
@@ -51,7 +51,7 @@ class Swapped:
         self.drop(0)
 
     def file(self, number: int) -> Path:
-        """Every third release replaces the content of the one before under the same name and version."""
+        """Returns the file of a version. Every third release replaces the content of the previous one under the same name and version."""
         return self.supervised.dist / f"tiny-{self.version(number)}.pex"
 
     def version(self, number: int) -> str:
@@ -61,8 +61,8 @@ class Swapped:
         self.dropped[number] = time.monotonic()
         write_tiny(self.file(number), "tiny", self.version(number), NUMBERED.replace("NUMBER", str(number)))
 
-    def swap(self, number: int) -> None:
-        """Until every front door has it and the file before is gone."""
+    def replace_model(self, number: int) -> None:
+        """Replaces the model and waits until every front door has the version and the previous file is gone."""
         self.drop(number)
         digest = self.digest_of(number)
         self.supervised.until(lambda: self.serving() == [digest])
@@ -74,17 +74,17 @@ class Swapped:
         return hashlib.sha256(self.file(number).read_bytes()).hexdigest()
 
     def serving(self) -> list[str]:
-        """Digests of those that requests go to, in every front door."""
+        """Returns the digests of the releases that get requests in every front door."""
         found = self.supervised.state().get("releases", [])
         return [each["sha256"] for each in found if each["kind"] == "model" and each["state"] == "ready"]
 
     def at_rest(self) -> bool:
-        """One worker is left, or two where the release before is kept."""
+        """Returns whether one worker is left, or two while the previous release is a warm standby."""
         kept = 1 + (self.supervised.settings["rollback_window_s"] > 0)
         return len(self.supervised.children()) == 1 + kept and len(list(self.supervised.run_path.glob("w*.sock"))) == kept
 
     def is_swept(self) -> bool:
-        """Of all releases two are left in the cache at most, each with its locks, and nothing that is being removed."""
+        """Returns whether the cache has at most two releases, each with its locks, and nothing that is being removed."""
         names = [path.name for path in (self.supervised.settings["cache_path"] / "releases").iterdir()]
         folders = [name for name in names if len(name) == 64]
         return len(folders) <= 2 and all(name.partition(".")[0] in folders and not name.endswith((".gone", ".part")) for name in names)
@@ -92,19 +92,19 @@ class Swapped:
 
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("swaps", "rollback_window_s"), [(SWAPS, 0), (max(6, SWAPS // 5), 600)], ids=["at once", "kept"])
-def test_no_request_is_lost_while_a_model_is_swapped(tmp_path: Path, swaps: int, rollback_window_s: int) -> None:
-    """Over 16 connections that are kept: every answer is a 200 from a version that was live then; memory is flat, nothing is left."""
-    swapped = Swapped(tmp_path, rollback_window_s=rollback_window_s)
+def test_no_request_is_lost_while_a_model_is_replaced(tmp_path: Path, swaps: int, rollback_window_s: int) -> None:
+    """On 16 kept connections every response is a 200 from a version that was live then. Memory stays flat, and nothing is left over."""
+    swapped = ReplacedModel(tmp_path, rollback_window_s=rollback_window_s)
     supervised = swapped.supervised
     with supervised:
         supervisor, (door,) = supervised.process.pid, supervised.state()["front_door_pids"]
         with Load(supervised.state()["address"], "/tiny", [{"x": 3}], CONNECTIONS, pause_s=0.005) as load:
             for number in range(1, swaps // 2):
-                swapped.swap(number)
+                swapped.replace_model(number)
             supervised.until(swapped.at_rest)
             before = {pid: (own_bytes(pid), descriptors_of(pid)) for pid in (supervisor, door)}
             for number in range(max(1, swaps // 2), swaps):
-                swapped.swap(number)
+                swapped.replace_model(number)
             supervised.until(swapped.at_rest)
             after = {pid: (own_bytes(pid), descriptors_of(pid)) for pid in (supervisor, door)}
         supervised.until(swapped.is_swept)
@@ -117,8 +117,8 @@ def test_no_request_is_lost_while_a_model_is_swapped(tmp_path: Path, swaps: int,
         assert abs(after[pid][1] - before[pid][1]) <= 3, (pid == door, before, after)
 
 
-def assert_each_was_live(swapped: Swapped, load: Load) -> None:
-    """No version answers before it was dropped, nor a request that came after every front door had the next one."""
+def assert_each_was_live(swapped: ReplacedModel, load: Load) -> None:
+    """Asserts that no version answers before it was put into dist/, nor a request sent after every front door had the next one."""
     seen = set()
     for answer in load.answers:
         (number,) = answer.body["predictions"]  # type: ignore[index]

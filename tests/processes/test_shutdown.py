@@ -1,4 +1,4 @@
-"""How a real supervisor ends under load: it says so first, and whoever was let in has an answer."""
+"""Shutdown of a real supervisor under load: it reports not ready first, and every accepted request is answered."""
 
 import signal
 import time
@@ -33,8 +33,8 @@ def asked(raw):
 
 
 @pytest.mark.parametrize(("kept", "doors"), [(True, 1), (False, 1), (True, 2), (False, 2)])
-def test_sigterm_under_load_resets_no_connection_and_answers_all_that_was_let_in(supervised, kept, doors):
-    """16 clients that ask without pause: each request has its own rows back, until a connection is refused before anything was sent."""
+def test_sigterm_under_load_resets_no_connection_and_answers_every_accepted_request(supervised, kept, doors):
+    """16 clients send requests without a pause: each gets its own rows until its connection is refused before it sent anything."""
     supervised.settings["front_doors"] = doors
     with supervised, Callers(supervised.state()["address"], "/tiny", kept=kept) as callers:
         supervised.until(lambda: callers.statuses[200] > 500)
@@ -47,8 +47,8 @@ def test_sigterm_under_load_resets_no_connection_and_answers_all_that_was_let_in
     assert callers.refused == 16
 
 
-def test_readiness_is_false_first_and_all_who_come_within_the_lag_are_answered(supervised):
-    """New connections, too; then they are refused, and all is over within drain_s."""
+def test_readiness_is_false_first_and_requests_within_the_pre_stop_delay_are_answered(supervised):
+    """This includes new connections. Then they are refused, and everything ends within drain_s."""
     supervised.settings |= {"pre_stop_delay_s": 2, "drain_s": 20}
     with supervised, Callers(supervised.state()["address"], "/tiny") as callers:
         address = supervised.state()["address"]
@@ -69,8 +69,8 @@ def test_readiness_is_false_first_and_all_who_come_within_the_lag_are_answered(s
     assert set(callers.statuses) == {200}
 
 
-def test_an_idle_connection_may_ask_once_more_and_hears_that_it_was_the_last_time(supervised):
-    """Its client cannot know of the end before it asks; closing at once would reset what it is sending."""
+def test_an_idle_connection_may_send_one_more_request_and_learns_that_it_is_the_last(supervised):
+    """Its client cannot know of the shutdown before; closing at once would reset a request in flight."""
     with supervised, Raw(supervised.state()["address"]) as raw, Raw(supervised.state()["address"]) as other:
         assert "connection" not in asked(raw).headers
         assert "connection" not in asked(other).headers
@@ -81,16 +81,16 @@ def test_an_idle_connection_may_ask_once_more_and_hears_that_it_was_the_last_tim
         assert supervised.process.wait(20) == 0
 
 
-def test_people_at_a_terminal_wait_for_no_lag(supervised):
-    """SIGINT comes from a keyboard, and nobody routes to that."""
+def test_sigint_skips_the_pre_stop_delay(supervised):
+    """SIGINT comes from a keyboard, and no load balancer routes to that."""
     supervised.settings |= {"pre_stop_delay_s": 60, "drain_s": 120}
     with supervised:
         supervised.process.send_signal(signal.SIGINT)
         assert supervised.process.wait(20) == 0
 
 
-def test_a_second_signal_ends_the_lag(supervised):
-    """Whoever sends two is in a hurry."""
+def test_a_second_signal_ends_the_pre_stop_delay(supervised):
+    """Whoever sends two signals is in a hurry."""
     supervised.settings |= {"pre_stop_delay_s": 60, "drain_s": 120}
     with supervised:
         address = supervised.state()["address"]
@@ -100,8 +100,8 @@ def test_a_second_signal_ends_the_lag(supervised):
         assert supervised.process.wait(20) == 0
 
 
-def test_a_lag_beyond_the_end_is_refused(supervised):
-    """It would be cut off in silence."""
+def test_a_pre_stop_delay_longer_than_the_shutdown_is_refused(supervised):
+    """It would be cut off silently."""
     supervised.settings |= {"pre_stop_delay_s": 9}
     supervised.start()
     assert supervised.process.wait(30) == 2

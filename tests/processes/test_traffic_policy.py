@@ -1,4 +1,4 @@
-"""What operators say about a model's requests, by the command and over HTTP, to a real supervisor."""
+"""Traffic policies that operators set, by command and over HTTP, with a real supervisor."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def said(operated, *words):
     return done.stdout
 
 
-def test_a_pin_moves_all_requests_and_its_end_moves_them_back(operated):
-    """To an older release, which is started for that."""
+def test_a_pin_moves_all_requests_and_removing_it_moves_them_back(operated):
+    """The pinned release is an older one, which is started for that."""
     with operated:
         assert factor(operated) == 20
         assert "pinned to 0.1.0" in said(operated, "pin", "tiny", "0.1.0")
@@ -44,8 +44,8 @@ def test_a_pin_moves_all_requests_and_its_end_moves_them_back(operated):
         operated.until(lambda: factor(operated) == 20)
 
 
-def test_a_split_shares_requests_by_its_weights(operated):
-    """And says so; its end has one serve all."""
+def test_a_split_divides_requests_by_weight(operated):
+    """The output shows it; without the split one release serves all."""
     with operated:
         assert "split 0.1.0=1 0.2.0=1" in said(operated, "split", "tiny", "0.1.0=1", "0.2.0=1")
         operated.until(lambda: len(model(operated)["serves"]) == 2)
@@ -56,8 +56,8 @@ def test_a_split_shares_requests_by_its_weights(operated):
         operated.until(lambda: {factor(operated) for _ in range(10)} == {20})
 
 
-def test_a_shadow_gets_copies_whose_answers_are_compared(operated):
-    """No client sees one."""
+def test_a_mirror_release_gets_copies_whose_responses_are_compared(operated):
+    """No client sees its responses."""
     with operated:
         assert "50 % mirrored to 0.1.0" in said(operated, "shadow", "tiny", "0.1.0", "--percent", 50)
         operated.until(lambda: any(each["version"] == "0.1.0" and each["state"] == "ready" for each in operated.state()["releases"]))
@@ -71,8 +71,8 @@ def test_a_shadow_gets_copies_whose_answers_are_compared(operated):
         assert "copied" not in said(operated, "shadow", "tiny", "--off")
 
 
-def test_a_label_moves_only_to_what_is_ready(operated):
-    """And may then be used in place of the version."""
+def test_a_label_moves_only_to_a_ready_release(operated):
+    """It may then be used in place of the version."""
     with operated:
         refused = operated.run("label", "tiny", "canary", "0.1.0")
         assert refused.returncode == 1
@@ -91,7 +91,7 @@ def test_a_label_moves_only_to_what_is_ready(operated):
 
 
 def test_a_rollback_and_a_promotion_are_one_command_each(operated):
-    """What was rolled back serves only once it is promoted; the history has both."""
+    """A release that was rolled back serves again only once it is promoted; the history shows both."""
     with operated:
         write_tiny(operated.dist / "tiny-0.3.0.pex", "tiny", "0.3.0", times(30, "/tiny"))
         operated.until(lambda: factor(operated) == 30)
@@ -105,7 +105,7 @@ def test_a_rollback_and_a_promotion_are_one_command_each(operated):
 
 
 def test_describe_shows_endpoints_releases_workers_and_history(operated):
-    """As tables, or as JSON in which schemas are JSON Schema."""
+    """As tables, or as JSON with JSON Schemas."""
     with operated:
         text = said(operated, "describe", "Tiny")
         (pid,) = operated.release("tiny-0.2.0.pex")["worker_pids"]
@@ -137,15 +137,15 @@ def test_describe_shows_endpoints_releases_workers_and_history(operated):
         ("completion", "tcsh"),
     ],
 )
-def test_a_command_that_says_nothing_or_two_things_is_refused_by_itself(operated, words):
-    """With code 2, before anybody is asked."""
+def test_a_command_with_no_or_contradicting_options_is_refused(operated, words):
+    """The exit code is 2, and the supervisor is not called."""
     refused = operated.run(*words)
     assert refused.returncode == 2
     assert "start one with" not in refused.stderr
 
 
-def test_orders_over_http_are_refused_with_the_status_that_fits(operated):
-    """And nothing is changed by them."""
+def test_invalid_policies_over_http_are_refused_with_the_right_status(operated):
+    """They change nothing."""
     with operated:
         before = model(operated)
         for method, path, body, status in (
@@ -166,8 +166,8 @@ def test_orders_over_http_are_refused_with_the_status_that_fits(operated):
         assert operated.admin.delete("/models/tiny/split").status_code == 200  # there is none, which is what was wanted
 
 
-def test_what_was_said_outlives_the_supervisor(operated):
-    """A pin that is forgotten would move requests to what nobody wanted."""
+def test_traffic_policies_outlive_the_supervisor(operated):
+    """A forgotten pin would move requests to a release that nobody wants."""
     with operated:
         said(operated, "pin", "tiny", "0.1.0")
         operated.until(lambda: factor(operated) == 10)
@@ -179,7 +179,7 @@ def test_what_was_said_outlives_the_supervisor(operated):
 
 
 def test_the_doctor_knows_what_a_running_supervisor_knows(operated):
-    """What failed, with its reason, what memory it has, and that the port is its own."""
+    """It reports failed releases with their reason, memory use, and that the port is in use by this supervisor."""
     write_tiny(operated.dist / "raises.pex", "raises", module="import no_such_module")
     with operated:
         operated.until_state("raises.pex", "failed")

@@ -1,4 +1,4 @@
-"""Pexes that operators drop over HTTP into the dist/ of a real supervisor."""
+"""Pexes that operators upload over HTTP into the dist/ of a real supervisor."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def head(name, content, length=None):
     )
 
 
-def drops_in(folder):
-    """What is on its way."""
+def unfinished_uploads(folder):
+    """Returns the files of uploads that are under way."""
     return [path for path in folder.iterdir() if path.name.endswith(".drop")]
 
 
@@ -38,8 +38,8 @@ def status(client):
     return int(client.recv(65536).split()[1])
 
 
-def test_a_dropped_pex_is_served_and_another_content_under_its_name_takes_over(operated, pex):
-    """The answer names it by its digest, as the state then does."""
+def test_an_uploaded_pex_is_served_and_other_content_under_its_name_replaces_it(operated, pex):
+    """The response names it by its digest, as the state does afterwards."""
     with operated:
         reply = operated.drop(pex)
         content = pex.read_bytes()
@@ -52,8 +52,8 @@ def test_a_dropped_pex_is_served_and_another_content_under_its_name_takes_over(o
         operated.until(lambda: operated.predictions("/tiny") == [15])
 
 
-def test_what_is_refused_leaves_nothing_in_dist(operated, pex, tmp_path):
-    """Wrong digest, none, no pex, a name that is none, too large by what it says or by what comes."""
+def test_a_refused_upload_leaves_nothing_in_dist(operated, pex, tmp_path):
+    """Reasons are a wrong or missing digest, content that is no pex, an invalid name, and a size beyond the limit, announced or not."""
     (tmp_path / "no.pex").write_bytes(b"no zip")
     large = b"x" * 1_000_001
     (tmp_path / "large.pex").write_bytes(large)
@@ -79,22 +79,22 @@ def test_what_is_refused_leaves_nothing_in_dist(operated, pex, tmp_path):
         assert sorted(operated.dist.iterdir()) == before
 
 
-def test_a_drop_that_ends_in_the_middle_never_was(operated, pex):
-    """Neither its file nor what was written of it is there, and its name is free."""
+def test_an_upload_that_is_cut_off_leaves_nothing(operated, pex):
+    """Neither the file nor its part is there, and the name is free."""
     content = pex.read_bytes()
     with operated:
         with operated.saying(head("tiny.pex", content) + content[:100]):
-            operated.until(lambda: drops_in(operated.dist))
+            operated.until(lambda: unfinished_uploads(operated.dist))
             assert not (operated.dist / "tiny.pex").exists()
-        operated.until(lambda: not drops_in(operated.dist))
+        operated.until(lambda: not unfinished_uploads(operated.dist))
         assert operated.drop(pex).status_code == 201
 
 
-def test_two_drops_of_one_name_do_not_mix(operated, pex):
-    """The second is told to wait; the first ends as it began, and then others may come. Other names do not wait."""
+def test_two_uploads_of_one_name_do_not_mix(operated, pex):
+    """The second is told to wait. The first ends as it began, and then others may begin. Other names need not wait."""
     content = pex.read_bytes()
     with operated, operated.saying(head("tiny.pex", content) + content[:100]) as first:
-        operated.until(lambda: drops_in(operated.dist))
+        operated.until(lambda: unfinished_uploads(operated.dist))
         second = operated.drop(pex)
         assert (second.status_code, second.json()["code"]) == (409, "conflict")
         assert operated.drop(pex, name="other.pex").status_code == 201
@@ -104,8 +104,8 @@ def test_two_drops_of_one_name_do_not_mix(operated, pex):
         assert operated.drop(pex).status_code == 201
 
 
-def test_only_so_many_drops_are_under_way_at_once(operated, pex):
-    """The next is told to come again; other questions are answered."""
+def test_the_number_of_concurrent_uploads_is_limited(operated, pex):
+    """The next one is told to retry; other requests are answered."""
     content = pex.read_bytes()
     with operated:
         clients = [socket.socket(socket.AF_UNIX) for _ in range(4)]
@@ -113,7 +113,7 @@ def test_only_so_many_drops_are_under_way_at_once(operated, pex):
             for number, client in enumerate(clients):
                 client.connect(str(operated.socket))
                 client.sendall(head(f"n{number}.pex", content) + b"PK")
-            operated.until(lambda: len(drops_in(operated.dist)) == 4)
+            operated.until(lambda: len(unfinished_uploads(operated.dist)) == 4)
             reply = operated.drop(pex)
             assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
             assert operated.admin.get("/models").status_code == 200
@@ -123,12 +123,12 @@ def test_only_so_many_drops_are_under_way_at_once(operated, pex):
         operated.until(lambda: operated.drop(pex).status_code == 201)
 
 
-def test_what_a_killed_supervisor_left_of_a_drop_is_gone_after_the_next_start(operated, pex):
-    """It could not do so itself. What is still being written by somebody else stays."""
+def test_the_rest_of_an_upload_to_a_killed_supervisor_is_removed_at_the_next_start(operated, pex):
+    """A file that another process is still writing stays."""
     content = pex.read_bytes()
     with operated:
         with operated.saying(head("tiny.pex", content) + content[:100]):
-            (left,) = operated.until(lambda: drops_in(operated.dist))
+            (left,) = operated.until(lambda: unfinished_uploads(operated.dist))
             children = operated.children()
             operated.process.send_signal(signal.SIGKILL)
             operated.process.wait()
@@ -138,8 +138,8 @@ def test_what_a_killed_supervisor_left_of_a_drop_is_gone_after_the_next_start(op
         assert not left.exists()
 
 
-def test_a_signature_may_be_dropped_too(operated, tmp_path):
-    """It lies beside its pex, and is no pex."""
+def test_a_signature_may_be_uploaded_too(operated, tmp_path):
+    """It lies beside its pex, and is not taken for one."""
     (tmp_path / "tiny.pex.sig").write_bytes(b"signed")
     with operated:
         assert operated.drop(tmp_path / "tiny.pex.sig").status_code == 201
@@ -147,8 +147,8 @@ def test_a_signature_may_be_dropped_too(operated, tmp_path):
         assert {each["file"] for each in operated.state()["releases"]} == {"base.pex"}
 
 
-def test_what_nobody_vouches_for_is_refused_before_anything_of_it_runs(operated, pex, tmp_path):
-    """Whoever has the token for drops need not be whom operators trust with code."""
+def test_an_untrusted_upload_is_refused_before_any_of_its_code_runs(operated, pex, tmp_path):
+    """A client with the token for uploads need not be one whose code operators trust."""
     listed = tmp_path / "digests"
     listed.write_text("".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in operated.dist.iterdir()))
     operated.settings["trusted_digests_path"] = listed

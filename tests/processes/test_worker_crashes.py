@@ -1,4 +1,4 @@
-"""Workers that are killed, or die of a request, while requests are with them: who is answered what."""
+"""Workers that are killed, or crash because of a request, while they have requests: which response each of these gets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rawhttp import Raw, await_read, post
 from waiting import until
 
 
-def test_what_a_killed_worker_had_its_sibling_answers(make: Workers, front: Front, tmp_path: Path) -> None:
-    """The gate holds what the first has; the sibling has none."""
+def test_requests_of_a_killed_worker_are_answered_by_its_sibling(make: Workers, front: Front, tmp_path: Path) -> None:
+    """A gate holds the requests of the first worker; the sibling has none."""
     log = tmp_path / "log"
     first, second = make("1.0", "--gate", tmp_path / "gate", "--log", log), make("1.0")
     front.table(first.route("it"))
@@ -25,8 +25,8 @@ def test_what_a_killed_worker_had_its_sibling_answers(make: Workers, front: Fron
     assert [version(answer) for answer in asking.answers()] == ["1.0"] * 3
 
 
-def test_what_a_killed_worker_had_the_restarted_one_answers(make: Workers, front: Front, tmp_path: Path) -> None:
-    """Also what waited and had not been sent; until then new requests are a 503 at once."""
+def test_requests_of_a_killed_worker_are_answered_by_its_replacement(make: Workers, front: Front, tmp_path: Path) -> None:
+    """Queued requests are, too. Until then new requests are a 503 at once."""
     log = tmp_path / "log"
     first = make("1.0", "--gate", tmp_path / "gate", "--log", log)
     front.table(first.route("it"))
@@ -39,7 +39,7 @@ def test_what_a_killed_worker_had_the_restarted_one_answers(make: Workers, front
     assert [answer.json()["predictions"][0]["x"] for answer in asking.answers()] == [float(i) for i in range(40)]
 
 
-def test_an_endpoint_may_forbid_that_its_requests_go_again(make: Workers, front: Front, tmp_path: Path) -> None:
+def test_an_endpoint_may_forbid_retries(make: Workers, front: Front, tmp_path: Path) -> None:
     first, second = make("1.0", "--log", tmp_path / "log"), make("1.0", "--log", tmp_path / "log")
     front.table(first.route("it", second))
     answer = front.ask([{"x": 666}], path="/tiny/once")
@@ -47,8 +47,8 @@ def test_an_endpoint_may_forbid_that_its_requests_go_again(make: Workers, front:
     assert lines(tmp_path / "log") == [[666]]
 
 
-def test_a_request_that_kills_its_worker_is_found_with_two_deaths(make: Workers, front: Front, tmp_path: Path) -> None:
-    """It is a 500 and is not tried again; whatever else was with the workers is answered, and a third worker never sees it."""
+def test_a_poison_request_is_found_with_two_crashes(make: Workers, front: Front, tmp_path: Path) -> None:
+    """It gets a 500 and is not retried. The other requests of these workers are answered, and a third worker never sees it."""
     log, gate = tmp_path / "log", tmp_path / "gate"
     first, second = (make("1.0", "--gate", gate, "--log", log) for _ in range(2))
     front.table(first.route("it"))
@@ -73,8 +73,8 @@ def test_a_request_that_kills_its_worker_is_found_with_two_deaths(make: Workers,
     assert max(map(len, lines(log)[1:])) > 1, "no two requests shared a batch, so nothing was proved"
 
 
-def test_a_request_that_another_front_door_has_killed_a_worker_with_harms_nobody(make: Workers, front: Front, tmp_path: Path) -> None:
-    """Two share their workers. By two deaths one finds its request out; the other's, which was with both workers, is answered."""
+def test_a_poison_request_of_another_front_door_harms_nobody(make: Workers, front: Front, tmp_path: Path) -> None:
+    """Two front doors share their workers. Two crashes convict one request; the other, which was with both workers, is answered."""
     gate, log = tmp_path / "gate", tmp_path / "log"
     own, shared = make("1.0", "--gate", tmp_path / "never", "--log", tmp_path / "own"), make("1.0", "--gate", gate, "--log", log)
     with Front() as guilty:
@@ -99,8 +99,8 @@ def test_a_request_that_another_front_door_has_killed_a_worker_with_harms_nobody
     assert sum(each.process.poll() is not None for each in others) == 1
 
 
-def test_while_one_is_suspected_others_are_answered_after_it(make: Workers, front: Front, tmp_path: Path) -> None:
-    """Four connections ask without a pause while a worker is killed; each is answered with its own row, and none is told of it."""
+def test_requests_behind_a_quarantined_one_are_answered_after_it(make: Workers, front: Front, tmp_path: Path) -> None:
+    """Four connections send requests without a pause while a worker is killed; each gets its own row, and none notices."""
     first, second = make("1.0"), make("1.0")
     front.table(first.route("it", second))
     over, told, xs = threading.Event(), [], itertools.count(1000)
@@ -125,8 +125,8 @@ def test_while_one_is_suspected_others_are_answered_after_it(make: Workers, fron
     assert [(x, answer) for x, answer in told if answer.json().get("predictions") != [{"version": "1.0", "x": x}]] == []
 
 
-def test_a_stream_that_has_begun_does_not_go_again(make: Workers, front: Front) -> None:
-    """What the client has cannot be taken back: its last line says what happened."""
+def test_a_stream_that_has_begun_is_not_retried(make: Workers, front: Front) -> None:
+    """What the client has received cannot be taken back, so the last line reports the error."""
     first, second = make("1.0"), make("1.0")
     front.table(first.route("it", second))
     with Raw(front.address) as raw:
@@ -137,14 +137,14 @@ def test_a_stream_that_has_begun_does_not_go_again(make: Workers, front: Front) 
     assert b'"status":503' in last
 
 
-def test_a_release_is_to_blame_for_a_request_that_killed_its_workers(make: Workers, front: Front) -> None:
+def test_a_poison_request_counts_as_a_failure_of_its_release(make: Workers, front: Front) -> None:
     first, second = make("1.0"), make("1.0")
     front.table(first.route("it", second, watched=True))
     assert front.ask([{"x": 666}]).status == 500
     assert front.until(OutcomeReport) == OutcomeReport("it", 1, 1)
 
 
-def test_a_front_door_that_ends_does_not_wait_for_a_worker_that_never_comes(make: Workers, tmp_path: Path) -> None:
+def test_a_stopping_front_door_does_not_wait_for_a_worker_that_never_starts(make: Workers, tmp_path: Path) -> None:
     log = tmp_path / "log"
     first = make("1.0", "--gate", tmp_path / "gate", "--log", log)
     with Front(Configure(drain_s=30)) as front:
