@@ -1,4 +1,8 @@
-"""Artifacts and how models are made of them: `import base.artifacts as afs`."""
+"""Owns artifacts and the loading of models from them; this module is the API of authors: `import base.artifacts as afs`.
+
+May import base.schema, base.telemetry, base.ipc.cache_control and base.errors.
+Called by authors, by base.endpoint for cache configurations and specs, and by base.worker for the cache.
+"""
 
 from base.artifacts.clients.protocol import Artifact as Artifact
 from base.artifacts.clients.protocol import Client as Client

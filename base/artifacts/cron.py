@@ -1,4 +1,4 @@
-"""Cron: when a schedule is due next. Knows no clock: the time is given."""
+"""Cron schedules: the time at which one is due next. Has no clock; callers pass the time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _EVERY_HOUR = re.compile(r"\*(/\d+)?")
 
 @dataclass(frozen=True)
 class Cron:
-    """A cron schedule: `Cron("0 0 * * *")` is every midnight, `Cron("30 6 * * mon", "Europe/Berlin")` Mondays at half past six there.
+    """A cron schedule: `Cron("0 0 * * *")` is due every midnight, `Cron("30 6 * * mon", "Europe/Berlin")` on Mondays at 6:30 in Berlin.
 
-    When clocks are set forward, what falls into the missing hour is due once that hour is over. When they are set back, a schedule with
-    fixed hours is due in the first of the two equal hours only, and one for every hour in both, as cron itself does.
+    When clocks are set forward, times within the missing hour are due right after it. When clocks are set back, a schedule with fixed hours is
+    due only in the first of the two equal hours, and a schedule for every hour in both, as with cron itself.
 
     Attributes:
-        schedule: minute, hour, day of month, month, day of week; or six fields, with seconds before them.
-        timezone: the name of a time zone of the IANA database.
+        schedule: Minute, hour, day of month, month and day of week; or six fields, with seconds first.
+        timezone: Name of a time zone of the IANA database.
 
     Raises:
-        Declaration: the schedule means nothing or is never due, or there is no such time zone.
+        Declaration: The schedule is invalid or never due, or there is no such time zone.
     """
 
     schedule: str
@@ -34,22 +34,22 @@ class Cron:
 
     def __post_init__(self) -> None:
         if len(self.schedule.split()) not in {5, 6}:
-            raise Declaration(f"Cron({self.schedule!r}): write five fields (minute hour day month weekday), or six with seconds first")
+            raise Declaration(f"Cron({self.schedule!r}): expected five fields (minute hour day month weekday), or six with seconds first")
         try:
             self._zone()
-        except (OSError, ValueError, LookupError) as exc:  # a wrong name may also lead to a folder, or out of the database
-            raise Declaration(f"Cron({self.schedule!r}, {self.timezone!r}): there is no such time zone") from exc
+        except (OSError, ValueError, LookupError) as exc:  # a wrong name may also be a folder of the database, or outside of it
+            raise Declaration(f"Cron({self.schedule!r}, {self.timezone!r}): unknown time zone; use a name such as Europe/Berlin") from exc
         try:
             self.after(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
-        except ValueError as exc:  # all of croniter's errors are
+        except ValueError as exc:  # the base class of croniter's errors
             raise Declaration(f"Cron({self.schedule!r}): {exc}") from exc
 
     def as_str(self) -> str:
-        """The schedule as it was written."""
+        """Returns the schedule as its author wrote it."""
         return self.schedule
 
     def after(self, timestamp_s: float) -> float:
-        """When it is due next, strictly after this time; both in seconds since 1970."""
+        """Returns the next time, strictly after this one, at which the schedule is due; both in seconds since 1970."""
         times = _croniter()(self.schedule, datetime.fromtimestamp(timestamp_s, self._zone()), second_at_beginning=True)
         found: datetime = times.get_next(datetime)
         while self._fixed_hours() and _is_repeated(found):
@@ -64,12 +64,12 @@ class Cron:
 
 
 def _is_repeated(local: datetime) -> bool:
-    """Whether the wall clock shows this time for the second time."""
+    """Returns True for a local time that occurs for the second time, after clocks were set back."""
     return local.utcoffset() != local.replace(fold=0).utcoffset()
 
 
 @functools.cache
 def _croniter() -> Any:
-    from croniter import croniter  # noqa: PLC0415 - only where there is a schedule: it would slow the start of every worker
+    from croniter import croniter  # noqa: PLC0415 - only workers with a schedule pay for the import
 
     return croniter

@@ -1,4 +1,4 @@
-"""Specs: what the parameters of a request must be, and the one text of each value, which is the key of its cache entry."""
+"""Specs: the validation of a request's parameters, and the canonical text of each value, which is the key of its cache entry."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from base.errors import Cell, Declaration, Misfit
 M = TypeVar("M")
 
 LATEST = "latest"
-"""The value by which a request asks for the newest artifact."""
+"""The value with which a request asks for the newest artifact."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatestKey:
-    """Marks a field of a spec for which a request may say `latest`: `version: Annotated[int, afs.LatestKey()]`.
+    """Marks a field of a spec whose value may be `latest` in a request: `version: Annotated[int, afs.LatestKey()]`.
 
-    The cache then looks for the newest artifact whose other parameters are those of the request: when the entry is loaded, and again
-    whenever it is refreshed. A handler is told the value that was found, in the spec's instance as by the parameter's name.
+    The cache then looks for the newest artifact whose other parameters are those of the request, at each load and refresh of the entry. The
+    handler gets the value that was found, both in the spec's instance and as the parameter.
 
     Attributes:
-        manifest: the name of a file that holds the newest value as text. It lies where the path template has the component with this
-            parameter. None means that the client's list is asked, and its newest value is taken.
-        compare_with: `compare_with(a, b)` says whether the value `a`, as the spec validated it, is newer than `b`.
+        manifest: Name of a file that holds the newest value as text. It lies where the path template has the component with this
+            parameter. None means that the newest value in the client's list is used.
+        compare_with: `compare_with(a, b)` returns True if the value `a`, as the spec validated it, is newer than `b`.
     """
 
     manifest: str | None = None
@@ -39,7 +39,7 @@ class LatestKey:
 class ArtifactSpec(BaseModel, Generic[M]):
     """A Pydantic model of the parameters of an artifact: `class FraudSpec(afs.ArtifactSpec[Pipeline])`. `M` is the type of its models.
 
-    Any other Pydantic model will do as well.
+    Any other Pydantic model can be a spec as well.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -48,48 +48,49 @@ class ArtifactSpec(BaseModel, Generic[M]):
 class SpecValidator:
     """Applies a spec to the parameters of requests.
 
-    Parameters and fields are matched by alias, by name, or, where neither is there, by the only name that differs in underscores and case
-    alone: `iso_3166_1` in a path is `iso3166_1` in a spec.
+    Parameters and fields are matched by alias, by name, or, where there is neither, by the only name that differs just in underscores and
+    case: `iso_3166_1` in a path is `iso3166_1` in a spec.
 
     Attributes:
-        latest: the field that a request may say `latest` for, and how the newest is found.
+        spec: The Pydantic model.
+        latest: The field whose value may be `latest`, with its marker; None without one.
 
     Raises:
-        Declaration: more than one field is marked with `LatestKey`.
+        Declaration: More than one field is marked with `LatestKey`.
     """
 
     def __init__(self, spec: type[BaseModel]) -> None:
         self.spec = spec
         self._names = {field: info.alias or field for field, info in spec.model_fields.items()}
         self.latest = _latest(spec)
-        self._admits_latest = spec if self.latest is None else _admitting_latest(spec, self.latest[0])
+        self._spec_with_latest = spec if self.latest is None else _allowing_latest(spec, self.latest[0])
 
     def validate(self, parameters: Mapping[str, str]) -> BaseModel:
-        """The spec's instance.
+        """Returns the spec's instance for the parameters.
 
         Raises:
-            Misfit: with a cell for each parameter that does not fit.
+            Misfit: A parameter does not fit; the error has a cell for each of them.
         """
         return self._validated(parameters, self.match_fields(parameters))
 
     def canonical_parameters(self, parameters: Mapping[str, str]) -> dict[str, str]:
-        """The parameters with the text of their validated values, so that equal values have equal texts; same names, in any order.
+        """Returns the parameters with the texts of their validated values, so that equal values have equal texts.
 
-        What the spec does not name stays as it is.
+        Parameters that the spec does not name stay unchanged.
 
         Raises:
-            Misfit: as in `validated`.
+            Misfit: As in `validate`.
         """
         fields = self.match_fields(parameters)
         instance = self._validated(parameters, fields)
         texts = dict(parameters)
         for field, name in fields.items():
-            if not self._asks_latest(field, name, parameters):
+            if not self._is_latest(field, name, parameters):
                 texts[name] = path_text(getattr(instance, field))
         return texts
 
     def latest_request(self, parameters: Mapping[str, str]) -> tuple[str, str, LatestKey] | None:
-        """Field, parameter and marker, if these parameters ask for the latest."""
+        """Returns field, parameter and marker if one of the parameters is `latest`; None otherwise."""
         if self.latest is None:
             return None
         field, key = self.latest
@@ -97,7 +98,7 @@ class SpecValidator:
         return (field, name, key) if name is not None and parameters[name] == LATEST else None
 
     def match_fields(self, parameters: Mapping[str, str]) -> dict[str, str]:
-        """The parameter that each field is given by; fields without one are left out."""
+        """Returns the parameter that gives the value of each field; omits fields without one."""
         found = {field: name for field, alias in self._names.items() for name in (alias, field) if name in parameters}
         found |= {field: alias for field, alias in self._names.items() if alias in parameters}
         free = [name for name in parameters if name not in found.values()]
@@ -111,21 +112,21 @@ class SpecValidator:
         given = {name: value for name, value in parameters.items() if name not in fields.values()}
         spec = self.spec
         for field, name in fields.items():
-            if not self._asks_latest(field, name, parameters):
+            if not self._is_latest(field, name, parameters):
                 given[self._names[field]] = parameters[name]
             elif self.spec.model_fields[field].is_required():
-                given[self._names[field]], spec = LATEST, self._admits_latest
+                given[self._names[field]], spec = LATEST, self._spec_with_latest
         try:
             return spec.model_validate(given)
         except ValidationError as exc:
             raise _misfit(exc) from exc
 
-    def _asks_latest(self, field: str, name: str, parameters: Mapping[str, str]) -> bool:
+    def _is_latest(self, field: str, name: str, parameters: Mapping[str, str]) -> bool:
         return self.latest is not None and field == self.latest[0] and parameters[name] == LATEST
 
 
 def path_text(value: object) -> str:
-    """How a validated value stands in a path: an enum by its value, a date in ISO form, true and false in small letters."""
+    """Returns a validated value as text for a path: an enum by its value, a date in ISO 8601, booleans in lower case."""
     if isinstance(value, Enum):
         return path_text(value.value)
     if isinstance(value, bool):
@@ -147,12 +148,12 @@ def _latest(spec: type[BaseModel]) -> tuple[str, LatestKey] | None:
         if isinstance(mark, LatestKey) or (isinstance(mark, type) and issubclass(mark, LatestKey))
     ]
     if len(found) > 1:
-        raise Declaration(f"{spec.__name__}: only one field can be the latest key, not {[field for field, _ in found]}")
+        raise Declaration(f"{spec.__name__}: only one field may have a LatestKey, but {[field for field, _ in found]} do")
     return found[0] if found else None
 
 
-def _admitting_latest(spec: type[BaseModel], field: str) -> type[BaseModel]:
-    """The same spec, but the field may also be the text "latest"."""
+def _allowing_latest(spec: type[BaseModel], field: str) -> type[BaseModel]:
+    """Returns the same spec, except that the field may also be the text "latest"."""
     info = spec.model_fields[field]
     annotation: Any = Literal["latest"] | info.annotation
     return create_model(spec.__name__, __base__=spec, **{field: (annotation, ...)})  # type: ignore[call-overload,no-any-return]
@@ -163,5 +164,5 @@ def _misfit(error: ValidationError) -> Misfit:
         Cell(None, ".".join(map(str, each["loc"])) or None, each["msg"].removeprefix("Value error, "))
         for each in error.errors(include_url=False, include_input=False, include_context=False)
     ]
-    said = "; ".join(f"{cell.column}: {cell.reason}" if cell.column else cell.reason for cell in cells)
-    return Misfit(f"the parameters do not fit: {said}", cells=cells)
+    reasons = "; ".join(f"{cell.column}: {cell.reason}" if cell.column else cell.reason for cell in cells)
+    return Misfit(f"the parameters do not fit: {reasons}", cells=cells)

@@ -168,7 +168,10 @@ def test_a_model_goes_on_serving_when_its_store_is_gone(tmp_path: Path) -> None:
     while cache.entry_states()[0].failures == 0:
         assert cache._threads.join(WITHIN_S)
     (entry,) = cache.entry_states()
-    assert (entry.state, (entry.last_error or "").partition(" (")[0]) == ("stale", "unavailable: the artifact store cannot be read now")
+    assert (entry.state, (entry.last_error or "").partition(" (")[0]) == (
+        "stale",
+        "unavailable: the artifact store is unavailable; try again later",
+    )
     assert entry.next_refresh_s is not None
     assert entry.next_refresh_s < 1
     assert wait_for(cache) == "model"

@@ -1,14 +1,14 @@
-"""Downloads on disk, shared by the workers of a machine: each is fetched once, kept whole or not at all, and bounded by bytes.
+"""Downloads on disk, shared by the workers of a machine: each is fetched once, stored completely or not at all, and bounded by bytes.
 
-    <root>/kept/<digest>/<name>     a file or folder that is complete; never changed
-    <root>/new/<digest>             one that is being fetched
+    <root>/kept/<digest>/<name>     a complete file or folder; never changed
+    <root>/new/<digest>             a download in progress
     <root>/locks/<number>           held while a digest with this number is fetched
-    <root>/lock                     held while something is found, put or dropped, which is quick
+    <root>/lock                     held while a download is found, added or deleted, which is quick
 
-Who uses a download holds a shared lock on its folder, which ends with its process at the latest; so nothing in use is ever dropped:
+A process that uses a download holds a shared lock on its folder, which ends with the process at the latest. So no download in use is deleted:
 
-    A finds a download (lock), takes its folder's shared lock, lets `lock` go; B, who makes room, holds `lock` and wants the folder alone:
-    it does not get it while A has it.
+    A holds `lock`, finds a download, takes the shared lock of its folder and releases `lock`. B, which makes room, holds `lock` and tries to
+    lock the folder exclusively: it fails while A holds its lock.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from pathlib import Path
 from base.artifacts.clients.protocol import Artifact
 
 CACHE_PATH_VARIABLE = "PEXDOCK_CACHE_PATH"
-"""Names the folder for what can be made again; `$XDG_CACHE_HOME/pexdock` or `~/.cache/pexdock` where it is not set."""
+"""Environment variable with the cache folder; by default `$XDG_CACHE_HOME/pexdock` or `~/.cache/pexdock`."""
 
 MAX_BYTES = 10 * 2**30
-"""Of all downloads of a machine that nobody uses at the moment, unless a client says otherwise."""
+"""Default limit of the bytes of all downloads of a machine; downloads in use are kept beyond it."""
 _LOCKS = 64
-"""Fixed, so that lock files need not be removed; two downloads that share one merely wait for each other."""
+"""Number of lock files. It is fixed, so that they need not be removed; two downloads that share one merely wait for each other."""
 
 
 class Downloads:
-    """See the module.
+    """The downloads in one folder; see the module.
 
     Args:
-        root: the folder; None means `artifacts` in the one that `PEXDOCK_CACHE_PATH` names, looked up at each use.
-        max_bytes: of all downloads. What is in use is kept beyond it.
+        root: The folder; None means `artifacts` in the folder that `PEXDOCK_CACHE_PATH` names, read at each use.
+        max_bytes: Maximum bytes of all downloads. Downloads in use are kept beyond it.
     """
 
     def __init__(self, root: Path | str | None = None, max_bytes: int = MAX_BYTES) -> None:
@@ -47,7 +47,7 @@ class Downloads:
 
     @property
     def root(self) -> Path:
-        """The folder, which may not be there yet."""
+        """Returns the folder, which may not exist yet."""
         if self._given is not None:
             return Path(self._given)
         named = os.environ.get(CACHE_PATH_VARIABLE)
@@ -55,57 +55,57 @@ class Downloads:
         return home / "artifacts"
 
     def artifact(self, fingerprint: str, name: str, fetch: Callable[[Path], None]) -> Artifact:
-        """The download with this fingerprint, fetched if it is not there. Blocks while another process fetches it.
+        """Returns the download with this fingerprint, and fetches it first if needed. Blocks while another process fetches it.
 
         Args:
-            fingerprint: of place and content.
-            name: of the file or folder; the last component of the artifact's location.
-            fetch: makes the file or folder at the path that it is given. What it raises is raised here, and nothing is kept.
+            fingerprint: Identifies origin and content.
+            name: Name of the file or folder; the last component of the artifact's location.
+            fetch: Creates the file or folder at the path that it gets. Its exceptions are raised here, and nothing is stored.
 
         Returns:
-            An artifact that is not dropped before its `release`, nor before this process ends.
+            An artifact that is not deleted before its `release` or the exit of this process.
         """
         digest = hashlib.sha256(f"{fingerprint}\0{name}".encode(errors="surrogateescape")).hexdigest()
         root = self.root
         for folder in ("kept", "new", "locks"):
             (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         kept = root / "kept" / digest
-        held = self._hold(root, kept)
-        if held is None:
+        lock = self._lock_existing(root, kept)
+        if lock is None:
             with _locked(root / "locks" / str(int(digest[:8], 16) % _LOCKS)):
-                held = self._hold(root, kept)  # another worker may have fetched it meanwhile
-                if held is None:
-                    held = self._fetched(root, kept, name, fetch)
-        return Artifact(kept / name, fingerprint, _size_bytes(kept), _closing(held))
+                lock = self._lock_existing(root, kept)  # another worker may have fetched it meanwhile
+                if lock is None:
+                    lock = self._fetch(root, kept, name, fetch)
+        return Artifact(kept / name, fingerprint, _size_bytes(kept), _closing(lock))
 
-    def _hold(self, root: Path, kept: Path) -> int | None:
-        """Marks a download as in use, by a descriptor to close; None if it is not there."""
+    def _lock_existing(self, root: Path, kept: Path) -> int | None:
+        """Returns a descriptor that holds the shared lock of a download; None if the download does not exist."""
         with _locked(root / "lock"):
-            return _shared(kept) if kept.exists() else None
+            return _lock_shared(kept) if kept.exists() else None
 
-    def _fetched(self, root: Path, kept: Path, name: str, fetch: Callable[[Path], None]) -> int:
+    def _fetch(self, root: Path, kept: Path, name: str, fetch: Callable[[Path], None]) -> int:
         new = root / "new" / kept.name
-        shutil.rmtree(new, ignore_errors=True)  # of a process that died
+        shutil.rmtree(new, ignore_errors=True)  # left by a process that died
         new.mkdir(mode=0o700)
         try:
             fetch(new / name)
             with _locked(root / "lock"):
                 new.rename(kept)
-                held = _shared(kept)
+                lock = _lock_shared(kept)
                 self._make_room(root)
         finally:
             shutil.rmtree(new, ignore_errors=True)
-        return held
+        return lock
 
     def _make_room(self, root: Path) -> None:
-        """Drops what nobody uses, longest unused first, until the rest fits. Under the lock."""
+        """Deletes downloads that are not in use, the least recently used first, until the rest fits. The lock is held."""
         found = sorted((root / "kept").iterdir(), key=lambda each: each.stat().st_mtime)
         sizes = {each: _size_bytes(each) for each in found}
         total = sum(sizes.values())
         for each in found:
             if total <= self._max_bytes:
                 return
-            if _unused(each):
+            if _is_unused(each):
                 shutil.rmtree(each)
                 total -= sizes[each]
 
@@ -120,15 +120,15 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _shared(folder: Path) -> int:
-    """A descriptor with the folder's shared lock, which is free: who takes it alone does so under the lock that we hold."""
+def _lock_shared(folder: Path) -> int:
+    """Returns a descriptor with the folder's shared lock. It is free: exclusive locks are only taken while `lock` is held, as it is now."""
     os.utime(folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     return descriptor
 
 
-def _unused(folder: Path) -> bool:
+def _is_unused(folder: Path) -> bool:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,13 +140,13 @@ def _unused(folder: Path) -> bool:
 
 
 def _closing(descriptor: int) -> Callable[[], None]:
-    """Closes it once: a second call could close what got the same number since."""
-    lock, held = threading.Lock(), [descriptor]
+    """Returns a function that closes the descriptor once: a second call could close another file with the same number."""
+    lock, open_descriptors = threading.Lock(), [descriptor]
 
     def close() -> None:
         with lock:
-            if held:
-                os.close(held.pop())
+            if open_descriptors:
+                os.close(open_descriptors.pop())
 
     return close
 

@@ -1,4 +1,4 @@
-"""FsClient: artifacts in a folder of this machine."""
+"""FsClient: finds artifacts in a folder of this machine."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from base.errors import NotFound
 log = logging.getLogger(__name__)
 
 ARTIFACTS_PATH_VARIABLE = "PEXDOCK_ARTIFACTS_PATH"
-"""Names the folder that relative base paths are meant to lie in; the working directory where it is not set."""
+"""Environment variable with the folder of relative base paths; by default the working directory."""
 
 
 class FsClient:
-    """Artifacts in a folder of this machine.
+    """Finds artifacts in a folder of this machine.
 
     Args:
-        base_path: the folder. A relative one is meant below `$PEXDOCK_ARTIFACTS_PATH` if that is set, else below the working directory;
-            which is looked up at each use, never at import.
-        path_template: where in the folder an artifact lies, as in `PathTemplate`. Several are fallbacks: the first whose file or folder
-            exists is taken, so that `["{country}/{subdivision}", "{country}/any"]` serves a subdivision's model or else the country's.
+        base_path: The folder. A relative path is resolved against `$PEXDOCK_ARTIFACTS_PATH` if that is set, else against the working
+            directory, at each use and never at import.
+        path_template: The path of an artifact in the folder, as in `PathTemplate`. Further templates are fallbacks: the first whose file or
+            folder exists is used, so that `["{country}/{subdivision}", "{country}/any"]` serves a subdivision's model or else the country's.
 
     Raises:
-        Declaration: a template is wrong, or there is none.
+        Declaration: A template is invalid, or there is none.
     """
 
     def __init__(self, base_path: Path | str, path_template: str | Sequence[str]) -> None:
@@ -40,7 +40,7 @@ class FsClient:
         return f"FsClient({str(self.base_path)!r}, {[template.text for template in self.templates]})"
 
     def locate(self, parameters: Mapping[str, str]) -> Artifact:
-        """See `Client.locate`. What a symbolic link takes out of the base path is not found, and its fallbacks are not tried."""
+        """See `Client.locate`. An artifact that a symbolic link leads out of the base path is not found, and its fallbacks are not tried."""
         found = self._first([template.format(parameters) for template in self.templates])
         if found is None:
             raise NotFound("no artifact for " + ", ".join(f"{name}={parameters[name]!r}" for name in self.parameters))
@@ -51,11 +51,11 @@ class FsClient:
         """See `ManifestClient.manifest`."""
         found = self._first([path for template in self.templates if (path := template.manifest_path(parameters, name, file)) is not None])
         if found is None or not found.is_file():
-            raise NotFound(f"no manifest tells the latest {name}")
+            raise NotFound(f"no manifest gives the latest {name}")
         return found.read_text().strip()
 
     def list(self) -> list[dict[str, str]]:
-        """See `Client.list`. An artifact of a fallback comes without the parameters that its template does not have."""
+        """See `Client.list`. An artifact of a fallback lacks the parameters that its template does not have."""
         root = self._root()
         found: dict[tuple[tuple[str, str], ...], float] = {}
         for template in self.templates:
@@ -73,7 +73,7 @@ class FsClient:
                 continue
             if resolved.is_relative_to(root):
                 return resolved
-            log.warning("%s leads out of the base path %s: not served", root / relative, root)
+            log.warning("%s leads out of the base path %s and is not served", root / relative, root)
             return None
         return None
 
@@ -85,12 +85,12 @@ class FsClient:
 
 
 def fingerprint_files(path: Path) -> tuple[str, int]:
-    """Fingerprint and bytes of a file, or of all files of a folder. The former is made of names, sizes, times and inodes."""
+    """Returns fingerprint and bytes of a file, or of all files of a folder. The fingerprint covers names, sizes, times and inodes."""
     digest, size_bytes = hashlib.sha256(), 0
     for file in _files(path):
         try:
             stat = file.stat()
-        except OSError:  # gone meanwhile, or a link to nowhere: the next look differs
+        except OSError:  # deleted meanwhile, or a dangling link: the next fingerprint differs
             continue
         digest.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}\0".encode(errors="surrogateescape"))
         size_bytes += stat.st_size
@@ -107,18 +107,18 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _resolved(path: Path) -> Path | None:
-    """Without symbolic links; None if nothing is there, or nothing that this process may reach."""
+    """Returns the path without symbolic links; None if it does not exist or is not accessible."""
     try:
         return path.resolve(strict=True)
-    except (OSError, RuntimeError):  # missing, too long, no permission; a circle of links is a RuntimeError before Python 3.13
+    except (OSError, RuntimeError):  # missing, too long or not permitted; a cycle of links is a RuntimeError before Python 3.13
         return None
 
 
 def _walk(root: Path, template: PathTemplate, folder: PurePosixPath) -> Iterator[PurePosixPath]:
-    """Relative paths as deep as the template that could fit it; folders that cannot are not read."""
+    """Yields the relative paths as deep as the template that may match it; skips folders that cannot lead to a match."""
     try:
         names = sorted(entry.name for entry in os.scandir(root / folder))
-    except OSError:  # gone meanwhile, no folder, no permission
+    except OSError:  # deleted meanwhile, not a folder, or not permitted
         return
     for name in names:
         path = folder / name
@@ -135,5 +135,5 @@ def _walk(root: Path, template: PathTemplate, folder: PurePosixPath) -> Iterator
 def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except OSError:  # gone meanwhile: the oldest of all
+    except OSError:  # deleted meanwhile: counts as the oldest
         return 0.0

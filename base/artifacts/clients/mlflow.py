@@ -1,4 +1,4 @@
-"""MlflowClient: models of an MLflow registry, and artifacts of MLflow runs."""
+"""MlflowClient: finds models in an MLflow registry, and artifacts of MLflow runs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,20 @@ log = logging.getLogger(__name__)
 _MODEL = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")
 _RUN = re.compile(r"runs:/(?P<run>[^/]+)/(?P<path>.+)")
 _NOT_THERE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
-"""MLflow's codes for what it has not: an alias that is not set, and a version that is no number, are the latter."""
+"""MLflow's error codes for missing objects. An alias that is not set and a version that is not a number are invalid values."""
 _RETRIES = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-"""MLflow asks a server that is gone for four minutes (7 times, with pauses), and takes other wishes from the environment only."""
+"""By default MLflow retries an unreachable server for four minutes (7 times, with pauses); only the environment can change that."""
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What the server says of an artifact: where its files are, under which name, and what changes when they do."""
+class _RemoteArtifact:
+    """An artifact as the server describes it.
+
+    Attributes:
+        uri: URI of its files.
+        name: Name of its file or folder.
+        stamp: Text that changes with its content.
+    """
 
     uri: str
     name: str
@@ -39,20 +45,20 @@ class _Found:
 
 
 class MlflowClient:
-    """Artifacts that MLflow keeps. Downloads are kept on disk and shared by the workers of this machine, see `Downloads`.
+    """Finds artifacts in MLflow. Downloads are stored on disk and shared by the workers of this machine; see `Downloads`.
+
+    An alias is looked up at each load and refresh, so that a refresh serves the version that it was moved to. Limits MLflow's retries of an
+    unreachable server to three unless the environment sets them.
 
     Args:
-        uri: what is meant, with parameters as in `PathTemplate`: `models:/{name}@{alias}`, `models:/{name}/{version}` or
-            `runs:/{run_id}/{path}`. Any of the parameters may be plain text instead.
-        tracking_uri: of the server, which is also the registry; None means what MLflow's own settings say (`MLFLOW_TRACKING_URI`).
-        cache_path: the folder for downloads; see `Downloads`.
-        cache_max_bytes: of all downloads.
-
-    An alias is looked up at each load and refresh, so that a refresh serves what it was moved to. Where the environment does not say how
-    often MLflow asks a server that does not answer, this sets it to a few times.
+        uri: The artifact, with parameters as in `PathTemplate`: `models:/{name}@{alias}`, `models:/{name}/{version}` or
+            `runs:/{run_id}/{path}`. Each parameter may be plain text instead.
+        tracking_uri: URI of the server, which is also the registry; None means MLflow's own setting (`MLFLOW_TRACKING_URI`).
+        cache_path: The folder of downloads; see `Downloads`.
+        cache_max_bytes: Maximum bytes of all downloads.
 
     Raises:
-        Declaration: the URI is none of these.
+        Declaration: The URI has none of these forms.
     """
 
     def __init__(
@@ -61,7 +67,7 @@ class MlflowClient:
         model, run = _MODEL.fullmatch(uri), _RUN.fullmatch(uri)
         found = model or run
         if found is None:
-            raise Declaration(f"MlflowClient: {uri!r} is none of models:/name@alias, models:/name/version and runs:/run_id/path")
+            raise Declaration(f"MlflowClient: {uri!r} is not supported; write models:/name@alias, models:/name/version or runs:/run_id/path")
         self.uri = uri
         self.tracking_uri = tracking_uri
         self._parts = {part: PathTemplate(text) for part, text in found.groupdict().items() if text is not None}
@@ -75,18 +81,18 @@ class MlflowClient:
         return f"MlflowClient({self.uri!r}, {self.tracking_uri!r})"
 
     def locate(self, parameters: Mapping[str, str]) -> Artifact:
-        """See `Client.locate`. Asks the server, and downloads what is not on disk yet."""
+        """See `Client.locate`. Asks the server, and downloads the artifact unless it is on disk."""
         parts = {part: str(template.format(parameters)) for part, template in self._parts.items()}
         if any("@" in parts.get(part, "") for part in ("name", "alias", "version")):
             names = [name for name in self.parameters if "@" in parameters[name]]
-            raise Misfit("a parameter may not hold '@'", cells=[Cell(None, name, "may not hold '@'") for name in names])
+            raise Misfit("a parameter must not contain '@'", cells=[Cell(None, name, "must not contain '@'") for name in names])
         with self._errors(parameters):
             found = self._run(parts["run"], parts["path"]) if "run" in parts else self._model(parts)
             fingerprint = hashlib.sha256(f"{self.tracking_uri}\0{found.uri}\0{found.stamp}".encode()).hexdigest()
             return self._downloads.artifact(fingerprint, found.name, lambda path: self._fetch(found, path))
 
     def list(self) -> list[dict[str, str]]:
-        """See `Client.list`: every version, or every alias, of the registry that fits the URI. Of runs nothing is listed."""
+        """See `Client.list`. Lists the versions or aliases in the registry that match the URI; artifacts of runs are not listed."""
         if "run" in self._parts:
             return []
         with self._errors({}):
@@ -95,7 +101,7 @@ class MlflowClient:
         return [found for parts in newest_first if (found := self._match(parts)) is not None]
 
     def _match(self, parts: Mapping[str, str]) -> dict[str, str] | None:
-        """The parameters that lead to these parts."""
+        """Returns the parameters that lead to these parts of the URI; None if there are none."""
         found: dict[str, str] = {}
         for part, template in self._parts.items():
             matched = template.match(PurePosixPath(parts[part]))
@@ -113,25 +119,25 @@ class MlflowClient:
         for version in _pages(self._tracking().search_model_versions):
             yield version.creation_timestamp or 0, {"name": version.name, "version": str(version.version)}
 
-    def _model(self, parts: Mapping[str, str]) -> _Found:
+    def _model(self, parts: Mapping[str, str]) -> _RemoteArtifact:
         api, name = self._tracking(), parts["name"]
         version = (
             api.get_model_version_by_alias(name, parts["alias"]) if "alias" in parts else api.get_model_version(name, parts["version"])
         )
         uri = api.get_model_version_download_uri(name, version.version)
-        return _Found(uri, "model", f"{name} {version.version} {version.creation_timestamp} {version.source}")
+        return _RemoteArtifact(uri, "model", f"{name} {version.version} {version.creation_timestamp} {version.source}")
 
-    def _run(self, run: str, path: str) -> _Found:
-        """A run may log to the same path again: names and sizes, and the time of the run's end, are all that the server tells of it."""
+    def _run(self, run: str, path: str) -> _RemoteArtifact:
+        """Finds an artifact of a run. A run may log to the same path again: the server gives only names, sizes and the time of the run's end."""
         api = self._tracking()
         info = api.get_run(run).info
-        files = sorted((each.path, each.file_size) for each in _below(api, run, path))
+        files = sorted((each.path, each.file_size) for each in _files_at(api, run, path))
         if not files:
-            raise NotFound(f"the run {run!r} has no such artifact")
-        return _Found(f"runs:/{run}/{path}", PurePosixPath(path).name, f"{info.end_time} {files}")
+            raise NotFound(f"run {run!r} has no such artifact")
+        return _RemoteArtifact(f"runs:/{run}/{path}", PurePosixPath(path).name, f"{info.end_time} {files}")
 
-    def _fetch(self, found: _Found, path: Path) -> None:
-        import mlflow  # noqa: PLC0415 - as below
+    def _fetch(self, found: _RemoteArtifact, path: Path) -> None:
+        import mlflow  # noqa: PLC0415 - see `_tracking`
 
         part = path.parent / ".part"
         part.mkdir()
@@ -140,7 +146,7 @@ class MlflowClient:
         shutil.rmtree(part, ignore_errors=True)
 
     def _tracking(self) -> Any:
-        """MLflow's own client. Importing MLflow takes over a second, so it waits for the first use, on a loader thread."""
+        """Returns MLflow's own client. Importing MLflow takes over a second, so it is done at the first use, on a loader thread."""
         with self._lock:
             if self._api is None:
                 from mlflow.tracking import MlflowClient as Api  # noqa: PLC0415
@@ -150,7 +156,7 @@ class MlflowClient:
 
     @contextmanager
     def _errors(self, parameters: Mapping[str, str]) -> Iterator[None]:
-        """What MLflow raises: it has no such thing, or cannot be asked."""
+        """Turns errors of MLflow into NotFound, or into Unavailable where the server cannot be reached."""
         try:
             yield
         except PexdockError:
@@ -160,7 +166,7 @@ class MlflowClient:
                 shown = ", ".join(f"{name}={parameters[name]!r}" for name in self.parameters)
                 raise NotFound(f"no artifact for {shown}") from exc
             log.warning("%r: %s: %s", self, type(exc).__name__, exc)
-            raise Unavailable("the artifact store cannot be read now") from exc
+            raise Unavailable("the artifact store is unavailable; try again later") from exc
 
 
 def _pages(search: Any) -> Iterator[Any]:
@@ -173,11 +179,11 @@ def _pages(search: Any) -> Iterator[Any]:
             return
 
 
-def _below(api: Any, run: str, path: str) -> Iterator[Any]:
-    """The file with this path, or all files below it. The server lists a folder; it says of a file only that it stands in one."""
+def _files_at(api: Any, run: str, path: str) -> Iterator[Any]:
+    """Yields the file with this path, or all files below it. The server can only list folders, so the parent is listed."""
     parent = PurePosixPath(path).parent
-    beside = api.list_artifacts(run, None if parent == PurePosixPath() else str(parent))
-    for each in beside:
+    siblings = api.list_artifacts(run, None if parent == PurePosixPath() else str(parent))
+    for each in siblings:
         if each.path == path:
             yield from _files(api, run, each)
 

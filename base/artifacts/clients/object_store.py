@@ -1,7 +1,7 @@
-"""ObjectStoreClient: artifacts in S3, Google Cloud Storage, Azure Blob Storage, MinIO and whatever else speaks their protocols.
+"""ObjectStoreClient: finds artifacts in S3, Google Cloud Storage, Azure Blob Storage, MinIO and other stores with their protocols.
 
-All go the same way through obstore. The tests talk to a server of S3, by the client for S3 and, for dist/, by that for Google's, whose XML API
-is the same; and, for dist/, to Azurite by that for Azure's.
+All of them go through obstore. The tests use an S3 server with the S3 client and, for dist/, with Google's client, whose XML API is the same;
+for dist/ they also use Azurite with Azure's client.
 """
 
 from __future__ import annotations
@@ -24,31 +24,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PART_BYTES = 16 * 2**20
-"""Of a download. The library's time limit is for a request, so that a part may come as slowly as half a megabyte a second."""
+"""Bytes of one part of a download. The library limits the time of a request, which allows half a megabyte a second."""
 _RETRIES = {"max_retries": 3}
-"""So that a store that is gone is known in about a second; a refresh tries again later by itself."""
+"""With these retries an unreachable store fails in about a second; a refresh is retried later anyway."""
 _MANIFEST_MAX_BYTES = 4096
 
 
 def open_store(url: str, options: Mapping[str, Any] | None = None) -> Any:
-    """The store of a URL, as `ObjectStoreClient` takes it. Nothing is asked yet.
+    """Returns the store of a URL, as `ObjectStoreClient` takes it. Sends no request.
 
     Raises:
-        obstore.exceptions.BaseError, ValueError: of the library, for a URL or option that means nothing.
+        obstore.exceptions.BaseError, ValueError: The URL or an option is invalid.
     """
-    from obstore.store import from_url  # noqa: PLC0415 - only who has a store pays for the import
+    from obstore.store import from_url  # noqa: PLC0415 - only users of a store pay for the import
 
     return from_url(url, **{"retry_config": _RETRIES, **(options or {})})
 
 
 def download_object(store: Any, found: ObjectMeta, file: Path) -> None:
-    """Write an object into a new file, in parts, each of the very object that was found: one that is replaced meanwhile is an error,
-    never a mixture.
+    """Writes an object into a new file, in parts. Fails if the object is replaced meanwhile, so that parts never mix.
 
     Raises:
-        obstore.exceptions.BaseError, OSError: the file may be there in part.
+        obstore.exceptions.BaseError, OSError: The download failed; a part of the file may exist.
     """
-    import obstore  # noqa: PLC0415 - as above
+    import obstore  # noqa: PLC0415 - see `open_store`
 
     with file.open("xb") as out:
         for start in range(0, found["size"], _PART_BYTES):
@@ -58,21 +57,21 @@ def download_object(store: Any, found: ObjectMeta, file: Path) -> None:
 
 
 class ObjectStoreClient:
-    """Artifacts in an object store. Downloads are kept on disk and shared by the workers of this machine, see `Downloads`.
+    """Finds artifacts in an object store. Downloads are stored on disk and shared by the workers of this machine; see `Downloads`.
 
     Args:
-        store: a URL such as `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`, or a store made with `obstore.store`.
+        store: A URL such as `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`, or a store made with `obstore.store`.
             Credentials, region and endpoint come from the environment, by the names that the tools of each cloud read
-            (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` for MinIO ...), or from `options`.
-        path_template: the key of an artifact below the URL's prefix, as in `PathTemplate`. It may be an object, or a "folder": all objects
-            whose keys begin with it and a slash. Several are fallbacks, as for `FsClient`.
-        options: for `obstore.store.from_url`, such as `{"region": "eu-central-1", "client_options": {"allow_http": True}}`.
-        cache_path: the folder for downloads; see `Downloads`.
-        cache_max_bytes: of all downloads.
+            (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` for MinIO), or from `options`.
+        path_template: The key of an artifact below the URL's prefix, as in `PathTemplate`. It may be an object, or a "folder": all objects
+            whose keys begin with it and a slash. Further templates are fallbacks, as for `FsClient`.
+        options: Arguments of `obstore.store.from_url`, such as `{"region": "eu-central-1", "client_options": {"allow_http": True}}`.
+        cache_path: The folder of downloads; see `Downloads`.
+        cache_max_bytes: Maximum bytes of all downloads.
 
     Raises:
-        Declaration: a template is wrong, or there is none.
-        obstore.exceptions.BaseError, ValueError: of the library, for a URL or option that means nothing.
+        Declaration: A template is invalid, or there is none.
+        obstore.exceptions.BaseError, ValueError: The URL or an option is invalid.
     """
 
     def __init__(
@@ -87,50 +86,50 @@ class ObjectStoreClient:
         self.templates = parse_templates(path_template)
         self.parameters: Sequence[str] = tuple(dict.fromkeys(name for template in self.templates for name in template.parameters))
         self._store = open_store(store, options) if isinstance(store, str) else store
-        self._place = _place(self._store)
+        self._identity = _identity(self._store)
         self._downloads = Downloads(cache_path, cache_max_bytes)
 
     def __repr__(self) -> str:
-        return f"ObjectStoreClient({self._place}, {[template.text for template in self.templates]})"
+        return f"ObjectStoreClient({self._identity}, {[template.text for template in self.templates]})"
 
     def locate(self, parameters: Mapping[str, str]) -> Artifact:
-        """See `Client.locate`. Asks the store, and downloads what is not on disk yet."""
+        """See `Client.locate`. Asks the store, and downloads the artifact unless it is on disk."""
         for key in [str(template.format(parameters)) for template in self.templates]:
             with _errors(self):
                 objects = self._objects(key)
             if objects:
                 with _errors(self):
                     return self._downloads.artifact(
-                        _fingerprint(self._place, key, objects), PurePosixPath(key).name, self._fetcher(key, objects)
+                        _fingerprint(self._identity, key, objects), PurePosixPath(key).name, self._fetcher(key, objects)
                     )
         raise NotFound("no artifact for " + ", ".join(f"{name}={parameters[name]!r}" for name in self.parameters))
 
     def manifest(self, parameters: Mapping[str, str], name: str, file: str) -> str:
-        """See `ManifestClient.manifest`. It may have 4,096 bytes."""
-        import obstore  # noqa: PLC0415 - as above
+        """See `ManifestClient.manifest`. Ignores manifests of more than 4,096 bytes."""
+        import obstore  # noqa: PLC0415 - see `open_store`
 
         for path in [template.manifest_path(parameters, name, file) for template in self.templates]:
             with _errors(self):
                 found = None if path is None else self._head(str(path))
                 if found is not None and found["size"] <= _MANIFEST_MAX_BYTES:
                     return bytes(obstore.get(self._store, found["path"]).bytes()).decode().strip()
-        raise NotFound(f"no manifest tells the latest {name}")
+        raise NotFound(f"no manifest gives the latest {name}")
 
     def list(self) -> list[dict[str, str]]:
-        """See `Client.list`. Reads the names of all objects below the URL's prefix."""
-        import obstore  # noqa: PLC0415 - as above
+        """See `Client.list`. Reads the keys of all objects below the URL's prefix."""
+        import obstore  # noqa: PLC0415 - see `open_store`
 
         found: dict[tuple[tuple[str, str], ...], float] = {}
         with _errors(self):
             for page in obstore.list(self._store):
                 for each in page:
-                    for parameters in _leading_to(self.templates, each["path"]):
+                    for parameters in _matching_parameters(self.templates, each["path"]):
                         key = tuple(sorted(parameters.items()))
                         found[key] = max(found.get(key, 0.0), each["last_modified"].timestamp())
         return [dict(key) for key in sorted(found, key=lambda key: (-found[key], key))]
 
     def _head(self, key: str) -> ObjectMeta | None:
-        import obstore  # noqa: PLC0415 - as above
+        import obstore  # noqa: PLC0415 - see `open_store`
 
         try:
             return obstore.head(self._store, key)
@@ -138,8 +137,8 @@ class ObjectStoreClient:
             return None
 
     def _objects(self, key: str) -> list[ObjectMeta]:  # type: ignore[valid-type]
-        """The object with this key, or those below it; none if there is nothing."""
-        import obstore  # noqa: PLC0415 - as above
+        """Returns the object with this key, or the objects below it; empty if there are none."""
+        import obstore  # noqa: PLC0415 - see `open_store`
 
         single = self._head(key)
         if single is not None:
@@ -152,7 +151,7 @@ class ObjectStoreClient:
             for each in objects:
                 inside = each["path"].removeprefix(key).strip("/")
                 if ".." in PurePosixPath(inside).parts:
-                    raise Unavailable("an object of this artifact has a name that leads out of it")
+                    raise Unavailable("an object of the artifact has a key that leads out of its folder")
                 file = path / inside if inside else path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 download_object(self._store, each, file)
@@ -160,25 +159,25 @@ class ObjectStoreClient:
         return fetch
 
 
-def _place(store: Any) -> str:
-    """What tells this store from others, without its secrets."""
-    config = {name: value for name, value in (getattr(store, "config", None) or {}).items() if name in _PLACE}
+def _identity(store: Any) -> str:
+    """Returns text that identifies the store, without its secrets."""
+    config = {name: value for name, value in (getattr(store, "config", None) or {}).items() if name in _IDENTITY_KEYS}
     return f"{type(store).__name__} {sorted(config.items())} {getattr(store, 'prefix', '')}"
 
 
-_PLACE = frozenset({"bucket", "endpoint", "account_name", "container_name", "azure_storage_account_name", "azure_container_name"})
+_IDENTITY_KEYS = frozenset({"bucket", "endpoint", "account_name", "container_name", "azure_storage_account_name", "azure_container_name"})
 
 
-def _fingerprint(place: str, key: str, objects: Sequence[ObjectMeta]) -> str:
-    digest = hashlib.sha256(f"{place}\0{key}\0".encode())
+def _fingerprint(store_identity: str, key: str, objects: Sequence[ObjectMeta]) -> str:
+    digest = hashlib.sha256(f"{store_identity}\0{key}\0".encode())
     for each in objects:
         stamp = each["e_tag"] or each["version"] or each["last_modified"].isoformat()
         digest.update(f"{each['path']}\0{each['size']}\0{stamp}\0".encode())
     return digest.hexdigest()
 
 
-def _leading_to(templates: Sequence[PathTemplate], key: str) -> Iterator[dict[str, str]]:
-    """The parameters of the artifact that this object is, or is a part of."""
+def _matching_parameters(templates: Sequence[PathTemplate], key: str) -> Iterator[dict[str, str]]:
+    """Yields the parameters of the artifacts that consist of this object, or contain it."""
     parts = PurePosixPath(key).parts
     for template in templates:
         parameters = template.match(PurePosixPath(*parts[: template.depth])) if len(parts) >= template.depth else None
@@ -188,11 +187,11 @@ def _leading_to(templates: Sequence[PathTemplate], key: str) -> Iterator[dict[st
 
 @contextmanager
 def _errors(client: ObjectStoreClient) -> Iterator[None]:
-    """Whatever the library raises means that the store cannot be asked, or that an object went while it was read."""
+    """Turns errors of the library into Unavailable: the store cannot be reached, or an object was deleted while it was read."""
     try:
         yield
     except PexdockError:
         raise
     except Exception as exc:
         log.warning("%r: %s: %s", client, type(exc).__name__, exc)
-        raise Unavailable("the artifact store cannot be read now") from exc
+        raise Unavailable("the artifact store is unavailable; try again later") from exc

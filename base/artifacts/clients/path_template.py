@@ -1,4 +1,4 @@
-"""Path templates: parameters ↔ a relative path. Pure: knows no file system."""
+"""Path templates: parameters ↔ a relative path. Pure: does not touch the file system."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 class PathTemplate:
     """A relative path with `{name}` anywhere inside a component: `{country}/v{n}/model-{kind}.bin`.
 
-    A leading and a trailing "/" are dropped: a template is always relative to a base path. A name may stand in more than one place.
+    A leading and a trailing "/" are dropped: a template is always relative to a base path. A name may appear more than once.
 
     Attributes:
-        text: the template as given.
-        parameters: the names, in the order of their first appearance.
+        text: The template as it was given.
+        parameters: The names, in the order of their first appearance.
 
     Raises:
-        Declaration: the template is empty, or has a component "." or "..", a lone brace, a name that is no identifier, two placeholders
-            side by side (where would one value end?), or a backslash or control character.
+        Declaration: The template is empty, or has a component "." or "..", a lone brace, a name that is not an identifier, two adjacent
+            placeholders (which could be split in more than one way), a backslash or a control character.
     """
 
     def __init__(self, text: str) -> None:
@@ -39,23 +39,23 @@ class PathTemplate:
 
     @property
     def depth(self) -> int:
-        """The number of path components."""
+        """Returns the number of path components."""
         return len(self._components)
 
     def format(self, parameters: Mapping[str, str]) -> PurePosixPath:
-        """The relative path for these parameters; those that the template does not name are ignored.
+        """Returns the relative path for these parameters, and ignores those that the template does not name.
 
         Raises:
-            Misfit: a value is missing, or could be more or other than a piece of one path component.
+            Misfit: A value is missing, or is not a part of one path component.
         """
         values = {name: check_value(name, parameters.get(name)) for name in self.parameters}
         return PurePosixPath(*(_PLACEHOLDER.sub(lambda found: values[found[1]], component) for component in self._components))
 
     def manifest_path(self, parameters: Mapping[str, str], name: str, file: str) -> PurePosixPath | None:
-        """The path of a file that stands in for the first component with the parameter `name`; None if there is no such component.
+        """Returns the path with `file` in place of the first component that has the parameter `name`; None without such a component.
 
         Raises:
-            Misfit: as in `format`, for the parameters before that component.
+            Misfit: As in `format`, for the parameters before that component.
         """
         for depth, component in enumerate(self._components):
             if name in _PLACEHOLDER.findall(component):
@@ -64,23 +64,23 @@ class PathTemplate:
         return None
 
     def match(self, path: PurePosixPath) -> dict[str, str] | None:
-        """The parameters that lead to this relative path; None where it does not fit.
+        """Returns the parameters that lead to this relative path; None where the path does not match.
 
-        Where several splits would fit (`{a}-{b}` and `1-2-3`) the earlier values are the shorter ones.
+        Where several splits are possible (`{a}-{b}` and `1-2-3`) the earlier values are the shorter ones.
         """
         found = self._patterns[-1].fullmatch(str(path))
         return found.groupdict() if found else None
 
     def may_lead_to(self, path: PurePosixPath) -> bool:
-        """Whether a path that fits could begin with this one. A listing uses it to leave folders out without reading them."""
+        """Returns True if a matching path may begin with this one. Listings use it to skip folders without reading them."""
         return len(path.parts) <= self.depth and self._patterns[len(path.parts) - 1].fullmatch(str(path)) is not None
 
 
 def parse_templates(texts: str | Sequence[str]) -> tuple[PathTemplate, ...]:
-    """One template or several of them, the first of which is tried first.
+    """Returns the templates of one text, or of several in the order in which they are tried.
 
     Raises:
-        Declaration: there is none, or one means nothing.
+        Declaration: There is no template, or one is invalid.
     """
     found = tuple(PathTemplate(text) for text in ([texts] if isinstance(texts, str) else texts))
     if not found:
@@ -89,19 +89,19 @@ def parse_templates(texts: str | Sequence[str]) -> tuple[PathTemplate, ...]:
 
 
 def check_value(name: str, value: str | None) -> str:
-    """The value of a parameter, once it is known to be a harmless piece of one path component.
+    """Returns the value of a parameter if it is safe within one path component.
 
     Raises:
-        Misfit: it is missing, empty, "." or "..", holds "/", a backslash, NUL or another control character, or is not valid Unicode.
+        Misfit: The value is missing, empty, "." or "..", contains "/", a backslash or a control character, or is not valid Unicode.
     """
     if value is None:
         reason = "is missing"
     elif value in {"", ".", ".."}:
-        reason = f"may not be {value!r}"
+        reason = f"must not be {value!r}"
     elif "/" in value or "\\" in value:
-        reason = "may not hold a slash or backslash"
+        reason = "must not contain a slash or backslash"
     elif _CONTROL.search(value):
-        reason = "may not hold control characters"
+        reason = "must not contain control characters"
     elif not _is_unicode(value):
         reason = "is not valid Unicode"
     else:
@@ -112,7 +112,7 @@ def check_value(name: str, value: str | None) -> str:
 def _is_unicode(value: str) -> bool:
     try:
         value.encode()
-    except UnicodeEncodeError:  # a lone surrogate, which percent-decoding can make of stray bytes
+    except UnicodeEncodeError:  # a lone surrogate, which percent-decoding can produce
         return False
     return True
 
@@ -120,16 +120,16 @@ def _is_unicode(value: str) -> bool:
 def _check_component(text: str, component: str) -> None:
     literal = _PLACEHOLDER.sub("", component)
     if component in {"", ".", ".."}:
-        raise Declaration(f"path template {text!r} has a component {component!r}: write a plain relative path")
+        raise Declaration(f"path template {text!r} has a component {component!r}; write a plain relative path")
     if "{" in literal or "}" in literal:
-        raise Declaration(f"path template {text!r} has a brace that opens or closes nothing")
+        raise Declaration(f"path template {text!r} has an unmatched brace; write {{name}} for a parameter")
     if "\\" in literal or _CONTROL.search(literal):
-        raise Declaration(f"path template {text!r} holds a backslash or a control character")
+        raise Declaration(f"path template {text!r} contains a backslash or a control character; remove it")
     for name in _PLACEHOLDER.findall(component):
         if not name.isidentifier():
-            raise Declaration(f"path template {text!r}: {name!r} is no name for a parameter; use letters, digits and underscores")
+            raise Declaration(f"path template {text!r}: {name!r} is not a valid parameter name; use letters, digits and underscores")
     if "}{" in component:
-        raise Declaration(f"path template {text!r} has two parameters side by side: put a character between them")
+        raise Declaration(f"path template {text!r} has two adjacent parameters; put a character between them")
 
 
 def _pattern_of(components: list[str]) -> re.Pattern[str]:
@@ -138,7 +138,7 @@ def _pattern_of(components: list[str]) -> re.Pattern[str]:
 
 
 def _component_pattern(component: str, seen: set[str]) -> str:
-    """One component as a regular expression; a name that was seen before must have the same value again."""
+    """Returns one component as a regular expression; a name that was seen before must have the same value again."""
     pattern = ""
     for index, piece in enumerate(_PLACEHOLDER.split(component)):
         if index % 2 == 0:

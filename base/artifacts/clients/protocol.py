@@ -1,4 +1,4 @@
-"""Where artifacts lie: what a client finds, and the protocol that every client follows."""
+"""Artifacts, and the protocol of the clients that find them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from base.errors import NotFound
 
 
 def _nothing() -> None:
-    """There is nothing to let go of."""
+    """Releases nothing: the default of an artifact without resources."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file or folder that `load_model` can read now.
+    """A file or folder that `load_model` can read.
 
     Attributes:
-        location: absolute and without symbolic links.
-        fingerprint: another one at the same location means other content; None where the client cannot tell, and every refresh loads anew.
-        size_bytes: of the file, or of all files of the folder; None where the client cannot tell.
-        release: the cache calls it once when the model that was made of this is gone, or was never made. Until then the client must keep
-            the file, since a model may read on from it. It may be called from any thread.
+        location: Absolute path without symbolic links.
+        fingerprint: Changes with the content at the location; None where the client does not know it, so that every refresh loads anew.
+        size_bytes: Size of the file, or of all files of the folder; None where the client does not know it.
+        release: Called once, from any thread, when the model made of the artifact is gone or could not be made. Until then the client must
+            keep the file, since a model may still read from it.
     """
 
     location: Path
@@ -33,69 +33,69 @@ class Artifact:
 
 
 class Client(Protocol):
-    """Finds artifacts. Any object with these members will do; a class need not inherit from this one.
+    """Finds artifacts. Any object with these members is a client; its class need not inherit from this one.
 
         class Catalogue:
             parameters = ("name",)
 
             def locate(self, parameters):
-                path = look_up(parameters["name"])       # raise NotFound where there is none
+                path = look_up(parameters["name"])       # raises NotFound if there is none
                 return afs.Artifact(path, fingerprint=str(path.stat().st_mtime_ns))
 
             def list(self):
                 return []
 
-    Where a spec declares a `LatestKey` with a manifest, the client also needs `manifest`, see `ManifestClient`.
+    For a spec that declares a `LatestKey` with a manifest the client also needs `manifest`; see `ManifestClient`.
     """
 
     @property
     def parameters(self) -> Sequence[str]:
-        """The names that `locate` needs; an endpoint's path must have them all."""
+        """Returns the names that `locate` needs; an endpoint's path must have all of them."""
         ...
 
     def locate(self, parameters: Mapping[str, str]) -> Artifact:
-        """The artifact for these parameters; names that it does not know are ignored. Called on a loader thread: it may block.
+        """Returns the artifact for these parameters, and ignores other names. Runs on a loader thread, so it may block.
 
         Raises:
-            NotFound: the store says that there is none. The message goes to the caller: it names parameters, never places.
-            Misfit: a value could lead out of the store.
-            Unavailable: the store cannot be asked now. A model that is already there goes on serving.
+            NotFound: The store has no such artifact. The message goes to the client of the request: it names parameters, never paths.
+            Misfit: A value could lead out of the store.
+            Unavailable: The store cannot be reached. A model that is already loaded continues to serve.
         """
         ...
 
     def list(self) -> Iterable[Mapping[str, str]]:
-        """Parameters of the artifacts that are there, newest first. May be empty where listing is not possible."""
+        """Returns the parameters of the existing artifacts, newest first. May be empty where listing is not possible."""
         ...
 
 
 class ManifestClient(Client, Protocol):
-    """A client that can also read what a manifest says."""
+    """A client that can also read manifests."""
 
     def manifest(self, parameters: Mapping[str, str], name: str, file: str) -> str:
-        """The value that the manifest gives for the parameter `name`: the text of `file`, without white space at its ends.
+        """Returns the value that the manifest gives for the parameter `name`: the text of `file` without surrounding white space.
 
-        The file lies where the path template has the component with `{name}`, in that component's stead:
-        `{country}/v{n}/model.bin` and a manifest `LATEST` for `n` mean `{country}/LATEST`.
+        The path of the manifest is that of the template up to the component with `{name}`, which `file` replaces: for
+        `{country}/v{n}/model.bin` the manifest `LATEST` of `n` is `{country}/LATEST`.
 
         Raises:
-            NotFound: there is no manifest.
-            Misfit, Unavailable: as in `locate`.
+            NotFound: There is no manifest.
+            Misfit, Unavailable: As in `locate`.
         """
         ...
 
 
 class NoStore:
-    """The client of models that are made from data instead of a file: there is nothing to find.
+    """The client of models that are made from data instead of a file.
 
-    It lists the empty set of parameters, so that an endpoint without any can have its model made ahead.
+    It lists the empty set of parameters, so that the model of an endpoint without parameters can be prefetched.
     """
 
     parameters: Sequence[str] = ()
 
     def locate(self, parameters: Mapping[str, str]) -> Artifact:
-        """Raises NotFound: there is no artifact, and a cache asks for none."""
-        raise NotFound("a model that is made from data has no artifact")
+        """Raises NotFound: there are no artifacts, and caches do not ask for any."""
+        raise NotFound("a model made from data has no artifact")
 
     def list(self) -> list[dict[str, str]]:
-        """One set of no parameters."""
+        """Returns one empty set of parameters."""
         return [{}]

@@ -31,7 +31,7 @@ class Spec(BaseModel):
 
 
 class OwnClient:
-    """Written by an author, without inheriting from anything."""
+    """A client of an author, without a base class."""
 
     parameters = ("country",)
 
@@ -42,14 +42,14 @@ class OwnClient:
         return []
 
 
-def test_a_model_is_loaded_on_demand_unless_told_otherwise() -> None:
-    """Defaults that are documented."""
+def test_a_model_is_loaded_on_demand_by_default() -> None:
+    """The defaults are the documented ones."""
     config = afs.CacheConfig(client=STORE, load_model=str)
     assert (config.max_size, config.pre_fetch_all, config.spec) == (128, False, None)
 
 
-def test_any_object_with_the_members_of_a_client_will_do() -> None:
-    """And one without is refused with what it lacks."""
+def test_any_object_with_the_members_of_a_client_is_one() -> None:
+    """An object without them is refused; the error names the missing members."""
     client: afs.Client = OwnClient()
     assert afs.CacheConfig(client=client, load_model=str).client is client
     with pytest.raises(ValidationError, match="lacks parameters, locate"):
@@ -57,14 +57,14 @@ def test_any_object_with_the_members_of_a_client_will_do() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"max_size": 0}, {"schedule": "0 0 * * *"}, {"load_model": "mlflow"}, {"spec": dict}])
-def test_what_would_not_be_done_is_refused(wrong: dict[str, object]) -> None:
-    """A misspelt or unknown option is an error, never silence."""
+def test_a_setting_that_would_have_no_effect_is_refused(wrong: dict[str, object]) -> None:
+    """A misspelt or unknown option is an error."""
     with pytest.raises(ValidationError):
         afs.CacheConfig(**{"client": STORE, "load_model": str, **wrong})
 
 
 def test_a_spec_names_the_parameters_that_do_not_fit() -> None:
-    """With the author's own reason."""
+    """The error has the author's own reason."""
     config = afs.CacheConfig(client=STORE, load_model=str, spec=Spec)
     config.validate_parameters({"country": "US", "number": "12"})
     with pytest.raises(Misfit) as refused:
@@ -75,6 +75,6 @@ def test_a_spec_names_the_parameters_that_do_not_fit() -> None:
         config.validate_parameters({"country": "GB", "number": "12"})
 
 
-def test_without_a_spec_every_parameter_is_admitted() -> None:
-    """The client still contains them."""
+def test_without_a_spec_every_parameter_is_accepted() -> None:
+    """The client still checks that values do not lead out of its store."""
     assert afs.CacheConfig(client=STORE, load_model=str).validate_parameters({"country": "anything"}) is None

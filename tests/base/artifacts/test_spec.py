@@ -49,7 +49,7 @@ def made(path: Path, text: str = "model") -> None:
 
 
 def test_equal_values_have_one_text() -> None:
-    """Enums by value, numbers in one spelling; so they share a cache entry and lead to one path."""
+    """Enums are written by value and numbers in one spelling, so that equal values share a cache entry and a path."""
     reader = SpecValidator(RegionSpec)
     written = [{"iso3166_1": "US", "number": n, "day": "2026-01-02", "exact": e} for n, e in (("7", "true"), ("007", "1"), ("+7", "yes"))]
     assert [reader.canonical_parameters(each) for each in written] == [{"iso3166_1": "US", "number": "7", "day": "2026-01-02", "exact": "true"}] * 3
@@ -57,13 +57,13 @@ def test_equal_values_have_one_text() -> None:
 
 @given(st.integers(0, 10**9), st.integers(0, 5), st.permutations(["country", "version"]))
 def test_a_key_does_not_depend_on_order_or_spelling(number: int, zeros: int, order: list[str]) -> None:
-    """Zeros in front of a number and the order of a path make no difference."""
+    """Leading zeros and the order of the path's parameters make no difference."""
     given_ = {"country": "US", "version": "0" * zeros + str(number)}
     assert SpecValidator(Versioned).canonical_parameters({name: given_[name] for name in order}) == {"country": "US", "version": str(number)}
 
 
-def test_a_parameter_is_matched_by_its_only_likeness() -> None:
-    """As where a path says iso_3166_1 and a spec iso3166_1; the client is asked by the path's name."""
+def test_a_parameter_is_matched_to_the_only_similar_field() -> None:
+    """A path may have iso_3166_1 and a spec iso3166_1; the client gets the name of the path."""
     reader = SpecValidator(RegionSpec)
     assert reader.canonical_parameters({"iso_3166_1": "GB"}) == {"iso_3166_1": "GB"}
     instance = reader.validate({"iso_3166_1": "GB", "number": "3"})
@@ -73,8 +73,8 @@ def test_a_parameter_is_matched_by_its_only_likeness() -> None:
         reader.validate({"iso_3166_1": "GB", "iso_31661": "GB"})
 
 
-def test_an_alias_is_a_name() -> None:
-    """Of the parameter that the field takes."""
+def test_an_alias_matches_a_parameter() -> None:
+    """The alias is the name of the parameter that gives the field its value."""
 
     class Aliased(BaseModel):
         number: int = Field(alias="n")
@@ -82,8 +82,8 @@ def test_an_alias_is_a_name() -> None:
     assert SpecValidator(Aliased).canonical_parameters({"n": "07", "other": "07"}) == {"n": "7", "other": "07"}
 
 
-def test_a_request_may_say_latest_for_a_marked_field_alone() -> None:
-    """The instance has the field's default then, or the word."""
+def test_only_a_marked_field_may_be_latest() -> None:
+    """The instance then has the field's default, or the text."""
     assert SpecValidator(Optionally).validate({"version": "latest"}) == Optionally()
     instance = SpecValidator(Versioned).validate({"country": "US", "version": "latest"})
     assert isinstance(instance, Versioned)
@@ -94,8 +94,8 @@ def test_a_request_may_say_latest_for_a_marked_field_alone() -> None:
             SpecValidator(Versioned).validate({"country": "US", "version": wrong})
 
 
-def test_the_latest_is_the_greatest_value_as_the_spec_understands_it(tmp_path: Path) -> None:
-    """Ten is after nine; other countries and what is no version do not count; the path is spelt as it is on disk."""
+def test_the_latest_is_the_greatest_validated_value(tmp_path: Path) -> None:
+    """10 is newer than 9; other countries and invalid versions do not count; the path has the spelling on disk."""
     for name in ("US/9", "US/010", "US/notes", "GB/11"):
         made(tmp_path / name / "model")
     found = resolve_latest(config(Versioned, base=tmp_path), {"country": "US", "version": "latest"})
@@ -105,7 +105,7 @@ def test_the_latest_is_the_greatest_value_as_the_spec_understands_it(tmp_path: P
 
 
 def test_the_order_of_versions_is_declared(tmp_path: Path) -> None:
-    """By any comparison of two values: here the least is the newest."""
+    """Any comparison of two values can be used: here the smallest is the newest."""
 
     class Countdown(BaseModel):
         version: Annotated[int, afs.LatestKey(compare_with=operator.lt)]
@@ -115,8 +115,8 @@ def test_the_order_of_versions_is_declared(tmp_path: Path) -> None:
     assert resolve_latest(config(Countdown, "{version}", tmp_path), {"version": "latest"}) == {"version": "1"}
 
 
-def test_a_manifest_tells_the_latest(tmp_path: Path) -> None:
-    """It stands in the place of the component with the parameter; nothing is listed, and what it says is contained as any value."""
+def test_a_manifest_gives_the_latest(tmp_path: Path) -> None:
+    """The manifest replaces the component with the parameter; nothing is listed, and its value is checked as any other."""
 
     class Promoted(BaseModel):
         country: str
@@ -135,7 +135,7 @@ def test_a_manifest_tells_the_latest(tmp_path: Path) -> None:
 
 
 def test_a_latest_key_that_cannot_work_is_refused_when_it_is_declared() -> None:
-    """Two of them, one without a store, and a manifest that the client cannot read."""
+    """The cases are two keys, a key without a store, and a manifest that the client cannot read."""
 
     class Two(BaseModel):
         a: Annotated[int, afs.LatestKey]
@@ -158,8 +158,8 @@ def test_a_latest_key_that_cannot_work_is_refused_when_it_is_declared() -> None:
             afs.CacheConfig(load_model=str, **wrong)
 
 
-def test_the_readme_s_spec_works_as_it_is_written() -> None:
-    """Enums by a validator before, one field that looks at another, and a path that spells them differently."""
+def test_the_documented_spec_works() -> None:
+    """It has enums with a `before` validator, a field that depends on another, and a path with other spellings."""
 
     class Iso3166_2(enum.Enum):  # noqa: N801 - the standard's name
         US_CA = "US-CA"

@@ -24,7 +24,7 @@ def kept(root: Path) -> int:
 
 
 def test_a_download_is_fetched_once(tmp_path: Path) -> None:
-    """However many threads ask; each has a hold of its own."""
+    """Many threads ask for it; each gets a lock of its own."""
     downloads, calls, found = Downloads(tmp_path), [], []
     threads = [threading.Thread(target=lambda: found.append(downloads.artifact("f", "model.bin", writing(3, calls)))) for _ in range(8)]
     for thread in threads:
@@ -38,8 +38,8 @@ def test_a_download_is_fetched_once(tmp_path: Path) -> None:
         artifact.release()
 
 
-def test_a_download_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    """And the next one begins anew, also after a process that died in the middle."""
+def test_a_failed_download_leaves_nothing(tmp_path: Path) -> None:
+    """The next attempt starts anew, also after a process that died during a download."""
     downloads = Downloads(tmp_path)
 
     def fail(path: Path) -> None:
@@ -62,8 +62,8 @@ Downloads({str(tmp_path)!r}).artifact("f", "m", lambda path: (path.write_bytes(b
     artifact.release()
 
 
-def test_what_is_unused_for_longest_makes_room(tmp_path: Path) -> None:
-    """The bytes of the rest stay below the bound; what is in use stays, whatever the bound."""
+def test_the_least_recently_used_downloads_make_room(tmp_path: Path) -> None:
+    """The bytes of the others stay below the bound; downloads in use stay whatever the bound."""
     downloads, calls = Downloads(tmp_path, max_bytes=100), []
     for number, name in enumerate("abc"):
         downloads.artifact(name, name, writing(40, calls)).release()
@@ -79,8 +79,8 @@ def test_what_is_unused_for_longest_makes_room(tmp_path: Path) -> None:
     assert kept(tmp_path) == 1
 
 
-def test_what_another_process_uses_is_not_dropped(tmp_path: Path) -> None:
-    """Its lock ends with it, however it ends."""
+def test_a_download_in_use_by_another_process_is_not_deleted(tmp_path: Path) -> None:
+    """Its lock ends with that process, however that ends."""
     code = f"""
 import sys
 from base.artifacts.clients.downloads import Downloads
@@ -98,8 +98,8 @@ sys.stdin.read()
     assert [path.name for path in (tmp_path / "kept").glob("*/*")] == ["more"]
 
 
-def test_the_folder_is_the_one_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else one of this user, below the usual place for caches."""
+def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default the folder lies below the user's cache folder."""
     monkeypatch.setenv(CACHE_PATH_VARIABLE, str(tmp_path))
     assert Downloads().root == tmp_path / "artifacts"
     monkeypatch.delenv(CACHE_PATH_VARIABLE)

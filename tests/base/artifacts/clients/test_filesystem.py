@@ -22,7 +22,7 @@ def made(path: Path, modified_s: float = 1_000.0) -> Path:
 
 
 def test_an_artifact_is_found_by_its_parameters(tmp_path: Path) -> None:
-    """A file or a folder; other parameters are ignored."""
+    """It may be a file or a folder; other parameters are ignored."""
     file = made(tmp_path / "US" / "v2.bin")
     client = FsClient(tmp_path, "/{country}/v{n}.bin")
     assert client.locate({"n": "2", "country": "US", "other": "../.."}).location == file
@@ -30,8 +30,8 @@ def test_an_artifact_is_found_by_its_parameters(tmp_path: Path) -> None:
     assert client.parameters == ("country", "n")
 
 
-def test_a_missing_artifact_is_not_found_and_the_message_names_no_place(tmp_path: Path) -> None:
-    """The message goes to whoever asked."""
+def test_the_error_for_a_missing_artifact_names_no_path(tmp_path: Path) -> None:
+    """The message goes to the client of the request."""
     with pytest.raises(NotFound) as missing:
         FsClient(tmp_path, "/{country}/{n}").locate({"country": "US", "n": "x" * 300})
     assert "country='US'" in str(missing.value)
@@ -45,7 +45,7 @@ def test_a_missing_artifact_is_not_found_and_the_message_names_no_place(tmp_path
 
 @pytest.mark.parametrize("value", ["..", ".", "", "../secret", "/etc", "a\0", "..\\secret"])
 def test_no_value_leads_out_of_the_base_path(tmp_path: Path, value: str) -> None:
-    """Refused before the disk is touched."""
+    """Such a value is refused before the disk is touched."""
     made(tmp_path / "secret" / "model")
     (tmp_path / "base").mkdir()
     with pytest.raises(Misfit):
@@ -53,14 +53,14 @@ def test_no_value_leads_out_of_the_base_path(tmp_path: Path, value: str) -> None
 
 
 def test_percent_signs_are_plain_characters(tmp_path: Path) -> None:
-    """Decoding is over when a value comes here: nothing is decoded twice."""
+    """Values are decoded before they come here; nothing is decoded twice."""
     made(tmp_path / "secret")
     with pytest.raises(NotFound):
         FsClient(tmp_path / "base", "/{name}").locate({"name": "%2e%2e%2fsecret"})
 
 
 def test_a_symbolic_link_does_not_lead_out(tmp_path: Path) -> None:
-    """Neither the last component nor one before; and its fallback is not served in its place."""
+    """That holds for the last component and for those before it; the fallback is not served instead."""
     made(tmp_path / "secret" / "model")
     base = tmp_path / "base"
     made(base / "fallback")
@@ -76,15 +76,15 @@ def test_a_symbolic_link_does_not_lead_out(tmp_path: Path) -> None:
 
 
 def test_a_symbolic_link_inside_the_base_path_is_followed(tmp_path: Path) -> None:
-    """As deployments use them: current → v2. So is a base path that is itself a link."""
+    """Deployments use links such as current → v2. A base path may itself be a link."""
     model = made(tmp_path / "base" / "v2")
     (tmp_path / "base" / "current").symlink_to("v2")
     (tmp_path / "link").symlink_to(tmp_path / "base")
     assert FsClient(tmp_path / "link", "/{name}").locate({"name": "current"}).location == model
 
 
-def test_the_first_template_that_leads_somewhere_is_taken(tmp_path: Path) -> None:
-    """A subdivision's model, else its country's, else nothing."""
+def test_the_first_template_with_an_artifact_is_used(tmp_path: Path) -> None:
+    """It serves a subdivision's model, else its country's, else none."""
     client = FsClient(tmp_path, ["/{country}/{subdivision}/model", "/{country}/model"])
     country = made(tmp_path / "US" / "model")
     own = made(tmp_path / "US" / "US-CA" / "model")
@@ -96,8 +96,8 @@ def test_the_first_template_that_leads_somewhere_is_taken(tmp_path: Path) -> Non
         client.locate({"country": "US", "subdivision": ".."})
 
 
-def test_a_listing_is_newest_first_and_holds_only_what_fits(tmp_path: Path) -> None:
-    """With the parameters of each template."""
+def test_a_listing_is_newest_first_and_has_only_matching_artifacts(tmp_path: Path) -> None:
+    """Each artifact has the parameters of its template."""
     made(tmp_path / "US" / "model", 3_000)
     made(tmp_path / "US" / "US-CA" / "model", 1_000)
     made(tmp_path / "GB" / "GB-ENG" / "model", 2_000)
@@ -112,16 +112,16 @@ def test_a_listing_is_newest_first_and_holds_only_what_fits(tmp_path: Path) -> N
     assert FsClient(tmp_path / "nowhere", "/{a}").list() == []
 
 
-def test_what_is_listed_can_be_located(tmp_path: Path) -> None:
-    """Also where names are unusual; what could not be asked for is at least not lost silently elsewhere."""
+def test_a_listed_artifact_can_be_located(tmp_path: Path) -> None:
+    """That holds for unusual names as well."""
     for name in ("plain", "with space", "ünïcode", "-dash", ".hidden"):
         made(tmp_path / name)
     client = FsClient(tmp_path, "/{name}")
     assert {client.locate(found).location.name for found in client.list()} == {"plain", "with space", "ünïcode", "-dash", ".hidden"}
 
 
-def test_a_relative_base_path_is_looked_up_at_each_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Below the variable's folder if it is set, else below the working directory; never where it was imported."""
+def test_a_relative_base_path_is_resolved_at_each_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is resolved against the variable's folder if that is set, else against the working directory, and never at import."""
     client = FsClient("store", "/{name}")
     here, there = made(tmp_path / "here" / "store" / "m"), made(tmp_path / "there" / "store" / "m")
     monkeypatch.chdir(tmp_path / "here")
@@ -132,6 +132,6 @@ def test_a_relative_base_path_is_looked_up_at_each_use(tmp_path: Path, monkeypat
 
 
 def test_a_client_without_a_template_is_refused() -> None:
-    """There would be nothing to find."""
+    """It could not find anything."""
     with pytest.raises(Declaration):
         FsClient("store", [])

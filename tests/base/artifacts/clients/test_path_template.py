@@ -23,7 +23,7 @@ HOSTILE = ["", ".", "..", "../x", "a/b", "/", "/etc/passwd", "a\\b", "a\0b", "\0
     ],
 )
 def test_parameters_and_paths_lead_to_each_other(text: str, parameters: dict[str, str], path: str) -> None:
-    """Placeholders stand anywhere in a component; what is not one is literal."""
+    """Placeholders may appear anywhere in a component; everything else is literal."""
     template = PathTemplate(text)
     assert template.format({**parameters, "unused": "../.."}) == PurePosixPath(path)
     assert template.match(PurePosixPath(path)) == parameters
@@ -31,7 +31,7 @@ def test_parameters_and_paths_lead_to_each_other(text: str, parameters: dict[str
 
 @given(st.fixed_dictionaries({"a": st.text(), "b": st.text() | st.sampled_from([".", "..", "../..", "%2e"])}))
 def test_a_formatted_path_stays_where_the_template_puts_it(parameters: dict[str, str]) -> None:
-    """Whatever the values: as many components as the template has, none of them special; and it leads back."""
+    """For all values the path has as many components as the template, none of them special, and matches the template."""
     template = PathTemplate("x{a}/{b}")
     try:
         path = template.format(parameters)
@@ -43,8 +43,8 @@ def test_a_formatted_path_stays_where_the_template_puts_it(parameters: dict[str,
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
-def test_a_value_that_is_more_than_a_piece_of_a_component_is_refused(value: str | None) -> None:
-    """With the parameter's name in a cell."""
+def test_a_value_that_is_not_a_part_of_one_component_is_refused(value: str | None) -> None:
+    """A cell of the error has the parameter's name."""
     with pytest.raises(Misfit) as refused:
         check_value("run", value)
     assert [cell.column for cell in refused.value.cells] == ["run"]
@@ -53,19 +53,19 @@ def test_a_value_that_is_more_than_a_piece_of_a_component_is_refused(value: str 
 
 
 def test_a_repeated_name_must_have_one_value() -> None:
-    """Else a listing would find parameters that lead elsewhere."""
+    """Otherwise a listing would find parameters that lead elsewhere."""
     assert PathTemplate("{a}/{a}").match(PurePosixPath("x/y")) is None
 
 
-def test_a_path_that_does_not_fit_matches_nothing() -> None:
-    """Too deep, too short, another literal."""
+def test_a_path_that_does_not_match_has_no_parameters() -> None:
+    """It is too deep, too short, or has another literal."""
     template = PathTemplate("{a}/fixed/{b}")
     for path in ("x/fixed", "x/fixed/y/z", "x/other/y", "fixed/y"):
         assert template.match(PurePosixPath(path)) is None
 
 
-def test_a_folder_that_cannot_lead_to_a_fit_is_known_early() -> None:
-    """So that a listing need not read it."""
+def test_a_folder_that_cannot_lead_to_a_match_is_known_early() -> None:
+    """Listings need not read it."""
     template = PathTemplate("v{n}/fixed/{b}")
     assert [template.may_lead_to(PurePosixPath(path)) for path in ("v1", "x1", "v1/fixed", "v1/other", "v1/fixed/b", "v1/fixed/b/c")] == [
         *(True, False, True, False, True, False)
@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_lead_to_a_fit_is_known_early() -> None:
 @pytest.mark.parametrize(
     "text", ["", "/", "a//b", "../{a}", "./a", "a/..", "{}", "{1}", "{a-b}", "{a}{b}", "{a", "a}", "{{a}}", "a\\b", "a\0"]
 )
-def test_a_template_that_means_nothing_is_refused(text: str) -> None:
-    """When it is made, not when it is used."""
+def test_an_invalid_template_is_refused(text: str) -> None:
+    """It is refused when it is declared, not when it is used."""
     with pytest.raises(Declaration):
         PathTemplate(text)
