@@ -27,11 +27,12 @@ from base.ipc.release_spec import ReleaseSpec
 from base.worker.link.front_link import FrontLink
 from base.worker.prediction.predictor import Predictor
 from runtime.front.requests.deadlines import Deadlines
-from runtime.front.requests.request import InferenceRequest
-from runtime.front.requests.target import RequestHead, Target
+from runtime.front.requests.endpoint import ServedEndpoint
+from runtime.front.requests.request_head import RequestHead
+from runtime.front.requests.target import Target
+from runtime.front.scheduling.admission import submit
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
-from runtime.front.scheduling.endpoint_queue import EndpointQueue
 
 ROWS = {"1 row": 1, "64 rows": 64}
 
@@ -49,7 +50,9 @@ async def _counted() -> dict[str, dict[str, dict[str, int]]]:
             listener.listen()
             words = ReleaseSpec("cost", "0", [describe_endpoint(endpoint) for endpoint in cost_model.ENDPOINTS])
             limits = Configure()
-            dispatch = Dispatchers(QueueLimits.of(limits), limits.shared_memory_max_bytes, Deadlines(limits.request_timeout_s))
+            dispatch = Dispatchers(
+                QueueLimits.from_configuration(limits), limits.shared_memory_max_bytes, Deadlines(limits.request_timeout_s)
+            )
             links = dispatch.apply([Route(words, [str(place)])])
             connection = _connected(listener, counter)
             assert [await link.wait_welcomed() for link in links] == [True]
@@ -96,24 +99,24 @@ class _Counter:
 
         return handled
 
-    async def batch(self, endpoint: EndpointQueue, rows: int) -> dict[str, int]:
+    async def batch(self, endpoint: ServedEndpoint, rows: int) -> dict[str, int]:
         """What one batch of so many rows costs, once everything that is kept for later has been made."""
         body = msgspec.json.encode([cost_model.ROWS[endpoint.spec.name]] * rows)
-        asked = RequestHead(Target(endpoint, {}, endpoint.spec.path.encode()), "application/json", "*/*")
+        head = RequestHead(Target(endpoint, {}, endpoint.spec.path.encode()), "application/json", "*/*")
         for _ in range(4):
-            await self._ask(asked, body)
+            await self._ask(head, body)
         self._found.clear()
         sys.setprofile(self._count)
         try:
-            await self._ask(asked, body)
+            await self._ask(head, body)
         finally:
             sys.setprofile(None)
         return dict(sorted(self._found.items()))
 
     @staticmethod
-    async def _ask(asked: RequestHead, body: bytes) -> None:
+    async def _ask(head: RequestHead, body: bytes) -> None:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        asked.target.endpoint.submit(InferenceRequest(asked, asked.read(body), "0" * 32, answered.set_result))
+        submit(head, "0" * 32, body, answered.set_result)
         answer = await answered
         assert answer.status == 200, answer.body
 

@@ -54,11 +54,11 @@ class FrontProcess:
         if not isinstance(configure, Configure):
             return ExitCode.PARENT_GONE
         reporter = Reporter(channel, configure.metrics)
-        deadlines, limits = Deadlines(configure.request_timeout_s), QueueLimits.of(configure)
+        deadlines, limits = Deadlines(configure.request_timeout_s), QueueLimits.from_configuration(configure)
         dispatchers = Dispatchers(
             limits, configure.shared_memory_max_bytes, deadlines, reporter.metrics, reporter.outcomes, reporter.on_worker_event
         )
-        dispatchers.told_requests = configure.requests_sent_interval or sys.maxsize
+        dispatchers.report_interval_requests = configure.requests_sent_interval or sys.maxsize
         service = InferenceService(dispatchers, configure.body_max_bytes, reporter.mirror_stats)
         # Until there is a table, connections wait in the listener: a front door that was restarted would answer 404 and 503 without one.
         first = await channel.receive()
@@ -75,7 +75,7 @@ class FrontProcess:
             await self._confirm(dispatchers, first)
             code = await self._follow(service, dispatchers)
             service.withdraw()
-            dispatchers.end()
+            dispatchers.stop()
             await server.stop()
         if code is ExitCode.PARENT_GONE:
             self._orphans.kill_orphans()
@@ -110,7 +110,7 @@ class FrontProcess:
         """Tells the parent that a table is in force, and later that the releases before it have answered everything."""
 
         async def confirm_drained() -> None:
-            await dispatchers.wait_left()
+            await dispatchers.wait_drained()
             gc.collect()  # takes about 2 ms. Releases are reference cycles, and by itself Python would collect them after a hundred tables
             await self._channel.send(RoutesDrained(table.generation))
 

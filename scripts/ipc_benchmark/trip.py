@@ -14,13 +14,13 @@ import msgspec
 import uvloop
 
 import cost_model
-from base.endpoint.describe import describe_endpoint
 from base.ipc.front_door_control import Configure, Route
 from base.ipc.release_spec import ReleaseSpec
 from ipc_benchmark import peer
 from runtime.front.requests.deadlines import Deadlines
-from runtime.front.requests.request import InferenceRequest
-from runtime.front.requests.target import RequestHead, Target
+from runtime.front.requests.request_head import RequestHead
+from runtime.front.requests.target import Target
+from runtime.front.scheduling.admission import submit
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
 
@@ -35,7 +35,7 @@ class Trip(NamedTuple):
 
 
 def measured(trips: int) -> Trip:
-    """From `Endpoint.submit` to the body of the answer."""
+    """Returns the times from the body of a request to the body of its response."""
     with tempfile.TemporaryDirectory(prefix="pexdock-bench-") as folder:
         path = Path(folder, "worker.sock")
         worker = subprocess.Popen([sys.executable, "-m", peer.__name__, path], stdout=subprocess.PIPE)
@@ -51,17 +51,16 @@ def measured(trips: int) -> Trip:
 
 async def _timed(path: Path, trips: int) -> list[float]:
     limits = Configure()
-    dispatch = Dispatchers(QueueLimits.of(limits), limits.shared_memory_max_bytes, Deadlines(limits.request_timeout_s))
-    (link,) = dispatch.apply([Route(ReleaseSpec("bench", "0", [describe_endpoint(cost_model.numbers)]), [str(path)])])
+    dispatch = Dispatchers(QueueLimits.from_configuration(limits), limits.shared_memory_max_bytes, Deadlines(limits.request_timeout_s))
+    (link,) = dispatch.apply([Route(ReleaseSpec("bench", "0", [cost_model.numbers.spec()]), [str(path)])])
     assert await link.wait_welcomed()
     endpoint = dispatch.releases[0].endpoints[0]
-    asked, body = RequestHead(Target(endpoint, {}, b"/numbers"), "", ""), msgspec.json.encode([cost_model.ROWS["numbers"]])
+    head, body = RequestHead(Target(endpoint, {}, b"/numbers"), "", ""), msgspec.json.encode([cost_model.ROWS["numbers"]])
     times = []
     for _ in range(trips):
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        request = InferenceRequest(asked, asked.read(body), "0" * 32, answered.set_result)
         began = time.perf_counter()
-        endpoint.submit(request)
+        submit(head, "0" * 32, body, answered.set_result)
         answer = await answered
         times.append(time.perf_counter() - began)
         assert answer.status == 200, answer.body

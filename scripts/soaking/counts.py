@@ -67,7 +67,7 @@ class Counts:
     def _has_chance_as_excuse(self, asked: Asked, said: object) -> bool:
         """Whether it was taken for one that kills its workers, and two of them were killed since it was asked, by us."""
         kills = [at_s for at_s in self.kills[asked.model] if asked.at_s <= at_s <= time.monotonic()]
-        return isinstance(said, dict) and str(said.get("detail")).startswith("2 workers ended") and len(kills) > 1
+        return isinstance(said, dict) and str(said.get("detail")).startswith("2 workers exited") and len(kills) > 1
 
     def note(self, who: str, status: int, said: object) -> None:
         """It was answered."""

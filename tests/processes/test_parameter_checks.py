@@ -74,7 +74,7 @@ def test_a_check_that_crashes_two_workers_is_a_500_and_is_not_retried(make: Work
     until(lambda: second.process.poll() is not None, "it should have died, too")
     front.table((third := make("1.0", "--log", tmp_path / "third")).route("it"))
     (answer,) = culprit.answers()
-    assert (answer.status, answer.json()["code"], "2 workers ended" in answer.json()["detail"]) == (500, "handler_failed", True)
+    assert (answer.status, answer.json()["code"], "2 workers exited" in answer.json()["detail"]) == (500, "handler_failed", True)
     assert [_x(answer) for each in others for answer in each.answers()] == [1, 2]
     assert [_x(answer) for answer in rows.answers()] == [100]
     assert [666] not in lines(tmp_path / "third")

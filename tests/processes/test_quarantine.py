@@ -16,7 +16,7 @@ from base.schema import wire
 from base.schema.wire import Column
 from front_process import BareWorker, FrontDoor
 from rawhttp import Raw, post
-from runtime.front.scheduling.quarantine import DEATHS_MAX
+from runtime.front.scheduling.quarantine import CRASHES_MAX
 
 SCHEMA = wire.columns_to_arrow({"a": Column(pl.Float64(), False)})
 WORDS = ReleaseSpec("tiny", "1", [EndpointSpec("echo", "/echo", [], SCHEMA.serialize().to_pybytes(), None, 64, 1)])
@@ -102,7 +102,7 @@ def test_a_request_that_a_worker_had_computed_is_retried(workers: BareWorkers, c
 
 def test_retries_after_crashes_without_a_culprit_are_limited(workers: BareWorkers, client: Raw) -> None:
     """A model may crash every worker that loads it; requests must not follow it forever."""
-    for _ in range(DEATHS_MAX - 1):
+    for _ in range(CRASHES_MAX - 1):
         workers.next_with_suspect()[0].socket.close()
     answer = client.answer()
     assert (answer.status, answer.json()["code"]) == (503, "unavailable")

@@ -66,7 +66,7 @@ def test_a_poison_request_is_found_with_two_crashes(make: Workers, front: Front,
     answers = asking.answers()
     assert [answer.status for answer in answers] == [200, 200, 200, 500, 200, 200]
     assert [answer.json()["predictions"][0]["x"] for answer in answers if answer.status == 200] == [1, 2, 3, 4, 5]
-    assert (answers[3].json()["code"], "2 workers ended" in answers[3].json()["detail"]) == ("handler_failed", True)
+    assert (answers[3].json()["code"], "2 workers exited" in answers[3].json()["detail"]) == ("handler_failed", True)
     assert [answer.status for answer in held.answers()] == [200, 200]
     assert not any(666 in line for line in lines(tmp_path / "third"))
     assert third.process.poll() is None

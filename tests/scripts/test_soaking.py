@@ -6,7 +6,7 @@ from soaking.counts import Asked, Counts
 from soaking.growth import Growth, thirds
 
 ASKED = Asked("quick sender", "quick", [{"x": 7}, {"x": 8}], at_s=100.0)
-BLAMED = {"code": "handler_failed", "detail": "2 workers ended while they had this request, the last while it computed nothing else"}
+BLAMED = {"code": "handler_failed", "detail": "2 workers exited while they had this request, the last while it computed nothing else"}
 
 
 @pytest.mark.parametrize(

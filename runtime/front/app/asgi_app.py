@@ -9,12 +9,13 @@ from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, Unsuppor
 from runtime.front.app import health
 from runtime.front.app.asgi import Receive, Scope, Send, request_context, send_response, send_stream
 from runtime.front.app.service import InferenceService
-from runtime.front.memory.body_buffer import BodyBuffer, closing_unless_done
+from runtime.front.memory.body_buffer import BodyBuffer, closed_on_error
 from runtime.front.requests.problems import method_not_allowed
 from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
-from runtime.front.requests.target import RequestHead, Target
-from runtime.front.scheduling.parameter_check import check
+from runtime.front.requests.target import Target
+from runtime.front.scheduling.admission import check_available, check_parameters, submit
 
 
 class Disconnected(Exception):
@@ -65,26 +66,29 @@ class AsgiApp:
         content_type, accept = (headers.get(name, b"").decode("latin-1") for name in (b"content-type", b"accept"))
         head = service.routes.request_head(target, headers, content_type, accept)
         if head.selector is None:
-            head.target.endpoint.dispatcher.check_up()
+            check_available(head.target.endpoint)
         coding = headers.get(b"content-encoding", b"identity").lower()
         if coding != b"identity" and not head.target.endpoint.spec.raw:
             raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
         body = await self._read_body(head, headers, receive)
         responded: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
-        with closing_unless_done(body):
+        with closed_on_error(body):
             rows = None
-            if head.selector is not None or head.target.endpoint.dispatcher.retiring:
+            if head.selector is not None or head.target.endpoint.release.retiring:
                 head, rows = service.routes.select(head, body)
             endpoint = head.target.endpoint
-            spent_s = await check(head)
+            spent_s = await check_parameters(head)
+            if endpoint.release.retiring:
+                head, rows = service.routes.select(head, body)
+                endpoint = head.target.endpoint
+            if spent_s:
+                head = head.with_less_time(spent_s)
             context = request_context(endpoint.spec, scope, headers, request_id) if endpoint.spec.unbatched else None
-            request = service.make_request(head, request_id, body, responded.set_result, context, rows)
-            request.timeout_s -= spent_s
-        service.start(request)
+            request = submit(head, request_id, body, responded.set_result, context, rows)
         try:
             await self._send(request, responded, receive, send)
         except asyncio.CancelledError:
-            endpoint.abandon(request)
+            request.abandon()
             raise
 
     async def _send(self, request: InferenceRequest, responded: asyncio.Future[HttpResponse], receive: Receive, send: Send) -> None:
@@ -93,14 +97,14 @@ class AsgiApp:
         try:
             await asyncio.wait([responded, gone], return_when=asyncio.FIRST_COMPLETED)
             if not responded.done():
-                request.endpoint.abandon(request)
+                request.abandon()
                 return
-            gone.add_done_callback(lambda _: request.endpoint.abandon(request))
+            gone.add_done_callback(lambda _: request.abandon())
             response = responded.result()
             if response.stream is None:
                 await send_response(send, response)
             elif not await send_stream(send, response, self._send_timeout_s):
-                request.endpoint.abandon(request)
+                request.abandon()
         finally:
             gone.cancel()
 
@@ -112,12 +116,12 @@ class AsgiApp:
         buffer = None if b"transfer-encoding" in headers else self._service.body_buffer(head, size)
         if buffer is None:
             return await self._read_parts(receive)
-        with closing_unless_done(buffer):
-            while buffer.missing:  # the server ensures that a body is as long as was announced
+        with closed_on_error(buffer):
+            while buffer.missing_bytes:  # the server ensures that a body is as long as was announced
                 event = await receive()
                 if event["type"] == "http.disconnect":
                     raise Disconnected
-                buffer.write(event.get("body", b""))
+                buffer.append(event.get("body", b""))
         return buffer
 
     async def _read_parts(self, receive: Receive) -> bytes:

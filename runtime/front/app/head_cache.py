@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from runtime.front.requests.target import RequestHead
+from runtime.front.requests.request_head import RequestHead
 
 HEADS_MAX, HEAD_MAX_BYTES = 1024, 1024
 """Bounds of the cache. Where no two heads are equal, the cache costs a request a tenth of what parsing does."""

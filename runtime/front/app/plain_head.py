@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from runtime.front.requests.headers import PRIORITY, TIMEOUT, VERSION
+from runtime.front.requests.hints import PRIORITY_HEADER, TIMEOUT_HEADER, VERSION_HEADER
 
 
 class PlainHeaders(NamedTuple):
@@ -29,11 +29,11 @@ def plain_headers(headers: Iterable[tuple[bytes, bytes]]) -> PlainHeaders | None
             content_type = value
         elif name == b"accept":
             accept = value
-        elif name == VERSION:
+        elif name == VERSION_HEADER:
             version = value
-        elif name == TIMEOUT:
+        elif name == TIMEOUT_HEADER:
             timeout = value
-        elif name == PRIORITY:
+        elif name == PRIORITY_HEADER:
             priority = value
         elif name in _NOT_PLAIN:
             return None

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from random import getrandbits
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from polars.exceptions import PanicException
-
-from base.endpoint.context import RequestContext
 from base.errors import PexdockError
 from base.ipc.front_door_control import RoutingTable
 from base.ipc.release_spec import ReleaseSpec
@@ -20,23 +15,20 @@ from runtime.front.app import health
 from runtime.front.app.authentication import Authenticator
 from runtime.front.app.head_cache import HeadCache
 from runtime.front.app.plain_head import plain_headers
-from runtime.front.codecs.encoder import ReplyEncoder
-from runtime.front.codecs.rows import Rows
-from runtime.front.memory.body_buffer import MIN_BYTES, BodyBuffer
-from runtime.front.requests import headers as hints
+from runtime.front.memory.body_buffer import BODY_BUFFER_MIN_BYTES, BodyBuffer
+from runtime.front.requests.hints import parse_hints
 from runtime.front.requests.problems import problem
 from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
-from runtime.front.requests.target import RequestHead, Target
+from runtime.front.requests.target import Target
 from runtime.front.routing.mirrors import MirrorRegistry
 from runtime.front.routing.route_table import RouteTable
+from runtime.front.scheduling.admission import submit
 from runtime.front.scheduling.dispatchers import Dispatchers
-from runtime.front.telemetry.metrics import now_s
 from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease
 from runtime.front.workers.link import WorkerLink
 from runtime.http.api_keys import ApiKeys
-
-log = logging.getLogger(__name__)
 
 
 class PlainHead(NamedTuple):
@@ -141,13 +133,13 @@ class InferenceService:
         if fields is None or fields.body_bytes > self.body_max_bytes:
             return None
         try:
-            if fields.version or target.split_route is not None:
+            if fields.version or target.split:
                 head = self.routes.request_head(target, dict(headers), fields.content_type, fields.accept)
             else:
                 head = RequestHead(target, fields.content_type, fields.accept)
                 if fields.timeout or fields.priority:
-                    head.apply_hints(hints.read(fields.timeout, fields.priority))
-            buffer = self.body_buffer(head, fields.body_bytes) if fields.body_bytes >= MIN_BYTES else None
+                    head.apply_hints(parse_hints(fields.timeout, fields.priority))
+            buffer = self.body_buffer(head, fields.body_bytes) if fields.body_bytes >= BODY_BUFFER_MIN_BYTES else None
         except PexdockError:
             return None
         return PlainHead(head, fields.body_bytes, buffer)
@@ -164,7 +156,7 @@ class InferenceService:
                 return None
         if target is None or not target.admitted or target.endpoint.spec.unbatched:
             return None
-        return target if target.split_route is None or target.split_route.always_batched else None
+        return target if not target.split or self.routes.always_batched(target) else None
 
     @staticmethod
     def body_buffer(head: RequestHead, body_bytes: int) -> BodyBuffer | None:
@@ -173,7 +165,9 @@ class InferenceService:
         Raises:
             Full: No memory is left. Nothing was taken.
         """
-        return BodyBuffer.begin(body_bytes, head.target.endpoint.dispatcher.budget) if body_bytes >= MIN_BYTES and head.is_arrow else None
+        if body_bytes < BODY_BUFFER_MIN_BYTES or not head.is_arrow:
+            return None
+        return BodyBuffer.allocate(body_bytes, head.target.endpoint.release.budget)
 
     def submit(
         self, head: RequestHead, request_id: str, body: bytes | BodyBuffer, on_response: Callable[[HttpResponse], None]
@@ -183,64 +177,16 @@ class InferenceService:
         Returns:
             The request; None if it was refused, and then `on_response` was called.
         """
+        rows = None
         try:
-            request = self.make_request(head, request_id, body, on_response)
+            if head.selector is not None or head.target.endpoint.release.retiring:
+                head, rows = self.routes.select(head, body)
+            return submit(head, request_id, body, on_response, None, rows)
         except PexdockError as exc:
             if isinstance(body, BodyBuffer):
                 body.close()
             on_response(self.refusal(exc, request_id, head.target))
             return None
-        self.start(request)
-        return request
-
-    def make_request(
-        self,
-        head: RequestHead,
-        request_id: str,
-        body: bytes | BodyBuffer,
-        on_response: Callable[[HttpResponse], None],
-        context: RequestContext | None = None,
-        rows: Rows | None = None,
-    ) -> InferenceRequest:
-        """Returns the request of a whole body, not yet started. It owns a body buffer from then on.
-
-        Args:
-            head: Its head.
-            request_id: Its id.
-            body: The whole body.
-            on_response: Called with the response, perhaps by `start`.
-            context: What its handler may know of it beside its rows, where the handler asks for that.
-            rows: Rows of the body, where they were read already.
-
-        Raises:
-            PexdockError: The request is refused (see `refusal`).
-        """
-        if head.selector is not None or head.target.endpoint.dispatcher.retiring:
-            head, rows = self.routes.select(head, body)
-        endpoint = head.target.endpoint
-        endpoint.dispatcher.check_up()
-        size_bytes = 0 if isinstance(body, BodyBuffer) else len(body)
-        endpoint.check_room(head, size_bytes)
-        began_s = 0.0 if endpoint.metrics is None else now_s()
-        if rows is None:
-            rows = _decoded(head, body, request_id)
-        route = head.split_route
-        if route is not None and rows.count and route.split.should_mirror():
-            return route.make_request(head, rows, body, request_id, on_response)
-        request = InferenceRequest(head, rows, request_id, on_response, context, began_s)
-        request.size_bytes = size_bytes
-        return request
-
-    @staticmethod
-    def start(request: InferenceRequest) -> None:
-        """Has the request answered, perhaps before this returns."""
-        endpoint = request.endpoint
-        if request.row_count:
-            endpoint.submit(request)
-        elif endpoint.spec.streams:
-            request.end()
-        else:
-            request.succeed(ReplyEncoder.for_no_rows(endpoint.output_schema), 0)  # no handler is called without rows
 
     @staticmethod
     def refusal(error: PexdockError, request_id: str, target: Target | None) -> HttpResponse:
@@ -249,15 +195,3 @@ class InferenceService:
         if target is not None and target.endpoint.metrics is not None:
             target.endpoint.metrics.record_response(response.status)
         return response
-
-
-def _decoded(head: RequestHead, body: bytes | BodyBuffer, request_id: str) -> Rows:
-    try:
-        return head.rows(body)
-    except PexdockError:
-        raise
-    except (Exception, PanicException) as exc:  # decoders are made by others; a body that makes one fail ends its own request only
-        # The log names the place and not the error's text, which may be that of the body.
-        place = "".join(traceback.format_tb(exc.__traceback__))
-        log.error("the body of request %s cannot be decoded: %s at\n%s", request_id, type(exc).__name__, place)  # noqa: TRY400
-        raise PexdockError("the front door failed; its log tells why, at this id") from exc

@@ -46,13 +46,13 @@ class BodyReader(asyncio.BufferedProtocol):
 
     def get_buffer(self, _: int) -> memoryview:
         """Returns the memory that the socket is read to."""
-        return self._buffer.rest
+        return self._buffer.unfilled
 
     def buffer_updated(self, size: int) -> None:
         """Handles bytes that were read."""
-        self._buffer.came(size)
+        self._buffer.advance(size)
         self._connection.on_body_bytes(size)
-        if not self._buffer.missing:
+        if not self._buffer.missing_bytes:
             self._connection.transport.set_protocol(self._connection)  # type: ignore[arg-type]  # it is one
             self._on_whole()
 

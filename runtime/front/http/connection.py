@@ -24,8 +24,8 @@ from runtime.front.http.timeouts import ConnectionTimeouts
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.problems import problem
 from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse, ResponseSerializer
-from runtime.front.requests.target import RequestHead
 from runtime.front.telemetry.access_log import AccessLog
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class HttpConnection(RequestSink):
             self._half_closed.cancel()
         self._reader.close()
         for request in self._responses.drop():
-            request.endpoint.abandon(request)
+            request.abandon()
         if self._access is not None:
             self._access.close()
 

@@ -35,7 +35,7 @@ from runtime.front.http.connection_state import (
     ConnectionState,
 )
 from runtime.front.memory.body_buffer import BodyBuffer
-from runtime.front.requests.target import RequestHead
+from runtime.front.requests.request_head import RequestHead
 from runtime.http import head_rules
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class RequestReader:
             if incoming.body_buffer is None:
                 incoming.parts.append(body)
             else:
-                incoming.body_buffer.write(body)
+                incoming.body_buffer.append(body)
         elif self.state in _ASGI_BODIES and self._sink.asgi is not None:
             self._sink.asgi.on_body(body)
 

@@ -1,32 +1,30 @@
-"""Large Arrow bodies on their way: into segments of their own, which a worker can be given as they are.
+"""Large Arrow bodies while they arrive: in segments of their own, which a worker can be given as they are.
 
-Such a segment belongs to the front door alone until the whole body was looked at and a worker is told of it with its batch.
+Such a segment belongs to the front door alone until the whole body was validated and a worker is sent its batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from base.errors import Full
 from base.ipc.segment import Segment, rounded_size
 from runtime.front.memory.budget import MemoryBudget
 
-if TYPE_CHECKING:
-    pass
+BODY_BUFFER_MIN_BYTES = 1024**2
+"""From this size on a copy costs more than new memory. A smaller body is read into memory that was written before."""
 
-MIN_BYTES = 1024**2
-"""From here on a copy costs more than new memory. A smaller body lies in memory that was written before."""
-
-_ALIGNMENT = 64
+_ALIGNMENT_BYTES = 64
 
 
 class BodyBuffer:
-    """The memory of one body of known length. Its owner, until `adopt` gives it to a worker's rooms.
+    """The shared memory of one body of known length, with as much room behind it for the reply.
+
+    It owns the memory until `hand_over` gives it to the slots of a worker.
 
     Attributes:
-        frame: where in the body a record batch message lies that is the endpoint's as it stands, and how long it is; None where none does.
+        frame: Offset and length of the record batch message in the body that is a batch of the endpoint as it stands; None without one.
     """
 
     def __init__(self, segment: Segment, size: int, budget: MemoryBudget) -> None:
@@ -37,65 +35,69 @@ class BodyBuffer:
         self.frame: tuple[int, int] | None = None
 
     @classmethod
-    def begin(cls, size: int, budget: MemoryBudget) -> BodyBuffer:
-        """Memory for a body of `size` bytes, and as much behind it for the answer. Its pages take memory when they are written.
+    def allocate(cls, size: int, budget: MemoryBudget) -> BodyBuffer:
+        """Returns a buffer for a body of `size` bytes. Its pages take memory when they are written.
 
         Raises:
-            Full: the front door has no memory left for it. Nothing was taken.
+            Full: the front door has no memory left for it. Nothing was reserved.
         """
-        whole = rounded_size(2 * room_bytes(size))
-        budget.take_for_arrival(whole)
+        whole = rounded_size(2 * _aligned(size))
+        budget.reserve_for_body(whole)
         try:
             return cls(Segment.create(whole), size, budget)
         except OSError as exc:
-            budget.give_back(whole)
-            raise Full(f"no shared memory could be made: {exc.strerror}") from exc
+            budget.release(whole)
+            raise Full(f"shared memory cannot be created: {exc.strerror}") from exc
 
     @property
-    def missing(self) -> int:
-        """How many bytes are still to come."""
+    def missing_bytes(self) -> int:
+        """Bytes that are still to come."""
         return self._size - self._filled
 
     @property
-    def rest(self) -> memoryview:
-        """Where they are to be written."""
+    def unfilled(self) -> memoryview:
+        """The memory for the missing bytes."""
         assert self._segment is not None
         return self._segment.memory[self._filled : self._size]
 
     @property
     def body(self) -> memoryview:
-        """All that has come; nobody writes to it any more."""
+        """The bytes that have come, read-only."""
         assert self._segment is not None
         return self._segment.memory[: self._filled].toreadonly()
 
-    def came(self, size: int) -> None:
-        """So many bytes were written to the `rest`."""
+    def advance(self, size: int) -> None:
+        """Counts bytes that were written to `unfilled`."""
         self._filled += size
 
-    def write(self, piece: bytes) -> None:
-        """The next piece, which is no longer than what is missing."""
-        self.rest[: len(piece)] = piece
+    def append(self, piece: bytes) -> None:
+        """Appends a piece, which is no longer than what is missing."""
+        self.unfilled[: len(piece)] = piece
         self._filled += len(piece)
 
-    def adopt(self) -> tuple[Segment, int] | None:
-        """Hands over the segment, for another part of the budget to adopt, and how much of it is the body's; None where it was before."""
+    def hand_over(self) -> tuple[Segment, int] | None:
+        """Gives up the segment for another part of the budget to take over.
+
+        Returns:
+            The segment, and the bytes at its beginning that the body takes; None if it was handed over before.
+        """
         segment, self._segment = self._segment, None
         if segment is None:
             return None
-        self._budget.disown(segment.size)
-        return segment, room_bytes(self._size)
+        self._budget.transfer_out(segment.size)
+        return segment, _aligned(self._size)
 
     def close(self) -> None:
-        """Gives the memory back, unless it was handed over. Safe to call again."""
+        """Gives the memory back unless it was handed over. Does nothing when called again."""
         if self._segment is not None:
-            self._budget.give_back(self._segment.size)
+            self._budget.release(self._segment.size)
             self._segment.close()
             self._segment = None
 
 
 @contextmanager
-def closing_unless_done(body: bytes | BodyBuffer) -> Iterator[None]:
-    """Whatever fails within gives back a body's own memory."""
+def closed_on_error(body: bytes | BodyBuffer) -> Iterator[None]:
+    """Closes a body buffer if the block raises."""
     try:
         yield
     except BaseException:
@@ -104,6 +106,5 @@ def closing_unless_done(body: bytes | BodyBuffer) -> Iterator[None]:
         raise
 
 
-def room_bytes(size: int) -> int:
-    """What lies behind so many bytes begins here."""
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES

@@ -1,4 +1,4 @@
-"""How much shared memory a front door and each release in it may take."""
+"""How much shared memory a front door and each of its releases may use."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Callable
 
 from base.errors import Full
 
-COPIES_PART = 4
-"""Of all shared memory copies of requests take no more than this part, so that clients have the rest."""
+MIRROR_DIVISOR = 4
+"""Copies of requests to one release get this part of all shared memory, so that clients have the rest."""
 
 
 class MemoryBudget:
-    """What all segments of one front door may take together, or those of one release.
+    """A limit on the bytes of all segments of a front door, or of one release in it.
 
     Args:
-        whole: of which this is a part; what is taken here is taken there.
+        max_bytes: The limit; it may change later.
+        whole: The budget of which this is a part: what is reserved here is reserved there.
 
     Attributes:
-        max_bytes: the bound; it may change.
-        used_bytes: what is taken.
-        savers: called where there is not enough; each gives back what it only keeps for later.
+        max_bytes: The limit.
+        used_bytes: Reserved bytes.
+        reclaimers: Called where bytes are short; each gives back memory that it keeps only for later.
     """
 
     def __init__(self, max_bytes: int, whole: MemoryBudget | None = None) -> None:
@@ -28,57 +29,59 @@ class MemoryBudget:
         self.reclaimers: set[Callable[[], None]] = set() if whole is None else whole.reclaimers
         self._whole = whole
 
-    def take(self, size: int) -> None:
-        """Counts `size` bytes in.
+    @property
+    def is_ample(self) -> bool:
+        """Whether less than half is in use, so that a slow client may keep some of it."""
+        return 2 * self.used_bytes < self.max_bytes
+
+    def reserve(self, size: int) -> None:
+        """Reserves `size` bytes.
 
         Raises:
-            Full: that would be over the bound. Nothing was counted.
+            Full: the limit would be exceeded. Nothing was reserved.
         """
         if not self._fits(size, self.max_bytes):
             free = max(0, self.max_bytes - self.used_bytes)
-            raise Full(f"{size} bytes of shared memory are wanted, and {free} are free; try again later")
+            raise Full(f"out of shared memory: {size} bytes needed, {free} free; try again later")
         if self._whole is not None:
-            self._whole.take(size)
+            self._whole.reserve(size)
         self.used_bytes += size
 
-    def take_for_arrival(self, size: int) -> None:
-        """As `take`, for what a client still has to send: half of all stays for what has come, however slow clients are.
+    def reserve_for_body(self, size: int) -> None:
+        """Reserves `size` bytes for a body that a client still has to send, from the first half of the budget only.
+
+        The other half stays for requests that are complete, however slow clients are.
 
         Raises:
-            Full: half of all is in use. Nothing was counted.
+            Full: half of the limit would be exceeded. Nothing was reserved.
         """
         if not self._fits(size, self.max_bytes // 2):
-            raise Full(f"{size} bytes of shared memory are wanted, and half of {self.max_bytes} would be in use; try again later")
+            raise Full(f"out of shared memory for bodies: {size} bytes needed, limit {self.max_bytes // 2}; try again later")
         if self._whole is not None:
-            self._whole.take_for_arrival(size)
+            self._whole.reserve_for_body(size)
         self.used_bytes += size
 
-    def disown(self, size: int) -> None:
-        """Counts out what the whole goes on counting, for another part to adopt."""
+    def transfer_out(self, size: int) -> None:
+        """Gives up bytes that the whole goes on counting, for another part to take over."""
         self.used_bytes -= size
 
-    def adopt(self, size: int) -> None:
-        """Counts in what the whole has counted already."""
+    def transfer_in(self, size: int) -> None:
+        """Takes over bytes that the whole counts already."""
         self.used_bytes += size
 
-    @property
-    def plenty(self) -> bool:
-        """Whether less than half is in use: then a slow client may be let have some of it."""
-        return 2 * self.used_bytes < self.max_bytes
-
-    def give_back(self, size: int) -> None:
-        """Counts `size` bytes out."""
+    def release(self, size: int) -> None:
+        """Gives `size` bytes back."""
         self.used_bytes -= size
         if self._whole is not None:
-            self._whole.give_back(size)
+            self._whole.release(size)
 
-    def _fits(self, size: int, bound: int) -> bool:
-        if self.used_bytes + size > bound:
-            for save in list(self.reclaimers):  # one that cannot reach its worker goes
-                save()
-        return self.used_bytes + size <= bound
+    def _fits(self, size: int, max_bytes: int) -> bool:
+        if self.used_bytes + size > max_bytes:
+            for reclaim in list(self.reclaimers):  # a reclaimer that cannot reach its worker removes itself
+                reclaim()
+        return self.used_bytes + size <= max_bytes
 
 
-def shared(shared_memory_max_bytes: int, releases: int) -> int:
-    """What one of so many releases may take: all but half of what the others would have if all had the same."""
-    return shared_memory_max_bytes * (releases + 1) // (2 * releases) if releases > 1 else shared_memory_max_bytes
+def release_max_bytes(segments_max_bytes: int, releases: int) -> int:
+    """Returns the limit of each of several releases: all but half of what the others would have in equal shares."""
+    return segments_max_bytes * (releases + 1) // (2 * releases) if releases > 1 else segments_max_bytes

@@ -1,6 +1,6 @@
-"""Where batches and their replies lie: slots of one segment, and segments of their own for what is larger.
+"""Shared memory for batches and their replies: slots of one segment, and segments of their own for what is larger.
 
-Knows segments, not channels: who uses rooms tells the worker of each segment that is new and of each that goes.
+Knows segments and no channels: the owner of a pool tells the worker of each segment that is new and of each that goes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from base.ipc.segment import Segment, rounded_size
 from runtime.front.memory.budget import MemoryBudget
 
 SLOTS = 64
-"""Two batches are in flight at most; the others hold batches that wait for an artifact to load, and answers that are streamed."""
+"""At most two batches are in flight; the other slots hold batches that wait for an artifact to load, and streamed responses."""
 
 SLOT_BYTES = 2 * frames.COPY_MAX_BYTES
-"""Half for the request, half for the reply. A worker copies frames of up to that half, so it never holds on to a slot. Pages that
-are never written take no memory."""
+"""One half for the request, one for the reply. A worker copies frames of up to that half, so it never retains a slot. Pages that are never
+written take no memory."""
 
+_HALF_BYTES = SLOT_BYTES // 2
 
 _SPARE_MAX = 2
 """Large segments kept for the next large batch: as many as can be in flight."""
@@ -27,129 +28,132 @@ _SPARE_MAX = 2
 
 @dataclass(eq=False)
 class Slot:
-    """A place for one batch and one for its reply; `slot` is None where the segment is its own."""
+    """A place for one batch and one for its reply.
+
+    Attributes:
+        number: Number by which the worker knows the segment.
+        own_segment: Whether the segment holds nothing else.
+        adopted: Whether the segment was made for a request's body.
+    """
 
     number: int
     segment: Segment
     request: SegmentSlice
     reply: SegmentSlice
-    slot: int | None = None
+    own_segment: bool = False
     adopted: bool = False
 
 
 class SlotPool:
-    """The rooms of one channel. Its owner; `close()` gives all memory back.
+    """The slots of one channel. It owns the memory; `close()` gives all of it back.
 
-    `attached` and `forgotten` collect what the worker must be told; whoever sends to it empties them first.
+    Attributes:
+        to_attach: New segments that the worker must be told of; the owner removes them.
+        to_forget: Numbers of gone segments that the worker must be told of; the owner removes them.
     """
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
-        self._next = 0
+        self._next_number = 0
         self._segments: dict[int, Segment] = {}
         self._spare: list[Slot] = []
-        self._lent: set[int] = set()
+        self._leased: set[int] = set()
         self._closed = False
-        self.attached: list[tuple[int, Segment]] = []
-        self.forgotten: list[int] = []
-        number, segment = self._make(SLOTS * SLOT_BYTES)
-        self._slots = [_slot(number, segment, i) for i in range(SLOTS)]
+        self.to_attach: list[tuple[int, Segment]] = []
+        self.to_forget: list[int] = []
+        number, segment = self._make_segment(SLOTS * SLOT_BYTES)
+        self._free = [_slot_at(number, segment, index) for index in range(SLOTS)]
 
-    def take(self, request_bytes: int, reply_bytes: int) -> Slot:
-        """A room with at least these places.
+    def take_slot(self, request_bytes: int, reply_bytes: int) -> Slot:
+        """Returns a slot with at least this much room for the request and for the reply.
 
         Raises:
-            Full: the budget has no bytes left for it. Nothing was taken.
+            Full: the budget has too few bytes left. Nothing was taken.
         """
-        half = SLOT_BYTES // 2
-        if self._slots and request_bytes <= half and reply_bytes <= half:
-            return self._slots.pop()
-        for room in self._spare:
-            if room.request.length >= request_bytes and room.reply.length >= reply_bytes:
-                self._spare.remove(room)
-                return room
+        if self._free and request_bytes <= _HALF_BYTES and reply_bytes <= _HALF_BYTES:
+            return self._free.pop()
+        for slot in self._spare:
+            if slot.request.length >= request_bytes and slot.reply.length >= reply_bytes:
+                self._spare.remove(slot)
+                return slot
         self.drop_spare()
         request_bytes = -(-request_bytes // 64) * 64
-        number, segment = self._make(request_bytes + reply_bytes)
-        return Slot(
-            number, segment, SegmentSlice(number, 0, request_bytes), SegmentSlice(number, request_bytes, segment.size - request_bytes)
-        )
+        number, segment = self._make_segment(request_bytes + reply_bytes)
+        return _slot_of(number, segment, request_bytes)
 
-    def adopt(self, segment: Segment, request_bytes: int) -> Slot:
-        """A room in a segment that was made elsewhere, and is counted in the budget; the request takes so many bytes at its beginning."""
-        self._budget.adopt(segment.size)
-        number = self._attach(segment)
-        return Slot(
-            number,
-            segment,
-            SegmentSlice(number, 0, request_bytes),
-            SegmentSlice(number, request_bytes, segment.size - request_bytes),
-            adopted=True,
-        )
+    def adopt_segment(self, segment: Segment, request_bytes: int) -> Slot:
+        """Returns a slot in a segment that was made elsewhere and is reserved in the whole budget; the request is at its beginning."""
+        self._budget.transfer_in(segment.size)
+        slot = _slot_of(self._attach(segment), segment, request_bytes)
+        slot.adopted = True
+        return slot
 
-    def lend(self, room: Slot) -> None:
-        """Somebody refers to the room's reply. It stays counted until it is given back, even if everything else is closed."""
-        self._lent.add(room.number)
+    def lease(self, slot: Slot) -> None:
+        """Notes that a response refers to the slot's reply. The slot survives `close()` until it is given back."""
+        self._leased.add(slot.number)
 
-    def give_back(self, room: Slot, *, held: bool) -> None:
-        """The room is free again, or, when the worker still holds its frame, gone for good."""
-        self._lent.discard(room.number)
+    def give_back(self, slot: Slot, *, retained: bool) -> None:
+        """Takes a slot back for the next batch; a segment that the worker still refers to (`retained`) is dropped instead."""
+        self._leased.discard(slot.number)
         if self._closed:
-            if room.number in self._segments:
-                self._unmake(room.number)
-        elif held and room.slot is None:
-            self._discard(room)
-        elif room.slot is not None:
-            self._slots.append(room)
-        elif len(self._spare) < _SPARE_MAX and not room.adopted:  # bodies bring their own
-            self._spare.append(room)
+            if slot.number in self._segments:
+                self._close_segment(slot.number)
+        elif not slot.own_segment:
+            self._free.append(slot)
+        elif not retained and len(self._spare) < _SPARE_MAX and not slot.adopted:  # bodies bring segments of their own
+            self._spare.append(slot)
         else:
-            self._discard(room)
+            self._drop(slot)
+
+    def drop_spare(self) -> None:
+        """Drops the segments that are kept for the next large batch."""
+        for slot in self._spare:
+            self._drop(slot)
+        self._spare = []
 
     def close(self) -> None:
-        """Unmaps everything but what is lent. Only once no worker reads or writes any of it: its channel is closed."""
+        """Unmaps everything that is not leased. The channel must be closed, so that no worker reads or writes any of it."""
         self._closed = True
-        for number in self._segments.keys() - self._lent:
-            self._unmake(number)
-        self._slots, self._spare, self.attached, self.forgotten = [], [], [], []
+        for number in self._segments.keys() - self._leased:
+            self._close_segment(number)
+        self._free, self._spare, self.to_attach, self.to_forget = [], [], [], []
 
-    def _make(self, size: int) -> tuple[int, Segment]:
+    def _make_segment(self, size: int) -> tuple[int, Segment]:
         size = rounded_size(size)
-        self._budget.take(size)
+        self._budget.reserve(size)
         try:
             segment = Segment.create(size)
         except OSError as exc:
-            self._budget.give_back(size)
-            raise Full(f"no shared memory could be made: {exc.strerror}") from exc
+            self._budget.release(size)
+            raise Full(f"shared memory cannot be created: {exc.strerror}") from exc
         return self._attach(segment), segment
 
     def _attach(self, segment: Segment) -> int:
         number = self._free_number()
         self._segments[number] = segment
-        self.attached.append((number, segment))
+        self.to_attach.append((number, segment))
         return number
 
     def _free_number(self) -> int:
-        while self._next in self._segments:
-            self._next = (self._next + 1) % 65536
-        return self._next
+        while self._next_number in self._segments:
+            self._next_number = (self._next_number + 1) % 65536
+        return self._next_number
 
-    def _unmake(self, number: int) -> None:
+    def _close_segment(self, number: int) -> None:
         segment = self._segments.pop(number)
-        self._budget.give_back(segment.size)
+        self._budget.release(segment.size)
         segment.close()
 
-    def _discard(self, room: Slot) -> None:
-        self.forgotten.append(room.number)
-        self._unmake(room.number)
-
-    def drop_spare(self) -> None:
-        """Discards what is kept for the next large batch."""
-        for room in self._spare:
-            self._discard(room)
-        self._spare = []
+    def _drop(self, slot: Slot) -> None:
+        self.to_forget.append(slot.number)
+        self._close_segment(slot.number)
 
 
-def _slot(number: int, segment: Segment, index: int) -> Slot:
-    start, half = index * SLOT_BYTES, SLOT_BYTES // 2
-    return Slot(number, segment, SegmentSlice(number, start, half), SegmentSlice(number, start + half, half), index)
+def _slot_at(number: int, segment: Segment, index: int) -> Slot:
+    start = index * SLOT_BYTES
+    return Slot(number, segment, SegmentSlice(number, start, _HALF_BYTES), SegmentSlice(number, start + _HALF_BYTES, _HALF_BYTES))
+
+
+def _slot_of(number: int, segment: Segment, request_bytes: int) -> Slot:
+    request, reply = SegmentSlice(number, 0, request_bytes), SegmentSlice(number, request_bytes, segment.size - request_bytes)
+    return Slot(number, segment, request, reply, own_segment=True)

@@ -5,52 +5,73 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from runtime.front.requests.request import InferenceRequest
+_NEVER_S = float("inf")
 
-_NEVER = float("inf")
+_ROUNDING_S = 0.001
+"""A deadline is sent to workers in whole milliseconds."""
 
-_MOMENT_S = 0.001
-"""What is lost of a time on its way to a worker: it is told in whole milliseconds."""
+
+class Timed:
+    """Something that must end in time: a base class of requests.
+
+    Attributes:
+        timeout_s: Time limit from when `Deadlines` begins to watch it.
+        ends_s: Deadline on the monotonic clock; set by `Deadlines`.
+        answered: Whether nobody waits for it any more.
+    """
+
+    __slots__ = ("answered", "ends_s", "timeout_s")
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.ends_s = 0.0
+        self.answered = False
+
+    def expire(self) -> None:
+        """Ends it: its time is over."""
+        raise NotImplementedError
+
+
+T = TypeVar("T", bound=Timed)
 
 
 class Deadlines:
-    """Requests by the time that they have: of those that have the same, the first to come is the first to expire.
+    """Watches what must end in time, grouped by time limit: within a group the first to come is the first to expire.
 
-    One timer for the first of all, armed only while there is one: a timer a request would cost more than the rest of its bookkeeping.
+    One timer serves all, armed for the earliest deadline. A timer for each request would cost more than the rest of its bookkeeping.
 
     Args:
-        timeout_s: what a request may have at most, and has where neither its client nor its endpoint says less.
+        timeout_s: Upper limit of a request's time; its default where neither client nor endpoint sets one.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self._lanes: dict[float, dict[InferenceRequest, None]] = {}  # no more than there are requests
+        self._lanes: dict[float, dict[Timed, None]] = {}  # no more than there are requests
         self._timer: asyncio.TimerHandle | None = None
-        self._fires_s = _NEVER
+        self._fires_s = _NEVER_S
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
 
-    def watch(self, request: InferenceRequest) -> None:
-        """From now on the request has its `timeout_s`."""
-        timeout_s = request.timeout_s
-        ends_s = request.ends_s = time.monotonic() + timeout_s
+    def watch(self, timed: Timed) -> None:
+        """Starts the time of a request."""
+        timeout_s = timed.timeout_s
+        ends_s = timed.ends_s = time.monotonic() + timeout_s
         lane = self._lanes.get(timeout_s)
         if lane is None:
             lane = self._lanes[timeout_s] = {}
-        lane[request] = None
+        lane[timed] = None
         if ends_s < self._fires_s:
             self._arm(ends_s)
 
-    def forget(self, request: InferenceRequest) -> None:
-        """The request is answered; safe when it is unknown."""
-        timeout_s = request.timeout_s
+    def forget(self, timed: Timed) -> None:
+        """Stops watching a request. Does nothing when it is not watched."""
+        timeout_s = timed.timeout_s
         lane = self._lanes.get(timeout_s)
         if lane is not None:
-            lane.pop(request, None)
+            lane.pop(timed, None)
             if not lane and timeout_s != self.timeout_s:
                 del self._lanes[timeout_s]
 
@@ -58,22 +79,22 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._fires_s = ends_s
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, ends_s - time.monotonic()), self._fire)
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, ends_s - time.monotonic()), self._expire_due)
 
-    def _fire(self) -> None:
+    def _expire_due(self) -> None:
         now_s = time.monotonic()
-        self._timer, self._fires_s = None, _NEVER
-        for request in [each for lane in self._lanes.values() for each in lane if each.ends_s <= now_s]:
-            request.endpoint.expire(request)
-        first_s = min((next(iter(lane)).ends_s for lane in self._lanes.values() if lane), default=_NEVER)
+        self._timer, self._fires_s = None, _NEVER_S
+        for timed in [each for lane in self._lanes.values() for each in lane if each.ends_s <= now_s]:
+            timed.expire()
+        first_s = min((next(iter(lane)).ends_s for lane in self._lanes.values() if lane), default=_NEVER_S)
         if first_s < self._fires_s:
             self._arm(first_s)
 
 
-def in_time(requests: Sequence[InferenceRequest]) -> list[InferenceRequest]:
-    """Those that still have time and are not answered. The others are, also where the timer is late."""
-    soon_s = time.monotonic() + _MOMENT_S
+def expire_late(requests: Sequence[T]) -> list[T]:
+    """Expires those whose time is over, even if the timer is late, and returns those that still wait."""
+    soon_s = time.monotonic() + _ROUNDING_S
     for request in requests:
         if not request.answered and request.ends_s <= soon_s:
-            request.endpoint.expire(request)
+            request.expire()
     return [request for request in requests if not request.answered]

@@ -1,4 +1,4 @@
-"""Errors as answers of a front door."""
+"""Problem documents as responses of a front door."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from runtime.http import problems
 
 
 def problem(error: PexdockError, request_id: str) -> HttpResponse:
-    """See `problems.problem`."""
-    return _answer(problems.make_problem(error, request_id), request_id)
+    """Returns the response for an error."""
+    return _response(problems.make_problem(error, request_id), request_id)
 
 
 def method_not_allowed(request_id: str) -> HttpResponse:
-    """The answer to another verb than POST on an endpoint's path."""
-    return _answer(problems.method_not_allowed("an endpoint takes POST", "POST", request_id), request_id)
+    """Returns the response to another method than POST on an endpoint's path."""
+    return _response(problems.method_not_allowed("endpoints only accept POST", "POST", request_id), request_id)
 
 
-def _answer(found: problems.Problem, request_id: str) -> HttpResponse:
-    more = tuple(each for each in found.headers if each[0] not in _OWN)
-    return HttpResponse(found.status, problems.MEDIA_TYPE, request_id, found.body, more)
+def _response(document: problems.Problem, request_id: str) -> HttpResponse:
+    more = tuple(each for each in document.headers if each[0] not in _OWN_HEADERS)
+    return HttpResponse(document.status, problems.MEDIA_TYPE, request_id, document.body, more)
 
 
-_OWN = (b"content-type", b"x-request-id")
-"""What an answer has in fields of its own."""
+_OWN_HEADERS = (b"content-type", b"x-request-id")
+"""Headers that `HttpResponse` has in fields of their own."""

@@ -1,4 +1,4 @@
-"""A finished HTTP answer, or one whose body is still to come in parts; and its head as bytes."""
+"""An HTTP response, whole or streamed, and its bytes on the wire."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import time
 from email.utils import formatdate
 from typing import NamedTuple
 
-from runtime.front.requests.stream import ResponseStream
+from runtime.front.requests.response_stream import ResponseStream
 
 Headers = list[tuple[bytes, bytes]]
 
 
 class HttpResponse(NamedTuple):
-    """Status, media type, the request's id, body, further headers (names in lower case). With a `stream` the body comes from there.
+    """A response to one request.
 
-    A body that is a view is memory of others, for whom it matters that nothing refers to it longer than it takes to send it.
+    Attributes:
+        body: Whole body; empty where it is streamed. A memoryview belongs to a worker's reply: drop it once it is sent.
+        more: Further headers; names are in lower case.
+        stream: Parts of a streamed body.
     """
 
     status: int
@@ -32,51 +35,51 @@ class HttpResponse(NamedTuple):
 
 
 class ResponseSerializer:
-    """Answers as bytes. Says the time without a timer: once a second, when it is asked for."""
+    """Serializes responses. Renews the date once a second, without a timer: when a response needs it."""
 
     def __init__(self) -> None:
         self._second = 0
         self._date = b""
-        self._ok: dict[bytes, bytes] = {}  # the first lines for each media type
+        self._ok_heads: dict[bytes, bytes] = {}  # first lines by media type
 
     @property
     def date(self) -> bytes:
-        """The value of the header of that name (RFC 9110, 6.6.1)."""
-        self._update()
+        """The value of the Date header (RFC 9110, 6.6.1)."""
+        self._update_date()
         return self._date
 
-    def whole(self, answer: HttpResponse) -> bytes:
-        """Head and body of a small answer after which the connection goes on."""
-        self._update()
-        if answer.status != 200 or answer.more:
-            return self.head(answer, close=False) + bytes(answer.body)
-        first = self._ok.get(answer.media_type) or self._first(answer.media_type)
-        return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (first, answer.id.encode(), len(answer.body), bytes(answer.body))
+    def whole(self, response: HttpResponse) -> bytes:
+        """Returns head and body of a small response that keeps the connection open."""
+        self._update_date()
+        if response.status != 200 or response.more:
+            return self.head(response, close=False) + bytes(response.body)
+        first = self._ok_heads.get(response.media_type) or self._ok_head(response.media_type)
+        return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (first, response.id.encode(), len(response.body), bytes(response.body))
 
-    def head(self, answer: HttpResponse, *, close: bool) -> bytes:
-        """Status line, headers and the empty line. `close` says that the connection ends with this answer."""
-        self._update()
-        lines = [_status_line(answer.status), b"date: " + self._date]
-        lines += [name + b": " + value for name, value in answer.headers]
-        lines += [b"content-length: %d" % len(answer.body), *([b"connection: close"] * close), b"", b""]
+    def head(self, response: HttpResponse, *, close: bool) -> bytes:
+        """Returns status line, headers and the empty line. `close` announces that the connection ends with this response."""
+        self._update_date()
+        lines = [_status_line(response.status), b"date: " + self._date]
+        lines += [name + b": " + value for name, value in response.headers]
+        lines += [b"content-length: %d" % len(response.body), *([b"connection: close"] * close), b"", b""]
         return b"\r\n".join(lines)
 
-    def _first(self, media_type: bytes) -> bytes:
+    def _ok_head(self, media_type: bytes) -> bytes:
         lines = _status_line(200), b"date: " + self._date, b"content-type: " + media_type, b"x-request-id: "
-        found = self._ok[media_type] = b"\r\n".join(lines)
-        return found
+        head = self._ok_heads[media_type] = b"\r\n".join(lines)
+        return head
 
-    def _update(self) -> None:
+    def _update_date(self) -> None:
         second = int(time.time())
         if second != self._second:
             self._second = second
             self._date = formatdate(second, usegmt=True).encode()
-            self._ok.clear()
+            self._ok_heads.clear()
 
 
 def _status_line(status: int) -> bytes:
     try:
         phrase = http.HTTPStatus(status).phrase
-    except ValueError:  # a handler's own
+    except ValueError:  # a status that a raw handler chose
         phrase = ""
     return f"HTTP/1.1 {status} {phrase}".encode()

@@ -7,7 +7,6 @@ bounded in number, rows and memory, beyond which copies are skipped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -17,12 +16,13 @@ from runtime.front.codecs.decoder import body_reader
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.requests.endpoint import ServedRelease
 from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.request_head import ReplyObserver, RequestHead
 from runtime.front.requests.response import HttpResponse
-from runtime.front.requests.target import RequestHead, Target
+from runtime.front.requests.target import Target
 from runtime.front.routing.response_diff import ResponseDiff, compare_responses
-from runtime.front.scheduling.dispatcher import Dispatcher
-from runtime.front.scheduling.parameter_check import check
+from runtime.front.scheduling.admission import check_available, check_parameters, submit_copy
 from runtime.front.telemetry.metrics import now_s
 from runtime.front.telemetry.mirror_stats import MirrorStats
 from runtime.http.problems import status_of
@@ -40,32 +40,32 @@ class RequestMirror:
         comparison: is told of each.
     """
 
-    def __init__(self, release: Dispatcher, comparison: MirrorStats) -> None:
-        self.dispatcher = release
+    def __init__(self, release: ServedRelease, comparison: MirrorStats) -> None:
+        self.release = release
         self.stats = comparison
         self._number = self._rows = 0
         self._checking: set[asyncio.Task[None]] = set()
 
-    def make_request(
-        self, asked: RequestHead, to: Target, rows: Rows, body: bytes | BodyBuffer, request_id: str, answer: Callable[[HttpResponse], None]
-    ) -> InferenceRequest:
-        """A request, of which a copy is sent when this turn of the loop is over, if there is room for it.
+    def copy(self, head: RequestHead, to: Target, rows: Rows, body: bytes | BodyBuffer, request_id: str) -> ReplyObserver | None:
+        """Has a copy of a request sent when this turn of the loop is over, if there is room for it.
 
-        Not of one that has memory of its own, which can be given to one worker only, and is a megabyte or more.
+        A request that has memory of its own is not copied: that can be given to one worker only, and is a megabyte or more.
+
+        Returns:
+            What must observe how the request ends; None where it is not copied.
         """
-        began_s = now_s()
         if isinstance(body, BodyBuffer) or not self._has_room(rows.count):
             self.stats.record_skipped()
-            return InferenceRequest(asked, rows, request_id, answer, None, began_s)
+            return None
         self._number += 1
         self._rows += rows.count
-        pair = _Pair(self, rows.count, began_s)
-        asyncio.get_running_loop().call_soon(self._send, pair, asked, to, rows, body, request_id)
-        return _Original(pair, asked, rows, request_id, answer)
+        pair = _Pair(self, rows.count, now_s())
+        asyncio.get_running_loop().call_soon(self._send, pair, head, to, rows, body, request_id)
+        return _Original(pair)
 
     def _has_room(self, rows: int) -> bool:
         few = self._number < COPIES_MAX and (not self._rows or self._rows + rows <= COPIED_ROWS_MAX)
-        return few and self.dispatcher.up
+        return few and self.release.up
 
     def done(self, rows: int) -> None:
         """Both answers are there."""
@@ -74,16 +74,16 @@ class RequestMirror:
 
     def _send(self, pair: _Pair, asked: RequestHead, to: Target, rows: Rows, body: bytes, request_id: str) -> None:
         try:
-            if not to.endpoint.reads_as(asked.target.endpoint):
+            if not to.endpoint.decodes_like(asked.target.endpoint):
                 rows = body_reader(to.endpoint.decoder, asked.content_type)(body)
-            self.dispatcher.check_up()
+            check_available(to.endpoint)
             copied = RequestHead(to, asked.content_type, "")
             copy = _Copy(pair, copied, rows, request_id)
         except PexdockError as exc:
             pair.copied(_failed(exc, pair, blamed=False))
             return
         if to.admitted:
-            to.endpoint.submit(copy)
+            submit_copy(copy)
         else:
             task = asyncio.get_running_loop().create_task(self._checked(copy, copied))
             self._checking.add(task)
@@ -93,11 +93,11 @@ class RequestMirror:
     async def _checked(copy: _Copy, asked: RequestHead) -> None:
         """Submits it once a worker has said that the path's parameters are such as it takes."""
         try:
-            await check(asked, copied=True)
+            await check_parameters(asked, copied=True)
         except PexdockError as exc:
             copy.fail(exc)
         else:
-            asked.target.endpoint.submit(copy)
+            submit_copy(copy)
 
 
 class _Ended(NamedTuple):
@@ -166,36 +166,22 @@ class _Pair:
         self._copying.stats.record_comparison(equal=diff.equal, deviation=diff.deviation, primary_ms=own.ms, mirror_ms=copy.ms)
 
 
-class _Original(InferenceRequest):
-    """A request whose answer is compared, after it was given."""
+class _Original(ReplyObserver):
+    """Observes how a copied request ends, after its client has the answer."""
 
     __slots__ = ("_pair",)
 
-    def __init__(self, pair: _Pair, asked: RequestHead, rows: Rows, request_id: str, answer: Callable[[HttpResponse], None]) -> None:
-        super().__init__(asked, rows, request_id, answer, None, pair.began_s)
+    def __init__(self, pair: _Pair) -> None:
         self._pair = pair
 
-    @property
-    def is_compared(self) -> bool:
-        return True
+    def on_succeeded(self, replies: ReplyEncoder, start: int, row_count: int) -> None:
+        self._pair.answered(_Ended(200, replies.copy_rows(start, row_count), self._pair.ms()))
 
-    def succeed(self, replies: ReplyEncoder, start: int) -> None:
-        waits = not self.answered
-        super().succeed(replies, start)
-        if waits:
-            self._pair.answered(_Ended(200, replies.copy_rows(start, self.row_count), self._pair.ms()))
+    def on_failed(self, error: PexdockError, *, blamed: bool) -> None:
+        self._pair.answered(_failed(error, self._pair, blamed=blamed))
 
-    def fail(self, error: PexdockError, *, blamed: bool = False) -> None:
-        waits = not self.answered
-        super().fail(error, blamed=blamed)
-        if waits:
-            self._pair.answered(_failed(error, self._pair, blamed=blamed))
-
-    def abandon(self) -> None:
-        waits = not self.answered
-        super().abandon()
-        if waits:
-            self._pair.answered(_Ended(0, None, self._pair.ms()))
+    def on_abandoned(self) -> None:
+        self._pair.answered(_Ended(0, None, self._pair.ms()))
 
 
 class _Copy(InferenceRequest):
@@ -208,24 +194,24 @@ class _Copy(InferenceRequest):
         self._pair = pair
 
     @property
-    def bound(self) -> bool:
+    def pinned(self) -> bool:
         return True
 
     @property
-    def may_go_again(self) -> bool:
+    def may_retry(self) -> bool:
         return False
 
     def succeed(self, replies: ReplyEncoder, start: int) -> None:
         if not self.answered:
-            self._end(_Ended(200, replies.copy_rows(start, self.row_count), self._pair.ms()))
+            self._finish_copy(_Ended(200, replies.copy_rows(start, self.row_count), self._pair.ms()))
 
     def fail(self, error: PexdockError, *, blamed: bool = False) -> None:
         if not self.answered:
-            self._end(_failed(error, self._pair, blamed=blamed))
+            self._finish_copy(_failed(error, self._pair, blamed=blamed))
 
-    def _end(self, ended: _Ended) -> None:
-        self._answer = None
-        self.endpoint.ended(self)
+    def _finish_copy(self, ended: _Ended) -> None:
+        self.answered, self._respond = True, None
+        self.endpoint.deadlines.forget(self)
         self._pair.copied(ended)
 
 

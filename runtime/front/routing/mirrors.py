@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from base.ipc.front_door_control import SplitSpec
+from runtime.front.requests.endpoint import ServedRelease
 from runtime.front.routing.mirroring import RequestMirror
-from runtime.front.scheduling.dispatcher import Dispatcher
 from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease
 
 
@@ -19,9 +19,9 @@ class MirrorRegistry:
 
     def __init__(self, stats: MirrorStatsByRelease | None) -> None:
         self._stats = stats
-        self._mirrors: dict[Dispatcher, RequestMirror] = {}
+        self._mirrors: dict[ServedRelease, RequestMirror] = {}
 
-    def apply(self, splits: Mapping[str, SplitSpec], releases: Sequence[Dispatcher]) -> dict[str, RequestMirror]:
+    def apply(self, splits: Mapping[str, SplitSpec], releases: Sequence[ServedRelease]) -> dict[str, RequestMirror]:
         """Returns the mirrors of a routing table by the ids of the releases that get copies.
 
         Args:

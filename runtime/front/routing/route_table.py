@@ -11,14 +11,13 @@ from base.errors import NotFound, Unavailable
 from base.ipc.front_door_control import RoutingTable, SplitSpec
 from base.ipc.release_spec import ReleaseSpec
 from runtime.front.memory.body_buffer import BodyBuffer
-from runtime.front.requests import headers as wishes
-from runtime.front.requests.headers import VERSION
-from runtime.front.requests.target import RequestHead, Target
+from runtime.front.requests.endpoint import ServedEndpoint, ServedRelease
+from runtime.front.requests.hints import VERSION_HEADER, hints_from_headers
+from runtime.front.requests.request_head import RequestHead, Selection
+from runtime.front.requests.target import Target
 from runtime.front.routing.mirroring import RequestMirror
 from runtime.front.routing.path_trie import PathTrie
-from runtime.front.routing.traffic_split import ReleaseSelector, Selection, SplitRoute, TrafficSplit
-from runtime.front.scheduling.dispatcher import Dispatcher
-from runtime.front.scheduling.endpoint_queue import EndpointQueue
+from runtime.front.routing.traffic_split import ReleaseSelector, SplitRoute, TrafficSplit, split_route_of
 
 _TARGETS_MAX = 4096
 """Paths that are known without routing them again: more than most models have variants, and some megabytes at most."""
@@ -28,12 +27,12 @@ class RouteTable:
     """All endpoints of the releases that a routing table names, and what was learned of paths since."""
 
     def __init__(self) -> None:
-        self._router: PathTrie[EndpointQueue] = PathTrie()
+        self._router: PathTrie[ServedEndpoint] = PathTrie()
         self._targets: dict[bytes, Target] = {}
-        self._models: dict[str, list[Dispatcher]] = {}
-        self._shares: dict[Dispatcher, TrafficSplit] = {}
+        self._models: dict[str, list[ServedRelease]] = {}
+        self._shares: dict[ServedRelease, TrafficSplit] = {}
 
-    def apply_table(self, table: RoutingTable, releases: Sequence[Dispatcher], copying: Mapping[str, RequestMirror]) -> None:
+    def apply_table(self, table: RoutingTable, releases: Sequence[ServedRelease], copying: Mapping[str, RequestMirror]) -> None:
         """Follows another table, of which these are the releases; `copying` has those that get copies, by id."""
         self._targets, self._models, self._shares = {}, {}, {}
         for release in releases:
@@ -47,7 +46,7 @@ class RouteTable:
             self._router.add_path(endpoint.spec.path, endpoint)
 
     @property
-    def endpoints(self) -> list[EndpointQueue]:
+    def endpoints(self) -> list[ServedEndpoint]:
         """All in force; of a model's the heaviest release's are the last."""
         return [
             endpoint
@@ -78,6 +77,12 @@ class RouteTable:
         """Where a path leads that was routed before."""
         return self._targets.get(raw_path)
 
+    @staticmethod
+    def always_batched(target: Target) -> bool:
+        """Returns whether requests for a split target share batches in all releases, and nothing else need be known of its path."""
+        split_route = split_route_of(target)
+        return split_route is None or split_route.always_batched
+
     def route(self, raw_path: bytes) -> Target | None:
         """Where a path leads, as it came over the wire; None where no endpoint has such a path.
 
@@ -89,13 +94,13 @@ class RouteTable:
             match = self._router.match(raw_path)
             if match is None:
                 return None
-            shares = self._shares.get(match.target.dispatcher)
+            shares = self._shares.get(match.target.release)
             if shares is None:
                 found = Target(match.target, match.parameters, raw_path)
             else:
                 fork = SplitRoute(shares, shares.match_targets(raw_path))
                 found = fork.primary_target
-                found.split_route = fork
+                fork.primary_target.split_route, found.split = fork, True
             if len(self._targets) >= _TARGETS_MAX:
                 self._targets.clear()
             self._targets[raw_path] = found
@@ -108,13 +113,15 @@ class RouteTable:
             NotFound: it asks for a release that is not there or has no such path.
             Malformed: what it says of its time is no time.
         """
-        said = wishes.of(headers)
-        version = headers.get(VERSION, b"").decode("latin-1").strip()
+        said = hints_from_headers(headers)
+        version = headers.get(VERSION_HEADER, b"").decode("latin-1").strip()
         asked = RequestHead(self._wanted(target, version) if version else target, content_type, accept, version)
         asked.apply_hints(said)
-        if target.split_route is not None and not version:
-            asked.selector = target.split_route.make_selector(headers, content_type, accept)
-            asked.selector.wishes = said
+        split_route = split_route_of(target)
+        if split_route is not None and not version:
+            selector = split_route.make_selector(headers, content_type, accept)
+            selector.wishes = said
+            asked.selector = selector
         return asked
 
     def select(self, asked: RequestHead, body: bytes | BodyBuffer) -> Selection:
@@ -128,7 +135,9 @@ class RouteTable:
         if selector is None:
             return self._reroute(asked, None, body)
         drawn = selector.select_release(body)
-        return self._reroute(asked, selector, body) if drawn.head.target.endpoint.dispatcher.retiring else drawn
+        if not drawn.head.target.endpoint.release.retiring:
+            return drawn
+        return self._reroute(asked, selector if isinstance(selector, ReleaseSelector) else None, body)
 
     def _reroute(self, asked: RequestHead, lot: ReleaseSelector | None, body: bytes | BodyBuffer) -> Selection:
         """Chooses anew under another table; `lot` chose before, if anything did."""
@@ -137,21 +146,23 @@ class RouteTable:
             target = self._wanted(target, asked.version)
         if target is None or target.endpoint.spec.unbatched != asked.target.endpoint.spec.unbatched:
             raise Unavailable("the model was replaced while the request came; try again")
-        if target.split_route is None or asked.version:
+        split_route = split_route_of(target)
+        if split_route is None or asked.version:
             same = RequestHead(target, asked.content_type, asked.accept, asked.version)
             same.apply_hints(asked.hints)
             return Selection(same, None)
-        other = ReleaseSelector(target.split_route, None if lot is None else lot.affinity_header, asked.content_type, asked.accept)
+        other = ReleaseSelector(split_route, None if lot is None else lot.affinity_header, asked.content_type, asked.accept)
         other.wishes = asked.hints
         return other.select_release(body)
 
     def _wanted(self, target: Target, version: str) -> Target:
-        release = target.endpoint.dispatcher
+        release = target.endpoint.release
         shares = self._shares.get(release) or TrafficSplit(None, [release])
         wanted = shares.release_by_name(version)
         if wanted is release:
             return target
-        found = None if target.split_route is None else target.split_route.targets.get(wanted.id)
+        split_route = split_route_of(target)
+        found = None if split_route is None else split_route.targets.get(wanted.id)
         if found is None:
             raise NotFound(f"{wanted.spec.model} {wanted.spec.version} has no endpoint at this path")
         return found

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import pyarrow as pa
@@ -14,18 +13,13 @@ from base.ipc.numeric_frames import NumericBatch
 from runtime.front.codecs.decoder import RowDecoder
 from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import BodyBuffer
-from runtime.front.requests.headers import NONE
-from runtime.front.requests.request import InferenceRequest
-from runtime.front.requests.response import HttpResponse
-from runtime.front.requests.target import RequestHead, Target
+from runtime.front.requests.endpoint import ServedEndpoint, ServedRelease
+from runtime.front.requests.hints import NO_HINTS
+from runtime.front.requests.request_head import Mirror, ReplyObserver, RequestHead, Selection, Selector
+from runtime.front.requests.target import Target
+from runtime.front.routing.mirroring import RequestMirror
 from runtime.front.routing.path_trie import PathTrie
 from runtime.front.routing.weighted_choice import GOLDEN, SILVER, LowDiscrepancySequence, choose_weighted, rank_by_key
-
-if TYPE_CHECKING:
-    from runtime.front.routing.mirroring import RequestMirror
-    from runtime.front.scheduling.dispatcher import Dispatcher
-    from runtime.front.scheduling.endpoint_queue import EndpointQueue
-
 
 STABLE = "stable"
 """What serves is called so, whatever else is."""
@@ -46,7 +40,7 @@ class TrafficSplit:
     """
 
     def __init__(
-        self, sharing: SplitSpec | None, releases: Sequence[Dispatcher], copying: Mapping[str, RequestMirror] | None = None
+        self, sharing: SplitSpec | None, releases: Sequence[ServedRelease], copying: Mapping[str, RequestMirror] | None = None
     ) -> None:
         sharing = sharing or SplitSpec({each.id: 1 for each in releases})
         self._routers = {each.id: _router(each) for each in releases}
@@ -61,12 +55,12 @@ class TrafficSplit:
         self.mirror = None if sharing.mirror is None else (copying or {}).get(sharing.mirror.release_id)
 
     @property
-    def primary(self) -> Dispatcher:
+    def primary(self) -> ServedRelease:
         """The release that serves most, and speaks for the model where one has to."""
         return self._releases[max(self.weights or self._releases, key=lambda each: self.weights.get(each, 0))]
 
     @property
-    def serving(self) -> list[Dispatcher]:
+    def serving(self) -> list[ServedRelease]:
         """Those that share the requests, the heaviest first."""
         return [each for each in reversed(self.by_weight()) if each.id in self.weights]
 
@@ -75,7 +69,7 @@ class TrafficSplit:
         """Whether any of those that share the requests can answer, or what stands in for them."""
         return any(self._releases[each].up for each in self.weights) or (self.fallback is not None and self.fallback.up)
 
-    def by_weight(self) -> list[Dispatcher]:
+    def by_weight(self) -> list[ServedRelease]:
         """All releases that have a part of their own, the heaviest last."""
         return sorted(self._releases.values(), key=lambda each: (each is self.primary, self.weights.get(each.id, 0)))
 
@@ -83,7 +77,7 @@ class TrafficSplit:
         """Whether the next request is to be copied; asked once for each."""
         return self.mirror is not None and self._copied.next_point() < self._copied_part
 
-    def match_targets(self, raw_path: bytes) -> dict[str, Target]:
+    def match_targets(self, raw_path: bytes) -> dict[str, SplitTarget]:
         """Where a path leads in each release that has it, by id.
 
         Raises:
@@ -93,10 +87,10 @@ class TrafficSplit:
         for release_id, router in self._routers.items():
             match = router.match(raw_path)
             if match is not None:
-                found[release_id] = Target(match.target, match.parameters, raw_path)
+                found[release_id] = SplitTarget(match.target, match.parameters, raw_path)
         return found
 
-    def release_by_name(self, name: str) -> Dispatcher:
+    def release_by_name(self, name: str) -> ServedRelease:
         """The release that is asked for by version or label.
 
         Raises:
@@ -117,21 +111,40 @@ class TrafficSplit:
         return f"{'are' if len(versions) > 1 else 'is'} {', '.join(versions)}; labels: {', '.join(labels)}"
 
 
-class SplitRoute:
+class SplitTarget(Target):
+    """Where a path leads in one of several releases.
+
+    Attributes:
+        split_route: Chooses among all of them; None in all but the first.
+    """
+
+    __slots__ = ("split_route",)
+
+    def __init__(self, endpoint: ServedEndpoint, parameters: Mapping[str, str], path: bytes) -> None:
+        super().__init__(endpoint, parameters, path)
+        self.split_route: SplitRoute | None = None
+
+
+def split_route_of(target: Target) -> SplitRoute | None:
+    """Returns what chooses the release for requests that lead to a target; None where the target is final."""
+    return target.split_route if isinstance(target, SplitTarget) else None
+
+
+class SplitRoute(Mirror):
     """A path that leads to several releases of a model, or to one and copies to another. Made once for many requests.
 
     Args:
         targets: where it leads in each of them, by id; not empty.
     """
 
-    def __init__(self, shares: TrafficSplit, targets: Mapping[str, Target]) -> None:
+    def __init__(self, shares: TrafficSplit, targets: Mapping[str, SplitTarget]) -> None:
         self.split = shares
         self.targets = targets
         self.weights = {each: weight for each, weight in shares.weights.items() if each in targets}
         self.fallback_target = None if shares.fallback is None else targets.get(shares.fallback.id)
         first = targets.get(shares.primary.id) or targets[max(targets, key=lambda each: shares.weights.get(each, 0))]
         self.primary_target = first
-        copied_to = None if shares.mirror is None else targets.get(shares.mirror.dispatcher.id)
+        copied_to = None if shares.mirror is None else targets.get(shares.mirror.release.id)
         self.mirror_target = copied_to if copied_to is not None and not copied_to.endpoint.spec.unbatched else None
         self._header = shares.affinity_name.lower().encode("latin-1", "replace") if shares.affinity == "header" else b""
         self._ranked: list[str] | None = None
@@ -160,27 +173,22 @@ class SplitRoute:
         header = headers.get(self._header) if self._header else None
         return ReleaseSelector(self, header, content_type, accept)
 
-    def make_request(
-        self, asked: RequestHead, rows: Rows, body: bytes | BodyBuffer, request_id: str, answer: Callable[[HttpResponse], None]
-    ) -> InferenceRequest:
-        """A request of which a copy is sent, see `RequestMirror.request`."""
+    def should_copy(self) -> bool:
+        """Returns whether the next request is to be copied; called once for each request."""
+        return self.split.should_mirror()
+
+    def copy(self, head: RequestHead, rows: Rows, body: bytes | BodyBuffer, request_id: str) -> ReplyObserver | None:
+        """Copies a request, see `RequestMirror.copy`."""
         assert self.split.mirror is not None
         assert self.mirror_target is not None
-        return self.split.mirror.make_request(asked, self.mirror_target, rows, body, request_id, answer)
+        return self.split.mirror.copy(head, self.mirror_target, rows, body, request_id)
 
     def ranking_for(self, header: bytes | None) -> Sequence[str] | None:
         """The ids of releases, of which the first that can answers; None where turns decide, or a column."""
         return self._ranked if header is None else rank_by_key(self.weights, header.decode("latin-1"))
 
 
-class Selection(NamedTuple):
-    """A release was chosen; its rows, where they had to be read for that and it reads them as the one that did."""
-
-    head: RequestHead
-    rows: Rows | None
-
-
-class ReleaseSelector:
+class ReleaseSelector(Selector):
     """What a head says of who answers it. Requests with equal heads share one.
 
     Args:
@@ -195,7 +203,7 @@ class ReleaseSelector:
     def __init__(self, fork: SplitRoute, header: bytes | None, content_type: str, accept: str) -> None:
         self.fork = fork
         self.affinity_header = header
-        self.wishes = NONE
+        self.wishes = NO_HINTS
         self._order = fork.ranking_for(header)
         self._content_type, self._accept = content_type, accept
         self._asked: dict[str, RequestHead] = {}
@@ -206,9 +214,9 @@ class ReleaseSelector:
         rows = self._rows(body) if fork.affinity_column else None
         if rows is not None:
             order = _order(fork, rows, fork.affinity_column)
-        able = [each for each in fork.weights if fork.targets[each].endpoint.dispatcher.takes_requests]
-        if not able and fork.fallback_target is not None and fork.fallback_target.endpoint.dispatcher.takes_requests:
-            return Selection(self._asked_of(fork.fallback_target.endpoint.dispatcher.id), None)
+        able = [each for each in fork.weights if fork.targets[each].endpoint.release.takes_requests]
+        if not able and fork.fallback_target is not None and fork.fallback_target.endpoint.release.takes_requests:
+            return Selection(self._asked_of(fork.fallback_target.endpoint.release.id), None)
         able = able or list(fork.weights)
         if order is not None:
             chosen = next(each for each in order if each in able)
@@ -217,7 +225,7 @@ class ReleaseSelector:
         else:
             chosen = able[choose_weighted([fork.weights[each] for each in able], fork.split.rotation.next_point())]
         asked = self._asked_of(chosen)
-        same = rows is not None and asked.target.endpoint.reads_as(fork.primary_target.endpoint)
+        same = rows is not None and asked.target.endpoint.decodes_like(fork.primary_target.endpoint)
         return Selection(asked, rows if same else None)
 
     def _asked_of(self, release_id: str) -> RequestHead:
@@ -227,13 +235,13 @@ class ReleaseSelector:
             found.apply_hints(self.wishes)
             copied_to = self.fork.mirror_target
             if copied_to is not None and found.target is not copied_to and not found.target.endpoint.spec.unbatched:
-                found.split_route = self.fork
+                found.mirror = self.fork
         return found
 
     def _rows(self, body: bytes | BodyBuffer) -> Rows | None:
         """As the release reads them that speaks for the model; None where it cannot: then turns decide, and who is chosen says why not."""
         try:
-            return RequestHead(self.fork.primary_target, self._content_type, self._accept).rows(body)
+            return RequestHead(self.fork.primary_target, self._content_type, self._accept).decode_body(body)
         except PexdockError:
             return None
 
@@ -255,8 +263,8 @@ def _first(decoder: RowDecoder, rows: Rows, column: str) -> object:
     return batch.column(column)[0].as_py() if column in batch.schema.names else None
 
 
-def _router(release: Dispatcher) -> PathTrie[EndpointQueue]:
-    router: PathTrie[EndpointQueue] = PathTrie()
+def _router(release: ServedRelease) -> PathTrie[ServedEndpoint]:
+    router: PathTrie[ServedEndpoint] = PathTrie()
     for endpoint in release.endpoints:
         router.add_path(endpoint.spec.path, endpoint)
     return router

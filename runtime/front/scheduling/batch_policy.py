@@ -1,4 +1,4 @@
-"""When the next batch of an endpoint goes. Pure: it is told what comes, and what time it is.
+"""Decides when the next batch of an endpoint is sent. Pure: it is told what arrives, and what time it is.
 
 `docs/design.md`, "When a batch goes", has the rule and the measurements that chose it.
 """
@@ -8,59 +8,59 @@ from __future__ import annotations
 from enum import Enum
 
 HOLD_MAX_S = 0.001
-"""However dense requests come, the first of them is not held back longer: a third of what a plain scikit-learn model takes for a batch."""
+"""Limit of holding back the first request, however dense requests arrive: a third of what a plain scikit-learn model takes for a batch."""
 
 
 class DispatchDecision(Enum):
     """What to do with the rows that wait."""
 
     GO = 1
+    """Send them now."""
     HOLD = 2
-    """Look again at the next turn of the loop: requests are coming in, and most of those that follow are already there."""
+    """Decide again in the next turn of the loop: requests are arriving, and most of those that follow are already in the sockets."""
     WAIT = 3
-    """Until the worker has answered: it has enough to do, and what gathers meanwhile makes a better batch."""
+    """Wait until a worker has replied: it has enough to do, and what gathers meanwhile makes a better batch."""
 
 
 class DispatchPolicy:
-    """Of one endpoint.
+    """Decides for one endpoint.
 
     Args:
-        batch_max_rows: of a batch; so many go at once.
-        max_delay_s: no row is held back for others longer than that.
+        batch_max_rows: Limit of a batch; as many rows are sent at once.
+        max_delay_s: Limit of holding back a row for others.
+
+    Attributes:
+        arrivals: Requests that arrived in this turn of the loop; whoever queues one counts it here.
     """
 
     def __init__(self, batch_max_rows: int, max_delay_s: float) -> None:
         self._batch_max_rows = batch_max_rows
         self._hold_s = min(max_delay_s, HOLD_MAX_S)
-        self._came = 0
+        self.arrivals = 0
         self._dense = False
-        self._held_until = 0.0
+        self._held_until_s = 0.0
 
-    def came(self) -> None:
-        """One more request waits."""
-        self._came += 1
-
-    def turn(self, now_s: float) -> None:
-        """A turn of the loop is over; all that came in it has been told."""
-        self._dense = self._came > 1 or (self._came == 1 and self._held_until > 0.0)
-        self._came = 0
-        if self._held_until and now_s >= self._held_until:
+    def begin_turn(self, now_s: float) -> None:
+        """Begins a turn of the loop, in which all requests that arrived in the one before are counted."""
+        self._dense = self.arrivals > 1 or (self.arrivals == 1 and self._held_until_s > 0.0)
+        self.arrivals = 0
+        if self._held_until_s and now_s >= self._held_until_s:
             self._dense = False
 
-    def step(self, rows: int, computing_rows: int, now_s: float) -> DispatchDecision:
-        """What becomes of the rows that wait.
+    def decide(self, rows: int, computing_rows: int, now_s: float) -> DispatchDecision:
+        """Returns what to do with the rows that wait.
 
         Args:
-            rows: that wait; not 0.
-            computing_rows: of the batch that the least busy worker has already; 0 where it has none.
-            now_s: the time.
+            rows: Rows that wait; not 0.
+            computing_rows: Rows that the least busy worker has to compute already.
+            now_s: The time.
         """
         if rows < self._batch_max_rows:
             if 2 * rows < computing_rows:
-                self._held_until = 0.0
+                self._held_until_s = 0.0
                 return DispatchDecision.WAIT
             if self._dense and self._hold_s:
-                self._held_until = self._held_until or now_s + self._hold_s
+                self._held_until_s = self._held_until_s or now_s + self._hold_s
                 return DispatchDecision.HOLD
-        self._held_until = 0.0
+        self._held_until_s = 0.0
         return DispatchDecision.GO

@@ -1,8 +1,8 @@
-"""Which requests make the next batch. Pure: knows neither time nor workers.
+"""The waiting requests of an endpoint, and which of them make the next batch. Pure: knows neither time nor workers.
 
-Requests gather in groups; only requests of one group (same endpoint, parameters and shape of rows) may share a batch. Groups take turns, so
-that a busy one does not starve the others, and order within a group is kept. What is more urgent goes first, and where it leaves room in
-its batch, less urgent requests of its group go with it.
+Requests gather in groups, and only requests of one group (same endpoint, parameters and shape of rows) may share a batch. Groups take
+turns, so that a busy one does not starve the others, and within a group the order is kept. More urgent requests go first; where they leave
+room in their batch, less urgent requests of their group fill it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from base.ipc.front_door_control import Configure
 
 
 class QueuedRequest(Protocol):
-    """What a batcher needs to know of a request."""
+    """What a queue needs to know of a request."""
 
     @property
     def group(self) -> Hashable:
@@ -26,11 +26,11 @@ class QueuedRequest(Protocol):
 
     @property
     def row_count(self) -> int:
-        """Its rows; 0 is possible."""
+        """Its rows; may be 0."""
 
     @property
     def size_bytes(self) -> int:
-        """What it takes while it waits."""
+        """Memory that it takes while it waits."""
 
     @property
     def urgency(self) -> int:
@@ -42,11 +42,11 @@ R = TypeVar("R", bound=QueuedRequest)
 
 @dataclass(frozen=True)
 class QueueLimits:
-    """What may wait for one endpoint.
+    """Limits of the queue of one endpoint.
 
     Attributes:
-        max_wait_s: how long, where that is less than the time of the request.
-        priorities: clients may say what goes first.
+        max_wait_s: Limit of a request's wait, where that is less than its own time limit.
+        priorities: Whether clients may set the urgency of requests.
     """
 
     max_rows: int
@@ -55,13 +55,13 @@ class QueueLimits:
     priorities: bool = False
 
     @classmethod
-    def of(cls, limits: Configure) -> Self:
-        """As a front door is told."""
-        return cls(limits.queue_max_rows, limits.queue_max_bytes, limits.queue_max_wait_s or inf, limits.priorities)
+    def from_configuration(cls, configure: Configure) -> Self:
+        """Returns the limits that the supervisor has set."""
+        return cls(configure.queue_max_rows, configure.queue_max_bytes, configure.queue_max_wait_s or inf, configure.priorities)
 
 
 class _Group(Generic[R]):
-    """Requests of one group and one urgency, in the order of their coming, and their rows."""
+    """Requests of one group and one urgency in the order of their arrival, and their rows."""
 
     __slots__ = ("requests", "rows")
 
@@ -74,42 +74,45 @@ _Lane = OrderedDict[Hashable, _Group[R]]
 
 
 class BatchQueue(Generic[R]):
-    """The waiting requests of one endpoint. Bounded by rows and bytes."""
+    """The waiting requests of one endpoint, limited in rows and bytes.
 
-    def __init__(self, batch_max_rows: int, bounds: QueueLimits) -> None:
+    Attributes:
+        size: Requests that wait.
+        rows: Their rows.
+        bytes: Their memory.
+    """
+
+    def __init__(self, batch_max_rows: int, limits: QueueLimits) -> None:
         self._batch_max_rows = batch_max_rows
-        self._bounds = bounds
+        self._limits = limits
         self._lanes: dict[int, _Lane[R]] = {}  # by urgency, the most urgent first
-        self._rows: dict[int, int] = {}  # of each urgency that there ever was
-        self._batches: dict[int, int] = {}  # the same: how many batches at least
-        self.rows = self.bytes = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._lanes)
+        self._rows: dict[int, int] = {}  # of each urgency that ever waited
+        self._batches: dict[int, int] = {}  # the same: batches at least
+        self.size = self.rows = self.bytes = 0
 
     def check_room(self, rows: int, size_bytes: int) -> None:
-        """Whether so much more may wait. An empty queue takes any request.
+        """Checks that a request may wait. An empty queue takes any request.
 
         Raises:
-            Full: with it, what waits would be over a bound.
+            Full: a limit would be exceeded.
         """
-        bounds = self._bounds
-        if not self._lanes:
+        limits = self._limits
+        if not self.size:
             return
-        if self.rows + rows > bounds.max_rows:
-            raise Full(f"{self.rows} rows are waiting for this endpoint, and {bounds.max_rows} may; try again later")
-        if self.bytes + size_bytes > bounds.max_bytes:
-            raise Full(f"{self.bytes} bytes are waiting for this endpoint, and {bounds.max_bytes} may; try again later")
+        if self.rows + rows > limits.max_rows:
+            raise Full(f"queue full: {self.rows} rows queued for this endpoint, limit {limits.max_rows}; try again later")
+        if self.bytes + size_bytes > limits.max_bytes:
+            raise Full(f"queue full: {self.bytes} bytes queued for this endpoint, limit {limits.max_bytes}; try again later")
 
     @property
     def batches(self) -> int:
-        """How many batches at least what waits makes."""
+        """A lower bound of the batches that the waiting requests make."""
         return sum(self._batches.values())
 
     def batches_before(self, urgency: int, group: Hashable = None) -> int:
-        """How many batches at least go before a request of that urgency that would come now.
+        """Returns a lower bound of the batches that go before a request of that urgency if it came now.
 
-        Where its group is known, others take turns with it: of each as many batches go first as of its own, and one, at most.
+        If its group is known, the others take turns with it: of each of them at most one more batch than of its own goes first.
         """
         if group is None:
             return sum(rows for own, rows in self._rows.items() if own <= urgency) // self._batch_max_rows
@@ -123,26 +126,29 @@ class BatchQueue(Generic[R]):
         others = self._batches[urgency] + (-rows // self._batch_max_rows)
         return before + mine + min(others, (mine + 1) * (len(lane) - (own is not None)))
 
-    def add(self, request: R) -> None:
+    def add_request(self, request: R) -> None:
         """Puts a request behind the others of its group and urgency.
 
         Raises:
-            Full: what waits is over a bound. Nothing was added.
+            Full: a limit would be exceeded. Nothing was added.
         """
-        self.check_room(request.row_count, request.size_bytes)
-        lane = self._lanes.get(request.urgency)
+        if self.size:
+            self.check_room(request.row_count, request.size_bytes)
+        urgency = request.urgency
+        lane = self._lanes.get(urgency)
         if lane is None:
-            lane = self._lanes[request.urgency] = OrderedDict()
+            lane = self._lanes[urgency] = OrderedDict()
             if len(self._lanes) > 1:
                 self._lanes = dict(sorted(self._lanes.items()))
         group = lane.get(request.group)
         if group is None:
             group = lane[request.group] = _Group()
         group.requests[request] = None
-        self._count(request.urgency, group, request.row_count, request.size_bytes)
+        self.size += 1
+        self._count(urgency, group, request.row_count, request.size_bytes)
 
-    def take(self) -> list[R]:
-        """The next batch: at most `batch_max_rows` rows, but always at least one request; empty when nothing waits."""
+    def take_batch(self) -> list[R]:
+        """Removes and returns the next batch: at most `batch_max_rows` rows, but at least one request; empty when nothing waits."""
         batch: list[R] = []
         group: Hashable = None
         rows = 0
@@ -153,10 +159,11 @@ class BatchQueue(Generic[R]):
             rows = self._take_from(urgency, lane, group, batch, rows)
             if rows >= self._batch_max_rows:
                 break
+        self.size -= len(batch)
         return batch
 
     def take_late(self, is_late: Callable[[R], bool]) -> list[R]:
-        """Takes those out that are late, at the beginning of the group whose turn it is: its batch would have room that nobody uses."""
+        """Removes and returns the late requests at the beginning of the group whose turn it is, which would leave its batch half empty."""
         late: list[R] = []
         group = next((next(iter(lane)) for lane in self._lanes.values()), None)
         for lane in self._lanes.values():
@@ -165,41 +172,42 @@ class BatchQueue(Generic[R]):
                     break
                 late.append(request)
         for request in late:
-            self.remove(request)
+            self.remove_request(request)
         return late
 
-    def remove(self, request: R) -> bool:
-        """Takes a request out that nobody waits for any more; False when it is not here."""
+    def remove_request(self, request: R) -> bool:
+        """Removes a request that nobody waits for any more. Returns False when it is not here."""
         lane = self._lanes.get(request.urgency)
-        waiting = None if lane is None else lane.get(request.group)
-        if waiting is None or request not in waiting.requests:
+        group = None if lane is None else lane.get(request.group)
+        if group is None or request not in group.requests:
             return False
-        del waiting.requests[request]
-        self._count(request.urgency, waiting, -request.row_count, -request.size_bytes)
-        self._tidy(request.urgency, request.group)
+        del group.requests[request]
+        self.size -= 1
+        self._count(request.urgency, group, -request.row_count, -request.size_bytes)
+        self._drop_if_empty(request.urgency, request.group)
         return True
 
-    def clear(self) -> list[R]:
-        """All that waits, in no particular order of groups; afterwards nothing does."""
-        everything = [request for lane in self._lanes.values() for waiting in lane.values() for request in waiting.requests]
+    def take_everything(self) -> list[R]:
+        """Removes and returns all requests, in no particular order of groups."""
+        everything = [request for lane in self._lanes.values() for group in lane.values() for request in group.requests]
         self._lanes.clear()
         self._rows.clear()
         self._batches.clear()
-        self.rows = self.bytes = 0
+        self.size = self.rows = self.bytes = 0
         return everything
 
-    def _take_from(self, urgency: int, lane: _Lane[R], group: Hashable, batch: list[R], rows: int) -> int:
-        """Adds those of this lane's requests of the group that there is room for; no room is left behind one that does not fit.
+    def _take_from(self, urgency: int, lane: _Lane[R], name: Hashable, batch: list[R], rows: int) -> int:
+        """Moves requests of one group and urgency into the batch; no room is left behind one that does not fit.
 
         Returns:
-            The rows of the batch, with those for which no room is left.
+            The rows of the batch, with those that are given up to a request that does not fit.
         """
-        waiting = lane.get(group)
-        if waiting is None:
+        group = lane.get(name)
+        if group is None:
             return rows
         taken: list[R] = []
         before, size_bytes, full = rows, 0, False
-        for request in waiting.requests:
+        for request in group.requests:
             full = bool(batch or taken) and rows + request.row_count > self._batch_max_rows
             if full:
                 break
@@ -207,19 +215,19 @@ class BatchQueue(Generic[R]):
             rows += request.row_count
             size_bytes += request.size_bytes
         for request in taken:
-            del waiting.requests[request]
+            del group.requests[request]
         batch += taken
-        self._count(urgency, waiting, before - rows, -size_bytes)
-        if waiting.requests:
-            lane.move_to_end(group)
+        self._count(urgency, group, before - rows, -size_bytes)
+        if group.requests:
+            lane.move_to_end(name)
         else:
-            self._tidy(urgency, group)
+            self._drop_if_empty(urgency, name)
         return self._batch_max_rows if full else rows
 
-    def _tidy(self, urgency: int, group: Hashable) -> None:
+    def _drop_if_empty(self, urgency: int, name: Hashable) -> None:
         lane = self._lanes[urgency]
-        if not lane[group].requests:
-            del lane[group]
+        if not lane[name].requests:
+            del lane[name]
         if not lane:
             del self._lanes[urgency]
 
@@ -227,6 +235,6 @@ class BatchQueue(Generic[R]):
         self.rows += rows
         self.bytes += size_bytes
         self._rows[urgency] = self._rows.get(urgency, 0) + rows
-        most, before = self._batch_max_rows, group.rows
+        max_rows, before = self._batch_max_rows, group.rows
         group.rows += rows
-        self._batches[urgency] = self._batches.get(urgency, 0) - (-group.rows // most) + (-before // most)
+        self._batches[urgency] = self._batches.get(urgency, 0) - (-group.rows // max_rows) + (-before // max_rows)

@@ -1,7 +1,4 @@
-"""What the front door serves: all releases of the routing table in force.
-
-Everything here runs in the loop's thread.
-"""
+"""The dispatchers of all releases of the routing table. Everything here runs in the event loop's thread."""
 
 from __future__ import annotations
 
@@ -11,114 +8,133 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from base.ipc.front_door_control import RequestsSent, Route, WorkerUnhealthy
-from runtime.front.memory.budget import COPIES_PART, MemoryBudget, shared
+from runtime.front.memory.budget import MIRROR_DIVISOR, MemoryBudget, release_max_bytes
 from runtime.front.requests.deadlines import Deadlines
+from runtime.front.requests.endpoint import ServedEndpoint, ServedRelease
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatcher import Dispatcher
 from runtime.front.scheduling.endpoint_queue import EndpointQueue
+from runtime.front.scheduling.failover import Failover
 from runtime.front.telemetry.metrics import FrontMetrics
 from runtime.front.telemetry.outcomes import OutcomeCounters
 from runtime.front.workers.link import WorkerLink
 
 
+def _discard(_: WorkerUnhealthy | RequestsSent) -> None:
+    """Drops a report that nobody wants."""
+
+
 class Dispatchers:
-    """All releases of the routing table in force.
+    """Makes a dispatcher for each release of the routing table in force, and retires those of releases that are gone.
 
     Args:
-        recorder: None where nobody wants measures.
-        tallies: of watched releases; None where nobody listens.
-        tell: takes what the supervisor is to know of workers.
+        limits: Limits of each endpoint's queue.
+        shared_memory_max_bytes: Limit of all shared memory of the front door.
+        deadlines: Deadlines of all requests of the front door.
+        metrics: Counts requests; None without a metrics configuration.
+        outcomes: Counts how requests to watched releases end; None where nobody listens.
+        report: Sends reports on workers to the supervisor.
 
     Attributes:
-        told_requests: of each so many that a worker was sent.
+        report_interval_requests: Requests sent to one worker between two reports of their number.
+        releases: The releases in force.
     """
 
     def __init__(
         self,
-        bounds: QueueLimits,
+        limits: QueueLimits,
         shared_memory_max_bytes: int,
         deadlines: Deadlines,
-        recorder: FrontMetrics | None = None,
-        tallies: OutcomeCounters | None = None,
-        tell: Callable[[WorkerUnhealthy | RequestsSent], None] = lambda _: None,
+        metrics: FrontMetrics | None = None,
+        outcomes: OutcomeCounters | None = None,
+        report: Callable[[WorkerUnhealthy | RequestsSent], None] = _discard,
     ) -> None:
-        self._bounds = bounds
-        self.budget = MemoryBudget(shared_memory_max_bytes)
+        self._limits = limits
+        self._budget = MemoryBudget(shared_memory_max_bytes)
         self._deadlines = deadlines
-        self._recorder = recorder
-        self._tallies = tallies
-        self._tell = tell
-        self.told_requests = sys.maxsize
-        self.releases, self._coming = list[Dispatcher](), list[Dispatcher]()
+        self._metrics = metrics
+        self._outcomes = outcomes
+        self._report = report
+        self.report_interval_requests = sys.maxsize
+        self.releases: list[ServedRelease] = []
+        self._current, self._prepared = list[Dispatcher](), list[Dispatcher]()
         self._retiring: set[Dispatcher] = set()
-        self._apart: Collection[str] = ()
+        self._opt_in_only: Collection[str] = ()
+        self._failover = Failover(self._find_failover_target)
 
     def prepare(self, routes: Sequence[Route]) -> list[WorkerLink]:
-        """Connects to releases and workers that are not in force yet, so that they can answer once they are. Returns new links."""
+        """Connects to releases and workers that are not in force yet, so that they can answer once they are. Returns the new links."""
         links: list[WorkerLink] = []
         for route in routes:
-            release = self._known(route)
-            if release is None:
-                release = self._release(route)
-                self._coming.append(release)
-            links += release.connect(route.sockets)
+            dispatcher = self._find(route)
+            if dispatcher is None:
+                dispatcher = self._make_dispatcher(route)
+                self._prepared.append(dispatcher)
+            links += dispatcher.workers.connect(route.sockets)
         return links
 
-    def apply(self, routes: Sequence[Route], copied_to: Collection[str] = (), apart: Collection[str] = ()) -> list[WorkerLink]:
-        """Puts these routes in force. Releases that are gone answer what they have. Returns new links.
+    def apply(self, routes: Sequence[Route], mirrored_to: Collection[str] = (), opt_in_only: Collection[str] = ()) -> list[WorkerLink]:
+        """Puts routes in force. Releases that are gone answer what they have. Returns the new links.
 
         Args:
-            routes: all of them.
-            copied_to: the releases that get copies, and only these.
-            apart: those that get no request but copies, and what asks for them.
+            routes: All routes.
+            mirrored_to: IDs of releases that get copies of requests and nothing else.
+            opt_in_only: IDs of releases that get copies, and requests that ask for them.
         """
-        self._apart = apart
+        self._opt_in_only = opt_in_only
         kept, links = list[Dispatcher](), list[WorkerLink]()
-        whole, share = self.budget.max_bytes, shared(self.budget.max_bytes, len(routes) - len(copied_to))
+        whole = self._budget.max_bytes
+        share = release_max_bytes(whole, len(routes) - len(mirrored_to))
         for route in routes:
-            release = self._known(route) or self._release(route)
-            release.leave(route.sockets)
-            links += release.connect(route.sockets)
-            self._watch(release, watched=route.report_outcomes)
-            release.bound(whole // COPIES_PART if route.release_id in copied_to else share)
-            kept.append(release)
-        coming, self._coming = self._coming, []
-        gone, self.releases = [each for each in self.releases + coming if each not in kept], kept
-        for release in gone:
-            self._retiring.add(release)
-            release.retire(partial(self._retiring.discard, release))
+            dispatcher = self._find(route) or self._make_dispatcher(route)
+            dispatcher.workers.leave(route.sockets)
+            links += dispatcher.workers.connect(route.sockets)
+            self._watch_outcomes(dispatcher, watched=route.report_outcomes)
+            dispatcher.release.budget.max_bytes = whole // MIRROR_DIVISOR if route.release_id in mirrored_to else share
+            kept.append(dispatcher)
+        prepared, self._prepared = self._prepared, []
+        gone, self._current = [each for each in self._current + prepared if each not in kept], kept
+        self.releases = [dispatcher.release for dispatcher in kept]
+        for dispatcher in gone:
+            self._retiring.add(dispatcher)
+            dispatcher.retire(partial(self._retiring.discard, dispatcher))
         return links
 
-    async def wait_left(self) -> None:
-        """Until nothing waits any more for a worker of a release that is gone by now. Each request waits for its time at most."""
-        await asyncio.gather(*(release.left.wait() for release in self._retiring))
+    async def wait_drained(self) -> None:
+        """Waits until nothing waits for a worker of a release that is gone by now. Each request waits at most for its time limit."""
+        await asyncio.gather(*(dispatcher.drained.wait() for dispatcher in self._retiring))
 
-    def end(self) -> None:
-        """No worker will be started any more: what waits for one is answered."""
-        for release in (*self.releases, *self._retiring):
-            release.end()
+    def stop(self) -> None:
+        """Answers what waits for a worker where there is none: no worker will be started any more."""
+        for dispatcher in (*self._current, *self._retiring):
+            dispatcher.stop()
 
-    def _heir(self, endpoint: EndpointQueue) -> EndpointQueue | None:
-        """Where the requests of an endpoint go that nobody is left to answer: to the same one of another release that takes some."""
-        for release in self.releases:
-            if release.takes_requests and release.spec.model == endpoint.dispatcher.spec.model and release.id not in self._apart:
-                for each in release.endpoints:
-                    if each.spec == endpoint.spec:
-                        return each
+    def _find_failover_target(self, endpoint: ServedEndpoint) -> EndpointQueue | None:
+        """Returns the queue of the same endpoint of another release that takes requests; None without one."""
+        for dispatcher in self._current:
+            release = dispatcher.release
+            same_model = release.spec.model == endpoint.release.spec.model
+            if same_model and release.takes_requests and release.id not in self._opt_in_only:
+                for queue in dispatcher.queues:
+                    if queue.spec == endpoint.spec:
+                        return queue
         return None
 
-    def _known(self, route: Route) -> Dispatcher | None:
-        """The release of a route, where it is there already. Other content under the same name and version is another one."""
-        return next((each for each in self.releases + self._coming if each.id == route.release_id and each.spec == route.release), None)
+    def _find(self, route: Route) -> Dispatcher | None:
+        """Returns the dispatcher of a route. Other content under the same name and version is another release."""
+        for dispatcher in self._current + self._prepared:
+            if dispatcher.release.id == route.release_id and dispatcher.release.spec == route.release:
+                return dispatcher
+        return None
 
-    def _watch(self, release: Dispatcher, *, watched: bool) -> None:
-        if watched and not release.watched and self._tallies is not None:
-            release.watch(self._tallies.release_counter(release.id))
+    def _watch_outcomes(self, dispatcher: Dispatcher, *, watched: bool) -> None:
+        if watched and not dispatcher.outcomes_watched and self._outcomes is not None:
+            dispatcher.watch_outcomes(self._outcomes.release_counter(dispatcher.release.id))
         elif not watched:
-            release.watch(None)
+            dispatcher.watch_outcomes(None)
 
-    def _release(self, route: Route) -> Dispatcher:
-        found = Dispatcher(route.release_id, route.release, self._bounds, self.budget, self._deadlines, self._recorder)
-        found.tell, found.told_requests = self._tell, self.told_requests
-        found.failover_target = self._heir
-        return found
+    def _make_dispatcher(self, route: Route) -> Dispatcher:
+        release = ServedRelease(route.release_id, route.release, MemoryBudget(self._budget.max_bytes, self._budget))
+        dispatcher = Dispatcher(release, self._limits, self._deadlines, self._failover, self._metrics)
+        dispatcher.report, dispatcher.report_interval_requests = self._report, self.report_interval_requests
+        return dispatcher

@@ -1,4 +1,4 @@
-"""Whose rows of a batch an error names. Pure."""
+"""Attributes the error of a batch to the requests whose rows it names. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from base.errors import Cell, PexdockError, Reject
 
 
 class HasRowCount(Protocol):
-    """What is to be known of a request."""
+    """What has to be known of a request."""
 
     @property
     def row_count(self) -> int:
@@ -18,18 +18,22 @@ class HasRowCount(Protocol):
 
 
 class AttributedError(NamedTuple):
-    """A request's place in the list, and its own part of the error."""
+    """A request's own part of an error.
+
+    Attributes:
+        place: Position of the request in the batch.
+    """
 
     place: int
     error: PexdockError
 
 
 def attribute_error(requests: Sequence[HasRowCount], error: PexdockError) -> list[AttributedError]:
-    """Each request that owns a row that the error names, with an error that names its own rows, counted from its own first.
+    """Returns an error for each request whose rows the batch's error names; its cells count rows from the request's first.
 
     Args:
-        requests: of the batch, all and in its order.
-        error: its cells count rows from the batch's first. Empty where no cell names a row of the batch.
+        requests: All requests of the batch, in order.
+        error: Error of the batch; its cells count rows from the batch's first. The result is empty if no cell names a row of the batch.
     """
     found = []
     ends = list(accumulate(request.row_count for request in requests))
@@ -44,7 +48,7 @@ def attribute_error(requests: Sequence[HasRowCount], error: PexdockError) -> lis
 
 
 def _detail(error: PexdockError, first: Cell) -> str:
-    """In words. What a handler says is repeated as it is; a misfit's words name the row, whose number has changed."""
+    """Returns the detail of a request's error: a handler's own words, or words that name the request's row."""
     if isinstance(error, Reject):
         return error.detail
     where = f"row {first.row}" + (f", column {first.column!r}" if first.column is not None else "")

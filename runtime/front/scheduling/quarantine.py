@@ -1,73 +1,86 @@
-"""Requests, and questions about their paths, whose worker died while it had them. Pure.
+"""Requests and parameter checks whose worker exited while it had them.
 
-One of them may have killed it, and nobody can tell which. So each goes again, alone, to a worker of which this front door wants nothing
-else, and that worker says when it begins to compute it. Should it die then, without an answer, the culprit is known. So it is found with
-two deaths in all; to cut the batch in halves would take one for each time that it can be halved. A worker that died before it began died
-of something else: of a request that another front door has sent, or by itself.
+One of them may have crashed the worker, and nobody can tell which. So each is sent again alone, to a worker that has nothing else of this
+front door, and that reports when it begins to compute it. If the worker exits then without a reply, the poison request is found: after two
+crashes in all. To halve the batch would take a crash for each halving. A worker that exited before it began was crashed by something else:
+a request that another front door had sent, or itself.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
-from base.errors import HandlerFailed, Unavailable
+from base.errors import Full, HandlerFailed, Unavailable
+from runtime.front.requests.parameter_check import ParameterCheck
+from runtime.front.workers.events import WorkItem
+from runtime.front.workers.in_flight import IN_FLIGHT_MAX
+from runtime.front.workers.link import WorkerLink
+from runtime.front.workers.pool import WorkerPool
 
-if TYPE_CHECKING:
-    from runtime.front.requests.parameter_question import ParameterCheck
-    from runtime.front.requests.request import InferenceRequest
-
-DEATHS_MAX = 5
-"""Of workers that had a request and are not known to have died of it. There may be one whose model kills whoever loads it."""
+CRASHES_MAX = 5
+"""Limit of crashes of workers that had a request and had not begun it: its model may crash every worker that loads it."""
 
 
 class Quarantine:
-    """Those of one release that are to go again. Bounded by what its workers had in flight.
+    """The suspects of one release. Bounded by what its workers had in flight.
 
     Attributes:
-        waiting: some of them may be answered by now, until they are pruned. Looked at for each batch, which costs no call.
+        waiting: Suspects that wait for a worker; some may be answered.
+        is_active: Whether a worker is reserved for suspects.
     """
 
     def __init__(self) -> None:
-        self.waiting: deque[InferenceRequest | ParameterCheck] = deque()
+        self.waiting: deque[WorkItem] = deque()
+        self.is_active = False
 
-    def add(self, request: InferenceRequest | ParameterCheck, *, guilty: bool) -> None:
-        """The worker that had it has died. It is answered at once where it may not go again.
+    def on_crash(self, item: WorkItem, *, poison: bool) -> None:
+        """Handles that a worker exited: quarantines an item that it had, or fails it where it may not be sent again.
 
         Args:
-            request: which one.
-            guilty: the worker had begun to compute it, and nothing else.
+            item: A request or check that the worker had.
+            poison: Whether the worker had begun it, and nothing else.
         """
-        if request.answered:
+        if item.answered:
             return
-        request.crash_count += 1
-        what = f"{request.crash_count} workers ended while they had this request"
-        if not request.may_go_again:
-            request.fail(Unavailable("the worker that had this request has ended, and it may not be computed twice"), blamed=True)
-        elif guilty:
-            request.fail(
-                HandlerFailed(f"{request.crash_count} workers ended while they had this request, the last while it computed nothing else")
-            )
-        elif request.crash_count >= DEATHS_MAX:
-            request.fail(Unavailable(f"{what}; try again later"), blamed=True)
+        item.crash_count += 1
+        crashes = f"{item.crash_count} workers exited while they had this request"
+        if not item.may_retry:
+            item.fail(Unavailable("the worker that had this request has exited, and the request may not be computed twice"), blamed=True)
+        elif poison:
+            item.fail(HandlerFailed(f"{crashes}, the last while it computed nothing else"))
+        elif item.crash_count >= CRASHES_MAX:
+            item.fail(Unavailable(f"{crashes}; try again later"), blamed=True)
         else:
-            self.wait(request)
+            self.waiting.append(item)
 
-    def wait(self, request: InferenceRequest | ParameterCheck) -> None:
-        """It is to go again, alone."""
-        self.waiting.append(request)
+    def send_suspects(self, workers: WorkerPool) -> None:
+        """Sends one suspect to each worker that has nothing to compute, and has the other workers run empty while suspects wait."""
+        self.is_active = False
+        for link in workers.links.values():
+            while self.waiting and self.waiting[0].answered:
+                self.waiting.popleft()
+            work = link.in_flight
+            if self.waiting:
+                work.batches_max = 1
+                if link.up and work.is_idle:
+                    self._send(link, self.waiting.popleft())
+            elif not work.busy:
+                work.batches_max = IN_FLIGHT_MAX
+            self.is_active = self.is_active or work.batches_max == 1
 
-    def prune(self) -> None:
-        """Afterwards somebody waits for the next one, if there is one."""
-        while self.waiting and self.waiting[0].answered:
-            self.waiting.popleft()
-
-    def take(self) -> InferenceRequest | ParameterCheck:
-        """The next one; there is one."""
-        return self.waiting.popleft()
-
-    def clear(self) -> list[InferenceRequest | ParameterCheck]:
-        """All of them; afterwards there are none."""
-        waiting = list(self.waiting)
+    def take_everything(self) -> list[WorkItem]:
+        """Removes and returns all suspects that wait."""
+        items = list(self.waiting)
         self.waiting.clear()
-        return waiting
+        return items
+
+    def _send(self, link: WorkerLink, item: WorkItem) -> None:
+        try:
+            if isinstance(item, ParameterCheck):
+                link.send_check(item)
+            else:
+                link.send_batch([item])
+        except Full as exc:
+            item.fail(exc)
+        except Unavailable:  # sending found that the worker is gone
+            self.waiting.append(item)

@@ -1,73 +1,179 @@
-"""The batches that one worker has, as a front door remembers them, and whether they say that the worker hangs. Pure."""
+"""The batches and parameter checks that one worker has. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from runtime.front.memory.slots import SLOTS, Slot
-
-if TYPE_CHECKING:
-    from runtime.front.requests.parameter_question import ParameterCheck
-    from runtime.front.requests.request import InferenceRequest
+from base.errors import PeerError
+from runtime.front.memory.slots import Slot
+from runtime.front.requests.parameter_check import ParameterCheck
+from runtime.front.requests.request import InferenceRequest
 
 IN_FLIGHT_MAX = 2
 """One batch in the handler, one waiting in the socket: the worker never waits for the front door between batches."""
 
-STREAMS_MAX = SLOTS * 3 // 4
-"""Streamed answers that one worker may have begun: each keeps its slot, and the others must find some too."""
-
 
 @dataclass(eq=False)
 class InFlightBatch:
-    """A batch that the worker has.
+    """A batch that a worker has.
 
     Attributes:
-        parked: it takes no place in flight: it waits for its model or for its client.
-        begun: the worker has said that it computes it, and has not said since that it does not.
+        slot: Where its rows lie.
+        reply_slot: Where its reply is written; another slot once the worker has asked for more room.
+        sent_s: When it was sent, on the monotonic clock.
+        parked: Whether it waits for its model or its client, and keeps no other batch from being computed.
+        begun: Whether the worker has reported that it computes it, and has not reported since that it does not.
+        computed_s: How long the worker has computed it, once it has done with it; 0 if the batch was parked.
     """
 
     requests: list[InferenceRequest]
     rows: int
-    room: Slot
-    reply_room: Slot
+    slot: Slot
+    reply_slot: Slot
     sent_s: float
     parked: bool = False
     begun: bool = False
+    computed_s: float = 0.0
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it may be what killed the worker before."""
+        """Whether a worker exited while it had it."""
         return self.requests[0].crash_count > 0
 
     @property
-    def wanted(self) -> bool:
-        """Whether anybody waits for it still."""
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits for it."""
         return any(not request.answered for request in self.requests)
 
 
-def hangs(batches: Collection[InFlightBatch], questions: Collection[ParameterCheck] = ()) -> bool:
-    """Whether a worker hangs that has said nothing of a batch for a while since its time was over.
+class InFlightTable:
+    """What one worker has, by number.
 
-    What it computes is the first that is not parked. Where somebody waits for that, its time is not over. Where all are parked, it computes
-    nothing, and would have said at once that it has dropped the one that was cancelled, unless it computes a part of another.
-
-    Args:
-        batches: in the order in which they were sent.
-        questions: that it has not answered, which takes no time. Where nobody waits for any of them, and it computes nothing, one hangs.
+    Attributes:
+        batches: In the order in which they were sent.
+        checks: Parameter checks that it has not answered.
+        busy: Batches that it has to compute, and checks that must be its only work.
+        computing_rows: Rows of the batches that it has to compute.
+        batches_max: Limit of `busy`.
     """
-    computing = next((each for each in batches if not each.parked), None)
-    if computing is not None:
-        return not computing.wanted
-    if questions:
-        return all(each.answered for each in questions)
-    return any(each.requests[0].endpoint.spec.unbatched for each in batches) and not any(each.wanted for each in batches)
 
+    def __init__(self) -> None:
+        self.batches: dict[int, InFlightBatch] = {}
+        self.checks: dict[int, ParameterCheck] = {}
+        self.busy = self.computing_rows = 0
+        self.batches_max = IN_FLIGHT_MAX
+        self._last_reply_s = 0.0
+        self._last_number = 0
 
-def poison_request(batches: Collection[InFlightBatch], questions: Collection[ParameterCheck]) -> InferenceRequest | ParameterCheck | None:
-    """Of what a worker had when it ended, that which it had begun; None where that is not known."""
-    for batch in batches:
-        if batch.begun:
-            return batch.requests[0]
-    return next((each for each in questions if each.begun), None)
+    @property
+    def is_empty(self) -> bool:
+        """Whether the worker has nothing."""
+        return not (self.batches or self.checks)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the worker has nothing to compute and no check."""
+        return not (self.busy or self.checks)
+
+    @property
+    def silent_s(self) -> float:
+        """How long the worker has had work without replying to any of it."""
+        since_s = [each.sent_s for each in self.batches.values()] + [each.sent_s for each in self.checks.values()]
+        return time.monotonic() - max(self._last_reply_s, min(since_s, default=0.0))
+
+    def next_number(self) -> int:
+        """Returns the number for what is sent next."""
+        self._last_number = (self._last_number + 1) & 0xFFFFFFFF
+        return self._last_number
+
+    def add_batch(self, number: int, batch: InFlightBatch) -> None:
+        """Adds a batch that was sent."""
+        self.batches[number] = batch
+        self.busy += 1
+        self.computing_rows += batch.rows
+
+    def add_check(self, number: int, check: ParameterCheck) -> None:
+        """Adds a check that was sent."""
+        check.sent_s = time.monotonic()
+        self.checks[number] = check
+        self.busy += check.is_suspect
+
+    def take_batch(self, number: int) -> InFlightBatch:
+        """Removes and returns a batch that the worker has done with.
+
+        Raises:
+            PeerError: the worker does not have such a batch.
+        """
+        batch = self.batches.pop(number, None)
+        if batch is None:
+            raise PeerError("a reply to a batch that the worker does not have")
+        now_s = time.monotonic()
+        if not batch.parked:
+            self.busy -= 1
+            self.computing_rows -= batch.rows
+            batch.computed_s = now_s - max(batch.sent_s, self._last_reply_s)  # since the worker had nothing else to do
+        self._last_reply_s = now_s
+        return batch
+
+    def take_check(self, number: int) -> ParameterCheck:
+        """Removes and returns a check that the worker has answered.
+
+        Raises:
+            PeerError: the worker does not have such a check.
+        """
+        check = self.checks.pop(number, None)
+        if check is None:
+            raise PeerError("a reply to a parameter check that the worker does not have")
+        self.busy -= check.is_suspect
+        self._last_reply_s = time.monotonic()
+        return check
+
+    def take_everything(self) -> tuple[list[InFlightBatch], list[ParameterCheck]]:
+        """Removes and returns all batches and checks."""
+        batches, checks = list(self.batches.values()), list(self.checks.values())
+        self.batches, self.checks = {}, {}
+        return batches, checks
+
+    def park(self, batch: InFlightBatch) -> None:
+        """Notes that a batch waits for its model or its client."""
+        batch.parked = True
+        self.busy -= 1
+        self.computing_rows -= batch.rows
+
+    def begin(self, number: int) -> None:
+        """Notes that the worker computes a suspect.
+
+        Raises:
+            PeerError: there is no suspect with this number.
+        """
+        item = self.batches.get(number) or self.checks.get(number)
+        if item is None or not item.is_suspect:
+            raise PeerError("a report that the worker began what is no suspect")
+        item.begun = True
+
+    def has(self, item: InferenceRequest | ParameterCheck) -> bool:
+        """Returns whether the worker has a request or a check, answered or not."""
+        return item in self.checks.values() or any(item in batch.requests for batch in self.batches.values())
+
+    def hangs(self) -> bool:
+        """Returns whether a worker hangs that has not replied for a while since the deadline of something that it has.
+
+        The worker computes the first batch that is not parked. If somebody waits for that, its deadline has not passed. If all batches
+        are parked it computes nothing, and would have dropped the one that was cancelled, unless it computes a part of another. A check
+        takes no time: if nobody waits for any of the checks and nothing is computed, the worker hangs.
+        """
+        computing = next((batch for batch in self.batches.values() if not batch.parked), None)
+        if computing is not None:
+            return not computing.is_wanted
+        if self.checks:
+            return all(check.answered for check in self.checks.values())
+        batches = self.batches.values()
+        return any(batch.requests[0].endpoint.spec.unbatched for batch in batches) and not any(batch.is_wanted for batch in batches)
+
+    def poison_item(self) -> InferenceRequest | ParameterCheck | None:
+        """Returns what the worker had begun when it exited; None where that is not known."""
+        for batch in self.batches.values():
+            if batch.begun:
+                return batch.requests[0]
+        return next((check for check in self.checks.values() if check.begun), None)

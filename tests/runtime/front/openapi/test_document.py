@@ -25,7 +25,7 @@ from base.schema import Schema
 from runtime.front.codecs import media_types
 from runtime.front.codecs.decoder import RowDecoder, decode_body
 from runtime.front.codecs.encoder import ResponseFormat
-from runtime.front.requests import headers, stream
+from runtime.front.requests import hints, response_stream
 from runtime.front.requests.problems import problem
 
 
@@ -193,7 +193,7 @@ def test_headers_by_which_clients_say_what_they_want_are_shown(found: dict[str, 
     for path in found["paths"]:
         references = [each["$ref"].rpartition("/")[2] for each in openapi_docs.operation(found, path)["parameters"] if "$ref" in each]
         shown = [components[name] for name in references]
-        assert {each["name"].lower().encode() for each in shown} == {headers.TIMEOUT, headers.PRIORITY, headers.VERSION}
+        assert {each["name"].lower().encode() for each in shown} == {hints.TIMEOUT_HEADER, hints.PRIORITY_HEADER, hints.VERSION_HEADER}
         assert {(each["in"], each.get("required", False)) for each in shown} == {("header", False)}
 
 
@@ -201,7 +201,7 @@ def test_headers_by_which_clients_say_what_they_want_are_shown(found: dict[str, 
 def test_a_time_fits_the_document_just_if_it_is_read(found: dict[str, Any], value: object) -> None:
     """The bounds that are shown are those that hold."""
     try:
-        headers.read(str(value).encode(), b"")
+        hints.parse_hints(str(value).encode(), b"")
         taken = True
     except errors.Malformed:
         taken = False
@@ -225,7 +225,7 @@ def test_every_media_type_that_is_read_is_shown(found: dict[str, Any]) -> None:
 def test_every_media_type_of_answers_is_shown(found: dict[str, Any]) -> None:
     """Of frames, of streams and of raw endpoints."""
     assert set(openapi_docs.operation(found, "/payments")["responses"]["200"]["content"]) == {form.value for form in ResponseFormat}
-    wanted = {stream.wanted(accept).decode() for accept in ("", "text/event-stream")}
+    wanted = {response_stream.stream_media_type(accept).decode() for accept in ("", "text/event-stream")}
     assert set(openapi_docs.operation(found, "/words")["responses"]["200"]["content"]) == wanted
     raw = openapi_docs.operation(found, "/mirror/{name}")
     assert (list(raw["requestBody"]["content"]), list(raw["responses"]["2XX"]["content"])) == (["*/*"], ["*/*"])

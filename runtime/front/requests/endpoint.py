@@ -1,0 +1,104 @@
+"""What the front door knows of a release that it serves and of its endpoints, as far as their requests need it."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from base.ipc import frames
+from base.ipc.release_spec import EndpointSpec, ReleaseSpec
+from runtime.front.codecs.decoder import RowDecoder
+from runtime.front.memory.budget import MemoryBudget
+from runtime.front.requests.batch_time import BatchTime
+from runtime.front.requests.deadlines import Deadlines, Timed
+from runtime.front.telemetry.metrics import RequestMetrics
+from runtime.front.telemetry.outcomes import OutcomeCounter
+
+
+class ServedRelease:
+    """A release of the routing table, and its state in this front door.
+
+    Args:
+        release_id: Differs between releases of the same name and version with other content.
+        spec: Describes the release, as its workers sent it.
+        budget: Limit of its shared memory, request bodies included.
+
+    Attributes:
+        endpoints: Its endpoints, in the order of the spec.
+        up: Whether a worker can take batches.
+        retiring: Whether another routing table without it is in force.
+        open_streams: Requests whose streamed response has not ended.
+    """
+
+    def __init__(self, release_id: str, spec: ReleaseSpec, budget: MemoryBudget) -> None:
+        self.id = release_id
+        self.spec = spec
+        self.budget = budget
+        self.endpoints: list[ServedEndpoint] = []
+        self.up = False
+        self.retiring = False
+        self.open_streams: set[Timed] = set()
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether a worker can take batches and the release is in the routing table."""
+        return self.up and not self.retiring
+
+
+class ServedEndpoint:
+    """An endpoint of a served release: its schemas, codecs, limits and counters.
+
+    A base class of what queues its requests, which overrides the two callbacks.
+
+    Args:
+        number: Position in the release's spec; workers know the endpoint by it.
+        spec: Describes the endpoint, as its workers sent it.
+        release: Release that the endpoint belongs to.
+        deadlines: Deadlines of all requests of the front door.
+        metrics: Counts its requests; None without a metrics configuration.
+        priorities: Whether clients may set the urgency of requests.
+
+    Attributes:
+        replies: Reads reply frames of workers.
+        batch_time: How long its batches take a worker.
+        outcomes: Counts how requests end; None unless the supervisor watches the release.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        spec: EndpointSpec,
+        release: ServedRelease,
+        deadlines: Deadlines,
+        metrics: RequestMetrics | None,
+        *,
+        priorities: bool,
+    ) -> None:
+        self.number = number
+        self.spec = spec
+        self.release = release
+        self.deadlines = deadlines
+        self.metrics = metrics
+        self.priorities = priorities
+        self.input_schema = _schema_of(spec.input_schema)
+        self.output_schema = _schema_of(spec.output_schema)
+        self.decoder = RowDecoder(self.input_schema, spec.unexpected)
+        self.replies = frames.FrameReader(self.output_schema)
+        self.batch_time = BatchTime()
+        self.outcomes: OutcomeCounter | None = None
+
+    def decodes_like(self, other: ServedEndpoint) -> bool:
+        """Returns whether both endpoints decode a body to the same rows."""
+        mine, theirs = self.spec, other.spec
+        return mine.input_schema == theirs.input_schema and mine.unexpected == theirs.unexpected and mine.raw == theirs.raw
+
+    def on_expired(self, request: Timed) -> None:
+        """Ends a request whose time is over."""
+        raise NotImplementedError
+
+    def on_abandoned(self, request: Timed) -> None:
+        """Takes a request whose client is gone out of the queue."""
+        raise NotImplementedError
+
+
+def _schema_of(message: bytes | None) -> pa.Schema | None:
+    return None if message is None else pa.ipc.read_schema(pa.py_buffer(message))

@@ -1,0 +1,69 @@
+"""What a client's headers ask for beyond the prediction: a time limit, an urgency, a release. Pure.
+
+`X-Request-Timeout-Ms` is a whole number of milliseconds. Urgency is that of `Priority` (RFC 9218): `u=0` goes first, `u=7` last, and 3 is
+the default. As the RFC demands, parameters that cannot be parsed are ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from base.errors import Malformed
+
+TIMEOUT_HEADER = b"x-request-timeout-ms"
+PRIORITY_HEADER = b"priority"
+VERSION_HEADER = b"x-pexdock-version"
+"""Asks for a release by version or label."""
+
+DEFAULT_URGENCY = 3
+
+_TIMEOUT_MAX_DIGITS = 12
+_URGENCY = re.compile(rb"(?:^|,)[ \t]*u=([0-7])[ \t]*(?:[,;]|$)")
+
+
+class RequestHints(NamedTuple):
+    """Time limit and urgency that a client asks for.
+
+    Attributes:
+        timeout_ms: Time limit; None where the client sets none.
+        urgency: 0 to 7; 0 goes first.
+    """
+
+    timeout_ms: int | None = None
+    urgency: int = DEFAULT_URGENCY
+
+
+NO_HINTS = RequestHints()
+
+
+def hints_from_headers(headers: Mapping[bytes, bytes]) -> RequestHints:
+    """Returns the hints in a request's headers; names are in lower case.
+
+    Raises:
+        Malformed: as `parse_hints`.
+    """
+    return parse_hints(headers.get(TIMEOUT_HEADER, b""), headers.get(PRIORITY_HEADER, b""))
+
+
+def parse_hints(timeout: bytes, priority: bytes) -> RequestHints:
+    """Returns the hints in the values of the two headers; empty where a header is missing.
+
+    Raises:
+        Malformed: the timeout is not a positive whole number.
+    """
+    if not timeout and not priority:
+        return NO_HINTS
+    return RequestHints(_parse_milliseconds(timeout) if timeout else None, _parse_urgency(priority))
+
+
+def _parse_milliseconds(value: bytes) -> int:
+    if not value.isdigit() or len(value) > _TIMEOUT_MAX_DIGITS or int(value) == 0:
+        raise Malformed("X-Request-Timeout-Ms must be a positive whole number of milliseconds")
+    return int(value)
+
+
+def _parse_urgency(value: bytes) -> int:
+    found = _URGENCY.search(value)
+    return DEFAULT_URGENCY if found is None else int(found[1])

@@ -1,0 +1,129 @@
+"""The head of a request for an endpoint, and what a traffic split adds to it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+from base.endpoint.raw import request_frame
+from base.errors import PexdockError
+from runtime.front.codecs import media_types
+from runtime.front.codecs.decoder import body_reader
+from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
+from runtime.front.codecs.rows import Rows
+from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.requests.hints import DEFAULT_URGENCY, NO_HINTS, RequestHints
+from runtime.front.requests.target import Target
+
+
+class RequestHead:
+    """The parsed head of a request for an endpoint. Requests with equal heads share one.
+
+    Attributes:
+        version: Version or label that the client asks for; empty where it asks for none.
+        selector: Chooses the release that answers; None where the target is final.
+        mirror: Decides whether the request is copied; None where it is not.
+        timeout_s: Time limit of its requests.
+        urgency: Urgency of its requests; 0 goes before 1.
+        decode: Decodes a body of its media type.
+    """
+
+    __slots__ = ("accept", "content_type", "decode", "format", "hints", "mirror", "selector", "target", "timeout_s", "urgency", "version")
+
+    def __init__(self, target: Target, content_type: str, accept: str, version: str = "") -> None:
+        endpoint = target.endpoint
+        self.target = target
+        self.version = version
+        self.selector: Selector | None = None
+        self.mirror: Mirror | None = None
+        self.apply_hints(NO_HINTS)
+        self.content_type = content_type
+        self.accept = accept
+        self.format = ResponseFormat.negotiate(accept)
+        self.decode: Callable[[bytes], Rows] = _decode_raw if endpoint.spec.raw else body_reader(endpoint.decoder, content_type)
+
+    def apply_hints(self, hints: RequestHints) -> None:
+        """Sets time limit and urgency to what the client asks for, within the limits of operator and author."""
+        endpoint = self.target.endpoint
+        self.hints = hints
+        timeout_ms = endpoint.spec.timeout_ms if hints.timeout_ms is None else hints.timeout_ms
+        max_s = endpoint.deadlines.timeout_s
+        self.timeout_s = max_s if timeout_ms is None else min(timeout_ms / 1000, max_s)
+        self.urgency = hints.urgency if endpoint.priorities else DEFAULT_URGENCY
+
+    def with_less_time(self, spent_s: float) -> Self:
+        """Returns a copy whose requests have less time."""
+        head = copy.copy(self)
+        head.timeout_s -= spent_s
+        return head
+
+    @property
+    def is_arrow(self) -> bool:
+        """Whether the body is an Arrow stream that the front door decodes."""
+        return not self.target.endpoint.spec.raw and media_types.media_type_of(self.content_type) == media_types.ARROW
+
+    def decode_body(self, body: bytes | BodyBuffer) -> Rows:
+        """Returns the rows of a body; those of a body buffer own it.
+
+        Raises:
+            PexdockError: the body cannot be decoded, or its rows do not fit the schema.
+        """
+        return self.target.endpoint.decoder.from_body_buffer(body) if isinstance(body, BodyBuffer) else self.decode(body)
+
+
+class Selection(NamedTuple):
+    """The release that was chosen for a request, as a head that leads to it.
+
+    Attributes:
+        rows: Rows of the body, where choosing had to decode it and the chosen endpoint decodes it alike.
+    """
+
+    head: RequestHead
+    rows: Rows | None
+
+
+class Selector:
+    """Chooses the release for requests with one head: a base class."""
+
+    __slots__ = ()
+
+    def select_release(self, body: bytes | BodyBuffer) -> Selection:
+        """Returns the choice for a request with this body."""
+        raise NotImplementedError
+
+
+class ReplyObserver:
+    """Observes how one request ends: a base class."""
+
+    __slots__ = ()
+
+    def on_succeeded(self, replies: ReplyEncoder, start: int, row_count: int) -> None:
+        """Handles a response from rows `start` to `start + row_count` of a reply."""
+        raise NotImplementedError
+
+    def on_failed(self, error: PexdockError, *, blamed: bool) -> None:
+        """Handles an error; `blamed` says that the release caused it."""
+        raise NotImplementedError
+
+    def on_abandoned(self) -> None:
+        """Handles a client that is gone."""
+        raise NotImplementedError
+
+
+class Mirror:
+    """Sends copies of requests to another release: a base class."""
+
+    __slots__ = ()
+
+    def should_copy(self) -> bool:
+        """Returns whether the next request is to be copied; called once for each request."""
+        raise NotImplementedError
+
+    def copy(self, head: RequestHead, rows: Rows, body: bytes | BodyBuffer, request_id: str) -> ReplyObserver | None:
+        """Copies a request, and returns what must observe the original; None where the copy is skipped."""
+        raise NotImplementedError
+
+
+def _decode_raw(body: bytes) -> Rows:
+    return Rows(request_frame(body), "")

@@ -1,0 +1,83 @@
+"""A request whose response is streamed in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from base.endpoint.context import RequestContext
+from base.errors import AuthorError, PexdockError
+from runtime.front.codecs.rows import Rows
+from runtime.front.requests.problems import problem
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.request_head import RequestHead
+from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.response_stream import ResponseStream, stream_media_type
+
+
+class StreamedRequest(InferenceRequest):
+    """A request for an endpoint that streams. It is a batch of its own, and is never copied to a mirror."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(
+        self,
+        head: RequestHead,
+        rows: Rows,
+        request_id: str,
+        respond: Callable[[HttpResponse], None],
+        context: RequestContext | None = None,
+        began_s: float = 0.0,
+    ) -> None:
+        super().__init__(head, rows, request_id, respond, context, began_s)
+        self._stream: ResponseStream | None = None
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether it may be computed twice: not once a part was sent."""
+        return self._stream is None and super().may_retry
+
+    def send_part(self, piece: bytes, on_taken: Callable[[], None]) -> None:
+        """Sends one part of the response. Calls `on_taken` once the client has it. The first part decides the status."""
+        if self.answered:
+            return
+        self.endpoint.deadlines.forget(self)  # each part has the time of a request, without that which the client takes
+
+        def resume() -> None:
+            if not self.answered:
+                self.endpoint.deadlines.watch(self)
+                on_taken()
+
+        self._started_stream().put(piece, resume)
+
+    def end_stream(self) -> None:
+        """Ends the response, which may have had no part at all."""
+        if not self.answered:
+            self._started_stream().finish()
+            self._end(200)
+
+    def fail(self, error: PexdockError, *, blamed: bool = False) -> None:
+        """Responds with a problem document; once a part was sent, the document is the last line of the stream."""
+        if self._stream is None:
+            super().fail(error, blamed=blamed)
+        elif not self.answered:
+            document = problem(error, self.id)
+            self._stream.finish(bytes(document.body))
+            self._end(document.status, failed=blamed or isinstance(error, AuthorError))
+
+    def abandon(self) -> None:
+        """Ends it: its client is gone."""
+        if self._stream is not None:
+            self._stream.finish()
+        super().abandon()
+
+    def _started_stream(self) -> ResponseStream:
+        if self._stream is None:
+            assert self._respond is not None
+            media_type = stream_media_type(self.head.accept)
+            self._stream = ResponseStream(media_type)
+            self._respond(HttpResponse(200, media_type, self.id, b"", (), self._stream))
+        return self._stream
+
+    def _end(self, status: int, *, failed: bool = False) -> None:
+        super()._end(status, failed=failed)
+        self.endpoint.release.open_streams.discard(self)

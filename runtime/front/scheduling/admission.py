@@ -1,0 +1,154 @@
+"""Where requests enter the scheduler: they are admitted, decoded and queued, or refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable
+
+from polars.exceptions import PanicException
+
+from base.endpoint.context import RequestContext
+from base.errors import DeadlineExceeded, PexdockError
+from runtime.front.codecs.encoder import ReplyEncoder
+from runtime.front.codecs.rows import Rows
+from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.requests.endpoint import ServedEndpoint
+from runtime.front.requests.parameter_check import ParameterCheck
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.request_head import RequestHead
+from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.streamed_request import StreamedRequest
+from runtime.front.scheduling.endpoint_queue import EndpointQueue
+from runtime.front.telemetry.metrics import now_s
+
+log = logging.getLogger(__name__)
+
+_TIME_STEP_S = 0.01
+"""Time that a parameter check took is counted in such steps, since requests with equal time limits share a lane of `Deadlines`."""
+
+
+def submit(
+    head: RequestHead,
+    request_id: str,
+    body: bytes | BodyBuffer,
+    respond: Callable[[HttpResponse], None],
+    context: RequestContext | None = None,
+    rows: Rows | None = None,
+) -> InferenceRequest:
+    """Admits, decodes and queues a request. From then on it owns a body buffer.
+
+    Args:
+        head: The request's head; its target is final.
+        request_id: Unique among all requests.
+        body: The whole body.
+        respond: Called with the response, perhaps before this returns.
+        context: What the handler gets beside the rows, for endpoints that are not batched.
+        rows: The rows of the body, if they were decoded before.
+
+    Raises:
+        PexdockError: the request is refused. `respond` will not be called, and the caller still owns the body.
+    """
+    queue = head.target.endpoint
+    assert isinstance(queue, EndpointQueue)
+    if not queue.release.up:
+        queue.scheduler.workers.check_available()
+    size_bytes = 0 if isinstance(body, BodyBuffer) else len(body)
+    if queue.waiting.size:
+        queue.check_room(head, size_bytes)
+    began_s = 0.0 if queue.metrics is None else now_s()
+    if rows is None:
+        try:
+            rows = head.decode(body) if isinstance(body, bytes) else head.decode_body(body)
+        except PexdockError:
+            raise
+        except (Exception, PanicException) as exc:  # codecs are made by others; a body that makes one fail ends only its own request
+            raise _decoder_failed(exc, request_id) from exc
+    kind = StreamedRequest if queue.spec.streams else InferenceRequest
+    request = kind(head, rows, request_id, respond, context, began_s)
+    request.size_bytes = size_bytes
+    if not request.row_count:
+        _answer_empty(request)
+        return request
+    if queue.spec.streams:
+        queue.add_request(request)
+    else:
+        queue.waiting.add_request(request)
+    if queue.metrics is not None:
+        request.queued_s = now_s()
+    queue.deadlines.watch(request)
+    queue.policy.arrivals += 1
+    queue.scheduler.wake()
+    if head.mirror is not None and head.mirror.should_copy():
+        request.observer = head.mirror.copy(head, rows, body, request_id)
+    return request
+
+
+def submit_copy(request: InferenceRequest) -> None:
+    """Queues a copy of a request for another release, or fails it."""
+    queue = request.endpoint
+    assert isinstance(queue, EndpointQueue)
+    if queue.metrics is not None:
+        request.queued_s = now_s()
+    queue.deadlines.watch(request)
+    queue.policy.arrivals += 1
+    queue.enqueue(request)
+
+
+def check_available(endpoint: ServedEndpoint) -> None:
+    """Raises Unavailable if no worker takes batches of an endpoint, so that its requests can be refused before their body is read."""
+    assert isinstance(endpoint, EndpointQueue)
+    endpoint.scheduler.workers.check_available()
+
+
+async def check_parameters(head: RequestHead, *, copied: bool = False) -> float:
+    """Has a worker check the parameters of a request's path with the artifact spec, unless they were admitted before.
+
+    A check is as dangerous as a request: a worker may crash over it, or while it has it. So it waits for a worker as requests do, and is
+    sent again, alone, when its worker has crashed.
+
+    Args:
+        head: The request's head.
+        copied: Whether it is a copy, which is not tried again.
+
+    Returns:
+        How much of the request's time that took, in whole steps.
+
+    Raises:
+        PexdockError: the parameters are refused, or no worker could check them in time.
+    """
+    if head.target.admitted:
+        return 0.0
+    began_s = asyncio.get_running_loop().time()
+    check_available(head.target.endpoint)
+    check = ParameterCheck(head, copied=copied)
+    _queue_of(check).scheduler.enqueue_check(check)
+    try:
+        async with asyncio.timeout(head.timeout_s):
+            await check.wait()
+    except TimeoutError as exc:
+        raise DeadlineExceeded(f"the parameters were not checked within {head.timeout_s:g} s") from exc
+    finally:
+        _queue_of(check).scheduler.forget_check(check)
+    return (asyncio.get_running_loop().time() - began_s) // _TIME_STEP_S * _TIME_STEP_S
+
+
+def _queue_of(check: ParameterCheck) -> EndpointQueue:
+    assert isinstance(check.endpoint, EndpointQueue)  # of the failover target, once the check was handed over
+    return check.endpoint
+
+
+def _answer_empty(request: InferenceRequest) -> None:
+    """Answers a request without rows; no handler is called for it."""
+    if isinstance(request, StreamedRequest):
+        request.end_stream()
+    else:
+        request.succeed(ReplyEncoder.for_no_rows(request.endpoint.output_schema), 0)
+
+
+def _decoder_failed(error: BaseException, request_id: str) -> PexdockError:
+    """Logs where a decoder failed, and not its message, which may quote the body; returns the error for the client."""
+    place = "".join(traceback.format_tb(error.__traceback__))
+    log.error("decoding the body of request %s failed: %s at\n%s", request_id, type(error).__name__, place)
+    return PexdockError("internal error while decoding the body; the log of the front door has the details under this request ID")

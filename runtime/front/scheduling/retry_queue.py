@@ -1,0 +1,64 @@
+"""Batches that are sent again, in parts, after they failed."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from base.errors import BadResult, DeadlineExceeded, HandlerFailed, Misfit, PexdockError, Reject
+from runtime.front.requests.deadlines import expire_late
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.scheduling.error_attribution import attribute_error
+
+_POSSIBLY_OF_ONE = (HandlerFailed, BadResult, Misfit, Reject)
+"""Errors of a batch that one request may have caused: the others deserve another try."""
+
+
+class RetryQueue:
+    """Batches to be sent again, before anything that waits. Bounded by what was in flight.
+
+    Attributes:
+        batches: Requests that were in one batch; some may be answered.
+    """
+
+    def __init__(self) -> None:
+        self.batches: deque[list[InferenceRequest]] = deque()
+
+    def on_failed(self, requests: list[InferenceRequest], error: PexdockError) -> None:
+        """Handles an error in place of the reply to a batch.
+
+        Requests whose rows the error names get their part of it, and the others are tried again. If it names none, each half is tried
+        again, down to the request that causes it. If the deadline of a request passed before the batch was computed, the others are tried
+        again.
+        """
+        if isinstance(error, DeadlineExceeded) and len(in_time := expire_late(requests)) < len(requests):
+            self.batches.append(in_time)
+            return
+        attributed = attribute_error(requests, error) if isinstance(error, _POSSIBLY_OF_ONE) else []
+        for index, own_error in attributed:
+            requests[index].fail(own_error)
+        requests = [request for request in requests if not request.answered]
+        if attributed:
+            self.batches.append(requests)
+        elif len(requests) > 1 and isinstance(error, _POSSIBLY_OF_ONE):
+            half = len(requests) // 2
+            self.batches += [requests[:half], requests[half:]]
+        else:
+            for request in requests:
+                request.fail(error)
+
+    def put_back(self, requests: list[InferenceRequest]) -> None:
+        """Adds a batch that could not be sent, as the next one."""
+        self.batches.appendleft(requests)
+
+    def take_batch(self) -> list[InferenceRequest]:
+        """Removes and returns the next batch, without answered requests; empty when nothing waits."""
+        while self.batches:
+            if requests := [request for request in self.batches.popleft() if not request.answered]:
+                return requests
+        return []
+
+    def take_everything(self) -> list[InferenceRequest]:
+        """Removes and returns all requests."""
+        requests = [request for batch in self.batches for request in batch]
+        self.batches.clear()
+        return requests

@@ -1,0 +1,51 @@
+"""What the link to a worker reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from base.errors import PexdockError
+from runtime.front.requests.parameter_check import ParameterCheck
+from runtime.front.requests.request import InferenceRequest
+
+WorkItem = InferenceRequest | ParameterCheck
+"""Work that is lost when its worker exits."""
+
+
+class WorkerEvents:
+    """Handles what links to workers report: a base class.
+
+    Attributes:
+        capacity_wanted: Whether `on_capacity` is to be called.
+        report_interval_requests: Requests sent to one worker between two calls of `on_requests_sent`.
+    """
+
+    def __init__(self, report_interval_requests: int) -> None:
+        self.capacity_wanted = False
+        self.report_interval_requests = report_interval_requests
+
+    def on_capacity(self) -> None:
+        """Handles that a worker has replied, and may take a batch again."""
+        raise NotImplementedError
+
+    def on_requests_sent(self, socket: str, requests: int) -> None:
+        """Handles that a worker was sent requests since the last report."""
+        raise NotImplementedError
+
+    def on_batch_failed(self, requests: list[InferenceRequest], error: PexdockError) -> None:
+        """Handles an error in place of the reply to a batch."""
+        raise NotImplementedError
+
+    def on_unhealthy(self, socket: str, reason: str) -> None:
+        """Handles a worker that broke the protocol or hangs, and is to be replaced."""
+        raise NotImplementedError
+
+    def on_lost(self, items: Sequence[WorkItem], *, exited: bool, poison: WorkItem | None) -> None:
+        """Handles a closed link.
+
+        Args:
+            items: All that the worker had.
+            exited: Whether the worker has exited; otherwise it broke the protocol, and might do so again with the same items.
+            poison: The item that the worker had begun when it exited; None where that is not known.
+        """
+        raise NotImplementedError

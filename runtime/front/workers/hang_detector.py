@@ -1,0 +1,54 @@
+"""Finds workers that hang: nothing that they compute is wanted any more, and they do not reply."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from runtime.front.workers.events import WorkerEvents, WorkItem
+from runtime.front.workers.link import WorkerLink
+from runtime.front.workers.pool import WorkerPool
+
+log = logging.getLogger(__name__)
+
+HANGS_AFTER_S = 1.0
+"""Grace period of a worker after the deadline of what it computes. Then it is taken to hang, and is replaced."""
+
+
+class HangDetector:
+    """Looks for workers that hang, only after a deadline has passed.
+
+    There is no heartbeat: a worker computes on the thread that would send it.
+
+    Args:
+        pool: The links to all workers of a release.
+        events: Is told of workers that hang.
+        timeout_s: Upper limit of a request's time. A worker that is silent for less does not hang: clients and authors may set limits that
+            are shorter than a batch takes.
+    """
+
+    def __init__(self, pool: WorkerPool, events: WorkerEvents, timeout_s: float) -> None:
+        self._pool = pool
+        self._events = events
+        self._timeout_s = timeout_s
+        self._watched: set[WorkerLink] = set()
+
+    def watch(self, item: WorkItem) -> None:
+        """Checks after a while whether the worker that has an item hangs. Nobody waits for the item any more."""
+        for link in self._pool.every_link():
+            if link not in self._watched and link.in_flight.has(item):
+                self._watched.add(link)
+                asyncio.get_running_loop().call_later(HANGS_AFTER_S, self._check, link)
+
+    def _check(self, link: WorkerLink) -> None:
+        self._watched.discard(link)
+        if not (link.open and link.in_flight.hangs()):
+            return
+        left_s = self._timeout_s - link.in_flight.silent_s
+        if left_s > 0:
+            self._watched.add(link)
+            asyncio.get_running_loop().call_later(left_s, self._check, link)
+        else:
+            spec = self._pool.release.spec
+            log.warning("a worker of %s %s hangs: it has not replied for %g s", spec.model, spec.version, link.in_flight.silent_s)
+            self._events.on_unhealthy(link.path, "it did not answer a request in time, nor afterwards")

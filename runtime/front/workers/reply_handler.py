@@ -1,0 +1,136 @@
+"""Handles replies of one worker: validates them, and passes them to the requests of their batch."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pyarrow as pa
+
+from base.errors import Full, PeerError
+from base.ipc.protocol import Flag, Message, NextPart, Reply, ReplyBuffer
+from runtime.front.codecs.encoder import ReplyEncoder
+from runtime.front.memory.budget import MemoryBudget
+from runtime.front.requests.streamed_request import StreamedRequest
+from runtime.front.workers.in_flight import InFlightBatch, InFlightTable
+from runtime.front.workers.reply_lease import LEASE_MIN_BYTES, lease_reply
+from runtime.front.workers.reply_reader import read_reply
+from runtime.front.workers.worker_channel import WorkerChannel
+
+
+class ReplyHandler:
+    """Handles the replies to batches of one worker.
+
+    Args:
+        in_flight: What the worker has.
+        channel: The channel to the worker.
+        budget: Budget of the channel's slots.
+    """
+
+    def __init__(self, in_flight: InFlightTable, channel: WorkerChannel, budget: MemoryBudget) -> None:
+        self._in_flight = in_flight
+        self._channel = channel
+        self._budget = budget
+
+    def on_reply(self, reply: Reply) -> None:
+        """Handles the reply to a whole batch.
+
+        Raises:
+            PeerError: no such reply may come. No request was answered.
+        """
+        in_flight = self._in_flight
+        batch = in_flight.batches.get(reply.batch_id)
+        if batch is None:
+            raise PeerError("a reply to a batch that the worker does not have")
+        endpoint = batch.requests[0].endpoint
+        place = batch.reply_slot.reply
+        if reply.length > place.length:
+            raise PeerError(f"a reply of {reply.length} bytes in a place of {place.length}")
+        if endpoint.spec.streams:
+            raise PeerError("a whole reply from an endpoint that streams")
+        frame = batch.reply_slot.segment.slice_view(place.prefix(reply.length))
+        may_lease = reply.length >= LEASE_MIN_BYTES and self._budget.is_ample
+        lease = lease_reply(frame, reply, batch.requests, batch.rows) if may_lease else None
+        result = read_reply(frame, reply, batch.rows, endpoint) if lease is None else None
+        in_flight.take_batch(reply.batch_id)
+        if not batch.parked:
+            endpoint.batch_time.record(batch.computed_s)
+        if endpoint.spec.raw:
+            assert isinstance(result, pa.RecordBatch)
+            batch.requests[0].succeed_raw(result)
+        else:
+            encoder, start = ReplyEncoder(result, None if lease is None else lease.view), 0
+            for request in batch.requests:
+                request.succeed(encoder, start)
+                start += request.row_count
+            del encoder  # nothing may refer to the slot once it is given back
+        del result, frame
+        retained = bool(reply.flags & Flag.RETAINED)
+        if lease is None:
+            self.free_slots(batch, retained=retained)
+        elif lease.end(partial(self.free_slots, batch, retained=retained)):
+            self._channel.slots.lease(batch.reply_slot)
+
+    def on_part(self, number: int, length: int) -> None:
+        """Handles a part of a streamed response.
+
+        Raises:
+            PeerError: no such part may come.
+        """
+        batch = self._in_flight.batches.get(number)
+        request = None if batch is None else batch.requests[0]
+        if batch is None or not isinstance(request, StreamedRequest):
+            raise PeerError("a part of a response that the worker does not stream")
+        if length > batch.slot.reply.length:
+            raise PeerError(f"a part of {length} bytes in a place of {batch.slot.reply.length}")
+        if not batch.parked:
+            self._in_flight.park(batch)
+        piece = bytes(batch.slot.segment.slice_view(batch.slot.reply.prefix(length)))
+        request.send_part(piece, lambda: self.send_if_in_flight(number, NextPart(number)))
+
+    def on_end(self, number: int, flags: int) -> None:
+        """Handles the end of a streamed response.
+
+        Raises:
+            PeerError: the worker does not stream such a response.
+        """
+        batch = self._in_flight.batches.get(number)
+        request = None if batch is None else batch.requests[0]
+        if not isinstance(request, StreamedRequest):
+            raise PeerError("the end of a response that the worker does not stream")
+        self.free_slots(self._in_flight.take_batch(number), retained=bool(flags & Flag.RETAINED))
+        request.end_stream()
+
+    def on_reply_too_large(self, number: int, length: int) -> None:
+        """Gives the worker a larger place for its reply, or fails the batch where no shared memory is left.
+
+        Raises:
+            PeerError: the worker does not have such a batch, or has asked before.
+        """
+        batch = self._in_flight.batches.get(number)
+        if batch is None or batch.reply_slot is not batch.slot:
+            raise PeerError("a request for a reply buffer for a batch that the worker does not have")
+        batch.begun = False
+        try:
+            batch.reply_slot = self._channel.slots.take_slot(0, length)
+        except Full as exc:
+            self._in_flight.take_batch(number)
+            for request in batch.requests:
+                request.fail(exc)
+            self.free_slots(batch, retained=True)
+            self._channel.send(ReplyBuffer(number, batch.slot.reply.prefix(0)))  # an empty buffer has the worker drop its reply
+            return
+        self._channel.send(ReplyBuffer(number, batch.reply_slot.reply))
+
+    def send_if_in_flight(self, number: int, message: Message) -> None:
+        """Sends a message about a batch unless the worker has done with it."""
+        if self._channel.open and number in self._in_flight.batches:
+            self._channel.send(message)
+
+    def free_slots(self, batch: InFlightBatch, *, retained: bool) -> None:
+        """Gives back the slots of a batch that the worker has done with; `retained` says that it still refers to the request's frame."""
+        slots = self._channel.slots
+        slots.give_back(batch.slot, retained=retained)
+        if batch.reply_slot is not batch.slot:
+            slots.give_back(batch.reply_slot, retained=False)
+        if slots.to_forget:
+            self._channel.announce_forgotten()

@@ -1,0 +1,102 @@
+"""A front door's side of the channel to one worker, with the shared memory that both use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from base.errors import PeerError, PeerGone, Unavailable
+from base.ipc.channel import Channel
+from base.ipc.control import WIRE_VERSION
+from base.ipc.protocol import AttachSegment, DetachSegment, Hello, Message
+from runtime.front.memory.budget import MemoryBudget
+from runtime.front.memory.slots import SlotPool
+
+
+class WorkerChannel:
+    """An open channel to a worker, and the slots that the worker may read and write.
+
+    Args:
+        path: Socket that the worker listens on.
+        budget: Budget of the slots.
+        on_message: Handles a message, and returns whether another one may follow.
+        on_broken: Handles a channel that can no longer be used, and closes it. Its second argument says that the worker is gone and all of
+            its messages were handled.
+
+    Attributes:
+        open: Whether the channel is open.
+        worker_pid: Process that listens on the socket.
+
+    Raises:
+        Unavailable: the worker cannot be reached.
+        Full: the budget has no bytes left for the slots.
+    """
+
+    def __init__(
+        self, path: str, budget: MemoryBudget, on_message: Callable[[Message], bool], on_broken: Callable[[PeerError, bool], None]
+    ) -> None:
+        self._budget = budget
+        self._on_message = on_message
+        self._on_broken = on_broken
+        self.slots = SlotPool(budget)
+        budget.reclaimers.add(self._reclaim)
+        try:
+            self._channel = Channel.connect(path)
+        except OSError as exc:
+            budget.reclaimers.discard(self._reclaim)
+            self.slots.close()
+            raise Unavailable(f"cannot connect to the worker at {path}: {exc}") from exc
+        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
+        self.worker_pid = self._channel.peer_pid()
+        self.open = True
+
+    def introduce(self) -> None:
+        """Sends the first message, which the news of segments must follow."""
+        try:
+            self._channel.send_message(Hello(WIRE_VERSION))
+        except PeerError as exc:
+            self._on_broken(exc, False)
+
+    def send(self, message: Message) -> None:
+        """Sends a message, after the news of segments. Closes the channel if the worker cannot be reached."""
+        try:
+            if self.slots.to_forget or self.slots.to_attach:
+                self._announce_segments()
+            self._channel.send_message(message)
+        except PeerError as exc:
+            self._on_broken(exc, False)
+
+    def announce_forgotten(self) -> None:
+        """Tells the worker which segments are gone: their memory is freed once it has unmapped them too."""
+        try:
+            while self.open and self.slots.to_forget:
+                self._channel.send_message(DetachSegment(self.slots.to_forget[0]))
+                del self.slots.to_forget[0]
+        except PeerError as exc:
+            self._on_broken(exc, False)
+
+    def close(self) -> None:
+        """Closes the channel and unmaps the slots."""
+        self.open = False
+        asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        self._channel.close()
+        self._budget.reclaimers.discard(self._reclaim)
+        self.slots.close()
+
+    def _announce_segments(self) -> None:
+        self.announce_forgotten()
+        for number, segment in self.slots.to_attach:
+            self._channel.send_message(AttachSegment(number, segment.size), segment.fd)
+        self.slots.to_attach.clear()
+
+    def _reclaim(self) -> None:
+        self.slots.drop_spare()
+        self.announce_forgotten()
+
+    def _on_readable(self) -> None:
+        try:
+            while (message := self._channel.receive_without_fd_nowait()) is not None:
+                if not self._on_message(message):  # another read would find nothing
+                    break
+        except PeerError as exc:
+            self._on_broken(exc, isinstance(exc, PeerGone))
