@@ -1,4 +1,4 @@
-"""A line for each request, written by real front doors."""
+"""The access log of real front doors: one line for each request."""
 
 import json
 import os
@@ -35,8 +35,8 @@ def lines(path):
     return [json.loads(line) for line in path.read_bytes().splitlines() if line.startswith(b"{")]
 
 
-def test_each_request_has_a_line_on_both_ways_whatever_became_of_it(supervised, tmp_path):
-    """The id is the answer's; the query is left out, since it may hold what nobody should read."""
+def test_each_request_has_a_line_on_both_paths_however_it_ends(supervised, tmp_path):
+    """The id is that of the response. The query is left out, since it may be confidential."""
     path = tmp_path / "access.log"
     supervised.settings["access_log_path"] = path
     with supervised, httpx.Client(base_url=supervised.state()["address"], timeout=20) as client:
@@ -66,8 +66,8 @@ def test_each_request_has_a_line_on_both_ways_whatever_became_of_it(supervised, 
 
 
 @pytest.mark.parametrize("query", ["", "?"], ids=["fast", "slow"])
-def test_a_client_that_hangs_up_has_a_line_of_its_own(supervised, tmp_path, query):
-    """With 499, since it got no status."""
+def test_a_client_that_disconnects_has_a_line(supervised, tmp_path, query):
+    """Its status is 499, since it got none."""
     path = tmp_path / "access.log"
     supervised.settings["access_log_path"] = path
     write_tiny(supervised.dist / "slow.pex", "slow", module=SLOW)
@@ -81,7 +81,7 @@ def test_a_client_that_hangs_up_has_a_line_of_its_own(supervised, tmp_path, quer
 
 
 def test_standard_output_gets_whole_lines_of_all_front_doors(supervised):
-    """Through a pipe, where long writes of several processes would tear each other."""
+    """The lines go through a pipe, where long writes of several processes would mix."""
     supervised.settings |= {"access_log_path": "-", "front_doors": 2}
     reader, supervised.out = pipe_into(supervised.out)
     asked = 0
@@ -99,7 +99,7 @@ def test_standard_output_gets_whole_lines_of_all_front_doors(supervised):
 
 
 def pipe_into(path):
-    """A fifo in the place of a file, and what returns all that was written to it."""
+    """Returns a FIFO in place of a file, and a function that returns everything written to it."""
     path.unlink(missing_ok=True)
     os.mkfifo(path)
     found = []
@@ -113,8 +113,8 @@ def pipe_into(path):
     return read, path
 
 
-def test_a_file_that_cannot_be_written_is_told_and_serving_goes_on(supervised, tmp_path):
-    """An operator's slip costs the log, not the service."""
+def test_a_file_that_cannot_be_written_is_logged_and_serving_goes_on(supervised, tmp_path):
+    """A wrong path costs the log, not the service."""
     supervised.settings["access_log_path"] = tmp_path / "no" / "folder" / "access.log"
     with supervised:
         assert supervised.predictions("/tiny") == [6]

@@ -1,4 +1,4 @@
-"""What operators ask a real supervisor over its Unix socket, about the caches of real workers."""
+"""The admin API of a real supervisor on its Unix socket, and the caches of real workers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Administered(Operated):
         return reply.json()["workers"]
 
     def entries(self, worker=0, model="stored"):
-        """Of one worker, by the one parameter's value; none while it is started."""
+        """Returns the cache entries of one worker by their only parameter; none while the worker starts."""
         caches = self.workers(model)[worker]["caches"]
         return {"".join(entry["parameters"].values()): entry for cache in caches for entry in cache["entries"]}
 
@@ -85,19 +85,19 @@ def administered(tmp_path):
 
 @pytest.fixture
 def pipe(tmp_path):
-    """A named pipe whose reader waits until `write_text`."""
+    """Returns a named pipe whose reader waits until `write_text`."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     return path
 
 
 def has_stopped(pid):
-    """Whether each of its threads has: a signal is on its way for a moment."""
+    """Returns whether every thread of the process is stopped; a signal takes a moment to arrive."""
     return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in Path(f"/proc/{pid}/task").iterdir())
 
 
-def test_every_worker_of_a_release_is_asked_and_each_answers_for_itself(administered):
-    """Both have loaded what there is, both refresh it, and what changed is served by either."""
+def test_every_worker_of_a_release_reports_and_refreshes_its_own_cache(administered):
+    """Both have loaded every model, both refresh it, and either serves the change."""
     administered.settings["workers_per_release"] = 2
     (administered.texts / "b.txt").write_text("two!")
     with administered:
@@ -133,8 +133,8 @@ def test_every_worker_of_a_release_is_asked_and_each_answers_for_itself(administ
         assert {tuple(administered.predictions("/stored/a")) for _ in range(20)} == {("changed",)}
 
 
-def test_what_is_being_loaded_is_seen_loading_and_is_not_loaded_twice(administered, pipe):
-    """A refresh of it begins nothing, neither before its first load has ended nor while another refresh is under way."""
+def test_a_model_that_is_loading_is_shown_and_not_loaded_twice(administered, pipe):
+    """A refresh starts nothing before the first load has ended, nor while another refresh runs."""
     (administered.texts / "a.txt").write_text(str(pipe))
     os.utime(administered.texts / "a.txt", (2, 2))
     (administered.texts / "b.txt").write_text("newer, so that the worker is ready with it")
@@ -157,8 +157,8 @@ def test_what_is_being_loaded_is_seen_loading_and_is_not_loaded_twice(administer
         assert administered.predictions("/stored/a") == ["second"]
 
 
-def test_a_refresh_that_fails_is_seen_with_its_reason_while_the_model_before_it_serves(administered):
-    """And the next one that does not fail mends it."""
+def test_a_failed_refresh_is_shown_with_its_reason_while_the_previous_model_serves(administered):
+    """The next refresh that succeeds clears it."""
     with administered:
         administered.until(lambda: administered.entries().get("a", {}).get("state") == "fresh")
         (administered.texts / "a.txt").write_text("broken")
@@ -173,8 +173,8 @@ def test_a_refresh_that_fails_is_seen_with_its_reason_while_the_model_before_it_
         assert (entry["state"], entry["failures"], entry["last_error"]) == ("fresh", 1, None)
 
 
-def test_it_is_the_release_that_serves_whose_caches_are_meant(administered):
-    """From the moment at which a newer one takes over; the model goes by any spelling of its name."""
+def test_cache_requests_go_to_the_serving_release(administered):
+    """They do so from the moment a newer release takes over. Any spelling of the model's name works."""
     with administered:
         assert administered.admin.get("/models/Stored/cache").json()["version"] == "0.1.0"
         write_tiny(administered.dist / "stored-0.2.0.pex", "stored", "0.2.0", module=STORED)
@@ -184,8 +184,8 @@ def test_it_is_the_release_that_serves_whose_caches_are_meant(administered):
         assert administered.refresh().json()["version"] == "0.2.0"
 
 
-def test_a_worker_whose_handler_computes_answers_all_the_same(administered, pipe):
-    """The words of its parent are heard on another thread."""
+def test_a_worker_whose_handler_computes_still_answers(administered, pipe):
+    """Another thread reads the control socket."""
     write_tiny(administered.dist / "waits.pex", "waits", module=BARE.replace("PIPE", repr(str(pipe))))
     with administered:
         answers = []
@@ -198,8 +198,8 @@ def test_a_worker_whose_handler_computes_answers_all_the_same(administered, pipe
         assert answers == [["done"]]
 
 
-def test_a_worker_that_is_killed_while_it_is_asked_fails_neither_the_other_one_nor_the_question(administered):
-    """Nobody waits for it until the deadline; while it is started again it says so."""
+def test_a_worker_that_is_killed_during_a_request_fails_only_its_own_part(administered):
+    """Nobody waits for it until the deadline. While it restarts, the response says so."""
     administered.settings |= {"workers_per_release": 2, "restart_delay_min_s": 30}
     with administered:
         first, second = administered.release("stored.pex")["worker_pids"]
@@ -220,8 +220,8 @@ def test_a_worker_that_is_killed_while_it_is_asked_fails_neither_the_other_one_n
         assert [worker["error"] and worker["error"]["code"] for worker in reply.json()["workers"]] == ["unavailable", None]
 
 
-def test_a_worker_that_is_stopped_is_not_waited_for_for_ever(administered):
-    """Its part of the answer says so after the deadline; where it is the only one, so does the status. Later it answers again."""
+def test_a_stopped_worker_is_not_waited_for_beyond_the_deadline(administered):
+    """Its part of the response reports it; if it is the only worker, the status does. Later it answers again."""
     with administered:
         (pid,) = administered.release("stored.pex")["worker_pids"]
         administered.until(lambda: administered.entries().get("a", {}).get("state") == "fresh")
@@ -241,8 +241,8 @@ def test_a_worker_that_is_stopped_is_not_waited_for_for_ever(administered):
         assert administered.refresh().status_code == 202
 
 
-def test_what_cannot_be_asked_for_is_a_problem_document(administered):
-    """With the statuses of the front door; the worker's own errors among them."""
+def test_an_invalid_admin_request_gets_a_problem_document(administered):
+    """The statuses are those of the front door, and include the worker's own errors."""
     write_tiny(administered.dist / "tiny.pex", "tiny")
     write_tiny(administered.dist / "raises.pex", "raises", module="import no_such_module")
     cases = [
@@ -267,16 +267,16 @@ def test_what_cannot_be_asked_for_is_a_problem_document(administered):
         assert administered.admin.get("/models").json() == administered.state()
 
 
-def test_the_socket_is_for_its_user_alone_and_is_gone_at_the_end(administered):
-    """Who may use it may have code loaded."""
+def test_only_the_owner_can_use_the_socket_and_it_is_gone_at_the_end(administered):
+    """A client of it may have code loaded."""
     with administered:
         assert stat.S_IMODE(administered.socket.stat().st_mode) == 0o600
         assert stat.S_IMODE(administered.run_path.stat().st_mode) == 0o700
     assert not administered.run_path.exists()
 
 
-def test_clients_that_hang_hold_up_neither_others_nor_the_end(administered):
-    """One says nothing, one stops in its request, one in its body, and one does not read its answers."""
+def test_hanging_clients_delay_neither_others_nor_the_shutdown(administered):
+    """One sends nothing, one stops in its head, one in its body, and one does not read its responses."""
     administered.settings["drain_s"] = 60
     with administered, contextlib.ExitStack() as stack:
         for said in (b"", b"GET /models HT", b"POST /models/stored/refresh HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{", None):
@@ -296,7 +296,7 @@ def test_clients_that_hang_hold_up_neither_others_nor_the_end(administered):
 
 
 def test_the_command_shows_caches_and_refreshes_them(administered):
-    """A table for people, JSON for programs, one line where it is used wrongly."""
+    """It prints a table for people, JSON for programs, and one line of error for wrong usage."""
     with administered:
         administered.until(lambda: administered.entries().get("a", {}).get("state") == "fresh")
         (pid,) = administered.release("stored.pex")["worker_pids"]

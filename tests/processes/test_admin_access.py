@@ -1,4 +1,4 @@
-"""Who may ask the admin side: on the Unix socket its user, on TCP who has the token."""
+"""Access to the admin API: by file mode on the Unix socket, by token on TCP."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def operated(tmp_path):
     return made
 
 
-def test_over_tcp_only_those_are_answered_who_have_the_token(operated):
-    """And others learn nothing, not even which paths there are."""
+def test_over_tcp_every_request_needs_the_token(operated):
+    """A client without it learns nothing, not even which paths exist."""
     with operated:
         assert operated.ask_over_tcp("GET", "/models").json()["pid"] == operated.process.pid
         for token in ("", OTHER, TOKEN + "x", TOKEN[:-1]):
@@ -43,8 +43,8 @@ def test_over_tcp_only_those_are_answered_who_have_the_token(operated):
         assert operated.admin.get("/models").status_code == 200  # the socket's mode says who it is
 
 
-def test_the_body_of_somebody_without_the_token_is_not_read(operated):
-    """The connection ends with the refusal, however much was announced."""
+def test_the_body_of_a_request_without_the_token_is_not_read(operated):
+    """The connection ends with the refusal, whatever length was announced."""
     with operated:
         where = urllib.parse.urlsplit(operated.state()["admin_address"])
         with socket.create_connection((where.hostname, where.port), timeout=20) as client:
@@ -56,8 +56,8 @@ def test_the_body_of_somebody_without_the_token_is_not_read(operated):
         assert [path.name for path in operated.dist.iterdir() if "x.pex" in path.name] == []
 
 
-def test_a_new_token_is_in_force_at_once_and_the_old_one_is_not(operated):
-    """Also one that replaces the file, and one that no longer will do lets nobody in until it is mended."""
+def test_a_new_token_is_in_force_at_once_and_the_old_one_is_refused(operated):
+    """This includes a file that is replaced. An unusable file admits nobody until it is repaired."""
     with operated:
         write_token(operated.token_path, OTHER)
         assert [operated.ask_over_tcp("GET", "/models", token).status_code for token in (TOKEN, OTHER)] == [401, 200]
@@ -70,8 +70,8 @@ def test_a_new_token_is_in_force_at_once_and_the_old_one_is_not(operated):
         assert OTHER not in operated.err.read_text()
 
 
-def test_with_a_certificate_it_speaks_https_alone_and_shows_a_new_one_without_a_restart(operated, tmp_path):
-    """The front door's. The command trusts whom it is told to; operators need no certificate even where clients do."""
+def test_with_a_certificate_the_api_speaks_only_https_and_renews_it_without_a_restart(operated, tmp_path):
+    """The certificate is the front door's. The command trusts the given authority; operators need no client certificate."""
     first, second = Authority(tmp_path, "first"), Authority(tmp_path, "second")
     cert, key = first.issue("server")
     operated.settings |= {"tls_cert_path": cert, "tls_key_path": key}
@@ -106,8 +106,8 @@ def test_with_a_certificate_it_speaks_https_alone_and_shows_a_new_one_without_a_
         ("two words of more than twenty characters", 0o600, "at least 20 characters"),
     ],
 )
-def test_without_a_good_token_it_does_not_start(operated, content, mode, reason):
-    """Rather than that it listens with none, or with one that everybody can read."""
+def test_without_a_usable_token_the_supervisor_does_not_start(operated, content, mode, reason):
+    """It never listens without a token, or with one that everybody can read."""
     if content is None:
         operated.token_path.unlink()
     else:
@@ -126,8 +126,8 @@ def test_a_port_without_a_token_is_refused(operated):
     assert "admin_token_path" in ended.stderr
 
 
-def test_it_is_closed_by_default_and_no_child_knows_its_token(operated):
-    """Without a port it listens on no address; neither workers nor front doors have the token or its place in their environment."""
+def test_the_tcp_port_is_closed_by_default_and_no_child_knows_the_token(operated):
+    """Without a port it listens on no address. Neither workers nor front doors have the token or its path in their environment."""
     with operated:
         for pid in operated.children():
             environment = Path(f"/proc/{pid}/environ").read_bytes()
@@ -142,5 +142,5 @@ def test_it_is_closed_by_default_and_no_child_knows_its_token(operated):
 
 
 def links(pid):
-    """What its descriptors lead to."""
+    """Returns what its descriptors lead to."""
     return [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]

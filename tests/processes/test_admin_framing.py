@@ -1,4 +1,4 @@
-"""HTTP that could be read in two ways, has no end, or comes in crowds, at the admin side: whoever may ask is answered all the same."""
+"""Ambiguous, endless and mass HTTP at the admin API: authorized clients are still answered."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMUGGLED = b"PUT /models/tiny/labels/smuggled HTTP/1.1\r\nHost: test\r\nContent-
 
 
 class World(Operated):
-    """A supervisor with a release that serves, and what it answers on its Unix socket, where nobody is asked for a token."""
+    """A supervisor with a serving release, and its responses on the Unix socket, where no token is needed."""
 
     def send(self, data: bytes) -> list[Answer]:
         with Raw(str(self.socket)) as raw:
@@ -51,7 +51,7 @@ class World(Operated):
 
 @contextlib.contextmanager
 def crowd(world: World, said: list[bytes]) -> Iterator[None]:
-    """Hundreds of connections over TCP that say this and nothing more."""
+    """Opens hundreds of connections over TCP that send these bytes and nothing more."""
     with contextlib.ExitStack() as stack:
         for number in range(300):
             raw = stack.enter_context(Raw(world.state()["admin_address"]))
@@ -70,8 +70,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("name", request_heads.REFUSED)
-def test_what_could_be_read_in_two_ways_is_refused_and_no_order_behind_it_is_carried_out(world: World, name: str) -> None:
-    """One 4xx or none, which is the last, and the connection ends; also behind a good request, whose answer is not lost."""
+def test_an_ambiguous_request_is_refused_and_no_request_behind_it_is_executed(world: World, name: str) -> None:
+    """It gets one 4xx at most, which is the last response, and the connection ends.
+
+    The response to a good request before it is not lost.
+    """
     bad = request_heads.REFUSED[name](PATH)
     for answer in (refused := world.send(bad + SMUGGLED)):
         assert 400 <= answer.status < 500, answer
@@ -85,8 +88,8 @@ def test_what_could_be_read_in_two_ways_is_refused_and_no_order_behind_it_is_car
 
 
 @pytest.mark.parametrize("name", request_heads.TAKEN)
-def test_what_only_looks_odd_is_taken_by_the_admin_side(world: World, name: str) -> None:
-    """Its body is read, which is none of an order; and the request behind it is the next one, as it was sent."""
+def test_a_request_that_only_looks_odd_is_accepted(world: World, name: str) -> None:
+    """Its body is read and not taken for a request; the next request is the one behind it, as it was sent."""
     with Raw(str(world.socket)) as raw:
         raw.send(request_heads.TAKEN[name](PATH) + get("/models/tiny"))
         odd, behind = raw.answer(), raw.answer()
@@ -95,8 +98,8 @@ def test_what_only_looks_odd_is_taken_by_the_admin_side(world: World, name: str)
 
 
 @pytest.mark.parametrize("name", request_heads.TOO_MUCH)
-def test_a_head_without_end_is_refused_and_takes_no_memory_of_the_supervisor(world: World, name: str) -> None:
-    """Headers, trailers, extensions: whatever is sent, with no token or on the Unix socket."""
+def test_an_endless_head_is_refused_and_takes_no_memory_of_the_supervisor(world: World, name: str) -> None:
+    """This holds for headers, trailers and chunk extensions, without a token and on the Unix socket."""
     world.assert_it_goes_on()
     before = world.highest_bytes()
     for answer in world.send(request_heads.TOO_MUCH[name](PATH)):
@@ -107,8 +110,8 @@ def test_a_head_without_end_is_refused_and_takes_no_memory_of_the_supervisor(wor
     assert world.highest_bytes() - before < 4 * MB
 
 
-def test_a_crowd_without_the_token_keeps_nobody_out_who_has_it(world: World) -> None:
-    """Hundreds that say nothing, or stop in their heads: each takes the place of one that came before, and descriptors stay few."""
+def test_a_crowd_without_the_token_locks_out_nobody_who_has_it(world: World) -> None:
+    """Hundreds of clients send nothing or half a head: each new one replaces an older one, and descriptors stay few."""
     with crowd(world, [b"", b"G", b"GET /models HTTP/1.1\r\nHost: test\r\n"]):
         for _ in range(5):
             assert world.ask_over_tcp("GET", "/models").status_code == 200
@@ -116,8 +119,8 @@ def test_a_crowd_without_the_token_keeps_nobody_out_who_has_it(world: World) -> 
     world.assert_it_goes_on()
 
 
-def test_a_crowd_that_never_ends_its_handshakes_keeps_nobody_out(tmp_path: Path) -> None:
-    """With TLS nobody can show a token before that is over."""
+def test_a_crowd_of_unfinished_handshakes_locks_out_nobody(tmp_path: Path) -> None:
+    """With TLS, nobody can show a token before the handshake ends."""
     authority = Authority(tmp_path, "first")
     cert, key = authority.issue("server")
     made = World(tmp_path, tls_cert_path=cert, tls_key_path=key).listen_on_tcp(tmp_path).start()
@@ -133,8 +136,8 @@ def test_a_crowd_that_never_ends_its_handshakes_keeps_nobody_out(tmp_path: Path)
     assert made.process.returncode == 0
 
 
-def test_who_follows_keeps_its_place_in_a_crowd_and_one_too_many_is_told_so(world: World) -> None:
-    """Whoever has shown the token is not hung up on for who comes next, be it without an end."""
+def test_a_follower_keeps_its_connection_in_a_crowd_and_one_too_many_is_refused(world: World) -> None:
+    """A client that has shown the token is never disconnected in favour of a newer one, even if it follows endlessly."""
     follow = b"GET /models?follow=true HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n\r\n"
     address = world.state()["admin_address"]
     with contextlib.ExitStack() as stack:
@@ -150,8 +153,8 @@ def test_who_follows_keeps_its_place_in_a_crowd_and_one_too_many_is_told_so(worl
     world.until(lambda: world.ask_over_tcp("GET", "/models").status_code == 200)
 
 
-def test_credentials_behind_a_body_are_none(world: World) -> None:
-    """Trailers come after it was looked who asks."""
+def test_credentials_in_trailers_are_ignored(world: World) -> None:
+    """Trailers arrive after authentication."""
     with Raw(world.state()["admin_address"]) as raw:
         raw.send(b"POST /models/tiny/rollback HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nAuthorization: Bearer ")
         raw.send(TOKEN.encode() + b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What the document of the admin side says, tried at a real supervisor that has releases to act upon, over TCP with its token."""
+"""The OpenAPI document of the admin API, checked against a real supervisor with releases, over TCP with its token."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ RIGHT = {
 
 
 def made(folder: Path) -> Operated:
-    """Two releases of one model, which have something in their caches, what is no pex, and a token."""
+    """Yields a supervisor with two releases of one model whose caches are filled, an invalid pex, and a token."""
     (folder / "a.txt").touch()
     found = Operated(folder, rollback_window_s=60, pex_max_bytes=1_000_000).listen_on_tcp(folder)
     for version, factor in zip(VERSIONS, ("10", "20"), strict=True):
@@ -78,7 +78,7 @@ def documented(operated: Operated) -> dict:
 
 
 def assert_all_is_well(operated: Operated, door_pids: list[int]) -> None:
-    """A model serves, nobody died, and what is kept for the next start can be read."""
+    """Asserts that a model serves, no process died, and the stored policies can be read."""
     operated.until(lambda: operated.predictions("/tiny/a", 1)[0] in (10, 20))
     state = operated.state()
     assert state["front_door_pids"] == door_pids
@@ -91,7 +91,7 @@ def assert_all_is_well(operated: Operated, door_pids: list[int]) -> None:
 
 
 def aim(case: Case, data: st.DataObject, pex: bytes) -> None:
-    """Has a request that fits be about what is there, so that more is heard than that there is no such thing."""
+    """Points a valid request at something that exists, so that it gets further than a 404."""
     case.path_parameters |= {name: value for name, value in {"model": "tiny", "label": "canary"}.items() if name in case.path_parameters}
     if isinstance(case.body, bytes):
         case.body = pex
@@ -104,8 +104,8 @@ def aim(case: Case, data: st.DataObject, pex: bytes) -> None:
             case.body["weights"] = dict(zip(data.draw(st.sampled_from((VERSIONS, NAMES))), weights, strict=False))
 
 
-def test_every_operation_does_as_its_document_says(tmp_path):
-    """Whatever is made of it and of its opposite: statuses, schemas, media types and headers as documented, and no failure of ours."""
+def test_every_operation_matches_its_document(tmp_path):
+    """Generated valid and invalid requests get documented statuses, schemas, media types and headers, and no error of the server."""
     pex = write_tiny(tmp_path / "other.pex", "other").read_bytes()
     heard = collections.defaultdict(set)
     with made(tmp_path) as operated:
@@ -144,14 +144,14 @@ def test_every_operation_does_as_its_document_says(tmp_path):
 
 
 def operations_of(operated: Operated) -> list[tuple[str, str]]:
-    """Each method that is documented, with a path that leads there."""
+    """Returns each documented method with a path that leads to it."""
     paths = operated.ask_over_tcp("GET", "/openapi.json").json()["paths"]
     filled = {path: path.replace("{model}", "tiny").replace("{label}", "canary").replace("{file}", "new.pex") for path in paths}
     return [(method.upper(), filled[path]) for path, methods in paths.items() for method in methods]
 
 
-def test_no_operation_is_for_those_without_the_token(operated):
-    """Be it a page of another origin, under another name of this host: no answer but one, no leave for browsers, and nothing is changed."""
+def test_no_operation_works_without_the_token(operated):
+    """Requests from another origin or for another host name get the same refusal without CORS headers, and change nothing."""
     before = operated.state()
     pages = {"origin": "https://evil.example", "host": "evil.example", "content-type": "text/plain", "access-control-request-method": "PUT"}
     asked = operations_of(operated)
@@ -167,8 +167,8 @@ def test_no_operation_is_for_those_without_the_token(operated):
     assert operated.state() == before
 
 
-def test_a_method_that_a_path_does_not_take_is_answered_with_those_that_it_does(operated):
-    """By `Allow`, as the document has them."""
+def test_an_unsupported_method_gets_the_supported_ones(operated):
+    """They are in `Allow`, as documented."""
     taken = collections.defaultdict(set)
     for method, path in operations_of(operated):
         taken[path].add(method)
@@ -212,8 +212,8 @@ HOSTILE = [
 ]
 
 
-def test_an_order_that_is_nonsense_is_refused_with_the_reason_and_changes_nothing(operated):
-    """Be it in the body or in the path; nor does anybody forge a line of the log by it."""
+def test_an_invalid_request_is_refused_with_the_reason_and_changes_nothing(operated):
+    """The error may be in the body or in the path. No request can forge a line of the log."""
     (before,) = operated.state()["models"]
     for path, body, status, reason in HOSTILE:
         reply = operated.ask_over_tcp("PUT", f"/models/tiny/{path}", content=body, headers={"content-type": "application/json"})
@@ -226,8 +226,8 @@ def test_an_order_that_is_nonsense_is_refused_with_the_reason_and_changes_nothin
     assert "Traceback" not in operated.err.read_text()
 
 
-def test_what_a_worker_cannot_be_asked_does_not_count_as_asked(operated):
-    """However often it is tried, the worker answers whoever asks rightly."""
+def test_a_request_that_cannot_be_sent_to_a_worker_does_not_count_as_pending(operated):
+    """However often it is tried, the worker still answers valid requests."""
     bodies = (b'{"endpoint":"\\ud800"}', b'{"parameters":{"key":"\\udfff"}}', b'{"parameters":{"\\ud800":"a"}}')
     for number in range(PENDING_MAX + 1):
         body = bodies[number % len(bodies)]

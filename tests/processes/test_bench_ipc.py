@@ -1,4 +1,4 @@
-"""The command that measures ways between processes, on a few rows: it runs, and what it writes can be read."""
+"""The command that benchmarks IPC, on a few rows: it runs, and its output can be read."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.timeout(180)  # three processes import everything
-def test_every_way_is_measured_and_drawn(tmp_path: Path) -> None:
-    """A table, its numbers, and two plots with a line for each way."""
+def test_every_transport_is_measured_and_plotted(tmp_path: Path) -> None:
+    """It writes a table, its numbers, and two plots with a line for each transport."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "scripts")))}
     command = [sys.executable, "-m", "ipc_benchmark", "--powers", "1", "--trips", "100", "--output", str(tmp_path / "ipc.md")]
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What people read in a browser: it comes from here whole, and nobody else's page or script gets near it."""
+"""The pages that people read in a browser: they need no other host, and no foreign page or script can use them."""
 
 import re
 
@@ -21,8 +21,8 @@ def address():
         yield client.address
 
 
-def test_the_documentation_needs_nothing_from_elsewhere(address):
-    """Each file that its page and its style sheet name is served here, as what it is; the page holds no script itself."""
+def test_the_documentation_needs_no_other_host(address):
+    """Each file that its page and style sheet name is served here with the right type; the page contains no inline script."""
     page = httpx.get(f"{address}/docs")
     assert page.headers["content-type"].startswith("text/html")
     named = re.findall(r'(?:src|href)="([^"]*)"', page.text)
@@ -41,8 +41,8 @@ def test_the_documentation_needs_nothing_from_elsewhere(address):
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/openapi.json", "/livez", "/readyz"])
-def test_pages_are_taken_for_nothing_else_and_are_not_framed(address, path):
-    """No browser guesses what they are, shows them inside another page, or runs in them what does not come from here."""
+def test_pages_cannot_be_framed_or_sniffed(address, path):
+    """No browser guesses their type, shows them in a frame, or runs a script from elsewhere in them."""
     answer = httpx.get(f"{address}{path}")
     assert answer.status_code == 200
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -54,5 +54,5 @@ def test_pages_are_taken_for_nothing_else_and_are_not_framed(address, path):
 
 @pytest.mark.parametrize("path", ["/docs/..%2f..%2fcore.py", "/docs/redoc.standalone.js", "/docs/", "/docs/oauth2-redirect", "/redoc"])
 def test_no_other_file_is_served(address, path):
-    """Only those that the page needs."""
+    """Only files that the page needs are served."""
     assert httpx.get(f"{address}{path}").status_code == 404

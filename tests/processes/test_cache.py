@@ -1,4 +1,4 @@
-"""What a cache does, seen by a real HTTP client of a real worker."""
+"""The cache of a real worker, seen by a real HTTP client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WITHIN_S = 15
 
 @pytest.fixture
 def http(tmp_path: Path) -> Iterator[httpx.Client]:
-    """A server of the texts in a folder, which is the test's own."""
+    """A server of the texts in the test's folder."""
     put(tmp_path / "v1.txt", "one")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     command = [sys.executable, str(ROOT / "tests/models/refreshed.py"), str(tmp_path)]
@@ -40,7 +40,7 @@ def http(tmp_path: Path) -> Iterator[httpx.Client]:
 
 
 def put(path: Path, text: str) -> None:
-    """Whole at once: a refresh may look at any time."""
+    """Writes a file atomically, since a refresh may read it at any time."""
     aside = path.with_suffix(".aside")
     aside.write_text(text)
     aside.replace(path)
@@ -60,8 +60,8 @@ def until_says(http: httpx.Client, version: str, wanted: str) -> None:
     until(lambda: text(http, version) == [wanted])
 
 
-def test_a_refresh_serves_what_was_deployed_and_keeps_what_is_broken_out(http: httpx.Client, tmp_path: Path) -> None:
-    """Every answer on the way is a good one: the old text or the new; so it is for the latest of them."""
+def test_a_refresh_serves_new_models_and_keeps_out_broken_ones(http: httpx.Client, tmp_path: Path) -> None:
+    """Every response on the way is the old text or the new one; the latest version behaves likewise."""
     assert text(http, "1") == text(http, "001") == text(http, "latest") == ["one"]
     put(tmp_path / "v1.txt", "another")
     until_says(http, "1", "another")
@@ -75,8 +75,8 @@ def test_a_refresh_serves_what_was_deployed_and_keeps_what_is_broken_out(http: h
     until_says(http, "1", "mended")
 
 
-def test_a_slow_load_is_a_503_that_says_when_to_come_again(http: httpx.Client, tmp_path: Path) -> None:
-    """Others are served meanwhile, and after the load so is this one, which was loaded once."""
+def test_a_slow_load_is_a_503_with_retry_after(http: httpx.Client, tmp_path: Path) -> None:
+    """Others are served meanwhile. After the load so is this one, which was loaded once."""
     put(tmp_path / "v2.txt", "slow")
     began = time.monotonic()
     first = ask(http, "/text/2")
@@ -92,8 +92,8 @@ def test_a_slow_load_is_a_503_that_says_when_to_come_again(http: httpx.Client, t
     assert (tmp_path / "waited").read_text() == "once\n"
 
 
-def test_parameters_that_do_not_fit_are_a_422_and_what_is_missing_a_404(http: httpx.Client) -> None:
-    """By the spec, and by the store."""
+def test_invalid_parameters_are_a_422_and_a_missing_model_a_404(http: httpx.Client) -> None:
+    """The spec decides the first, the store the second."""
     refused = ask(http, "/text/first")
     assert (refused.status_code, refused.json()["errors"][0]["column"]) == (422, "version")
     missing = ask(http, "/text/99")
@@ -101,12 +101,12 @@ def test_parameters_that_do_not_fit_are_a_422_and_what_is_missing_a_404(http: ht
 
 
 def test_a_model_made_from_data_is_served(http: httpx.Client) -> None:
-    """There is no file anywhere."""
+    """No file exists for it."""
     assert ask(http, "/counted/seven").json()["predictions"] == [5]
 
 
 def test_a_handler_behind_latest_learns_which_version_it_got(http: httpx.Client, tmp_path: Path) -> None:
-    """In the spec and as a parameter, as the spec has it; also after a refresh that found a newer one."""
+    """It learns it from the spec and as a parameter, in the type of the spec, and also after a refresh that found a newer version."""
     put(tmp_path / "v009.txt", "nine")
     assert ask(http, "/version/latest").json()["predictions"] == ["nine: 9 9"]
     assert ask(http, "/version/1").json()["predictions"] == ["one: 1 1"]
@@ -118,8 +118,8 @@ def test_a_handler_behind_latest_learns_which_version_it_got(http: httpx.Client,
         time.sleep(0.02)
 
 
-def test_an_evicted_model_is_unloaded_and_its_memory_given_back(http: httpx.Client) -> None:
-    """300 MB come with the model and go with it, in the process that serves."""
+def test_an_evicted_model_is_unloaded_and_its_memory_is_freed(http: httpx.Client) -> None:
+    """300 MB come with the model and go with it in the serving process."""
     before, _ = memory(http)
     assert ask(http, "/filled/300").json()["predictions"] == [1.0]
     held, unloaded = memory(http)
@@ -132,6 +132,6 @@ def test_an_evicted_model_is_unloaded_and_its_memory_given_back(http: httpx.Clie
 
 
 def memory(http: httpx.Client) -> tuple[int, list[int]]:
-    """Bytes in memory, and of each model that was unloaded."""
+    """Returns the bytes in memory, and those of each unloaded model."""
     row = ask(http, "/memory").json()["predictions"][0]
     return row["rss"], row["unloaded"]

@@ -1,4 +1,4 @@
-"""Real processes whose wall clock jumps: what waits for a time of day is due once, and nothing else notices."""
+"""Real processes whose wall clock jumps: a schedule by time of day fires once, and nothing else notices."""
 
 import os
 import shutil
@@ -57,19 +57,22 @@ def clock(tmp_path, monkeypatch):
 
 
 def at(clock, text):
-    """The clock shows this time now."""
+    """Sets the clock to this time."""
     clock.jump_to(datetime.fromisoformat(text).timestamp() - time.time())
 
 
 def test_a_nightly_refresh_is_due_once_however_the_clock_jumps(tmp_path, clock):
-    """Forward over midnight: once, and soon. Back before it: not again. Forward to the next one: at its time, and not a day later."""
+    """A jump over midnight triggers it once and soon; a jump back does not trigger it again; the next midnight triggers it on time."""
     supervised = Operated(tmp_path, worker_env="CLOCK_*")
     write_tiny(supervised.dist / "nightly.pex", "nightly", module=NIGHTLY)
     at(clock, "2026-01-01T12:00:00+00:00")
     with supervised:
 
         def wait_s():
-            """Until the next refresh of the first entry. It is another entry that has the clock looked at now, and not within a minute."""
+            """Returns the time until the next refresh of the first entry.
+
+            Another entry makes the worker look at the clock now instead of within a minute.
+            """
             supervised.predictions(f"/nightly/look{time.monotonic_ns()}")
             entries = supervised.admin.get("/models/nightly/cache").json()["workers"][0]["caches"][0]["entries"]
             return next(each["next_refresh_s"] for each in entries if each["parameters"]["key"] == "first")
@@ -86,8 +89,8 @@ def test_a_nightly_refresh_is_due_once_however_the_clock_jumps(tmp_path, clock):
         supervised.until(lambda: supervised.predictions("/nightly/first") == [3])
 
 
-def test_jumps_of_days_end_nobodys_time_and_hold_up_nothing(tmp_path, clock):
-    """Under load: every request is answered, also one that takes its time; a drop serves, and what is killed comes back, in seconds."""
+def test_jumps_of_days_expire_no_request_and_delay_nothing(tmp_path, clock):
+    """Under load every request is answered, including a slow one. A new release serves and a killed worker is back within seconds."""
     supervised = Operated(tmp_path, request_timeout_s=10, rollback_window_s=20, probation_s=20, access_log_path=tmp_path / "access.log")
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     write_tiny(supervised.dist / "slow.pex", "slow", module=SLOW)

@@ -1,4 +1,4 @@
-"""More connections than there is room for, connections on which nothing happens, and clients that take nothing."""
+"""More connections than allowed, idle connections, and clients that do not read."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def many_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_front_door_takes_all_descriptors_that_it_may_have() -> None:
-    """The soft limit is 1024 on many systems, whatever the hard one allows."""
+def test_a_front_door_raises_its_descriptor_limit_as_far_as_allowed() -> None:
+    """The soft limit is 1024 on many systems, whatever the hard limit allows."""
     with TestClient(double):
         line = next(line for line in Path(f"/proc/{own_front_door()}/limits").read_text().splitlines() if line.startswith("Max open files"))
         soft, hard = line.split()[3:5]
@@ -60,8 +60,8 @@ def test_a_front_door_takes_all_descriptors_that_it_may_have() -> None:
 
 
 @pytest.mark.usefixtures("many_descriptors")
-def test_two_thousand_idle_connections_take_little_and_hold_up_nobody() -> None:
-    """Each has asked once and is kept alive; others are served, and one of them costs no more than some 20 kB."""
+def test_two_thousand_idle_connections_take_little_memory_and_delay_nobody() -> None:
+    """Each has sent one request and is kept alive. Others are served, and an idle connection takes no more than about 20 kB."""
     with TestClient(double) as client, ExitStack() as stack:
         assert client.post("/double", json=[{"a": 1}]).status == 200
         pid = own_front_door()
@@ -75,8 +75,8 @@ def test_two_thousand_idle_connections_take_little_and_hold_up_nobody() -> None:
         assert resident_bytes(pid) - before < IDLE * 20_000
 
 
-def test_connections_beyond_the_bound_are_turned_away_with_a_reason(capfd: pytest.CaptureFixture[str]) -> None:
-    """Those that are there go on, and whoever comes when one of them has gone is served."""
+def test_connections_beyond_the_limit_are_refused_with_a_reason(capfd: pytest.CaptureFixture[str]) -> None:
+    """Existing connections continue, and a new one is accepted when one of them ends."""
     with TestClient(double, limits=Configure(connections_max=FEW)) as client:
         with ExitStack() as stack:
             kept = [stack.enter_context(Raw(client.address)) for _ in range(FEW)]
@@ -100,8 +100,8 @@ def test_connections_beyond_the_bound_are_turned_away_with_a_reason(capfd: pytes
     assert "20 connections are open and no more may be" in capfd.readouterr().err
 
 
-def test_a_client_that_takes_nothing_is_hung_up_on() -> None:
-    """Its answers would lie in memory for ever. Another is served meanwhile. What the kernel has of them it keeps for a while."""
+def test_a_client_that_does_not_read_is_disconnected() -> None:
+    """Its responses would stay in memory forever. Another client is served meanwhile. The kernel keeps its part of them for a while."""
     with TestClient(double, long, limits=Configure(request_timeout_s=10.0)) as client, Raw(client.address) as raw:
         raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         mine = raw.socket.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What one batch costs, counted: a change that makes it dearer or cheaper changes docs/benchmarks/cost.json, too."""
+"""The counted cost of one batch. A change of it must change docs/benchmarks/cost.json, too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.mark.timeout(300)  # strace slows the start of its processes down tenfold
 def test_a_batch_costs_what_it_is_known_to_cost() -> None:
-    """System calls, messages and bytes to the last; calls of functions within a few in a hundred; idle processes make no system call."""
+    """System calls, messages and bytes match exactly, function calls within a few percent; idle processes make no system call."""
     run = subprocess.run([sys.executable, ROOT / "scripts" / "cost.py"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr[-2000:]
     if "NOT COMPARED" in run.stdout:
@@ -24,7 +24,7 @@ def test_a_batch_costs_what_it_is_known_to_cost() -> None:
 
 
 def test_a_number_that_changed_is_named() -> None:
-    """One that is new or gone, too; but not a call of a function more or less among many."""
+    """So is one that is new or gone, but not a few function calls among many."""
     known = {"a": {"messages": 1, "gone": 1, "calls of functions": 100}, "idle": {"worker": {}}}
     found = {"a": {"messages": 2, "calls of functions": 104, "new": 1}, "idle": {"worker": {"futex": 3}}, "b": {"calls of functions": 9}}
     program = (
@@ -40,8 +40,8 @@ def test_a_number_that_changed_is_named() -> None:
     ]
 
 
-def test_the_front_door_and_a_worker_of_numbers_do_without_pandas() -> None:
-    """Arrow imports it on its own where it can: 45 MB in each process, for nothing."""
+def test_the_front_door_and_a_numeric_worker_do_not_import_pandas() -> None:
+    """Arrow imports it if it can: 45 MB in each process, for nothing."""
     program = """
 import subprocess, sys, threading
 from pathlib import Path

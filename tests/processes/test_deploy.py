@@ -1,4 +1,4 @@
-"""`pexdock deploy`, as people and scripts run it, on a real supervisor."""
+"""`pexdock deploy`, as people and scripts run it, with a real supervisor."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def operated(tmp_path):
 
 @pytest.fixture
 def pex(tmp_path):
-    """Outside of dist/."""
+    """Returns a pex outside of dist/."""
     return write_tiny(tmp_path / "made" / "tiny-0.1.0.pex", "tiny")
 
 
@@ -45,8 +45,8 @@ def remade(pex, version="0.1.0", module=""):
     return write_tiny(pex.with_name(f"tiny-{version}.pex"), "tiny", version, module)
 
 
-def test_it_ends_with_0_once_the_release_serves(operated, pex):
-    """It shows each stage on the way, and what serves; a script gets the same as JSON. The file itself stays as it was."""
+def test_deploy_exits_with_0_once_the_release_serves(operated, pex):
+    """It prints each stage and the serving release; a script gets the same as JSON. The file itself does not change."""
     with operated:
         done = operated.run("deploy", pex)
         assert done.returncode == 0, done.stderr
@@ -67,8 +67,8 @@ def test_it_ends_with_0_once_the_release_serves(operated, pex):
         assert operated.run("deploy", pex).returncode == 0  # it is there already
 
 
-def test_it_ends_with_1_and_the_reason_where_the_release_fails(operated, pex):
-    """With the last lines of its worker; what served before goes on."""
+def test_deploy_exits_with_1_and_the_reason_if_the_release_fails(operated, pex):
+    """It prints the last lines of the worker's log; the previous release keeps serving."""
     with operated:
         assert operated.run("deploy", pex).returncode == 0
         failed = operated.run("deploy", remade(pex, "0.2.0", FAILS))
@@ -81,7 +81,7 @@ def test_it_ends_with_1_and_the_reason_where_the_release_fails(operated, pex):
         assert (mended.returncode, operated.predictions("/tiny")) == (0, [21]), mended.stderr
 
 
-def test_what_check_refuses_never_lies_in_dist(operated, pex):
+def test_a_pex_that_fails_its_check_never_reaches_dist(operated, pex):
     """Its name is that of the reason alone."""
     pex.write_bytes(pex.read_bytes()[:-100])
     wants = write_tiny(pex.with_name("wants-0.1.0.pex"), "wants", built_on="7.7.7")
@@ -93,8 +93,8 @@ def test_what_check_refuses_never_lies_in_dist(operated, pex):
         assert [path.name for path in operated.dist.iterdir()] == ["base.pex"]
 
 
-def test_a_release_that_is_not_the_newest_stands_by_which_may_be_well(operated, pex):
-    """Whoever means that says so, as before a split."""
+def test_an_older_release_becomes_a_standby_which_must_be_confirmed(operated, pex):
+    """An operator who intends that says so, for example before a split."""
     with operated:
         assert operated.run("deploy", remade(pex, "0.3.0")).returncode == 0
         older = operated.run("deploy", pex)
@@ -107,8 +107,8 @@ def test_a_release_that_is_not_the_newest_stands_by_which_may_be_well(operated, 
         assert "stands by: tiny is pinned to 0.3.0" in newer.stderr
 
 
-def test_it_ends_with_3_when_the_time_is_over(operated, pex):
-    """What was dropped goes its way all the same."""
+def test_deploy_exits_with_3_at_its_timeout(operated, pex):
+    """The rollout goes on all the same."""
     remade(pex, module="    import time; time.sleep(4)" + times(2, "/tiny"))
     with operated:
         late = operated.run("deploy", pex, "--timeout", 2)
@@ -117,8 +117,8 @@ def test_it_ends_with_3_when_the_time_is_over(operated, pex):
         operated.until_state("tiny-0.1.0.pex", "ready")
 
 
-def test_ctrl_c_ends_the_following_and_not_the_roll_out(operated, pex):
-    """Ends with 130, as a shell expects."""
+def test_ctrl_c_ends_the_command_and_not_the_rollout(operated, pex):
+    """The exit code is 130, as a shell expects."""
     remade(pex, module="    import time; time.sleep(2)" + times(2, "/tiny"))
     with operated:
         command = [*operated.command("deploy"), str(pex)]
@@ -130,8 +130,8 @@ def test_ctrl_c_ends_the_following_and_not_the_roll_out(operated, pex):
         operated.until_state("tiny-0.1.0.pex", "ready")
 
 
-def test_a_release_that_is_taken_back_in_its_probation_is_no_success(operated, pex):
-    """Followed to the end of it; what served before serves again."""
+def test_a_release_that_is_rolled_back_on_probation_is_no_success(operated, pex):
+    """The command follows the probation to its end; the previous release serves again."""
     operated.settings |= {"probation_s": 30, "probation_crashes_max": 1, "rollback_window_s": 60}
     with operated:
         assert operated.run("deploy", pex).returncode == 0
@@ -147,16 +147,16 @@ def test_a_release_that_is_taken_back_in_its_probation_is_no_success(operated, p
         assert operated.until(lambda: operated.predictions("/tiny") == [6])
 
 
-def test_a_base_is_deployed_as_a_model_is(operated, tmp_path):
-    """It serves once models can run on it."""
+def test_a_base_is_deployed_like_a_model(operated, tmp_path):
+    """It counts as deployed once models can run on it."""
     base = write_tiny(tmp_path / "made" / "base-7.0.0.pex", "pexdock", "7.0.0", endpoint=False)
     with operated:
         done = operated.run("deploy", base)
         assert (done.returncode, done.stdout) == (0, "pexdock 7.0.0 is available to models\n"), done.stderr
 
 
-def test_it_goes_to_another_machine_with_a_token(operated, pex, tmp_path):
-    """By address; its signature goes with it. Without the right token it is told so."""
+def test_deploy_reaches_another_machine_with_a_token(operated, pex, tmp_path):
+    """It uploads by URL, with the signature. With a wrong token it prints the reason."""
     operated.listen_on_tcp(tmp_path)
     pex.with_name(f"{pex.name}.sig").write_bytes(b"signed")
     with operated:
@@ -172,8 +172,8 @@ def test_it_goes_to_another_machine_with_a_token(operated, pex, tmp_path):
         assert all("tiny" in table for table in tables)
 
 
-def test_on_a_terminal_the_end_has_a_colour_unless_nobody_wants_any(operated, pex, monkeypatch):
-    """NO_COLOR is honoured; a pipe has none, as shown above."""
+def test_the_result_is_coloured_only_on_a_terminal(operated, pex, monkeypatch):
+    """NO_COLOR is honoured; a pipe gets no colour."""
     with operated:
         assert "\x1b[32mtiny 0.1.0 serves" in on_a_terminal(operated, "deploy", str(pex))
         monkeypatch.setenv("NO_COLOR", "1")
@@ -196,8 +196,8 @@ def on_a_terminal(operated, *words):
     return shown.decode()
 
 
-def test_without_a_supervisor_nothing_is_dropped(operated, pex):
-    """It says how to start one."""
+def test_without_a_supervisor_nothing_is_deployed(operated, pex):
+    """The message says how to start one."""
     done = operated.run("deploy", pex)
     assert done.returncode == 1
     assert "start one with `pexdock serve`" in done.stderr

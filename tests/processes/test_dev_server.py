@@ -53,7 +53,7 @@ def ask(address: str | None) -> bytes:
 
 
 async def serving(server: svc.Server) -> asyncio.Task[None]:
-    """A task that serves, once it does."""
+    """Returns a task that serves, once it does."""
     task = asyncio.create_task(server.serve())
     while server.address is None:
         assert not task.done()
@@ -61,8 +61,8 @@ async def serving(server: svc.Server) -> asyncio.Task[None]:
     return task
 
 
-def test_serve_and_stop_and_serve_again() -> None:
-    """On one loop, as often as wanted; `stop` returns when all has ended."""
+def test_a_server_can_be_started_again_after_it_stopped() -> None:
+    """It works on one loop as often as wanted; `stop` returns when everything has ended."""
 
     async def main() -> None:
         server = svc.Server(port=0).register(endpoint=double)
@@ -91,8 +91,8 @@ def test_a_server_serves_once_at_a_time() -> None:
     asyncio.run(main())
 
 
-def test_a_stop_before_the_start_is_over_counts() -> None:
-    """And one where nothing serves does nothing."""
+def test_a_stop_during_the_start_is_honoured() -> None:
+    """A stop while nothing serves does nothing."""
 
     async def main() -> None:
         server = svc.Server(port=0).register(endpoint=double)
@@ -106,7 +106,7 @@ def test_a_stop_before_the_start_is_over_counts() -> None:
 
 
 def test_cancelling_serve_stops_the_server() -> None:
-    """So a timeout or a task group can end it."""
+    """A timeout or a task group can end it this way."""
 
     async def main() -> None:
         server = svc.Server(port=0).register(endpoint=double)
@@ -119,8 +119,8 @@ def test_cancelling_serve_stops_the_server() -> None:
     asyncio.run(main())
 
 
-def test_an_address_that_is_taken_is_told() -> None:
-    """As OSError, and the server may serve elsewhere or later."""
+def test_an_address_in_use_is_an_oserror() -> None:
+    """The server may serve elsewhere or later."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = svc.Server(port=taken.getsockname()[1]).register(endpoint=double)
         with pytest.raises(OSError, match="in use"):
@@ -130,8 +130,8 @@ def test_an_address_that_is_taken_is_told() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_program_that_serves_ends_by_a_signal(number: signal.Signals, tmp_path: Path) -> None:
-    """Nothing of it is left: not its child, not its folder."""
+def test_a_serving_program_ends_at_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    """It leaves neither a child process nor a folder."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
@@ -143,8 +143,8 @@ def test_a_program_that_serves_ends_by_a_signal(number: signal.Signals, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_caches_of_a_server_are_seen_and_refreshed_from_its_own_process() -> None:
-    """While it serves; from any thread, since its handlers may be called on another."""
+def test_the_caches_of_a_server_can_be_read_and_refreshed_from_its_own_process() -> None:
+    """This works while it serves and from any thread, since handlers may run on another one."""
     texts = ["one"]
 
     @svc.endpoint("/cached/{name}", cache_config=afs.CacheConfig(load_model=lambda parameters: texts[-1]))
@@ -189,7 +189,7 @@ svc.Server(port=0).register(handle).run()
 
 
 def test_a_breakpoint_in_a_handler_stops_in_the_authors_own_terminal() -> None:
-    """The debugger shows the request's rows; told to go on, the handler answers the request that waited."""
+    """The debugger shows the rows of the request. When it continues, the handler answers the waiting request."""
     command = [sys.executable, "-u", "-c", STOPPED]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None

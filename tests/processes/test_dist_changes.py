@@ -1,4 +1,4 @@
-"""What lies in dist/ more than once, or changes faster than it is looked at: the last content of a name counts, whoever had it before."""
+"""Files that are in dist/ more than once, or change faster than they are scanned: the last content of a name counts."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def supervised(tmp_path):
 
 
 def content(folder, factor, padding=0, version="0.1.0"):
-    """The bytes of a pex whose model multiplies; only they say which it is."""
+    """Returns the bytes of a pex whose model multiplies; only the bytes tell which one it is."""
     module = times(factor, "/tiny") + (f"\n    # {'x' * padding}" if padding else "")
     return write_tiny(folder / "aside.pex", "tiny", module=module, version=version).read_bytes()
 
@@ -25,15 +25,15 @@ def put(supervised, tmp_path, what, name="tiny.pex"):
 
 
 def is_being_copied(cache):
-    """Whether some of a pex has been read, and not yet all."""
+    """Returns whether part of a pex has been read, but not all of it."""
     try:
         return any(part.stat().st_size for part in cache.rglob("*.part"))
     except FileNotFoundError:
         return False
 
 
-def test_what_comes_while_the_content_before_is_verified_is_what_serves(supervised, tmp_path):
-    """The first, which is shorter, is ready when the second is in the middle of it."""
+def test_content_that_arrives_while_the_previous_is_verified_serves(supervised, tmp_path):
+    """The first content, which is shorter, is ready while the second is being verified."""
     for name, factor, size in (("first", 5, 80_000_000), ("second", 7, 250_000_000)):
         (tmp_path / name).write_bytes(content(tmp_path, factor, size))
     supervised.settings["stable_for_s"] = 0.05
@@ -44,8 +44,8 @@ def test_what_comes_while_the_content_before_is_verified_is_what_serves(supervis
         supervised.until(lambda: supervised.predictions("/tiny") == [21])
 
 
-def test_a_file_that_is_as_it_was_again_serves_as_it_did(supervised, tmp_path):
-    """Content that is still known comes back under its name, behind another."""
+def test_a_file_that_gets_its_old_content_back_serves_as_before(supervised, tmp_path):
+    """Known content comes back under its name, after other content."""
     before = (supervised.dist / "tiny.pex").read_bytes()
     with supervised:
         put(supervised, tmp_path, content(tmp_path, 5, version="0.2.0"))
@@ -54,8 +54,8 @@ def test_a_file_that_is_as_it_was_again_serves_as_it_did(supervised, tmp_path):
         supervised.until(lambda: supervised.predictions("/tiny") == [6])
 
 
-def test_a_file_that_holds_what_another_does_holds_nothing_else(supervised, tmp_path):
-    """A newer version is overwritten with the one before, which lies beside it."""
+def test_a_file_with_the_content_of_another_has_only_that(supervised, tmp_path):
+    """A newer version is overwritten with the content of the previous one, which lies beside it."""
     newer = supervised.dist / "newer.pex"
     with supervised:
         newer.write_bytes(content(tmp_path, 5, version="0.2.0"))
@@ -64,8 +64,8 @@ def test_a_file_that_holds_what_another_does_holds_nothing_else(supervised, tmp_
         supervised.until(lambda: supervised.predictions("/tiny") == [6])
 
 
-def test_what_lies_there_twice_is_there_as_long_as_one_of_them_is(supervised, tmp_path):
-    """A standby that has lost one of its two names goes by the other."""
+def test_content_with_two_names_stays_as_long_as_one_of_them(supervised, tmp_path):
+    """A standby that has lost one of its two names lives by the other."""
     path = supervised.dist / "tiny.pex"
     with supervised:
         put(supervised, tmp_path, content(tmp_path, 5, version="0.2.0"), "newer.pex")

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with how a file comes into dist/, with a real supervisor: what serves goes on, what is wrong is named."""
+"""Everything that can be wrong with how a file comes into dist/, with a real supervisor: serving goes on, and every error is named."""
 
 import os
 import shutil
@@ -18,12 +18,12 @@ def supervised(tmp_path):
 
 
 def whole(folder, name="late", **kwargs):
-    """The bytes of a pex."""
+    """Returns the bytes of a pex."""
     return write_tiny(folder / "aside.pex", name, **kwargs).read_bytes()
 
 
-def test_a_file_that_grows_slowly_is_taken_when_it_is_closed(supervised, tmp_path):
-    """Not once before, though it stands still for longer than a file has to."""
+def test_a_file_that_grows_slowly_is_released_once_it_is_closed(supervised, tmp_path):
+    """It is not released before, although it does not change for longer than a file has to."""
     content = whole(tmp_path)
     supervised.settings["stable_for_s"] = 0.05
     with supervised:
@@ -38,8 +38,8 @@ def test_a_file_that_grows_slowly_is_taken_when_it_is_closed(supervised, tmp_pat
     assert "late.pex: refused" not in supervised.err.read_text()
 
 
-def test_a_half_that_its_writer_left_is_refused_and_the_whole_serves(supervised, tmp_path):
-    """Killed in the middle of a copy, which somebody then makes again under the same name, in the same file."""
+def test_an_incomplete_file_is_refused_and_the_complete_one_serves(supervised, tmp_path):
+    """The copy is killed halfway, and then made again under the same name in the same file."""
     content = whole(tmp_path)
     with supervised:
         (supervised.dist / "late.pex").write_bytes(content[: len(content) // 2])
@@ -51,8 +51,8 @@ def test_a_half_that_its_writer_left_is_refused_and_the_whole_serves(supervised,
 
 
 @pytest.mark.parametrize("way", ["in place", "renamed in", "another folder"])
-def test_another_content_of_the_same_name_and_version_is_another_release(supervised, tmp_path, way):
-    """Told by its digest, rolled in as a newer version is, and said so in the log and in `pexdock models`."""
+def test_other_content_of_the_same_name_and_version_is_a_new_release(supervised, tmp_path, way):
+    """It is recognized by its digest, rolled out like a newer version, and shown in the log and in `pexdock models`."""
     path = supervised.dist / "tiny.pex"
     with supervised:
         before = supervised.release("tiny.pex")
@@ -80,9 +80,11 @@ def test_another_content_of_the_same_name_and_version_is_another_release(supervi
         assert after["sha256"][:8] in printed
 
 
-def test_a_copy_of_the_base_keeps_no_model_waiting(supervised, tmp_path):
-    """The model came with it and is verified first, so that it waits for what turns out to be there already. The copy is forgotten, also
-    while another model waits for a base that never comes."""
+def test_a_copy_of_the_base_delays_no_model(supervised, tmp_path):
+    """The model arrives with the copy and is verified first, so that it waits for a base that turns out to be there already.
+
+    The copy is forgotten, also while another model waits for a base that never arrives.
+    """
     write_tiny(supervised.dist / "never.pex", "never", built_on="9.9.9")
     base = write_linked_base(supervised.dist / "base.pex", more={"padding.txt": "x" * 200_000_000})
     with supervised:
@@ -94,8 +96,8 @@ def test_a_copy_of_the_base_keeps_no_model_waiting(supervised, tmp_path):
         assert [supervised.predictions(path) for path in ("/late", "/tiny")] == [[6], [6]]
 
 
-def test_a_file_that_may_not_be_read_is_refused_until_it_may(supervised, tmp_path):
-    """Whoever copies as root and forgets the mode sees why, and `chmod` is all that is needed."""
+def test_an_unreadable_file_is_refused_until_it_can_be_read(supervised, tmp_path):
+    """An operator who copies as root and forgets the mode sees the reason, and `chmod` is enough."""
     write_tiny(supervised.dist / "late.pex", "late").chmod(0)
     if os.getuid() == 0:
         unprivileged(supervised)
@@ -107,14 +109,14 @@ def test_a_file_that_may_not_be_read_is_refused_until_it_may(supervised, tmp_pat
 
 
 def unprivileged(supervised):
-    """Start it as a root whom modes hold for, as they do for everybody else."""
+    """Starts it as a root user for whom file modes hold, as for everybody else."""
     plain = supervised.command
     away = "-dac_override,-dac_read_search"
     supervised.command = lambda *words: ["setpriv", f"--inh-caps={away}", f"--bounding-set={away}", *plain(*words)]
 
 
-def test_what_vanishes_before_it_was_verified_never_was(supervised, tmp_path):
-    """Before it stood still, and in the middle of its verification."""
+def test_a_file_that_vanishes_before_it_is_verified_is_forgotten(supervised, tmp_path):
+    """It vanishes before it is stable, and in the middle of its verification."""
     content = whole(tmp_path, module=times(2, "/late") + f"\n# {'x' * 200_000_000}")
     with supervised:
         (supervised.dist / "brief.pex").write_bytes(content)
@@ -130,8 +132,8 @@ def test_what_vanishes_before_it_was_verified_never_was(supervised, tmp_path):
     assert "brief.pex: found" not in supervised.err.read_text()
 
 
-def test_what_is_no_file_holds_up_nobody(supervised, tmp_path):
-    """A folder, a FIFO, a link to nowhere, a name with a line feed: each is named in the log, and files beside them serve."""
+def test_entries_that_are_no_files_delay_nobody(supervised, tmp_path):
+    """A folder, a FIFO, a dangling link and a name with a line feed are named in the log, and files beside them serve."""
     (supervised.dist / "folder.pex").mkdir()
     os.mkfifo(supervised.dist / "fifo.pex")
     (supervised.dist / "dangling.pex").symlink_to("late.pex")
@@ -148,8 +150,8 @@ def test_what_is_no_file_holds_up_nobody(supervised, tmp_path):
         assert f"{name} is ignored" in said
 
 
-def test_a_link_is_followed_and_its_swap_is_a_drop(supervised, tmp_path):
-    """As people deploy who keep all versions elsewhere."""
+def test_a_symbolic_link_is_followed_and_its_change_is_a_new_file(supervised, tmp_path):
+    """Operators who keep all versions elsewhere deploy this way."""
     for version, factor in (("one", 3), ("two", 7)):
         write_tiny(tmp_path / version / "any.pex", "linked", module=times(factor, "/linked"))
     (tmp_path / "current").symlink_to("one")
@@ -164,8 +166,8 @@ def test_a_link_is_followed_and_its_swap_is_a_drop(supervised, tmp_path):
         assert supervised.predictions("/linked") == [21]
 
 
-def test_a_dist_that_is_taken_away_stops_nothing(supervised, tmp_path):
-    """Something else lies in its place for a while, then a new one does."""
+def test_a_dist_folder_that_is_removed_stops_nothing(supervised, tmp_path):
+    """Something else takes its place for a while, and then a new folder."""
     with supervised:
         (tmp_path / "file").write_text("")
         supervised.dist.rename(tmp_path / "away")
@@ -180,7 +182,7 @@ def test_a_dist_that_is_taken_away_stops_nothing(supervised, tmp_path):
 
 
 def put_in_place(file, folder):
-    """A folder that is gone is made again as soon as that is seen, so that it may have to go once more."""
+    """Puts a folder in place. A missing one is created as soon as that is noticed, so it may have to be removed once more."""
     while True:
         try:
             file.rename(folder)

@@ -1,4 +1,4 @@
-"""Handlers that hang: their requests are told that time is over, their worker is replaced, and others are served on."""
+"""Handlers that hang: their requests time out, their worker is replaced, and other requests are served."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _front() -> Iterator[Front]:
         yield front
 
 
-def test_the_supervisor_is_told_which_worker_hangs(make: Workers, front: Front) -> None:
+def test_a_hanging_worker_is_reported_to_the_supervisor(make: Workers, front: Front) -> None:
     worker = make("1.0")
     front.table(worker.route("it"))
     assert front.ask([{"x": 1}]).status == 200
@@ -44,8 +44,8 @@ def test_the_supervisor_is_told_which_worker_hangs(make: Workers, front: Front) 
     assert front.until(WorkerUnhealthy) == WorkerUnhealthy(str(worker.path), "it did not answer a request in time, nor afterwards")
 
 
-def test_what_waits_behind_one_that_hangs_is_answered_by_the_worker_that_comes_next(make: Workers) -> None:
-    """It reached the worker that hangs, in the moment that this has before it is given up, and goes again."""
+def test_requests_behind_a_hanging_one_are_answered_by_the_next_worker(make: Workers) -> None:
+    """They reached the hanging worker within its grace period, and are retried."""
     worker, other = make("1.0"), make("1.0")
     other.words()
     with Front(Configure(request_timeout_s=2 * TIMEOUT_S)) as front:
@@ -59,8 +59,8 @@ def test_what_waits_behind_one_that_hangs_is_answered_by_the_worker_that_comes_n
             assert behind.answer().json()["predictions"][0]["x"] == 5.0
 
 
-def test_a_worker_that_is_merely_late_is_let_be(make: Workers, front: Front, tmp_path: Path) -> None:
-    """It answers within the second that it is given; the next request is answered as ever, and nothing was told."""
+def test_a_worker_that_is_merely_late_is_not_replaced(make: Workers, front: Front, tmp_path: Path) -> None:
+    """It answers within its grace period of a second. The next request is answered as usual, and nothing is reported."""
     worker = make("1.0", "--gate", tmp_path / "gate")
     front.table(worker.route("it"))
     assert front.ask([{"x": 1}]).status == 504
@@ -73,8 +73,8 @@ def test_a_worker_that_is_merely_late_is_let_be(make: Workers, front: Front, tmp
     front.control.settimeout(20)
 
 
-def test_a_worker_that_hangs_is_replaced_while_its_sibling_serves(tmp_path: Path) -> None:
-    """Nobody is told of it but the request that hangs, and whoever shares its batch."""
+def test_a_hanging_worker_is_replaced_while_its_sibling_serves(tmp_path: Path) -> None:
+    """Only the hanging request and the rest of its batch notice."""
     supervised = Supervised(tmp_path, request_timeout_s=2 * TIMEOUT_S, workers_per_release=2)
     write_tiny(supervised.dist / "hangs.pex", "hangs", module=HANGS)
     with supervised:
@@ -101,8 +101,8 @@ def test_a_worker_that_hangs_is_replaced_while_its_sibling_serves(tmp_path: Path
         assert "did not answer a request in time" in supervised.release("hangs.pex")["reason"]
 
 
-def test_a_client_without_patience_makes_no_worker_look_as_if_it_hung(make: Workers) -> None:
-    """Its time was over while the batch was computed, long before a request's may be."""
+def test_a_short_client_timeout_does_not_make_a_worker_look_hung(make: Workers) -> None:
+    """It expires while the batch is computed, long before a request's own limit may."""
     worker = make("1.0", "--sleep", 2.5)
     with Front(Configure(request_timeout_s=20.0)) as front:
         front.table(worker.route("it"))

@@ -1,4 +1,4 @@
-"""A front door moves requests from one release to another: none is lost, whatever the other is called."""
+"""A front door moves requests from one release to another and loses none, whatever the other is called."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rawhttp import Raw, post
 from waiting import until
 
 
-def test_other_content_under_the_same_name_and_version_takes_over_with_no_answer_but_200(make: Workers, front: Front) -> None:
-    """The words are the same to the letter. Sixteen connections ask without a pause; each sees one change, and all see it."""
+def test_other_content_under_the_same_name_and_version_takes_over_with_only_200s(make: Workers, front: Front) -> None:
+    """The specs are identical. Sixteen connections send requests without a pause; each sees one change, and all see it."""
     releases = [make("1.0", "--bias", bias) for bias in (0, 100)]
     front.table(releases[0].route("first"))
     over = threading.Event()
@@ -39,7 +39,7 @@ def test_other_content_under_the_same_name_and_version_takes_over_with_no_answer
     assert front.ask([{"x": 1}]).json()["predictions"][0]["x"] == 1.0
 
 
-def test_what_a_release_has_when_another_takes_over_it_still_answers(make: Workers, front: Front, tmp_path: Path) -> None:
+def test_a_release_answers_what_it_has_when_another_takes_over(make: Workers, front: Front, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     old, new = make("1.0", "--gate", gate), make("1.0")
     front.table(old.route("old"))
@@ -51,8 +51,8 @@ def test_what_a_release_has_when_another_takes_over_it_still_answers(make: Worke
         assert [raw.answer().json()["predictions"][0]["x"] for _ in range(2)] == [1.0, 2.0]
 
 
-def test_a_worker_that_takes_over_from_another_of_its_release_leaves_no_gap(make: Workers, front: Front) -> None:
-    """The table names the new one alone."""
+def test_a_worker_replaces_another_of_its_release_without_a_gap(make: Workers, front: Front) -> None:
+    """The table names only the new one."""
     first, second = make("1.0"), make("1.0")
     front.table(first.route("it"))
     over, told = threading.Event(), []
@@ -74,7 +74,7 @@ def test_a_worker_that_takes_over_from_another_of_its_release_leaves_no_gap(make
     assert told == [[{"version": "1.0", "x": 1000 + number}] for number in range(len(told))]
 
 
-def test_a_worker_that_is_named_again_while_it_still_answers_is_asked_anew(make: Workers, front: Front, tmp_path: Path) -> None:
+def test_a_worker_that_returns_to_the_table_while_it_still_answers_gets_requests(make: Workers, front: Front, tmp_path: Path) -> None:
     gate, log = tmp_path / "gate", tmp_path / "log"
     first, second = make("1.0", "--gate", gate, "--log", log), make("1.0")
     front.table(first.route("it"))
@@ -88,8 +88,8 @@ def test_a_worker_that_is_named_again_while_it_still_answers_is_asked_anew(make:
     assert lines(log) == [[1], [2]]
 
 
-def test_nobody_has_left_a_release_while_requests_wait_for_it(make: Workers, front: Front, tmp_path: Path) -> None:
-    """The supervisor ends its worker when it hears so. That one has two of these; more tables come meanwhile."""
+def test_a_release_is_not_reported_as_left_while_requests_wait_for_it(make: Workers, front: Front, tmp_path: Path) -> None:
+    """The supervisor ends its worker when it is. The release has two requests waiting, and more tables arrive meanwhile."""
     gate, log = tmp_path / "gate", tmp_path / "log"
     old, new = make("1.0", "--gate", gate, "--log", log), make("2.0")
     front.table(old.route("old"))
@@ -105,8 +105,11 @@ def test_nobody_has_left_a_release_while_requests_wait_for_it(make: Workers, fro
         front.until(RoutesDrained, lambda word: word.generation == 3)
 
 
-def test_what_waits_for_a_release_that_ends_the_one_that_took_over_answers(make: Workers, front: Front, tmp_path: Path) -> None:
-    """Its only worker is killed with requests of each endpoint, after the flip. Who asked for that very release is told that it is gone."""
+def test_requests_of_an_ended_release_are_answered_by_the_next(make: Workers, front: Front, tmp_path: Path) -> None:
+    """Its only worker is killed with requests for each endpoint, after the traffic shift.
+
+    A request for that very version learns that it is gone.
+    """
     log = tmp_path / "log"
     old, new = make("1.0", "--gate", tmp_path / "gate", "--log", log), make("2.0")
     front.table(old.route("old"))
@@ -124,8 +127,8 @@ def test_what_waits_for_a_release_that_ends_the_one_that_took_over_answers(make:
     assert lines(log) == [[0]]
 
 
-def test_of_a_watched_release_it_is_told_how_requests_end(make: Workers, front: Front) -> None:
-    """A handler that raises is its fault; rows that do not fit, and another release's requests, are not."""
+def test_the_outcomes_of_a_watched_release_are_reported(make: Workers, front: Front) -> None:
+    """A handler that raises counts as its failure; rows that do not fit, and requests for another release, do not."""
     worker = make("1.0")
     front.table(worker.route("calm"))
     front.ask([{"x": -1}])

@@ -1,4 +1,4 @@
-"""Kills in the middle of a flip, which one of two front doors holds open, and while what served before still answers. Under load."""
+"""Kills in the middle of a traffic shift, which one of two front doors delays, and while the previous release still answers. Under load."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ The front door that hangs sends what comes to the old release until it has read 
 
 
 @pytest.mark.parametrize("who", AT_THE_FLIP)
-def test_a_kill_in_the_middle_of_a_flip_costs_what_the_killed_one_had(tmp_path: Path, who: str) -> None:
-    """One front door sends requests to the new release, the other has not heard of it; in the end both do, and nothing else is left."""
+def test_a_kill_in_the_middle_of_a_traffic_shift_costs_only_requests_of_the_killed_process(tmp_path: Path, who: str) -> None:
+    """One front door sends requests to the new release, the other does not know it yet. In the end both do, and nothing else is left."""
     settings, statuses = AT_THE_FLIP[who]
     rollout = Rollout(tmp_path, **{"rollback_window_s": 0, "probation_s": 0, "front_doors": 2} | settings)
     operated = rollout.operated
@@ -78,8 +78,8 @@ def test_a_kill_in_the_middle_of_a_flip_costs_what_the_killed_one_had(tmp_path: 
     assert load.statuses[0] <= 8
 
 
-def test_a_supervisor_that_is_killed_in_the_middle_of_a_flip_leaves_no_front_door_behind(tmp_path: Path) -> None:
-    """Workers end with it, and front doors once they have said so; the next one does not care how far the last one had come."""
+def test_a_supervisor_killed_in_the_middle_of_a_traffic_shift_leaves_no_front_door_behind(tmp_path: Path) -> None:
+    """Workers end with it, and front doors once they have answered. The next supervisor works however far the last one had come."""
     rollout = Rollout(tmp_path, front_doors=2)
     with rollout.operated:
         with rollout.load() as load:
@@ -98,7 +98,7 @@ def test_a_supervisor_that_is_killed_in_the_middle_of_a_flip_leaves_no_front_doo
 
 
 class Ending:
-    """0.1.0 computes one request, more wait for it, and 0.2.0 has taken over."""
+    """A state in which 0.1.0 computes one request, more wait for it, and 0.2.0 has taken over."""
 
     def __init__(self, folder: Path) -> None:
         self.rollout = Rollout(folder, rollback_window_s=0, probation_s=0, drain_s=30)
@@ -108,8 +108,8 @@ class Ending:
         module = GATED.replace("FOLDER", str(self.rollout.held)).replace("FACTOR", str(factor))
         write_tiny(self.rollout.operated.dist / f"tiny-{version}.pex", "tiny", version, module)
 
-    def ask(self, stack: ExitStack) -> list[Raw]:
-        """Connections whose requests the front door has, the first of which is being computed."""
+    def send_requests(self, stack: ExitStack) -> list[Raw]:
+        """Returns connections whose requests the front door has, the first of which is being computed."""
         address = self.rollout.operated.state()["address"]
         raws = [stack.enter_context(Raw(address)) for _ in range(1 + WAITING)]
         raws[0].send(post("/tiny/slow", [{"x": 3}]))
@@ -126,8 +126,8 @@ class Ending:
         operated.until(lambda: operated.state()["applied"] == operated.state()["generation"])
 
 
-def answered(raws: Sequence[Raw]) -> list[str]:
-    """What each was told; nothing where its connection broke."""
+def responses_of(raws: Sequence[Raw]) -> list[str]:
+    """Returns the response to each request; none where its connection broke."""
     found = []
     for raw in raws:
         try:
@@ -139,12 +139,12 @@ def answered(raws: Sequence[Raw]) -> list[str]:
     return found
 
 
-def test_what_waits_for_a_release_that_ends_is_answered_though_its_worker_is_killed(tmp_path: Path) -> None:
-    """By the release that took over: what the killed one computed, and what it had not come to."""
+def test_requests_of_an_ending_release_are_answered_although_its_worker_is_killed(tmp_path: Path) -> None:
+    """The next release answers what the killed worker computed and what it had not begun."""
     assert ended(tmp_path, lambda ending, old: kill(old)) == [NEW_SAYS] * (1 + WAITING)
 
 
-def test_what_waits_for_a_release_that_ends_is_answered_by_it_though_the_next_one_is_killed(tmp_path: Path) -> None:
+def test_requests_of_an_ending_release_are_answered_although_the_next_one_is_killed(tmp_path: Path) -> None:
     def fault(ending: Ending, _: int) -> None:
         kill(ending.rollout.pid("tiny-0.2.0.pex"))
         ending.rollout.let_go()
@@ -152,8 +152,8 @@ def test_what_waits_for_a_release_that_ends_is_answered_by_it_though_the_next_on
     assert ended(tmp_path, fault) == [OLD_SAYS] * (1 + WAITING)
 
 
-def test_with_the_front_door_go_its_connections_and_the_release_that_ends(tmp_path: Path) -> None:
-    """Nobody waits for an answer that nobody could be given."""
+def test_a_killed_front_door_takes_its_connections_and_the_ending_release_with_it(tmp_path: Path) -> None:
+    """No client waits for a response that cannot come."""
 
     def fault(ending: Ending, _: int) -> None:
         kill(ending.rollout.operated.state()["front_door_pids"][0])
@@ -162,8 +162,8 @@ def test_with_the_front_door_go_its_connections_and_the_release_that_ends(tmp_pa
     assert ended(tmp_path, fault) == [""] * (1 + WAITING)
 
 
-def test_with_the_supervisor_goes_the_release_that_ends_and_the_next_supervisor_knows_which_serves(tmp_path: Path) -> None:
-    """All of its processes end, those that compute as well; what they had is lost, by a 503 or a broken connection."""
+def test_a_killed_supervisor_takes_the_ending_release_with_it_and_the_next_knows_which_serves(tmp_path: Path) -> None:
+    """All processes end, including those that compute; their requests end with a 503 or a broken connection."""
 
     def fault(ending: Ending, _: int) -> None:
         ending.rollout.restart()
@@ -174,17 +174,17 @@ def test_with_the_supervisor_goes_the_release_that_ends_and_the_next_supervisor_
 
 
 def ended(folder: Path, fault: Callable[[Ending, int], None]) -> list[str]:
-    """What was told to those who waited, when `fault` met the end of a release; afterwards the new one serves, and it alone."""
+    """Returns the responses to the waiting requests when `fault` hits an ending release. Afterwards only the new release serves."""
     ending = Ending(folder)
     rollout, operated = ending.rollout, ending.rollout.operated
     with operated:
         old = rollout.pid("tiny-0.1.0.pex")
         with ExitStack() as stack:
-            raws = ending.ask(stack)
+            raws = ending.send_requests(stack)
             ending.flip()
             assert runs(old)
             fault(ending, old)
-            told = answered(raws)
+            told = responses_of(raws)
         operated.until(lambda: not runs(old))
         with rollout.load() as load:
             rollout.until_answers(load, NEW_SAYS)
