@@ -18,9 +18,9 @@ from runtime.front.app.service import InferenceService
 from runtime.front.credentials import CredentialWatcher
 from runtime.front.fd_limit import raise_fd_limit
 from runtime.front.http.connection import ConnectionContext, HttpConnection
+from runtime.front.http.response_writer import ResponseSerializer
 from runtime.front.http.sweeper import Sweeper
 from runtime.front.listener_drain import drain_listeners
-from runtime.front.requests.response import ResponseSerializer
 from runtime.front.telemetry.access_log import AccessLog
 from runtime.http.acceptor import Acceptor
 

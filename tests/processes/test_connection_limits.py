@@ -97,7 +97,7 @@ def test_connections_beyond_the_limit_are_refused_with_a_reason(capfd: pytest.Ca
                     break
         else:
             pytest.fail("nobody is served any more")
-    assert "20 connections are open and no more may be" in capfd.readouterr().err
+    assert "20 connections are open, the limit" in capfd.readouterr().err
 
 
 def test_a_client_that_does_not_read_is_disconnected() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, UnsupportedMedia
 from runtime.front.app import health
 from runtime.front.app.asgi import Receive, Scope, Send, request_context, send_response, send_stream
+from runtime.front.app.fast_path import allocate_body_buffer
 from runtime.front.app.service import InferenceService
 from runtime.front.memory.body_buffer import BodyBuffer, closed_on_error
 from runtime.front.requests.problems import method_not_allowed
@@ -113,7 +114,7 @@ class AsgiApp:
         size = int(announced) if announced.isdigit() else 0
         if size > self._service.body_max_bytes:
             raise self._too_large()
-        buffer = None if b"transfer-encoding" in headers else self._service.body_buffer(head, size)
+        buffer = None if b"transfer-encoding" in headers else allocate_body_buffer(head, size)
         if buffer is None:
             return await self._read_parts(receive)
         with closed_on_error(buffer):

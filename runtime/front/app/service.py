@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from random import getrandbits
-from typing import NamedTuple
-from urllib.parse import unquote
 
 from base.errors import PexdockError
 from base.ipc.front_door_control import RoutingTable
 from base.ipc.release_spec import ReleaseSpec
-from runtime.front.app import health
-from runtime.front.app.authentication import Authenticator
+from runtime.front.app.fast_path import FastPath
 from runtime.front.app.head_cache import HeadCache
-from runtime.front.app.plain_head import plain_headers
-from runtime.front.memory.body_buffer import BODY_BUFFER_MIN_BYTES, BodyBuffer
-from runtime.front.requests.hints import parse_hints
+from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.problems import problem
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
@@ -31,14 +26,6 @@ from runtime.front.workers.link import WorkerLink
 from runtime.http.api_keys import ApiKeys
 
 
-class PlainHead(NamedTuple):
-    """A head that the fast path takes, the length of the body that follows, and memory for the body if it needs its own."""
-
-    head: RequestHead
-    body_bytes: int
-    body_buffer: BodyBuffer | None
-
-
 class InferenceService:
     """Serves the endpoints of the routing table in force.
 
@@ -50,7 +37,8 @@ class InferenceService:
     Attributes:
         body_max_bytes: As given.
         routes: Routes of the table in force.
-        heads: Heads that were parsed under this table and these keys.
+        heads: Heads that the fast path has read under this table and these keys.
+        fast_path: Reads the heads of plain predictions.
         tables_applied: Number of tables that were applied so far.
         ids: Yields request ids, without end.
     """
@@ -60,8 +48,9 @@ class InferenceService:
         self.body_max_bytes = body_max_bytes
         self.routes = RouteTable()
         self.heads = HeadCache()
+        self.fast_path = FastPath(self.routes, body_max_bytes)
         self._mirrors = MirrorRegistry(mirror_stats)
-        self._authenticator = Authenticator()
+        self._keys: ApiKeys | None = None
         self.tables_applied = 0
         self._table_complete = self._withdrawn = False
         # The first half is unique to this process, the second within it. A random number for each request would cost more than routing.
@@ -94,7 +83,7 @@ class InferenceService:
 
     def require_keys(self, keys: ApiKeys) -> None:
         """Admits only requests with one of these API keys from now on, except health probes."""
-        self._authenticator.require(keys)
+        self._keys = self.fast_path.keys = keys
         self.heads.clear()  # some may have shown a key that was revoked
 
     # ---- what the health pages read
@@ -107,7 +96,7 @@ class InferenceService:
     @property
     def requires_keys(self) -> bool:
         """Whether a request must show an API key."""
-        return self._authenticator.requires_keys
+        return self._keys is not None
 
     def unavailable_models(self) -> list[str] | None:
         """Returns the models that should serve and do not; None before the first complete table, and once this front door is withdrawn."""
@@ -117,57 +106,9 @@ class InferenceService:
 
     def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Returns whether a request with these headers may ask for more than health."""
-        return self._authenticator.admits(headers)
+        return self._keys is None or self._keys.admits(headers)
 
     # ---- requests
-
-    def read_plain_head(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> PlainHead | None:
-        """Returns the head of a POST request if the fast path can take it; None where the ASGI application must answer.
-
-        The application finds the same errors as this, and reports them before it has read the body.
-        """
-        target = self._plain_target(url)
-        if target is None or not self._authenticator.admits(headers):
-            return None
-        fields = plain_headers(headers)
-        if fields is None or fields.body_bytes > self.body_max_bytes:
-            return None
-        try:
-            if fields.version or target.split:
-                head = self.routes.request_head(target, dict(headers), fields.content_type, fields.accept)
-            else:
-                head = RequestHead(target, fields.content_type, fields.accept)
-                if fields.timeout or fields.priority:
-                    head.apply_hints(parse_hints(fields.timeout, fields.priority))
-            buffer = self.body_buffer(head, fields.body_bytes) if fields.body_bytes >= BODY_BUFFER_MIN_BYTES else None
-        except PexdockError:
-            return None
-        return PlainHead(head, fields.body_bytes, buffer)
-
-    def _plain_target(self, url: bytes) -> Target | None:
-        """Returns where a URL leads if requests for it share batches, and nothing but head and body need be known of them."""
-        target = self.routes.cached_target(url)
-        if target is None:
-            if not url.startswith(b"/") or url.startswith(b"//") or b"?" in url or b"#" in url or unquote(url) in health.PATHS:
-                return None
-            try:
-                target = self.routes.route(url)
-            except PexdockError:
-                return None
-        if target is None or not target.admitted or target.endpoint.spec.unbatched:
-            return None
-        return target if not target.split or self.routes.always_batched(target) else None
-
-    @staticmethod
-    def body_buffer(head: RequestHead, body_bytes: int) -> BodyBuffer | None:
-        """Returns memory for a body that is still to come if it is a large one of Arrow; else None.
-
-        Raises:
-            Full: No memory is left. Nothing was taken.
-        """
-        if body_bytes < BODY_BUFFER_MIN_BYTES or not head.is_arrow:
-            return None
-        return BodyBuffer.allocate(body_bytes, head.target.endpoint.release.budget)
 
     def submit(
         self, head: RequestHead, request_id: str, body: bytes | BodyBuffer, on_response: Callable[[HttpResponse], None]

@@ -18,14 +18,14 @@ from runtime.front.http.body_reader import BodyReader
 from runtime.front.http.connection_state import ENDING, IDLE, IN_HEAD, READING
 from runtime.front.http.pipeline import ResponsePipeline
 from runtime.front.http.request_reader import RequestReader, RequestSink
-from runtime.front.http.response_writer import ResponseWriter
+from runtime.front.http.response_writer import ResponseSerializer, ResponseWriter
 from runtime.front.http.sweeper import IDLE_SWEEPS, Sweeper
 from runtime.front.http.timeouts import ConnectionTimeouts
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.problems import problem
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
-from runtime.front.requests.response import HttpResponse, ResponseSerializer
+from runtime.front.requests.response import HttpResponse
 from runtime.front.telemetry.access_log import AccessLog
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from base.errors import Malformed, PexdockError, TooLarge
+from runtime.front.app.fast_path import PlainHead
 from runtime.front.app.head_cache import CachedHead
-from runtime.front.app.service import InferenceService, PlainHead
+from runtime.front.app.service import InferenceService
 from runtime.front.http.connection_state import (
     ASGI_BODY,
     DRAIN,
@@ -186,7 +187,7 @@ class RequestReader:
         asgi = self._sink.asgi
         # While the application has something to answer, it gets all that follows, so that responses keep their order.
         if (asgi is None or not asgi.is_open) and parser.get_method() == b"POST":
-            plain = self._service.read_plain_head(self._url, self._headers)
+            plain = self._service.fast_path.read_head(self._url, self._headers)
             if plain is not None:
                 self.incoming = IncomingRequest(plain, keep_alive=version == "1.1" and parser.should_keep_alive())
                 self.state = NEXT[state][TAKEN]

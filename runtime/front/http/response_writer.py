@@ -1,15 +1,61 @@
-"""Writes responses to one connection, and watches how much of them waits for its client."""
+"""Responses as bytes on the wire (RFC 9112), and the writer of one connection, which watches how much waits for its client."""
 
 from __future__ import annotations
 
 import asyncio
+import http
+import time
+from email.utils import formatdate
 
 from runtime.front.http.asgi_requests import ReadFlowControl
 from runtime.front.http.write_buffers import WriteBufferLimit
-from runtime.front.requests.response import HttpResponse, ResponseSerializer
+from runtime.front.requests.response import HttpResponse
 
 _JOINED_MAX_BYTES = 64 * 1024
 """Up to this size one copy is cheaper than a system call with two pieces."""
+
+
+class ResponseSerializer:
+    """Serializes responses. Renews the date once a second, without a timer: when a response needs it."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._date = b""
+        self._ok_heads: dict[bytes, bytes] = {}  # first lines by media type
+
+    @property
+    def date(self) -> bytes:
+        """The value of the Date header (RFC 9110, 6.6.1)."""
+        self._update_date()
+        return self._date
+
+    def whole(self, response: HttpResponse) -> bytes:
+        """Returns head and body of a small response that keeps the connection open."""
+        self._update_date()
+        if response.status != 200 or response.more:
+            return self.head(response, close=False) + bytes(response.body)
+        first = self._ok_heads.get(response.media_type) or self._ok_head(response.media_type)
+        return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (first, response.id.encode(), len(response.body), bytes(response.body))
+
+    def head(self, response: HttpResponse, *, close: bool) -> bytes:
+        """Returns status line, headers and the empty line. `close` announces that the connection ends with this response."""
+        self._update_date()
+        lines = [_status_line(response.status), b"date: " + self._date]
+        lines += [name + b": " + value for name, value in response.headers]
+        lines += [b"content-length: %d" % len(response.body), *([b"connection: close"] * close), b"", b""]
+        return b"\r\n".join(lines)
+
+    def _ok_head(self, media_type: bytes) -> bytes:
+        lines = _status_line(200), b"date: " + self._date, b"content-type: " + media_type, b"x-request-id: "
+        head = self._ok_heads[media_type] = b"\r\n".join(lines)
+        return head
+
+    def _update_date(self) -> None:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._date = formatdate(second, usegmt=True).encode()
+            self._ok_heads.clear()
 
 
 class ResponseWriter:
@@ -63,3 +109,11 @@ class ResponseWriter:
     def abort(self) -> None:
         """Closes the connection at once, and drops what waits for its client."""
         self._transport.abort()
+
+
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = http.HTTPStatus(status).phrase
+    except ValueError:  # a status that a raw handler chose
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}".encode()

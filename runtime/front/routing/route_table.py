@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from packaging.utils import canonicalize_name
@@ -24,17 +24,24 @@ _TARGETS_MAX = 4096
 
 
 class RouteTable:
-    """All endpoints of the releases that a routing table names, and what was learned of paths since."""
+    """All endpoints of the releases that a routing table names, and what was learned of paths since.
+
+    Attributes:
+        cached_target: Returns where a path leads that was routed before; None for all others. It is the method of a dict, because this is
+            called for every new head.
+    """
 
     def __init__(self) -> None:
         self._router: PathTrie[ServedEndpoint] = PathTrie()
         self._targets: dict[bytes, Target] = {}
+        self.cached_target: Callable[[bytes], Target | None] = self._targets.get
         self._models: dict[str, list[ServedRelease]] = {}
         self._shares: dict[ServedRelease, TrafficSplit] = {}
 
     def apply_table(self, table: RoutingTable, releases: Sequence[ServedRelease], copying: Mapping[str, RequestMirror]) -> None:
         """Follows another table, of which these are the releases; `copying` has those that get copies, by id."""
-        self._targets, self._models, self._shares = {}, {}, {}
+        self._targets.clear()
+        self._models, self._shares = {}, {}
         for release in releases:
             self._models.setdefault(canonicalize_name(release.spec.model), []).append(release)
         sharing: dict[str, SplitSpec] = {canonicalize_name(model): each for model, each in table.splits.items()}
@@ -72,10 +79,6 @@ class RouteTable:
         return [
             first.spec.model for first, *_ in self._models.values() if not (self._shares[first].up if first in self._shares else first.up)
         ]
-
-    def cached_target(self, raw_path: bytes) -> Target | None:
-        """Where a path leads that was routed before."""
-        return self._targets.get(raw_path)
 
     @staticmethod
     def always_batched(target: Target) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from runtime.front.app.head_cache import HEAD_MAX_BYTES, HEADS_MAX, CachedHead, HeadCache
-from runtime.front.requests.target import RequestHead
+from runtime.front.requests.request_head import RequestHead
 
 CACHED = CachedHead(cast("RequestHead", object()), 3)
 

@@ -1,0 +1,106 @@
+"""The fast path: which requests need no ASGI application, by their heads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from base.errors import PexdockError
+from runtime.front.app import health
+from runtime.front.memory.body_buffer import BODY_BUFFER_MIN_BYTES, BodyBuffer
+from runtime.front.requests.hints import PRIORITY_HEADER, TIMEOUT_HEADER, VERSION_HEADER, parse_hints
+from runtime.front.requests.request_head import RequestHead
+from runtime.front.requests.target import Target
+from runtime.front.routing.route_table import RouteTable
+from runtime.http.api_keys import ApiKeys
+
+
+class PlainHead(NamedTuple):
+    """A head that the fast path takes, the length of the body that follows, and memory for the body if it needs its own."""
+
+    head: RequestHead
+    body_bytes: int
+    body_buffer: BodyBuffer | None
+
+
+class FastPath:
+    """Reads heads of plain predictions: POST to an endpoint whose requests share batches, with a body of known length.
+
+    Args:
+        routes: Routes of the table in force.
+        body_max_bytes: Limit of a request body.
+
+    Attributes:
+        keys: Valid API keys; None where requests need none.
+    """
+
+    def __init__(self, routes: RouteTable, body_max_bytes: int) -> None:
+        self._routes = routes
+        self._body_max_bytes = body_max_bytes
+        self.keys: ApiKeys | None = None
+
+    def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> PlainHead | None:
+        """Returns the head of a POST request if the fast path takes it; None where the ASGI application must answer.
+
+        The application finds the same errors as this, and reports them before it has read the body.
+
+        Args:
+            url: The target as it came.
+            headers: With names in lower case.
+        """
+        target = self._routes.cached_target(url) or self._route(url)
+        if target is None or not target.admitted or target.endpoint.spec.unbatched:
+            return None
+        if (self.keys is not None and not self.keys.admits(headers)) or (target.split and not self._routes.always_batched(target)):
+            return None
+        length = content_type = accept = version = timeout = priority = b""
+        for name, value in headers:
+            if name == b"content-length":
+                length = value.rstrip(b" \t")
+            elif name == b"content-type":
+                content_type = value
+            elif name == b"accept":
+                accept = value
+            elif name == VERSION_HEADER:
+                version = value
+            elif name == TIMEOUT_HEADER:
+                timeout = value
+            elif name == PRIORITY_HEADER:
+                priority = value
+            elif name in _NOT_PLAIN:
+                return None
+        body_bytes = int(length) if length.isdigit() else -1
+        if not 0 <= body_bytes <= self._body_max_bytes:
+            return None
+        try:
+            if version or target.split:
+                head = self._routes.request_head(target, dict(headers), content_type.decode("latin-1"), accept.decode("latin-1"))
+            else:
+                head = RequestHead(target, content_type.decode("latin-1"), accept.decode("latin-1"))
+                if timeout or priority:
+                    head.apply_hints(parse_hints(timeout, priority))
+            return PlainHead(head, body_bytes, None if body_bytes < BODY_BUFFER_MIN_BYTES else allocate_body_buffer(head, body_bytes))
+        except PexdockError:
+            return None
+
+    def _route(self, url: bytes) -> Target | None:
+        if not url.startswith(b"/") or url.startswith(b"//") or b"?" in url or b"#" in url or unquote(url) in health.PATHS:
+            return None
+        try:
+            return self._routes.route(url)
+        except PexdockError:
+            return None
+
+
+def allocate_body_buffer(head: RequestHead, body_bytes: int) -> BodyBuffer | None:
+    """Returns memory for a body that is still to come if it is a large one of Arrow; else None.
+
+    Raises:
+        Full: No memory is left. Nothing was taken.
+    """
+    if body_bytes < BODY_BUFFER_MIN_BYTES or not head.is_arrow:
+        return None
+    return BodyBuffer.allocate(body_bytes, head.target.endpoint.release.budget)
+
+
+_NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"content-encoding"))
