@@ -1,6 +1,6 @@
-"""What a supervisor asks a worker about its caches, and the answers. Pure: control words, carried as those of `control.py` are.
+"""Cache requests of a supervisor to a worker, and the responses. Pure: control messages, sent as those of `control.py`.
 
-A question has a number, which its answer repeats. A worker answers in the order in which it was asked, each question once.
+A response repeats the id of its request. A worker answers in the order of the requests, each once.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ import msgspec
 
 
 class EntryState(msgspec.Struct, frozen=True):
-    """One cache entry, for people and programs that watch a cache.
+    """The state of one cache entry, for people and programs that watch a cache.
 
     Attributes:
-        parameters: of the entry, as the spec validated them.
-        state: "loading", there is no model yet; "fresh"; "stale", a refresh is due or failed, and the model before it serves; or "failed",
-            there is none, since the last load failed.
-        age_s: since the model was loaded, or found unchanged by a refresh; None while there is none.
-        next_refresh_s: until the next refresh; 0 while it is under way; None where none is planned. Where the load failed, until the next
-            request may have it tried again.
-        loads: models that were loaded for this entry.
-        failures: loads that failed; where there is no model, in a row.
-        last_error: of the last load, if it failed.
-        bytes: what `max_bytes` counts; 0 while there is no model.
-        in_use: batches that hold the model at this moment.
+        parameters: Parameters of the entry, as the spec validated them.
+        state: "loading" if there is no model yet; "fresh"; "stale" if a refresh is due or failed and the model before it serves; or
+            "failed" if there is no model because the last load failed.
+        age_s: Seconds since the model was loaded or a refresh found it unchanged; None without a model.
+        next_refresh_s: Seconds until the next refresh; 0 during one; None if none is planned. After a failed load, seconds until the next
+            request may retry it.
+        loads: Number of models that were loaded for this entry.
+        failures: Number of failed loads; without a model, in a row.
+        last_error: Error of the last load, if it failed.
+        bytes: Size that `max_bytes` counts; 0 without a model.
+        in_use: Number of batches that use the model now.
     """
 
     parameters: dict[str, str]
@@ -37,11 +37,13 @@ class EntryState(msgspec.Struct, frozen=True):
 
 
 class CacheState(msgspec.Struct, frozen=True):
-    """The cache of one endpoint.
+    """The state of the cache of one endpoint.
 
     Attributes:
-        held: how many entries it has.
-        entries: those used last, the very last at the end; all of them unless they are very many.
+        endpoint: Name of the endpoint.
+        path: Path of the endpoint.
+        entry_count: Number of entries.
+        entries: The most recently used entries, the last one at the end; all of them unless there are very many.
     """
 
     endpoint: str
@@ -51,24 +53,25 @@ class CacheState(msgspec.Struct, frozen=True):
 
 
 class ListCacheEntries(msgspec.Struct, frozen=True, tag="list_entries", tag_field="type"):
-    """Supervisor → worker: what do the caches hold?"""
+    """Supervisor → worker: list the entries of all caches."""
 
     request_id: int = msgspec.field(name="number")
 
 
 class CacheEntries(msgspec.Struct, frozen=True, tag="entries", tag_field="type"):
-    """Worker → supervisor: every endpoint that has a cache."""
+    """Worker → supervisor: the caches of all endpoints that have one."""
 
     request_id: int = msgspec.field(name="number")
     caches: list[CacheState]
 
 
 class RefreshCache(msgspec.Struct, frozen=True, tag="refresh", tag_field="type"):
-    """Supervisor → worker: load again what the caches hold.
+    """Supervisor → worker: reload cache entries.
 
     Attributes:
-        endpoint: its name or its path; None means every endpoint that has a cache.
-        parameters: of one entry; None means all entries.
+        request_id: Id of the request.
+        endpoint: Name or path of an endpoint; None for all that have a cache.
+        parameters: Parameters of one entry; None for all entries.
     """
 
     request_id: int = msgspec.field(name="number")
@@ -77,14 +80,14 @@ class RefreshCache(msgspec.Struct, frozen=True, tag="refresh", tag_field="type")
 
 
 class CacheRefreshed(msgspec.Struct, frozen=True, tag="refreshed", tag_field="type"):
-    """Worker → supervisor: so many refreshes were begun."""
+    """Worker → supervisor: the number of refreshes that were started."""
 
     request_id: int = msgspec.field(name="number")
     started: int = msgspec.field(name="begun")
 
 
 class CacheRequestRefused(msgspec.Struct, frozen=True, tag="refused", tag_field="type"):
-    """Worker → supervisor: the question has no answer, and nothing was begun. `failure` is what `failure.py` makes of the error."""
+    """Worker → supervisor: the request failed, and nothing was started. `failure` is an error as `failure.py` encodes it."""
 
     request_id: int = msgspec.field(name="number")
     failure: msgspec.Raw

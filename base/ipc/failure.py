@@ -1,4 +1,4 @@
-"""An error as the body of a FAIL message, and back."""
+"""Encodes an error as the body of a Failure message, and decodes it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from base import errors
 from base.ipc.protocol import BODY_MAX_BYTES
 
 _CELLS_MAX = 100
+_REASON_MAX_CHARS = 200
 _DETAIL_MAX_CHARS = 4000
 
 
@@ -43,39 +44,39 @@ _decoder = msgspec.json.Decoder(_ErrorBody)
 
 
 def is_transferable(error: errors.PexdockError) -> bool:
-    """Whether the error is one that a front door expects from a worker."""
+    """Returns True if a front door accepts this type of error from a worker."""
     return error.code in _ERROR_TYPES
 
 
 def encode_error(error: errors.PexdockError) -> bytes:
-    """The error as JSON, cut so that it fits in one message."""
-    cells = [_ErrorCell(cell.row, cell.column, cell.reason[:200]) for cell in error.cells[:_CELLS_MAX]]
+    """Returns the error as JSON, cut so that it fits in one message."""
+    cells = [_ErrorCell(cell.row, cell.column, cell.reason[:_REASON_MAX_CHARS]) for cell in error.cells[:_CELLS_MAX]]
     status = error.status if isinstance(error, errors.Reject) else 0
-    failure = _ErrorBody(error.code, error.detail[:_DETAIL_MAX_CHARS], cells, status)
-    body = msgspec.json.encode(failure)
+    content = _ErrorBody(error.code, error.detail[:_DETAIL_MAX_CHARS], cells, status)
+    body = msgspec.json.encode(content)
     if len(body) > BODY_MAX_BYTES:
-        failure.cells = []
-        body = msgspec.json.encode(failure)
+        content.cells = []
+        body = msgspec.json.encode(content)
     return body
 
 
 def decode_error(body: bytes) -> errors.PexdockError:
-    """The error that the worker raised.
+    """Returns the error that a worker encoded.
 
     Raises:
-        errors.PeerError: the body is not one of ours.
+        errors.PeerError: The body is invalid.
     """
     try:
-        failure = _decoder.decode(body)
+        content = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise errors.PeerError(f"not a failure: {exc}") from exc
-    kind = _ERROR_TYPES.get(failure.code)
+        raise errors.PeerError(f"the body of a failure is invalid: {exc}") from exc
+    kind = _ERROR_TYPES.get(content.code)
     if kind is None:
-        raise errors.PeerError(f"a failure with the unknown code {failure.code[:40]!r}")
-    cells = [errors.Cell(cell.row, cell.column, cell.reason) for cell in failure.cells]
+        raise errors.PeerError(f"a failure has the unknown code {content.code[:40]!r}")
+    cells = [errors.Cell(cell.row, cell.column, cell.reason) for cell in content.cells]
     if kind is not errors.Reject:
-        return kind(failure.detail, cells=cells)
+        return kind(content.detail, cells=cells)
     try:
-        return errors.Reject(failure.status, failure.detail, cells=cells)
+        return errors.Reject(content.status, content.detail, cells=cells)
     except ValueError as exc:
         raise errors.PeerError(str(exc)) from exc

@@ -1,8 +1,7 @@
-"""Frames: one Arrow record batch as bytes in a segment, and back without a copy.
+"""Frames: writes one Arrow record batch into a segment, and reads it without a copy.
 
-A frame is an encapsulated record batch message. With a schema message before it (an Arrow stream), the reader needs to know
-nothing; without, it must know the schema from the routing table. A bare batch of a few rows is written and read four times faster
-than a stream.
+A frame is an encapsulated record batch message. With a schema message before it (an Arrow stream), the reader needs to know nothing;
+without, it must know the schema from the routing table. A bare batch of a few rows is written and read four times faster than a stream.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from base.ipc.numeric_frames import NumericBatch, NumericFormat, NumericFormatCa
 from base.ipc.protocol import Flag
 
 _BARE_MAX_BYTES = 256 * 1024
-"""Above it a bare batch's extra copy costs more than the schema message that writing it in place needs."""
+"""Above this size the extra copy of a bare batch costs more than the schema message that writing in place needs."""
 
 COPY_MAX_BYTES = 64 * 1024
-"""Up to it a frame is copied off the segment: cheaper than watching whether a handler keeps it."""
+"""Up to this size a frame is copied off the segment, which costs less than watching whether a handler keeps it."""
 
 
 class WrittenFrame(msgspec.Struct, frozen=True, gc=False):
-    """How many bytes were written, and the flags that a reader needs."""
+    """The number of bytes that were written, and the flags that the reader needs."""
 
     length: int
     flags: int
 
 
 def frame_size_max(batch: pa.RecordBatch | NumericBatch, *, known_schema: bool) -> int:
-    """An upper bound of the bytes that `write` will need."""
+    """Returns an upper bound of the bytes that `write_frame` will need."""
     if isinstance(batch, NumericBatch):
         return batch.length
     size: int = pa.ipc.get_record_batch_size(batch)
@@ -44,7 +43,7 @@ def frame_size_max(batch: pa.RecordBatch | NumericBatch, *, known_schema: bool) 
 
 
 def write_frame(batch: pa.RecordBatch | NumericBatch, into: memoryview, *, known_schema: bool) -> WrittenFrame:
-    """Writes `batch` at the start of `into`; with `known_schema` the schema is left out where that is faster.
+    """Writes `batch` at the start of `into`; with `known_schema` it leaves the schema out if that is faster.
 
     Raises:
         ValueError: `into` is too small (see `frame_size_max`).
@@ -63,10 +62,10 @@ def write_frame(batch: pa.RecordBatch | NumericBatch, into: memoryview, *, known
 
 
 def read_frame(frame: memoryview | np.ndarray[Any, Any], flags: int, schema: pa.Schema | None) -> pa.RecordBatch:
-    """The record batch in `frame`, whose buffers refer to that memory.
+    """Returns the record batch in `frame`. Its buffers refer to that memory.
 
     Raises:
-        PeerError: the bytes are no frame, or one of a schema that this side does not know.
+        PeerError: The bytes are no frame, or have a schema that this side does not know.
     """
     buffer = pa.py_buffer(frame)  # type: ignore[arg-type]  # the stubs do not know the buffer protocol
     try:
@@ -78,14 +77,14 @@ def read_frame(frame: memoryview | np.ndarray[Any, Any], flags: int, schema: pa.
             batch = pa.ipc.read_record_batch(buffer, schema)
         batch.validate()
     except (pa.ArrowException, OSError, EOFError, StopIteration) as exc:
-        raise PeerError(f"not a frame: {exc}") from exc
+        raise PeerError(f"the bytes are no frame: {exc}") from exc
     return batch
 
 
 def read_frame_watched(frame: memoryview, flags: int, schema: pa.Schema | None) -> tuple[pa.RecordBatch, Callable[[], bool]]:
-    """Like `read`, for frames given to a handler: also a function that tells whether anybody still refers to the memory.
+    """Returns the record batch as `read_frame` does, and a function that tells whether anything still refers to the memory.
 
-    A handler may keep its frame, in a global or a thread. Its segment must then not be written again, or what was kept would change.
+    A handler may keep its frame, in a global or a thread. The segment must then not be written again, or the kept frame would change.
     """
     if len(frame) <= COPY_MAX_BYTES:
         return read_frame(memoryview(bytes(frame)), flags, schema), lambda: False
@@ -98,32 +97,32 @@ class FrameReader:
     """Reads the frames of one endpoint, in one direction.
 
     Args:
-        schema: which both sides know; None where each frame brings its own.
+        schema: The schema that both sides know; None if each frame brings its own.
     """
 
     def __init__(self, schema: pa.Schema | None) -> None:
         self.schema = schema
-        self._form = NumericFormat.for_schema(schema)
-        self._forms = NumericFormatCache()
+        self._numeric_format = NumericFormat.for_schema(schema)
+        self._learned_formats = NumericFormatCache()
 
     def read_numeric_batch(self, frame: memoryview, flags: int, num_rows: int) -> NumericBatch | None:
-        """A copy of what `frame` holds, where it is a plain frame of so many rows; None where one of the others must look at it."""
+        """Returns a copy of the rows in `frame` if it is a numeric batch of `num_rows` rows; None if another method must read it."""
         if not flags & Flag.SCHEMA:
-            return None if self._form is None else self._form.read_batch(frame, num_rows)
-        return self._forms.read_batch(frame, num_rows) if self.schema is None else None
+            return None if self._numeric_format is None else self._numeric_format.read_batch(frame, num_rows)
+        return self._learned_formats.read_batch(frame, num_rows) if self.schema is None else None
 
     def read_frame(self, frame: memoryview, flags: int) -> pa.RecordBatch:
-        """As the function of that name."""
+        """Returns the record batch in `frame`, as the function `read_frame` does."""
         batch = read_frame(frame, flags, self.schema)
-        self._learn(frame, flags, batch)
+        self._learn_format(frame, flags, batch)
         return batch
 
     def read_frame_watched(self, frame: memoryview, flags: int) -> tuple[pa.RecordBatch, Callable[[], bool]]:
-        """As the function of that name."""
-        batch, held = read_frame_watched(frame, flags, self.schema)
-        self._learn(frame, flags, batch)
-        return batch, held
+        """Returns what the function `read_frame_watched` returns."""
+        batch, is_retained = read_frame_watched(frame, flags, self.schema)
+        self._learn_format(frame, flags, batch)
+        return batch, is_retained
 
-    def _learn(self, frame: memoryview, flags: int, batch: pa.RecordBatch) -> None:
+    def _learn_format(self, frame: memoryview, flags: int, batch: pa.RecordBatch) -> None:
         if flags & Flag.SCHEMA and self.schema is None:
-            self._forms.learn_schema(frame, batch.schema)
+            self._learned_formats.learn_schema(frame, batch.schema)

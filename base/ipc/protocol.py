@@ -1,8 +1,8 @@
-"""The words of a channel between a front door and a worker, and their bytes.
+"""The messages of the channel between a front door and a worker, and their bytes.
 
-Pure: knows neither sockets nor segments. Little endian; every message is a header of 32 bytes, then a body whose meaning the kind gives.
-`docs/design.md`, "The channel", is the table of kinds. The kernel keeps the borders of messages (SOCK_SEQPACKET), so one `unpack` sees
-exactly one message.
+Pure: knows neither sockets nor segments. Little endian; every message is a header of 32 bytes and a body, whose meaning depends on the
+kind. `docs/design.md`, "The channel", has the table of kinds. The kernel preserves message boundaries (SOCK_SEQPACKET), so
+`unpack_message` gets exactly one message.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import msgspec
 from base.errors import PeerError
 
 HEADER = struct.Struct("<BBHIQQII")
-PLACES = struct.Struct("<HHQQ")
+SLICES = struct.Struct("<HHQQ")
 
 MESSAGE_MAX_BYTES = 64 * 1024
-"""A message must fit in a socket's send buffer (208 KiB by default). Only parameters and error texts vary in length."""
+"""Size limit of a message: it must fit in a socket's send buffer (208 KiB by default). Only parameters and error texts vary in length."""
 
-BODY_MAX_BYTES = MESSAGE_MAX_BYTES - HEADER.size - PLACES.size
+BODY_MAX_BYTES = MESSAGE_MAX_BYTES - HEADER.size - SLICES.size
 
 
 class MessageKind:
-    """A header's first byte. Plain numbers: to name the member of an enum costs a function call."""
+    """Values of a header's first byte. Plain numbers, since access to a member of an enum is a function call."""
 
     HELLO = 1
     WELCOME = 2
@@ -45,69 +45,71 @@ class MessageKind:
 
 
 class Flag:
-    """Bits of a header's second byte; plain numbers, as `Kind`."""
+    """Bits of a header's second byte. Plain numbers, as `MessageKind`."""
 
     SCHEMA = 1
-    """The frame starts with a schema message."""
+    """The frame begins with a schema message."""
     SINGLE_REQUEST = 2
-    """The batch holds one request only: a failure is its own."""
+    """The batch holds one request only, so a failure concerns no other."""
     RETAINED = 4
-    """Somebody in the worker still refers to the request's frame: its segment must not be written again."""
+    """The worker still refers to the request's frame: its segment must not be written again."""
     CONTEXT = 8
-    """The body is an array of the parameters and the request's context (see `base.endpoint.context.RequestContext`)."""
+    """The body is an array of the parameters and the request's context (`base.endpoint.context.RequestContext`)."""
     QUARANTINED = 16
-    """The batch's only request, or the question, was with a worker that died: BEGUN is to be said of it."""
+    """The only request of the batch, or the check, was with a worker that crashed: the worker sends STARTED."""
 
 
-class _Word(msgspec.Struct, frozen=True, gc=False):
-    """Made in a third of the time of a named tuple; refers to nothing that could refer to it."""
+class _Message(msgspec.Struct, frozen=True, gc=False):
+    """A struct takes a third of the time of a named tuple to make. The collector does not track it, since it is in no reference cycle."""
 
 
-class SegmentSlice(_Word, frozen=True):
-    """A piece of a segment: `length` bytes at `offset`."""
+class SegmentSlice(_Message, frozen=True):
+    """`length` bytes at `offset` of a segment."""
 
     segment: int
     offset: int
     length: int
 
     def prefix(self, length: int) -> SegmentSlice:
-        """The first `length` bytes of it; the caller knows that it has as many."""
+        """Returns the first `length` bytes, of which the slice must have at least that many."""
         return SegmentSlice(self.segment, self.offset, length)
 
 
-class Hello(_Word, frozen=True):
-    """Front door → worker, first of all."""
+class Hello(_Message, frozen=True):
+    """Front door → worker: the first message of a channel."""
 
     wire: int
 
 
-class Welcome(_Word, frozen=True):
-    """Worker → front door: who answers here."""
+class Welcome(_Message, frozen=True):
+    """Worker → front door: the release that this worker serves."""
 
     wire: int
     model: str
     version: str
 
 
-class AttachSegment(_Word, frozen=True):
-    """Front door → worker, with one descriptor: a segment of `length` bytes from now on known by this number."""
+class AttachSegment(_Message, frozen=True):
+    """Front door → worker, with one descriptor: a segment of `length` bytes, which has this id from here on."""
 
     segment: int
     length: int
 
 
-class DetachSegment(_Word, frozen=True):
-    """Front door → worker: unmap the segment; its number may be given again."""
+class DetachSegment(_Message, frozen=True):
+    """Front door → worker: unmap the segment; its id may be used again."""
 
     segment: int
 
 
-class Batch(_Word, frozen=True):
+class Batch(_Message, frozen=True):
     """Front door → worker: predict these rows.
 
-    `ends_ms` is when the time of the first of its requests is over (see `moment`), `request` where the frame lies, `reply` where the answer
-    may be written (its length is the room there), `parameters` a JSON object of strings, or an array of it and the context of the batch's
-    only request (flag CONTEXT).
+    Attributes:
+        deadline_ms: Earliest deadline of its requests; see `wire_deadline_ms`.
+        request: The slice that holds the frame.
+        reply: The slice for the answer; its length is the space there.
+        parameters: A JSON object of strings, or an array of it and the context of the batch's only request (flag CONTEXT).
     """
 
     batch_id: int
@@ -120,8 +122,8 @@ class Batch(_Word, frozen=True):
     parameters: bytes
 
 
-class Reply(_Word, frozen=True):
-    """Worker → front door: `length` bytes of frame lie in the batch's reply place."""
+class Reply(_Message, frozen=True):
+    """Worker → front door: a frame of `length` bytes is in the batch's reply slice."""
 
     batch_id: int
     rows: int
@@ -129,65 +131,65 @@ class Reply(_Word, frozen=True):
     flags: int
 
 
-class Failure(_Word, frozen=True):
-    """Worker → front door: no answer, or no more parts; `body` is JSON (see `base.ipc.failure`)."""
+class Failure(_Message, frozen=True):
+    """Worker → front door: there is no answer, or there are no more parts. `body` is JSON (see `base.ipc.failure`)."""
 
     batch_id: int
     body: bytes
     flags: int = 0
 
 
-class ReplyTooLarge(_Word, frozen=True):
-    """Worker → front door: the answer takes `length` bytes, more than the reply place has."""
+class ReplyTooLarge(_Message, frozen=True):
+    """Worker → front door: the answer takes `length` bytes, more than the reply slice has."""
 
     batch_id: int
     length: int
 
 
-class ReplyBuffer(_Word, frozen=True):
-    """Front door → worker: the reply place to use instead."""
+class ReplyBuffer(_Message, frozen=True):
+    """Front door → worker: the reply slice to use instead."""
 
     batch_id: int
     reply: SegmentSlice
 
 
-class ModelLoading(_Word, frozen=True):
-    """Worker → front door: the batch waits for an artifact to load; the worker is free for others."""
+class ModelLoading(_Message, frozen=True):
+    """Worker → front door: the batch waits for an artifact to load; the worker is free for other batches."""
 
     batch_id: int
 
 
-class StreamPart(_Word, frozen=True):
-    """Worker → front door: `length` bytes of a streamed answer lie in the batch's reply place. NDJSON, cut anywhere.
+class StreamPart(_Message, frozen=True):
+    """Worker → front door: `length` bytes of a streamed answer are in the batch's reply slice. NDJSON, cut anywhere.
 
-    The next part comes only after NEXT, so the place is the front door's until then.
+    The next part is sent only after NEXT_PART, so the slice belongs to the front door until then.
     """
 
     batch_id: int
     length: int
 
 
-class NextPart(_Word, frozen=True):
+class NextPart(_Message, frozen=True):
     """Front door → worker: the client has taken the part."""
 
     batch_id: int
 
 
-class CancelBatch(_Word, frozen=True):
-    """Front door → worker: nobody waits for the answer any more. It is still told how the batch ended, and may cross that message."""
+class CancelBatch(_Message, frozen=True):
+    """Front door → worker: nobody waits for the answer any more. The worker still sends the outcome, which may cross this message."""
 
     batch_id: int
 
 
-class StreamEnd(_Word, frozen=True):
-    """Worker → front door: the streamed answer is whole, or was cancelled."""
+class StreamEnd(_Message, frozen=True):
+    """Worker → front door: the streamed answer is complete, or was cancelled."""
 
     batch_id: int
     flags: int
 
 
-class CheckParameters(_Word, frozen=True):
-    """Front door → worker: would these parameters, a JSON object of strings, be admitted? A FAIL says why not."""
+class CheckParameters(_Message, frozen=True):
+    """Front door → worker: check these parameters, a JSON object of strings. A Failure says why they are invalid."""
 
     batch_id: int
     endpoint: int
@@ -195,14 +197,14 @@ class CheckParameters(_Word, frozen=True):
     flags: int = 0
 
 
-class ParametersAccepted(_Word, frozen=True):
-    """Worker → front door: the parameters of that CHECK are admitted."""
+class ParametersAccepted(_Message, frozen=True):
+    """Worker → front door: the parameters of that check are valid."""
 
     batch_id: int
 
 
-class Started(_Word, frozen=True):
-    """Worker → front door: from now on it computes this batch or CHECK (flag SUSPECT), and nothing else until it has answered."""
+class Started(_Message, frozen=True):
+    """Worker → front door: it computes this batch or check (flag QUARANTINED), and nothing else until it has answered."""
 
     batch_id: int
 
@@ -228,25 +230,25 @@ Message = (
 )
 
 
-def wire_deadline_ms(at_s: float) -> int:
-    """A time of this machine's monotonic clock as it crosses: milliseconds, of which 32 bits are left.
+def wire_deadline_ms(deadline_s: float) -> int:
+    """Returns a time of this machine's monotonic clock as it crosses the channel: milliseconds, low 32 bits.
 
-    The moment and not the time that is left: a message waits in its socket while the worker computes the one before.
+    A point in time rather than the remaining time, since a message waits in its socket while the worker computes the one before.
     """
-    return int(at_s * 1000) & 0xFFFFFFFF
+    return int(deadline_s * 1000) & 0xFFFFFFFF
 
 
-def monotonic_deadline_s(moment_ms: int, now_s: float) -> float:
-    """Which time that was, if it is within 24 days of `now_s`."""
+def monotonic_deadline_s(deadline_ms: int, now_s: float) -> float:
+    """Returns the time of the monotonic clock that `wire_deadline_ms` encoded, if it is within 24 days of `now_s`."""
     now_ms = int(now_s * 1000)
-    return (now_ms + ((moment_ms - now_ms + 0x80000000) & 0xFFFFFFFF) - 0x80000000) / 1000
+    return (now_ms + ((deadline_ms - now_ms + 0x80000000) & 0xFFFFFFFF) - 0x80000000) / 1000
 
 
 def pack_message(message: Message) -> bytes:
-    """The bytes of one message.
+    """Returns the bytes of one message.
 
     Raises:
-        ValueError: it would be over MESSAGE_MAX_BYTES. Nothing was sent.
+        ValueError: They would be over MESSAGE_MAX_BYTES.
     """
     data = _pack(message)
     if len(data) > MESSAGE_MAX_BYTES:
@@ -257,9 +259,9 @@ def pack_message(message: Message) -> bytes:
 def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a kind
     header = HEADER.pack
     match message:
-        case Batch(batch, endpoint, rows, ends_ms, flags, request, reply, parameters):
-            head = header(MessageKind.BATCH, flags, endpoint, batch, request.offset, request.length, rows, ends_ms)
-            return head + PLACES.pack(request.segment, reply.segment, reply.offset, reply.length) + parameters
+        case Batch(batch, endpoint, rows, deadline_ms, flags, request, reply, parameters):
+            head = header(MessageKind.BATCH, flags, endpoint, batch, request.offset, request.length, rows, deadline_ms)
+            return head + SLICES.pack(request.segment, reply.segment, reply.offset, reply.length) + parameters
         case Reply(batch, rows, length, flags):
             return header(MessageKind.REPLY, flags, 0, batch, 0, length, rows, 0)
         case Failure(batch, body, flags):
@@ -295,21 +297,21 @@ def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a k
 
 
 def unpack_message(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat case a kind
-    """The message that `data` is.
+    """Returns the message in `data`.
 
     Raises:
-        PeerError: it is none: too short, of an unknown kind, or with a body that its kind does not have.
+        PeerError: `data` is too short, of an unknown kind, or has a body that its kind does not have.
     """
     if len(data) < HEADER.size:
         raise PeerError(f"a message of {len(data)} bytes is shorter than its header")
     kind, flags, number, batch, offset, length, rows, extra = HEADER.unpack_from(data)
     match kind:
         case MessageKind.BATCH:
-            if len(data) < HEADER.size + PLACES.size:
-                raise PeerError("a BATCH without its places")
-            request_segment, reply_segment, reply_offset, room = PLACES.unpack_from(data, HEADER.size)
-            request, reply = SegmentSlice(request_segment, offset, length), SegmentSlice(reply_segment, reply_offset, room)
-            return Batch(batch, number, rows, extra, flags, request, reply, data[HEADER.size + PLACES.size :])
+            if len(data) < HEADER.size + SLICES.size:
+                raise PeerError("a BATCH without its slices")
+            request_segment, reply_segment, reply_offset, reply_length = SLICES.unpack_from(data, HEADER.size)
+            request, reply = SegmentSlice(request_segment, offset, length), SegmentSlice(reply_segment, reply_offset, reply_length)
+            return Batch(batch, number, rows, extra, flags, request, reply, data[HEADER.size + SLICES.size :])
         case MessageKind.FAILURE:
             return Failure(batch, data[HEADER.size :], flags)
         case MessageKind.CHECK_PARAMETERS:

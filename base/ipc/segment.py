@@ -1,4 +1,4 @@
-"""Segments: shared memory without a name, made by a front door and mapped by a worker."""
+"""Segments: shared memory without a name, created by a front door and mapped by a worker."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from base.ipc.protocol import SegmentSlice
 
 _HUGE_BYTES = 2 * 1024**2
 _HUGE_MIN_BYTES = 16 * 1024**2
-"""From here on memory is asked for in pages of 2 MiB: writing such a segment for the first time then takes half as long. Smaller ones would
-take memory that nobody writes."""
+"""From this size on a segment asks for pages of 2 MiB, which halves the time of the first write. A smaller one would waste memory."""
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Segment:
-    """One mapping of a memfd. Owned by who made it; the memory goes with the last mapping of either side.
+    """One mapping of a memfd. The memory is freed with the last mapping of either side.
 
-    The size is sealed, so that neither side can shrink the file under the other, which would end that other with SIGBUS.
+    The size is sealed, so that neither side can shrink the file under the other, which SIGBUS would kill.
+
+    Attributes:
+        size: Length in bytes.
+        memory: The whole mapping, writable.
     """
 
     def __init__(self, mapping: mmap.mmap, fd: int | None) -> None:
@@ -36,10 +39,10 @@ class Segment:
 
     @classmethod
     def create(cls, size: int) -> Self:
-        """A new segment of `size` bytes or a little more (see `rounded`). Its pages take memory when they are first written.
+        """Creates a segment of at least `size` bytes (see `rounded_size`). Its pages take memory when they are first written.
 
         Raises:
-            OSError: no descriptor or no memory is left. Nothing was made.
+            OSError: No descriptor or no memory is left. Nothing was created.
         """
         size = rounded_size(size)
         fd = os.memfd_create("pexdock", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -53,43 +56,43 @@ class Segment:
 
     @classmethod
     def map_received(cls, fd: int, size: int) -> Self:
-        """The segment behind a received descriptor, which is closed in any case.
+        """Maps the segment of a received descriptor, and closes the descriptor in any case.
 
         Raises:
-            PeerError: the file is not of that size or could still shrink. Nothing stays mapped.
+            PeerError: The file has another size or could still shrink. Nothing is mapped.
         """
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size != size or size == 0:
-                raise PeerError(f"a segment said to have {size} bytes has {status.st_size}")
+                raise PeerError(f"a segment was announced with {size} bytes but has {status.st_size}")
             if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK == 0:
-                raise PeerError("a segment whose size is not sealed")
+                raise PeerError("the size of a segment is not sealed")
             return cls(mmap.mmap(fd, size), None)
         except OSError as exc:
-            raise PeerError(f"a segment that cannot be mapped: {exc}") from exc
+            raise PeerError(f"cannot map a segment: {exc}") from exc
         finally:
             os.close(fd)
 
     @property
     def fd(self) -> int:
-        """The descriptor, to be passed on. Only the maker has one."""
+        """Returns the descriptor, to send it to another process. Only the creator has one."""
         if self._fd is None:
-            raise ValueError("only the maker of a segment has its descriptor")
+            raise ValueError("only the creator of a segment has its descriptor")
         return self._fd
 
     def slice_view(self, place: SegmentSlice) -> memoryview:
-        """The bytes of `place`, writable.
+        """Returns the memory of a slice, writable.
 
         Raises:
-            PeerError: the place does not lie inside the segment.
+            PeerError: The slice is not inside the segment.
         """
         end = place.offset + place.length
         if place.offset < 0 or place.length < 0 or end > self.size:
-            raise PeerError(f"a place of {place.length} bytes at {place.offset} in a segment of {self.size}")
+            raise PeerError(f"a slice of {place.length} bytes at {place.offset} is not inside a segment of {self.size}")
         return self.memory[place.offset : end]
 
     def close(self) -> None:
-        """Unmaps and closes. Where frames still refer to the memory, the mapping goes with the last of them."""
+        """Unmaps and closes. If frames still refer to the memory, it is unmapped with the last of them. Idempotent."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -97,7 +100,7 @@ class Segment:
         try:
             self._mapping.close()
         except BufferError:
-            pass  # an Arrow buffer holds the mapping, and its end will unmap it
+            pass  # an Arrow buffer holds the mapping, which is unmapped when the buffer is freed
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +110,7 @@ class Segment:
 
 
 def rounded_size(size: int) -> int:
-    """The bytes of a segment that is to have at least `size`."""
+    """Returns the length in bytes of a segment for at least `size` bytes."""
     page = _HUGE_BYTES if size >= _HUGE_MIN_BYTES else mmap.PAGESIZE
     return -(-size // page) * page
 
@@ -116,4 +119,4 @@ def _ask_for_huge_pages(mapping: mmap.mmap) -> None:
     try:
         mapping.madvise(mmap.MADV_HUGEPAGE)
     except OSError:
-        pass  # this kernel has none for shared memory; small ones do as well
+        pass  # this kernel has none for shared memory; small pages do as well
