@@ -1,6 +1,6 @@
-"""All tests in two parts: side by side in several processes what may be, then alone what measures the machine or fills it.
+"""Runs all tests in two parts: most of them in parallel processes, then those that measure or fill the machine, alone.
 
-What pytest says of each part is shown as it comes; the last line counts the tests of both.
+The output of pytest is passed through; the last line counts the tests of both parts.
 """
 
 from __future__ import annotations
@@ -15,54 +15,57 @@ from datetime import timedelta
 from pathlib import Path
 
 PROCESSES = 3
-"""Most tests of processes wait, so that there may be more of them than cores."""
+"""Most tests of processes wait, so more of them than cores can run in parallel."""
 
-# A file's tests share what is started for them, so they stay together, and files go in the order that conftest gives them.
+# Tests of a file share the processes that they start, so they stay together; conftest determines the order of files.
 SIDE_BY_SIDE = ["-m", "not alone", "-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder"]
 ALONE = ["-m", "alone"]
 
 KINDS = ("failed", "passed", "skipped", "error")
-"""In the order in which pytest tells them."""
+"""In the order of pytest's summary."""
+
+RESULTS = {"failure": "failed", "error": "error", "skipped": "skipped"}
+"""Tag in a report of JUnit's format → result."""
 
 
 def main() -> int:
-    """Exit code 0 where all tests of both parts have passed."""
+    """Returns exit status 0 if all tests of both parts have passed."""
     began = time.monotonic()
     total: Counter[str] = Counter()
     broken = []
     with tempfile.TemporaryDirectory(prefix="pexdock-tests-") as folder:
-        for number, words in enumerate((SIDE_BY_SIDE, ALONE)):
+        for number, options in enumerate((SIDE_BY_SIDE, ALONE)):
             report = Path(folder, f"{number}.xml")
-            print(f"== {words[1]}", flush=True)
-            code = subprocess.run([sys.executable, "-m", "pytest", *words, f"--junit-xml={report}"], check=False).returncode
+            print(f"== {options[1]}", flush=True)
+            code = subprocess.run([sys.executable, "-m", "pytest", *options, f"--junit-xml={report}"], check=False).returncode
             if not report.exists():
-                broken.append(f"PART BROKEN OFF: {words[1]}: pytest ended with {code} and no report")
+                broken.append(f"PART ABORTED: {options[1]}: pytest exited with {code} and without a report")
                 total["error"] += 1
                 continue
-            counts, names = read(report)
+            counts, names = read_report(report)
             total += counts
-            broken += names or ([f"PART FAILED: {words[1]}: pytest ended with {code}"] if code else [])
-    print("\n".join(["", *broken, closing(total, time.monotonic() - began)]))
+            broken += names or ([f"PART FAILED: {options[1]}: pytest exited with {code}"] if code else [])
+    print("\n".join(["", *broken, summary(total, time.monotonic() - began)]))
     return 1 if broken else 0
 
 
-def read(report: Path) -> tuple[Counter[str], list[str]]:
-    """How many tests ended how, and which of them not well, out of what pytest has written in JUnit's form."""
+def read_report(report: Path) -> tuple[Counter[str], list[str]]:
+    """Returns the number of tests by result, and the failed ones, from a report in the JUnit format."""
     counts: Counter[str] = Counter()
     names = []
     for case in ET.parse(report).getroot().iter("testcase"):  # noqa: S314 - pytest's own
         kinds = {child.tag for child in case}
-        kind = next((said for tag, said in (("failure", "failed"), ("error", "error"), ("skipped", "skipped")) if tag in kinds), "passed")
+        kind = next((result for tag, result in RESULTS.items() if tag in kinds), "passed")
         counts[kind] += 1
         if kind in ("failed", "error"):
             names.append(f"{kind.upper()} {case.get('classname')}::{case.get('name')}")
     return counts, names
 
 
-def closing(total: Counter[str], seconds: float) -> str:
-    """A line as pytest's own."""
-    told = ", ".join(f"{total[kind]} {kind}" for kind in KINDS if total[kind]) or "no tests ran"
-    return f" {told} in {seconds:.2f}s ({timedelta(seconds=int(seconds))}) ".center(80, "=")
+def summary(total: Counter[str], seconds: float) -> str:
+    """Returns a line like the last one of pytest."""
+    counts = ", ".join(f"{total[kind]} {kind}" for kind in KINDS if total[kind]) or "no tests ran"
+    return f" {counts} in {seconds:.2f}s ({timedelta(seconds=int(seconds))}) ".center(80, "=")
 
 
 if __name__ == "__main__":

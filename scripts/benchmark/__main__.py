@@ -1,4 +1,4 @@
-"""`scripts/bench`: the command line, and what is measured."""
+"""`scripts/bench`: parses the command line, and runs the benchmarks."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ PARTS: dict[str, Callable[[Circumstances], Part]] = {
     "start": start.run,
     "overload": overload.run,
 }
-"""About Pexdock alone; the servers together are another part, which asking for any of them by name asks for."""
+"""Benchmarks of Pexdock alone. The comparison of servers is another part, which the name of any server selects."""
 
 EPILOG = "Where others use the machine too, begin with `nice -n -10`: all that is started here keeps that."
 
 
 def main() -> int:
-    """Measures, writes the reports, and says where they are."""
+    """Measures, writes the reports, and prints their paths."""
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends as Ctrl-C does, with all that it started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops like on Ctrl-C, together with all child processes
     if options.lock:
         lock()
         return 0
     processes.adopt()
     if shutil.which("wrk") is None:
-        sys.exit("scripts/bench needs wrk, which is a package of Debian and Ubuntu: apt-get install wrk")
+        sys.exit("scripts/bench needs wrk, install it, on Debian and Ubuntu with apt-get install wrk")
     servers, parts = wanted(options.only)
     facts = machine.facts()
     with tempfile.TemporaryDirectory(prefix="pexdock-bench-") as name:
@@ -64,31 +64,31 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Returns the options of the command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, epilog=EPILOG)
     names = sorted({server.product.lower() for server in SERVERS})
     parser.add_argument("--only", nargs="+", type=str.lower, default=[], metavar="NAME", help=f"of {', '.join([*names, *PARTS])}")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
-    parser.add_argument("--tries", type=int, default=2, help="of a measurement that something else on the machine disturbs")
-    parser.add_argument("--output", type=Path, default=pexdock.ROOT / "docs/benchmarks", help="the folder of the reports")
-    parser.add_argument("--lock", action="store_true", help="only renew the peers' requirements.txt from their requirements.in")
+    parser.add_argument("--seconds", type=float, default=3, help="duration of each measurement")
+    parser.add_argument("--tries", type=int, default=2, help="attempts at a measurement that other load on the machine disturbs")
+    parser.add_argument("--output", type=Path, default=pexdock.ROOT / "docs/benchmarks", help="folder of the reports")
+    parser.add_argument("--lock", action="store_true", help="only update the peers' requirements.txt from their requirements.in")
     return parser.parse_args()
 
 
 def wanted(only: Sequence[str]) -> tuple[list[Server], list[str]]:
-    """Which servers and which parts the names ask for: all without names; the beginning of a server's name will do."""
+    """Returns the servers and parts that the names select: all without names; the beginning of a server's name is enough."""
     unknown = [word for word in only if word not in PARTS and not any(server.name.lower().startswith(word) for server in SERVERS)]
     if unknown:
-        sys.exit(f"--only does not know {', '.join(unknown)}; --help lists all names")
+        sys.exit(f"unknown names in --only: {', '.join(unknown)}; --help lists all names")
     servers = [server for server in SERVERS if not only or any(server.name.lower().startswith(word) for word in only)]
     return servers, [part for part in PARTS if not only or part in only]
 
 
 def compare(servers: Sequence[Server], given: Circumstances, facts: Mapping[str, str], output: Path) -> Path:
-    """Measures servers next to each other. Returns the report."""
+    """Compares servers, and returns the path of the report."""
     if reason := compile_generator():
-        print(f"no open loops: {reason}", file=sys.stderr)
+        print(f"skipping open loops: {reason}", file=sys.stderr)
     works = ONE_ROW + MANY_ROWS + (() if reason else FIXED)
     prepared, failures = prepare(servers, given.base)
     results = rounds.run(prepared, works, given)
@@ -97,7 +97,7 @@ def compare(servers: Sequence[Server], given: Circumstances, facts: Mapping[str,
 
 
 def prepare(servers: Sequence[Server], dist: Path) -> tuple[list[Server], dict[str, str]]:
-    """Builds the model's pex and installs the peers. Returns the servers that can be started, and why the others cannot."""
+    """Builds the pex of the model and installs the peers. Returns the servers that can be started, and the reasons for the others."""
     prepared, failures = [], {}
     for server in servers:
         try:

@@ -1,4 +1,4 @@
-"""Whether a server gives right answers: a fast wrong answer is worth nothing."""
+"""Verifies the answers of a server, since a fast wrong answer is worthless."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmark.processes import ServerFailed, request
 from benchmark.servers import Running
 
 AT_ONCE = 64
-"""Different rows at the same time, so that answers that go to another request of their batch are seen."""
+"""Concurrent requests with different rows, which detect answers to the wrong request of a batch."""
 
 
 @cache
@@ -26,10 +26,10 @@ def _model() -> Any:
 
 
 def check(running: Running, works: Sequence[Work]) -> None:
-    """Asks each kind of work once, and then for many different rows at once.
+    """Sends each kind of work once, and then many different rows concurrently.
 
     Raises:
-        ServerFailed: an answer is not what the model says when asked in this process.
+        ServerFailed: An answer differs from the prediction of the model in this process.
     """
     if not running.server.answers:
         return

@@ -1,4 +1,4 @@
-"""The environments of the peers: one each below .venv/peers, made from its requirements.txt when that has changed."""
+"""The environments of the peers: one each below .venv/peers, recreated when its requirements.txt changes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ STAMP = "pexdock-peer"
 
 
 def install(peer: str) -> None:
-    """Makes the environment of one peer, unless it is there.
+    """Creates the environment of a peer, unless it exists.
 
     Raises:
-        ServerFailed: pip cannot install it; what it said is in the message.
+        ServerFailed: pip cannot install it; the message contains its output.
     """
     requirements = HERE / "peers" / peer / "requirements.txt"
     folder = folder_of(peer)
@@ -49,12 +49,12 @@ def install(peer: str) -> None:
 
 
 def folder_of(peer: str) -> Path:
-    """Where its environment is."""
+    """Returns the folder of a peer's environment."""
     return ROOT / ".venv/peers" / peer
 
 
 def version(peer: str, distribution: str) -> str:
-    """Which version of the distribution the peer's environment has."""
+    """Returns the version of a package in a peer's environment."""
     if peer in {"pexdock", "uvicorn"}:
         return importlib.metadata.version(distribution)
     found = importlib.metadata.distributions(name=distribution, path=[str(path) for path in folder_of(peer).glob("lib/*/site-packages")])

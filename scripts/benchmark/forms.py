@@ -1,4 +1,4 @@
-"""How each kind of server wants the same rows, and how it answers: bodies and their way back to numbers. Pure."""
+"""The formats in which servers receive rows and return predictions. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ARROW = "application/vnd.apache.arrow.stream"
 
 
 class Form(NamedTuple):
-    """One way to write rows.
+    """A format.
 
     Attributes:
-        body: rows → the request's body.
-        answer: the reply's body → one number a row.
+        body: Converts rows to the body of a request.
+        answer: Converts the body of a response to one number for each row.
     """
 
     body: Callable[[list[Row]], bytes]
@@ -27,8 +27,8 @@ class Form(NamedTuple):
 
 
 def rows(count: int, seed: int = 0) -> list[Row]:
-    """Rows with a decimal or two, as measures have them. The same seed gives the same rows."""
-    source = random.Random(seed)  # noqa: S311 - no secret
+    """Returns rows of numbers with one or two decimals, like measurements. The same seed gives the same rows."""
+    source = random.Random(seed)  # noqa: S311 - not a secret
     return [{column: source.randrange(10, 1000) / 100 for column in ("width", "length", "depth")} for _ in range(count)]
 
 
@@ -41,13 +41,13 @@ def _values(found: list[Row]) -> list[list[float]]:
 
 
 def _tensor(found: list[Row]) -> bytes:
-    """The Open Inference Protocol: one tensor, its values in one flat list."""
+    """Returns a body of the Open Inference Protocol: one tensor, with its values in a flat list."""
     flat = [value for row in found for value in row.values()]
     return _encoded({"inputs": [{"name": "rows", "shape": [len(found), 3], "datatype": "FP64", "data": flat}]})
 
 
 def _arrow(found: list[Row]) -> bytes:
-    import pyarrow as pa  # noqa: PLC0415 - only one of the servers reads it
+    import pyarrow as pa  # noqa: PLC0415 - only one server reads it
 
     table = pa.Table.from_pylist(found)
     sink = io.BytesIO()
@@ -57,12 +57,12 @@ def _arrow(found: list[Row]) -> bytes:
 
 
 RECORDS = Form(_encoded, lambda reply: json.loads(reply)["predictions"])
-"""An array of objects, as Pexdock and all servers that leave the body to the author read it."""
+"""An array of objects, for Pexdock and all servers that leave the format to the author."""
 
 ARRAY = Form(lambda found: _encoded({"rows": _values(found)}), json.loads)
-"""A named argument that is an array of arrays."""
+"""A named argument with an array of arrays."""
 
 TENSOR = Form(_tensor, lambda reply: json.loads(reply)["outputs"][0]["data"])
 
 STREAM = Form(_arrow, RECORDS.answer, ARROW)
-"""An Arrow stream as the body, JSON as the answer."""
+"""An Arrow stream as the body of the request, JSON as that of the response."""

@@ -1,4 +1,4 @@
-"""One measurement: a closed loop by wrk or an open loop by openloop.c, and the CPU that the server used meanwhile."""
+"""One measurement: a closed loop of wrk or an open loop of openloop.c, and the CPU time of the server meanwhile."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ end
 
 SOURCE = Path(__file__).resolve().parent / "openloop.c"
 DISTURBED = 0.1
-"""Cores that others may use before a measurement is made again."""
+"""Cores that other processes may use before a measurement is repeated."""
 
 GENERATOR = ROOT / ".venv/peers/openloop"
 
 
 def compile_generator() -> str | None:
-    """Makes the open-loop generator, if it is not there or older than its source. Returns why it cannot be made."""
+    """Compiles the open-loop generator if it is missing or outdated. Returns the reason if it cannot be compiled."""
     if GENERATOR.exists() and GENERATOR.stat().st_mtime > SOURCE.stat().st_mtime:
         return None
     GENERATOR.parent.mkdir(parents=True, exist_ok=True)
@@ -47,12 +47,12 @@ def compile_generator() -> str | None:
 
 
 class Circumstances(NamedTuple):
-    """What holds for all that is measured.
+    """The parameters of all measurements.
 
     Attributes:
-        base: a folder with the pexes; not to be written to.
-        seconds: of each measurement.
-        tries: of a measurement that something else on the machine disturbs; the least disturbed one counts.
+        base: Folder with the pexes, which is read only.
+        seconds: Duration of each measurement.
+        tries: Attempts at a measurement that other load disturbs; the least disturbed one counts.
     """
 
     base: Path
@@ -62,12 +62,12 @@ class Circumstances(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What is asked of a server.
+    """A load.
 
     Attributes:
-        rows: of each request.
-        rate: requests a second in an open loop, as a Poisson process; None for a closed loop, in which each connection asks again at once.
-        arrow: as an Arrow stream; only Pexdock reads one.
+        rows: Rows of each request.
+        rate: Requests per second of an open loop, as a Poisson process; None for a closed loop, whose connections send without a pause.
+        arrow: Whether to send Arrow streams, which only Pexdock reads.
     """
 
     name: str
@@ -78,13 +78,13 @@ class Work(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What one measurement gave.
+    """The result of a measurement.
 
     Attributes:
-        failed: requests without an answer 200.
-        cpu_us: CPU time of all processes of the server, for each request.
-        others: how many cores everything else on the machine used meanwhile.
-        late_us: open loop only: within how many µs of its time each of 99 of 100 requests left.
+        failed: Requests without an answer of status 200.
+        cpu_us: CPU time of all processes of the server per request.
+        others: Cores that other processes of the machine used meanwhile.
+        late_us: Open loops only: p99 of the delay between the due time of a request and its sending.
     """
 
     requests_per_s: float
@@ -98,15 +98,15 @@ class Measured(NamedTuple):
 
 
 def form_of(running: Running, work: Work) -> forms.Form:
-    """In which form this server gets this work."""
+    """Returns the format of this work for a server."""
     return forms.STREAM if work.arrow else running.server.form
 
 
 def measure(running: Running, work: Work, folder: Path, given: Circumstances) -> Measured:
-    """Runs one load against a server, with its files in `folder`.
+    """Runs a load against a server, with files in `folder`.
 
     Raises:
-        ServerFailed: the load generator could not do its work.
+        ServerFailed: The load generator failed.
     """
     tries: list[Measured] = []
     while len(tries) < given.tries and all(found.others > DISTURBED for found in tries):
@@ -122,7 +122,7 @@ def _measure(running: Running, work: Work, folder: Path, seconds: float) -> Meas
     try:
         found = json.loads(printed.splitlines()[-1])
     except (IndexError, ValueError) as exc:
-        raise ServerFailed(f"{command[0]} said: {printed[-300:]}{errors[-300:]}") from exc
+        raise ServerFailed(f"{command[0]} failed: {printed[-300:]}{errors[-300:]}") from exc
     return Measured(
         found["requests"] / found["seconds"],
         found["p50_ms"],
@@ -136,12 +136,12 @@ def _measure(running: Running, work: Work, folder: Path, seconds: float) -> Meas
 
 
 def _ours_s() -> float:
-    """CPU time of this process and of the load generators that have ended."""
+    """Returns the CPU time of this process and of the load generators that have exited."""
     return sum(os.times()[:4])
 
 
 def _closed(running: Running, work: Work, folder: Path, seconds: float) -> list[str]:
-    """One thread, since the server needs the other cores."""
+    """Returns the command of wrk, with one thread, since the server needs the other cores."""
     form = form_of(running, work)
     (folder / "body").write_bytes(form.body(forms.rows(work.rows, seed=1)))
     (folder / "post.lua").write_text(WRK_SCRIPT % form.content_type)

@@ -1,4 +1,4 @@
-"""Pins what requirements.in of the peers ask for in their requirements.txt, with hashes of wheels for Linux: `scripts/bench --lock`."""
+"""`scripts/bench --lock`: pins the requirements.in of the peers in their requirements.txt, with hashes of wheels for Linux."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WHEEL = re.compile(r"-(py3|py2\.py3|cp31[123]|cp3\d+-abi3)(-.*)?-(any|(many)?lin
 
 
 def lock() -> None:
-    """Locks all peers anew."""
+    """Updates the requirements.txt of all peers."""
     for path in sorted(HERE.glob("peers/*/requirements.in")):
         lines = list(_pins(path))
         path.with_suffix(".txt").write_text("\n".join(lines) + "\n")
@@ -57,10 +57,10 @@ def _with_hashes(pin: str, files: dict[tuple[str, str], list[dict[str, Any]]]) -
 
 
 def _index() -> str:
-    """Where pip takes packages: Poetry would ask an index for more than the pages that pip reads, which mirrors of it lack."""
+    """Returns the index of pip, since Poetry would otherwise read more pages than pip does, and mirrors lack them."""
     configured = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.index-url"], check=False, capture_output=True, text=True
     )
-    from pip._internal.models.index import PyPI  # noqa: PLC0415 - only where it is asked for
+    from pip._internal.models.index import PyPI  # noqa: PLC0415 - seldom needed
 
     return os.environ.get("PIP_INDEX_URL") or configured.stdout.strip() or PyPI.simple_url

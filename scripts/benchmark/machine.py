@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""The machine of a benchmark."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmark.pexdock import ROOT
 
 
 def facts() -> dict[str, str]:
-    """Names and values, for a table."""
+    """Returns names and values for a table."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
@@ -34,6 +34,6 @@ def _cpu() -> str:
 
 
 def _said(*command: str) -> str:
-    """The first line of what it prints. wrk ends with 1 when it is asked for its version."""
+    """Returns the first line of a command's output. wrk exits with 1 when it prints its version."""
     lines = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True).stdout.splitlines()
     return lines[0].strip() if lines else "?"

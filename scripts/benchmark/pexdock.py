@@ -1,4 +1,4 @@
-"""Pexdock as users run it: base and models built into a dist/, and the start script beside it, as in the image."""
+"""Pexdock as in its image: base and models in dist/, and the start script beside it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = HERE.parent.parent
 MODEL = HERE / "models/linear"
 
 START_S = 600
-"""100 models on two cores need some minutes."""
+"""Time to start; 100 models on two cores need some minutes."""
 
 PROJECT = """\
 [project]
@@ -39,11 +39,11 @@ build-backend = "poetry.core.masonry.api"
 
 
 class Pexdock(NamedTuple):
-    """One that is ready.
+    """A Pexdock that is ready.
 
     Attributes:
-        url: of its front door.
-        pid: of its supervisor.
+        url: URL of its front door.
+        pid: Pid of its supervisor.
     """
 
     url: str
@@ -51,16 +51,16 @@ class Pexdock(NamedTuple):
 
     @property
     def processes(self) -> list[int]:
-        """The supervisor and all its children."""
+        """Returns the pids of the supervisor and all its descendants."""
         return [self.pid, *descendants(self.pid)]
 
 
 @contextmanager
 def serving(folder: Path, dist: Path, chosen: Mapping[str, object] | None = None) -> Iterator[Pexdock]:
-    """Starts it in `folder`, which is empty, and waits until all models are ready. The settings chosen have their names in `pexdock.toml`.
+    """Starts Pexdock in `folder`, which is empty, and waits until all models are ready. Settings are named as in `pexdock.toml`.
 
     Raises:
-        ServerFailed: it is not ready in time.
+        ServerFailed: It is not ready in time.
     """
     port = free_port()
     command, variables = command_line(folder, dist, port)
@@ -74,7 +74,7 @@ def serving(folder: Path, dist: Path, chosen: Mapping[str, object] | None = None
 
 
 def command_line(folder: Path, dist: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    """How it is started, and with which environment; lays out `folder`."""
+    """Prepares `folder`, and returns the command and the environment."""
     (folder / "entrypoint.sh").write_bytes((ROOT / "entrypoint.sh").read_bytes())
     (folder / "entrypoint.sh").chmod(0o755)
     return [str(folder / "entrypoint.sh")], environment() | {
@@ -85,18 +85,18 @@ def command_line(folder: Path, dist: Path, port: int) -> tuple[list[str], dict[s
 
 
 def environment() -> dict[str, str]:
-    """Without what would change how Pexdock runs. One thread for the linear algebra of three columns is the best setting for all."""
+    """Returns the environment without settings of Pexdock. One thread for linear algebra on three columns is best for all servers."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PEXDOCK_", "PYTHON"))}
     return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def build_base(dist: Path) -> None:
-    """Puts base into `dist`; it is packed only when this tree has changed."""
+    """Builds base into `dist`, only if this tree has changed."""
     base.build_base(ROOT, _base(dist), cache=settings.load().cache_path, report=_say)
 
 
 def build_model(dist: Path, project: Path = MODEL) -> Path:
-    """Puts the pex of a model project into `dist`, built on the base there. Returns its path."""
+    """Builds the pex of a model project into `dist`, on the base there, and returns its path."""
     output = dist / f"{project.name}.pex"
     return model.build_model(project, _base(dist), output, cache=settings.load().cache_path, report=_say).path
 
@@ -106,18 +106,18 @@ def _say(line: str) -> None:
 
 
 def copy_model(pex: Path, name: str, other: str) -> Path:
-    """Another model beside `pex`: the same one under another name of the same length, made in an instant. Returns its path."""
+    """Copies a model beside `pex` under another name of the same length, and returns its path."""
     output = pex.with_name(f"{other}.pex")
     with zipfile.ZipFile(pex) as source, zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as copy:
         for entry in source.namelist():
-            own = entry.startswith(".bootstrap/")  # pex itself, which the supervisor has no use for
+            own = entry.startswith(".bootstrap/")  # pex itself, which the supervisor does not need
             if not own or entry == ".bootstrap/pex/__init__.py":
                 copy.writestr(entry.replace(name, other), source.read(entry).replace(name.encode(), other.encode()))
     return output
 
 
 def write_project(folder: Path, name: str, source: str) -> Path:
-    """A model's project with one module, in a folder of its name below `folder`."""
+    """Creates the project of a model with one module, in a subfolder of `folder`."""
     project = folder / name
     project.mkdir(parents=True)
     (project / f"{name}.py").write_text(source)

@@ -1,4 +1,4 @@
-"""Bar charts as SVG, by hand: some rectangles need no library. Pure."""
+"""Bar charts as SVG, without a library. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FONT = 'font-family="system-ui, sans-serif" font-size="13"'
 
 
 class Bar(NamedTuple):
-    """A median with the least and the most of its rounds."""
+    """A median, with the minimum and the maximum of its rounds."""
 
     label: str
     value: float
@@ -22,7 +22,7 @@ class Bar(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Bars on one scale, the longest first."""
+    """A chart with bars on one scale, the longest first."""
 
     title: str
     unit: str
@@ -30,12 +30,12 @@ class Panel(NamedTuple):
 
     @property
     def height(self) -> int:
-        """Of the panel in pixels."""
+        """Returns the height in pixels."""
         return HEAD + ROW * len(self.bars) + 12
 
 
 def draw(panels: Sequence[Panel]) -> str:
-    """One SVG with the panels below each other."""
+    """Returns an SVG with the panels below each other."""
     top, parts = 8, []
     for panel in panels:
         parts.append(_panel(panel, top))
@@ -52,7 +52,7 @@ def _panel(panel: Panel, top: int) -> str:
 
 
 def _bar(bar: Bar, top: int, scale: float) -> str:
-    """The bar, the range of its rounds as a line on it, and its number."""
+    """Returns the bar, with the range of its rounds as a line on it, and its number."""
     middle, end = top + ROW / 2 - 2, LABEL + bar.high * scale
     label = f'<text x="{LABEL - 8}" y="{middle + 5:.0f}" text-anchor="end">{escape(bar.label)}</text>'
     body = f'<rect x="{LABEL}" y="{top}" width="{bar.value * scale:.1f}" height="{ROW - 5}" fill="{OURS if bar.ours else THEIRS}"/>'
@@ -62,7 +62,7 @@ def _bar(bar: Bar, top: int, scale: float) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that say something, and all that stand before the point."""
+    """Returns a number with three significant digits, and all digits before the point."""
     if value >= 100:
         return f"{value:,.0f}".replace(",", " ")
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""Servers as processes: started apart from the terminal, asked over HTTP, weighed with all their descendants, and ended without a rest."""
+"""Servers as processes: starts them in sessions of their own, measures them with all their descendants, and stops them completely."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 START_S = 120
-"""The first start of Pexdock on a machine unpacks and compiles base, and Ray starts eight processes."""
+"""Time to start: the first start of Pexdock unpacks and compiles base, and Ray starts eight processes."""
 
 END_S = 20
 
@@ -24,21 +24,21 @@ PR_SET_CHILD_SUBREAPER = 36
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 CPU_FIELDS = slice(11, 15)
-"""utime, stime, cutime, cstime in what follows the command in /proc/<pid>/stat; see proc(5)."""
+"""Fields utime, stime, cutime, cstime after the command in /proc/<pid>/stat; see proc(5)."""
 
 
 class ServerFailed(Exception):
-    """A server does not start, does not answer, or answers wrongly. What it logged last stands in the message."""
+    """A server does not start, does not answer, or answers wrongly. The message contains the end of its log."""
 
 
 def adopt() -> None:
-    """Makes orphans of this process' descendants its own children, so that none can hide from `descendants` or outlive `ended`."""
+    """Makes this process adopt orphans of its descendants, so that `descendants` finds and `ended` stops all of them."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 @contextmanager
 def started(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, so that Ctrl-C reaches only this one, and in its own folder, where its log lies too."""
+    """Starts a process in a session of its own, so that Ctrl-C reaches only this one, and in a folder of its own with its log."""
     others = descendants(os.getpid())
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -52,13 +52,13 @@ def started(command: Sequence[str], folder: Path, environment: Mapping[str, str]
 
 
 def keep_nice(pid: int) -> None:
-    """Gives the session of `pid` the nice value of this process: where sessions are scheduled as groups, their own one does not count."""
+    """Gives the session of `pid` the nice value of this process, which counts where sessions are scheduled as groups."""
     with suppress(FileNotFoundError, ProcessLookupError):
         Path(f"/proc/{pid}/autogroup").write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def run_apart(command: Sequence[str], folder: Path) -> tuple[str, str]:
-    """Runs a command to its end as `started` does. Returns what it printed, and its errors."""
+    """Runs a command to its end like `started`, and returns its output and its errors."""
     with subprocess.Popen(
         command, cwd=folder, start_new_session=True, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -71,7 +71,7 @@ def run_apart(command: Sequence[str], folder: Path) -> tuple[str, str]:
 
 
 def end(process: subprocess.Popen[bytes], others: Sequence[int] = ()) -> None:
-    """SIGTERM, and SIGKILL for whatever is left of it: its descendants, and orphans that are ours now and none of the `others`."""
+    """Stops a process with SIGTERM, then its descendants and orphans, except the `others`, with SIGKILL."""
     family = descendants(process.pid)
     process.send_signal(signal.SIGTERM)
     try:
@@ -82,7 +82,7 @@ def end(process: subprocess.Popen[bytes], others: Sequence[int] = ()) -> None:
     deadline = time.monotonic() + END_S
     while left := [pid for pid in {*family, *descendants(os.getpid())}.difference(others) if alive(pid)]:
         if time.monotonic() > deadline:
-            raise ServerFailed(f"processes {left} do not end")
+            raise ServerFailed(f"processes {left} do not exit")
         for pid in left:
             _kill(pid)
         time.sleep(0.05)
@@ -96,7 +96,7 @@ def _kill(pid: int) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether it runs, or waits to be reaped by us."""
+    """Returns whether a process runs, or waits to be reaped."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -105,7 +105,7 @@ def alive(pid: int) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes that descend from this one, without it."""
+    """Returns all descendants of a process."""
     children = []
     with suppress(FileNotFoundError, ProcessLookupError):
         children = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")).split()
@@ -113,7 +113,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def cpu_s(pids: Sequence[int]) -> float:
-    """CPU time that these processes and the children that they have waited for have used so far. In steps of one tick, mostly 10 ms."""
+    """Returns the CPU time of processes and of the children that they have reaped, in steps of one tick, mostly 10 ms."""
     ticks = 0
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -122,19 +122,19 @@ def cpu_s(pids: Sequence[int]) -> float:
 
 
 def running_s(pid: int) -> float:
-    """CPU time of all living threads so far, to the nanosecond; see schedstat in the kernel's documentation."""
+    """Returns the CPU time of all living threads in nanoseconds; see schedstat in the kernel's documentation."""
     paths = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(path.read_text().split()[0]) for path in paths) / 1e9
 
 
 def machine_s() -> float:
-    """CPU time that all processes of the machine have used so far, and what its host took away; interrupts belong to nobody."""
+    """Returns the CPU time of all processes of the machine, and the time stolen by its host, without interrupts."""
     user, nice, system, _, _, _, _, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + steal) / TICKS_PER_S
 
 
 def pss_bytes(pids: Sequence[int]) -> int:
-    """Proportional set size: private pages, and each shared page divided by its users."""
+    """Returns the proportional set size: private pages, and each shared page divided by its users."""
     total = 0
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -144,7 +144,7 @@ def pss_bytes(pids: Sequence[int]) -> int:
 
 
 def switches(pid: int) -> int:
-    """Voluntary context switches of all threads so far: how often the process has gone to sleep, and so has been woken."""
+    """Returns the voluntary context switches of all threads: how often the process was woken."""
     total = 0
     for path in Path(f"/proc/{pid}/task").glob("*/status"):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -153,34 +153,34 @@ def switches(pid: int) -> int:
 
 
 def name(pid: int) -> str:
-    """What the process is: the Python module that it runs, or else its program's name."""
+    """Returns the Python module that a process runs, else the name of its program."""
     words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     modules = {"runtime": "supervisor", "runtime.front": "front door", "base": "worker"}
     return next((role for module, role in modules.items() if module in words), Path(words[0]).name)
 
 
 def wait_for(url: str, body: bytes | None, process: subprocess.Popen[bytes], folder: Path, seconds: float = START_S) -> None:
-    """Asks until the answer is 200: GET without a body, POST with one.
+    """Sends requests until one is answered with 200: GET without a body, POST with one.
 
     Raises:
-        ServerFailed: the time is over, or the process has ended.
+        ServerFailed: The time is over, or the process has exited.
     """
     deadline = time.monotonic() + seconds
     while (answer := request(url, body))[0] != 200:
         if process.poll() is not None:
-            raise ServerFailed(f"it ended with {process.returncode}:\n{last_words(folder)}")
+            raise ServerFailed(f"it exited with {process.returncode}:\n{last_words(folder)}")
         if time.monotonic() > deadline:
             raise ServerFailed(f"no answer 200 after {seconds:.0f} s, but {answer[0]} {answer[1][:300]!r}:\n{last_words(folder)}")
         time.sleep(0.05)
 
 
 def last_words(folder: Path) -> str:
-    """The end of its log."""
+    """Returns the end of the log."""
     return (folder / "log").read_text(errors="replace")[-2000:]
 
 
 def request(url: str, body: bytes | None, content_type: str = "application/json") -> tuple[int, bytes]:
-    """One request on a connection of its own. Status 0 says that nobody answered, and why."""
+    """Sends a request on a new connection. Status 0 means no answer, with the reason as the body."""
     parsed = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parsed.netloc, timeout=30)
     try:
@@ -194,6 +194,6 @@ def request(url: str, body: bytes | None, content_type: str = "application/json"
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
+    """Returns a free TCP port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])

@@ -1,4 +1,4 @@
-"""`scripts/profile`: flame graphs of the front door and of a worker under load, so that whoever makes them faster starts from facts."""
+"""`scripts/profile`: records flame graphs of a front door and a worker under load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROLES = ("front door", "worker")
 
 
 def main() -> int:
-    """Starts Pexdock and a load, records both processes at the same time, and says where the graphs are."""
+    """Starts Pexdock and a load, records both processes at the same time, and prints the paths of the graphs."""
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     adopt()
@@ -36,17 +36,17 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Returns the options of the command line."""
     parser = argparse.ArgumentParser(prog="scripts/profile", description=__doc__)
-    parser.add_argument("--dist", type=lambda word: Path(word).absolute(), help="folder with base and a model [default: the benchmark's]")
-    parser.add_argument("--path", default="/predict", help="of the endpoint that is asked")
+    parser.add_argument("--dist", type=lambda text: Path(text).absolute(), help="folder with base and a model [default: the benchmark's]")
+    parser.add_argument("--path", default="/predict", help="path of the endpoint")
     parser.add_argument("--body", type=Path, help="file with the JSON body [default: rows of the benchmark's model]")
-    parser.add_argument("--rows", type=int, default=1, help="in the default body")
+    parser.add_argument("--rows", type=int, default=1, help="rows of the default body")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=int, default=10)
-    parser.add_argument("--native", action="store_true", help="show C frames too; slower, and it stops the process while it looks")
-    parser.add_argument("--gil", action="store_true", help="leave out threads that wait, and C that runs without the interpreter's lock")
-    parser.add_argument("--output", type=Path, default=pexdock.ROOT / "build/profile", help="the folder of the graphs")
+    parser.add_argument("--native", action="store_true", help="show C frames too; slower, and stops the process for each sample")
+    parser.add_argument("--gil", action="store_true", help="show only threads that hold the GIL")
+    parser.add_argument("--output", type=Path, default=pexdock.ROOT / "build/profile", help="folder of the graphs")
     return parser.parse_args()
 
 
@@ -58,9 +58,9 @@ def _linear(dist: Path) -> Path:
 
 @contextmanager
 def _load(options: argparse.Namespace, url: str, scratch: Path) -> Iterator[None]:
-    """A closed loop by wrk that lasts longer than the recording."""
+    """Runs a closed loop of wrk that outlasts the recording."""
     if shutil.which("wrk") is None:
-        sys.exit("scripts/profile needs wrk, which is a package of Debian and Ubuntu: apt-get install wrk")
+        sys.exit("scripts/profile needs wrk, install it, on Debian and Ubuntu with apt-get install wrk")
     (scratch / "body").write_bytes(options.body.read_bytes() if options.body else forms.RECORDS.body(forms.rows(options.rows)))
     (scratch / "post.lua").write_text(WRK_SCRIPT % forms.RECORDS.content_type)
     command = ["wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds + 60}s", "-s", "post.lua", url]
@@ -72,12 +72,12 @@ def _load(options: argparse.Namespace, url: str, scratch: Path) -> Iterator[None
 
 
 def _record(options: argparse.Namespace, pids: dict[str, int]) -> Iterator[Path]:
-    """One py-spy for each process."""
+    """Runs a py-spy for each process."""
     spy = environments.folder_of("py-spy") / "bin/py-spy"
     recorders = {}
     for role, pid in pids.items():
         path = options.output / f"{role.replace(' ', '-')}.svg"
-        # Without --nonblocking the process is stopped for each look, some 0.2 ms of every 10: what is seen is whole.
+        # Without --nonblocking the process is stopped for each sample, some 0.2 ms of every 10, which makes samples consistent.
         command = [spy, "record", "--pid", str(pid), "--duration", str(options.seconds), "--rate", "200", "--output", path]
         extra = [flag for flag, wanted in {"--native": options.native, "--gil": options.gil}.items() if wanted]
         recorders[path] = subprocess.Popen([*command, *extra], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -15,22 +15,22 @@ from benchmark.tables import CPU, OURS, P99, RATE, Comparison, Metric, of_work, 
 from benchmark.targets import judge
 
 PLOTS = {"rates": RATE, "cpu": CPU}
-"""Of closed loops; open loops have one of p99."""
+"""The plots of closed loops; open loops have one of p99."""
 
 METHOD = """\
 Every server serves the same scikit-learn `LinearRegression` on three columns with one worker, and gets the same rows as JSON in its own
-natural form. In each round each server is started anew, must answer more than 256 requests rightly, and is then measured for {seconds:g}
-s a line with nothing else of ours running; the order turns from round to round. Numbers are medians of {rounds} rounds, in brackets the
-least and the most. `×` is the ratio to the best other server. Closed loops are by `wrk` with one thread. Open loops send requests of a
-fixed rate whenever they are due, as a Poisson process on up to 64 connections, and count latency from the due time; `late` is what the
-generator itself may have added, at its own p99. CPU is that of all processes of the server, user and system, for each request. A
-measurement during which something else used more than {disturbed:g} cores was made again, {tries} times at most, and the least disturbed
-one counts; {others:.0%} of all numbers were still disturbed so.
+native format. In each round each server is restarted, must answer more than 256 requests correctly, and is then measured for {seconds:g}
+s per line, with no other server running; the order rotates from round to round. Numbers are medians of {rounds} rounds, with minimum
+and maximum in brackets. `×` is the ratio to the best other server. Closed loops use `wrk` with one thread. Open loops send requests at a
+fixed rate when they are due, as a Poisson process on up to 64 connections, and measure latency from the due time; `late` is the delay
+of the generator itself, at its own p99. CPU is the user and system time of all processes of the server per request. A measurement during
+which other processes used more than {disturbed:g} cores was repeated, up to {tries} times, and the least disturbed one counts;
+{others:.0%} of all numbers were still disturbed.
 """
 
 
 def write(output: Path, found: Comparison, facts: Mapping[str, str], given: Circumstances) -> Path:
-    """Writes `output`.md, .json and its plots. Returns the path of the first."""
+    """Writes `output`.md, .json and its plots, and returns the path of the first."""
     output.parent.mkdir(parents=True, exist_ok=True)
     for name, metric in PLOTS.items():
         panels = [_panel(found, work, metric) for work in found.works if work.rate is None]
@@ -43,7 +43,7 @@ def write(output: Path, found: Comparison, facts: Mapping[str, str], given: Circ
 
 
 def write_part(output: Path, part: Part, facts: Mapping[str, str]) -> Path:
-    """Writes what one part about Pexdock alone gave, as `output`.md and .json. Returns the path of the first."""
+    """Writes a part about Pexdock alone as `output`.md and .json, and returns the path of the first."""
     output.parent.mkdir(parents=True, exist_ok=True)
     head = [f"# {part.title}\n", f"Made by `scripts/bench --only {output.name}`; do not edit.\n"]
     _of(output, ".md").write_text("\n".join([*head, *part.lines, *table(["machine", ""], facts.items())]))
@@ -152,7 +152,7 @@ def _weights(found: Comparison) -> Iterator[list[str]]:
 
 
 def _json(found: Comparison, facts: Mapping[str, str], given: Circumstances) -> str:
-    """One line a measurement, so that a later run shows what has changed."""
+    """Returns JSON with one line for each measurement, so that diffs of later runs are readable."""
     results, lines = found.results, []
     for (name, work), rounds in results.measured.items():
         lines += [json.dumps({"server": name, "work": work, "round": number + 1, **_rounded(one)}) for number, one in enumerate(rounds)]

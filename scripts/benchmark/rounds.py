@@ -1,6 +1,6 @@
-"""Rounds: in each of them every server is started anew, checked, measured with all work, and ended, so that they never disturb each other.
+"""Rounds: in each, every server is started, verified, measured with all loads, and stopped, so that they never disturb each other.
 
-What changes on the machine with time hits all of them alike, since they take turns.
+They take turns, so that changes of the machine over time affect all of them alike.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from benchmark.processes import ServerFailed, descendants, pss_bytes
 from benchmark.servers import Running, Server, running
 
 WARM_UP_S = 1
-"""Before each server's first work; Python has no compiler to wait for, only connections, caches and pools."""
+"""Warm-up of each server, for connections, caches and pools."""
 
 
 @dataclass
 class Results:
-    """All that was measured.
+    """The results of all measurements.
 
     Attributes:
-        measured: by the names of server and work, one for each round.
-        start_s: by the server's name, from the start of each round's process to its first answer.
-        pss_bytes: by the server's name, of all its processes after the load of each round.
-        failures: by the server's name, why it was not measured to the end.
-        below: names of server and work where a fixed rate is above what the server can do.
-        set_aside: names of servers that another setting of the same product beat in the first round, and that were not measured again.
+        measured: Names of server and work → a measurement for each round.
+        start_s: Name of the server → time from the start of its process to its first answer, for each round.
+        pss_bytes: Name of the server → memory of all its processes after the load, for each round.
+        failures: Name of the server → reason why it was not measured completely.
+        below: Names of server and work whose fixed rate exceeds the throughput of the server.
+        set_aside: Names of servers that were slower than other settings of the same product in the first round, and not measured again.
     """
 
     measured: dict[tuple[str, str], list[Measured]] = field(default_factory=lambda: defaultdict(list))
@@ -44,15 +44,15 @@ class Results:
     set_aside: set[str] = field(default_factory=set)
 
     def rate(self, server: Server) -> float:
-        """The most requests a second of one row that it has answered in any closed loop."""
+        """Returns the highest rate of requests with one row in any closed loop."""
         return max((m.requests_per_s for (name, work), found in self.measured.items() for m in found if name == server.name), default=0)
 
 
 def run(servers: Sequence[Server], works: Sequence[Work], given: Circumstances) -> Results:
-    """Measures everything. A server that fails is left out from there on, and the others go on."""
+    """Measures everything. A server that fails is skipped afterwards."""
     results = Results()
     for number in range(given.rounds):
-        first = number % len(servers)  # no server always comes after the same other one
+        first = number % len(servers)  # rotate the order
         for server in (*servers[first:], *servers[:first]):
             if server.name in results.failures or server.name in results.set_aside:
                 continue
@@ -93,7 +93,7 @@ def _work(it: Running, work: Work, folder: Path, given: Circumstances, results: 
 
 
 def _beaten(servers: Sequence[Server], works: Sequence[Work], results: Results) -> Iterator[str]:
-    """Settings of a product that were best at nothing in the first round."""
+    """Returns servers whose settings were not the best of their product at any load in the first round."""
     for product in {server.product for server in servers}:
         rivals = [each.name for each in servers if each.product == product and each.name not in results.failures]
         best = {_fastest(rivals, work, results) for work in works if work.rate is None and not work.arrow}

@@ -1,4 +1,4 @@
-"""The servers that are compared: what each is told, in which form it takes rows, and how it is started."""
+"""The servers to compare: their settings, formats and start commands."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from benchmark.processes import descendants, free_port, keep_nice, started, wait
 
 
 class Server(NamedTuple):
-    """One server with one set of settings.
+    """A server with one set of settings.
 
     Attributes:
-        name: unique; what `--only` asks for begins it.
-        peer: the folder in peers/, and the environment in .venv/peers/; "pexdock" is this tree.
-        settings: what differs from its defaults, for the report.
-        path: of predictions.
-        batch: requests in a batch at most; 1 for none. Pexdock's stands in the model.
-        answers: False where it answers with a constant, and so cannot be right.
+        name: Unique name; `--only` selects by its beginning.
+        peer: Folder in peers/ and environment in .venv/peers/; "pexdock" is this tree.
+        settings: Differences from its defaults, for the report.
+        path: Path of predictions.
+        batch: Most requests in a batch; 1 disables batching. For Pexdock the model sets it.
+        answers: False if it returns a constant, which cannot be verified.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Server(NamedTuple):
 
     @property
     def distribution(self) -> str:
-        """Whose version says which version of the product it is."""
+        """Returns the package whose version is that of the product."""
         return DISTRIBUTIONS.get(self.peer, self.peer)
 
     @property
     def product(self) -> str:
-        """The name without its settings."""
+        """Returns the name without settings."""
         return self.name.partition(",")[0]
 
 
@@ -70,10 +70,10 @@ SERVERS = (
 
 
 class Running(NamedTuple):
-    """A server that answers.
+    """A running server.
 
     Attributes:
-        url: of predictions.
+        url: URL of predictions.
     """
 
     server: Server
@@ -82,10 +82,10 @@ class Running(NamedTuple):
 
 @contextmanager
 def running(server: Server, folder: Path, dist: Path) -> Iterator[Running]:
-    """Starts the server with `folder`, which is empty, as its working directory; `dist` is where Pexdock's pexes lie.
+    """Starts the server with `folder`, which is empty, as its working directory; `dist` has the pexes of Pexdock.
 
     Raises:
-        ServerFailed: it does not answer.
+        ServerFailed: It does not answer.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}{server.path}"

@@ -15,7 +15,7 @@ OURS = "Pexdock"
 
 
 class Metric(NamedTuple):
-    """A column: which field, and whether more is better."""
+    """A column: its field, and whether more is better."""
 
     field: str
     title: str
@@ -29,48 +29,48 @@ METRICS = (RATE, P50, P99, P999, CPU)
 
 
 class Comparison:
-    """What was measured, by server and work."""
+    """The measurements by server and work."""
 
     def __init__(self, servers: Sequence[Server], works: Sequence[Work], results: Results) -> None:
         self.servers, self.works, self.results = servers, works, results
 
     def rounds(self, name: str, work: Work) -> list[Measured]:
-        """All measurements of it; empty where there are none."""
+        """Returns all measurements of a server and work."""
         return self.results.measured.get((name, work.name), [])
 
     def median(self, name: str, work: Work, metric: Metric) -> float | None:
-        """Over the rounds."""
+        """Returns the median over the rounds."""
         found = [getattr(measured, metric.field) for measured in self.rounds(name, work)]
         return statistics.median(found) if found else None
 
     def best_peer(self, work: Work, metric: Metric) -> tuple[str, float] | None:
-        """The best of all that answer rightly and are not ours."""
+        """Returns the best peer among those with correct answers."""
         names = [server.name for server in self.servers if server.answers and server.name != OURS]
         found = [(name, value) for name in names if (value := self.median(name, work, metric)) is not None and not self.failed(name, work)]
         return (max if metric.more_is_better else min)(found, key=lambda each: each[1], default=None)
 
     def failed(self, name: str, work: Work) -> int:
-        """Requests without an answer 200, in all rounds."""
+        """Returns the number of requests without an answer of status 200, in all rounds."""
         return sum(measured.failed for measured in self.rounds(name, work))
 
     def ratio(self, work: Work, metric: Metric, name: str = OURS) -> float | None:
-        """Its median in best peers; above 1 is more requests, or more time."""
+        """Returns the ratio of the median to that of the best peer; above 1 means more requests, or more time."""
         own, best = self.median(name, work, metric), self.best_peer(work, metric)
         return own / best[1] if own is not None and best and best[1] else None
 
     def lost(self) -> Iterable[tuple[Work, Metric, float]]:
-        """Where a peer is better than Pexdock: the ratio, as `ratio` gives it."""
+        """Returns the ratios, as of `ratio`, where a peer is better than Pexdock."""
         for work in self.works:
             for metric in METRICS:
                 if work.rate is not None and metric is RATE:
-                    continue  # it is given
+                    continue  # the rate is fixed
                 ratio = self.ratio(work, metric)
                 if ratio is not None and (ratio < 1 if metric.more_is_better else ratio > 1):
                     yield work, metric, ratio
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a Markdown table, with an empty one after it."""
+    """Returns the lines of a Markdown table, followed by an empty one."""
     return [_line(head), "|" + "---|" * len(head), *map(_line, rows), ""]
 
 
@@ -79,7 +79,7 @@ def _line(cells: Sequence[object]) -> str:
 
 
 def of_work(found: Comparison, work: Work) -> list[str]:
-    """One row a server, the best first; the spread of the rate over the rounds beside it."""
+    """Returns one row for each server, the best first, with the spread of the rate over the rounds."""
     metrics = METRICS if work.rate is None else METRICS[1:]
     late = ["late µs"] if work.rate is not None else []
     names = [server.name for server in found.servers if found.rounds(server.name, work)]

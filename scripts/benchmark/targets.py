@@ -1,4 +1,4 @@
-"""What Pexdock wants to reach next to the best of the others, and whether it does. Pure."""
+"""The targets of Pexdock relative to the best peer, and whether it reaches them. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmark.tables import CPU, OURS, P50, RATE, Comparison, Metric
 
 
 class Target(NamedTuple):
-    """Pexdock's median in best peers must be at least, or at most, so much."""
+    """A minimum or maximum of the ratio of Pexdock's median to that of the best peer."""
 
     work: str
     metric: Metric
@@ -27,11 +27,11 @@ TARGETS = (
 )
 
 ARROW, ARROW_RATIO = "1 000 rows as Arrow, 16 connections", 10
-"""To Pexdock's own JSON of as many rows."""
+"""Compares with Pexdock's own JSON of as many rows."""
 
 
 def judge(found: Comparison) -> Iterator[list[str]]:
-    """A row for each target: what, Pexdock, the best other, target, ratio, and whether it is reached."""
+    """Returns a row for each target: its name, Pexdock, the best peer, target, ratio, and whether it is reached."""
     works = {work.name: work for work in found.works}
     for target in TARGETS:
         work = works[target.work]

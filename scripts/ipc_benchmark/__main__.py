@@ -1,4 +1,4 @@
-"""Measures, prints, and writes docs/benchmarks/ipc.md with its numbers and plots beside it."""
+"""Measures, and writes docs/benchmarks/ipc.md with its numbers and plots."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ipc_benchmark.ways import WAYS, opened
 FRAMES = ["pandas", "polars", "pexdock", "pexdock and back", "memcpy"]
 
 LARGE = 100_000
-"""With fewer rows a memcpy takes less than the two messages do."""
+"""With fewer rows, a memcpy takes less time than the two messages."""
 
 TEXT = """# From one process to another
 
-`scripts/bench-ipc` writes this page. Rows of two integers and a text go from one process to another, which then has them in the same form
-and says how many they are. Median seconds by number of rows; all ways take turns.
+`scripts/bench-ipc` writes this page. Rows of two integers and a string are sent from one process to another, which receives them in
+the same form and returns their number. Median seconds by number of rows; all ways take turns.
 
 {table}
 
 - **pandas, polars, dict, pydantic**: pickled through a `multiprocessing` pipe.
-- **pexdock**: a Polars frame through a segment that is used again, and a channel. **And back**: the other process also writes the frame
+- **pexdock**: a Polars frame through a reused segment, and a channel. **And back**: the other process also writes the frame
   beside it, and it is read here.
-- **memcpy**: one copy of the frame's bytes, between pages of one process that were written before.
+- **memcpy**: one copy of the frame's bytes between warm pages of one process.
 
 ![All ways]({name}.svg)
 
@@ -46,7 +46,7 @@ the answer: median **{p50_us:.0f} µs**, p10 {p10_us:.0f} µs, p99 {p99_us:.0f} 
 """
 
 REPEATS = {5: 5, 6: 1, 7: 1}
-"""Calls in a row, by the power of ten of their rows; 20 of fewer rows. A way whose code no cache holds any more is measured otherwise."""
+"""Consecutive calls, by the power of ten of the rows; 20 for fewer rows, so that the code stays in the caches of the CPU."""
 
 Table = dict[str, dict[int, float]]
 
@@ -55,11 +55,11 @@ def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(prog="scripts/bench-ipc", description=__doc__)
     parser.add_argument("--powers", type=int, default=7, help="up to 10^POWERS rows")
-    parser.add_argument("--trips", type=int, default=3000, help="of one row")
+    parser.add_argument("--trips", type=int, default=3000, help="round trips of one row")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/ipc.md"))
     options = parser.parse_args()
-    table = measured(options.powers)
-    found = trip.measured(options.trips)
+    table = measure(options.powers)
+    found = trip.measure(options.trips)
     facts = machine.facts()
     options.output.parent.mkdir(parents=True, exist_ok=True)
     text = markdown(options.output.stem, table, found, facts)
@@ -74,8 +74,8 @@ def main() -> int:
     return 0
 
 
-def measured(powers: int) -> Table:
-    """Median seconds by way and rows. The ways take turns, so that whatever else the machine does meets all of them."""
+def measure(powers: int) -> Table:
+    """Returns median seconds by way and rows. The ways take turns, so that other load affects all of them."""
     table: Table = {way: {} for way in WAYS}
     with opened() as ways:
         for power in range(powers + 1):
@@ -83,8 +83,8 @@ def measured(powers: int) -> Table:
             calls, times = ways(rows), {way: [] for way in WAYS}
             for number in range(1 + rounds(power)):
                 for way, call in calls.items():
-                    took = repeated(call, rows, REPEATS.get(power, 20))
-                    if number:  # the first of all makes segments and buffers
+                    took = time_call(call, rows, REPEATS.get(power, 20))
+                    if number:  # the first round creates segments and buffers
                         times[way].append(took)
             for way in WAYS:
                 table[way][rows] = statistics.median(times[way])
@@ -92,26 +92,26 @@ def measured(powers: int) -> Table:
     return table
 
 
-def repeated(call: Callable[[], int], rows: int, times: int) -> float:
-    """Seconds of one call, when it is made so many times in a row.
+def time_call(call: Callable[[], int], rows: int, times: int) -> float:
+    """Returns the mean seconds of a call over consecutive calls.
 
     Raises:
-        SystemExit: not all rows came through.
+        SystemExit: Rows were lost.
     """
     began = time.perf_counter()
     for _ in range(times):
         if call() != rows:
-            sys.exit("not all rows came through")
+            sys.exit("rows were lost")
     return (time.perf_counter() - began) / times
 
 
 def rounds(power: int) -> int:
-    """How often; a Pydantic model of 10^7 rows takes half a minute."""
+    """Returns the number of rounds; a Pydantic model of 10^7 rows takes half a minute."""
     return {5: 15, 6: 15, 7: 5}.get(power, 21)
 
 
 def markdown(name: str, table: Table, found: trip.Trip, facts: dict[str, str]) -> str:
-    """The report."""
+    """Returns the report."""
     sizes = list(table["memcpy"])
     ratios = [f"{table['pexdock'][size] / table['memcpy'][size]:.2f}" if size >= LARGE else "" for size in sizes]
     lines = [
@@ -120,7 +120,7 @@ def markdown(name: str, table: Table, found: trip.Trip, facts: dict[str, str]) -
         *(f"| {way} | " + " | ".join(f"{line[size]:.6f}" for size in sizes) + " |" for way, line in table.items()),
         "| **pexdock / memcpy** | " + " | ".join(ratios) + " |",
     ]
-    machine_facts = "\n".join(f"- {what}: {said}" for what, said in facts.items())
+    machine_facts = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     return TEXT.format(name=name, table="\n".join(lines), facts=machine_facts, **found._asdict())
 
 

@@ -1,4 +1,4 @@
-"""The other process: it takes what comes, in the form in which it would be used there, and says how many rows that is."""
+"""The other process: receives rows in a usable form, and returns their number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from base.worker.worker import Worker
 
 
 class Texts(Schema):
-    """The rows as both sides of an endpoint know them."""
+    """The rows as a schema."""
 
     a: pl.Int64
     b: pl.Int64
@@ -38,7 +38,7 @@ class Rows(BaseModel):
 
 
 def pickled(connection: Connection) -> None:
-    """Objects through a pipe, pickled, as `multiprocessing` does it. Ends with its other end."""
+    """Receives pickled objects through a pipe of `multiprocessing`, until it closes."""
     while True:
         try:
             found = connection.recv()
@@ -48,7 +48,7 @@ def pickled(connection: Connection) -> None:
 
 
 def transported(path: str) -> None:
-    """Frames through segments, as a worker takes them. With room for a reply the frame is sent back."""
+    """Receives frames through segments like a worker, and returns them if there is room for a reply."""
     channel = Channel.connect(path)
     reader = frames.FrameReader(Texts.arrow_schema())
     segments: dict[int, Segment] = {}
@@ -78,7 +78,7 @@ def _answer(batch: Batch, reader: frames.FrameReader, segment: Segment) -> Reply
 
 
 def main() -> None:
-    """A real worker of the endpoint that returns its frame, at this socket."""
+    """Runs a real worker of the endpoint that returns its frame, at the socket of the command line."""
     worker = Worker("bench", "0", [cost_model.numbers], Path(sys.argv[1]))
     try:
         worker.listen()

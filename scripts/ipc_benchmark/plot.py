@@ -1,4 +1,4 @@
-"""Lines on logarithmic axes as SVG, by hand. Pure."""
+"""Lines on logarithmic axes as SVG, without a library. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COLOURS = ["#dc2626", "#d97706", "#65a30d", "#0d9488", "#2563eb", "#7c3aed", "#6
 
 
 def draw(title: str, lines: Mapping[str, Mapping[int, float]]) -> str:
-    """Seconds over rows, a line each; both axes by powers of ten."""
+    """Returns a plot of seconds over rows; both axes are logarithmic."""
     values = [value for line in lines.values() for value in line.values()]
     rows = sorted({number for line in lines.values() for number in line})
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
@@ -42,6 +42,6 @@ def draw(title: str, lines: Mapping[str, Mapping[int, float]]) -> str:
 
 
 def _s(power: int) -> str:
-    """A power of ten in seconds."""
+    """Returns a power of ten in seconds as text."""
     unit, base = next((unit, base) for unit, base in (("s", 0), ("ms", -3), ("µs", -6), ("ns", -9)) if power >= base)
     return f"{10 ** (power - base)} {unit}"

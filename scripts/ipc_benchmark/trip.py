@@ -1,4 +1,4 @@
-"""One row from a front door's queue through a real worker and back, with a handler that returns what it is given."""
+"""The round trip of one row from a front door's queue through a real worker, whose handler returns its input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runtime.front.scheduling.dispatchers import Dispatchers
 
 
 class Trip(NamedTuple):
-    """Microseconds of so many trips, one after the other."""
+    """Microseconds of consecutive round trips."""
 
     trips: int
     p10_us: float
@@ -34,8 +34,8 @@ class Trip(NamedTuple):
     p99_us: float
 
 
-def measured(trips: int) -> Trip:
-    """Returns the times from the body of a request to the body of its response."""
+def measure(trips: int) -> Trip:
+    """Measures the time from submission to the body of the response."""
     with tempfile.TemporaryDirectory(prefix="pexdock-bench-") as folder:
         path = Path(folder, "worker.sock")
         worker = subprocess.Popen([sys.executable, "-m", peer.__name__, path], stdout=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""The ways from one process to another, each as a call that returns once the other has said how many rows it got."""
+"""The ways from one process to another, each as a function that returns the number of rows that the other process received."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 class Transport:
-    """Frames through a segment that is used again, as a front door does it; the child reads each as a worker does."""
+    """Sends frames through a reused segment like a front door; the child reads them like a worker."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._segment: Segment | None = None
 
     def send(self, frame: pl.DataFrame, *, back: bool) -> int:
-        """The rows that the other process counted; with `back` it also returned them, and they are read here."""
+        """Returns the number of rows that the other process received; with `back` it also returns them, and they are read here."""
         batch = result_to_batch(frame, frame.height, peer.Texts)
         room = -(-frames.frame_size_max(batch, known_schema=True) // 64) * 64
         segment = self._room(2 * room)
@@ -49,7 +49,7 @@ class Transport:
         return answer.rows
 
     def close(self) -> None:
-        """Gives the segment back."""
+        """Closes channel and segment."""
         self._channel.close()
         if self._segment is not None:
             self._segment.close()
@@ -73,7 +73,7 @@ class Transport:
 
 @contextmanager
 def opened() -> Iterator[Callable[[int], dict[str, Callable[[], int]]]]:
-    """Starts the two other processes; gives what makes the ways of so many rows, in the order of WAYS."""
+    """Starts the two other processes, and yields a function from a number of rows to the ways, in the order of WAYS."""
     ours, theirs = _SPAWN.Pipe()
     with tempfile.TemporaryDirectory(prefix="pexdock-bench-") as folder, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         path = str(Path(folder, "channel"))
@@ -110,7 +110,7 @@ def _ways(rows: int, pipe: Any, transport: Transport) -> dict[str, Callable[[], 
 
 
 def _copied(frame: pl.DataFrame) -> Callable[[], int]:
-    """One memcpy of as many bytes as the frame has on its way, between warm pages of this process."""
+    """Returns a memcpy of the size of the encoded frame, between warm pages of this process."""
     size = frames.frame_size_max(result_to_batch(frame, frame.height, peer.Texts), known_schema=True)
     source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
 

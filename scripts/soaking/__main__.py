@@ -1,4 +1,4 @@
-"""`scripts/soak`: runs the soak, prints what it counted, and ends with 1 where a promise was broken."""
+"""`scripts/soak`: runs a soak test, prints its counts, and exits with 1 if a promise was broken."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from soaking.run import Plan, soak
 
 
 def main() -> int:
-    """Parse, run, print."""
+    """Runs the soak test of the command line, and returns the exit status."""
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1.5, help="how long the load lasts (1.5)")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32), help="what happens when is drawn from it (any)")
-    parser.add_argument("--connections", type=int, default=16, help="that ask without pause (16)")
-    parser.add_argument("--front-doors", type=int, default=2, help="front doors (2)")
+    parser.add_argument("--minutes", type=float, default=1.5, help="duration of the load (1.5)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32), help="seed of the random events (any)")
+    parser.add_argument("--connections", type=int, default=16, help="connections that send requests without a pause (16)")
+    parser.add_argument("--front-doors", type=int, default=2, help="number of front doors (2)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     plan = Plan(arguments.seed, arguments.minutes * 60, arguments.connections, arguments.front_doors)

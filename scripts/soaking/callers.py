@@ -1,4 +1,4 @@
-"""Clients: those that ask all the time, those that send nonsense, those that are slow, and those that come in floods."""
+"""Clients: steady ones, ones that send invalid requests, slow ones, and floods."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from soaking.counts import Asked, Counts
+from soaking.counts import Counts, SentRequest
 from soaking.world import World
 
 ANSWER_S = 30.0
-"""Beyond any deadline of the server: whoever waits longer was forgotten."""
+"""Longer than any time limit of the server: a request that waits longer was forgotten."""
 
 _BAD = [
     (b'[{"x": 1}', 400),
@@ -26,15 +26,15 @@ _BAD = [
 
 
 class Callers:
-    """All clients of one soak. Each method that calls runs until it is cancelled, or to its end."""
+    """All clients of a soak test. Each client runs until the load ends."""
 
     def __init__(self, world: World, counts: Counts, dice: random.Random, stopped: Callable[[], bool]) -> None:
         self._world, self._counts, self._dice, self._stopped = world, counts, dice, stopped
         parts = urlsplit(world.supervised.state()["address"])
         self._address = (str(parts.hostname), int(parts.port or 0))
 
-    async def ask_on(self, model: str) -> None:
-        """One connection after the other; each is kept as long as the server keeps it."""
+    async def send_steadily(self, model: str) -> None:
+        """Sends requests over one connection after another; each is used until the server closes it."""
         while not self._stopped():
             async with self._connection() as (reader, writer):
                 kept = True
@@ -42,26 +42,26 @@ class Callers:
                     kept = await self._ask(model, model, self._dice.choice((1, 1, 1, 3, 40)), reader, writer)
                     await asyncio.sleep(self._dice.random() * 0.01)
 
-    async def ask_badly(self) -> None:
-        """Each nonsense has its own status, and no other request suffers from it."""
+    async def send_invalid(self) -> None:
+        """Sends invalid requests. Each has a status of its own, and affects no other request."""
         while not self._stopped():
             body, expected = self._dice.choice(_BAD)
             async with self._connection() as (reader, writer):
                 answer = await self._exchange("bad", _head("/quick", len(body)) + body, reader, writer)
                 if answer is not None:
-                    self._counts.note("bad", *answer[:2])
+                    self._counts.count_status("bad", *answer[:2])
                     if answer[0] not in {expected, 429, 503}:
-                        self._counts.fault(f"bad: {body[:40]!r} was answered with {answer[0]}, and not with {expected}")
+                        self._counts.add_fault(f"bad: {body[:40]!r} was answered with {answer[0]} instead of {expected}")
             await asyncio.sleep(0.05)
 
-    async def ask_slowly(self) -> None:
-        """A few bytes at a time, for a second or two."""
+    async def send_slowly(self) -> None:
+        """Sends requests a few bytes at a time, for a second or two."""
         while not self._stopped():
             async with self._connection() as (reader, writer):
                 await self._ask("slow sender", "quick", 2, reader, writer, pause_s=0.03)
 
     async def flood(self, connections: int) -> None:
-        """So many at once, each with a full batch, for a model that takes its time."""
+        """Opens this many connections at once, and sends a full batch over each to a slow model."""
 
         async def one() -> None:
             async with self._connection() as (reader, writer):
@@ -80,20 +80,20 @@ class Callers:
     async def _ask(
         self, who: str, model: str, rows: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pause_s: float = 0.0
     ) -> bool:
-        """Whether the connection can be used again."""
-        asked = Asked(who, model, self._counts.rows(rows), time.monotonic())
-        body = json.dumps(asked.rows).encode()
+        """Sends a request, and returns whether the connection can be used again."""
+        sent = SentRequest(who, model, self._counts.unique_rows(rows), time.monotonic())
+        body = json.dumps(sent.rows).encode()
         answer = await self._exchange(who, _head(f"/{model}", len(body)) + body, reader, writer, pause_s)
         if answer is None:
             return False
-        status, said, kept = answer
-        self._counts.answer(asked, status, said, self._world.releases[model])
+        status, document, kept = answer
+        self._counts.add_answer(sent, status, document, self._world.releases[model])
         return kept
 
     async def _exchange(
         self, who: str, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pause_s: float = 0.0
     ) -> tuple[int, object, bool] | None:
-        """Status, body, and whether the connection is kept; None where it ended first, which is noted."""
+        """Returns status, body, and whether the connection stays open; None if it closed before, which is counted."""
         self._counts.asked += 1
         try:
             await _send(request, writer, pause_s)
@@ -101,7 +101,7 @@ class Callers:
         except (ConnectionError, asyncio.IncompleteReadError):
             self._counts.lost.append(time.monotonic())
         except TimeoutError:
-            self._counts.fault(f"{who}: no answer within {ANSWER_S:g} s")
+            self._counts.add_fault(f"{who}: no answer within {ANSWER_S:g} s")
         return None
 
 

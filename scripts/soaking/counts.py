@@ -1,4 +1,4 @@
-"""What became of all requests: the book that callers keep together."""
+"""The outcomes of all requests, as the callers count them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 ALLOWED = frozenset({200, 429, 503})
-"""What a request that is as it should be may be answered with: its rows, or that there is no room or no worker for them now."""
+"""Statuses of a valid request: success, or no room in the queue, or no worker at present."""
 
 FAULTS_MAX = 20
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request: who asked which model for which rows, and when (monotonic)."""
+class SentRequest:
+    """A request: its client, model, rows, and time (monotonic)."""
 
     who: str
     model: str
@@ -25,14 +25,15 @@ class Asked:
 
 @dataclass
 class Counts:
-    """Of one soak.
+    """The counts of a soak test.
 
     Attributes:
-        asked: requests that were sent.
-        statuses: (who asked, status and, of a refusal, its code) → answers.
-        lost: when (monotonic) a connection ended before its answer came.
-        kills: model → when (monotonic) a worker of it was killed.
-        faults: what must not be, the first of each soak.
+        asked: Number of requests that were sent.
+        statuses: (client, status with the code of an error) → number of answers.
+        lost: Times (monotonic) at which a connection closed before its answer.
+        kills: Model → times (monotonic) at which one of its workers was killed.
+        faults: The first violations of a promise.
+        numbers: Numbers for rows, each used once.
     """
 
     asked: int = 0
@@ -44,40 +45,40 @@ class Counts:
 
     @property
     def answered(self) -> int:
-        """Requests with an answer, whatever it was."""
+        """Returns the number of requests with an answer of any status."""
         return sum(self.statuses.values())
 
-    def fault(self, text: str) -> None:
-        """Something that must not be."""
+    def add_fault(self, text: str) -> None:
+        """Records a violation of a promise."""
         if len(self.faults) < FAULTS_MAX:
             self.faults.append(text)
 
-    def rows(self, count: int) -> list[dict[str, int]]:
-        """Rows that nobody else sends."""
+    def unique_rows(self, count: int) -> list[dict[str, int]]:
+        """Returns rows that no other request has."""
         return [{"x": next(self.numbers)} for _ in range(count)]
 
-    def answer(self, asked: Asked, status: int, said: object, newest: int) -> None:
-        """One answer to these rows; `newest` is the newest release that may have given it."""
-        self.note(asked.who, status, said)
+    def add_answer(self, sent: SentRequest, status: int, document: object, newest: int) -> None:
+        """Counts and verifies an answer; `newest` is the newest release that may have computed it."""
+        self.count_status(sent.who, status, document)
         if status == 200:
-            self._compare(asked, said, newest)
-        elif status not in ALLOWED and not self._has_chance_as_excuse(asked, said):
-            self.fault(f"{asked.who}: {status}: {said}")
+            self._compare(sent, document, newest)
+        elif status not in ALLOWED and not self._excused_by_kills(sent, document):
+            self.add_fault(f"{sent.who}: {status}: {document}")
 
-    def _has_chance_as_excuse(self, asked: Asked, said: object) -> bool:
-        """Whether it was taken for one that kills its workers, and two of them were killed since it was asked, by us."""
-        kills = [at_s for at_s in self.kills[asked.model] if asked.at_s <= at_s <= time.monotonic()]
-        return isinstance(said, dict) and str(said.get("detail")).startswith("2 workers exited") and len(kills) > 1
+    def _excused_by_kills(self, sent: SentRequest, document: object) -> bool:
+        """Returns whether it was blamed for the crash of two workers, while this test has killed two since it was sent."""
+        kills = [at_s for at_s in self.kills[sent.model] if sent.at_s <= at_s <= time.monotonic()]
+        return isinstance(document, dict) and str(document.get("detail")).startswith("2 workers exited") and len(kills) > 1
 
-    def note(self, who: str, status: int, said: object) -> None:
-        """It was answered."""
-        code = said.get("code") if isinstance(said, dict) else None
+    def count_status(self, who: str, status: int, document: object) -> None:
+        """Counts an answer by its status."""
+        code = document.get("code") if isinstance(document, dict) else None
         self.statuses[who, f"{status} {code}" if code else str(status)] += 1
 
-    def _compare(self, asked: Asked, said: object, newest: int) -> None:
-        who, rows = asked.who, asked.rows
-        predictions = said["predictions"] if isinstance(said, dict) else None
+    def _compare(self, sent: SentRequest, document: object, newest: int) -> None:
+        who, rows = sent.who, sent.rows
+        predictions = document["predictions"] if isinstance(document, dict) else None
         if not isinstance(predictions, list) or [each["x"] for each in predictions] != [row["x"] for row in rows]:
-            self.fault(f"{who}: {rows} were answered with {said}")
+            self.add_fault(f"{who}: {rows} were answered with {document}")
         elif len(releases := {each["release"] for each in predictions}) != 1 or not 1 <= max(releases) <= newest:
-            self.fault(f"{who}: {rows} were computed by the releases {releases}, of which the newest is {newest}")
+            self.add_fault(f"{who}: {rows} were computed by releases {releases}, while the newest is {newest}")

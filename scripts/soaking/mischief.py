@@ -1,4 +1,4 @@
-"""What happens to a Pexdock that is soaked, in an order that the seed decides."""
+"""The faults that a soak test injects, in an order that depends on the seed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from soaking.world import World
 log = logging.getLogger(__name__)
 
 PAUSES_S = (0.3, 2.0)
-"""Between two mishaps."""
+"""Bounds of the pause between two faults."""
 
 FLOOD_CONNECTIONS = 120
-"""64 rows each: more than may wait for one endpoint."""
+"""Each sends 64 rows: more than the queue of an endpoint admits."""
 
 _KINDS = {"kill_worker": 4, "kill_front_door": 2, "stop_worker": 2, "swap": 3, "drop_broken": 1, "flood": 2}
 
 
 class Mischief:
-    """One mishap after the other.
+    """Injects one fault after another.
 
     Attributes:
-        done: kind → how often.
-        front_door_kills: when (monotonic) one was killed.
+        done: Kind → number of faults.
+        front_door_kills: Times (monotonic) at which a front door was killed.
     """
 
     def __init__(self, world: World, callers: Callers, counts: Counts, dice: random.Random, stopped: Callable[[], bool]) -> None:
@@ -40,7 +40,7 @@ class Mischief:
         self.front_door_kills: list[float] = []
 
     async def run(self) -> None:
-        """Until it is stopped. Each kind comes once before chance decides."""
+        """Injects faults until the load ends: each kind once, then at random."""
         first = list(_KINDS)
         self._dice.shuffle(first)
         while not self._stopped():
@@ -51,32 +51,32 @@ class Mischief:
             await asyncio.sleep(self._dice.uniform(*PAUSES_S))
 
     async def kill_worker(self) -> None:
-        """Of a release that serves."""
+        """Kills a worker of a serving release."""
         workers = self._world.workers()
         if (pid := self._send(list(workers), signal.SIGKILL)) is not None:
             self._counts.kills[workers[pid]].append(time.monotonic())
 
     async def kill_front_door(self) -> None:
-        """Its connections are lost, and nobody else's."""
+        """Kills a front door, which loses only its own connections."""
         self.front_door_kills.append(time.monotonic())
         self._send(self._world.front_doors(), signal.SIGKILL)
 
     async def stop_worker(self) -> None:
-        """As if the machine had no time for it for a second."""
+        """Stops a worker for a second, as if the machine had no time for it."""
         pid = self._send(list(self._world.workers()), signal.SIGSTOP)
         await asyncio.sleep(1)
         self._send([pid] if pid else [], signal.SIGCONT)
 
     async def swap(self) -> None:
-        """A newer release of a model."""
+        """Drops a newer release of a model."""
         self._world.drop(self._dice.choice(list(self._world.releases)))
 
     async def drop_broken(self) -> None:
-        """A pex that cannot load."""
+        """Drops a pex that cannot load."""
         self._world.drop_broken()
 
     async def flood(self) -> None:
-        """More than there is room for."""
+        """Sends more requests than the queue admits."""
         await self._callers.flood(FLOOD_CONNECTIONS)
 
     def _send(self, pids: list[int], number: signal.Signals) -> int | None:

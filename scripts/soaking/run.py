@@ -1,4 +1,4 @@
-"""One soak: load and mischief for a while, then quiet, and then what was promised is held against what was seen."""
+"""A soak test: load and faults for a while, then quiet, then a comparison of the observations with the promises."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from soaking.mischief import FLOOD_CONNECTIONS, Mischief
 from soaking.world import PAUSES_S, World
 
 LOSS_S = 1.0
-"""A connection that ends without an answer has the kill of a front door so long before it as its excuse."""
+"""A connection may be lost within this time after the kill of a front door."""
 
 _OTHERS = 4
-"""Clients beside those that ask without pause and beside a flood: two that send nonsense, two that are slow."""
+"""Further clients besides the steady ones and floods: two that send invalid requests, and two slow ones."""
 
 KNOWN_MAX = 3 * len(PAUSES_S) + 2
-"""Of each model the release that serves, maybe on probation, and the two that served last before it; the one that cannot load; the base."""
+"""For each model the serving release and the two before it; the release that cannot load; the base."""
 
 QUIET_S = 30.0
-"""After the load all that was killed is back by then."""
+"""Time after the load in which all killed processes must be replaced."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is soaked, how long and by which seed."""
+    """The parameters of a soak test."""
 
     seed: int
     seconds: float
@@ -40,14 +40,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """What was seen, for people, and which promises were broken."""
+    """The observations as text, and the promises that were broken."""
 
     text: str
     broken: list[str]
 
 
 async def soak(folder: Path, plan: Plan) -> Report:
-    """Soak a Pexdock in `folder`, which is empty. Nothing of it runs afterwards."""
+    """Runs a soak test in `folder`, which is empty. No process is left afterwards."""
     with World(folder, plan.front_doors) as world:
         return await _Soak(world, plan).run()
 
@@ -59,8 +59,8 @@ class _Soak:
         self._end_s = time.monotonic() + plan.seconds
         processes, sockets, *_ = self._resources()
         self._may_have = processes, sockets, KNOWN_MAX, 0
-        # Each has dice of its own, so that how many requests there were does not change what happens to the server.
-        callers = Callers(world, self._counts, random.Random(plan.seed + 1), self._is_over)  # noqa: S311 - to be drawn again
+        # Each has a random generator of its own, so that the number of requests does not change the faults.
+        callers = Callers(world, self._counts, random.Random(plan.seed + 1), self._is_over)  # noqa: S311 - must be reproducible
         self._callers = callers
         self._mischief = Mischief(world, callers, self._counts, random.Random(plan.seed), self._is_over)  # noqa: S311
 
@@ -68,8 +68,8 @@ class _Soak:
         return time.monotonic() >= self._end_s
 
     async def run(self) -> Report:
-        callers = [self._callers.ask_on(model) for _ in range(self._plan.connections // len(PAUSES_S)) for model in PAUSES_S]
-        callers += [self._callers.ask_badly(), self._callers.ask_badly(), self._callers.ask_slowly(), self._callers.ask_slowly()]
+        callers = [self._callers.send_steadily(model) for _ in range(self._plan.connections // len(PAUSES_S)) for model in PAUSES_S]
+        callers += [self._callers.send_invalid(), self._callers.send_invalid(), self._callers.send_slowly(), self._callers.send_slowly()]
         await asyncio.gather(*callers, self._mischief.run(), self._watch())
         whole = await _wait_until(self._world.is_whole, QUIET_S)
         await _wait_until(lambda: not self._left(), QUIET_S / 3)
@@ -88,19 +88,19 @@ class _Soak:
         return world.processes(), world.sockets(), world.known(), world.strays()
 
     def _left(self) -> list[str]:
-        """What there is more of than there may be, in words."""
-        names = ("processes", "files in the run directory", "releases known", "releases in the cache of which nobody knows")
+        """Returns a message for each resource that exceeds its limit."""
+        names = ("processes", "files in the run directory", "releases known", "unknown releases in the cache")
         found = zip(names, self._may_have, self._resources(), strict=True)
-        return [f"{now} {name}, where there may be {most}" for name, most, now in found if now > most]
+        return [f"{now} {name}, limit {most}" for name, most, now in found if now > most]
 
     def _report(self, *, whole: bool) -> Report:
         counts = self._counts
         excused = [at for at in counts.lost if any(0 <= at - kill < LOSS_S for kill in self._mischief.front_door_kills)]
         bound = len(self._mischief.front_door_kills) * (self._plan.connections + _OTHERS + FLOOD_CONNECTIONS)
-        broken = [*counts.faults, *self._growth.found(), *self._left()]
-        broken += ["not all that was killed came back"] * (not whole)
+        broken = [*counts.faults, *self._growth.violations(), *self._left()]
+        broken += ["not all killed processes were replaced"] * (not whole)
         if len(excused) < len(counts.lost) or len(counts.lost) > bound:
-            broken.append(f"{len(counts.lost)} requests lost their connection, {len(excused)} of them with a front door that was killed")
+            broken.append(f"{len(counts.lost)} requests lost their connection, {len(excused)} of them because a front door was killed")
         if counts.asked != counts.answered + len(counts.lost):
             broken.append(f"{counts.asked} requests, {counts.answered} answers and {len(counts.lost)} lost connections do not add up")
         return Report("\n".join([*self._lines(), *(f"BROKEN: {each}" for each in broken)]), broken)
@@ -112,7 +112,7 @@ class _Soak:
             by_who.setdefault(who, {})[status] = number
         return [
             f"seed {self._plan.seed}, {self._plan.seconds:g} s, {self._plan.connections} connections, {self._plan.front_doors} front doors",
-            "mishaps: " + ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in done.items()),
+            "faults: " + ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in done.items()),
             f"{counts.asked} requests, {counts.answered} answers, {len(counts.lost)} connections lost with a front door",
             *(f"  {who}: " + ", ".join(f"{number} x {status}" for status, number in found.items()) for who, found in by_who.items()),
             *self._growth.lines(),
@@ -121,6 +121,6 @@ class _Soak:
 
 async def _wait_until(condition: Callable[[], bool], within_s: float) -> bool:
     end_s = time.monotonic() + within_s
-    while not (found := condition()) and time.monotonic() < end_s:  # noqa: ASYNC110 - other processes tell nothing
+    while not (found := condition()) and time.monotonic() < end_s:  # noqa: ASYNC110 - other processes send no events
         await asyncio.sleep(0.1)
     return found

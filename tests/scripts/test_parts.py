@@ -79,7 +79,7 @@ def test_what_fails_in_either_part_fails_the_whole_and_is_named_last(tmp_path):
 def test_a_part_that_breaks_off_or_finds_no_test_fails_the_whole(tmp_path):
     """A process that ends takes its report with it; where a marker has gone its tests have."""
     code, told, last = run(tmp_path, PASSES, BREAKS_OFF)
-    assert (code, last, told[-1]) == (1, "1 passed, 1 skipped, 1 error", "PART BROKEN OFF: alone: pytest ended with 3 and no report")
+    assert (code, last, told[-1]) == (1, "1 passed, 1 skipped, 1 error", "PART ABORTED: alone: pytest exited with 3 and without a report")
     (tmp_path / "test_module1.py").unlink()
     code, told, last = run(tmp_path, "def test_passes():\n    pass\n")
-    assert (code, last, told[-1]) == (1, "1 passed", "PART FAILED: alone: pytest ended with 5")
+    assert (code, last, told[-1]) == (1, "1 passed", "PART FAILED: alone: pytest exited with 5")

@@ -1,4 +1,4 @@
-"""Cores: what each process takes of them for a request, and so how many requests there could be at most."""
+"""Cores: the CPU time of each process per request, and the upper limit of throughput that follows from it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from benchmark.tables import table
 CONNECTIONS = (1, 64, 256)
 
 NOTE = """\
-The benchmark's scikit-learn model, one row a request. Medians of the rounds. `all cores full` is what the machine could do if no core ever
-stood idle, the load generator's part included; `front door full` what one front door could do if it never waited. Both take the CPU time of
-a request as it is at this load, which others on the same cores make longer.
+The benchmark's scikit-learn model, one row per request. Medians of the rounds. `all cores full` is the rate of the machine if no core were
+ever idle, including the load generator; `front door full` is that of one front door if it never waited. Both use the CPU time of a
+request at this load, which other processes on the same cores increase.
 """
 
 
 class Use(NamedTuple):
-    """One measurement, and the CPU µs of each process for each request."""
+    """A measurement, and the CPU time in µs of each process per request."""
 
     measured: Measured
     front_door_us: float
@@ -35,12 +35,12 @@ class Use(NamedTuple):
 
     @property
     def all_us(self) -> float:
-        """Of every process that takes part."""
+        """Returns the CPU time per request of all processes together."""
         return self.front_door_us + self.worker_us + self.generator_us
 
 
 def run(given: Circumstances) -> Part:
-    """One connection, and many."""
+    """Measures one connection, and many."""
     found: dict[int, list[Use]] = {count: [] for count in CONNECTIONS}
     with folder() as dist:
         link_base(given, dist)
@@ -77,7 +77,7 @@ def _use(it: pexdock.Pexdock, connections: int, given: Circumstances) -> Use:
 
 
 def _generator_s() -> float:
-    """CPU time of load generators that have ended."""
+    """Returns the CPU time of load generators that have exited."""
     times = os.times()
     return times.children_user + times.children_system
 

@@ -1,4 +1,4 @@
-"""A crowd: what a hundred models in dist/ cost the one that is asked."""
+"""Crowd: the effect of a hundred models in dist/ on the one that gets requests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from benchmark.tables import table
 MODELS, NAME = 100, "crowd{:03}"
 
 SETTINGS = {"start_timeout_s": 600}
-"""Two cores start a hundred workers."""
+"""Time for two cores to start a hundred workers."""
 
 
 def run(given: Circumstances) -> Part:
-    """Two Pexdocks at the same time, with one model and with a hundred; the same one is asked in both."""
+    """Measures two Pexdocks at the same time, with one model and with a hundred; the same model gets requests in both."""
     with ExitStack() as stack:
         scratch, alone, crowd = (stack.enter_context(folder()) for _ in range(3))
         for dist in (alone, crowd):

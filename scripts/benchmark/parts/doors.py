@@ -1,4 +1,4 @@
-"""Front doors: how throughput grows with them, on cores that the load generator wants too."""
+"""Front doors: throughput by their number, on cores that they share with the load generator."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ COUNTS = (1, 2)
 CONNECTIONS = (64, 256)
 
 NOTE = """\
-The model answers with a column, in one worker. Front doors, worker and load generator share the same cores, so that more doors can only
-show a gain where cores stand idle with one; CPU a request says what each costs.
+The model answers with a column, in one worker. Front doors, worker and load generator share the same cores, so more front doors can
+only help if cores are idle with one; the CPU time per request shows their cost.
 """
 
 
 def run(given: Circumstances) -> Part:
-    """A model that costs nothing, with 1 and 2 front doors."""
+    """Measures a model that costs nothing, with 1 and 2 front doors."""
     with folder() as scratch, folder() as dist:
         link_base(given, dist)
         pexdock.build_model(dist, pexdock.write_project(scratch, "quick", source("quick")))

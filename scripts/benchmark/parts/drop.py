@@ -1,4 +1,4 @@
-"""A drop: the time from the rename of a pex into dist/ of a running Pexdock to its first answer, and what each process then holds."""
+"""Drop: the time from the rename of a pex into dist/ of a running Pexdock to its first answer, and the memory of each process then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEADLINE_S = 60
 
 
 def run(given: Circumstances) -> Part:
-    """As often as there are rounds, each with a Pexdock of its own."""
+    """Measures a drop in each round, with a Pexdock of its own."""
     found = [_one(given) for _ in range(given.rounds)]
     times, sizes = [each[0] for each in found], found[-1][1]
     lines = [f"From the rename into `dist/` to the first 200: {statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f}).\n"]

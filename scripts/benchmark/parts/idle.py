@@ -1,4 +1,4 @@
-"""Idle: what each process of Pexdock uses while nobody asks anything."""
+"""Idle: the resources that each process of Pexdock uses without requests."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from benchmark.processes import name, running_s, switches
 from benchmark.tables import table
 
 MODELS, WATCHED_S, SETTLE_S = 10, 60, 10
-"""After the start it settles: state files are written, and what was opened is closed."""
+"""Time after the start in which state files are written and files are closed."""
 
 
 def run(given: Circumstances) -> Part:
-    """Ten models, none asked."""
+    """Measures ten models without requests."""
     with folder() as scratch, folder() as dist:
         link_base(given, dist)
         for each in range(MODELS):
@@ -33,7 +33,7 @@ def run(given: Circumstances) -> Part:
 
 
 def _watch(pids: list[int]) -> list[tuple[str, float, int]]:
-    """What each process is, the CPU seconds that it used, and how often it was woken."""
+    """Returns the name, CPU seconds and wake-ups of each process."""
     print(f"watching {len(pids)} idle processes for {WATCHED_S} s", file=sys.stderr)
     before = {pid: (running_s(pid), switches(pid)) for pid in pids}
     time.sleep(WATCHED_S)

@@ -1,4 +1,4 @@
-"""Overload: what is answered in time when more is asked than a model can take, with a bound on the wait and with the defaults."""
+"""Overload: the answers in time when more requests arrive than a model can serve, with a limited wait and with the defaults."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from benchmark.tables import table
 BATCH, BATCH_S = 16, 0.02
 TIMES = (0.5, 1, 2, 3)
 CLOSED_CONNECTIONS = 64
-"""Two full batches with the worker, and two that wait."""
+"""Two full batches at the worker, and two that wait."""
 
 OPEN_CONNECTIONS = 1500
-"""More than can wait within either bound, so that no request waits for a connection."""
+"""More than can wait within either limit, so that no request waits for a connection."""
 
 SECONDS_MIN = 8
-"""Of an open loop: what comes before the queue is as long as it may be should not count for much."""
+"""Duration of an open loop: long enough that the time until the queue is full matters little."""
 
 HEAD = ["bound", "asked", "goodput", "of the peak", "p50 ms", "p99 ms", "of the bound", "refused", "refused within ms", "late ms"]
 
@@ -42,12 +42,12 @@ The target at 3 times the peak: goodput of at least 90 % of it, and a p99 below 
 
 
 class Bound(NamedTuple):
-    """What bounds the wait.
+    """A limit of the wait.
 
     Attributes:
-        good_s: an answer counts that comes within it.
-        settings: of Pexdock, beside the defaults.
-        said: by each request.
+        good_s: Time within which an answer counts.
+        settings: Settings of Pexdock besides the defaults.
+        said: Headers of each request.
     """
 
     seconds: float
@@ -63,9 +63,9 @@ BOUNDS = {
 
 
 def run(given: Circumstances) -> Part:
-    """Two Pexdocks at the same time, one for each bound, asked in turn."""
+    """Measures two Pexdocks at the same time, one for each limit, in turn."""
     if reason := compile_generator():
-        raise ServerFailed(f"no open loops: {reason}")
+        raise ServerFailed(f"cannot run open loops: {reason}")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in BOUNDS}
     with ExitStack() as stack:
         scratch, dist = (stack.enter_context(folder()) for _ in range(2))
@@ -74,7 +74,7 @@ def run(given: Circumstances) -> Part:
         takes = {}
         for i, (name, bound) in enumerate(BOUNDS.items()):
             (scratch / str(i)).mkdir()
-            settings = {**bound.settings, "state_path": scratch / f"state{i}"}  # both have one dist/, by which it is named else
+            settings = {**bound.settings, "state_path": scratch / f"state{i}"}  # both have the same dist/, which determines the default
             url = stack.enter_context(pexdock.serving(scratch / str(i), dist, settings)).url + "/slow"
             takes[name] = partial(_round, url, bound, given)
         for each in range(given.rounds):
@@ -85,7 +85,7 @@ def run(given: Circumstances) -> Part:
 
 
 def _round(url: str, bound: Bound, given: Circumstances) -> dict[str, Any]:
-    """The peak, and what came of each multiple of it."""
+    """Measures the peak, and each multiple of it."""
     peak = rate(url, CLOSED_CONNECTIONS, given._replace(tries=1)).requests_per_s
     seconds = max(given.seconds, SECONDS_MIN)
     return {"peak": peak, "open": {str(times): _open(url, bound, times * peak, seconds) for times in TIMES}}
@@ -100,7 +100,7 @@ def _open(url: str, bound: Bound, per_s: float, seconds: float) -> dict[str, flo
     try:
         return json.loads(printed)  # type: ignore[no-any-return]
     except ValueError as exc:
-        raise ServerFailed(f"the generator said: {printed[-300:]}{errors[-300:]}") from exc
+        raise ServerFailed(f"the generator failed: {printed[-300:]}{errors[-300:]}") from exc
 
 
 def _request(url: str, bound: Bound) -> bytes:
@@ -111,7 +111,7 @@ def _request(url: str, bound: Bound) -> bytes:
 
 
 def goodput(one: Mapping[str, float]) -> float:
-    """Answers 200 that count, a second."""
+    """Returns the answers of status 200 per second that count."""
     return one["good"] / one["seconds"]
 
 

@@ -1,4 +1,4 @@
-"""What the parts about Pexdock alone share: a model to measure it with, rounds, and what a part gives to the report."""
+"""The common elements of benchmarks of Pexdock alone: a model, rounds, and a part of the report."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from benchmark.servers import Running, Server
 
 
 class Part(NamedTuple):
-    """One part of the report.
+    """A part of the report.
 
     Attributes:
-        title: its heading.
-        lines: Markdown below it.
-        data: the same and more, for JSON.
+        title: Its heading.
+        lines: Its Markdown.
+        data: The same and more, for JSON.
     """
 
     title: str
@@ -51,30 +51,30 @@ def predict(records_df: Piece.DataFrame) -> pl.Series:
 
 
 def source(name: str, batch: int = 64, sleep_s: float = 0) -> str:
-    """The module of a model at `/<name>` that answers with a column, after a while."""
+    """Returns the module of a model at `/<name>` that returns a column after a pause."""
     return SOURCE.format(name=name, batch=batch, sleep_s=sleep_s).replace("    time.sleep(0)\n", "")
 
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A new one, which is gone afterwards."""
+    """Creates a temporary folder, and removes it afterwards."""
     with tempfile.TemporaryDirectory(prefix="pexdock-bench-") as name:
         yield Path(name)
 
 
 def link_base(given: Circumstances, dist: Path) -> None:
-    """Puts base into another dist/, without copying its 200 MB."""
+    """Links base into another dist/, since it has 200 MB."""
     for path in given.base.glob("base-*.pex"):
         (dist / path.name).hardlink_to(path)
 
 
 def at(url: str) -> Running:
-    """What `measure` wants, of one path of Pexdock."""
+    """Returns the arguments of `measure` for a path of Pexdock."""
     return Running(Server("Pexdock", "pexdock", ""), url)
 
 
 def rounds(variants: Mapping[str, Callable[[], Measured]], count: int) -> dict[str, list[Measured]]:
-    """Measures all variants in turn, so many times."""
+    """Measures all variants in turn, in each of `count` rounds."""
     found: dict[str, list[Measured]] = {name: [] for name in variants}
     for each in range(count):
         for name, take in variants.items():
@@ -84,18 +84,18 @@ def rounds(variants: Mapping[str, Callable[[], Measured]], count: int) -> dict[s
 
 
 def rate(url: str, connections: int, given: Circumstances) -> Measured:
-    """One closed loop of one row a request."""
+    """Measures a closed loop of requests with one row."""
     with folder() as scratch:
         return measure(at(url), Work("", 1, connections), scratch, given)
 
 
 def median(found: Sequence[Measured]) -> float:
-    """Requests a second."""
+    """Returns the requests per second."""
     return statistics.median(one.requests_per_s for one in found)
 
 
 def cells(found: Sequence[Measured], first: Sequence[Measured]) -> list[str]:
-    """For a table: the rate with its spread, its ratio to the first variant's, p50 and CPU."""
+    """Returns cells of a table: the rate with its spread, its ratio to that of the first variant, p50 and CPU."""
     rates = [one.requests_per_s for one in found]
     spread = f"{number(median(found))} ({number(min(rates))} to {number(max(rates))})"
     p50, cpu = (statistics.median(getattr(one, name) for one in found) for name in ("p50_ms", "cpu_us"))
@@ -106,5 +106,5 @@ HEAD = ["requests/s", "ratio", "p50 ms", "CPU µs a request"]
 
 
 def data(found: dict[str, list[Measured]]) -> dict[str, list[dict[str, float]]]:
-    """All rounds, for JSON."""
+    """Returns the measurements of all rounds for JSON."""
     return {name: [{key: round(value, 3) for key, value in one._asdict().items()} for one in each] for name, each in found.items()}

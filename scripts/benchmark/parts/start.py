@@ -1,4 +1,4 @@
-"""Starts: what a warm start of a worker takes over the imports of its packages, and what it costs the models that serve meanwhile."""
+"""Start: the time of a warm start of a worker beyond the imports of its packages, and its effect on serving models."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ for name in %r:
 
 
 class Cost(NamedTuple):
-    """Of one process: until it is ready, or has imported; and its CPU time."""
+    """The time of a process until it is ready, or has finished its imports, and its CPU time."""
 
     wall_s: float
     cpu_s: float
 
 
 def run(given: Circumstances) -> Part:
-    """Both, each variant in turn."""
+    """Measures both, with each variant in turn."""
     with folder() as dist:
         link_base(given, dist)
         built = pexdock.build_model(dist)
@@ -64,7 +64,7 @@ def _starts(dist: Path, model: Path, given: Circumstances) -> tuple[list[str], d
         command = store.worker_command(store.admit(model), store.unpack_base(next(dist.glob("base-*.pex"))))
         names = subprocess.run([command[0], "-I", "-c", THIRD_PARTY], check=True, capture_output=True, text=True).stdout.split()
         imports = [command[0], "-I", "-c", IMPORTS % names]
-        subprocess.run(imports, check=True)  # so that all files have been read
+        subprocess.run(imports, check=True)  # reads all files into the page cache
         found: dict[str, list[Cost]] = {"the worker, until it is ready": [], "its packages, imported by Python alone": []}
         for _ in range(max(given.rounds, 5)):
             for costs, take in zip(found.values(), (lambda: _ready(command), lambda: _ended(imports)), strict=True):
@@ -77,7 +77,7 @@ def _starts(dist: Path, model: Path, given: Circumstances) -> tuple[list[str], d
 
 
 def _ready(command: Sequence[str]) -> Cost:
-    """A worker until it says that it is ready."""
+    """Measures a worker until it reports ready."""
     ours, theirs = socket.socketpair()
     with (
         folder() as scratch,
@@ -135,7 +135,7 @@ def _loaded(dist: Path, given: Circumstances, nice: int, *, starting: bool) -> M
 
 @contextmanager
 def _dropping_again(dist: Path, state: Path) -> Iterator[None]:
-    """Drops another content of the model `linear` whenever the one before is ready."""
+    """Drops new content of the model `linear` whenever the last one is ready."""
     over = threading.Event()
     content = (dist / "linear.pex").read_bytes()
 

@@ -1,4 +1,4 @@
-"""Workers: how throughput grows with them, for a model that spends its time waiting."""
+"""Workers: throughput by their number, for a model that mostly waits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNTS = (1, 2, 4, 8)
 
 
 def run(given: Circumstances) -> Part:
-    """A model that takes 5 ms for a batch of one, with 1 to 8 workers."""
+    """Measures a model that takes 5 ms for a batch of one row, with 1 to 8 workers."""
     with folder() as scratch, folder() as dist:
         link_base(given, dist)
         pexdock.build_model(dist, pexdock.write_project(scratch, "sleepy", source("sleepy", batch=1, sleep_s=SLEEP_S)))

@@ -1,4 +1,4 @@
-"""The model behind BentoML. BATCH: rows in a batch at most, 1 for none."""
+"""The model on BentoML. BATCH: most rows in a batch; 1 disables batching."""
 
 import os
 import sys
@@ -11,19 +11,19 @@ from linear.fitted import fit
 BATCH = int(os.environ["BATCH"])
 
 BATCHING = {} if BATCH == 1 else {"batchable": True, "max_batch_size": BATCH, "max_latency_ms": 1000}
-"""It learns how long to wait by itself; the latency is where it would begin to refuse."""
+"""BentoML adapts its waiting time; above this latency it rejects requests."""
 
 
 @bentoml.service(name="linear", workers=1, traffic={"timeout": 60}, logging={"access": {"enabled": False}})
 class Linear:
-    """One worker, which is the server's own process too."""
+    """A service with one worker, which is the server process itself."""
 
     def __init__(self):
         self.model = fit()
 
     @bentoml.api(**BATCHING)
     def predict(self, rows: np.ndarray) -> np.ndarray:
-        """Of shape (rows, 3); rows of several requests where it batches."""
+        """Predicts rows of shape (rows, 3), of several requests if it batches."""
         return self.model.predict(rows)
 
 

@@ -1,4 +1,4 @@
-"""The model behind LitServe. BATCH: requests in a batch at most, 1 for none."""
+"""The model on LitServe. BATCH: most requests in a batch; 1 disables batching."""
 
 import os
 
@@ -9,40 +9,40 @@ BATCH = int(os.environ["BATCH"])
 
 
 class Alone(litserve.LitAPI):
-    """One request at a time."""
+    """Serves one request at a time."""
 
     def setup(self, device):
-        """Runs in the worker."""
+        """Loads the model in the worker."""
         self.model = fit()
 
     def decode_request(self, request):
-        """The body is parsed already: rows as objects."""
+        """Converts the parsed body, rows as objects."""
         return request
 
     def predict(self, rows):
-        """Rows of one request."""
+        """Predicts the rows of a request."""
         return self.model.predict(as_array(rows)).tolist()
 
     def encode_response(self, output):
-        """The answer."""
+        """Returns the response."""
         return {"predictions": output}
 
 
 class Together(Alone):
-    """Requests gathered by LitServe, computed with one call of the model."""
+    """Serves batches of requests by LitServe, with one call of the model."""
 
     def batch(self, inputs):
-        """Keeps the list of requests as it is."""
+        """Returns the list of requests unchanged."""
         return inputs
 
     def predict(self, inputs):
-        """A list of requests, each a list of rows."""
+        """Predicts a list of requests, each a list of rows."""
         predictions = self.model.predict(as_array([row for rows in inputs for row in rows])).tolist()
         taken = iter(predictions)
         return [[next(taken) for _ in rows] for rows in inputs]
 
     def unbatch(self, output):
-        """One answer a request."""
+        """Returns one response for each request."""
         return output
 
 

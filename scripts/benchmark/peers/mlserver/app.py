@@ -1,4 +1,4 @@
-"""The model behind MLServer and its own runtime of scikit-learn. BATCH: requests in a batch at most, 1 for none."""
+"""The model on MLServer and its own runtime of scikit-learn. BATCH: most requests in a batch; 1 disables batching."""
 
 import json
 import os
@@ -13,7 +13,7 @@ BATCH = int(os.environ["BATCH"])
 
 
 def free_port():
-    """For gRPC and metrics, which it serves too."""
+    """Returns a free port, for gRPC and metrics."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 

@@ -1,4 +1,4 @@
-"""The model behind Mosec. BATCH: requests in a batch at most, 1 for none."""
+"""The model on Mosec. BATCH: most requests in a batch; 1 disables batching."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ BATCH = int(os.environ["BATCH"])
 
 
 class Alone(Worker):
-    """One request at a time."""
+    """Serves one request at a time."""
 
     def __init__(self):
         super().__init__()
@@ -19,23 +19,23 @@ class Alone(Worker):
         self.decode, self.encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
 
     def deserialize(self, data):
-        """The body: rows as objects."""
+        """Converts the body, rows as objects."""
         return self.decode(data)
 
     def serialize(self, data):
-        """The answer."""
+        """Returns the response."""
         return self.encode(data)
 
     def forward(self, data):
-        """Rows of one request."""
+        """Predicts the rows of a request."""
         return {"predictions": self.model.predict(as_array(data)).tolist()}
 
 
 class Together(Alone):
-    """Requests gathered by Mosec, computed with one call of the model."""
+    """Serves batches of requests by Mosec, with one call of the model."""
 
     def forward(self, data):
-        """A list of requests, each a list of rows."""
+        """Predicts a list of requests, each a list of rows."""
         predictions = self.model.predict(as_array([row for rows in data for row in rows])).tolist()
         answers, start = [], 0
         for rows in data:

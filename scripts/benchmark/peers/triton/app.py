@@ -1,4 +1,4 @@
-"""The model behind Triton's Python backend, by the tritonserver that the nvidia-pytriton wheel carries. BATCH: above 1, it batches."""
+"""The model on Triton's Python backend, with the tritonserver of the nvidia-pytriton wheel. BATCH: above 1, it batches."""
 
 import os
 import sys
@@ -18,13 +18,13 @@ BATCHING = "dynamic_batching { max_queue_delay_microseconds: 0 }\n"
 
 
 def main():
-    """Lays out a model repository, and a backend for this Python, in the current folder, and becomes the server."""
+    """Creates a model repository and a backend for this Python in the current folder, and executes the server."""
     packages = Path(sysconfig.get_path("purelib"))
     triton = packages / "pytriton/tritonserver"
     model = Path("models/predict")
     (model / "1").mkdir(parents=True)
     (model / "1/model.py").symlink_to(Path(__file__).parent / "model.py")
-    (model / "1/linear").symlink_to(Path(os.environ["PYTHONPATH"]) / "linear")  # the backend's process does not look where others do
+    (model / "1/linear").symlink_to(Path(os.environ["PYTHONPATH"]) / "linear")  # the process of the backend has another import path
     (model / "config.pbtxt").write_text(CONFIG + (BATCHING if int(os.environ["BATCH"]) > 1 else ""))
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     backend = Path("backends/python")

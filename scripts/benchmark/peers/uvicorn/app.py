@@ -1,15 +1,15 @@
-"""No model server: the least that uvicorn can do with a request. What a server on uvicorn gives cannot be above it."""
+"""Not a model server: a constant response of uvicorn, which is an upper limit for any server on uvicorn."""
 
 import os
 
 import uvicorn
 
 REPLY = b'{"id":"00000000000000000000000000000000","predictions":[4.958217165475243]}'
-"""As long as Pexdock's own."""
+"""A body of the same length as Pexdock's."""
 
 
 async def app(scope, receive, send):
-    """Reads the request, and answers with a constant."""
+    """Reads the request, and returns a constant."""
     while (await receive()).get("more_body"):
         pass
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(REPLY)).encode())]

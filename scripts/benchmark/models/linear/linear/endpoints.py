@@ -1,4 +1,4 @@
-"""The model as Pexdock's authors write one."""
+"""The endpoint of the benchmark, as an author of Pexdock writes it."""
 
 import numpy as np
 import polars as pl
@@ -11,7 +11,7 @@ model = fit()
 
 
 class Piece(Schema):
-    """Centimetres."""
+    """Measurements of a flower in centimetres."""
 
     width: pl.Float64
     length: pl.Float64
@@ -20,5 +20,5 @@ class Piece(Schema):
 
 @svc.endpoint(path="/predict", batch_max_size=64)
 def predict(records_df: Piece.DataFrame) -> np.ndarray:
-    """One number a row."""
+    """Predicts one number for each row."""
     return model.predict(records_df.to_numpy())
