@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from runtime.blocking import BlockingThreads
 from runtime.pex.cache.store import PexCache
+from runtime.supervisor.releases.release_set import ReleaseSet
 
 log = logging.getLogger(__name__)
 
@@ -19,26 +19,22 @@ class CacheSweeper:
         store: The cache.
         threads: Threads for blocking work.
         max_bytes: Size up to which unused unpacked bases are kept, together with those in use.
-        needed: Returns the digests of the files that releases need.
-        is_allowed: Returns whether the start is over and nothing is being copied into the cache.
+        releases: All releases.
     """
 
-    def __init__(
-        self, store: PexCache, threads: BlockingThreads, max_bytes: int, needed: Callable[[], set[str]], is_allowed: Callable[[], bool]
-    ) -> None:
+    def __init__(self, store: PexCache, threads: BlockingThreads, max_bytes: int, releases: ReleaseSet) -> None:
         self._store = store
         self._threads = threads
         self._max_bytes = max_bytes
-        self._needed = needed
-        self._is_allowed = is_allowed
+        self._releases = releases
         self._task: asyncio.Task[None] | None = None
         self._maybe_cached: set[str] | None = None  # digests that may be in the cache; None before the first sweep
 
     def sweep_if_needed(self) -> None:
-        """Starts a sweep if that is allowed and something may be removed."""
-        needed = self._needed()
+        """Starts a sweep if nothing is being copied into the cache and something in it may be removed. First called after the start."""
+        needed = self._releases.digests
         is_idle = self._task is None or self._task.done()
-        if is_idle and self._is_allowed() and (self._maybe_cached is None or self._maybe_cached - needed):
+        if is_idle and self._releases.is_cache_stable and (self._maybe_cached is None or self._maybe_cached - needed):
             self._maybe_cached = needed  # it grows while the sweep runs, so that the sweep spares what is new
             self._task = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.evict(needed, self._max_bytes)))
             self._task.add_done_callback(self._on_swept)

@@ -7,11 +7,9 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from base.ipc.front_door_control import RoutingTable
 from runtime.supervisor.status.banner import announce
-from runtime.supervisor.status.state import ReleaseReport, State
+from runtime.supervisor.status.state import State
 from runtime.supervisor.status.state_feed import StateFeed
 from runtime.supervisor.status.state_file import write_state
 
@@ -71,14 +69,3 @@ class StatePublisher:
             if not has_failed:
                 log.error("cannot write the state file, will retry: %s", exc)  # noqa: TRY400 - the reason is complete
             self._retry = asyncio.get_running_loop().call_later(_RETRY_S, self._write, state)
-
-
-def as_clients_see(report: ReleaseReport, routed: set[str]) -> ReleaseReport:
-    """Returns the report with state "starting" until every front door knows of a release whose worker is ready.
-
-    Args:
-        report: Report of a release.
-        routed: Digests of the releases in the table that all front doors have applied.
-    """
-    unrouted = report.kind == "model" and report.state == "ready" and report.sha256 not in routed
-    return msgspec.structs.replace(report, state="starting") if unrouted else report

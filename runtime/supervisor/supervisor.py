@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -24,7 +23,6 @@ from runtime.supervisor.dist.object_store import RemoteDist
 from runtime.supervisor.dist.watcher import DistWatcher
 from runtime.supervisor.fleet.fleet import Fleet
 from runtime.supervisor.front_door_config import front_door_config
-from runtime.supervisor.host.listeners import local_url
 from runtime.supervisor.host.process_tree import kill_descendants
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import FrontDoorReport
@@ -32,9 +30,9 @@ from runtime.supervisor.processes.front_doors import FrontDoorGroup
 from runtime.supervisor.releases.release_context import ReleaseContext
 from runtime.supervisor.rollout.policy_store import PolicyStore
 from runtime.supervisor.shutdown import Shutdown
-from runtime.supervisor.state_publisher import StatePublisher, as_clients_see
-from runtime.supervisor.status.state import State, timestamp
-from runtime.supervisor.traffic.model_report import report_models
+from runtime.supervisor.state_publisher import StatePublisher
+from runtime.supervisor.state_report import StateReporter
+from runtime.supervisor.status.state import State
 
 log = logging.getLogger(__name__)
 
@@ -71,22 +69,17 @@ class Supervisor:
     def __init__(self, context: ReleaseContext, clients: Sequence[socket.socket], store: PolicyStore, show: Callable[[str], None]) -> None:
         settings = context.settings
         self._settings, self._report_metrics, self._clients = settings, context.report, clients
-        self._address = local_url(clients[0], "http" if settings.tls is None else "https")
-        self._admin_address = ""
-        self._started = timestamp()
         self._published_generation = 0
-        self._routed: set[str] = set()  # digests of the releases in the table that all front doors have applied
         threads = BlockingThreads(settings.start_parallel)
         self.fleet = Fleet(context, threads, store, self._on_changed)
-        self.publisher = StatePublisher(context.run_path, self._make_state, show)
         self.shutdown = Shutdown(settings.drain_s, settings.pre_stop_delay_s)
         self._trust_files = FileWatch(context.trust.paths, self.fleet.schedule_decision) if context.trust else None
         backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         self._front_doors = FrontDoorGroup(clients, front_door_config(settings), backoff, self._on_changed, self._on_front_door_message)
         self._mirror_loop = _mirror_loop(settings, self._on_changed)
-        self._sweeper = CacheSweeper(
-            context.store, threads, int(settings.cache_max_bytes), lambda: self.fleet.releases.digests, self._may_sweep
-        )
+        self._reporter = StateReporter(settings, clients[0], self.fleet, self._front_doors, self._mirror_loop)
+        self.publisher = StatePublisher(context.run_path, self._reporter.make_state, show)
+        self._sweeper = CacheSweeper(context.store, threads, int(settings.cache_max_bytes), self.fleet.releases)
 
     async def run(self, admin: AdminServer) -> None:
         """Serves until a shutdown is requested, or dist/ can no longer be watched.
@@ -95,7 +88,7 @@ class Supervisor:
             PexdockError: dist/ cannot be watched. All processes have exited.
         """
         loop = asyncio.get_running_loop()
-        self._admin_address = admin.address
+        self._reporter.admin_address = admin.address
         await admin.start()
         self.shutdown.install_signal_handlers()
         watching = loop.create_task(self._watch_dist())
@@ -123,7 +116,7 @@ class Supervisor:
     def current_state(self) -> State:
         """Returns the state, once everything that follows from the events so far is decided."""
         self.fleet.decide_pending()
-        return self._make_state()
+        return self._reporter.make_state()
 
     async def _watch_dist(self) -> None:
         """Watches dist/, and mirrors an object store into it if one is set. An unreachable store delays the start, and nothing else."""
@@ -159,34 +152,11 @@ class Supervisor:
             self._published_generation = table.generation
             self._front_doors.publish_table(table)
         self.fleet.drain_unrouted_workers(self._front_doors.has_drained)
-        is_applied = self._front_doors.applied_generation >= table.generation
-        if is_applied:
-            self._routed = {route.release_id for route in table.routes}
         self.publisher.publish()
-        if is_applied and table.startup_complete:
+        if table.startup_complete and self._front_doors.applied_generation >= table.generation:
             self.publisher.announce(table)
-        self._sweeper.sweep_if_needed()
-
-    def _may_sweep(self) -> bool:
-        return self.publisher.is_announced and self.fleet.releases.is_cache_stable
-
-    def _make_state(self) -> State:
-        table = self.fleet.table
-        return State(
-            dist_path=str(self._settings.dist_path),
-            dist_url=self._settings.dist_url or "",
-            dist_reason=self._mirror_loop.reason if self._mirror_loop is not None else "",
-            pid=os.getpid(),
-            address=self._address,
-            admin_address=self._admin_address,
-            started=self._started,
-            generation=table.generation,
-            applied_generation=self._front_doors.applied_generation,
-            startup_complete=table.startup_complete,
-            front_door_pids=self._front_doors.pids,
-            releases=[as_clients_see(report, self._routed) for report in self.fleet.releases.reports()],
-            models=report_models(self.fleet.records),
-        )
+        if self.publisher.is_announced:
+            self._sweeper.sweep_if_needed()
 
 
 def _mirror_loop(settings: Settings, on_changed: Callable[[], None]) -> MirrorLoop | None:
