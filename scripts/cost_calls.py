@@ -30,7 +30,7 @@ from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.endpoint import ServedEndpoint
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.target import Target
-from runtime.front.scheduling.admission import submit
+from runtime.front.scheduling.admission import submit_request
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
 
@@ -116,7 +116,7 @@ class _Counter:
     @staticmethod
     async def _ask(head: RequestHead, body: bytes) -> None:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        submit(head, "0" * 32, body, answered.set_result)
+        submit_request(head, "0" * 32, body, answered.set_result)
         answer = await answered
         assert answer.status == 200, answer.body
 

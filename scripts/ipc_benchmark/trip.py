@@ -20,7 +20,7 @@ from ipc_benchmark import peer
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.target import Target
-from runtime.front.scheduling.admission import submit
+from runtime.front.scheduling.admission import submit_request
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
 
@@ -60,7 +60,7 @@ async def _timed(path: Path, trips: int) -> list[float]:
     for _ in range(trips):
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         began = time.perf_counter()
-        submit(head, "0" * 32, body, answered.set_result)
+        submit_request(head, "0" * 32, body, answered.set_result)
         answer = await answered
         times.append(time.perf_counter() - began)
         assert answer.status == 200, answer.body

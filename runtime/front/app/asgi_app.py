@@ -11,12 +11,12 @@ from runtime.front.app.asgi import Receive, Scope, Send, request_context, send_r
 from runtime.front.app.fast_path import allocate_body_buffer
 from runtime.front.app.service import InferenceService
 from runtime.front.memory.body_buffer import BodyBuffer, closed_on_error
-from runtime.front.requests.problems import method_not_allowed
+from runtime.front.requests.problems import method_not_allowed_response
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import Target
-from runtime.front.scheduling.admission import check_available, check_parameters, submit
+from runtime.front.scheduling.admission import check_available, check_parameters, submit_request
 
 
 class Disconnected(Exception):
@@ -60,7 +60,7 @@ class AsgiApp:
 
     async def _predict(self, target: Target, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         if scope["method"] != "POST":
-            await send_response(send, method_not_allowed(request_id))
+            await send_response(send, method_not_allowed_response(request_id))
             return
         service = self._service
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -85,7 +85,7 @@ class AsgiApp:
             if spent_s:
                 head = head.with_less_time(spent_s)
             context = request_context(endpoint.spec, scope, headers, request_id) if endpoint.spec.unbatched else None
-            request = submit(head, request_id, body, responded.set_result, context, rows)
+            request = submit_request(head, request_id, body, responded.set_result, context, rows)
         try:
             await self._send(request, responded, receive, send)
         except asyncio.CancelledError:

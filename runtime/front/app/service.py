@@ -12,14 +12,14 @@ from base.ipc.release_spec import ReleaseSpec
 from runtime.front.app.fast_path import FastPath
 from runtime.front.app.head_cache import HeadCache
 from runtime.front.memory.body_buffer import BodyBuffer
-from runtime.front.requests.problems import problem
+from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import Target
 from runtime.front.routing.mirrors import MirrorRegistry
 from runtime.front.routing.route_table import RouteTable
-from runtime.front.scheduling.admission import submit
+from runtime.front.scheduling.admission import submit_request
 from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease
 from runtime.front.workers.link import WorkerLink
@@ -122,7 +122,7 @@ class InferenceService:
         try:
             if head.selector is not None or head.target.endpoint.release.retiring:
                 head, rows = self.routes.select(head, body)
-            return submit(head, request_id, body, on_response, None, rows)
+            return submit_request(head, request_id, body, on_response, None, rows)
         except PexdockError as exc:
             if isinstance(body, BodyBuffer):
                 body.close()
@@ -132,7 +132,7 @@ class InferenceService:
     @staticmethod
     def refusal(error: PexdockError, request_id: str, target: Target | None) -> HttpResponse:
         """Returns the response to what never became a request; `target` is where its path leads."""
-        response = problem(error, request_id)
+        response = problem_response(error, request_id)
         if target is not None and target.endpoint.metrics is not None:
             target.endpoint.metrics.record_response(response.status)
         return response

@@ -22,7 +22,7 @@ from runtime.front.http.response_writer import ResponseSerializer, ResponseWrite
 from runtime.front.http.sweeper import IDLE_SWEEPS, Sweeper
 from runtime.front.http.timeouts import ConnectionTimeouts
 from runtime.front.memory.body_buffer import BodyBuffer
-from runtime.front.requests.problems import problem
+from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
@@ -97,7 +97,9 @@ class HttpConnection(RequestSink):
         sock = transport.get_extra_info("socket")
         if not context.sweeper.admits(connections, -1 if sock is None else sock.fileno()):
             self._reader.stop()
-            self._writer.write_last(problem(Full("as many connections are open as may be; try again later"), next(self._service.ids)))
+            self._writer.write_last(
+                problem_response(Full("as many connections are open as may be; try again later"), next(self._service.ids))
+            )
 
     def data_received(self, data: bytes) -> None:
         """Handles bytes. Requests that are whole with them are taken; what exceeds the limit of open requests is read later."""
@@ -231,7 +233,7 @@ class HttpConnection(RequestSink):
         elif asgi is not None and asgi.is_open:
             asgi.cycle.keep_alive = False  # the connection ends with its response
         else:
-            self._final = problem(error, next(self._service.ids))
+            self._final = problem_response(error, next(self._service.ids))
             if not self._responses.requests:
                 self._writer.write_last(self._final)
 

@@ -76,7 +76,7 @@ class SlotPool:
             if slot.request.length >= request_bytes and slot.reply.length >= reply_bytes:
                 self._spare.remove(slot)
                 return slot
-        self.drop_spare()
+        self.drop_spare_segments()
         request_bytes = -(-request_bytes // 64) * 64
         number, segment = self._make_segment(request_bytes + reply_bytes)
         return _slot_of(number, segment, request_bytes)
@@ -105,7 +105,7 @@ class SlotPool:
         else:
             self._drop(slot)
 
-    def drop_spare(self) -> None:
+    def drop_spare_segments(self) -> None:
         """Drops the segments that are kept for the next large batch."""
         for slot in self._spare:
             self._drop(slot)

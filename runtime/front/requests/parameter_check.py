@@ -28,7 +28,7 @@ class ParameterCheck:
         self.may_retry = not copied  # whatever holds for the endpoint's requests: a check computes nothing
         self.crash_count = 0
         self.sent_s = 0.0
-        self.begun = False
+        self.started = False
 
     @property
     def answered(self) -> bool:

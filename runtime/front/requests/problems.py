@@ -7,12 +7,12 @@ from runtime.front.requests.response import HttpResponse
 from runtime.http import problems
 
 
-def problem(error: PexdockError, request_id: str) -> HttpResponse:
+def problem_response(error: PexdockError, request_id: str) -> HttpResponse:
     """Returns the response for an error."""
     return _response(problems.make_problem(error, request_id), request_id)
 
 
-def method_not_allowed(request_id: str) -> HttpResponse:
+def method_not_allowed_response(request_id: str) -> HttpResponse:
     """Returns the response to another method than POST on an endpoint's path."""
     return _response(problems.method_not_allowed("endpoints only accept POST", "POST", request_id), request_id)
 

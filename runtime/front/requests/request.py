@@ -12,7 +12,7 @@ from base.errors import AuthorError, PexdockError
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
 from runtime.front.requests.deadlines import Timed
-from runtime.front.requests.problems import problem
+from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request_head import ReplyObserver, RequestHead
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import check_parameter_bytes
@@ -137,7 +137,7 @@ class InferenceRequest(Timed):
         """
         if self.answered:
             return
-        self._finish(problem(error, self.id), failed=blamed or isinstance(error, AuthorError))
+        self._finish(problem_response(error, self.id), failed=blamed or isinstance(error, AuthorError))
         if self.observer is not None:
             self.observer.on_failed(error, blamed=blamed)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from base.endpoint.context import RequestContext
 from base.errors import AuthorError, PexdockError
 from runtime.front.codecs.rows import Rows
-from runtime.front.requests.problems import problem
+from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
@@ -60,7 +60,7 @@ class StreamedRequest(InferenceRequest):
         if self._stream is None:
             super().fail(error, blamed=blamed)
         elif not self.answered:
-            document = problem(error, self.id)
+            document = problem_response(error, self.id)
             self._stream.finish(bytes(document.body))
             self._end(document.status, failed=blamed or isinstance(error, AuthorError))
 

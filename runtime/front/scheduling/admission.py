@@ -29,7 +29,7 @@ _TIME_STEP_S = 0.01
 """Time that a parameter check took is counted in such steps, since requests with equal time limits share a lane of `Deadlines`."""
 
 
-def submit(
+def submit_request(
     head: RequestHead,
     request_id: str,
     body: bytes | BodyBuffer,

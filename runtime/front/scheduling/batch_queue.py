@@ -187,7 +187,7 @@ class BatchQueue(Generic[R]):
         self._drop_if_empty(request.urgency, request.group)
         return True
 
-    def take_everything(self) -> list[R]:
+    def take_all(self) -> list[R]:
         """Removes and returns all requests, in no particular order of groups."""
         everything = [request for lane in self._lanes.values() for group in lane.values() for request in group.requests]
         self._lanes.clear()

@@ -103,7 +103,7 @@ class Dispatcher(Scheduler):
 
     def on_batch_failed(self, requests: list[InferenceRequest], error: PexdockError) -> None:
         """Answers the requests that an error belongs to, and tries the others again."""
-        self._retries.on_failed(requests, error)
+        self._retries.on_batch_failed(requests, error)
         self.wake()
 
     def on_lost(self, items: Sequence[WorkItem], *, exited: bool, poison: WorkItem | None) -> None:
@@ -181,7 +181,7 @@ class Dispatcher(Scheduler):
             self._retries.put_back(requests)
 
     def _send_checks(self) -> None:
-        while self.checks and (link := self.workers.for_check()) is not None:
+        while self.checks and (link := self.workers.least_busy_for_check()) is not None:
             check, _ = self.checks.popitem(last=False)
             try:
                 link.send_check(check)
@@ -193,16 +193,16 @@ class Dispatcher(Scheduler):
         if self.workers.leaving or not (self._stopping or self.release.retiring):
             self._failover.pass_on(self.queues)
             return
-        items: list[WorkItem] = [*self.quarantine.take_everything(), *self.checks, *self._retries.take_everything()]
+        items: list[WorkItem] = [*self.quarantine.take_all(), *self.checks, *self._retries.take_all()]
         self.checks.clear()
         for queue in self.queues:
-            items += queue.waiting.take_everything()
+            items += queue.waiting.take_all()
         error = Unavailable(f"the last worker of {self.release.spec.model} has exited; try again")
         self._failover.hand_over(items, error, may_move=not self._stopping)
 
     def _finish_retirement(self, on_retired: Callable[[], None]) -> None:
         self.drained.set()
-        self.workers.leave(())
+        self.workers.retire_except(())
         if not any(link.open for link in self.workers.leaving):
             self._on_retired = None
             on_retired()

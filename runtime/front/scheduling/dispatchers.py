@@ -70,7 +70,7 @@ class Dispatchers:
             if dispatcher is None:
                 dispatcher = self._make_dispatcher(route)
                 self._prepared.append(dispatcher)
-            links += dispatcher.workers.connect(route.sockets)
+            links += dispatcher.workers.connect_workers(route.sockets)
         return links
 
     def apply(self, routes: Sequence[Route], mirrored_to: Collection[str] = (), opt_in_only: Collection[str] = ()) -> list[WorkerLink]:
@@ -87,8 +87,8 @@ class Dispatchers:
         share = release_max_bytes(whole, len(routes) - len(mirrored_to))
         for route in routes:
             dispatcher = self._find(route) or self._make_dispatcher(route)
-            dispatcher.workers.leave(route.sockets)
-            links += dispatcher.workers.connect(route.sockets)
+            dispatcher.workers.retire_except(route.sockets)
+            links += dispatcher.workers.connect_workers(route.sockets)
             self._watch_outcomes(dispatcher, watched=route.report_outcomes)
             dispatcher.release.budget.max_bytes = whole // MIRROR_DIVISOR if route.release_id in mirrored_to else share
             kept.append(dispatcher)

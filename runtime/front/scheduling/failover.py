@@ -35,7 +35,7 @@ class Failover:
         """Moves requests that wait while there is no worker. Suspects stay: they might crash the target's workers, too."""
         for queue in queues:
             if queue.waiting.size and (target := self._find_target(queue)) is not None:
-                for request in queue.waiting.take_everything():
+                for request in queue.waiting.take_all():
                     if request.pinned:
                         queue.waiting.add_request(request)
                     else:

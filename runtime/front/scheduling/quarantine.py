@@ -68,7 +68,7 @@ class Quarantine:
                 work.batches_max = IN_FLIGHT_MAX
             self.is_active = self.is_active or work.batches_max == 1
 
-    def take_everything(self) -> list[WorkItem]:
+    def take_all(self) -> list[WorkItem]:
         """Removes and returns all suspects that wait."""
         items = list(self.waiting)
         self.waiting.clear()

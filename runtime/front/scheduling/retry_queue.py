@@ -23,7 +23,7 @@ class RetryQueue:
     def __init__(self) -> None:
         self.batches: deque[list[InferenceRequest]] = deque()
 
-    def on_failed(self, requests: list[InferenceRequest], error: PexdockError) -> None:
+    def on_batch_failed(self, requests: list[InferenceRequest], error: PexdockError) -> None:
         """Handles an error in place of the reply to a batch.
 
         Requests whose rows the error names get their part of it, and the others are tried again. If it names none, each half is tried
@@ -57,7 +57,7 @@ class RetryQueue:
                 return requests
         return []
 
-    def take_everything(self) -> list[InferenceRequest]:
+    def take_all(self) -> list[InferenceRequest]:
         """Removes and returns all requests."""
         requests = [request for batch in self.batches for request in batch]
         self.batches.clear()

@@ -36,13 +36,13 @@ class HangDetector:
     def watch(self, item: WorkItem) -> None:
         """Checks after a while whether the worker that has an item hangs. Nobody waits for the item any more."""
         for link in self._pool.every_link():
-            if link not in self._watched and link.in_flight.has(item):
+            if link not in self._watched and link.in_flight.contains_item(item):
                 self._watched.add(link)
                 asyncio.get_running_loop().call_later(HANGS_AFTER_S, self._check, link)
 
     def _check(self, link: WorkerLink) -> None:
         self._watched.discard(link)
-        if not (link.open and link.in_flight.hangs()):
+        if not (link.open and link.in_flight.is_hung()):
             return
         left_s = self._timeout_s - link.in_flight.silent_s
         if left_s > 0:

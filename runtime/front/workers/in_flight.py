@@ -33,7 +33,7 @@ class InFlightBatch:
     reply_slot: Slot
     sent_s: float
     parked: bool = False
-    begun: bool = False
+    started: bool = False
     computed_s: float = 0.0
 
     @property
@@ -129,19 +129,19 @@ class InFlightTable:
         self._last_reply_s = time.monotonic()
         return check
 
-    def take_everything(self) -> tuple[list[InFlightBatch], list[ParameterCheck]]:
+    def take_all(self) -> tuple[list[InFlightBatch], list[ParameterCheck]]:
         """Removes and returns all batches and checks."""
         batches, checks = list(self.batches.values()), list(self.checks.values())
         self.batches, self.checks = {}, {}
         return batches, checks
 
-    def park(self, batch: InFlightBatch) -> None:
+    def mark_parked(self, batch: InFlightBatch) -> None:
         """Notes that a batch waits for its model or its client."""
         batch.parked = True
         self.busy -= 1
         self.computing_rows -= batch.rows
 
-    def begin(self, number: int) -> None:
+    def mark_started(self, number: int) -> None:
         """Notes that the worker computes a suspect.
 
         Raises:
@@ -150,13 +150,13 @@ class InFlightTable:
         item = self.batches.get(number) or self.checks.get(number)
         if item is None or not item.is_suspect:
             raise PeerError("a report that the worker began what is no suspect")
-        item.begun = True
+        item.started = True
 
-    def has(self, item: InferenceRequest | ParameterCheck) -> bool:
+    def contains_item(self, item: InferenceRequest | ParameterCheck) -> bool:
         """Returns whether the worker has a request or a check, answered or not."""
         return item in self.checks.values() or any(item in batch.requests for batch in self.batches.values())
 
-    def hangs(self) -> bool:
+    def is_hung(self) -> bool:
         """Returns whether a worker hangs that has not replied for a while since the deadline of something that it has.
 
         The worker computes the first batch that is not parked. If somebody waits for that, its deadline has not passed. If all batches
@@ -174,6 +174,6 @@ class InFlightTable:
     def poison_item(self) -> InferenceRequest | ParameterCheck | None:
         """Returns what the worker had begun when it exited; None where that is not known."""
         for batch in self.batches.values():
-            if batch.begun:
+            if batch.started:
                 return batch.requests[0]
-        return next((check for check in self.checks.values() if check.begun), None)
+        return next((check for check in self.checks.values() if check.started), None)

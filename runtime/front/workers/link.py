@@ -67,7 +67,7 @@ class WorkerLink:
         self._channel = WorkerChannel(path, release.budget, self._on_message, self._on_broken)
         self._replies = ReplyHandler(self.in_flight, self._channel, release.budget)
         self.worker_pid = self._channel.worker_pid
-        self._channel.introduce()
+        self._channel.send_hello()
 
     @property
     def open(self) -> bool:
@@ -98,7 +98,9 @@ class WorkerLink:
         slot, rows = written.slot, written.rows
         # If one of them is late, the others are sent again without it.
         ends_ms = wire_deadline_ms(min([request.ends_s for request in requests]))
-        self._channel.send(Batch(number, endpoint.number, rows, ends_ms, flags, written.frame, slot.reply, first.encoded_parameters))
+        self._channel.send_message(
+            Batch(number, endpoint.number, rows, ends_ms, flags, written.frame, slot.reply, first.encoded_parameters)
+        )
         if not self._channel.open:
             raise Unavailable("the worker has exited")
         self.in_flight.add_batch(number, InFlightBatch(requests, rows, slot, slot, time.monotonic()))
@@ -118,8 +120,10 @@ class WorkerLink:
             Unavailable: the worker is gone. Nothing was sent, and the link is closed.
         """
         number = self.in_flight.next_number()
-        check.begun = False
-        self._channel.send(CheckParameters(number, check.endpoint.number, check.parameters, Flag.QUARANTINED if check.is_suspect else 0))
+        check.started = False
+        self._channel.send_message(
+            CheckParameters(number, check.endpoint.number, check.parameters, Flag.QUARANTINED if check.is_suspect else 0)
+        )
         if not self._channel.open:
             raise Unavailable("the worker has exited")
         self.in_flight.add_check(number, check)
@@ -143,7 +147,7 @@ class WorkerLink:
         self.up = False
         self._channel.close()
         poison = self.in_flight.poison_item() if was_drained else None
-        batches, checks = self.in_flight.take_everything()
+        batches, checks = self.in_flight.take_all()
         if not self._welcomed.done():
             self._welcomed.set_result(False)
         items: list[WorkItem] = [*(request for batch in batches for request in batch.requests), *checks]
@@ -166,7 +170,7 @@ class WorkerLink:
             case StreamPart(number, length):
                 self._replies.on_part(number, length)
             case Started(number):
-                in_flight.begin(number)
+                in_flight.mark_started(number)
             case ParametersAccepted(number):
                 in_flight.take_check(number).finish(None)
             case Failure(number, body) if number in in_flight.checks:
@@ -202,7 +206,7 @@ class WorkerLink:
         batch = self.in_flight.batches.get(number)
         if batch is None or batch.parked:
             raise PeerError("a report that the worker parked a batch that it does not have to compute")
-        self.in_flight.park(batch)
+        self.in_flight.mark_parked(batch)
 
     def _on_failed(self, number: int, error: PexdockError, flags: int) -> None:
         batch = self.in_flight.take_batch(number)

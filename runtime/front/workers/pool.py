@@ -62,7 +62,7 @@ class WorkerPool:
         if not (self.release.up or any(link.open and not link.retiring for link in self.links.values())):
             raise Unavailable(f"no worker of {self.release.spec.model} is ready; try again later")
 
-    def connect(self, sockets: Sequence[str]) -> list[WorkerLink]:
+    def connect_workers(self, sockets: Sequence[str]) -> list[WorkerLink]:
         """Connects to the workers that have no link yet. Returns the new links, whose workers have not introduced themselves yet."""
         spec = self.release.spec
         made = []
@@ -76,7 +76,7 @@ class WorkerPool:
                 made.append(link)
         return made
 
-    def leave(self, sockets: Sequence[str]) -> None:
+    def retire_except(self, sockets: Sequence[str]) -> None:
         """Retires the links to all workers but those at `sockets`."""
         for path in [path for path in self.links if path not in sockets]:
             link = self.links.pop(path)
@@ -106,7 +106,7 @@ class WorkerPool:
                 found, found_busy, found_in_flight = link, work.busy, in_flight
         return found
 
-    def for_check(self) -> WorkerLink | None:
+    def least_busy_for_check(self) -> WorkerLink | None:
         """Returns the link to the worker with the least to do that can take a parameter check and need not be left alone."""
         able = [
             (link.in_flight.busy, len(link.in_flight.batches), len(link.in_flight.checks), index, link)

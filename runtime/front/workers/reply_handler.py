@@ -83,7 +83,7 @@ class ReplyHandler:
         if length > batch.slot.reply.length:
             raise PeerError(f"a part of {length} bytes in a place of {batch.slot.reply.length}")
         if not batch.parked:
-            self._in_flight.park(batch)
+            self._in_flight.mark_parked(batch)
         piece = bytes(batch.slot.segment.slice_view(batch.slot.reply.prefix(length)))
         request.send_part(piece, lambda: self.send_if_in_flight(number, NextPart(number)))
 
@@ -109,7 +109,7 @@ class ReplyHandler:
         batch = self._in_flight.batches.get(number)
         if batch is None or batch.reply_slot is not batch.slot:
             raise PeerError("a request for a reply buffer for a batch that the worker does not have")
-        batch.begun = False
+        batch.started = False
         try:
             batch.reply_slot = self._channel.slots.take_slot(0, length)
         except Full as exc:
@@ -117,14 +117,14 @@ class ReplyHandler:
             for request in batch.requests:
                 request.fail(exc)
             self.free_slots(batch, retained=True)
-            self._channel.send(ReplyBuffer(number, batch.slot.reply.prefix(0)))  # an empty buffer has the worker drop its reply
+            self._channel.send_message(ReplyBuffer(number, batch.slot.reply.prefix(0)))  # an empty buffer has the worker drop its reply
             return
-        self._channel.send(ReplyBuffer(number, batch.reply_slot.reply))
+        self._channel.send_message(ReplyBuffer(number, batch.reply_slot.reply))
 
     def send_if_in_flight(self, number: int, message: Message) -> None:
         """Sends a message about a batch unless the worker has done with it."""
         if self._channel.open and number in self._in_flight.batches:
-            self._channel.send(message)
+            self._channel.send_message(message)
 
     def free_slots(self, batch: InFlightBatch, *, retained: bool) -> None:
         """Gives back the slots of a batch that the worker has done with; `retained` says that it still refers to the request's frame."""

@@ -50,14 +50,14 @@ class WorkerChannel:
         self.worker_pid = self._channel.peer_pid()
         self.open = True
 
-    def introduce(self) -> None:
+    def send_hello(self) -> None:
         """Sends the first message, which the news of segments must follow."""
         try:
             self._channel.send_message(Hello(WIRE_VERSION))
         except PeerError as exc:
             self._on_broken(exc, False)
 
-    def send(self, message: Message) -> None:
+    def send_message(self, message: Message) -> None:
         """Sends a message, after the news of segments. Closes the channel if the worker cannot be reached."""
         try:
             if self.slots.to_forget or self.slots.to_attach:
@@ -90,7 +90,7 @@ class WorkerChannel:
         self.slots.to_attach.clear()
 
     def _reclaim(self) -> None:
-        self.slots.drop_spare()
+        self.slots.drop_spare_segments()
         self.announce_forgotten()
 
     def _on_readable(self) -> None:

@@ -84,7 +84,7 @@ def test_spare_segments_are_reclaimed_when_others_need_the_memory(budget: Memory
     """A free large slot is dropped rather than a request refused; one in use is not."""
     kept, used = slots.take_slot(20 * MB, MB), slots.take_slot(20 * MB, MB)
     slots.give_back(kept, retained=False)
-    budget.reclaimers.add(slots.drop_spare)
+    budget.reclaimers.add(slots.drop_spare_segments)
     with pytest.raises(Full):
         budget.reserve(60 * MB)
     assert slots.to_forget == [kept.number]

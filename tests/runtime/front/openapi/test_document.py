@@ -26,7 +26,7 @@ from runtime.front.codecs import media_types
 from runtime.front.codecs.decoder import RowDecoder, decode_body
 from runtime.front.codecs.encoder import ResponseFormat
 from runtime.front.requests import hints, response_stream
-from runtime.front.requests.problems import problem
+from runtime.front.requests.problems import problem_response
 
 
 class Payment(Schema):
@@ -241,7 +241,7 @@ REJECTED = [errors.Reject(409, "no"), errors.Reject(422, "no", [1])]
 @pytest.mark.parametrize("error", [*TOLD, *BEFORE_WORKERS, *REJECTED], ids=lambda each: f"{each.code} {getattr(each, 'status', '')}")
 def test_problems_are_what_the_document_says(found: dict[str, Any], error: errors.PexdockError) -> None:
     """Each error that a client can meet, under its status, with its code; and another code would not fit."""
-    answer = problem(error, "0" * 32)
+    answer = problem_response(error, "0" * 32)
     responses = openapi_docs.operation(found, "/payments")["responses"]
     name = responses.get(str(answer.status), responses["4XX"])["$ref"].rpartition("/")[2]
     response = found["components"]["responses"][name]
