@@ -1,4 +1,4 @@
-"""Which of many releases should run, and which are refused."""
+"""The plan of releases to start and to stop."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,13 +16,13 @@ def planned(*releases):
 
 
 def test_only_the_newest_release_of_each_model_is_started():
-    """PEP 440 decides, not the alphabet; others stand by, so a dist/ full of old versions costs nothing."""
+    """PEP 440 decides rather than the alphabet. The others stay on standby, so a dist/ full of old versions costs nothing."""
     releases = release("iris 0.9.0"), release("iris 0.10.0"), release("iris 0.10.0rc1"), release("other 1.0")
     assert planned(*releases) == (["iris 0.10.0", "other 1.0"], [])
 
 
-def test_the_old_release_goes_on_until_the_new_one_is_ready():
-    """And not an instant longer."""
+def test_the_old_release_serves_until_the_new_one_is_ready():
+    """It stops as soon as the new one has taken over."""
     old, new = release("iris 0.1.0", state="running", ready=True), release("iris 0.2.0")
     assert planned(old, new) == (["iris 0.2.0"], [])
     new.machine.state = ReleaseState.UNPACKING
@@ -35,14 +35,14 @@ def test_the_old_release_goes_on_until_the_new_one_is_ready():
     assert planner.serving_releases([old, new]) == [new]
 
 
-def test_between_one_that_dies_at_each_start_and_one_that_serves_the_newest_that_works_is_found():
-    """The newest ready version serves, so every one above what serves gets its chance."""
+def test_a_release_between_one_that_crashes_at_each_start_and_one_that_serves_is_tried():
+    """The newest version that works must serve, so every version above the serving one is tried."""
     broken, serving = release("iris 0.3", state="running", crash_count=1), release("iris 0.1", state="running", ready=True)
     assert planned(broken, release("iris 0.2"), serving) == (["iris 0.2"], [])
 
 
-def test_an_older_release_is_started_where_the_newer_one_dies_at_each_start_and_nothing_serves():
-    """A restart of Pexdock must come back with what served before it."""
+def test_an_older_release_is_started_if_the_newer_one_crashes_at_each_start_and_nothing_serves():
+    """After a restart Pexdock must serve what it served before."""
     new, old, oldest = release("iris 0.2.0", state="running", crash_count=1), release("iris 0.1.0"), release("iris 0.0.1")
     assert planned(new, old, oldest) == (["iris 0.1.0"], [])
     old.machine.state, old.was_ready = ReleaseState.RUNNING, True
@@ -52,18 +52,18 @@ def test_an_older_release_is_started_where_the_newer_one_dies_at_each_start_and_
     assert planned(new, old, oldest) == ([], ["iris 0.1.0"])
 
 
-def test_a_release_that_was_refused_or_failed_is_as_if_it_were_not_there():
-    """The next one below takes its place."""
+def test_a_release_that_was_refused_or_failed_is_ignored():
+    """The next release below it takes its place."""
     assert planned(release("iris 0.3", state="failed"), release("iris 0.2", state="refused"), release("iris 0.1")) == (["iris 0.1"], [])
 
 
-def test_a_start_in_vain_is_broken_off_for_a_newer_release():
-    """It has served nobody yet."""
+def test_a_start_is_abandoned_for_a_newer_release():
+    """The older release has not served yet."""
     assert planned(release("iris 0.1", state="unpacking"), release("iris 0.2")) == (["iris 0.2"], ["iris 0.1"])
 
 
 def test_a_replaced_file_takes_over_even_with_an_older_version_and_only_once_it_is_ready():
-    """Whoever overwrites a file means the new content. If that fails the old one stays."""
+    """Someone who overwrites a file wants the new content. If it fails, the old content keeps serving."""
     new = release("iris 0.1", 2, file="iris.pex")
     old = release("iris 0.2", 1, "running", ready=True, file="iris.pex", in_place=False, replaced_by=new)
     releases = old, new, release("iris 0.0.1", 0)
@@ -79,70 +79,8 @@ def test_a_replaced_file_takes_over_even_with_an_older_version_and_only_once_it_
     assert planned(*releases) == ([], [])
 
 
-def refused(*releases):
-    return [(each.release.file, each.reason) for each in conflicts.find_conflicts(releases)]
-
-
-def test_the_same_version_from_a_second_file_is_refused_by_name():
-    """The first that was dropped keeps it, whichever of the two was verified first."""
-    first, second = release("iris 0.1.0", 0, "waiting"), release("iris 0.1.0", 1, "running", ready=True, file="copy.pex")
-    assert refused(second, first) == [
-        ("copy.pex", "iris 0.1.0 is served from iris-0.1.0.pex, which has different content: give this release another version")
-    ]
-    first.machine.state = ReleaseState.FAILED
-    assert refused(second, first) == []
-
-
-def test_a_double_takes_over_once_the_file_that_had_the_version_is_gone():
-    """A build that was renamed in under another name."""
-    first, second = release("iris 0.1.0", 0, "running", ready=True), release("iris 0.1.0", 1, "refused", file="copy.pex", contended=True)
-    assert conflicts.resolved_conflicts([first, second]) == []
-    first.in_place = False
-    assert conflicts.resolved_conflicts([first, second]) == [second]
-    second.contended = False
-    second.machine.state = ReleaseState.STANDBY
-    assert planned(first, second) == (["iris 0.1.0"], [])
-
-
-def test_a_release_that_waits_for_a_path_does_not_push_out_its_double():
-    """The double serves by now, and whoever serves is not stopped for one that may never be ready."""
-    first = release("iris 0.1.0", 0, "refused", paths=["/a"], contended=True)
-    second = release("iris 0.1.0", 1, "running", ready=True, file="copy.pex", paths=["/b"])
-    assert conflicts.resolved_conflicts([first, second]) == []
-
-
-def test_a_path_of_another_model_is_refused_naming_path_model_and_file():
-    """The names of parameters do not tell two paths apart, nor does a trailing slash; literal segments do."""
-    holder = release("iris 0.1", 0, "running", ready=True, paths=["/a/{x}"])
-    rival = release("rose 0.1", 1, "running", ready=True, paths=["/b", "/a/{y}"])
-    other = release("lily 0.1", 2, "running", ready=True, paths=["/a/x", "/{x}/a"])
-    assert refused(other, rival, holder) == [
-        ("rose-0.1.pex", "path /a/{y} is served by iris 0.1 as /a/{x}, from iris-0.1.pex: use another path")
-    ]
-
-
-def test_a_new_release_inherits_its_models_paths_and_no_others():
-    """A drop can neither lose what its model had, nor take what another model has."""
-    old = release("iris 0.1", 0, "standby", paths=["/a"])
-    rival = release("rose 0.1", 1, "running", ready=True, paths=["/b"])
-    new = release("iris 0.2", 2, "running", ready=True, paths=["/a", "/b"])
-    assert [file for file, _ in refused(old, rival, new)] == ["iris-0.2.pex"]
-    new.spec = release("iris 0.2", paths=["/a"]).spec
-    rival.spec = release("rose 0.1", paths=["/a"]).spec
-    assert [file for file, _ in refused(old, rival, new)] == ["rose-0.1.pex"]
-
-
-def test_a_release_that_was_refused_for_a_path_comes_back_when_the_path_is_free():
-    """And not while the other model's next release has it."""
-    holder = release("iris 0.2", 0, "running", ready=True, paths=["/a"])
-    rival = release("rose 0.1", 1, "refused", paths=["/a"], contended=True)
-    assert conflicts.resolved_conflicts([holder, rival]) == []
-    holder.spec = release("iris 0.2", paths=["/c"]).spec
-    assert conflicts.resolved_conflicts([holder, rival]) == [rival]
-
-
 class Models(RuleBasedStateMachine):
-    """Releases of two models that are dropped, become ready, die and fail in any order, with the plan followed after each step."""
+    """Releases of two models are dropped, become ready, crash and fail in any order, and the plan is followed after each step."""
 
     def __init__(self):
         super().__init__()
@@ -161,12 +99,12 @@ class Models(RuleBasedStateMachine):
         self.follow()
 
     @precondition(lambda self: self.starting())
-    @rule(data=st.data(), event=st.sampled_from(["ready", "died", "failed"]))
+    @rule(data=st.data(), event=st.sampled_from(["ready", "crashed", "failed"]))
     def starts(self, data, event):
         each = data.draw(st.sampled_from(self.starting()))
         if event == "ready":
             each.was_ready, each.spec = True, release(each.title, paths=each.paths).spec
-        elif event == "died":
+        elif event == "crashed":
             each.crash_count += 1
         else:
             each.machine.step(ReleaseEvent.FAILED)
@@ -202,7 +140,7 @@ class Models(RuleBasedStateMachine):
                 each.crash_count = 0
             if before == [(each.state, each.was_ready) for each in self.releases]:
                 return
-        raise AssertionError("the plan never comes to rest")
+        raise AssertionError("the plan never converges")
 
     @invariant()
     def no_path_is_served_twice(self):
@@ -222,7 +160,7 @@ class Models(RuleBasedStateMachine):
             assert any(each.state is ReleaseState.RUNNING for each in ranked)
 
     @invariant()
-    def whoever_is_refused_is_in_the_way_of_somebody(self):
+    def every_refused_release_conflicts_with_another(self):
         assert conflicts.resolved_conflicts(self.releases) == []
 
 

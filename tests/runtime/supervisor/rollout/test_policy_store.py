@@ -1,4 +1,4 @@
-"""The file that outlives a supervisor."""
+"""The file of traffic policies, which outlives a supervisor."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from runtime.supervisor.rollout.policy_record import HISTORY_MAX, PolicyRecord, 
 from runtime.supervisor.rollout.policy_store import FILE, PolicyStore, PolicyStoreUnusable
 from runtime.supervisor.rollout.traffic_policy import Shadow, Split, TrafficPolicy
 
-SAID = PolicyRecord(
+RECORD = PolicyRecord(
     TrafficPolicy(split=Split({"0.1.0": 9, "canary": 1}, "header:x-user"), labels={"canary": "0.2.0"}, rolled_back={"f" * 64: "it died"})
 )
 
 
-def test_what_was_said_is_there_for_the_next_supervisor(tmp_path: Path) -> None:
-    """Whole, for this user alone, and nothing is left beside it."""
+def test_policies_are_there_for_the_next_supervisor(tmp_path: Path) -> None:
+    """The file is complete, only this user can read it, and no temporary file is left."""
     folder = tmp_path / "deep" / "state"
     with PolicyStore(folder) as store:
-        store.put_record("iris", SAID)
+        store.put_record("iris", RECORD)
         store.put_record("rose", PolicyRecord(TrafficPolicy(pin="1.0")))
     assert stat.S_IMODE((folder / FILE).stat().st_mode) == 0o600
     assert sorted(path.name for path in folder.iterdir()) == ["lock", FILE]
     with PolicyStore(folder) as store:
-        assert store.records == {"iris": SAID, "rose": PolicyRecord(TrafficPolicy(pin="1.0"))}
+        assert store.records == {"iris": RECORD, "rose": PolicyRecord(TrafficPolicy(pin="1.0"))}
 
 
-def test_two_supervisors_do_not_write_one_file(tmp_path: Path) -> None:
-    """The second would forget what the first was told."""
+def test_two_supervisors_cannot_write_the_same_file(tmp_path: Path) -> None:
+    """The second would overwrite the policies of the first."""
     with PolicyStore(tmp_path), pytest.raises(PolicyStoreUnusable, match="--state-path"), PolicyStore(tmp_path):
         pass
     with PolicyStore(tmp_path) as store:
@@ -48,33 +48,33 @@ def test_two_supervisors_do_not_write_one_file(tmp_path: Path) -> None:
         ('{"format": 2, "models": {"iris": 7}}', "newer Pexdock"),
     ],
 )
-def test_what_cannot_be_read_is_no_silence(tmp_path: Path, content: str, reason: str) -> None:
-    """A pin that is forgotten would move requests; the file stays as it is, for people to mend."""
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, content: str, reason: str) -> None:
+    """A forgotten pin would move requests. The file is left unchanged, so that people can repair it."""
     (tmp_path / FILE).write_text(content)
     with pytest.raises(PolicyStoreUnusable, match=reason), PolicyStore(tmp_path):
         pass
     assert (tmp_path / FILE).read_text() == content
 
 
-def test_an_order_that_cannot_be_kept_is_refused_and_a_flip_is_not(tmp_path: Path) -> None:
-    """Nobody ordered the flip; it counts until the supervisor ends."""
+def test_an_order_that_cannot_be_stored_is_refused_and_a_traffic_shift_is_not(tmp_path: Path) -> None:
+    """Nobody ordered the shift; it is in force until the supervisor exits."""
     with PolicyStore(tmp_path / "state") as store:
-        store.put_record("iris", SAID)
+        store.put_record("iris", RECORD)
         (tmp_path / "state" / f".{FILE}.{os.getpid()}.part").mkdir()  # as a full disk, writing fails, also for root
         with pytest.raises(Unavailable, match="free some space"):
             store.put_record("iris", PolicyRecord())
-        assert store.records == {"iris": SAID}
+        assert store.records == {"iris": RECORD}
         store.put_if_possible("iris", PolicyRecord())
         assert store.records == {"iris": PolicyRecord()}
     assert json.loads((tmp_path / "state" / FILE).read_text())["models"]["iris"]["traffic"]["labels"] == {"canary": "0.2.0"}
 
 
-def test_the_history_is_bounded_and_ends_with_the_last(tmp_path: Path) -> None:
-    """A model that is dropped each minute fills no disk."""
-    said = PolicyRecord()
+def test_the_history_is_bounded_and_ends_with_the_latest_shift(tmp_path: Path) -> None:
+    """A model that is dropped every minute does not fill the disk."""
+    record = PolicyRecord()
     for number in range(HISTORY_MAX + 5):
-        said = said.with_shift(TrafficShift("now", str(number), ""))
-    assert [flip.what for flip in said.history] == [str(number) for number in range(5, HISTORY_MAX + 5)]
+        record = record.with_shift(TrafficShift("now", str(number), ""))
+    assert [shift.what for shift in record.history] == [str(number) for number in range(5, HISTORY_MAX + 5)]
 
 
 def test_the_file_of_pexdock_0_1_0_is_read_and_written_under_the_same_names(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from runtime.supervisor.rollout.release_state import RELEASE_STEPS, ReleaseActio
 
 
 def test_a_release_can_be_stopped_in_every_state_and_only_once():
-    """Otherwise it would stay in the list for ever once its file is gone."""
+    """Otherwise it would stay in the list after its file is gone."""
     for state in ReleaseState:
         assert Machine(RELEASE_STEPS, state).allows(ReleaseEvent.STOPPED) is (state is not ReleaseState.STOPPED)
 

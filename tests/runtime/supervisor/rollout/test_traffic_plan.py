@@ -1,4 +1,4 @@
-"""Where the requests of a model go, and which releases run, given what operators said."""
+"""The releases that receive the requests of a model, and those that run, under its traffic policy."""
 
 from __future__ import annotations
 
@@ -10,106 +10,106 @@ from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 
 
 def family(*states: str, **more: object) -> list[Release]:
-    """iris 0.3, 0.2 and 0.1; `ready` is one that runs and is."""
+    """Returns iris 0.3, 0.2 and 0.1 in these states; `ready` is a running release with a ready worker."""
     made = []
     for number, state in zip((3, 2, 1), states, strict=True):
         made.append(release(f"iris 0.{number}", number, "running" if state == "ready" else state, ready=state == "ready", **more))
     return made
 
 
-def planned(releases: list[Release], said: TrafficPolicy, *, starting: bool = False) -> tuple[list[str], list[str]]:
-    plan = planner.plan_releases(releases, {"iris": said}, starting=starting)
+def planned(releases: list[Release], policy: TrafficPolicy, *, starting: bool = False) -> tuple[list[str], list[str]]:
+    plan = planner.plan_releases(releases, {"iris": policy}, starting=starting)
     return [each.version for each in plan.start], [each.version for each in plan.stop]
 
 
-def shares(releases: list[Release], said: TrafficPolicy) -> dict[str, int]:
-    return {each.version: weight for each, weight in traffic_plan.plan_traffic(releases, said).shares}
+def shares(releases: list[Release], policy: TrafficPolicy) -> dict[str, int]:
+    return {each.version: weight for each, weight in traffic_plan.plan_traffic(releases, policy).shares}
 
 
-def test_a_pin_serves_whatever_is_newer() -> None:
-    """What serves goes on until the pinned one takes over."""
-    said = TrafficPolicy(pin="0.1")
+def test_a_pinned_release_serves_even_if_a_newer_one_exists() -> None:
+    """The release that serves keeps serving until the pinned one takes over."""
+    policy = TrafficPolicy(pin="0.1")
     releases = family("standby", "ready", "standby")
-    assert planned(releases, said) == (["0.1"], [])
-    assert shares(releases, said) == {"0.2": 1}
+    assert planned(releases, policy) == (["0.1"], [])
+    assert shares(releases, policy) == {"0.2": 1}
     releases = family("standby", "ready", "ready")
-    assert planned(releases, said) == ([], ["0.2"])
-    assert shares(releases, said) == {"0.1": 1}
+    assert planned(releases, policy) == ([], ["0.2"])
+    assert shares(releases, policy) == {"0.1": 1}
 
 
-def test_at_the_start_nothing_stands_in_for_a_pin_that_may_still_come() -> None:
-    """Else what nobody wanted would serve for a moment; afterwards it is better than nothing."""
-    said, releases = TrafficPolicy(pin="7"), family("standby", "standby", "standby")
-    assert planned(releases, said, starting=True) == ([], [])
-    assert planned(releases, said) == (["0.3"], [])
-    assert traffic_plan.unmet_orders(family("ready", "standby", "standby"), said) == [
+def test_at_the_start_no_other_release_serves_while_the_pinned_one_may_still_appear() -> None:
+    """Otherwise an unwanted release would serve for a moment. After the start it is better than none."""
+    policy, releases = TrafficPolicy(pin="7"), family("standby", "standby", "standby")
+    assert planned(releases, policy, starting=True) == ([], [])
+    assert planned(releases, policy) == (["0.3"], [])
+    assert traffic_plan.unmet_orders(family("ready", "standby", "standby"), policy) == [
         "7 is pinned, but there is no release 7 that could serve"
     ]
 
 
-def test_a_start_brings_back_what_served_last_while_a_newer_one_is_proven() -> None:
-    """The newer one was dropped just before the end, and may take long, or fail."""
+def test_a_start_brings_back_the_release_that_served_last_while_a_newer_one_starts() -> None:
+    """The newer one was dropped just before the shutdown, and may take long or fail."""
     releases = family("standby", "standby", "standby")
-    said = TrafficPolicy(served=[releases[2].sha256, releases[1].sha256])
-    assert planned(releases, said) == (["0.3", "0.2"], [])
+    policy = TrafficPolicy(served=[releases[2].sha256, releases[1].sha256])
+    assert planned(releases, policy) == (["0.3", "0.2"], [])
     releases = family("running", "ready", "standby")
-    assert planned(releases, said) == ([], [])
-    assert shares(releases, said) == {"0.2": 1}
-    assert planned(family("ready", "running", "standby"), said) == ([], ["0.2"])
+    assert planned(releases, policy) == ([], [])
+    assert shares(releases, policy) == {"0.2": 1}
+    assert planned(family("ready", "running", "standby"), policy) == ([], ["0.2"])
 
 
-def test_all_releases_of_a_split_run_and_those_that_are_ready_share() -> None:
-    """The others of the model end once one of them serves."""
-    said = traffic_policy.with_split(TrafficPolicy(), {"0.1": 1, "0.2": 9}, "header:x-user")
-    assert planned(family("ready", "standby", "standby"), said) == (["0.2", "0.1"], [])
-    assert shares(family("ready", "running", "running"), said) == {"0.3": 1}
-    assert shares(family("ready", "running", "ready"), said) == {"0.1": 1}
+def test_all_releases_of_a_split_run_and_the_ready_ones_serve() -> None:
+    """The other releases of the model stop once one of the split serves."""
+    policy = traffic_policy.with_split(TrafficPolicy(), {"0.1": 1, "0.2": 9}, "header:x-user")
+    assert planned(family("ready", "standby", "standby"), policy) == (["0.2", "0.1"], [])
+    assert shares(family("ready", "running", "running"), policy) == {"0.3": 1}
+    assert shares(family("ready", "running", "ready"), policy) == {"0.1": 1}
     releases = family("ready", "ready", "ready")
-    assert planned(releases, said) == ([], ["0.3"])
-    assert shares(releases, said) == {"0.2": 9, "0.1": 1}
-    sharing = traffic_plan.plan_traffic(releases, said).split_spec(said)
+    assert planned(releases, policy) == ([], ["0.3"])
+    assert shares(releases, policy) == {"0.2": 9, "0.1": 1}
+    sharing = traffic_plan.plan_traffic(releases, policy).split_spec(policy)
     assert sharing is not None
     assert (sharing.weights, sharing.by) == ({releases[1].sha256: 9, releases[2].sha256: 1}, "header:x-user")
     assert sharing.labels == {"stable": releases[1].sha256}
 
 
-def test_a_release_that_gets_copies_runs_beside_and_gets_no_requests() -> None:
-    """Also one that was taken back: that is how it is looked into."""
+def test_a_mirror_runs_and_serves_no_requests() -> None:
+    """A release that was rolled back can be a mirror, so that it can be examined."""
     releases = family("ready", "standby", "standby")
-    said = traffic_policy.with_shadow(traffic_policy.with_rolled_back(TrafficPolicy(), releases[1].sha256, "bad"), "0.2", 10)
-    assert planned(releases, said) == (["0.2"], [])
+    policy = traffic_policy.with_shadow(traffic_policy.with_rolled_back(TrafficPolicy(), releases[1].sha256, "bad"), "0.2", 10)
+    assert planned(releases, policy) == (["0.2"], [])
     releases = family("ready", "ready", "standby")
-    assert planned(releases, said) == ([], [])
-    found = traffic_plan.plan_traffic(releases, said)
+    assert planned(releases, policy) == ([], [])
+    found = traffic_plan.plan_traffic(releases, policy)
     assert [each.version for each in found.routed] == ["0.3", "0.2"]
-    sharing = found.split_spec(said)
+    sharing = found.split_spec(policy)
     assert sharing is not None
     assert (sharing.weights, sharing.mirror) == ({releases[0].sha256: 1}, MirrorSpec(releases[1].sha256, 10))
 
 
-def test_a_labelled_release_runs_and_can_be_asked_for() -> None:
-    """A label that was set to `stable` is meant as it was set."""
+def test_a_labelled_release_runs_and_serves_requests_for_its_label() -> None:
+    """An operator may set the label `stable`, too."""
     releases = family("ready", "ready", "standby")
-    said = TrafficPolicy(labels={"stable": "0.2", "canary": "0.3"})
-    assert planned(releases, said) == ([], [])
-    sharing = traffic_plan.plan_traffic(releases, said).split_spec(said)
+    policy = TrafficPolicy(labels={"stable": "0.2", "canary": "0.3"})
+    assert planned(releases, policy) == ([], [])
+    sharing = traffic_plan.plan_traffic(releases, policy).split_spec(policy)
     assert sharing is not None
     assert sharing.labels == {"stable": releases[1].sha256, "canary": releases[0].sha256}
 
 
-def test_what_was_taken_back_serves_only_until_something_else_does() -> None:
-    """And is never started again."""
+def test_a_release_that_was_rolled_back_serves_only_until_another_one_does() -> None:
+    """It is never started again."""
     releases = family("ready", "standby", "standby")
-    said = traffic_policy.with_rolled_back(TrafficPolicy(), releases[0].sha256, "bad")
-    assert planned(releases, said) == (["0.2"], [])
-    assert shares(releases, said) == {"0.3": 1}
-    assert planned(family("ready", "ready", "standby"), said) == ([], ["0.3"])
+    policy = traffic_policy.with_rolled_back(TrafficPolicy(), releases[0].sha256, "bad")
+    assert planned(releases, policy) == (["0.2"], [])
+    assert shares(releases, policy) == {"0.3": 1}
+    assert planned(family("ready", "ready", "standby"), policy) == ([], ["0.3"])
     only = [release("iris 0.3", 3)]
-    assert planned(only, said) == ([], [])
+    assert planned(only, policy) == ([], [])
 
 
-def test_what_is_kept_runs_on_without_requests() -> None:
-    """Until its time is over."""
+def test_a_warm_standby_keeps_running_without_requests() -> None:
+    """It stops when its time is over."""
     releases = family("ready", "ready", "standby")
     releases[1].warm_standby = True
     assert planned(releases, TrafficPolicy()) == ([], [])
@@ -118,8 +118,8 @@ def test_what_is_kept_runs_on_without_requests() -> None:
     assert planned(releases, TrafficPolicy()) == ([], ["0.2"])
 
 
-def test_a_release_takes_over_with_all_of_its_workers_unless_one_has_died() -> None:
-    """Where nothing serves, the first of them is enough."""
+def test_a_release_takes_over_once_all_of_its_workers_are_ready() -> None:
+    """If no release serves, one ready worker is enough."""
     releases = family("ready", "ready", "standby")
     releases[0].pending_workers = 1
     assert shares(releases, TrafficPolicy()) == {"0.2": 1}
@@ -128,14 +128,14 @@ def test_a_release_takes_over_with_all_of_its_workers_unless_one_has_died() -> N
     assert shares(releases, TrafficPolicy()) == {"0.3": 1}
 
 
-def test_one_release_that_serves_all_needs_no_words_about_sharing() -> None:
-    """So a model of which nothing was said costs nothing."""
+def test_a_model_without_a_policy_needs_no_split() -> None:
+    """Front doors then have nothing to choose from."""
     assert traffic_plan.plan_traffic(family("ready", "standby", "standby"), TrafficPolicy()).split_spec(TrafficPolicy()) is None
     assert traffic_plan.plan_traffic(family("standby", "standby", "standby"), TrafficPolicy()).routed == []
 
 
-def test_a_file_that_is_replaced_in_place_does_not_bring_back_what_is_kept() -> None:
-    """What serves goes on until its own replacement takes over."""
+def test_replacing_a_file_in_place_does_not_bring_back_the_warm_standby() -> None:
+    """The release that serves keeps serving until its replacement takes over."""
     new = release("iris 0.2", 5, "running", file="iris.pex")
     old = release("iris 0.2", 4, "running", ready=True, in_place=False, replaced_by=new)
     kept = release("iris 0.1", 3, "running", ready=True, warm_standby=True)
@@ -144,12 +144,12 @@ def test_a_file_that_is_replaced_in_place_does_not_bring_back_what_is_kept() -> 
     assert traffic_plan.plan_traffic(family_, TrafficPolicy()).routed == [old]
 
 
-def test_what_should_serve_is_what_was_named_or_else_the_newest() -> None:
-    """Whether or not it can yet."""
+def test_the_desired_release_is_the_named_one_or_else_the_newest() -> None:
+    """It does not matter whether it is ready."""
     releases = family("running", "ready", "standby")
 
-    def wanted(said: TrafficPolicy) -> dict[str, int]:
-        return {each.version: weight for each, weight in traffic_plan.desired_shares(releases, said)}
+    def wanted(policy: TrafficPolicy) -> dict[str, int]:
+        return {each.version: weight for each, weight in traffic_plan.desired_shares(releases, policy)}
 
     assert wanted(TrafficPolicy()) == {"0.3": 1}
     assert wanted(TrafficPolicy(pin="0.1")) == {"0.1": 1}
@@ -158,8 +158,8 @@ def test_what_should_serve_is_what_was_named_or_else_the_newest() -> None:
     assert traffic_plan.desired_shares([], TrafficPolicy()) == []
 
 
-def test_what_is_kept_stands_in_for_what_is_on_probation_and_for_nothing_else() -> None:
-    """It is routed to, with no weight; not where it gets copies, which are not answers."""
+def test_a_warm_standby_is_the_fallback_of_a_release_on_probation_only() -> None:
+    """It is in the routing table without a weight. A mirror is never a fallback, since its responses are dropped."""
     releases = family("ready", "ready", "standby")
     newest, before, _ = releases
     found = traffic_plan.plan_traffic(releases, TrafficPolicy())

@@ -1,4 +1,4 @@
-"""What operators say about the requests of a model."""
+"""The traffic policy of a model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from runtime.supervisor.rollout import traffic_policy
 from runtime.supervisor.rollout.traffic_policy import Shadow, Split, TrafficPolicy
 
 
-def test_a_pin_ends_a_split_and_a_split_ends_a_pin() -> None:
-    """Each says who serves all, or that nobody does."""
+def test_a_pin_replaces_a_split_and_a_split_replaces_a_pin() -> None:
+    """A policy has one or the other."""
     both = traffic_policy.with_split(traffic_policy.with_pin(TrafficPolicy(), "0.1.0"), {"0.1.0": 9, "0.2.0": 1}, "header:x-user")
     assert (both.pin, both.split) == ("", Split({"0.1.0": 9, "0.2.0": 1}, "header:x-user"))
     assert traffic_policy.with_pin(both, "0.2.0") == TrafficPolicy(pin="0.2.0")
@@ -22,48 +22,48 @@ def test_a_pin_ends_a_split_and_a_split_ends_a_pin() -> None:
 
 
 @pytest.mark.parametrize("weights", [{}, {"0.1.0": 1}, {"0.1.0": 1, "0.2.0": 0}, {"0.1.0": 1, "0.2.0": -1}, {"0.1.0": 1, "0.2.0": 10_001}])
-def test_a_split_that_shares_nothing_is_refused(weights: dict[str, int]) -> None:
-    """Two releases at least, each with some of the requests."""
+def test_a_split_with_invalid_weights_is_refused(weights: dict[str, int]) -> None:
+    """A split needs at least two releases, each with a weight."""
     with pytest.raises(Conflict):
         traffic_policy.with_split(TrafficPolicy(), weights)
 
 
 @pytest.mark.parametrize("by", ["user", "header:", "cookie:a", "column"])
-def test_what_keeps_a_client_must_be_somewhere(by: str) -> None:
-    """A header, a parameter or a column, by name."""
+def test_the_key_of_a_split_must_be_valid(by: str) -> None:
+    """It names a header, a parameter or a column."""
     with pytest.raises(Conflict, match="header:NAME"):
         traffic_policy.with_split(TrafficPolicy(), {"a": 1, "b": 1}, by)
 
 
 @pytest.mark.parametrize("percent", [0, -1, 100.1, float("nan")])
-def test_a_shadow_gets_some_of_the_requests(percent: float) -> None:
-    """And not more than all."""
+def test_a_shadow_receives_some_of_the_requests(percent: float) -> None:
+    """The percentage is above 0 and at most 100."""
     with pytest.raises(Conflict):
         traffic_policy.with_shadow(TrafficPolicy(), "0.2.0", percent)
     assert traffic_policy.with_shadow(TrafficPolicy(), "0.2.0", 12.5).shadow == Shadow("0.2.0", 12.5)
 
 
-def test_a_label_that_is_used_stays() -> None:
-    """Else the split would name nothing."""
-    said = traffic_policy.with_split(traffic_policy.with_label(TrafficPolicy(), "canary", "0.2.0"), {"0.1.0": 1, "canary": 1})
-    assert said.version_of("canary") == "0.2.0"
+def test_a_label_in_use_cannot_be_removed() -> None:
+    """Otherwise the split would name nothing."""
+    policy = traffic_policy.with_split(traffic_policy.with_label(TrafficPolicy(), "canary", "0.2.0"), {"0.1.0": 1, "canary": 1})
+    assert policy.version_of("canary") == "0.2.0"
     with pytest.raises(Conflict, match="used"):
-        traffic_policy.without_label(said, "canary")
-    assert traffic_policy.without_label(traffic_policy.without_split(said), "canary").labels == {}
+        traffic_policy.without_label(policy, "canary")
+    assert traffic_policy.without_label(traffic_policy.without_split(policy), "canary").labels == {}
 
 
 @pytest.mark.parametrize("label", ["", "Canary", "0.2.0", "a b", "a" * 33])
-def test_a_label_looks_like_no_version(label: str) -> None:
-    """So a name is one or the other."""
+def test_a_label_must_not_look_like_a_version(label: str) -> None:
+    """A name is either a label or a version."""
     with pytest.raises(Conflict):
         traffic_policy.with_label(TrafficPolicy(), label, "0.2.0")
 
 
-def test_a_promotion_forgets_what_was_said_against_it() -> None:
-    """The newest serves as such, so that the next one takes over from it; any other is pinned."""
-    said = traffic_policy.with_rolled_back(
+def test_a_promotion_removes_earlier_orders_against_the_release() -> None:
+    """The newest release serves without a pin, so that the next one takes over from it; any other is pinned."""
+    policy = traffic_policy.with_rolled_back(
         traffic_policy.with_shadow(traffic_policy.with_label(TrafficPolicy(), "canary", "0.2.0"), "canary", 50), "f" * 64, "it crashed"
     )
-    assert traffic_policy.with_promotion(said, "0.2.0", "f" * 64, newest=True) == TrafficPolicy(labels={"canary": "0.2.0"})
-    assert traffic_policy.with_promotion(said, "0.1.0", "a" * 64, newest=False).pin == "0.1.0"
-    assert traffic_policy.with_promotion(said, "0.1.0", "a" * 64, newest=False).shadow == Shadow("canary", 50)
+    assert traffic_policy.with_promotion(policy, "0.2.0", "f" * 64, newest=True) == TrafficPolicy(labels={"canary": "0.2.0"})
+    assert traffic_policy.with_promotion(policy, "0.1.0", "a" * 64, newest=False).pin == "0.1.0"
+    assert traffic_policy.with_promotion(policy, "0.1.0", "a" * 64, newest=False).shadow == Shadow("canary", 50)

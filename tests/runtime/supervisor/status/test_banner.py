@@ -6,17 +6,19 @@ from runtime.supervisor.status.banner import announce
 from runtime.supervisor.status.state import ReleaseReport, State
 
 
-def test_the_announcement_names_models_paths_one_command_and_what_is_wrong():
+def test_the_announcement_has_models_paths_one_command_and_problems():
     """A release whose worker is down is not announced as served."""
     example = Example({"key": "a b/c"}, [{"x": "it's"}])
     words = ReleaseSpec("iris", "0.1", [EndpointSpec("predict", "/iris/{key}", ["key"], None, None, 1, 1, example)])
     broken = ReleaseReport(file="b.pex", state="refused", since="", reason="no zip")
-    said = State(dist_path="d", address="http://127.0.0.1:8080", releases=[broken, ReleaseReport(file="iris.pex", state="ready", since="")])
-    text = announce(said, [Route(words, ["/w1.sock"]), Route(ReleaseSpec("rose", "1", []), [])])
+    state = State(
+        dist_path="d", address="http://127.0.0.1:8080", releases=[broken, ReleaseReport(file="iris.pex", state="ready", since="")]
+    )
+    text = announce(state, [Route(words, ["/w1.sock"]), Route(ReleaseSpec("rose", "1", []), [])])
     assert "serves 1 model at http://127.0.0.1:8080" in text
     assert "iris 0.1: POST /iris/{key}" in text
     assert "b.pex is refused: no zip" in text
     assert "rose" not in text
     assert "http://127.0.0.1:8080/iris/a%20b%2Fc" in text.splitlines()[-1]
-    assert announce(said, []).count("curl") == 0
-    assert "To serve a model, put its pex into d" in announce(said, [])
+    assert announce(state, []).count("curl") == 0
+    assert "To serve a model, put its pex into d" in announce(state, [])

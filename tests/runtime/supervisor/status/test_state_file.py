@@ -1,4 +1,4 @@
-"""The state file, and what stands in for it while no supervisor runs."""
+"""The state file, and the survey of dist/ while no supervisor runs."""
 
 import json
 import os
@@ -18,15 +18,15 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_the_state_file_is_private_and_read_back_as_it_was(tmp_path):
+def test_the_state_file_is_private_and_is_read_as_it_was_written(tmp_path):
     """Programs read it as JSON."""
     report = ReleaseReport(file="iris.pex", state="ready", since="now", paths=["/iris"], worker_pids=[3])
-    said = State(dist_path="d", pid=os.getpid(), address="http://127.0.0.1:1", generation=3, releases=[report])
+    state = State(dist_path="d", pid=os.getpid(), address="http://127.0.0.1:1", generation=3, releases=[report])
     with run_dir.lock_run_dir(tmp_path / "run") as path:
-        write_state(path, said)
+        write_state(path, state)
         assert mode(path / "state.json") == 0o600
         assert json.loads((path / "state.json").read_text())["releases"][0]["worker_pids"] == [3]
-        assert read_state(path, tmp_path) == said
+        assert read_state(path, tmp_path) == state
         (path / "state.json").write_text("{")
         with pytest.raises(PexdockError, match="cannot read the state"):
             read_state(path, tmp_path)
@@ -34,8 +34,8 @@ def test_the_state_file_is_private_and_read_back_as_it_was(tmp_path):
         assert read_state(path, tmp_path).pid == os.getpid()
 
 
-def test_without_a_supervisor_dist_itself_is_read(tmp_path):
-    """A stale state file says nothing."""
+def test_without_a_supervisor_dist_is_surveyed(tmp_path):
+    """A stale state file is ignored."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "state.json").write_text("stale")
     dist = tmp_path / "dist"
