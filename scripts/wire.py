@@ -1,9 +1,9 @@
-"""Describes what crosses between a worker and those of another version: the words, their fields and bytes.
+"""Describes the messages between a worker and processes of another version: their names, fields and bytes.
 
     .venv/bin/python scripts/wire.py            # of this tree
     .venv/bin/python scripts/wire.py --update   # into tests/base/ipc/released_wire.json, after a release
 
-What only supervisor and front door say to each other is left out: both are started from one base.
+Messages that only a supervisor and its front doors exchange are left out: both are started from one base.
 """
 
 from __future__ import annotations
@@ -26,83 +26,85 @@ from base.ipc.metrics_report import MetricsReport
 
 FILE = Path(__file__).resolve().parent.parent / "tests" / "base" / "ipc" / "released_wire.json"
 
-LINES = (Ready, Failed, MetricsReport, Drain, *typing.get_args(CacheRequest), *typing.get_args(CacheResponse))
-"""The control words that a worker says or hears."""
+CONTROL_MESSAGES = (Ready, Failed, MetricsReport, Drain, *typing.get_args(CacheRequest), *typing.get_args(CacheResponse))
+"""The control messages that a worker sends or receives."""
 
 MAY_BE_UNKNOWN = frozenset({"EndpointDocs", "EndpointSpec.docs", "Ready.warnings"})
-"""Words and fields that a side may lack or not know, but not take for something else."""
+"""Structs and fields that a side may lack or not know, but must not take for something else."""
 
-_OPEN = ", or not known"
+_OPTIONAL = ", or not known"
 
 
 def main() -> None:
     """Prints the description, or writes it into the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help=f"write {FILE.name}")
-    text = json.dumps(described(), indent=1)
+    text = json.dumps(describe_wire(), indent=1)
     if parser.parse_args().update:
         FILE.write_text(text + "\n")
     else:
         print(text)
 
 
-def described() -> dict[str, Any]:
-    """The wire version, and by name what it stands for."""
+def describe_wire() -> dict[str, Any]:
+    """Returns the wire version and a description of all messages and flags, by name."""
+    roots = (*CONTROL_MESSAGES, RequestContext, failure._ErrorBody)  # noqa: SLF001 - the bodies of channel messages
+    channel_messages = typing.get_args(protocol.Message)
     return {
         "wire": WIRE_VERSION,
-        "words": {word.__name__.lstrip("_"): fields(word) for word in reached((*LINES, RequestContext, failure._ErrorBody))},  # noqa: SLF001 - its form is meant
+        "structs": {struct.__name__.lstrip("_"): describe_fields(struct) for struct in reachable_structs(roots)},
         "failures": sorted(failure._ERROR_TYPES),  # noqa: SLF001 - as above
-        "messages": {message.__name__: fields(message) | {"as bytes": sample(message)} for message in typing.get_args(protocol.Message)},
+        "messages": {message.__name__: describe_fields(message) | {"as bytes": sample_bytes(message)} for message in channel_messages},
         "flags": {name: value for name, value in vars(protocol.Flag).items() if name.isupper()},
     }
 
 
 def differences(known: Any, found: Any, place: str = "the wire") -> list[str]:
-    """One line for each part that is another, or that one side does not have and must know; the version itself aside."""
+    """Returns a line for each part that differs, or that one side lacks and must know. Ignores the version itself."""
     if isinstance(known, dict) != isinstance(found, dict):
         known, found = known or {}, found or {}
     if not isinstance(known, dict):
-        may_lack = (known is None or found is None) and _OPEN in f"{known}{found}"
+        may_lack = (known is None or found is None) and _OPTIONAL in f"{known}{found}"
         return [] if known == found or may_lack else [f"{place}: {known} → {found}"]
     names = [*known, *(name for name in found if name not in known)]
     return [line for name in names if name != "wire" for line in differences(known.get(name), found.get(name), f"{place}, {name}")]
 
 
-def fields(word: type[msgspec.Struct]) -> dict[str, str]:
-    """Name → type of each field as it is written; and the tag, where it has one."""
-    found = {"tag": str(word.__struct_config__.tag)} if word.__struct_config__.tag else {}
-    for field in msgspec.structs.fields(word):
-        unknown = not MAY_BE_UNKNOWN.isdisjoint({word.__name__, f"{word.__name__}.{field.name}"})
-        found[field.encode_name] = named(field.type) + (_OPEN if unknown else "" if field.required else ", or left out")
+def describe_fields(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Returns the type of each field by its name on the wire, and the tag, if there is one."""
+    found = {"tag": str(struct.__struct_config__.tag)} if struct.__struct_config__.tag else {}
+    for field in msgspec.structs.fields(struct):
+        unknown = not MAY_BE_UNKNOWN.isdisjoint({struct.__name__, f"{struct.__name__}.{field.name}"})
+        found[field.encode_name] = type_name(field.type) + (_OPTIONAL if unknown else "" if field.required else ", or left out")
     return found
 
 
-def reached(words: tuple[type[msgspec.Struct], ...]) -> Iterator[type[msgspec.Struct]]:
-    """The words, and those that lie in their fields; each once."""
-    waiting, seen = list(words), set()
+def reachable_structs(roots: tuple[type[msgspec.Struct], ...]) -> Iterator[type[msgspec.Struct]]:
+    """Yields the structs, and those in the types of their fields, each once."""
+    waiting, seen = list(roots), set()
     while waiting:
-        word = waiting.pop(0)
-        if word not in seen:
-            seen.add(word)
-            yield word
-            for field in msgspec.structs.fields(word):
-                waiting += structs(field.type)
+        struct = waiting.pop(0)
+        if struct not in seen:
+            seen.add(struct)
+            yield struct
+            for field in msgspec.structs.fields(struct):
+                waiting += structs_in(field.type)
 
 
-def structs(kind: Any) -> list[type[msgspec.Struct]]:
-    """Those in a type, such as one in a list."""
+def structs_in(kind: Any) -> list[type[msgspec.Struct]]:
+    """Returns the structs in a type, such as the one in a list."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return [kind]
-    return [struct for part in typing.get_args(kind) for struct in structs(part)]
+    return [struct for part in typing.get_args(kind) for struct in structs_in(part)]
 
 
-def named(kind: Any) -> str:
-    """`int`, `list[EntryState]`, `str | None`: without modules."""
+def type_name(kind: Any) -> str:
+    """Returns the name of a type without modules: `int`, `list[EntryState]`, `str | None`."""
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else re.sub(r"\b[\w.]+\.", "", str(kind))
 
 
-def sample(message: type[msgspec.Struct]) -> str:
-    """The bytes of one message, in hex, in which each field has another value."""
+def sample_bytes(message: type[msgspec.Struct]) -> str:
+    """Returns the bytes, in hex, of a message in which each field has another value."""
     numbers = iter(range(1, 100))
 
     def value(kind: Any) -> Any:

@@ -1,6 +1,7 @@
 """Models that were built on the base of the release before, by its own builder, behind the front door of now; and the other way round."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -80,10 +81,35 @@ def operated(tmp_path):
     return made
 
 
-def test_what_the_release_says_and_hears_is_known(release):
-    """To the test that tells when the wire version must rise."""
-    described = subprocess.run([sys.executable, wire.__file__], env={"PYTHONPATH": str(release)}, capture_output=True, check=True).stdout
-    assert json.loads(described) == json.loads(wire.FILE.read_text())
+def test_the_known_wire_is_that_of_the_release(release):
+    """The test that decides whether the wire version must rise compares with it. Names in the code may have changed since."""
+    env = {"PYTHONPATH": str(release)}
+    described = subprocess.run([sys.executable, release / "scripts/wire.py"], env=env, capture_output=True, check=True).stdout
+    assert without_names(json.loads(described)) == without_names(json.loads(wire.FILE.read_text()))
+
+
+def without_names(description):
+    """Returns a description of the wire without the names of classes, of fields of channel messages, and of flags, which are not sent."""
+    structs = description.get("structs") or description["words"]
+
+    def expanded(name):
+        return {field: re.sub(r"_?(\w+)", lambda found: named(found[0]), kind) for field, kind in structs[name].items()}
+
+    def named(word):
+        name = word.lstrip("_")
+        return json.dumps(expanded(name)) if name in structs else word
+
+    messages = [
+        (fields["as bytes"], [re.sub(r"\bPlace\b", "SegmentSlice", kind) for name, kind in fields.items() if name != "as bytes"])
+        for fields in description["messages"].values()
+    ]
+    return {
+        "wire": description["wire"],
+        "structs": sorted(json.dumps(expanded(name)) for name in structs),
+        "failures": description["failures"],
+        "messages": sorted(messages),
+        "flags": sorted(description["flags"].values()),
+    }
 
 
 @same_wire

@@ -21,12 +21,12 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def descriptors() -> int:
-    """How many this process has open."""
+def open_descriptors() -> int:
+    """Returns the number of open descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_messages_keep_their_borders_and_order(sockets: tuple[socket.socket, socket.socket]) -> None:
+def test_messages_keep_their_boundaries_and_order(sockets: tuple[socket.socket, socket.socket]) -> None:
     """Two messages sent at once are received as two."""
     one, other = Channel(sockets[0]), Channel(sockets[1])
     one.send_message(Hello(1))
@@ -52,7 +52,7 @@ def test_a_segment_travels_with_its_message(sockets: tuple[socket.socket, socket
 
 
 def test_the_end_of_the_other_side_is_an_error_not_an_empty_message(sockets: tuple[socket.socket, socket.socket]) -> None:
-    """A reader that took an end of file for nothing would wait, or spin, for ever."""
+    """A reader that ignored an end of file would wait or spin for ever."""
     one, other = Channel(sockets[0]), Channel(sockets[1])
     one.close()
     with pytest.raises(PeerError):
@@ -61,8 +61,8 @@ def test_the_end_of_the_other_side_is_an_error_not_an_empty_message(sockets: tup
         other.send_message(Hello(1))
 
 
-def test_words_without_descriptors_are_received_alike(sockets: tuple[socket.socket, socket.socket]) -> None:
-    """The way that a front door takes: the same borders, nothing while there is nothing, and the end is an error."""
+def test_messages_without_descriptors_are_received_in_the_same_way(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """As a front door does: the same boundaries, None while there is no message, and an error at the end."""
     one, other = Channel(sockets[0]), Channel(sockets[1])
     one.send_message(Hello(1))
     one.send_message(ModelLoading(2))
@@ -72,8 +72,8 @@ def test_words_without_descriptors_are_received_alike(sockets: tuple[socket.sock
         other.receive_without_fd_nowait()
 
 
-def test_what_the_other_side_has_said_is_received_before_its_end(sockets: tuple[socket.socket, socket.socket]) -> None:
-    """Also where it left something unread, of which the kernel tells first."""
+def test_everything_that_the_other_side_sent_is_received_before_its_end(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """Even if it left something unread, which the kernel reports first."""
     one, other = Channel(sockets[0]), Channel(sockets[1])
     one.send_message(ModelLoading(1))
     one.send_message(ModelLoading(2))
@@ -89,11 +89,11 @@ def test_what_the_other_side_has_said_is_received_before_its_end(sockets: tuple[
 def test_garbage_is_an_error_and_leaks_no_descriptor(
     sockets: tuple[socket.socket, socket.socket], receive: Callable[[Channel], object], data: bytes
 ) -> None:
-    """Descriptors that came with what is no message are closed; also when they are more than any message has."""
+    """Descriptors that come with an invalid message are closed, even if they are more than any message has."""
     other = Channel(sockets[1])
-    before = descriptors()
+    before = open_descriptors()
     with Segment.create(4096) as segment:
         socket.send_fds(sockets[0], [data], [segment.fd, segment.fd, segment.fd])
         with pytest.raises(PeerError):
             receive(other)
-    assert descriptors() == before
+    assert open_descriptors() == before

@@ -1,4 +1,4 @@
-"""Control words as lines."""
+"""Control messages as lines."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from base.ipc.control import ControlStream, Drain, encode_message
 from base.ipc.front_door_control import Listening, TableApplied
 
 
-def test_words_come_out_whole_however_the_bytes_arrive() -> None:
-    """A stream has no borders: one byte at a time and all at once give the same words."""
-    words = [Listening(), TableApplied(7), Drain()]
-    data = b"".join(map(encode_message, words))
-    lines = ControlStream()
-    assert [word for i in range(len(data)) for word in lines.feed_bytes(data[i : i + 1])] == words
-    assert ControlStream().feed_bytes(data) == words
+def test_messages_are_complete_however_their_bytes_arrive() -> None:
+    """A stream has no boundaries: one byte at a time and all at once give the same messages."""
+    messages = [Listening(), TableApplied(7), Drain()]
+    data = b"".join(map(encode_message, messages))
+    stream = ControlStream()
+    assert [message for i in range(len(data)) for message in stream.feed_bytes(data[i : i + 1])] == messages
+    assert ControlStream().feed_bytes(data) == messages
 
 
 @pytest.mark.parametrize("line", [b"{}\n", b"[]\n", b'{"type":"unknown"}\n', b'{"type":"table_applied","generation":"x"}\n', b"\xff\n"])
-def test_a_line_that_is_no_word_is_refused(line: bytes) -> None:
-    """A parent and a child that do not understand each other must not guess."""
+def test_an_invalid_line_is_refused(line: bytes) -> None:
+    """A parent and a child must not guess what the other means."""
     with pytest.raises(PeerError):
         ControlStream().feed_bytes(line)
 
 
-def test_a_word_is_one_line_of_json_with_its_type() -> None:
-    """The form is read by eye in logs and by other versions."""
+def test_a_message_is_one_line_of_json_with_its_type() -> None:
+    """Other versions read it, and so do people in logs."""
     assert encode_message(TableApplied(7)) == b'{"type":"table_applied","generation":7}\n'

@@ -22,20 +22,20 @@ from base.ipc import failure
 from base.ipc.protocol import BODY_MAX_BYTES
 
 
-def kinds(root: type[PexdockError] = PexdockError) -> list[type[PexdockError]]:
-    """Every error of the tree that is raised: its leaves. Parts of the runtime have some of their own."""
+def error_types(root: type[PexdockError] = PexdockError) -> list[type[PexdockError]]:
+    """Returns the leaves of the tree of base.errors, which are the errors that are raised."""
     below = [each for each in root.__subclasses__() if each.__module__ == root.__module__]
-    return [leaf for each in below for leaf in kinds(each)] if below else [root]
+    return [leaf for each in below for leaf in error_types(each)] if below else [root]
 
 
-STAY = {Conflict, Malformed, TooLarge, UnsupportedMedia, PexRefused, PeerError, PeerGone, Unauthorized}
-"""What no worker says of a batch: the front door finds it out itself, or it is about something else."""
+NOT_SENT = {Conflict, Malformed, TooLarge, UnsupportedMedia, PexRefused, PeerError, PeerGone, Unauthorized}
+"""Errors that no worker sends about a batch: the front door raises them itself, or they concern something else."""
 CELLS = [Cell(3, "a", "no"), Cell(None, None, "never")]
 
 
-@pytest.mark.parametrize("kind", sorted(set(kinds()) - STAY, key=lambda each: each.code))
+@pytest.mark.parametrize("kind", sorted(set(error_types()) - NOT_SENT, key=lambda each: each.code))
 def test_an_error_arrives_as_the_same_error(kind: type[PexdockError]) -> None:
-    """Class, text, cells, code and whether it may be tried again; of a rejection the status too."""
+    """Class, text, cells, code and `retryable`, and the status of a rejection."""
     error = Reject(409, "né", cells=CELLS) if kind is Reject else kind("né", cells=CELLS)
     assert failure.is_transferable(error)
     arrived = failure.decode_error(failure.encode_error(error))
@@ -44,16 +44,16 @@ def test_an_error_arrives_as_the_same_error(kind: type[PexdockError]) -> None:
     assert getattr(arrived, "status", None) == (409 if kind is Reject else None)
 
 
-@pytest.mark.parametrize("kind", sorted(STAY, key=lambda each: each.code))
-def test_an_error_that_no_worker_says_does_not_travel(kind: type[PexdockError]) -> None:
-    """A handler that raises it has failed, and a peer that sends it breaks the rules."""
+@pytest.mark.parametrize("kind", sorted(NOT_SENT, key=lambda each: each.code))
+def test_an_error_that_no_worker_sends_is_refused(kind: type[PexdockError]) -> None:
+    """A handler that raises it has failed, and a peer that sends it breaks the rules of the wire."""
     assert not failure.is_transferable(kind("x"))
     with pytest.raises(PeerError):
         failure.decode_error(failure.encode_error(kind("x")))
 
 
-def test_an_endless_error_is_cut_to_a_message() -> None:
-    """An author's text may be of any length, a message may not."""
+def test_a_long_error_is_cut_to_fit_in_a_message() -> None:
+    """The length of an author's text is not limited, that of a message is."""
     error = Misfit("\x01" * 100_000, cells=[Cell(i, "\x01" * 1000, "\x01" * 1000) for i in range(1000)])
     body = failure.encode_error(error)
     assert len(body) <= BODY_MAX_BYTES
@@ -64,7 +64,7 @@ def test_an_endless_error_is_cut_to_a_message() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"code":"made up","detail":""}'])
-def test_a_body_that_is_no_failure_is_refused(body: bytes) -> None:
+def test_an_invalid_body_is_refused(body: bytes) -> None:
     """A worker may send anything."""
     with pytest.raises(PeerError):
         failure.decode_error(body)

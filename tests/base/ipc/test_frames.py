@@ -22,7 +22,7 @@ def batch(rows: int) -> pa.RecordBatch:
 @pytest.mark.parametrize("rows", [1, 100, 50_000])
 @pytest.mark.parametrize("known", [True, False])
 def test_a_frame_is_read_as_it_was_written(rows: int, known: bool) -> None:
-    """Small and large, with and without its schema, within the room that was foretold."""
+    """Small and large, with and without its schema, and no larger than its upper bound."""
     original = batch(rows)
     with Segment.create(frames.frame_size_max(original, known_schema=known)) as segment:
         written = frames.write_frame(original, segment.memory, known_schema=known)
@@ -32,34 +32,34 @@ def test_a_frame_is_read_as_it_was_written(rows: int, known: bool) -> None:
         del read
 
 
-def test_a_large_frame_that_is_kept_is_found_out() -> None:
-    """A handler may keep its frame; then the memory must not be written again."""
+def test_a_large_frame_that_is_retained_is_detected() -> None:
+    """A handler may keep its frame; the memory must then not be written again."""
     original = batch(50_000)
     with Segment.create(frames.frame_size_max(original, known_schema=False)) as segment:
         written = frames.write_frame(original, segment.memory, known_schema=False)
-        read, held = frames.read_frame_watched(segment.memory[: written.length], written.flags, None)
+        read, is_retained = frames.read_frame_watched(segment.memory[: written.length], written.flags, None)
         kept = pl.DataFrame(read)["b"].head(1)
         del read
-        assert held()
+        assert is_retained()
         del kept
         gc.collect()
-        assert not held()
+        assert not is_retained()
 
 
 def test_a_small_frame_does_not_change_with_its_memory() -> None:
-    """Slots are used again at once, so what was read from one must be a copy."""
+    """Slots are reused at once, so a frame that was read from one must be a copy."""
     original = batch(10)
     with Segment.create(4096) as segment:
         written = frames.write_frame(original, segment.memory, known_schema=True)
-        read, held = frames.read_frame_watched(segment.memory[: written.length], written.flags, original.schema)
+        read, is_retained = frames.read_frame_watched(segment.memory[: written.length], written.flags, original.schema)
         segment.memory[: written.length] = bytes(written.length)
         assert read.equals(original)
-        assert not held()
+        assert not is_retained()
 
 
 @pytest.mark.parametrize("flags", [0, 1])
 @pytest.mark.parametrize("data", [b"", b"garbage!" * 10, bytes(64), b"\xff\xff\xff\xff" + bytes(60)])
-def test_bytes_that_are_no_frame_are_refused(data: bytes, flags: int) -> None:
+def test_invalid_frames_are_refused(data: bytes, flags: int) -> None:
     """The other side of a segment is not trusted."""
     with pytest.raises(PeerError):
         frames.read_frame(memoryview(data), flags, batch(1).schema)

@@ -1,4 +1,4 @@
-"""Plain frames against Arrow's own: neither side can vouch for itself."""
+"""Numeric batches, compared with what Arrow itself writes and reads."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def schema_of(*kinds: np.dtype) -> pa.Schema:
     return pa.schema([pa.field(f"column {i}", pa.from_numpy_dtype(kind), nullable=bool(i % 2)) for i, kind in enumerate(kinds)])
 
 
-def form_of(schema: pa.Schema) -> NumericFormat:
-    form = NumericFormat.for_schema(schema)
-    assert form is not None
-    return form
+def format_of(schema: pa.Schema) -> NumericFormat:
+    numeric_format = NumericFormat.for_schema(schema)
+    assert numeric_format is not None
+    return numeric_format
 
 
-def written(plain: NumericBatch) -> bytes:
+def frame_bytes(plain: NumericBatch) -> bytes:
     into = bytearray(plain.length)
     plain.write_frame(memoryview(into))
     return bytes(into)
@@ -34,7 +34,7 @@ def written(plain: NumericBatch) -> bytes:
 
 @st.composite
 def batches(draw: st.DrawFn) -> pa.RecordBatch:
-    """Rows of any numbers, NaN and infinities among them."""
+    """Draws rows of any numbers, including NaN and infinities."""
     kinds = draw(st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=4))
     rows = draw(st.integers(1, 20))
     columns = [
@@ -46,12 +46,12 @@ def batches(draw: st.DrawFn) -> pa.RecordBatch:
 @settings(deadline=None)
 @given(batch=batches())
 def test_the_bytes_are_those_that_arrow_writes(batch: pa.RecordBatch) -> None:
-    """To the byte; and what Arrow wrote is read."""
-    form = form_of(batch.schema)
+    """To the byte; and a frame that Arrow wrote is read."""
+    form = format_of(batch.schema)
     plain = form.batch_of_columns(batch.num_rows, [column.to_numpy() for column in batch.columns])
     message = bytes(batch.serialize())
     assert plain is not None
-    assert written(plain) == message
+    assert frame_bytes(plain) == message
     read = frames.FrameReader(batch.schema).read_numeric_batch(memoryview(message), 0, batch.num_rows)
     assert read is not None
     assert [column.tobytes() for column in read.columns] == [column.to_numpy().tobytes() for column in batch.columns]
@@ -60,8 +60,8 @@ def test_the_bytes_are_those_that_arrow_writes(batch: pa.RecordBatch) -> None:
 
 @settings(deadline=None)
 @given(batch=batches(), streamed=st.booleans())
-def test_a_stream_of_it_is_what_arrow_would_send(batch: pa.RecordBatch, streamed: bool) -> None:
-    """Schema, batch and end, to the byte; whether the frame has its schema or not."""
+def test_a_batch_as_a_stream_is_what_arrow_would_write(batch: pa.RecordBatch, streamed: bool) -> None:
+    """Schema, batch and end, to the byte, with and without a schema in the frame."""
     form = NumericFormat.for_schema(batch.schema, streamed=streamed)
     assert form is not None
     plain = form.batch_of_columns(batch.num_rows, [column.to_numpy() for column in batch.columns])
@@ -76,32 +76,32 @@ def test_a_stream_of_it_is_what_arrow_would_send(batch: pa.RecordBatch, streamed
 @given(batch=batches())
 def test_rows_of_python_numbers_become_what_arrow_makes_of_them(batch: pa.RecordBatch) -> None:
     """Value for value, in every dtype."""
-    plain = form_of(batch.schema).batch_of_rows([tuple(row.values()) for row in batch.to_pylist()])
+    plain = format_of(batch.schema).batch_of_rows([tuple(row.values()) for row in batch.to_pylist()])
     assert plain is not None
     turned = [pa.array(column.to_pylist(), column.type).to_numpy().tobytes() for column in batch.columns]
     assert [column.tobytes() for column in plain.columns] == turned
 
 
 @pytest.mark.parametrize("row", [(None,), (1.5,), ("1",), (2**63,), (-(2**63) - 1,)])
-def test_rows_that_are_no_numbers_of_their_columns_are_left_to_others(row: tuple[object]) -> None:
-    """A null would become NaN, and a fraction be cut off, if an array took them."""
-    assert form_of(schema_of(np.dtype("i8"))).batch_of_rows([(1,), row]) is None
-    assert form_of(schema_of(np.dtype("f8"))).batch_of_rows([(1.0,), (None,)]) is None
-    assert form_of(schema_of(np.dtype("f8"))).batch_of_rows([]) is None
+def test_rows_with_a_value_that_does_not_fit_its_column_are_refused(row: tuple[object]) -> None:
+    """An array would turn a null into NaN and cut off a fraction."""
+    assert format_of(schema_of(np.dtype("i8"))).batch_of_rows([(1,), row]) is None
+    assert format_of(schema_of(np.dtype("f8"))).batch_of_rows([(1.0,), (None,)]) is None
+    assert format_of(schema_of(np.dtype("f8"))).batch_of_rows([]) is None
 
 
-def test_only_schemas_of_numbers_have_plain_frames() -> None:
-    """Texts have lengths, booleans are bits, and points in time are more than their numbers."""
+def test_only_schemas_of_numbers_have_a_numeric_format() -> None:
+    """Texts vary in length, booleans are bits, and points in time have units and zones."""
     for kind in (pa.string_view(), pa.bool_(), pa.date32(), pa.timestamp("us"), pa.decimal128(9, 2), pa.float16(), pa.list_(pa.int8())):
         assert NumericFormat.for_schema(pa.schema([("a", pa.int8()), ("b", kind)])) is None
     assert NumericFormat.for_schema(pa.schema([])) is None
     assert NumericFormat.for_schema(None) is None
 
 
-def test_what_differs_from_a_plain_frame_is_left_to_arrow() -> None:
-    """Any byte of the metadata, the length, the number of rows, nulls, or a schema before it."""
+def test_a_frame_that_differs_is_left_to_arrow() -> None:
+    """In any byte of the metadata, the length, the number of rows, by nulls, or by a schema before it."""
     schema = schema_of(np.dtype("f8"), np.dtype("i8"))
-    form = form_of(schema)
+    form = format_of(schema)
     message = bytes(pa.RecordBatch.from_pydict({"column 0": [1.5, 2.5], "column 1": [1, 2]}, schema).serialize())
     read = form.read_batch(memoryview(message), 2)
     assert read is not None
@@ -116,22 +116,22 @@ def test_what_differs_from_a_plain_frame_is_left_to_arrow() -> None:
     assert form.read_batch(memoryview(nulls), 2) is None
 
 
-def test_many_rows_and_none_are_left_to_arrow() -> None:
-    """So what is remembered of each number of rows is bounded."""
-    form = form_of(schema_of(np.dtype("i1")))
+def test_many_rows_and_zero_rows_are_left_to_arrow() -> None:
+    """This bounds the number of layouts that are remembered."""
+    form = format_of(schema_of(np.dtype("i1")))
     assert form.batch_of_columns(ROWS_MAX, [np.zeros(ROWS_MAX, "i1")]) is not None
     assert form.batch_of_columns(ROWS_MAX + 1, [np.zeros(ROWS_MAX + 1, "i1")]) is None
     assert form.batch_of_columns(0, [np.zeros(0, "i1")]) is None
     assert form.read_batch(memoryview(b""), 0) is None
     assert form.read_batch(memoryview(b""), 2**32 - 1) is None
-    wide = form_of(schema_of(*[np.dtype("f8")] * 100))
+    wide = format_of(schema_of(*[np.dtype("f8")] * 100))
     rows = LENGTH_MAX // 800
     assert wide.batch_of_columns(rows, [np.zeros(rows)] * 100) is None
 
 
-def test_what_was_read_does_not_change_with_its_memory() -> None:
-    """Slots are used again at once."""
-    form = form_of(schema_of(np.dtype("f8")))
+def test_a_batch_does_not_change_with_the_memory_of_its_frame() -> None:
+    """Slots are reused at once."""
+    form = format_of(schema_of(np.dtype("f8")))
     message = bytearray(pa.RecordBatch.from_pydict({"column 0": [1.5]}, schema_of(np.dtype("f8"))).serialize())
     read = form.read_batch(memoryview(message), 1)
     message[-8:] = bytes(8)
@@ -141,20 +141,20 @@ def test_what_was_read_does_not_change_with_its_memory() -> None:
 
 @settings(deadline=None)
 @given(batch=batches())
-def test_a_stream_is_that_which_arrow_writes(batch: pa.RecordBatch) -> None:
-    """To the byte, schema and end included."""
+def test_a_streamed_frame_is_what_arrow_writes(batch: pa.RecordBatch) -> None:
+    """To the byte, including schema and end."""
     form = NumericFormat.for_schema(batch.schema, streamed=True)
     assert form is not None
     plain = form.batch_of_columns(batch.num_rows, [column.to_numpy() for column in batch.columns])
     assert plain is not None
     into = memoryview(bytearray(frames.frame_size_max(batch, known_schema=False)))
     assert frames.write_frame(batch, into, known_schema=False) == frames.WrittenFrame(plain.length, plain.flags)
-    assert written(plain) == bytes(into[: plain.length])
+    assert frame_bytes(plain) == bytes(into[: plain.length])
     assert bytes(plain.to_record_batch().serialize()) == bytes(batch.serialize())
 
 
 def test_the_schema_of_a_stream_is_learned_from_its_first_frame() -> None:
-    """Arrow reads that one. Frames of another schema, or of none that was met, are left to it."""
+    """Arrow reads the first frame, and frames of schemas that were not learned."""
     reader = frames.FrameReader(None)
 
     def stream(names: str, kind: str, rows: int) -> memoryview:
@@ -184,8 +184,8 @@ def test_the_schema_of_a_stream_is_learned_from_its_first_frame() -> None:
     assert reader.read_numeric_batch(second, 0, 3) is None
 
 
-def test_schemas_that_are_learned_are_bounded() -> None:
-    """A worker whose every answer has other columns teaches a front door no more than a few of them."""
+def test_the_number_of_learned_schemas_is_limited() -> None:
+    """A worker whose every answer has other columns does not fill the memory of a front door."""
     reader = frames.FrameReader(None)
     known = 0
     for number in range(40):

@@ -66,13 +66,13 @@ BY_HAND: list[tuple[Message, str]] = [
 
 @pytest.mark.parametrize(("message", "written"), BY_HAND, ids=[type(message).__name__ for message, _ in BY_HAND])
 def test_a_message_has_the_bytes_of_the_table(message: Message, written: str) -> None:
-    """Layout is a contract between pexes of different age."""
+    """The layout is a contract between pexes of different versions."""
     assert pack_message(message).hex() == written.replace(" ", "")
     assert unpack_message(bytes.fromhex(written)) == message
 
 
 @pytest.mark.parametrize(("message", "written"), BY_HAND, ids=[type(message).__name__ for message, _ in BY_HAND])
-def test_a_message_cut_short_is_refused(message: Message, written: str) -> None:
+def test_a_truncated_message_is_refused(message: Message, written: str) -> None:
     """No prefix of the fixed part is a message."""
     data = bytes.fromhex(written)
     fixed = 32 + (20 if isinstance(message, Batch) else 0)
@@ -84,15 +84,15 @@ def test_a_message_cut_short_is_refused(message: Message, written: str) -> None:
 @pytest.mark.parametrize(
     "message", [message for message, _ in BY_HAND if not isinstance(message, Batch | Failure | Welcome | CheckParameters)]
 )
-def test_a_message_without_a_body_has_none(message: Message) -> None:
-    """Bytes that mean nothing are a peer that means something else."""
+def test_an_unexpected_body_is_refused(message: Message) -> None:
+    """A peer that sends a body means something else."""
     with pytest.raises(PeerError, match="with a body"):
         unpack_message(pack_message(message) + b"x")
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
-    """Whatever comes over the wire, it raises PeerError and nothing else, and what is taken packs to the same bytes' meaning."""
+    """Invalid bytes raise PeerError and nothing else, and a valid message survives packing and unpacking."""
     try:
         message = unpack_message(data)
     except PeerError:
@@ -100,14 +100,14 @@ def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
     assert unpack_message(pack_message(message)) == message
 
 
-def test_a_message_that_no_socket_would_take_is_not_made() -> None:
-    """A message that is too long is our own mistake, found before it is sent."""
+def test_a_message_too_long_for_a_socket_is_refused() -> None:
+    """A message that is too long is a mistake of this process, found before it is sent."""
     with pytest.raises(ValueError, match="is over"):
         pack_message(Failure(1, b"x" * MESSAGE_MAX_BYTES))
 
 
 @given(st.floats(0, 1e9), st.floats(-2e6, 2e6))
-def test_a_moment_is_the_same_on_both_sides(now_s: float, from_now_s: float) -> None:
-    """To the millisecond and never later, however often 32 bits of milliseconds have run over since the machine was started."""
-    ends_s = max(0.0, now_s + from_now_s)
-    assert 0 <= ends_s - monotonic_deadline_s(wire_deadline_ms(ends_s), now_s) < 0.0011
+def test_a_deadline_is_the_same_on_both_sides(now_s: float, from_now_s: float) -> None:
+    """To the millisecond and never later, however often 32 bits of milliseconds have overflowed since the machine was started."""
+    deadline_s = max(0.0, now_s + from_now_s)
+    assert 0 <= deadline_s - monotonic_deadline_s(wire_deadline_ms(deadline_s), now_s) < 0.0011

@@ -1,4 +1,4 @@
-"""What crosses between versions is that of the release before, or the wire version says that it is not."""
+"""The messages between versions are those of the last release, or the wire version was raised."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from base.ipc.front_door_control import (
 KNOWN = json.loads(wire.FILE.read_text())
 
 
-def test_words_and_messages_are_those_of_the_release_before_or_the_wire_version_was_raised() -> None:
-    """A worker of that release would be spoken to as if it were of now, and would not understand."""
-    changed = wire.differences(KNOWN, wire.described())
+def test_messages_are_those_of_the_last_release_or_the_wire_version_was_raised() -> None:
+    """Otherwise a worker of that release would get messages that it does not understand."""
+    changed = wire.differences(KNOWN, wire.describe_wire())
     released = KNOWN["wire"]
     assert released <= WIRE_VERSION
     assert not changed or released < WIRE_VERSION, (
-        f"raise WIRE_VERSION in base/ipc/control.py above {released}, that of the release before (docs/design.md, 'How a release is cut'), "
-        f"or say in scripts/wire.py that either side may not know of it: {'; '.join(changed)}"
+        f"raise WIRE_VERSION in base/ipc/control.py above {released}, that of the last release (docs/design.md, 'How a release is cut'), "
+        f"or list in scripts/wire.py what either side may not know: {'; '.join(changed)}"
     )
 
 
-def test_each_control_word_is_one_of_a_worker_or_one_of_a_front_door() -> None:
-    """A new one is thought about: whether it crosses between versions."""
+def test_each_control_message_is_one_of_a_worker_or_one_of_a_front_door() -> None:
+    """The author of a new message decides whether it crosses between versions."""
     of_front_doors = {
         RoutingTable,
         Configure,
@@ -55,12 +55,12 @@ def test_each_control_word_is_one_of_a_worker_or_one_of_a_front_door() -> None:
         RequestsSent,
         ReportNotReady,
     }
-    assert {*wire.LINES, *of_front_doors} == set(typing.get_args(ControlMessage))
-    assert not of_front_doors.intersection(wire.LINES)
+    assert {*wire.CONTROL_MESSAGES, *of_front_doors} == set(typing.get_args(ControlMessage))
+    assert not of_front_doors.intersection(wire.CONTROL_MESSAGES)
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "said"),
+    ("file", "old", "new", "difference"),
     [
         ("ipc/control.py", 'tag="failed"', 'tag="fell"', "Failed, tag: failed → fell"),
         ("ipc/metrics_report.py", "    sample: list[float]", "    sample: list[int]", "ValueSummary, sample: list[float] → list[int]"),
@@ -90,10 +90,10 @@ def test_each_control_word_is_one_of_a_worker_or_one_of_a_front_door() -> None:
         ("endpoint/context.py", '    content_type: str = ""\n', "", "RequestContext, content_type"),
     ],
 )
-def test_each_change_of_what_crosses_is_named(tmp_path: Path, file: str, old: str, new: str, said: str) -> None:
-    """Of a word, of one within another, of a message's bytes."""
-    described = changed_tree(tmp_path, file, old, new)
-    assert said in "; ".join(wire.differences(wire.described(), described))
+def test_each_change_of_the_wire_is_named(tmp_path: Path, file: str, old: str, new: str, difference: str) -> None:
+    """A change of a control message, of a struct inside one, and of the bytes of a channel message."""
+    changed = describe_changed_tree(tmp_path, file, old, new)
+    assert difference in "; ".join(wire.differences(wire.describe_wire(), changed))
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_each_change_of_what_crosses_is_named(tmp_path: Path, file: str, old: st
         ("ipc/control.py", "    warnings: list[str] = []", ""),
     ],
 )
-def test_what_never_meets_another_version_may_change(tmp_path: Path, file: str, old: str, new: str) -> None:
+def test_messages_of_one_version_may_change(tmp_path: Path, file: str, old: str, new: str) -> None:
     """Messages between a supervisor and its front doors are an example."""
-    assert wire.differences(wire.described(), changed_tree(tmp_path, file, old, new)) == []
+    assert wire.differences(wire.describe_wire(), describe_changed_tree(tmp_path, file, old, new)) == []
 
 
-def changed_tree(folder: Path, file: str, old: str, new: str) -> dict[str, object]:
-    """The description of a tree in which `old` reads `new`."""
+def describe_changed_tree(folder: Path, file: str, old: str, new: str) -> dict[str, object]:
+    """Returns the description of a copy of the tree in which `old` is replaced by `new`."""
     shutil.copytree(Path(wire.__file__).parent.parent / "base", folder / "base", ignore=shutil.ignore_patterns("__pycache__"))
     source = folder / "base" / file
     text = source.read_text()
@@ -118,6 +118,6 @@ def changed_tree(folder: Path, file: str, old: str, new: str) -> dict[str, objec
     head, _, tail = text.rpartition(old)
     source.write_text(head + new + tail)
     run = [sys.executable, wire.__file__]
-    said = subprocess.run(run, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, check=True, text=True).stdout
-    found: dict[str, object] = json.loads(said)
+    output = subprocess.run(run, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, check=True, text=True).stdout
+    found: dict[str, object] = json.loads(output)
     return found

@@ -1,4 +1,4 @@
-"""What a worker answers about its caches, and what it refuses. The caches are real; what they load is made of parameters."""
+"""The administration of a worker's caches. The caches are real; the models that they load are made of parameters."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def broken(model: str, records_df: pl.DataFrame) -> list[str]:
 
 @pytest.fixture
 def made(request):
-    """Caches of the endpoints that a test names, by name, with what asks them."""
+    """Yields the administration of the endpoints that a test names, and their caches by name."""
     found = {each.name: (each, None if each.cache_config is None else Cache(each.cache_config)) for each in request.param}
     yield CacheAdmin("tiny", list(found.values())), {name: cache for name, (_, cache) in found.items()}
     for _, cache in found.values():
@@ -69,8 +69,8 @@ def made(request):
             assert cache.close()
 
 
-def hold(cache: Cache, **parameters: str) -> None:
-    """Has these parameters loaded."""
+def load_entry(cache: Cache, **parameters: str) -> None:
+    """Loads the model of these parameters."""
     done = threading.Event()
     found = cache.lookup(parameters, done.set)
     if isinstance(found, Pending):
@@ -86,10 +86,10 @@ def error_of(answer: CacheResponse) -> PexdockError:
 
 
 @pytest.mark.parametrize("made", [(plain, named, numbered)], indirect=True)
-def test_entries_are_told_by_endpoint_and_one_without_a_cache_is_not_among_them(made) -> None:
-    """Their parameters are those that the spec validated, whatever a request wrote."""
+def test_entries_are_listed_by_endpoint_without_those_that_have_no_cache(made) -> None:
+    """Their parameters are as the spec validated them, not as a request wrote them."""
     caches, by_name = made
-    hold(by_name["numbered"], number="007")
+    load_entry(by_name["numbered"], number="007")
     answer = caches.handle_request(ListCacheEntries(3))
     assert isinstance(answer, CacheEntries)
     assert answer.request_id == 3
@@ -100,16 +100,16 @@ def test_entries_are_told_by_endpoint_and_one_without_a_cache_is_not_among_them(
 
 
 @pytest.mark.parametrize("made", [(named, numbered, lettered)], indirect=True)
-def test_a_refresh_is_of_all_of_one_endpoint_or_of_one_entry(made) -> None:
-    """An endpoint goes by its name or by its path; parameters alone mean every endpoint that has just these."""
+def test_a_refresh_concerns_everything_one_endpoint_or_one_entry(made) -> None:
+    """An endpoint is given by name or path; parameters alone mean every endpoint that has exactly these."""
     caches, by_name = made
     for name in ("a", "b"):
-        hold(by_name["named"], name=name)
-    hold(by_name["numbered"], number="7")
-    hold(by_name["lettered"], number="7")
-    hold(by_name["lettered"], number="x")
+        load_entry(by_name["named"], name=name)
+    load_entry(by_name["numbered"], number="7")
+    load_entry(by_name["lettered"], number="7")
+    load_entry(by_name["lettered"], number="x")
 
-    def begun(endpoint: str | None, parameters: dict[str, str] | None) -> int:
+    def started(endpoint: str | None, parameters: dict[str, str] | None) -> int:
         deadline = time.monotonic() + WITHIN_S
         while any(entry.next_refresh_s == 0 for cache in by_name.values() for entry in cache.entry_states()):
             assert time.monotonic() < deadline
@@ -118,17 +118,17 @@ def test_a_refresh_is_of_all_of_one_endpoint_or_of_one_entry(made) -> None:
         assert isinstance(answer, CacheRefreshed)
         return answer.started
 
-    assert begun(None, None) == 5
-    assert begun("named", None) == begun("/named/{name}", None) == 2
-    assert begun("numbered", {"number": "007"}) == 1
-    assert begun("named", {"name": "c"}) == 0
-    assert begun(None, {"number": "7"}) == 2
-    assert begun(None, {"number": "x"}) == 1
+    assert started(None, None) == 5
+    assert started("named", None) == started("/named/{name}", None) == 2
+    assert started("numbered", {"number": "007"}) == 1
+    assert started("named", {"name": "c"}) == 0
+    assert started(None, {"number": "7"}) == 2
+    assert started(None, {"number": "x"}) == 1
 
 
 @pytest.mark.parametrize("made", [(plain, named, numbered)], indirect=True)
 @pytest.mark.parametrize(
-    ("endpoint", "parameters", "kind", "said", "columns"),
+    ("endpoint", "parameters", "kind", "detail", "columns"),
     [
         ("other", None, NotFound, "tiny has no endpoint other; endpoints with a cache: named, numbered", []),
         ("plain", None, NotFound, "the endpoint plain of tiny has no cache", []),
@@ -138,39 +138,39 @@ def test_a_refresh_is_of_all_of_one_endpoint_or_of_one_entry(made) -> None:
         ("named", {}, Misfit, "the parameters do not fit: name: missing", ["name"]),
     ],
 )
-def test_what_cannot_be_refreshed_is_refused_by_name(made, endpoint, parameters, kind, said, columns) -> None:
-    """The error says what is wrong, and by its class who must act."""
+def test_a_refresh_that_is_impossible_is_refused_with_the_reason(made, endpoint, parameters, kind, detail, columns) -> None:
+    """The message says what is wrong, and the class who must act."""
     caches, _ = made
     answer = caches.handle_request(RefreshCache(9, endpoint, parameters))
     error = error_of(answer)
     assert type(error) is kind
-    assert said in error.detail
+    assert detail in error.detail
     assert [cell.column for cell in error.cells] == columns
     assert answer.request_id == 9
 
 
 @pytest.mark.parametrize("made", [(plain,)], indirect=True)
 def test_a_release_without_caches_has_nothing_to_refresh(made) -> None:
-    """It says so, rather than that it began none."""
+    """It is an error, not zero refreshes."""
     caches, _ = made
     assert error_of(caches.handle_request(RefreshCache(1))).detail == "no endpoint of tiny has a cache"
     assert caches.handle_request(ListCacheEntries(2)) == CacheEntries(2, [])
 
 
 @pytest.mark.parametrize("made", [(broken,)], indirect=True)
-def test_a_spec_that_raises_is_an_answer_too(made) -> None:
-    """The thread that answers goes on."""
+def test_a_spec_that_raises_is_a_response(made) -> None:
+    """The thread that answers continues."""
     caches, _ = made
     assert type(error_of(caches.handle_request(RefreshCache(1, "broken", {"name": "a"})))) is LoadFailed
 
 
 @pytest.mark.parametrize("made", [(named,)], indirect=True)
-def test_a_cache_of_very_many_entries_shows_those_used_last_and_how_many_there_are(made, monkeypatch) -> None:
-    """An answer is bounded by entries, and by bytes where parameters are long."""
+def test_a_cache_of_very_many_entries_lists_the_most_recently_used_and_their_number(made, monkeypatch) -> None:
+    """A response is limited by entries, and by bytes if parameters are long."""
     caches, by_name = made
     monkeypatch.setattr(module, "ENTRIES_MAX", 2)
     for name in "abcd":
-        hold(by_name["named"], name=name)
+        load_entry(by_name["named"], name=name)
     (shown,) = caches.list_entries()
     assert (shown.entry_count, [entry.parameters["name"] for entry in shown.entries]) == (4, ["c", "d"])
     monkeypatch.setattr(module, "ANSWER_MAX_BYTES", 100)

@@ -1,4 +1,4 @@
-"""A worker's parent, whose part the test plays over a real socket."""
+"""The control channel of a worker, over a real socket. The test acts as the parent."""
 
 from __future__ import annotations
 
@@ -20,82 +20,82 @@ WITHIN_S = 10
 
 @pytest.fixture
 def worker() -> Iterator[SimpleNamespace]:
-    """A worker that notes what it is told, and the parent's end of its control socket."""
+    """Yields a worker that records its calls, and the parent's end of its control socket."""
     ours, theirs = socket.socketpair()
-    drained, gone = threading.Event(), threading.Event()
+    drained, disconnected = threading.Event(), threading.Event()
 
-    def answer(question: CacheRequest) -> CacheEntries:
-        return CacheEntries(question.request_id, [])
+    def answer(request: CacheRequest) -> CacheEntries:
+        return CacheEntries(request.request_id, [])
 
-    parent = ControlChannel(theirs, answer, drained.set, gone.set)
-    parent.start()
+    channel = ControlChannel(theirs, answer, drained.set, disconnected.set)
+    channel.start()
     ours.settimeout(WITHIN_S)
     with ours, theirs:
-        yield SimpleNamespace(parent=parent, socket=ours, drained=drained, gone=gone)
-        parent.close()
+        yield SimpleNamespace(channel=channel, socket=ours, drained=drained, disconnected=disconnected)
+        channel.close()
 
 
-def heard(worker: SimpleNamespace, count: int) -> list[object]:
-    lines, words = ControlStream(), []
-    while len(words) < count:
-        words += lines.feed_bytes(worker.socket.recv(65536))
-    return words
+def receive_messages(worker: SimpleNamespace, count: int) -> list[object]:
+    stream, messages = ControlStream(), []
+    while len(messages) < count:
+        messages += stream.feed_bytes(worker.socket.recv(65536))
+    return messages
 
 
-def test_questions_are_answered_in_order_however_their_bytes_arrive(worker: SimpleNamespace) -> None:
+def test_requests_are_answered_in_order_however_their_bytes_arrive(worker: SimpleNamespace) -> None:
     """One and a half in one piece, the rest later."""
     data = encode_message(ListCacheEntries(1)) + encode_message(ListCacheEntries(2))
     worker.socket.sendall(data[:-5])
-    assert heard(worker, 1) == [CacheEntries(1, [])]
+    assert receive_messages(worker, 1) == [CacheEntries(1, [])]
     worker.socket.sendall(data[-5:])
-    assert heard(worker, 1) == [CacheEntries(2, [])]
+    assert receive_messages(worker, 1) == [CacheEntries(2, [])]
 
 
-def test_it_drains_when_told_and_goes_on_to_listen(worker: SimpleNamespace) -> None:
-    """A worker that drains may be asked."""
+def test_it_drains_on_request_and_keeps_reading(worker: SimpleNamespace) -> None:
+    """A worker that drains still answers cache requests."""
     worker.socket.sendall(encode_message(Drain()))
     assert worker.drained.wait(WITHIN_S)
     worker.socket.sendall(encode_message(ListCacheEntries(1)))
-    assert heard(worker, 1) == [CacheEntries(1, [])]
-    assert not worker.gone.is_set()
+    assert receive_messages(worker, 1) == [CacheEntries(1, [])]
+    assert not worker.disconnected.is_set()
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense\n", encode_message(TableApplied(1))])
-def test_a_parent_that_is_gone_or_cannot_be_understood_is_gone(worker: SimpleNamespace, data: bytes) -> None:
-    """Both end the worker."""
+def test_a_parent_that_is_gone_or_sends_an_invalid_message_counts_as_gone(worker: SimpleNamespace, data: bytes) -> None:
+    """Both stop the worker."""
     worker.socket.sendall(data)
     if not data:
         worker.socket.shutdown(socket.SHUT_WR)
-    assert worker.gone.wait(WITHIN_S)
+    assert worker.disconnected.wait(WITHIN_S)
     assert not worker.drained.is_set()
 
 
-def test_closing_it_is_not_the_parents_end(worker: SimpleNamespace) -> None:
-    """What the worker has to say it can still say; what it is told it does not hear."""
+def test_a_closed_channel_still_sends(worker: SimpleNamespace) -> None:
+    """It reads nothing more, and does not report that the parent is gone."""
     threads = threading.active_count()
-    worker.parent.close()
+    worker.channel.close()
     assert threading.active_count() == threads - 1
-    assert not worker.gone.is_set()
-    worker.parent.send(TableApplied(1))
-    assert heard(worker, 1) == [TableApplied(1)]
-    worker.parent.close()
+    assert not worker.disconnected.is_set()
+    worker.channel.send(TableApplied(1))
+    assert receive_messages(worker, 1) == [TableApplied(1)]
+    worker.channel.close()
 
 
-def test_words_of_several_threads_do_not_mix(worker: SimpleNamespace) -> None:
-    """Each is longer than a socket's buffer takes at once."""
-    words = [CacheEntries(number, [CacheState("x" * 1_000_000, "", 0, [])]) for number in range(4)]
-    threads = [threading.Thread(target=worker.parent.send, args=(word,)) for word in words]
+def test_messages_of_several_threads_do_not_mix(worker: SimpleNamespace) -> None:
+    """Each message is longer than the buffer of the socket."""
+    messages = [CacheEntries(number, [CacheState("x" * 1_000_000, "", 0, [])]) for number in range(4)]
+    threads = [threading.Thread(target=worker.channel.send, args=(message,)) for message in messages]
     for thread in threads:
         thread.start()
-    said = heard(worker, len(words))
+    received = receive_messages(worker, len(messages))
     for thread in threads:
         thread.join()
-    assert sorted(said, key=lambda word: word.request_id) == words
+    assert sorted(received, key=lambda message: message.request_id) == messages
 
 
-def test_a_parent_that_is_gone_can_be_told_things(worker: SimpleNamespace) -> None:
-    """Nothing is raised; the thread that listens finds it out."""
+def test_sending_to_a_parent_that_is_gone_raises_nothing(worker: SimpleNamespace) -> None:
+    """The thread that reads finds out that the parent is gone."""
     os.close(worker.socket.detach())
-    worker.parent.send(TableApplied(1))
-    assert worker.gone.wait(WITHIN_S)
-    worker.parent.send(TableApplied(2))
+    worker.channel.send(TableApplied(1))
+    assert worker.disconnected.wait(WITHIN_S)
+    worker.channel.send(TableApplied(2))

@@ -1,4 +1,4 @@
-"""The short way for numbers against the ordinary way."""
+"""The short way for numbers, compared with the ordinary way."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Text(Schema):
 DTYPES = {name: column.dtype for name, column in All.columns().items()}
 
 
-def form_of(schema: type[Schema]) -> NumericFormat:
-    form = NumericFormat.for_schema(schema.arrow_schema())
-    assert form is not None
-    return form
+def format_of(schema: type[Schema]) -> NumericFormat:
+    numeric_format = NumericFormat.for_schema(schema.arrow_schema())
+    assert numeric_format is not None
+    return numeric_format
 
 
 @st.composite
@@ -65,8 +65,8 @@ def frames(draw: st.DrawFn) -> pl.DataFrame:
 
 @settings(deadline=None)
 @given(frame=frames())
-def test_a_frame_goes_both_ways_unchanged(frame: pl.DataFrame) -> None:
-    """Every dtype of numbers; as Arrow would have it, and as Polars' public constructors make it."""
+def test_a_frame_survives_both_conversions(frame: pl.DataFrame) -> None:
+    """In every dtype of numbers, as Arrow converts it, and as Polars' public constructors make it."""
     assert frame.schema == All.polars_schema()
     plain = NumericOutput(All).to_numeric_batch(frame, frame.height)
     assert plain is not None
@@ -120,7 +120,7 @@ RESULTS: list[Any] = [
     "result", RESULTS, ids=lambda result: f"{type(result).__name__} {re.sub(' at 0x.*', '', repr(result), flags=re.DOTALL):.20}"
 )
 def test_the_short_way_changes_no_answer(result: object, schema: type[Schema] | None) -> None:
-    """Whatever goes the short way is what the ordinary way makes of it, and what that refuses never goes it; learned or not."""
+    """It gives what the ordinary way gives, and takes nothing that the ordinary way refuses, whether the format was learned or not."""
     results = NumericOutput(schema)
     for plain in (results.to_numeric_batch(result, 2), results.to_numeric_batch(result, 2)):
         try:
@@ -141,7 +141,7 @@ def test_what_most_models_return_goes_the_short_way(result: object) -> None:
 
 
 def test_columns_in_another_order_go_the_ordinary_way() -> None:
-    """That way puts them in order."""
+    """The ordinary way puts them in order."""
 
     class Two(Schema):
         a: pl.Float64
@@ -150,8 +150,8 @@ def test_columns_in_another_order_go_the_ordinary_way() -> None:
     assert NumericOutput(Two).to_numeric_batch(pl.DataFrame({"b": [1.0], "a": [2.0]}), 1) is None
 
 
-def test_a_result_of_no_schema_keeps_its_columns() -> None:
-    """Their names, their order, and other columns than the batch before had."""
+def test_a_result_without_a_schema_keeps_its_columns() -> None:
+    """Names and order are kept, even if the batch before had other columns."""
     results = NumericOutput(None)
     for frame in (pl.DataFrame({"b": [1.0], "a": [2]}), pl.DataFrame({"a": [2], "b": [1.0]}), pl.DataFrame({"b": [1], "a": [2]})):
         plain = results.to_numeric_batch(frame, 1)
@@ -160,8 +160,8 @@ def test_a_result_of_no_schema_keeps_its_columns() -> None:
         assert plain.to_record_batch().equals(result_to_batch(frame, 1))
 
 
-def test_texts_go_the_ordinary_way_each_time() -> None:
-    """A schema that has them has no short way, and neither has a result."""
+def test_texts_always_take_the_ordinary_way() -> None:
+    """Neither schemas nor results with texts have a short way."""
     results = NumericOutput(None)
     for _ in range(2):
         assert results.to_numeric_batch(pl.DataFrame({"a": ["x"], "b": [1.0]}), 1) is None
@@ -169,17 +169,17 @@ def test_texts_go_the_ordinary_way_each_time() -> None:
         assert results.to_numeric_batch(np.array(["x"]), 1) is None
 
 
-def test_forms_that_are_learned_are_bounded() -> None:
-    """A handler that names its columns by the request's rows does not fill the memory."""
+def test_the_number_of_learned_formats_is_limited() -> None:
+    """A handler whose column names depend on the request does not fill the memory."""
     results = NumericOutput(None)
     for number in range(200):
         assert results.to_numeric_batch(pl.DataFrame({f"column {number}": [1.0]}), 1) is not None
     assert len(results._formats) == 64
 
 
-def test_polars_own_constructors_are_tried_before_they_are_used() -> None:
-    """This version has them; where they make anything else, public names are used."""
-    assert numeric_io.frame_maker(list(DTYPES), form_of(All)) is not numeric_io._make_frame
-    strange = form_of(All)
+def test_private_constructors_of_polars_are_tried_before_they_are_used() -> None:
+    """This version has them; if they made anything else, public ones would be used."""
+    assert numeric_io.frame_maker(list(DTYPES), format_of(All)) is not numeric_io._make_frame
+    strange = format_of(All)
     strange.dtypes = (*strange.dtypes[:-1], np.dtype("S3"))  # there is no constructor of that name
     assert numeric_io.frame_maker(list(DTYPES), strange) is numeric_io._make_frame

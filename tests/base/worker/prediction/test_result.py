@@ -1,3 +1,5 @@
+"""Results of handlers as record batches."""
+
 from __future__ import annotations
 
 import datetime as dt
@@ -48,7 +50,7 @@ class Small(Schema):
     ids=lambda result: type(result).__name__,
 )
 def test_a_column_without_a_name_is_scalars(result: object) -> None:
-    """One column called "prediction", whatever held it; and the column that a schema of one column names."""
+    """One column called "prediction", whatever the container, or the only column of the schema."""
     assert result_to_batch(result, 2).to_pydict() == {PREDICTION_COLUMN: [1.0, 2.0]}
     if not isinstance(result, pl.DataFrame):
         assert result_to_batch(result, 2, One).to_pydict() == {"length": [1.0, 2.0]}
@@ -69,7 +71,7 @@ def test_a_column_without_a_name_is_scalars(result: object) -> None:
     ids=lambda result: type(result).__name__,
 )
 def test_a_frame_keeps_its_columns_in_one_batch(result: object) -> None:
-    """With and without a schema; strings are views."""
+    """With and without a schema, and strings become views."""
     for schema in (None, Two):
         batch = result_to_batch(result, 2, schema)
         assert batch.to_pydict() == {"a": [1.0, 2.0], "b": ["x", None]}
@@ -77,7 +79,7 @@ def test_a_frame_keeps_its_columns_in_one_batch(result: object) -> None:
 
 
 def test_arrays_of_more_dimensions_become_lists_of_fixed_size() -> None:
-    """A row is what lies at the first index."""
+    """The first index is the row."""
     flat = result_to_batch(np.arange(6).reshape(2, 3), 2)
     assert flat.schema.field(PREDICTION_COLUMN).type == pa.list_(pa.int64(), 3)
     assert flat.to_pydict() == {PREDICTION_COLUMN: [[0, 1, 2], [3, 4, 5]]}
@@ -86,13 +88,13 @@ def test_arrays_of_more_dimensions_become_lists_of_fixed_size() -> None:
 
 
 def test_numbers_of_a_numpy_array_are_not_copied() -> None:
-    """The batch points to the array's own memory."""
+    """The batch refers to the array's own memory."""
     array = np.arange(1000.0)
     assert result_to_batch(array, 1000).column(0).buffers()[1].address == array.ctypes.data
 
 
 def test_columns_of_a_frame_are_not_copied() -> None:
-    """Neither numbers nor strings."""
+    """The batch refers to the memory of the frame."""
     series = pl.Series("a", np.arange(1000.0))
     address = series.to_arrow().buffers()[1].address
     assert result_to_batch(pl.DataFrame([series]), 1000).column(0).buffers()[1].address == address
@@ -100,19 +102,19 @@ def test_columns_of_a_frame_are_not_copied() -> None:
 
 @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False), st.integers(-1000, 1000)), min_size=1))
 def test_positions_are_kept(values: list[Any]) -> None:
-    """Each row's answer is at the row's place."""
+    """The answer for each row is at the row's position."""
     assert result_to_batch(values, len(values)).column(0).to_pylist() == values
 
 
 @pytest.mark.parametrize("result", [[1.0], [1.0, 2.0, 3.0], [], pl.DataFrame({"a": [1]}), np.zeros((3, 2)), pa.array([1])], ids=str)
-def test_another_number_of_rows_is_refused(result: object) -> None:
-    """Never padded, cut or guessed."""
+def test_a_wrong_number_of_rows_is_refused(result: object) -> None:
+    """A result is never padded, cut or guessed."""
     with pytest.raises(BadResult, match=r"was given 2 rows and returned \d"):
         result_to_batch(result, 2)
 
 
 @pytest.mark.parametrize(
-    ("result", "says"),
+    ("result", "reason"),
     [
         (None, "returned a NoneType"),
         (1.0, "returned a float"),
@@ -137,15 +139,15 @@ def test_another_number_of_rows_is_refused(result: object) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_what_cannot_be_rows_is_refused(result: object, says: str) -> None:
-    """With its type, so that the author finds it."""
+def test_a_result_that_cannot_be_rows_is_refused(result: object, reason: str) -> None:
+    """The message names its type or its fault, so that the author finds it."""
     with pytest.raises(BadResult) as refused:
         result_to_batch(result, 2)
-    assert says in str(refused.value)
+    assert reason in str(refused.value)
 
 
 def test_categories_become_strings() -> None:
-    """A dictionary apart from its batch would not arrive."""
+    """A record batch does not carry the dictionary of categories."""
     frame = pl.DataFrame({"c": pl.Series(["x", "y"], dtype=pl.Categorical), "e": pl.Series(["x", "y"], dtype=pl.Enum(["x", "y"]))})
     assert result_to_batch(frame, 2).schema.types == [pa.string_view(), pa.string_view()]
     inside = pl.DataFrame({"o": pl.Series([["a"], ["b"]], dtype=pl.List(pl.Categorical))})
@@ -162,8 +164,8 @@ class Rich(Schema):
 RICH = {"level": ["low"], "tensor": [[1.0, 2.0]], "price": [Decimal("1.5")], "since": [dt.timedelta(seconds=1)]}
 
 
-def test_what_python_values_become_fits_richer_dtypes() -> None:
-    """Strings an enum, lists an array, decimals and durations another unit: an author need not cast what loses nothing."""
+def test_dtypes_of_python_values_are_cast_to_richer_dtypes() -> None:
+    """Strings to an enum, lists to an array, decimals and durations to another unit, since nothing is lost."""
     assert result_to_batch(pl.DataFrame(RICH), 1, Rich).to_pylist() == [
         {"level": "low", "tensor": [1.0, 2.0], "price": Decimal("1.50"), "since": dt.timedelta(seconds=1)}
     ]
@@ -174,20 +176,20 @@ def test_what_python_values_become_fits_richer_dtypes() -> None:
     [{"level": ["middle"]}, {"tensor": [[1.0]]}, {"price": [Decimal("1.555")]}, {"since": [dt.timedelta(microseconds=1)]}],
     ids=str,
 )
-def test_what_richer_dtypes_do_not_hold_is_refused(wrong: dict[str, Any]) -> None:
-    """No member of the enum, another size, finer than the unit."""
+def test_values_that_do_not_fit_richer_dtypes_are_refused(wrong: dict[str, Any]) -> None:
+    """A string that is no member of the enum, a list of another size, values finer than the unit."""
     with pytest.raises(BadResult, match="the cast could lose something"):
         result_to_batch(pl.DataFrame(RICH | wrong), 1, Rich)
 
 
 def test_a_schema_orders_the_columns() -> None:
-    """The front door knows them by place."""
+    """The front door identifies columns by position."""
     batch = result_to_batch(pl.DataFrame({"b": ["x"], "a": [1.0]}), 1, Two)
     assert batch.schema == Two.arrow_schema()
 
 
-def test_a_schema_of_no_rows_is_kept() -> None:
-    """Zero rows in, zero rows out, with the right types."""
+def test_a_result_of_zero_rows_has_the_schema() -> None:
+    """Zero rows in give zero rows out, with the right types."""
     assert result_to_batch(pl.DataFrame(schema=Two.polars_schema()), 0, Two).schema == Two.arrow_schema()
     assert result_to_batch([], 0, One).schema == One.arrow_schema()
     assert result_to_batch(pl.DataFrame(schema={"x": pl.String}), 0).num_rows == 0
@@ -224,26 +226,26 @@ def test_casts_that_lose_nothing_are_made(column: pl.Series) -> None:
     ids=str,
 )
 def test_casts_that_could_lose_something_are_refused(column: pl.Series, schema: type[Schema]) -> None:
-    """The author casts, knowing what is lost."""
+    """The author must cast, and knows what is lost."""
     with pytest.raises(BadResult, match="the cast could lose something"):
         result_to_batch(column, 1, schema)
 
 
 def test_narrow_integers_become_wider_ones() -> None:
-    """Where every value of the dtype fits."""
+    """If every value of the dtype fits."""
     for dtype in (pl.Int8, pl.UInt8):
         assert result_to_batch(pl.Series([1], dtype=dtype), 1, Small).schema.types == [pa.int16()]
 
 
 def test_missing_and_undeclared_columns_are_named() -> None:
-    """With what was declared and what came."""
+    """The message has both."""
     with pytest.raises(BadResult, match=r"missing: \['b'\]; not declared: \['c'\]"):
         result_to_batch(pl.DataFrame({"a": [1.0], "c": ["x"]}), 1, Two)
 
 
 @pytest.mark.parametrize("result", [pl.DataFrame({"length": [1.0, None]}), np.array([1.0, None]), [1.0, None], [None, None]], ids=str)
-def test_nulls_are_refused_where_the_schema_has_none(result: object) -> None:
-    """With the row of the first one; NaN is a number and stays."""
+def test_nulls_are_refused_if_the_schema_forbids_them(result: object) -> None:
+    """The message has the row of the first one. NaN is a number and is kept."""
     with pytest.raises(BadResult, match=r"column 'length' is null in row \d"):
         result_to_batch(result, 2, One)
     assert result_to_batch(np.array([1.0, np.nan]), 2, One).column(0).null_count == 0

@@ -1,4 +1,4 @@
-"""What handlers make by themselves, as JSON."""
+"""Values of handlers that stream or answer raw, as JSON."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from base.errors import BadResult
     ids=repr,
 )
 def test_numbers_and_arrays_of_any_library_are_json(value: object, text: str) -> None:
-    """What JSON has no word for is null."""
+    """Values that JSON cannot express become null."""
     assert encode_json(value).decode() == text
 
 
 def nested() -> list[Any]:
-    held: list[Any] = []
-    held.append(held)
-    return held
+    circle: list[Any] = []
+    circle.append(circle)
+    return circle
 
 
 @pytest.mark.parametrize("value", [object(), {"a": object()}, {(1, 2): "x"}, nested()], ids=["object", "inside", "key", "circle"])
-def test_what_has_no_form_in_json_is_the_authors_bad_result(value: object) -> None:
-    """Whatever is wrong with it, and wherever it stands."""
+def test_a_value_that_has_no_json_form_is_a_bad_result(value: object) -> None:
+    """At any depth, and for any reason."""
     with pytest.raises(BadResult, match=r"produced a \w+ that cannot be encoded as JSON"):
         encode_json(value)

@@ -1,4 +1,4 @@
-"""Results of 128-bit integers and 16-bit floats: digits on the wire for the one, half floats for the other, and no value changed."""
+"""Results of 128-bit integers, which are digits on the wire, and of 16-bit floats, which are half floats. No value changes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Tags(Schema):
     ids=lambda result: type(result).__name__,
 )
 def test_wide_integers_are_digits_on_the_wire(result: object) -> None:
-    """With a schema and without one; as a series, or as Python's integers."""
+    """With and without a schema, as a series or as Python integers."""
     assert result_to_batch(result, 2).to_pydict() == {PREDICTION_COLUMN: [str(LEAST), "5"]}
     if not isinstance(result, pl.LazyFrame):
         batch = result_to_batch(result, 2, Signed)
@@ -53,8 +53,8 @@ def test_wide_integers_are_digits_on_the_wire(result: object) -> None:
         assert Signed.frame(batch)["n"].to_list() == [LEAST, 5]
 
 
-def test_integers_become_those_that_the_schema_has_room_for() -> None:
-    """Narrower ones widen; of Python's own the schema decides; nulls stay where they may be."""
+def test_integers_are_cast_to_the_dtype_of_the_schema() -> None:
+    """Narrower ones widen; the schema decides the dtype of Python integers; nulls are kept if they are allowed."""
     assert result_to_batch(pl.Series([1, -2]), 2, Signed).to_pydict() == {"n": ["1", "-2"]}
     assert result_to_batch(pl.Series([1, 2**64 - 1], dtype=pl.UInt64), 2, Signed).to_pydict() == {"n": ["1", str(2**64 - 1)]}
     assert result_to_batch([2**70, None], 2, Unsigned).to_pydict() == {"n": [str(2**70), None]}
@@ -63,7 +63,7 @@ def test_integers_become_those_that_the_schema_has_room_for() -> None:
 
 
 def test_wide_integers_inside_of_lists_are_digits_too() -> None:
-    """With a schema and without one."""
+    """With and without a schema."""
     frame = pl.DataFrame({"tags": [[UMOST, None], []]}, schema={"tags": pl.List(pl.UInt128)})
     for batch in (result_to_batch(frame, 2), result_to_batch(frame, 2, Tags)):
         assert batch.to_pydict() == {"tags": [[str(UMOST), None], []]}
@@ -93,8 +93,8 @@ class Narrow(Schema):
         (pd.DataFrame({"n": [UMOST]}), Signed),
     ],
 )
-def test_what_the_schema_cannot_hold_is_refused(result: object, schema: type[Schema]) -> None:
-    """By dtype where it could lose something, and by value for integers."""
+def test_values_that_do_not_fit_the_schema_are_refused(result: object, schema: type[Schema]) -> None:
+    """By dtype if a cast could lose something, and by value for integers."""
     with pytest.raises(BadResult):
         result_to_batch(result, 1, schema)
 
@@ -110,8 +110,8 @@ def test_what_the_schema_cannot_hold_is_refused(result: object, schema: type[Sch
     ],
     ids=lambda result: type(result).__name__,
 )
-def test_half_floats_cross_as_they_are(result: Any) -> None:
-    """With a schema and without one; and widen to any other float."""
+def test_half_floats_cross_unchanged(result: Any) -> None:
+    """With and without a schema; and they widen to any other float."""
 
     class Single(Schema):
         h: pl.Float32
@@ -125,6 +125,6 @@ def test_half_floats_cross_as_they_are(result: Any) -> None:
         assert result_to_batch(result, 2, schema).schema == schema.arrow_schema()
 
 
-def test_integers_that_half_floats_hold_become_them() -> None:
-    """Each by its value."""
+def test_integers_that_fit_become_half_floats() -> None:
+    """The value decides, not the dtype."""
     assert result_to_batch(pl.Series([2048, 65504]), 2, Half).to_pydict() == {"h": [2048.0, 65504.0]}

@@ -1,4 +1,4 @@
-"""The end of a worker, which others hear of on threads of their own."""
+"""The shutdown of a worker while other threads drain it."""
 
 import os
 import sys
@@ -17,47 +17,47 @@ def double(records_df: pl.DataFrame) -> pl.Series:
 
 
 @pytest.fixture
-def hasty_threads():
+def frequent_thread_switches():
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
 
 
-def test_who_tells_a_worker_to_end_while_it_does_writes_to_no_descriptor_of_others(tmp_path, hasty_threads, monkeypatch):
-    """A looks whether its descriptor is open, B closes it, and A writes: at best an error, at worst into what was opened meanwhile."""
-    troubles = []
+def test_draining_a_worker_while_it_closes_writes_to_no_other_descriptor(tmp_path, frequent_thread_switches, monkeypatch):
+    """A checks that the descriptor is open, B closes it, and A writes: at best an error, at worst into a file opened meanwhile."""
+    errors = []
     open_now = set()
     close, write = os.close, os.eventfd_write
 
-    def noted_close(fd):
+    def recording_close(fd):
         open_now.discard(fd)
         close(fd)
 
-    def noted_write(fd, value):
+    def recording_write(fd, value):
         if fd not in open_now:
-            troubles.append(fd)
+            errors.append(fd)
         write(fd, value)
 
-    monkeypatch.setattr("os.close", noted_close)
-    monkeypatch.setattr("os.eventfd_write", noted_write)
+    monkeypatch.setattr("os.close", recording_close)
+    monkeypatch.setattr("os.eventfd_write", recording_write)
     for number in range(200):
         worker = Worker("m", "1", [double], tmp_path / f"{number}.sock")
         open_now.add(worker._wakeup.fileno())
         worker.listen()
         ready = threading.Barrier(2)
 
-        def tell(worker=worker, ready=ready):
+        def drain_repeatedly(worker=worker, ready=ready):
             ready.wait()
             try:
                 for _ in range(20):
                     worker.drain()
             except OSError as exc:
-                troubles.append(exc)
+                errors.append(exc)
 
-        telling = threading.Thread(target=tell)
-        telling.start()
+        draining = threading.Thread(target=drain_repeatedly)
+        draining.start()
         ready.wait()
         worker.close()
-        telling.join()
-    assert not troubles
+        draining.join()
+    assert not errors
