@@ -1,4 +1,4 @@
-"""What every release needs to be verified, unpacked and started."""
+"""The parts of the supervisor that every release needs to be verified, unpacked and started."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from runtime.pex.trust.policy import Evidence
 
 @dataclass
 class ReleaseFiles:
-    """What is known of the files of one release so far.
+    """The files of one release, as far as they are known.
 
     Attributes:
         pex: Metadata of its pex.

@@ -13,7 +13,7 @@ from runtime.supervisor.rollout.release_state import RELEASE_STEPS, VERIFIED, Re
 
 @dataclass(frozen=True)
 class Identity:
-    """What a pex contains: a model or a base, its name, version and digest."""
+    """The identity of a pex: whether it is a model or a base, its name, version and digest."""
 
     kind: str
     name: str
@@ -27,7 +27,7 @@ def _new_machine() -> Machine[ReleaseState, ReleaseEvent, ReleaseAction]:
 
 @dataclass(eq=False)
 class Release:
-    """A release of a model, or a base.
+    """A release of a model, or a base. It is the plain data that all decisions need, so it has more attributes than other classes.
 
     Attributes:
         file: Name of its file in dist/.

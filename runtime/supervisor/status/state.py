@@ -129,7 +129,7 @@ class MirrorStatus(msgspec.Struct, frozen=True):
 
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the requests of one model go, and the orders of operators about it.
+    """The traffic of one model, and the orders of operators about it.
 
     Attributes:
         serving: The releases that serve, the heaviest first.
