@@ -1,6 +1,6 @@
-"""Function calls, messages and bytes of one batch: a real front door's link and a real worker's connection, here in one thread.
+"""Counts function calls, messages and bytes of one batch between a real dispatcher and a real link of a worker, in one thread.
 
-What the two do is the same as in two processes; in one thread each call can be counted, and each time the same number comes out.
+Both do the same as in two processes. In one thread every call can be counted, and the counts are the same each time.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ ROWS = {"1 row": 1, "64 rows": 64}
 
 
 def counted() -> dict[str, dict[str, dict[str, int]]]:
-    """For each endpoint and number of rows: calls of Python and of C functions on either side, messages, and bytes."""
+    """Returns the counts of each endpoint and number of rows: calls of Python and of C functions on either side, messages and bytes."""
     return uvloop.run(_counted())
 
 
 async def _counted() -> dict[str, dict[str, dict[str, int]]]:
     with tempfile.TemporaryDirectory(prefix="pexdock-cost-") as folder, _Counter() as counter:
-        place = Path(folder, "worker.sock")
+        path = Path(folder, "worker.sock")
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            listener.bind(str(place))
+            listener.bind(str(path))
             listener.listen()
-            words = ReleaseSpec("cost", "0", [describe_endpoint(endpoint) for endpoint in cost_model.ENDPOINTS])
+            spec = ReleaseSpec("cost", "0", [describe_endpoint(endpoint) for endpoint in cost_model.ENDPOINTS])
             limits = Configure()
             dispatch = Dispatchers(
                 QueueLimits.from_configuration(limits), limits.shared_memory_max_bytes, Deadlines(limits.request_timeout_s)
             )
-            links = dispatch.apply([Route(words, [str(place)])])
+            links = dispatch.apply([Route(spec, [str(path)])])
             connection = _connected(listener, counter)
             assert [await link.wait_welcomed() for link in links] == [True]
             found = {
@@ -67,7 +67,7 @@ async def _counted() -> dict[str, dict[str, dict[str, int]]]:
 
 
 def _connected(listener: socket.socket, counter: _Counter) -> FrontLink:
-    """The worker's side, computed by this loop."""
+    """Returns the worker's side of the channel, which runs on this loop."""
     loop = AsyncRunner()
     predictors = [Predictor(endpoint, None, loop, Dependencies(loop)) for endpoint in cost_model.ENDPOINTS]
     connection = FrontLink(channel.Channel(listener.accept()[0]), "cost", "0", predictors, lambda: None)
@@ -76,7 +76,7 @@ def _connected(listener: socket.socket, counter: _Counter) -> FrontLink:
 
 
 class _Counter:
-    """Counts calls while a batch is on its way, apart for the two sides."""
+    """Counts calls while a batch is in flight, separately for both sides."""
 
     def __init__(self) -> None:
         self._side = "front door"
@@ -90,7 +90,7 @@ class _Counter:
         sys.setprofile(None)
 
     def as_worker(self, handle: Callable[[], bool]) -> Callable[[], None]:
-        """Calls within count as the worker's."""
+        """Returns a callback whose calls count as the worker's."""
 
         def handled() -> None:
             self._side = "worker"
@@ -100,25 +100,25 @@ class _Counter:
         return handled
 
     async def batch(self, endpoint: ServedEndpoint, rows: int) -> dict[str, int]:
-        """What one batch of so many rows costs, once everything that is kept for later has been made."""
+        """Returns the counts of one batch with this number of rows, after a few others have filled all caches."""
         body = msgspec.json.encode([cost_model.ROWS[endpoint.spec.name]] * rows)
         head = RequestHead(Target(endpoint, {}, endpoint.spec.path.encode()), "application/json", "*/*")
         for _ in range(4):
-            await self._ask(head, body)
+            await self._predict(head, body)
         self._found.clear()
         sys.setprofile(self._count)
         try:
-            await self._ask(head, body)
+            await self._predict(head, body)
         finally:
             sys.setprofile(None)
         return dict(sorted(self._found.items()))
 
     @staticmethod
-    async def _ask(head: RequestHead, body: bytes) -> None:
-        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        submit_request(head, "0" * 32, body, answered.set_result)
-        answer = await answered
-        assert answer.status == 200, answer.body
+    async def _predict(head: RequestHead, body: bytes) -> None:
+        responded: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        submit_request(head, "0" * 32, body, responded.set_result)
+        response = await responded
+        assert response.status == 200, response.body
 
     def _count(self, frame: Any, event: str, _: object) -> None:
         if event == "call":

@@ -56,6 +56,7 @@ class InFlightTable:
         busy: Batches that it has to compute, and checks that must be its only work.
         computing_rows: Rows of the batches that it has to compute.
         batches_max: Limit of `busy`.
+        next_number: Number of what is added next.
     """
 
     def __init__(self) -> None:
@@ -64,7 +65,7 @@ class InFlightTable:
         self.busy = self.computing_rows = 0
         self.batches_max = IN_FLIGHT_MAX
         self._last_reply_s = 0.0
-        self._last_number = 0
+        self.next_number = 1
 
     @property
     def is_empty(self) -> bool:
@@ -82,19 +83,16 @@ class InFlightTable:
         since_s = [each.sent_s for each in self.batches.values()] + [each.sent_s for each in self.checks.values()]
         return time.monotonic() - max(self._last_reply_s, min(since_s, default=0.0))
 
-    def next_number(self) -> int:
-        """Returns the number for what is sent next."""
-        self._last_number = (self._last_number + 1) & 0xFFFFFFFF
-        return self._last_number
-
     def add_batch(self, number: int, batch: InFlightBatch) -> None:
-        """Adds a batch that was sent."""
+        """Adds a batch that was sent under the next number."""
+        self.next_number = (number + 1) & 0xFFFFFFFF
         self.batches[number] = batch
         self.busy += 1
         self.computing_rows += batch.rows
 
     def add_check(self, number: int, check: ParameterCheck) -> None:
-        """Adds a check that was sent."""
+        """Adds a check that was sent under the next number."""
+        self.next_number = (number + 1) & 0xFFFFFFFF
         check.sent_s = time.monotonic()
         self.checks[number] = check
         self.busy += check.is_suspect

@@ -88,7 +88,7 @@ class WorkerLink:
         first = requests[0]
         endpoint = first.endpoint
         written = write_batch(requests, self._channel.slots)
-        number, count = self.in_flight.next_number(), len(requests)
+        number, count = self.in_flight.next_number, len(requests)
         flags = written.flags | Flag.SINGLE_REQUEST if count == 1 else written.flags
         if endpoint.spec.unbatched:
             flags |= Flag.CONTEXT
@@ -119,7 +119,7 @@ class WorkerLink:
         Raises:
             Unavailable: the worker is gone. Nothing was sent, and the link is closed.
         """
-        number = self.in_flight.next_number()
+        number = self.in_flight.next_number
         check.started = False
         self._channel.send_message(
             CheckParameters(number, check.endpoint.number, check.parameters, Flag.QUARANTINED if check.is_suspect else 0)

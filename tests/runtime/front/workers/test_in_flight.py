@@ -24,7 +24,7 @@ def check(*, answered: bool = False, is_suspect: bool = False) -> Any:
 
 def sent(table: InFlightTable, *requests: Any, rows: int = 1) -> int:
     """Adds a batch; returns its number."""
-    number = table.next_number()
+    number = table.next_number
     table.add_batch(number, InFlightBatch(list(requests), rows, SimpleNamespace(), SimpleNamespace(), 0.0))  # type: ignore[arg-type]
     return number
 
@@ -75,9 +75,9 @@ def test_a_worker_with_parked_batches_hangs_only_if_it_should_have_dropped_one()
 def test_a_worker_hangs_in_checks_that_nobody_waits_for() -> None:
     """A check takes no time, unless a batch is computed before it."""
     table = InFlightTable()
-    table.add_check(table.next_number(), check(answered=True))
+    table.add_check(table.next_number, check(answered=True))
     assert table.is_hung()
-    table.add_check(table.next_number(), check())
+    table.add_check(table.next_number, check())
     assert not table.is_hung()
 
 
