@@ -1,1 +1,4 @@
-"""What may be wrong with a machine, its folders and its pexes before or while Pexdock runs on it. Changes nothing."""
+"""Checks a machine, its folders and its pexes for problems, before Pexdock runs or while it does. Changes nothing.
+
+May import everything below the command line. Called by `pexdock doctor`.
+"""

@@ -1,4 +1,4 @@
-"""A zip file that nobody vouches for: opened, checked and read within bounds; every fault is a PexRefused that names it."""
+"""Opens, checks and reads zip files that nobody vouches for, within limits; every fault is a PexRefused that names it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import IO
 from base.errors import PexRefused
 from runtime.pex.distribution import ReadMember
 
-# A bound against zip bombs: the largest wheels known unpack to some 5 GB.
+# A limit against zip bombs: the largest known wheels unpack to about 5 GB.
 _UNPACKED_MAX_BYTES = 32 * 1024**3
 _READ_BYTES = 1024 * 1024
-# All that zipfile raises on files that are damaged, encrypted or packed in ways that Python does not know.
+# The exceptions of zipfile for files that are damaged, encrypted or compressed by a method that Python does not support.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, RuntimeError, ValueError)
 
 
 @dataclass
 class ArchiveFolder:
-    """What a zip holds below one folder: paths relative to it, and the bytes that they take in the zip."""
+    """The files below one folder of a zip: paths relative to the folder, and their compressed size."""
 
     files: list[str] = field(default_factory=list)
     size_bytes: int = 0
@@ -32,9 +32,9 @@ class ArchiveFolder:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip at `path`, until the block ends; a PexRefused that leaves the block names the file."""
+    """Opens the zip at `path` until the end of the block; a PexRefused that leaves the block names the file."""
     with prefix_file_name(path), ExitStack() as stack:
-        with _refusing("it cannot be read"):
+        with _refuse_unreadable("it cannot be read"):
             file = stack.enter_context(path.open("rb"))
             _refuse_other_files(file)
             archive = stack.enter_context(zipfile.ZipFile(file))
@@ -43,7 +43,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def prefix_file_name(path: Path) -> Iterator[None]:
-    """Put the file's name in front of a PexRefused that leaves the block."""
+    """Puts the file's name in front of the message of a PexRefused that leaves the block."""
     try:
         yield
     except PexRefused as exc:
@@ -51,7 +51,7 @@ def prefix_file_name(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _refusing(what: str) -> Iterator[None]:
+def _refuse_unreadable(what: str) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as exc:
@@ -59,47 +59,57 @@ def _refusing(what: str) -> Iterator[None]:
 
 
 def _refuse_other_files(file: IO[bytes]) -> None:
-    """Name the faults that zipfile calls alike."""
+    """Distinguishes faults for which zipfile has only one message."""
     head = file.read(4096)
     if not head:
         raise PexRefused("the file is empty")
     if not zipfile.is_zipfile(file):
         cut = b"PK\x03\x04" in head
-        raise PexRefused("the zip is truncated: its directory, at the end, is missing" if cut else "it is not a zip file, so no pex")
+        raise PexRefused(
+            "the zip is truncated: its directory, at the end, is missing" if cut else "it is not a zip file, so it cannot be a pex"
+        )
 
 
 def check_members(archive: zipfile.ZipFile) -> None:
-    """Read every member and compare its CRC."""
+    """Reads every member and compares its CRC.
+
+    Raises:
+        PexRefused: A member is damaged, or the zip unpacks to too many bytes.
+    """
     members = archive.infolist()
     if sum(member.file_size for member in members) > _UNPACKED_MAX_BYTES:
         raise PexRefused(f"it unpacks to more than {_UNPACKED_MAX_BYTES} bytes")
     for member in members:
-        with _refusing(f"{member.filename} is damaged"), archive.open(member) as content:
+        with _refuse_unreadable(f"{member.filename} is damaged"), archive.open(member) as content:
             while content.read(_READ_BYTES):
                 pass
 
 
 def has_member(archive: zipfile.ZipFile, name: str) -> bool:
-    """Whether a member of that name is there."""
+    """Returns whether a member of that name exists."""
     return name in archive.NameToInfo
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
-    """One member's content, PexRefused where it is longer than `max_bytes`."""
-    with _refusing(f"{name} is damaged"), archive.open(name) as content:
+    """Returns the content of one member.
+
+    Raises:
+        PexRefused: It is damaged, or longer than `max_bytes`.
+    """
+    with _refuse_unreadable(f"{name} is damaged"), archive.open(name) as content:
         data = content.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise PexRefused(f"{name} is over {max_bytes} bytes")
+        raise PexRefused(f"{name} is larger than {max_bytes} bytes")
     return data
 
 
 def member_reader(archive: zipfile.ZipFile, folder: str = "") -> ReadMember:
-    """`read` for members below `folder` (which ends with a slash, or is empty)."""
+    """Returns a `read_member` for paths relative to `folder`, which ends with a slash or is empty."""
     return lambda name, max_bytes: read_member(archive, folder + name, max_bytes)
 
 
 def list_folders(archive: zipfile.ZipFile, parent: str) -> dict[str, ArchiveFolder]:
-    """The folders right below `parent`, by name."""
+    """Returns the folders directly below `parent`, by name."""
     found: dict[str, ArchiveFolder] = defaultdict(ArchiveFolder)
     for member in archive.infolist():
         head, _, inner = member.filename.removeprefix(f"{parent}/").partition("/")
@@ -111,8 +121,8 @@ def list_folders(archive: zipfile.ZipFile, parent: str) -> dict[str, ArchiveFold
 
 @contextmanager
 def open_nested_archive(archive: zipfile.ZipFile, name: str) -> Iterator[zipfile.ZipFile]:
-    """The zip that is a member of a zip, until the block ends."""
-    with _refusing(f"{name} is damaged"):
+    """Opens a zip that is a member of a zip, until the end of the block."""
+    with _refuse_unreadable(f"{name} is damaged"):
         file = archive.open(name)
         inner = zipfile.ZipFile(file)
     with file, inner:

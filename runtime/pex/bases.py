@@ -1,4 +1,4 @@
-"""The bases that lie in a folder of pexes, and whether a model fits one of them. Runs nothing of them."""
+"""Finds the bases in a folder of pexes, and checks a model against them. Runs none of them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from runtime.pex.names import is_pex_name
 
 
 def find_bases(folder: Path) -> list[PexFile]:
-    """Every base that can be read, by file name."""
+    """Returns every base that can be read, sorted by file name."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if is_pex_name(path.name):
-            with contextlib.suppress(PexRefused):  # the next one may be one
+            with contextlib.suppress(PexRefused):
                 found.append(read_pex(path, checksums=False))
     return [pex for pex in found if pex.kind == "base"]
 
 
 def check_against_bases(model: PexFile, folder: Path) -> tuple[PexFile, list[str]]:
-    """The base that a model would run on, and warnings.
+    """Returns the base that a model would run on, and warnings.
 
     Raises:
-        PexRefused: there is none, or it does not fit.
+        PexRefused: There is no such base, or the model cannot run on it.
     """
-    on = choose_base(model, find_bases(folder))
-    return on, check_pex(model, on)
+    base = choose_base(model, find_bases(folder))
+    return base, check_pex(model, base)

@@ -1,4 +1,4 @@
-"""Whether a model's pex can run on a base's, on this interpreter and machine. Pure but for asking the interpreter what it is."""
+"""Checks whether a model's pex can run on a base, on this interpreter and machine. Pure but for the interpreter's version and tags."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _NAMES_MAX = 5
 
 
 def check_pex(model: PexFile, base: PexFile, *, base_sha256: str | None = None) -> list[str]:
-    """Whether a model can run on a base, on this interpreter and machine.
+    """Checks whether a model can run on a base, on this interpreter and machine.
 
     Args:
-        model: the model's file.
-        base: the base's file.
-        base_sha256: the digest of that file, where it is known.
+        model: The model's file.
+        base: The base's file.
+        base_sha256: Digest of the base's file, if it is known.
 
     Returns:
-        Warnings: it can run, yet someone should look.
+        Warnings; the model can run in spite of them.
 
     Raises:
-        PexRefused: it cannot. The message names both sides and the ways out.
+        PexRefused: The model cannot run. The message names both sides and what to do.
     """
     with prefix_file_name(model.path):
         _check_interpreter(model)
@@ -46,21 +46,21 @@ def check_pex(model: PexFile, base: PexFile, *, base_sha256: str | None = None) 
 def _check_interpreter(model: PexFile) -> None:
     constraints = [_constraint(text) for text in model.interpreter_constraints]
     version, implementation = platform.python_version(), platform.python_implementation()
-    # Constraints are alternatives: pex takes an interpreter that meets any of them.
+    # Constraints are alternatives: pex accepts an interpreter that meets any of them.
     if constraints and not any(name in {"", implementation} and want.contains(version, prereleases=True) for name, want in constraints):
         wanted = " or ".join(model.interpreter_constraints)
-        raise PexRefused(f"it is for {wanted}, and this is {implementation} {version}; build it with this interpreter")
+        raise PexRefused(f"it needs {wanted}, and this is {implementation} {version}; build it with this interpreter")
 
 
 def _constraint(text: str) -> tuple[str, SpecifierSet]:
-    """`CPython==3.11.*` or `>=3.11` as the implementation's name, which may be empty, and the versions."""
+    """Parses `CPython==3.11.*` or `>=3.11` to the name of the implementation, which may be empty, and the versions."""
     try:
         if text[:1].isalpha():
             requirement = Requirement(text)
             return requirement.name, requirement.specifier
         return "", SpecifierSet(text)
     except (InvalidRequirement, InvalidSpecifier) as exc:
-        raise PexRefused(f"its interpreter constraint {text!r} is not understood") from exc
+        raise PexRefused(f"its interpreter constraint {text!r} is invalid") from exc
 
 
 def _check_tags(model: PexFile) -> None:
@@ -69,86 +69,87 @@ def _check_tags(model: PexFile) -> None:
         if not distribution.tags & here:
             tags = ", ".join(sorted(map(str, distribution.tags)))
             raise PexRefused(
-                f"{distribution.name} {distribution.version} in it is for another interpreter or machine ({tags}); "
+                f"it contains {distribution.name} {distribution.version} for another interpreter or machine ({tags}); "
                 f"build it with Python {platform.python_version()} on {platform.machine()}"
             )
 
 
 def _check_wire(model: PexFile, base: PexFile) -> None:
     for who, stamp in (("it", model.stamp), (f"its base {base.version}", base.stamp)):
-        if stamp is not None and (misfit := wire_mismatch(who, stamp.wire)):
-            raise PexRefused(misfit)
+        if stamp is not None and (mismatch := wire_mismatch(who, stamp.wire)):
+            raise PexRefused(mismatch)
 
 
 def wire_mismatch(who: str, wire: int) -> str:
-    """Why a worker of this wire version cannot serve here, which side is older, and what to do; empty where it can."""
+    """Returns why a worker of this wire version cannot serve here, which side is older, and what to do; empty if it can serve."""
     if wire < WIRE_VERSION:
-        return f"{who} speaks wire version {wire}, older than {WIRE_VERSION} of this runtime; build the model again, on a base of now"
+        return f"{who} has wire version {wire}, older than {WIRE_VERSION} of this runtime; rebuild the model on a current base"
     if wire > WIRE_VERSION:
-        return f"{who} speaks wire version {wire}, newer than {WIRE_VERSION} of this runtime; start Pexdock again from the newer base"
+        return f"{who} has wire version {wire}, newer than {WIRE_VERSION} of this runtime; restart Pexdock from the newer base"
     return ""
 
 
 def _check_requirements(model: PexFile, base: PexFile, provided: Mapping[str, Distribution]) -> None:
-    for need in walk_requirements(model.distributions.values(), provided):
-        found = provided.get(need.name)
+    for requirement in walk_requirements(model.distributions.values(), provided):
+        found = provided.get(requirement.name)
         if found is None:
-            raise PexRefused(f"{need}, which neither it nor base {base.version} holds; build it with `pexdock build model`")
-        if not need.accepts(found):
-            raise PexRefused(unmet_reason(need, found, base))
+            raise PexRefused(f"{requirement}, which neither the pex nor base {base.version} contains; build it with `pexdock build model`")
+        if not requirement.accepts(found):
+            raise PexRefused(unmet_reason(requirement, found, base))
 
 
-def unmet_reason(need: ActiveRequirement, found: Distribution, base: PexFile) -> str:
-    """Both sides of a need that what is there does not meet, and the ways out."""
-    side = f"base {base.version} provides" if base.distributions.get(need.name) == found else "it carries"
+def unmet_reason(requirement: ActiveRequirement, found: Distribution, base: PexFile) -> str:
+    """Returns a message about a requirement that `found` does not meet, with both sides and what to do."""
+    side = f"base {base.version} provides" if base.distributions.get(requirement.name) == found else "the model carries"
+    name = requirement.name
     return (
-        f"{need}, and {side} {found.name} {found.version}; relax the requirement, build on another base, or carry an own version: "
-        f'`pexdock build model --carry {need.name}`, or carry = ["{need.name}"] under [tool.pexdock] in its pyproject.toml'
+        f"{requirement}, but {side} {found.name} {found.version}; relax the requirement, build on another base, or carry another version: "
+        f'`pexdock build model --carry {name}`, or carry = ["{name}"] under [tool.pexdock] in its pyproject.toml'
     )
 
 
 def _carried_warnings(model: PexFile, base: PexFile) -> Iterator[str]:
-    """What a model carries although base has it in the same version, and a whole SDK of its own."""
+    """Yields warnings about distributions that a model carries although its base has the same version, and about an SDK of its own."""
     shared = {name: own for name, own in model.distributions.items() if name in base.distributions}
     double = sorted(name for name, own in shared.items() if own.version == base.distributions[name].version)
     if double:
         size = sum(shared[name].size_bytes for name in double) / 1e6
         names = ", ".join(double[:_NAMES_MAX]) + (f" and {len(double) - _NAMES_MAX} more" if len(double) > _NAMES_MAX else "")
-        yield f"{model.path.name} carries what base {base.version} has ({names}); without it the file is {size:.1f} MB smaller"
+        yield f"{model.path.name} carries what base {base.version} already has ({names}); without it the file is {size:.1f} MB smaller"
     if SDK in model.distributions and model.distributions[SDK].version != base.distributions[SDK].version:
-        yield f"{model.path.name} carries {SDK} {model.distributions[SDK].version} and runs on that, not on base {base.version}"
+        yield f"{model.path.name} carries {SDK} {model.distributions[SDK].version} and runs on it instead of base {base.version}"
 
 
 def _broken_requirement_warnings(model: PexFile, base: PexFile) -> Iterator[str]:
     kept = [distribution for name, distribution in base.distributions.items() if name not in model.distributions]
-    for need in broken_requirements(kept, model.distributions):
-        carried = model.distributions[need.name]
-        yield f"{model.path.name} carries {carried.name} {carried.version}, yet {need}, of base {base.version}"
+    for requirement in broken_requirements(kept, model.distributions):
+        carried = model.distributions[requirement.name]
+        yield f"{model.path.name} carries {carried.name} {carried.version}, but in base {base.version} {requirement}"
 
 
 def _digest_warnings(model: PexFile, base: PexFile, sha256: str | None) -> Iterator[str]:
-    """A base that was built again under its old version number."""
+    """Yields a warning if the base was rebuilt under its old version number."""
     stamped = model.stamp.base if model.stamp else None
     if stamped and sha256 and stamped.version == base.version and stamped.sha256 != sha256:
-        yield f"{model.path.name} was built on another base {base.version} than {base.path.name}; what it requires is met all the same"
+        yield f"{model.path.name} was built on a base {base.version} other than {base.path.name}; its requirements are met nevertheless"
 
 
 def choose_base(model: PexFile, bases: Sequence[PexFile]) -> PexFile:
-    """The base that a model was built on; where its file does not say, the newest of those whose workers we can speak to.
+    """Returns the base that a model was built on; if its file does not say, the newest base with this wire version.
 
     Raises:
-        PexRefused: it is not among `bases`. The message names the missing file.
+        PexRefused: The base is not among `bases`. The message names the missing file.
     """
     stamped = model.stamp.base if model.stamp else None
     if stamped is None:
         if not bases:
-            raise PexRefused(f"{model.path.name} needs a base, and there is none; make one: `pexdock build base`")
+            raise PexRefused(f"{model.path.name} needs a base, and there is none; build one with `pexdock build base`")
         return max(bases, key=lambda base: (base.stamp is None or base.stamp.wire == WIRE_VERSION, Version(base.version)))
     found = [base for base in bases if base.version == stamped.version]
     if not found:
         have = ", ".join(sorted(base.path.name for base in bases)) or "none"
         raise PexRefused(
-            f"{model.path.name} was built on base-{stamped.version}.pex, which is missing (there is: {have}); "
-            "add that file or build the model again"
+            f"{model.path.name} was built on base-{stamped.version}.pex, which is missing (available: {have}); "
+            "add that file or rebuild the model"
         )
     return found[0]

@@ -1,4 +1,4 @@
-"""How a file gets into dist/: written beside, whole on the disk, then renamed. Blocks; what is given up leaves nothing."""
+"""Puts a file into dist/: written under a temporary name, flushed to the disk, then renamed. Blocks; an aborted write leaves nothing."""
 
 from __future__ import annotations
 
@@ -20,24 +20,29 @@ SIGNATURE_SUFFIX = f"{SUFFIX}.sig"
 SIGNATURE_MAX_BYTES = 64 * 1024
 NAME_MAX_CHARS = 200
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{NAME_MAX_CHARS - 1}}}")
-_ASIDE = re.compile(r"\..+\.[0-9a-f]{16}\.drop")
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.drop")
 
 
 def check_file_name(name: str) -> None:
-    """A name that means the same to every shell, file system and person, and that the supervisor looks at.
+    """Checks that a file name means the same to every shell, file system and person, and that the supervisor would use the file.
 
     Raises:
-        PexRefused: it is another one.
+        PexRefused: It does not.
     """
     if not _NAME.fullmatch(name) or not name.endswith((SUFFIX, SIGNATURE_SUFFIX)):
         ends = f"{SUFFIX} or {SIGNATURE_SUFFIX}"
         raise PexRefused(
-            f"{name!r} is no name for a pex: letters, digits and . _ + - only, {NAME_MAX_CHARS} at most, with {ends} at the end"
+            f"{name!r} is not a valid name for a pex: use letters, digits and . _ + -, at most {NAME_MAX_CHARS}, and end it with {ends}"
         )
 
 
 class DistFileWriter:
-    """One file on its way into a folder, under a name that nobody looks at. Its lock says that somebody still writes it."""
+    """A file that is being written to a folder under a temporary name. Its lock shows that it is.
+
+    Attributes:
+        temporary_path: Where it is until `publish`.
+        size_bytes: Size of what was written so far.
+    """
 
     def __init__(self, folder: Path, name: str, file: BinaryIO) -> None:
         self.temporary_path = Path(file.name)
@@ -49,29 +54,29 @@ class DistFileWriter:
 
     @property
     def sha256(self) -> str:
-        """Of what was written so far."""
+        """Digest of what was written so far."""
         return self._digest.hexdigest()
 
     def write(self, data: bytes) -> None:
-        """Append.
+        """Appends data.
 
         Raises:
-            OSError: the disk is full, or broken.
+            OSError: The disk is full or broken.
         """
         self._file.write(data)
         self._digest.update(data)
         self.size_bytes += len(data)
 
     def flush_to_path(self) -> Path:
-        """The file beside, with all that was written so far, for whoever wants to read it."""
+        """Flushes what was written so far, and returns the path under which it can be read."""
         self._file.flush()
         return self.temporary_path
 
     def publish(self) -> Path:
-        """Be there, at once and whole, also after a power failure; what had this name before is gone.
+        """Gives the file its name, atomically and durably. It replaces a file of that name.
 
         Raises:
-            OSError: nothing was changed.
+            OSError: Nothing was changed.
         """
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -83,26 +88,26 @@ class DistFileWriter:
 
 @contextlib.contextmanager
 def open_dist_file(folder: Path, name: str) -> Iterator[DistFileWriter]:
-    """A drop that is given up at the end of the block, unless it has landed.
+    """Yields a writer. Without a call of `publish` the file is removed at the end of the block.
 
     Raises:
-        PexRefused: the name is none for a pex.
-        OSError: the folder cannot be written to.
+        PexRefused: The name is not valid for a pex.
+        OSError: The folder cannot be written to.
     """
     check_file_name(name)
-    aside = folder / f".{name}.{secrets.token_hex(8)}.drop"
-    with aside.open("xb") as file:
+    temporary = folder / f".{name}.{secrets.token_hex(8)}.drop"
+    with temporary.open("xb") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield DistFileWriter(folder, name, file)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def remove_abandoned_files(folder: Path) -> None:
-    """Remove what drops left that were killed. Those that are being written are locked, and stay."""
+    """Removes the files of writers that were killed. Files that are being written are locked, and stay."""
     for path in folder.iterdir() if folder.is_dir() else []:
-        if _ASIDE.fullmatch(path.name):
+        if _TEMPORARY.fullmatch(path.name):
             with contextlib.suppress(OSError), path.open("rb") as file:
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink(missing_ok=True)

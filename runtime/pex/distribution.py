@@ -1,4 +1,4 @@
-"""One distribution as its metadata files tell of it: name, version, requirements, entry points, tags, top-level modules.
+"""Reads the metadata of one distribution: name, version, requirements, entry points, tags, top-level modules.
 
 Pure: works on file names and their contents, and knows neither zip files nor folders.
 """
@@ -20,22 +20,29 @@ from base.errors import PexRefused
 
 ENDPOINT_GROUP = "pexdock.endpoints"
 METADATA_MAX_BYTES = 4 * 1024 * 1024
-"""The longest METADATA known holds a README of some 100 kB."""
+"""The longest known METADATA contains a README of about 100 kB."""
 
 _ENTRY_POINTS_MAX_BYTES = 1024 * 1024
 _MODULE = re.compile(r"[A-Za-z_]\w*")
 _EXTENSION_SUFFIXES = (".py", ".pyc", ".so", ".pyd")
 
 ReadMember = Callable[[str, int], bytes]
-"""`read(name, max_bytes)`: one file's content, or PexRefused where it is longer."""
+"""`read(name, max_bytes)` returns the content of one file, or raises PexRefused if it is longer."""
 
 
 @dataclass(frozen=True)
 class Distribution:
     """One distribution.
 
-    `wheel` is the file name of the wheel that it came as, `name` is canonical (`scikit-learn`), `size_bytes` is what its files take where
-    they were found.
+    Attributes:
+        wheel: File name of its wheel.
+        name: Canonical name, such as `scikit-learn`.
+        version: Its version.
+        requires: All its requirements.
+        endpoints: Entry points of the group `pexdock.endpoints`.
+        tags: Tags of interpreters and platforms that it is for.
+        modules: Top-level modules.
+        size_bytes: Size of its files where they were found; compressed in a zip.
     """
 
     wheel: str
@@ -49,16 +56,16 @@ class Distribution:
 
 
 def parse_distribution(wheel: str, files: Iterable[str], read: ReadMember, *, size_bytes: int = 0) -> Distribution:
-    """The distribution that was unpacked from the wheel file named `wheel`.
+    """Returns the distribution that was unpacked from the wheel file named `wheel`.
 
     Args:
-        wheel: the wheel's file name; its tags are trusted, its name and version are not.
-        files: paths of its files, relative to the wheel's root.
-        read: gives the content of one of them.
-        size_bytes: handed on.
+        wheel: File name of the wheel; its tags are trusted, its name and version are not.
+        files: Paths of its files, relative to the wheel's root.
+        read: Returns the content of one of them.
+        size_bytes: Size of its files.
 
     Raises:
-        PexRefused: a metadata file is missing, too long or not understood.
+        PexRefused: A metadata file is missing, too long or invalid.
     """
     names = list(files)
     folder = _dist_info(wheel, names)
@@ -69,17 +76,17 @@ def parse_distribution(wheel: str, files: Iterable[str], read: ReadMember, *, si
 
 
 def wheel_tags(wheel: str) -> frozenset[Tag]:
-    """The tags in a wheel's file name."""
+    """Returns the tags in the file name of a wheel."""
     try:
         return parse_wheel_filename(wheel)[3]
     except (InvalidWheelFilename, InvalidVersion) as exc:
-        raise PexRefused(f"{wheel} is no wheel file name: {exc}") from exc
+        raise PexRefused(f"{wheel} is not a valid wheel file name: {exc}") from exc
 
 
 def _dist_info(wheel: str, names: list[str]) -> str:
     folders = {name.partition("/")[0] for name in names if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)}
     if len(folders) != 1:
-        raise PexRefused(f"{wheel} holds {len(folders)} .dist-info folders with METADATA, where one belongs")
+        raise PexRefused(f"{wheel} contains {len(folders)} .dist-info folders with METADATA instead of one")
     return folders.pop()
 
 
@@ -89,7 +96,7 @@ def _metadata(wheel: str, content: bytes) -> tuple[str, Version, tuple[Requireme
         requires = tuple(Requirement(line) for line in headers.get_all("Requires-Dist") or [])
         return str(canonicalize_name(headers["Name"] or "", validate=True)), Version(headers["Version"] or ""), requires
     except (InvalidRequirement, ValueError) as exc:
-        raise PexRefused(f"the METADATA of {wheel} is not understood: {exc}") from exc
+        raise PexRefused(f"the METADATA of {wheel} is invalid: {exc}") from exc
 
 
 def _endpoints(wheel: str, content: bytes) -> dict[str, str]:
@@ -98,12 +105,12 @@ def _endpoints(wheel: str, content: bytes) -> dict[str, str]:
     try:
         parser.read_string(content.decode())
     except (configparser.Error, UnicodeDecodeError) as exc:
-        raise PexRefused(f"the entry points of {wheel} are not understood: {exc}") from exc
+        raise PexRefused(f"the entry points of {wheel} are invalid: {exc}") from exc
     return dict(parser[ENDPOINT_GROUP]) if ENDPOINT_GROUP in parser else {}
 
 
 def top_level_modules(names: Iterable[str]) -> frozenset[str]:
-    """Top-level packages and modules among paths of files. RECORD and top_level.txt are not asked: they may say anything."""
+    """Returns the top-level packages and modules among paths of files. RECORD and top_level.txt are not used, since they may be wrong."""
     found = set()
     for name in names:
         head, slash, _ = name.partition("/")

@@ -1,4 +1,4 @@
-"""What a pex file says of itself, read without running anything of it."""
+"""Reads what a pex file contains, without running any of it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from runtime.pex import archive as zips
 from runtime.pex.distribution import ENDPOINT_GROUP, Distribution, parse_distribution, top_level_modules
 
 STAMP_PROPERTY = "pexdock"
-"""The build property in PEX-INFO that holds the stamp."""
+"""The build property in PEX-INFO that contains the stamp."""
 
 SDK = "pexdock"
-"""The distribution that holds `base` and `runtime`. Whoever carries it is a base, or a model built by hand."""
+"""The distribution of `base` and `runtime`. A pex that contains it is a base, or a model that was built by hand."""
 
 _PEX_OWN = frozenset({".bootstrap", ".deps", "PEX-INFO", "__main__.py", "__pex__"})
 _RESERVED_MODULES = frozenset({"base", "runtime"})
@@ -34,7 +34,17 @@ class BaseStamp(msgspec.Struct, frozen=True):
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
-    """What `pexdock build` writes into a pex. `base` and `provided` (name → version of what base provides) stand in models alone."""
+    """What `pexdock build` writes into a pex.
+
+    Attributes:
+        kind: Whether it is a base or a model.
+        name: Name of the model, or of the SDK.
+        version: Its version.
+        wire: Wire version of the SDK that it was built with.
+        fingerprint: Hash of everything that the build depended on.
+        base: The base that a model was built on; None in a base.
+        provided: Name → version of what the base provides; empty in a base.
+    """
 
     kind: Literal["base", "model"]
     name: str
@@ -54,7 +64,18 @@ class _PexInfo(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class PexFile:
-    """One pex. `name` and `version` are those of the model's own distribution, or of the SDK in a base."""
+    """One pex.
+
+    Attributes:
+        path: Its file.
+        kind: Whether it is a base or a model.
+        name: Name of the model's own distribution, or of the SDK in a base.
+        version: Version of that distribution.
+        distributions: All distributions in it, by name.
+        interpreter_constraints: Alternatives, such as `CPython==3.11.*`.
+        stamp: What `pexdock build` wrote into it; None if another tool built it.
+        size_bytes: Size of the file.
+    """
 
     path: Path
     kind: Literal["base", "model"]
@@ -72,19 +93,19 @@ class PexFile:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Name → version of every distribution in the file."""
+        """Name → version of every distribution in it."""
         return {name: str(distribution.version) for name, distribution in self.distributions.items()}
 
 
 def read_pex(path: Path, *, checksums: bool = True) -> PexFile:
-    """Read a base or model pex.
+    """Reads the pex of a base or a model.
 
     Args:
-        path: the file.
-        checksums: also read every member and compare its CRC, about 0.3 s for 100 MB.
+        path: The file.
+        checksums: Also read every member and compare its CRC, which takes about 0.3 s for 100 MB.
 
     Raises:
-        PexRefused: it cannot be a base or a model. Nothing of it was run and nothing was changed.
+        PexRefused: It is neither a base nor a model. None of it was run, and nothing was changed.
     """
     with zips.open_archive(path) as archive:
         if checksums:
@@ -102,10 +123,10 @@ def read_pex(path: Path, *, checksums: bool = True) -> PexFile:
 
 
 def read_stamp(path: Path) -> Stamp | None:
-    """The stamp alone, which takes a third of the time for a base. None where there is none.
+    """Returns only the stamp, which takes a third of the time for a base; None without one.
 
     Raises:
-        PexRefused: the file cannot be read or is no pex.
+        PexRefused: The file cannot be read or is not a pex.
     """
     with zips.open_archive(path) as archive:
         return _stamp(_pex_info(archive))
@@ -113,11 +134,11 @@ def read_stamp(path: Path) -> Stamp | None:
 
 def _pex_info(archive: zipfile.ZipFile) -> _PexInfo:
     if not zips.has_member(archive, "PEX-INFO"):
-        raise PexRefused("it has no PEX-INFO, so it is no pex")
+        raise PexRefused("it has no PEX-INFO, so it is not a pex")
     try:
         return msgspec.json.decode(zips.read_member(archive, "PEX-INFO", _PEX_INFO_MAX_BYTES), type=_PexInfo)
     except msgspec.MsgspecError as exc:
-        raise PexRefused(f"its PEX-INFO is not understood: {exc}") from exc
+        raise PexRefused(f"its PEX-INFO is invalid: {exc}") from exc
 
 
 def _stamp(info: _PexInfo) -> Stamp | None:
@@ -127,11 +148,11 @@ def _stamp(info: _PexInfo) -> Stamp | None:
     try:
         return msgspec.json.decode(raw, type=Stamp)
     except msgspec.MsgspecError as exc:
-        raise PexRefused(f"its stamp is not understood: {exc}") from exc
+        raise PexRefused(f"its stamp is invalid: {exc}") from exc
 
 
 def _distributions(archive: zipfile.ZipFile, info: _PexInfo) -> Iterator[Distribution]:
-    """Every distribution that PEX-INFO lists; pex installs nothing else."""
+    """Yields every distribution that PEX-INFO lists; pex installs nothing else."""
     folders = {} if info.deps_are_wheel_files else zips.list_folders(archive, ".deps")
     for wheel in info.distributions:
         if wheel in folders:
@@ -140,18 +161,18 @@ def _distributions(archive: zipfile.ZipFile, info: _PexInfo) -> Iterator[Distrib
         elif info.deps_are_wheel_files and zips.has_member(archive, f".deps/{wheel}"):
             yield _wheel_file(archive, wheel)
         else:
-            raise PexRefused(f"PEX-INFO lists {wheel}, which is not there")
+            raise PexRefused(f"PEX-INFO lists {wheel}, which is missing")
 
 
 def _wheel_file(archive: zipfile.ZipFile, wheel: str) -> Distribution:
-    """The distribution in a pex built with --no-pre-install-wheels, which holds wheels as they are."""
+    """Returns a distribution of a pex that was built with --no-pre-install-wheels, and so contains whole wheel files."""
     with zips.open_nested_archive(archive, f".deps/{wheel}") as inner:
         size = archive.getinfo(f".deps/{wheel}").compress_size
         return parse_distribution(wheel, inner.namelist(), zips.member_reader(inner), size_bytes=size)
 
 
 def _applicable(found: Iterable[Distribution]) -> dict[str, Distribution]:
-    """By name. A pex for several platforms holds several wheels of one distribution: the one for here counts, if there is one."""
+    """Returns the distributions by name. A pex for several platforms contains several wheels of a distribution: the one for this counts."""
     here = frozenset(sys_tags())
     chosen: dict[str, Distribution] = {}
     for distribution in found:
@@ -161,19 +182,19 @@ def _applicable(found: Iterable[Distribution]) -> dict[str, Distribution]:
 
 
 def source_files(archive: zipfile.ZipFile) -> list[str]:
-    """The files that a pex holds outside of wheels and that are not pex's own: what `pex -D` put there."""
+    """Returns the files outside of wheels that are not pex's own: those that `pex -D` added."""
     names = (member.filename for member in archive.infolist() if not member.is_dir())
     return [name for name in names if name.partition("/")[0] not in _PEX_OWN]
 
 
 def _own(distributions: Mapping[str, Distribution], stamp: Stamp | None) -> Distribution:
-    """The distribution that the file is about: the one with endpoints, or the SDK in a base."""
+    """Returns the distribution that the pex was built for: the one with endpoints, or the SDK in a base."""
     models = sorted(name for name, distribution in distributions.items() if distribution.endpoints)
     if len(models) > 1:
-        raise PexRefused(f"{' and '.join(models)} both declare entry points of the group {ENDPOINT_GROUP!r}; build a pex of each")
+        raise PexRefused(f"{' and '.join(models)} both declare entry points of the group {ENDPOINT_GROUP!r}; build a pex for each")
     if models:
         if stamp is not None and (stamp.kind, stamp.name) != ("model", models[0]):
-            raise PexRefused(f"it is stamped as {stamp.kind} {stamp.name}, yet it holds the model {models[0]}")
+            raise PexRefused(f"its stamp says {stamp.kind} {stamp.name}, but it contains the model {models[0]}")
         return distributions[models[0]]
     if SDK in distributions and (stamp is None or stamp.kind == "base"):
         return distributions[SDK]
@@ -184,10 +205,10 @@ def _own(distributions: Mapping[str, Distribution], stamp: Stamp | None) -> Dist
 
 
 def refuse_reserved_modules(distribution: Distribution) -> None:
-    """Refuse a distribution, other than the SDK itself, whose modules would hide ours.
+    """Refuses a distribution, other than the SDK itself, whose modules would hide ours.
 
     Raises:
-        PexRefused: it ships a top-level module `base` or `runtime`.
+        PexRefused: It contains a top-level module `base` or `runtime`.
     """
     if distribution.name != SDK:
         _refuse_reserved(distribution.name, distribution.modules)
@@ -196,4 +217,4 @@ def refuse_reserved_modules(distribution: Distribution) -> None:
 def _refuse_reserved(who: str, modules: frozenset[str]) -> None:
     if clash := modules & _RESERVED_MODULES:
         names = " and ".join(repr(module) for module in sorted(clash))
-        raise PexRefused(f"{who} ships a top-level module {names}, which would hide Pexdock's own; rename it")
+        raise PexRefused(f"{who} contains a top-level module {names}, which would hide Pexdock's own; rename it")

@@ -1,11 +1,12 @@
-"""Folders of a cache that several processes share: held by who uses one, made and removed by one at a time.
+"""Locks for the folders of a cache that several processes share: a folder is held while it is used, and made or removed by one process.
 
-    <folder>.lock     locked by who makes the folder
-    <folder>.used     locked by who uses it, shared, and by who removes it, exclusively
+    <folder>.lock     locked by the process that makes the folder
+    <folder>.used     locked by processes that use it (shared), and by the one that removes it (exclusive)
 
-Standard library only, like `unpack`. Lock files go with their folder, so whoever has locked one looks whether others still find it:
+Standard library only, like `unpack`. Lock files are removed with their folder. So after locking a file, a process checks that it is still
+there:
 
-    A opens the file; B, which holds it, removes the folder and the file; A gets the lock of a file that nobody else will ever lock.
+    A opens the file; B, which holds it, removes the folder and the file; A gets the lock of a file that no other process will ever lock.
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 Report = Callable[[str], None]
+"""Called with one line of progress at a time."""
 
 
 def sibling_path(folder: Path, suffix: str) -> Path:
-    """A name beside a folder."""
+    """Returns the path beside a folder whose name has a further suffix."""
     return folder.with_name(f"{folder.name}.{suffix}")
 
 
 def hold_folder(folder: Path) -> int:
-    """Protect a folder, made or still to be made, from removal until the returned descriptor is closed, also by this process's end."""
+    """Protects a folder, which need not exist yet, from removal until the returned descriptor is closed, at the latest with the process."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return _open_locked(sibling_path(folder, "used"), fcntl.LOCK_SH)
 
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, report: Report) -> Iterator[None]:
-    """Be the only one, over all processes, who makes the folder, until the block ends."""
+    """Lets only this process make the folder, until the end of the block. Waits for another process that makes it."""
     path = sibling_path(folder, "lock")
     try:
         descriptor = _open_locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,36 +49,36 @@ def lock_folder(folder: Path, report: Report) -> Iterator[None]:
 
 
 def remove_unused_folder(folder: Path) -> bool:
-    """Remove a folder, and what killed processes left of it, unless somebody holds or makes it.
+    """Removes a folder, and what killed processes left of it, unless a process holds or makes it. Returns whether it did.
 
-    Whoever calls `hold` meanwhile waits, and then finds it gone.
+    A process that calls `hold_folder` meanwhile waits, and then finds the folder gone.
     """
     with contextlib.ExitStack() as stack:
         for suffix in ("used", "lock"):
             try:
                 descriptor = _open_locked(sibling_path(folder, suffix), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if suffix == "lock" and not folder.exists():  # somebody makes it; the file is of our asking
+                if suffix == "lock" and not folder.exists():  # a process makes it; we created the other file just now
                     sibling_path(folder, "used").unlink(missing_ok=True)
                 return False
             stack.callback(os.close, descriptor)
         # Renamed first: half a folder must never be found under its name.
-        aside = sibling_path(folder, "gone")
-        shutil.rmtree(aside, ignore_errors=True)
+        gone = sibling_path(folder, "gone")
+        shutil.rmtree(gone, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
-            folder.rename(aside)
-        for left in (aside, sibling_path(folder, "part")):
-            shutil.rmtree(left, ignore_errors=True)
+            folder.rename(gone)
+        for leftover in (gone, sibling_path(folder, "part")):
+            shutil.rmtree(leftover, ignore_errors=True)
         for suffix in ("used", "lock"):
             sibling_path(folder, suffix).unlink(missing_ok=True)
     return True
 
 
 def _open_locked(path: Path, operation: int) -> int:
-    """A descriptor with the lock of the file that is at `path` now, made if need be.
+    """Returns a descriptor that has locked the file that is at `path` now. The file is made if it is missing.
 
     Raises:
-        BlockingIOError: `operation` does not wait, and somebody else has it.
+        BlockingIOError: `operation` does not wait, and another process has the lock.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

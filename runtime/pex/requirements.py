@@ -1,4 +1,4 @@
-"""Whether a set of distributions gives each of them what it requires. Pure: knows neither files nor indexes."""
+"""Resolves the requirements of distributions among each other. Pure: knows neither files nor indexes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from runtime.pex.distribution import Distribution
 
 @dataclass(frozen=True)
 class ActiveRequirement:
-    """`requirer` requires `requirement` here: its marker holds for this interpreter and the extras that were asked for."""
+    """A requirement whose marker holds for this interpreter and the requested extras, and the distribution that has it."""
 
     requirer: Distribution
     requirement: Requirement
 
     @property
     def name(self) -> str:
-        """The canonical name of what is required."""
+        """Canonical name of the required distribution."""
         return str(canonicalize_name(self.requirement.name))
 
     def accepts(self, found: Distribution) -> bool:
-        """Whether `found` satisfies it. Pre-releases count, since whoever pinned one meant it."""
+        """Returns whether `found` satisfies it. Pre-releases count, since one that is pinned is meant."""
         return self.requirement.specifier.contains(found.version, prereleases=True)
 
     def __str__(self) -> str:
@@ -33,13 +33,13 @@ class ActiveRequirement:
 
 
 def format_requirement(requirement: Requirement) -> str:
-    """A requirement as people write it, without its marker: `scikit-learn<1.8,>=1.7`."""
+    """Returns a requirement as people write it, without its marker: `scikit-learn<1.8,>=1.7`."""
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{requirement.name}{extras}{requirement.specifier}{f' @ {requirement.url}' if requirement.url else ''}"
 
 
 def active_requirements(found: Distribution, extras: Iterable[str] = ()) -> Iterator[ActiveRequirement]:
-    """The requirements of `found` that hold here, with those of the extras."""
+    """Yields the requirements of `found` that hold here, including those of the extras."""
     wanted = ("", *sorted(extras))
     for requirement in found.requires:
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in wanted):
@@ -47,25 +47,25 @@ def active_requirements(found: Distribution, extras: Iterable[str] = ()) -> Iter
 
 
 def walk_requirements(roots: Iterable[Distribution], found: Mapping[str, Distribution]) -> Iterator[ActiveRequirement]:
-    """Every need of the roots, and of what they ask for an extra of.
+    """Yields every requirement of the roots, and of the extras that they request of other distributions.
 
     Args:
-        roots: distributions whose every requirement must hold.
-        found: all that is there, by canonical name. What is missing in it is yielded, and not followed.
+        roots: Distributions of which every requirement must be met.
+        found: All distributions, by canonical name. Requirements of missing ones cannot be followed.
     """
     seen: dict[str, set[str]] = defaultdict(set)
     queue: list[tuple[Distribution, frozenset[str]]] = [(root, frozenset()) for root in roots]
     while queue:
         distribution, extras = queue.pop(0)
-        for need in active_requirements(distribution, extras):
-            yield need
-            fresh = need.requirement.extras - seen[need.name]
-            if fresh and need.name in found:
-                seen[need.name] |= fresh
-                queue.append((found[need.name], frozenset(fresh)))
+        for active in active_requirements(distribution, extras):
+            yield active
+            fresh = active.requirement.extras - seen[active.name]
+            if fresh and active.name in found:
+                seen[active.name] |= fresh
+                queue.append((found[active.name], frozenset(fresh)))
 
 
 def broken_requirements(kept: Iterable[Distribution], replaced: Mapping[str, Distribution]) -> list[ActiveRequirement]:
-    """What the kept distributions require of the replaced ones and no longer get. Extras are left aside: nobody asks here."""
-    needs = (need for distribution in kept for need in active_requirements(distribution))
-    return [need for need in needs if need.name in replaced and not need.accepts(replaced[need.name])]
+    """Returns the requirements of the kept distributions that the replaced ones no longer meet. Extras do not count."""
+    active = (requirement for distribution in kept for requirement in active_requirements(distribution))
+    return [requirement for requirement in active if requirement.name in replaced and not requirement.accepts(replaced[requirement.name])]

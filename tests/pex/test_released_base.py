@@ -201,7 +201,7 @@ def test_a_model_whose_base_is_missing_is_told_which_one(built, operated):
     for file in built.dist.glob("*.pex"):
         if file.name != "base-0.1.0.pex":
             shutil.copyfile(file, operated.dist / file.name)
-    needs = f"was built on base-0.1.0.pex, which is missing (there is: base-{base.__version__}.pex); add that file or build the model again"
+    needs = f"was built on base-0.1.0.pex, which is missing (available: base-{base.__version__}.pex); add that file or rebuild the model"
     with operated:
         done = operated.run("check", operated.dist / "early-0.1.0.pex", "--dist-path", operated.dist)
         assert done.returncode == 1
@@ -219,8 +219,8 @@ def test_a_model_of_an_older_wire_is_refused_before_anything_of_it_runs(operated
     write_tiny(operated.dist / "good.pex", "good", built_on=base.__version__)
     with operated:
         refused = operated.until_state("early-0.1.0.pex", "refused")
-        older = f"it speaks wire version 6, older than {WIRE_VERSION} of this runtime"
-        assert refused["reason"] == f"{older}; build the model again, on a base of now"
+        older = f"it has wire version 6, older than {WIRE_VERSION} of this runtime"
+        assert refused["reason"] == f"{older}; rebuild the model on a current base"
         done = operated.run("check", operated.dist / "early-0.1.0.pex", "--dist-path", operated.dist)
         assert (done.returncode, refused["reason"] in done.stderr) == (1, True)
         assert operated.predictions("/good") == [6]

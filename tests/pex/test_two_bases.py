@@ -60,8 +60,8 @@ def test_of_two_bases_with_one_version_a_model_takes_the_one_that_it_was_built_o
 @pytest.mark.parametrize(
     ("wire", "reason"),
     [
-        (WIRE_VERSION - 1, f"older than {WIRE_VERSION} of this runtime; build the model again, on a base of now"),
-        (WIRE_VERSION + 1, f"newer than {WIRE_VERSION} of this runtime; start Pexdock again from the newer base"),
+        (WIRE_VERSION - 1, f"older than {WIRE_VERSION} of this runtime; rebuild the model on a current base"),
+        (WIRE_VERSION + 1, f"newer than {WIRE_VERSION} of this runtime; restart Pexdock from the newer base"),
     ],
 )
 def test_another_wire_is_refused_before_anything_runs(supervised, wire, reason):
@@ -73,8 +73,8 @@ def test_another_wire_is_refused_before_anything_runs(supervised, wire, reason):
     with supervised:
         refused = [supervised.release(file) for file in ("model.pex", "base-only.pex")]
         assert [each["state"] for each in refused] == ["refused", "refused"]
-        assert refused[0]["reason"] == f"it speaks wire version {wire}, {reason}"
-        assert refused[1]["reason"] == f"its base {NEWER} speaks wire version {wire}, {reason}"
+        assert refused[0]["reason"] == f"it has wire version {wire}, {reason}"
+        assert refused[1]["reason"] == f"its base {NEWER} has wire version {wire}, {reason}"
         assert supervised.predictions("/good") == [6]
     assert "model 0.1.0: ready" not in supervised.err.read_text()
 
@@ -86,6 +86,6 @@ def test_another_wire_that_no_file_told_of_is_found_at_the_handshake(supervised,
     write_tiny(supervised.dist / "model.pex", "model", built_on=NEWER)
     with supervised:
         refused = supervised.until_state("model.pex", "refused")
-        assert refused["reason"].startswith(f"its worker speaks wire version {wire}, {which} than {WIRE_VERSION}")
+        assert refused["reason"].startswith(f"its worker has wire version {wire}, {which} than {WIRE_VERSION}")
         supervised.until(lambda: supervised.release("model.pex")["worker_pids"] == [])
         assert supervised.predictions("/model") == [404]

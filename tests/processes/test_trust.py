@@ -52,7 +52,7 @@ def test_what_is_signed_serves_and_what_is_not_waits_for_its_signature(signed, k
         signed.until_state("good.pex", "ready")
         write_tiny(signed.dist / "late.pex", "late")
         refused = signed.until_state("late.pex", "refused")
-        assert refused["reason"].startswith("nobody vouches for it: there is no signature late.pex.sig beside it; sign it")
+        assert refused["reason"].startswith("it is not trusted: there is no signature late.pex.sig beside it; sign it")
         assert len(in_cache(signed)) == 2  # good.pex and the base, whose copy is gone
         sign(signed.dist / "late.pex", key)
         signed.until_state("late.pex", "ready")
@@ -75,7 +75,7 @@ def test_nothing_of_an_untrusted_pex_runs_or_is_unpacked(signed, key, tmp_path):
         (signed.dist / "borrowed.pex.sig").write_bytes((signed.dist / "base.pex.sig").read_bytes())
         (signed.dist / "junk.pex").write_bytes(b"\x00" * 100)
         for file in ("stranger.pex", "borrowed.pex", "junk.pex", "changed.pex"):
-            assert signed.until_state(file, "refused")["reason"].startswith("nobody vouches for it: ")
+            assert signed.until_state(file, "refused")["reason"].startswith("it is not trusted: ")
         assert not (tmp_path / "ran").exists()
         left = [each for each in in_cache(signed) if each not in before[0]]
         assert len(left) <= 1  # the signed content of changed.pex, if it was seen at all
@@ -145,7 +145,7 @@ def test_a_list_that_is_missing_at_the_start_ends_it(tmp_path):
     supervised = Supervised(tmp_path, trusted_digests_path=tmp_path / "nowhere")
     done = subprocess.run(supervised.command("serve"), env=supervised.environment, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
-    assert "nowhere cannot be read: No such file or directory; until that is mended nothing can be trusted" in done.stderr
+    assert "nowhere cannot be read: No such file or directory; no pex can be trusted until that is corrected" in done.stderr
 
 
 def test_check_says_who_vouches(tmp_path, keys, key):
@@ -154,6 +154,6 @@ def test_check_says_who_vouches(tmp_path, keys, key):
     pex = write_tiny(tmp_path / "tiny.pex", "tiny")
     check = [*supervised.command("check"), str(pex)]
     refused = subprocess.run(check, env=supervised.environment, capture_output=True, text=True)
-    assert (refused.returncode, "nobody vouches for it" in refused.stderr) == (1, True)
+    assert (refused.returncode, "it is not trusted" in refused.stderr) == (1, True)
     sign(pex, key)
     assert "trusted        signed with SHA256:" in subprocess.run(check, env=supervised.environment, capture_output=True, text=True).stdout

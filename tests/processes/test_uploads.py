@@ -155,7 +155,7 @@ def test_an_untrusted_upload_is_refused_before_any_of_its_code_runs(operated, pe
     write_tiny(pex, "tiny", module=f"    open({str(tmp_path / 'ran')!r}, 'w')" + times(2, "/tiny"))
     with operated:
         assert operated.drop(pex).status_code == 201
-        assert "nobody vouches for it" in operated.until_state("tiny.pex", "refused")["reason"]
+        assert "it is not trusted" in operated.until_state("tiny.pex", "refused")["reason"]
         assert not (tmp_path / "ran").exists()
         with listed.open("a") as file:
             file.write(f"{hashlib.sha256(pex.read_bytes()).hexdigest()}  tiny.pex\n")

@@ -1,12 +1,12 @@
-"""The cache folder of a supervisor: unpacked bases, and admitted releases with the venvs that workers start from.
+"""The cache folder of a supervisor: unpacked bases, and admitted releases with the venvs that their workers run in.
 
     <cache>/releases/<sha256>/<file name>             the admitted copy
-    <cache>/releases/<sha256>/files/deps/<wheel>/     what it carries, unpacked
-    <cache>/releases/<sha256>/files/sources/          modules that a pex built by hand holds outside of wheels
-    <cache>/releases/<sha256>/<base>/venv/            finds those first, then the wheels of that base
+    <cache>/releases/<sha256>/files/deps/<wheel>/     the wheels that it carries, unpacked
+    <cache>/releases/<sha256>/files/sources/          modules outside of wheels, in a pex that was built by hand
+    <cache>/releases/<sha256>/<base>/venv/            imports these first, then the wheels of that base
 
-The venv is made here and not by pex, since pex would have to run the file, needs 3.5 s and 13 MB for it, and does it only for
-files that were built with --venv.
+The venv is made here and not by pex: pex would have to run the file, which takes 3.5 s and 13 MB, and only makes a venv for files that
+were built with --venv.
 """
 
 from __future__ import annotations
@@ -40,7 +40,13 @@ _COPY_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class UnpackedBase:
-    """An unpacked base. `folder` is a loose pex; `sha256` is the digest of the file that it came from."""
+    """An unpacked base.
+
+    Attributes:
+        folder: Its folder, which is a loose pex.
+        sha256: Digest of the file that it was unpacked from.
+        pexfile: That file.
+    """
 
     folder: Path
     sha256: str
@@ -54,16 +60,20 @@ class UnpackedBase:
 
 @dataclass(frozen=True)
 class AdmittedPex:
-    """A copy of a pex that nobody else writes to. It keeps the file's name, under a folder named by its digest."""
+    """A copy of a pex that nobody else writes to. It has the file's name, in a folder named by its digest."""
 
     path: Path
     sha256: str
 
 
 class PexCache:
-    """Owns the cache folder's `releases`, and holds what it handed out until `sweep` or `close`.
+    """The cache folder. Everything that it returns is held, so that no process removes it, until `evict` or `close`.
 
     Several supervisors may share a cache: none removes what another holds. Methods may run in threads.
+
+    Args:
+        cache: The cache folder.
+        report: Called with one line of progress at a time.
     """
 
     def __init__(self, cache: Path, report: Callable[[str], None] = lambda _line: None) -> None:
@@ -71,108 +81,108 @@ class PexCache:
         self._releases = cache / "releases"
         self._report = report
         self._held: dict[Path, int] = {}
-        self._sweeping = threading.Lock()
+        self._evicting = threading.Lock()
         self._own = Path(sys.prefix).parent if Path(sys.prefix).parent.parent == cache / "bases" else None
         if self._own is not None:
             self._hold(self._own)
 
     def unpack_base(self, pex: Path) -> UnpackedBase:
-        """Unpack a base, which takes 20 s the first time and nothing later.
+        """Unpacks a base, which takes 20 s the first time and nothing later.
 
         Raises:
-            PexRefused: it is no base, is damaged, or is for another interpreter.
+            PexRefused: It is not a base, is damaged, or is for another interpreter.
         """
         pexfile = read_pex(pex, checksums=False)
         if pexfile.kind != "base":
-            raise PexRefused(f"{pex.name} is the model {pexfile.name}, where a base is wanted")
+            raise PexRefused(f"{pex.name} contains the model {pexfile.name} and is not a base")
         try:
             sha256 = unpack.file_sha256(pex, self._cache)
-            with self._sweeping:
+            with self._evicting:
                 self._hold(unpack.base_folder(sha256, self._cache))
             folder = unpack.unpack_base(pex, self._cache, self._report)
         except (unpack.UnpackFailed, OSError) as exc:
             raise PexRefused(str(exc)) from exc
-        if pex.parent.parent == self._releases:  # a copy that was made to be trusted; what is unpacked takes its place
+        if pex.parent.parent == self._releases:  # a copy that was made to be verified; the unpacked base replaces it
             pex.unlink()
         return UnpackedBase(folder, sha256, pexfile)
 
-    def admit(self, pex: Path, vouch: Callable[[Path, str], object] = lambda _copy, _sha256: None) -> AdmittedPex:
-        """Copy a pex into the cache and take the digest of the copy.
+    def admit(self, pex: Path, verify: Callable[[Path, str], object] = lambda _copy, _sha256: None) -> AdmittedPex:
+        """Copies a pex into the cache and computes the digest of the copy.
 
         Args:
-            pex: the file.
-            vouch: called with the copy and its digest; what it raises ends the admission.
+            pex: The file.
+            verify: Called with the copy and its digest; an error that it raises ends the admission.
 
         Raises:
-            PexRefused: it cannot be read, or `vouch` raised it. Nothing was left behind.
+            PexRefused: The file cannot be read, or `verify` raised it. Nothing was left behind.
         """
         self._releases.mkdir(parents=True, exist_ok=True)
-        aside = self._releases / f"{secrets.token_hex(8)}.part"
+        part = self._releases / f"{secrets.token_hex(8)}.part"
         try:
-            sha256 = _copy(pex, aside)
-            vouch(aside, sha256)
+            sha256 = _copy(pex, part)
+            verify(part, sha256)
             folder = self._releases / sha256
-            with self._sweeping:
+            with self._evicting:
                 self._hold(folder)
                 folder.mkdir(exist_ok=True)
-                aside.replace(folder / pex.name)
+                part.replace(folder / pex.name)
         except OSError as exc:
             raise PexRefused(f"{pex.name} cannot be copied into the cache: {exc}") from exc
         finally:
-            aside.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
         return AdmittedPex(folder / pex.name, sha256)
 
     def worker_command(self, admitted: AdmittedPex, base: UnpackedBase) -> list[str]:
-        """The command that starts a worker of this release on this base. Call it after the release was verified.
+        """Unpacks a release unless that was done before, and returns the command of its workers. Call it after the release was verified.
 
         Raises:
-            PexRefused: its files cannot be unpacked. Nothing was left behind.
+            PexRefused: Its files cannot be unpacked. Nothing was left behind.
         """
         release = admitted.path.parent
         home = release / base.folder.name
         with locks.lock_folder(release, self._report):
             if not unpack.has_valid_venv(home):
-                _make(admitted, release / "files", home, base)
+                _unpack_release(admitted, release / "files", home, base)
         return [str(unpack.venv_python(home)), "-I", "-u", "-X", "faulthandler", "-m", "base"]
 
     def evict(self, keep: Collection[str], max_bytes: int) -> None:
-        """Clean the cache: of releases that are gone, of bases that are gone and over a bound, of what killed processes left.
+        """Removes releases that are not needed, bases that are not needed and exceed the limit, and what killed processes left.
 
-        What another process holds stays in any case, and so does the base that this process runs out of. Whoever admits something
-        meanwhile waits; what was admitted before and is not in `keep` must not be used any more.
+        Folders that another process holds always stay, and so does the base that this process runs from. Admissions wait meanwhile; a pex
+        that was admitted before and is not in `keep` must no longer be used.
 
         Args:
-            keep: sha256 of what is wanted still, releases and bases.
-            max_bytes: of all unpacked bases; of those that nobody wants or holds, the ones used last are kept within it.
+            keep: sha256 of the releases and bases that are needed.
+            max_bytes: Limit for all unpacked bases. Within it, bases that are neither needed nor held stay, the most recently used first.
         """
-        with self._sweeping:
+        with self._evicting:
             for folder in _folders(self._releases, _DIGEST):
                 if folder.name not in keep:
-                    self._let_go(folder)
+                    self._release(folder)
                     locks.remove_unused_folder(folder)
-            self._sweep_bases({unpack.base_folder(sha256, self._cache) for sha256 in keep if sha256}, max_bytes)
+            self._evict_bases({unpack.base_folder(sha256, self._cache) for sha256 in keep if sha256}, max_bytes)
             remove_leftovers(self._cache)
 
-    def _sweep_bases(self, wanted: Collection[Path], max_bytes: int) -> None:
+    def _evict_bases(self, wanted: Collection[Path], max_bytes: int) -> None:
         folders = sorted(_folders(self._cache / "bases", unpack.NAME), key=lambda folder: folder.stat().st_mtime, reverse=True)
         total = 0
         for folder in [*(each for each in folders if each in wanted), *(each for each in folders if each not in wanted)]:
             total += _size_bytes(folder)
             if folder not in wanted and folder != self._own:
-                self._let_go(folder)
+                self._release(folder)
                 if total > max_bytes and locks.remove_unused_folder(folder):
-                    log.info("%s: unpacked base removed, since nobody uses it and the cache is full", folder)
+                    log.info("%s: unpacked base removed, since it is not used and the cache is full", folder)
 
     def close(self) -> None:
-        """Let go of everything. The files stay for the next start."""
+        """Releases all folders. The files stay for the next start."""
         for folder in list(self._held):
-            self._let_go(folder)
+            self._release(folder)
 
     def _hold(self, folder: Path) -> None:
         if folder not in self._held:
             self._held[folder] = locks.hold_folder(folder)
 
-    def _let_go(self, folder: Path) -> None:
+    def _release(self, folder: Path) -> None:
         if folder in self._held:
             os.close(self._held.pop(folder))
 
@@ -182,7 +192,7 @@ def _folders(parent: Path, name: re.Pattern[str]) -> list[Path]:
 
 
 def _size_bytes(folder: Path) -> int:
-    """What its files take on the disk."""
+    """Returns the disk space of its files."""
     return sum(os.lstat(Path(place) / name).st_blocks * 512 for place, _, names in os.walk(folder) for name in names)
 
 
@@ -197,25 +207,25 @@ def _copy(source: Path, target: Path) -> str:
     return digest.hexdigest()
 
 
-def _make(admitted: AdmittedPex, files: Path, home: Path, base: UnpackedBase) -> None:
-    """Unpack the release where that was not done for another base yet, and make its venv. Called with the lock held."""
+def _unpack_release(admitted: AdmittedPex, files: Path, home: Path, base: UnpackedBase) -> None:
+    """Unpacks the release unless that was done for another base, and makes its venv. Called with the lock held."""
     try:
         if not files.is_dir():
-            aside = files.with_name("files.part")
-            shutil.rmtree(aside, ignore_errors=True)
+            part = files.with_name("files.part")
+            shutil.rmtree(part, ignore_errors=True)
             try:
-                _extract(admitted.path, aside)
+                _extract(admitted.path, part)
             except BaseException:
-                shutil.rmtree(aside, ignore_errors=True)  # the disk may be full, and somebody else may need what is left of it
+                shutil.rmtree(part, ignore_errors=True)  # the disk may be full, and others need the space
                 raise
-            aside.rename(files)
+            part.rename(files)
         unpack.make_venv(home / "venv", [files / "sources", *sorted((files / "deps").iterdir()), *unpack.wheel_folders(base.folder)])
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
         raise PexRefused(f"{admitted.path.name} cannot be unpacked: {exc}") from exc
 
 
 def _extract(pex: Path, target: Path) -> None:
-    """Everything in a pex but pex itself."""
+    """Extracts everything in a pex except pex's own files."""
     wheels = [distribution.wheel for distribution in read_pex(pex, checksums=False).distributions.values()]
     with zips.open_archive(pex) as archive:
         for name in source_files(archive):
@@ -235,5 +245,5 @@ def _extract_folder(archive: zipfile.ZipFile, folder: str, target: Path) -> None
 
 
 def _installed(name: str) -> str:
-    """Where a file of a wheel lands when the wheel is installed; only wheels as they are hold a .data folder with modules in it."""
+    """Returns the path of a wheel's file after an installation; only whole wheel files have a .data folder with modules in it."""
     return _DATA_MODULES.sub("", name)

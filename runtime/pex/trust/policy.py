@@ -1,7 +1,7 @@
-"""Who vouches for a pex: a signature beside it, made with a trusted key, or a list that has its digest. Runs nothing of the pex.
+"""Verifies that a pex is trusted: by a signature beside it, made with a trusted key, or by a list of digests. Runs nothing of the pex.
 
-What vouches is read anew each time. So a key that was added counts at once, and one that was removed admits nothing any more; what was
-admitted before goes on.
+Keys, lists and signatures are read anew for each pex. So a key that was added counts at once, and one that was removed admits nothing any
+more; releases that were admitted before go on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runtime.pex.trust import sshsig
 
 NAMESPACE = "pexdock"
-"""What a signature must have been made for, so that one for something else, a commit or a mail, admits no pex."""
+"""The namespace of signatures, so that a signature of something else, such as a commit or a mail, admits no pex."""
 
 _EVIDENCE_MAX_BYTES = 1024 * 1024
 _DIGEST_LINE = re.compile(r"\\?([0-9a-fA-F]{64})(?: [ *].+)?")
@@ -28,7 +28,11 @@ Evidence = tuple[tuple[int, ...], ...]
 
 
 class Untrusted(PexRefused):
-    """Nobody vouches for the pex. `evidence` is what was there to look at; when it changes, looking again is worth it."""
+    """The pex is not trusted.
+
+    Attributes:
+        evidence: State of the signature, the keys and the list; when it changes, another attempt may succeed.
+    """
 
     code = "pex_untrusted"
 
@@ -41,8 +45,8 @@ class TrustPolicy:
     """The keys and the digests that operators trust.
 
     Args:
-        keys_path: a file of public keys, or a folder of `.pub` files; None where signatures do not count.
-        digests_path: a file of lines as `sha256sum` prints; None where there is no such list.
+        keys_path: A file of public keys, or a folder of `.pub` files; None if signatures do not count.
+        digests_path: A file with lines as `sha256sum` prints them; None without such a list.
     """
 
     def __init__(self, keys_path: Path | None, digests_path: Path | None) -> None:
@@ -51,38 +55,38 @@ class TrustPolicy:
 
     @property
     def paths(self) -> list[Path]:
-        """What a change of which may change the answer, beside signatures."""
+        """The files and folders that the decision depends on, beside signatures."""
         return [path for path in (self._keys_path, self._digests_path) if path is not None]
 
     def check_readable(self) -> None:
-        """Find mistakes before anything is served.
+        """Checks the files before anything is served.
 
         Raises:
-            PexdockError: a file is missing or has a line that is not understood.
+            PexdockError: A file is missing or has an invalid line.
         """
         try:
             self._digests()
             if self._keys_path is not None:
                 _keys(self._keys_path)
         except _Unreadable as exc:
-            raise PexdockError(f"{exc}; until that is mended nothing can be trusted") from exc
+            raise PexdockError(f"{exc}; no pex can be trusted until that is corrected") from exc
 
     def evidence(self, pex: Path) -> Evidence:
-        """A mark that differs once the signature beside `pex`, the keys or the list have changed."""
+        """Returns a value that changes when the signature beside `pex`, the keys or the list change."""
         folder = self._keys_path
         keys = sorted(folder.glob("*.pub")) if folder is not None and folder.is_dir() else []
-        return tuple(_mark(path) for path in (_signature_of(pex), *self.paths, *keys))
+        return tuple(_file_identity(path) for path in (_signature_of(pex), *self.paths, *keys))
 
     def verify(self, pex: Path, copy: Path, sha256: str) -> str:
-        """Who vouches for a pex, in words.
+        """Verifies a pex, and returns in words why it is trusted.
 
         Args:
-            pex: the file, which may become another at any time; its signature lies beside it.
-            copy: the content in question, where nobody else writes.
-            sha256: of that copy.
+            pex: The file, which may change at any time; its signature is beside it.
+            copy: A copy that nobody else writes to.
+            sha256: Digest of that copy.
 
         Raises:
-            Untrusted: nobody does; the message says what to do. Nothing was changed.
+            Untrusted: The pex is not trusted; the message says what to do. Nothing was changed.
         """
         seen = self.evidence(pex)
         try:
@@ -90,21 +94,21 @@ class TrustPolicy:
                 return f"listed in {self._digests_path}"
             if self._keys_path is None:
                 raise _Lacking(f"its sha256, {sha256}, is not in {self._digests_path}")
-            return _signed_by(copy, _signature_of(pex), self._keys_path)
+            return _verify_signature(copy, _signature_of(pex), self._keys_path)
         except (_Lacking, _Unreadable) as exc:
-            raise Untrusted(f"{pex.name}: nobody vouches for it: {exc}; {self._ways_out(pex)}", seen) from exc
+            raise Untrusted(f"{pex.name}: it is not trusted: {exc}; {self._advice(pex)}", seen) from exc
 
-    def _ways_out(self, pex: Path) -> str:
+    def _advice(self, pex: Path) -> str:
         sign = f"sign it (`ssh-keygen -Y sign -n {NAMESPACE} -f KEY {pex.name}`) and put {pex.name}.sig beside it"
-        enlist = f"add what `sha256sum {pex.name}` prints to {self._digests_path}"
+        enlist = f"add the output of `sha256sum {pex.name}` to {self._digests_path}"
         ways = ([sign] if self._keys_path else []) + ([enlist] if self._digests_path else [])
-        return f"{', or '.join(ways)}; it is then taken up by itself"
+        return f"{', or '.join(ways)}; Pexdock then admits it without a restart"
 
     def _digests(self) -> frozenset[str]:
-        """The list, lower case.
+        """Returns the digests of the list, in lower case.
 
         Raises:
-            _Unreadable: the file cannot be read, or holds something else.
+            _Unreadable: The file cannot be read, or contains something else.
         """
         path = self._digests_path
         if path is None:
@@ -113,39 +117,39 @@ class TrustPolicy:
         for number, line in _lines(path):
             match = _DIGEST_LINE.fullmatch(line)
             if match is None:
-                raise _Unreadable(f"line {number} of {path} is not one of `sha256sum`")
+                raise _Unreadable(f"line {number} of {path} is not a line as `sha256sum` prints it")
             found.add(match[1].lower())
         return frozenset(found)
 
 
 def load_trust_policy(keys_path: Path | None, digests_path: Path | None) -> TrustPolicy | None:
-    """None where neither is set: then every pex that lies in dist/ is trusted, as whoever may write there is.
+    """Returns the policy; None if neither path is set, in which case every pex in dist/ is trusted, as everybody is who can write there.
 
     Raises:
-        PexdockError: a file is missing or has a line that is not understood.
+        PexdockError: A file is missing or has an invalid line.
     """
     if keys_path is None and digests_path is None:
         return None
-    trust = TrustPolicy(keys_path, digests_path)
-    trust.check_readable()
-    return trust
+    policy = TrustPolicy(keys_path, digests_path)
+    policy.check_readable()
+    return policy
 
 
 class _Lacking(Exception):
-    """What should vouch is not there or does not hold."""
+    """The proof is missing or not valid."""
 
 
 class _Unreadable(Exception):
-    """A file that operators wrote cannot be understood."""
+    """A file of the operators is missing or invalid."""
 
 
 def _signature_of(pex: Path) -> Path:
-    """Where a pex's signature is looked for: where `ssh-keygen -Y sign` puts it."""
+    """Returns the path of a pex's signature, which is where `ssh-keygen -Y sign` puts it."""
     return pex.with_name(f"{pex.name}.sig")
 
 
-def _signed_by(copy: Path, signature: Path, keys_path: Path) -> str:
-    from runtime.pex.trust import sshsig  # noqa: PLC0415 - brings `cryptography`, which most supervisors never need
+def _verify_signature(copy: Path, signature: Path, keys_path: Path) -> str:
+    from runtime.pex.trust import sshsig  # noqa: PLC0415 - imports `cryptography`, which most supervisors never need
 
     keys = _keys(keys_path)
     try:
@@ -162,10 +166,10 @@ def _signed_by(copy: Path, signature: Path, keys_path: Path) -> str:
 
 
 def _keys(path: Path) -> list[sshsig.PublicKey]:
-    """All keys of a file, or of the `.pub` files of a folder.
+    """Returns all keys of a file, or of the `.pub` files of a folder.
 
     Raises:
-        _Unreadable: a file cannot be read, or a line of it is no key.
+        _Unreadable: A file cannot be read, or one of its lines is not a key.
     """
     from runtime.pex.trust import sshsig  # noqa: PLC0415 - as above
 
@@ -180,7 +184,7 @@ def _keys(path: Path) -> list[sshsig.PublicKey]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines but empty ones and comments."""
+    """Yields the lines with their numbers, without empty ones and comments."""
     try:
         text = _read(path).decode()
     except (OSError, UnicodeDecodeError) as exc:
@@ -191,18 +195,19 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _read(path: Path) -> bytes:
-    """A regular file, also behind a link, within bounds; never waits, as opening a FIFO would."""
+    """Reads a regular file, also behind a link, of limited size. Never blocks, as opening a FIFO would."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, opened with its flags
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is no regular file")
+            raise OSError("it is not a regular file")
         data = file.read(_EVIDENCE_MAX_BYTES + 1)
     if len(data) > _EVIDENCE_MAX_BYTES:
-        raise OSError(f"it is over {_EVIDENCE_MAX_BYTES} bytes")
+        raise OSError(f"it is larger than {_EVIDENCE_MAX_BYTES} bytes")
     return data
 
 
-def _mark(path: Path) -> tuple[int, ...]:
+def _file_identity(path: Path) -> tuple[int, ...]:
+    """Returns a value that changes with the file; empty if it is missing."""
     try:
         found = path.stat()
     except OSError:

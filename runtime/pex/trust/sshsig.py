@@ -1,8 +1,8 @@
-"""Signatures as `ssh-keygen -Y sign` makes them, and the public keys that they are checked with.
+"""Parses and verifies signatures as `ssh-keygen -Y sign` makes them, and the public keys that belong to them.
 
-The format is OpenSSH's, https://github.com/openssh/openssh-portable/blob/master/PROTOCOL.sshsig. It was chosen since everybody who may
-sign has such a key already and a tool that makes signatures, also with keys in an agent; and since checking one needs no network.
-Arithmetic is that of `cryptography`; here bytes are only taken apart.
+The format is OpenSSH's, https://github.com/openssh/openssh-portable/blob/master/PROTOCOL.sshsig. It was chosen because everybody who signs
+already has such a key, and a tool that also signs with keys in an agent; and because a verification needs no network. `cryptography` does
+the arithmetic; this module only parses bytes.
 """
 
 from __future__ import annotations
@@ -37,25 +37,30 @@ _RSA_MIN_BITS = 2048
 
 
 class BadSignature(Exception):
-    """It is no signature, no key, or does not fit; the words say what is wrong with it. They follow a file's name."""
+    """The signature or the key is invalid, or they do not belong together. The message follows the name of a file."""
 
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A key whose holder is trusted. `blob` is its form on SSH's wire; `comment` is what follows it in the file."""
+    """A trusted key.
+
+    Attributes:
+        blob: The key in SSH's wire format.
+        comment: The rest of its line in the file.
+    """
 
     blob: bytes
     comment: str
 
     @property
     def fingerprint(self) -> str:
-        """As `ssh-keygen -l` prints it."""
+        """The fingerprint as `ssh-keygen -l` prints it."""
         return fingerprint(self.blob)
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature, taken apart and not checked."""
+    """A signature that was parsed but not verified."""
 
     key: bytes
     namespace: bytes
@@ -63,61 +68,61 @@ class Signature:
     kind: bytes
     value: bytes
     signed: bytes
-    """What stands before the digest of the file in that which was signed."""
+    """The part of the signed message before the digest of the file."""
 
 
 def fingerprint(blob: bytes) -> str:
-    """Of a public key, as `ssh-keygen -l` prints it."""
+    """Returns the fingerprint of a public key as `ssh-keygen -l` prints it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def parse_public_key(line: str) -> PublicKey:
-    """One line of a `.pub` file.
+    """Parses one line of a `.pub` file.
 
     Raises:
-        BadSignature: it is no public key, or one of a kind that is not checked here.
+        BadSignature: It is not a public key, or its type is not supported.
     """
     words = line.split(None, 2)
     try:
         kind, blob = words[0].encode(), base64.b64decode(words[1], validate=True)
-        _usable(blob)
-        if _Reader(blob).string() != kind:
-            raise BadSignature("is no public key: its name and its content differ")
+        _supported_key(blob)
+        if _Reader(blob).read_string() != kind:
+            raise BadSignature("is not a public key: its type and its content differ")
     except (IndexError, binascii.Error) as exc:
-        raise BadSignature("is no public key, as `ssh-keygen` writes them into .pub files") from exc
+        raise BadSignature("is not a public key as `ssh-keygen` writes them to .pub files") from exc
     return PublicKey(blob, words[2] if len(words) > 2 else "")
 
 
 def parse_signature(text: str) -> Signature:
-    """What `ssh-keygen -Y sign` wrote.
+    """Parses a file that `ssh-keygen -Y sign` has written.
 
     Raises:
-        BadSignature: it is none, or is cut.
+        BadSignature: It is not a signature, or is truncated.
     """
     lines = text.strip().splitlines()
     if len(lines) < 3 or (lines[0], lines[-1]) != (_BEGIN, _END):
-        raise BadSignature(f"is no SSH signature: it must begin with {_BEGIN} and end with {_END}")
+        raise BadSignature(f"is not an SSH signature: it must begin with {_BEGIN} and end with {_END}")
     try:
         blob = base64.b64decode("".join(lines[1:-1]), validate=True)
     except binascii.Error as exc:
-        raise BadSignature("is no SSH signature: it is not base64") from exc
+        raise BadSignature("is not an SSH signature: it is not base64") from exc
     reader = _Reader(blob)
-    if reader.take(len(_MAGIC)) != _MAGIC or reader.number() != 1:
-        raise BadSignature("is no SSH signature of version 1")
-    key, namespace, reserved, hash_name = (reader.string() for _ in range(4))
-    inner = _Reader(reader.string())
-    reader.end()
-    kind, value = inner.string(), inner.string()
-    inner.end()
-    signed = _MAGIC + b"".join(map(_packed, (namespace, reserved, hash_name)))
+    if reader.read_bytes(len(_MAGIC)) != _MAGIC or reader.read_uint32() != 1:
+        raise BadSignature("is not an SSH signature of version 1")
+    key, namespace, reserved, hash_name = (reader.read_string() for _ in range(4))
+    inner = _Reader(reader.read_string())
+    reader.expect_end()
+    kind, value = inner.read_string(), inner.read_string()
+    inner.expect_end()
+    signed = _MAGIC + b"".join(map(_ssh_string, (namespace, reserved, hash_name)))
     return Signature(key, namespace, hash_name, kind, value, signed)
 
 
 def verify_signature(signature: Signature, path: Path, namespace: str, keys: Sequence[PublicKey]) -> PublicKey:
-    """Whose signature of a file it is. Reads the file.
+    """Verifies the signature of a file, and returns the key that made it. Reads the file.
 
     Raises:
-        BadSignature: it was made for something else, with another key, or of other content.
+        BadSignature: It was made for another namespace, with another key, or for other content.
     """
     if signature.namespace != namespace.encode():
         raise BadSignature(f"was made for the namespace {signature.namespace[:40].decode(errors='replace')!r}, not {namespace!r}")
@@ -125,35 +130,37 @@ def verify_signature(signature: Signature, path: Path, namespace: str, keys: Seq
     if not found:
         raise BadSignature(f"was made with the key {fingerprint(signature.key)}, which is not trusted")
     if signature.hash_name not in _HASHES:
-        raise BadSignature("uses another digest than SHA-256 or SHA-512")
+        raise BadSignature("uses a hash function other than SHA-256 and SHA-512")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, _HASHES[signature.hash_name]).digest()
     try:
-        _verify(signature, signature.signed + _packed(digest))
+        _verify(signature, signature.signed + _ssh_string(digest))
     except InvalidSignature as exc:
-        raise BadSignature("is not a signature of this content: the file changed after it was signed, or it belongs to another") from exc
+        raise BadSignature(
+            "is not a signature of this content: the file changed after it was signed, or the signature belongs to another file"
+        ) from exc
     return found[0]
 
 
-def _usable(blob: bytes) -> Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey:
-    """The key in `blob`, if it is of a kind that `_verify` knows. Keys on hardware sign in a form of their own, which it does not."""
-    kind = _Reader(blob).string()
+def _supported_key(blob: bytes) -> Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey:
+    """Returns the key in `blob`. Keys on hardware are not supported, since their signatures have another format."""
+    kind = _Reader(blob).read_string()
     if kind in {b"ssh-ed25519", b"ssh-rsa", *_EC_HASHES}:
         try:
             key = load_ssh_public_key(kind + b" " + base64.b64encode(blob))
         except (ValueError, UnsupportedAlgorithm) as exc:
-            raise BadSignature("is no public key") from exc
+            raise BadSignature("is not a public key") from exc
         if isinstance(key, RSAPublicKey) and key.key_size < _RSA_MIN_BITS:
-            raise BadSignature(f"is an RSA key of {key.key_size} bits; {_RSA_MIN_BITS} are the least")
+            raise BadSignature(f"is an RSA key of {key.key_size} bits; at least {_RSA_MIN_BITS} are required")
         if isinstance(key, Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey):
             return key
-    raise BadSignature("is a key of a kind that is not checked here; ed25519, ecdsa and rsa are")
+    raise BadSignature("is a key of an unsupported type; supported are ed25519, ecdsa and rsa")
 
 
 def _verify(signature: Signature, message: bytes) -> None:
-    """InvalidSignature where it is none of `message`, also where it is of another kind than its key."""
-    own_kind = _Reader(signature.key).string()
-    match _usable(signature.key):
+    """Raises InvalidSignature if it is not a signature of `message`, or its type differs from that of its key."""
+    own_kind = _Reader(signature.key).read_string()
+    match _supported_key(signature.key):
         case Ed25519PublicKey() as key if signature.kind == own_kind:
             key.verify(signature.value, message)
         case EllipticCurvePublicKey() as key if signature.kind == own_kind:
@@ -165,39 +172,39 @@ def _verify(signature: Signature, message: bytes) -> None:
 
 
 def _der(value: bytes) -> bytes:
-    """The two numbers of an ECDSA signature from SSH's form in the one that `cryptography` takes."""
+    """Converts the two numbers of an ECDSA signature from SSH's format to DER."""
     reader = _Reader(value)
-    r, s = (int.from_bytes(reader.string(), signed=True) for _ in range(2))
-    reader.end()
+    r, s = (int.from_bytes(reader.read_string(), signed=True) for _ in range(2))
+    reader.expect_end()
     if r < 0 or s < 0:
         raise InvalidSignature
     return encode_dss_signature(r, s)
 
 
-def _packed(value: bytes) -> bytes:
+def _ssh_string(value: bytes) -> bytes:
     return struct.pack(">I", len(value)) + value
 
 
 class _Reader:
-    """Takes apart bytes of SSH's wire: lengths are 4 bytes, big endian. Runs out with BadSignature."""
+    """Reads SSH's wire format, in which lengths are 4 bytes, big endian. Raises BadSignature at the end of the data."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._place = 0
+        self._offset = 0
 
-    def take(self, size: int) -> bytes:
-        taken = self._data[self._place : self._place + size]
+    def read_bytes(self, size: int) -> bytes:
+        taken = self._data[self._offset : self._offset + size]
         if len(taken) != size:
-            raise BadSignature("is cut")
-        self._place += size
+            raise BadSignature("is truncated")
+        self._offset += size
         return taken
 
-    def number(self) -> int:
-        return int.from_bytes(self.take(4))
+    def read_uint32(self) -> int:
+        return int.from_bytes(self.read_bytes(4))
 
-    def string(self) -> bytes:
-        return self.take(self.number())
+    def read_string(self) -> bytes:
+        return self.read_bytes(self.read_uint32())
 
-    def end(self) -> None:
-        if self._place != len(self._data):
-            raise BadSignature("has bytes behind its end")
+    def expect_end(self) -> None:
+        if self._offset != len(self._data):
+            raise BadSignature("has data after its end")

@@ -54,7 +54,7 @@ def test_a_pex_that_cannot_be_served_is_a_problem_with_its_reason(told, tmp_path
     (dist / "broken.pex").write_bytes(b"no zip")
     code, found = told()
     assert code == 1
-    for file, reason in (("old.pex", "it is for CPython==3.8.*"), ("wants.pex", "base-7.7.7.pex, which is missing"), ("broken.pex", "zip")):
+    for file, reason in (("old.pex", "it needs CPython==3.8.*"), ("wants.pex", "base-7.7.7.pex, which is missing"), ("broken.pex", "zip")):
         assert (found[file]["level"], reason in found[file]["text"]) == ("problem", True), found[file]
         assert found[file]["advice"]
 

@@ -93,7 +93,7 @@ def test_another_interpreter_is_refused(check, constraints):
 @pytest.mark.parametrize("tag", ["cp38-cp38-manylinux_2_17_x86_64", "py3-none-win_amd64", "cp311-cp311-macosx_11_0_arm64"])
 def test_a_wheel_for_elsewhere_is_refused(check, tag):
     """The wheel's tags say where it runs."""
-    assert f"attrs 1.0 in it is for another interpreter or machine ({tag})" in refusal(check, model(), Wheel("attrs", tag=tag))
+    assert f"it contains attrs 1.0 for another interpreter or machine ({tag})" in refusal(check, model(), Wheel("attrs", tag=tag))
 
 
 def test_a_wire_of_another_version_says_which_side_is_older(check):
@@ -125,7 +125,7 @@ def test_a_base_that_was_built_again_is_a_warning(check):
     """Same version, other digest, requirements met."""
     assert check(model(), stamp=model_stamp(sha256="a" * 64), base_sha256="a" * 64) == []
     (warning,) = check(model(), stamp=model_stamp(sha256="a" * 64), base_sha256="b" * 64)
-    assert "another base 0.1.0" in warning
+    assert "was built on a base 0.1.0 other than" in warning
 
 
 def test_the_stamped_base_is_chosen_or_else_the_newest(tmp_path):

@@ -124,7 +124,7 @@ def test_a_missing_file_is_refused(tmp_path, store):
 
 def test_a_model_is_no_base(tmp_path, store):
     """The message names it."""
-    with pytest.raises(PexRefused, match="is the model iris"):
+    with pytest.raises(PexRefused, match="contains the model iris"):
         store.unpack_base(write_pex(tmp_path / "base-9.pex", iris()))
 
 

@@ -50,7 +50,7 @@ def test_a_list_of_digests_is_enough(tmp_path, pex):
         listed.write_text(f"# approved\n\n{'0' * 64}  other.pex\n{line}\n")
         assert vouch(trust, pex) == f"listed in {listed}"
     listed.write_text(f"{'0' * 64}  iris.pex\n")
-    with pytest.raises(Untrusted, match=rf"nobody vouches for it: its sha256, {digest}, is not in .*add what `sha256sum iris\.pex`"):
+    with pytest.raises(Untrusted, match=rf"it is not trusted: its sha256, {digest}, is not in .*add the output of `sha256sum iris\.pex`"):
         vouch(trust, pex)
 
 
@@ -59,7 +59,7 @@ def test_either_of_the_two_is_enough(tmp_path, pex, key):
     listed = tmp_path / "trusted.sha256"
     listed.write_text("")
     trust = TrustPolicy(key.with_name("release.pub"), listed)
-    with pytest.raises(Untrusted, match=r"there is no signature iris\.pex\.sig beside it; sign it .*, or add what"):
+    with pytest.raises(Untrusted, match=r"there is no signature iris\.pex\.sig beside it; sign it .*, or add the output of"):
         vouch(trust, pex)
     signature = sign(pex, key)
     assert vouch(trust, pex).startswith("signed with SHA256:")
@@ -150,17 +150,17 @@ def test_links_and_odd_files_in_the_place_of_a_signature_are_no_signature(tmp_pa
     signature.unlink()
     with signature.open("wb") as file:
         file.truncate(10**9)
-    with pytest.raises(Untrusted, match="over 1048576 bytes"):
+    with pytest.raises(Untrusted, match="larger than 1048576 bytes"):
         vouch(trusting(key), pex)
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("ssh-ed25519 AAAA", "line 1 of .* is cut"),
-        ("hello", "line 1 of .* is no public key"),
-        ("ssh-rsa {key}", "its name and its content differ"),
-        ("sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIA==", "of a kind that is not checked here"),
+        ("ssh-ed25519 AAAA", "line 1 of .* is truncated"),
+        ("hello", "line 1 of .* is not a public key"),
+        ("ssh-rsa {key}", "its type and its content differ"),
+        ("sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIA==", "of an unsupported type"),
     ],
 )
 def test_a_line_that_is_no_key_is_an_error_and_trusts_nobody(tmp_path, pex, key, line, reason):
@@ -177,7 +177,7 @@ def test_a_line_that_is_no_key_is_an_error_and_trusts_nobody(tmp_path, pex, key,
 def test_a_short_rsa_key_is_no_key(tmp_path):
     """1024 bits are within reach of those who would want to sign."""
     key = make_key(tmp_path, "short", "rsa", 1024)
-    with pytest.raises(PexdockError, match="an RSA key of 1024 bits; 2048 are the least"):
+    with pytest.raises(PexdockError, match="an RSA key of 1024 bits; at least 2048 are required"):
         load_trust_policy(key.with_name("short.pub"), None)
 
 
@@ -188,7 +188,7 @@ def test_without_either_setting_every_pex_is_trusted_and_a_missing_file_is_an_er
         with pytest.raises(PexdockError, match="cannot be read: No such file"):
             load_trust_policy(keys, digests)
     (tmp_path / "list").write_text("iris.pex\n")
-    with pytest.raises(PexdockError, match=r"line 1 of .* is not one of `sha256sum`"):
+    with pytest.raises(PexdockError, match=r"line 1 of .* is not a line as `sha256sum` prints it"):
         load_trust_policy(None, tmp_path / "list")
 
 
