@@ -1,7 +1,7 @@
-"""CSV with a header: every cell is text, read as its column's dtype says.
+"""CSV with a header: every cell is text, which is parsed by the dtype of its column.
 
-An empty cell is null, a quoted empty one an empty string. Lists, arrays and structs are JSON in their cell; all else is written as in JSON.
-NaN and infinities are written `NaN`, `inf` and `-inf`.
+An empty cell is null, a quoted empty cell an empty string. Lists, arrays and structs are JSON in their cell; other values have the form
+that they have in JSON. NaN and infinities are written as `NaN`, `inf` and `-inf`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from runtime.front.codecs.values.mismatch import raise_mismatch_where
 
 _INTEGER = r"^[+-]?\d+$"
 _FRACTION = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-_QUICK = r"^[+-]?(\d{1,15}|\d*\.\d+([eE][+-]?\d{1,2})?)$"
-"""Numbers that are read by Polars: neither large integers, which must be floats exactly, nor anything that may overflow 32 bits."""
+_SIMPLE = r"^[+-]?(\d{1,15}|\d*\.\d+([eE][+-]?\d{1,2})?)$"
+"""Numbers that Polars may parse: neither large integers, which a float must hold exactly, nor numbers that may overflow 32 bits."""
 _SPECIAL = ("NaN", "nan", "inf", "-inf", "Infinity", "-Infinity")
 _BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
 
 
 def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
-    """The declared columns of a CSV body.
+    """Returns the declared columns of a CSV body.
 
     Raises:
-        Malformed: the body is not CSV in UTF-8.
-        Misfit: a cell does not fit.
+        Malformed: The body is not CSV in UTF-8.
+        Misfit: A cell does not fit.
     """
     names = _header(body)
-    twice = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
-    if twice:
-        raise schema_fit.misfit_error([Cell(None, name, "the column is there more than once") for name in twice])
+    duplicates = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
+    if duplicates:
+        raise schema_fit.misfit_error([Cell(None, name, "the column appears more than once") for name in duplicates])
     wanted = [name for name in names if name in columns] or names[:1]
     table = _table(body, names, _options(wanted))
 
@@ -56,23 +56,23 @@ def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.
 
 
 def infer_csv(body: bytes) -> pa.Table:
-    """All columns, of the types that their cells look like.
+    """Returns all columns, with types inferred from their cells.
 
     Raises:
-        Malformed: the body is not CSV in UTF-8.
-        TooLarge: it has too many columns.
+        Malformed: The body is not CSV in UTF-8.
+        TooLarge: The body has too many columns.
     """
     check_column_count(body.partition(b"\n")[0].count(b",") + 1)
     return _table(body, _header(body), _options(None))
 
 
 def write_csv(frame: pl.DataFrame) -> bytes:
-    """The frame as CSV with a header; the reverse of `read`."""
-    return frame.select(_text(column) for column in frame).write_csv().encode()
+    """Returns the frame as CSV with a header; the inverse of `read_csv`."""
+    return frame.select(_to_text(column) for column in frame).write_csv().encode()
 
 
 def _options(wanted: list[str] | None) -> pc.ConvertOptions:
-    """Of these columns all cells as text; of all columns what they look like."""
+    """Returns options that read these columns as text; None reads all columns with inferred types."""
     options = pc.ConvertOptions(strings_can_be_null=True, null_values=[""], quoted_strings_can_be_null=False)
     if wanted is not None:
         options.include_columns = wanted
@@ -86,13 +86,13 @@ def _header(body: bytes) -> list[str]:
     except (csv.Error, UnicodeDecodeError) as exc:
         raise Malformed(f"the body is not CSV in UTF-8: {exc}") from exc
     if not names:
-        raise Malformed("the body is not CSV: its first line must name the columns")
+        raise Malformed("the body is not CSV; its first line must name the columns")
     return names
 
 
 def _table(body: bytes, names: list[str], convert: pc.ConvertOptions) -> pa.Table:
-    # In one block, since a row may not lie in more than two. An empty line is a null where there is one column, and nothing where there are
-    # more.
+    # In one block, since Arrow requires that a row lies in at most two. An empty line is a null if there is one column, and is skipped if
+    # there are more.
     read_options = pc.ReadOptions(use_threads=False, block_size=len(body) + 1)
     parse = pc.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
     try:
@@ -103,7 +103,7 @@ def _table(body: bytes, names: list[str], convert: pc.ConvertOptions) -> pa.Tabl
 
 def _column(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
     if isinstance(dtype, pl.List | pl.Array | pl.Struct):
-        return values.column_from_json([None if cell is None else _nested(cell) for cell in cells], dtype)
+        return values.column_from_json([None if cell is None else _parse_nested(cell) for cell in cells], dtype)
     if isinstance(dtype, pl.Boolean):
         found = cells.replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean)
         raise_mismatch_where(found.is_null() & cells.is_not_null(), dtype, cells)
@@ -113,24 +113,24 @@ def _column(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
     return text.column_from_text(cells, dtype)
 
 
-def _nested(cell: str) -> object:
+def _parse_nested(cell: str) -> object:
     try:
         return json.parse_cell(cell)
     except ValueError:
-        return cell  # a string is no list and no object, so it is refused as what it is
+        return cell  # it is rejected as a string, which is neither a list nor an object
 
 
 def _numbers(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
-    if dtype != pl.Float16 and cells.str.contains(_INTEGER if dtype.is_integer() else _QUICK).all():
+    if dtype != pl.Float16 and cells.str.contains(_INTEGER if dtype.is_integer() else _SIMPLE).all():
         found = cells.cast(dtype if dtype.is_integer() else pl.Float64, strict=False)
         if found.null_count() == cells.null_count():
             return found.cast(dtype).cast(wire_form(dtype))
     special = cells.is_in(_SPECIAL).fill_null(value=False) if dtype.is_float() else pl.Series([False] * len(cells))
-    found = values.column_from_json([_number(cell) for cell in cells.set(special, None)], dtype)
+    found = values.column_from_json([_parse_number(cell) for cell in cells.set(special, None)], dtype)
     return cells.set(~special, None).cast(dtype).zip_with(special, found) if special.any() else found
 
 
-def _number(cell: str | None) -> object:
+def _parse_number(cell: str | None) -> object:
     if cell is None or len(cell) > _DIGITS_MAX:
         return cell
     if re.match(_INTEGER, cell, re.ASCII):
@@ -139,10 +139,10 @@ def _number(cell: str | None) -> object:
 
 
 _DIGITS_MAX = 1000
-"""No number of any dtype has as many; Python takes long over integers of thousands of digits."""
+"""More digits than any dtype has. Python needs long for integers of thousands of digits."""
 
 
-def _text(column: pl.Series) -> pl.Series:
+def _to_text(column: pl.Series) -> pl.Series:
     if isinstance(column.dtype, pl.List | pl.Array | pl.Struct):
         cells = [None if value is None else msgspec.json.encode(value).decode() for value in values.column_to_json(column)]
         return pl.Series(column.name, cells, pl.String)

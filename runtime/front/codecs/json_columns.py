@@ -1,6 +1,6 @@
-"""Typed rows of floats → columns, by way of MessagePack, which writes each float in 9 bytes, wherever it stands.
+"""Typed rows of floats → columns, by way of MessagePack, which writes each float in exactly 9 bytes.
 
-So rows of one type and without nulls are equally long, and a column is every so-manieth byte: one pass in C, where Python would look at
+Rows of one type without nulls therefore have equal lengths, and a column lies at equal distances: one pass in C, where Python would read
 each value three times.
 """
 
@@ -17,18 +17,18 @@ import pyarrow as pa
 from base.ipc.numeric_frames import NumericColumn
 
 MIN_ROWS = 128
-"""With fewer rows it saves a few microseconds at most."""
+"""Minimum number of rows. With fewer it saves at most a few microseconds."""
 
 _ALL_BITS_COUNT = struct.unpack(">d", b"\x41" * 8)[0]
-"""A float of which no byte is one of zero."""
+"""A float whose bytes all differ from those of zero."""
 
 
 class JsonColumns:
-    """The columns of one type of rows, all of whose fields are floats: `f0`, `f1` and so on.
+    """Converts rows of one type, whose fields `f0`, `f1` and so on are all floats, to columns.
 
     Args:
-        row: the type.
-        dtypes: what the columns are to be.
+        row: The type of the rows.
+        dtypes: The dtypes of the columns.
     """
 
     def __init__(self, row: type[msgspec.Struct], dtypes: Sequence[np.dtype[Any]]) -> None:
@@ -41,7 +41,7 @@ class JsonColumns:
 
     @classmethod
     def for_schema(cls, row: type[msgspec.Struct] | None, schema: pa.Schema | None) -> JsonColumns | None:
-        """For rows of this schema; None where they are not only floats."""
+        """Returns the converter for rows of this schema; None where they have other fields than floats."""
         if row is None or schema is None or not len(schema):
             return None
         if not all(pa.types.is_float32(field.type) or pa.types.is_float64(field.type) for field in schema):
@@ -49,9 +49,9 @@ class JsonColumns:
         return cls(row, [np.dtype(field.type.to_pandas_dtype()) for field in schema])
 
     def to_columns(self, rows: list[msgspec.Struct]) -> list[NumericColumn] | None:
-        """One array a column; None where a value is null."""
+        """Returns an array for each column; None where a value is null."""
         packed = self._encode(rows)
-        head = 1 if len(rows) < 16 else 3 if len(rows) < 2**16 else 5  # says how many they are
+        head = 1 if len(rows) < 16 else 3 if len(rows) < 2**16 else 5  # the header with the number of rows
         if len(packed) != head + len(rows) * self._row.itemsize:
             return None
         found = np.frombuffer(packed, self._row, offset=head)

@@ -1,26 +1,26 @@
-"""Where in an Arrow stream the message of its one record batch lies, so that it need not be written again."""
+"""Finds the message of the only record batch in an Arrow stream, so that it need not be written again."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-_MARK = b"\xff\xff\xff\xff"
+_CONTINUATION = b"\xff\xff\xff\xff"
 _PREFIX_BYTES = 8
-"""Before a message's metadata: the mark, and their length."""
+"""Bytes before a message's metadata: the continuation marker and the length of the metadata."""
 
 _ALIGNMENT = 8
-"""Of values, as Arrow's readers want them at least."""
+"""Minimum alignment of values that Arrow's readers require."""
 
 
 def find_batch_message(body: memoryview, batch: pa.RecordBatch) -> tuple[int, int] | None:
-    """Offset and length of the message that holds these columns in their order, and no others.
+    """Returns offset and length of the message that holds exactly these columns in their order.
 
     Args:
-        body: an Arrow stream.
-        batch: what Arrow has read from it, as many columns as there are.
+        body: An Arrow stream.
+        batch: All columns that Arrow has read from the stream.
 
     Returns:
-        None where the columns lie in several messages or elsewhere (compressed ones do), in another order, or at odd addresses.
+        None where the columns lie in several messages or elsewhere (decompressed ones do), in another order, or unaligned.
     """
     messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(body))
     schema, first = messages.read_next_message(), messages.read_next_message()
@@ -31,9 +31,9 @@ def find_batch_message(body: memoryview, batch: pa.RecordBatch) -> tuple[int, in
     start, end = first.body.address, first.body.address + first.body.size
     if not all(_lies_within(column, start, end) for column in batch.columns):
         return None
-    whole = pa.py_buffer(body).address
-    offset = first.metadata.address - _PREFIX_BYTES - whole
-    return (offset, end - whole - offset) if 0 <= offset < start - whole and body[offset : offset + 4] == _MARK else None
+    origin = pa.py_buffer(body).address
+    offset = first.metadata.address - _PREFIX_BYTES - origin
+    return (offset, end - origin - offset) if 0 <= offset < start - origin and body[offset : offset + 4] == _CONTINUATION else None
 
 
 def _is_last(messages: pa.ipc.MessageReader) -> bool:

@@ -1,8 +1,8 @@
-"""Arrow streams of a few numbers, known by all that stands in them before their values: whoever writes the same again is not read again.
+"""Remembers the layout of small Arrow streams of numbers, so that Arrow need not parse a stream with the same head again.
 
-An Arrow stream of one batch is a message with the schema, one with the batch, and an end. What the batch's metadata says decides where its
-values lie. So once Arrow has read a stream whole, and found numbers without nulls in it, another one with the same bytes before the
-values has its own values at the same places, and there is nothing else in it that could be wrong: every pattern of bits is a number.
+An Arrow stream of one batch is a message with the schema, a message with the batch, and an end marker. The metadata of the batch determines
+where its values lie. Once Arrow has read a whole stream and found numbers without nulls, another stream with the same bytes before the
+values has its own values at the same offsets, and needs no validation: every bit pattern is a number.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import pyarrow as pa
 from base.ipc.numeric_frames import ROWS_MAX, NumericBatch, NumericFormat
 
 _KNOWN_MAX = 512
-"""Each number of rows is another beginning. Where all requests differ, what is remembered in vain takes a few microseconds each."""
+"""Maximum number of heads. Each number of rows has its own; if all requests differ, each wastes a few microseconds."""
 
 _HEAD_MAX_BYTES = 8192
-"""Some hundred columns."""
+"""Maximum length of a head, which is enough for some hundred columns."""
 
-_MARK = b"\xff\xff\xff\xff"
-_END = _MARK + b"\0\0\0\0"
+_CONTINUATION = b"\xff\xff\xff\xff"
+_END = _CONTINUATION + b"\0\0\0\0"
 
 
-class _Places(NamedTuple):
-    """Where the values of each column lie in a body of that length."""
+class _BodyLayout(NamedTuple):
+    """The offsets of each column's values in a body of this length."""
 
     length: int
     num_rows: int
@@ -34,53 +34,53 @@ class _Places(NamedTuple):
 
 
 class LayoutCache:
-    """The beginnings of streams that Arrow has read for one endpoint.
+    """The layouts of the streams that Arrow has read for one endpoint.
 
     Args:
-        form: of the endpoint's columns.
+        numeric_format: The format of the endpoint's columns.
     """
 
-    def __init__(self, form: NumericFormat) -> None:
-        self._form = form
-        self._known: dict[bytes, _Places] = {}  # bounded by _KNOWN_MAX
+    def __init__(self, numeric_format: NumericFormat) -> None:
+        self._format = numeric_format
+        self._known: dict[bytes, _BodyLayout] = {}  # bounded by _KNOWN_MAX
 
     def read_known(self, body: bytes) -> NumericBatch | None:
-        """The rows of a stream that begins as one that was read before, where they lie in the body; None for all others."""
-        places = self._known.get(body[: _head_bytes(body)])
-        if places is None or len(body) != places.length:
+        """Returns the rows of a stream with a known head, without a copy; None for all other streams."""
+        layout = self._known.get(body[: _head_bytes(body)])
+        if layout is None or len(body) != layout.length:
             return None
-        pairs = zip(self._form.dtypes, places.offsets, strict=True)
-        return self._form.batch_of_columns(
-            places.num_rows, [np.frombuffer(body, dtype, places.num_rows, offset) for dtype, offset in pairs]
+        pairs = zip(self._format.dtypes, layout.offsets, strict=True)
+        return self._format.batch_of_columns(
+            layout.num_rows, [np.frombuffer(body, dtype, layout.num_rows, offset) for dtype, offset in pairs]
         )
 
     def remember(self, body: bytes, batch: pa.RecordBatch) -> None:
-        """Arrow has read these columns in this body, and nothing else of it was needed to know them."""
+        """Remembers the layout of a body whose columns Arrow has read into this batch, if the body holds nothing else."""
         head, offsets = _head_bytes(body), _offsets(body, batch)
-        if not 0 < batch.num_rows <= ROWS_MAX or not head or offsets is None or min(offsets) < head or not _ends(body, head):
+        if not 0 < batch.num_rows <= ROWS_MAX or not head or offsets is None or min(offsets) < head or not _is_last_message(body, head):
             return
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
-        self._known[body[:head]] = _Places(len(body), batch.num_rows, offsets)
+        self._known[body[:head]] = _BodyLayout(len(body), batch.num_rows, offsets)
 
 
 def _head_bytes(body: bytes) -> int:
-    """How long the first two messages are without the values of the second; 0 where that cannot be told, or is too much to remember."""
+    """Returns the length of the first two messages without the values of the second; 0 if it is unknown or too long."""
     schema = _metadata_end(body, 0)
     batch = _metadata_end(body, schema) if schema else 0
     return batch if batch <= _HEAD_MAX_BYTES else 0
 
 
 def _metadata_end(body: bytes, start: int) -> int:
-    """Where the metadata of the message that begins at `start` ends: a mark of 4 bytes, their length in 4, and themselves."""
-    if body[start : start + 4] != _MARK:
+    """Returns the end of the metadata of the message at `start`: a marker of 4 bytes, the length in 4 bytes, and the metadata."""
+    if body[start : start + 4] != _CONTINUATION:
         return 0
     end = start + 8 + int.from_bytes(body[start + 4 : start + 8], "little")
     return end if end <= len(body) else 0
 
 
 def _offsets(body: bytes, batch: pa.RecordBatch) -> tuple[int, ...] | None:
-    """Where the values of each column lie; None where one of them is no number, may be null, or lies elsewhere."""
+    """Returns the offset of each column's values; None if a column is not numeric, may be null, or lies outside the body."""
     start, found = pa.py_buffer(body).address, []
     for column in batch.columns:
         buffers: Sequence[Any] = column.buffers()
@@ -93,8 +93,8 @@ def _offsets(body: bytes, batch: pa.RecordBatch) -> tuple[int, ...] | None:
     return tuple(found)
 
 
-def _ends(body: bytes, head: int) -> bool:
-    """Whether nothing but the end of the stream follows the second message."""
+def _is_last_message(body: bytes, head: int) -> bool:
+    """Returns True if only the end of the stream follows the second message."""
     messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(body))
     schema, batch = messages.read_next_message(), messages.read_next_message()
     if schema.type != "schema" or batch.type != "record batch" or _body_bytes(schema):

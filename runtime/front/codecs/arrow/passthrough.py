@@ -1,6 +1,6 @@
-"""Arrow columns that are an endpoint's as they stand: taken without another look at their values, and without a copy.
+"""Arrow columns that match an endpoint's schema exactly, which are used without a cast and without a copy.
 
-Admits less than `typed` does, and leaves every refusal to it.
+Accepts less than `values.cast`, which alone rejects columns.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from base.schema.wire import Column
 
 
 class ArrowPassthrough:
-    """The columns of one schema, where all of them are numbers, booleans or strings.
+    """Passes the columns of one schema through, if all of them are numbers, booleans or strings.
 
     Args:
-        schema: what the endpoint declares.
-        columns: the same in the front door's words.
-        unexpected: see `fit.fitted`.
+        schema: The schema that the endpoint declares.
+        columns: The columns of that schema.
+        unexpected: See `schema_fit.fit_columns`.
     """
 
     def __init__(self, schema: pa.Schema, columns: Mapping[str, Column], unexpected: str) -> None:
         self._schema = schema
-        self._closed = unexpected == "reject"
+        self._rejects_unexpected = unexpected == "reject"
         self._fields = [(field.name, field.type, field.nullable) for field in schema]
         self._simple = bool(columns) and all(_is_simple(column.dtype) for column in columns.values())
 
     def matching_batch(self, table: pa.Table) -> pa.RecordBatch | None:
-        """The rows of a table that was validated; None where anything needs another look."""
-        if not self._simple or (self._closed and table.num_columns != len(self._fields)):
+        """Returns the rows of a validated table; None where a column needs a cast or must be rejected."""
+        if not self._simple or (self._rejects_unexpected and table.num_columns != len(self._fields)):
             return None
         found = [self._column(table, *each) for each in self._fields]
         columns = [each for each in found if each is not None]
@@ -39,13 +39,13 @@ class ArrowPassthrough:
 
     @staticmethod
     def _column(table: pa.Table, name: str, kind: pa.DataType, nullable: bool) -> pa.Array[Any] | None:
-        index = table.schema.get_field_index(name)  # -1 also where it is there twice
+        index = table.schema.get_field_index(name)  # -1 also for a name that appears twice
         if index < 0:
             return None
         column: pa.ChunkedArray[Any] = table.column(index)
         if column.num_chunks != 1 or column.type != kind or (column.null_count and not nullable):
             return None
-        return column.chunk(0)  # type: ignore[return-value]  # the stubs take a chunk for chunks
+        return column.chunk(0)  # type: ignore[return-value]  # the stubs confuse a chunk with chunks
 
 
 def _is_simple(dtype: pl.DataType) -> bool:

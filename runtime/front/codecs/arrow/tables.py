@@ -1,7 +1,7 @@
-"""Arrow streams, and tables that came in any way: columns with types of their own.
+"""Arrow streams, and tables from any source: columns with types of their own.
 
-They may hold far more than their bytes: compressed, or as one value that stands for a million. What they say of themselves is checked
-before they are read, and what comes out is weighed as it comes.
+They may hold far more than their bytes, by compression or by dictionaries. Their declared sizes are checked before they are read, and their
+actual sizes afterwards.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from runtime.front.codecs.values import cast, schema_fit
 from runtime.front.codecs.values.limits import check_column_count, check_expanded_size
 
 _NESTED_MAX = 32
-"""Lists and structs in each other. Polars descends with its stack, and some hundreds of them end the process."""
+"""Maximum depth of nested lists and structs. Polars recurses, and some hundreds of levels crash the process."""
 
 
 def read_arrow_stream(body: bytes | memoryview) -> pa.Table:
-    """The table of an Arrow stream.
+    """Returns the table of an Arrow stream.
 
     Raises:
-        Malformed: the body is not an Arrow stream.
-        TooLarge: it holds more than it may.
+        Malformed: The body is not an Arrow stream.
+        TooLarge: The stream expands to more than a request may hold.
     """
     try:
         buffer = pa.py_buffer(body)
@@ -47,10 +47,10 @@ def read_arrow_stream(body: bytes | memoryview) -> pa.Table:
 
 
 def dictionary_growth_bytes(column: Any) -> int:
-    """What a validated array takes where each of its rows has its own value, beyond what it takes as it is: 0 without dictionaries."""
+    """Returns the additional bytes that a validated array takes without dictionaries, when each row has its own copy of its value."""
     match column.type:
         case pa.DictionaryType():
-            return int(pc.sum(pc.take(_lengths(column.dictionary), column.indices)).as_py() or 0)
+            return int(pc.sum(pc.take(_value_bytes(column.dictionary), column.indices)).as_py() or 0)
         case pa.BaseExtensionType():
             return dictionary_growth_bytes(column.storage)
         case pa.StructType():
@@ -60,29 +60,29 @@ def dictionary_growth_bytes(column: Any) -> int:
     return 0
 
 
-def _lengths(words: Any) -> Any:
-    """The bytes of each; of what is nested the longest may be as long as all of them."""
-    kind = words.type
-    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):  # each begins with its length
-        lengths = np.frombuffer(words.buffers()[1], np.int32)[4 * words.offset : 4 * (words.offset + len(words)) : 4]
-        return pa.array(lengths.astype(np.int64), mask=np.asarray(words.is_null()))
+def _value_bytes(values: Any) -> Any:
+    """Returns the bytes of each value of a dictionary; for nested values the bytes of all, since one may be as long as all of them."""
+    kind = values.type
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):  # each view begins with its length
+        lengths = np.frombuffer(values.buffers()[1], np.int32)[4 * values.offset : 4 * (values.offset + len(values)) : 4]
+        return pa.array(lengths.astype(np.int64), mask=np.asarray(values.is_null()))
     if pa.types.is_primitive(kind) or pa.types.is_null(kind):
-        return pa.array(np.full(len(words), 8))
+        return pa.array(np.full(len(values), 8))
     if kind.num_fields:
-        return pa.array(np.full(len(words), words.nbytes))
-    return pc.binary_length(words).cast(pa.int64())
+        return pa.array(np.full(len(values), values.nbytes))
+    return pc.binary_length(values).cast(pa.int64())
 
 
 def fit_table(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
-    """The declared columns of a table.
+    """Returns the declared columns of a table.
 
     Raises:
-        Misfit: a value does not fit.
+        Misfit: A value does not fit.
     """
     names = table.schema.names
-    twice = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
-    if twice:
-        raise schema_fit.misfit_error([Cell(None, name, "the column is there more than once") for name in twice])
+    duplicates = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
+    if duplicates:
+        raise schema_fit.misfit_error([Cell(None, name, "the column appears more than once") for name in duplicates])
 
     def read(name: str, dtype: pl.DataType) -> pl.Series:
         return cast.cast_column(_series(table.column(name), name), dtype)
@@ -91,27 +91,27 @@ def fit_table(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -
 
 
 def infer_frame(table: pa.Table) -> pl.DataFrame:
-    """All columns as Polars holds them, categories as strings.
+    """Returns all columns with the types that Polars uses, categories as strings.
 
     Raises:
-        Misfit: a column is of a type that Polars does not have, or is there twice.
+        Misfit: A column has a type that Polars does not support, or a duplicate name.
     """
     check_column_count(table.num_columns)
     if len(set(table.schema.names)) < len(table.schema.names):
-        raise schema_fit.misfit_error([Cell(None, None, "a column is there more than once")])
+        raise schema_fit.misfit_error([Cell(None, None, "a column appears more than once")])
     frame = pl.DataFrame([_series(table.column(name), name) for name in table.schema.names])
     return frame.cast({name: wire_form(dtype) for name, dtype in frame.schema.items() if wire_form(dtype) != dtype})
 
 
 def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[type-arg]
     if _is_deep(column.type):
-        raise schema_fit.misfit_error([Cell(None, name, f"values are nested in each other more than {_NESTED_MAX} times")])
+        raise schema_fit.misfit_error([Cell(None, name, f"values are nested more than {_NESTED_MAX} levels deep")])
     try:
         if pa.types.is_date64(column.type):
-            column = column.cast(pa.date32())  # Polars would take it for a datetime
+            column = column.cast(pa.date32())  # Polars would make it a datetime
         found = pl.from_arrow(column)
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError) as exc:
-        raise schema_fit.misfit_error([Cell(None, name, f"columns of type {column.type} cannot be read")]) from exc
+        raise schema_fit.misfit_error([Cell(None, name, f"columns of type {column.type} are not supported")]) from exc
     assert isinstance(found, pl.Series)
     return found.alias(name)
 

@@ -1,8 +1,8 @@
-"""Columns that have dtypes of their own (Arrow, Parquet) → the dtypes that a schema wants, where nothing is lost.
+"""Casts columns that have dtypes of their own (Arrow, Parquet) to the dtypes of a schema, without loss.
 
-A value fits if it is exactly one of the wanted dtype, whatever holds it: an integer in a float column that it fills exactly, a float
-without a fraction in an integer column, a datetime in a coarser unit. Booleans are no numbers. Strings are never read as anything else
-here, but for 128-bit integers, which have no other form in which all of them can come.
+A value fits if the wanted dtype holds it exactly: an integer that a float represents exactly, a float without a fraction in an integer
+column, a datetime in a coarser unit. Booleans are not numbers. Strings are never parsed here, except as 128-bit integers, which have no
+other form that holds all of them.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from runtime.front.codecs.values.mismatch import ValueMismatch, check_time_range
 
 
 def cast_column(source: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """The column in `dtype`'s wire form.
+    """Returns the column in `dtype`'s wire form.
 
     Raises:
-        Unfit: a value would be lost or changed.
+        ValueMismatch: A value would be lost or changed.
     """
     wire = wire_form(dtype)
     if source.null_count() == len(source):
         return pl.Series(source.name, [None] * len(source), wire)
     match dtype:
         case pl.List() | pl.Array():
-            return _lists(source, dtype)
+            return _cast_lists(source, dtype)
         case pl.Struct():
-            return _structs(source, dtype)
+            return _cast_structs(source, dtype)
     if is_wide(dtype) and _kind(source.dtype) == "string":
         return text.column_from_text(source.cast(pl.String), dtype)
     if _kind(source.dtype) != _kind(dtype):
@@ -43,13 +43,13 @@ def cast_column(source: pl.Series, dtype: pl.DataType) -> pl.Series:
         check_time_range(source, dtype)
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
         source = source.dt.convert_time_zone(dtype.time_zone)
-    return source if source.dtype == wire else _exact(source, dtype).cast(wire)
+    return source if source.dtype == wire else _cast_exactly(source, dtype).cast(wire)
 
 
-def _exact(source: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """Cast, and cast back: what comes back changed would have been lost."""
+def _cast_exactly(source: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Casts the column and casts it back: values that come back changed would have been lost."""
     try:
-        found = _halved(source) if dtype == pl.Float16 else source.cast(dtype, strict=False)
+        found = _to_half_floats(source) if dtype == pl.Float16 else source.cast(dtype, strict=False)
         same = found.cast(source.dtype, strict=False).eq_missing(source)
     except pl.exceptions.PolarsError:
         raise_mismatch(int(source.is_not_null().arg_max() or 0), dtype, source.drop_nulls()[0])
@@ -57,8 +57,8 @@ def _exact(source: pl.Series, dtype: pl.DataType) -> pl.Series:
     return found
 
 
-def _halved(source: pl.Series) -> pl.Series:
-    """Numbers as the 16-bit floats nearest to them. Polars would round twice, by way of 32 bits."""
+def _to_half_floats(source: pl.Series) -> pl.Series:
+    """Returns the nearest 16-bit floats. Polars would round twice, first to 32 bits."""
     floats = source.cast(pl.Float64)
     with np.errstate(over="ignore"):
         halves = pl.Series(source.name, floats.fill_null(0.0).to_numpy().astype(np.float16))
@@ -66,7 +66,7 @@ def _halved(source: pl.Series) -> pl.Series:
 
 
 def _kind(dtype: pl.DataType) -> object:
-    """Equal for dtypes whose values may be the same."""
+    """Returns equal values for dtypes whose values may be equal."""
     if dtype.is_numeric():
         return "number"
     match dtype:
@@ -77,7 +77,7 @@ def _kind(dtype: pl.DataType) -> object:
     return type(dtype)
 
 
-def _lists(source: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:
+def _cast_lists(source: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:
     if not isinstance(source.dtype, pl.List | pl.Array):
         first = int(source.is_not_null().arg_max() or 0)
         raise_mismatch(first, dtype, source[first])
@@ -94,7 +94,7 @@ def _lists(source: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:
     return nested.build_lists(lengths, null, inner, dtype).alias(source.name)
 
 
-def _structs(source: pl.Series, dtype: pl.Struct) -> pl.Series:
+def _cast_structs(source: pl.Series, dtype: pl.Struct) -> pl.Series:
     if not isinstance(source.dtype, pl.Struct):
         row = int(source.is_not_null().arg_max() or 0)
         raise_mismatch(row, dtype, source[row])

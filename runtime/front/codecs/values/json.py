@@ -1,8 +1,7 @@
-"""Decoded JSON values ↔ columns: what a JSON value may stand for, and how a column's values are said in JSON.
+"""Decoded JSON values ↔ columns: the dtypes that a JSON value fits, and the JSON form of a column's values.
 
-A number fits by its value: `1.0` is an integer, `1` is a float. Integers of 128 bits may also be text of digits. A decimal fraction
-stands for the float nearest to it, as everywhere; an integer in the place of a float must be that float exactly, or be the shortest way to
-write it.
+A number fits by its value: `1.0` is an integer, `1` is a float. Integers of 128 bits may also be text of digits. A decimal fraction means
+the nearest float, as usual; an integer in place of a float must equal the float, or be its shortest decimal form.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _Number: TypeAlias = int | float | Decimal
 
 
 def column_from_json(values: Sequence[object], dtype: pl.DataType) -> pl.Series:
-    """A column of `dtype`'s wire form.
+    """Returns a column of `dtype`'s wire form.
 
     Args:
-        values: as `msgspec` decodes JSON, but for its decimal fractions, see `fraction`.
-        dtype: what the schema declares.
+        values: Values as `msgspec` decodes JSON, with decimal fractions as `parse_fraction` returns them.
+        dtype: The dtype that the schema declares.
 
     Raises:
-        Unfit: a value does not stand for one of `dtype`.
+        ValueMismatch: A value does not fit the dtype.
     """
     match dtype:
         case pl.List() | pl.Array():
@@ -42,11 +41,11 @@ def column_from_json(values: Sequence[object], dtype: pl.DataType) -> pl.Series:
         case pl.Decimal():
             return texts.column_of_decimals(list(values), dtype)
     if is_wide(dtype):
-        return _numbers([texts.parse_integer(value) for value in values], dtype, _integer).cast(wire_form(dtype))
+        return _numbers([texts.parse_integer(value) for value in values], dtype, _to_integer).cast(wire_form(dtype))
     if dtype.is_integer():
-        return _numbers(values, dtype, _integer)
+        return _numbers(values, dtype, _to_integer)
     if dtype.is_float():
-        return _numbers(values, dtype, _float)
+        return _numbers(values, dtype, _to_float)
     _check_types(values, dtype, bool if dtype == pl.Boolean else str)
     if dtype == pl.Boolean:
         return pl.Series("", values, pl.Boolean)
@@ -54,7 +53,7 @@ def column_from_json(values: Sequence[object], dtype: pl.DataType) -> pl.Series:
 
 
 def parse_fraction(text: str) -> Decimal | float:
-    """A number that is not written as an integer: all of its digits, or the nearest float where its exponent is beyond all dtypes."""
+    """Returns a number that is not written as an integer with all its digits; as the nearest float if its exponent exceeds all dtypes."""
     try:
         return Decimal(text)
     except decimal.InvalidOperation:
@@ -62,11 +61,11 @@ def parse_fraction(text: str) -> Decimal | float:
 
 
 def column_to_json(column: pl.Series) -> list[object]:
-    """The column's values as JSON can hold them: text, numbers, lists and dicts. NaN and infinities stay floats."""
+    """Returns the column's values as JSON can hold them: text, numbers, lists and dicts. NaN and infinities stay floats."""
     if isinstance(column.dtype, pl.List | pl.Array):
         lengths, null, flat = nested.explode_lists(column)
         elements = iter(column_to_json(flat))
-        # An element is taken from the one flat list, so the order of the rows is the order of their elements.
+        # Elements are taken from one flat list, so rows must be built in order.
         return [None if absent else [next(elements) for _ in range(length)] for length, absent in zip(lengths, null, strict=True)]
     if isinstance(column.dtype, pl.Struct):
         names = [field.name for field in column.dtype.fields]
@@ -85,30 +84,30 @@ def _shown(value: object) -> object:
     return float(value) if isinstance(value, Decimal) else value
 
 
-def _numbers(values: Sequence[object], dtype: pl.DataType, taken: Callable[[_Number, pl.DataType], object]) -> pl.Series:
+def _numbers(values: Sequence[object], dtype: pl.DataType, convert: Callable[[_Number, pl.DataType], object]) -> pl.Series:
     found: list[object] = []
     for row, value in enumerate(values):
         if value is None:
             found.append(None)
             continue
-        one = taken(value, dtype) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else None
+        one = convert(value, dtype) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else None
         if one is None:
             raise_mismatch(row, dtype, _shown(value))
         found.append(one)
     return pl.Series("", found, dtype)
 
 
-def _integer(value: _Number, dtype: pl.DataType) -> int | None:
+def _to_integer(value: _Number, dtype: pl.DataType) -> int | None:
     low, high = integer_bounds(dtype)
-    # In this order, since an exponent of a few digits makes an integer of millions of them.
+    # The range is checked first, since an exponent of a few digits makes an integer of millions of digits.
     return int(value) if low <= value <= high and value == int(value) else None
 
 
 _FLOATS: Mapping[type[pl.DataType], Callable[[float], Any]] = {pl.Float16: np.float16, pl.Float32: np.float32, pl.Float64: float}
-"""What rounds to the nearest. Polars would round to 16 bits by way of 32, which is not always the same."""
+"""Functions that round to the nearest float. Polars would round to 16 bits by way of 32, which may give another result."""
 
 
-def _float(value: _Number, dtype: pl.DataType) -> float | None:
+def _to_float(value: _Number, dtype: pl.DataType) -> float | None:
     try:
         with np.errstate(over="ignore"):
             found = _FLOATS[type(dtype)](float(value))

@@ -5,26 +5,26 @@ from __future__ import annotations
 from base.errors import TooLarge
 
 EXPANDED_MAX_BYTES = 256 * 1024**2
-"""What a body may hold once it is expanded: eight times the largest body, and what a front door can spare for a few requests."""
+"""Maximum bytes of an expanded body: eight times the largest body, and what a front door can spare for a few requests."""
 
 
 ROWS_MAX = 5_000_000
-"""Rows of one request. A million rows of three floats take 24 MB."""
+"""Maximum number of rows of one request. A million rows of three floats take 24 MB."""
 
 
 COLUMNS_MAX = 10_000
-"""Of rows without a schema. Each takes 20 µs, however few rows there are."""
+"""Maximum number of columns without a schema. Each takes 20 µs, whatever the number of rows."""
 
 
 def check_column_count(count: int) -> None:
-    """Raises TooLarge where rows without a schema have more columns than a request may."""
+    """Raises TooLarge if rows without a schema have more columns than a request may have."""
     if count > COLUMNS_MAX:
-        raise TooLarge(f"a request may have {COLUMNS_MAX} columns")
+        raise TooLarge(f"the request has {count} columns, limit {COLUMNS_MAX}; send fewer columns")
 
 
 def check_expanded_size(rows: int, size: int) -> None:
-    """Raises TooLarge where a request has more rows, or more bytes once it is expanded, than it may."""
+    """Raises TooLarge if a request has more rows, or more bytes once it is expanded, than it may have."""
     if rows > ROWS_MAX:
-        raise TooLarge(f"a request may have {ROWS_MAX} rows; send fewer at once")
+        raise TooLarge(f"the request has {rows} rows, limit {ROWS_MAX}; send fewer rows at once")
     if size > EXPANDED_MAX_BYTES:
-        raise TooLarge(f"a body may hold {EXPANDED_MAX_BYTES} bytes once it is expanded; send fewer rows at once")
+        raise TooLarge(f"the body expands to more than {EXPANDED_MAX_BYTES} bytes; send fewer rows at once")

@@ -1,4 +1,4 @@
-"""What is expected of a value of each dtype, in words, and the error that says where it is not met."""
+"""The error for a value that does not fit its column, and the description of what each dtype expects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from base.errors import Cell
 from base.schema import ranges
 from base.schema.constraints import shorten_value
 
-_WORDS: dict[type[pl.DataType], str] = {
+_DESCRIPTIONS: dict[type[pl.DataType], str] = {
     pl.Float16: "a number that a 16-bit float holds",
     pl.Float32: "a number that a 32-bit float holds",
     pl.Float64: "a number that a 64-bit float holds",
@@ -25,7 +25,7 @@ _WORDS: dict[type[pl.DataType], str] = {
 
 
 def describe_expected(dtype: pl.DataType) -> str:
-    """Completes "expected ..."."""
+    """Returns the text that completes "expected ..."."""
     match dtype:
         case pl.Decimal():
             return f"a decimal of at most {dtype.precision} digits, {dtype.scale} of them after the point"
@@ -39,17 +39,17 @@ def describe_expected(dtype: pl.DataType) -> str:
         case pl.List():
             return "a list"
         case pl.Array():
-            return f"a list of {dtype.size}"
+            return f"a list of {dtype.size} elements"
         case pl.Struct():
             return f"an object with the fields {shorten_value([field.name for field in dtype.fields])}"
     if dtype.is_integer():
         low, high = integer_bounds(dtype)
         return f"an integer from {low} to {high}"
-    return _WORDS[type(dtype)]
+    return _DESCRIPTIONS[type(dtype)]
 
 
 def integer_bounds(dtype: pl.DataType) -> tuple[int, int]:
-    """The least and the greatest value of an integer dtype."""
+    """Returns the smallest and the largest value of an integer dtype."""
     bits = int(str(dtype).removeprefix("U").removeprefix("Int"))
     return (0, 2**bits - 1) if dtype.is_unsigned_integer() else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
@@ -58,9 +58,9 @@ class ValueMismatch(Exception):
     """A value that its column cannot hold.
 
     Args:
-        row: from 0, in the column that was given.
-        reason: what was expected, and what is there.
-        place: where inside of a nested value, such as `[].x`.
+        row: Row in the column, from 0; None for the whole column.
+        reason: The expected and the actual value.
+        place: Place inside a nested value, such as `[].x`.
     """
 
     def __init__(self, row: int | None, reason: str, place: str = "") -> None:
@@ -68,17 +68,17 @@ class ValueMismatch(Exception):
         self.row, self.reason, self.place = row, reason, place
 
     def cell(self, column: str) -> Cell:
-        """As a client is told."""
+        """Returns the cell that a client sees."""
         return Cell(self.row, column, f"at {column}{self.place}: {self.reason}" if self.place else self.reason)
 
 
 def raise_mismatch(row: int, dtype: pl.DataType, value: object) -> NoReturn:
-    """Raises Unfit for this value."""
+    """Raises ValueMismatch for this value."""
     raise ValueMismatch(row, f"expected {describe_expected(dtype)}, got {'null' if value is None else shorten_value(value)}")
 
 
 def raise_mismatch_where(wrong: pl.Series, dtype: pl.DataType, source: pl.Series) -> None:
-    """Raises Unfit for the first value of `source` at which `wrong` is true, if there is one."""
+    """Raises ValueMismatch for the first value of `source` at which `wrong` is true, if there is one."""
     if wrong.any():
         row = wrong.arg_max()
         assert row is not None
@@ -86,15 +86,15 @@ def raise_mismatch_where(wrong: pl.Series, dtype: pl.DataType, source: pl.Series
 
 
 def check_time_range(column: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """The column, which is not nested.
+    """Returns the column, which must not be nested.
 
     Raises:
-        Unfit: a point in time is beyond what can be said.
+        ValueMismatch: A date or time is out of the range that every form can express.
     """
     beyond = ranges.out_of_range(column)
     if beyond is not None:
         row = beyond.arg_max()
         assert row is not None
-        # The number itself: neither Python nor Polars could write it as a date.
-        raise ValueMismatch(row, f"expected {describe_expected(dtype)}, of the years 1 to 9999, got {column.to_physical()[row]}")
+        # The message has the number, since neither Python nor Polars can format it as a date.
+        raise ValueMismatch(row, f"expected {describe_expected(dtype)}, in the years 1 to 9999, got {column.to_physical()[row]}")
     return column

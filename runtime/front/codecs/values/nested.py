@@ -1,4 +1,4 @@
-"""Lists, arrays and structs taken apart into flat columns, and put together again."""
+"""Takes lists, arrays and structs apart into flat columns, and puts them together again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def explode_lists(column: pl.Series) -> tuple[Lengths, Mask, pl.Series]:
-    """The length of each list (0 for a null), which lists are null, and all elements, one after the other."""
+    """Returns the length of each list (0 for a null), a mask of the null lists, and all elements one after the other."""
     lists = column.arr.to_list() if isinstance(column.dtype, pl.Array) else column
     lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
     flat = lists.explode(empty_as_null=False, keep_nulls=False)
@@ -23,7 +23,7 @@ def explode_lists(column: pl.Series) -> tuple[Lengths, Mask, pl.Series]:
 
 
 def build_lists(lengths: Lengths, null: Mask, flat: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:
-    """The reverse of `taken_apart`; for an array all lengths are its size, or null."""
+    """Returns lists of these lengths and elements: the inverse of `explode_lists`. For an array all lengths are its size, or null."""
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
     values = flat.rechunk().to_arrow(compat_level=CompatLevel.newest())
     found = pl.from_arrow(pa.LargeListArray.from_arrays(offsets, values, mask=pa.array(null)))
@@ -32,7 +32,7 @@ def build_lists(lengths: Lengths, null: Mask, flat: pl.Series, dtype: pl.List | 
 
 
 def build_structs(fields: Sequence[pl.Series], null: Mask) -> pl.Series:
-    """One struct of these fields for each row."""
+    """Returns a struct of these fields for each row."""
     arrays = [field.rechunk().to_arrow(compat_level=CompatLevel.newest()) for field in fields]
     found = pl.from_arrow(pa.StructArray.from_arrays(arrays, [field.name for field in fields], mask=pa.array(null)))
     assert isinstance(found, pl.Series)
@@ -40,5 +40,5 @@ def build_structs(fields: Sequence[pl.Series], null: Mask) -> pl.Series:
 
 
 def outer_row(lengths: Lengths, element: int) -> int:
-    """The row whose list holds this element."""
+    """Returns the row whose list holds this element."""
     return int(np.searchsorted(np.cumsum(lengths), element, side="right"))

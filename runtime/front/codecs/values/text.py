@@ -1,7 +1,7 @@
-"""Values that JSON and CSV have no words for, as text: ISO 8601 for times, base64 for bytes, digits for decimals and large integers.
+"""Values without a type of their own in JSON and CSV, as text: ISO 8601 for times, base64 for bytes, digits for decimals and wide integers.
 
-Years have four digits, and seconds are always there. Datetimes with a zone are written in UTC. What is finer than the column's unit is
-refused, unless it is zero.
+Years have four digits, and seconds are required. Datetimes with a time zone are written in UTC. Digits that are finer than the column's
+unit are rejected, unless they are zero.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runtime.front.codecs.values.mismatch import check_time_range, raise_mismatc
 
 _DIGITS = {"ms": 3, "us": 6, "ns": 9}
 _INTEGER = "[+-]?[0-9]{1,1000}"
-"""With more digits than any integer needs; Python takes long over thousands of them."""
+"""The limit is far above the digits of any dtype; Python needs long for thousands of digits."""
 _DATE = r"\d{4}-\d{2}-\d{2}"
 _TIME = r"\d{2}:\d{2}:\d{2}(\.\d{1,9})?"
 _OFFSET = r"(Z|z|[+-]\d{2}:\d{2})"
@@ -29,10 +29,10 @@ _UNIT_NS = {"days": 86_400 * 10**9, "hours": 3_600 * 10**9, "minutes": 60 * 10**
 
 
 def column_from_text(source: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """A column of strings as one of `dtype`'s wire form; nulls stay.
+    """Returns a column of strings parsed into `dtype`'s wire form; nulls stay.
 
     Raises:
-        Unfit: a string does not say such a value.
+        ValueMismatch: A string is not a value of the dtype.
     """
     match dtype:
         case pl.String() | pl.Categorical():
@@ -43,9 +43,9 @@ def column_from_text(source: pl.Series, dtype: pl.DataType) -> pl.Series:
         case pl.Binary():
             found = source.str.decode("base64", strict=False)
         case pl.Date():
-            found = _shaped(source, f"^{_DATE}$").str.to_date("%Y-%m-%d", strict=False)
+            found = _keep_matching(source, f"^{_DATE}$").str.to_date("%Y-%m-%d", strict=False)
         case pl.Time():
-            found = _shaped(source, f"^{_TIME}$").str.to_time("%H:%M:%S%.f", strict=False)
+            found = _keep_matching(source, f"^{_TIME}$").str.to_time("%H:%M:%S%.f", strict=False)
         case pl.Datetime():
             found = _datetimes(source, dtype)
         case pl.Duration():
@@ -53,8 +53,8 @@ def column_from_text(source: pl.Series, dtype: pl.DataType) -> pl.Series:
         case pl.Decimal():
             return column_of_decimals(source.to_list(), dtype)
         case pl.Int128() | pl.UInt128():
-            # "-0" is zero, also where Polars knows no signs.
-            found = _shaped(source, f"^{_INTEGER}$").str.replace("^-(0+)$", "$1").cast(dtype, strict=False).cast(pl.String)
+            # "-0" is zero also for unsigned dtypes, for which Polars rejects signs.
+            found = _keep_matching(source, f"^{_INTEGER}$").str.replace("^-(0+)$", "$1").cast(dtype, strict=False).cast(pl.String)
         case _:
             found = pl.Series(source.name, [None] * len(source), dtype)
     raise_mismatch_where(found.is_null() & source.is_not_null(), dtype, source)
@@ -62,10 +62,10 @@ def column_from_text(source: pl.Series, dtype: pl.DataType) -> pl.Series:
 
 
 def column_of_decimals(values: list[object], dtype: pl.Decimal) -> pl.Series:
-    """Strings, integers and decimals as a column of decimals, one by one, each exactly.
+    """Returns strings, integers and decimals as a column of decimals, each exactly.
 
     Raises:
-        Unfit: a value is of another type, or has too many digits.
+        ValueMismatch: A value has another type, or too many digits.
     """
     found: list[Decimal | None] = []
     for row, value in enumerate(values):
@@ -89,27 +89,27 @@ def _decimal(value: object, dtype: pl.Decimal) -> Decimal | None:
 
 
 def parse_integer(value: object) -> object:
-    """The integer that a string of digits says; anything else as it is."""
+    """Returns the integer in a string of digits; any other value unchanged."""
     return int(value) if isinstance(value, str) and re.fullmatch(_INTEGER, value) else value
 
 
-def _shaped(source: pl.Series, pattern: str) -> pl.Series:
-    """Null where the text has another shape: Polars alone would admit more than one way to write a value."""
+def _keep_matching(source: pl.Series, pattern: str) -> pl.Series:
+    """Replaces texts that do not match the pattern by null: Polars alone would accept more than one spelling of a value."""
     return source.set(~source.str.contains(pattern).fill_null(value=True), None)
 
 
 def _datetimes(source: pl.Series, dtype: pl.Datetime) -> pl.Series:
     aware = dtype.time_zone is not None
-    shaped = _shaped(source, f"^{_DATE}[Tt ]{_TIME}{_OFFSET if aware else ''}$").str.replace("[t ]", "T")
-    shaped = shaped.set(shaped.str.contains(_finer(dtype.time_unit)).fill_null(value=False), None)
+    shaped = _keep_matching(source, f"^{_DATE}[Tt ]{_TIME}{_OFFSET if aware else ''}$").str.replace("[t ]", "T")
+    shaped = shaped.set(shaped.str.contains(_finer_than(dtype.time_unit)).fill_null(value=False), None)
     if not aware:
-        return _in_range(shaped, "%Y-%m-%dT%H:%M:%S%.f", dtype.time_unit)
-    found = _in_range(shaped.str.replace("[Zz]$", "+00:00"), "%Y-%m-%dT%H:%M:%S%.f%z", dtype.time_unit)
+        return _parse_datetimes(shaped, "%Y-%m-%dT%H:%M:%S%.f", dtype.time_unit)
+    found = _parse_datetimes(shaped.str.replace("[Zz]$", "+00:00"), "%Y-%m-%dT%H:%M:%S%.f%z", dtype.time_unit)
     return found.dt.convert_time_zone(dtype.time_zone or "UTC")
 
 
-def _in_range(shaped: pl.Series, form: str, unit: TimeUnit) -> pl.Series:
-    """Parsed; null also where the unit's 64 bits do not suffice, which Polars lets overflow into another century."""
+def _parse_datetimes(shaped: pl.Series, form: str, unit: TimeUnit) -> pl.Series:
+    """Parses datetimes; returns null also where they overflow the unit's 64 bits, which Polars wraps into another century."""
     found = shaped.str.to_datetime(form, time_unit=unit, strict=False)
     if unit != "ns":
         return found
@@ -117,14 +117,14 @@ def _in_range(shaped: pl.Series, form: str, unit: TimeUnit) -> pl.Series:
     return found.set((found.dt.year() != right.dt.year()).fill_null(value=False), None)
 
 
-def _finer(unit: str) -> str:
+def _finer_than(unit: str) -> str:
     return rf"\.\d{{{_DIGITS[unit]}}}\d*[1-9]"
 
 
 def _durations(source: pl.Series, dtype: pl.Duration) -> pl.Series:
-    shaped = source.set(source.str.contains(r"[PT]$") | source.str.contains(_finer(dtype.time_unit)), None)
+    shaped = source.set(source.str.contains(r"[PT]$") | source.str.contains(_finer_than(dtype.time_unit)), None)
     parts = shaped.str.extract_groups(_DURATION).struct.unnest()
-    wide = pl.Int128  # sums of any parts, before they are found to be too many
+    wide = pl.Int128  # holds sums of any parts, before their range is checked
     fraction = pl.col("fraction").fill_null("").str.pad_end(9, "0").cast(wide)
     total = pl.sum_horizontal(pl.col(name).cast(wide, strict=False).fill_null(0) * ns for name, ns in _UNIT_NS.items()) + fraction
     sign = pl.when(pl.col("sign") == "-").then(-1).when(pl.col("sign").is_not_null()).then(1).cast(wide)  # null where nothing matched
@@ -133,7 +133,7 @@ def _durations(source: pl.Series, dtype: pl.Duration) -> pl.Series:
 
 
 def column_to_text(column: pl.Series) -> pl.Series:
-    """A column that is not nested, as JSON and CSV can hold it: what they have no words for becomes text."""
+    """Returns a column that is not nested as JSON and CSV can hold it: values without a type of their own there become text."""
     match column.dtype:
         case pl.Binary():
             return column.bin.encode("base64")

@@ -1,4 +1,4 @@
-"""Requests that share a batch get what they would get alone."""
+"""Requests that share a batch get the responses that they would get unbatched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 
 @st.composite
 def shared(draw: st.DrawFn) -> tuple[dict[str, Column], list[tuple[str, pl.DataFrame]]]:
-    """A schema's columns, and the rows of several requests, each in a media type of its own."""
+    """Draws the columns of a schema and the rows of several requests, each with its own media type."""
     columns, frame = draw(frames.admitted(min_rows=1))
     cuts = sorted(draw(st.lists(st.integers(0, frame.height), max_size=3)))
     parts = [frame[start:end] for start, end in pairwise([0, *cuts, frame.height]) if start < end]
@@ -26,10 +26,10 @@ def shared(draw: st.DrawFn) -> tuple[dict[str, Column], list[tuple[str, pl.DataF
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(shared(), st.sampled_from(ResponseFormat))
-def test_a_batched_answer_is_the_answer_alone(
+def test_a_batched_response_equals_the_unbatched_one(
     given_: tuple[dict[str, Column], list[tuple[str, pl.DataFrame]]], form: ResponseFormat
 ) -> None:
-    """Whatever the dtypes, whatever each request came as and wants: a handler that returns its rows gives each just its own."""
+    """For all dtypes and media types, a handler that returns its rows gives each request exactly its own rows."""
     columns, requests = given_
     decoder = RowDecoder(columns_to_arrow(columns))
     rows = [decode_body(decoder, media, frames.BODIES[media](part)) for media, part in requests]
@@ -43,5 +43,5 @@ def test_a_batched_answer_is_the_answer_alone(
 
 
 def said(form: ResponseFormat, body: bytes) -> object:
-    """What a body says: an Arrow stream may have its buffers cut closer or less so."""
+    """Returns the content of a body: two equal Arrow streams may pad their buffers differently."""
     return repr(pa.ipc.open_stream(body).read_all().to_pydict()) if form is ResponseFormat.ARROW else body

@@ -1,4 +1,4 @@
-"""Bodies that are small and hold much: refused before they are expanded."""
+"""Small bodies that expand to much are refused before they are expanded."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def stream(table: pa.Table, compression: str | None) -> bytes:
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
-def test_a_compressed_arrow_stream_is_weighed_before_it_is_expanded(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what its buffers say of themselves, which is what expanding them would allocate."""
+def test_the_size_of_a_compressed_arrow_stream_is_checked_before_it_is_expanded(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The declared sizes of its buffers count, which a reader would allocate."""
     monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", 1_000_000)
     body = stream(pa.table({"a": pa.array([0.0]).take(pa.array([0] * 1_000_000))}), compression)
     assert len(body) < 200_000
     before = pa.total_allocated_bytes()
-    with pytest.raises(TooLarge, match="may hold 1000000 bytes"):
+    with pytest.raises(TooLarge, match="expands to more than 1000000 bytes"):
         decode_body(RowDecoder(None), "application/vnd.apache.arrow.stream", body)
     assert pa.total_allocated_bytes() - before < 1_000_000
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_expanded_bytes_are_those_of_all_buffers(compression: str) -> None:
-    """Of several batches and of dictionaries too; of what is not compressed nothing is said."""
+    """They include several batches and dictionaries; buffers that are not compressed do not count."""
     column = pa.array(["word" * 50] * 4000)
     table = pa.concat_tables([pa.table({"s": column, "n": pa.array(range(4000))})] * 2)
     assert expanded_bytes(pa.py_buffer(stream(table, compression))) == pytest.approx(table.nbytes, rel=0.01)
@@ -47,7 +47,7 @@ def test_expanded_bytes_are_those_of_all_buffers(compression: str) -> None:
 @pytest.mark.parametrize("compression", ["zstd", "lz4", None])
 @pytest.mark.parametrize("columns", [1, 3, 200])
 def test_a_lone_message_says_whether_it_is_compressed(compression: str | None, columns: int) -> None:
-    """Whatever its columns are."""
+    """The types and the number of its columns do not matter."""
     for rows in (1, 1000):
         table = pa.table({f"c{i}": pa.array([i] * rows, pa.int64()) for i in range(columns)} | {"s": pa.array(["x"] * rows)})
         messages = pa.ipc.MessageReader.open_stream(stream(table, compression))
@@ -56,14 +56,14 @@ def test_a_lone_message_says_whether_it_is_compressed(compression: str | None, c
 
 
 @pytest.mark.parametrize("message", [b"", bytes(100), b"\xff" * 100, b"\xff\xff\xff\xff\x10\0\0\0\xff\xff\xff\x7f" + bytes(100)])
-def test_what_is_no_message_is_told(message: bytes) -> None:
-    """With an error of ours."""
+def test_bytes_that_are_not_a_message_raise_a_value_error(message: bytes) -> None:
+    """The parser does not fail otherwise."""
     with pytest.raises(ValueError, match="message"):
         is_compressed(message)
 
 
-def test_older_streams_are_weighed_too() -> None:
-    """Messages once began with their length; Arrow still reads them."""
+def test_the_size_of_older_streams_is_checked_too() -> None:
+    """Messages once began with their length, without a marker; Arrow still reads them."""
     table, sink = pa.table({"n": [0] * 4000}), io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd", use_legacy_format=True)) as out:
         out.write_table(table)
@@ -87,7 +87,7 @@ def parquet(table: pa.Table) -> bytes:
     ids=["rows", "one value for many", "one long list"],
 )
 def test_a_parquet_file_may_not_hold_more_than_its_limits(limit: str, value: int, table: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows, bytes, and values inside of lists; repeated values take next to nothing in the file."""
+    """Rows, bytes and values inside lists are limited; repeated values take next to nothing in the file."""
     body = parquet(table)
     assert len(body) < 20_000
     assert decode_body(RowDecoder(None), "application/vnd.apache.parquet", body).count == table.num_rows

@@ -1,4 +1,4 @@
-"""Bodies to rows: what fits, and what a misfit says."""
+"""Bodies become rows that fit the schema, or misfits with a reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def decoder() -> RowDecoder:
 
 
 def stream(frame: pl.DataFrame) -> bytes:
-    """The frame as an Arrow stream."""
+    """Returns the frame as an Arrow stream."""
     table = frame.to_arrow(compat_level=CompatLevel.newest())
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as out:
@@ -60,12 +60,12 @@ def rows(decoder: RowDecoder, body: bytes) -> list[dict[str, object]]:
     ids=["objects", "one object", "strings of objects"],
 )
 def test_each_form_of_json_gives_the_same_row(decoder: RowDecoder, body: str) -> None:
-    """An array of objects, one object, an array of strings; other fields are not read."""
+    """The forms are an array of objects, one object, and an array of strings; other fields are not read."""
     assert decoder.batches.build_record_batch([decoder.from_json(body.encode())]).to_pylist() == [FULL]
 
 
 def test_integers_widen_and_absent_nullables_are_null(decoder: RowDecoder) -> None:
-    """1 is a float; a nullable field may be left out."""
+    """1 is a float; a nullable field may be omitted."""
     assert decoder.batches.build_record_batch([decoder.from_json(b'[{"a":1}]')]).to_pylist() == [
         {"a": 1.0, "b c": None, "u": None, "s": None}
     ]
@@ -91,21 +91,21 @@ def test_integers_widen_and_absent_nullables_are_null(decoder: RowDecoder) -> No
     ],
 )
 def test_a_misfit_names_row_column_and_reason(decoder: RowDecoder, body: bytes, cell: Cell) -> None:
-    """Nothing is silently null, cut or rounded."""
+    """No value is silently made null, truncated or rounded."""
     with pytest.raises(Misfit) as caught:
         decoder.from_json(body)
     assert caught.value.cells == (cell,)
 
 
 @pytest.mark.parametrize("body", [b"", b"nope", b"[", b'[{"a":1}', b'[{"a":NaN}]', b'[{"s":"\xff"}]', b"[" * 100_000])
-def test_what_is_not_json_is_malformed(decoder: RowDecoder, body: bytes) -> None:
-    """Also when it is nested without end."""
+def test_a_body_that_is_not_json_is_malformed(decoder: RowDecoder, body: bytes) -> None:
+    """So is JSON that is nested without end."""
     with pytest.raises((Malformed, Misfit)):
         decoder.from_json(body)
 
 
 def test_arrow_and_json_rows_share_a_batch(decoder: RowDecoder) -> None:
-    """One validation and one wire form for both; the order of requests is kept."""
+    """Both have the same validation and wire form; the order of requests is kept."""
     arrow = decoder.from_arrow(stream(pl.DataFrame({"s": ["x"], "a": [2], "u": [3], "more": [0]})))  # "b c" may be null
     json = decoder.from_json(b'[{"a":9}]')
     assert arrow.shape == json.shape
@@ -124,22 +124,22 @@ def test_arrow_and_json_rows_share_a_batch(decoder: RowDecoder) -> None:
         (pl.DataFrame({"b c": [1], "u": [1], "s": ["x"]}), "a"),
     ],
 )
-def test_an_arrow_column_that_would_lose_something_is_refused(decoder: RowDecoder, frame: pl.DataFrame, column: str) -> None:
-    """Another kind of value, one out of range, a null where none may be, a column that is not there."""
+def test_an_arrow_column_that_would_lose_values_is_refused(decoder: RowDecoder, frame: pl.DataFrame, column: str) -> None:
+    """The column has another type, a value out of range or a forbidden null, or is missing."""
     with pytest.raises(Misfit) as caught:
         decoder.from_arrow(stream(frame))
     assert caught.value.cells[0].column == column
 
 
 @pytest.mark.parametrize("body", [b"", b"nope", b"ARROW1" + bytes(100), stream(pl.DataFrame({"a": [1.0]}))[:-60]])
-def test_what_is_not_an_arrow_stream_is_malformed(decoder: RowDecoder, body: bytes) -> None:
-    """Cut, empty or of another format."""
+def test_a_body_that_is_not_an_arrow_stream_is_malformed(decoder: RowDecoder, body: bytes) -> None:
+    """It is truncated, empty or has another format."""
     with pytest.raises(Malformed):
         decoder.from_arrow(body)
 
 
 def test_without_a_schema_each_request_brings_its_own() -> None:
-    """Columns are those of all rows; requests of different shape have different `shape`."""
+    """The columns are those of all rows; requests with different columns have a different `shape`."""
     decoder = RowDecoder(None)
     one = decoder.from_json(b'[{"x":1},{"y":"a"}]')
     assert decoder.batches.build_record_batch([one]).to_pylist() == [{"x": 1, "y": None}, {"x": None, "y": "a"}]
@@ -148,8 +148,8 @@ def test_without_a_schema_each_request_brings_its_own() -> None:
 
 
 @pytest.mark.parametrize("body", [b'[{"x":1},{"x":"a"}]', b"[1]", b'[{"x":1}, "a"]', b'[{"x":123456789012345678901}]'])
-def test_without_a_schema_rows_must_still_be_one_frame(body: bytes) -> None:
-    """Values of different types in one column, or rows that are no objects, are the client's mistake."""
+def test_without_a_schema_rows_must_still_form_one_frame(body: bytes) -> None:
+    """Values of different types in one column, and rows that are not objects, are errors of the client."""
     with pytest.raises((Misfit, Malformed)):
         RowDecoder(None).from_json(body)
 
@@ -167,8 +167,8 @@ TEMPORAL = pa.schema(
 )
 
 
-def test_values_that_json_has_no_words_for_are_read_from_their_usual_text() -> None:
-    """ISO 8601 for dates and durations, base64 for bytes, digits for decimals."""
+def test_values_without_a_json_type_are_read_from_their_usual_text() -> None:
+    """They are ISO 8601 for dates and durations, base64 for bytes, and digits for decimals."""
     decoder = RowDecoder(TEMPORAL)
     body = (
         b'[{"d":"2024-02-29","t":"2024-02-29T12:00:00+02:00","n":"2024-02-29T12:00:00","c":"12:30:00","p":"PT90S","m":"12.34","b":"aGk="}]'
@@ -184,8 +184,8 @@ def test_values_that_json_has_no_words_for_are_read_from_their_usual_text() -> N
 
 
 @given(st.lists(st.fixed_dictionaries({"a": st.floats(allow_nan=False, allow_infinity=False)}), max_size=20), st.integers(1, 5))
-def test_a_batch_is_the_rows_of_its_requests_in_order(records: list[dict[str, float]], pieces: int) -> None:
-    """However rows are spread over requests, the batch has them all, once, in their order."""
+def test_a_batch_has_the_rows_of_its_requests_in_order(records: list[dict[str, float]], pieces: int) -> None:
+    """However rows are spread over requests, the batch has each of them once, in order."""
     decoder = RowDecoder(SCHEMA)
     parts = [records[i::pieces] for i in range(pieces)]
     rows = [decoder.from_json(msgspec.json.encode(part)) for part in parts]
@@ -209,15 +209,15 @@ DEFAULTED = wire.columns_to_arrow(
         ("application/x-ndjson", b'{"b":"x"}\n\n{"b":"y","a":1,"n":null}\n'),
     ],
 )
-def test_a_default_is_put_where_a_field_is_absent(media: str, body: bytes) -> None:
-    """In each row by itself; a null stays null; a required column may stand behind one that has a default."""
+def test_a_default_replaces_an_absent_field(media: str, body: bytes) -> None:
+    """It does so in each row by itself; a null stays null, and a required column may follow one with a default."""
     decoder = RowDecoder(DEFAULTED)
     expected = [{"a": 2.5, "n": 7, "b": "x"}, {"a": 1.0, "n": None, "b": "y"}]
     assert decoder.batches.build_record_batch([decode_body(decoder, media, body)]).to_pylist() == expected
 
 
-def test_a_default_is_put_where_a_column_is_absent() -> None:
-    """In every row, whatever the media type."""
+def test_a_default_replaces_an_absent_column() -> None:
+    """It does so in every row, for every media type."""
     decoder = RowDecoder(DEFAULTED)
     for media, body in (("text/csv", b"b\nx\n"), ("application/vnd.apache.arrow.stream", stream(pl.DataFrame({"b": ["x"]})))):
         assert decoder.batches.build_record_batch([decode_body(decoder, media, body)]).to_pylist() == [{"a": 2.5, "n": 7, "b": "x"}]
@@ -226,8 +226,8 @@ def test_a_default_is_put_where_a_column_is_absent() -> None:
 DATES = wire.columns_to_arrow({"d": Column(pl.List(pl.Date()), nullable=False, default=pl.Series([[date(2024, 1, 1)]]))})
 
 
-def test_the_slower_way_puts_defaults_too() -> None:
-    """Columns that are not plain are read column by column."""
+def test_the_slow_path_fills_in_defaults_too() -> None:
+    """Nested columns are read column by column."""
     assert rows(RowDecoder(DATES), b'[{},{"d":["2024-02-29",null]}]') == [{"d": [date(2024, 1, 1)]}, {"d": [date(2024, 2, 29), None]}]
     with pytest.raises(Misfit) as refused:
         RowDecoder(DATES).from_json(b'[{"d":[]},{"d":["2024-02-29","2023-02-29"]}]')
@@ -245,8 +245,8 @@ def test_the_slower_way_puts_defaults_too() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_field_that_is_not_expected_is_ignored_or_refused(media: str, body: bytes, row: int | None) -> None:
-    """As the endpoint says; where it is refused it is named."""
+def test_an_unexpected_field_is_ignored_or_refused(media: str, body: bytes, row: int | None) -> None:
+    """The endpoint decides; the error names the field."""
     assert decode_body(RowDecoder(SCHEMA), media, body).count
     with pytest.raises(Misfit) as refused:
         decode_body(RowDecoder(SCHEMA, "reject"), media, body)
@@ -254,13 +254,13 @@ def test_a_field_that_is_not_expected_is_ignored_or_refused(media: str, body: by
 
 
 def test_a_misfit_names_a_cell_of_each_column() -> None:
-    """The first of each, in the order of rows."""
+    """It is the first cell of each column, in the order of rows."""
     with pytest.raises(Misfit, match=r"^row 0, column 's': .*; row 1, column 'a': .*, got 'x'$") as refused:
         RowDecoder(SCHEMA).from_json(b'[{"a":1,"s":1},{"a":"x","s":2},{"a":"y"}]')
     assert [(cell.row, cell.column) for cell in refused.value.cells] == [(0, "s"), (1, "a")]
 
 
-def test_integers_are_floats_exactly_or_as_they_are_shortly_written() -> None:
+def test_an_integer_fits_a_float_exactly_or_in_its_shortest_form() -> None:
     """Browsers write the float 2**64 as 18446744073709552000."""
     body = b'[{"a":9007199254740992},{"a":18446744073709551616},{"a":18446744073709552000},{"a":9007199254740993.0}]'
     assert [row["a"] for row in rows(RowDecoder(SCHEMA), body)] == [2.0**53, 2.0**64, 2.0**64, 2.0**53]
@@ -291,8 +291,8 @@ RIGHT = {
     st.booleans(),
     st.booleans(),
 )
-def test_the_quick_way_agrees_with_the_other(records: list[dict[str, object]], nullable: bool, reject: bool) -> None:
-    """Typed rows in one pass, or decoded values by column: the same rows, or the same refusal."""
+def test_the_fast_path_agrees_with_the_slow_path(records: list[dict[str, object]], nullable: bool, reject: bool) -> None:
+    """Both give the same rows, or the same error."""
     schema = wire.columns_to_arrow({name: Column(dtype, nullable) for name, dtype in PLAIN.items()})
     quick, slow = (RowDecoder(schema, "reject" if reject else "ignore") for _ in range(2))
     slow._json._many = None
@@ -307,8 +307,8 @@ def outcome(decoder: RowDecoder, body: bytes) -> object:
         return exc.cells
 
 
-def test_a_media_type_that_nothing_reads_is_named() -> None:
-    """With those that something does."""
+def test_an_unsupported_media_type_is_named() -> None:
+    """The error lists the supported ones."""
     with pytest.raises(UnsupportedMedia, match=r"'application/xml' is not supported; send one of application/json, .*parquet"):
         decode_body(RowDecoder(SCHEMA), "application/xml; charset=utf-8", b"")
 
@@ -324,14 +324,14 @@ def test_a_media_type_that_nothing_reads_is_named() -> None:
         ("application/vnd.apache.parquet", frames.parquet(pl.DataFrame({"a": [1.0]}))[:-20]),
     ],
 )
-def test_what_is_not_its_media_type_is_malformed(media: str, body: bytes) -> None:
-    """Cut, empty, ragged or not UTF-8."""
+def test_a_body_that_is_not_of_its_media_type_is_malformed(media: str, body: bytes) -> None:
+    """It is truncated, empty, ragged or not UTF-8."""
     with pytest.raises(Malformed):
         decode_body(RowDecoder(SCHEMA), media, body)
 
 
-def test_csv_tells_null_from_empty() -> None:
-    """An empty cell is null, a quoted one an empty string; NaN and infinities have words there."""
+def test_csv_distinguishes_null_from_an_empty_string() -> None:
+    """An empty cell is null, a quoted one an empty string; NaN and infinities have a form there."""
     decoder = RowDecoder(SCHEMA)
     found = decoder.batches.build_record_batch([decoder.from_csv(b's,a,b c\n,-inf,\n"",1,1.0\n"x\n,y",2e3,-5\n')]).to_pydict()
     assert found == {"a": [float("-inf"), 1.0, 2000.0], "b c": [None, 1, -5], "u": [None] * 3, "s": [None, "", "x\n,y"]}
@@ -339,7 +339,7 @@ def test_csv_tells_null_from_empty() -> None:
 
 @pytest.mark.parametrize("media", sorted(frames.BODIES))
 def test_without_a_schema_every_media_type_brings_its_own(media: str) -> None:
-    """The same frame has the same columns, and another frame another shape."""
+    """The same frame has the same columns in each media type, and another frame has another shape."""
     decoder = RowDecoder(None)
     frame = pl.DataFrame({"x": [1, 2], "s": ["a", "b"], "f": [0.5, 1.5]})
     mine = decode_body(decoder, media, frames.BODIES[media](frame))
@@ -350,7 +350,7 @@ def test_without_a_schema_every_media_type_brings_its_own(media: str) -> None:
 
 
 def test_without_a_schema_categories_are_strings() -> None:
-    """So that two requests whose categories differ may share a batch."""
+    """Two requests whose categories differ may then share a batch."""
     decoder = RowDecoder(None)
     parts = [decoder.from_arrow(frames.arrow(pl.DataFrame({"c": pl.Series([each], dtype=pl.Categorical)}))) for each in "xy"]
     assert parts[0].shape == parts[1].shape

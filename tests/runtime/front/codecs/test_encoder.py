@@ -1,4 +1,4 @@
-"""Replies in the form that a client asks for."""
+"""Responses in the format that a client accepts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_format_is_the_one_that_the_client_prefers(accept: str, form: Respon
 
 
 def test_json_has_the_id_and_the_rows_of_the_request() -> None:
-    """Scalars as a list, frames as records; NaN is null."""
+    """Scalars are a list, frames are records; NaN is null."""
     assert ReplyEncoder(SCALARS).encode_body(ResponseFormat.JSON, "x", 1, 2) == b'{"id":"x","predictions":[2.5,3.5]}'
     assert msgspec.json.decode(ReplyEncoder(RECORDS).encode_body(ResponseFormat.JSON, "x", 0, 2))["predictions"] == [
         {"a": 1.0, "d": "2024-01-31", "l": [1]},
@@ -60,16 +60,16 @@ def test_csv_has_a_header() -> None:
     assert ReplyEncoder(RECORDS).encode_body(ResponseFormat.CSV, "x", 0, 2) == b"a,d,l\n1.0,2024-01-31,[1]\nNaN,,[]\n"
 
 
-def test_parquet_and_arrow_hold_the_rows_of_the_request_alone() -> None:
-    """With their dtypes."""
+def test_parquet_and_arrow_hold_only_the_rows_of_the_request() -> None:
+    """The rows keep their dtypes."""
     expected = pl.DataFrame(RECORDS)[1:3]
     assert pl.read_parquet(io.BytesIO(ReplyEncoder(RECORDS).encode_body(ResponseFormat.PARQUET, "x", 1, 2))).equals(expected)
     assert pl.DataFrame(pa.ipc.open_stream(ReplyEncoder(RECORDS).encode_body(ResponseFormat.ARROW, "x", 1, 2)).read_all()).equals(expected)
 
 
 @pytest.mark.parametrize("form", ResponseFormat)
-def test_a_reply_to_no_rows_is_whole(form: ResponseFormat) -> None:
-    """In every form, with and without an output schema: whoever reads it finds no rows, and the columns that are known."""
+def test_a_reply_without_rows_is_valid(form: ResponseFormat) -> None:
+    """In every format, with and without an output schema, it has no rows and the columns that are known."""
     for schema in (None, RECORDS.schema):
         body = ReplyEncoder.for_no_rows(schema).encode_body(form, "x", 0, 0)
         names = ["prediction"] if schema is None else schema.names
@@ -89,8 +89,8 @@ def test_a_reply_to_no_rows_is_whole(form: ResponseFormat) -> None:
 
 
 @pytest.mark.parametrize("form", [ResponseFormat.NDJSON, ResponseFormat.CSV, ResponseFormat.PARQUET, ResponseFormat.JSON])
-def test_a_piece_of_arrays_of_which_some_are_null_is_answered(form: ResponseFormat) -> None:
-    """Whatever the form, the rows of one request of several."""
+def test_a_slice_of_arrays_of_which_some_are_null_is_encoded(form: ResponseFormat) -> None:
+    """Every format can encode the rows of one request of several."""
     frame = pl.DataFrame({"x": pl.Series([[1, 2], None, [3, None], None], dtype=pl.Array(pl.Int8, 2))})
     for start in range(4):
         for count in range(1, 5 - start):

@@ -1,4 +1,4 @@
-"""Every media type alike: what a schema admits arrives unchanged, and what it does not admit is refused at the same cell."""
+"""In every media type, valid values arrive unchanged, and invalid ones are refused at the same cell."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEDIA = sorted(frames.BODIES)
 
 
 def arrived(decoder: RowDecoder, media: str, body: bytes) -> pl.DataFrame:
-    """As it would be sent, and as it is without the short way for numbers; both are the same."""
+    """Returns the batch of the rows, and checks that it equals the batch without the fast path for numbers."""
     rows = decode_body(decoder, media, body)
     found, batch = decoder.batches.build_batch([rows]), decoder.batches.build_record_batch([rows])
     if isinstance(found, NumericBatch):
@@ -32,8 +32,8 @@ def arrived(decoder: RowDecoder, media: str, body: bytes) -> pl.DataFrame:
 @pytest.mark.parametrize("media", MEDIA)
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(given_=frames.admitted())
-def test_any_frame_that_a_schema_admits_survives(media: str, given_: tuple[dict[str, Column], pl.DataFrame]) -> None:
-    """Any dtypes, nested or not, nullable or not, any number of rows: the same rows in the schema's wire form."""
+def test_any_valid_frame_survives(media: str, given_: tuple[dict[str, Column], pl.DataFrame]) -> None:
+    """For all dtypes, nested or not, nullable or not, and any number of rows, the same rows arrive in the schema's wire form."""
     columns, frame = given_
     found = arrived(RowDecoder(columns_to_arrow(columns)), media, frames.BODIES[media](frame))
     if frame.height or media not in ("application/json", "application/x-ndjson"):
@@ -44,8 +44,8 @@ def test_any_frame_that_a_schema_admits_survives(media: str, given_: tuple[dict[
 @pytest.mark.parametrize("form", [ResponseFormat.PARQUET, ResponseFormat.ARROW])
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(given_=frames.admitted())
-def test_what_is_answered_can_be_asked(form: ResponseFormat, given_: tuple[dict[str, Column], pl.DataFrame]) -> None:
-    """The forms whose bodies the other test makes without the front door's own writer."""
+def test_a_response_body_can_be_a_request_body(form: ResponseFormat, given_: tuple[dict[str, Column], pl.DataFrame]) -> None:
+    """This covers the formats whose bodies the other test makes without the front door's own encoder."""
     columns, frame = given_
     found = arrived(RowDecoder(columns_to_arrow(columns)), form.value, frames.replied(form)(frame))
     assert_frame_equal(found, frames.on_the_wire(frame))
@@ -73,7 +73,7 @@ WRONG: list[tuple[pl.DataType, list[Any], Any]] = [
 
 
 def written(media: str, values: list[Any]) -> bytes:
-    """A column of values that need not be of one dtype in the media type: text has them as they are, the typed ones only the wrong one."""
+    """Returns a body with a wrong value: media types of text mix it with valid ones, typed media types have a column of wrong values."""
     if media == "application/json":
         return pl_json([{"it": value} for value in values])
     if media == "application/x-ndjson":
@@ -94,10 +94,8 @@ def pl_json(value: Any) -> bytes:
 @pytest.mark.parametrize(("dtype", "right", "wrong"), WRONG, ids=lambda value: repr(value)[:40])
 @given(data=st.data())
 @settings(deadline=None, max_examples=5)
-def test_what_a_schema_does_not_admit_is_refused_at_its_cell(
-    media: str, dtype: pl.DataType, right: list[Any], wrong: Any, data: st.DataObject
-) -> None:
-    """Row and column are named, with the value and what was expected; whatever stands around it."""
+def test_an_invalid_value_is_refused_at_its_cell(media: str, dtype: pl.DataType, right: list[Any], wrong: Any, data: st.DataObject) -> None:
+    """The error names row, column, value and expectation, whatever surrounds the value."""
     if media in ("application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"):
         before = [None] * data.draw(st.integers(0, 3))  # a typed column holds nothing beside what is wrong
         after: list[Any] = []
@@ -114,10 +112,8 @@ def test_what_a_schema_does_not_admit_is_refused_at_its_cell(
 @pytest.mark.parametrize("media", MEDIA)
 @given(given_=frames.admitted(min_rows=1), data=st.data())
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-def test_a_null_where_none_may_be_is_refused_at_its_cell(
-    media: str, given_: tuple[dict[str, Column], pl.DataFrame], data: st.DataObject
-) -> None:
-    """Whatever the dtype: nothing is silently null."""
+def test_a_forbidden_null_is_refused_at_its_cell(media: str, given_: tuple[dict[str, Column], pl.DataFrame], data: st.DataObject) -> None:
+    """That holds for every dtype: nothing becomes null silently."""
     columns, frame = given_
     name = data.draw(st.sampled_from(list(columns)))
     row = data.draw(st.integers(0, frame.height - 1))

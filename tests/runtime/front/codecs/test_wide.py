@@ -1,4 +1,4 @@
-"""Integers of 128 bits, of which Arrow knows nothing, and floats of 16, into which few numbers fit: nothing is lost or bent."""
+"""Integers of 128 bits, which Arrow lacks, and floats of 16 bits, which hold few numbers: no value is lost or changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HALF = "expected a number that a 16-bit float holds, got "
 
 
 def read(columns: dict[str, Column], media: str, body: bytes) -> pl.DataFrame:
-    """The rows as a worker's schema makes them of the batch."""
+    """Returns the rows as a worker's schema makes them of the batch."""
     decoder = RowDecoder(columns_to_arrow(columns))
     frame = pl.DataFrame(decoder.batches.build_record_batch([decode_body(decoder, media, body)]))
     return frame.cast({name: column.dtype for name, column in columns.items()})
@@ -55,8 +55,8 @@ def stream(table: pa.Table) -> bytes:
         (JSON, f'[{{"i":{LEAST}.0,"u":"{UMOST}"}},{{"i":{MOST},"u":7}},{{"i":{10**30},"u":"0"}},{{"i":"000","u":-0.0}},{{"i":null}}]'),
     ],
 )
-def test_every_integer_comes_whole(media: str, body: str) -> None:
-    """As a number of any form, and as digits; never by way of a float."""
+def test_every_wide_integer_arrives_unchanged(media: str, body: str) -> None:
+    """It may be a number in any form, or digits, and never passes through a float."""
     assert ints(media, body.encode()) == [(LEAST, UMOST), (MOST, 7), (10**30, 0), (0, 0), (None, None)]
 
 
@@ -71,14 +71,14 @@ def test_every_integer_comes_whole(media: str, body: str) -> None:
     ids=lambda column: str(column.type),
 )
 def test_columns_of_digits_and_of_decimals_are_integers(column: pa.Array) -> None:  # type: ignore[type-arg]
-    """Arrow has no type for all of them, so both are taken for these dtypes."""
+    """Arrow has no type for all of them, so both are accepted for these dtypes."""
     body = stream(pa.table({"i": column, "u": column}))
     assert ints(ARROW, body) == [(10**37, 10**37), (None, None), (5, 5)]
 
 
 @pytest.mark.parametrize("kind", [pl.Int8, pl.UInt64, pl.Float16, pl.Float32, pl.Float64, pl.Decimal(5, 2)], ids=str)
-def test_columns_of_other_numbers_are_integers_where_they_are_whole(kind: pl.DataType) -> None:
-    """The value decides, and not the dtype."""
+def test_columns_of_other_numbers_are_integers_without_a_fraction(kind: pl.DataType) -> None:
+    """The value decides, not the dtype."""
     column = pl.Series([100, None, 7], dtype=pl.Int64).cast(kind)
     for media, made in ((ARROW, frames.arrow), (PARQUET, frames.parquet)):
         assert ints(media, made(pl.DataFrame({"i": column, "u": column}))) == [(100, 100), (None, None), (7, 7)]
@@ -110,15 +110,15 @@ def test_columns_of_other_numbers_are_integers_where_they_are_whole(kind: pl.Dat
         (PARQUET, frames.parquet(pl.DataFrame({"i": [b"1"]})), Cell(0, "i", f"{SIGNED}Binary: b'1'")),
     ],
 )
-def test_what_is_no_such_integer_is_refused(media: str, body: bytes, cell: Cell) -> None:
-    """By row, column, value and expectation."""
+def test_an_invalid_wide_integer_is_refused(media: str, body: bytes, cell: Cell) -> None:
+    """The error names row, column, value and expectation."""
     with pytest.raises(Misfit) as refused:
         ints(media, body)
     assert refused.value.cells == (cell,)
 
 
-def test_integers_inside_of_lists_and_structs_come_whole() -> None:
-    """In each media type; and what does not fit there is named by its place."""
+def test_integers_inside_lists_and_structs_arrive_unchanged() -> None:
+    """That holds in each media type; an invalid one is named by its place."""
     columns = {"it": Column(pl.List(pl.Struct({"x": pl.UInt128()})), False)}
     frame = pl.DataFrame({"it": [[{"x": UMOST}, None], []]}, schema={"it": columns["it"].dtype})
     for media, made in frames.BODIES.items():
@@ -129,7 +129,7 @@ def test_integers_inside_of_lists_and_structs_come_whole() -> None:
 
 
 def test_other_integers_are_not_read_from_text() -> None:
-    """The exception is for what has no other form."""
+    """The exception is for values that have no other form."""
     with pytest.raises(Misfit, match="from -9223372036854775808 to"):
         read({"i": Column(pl.Int64(), False)}, JSON, b'{"i":"1"}')
     with pytest.raises(Misfit, match="got String: '1'"):
@@ -137,20 +137,20 @@ def test_other_integers_are_not_read_from_text() -> None:
 
 
 def test_an_integer_with_a_fraction_of_zeros_keeps_its_digits() -> None:
-    """Also where a 64-bit float would not: 2**53 + 1."""
+    """That holds also where a 64-bit float would not: 2**53 + 1."""
     assert read({"i": Column(pl.Int64(), False)}, JSON, b'{"i":9007199254740993.0}').item() == 2**53 + 1
 
 
-def test_a_default_of_a_wide_column_is_put_where_it_is_absent() -> None:
-    """In its wire form, which the schema's metadata carry."""
+def test_a_default_of_a_wide_column_replaces_an_absent_field() -> None:
+    """It crosses in its wire form, in the schema's metadata."""
     columns = {**COLUMNS, "i": Column(pl.Int128(), False, pl.Series([str(LEAST)]))}
     told = columns_from_arrow(pa.ipc.read_schema(columns_to_arrow(columns).serialize()))
     assert told == columns
     assert read(told, JSON, b'[{"u":1},{"u":2,"i":3}]').rows() == [(LEAST, 1), (3, 2)]
 
 
-def test_neither_goes_the_short_way_of_plain_numbers() -> None:
-    """Digits are no numbers on the wire, and the standard library has no arrays of half floats."""
+def test_neither_becomes_a_numeric_batch() -> None:
+    """Digits are not numbers on the wire, and the standard library has no arrays of half floats."""
     assert NumericFormat.for_schema(columns_to_arrow({"i": COLUMNS["u"]})) is None
     assert NumericFormat.for_schema(columns_to_arrow({"h": Column(pl.Float16(), False)})) is None
 
@@ -160,8 +160,8 @@ def halves(media: str, body: bytes) -> list[float | None]:
 
 
 @given(st.lists(st.floats(-65519, 65519) | st.floats(width=16, allow_nan=False, allow_infinity=False), min_size=1))
-def test_a_fraction_is_the_half_float_nearest_to_it(numbers: list[float]) -> None:
-    """Rounded once, in every text form, as numpy does; by way of 32 bits some would be rounded twice."""
+def test_a_fraction_becomes_the_nearest_half_float(numbers: list[float]) -> None:
+    """It is rounded once in every text form, as numpy does; by way of 32 bits some would be rounded twice."""
     nearest = np.array(numbers).astype(np.float16).tolist()
     assert halves(JSON, msgspec.json.encode([{"h": number} for number in numbers])) == nearest
     assert halves(JSON, msgspec.json.encode([{"h": None}, *({"h": number} for number in numbers)])) == [None, *nearest]
@@ -169,7 +169,7 @@ def test_a_fraction_is_the_half_float_nearest_to_it(numbers: list[float]) -> Non
 
 
 def test_a_number_between_two_half_floats_is_rounded_once() -> None:
-    """Just above the middle of 1 and the next of them; a 32-bit float would be the middle itself, and then even 1."""
+    """It is just above the middle of 1 and the next half float; a 32-bit float would be exactly the middle and then round to 1."""
     above = 1 + 2**-11 + 2**-40
     body = msgspec.json.encode([{"h": above}])
     assert halves(JSON, body) == halves(CSV, f"h\n{above!r}\n".encode()) == [1 + 2**-10]
@@ -192,15 +192,15 @@ def test_a_number_between_two_half_floats_is_rounded_once() -> None:
         (PARQUET, frames.parquet(pl.DataFrame({"h": [65520.0]}, schema={"h": pl.Float32})), "65520.0"),
     ],
 )
-def test_what_no_half_float_holds_is_refused(media: str, body: bytes, got: str) -> None:
-    """An integer must be exact, or the shortest way to write it; nothing becomes infinite."""
+def test_a_number_that_no_half_float_holds_is_refused(media: str, body: bytes, got: str) -> None:
+    """An integer must be exact, or the shortest form of a half float; nothing becomes infinite."""
     with pytest.raises(Misfit) as refused:
         halves(media, body)
     assert refused.value.cells == (Cell(0, "h", f"{HALF}{got}"),)
 
 
-def test_numbers_that_half_floats_hold_are_taken_from_any_column() -> None:
-    """NaN and infinities too, where a media type can say them; 65500 is the shortest way to write 65504."""
+def test_numbers_that_half_floats_hold_are_accepted_from_any_column() -> None:
+    """NaN and infinities are accepted where a media type has them; 65500 is the shortest form of 65504."""
     assert halves(JSON, b'[{"h":65500},{"h":65504},{"h":2048}]') == [65504.0, 65504.0, 2048.0]
     assert halves(CSV, b"h\ninf\n-inf\n1e-30\n\n") == [float("inf"), float("-inf"), 0.0, None]
     for column in (pl.Series([2048, None]), pl.Series([2048.0, None]), pl.Series([Decimal("2048.00"), None])):

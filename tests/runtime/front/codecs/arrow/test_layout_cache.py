@@ -1,4 +1,4 @@
-"""Arrow streams that begin as one that was read before."""
+"""Arrow streams whose head equals that of an earlier stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stream(table: pa.Table, **options: object) -> bytes:
 
 
 def table(*values: float, extra: int | None = None) -> pa.Table:
-    """In another order than the schema's, with or without a column that it does not have."""
+    """Returns a table in another order than the schema's, with or without an additional column."""
     found = pa.table({"n": pa.array([int(each) for each in values], pa.int32()), "a": pa.array(values)})
     return found if extra is None else found.append_column("z", pa.array([extra] * len(values)))
 
@@ -34,8 +34,8 @@ def decoder() -> RowDecoder:
 
 
 @pytest.mark.parametrize("extra", [None, 7])
-def test_the_second_stream_is_known_by_its_beginning(decoder: RowDecoder, extra: int | None) -> None:
-    """Its values are its own, at the places of the first one's."""
+def test_the_second_stream_is_known_by_its_head(decoder: RowDecoder, extra: int | None) -> None:
+    """It has its own values at the offsets of the first one's."""
     first = decoder.from_arrow(stream(table(1.0, 2.0, extra=extra)))
     second = decoder.from_arrow(stream(table(3.0, 4.0, extra=None if extra is None else 8)))
     assert not isinstance(first.records, NumericBatch)
@@ -44,7 +44,7 @@ def test_the_second_stream_is_known_by_its_beginning(decoder: RowDecoder, extra:
 
 
 def test_known_and_unknown_rows_share_a_batch(decoder: RowDecoder) -> None:
-    """Also those that came as JSON."""
+    """Rows that came as JSON share it too."""
     bodies = [stream(table(1.0)), stream(table(2.0)), stream(table(3.0, 4.0)), stream(table(5.0))]
     rows = [decoder.from_arrow(body) for body in bodies] + [decoder.from_json(b'[{"a":6,"n":6}]')]
     assert decoder.batches.build_batch(rows).num_rows == 6
@@ -55,8 +55,8 @@ def test_known_and_unknown_rows_share_a_batch(decoder: RowDecoder) -> None:
 
 
 @pytest.mark.parametrize("end", [b"", b"\xff\xff\xff\xff\0\0\0\0more"])
-def test_a_known_beginning_of_another_length_is_read_by_arrow(decoder: RowDecoder, end: bytes) -> None:
-    """It answers as if nothing had been known: with the rows, or with what is wrong."""
+def test_a_known_head_of_another_length_is_read_by_arrow(decoder: RowDecoder, end: bytes) -> None:
+    """The result is that of an unknown stream: the rows, or the error."""
     body = stream(table(1.0, 2.0))
     decoder.from_arrow(body)
     changed = body[:-8] + end
@@ -75,22 +75,22 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("body", UNKNOWN.values(), ids=UNKNOWN)
-def test_what_has_more_to_it_than_numbers_is_never_known(decoder: RowDecoder, body: bytes) -> None:
-    """Each time it is read whole."""
+def test_a_stream_with_more_than_numbers_is_never_known(decoder: RowDecoder, body: bytes) -> None:
+    """Arrow reads it each time."""
     for _ in range(2):
         assert not isinstance(decoder.from_arrow(body).records, NumericBatch)
 
 
-def test_what_does_not_fit_never_becomes_known(decoder: RowDecoder) -> None:
-    """Floats with fractions for integers are refused each time."""
+def test_a_stream_that_does_not_fit_never_becomes_known(decoder: RowDecoder) -> None:
+    """Floats with fractions are refused for integers each time."""
     body = stream(pa.table({"a": [1.0], "n": [1.5]}))
     for _ in range(2):
         with pytest.raises(Misfit):
             decoder.from_arrow(body)
 
 
-def test_what_is_remembered_is_bounded(decoder: RowDecoder) -> None:
-    """A client whose requests all differ in their number of rows or in their schema."""
+def test_the_number_of_known_heads_is_bounded(decoder: RowDecoder) -> None:
+    """A client may vary the number of rows or the schema in each request."""
     for i in range(600):
         named = table(1.0).replace_schema_metadata({"i": str(i)})
         decoder.from_arrow(stream(named))

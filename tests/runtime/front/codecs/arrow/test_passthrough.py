@@ -1,4 +1,4 @@
-"""Arrow columns that are taken as they lie in a body."""
+"""Arrow columns that are used as they lie in a body."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def stream(given: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def test_columns_that_fit_are_not_copied() -> None:
-    """In whatever order they come, and whatever else there is."""
+def test_columns_that_match_are_not_copied() -> None:
+    """Their order and additional columns do not matter."""
     given = table(z=pa.array([1, 2])).select(["z", "s", "n", "a"])
     found = ArrowPassthrough(SCHEMA, COLUMNS, "ignore").matching_batch(given)
     assert found is not None
@@ -57,13 +57,13 @@ def test_columns_that_fit_are_not_copied() -> None:
     ],
     ids=["null", "integers", "another kind of string", "missing", "twice", "unexpected", "in pieces"],
 )
-def test_whatever_needs_another_look_gets_one(given: pa.Table, unexpected: str) -> None:
-    """What can be wrong with a column is decided elsewhere."""
+def test_columns_that_do_not_match_are_left_to_the_cast(given: pa.Table, unexpected: str) -> None:
+    """Another module decides what is wrong with them."""
     assert ArrowPassthrough(SCHEMA, COLUMNS, unexpected).matching_batch(given) is None
 
 
-def test_what_is_taken_directly_is_what_would_be_taken_else() -> None:
-    """For every frame that a schema admits, of which some are taken so, and some not."""
+def test_columns_passed_through_equal_the_cast_columns() -> None:
+    """That holds for every valid frame; some are passed through, and some are not."""
     taken = []
 
     @example((COLUMNS, pl.DataFrame(table())))
@@ -80,8 +80,8 @@ def test_what_is_taken_directly_is_what_would_be_taken_else() -> None:
     assert set(taken) == {True, False}
 
 
-def test_what_lies_about_itself_is_refused() -> None:
-    """Text that is no text, or lies elsewhere than in the body, and nulls where none may be: none of it comes to a worker."""
+def test_a_stream_that_lies_about_its_content_is_refused() -> None:
+    """No invalid text, value outside of the body or forbidden null reaches a worker."""
     decoder = RowDecoder(SCHEMA)
     body = stream(table())
     assert decode_body(decoder, ARROW, body).count == 2

@@ -1,4 +1,4 @@
-"""Parquet files as honest writers make them: read as what they hold, however that is encoded."""
+"""Valid Parquet files are read correctly, whatever their encoding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = [f"word {i}" * (1 + i % 50) for i in range(200)]
 
 
 def honest() -> pl.DataFrame:
-    """Columns of most kinds, with nulls, and texts that come again and again."""
+    """Returns columns of most types, with nulls and repeated texts."""
     chance = np.random.default_rng(1)
     texts = pl.Series([WORDS[i] for i in chance.integers(0, len(WORDS), ROWS)])
     frame = pl.DataFrame(
@@ -57,18 +57,18 @@ def written(frame: pl.DataFrame, **options: Any) -> bytes:
     ],
     ids=lambda options: ", ".join(options) or "as it comes",
 )
-def test_an_honest_file_is_read_as_what_it_holds(codec: str, options: dict[str, Any]) -> None:
-    """Whatever its codec, its encodings, its pages and its row groups are."""
+def test_a_valid_file_is_read_correctly(codec: str, options: dict[str, Any]) -> None:
+    """Its codec, encodings, pages and row groups do not matter."""
     frame = honest()
     found = decode_body(RowDecoder(None), MEDIA, written(frame, compression=codec, **options))
     assert isinstance(found.records, pa.RecordBatch)
     assert pl.DataFrame(found.records).equals(frame)
 
 
-def test_texts_told_by_others_are_read_in_smaller_steps_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as a row of them is none that is too large by itself."""
+def test_delta_encoded_texts_are_read_in_smaller_batches_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That holds as long as no single row is too large."""
     frame = honest().select("i", "s")
-    monkeypatch.setattr(read_budget, "_STEP_BYTES", 1_000_000)
+    monkeypatch.setattr(read_budget, "_BATCH_BYTES", 1_000_000)
     body = written(frame, use_dictionary=False, column_encoding={"s": "DELTA_BYTE_ARRAY"}, row_group_size=700)
     found = decode_body(RowDecoder(None), MEDIA, body)
     assert isinstance(found.records, pa.RecordBatch)
@@ -76,8 +76,8 @@ def test_texts_told_by_others_are_read_in_smaller_steps_and_are_the_same(monkeyp
 
 
 @pytest.mark.parametrize("column", ["s", "list", "deep", "struct"])
-def test_what_values_take_is_counted_as_often_as_they_come(column: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In lists and structs, too, where they are read as indices into what they share."""
+def test_a_dictionary_value_counts_for_every_row_that_has_it(column: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That holds in lists and structs too, which are read as indices into their dictionaries."""
     frame = honest().select(column)
     body, size = written(frame), frame.estimated_size()
     monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", int(1.5 * size))
@@ -86,14 +86,16 @@ def test_what_values_take_is_counted_as_often_as_they_come(column: str, monkeypa
     assert pl.DataFrame(found.records).equals(frame)
     monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", size // 2)
     assert len(body) < size // 4
-    with pytest.raises(TooLarge, match="once it is expanded"):
+    with pytest.raises(TooLarge, match="expands to more than"):
         decode_body(RowDecoder(None), MEDIA, body)
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
 @pytest.mark.parametrize("nested", [False, True])
-def test_so_it_is_with_the_dictionaries_of_an_arrow_stream(kind: pa.DataType, nested: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A text of 10 kB that 10 000 rows name would take 100 MB."""
+def test_a_dictionary_value_of_an_arrow_stream_counts_for_every_row_too(
+    kind: pa.DataType, nested: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text of 10 kB in 10 000 rows would take 100 MB."""
     column: Any = pa.DictionaryArray.from_arrays(pa.array([0, 1, None] * 10_000, pa.int32()), pa.array(["x" * 10_000, "y"], kind))
     if nested:
         column = pa.ListArray.from_arrays(np.arange(0, 30_001, 3, np.int32), column)
@@ -102,7 +104,7 @@ def test_so_it_is_with_the_dictionaries_of_an_arrow_stream(kind: pa.DataType, ne
     with pa.ipc.new_stream(sink, table.schema) as out:
         out.write_table(table)
     monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", 90_000_000)
-    with pytest.raises(TooLarge, match="once it is expanded"):
+    with pytest.raises(TooLarge, match="expands to more than"):
         decode_body(RowDecoder(None), "application/vnd.apache.arrow.stream", sink.getvalue())
     monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", 110_000_000)
     assert decode_body(RowDecoder(None), "application/vnd.apache.arrow.stream", sink.getvalue()).count == table.num_rows

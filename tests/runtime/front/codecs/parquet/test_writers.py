@@ -1,4 +1,4 @@
-"""Parquet files of any writer, by any of its options: read as what they hold, with a schema or without."""
+"""Parquet files of several writers with all their options are read correctly, with and without a schema."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def assert_it_holds(body: bytes, frame: pl.DataFrame) -> None:
 
 @given(frames(), options())
 @settings(max_examples=60, deadline=None)
-def test_what_arrow_writes_is_read_as_what_it_is(frame: pl.DataFrame, chosen: dict[str, Any]) -> None:
-    """Pages of both kinds, dictionaries that do not suffice, indices of pages, and groups of a few rows."""
+def test_files_of_arrow_are_read_correctly(frame: pl.DataFrame, chosen: dict[str, Any]) -> None:
+    """They have both versions of pages, dictionaries that overflow, page indices, and row groups of a few rows."""
     assert_it_holds(by_arrow(frame, chosen), frame)
 
 
@@ -111,8 +111,8 @@ def test_what_arrow_writes_is_read_as_what_it_is(frame: pl.DataFrame, chosen: di
     frames(), st.sampled_from(["uncompressed", "snappy", "gzip", "brotli", "lz4", "zstd"]), st.sampled_from([7, 100, None]), st.booleans()
 )
 @settings(max_examples=15, deadline=None)
-def test_what_polars_writes_is_read_as_what_it_is(frame: pl.DataFrame, codec: Any, group: int | None, statistics: bool) -> None:
-    """Its writer is another than Arrow's."""
+def test_files_of_polars_are_read_correctly(frame: pl.DataFrame, codec: Any, group: int | None, statistics: bool) -> None:
+    """Polars has a writer of its own."""
     sink = io.BytesIO()
     frame.write_parquet(sink, compression=codec, row_group_size=group, data_page_size=200, statistics=statistics)
     assert_it_holds(sink.getvalue(), frame)
