@@ -55,7 +55,7 @@ class ReleaseContext:
             return pex
         return self.store.admit(pex, lambda copy, sha256: log.info("%s: %s", pex.name, trust.verify(pex, copy, sha256))).path
 
-    def make_launch(self, title: str, model: str, argv: list[str]) -> WorkerTemplate:
+    def worker_template(self, title: str, model: str, argv: list[str]) -> WorkerTemplate:
         """Returns how the workers of one release are started."""
         settings = self.settings
         cache_path = self.sandbox.cache_folder(settings.cache_path)

@@ -30,7 +30,7 @@ class WorkerSet:
         self._count = count
         self._max_bytes, self._max_requests = max_bytes, max_requests
         self._next_generation = next_generation
-        self._launch: WorkerTemplate | None = None  # while they run
+        self._template: WorkerTemplate | None = None  # while they run
         self._recycling: Recycling | None = None  # while they run and a limit is set
         self._memory_timer: asyncio.TimerHandle | None = None
         self.processes: list[WorkerProcess] = []
@@ -50,10 +50,10 @@ class WorkerSet:
         """Returns how often workers were restarted."""
         return sum(worker.restarts for worker in self.processes)
 
-    def start(self, launch: WorkerTemplate) -> int:
-        """Starts the workers and returns their number."""
-        self._launch = launch
-        started = [WorkerProcess(launch, self._owner) for _ in range(self._count)]
+    def start(self, template: WorkerTemplate) -> None:
+        """Starts the workers."""
+        self._template = template
+        started = [WorkerProcess(template, self._owner) for _ in range(self._count)]
         self.processes += started
         for worker in started:
             worker.start()
@@ -61,11 +61,10 @@ class WorkerSet:
             self._recycling = Recycling(self._owner, self._max_bytes, self._max_requests)
         if self._max_bytes:
             self._schedule_memory_check()
-        return len(started)
 
     def stop(self) -> None:
         """Retires every worker and recycles none any more."""
-        self._launch = self._recycling = None
+        self._template = self._recycling = None
         if self._memory_timer is not None:
             self._memory_timer.cancel()
             self._memory_timer = None
@@ -84,9 +83,9 @@ class WorkerSet:
 
     def recycle_due_worker(self) -> None:
         """Starts the replacement of a worker that is over a limit, unless one is on its way already."""
-        if self._recycling is None or self._launch is None:
+        if self._recycling is None or self._template is None:
             return
-        if (replacement := self._recycling.start_replacement(self._launch.title, self.processes, self._launch)) is not None:
+        if (replacement := self._recycling.start_replacement(self._template.title, self.processes, self._template)) is not None:
             self.processes.append(replacement)
             replacement.start()
             self._owner.changed()

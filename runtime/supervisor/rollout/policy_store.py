@@ -6,6 +6,7 @@ replaced atomically and flushed to the disk, so it has the old or the new conten
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -119,6 +120,9 @@ class PolicyStore:
             raise PolicyStoreUnusable(
                 f"another supervisor stores its traffic policies in {self._folder}: give this one another folder with --state-path"
             ) from None
+        for abandoned in self._folder.glob(f".{FILE}.*.part"):  # of a supervisor that was killed while it wrote
+            with contextlib.suppress(OSError):
+                abandoned.unlink()
 
 
 def _read_records(path: Path) -> dict[str, PolicyRecord]:
