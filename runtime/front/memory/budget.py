@@ -31,7 +31,7 @@ class MemoryBudget:
 
     @property
     def is_ample(self) -> bool:
-        """Whether less than half is in use, so that a slow client may keep some of it."""
+        """True if less than half is in use, so that a slow client may keep some of it."""
         return 2 * self.used_bytes < self.max_bytes
 
     def reserve(self, size: int) -> None:

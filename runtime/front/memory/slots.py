@@ -1,6 +1,6 @@
 """Shared memory for batches and their replies: slots of one segment, and segments of their own for what is larger.
 
-Knows segments and no channels: the owner of a pool tells the worker of each segment that is new and of each that goes.
+Knows segments and no channels: the owner of a pool announces new and gone segments to the worker.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class SlotPool:
     """The slots of one channel. It owns the memory; `close()` gives all of it back.
 
     Attributes:
-        to_attach: New segments that the worker must be told of; the owner removes them.
-        to_forget: Numbers of gone segments that the worker must be told of; the owner removes them.
+        to_attach: New segments to announce to the worker; the owner removes them.
+        to_forget: Numbers of gone segments to announce to the worker; the owner removes them.
     """
 
     def __init__(self, budget: MemoryBudget) -> None:

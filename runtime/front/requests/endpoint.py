@@ -40,7 +40,7 @@ class ServedRelease:
 
     @property
     def takes_requests(self) -> bool:
-        """Whether a worker can take batches and the release is in the routing table."""
+        """True if a worker can take batches and the release is in the routing table."""
         return self.up and not self.retiring
 
 

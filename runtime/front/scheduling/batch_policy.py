@@ -1,4 +1,4 @@
-"""Decides when the next batch of an endpoint is sent. Pure: it is told what arrives, and what time it is.
+"""Decides when the next batch of an endpoint is sent. Pure: reads no clock and knows no worker.
 
 `docs/design.md`, "When a batch goes", has the rule and the measurements that chose it.
 """
@@ -30,7 +30,7 @@ class DispatchPolicy:
         max_delay_s: Limit of holding back a row for others.
 
     Attributes:
-        arrivals: Requests that arrived in this turn of the loop; whoever queues one counts it here.
+        arrivals: Requests that arrived in this turn of the loop. The code that queues a request counts it here.
     """
 
     def __init__(self, batch_max_rows: int, max_delay_s: float) -> None:

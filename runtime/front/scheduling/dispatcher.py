@@ -33,19 +33,25 @@ class Dispatcher(Scheduler):
         limits: Limits of each endpoint's queue.
         deadlines: Deadlines of all requests of the front door.
         failover: Moves work to another release when no worker is left.
+        report: Sends reports on workers to the supervisor.
         metrics: Counts requests; None without a metrics configuration.
 
     Attributes:
         queues: The release's endpoints.
-        report: Sends reports on workers to the supervisor.
         drained: Set once another routing table is in force and nothing waits here for a worker.
     """
 
     def __init__(
-        self, release: ServedRelease, limits: QueueLimits, deadlines: Deadlines, failover: Failover, metrics: FrontMetrics | None = None
+        self,
+        release: ServedRelease,
+        limits: QueueLimits,
+        deadlines: Deadlines,
+        failover: Failover,
+        report: Callable[[WorkerUnhealthy | RequestsSent], None],
+        metrics: FrontMetrics | None = None,
     ) -> None:
         super().__init__(release, deadlines.timeout_s, sys.maxsize)
-        self.report: Callable[[WorkerUnhealthy | RequestsSent], None] = _discard
+        self._report = report
         self.drained = asyncio.Event()
         self.queues: list[EndpointQueue] = []
         for number, spec in enumerate(release.spec.endpoints):
@@ -63,7 +69,7 @@ class Dispatcher(Scheduler):
 
     @property
     def outcomes_watched(self) -> bool:
-        """Whether somebody counts how requests end."""
+        """True if somebody counts how requests end."""
         return any(queue.outcomes is not None for queue in self.queues)
 
     def watch_outcomes(self, counter: OutcomeCounter | None) -> None:
@@ -95,11 +101,11 @@ class Dispatcher(Scheduler):
 
     def on_requests_sent(self, socket: str, requests: int) -> None:
         """Reports how many requests a worker was sent."""
-        self.report(RequestsSent(socket, requests))
+        self._report(RequestsSent(socket, requests))
 
     def on_unhealthy(self, socket: str, reason: str) -> None:
         """Reports a worker that is to be replaced."""
-        self.report(WorkerUnhealthy(socket, reason))
+        self._report(WorkerUnhealthy(socket, reason))
 
     def on_batch_failed(self, requests: list[InferenceRequest], error: PexdockError) -> None:
         """Answers the requests that an error belongs to, and tries the others again."""
@@ -206,7 +212,3 @@ class Dispatcher(Scheduler):
         if not any(link.open for link in self.workers.leaving):
             self._on_retired = None
             on_retired()
-
-
-def _discard(_: WorkerUnhealthy | RequestsSent) -> None:
-    """Drops a report that nobody wants."""

@@ -21,7 +21,7 @@ from runtime.front.workers.link import WorkerLink
 
 
 def _discard(_: WorkerUnhealthy | RequestsSent) -> None:
-    """Drops a report that nobody wants."""
+    """Drops a report, where no supervisor listens."""
 
 
 class Dispatchers:
@@ -32,7 +32,7 @@ class Dispatchers:
         shared_memory_max_bytes: Limit of all shared memory of the front door.
         deadlines: Deadlines of all requests of the front door.
         metrics: Counts requests; None without a metrics configuration.
-        outcomes: Counts how requests to watched releases end; None where nobody listens.
+        outcomes: Counts how requests to watched releases end; None where no supervisor listens.
         report: Sends reports on workers to the supervisor.
 
     Attributes:
@@ -135,6 +135,6 @@ class Dispatchers:
 
     def _make_dispatcher(self, route: Route) -> Dispatcher:
         release = ServedRelease(route.release_id, route.release, MemoryBudget(self._budget.max_bytes, self._budget))
-        dispatcher = Dispatcher(release, self._limits, self._deadlines, self._failover, self._metrics)
-        dispatcher.report, dispatcher.report_interval_requests = self._report, self.report_interval_requests
+        dispatcher = Dispatcher(release, self._limits, self._deadlines, self._failover, self._report, self._metrics)
+        dispatcher.report_interval_requests = self.report_interval_requests
         return dispatcher

@@ -22,7 +22,7 @@ class HangDetector:
 
     Args:
         pool: The links to all workers of a release.
-        events: Is told of workers that hang.
+        events: Handles workers that hang.
         timeout_s: Upper limit of a request's time. A worker that is silent for less does not hang: clients and authors may set limits that
             are shorter than a batch takes.
     """

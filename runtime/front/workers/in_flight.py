@@ -38,12 +38,12 @@ class InFlightBatch:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether a worker exited while it had it."""
+        """True if a worker exited while it had it."""
         return self.requests[0].crash_count > 0
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody still waits for it."""
+        """True if anybody still waits for it."""
         return any(not request.answered for request in self.requests)
 
 
@@ -69,12 +69,12 @@ class InFlightTable:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the worker has nothing."""
+        """True if the worker has nothing."""
         return not (self.batches or self.checks)
 
     @property
     def is_idle(self) -> bool:
-        """Whether the worker has nothing to compute and no check."""
+        """True if the worker has nothing to compute and no check."""
         return not (self.busy or self.checks)
 
     @property
