@@ -188,4 +188,4 @@ def test_the_doctor_knows_what_a_running_supervisor_knows(operated):
         assert done.returncode == 1
         assert "no_such_module" in said_of["raises.pex", "problem"]
         assert said_of["port", "ok"] == f"served at {operated.state()['address']}"
-        assert "processes have" in said_of["memory", "ok"]
+        assert "processes use" in said_of["memory", "ok"]
