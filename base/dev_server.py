@@ -189,7 +189,7 @@ class Server:
 
 @dataclass(frozen=True)
 class _Settings:
-    """What a server is made with; see `Server`."""
+    """The arguments of a server; see `Server`."""
 
     host: str
     port: int

@@ -19,7 +19,7 @@ PexdockError
 │   ├── HandlerFailed          the handler raised
 │   ├── BadResult              the handler's result breaks the contract
 │   └── LoadFailed             load_model raised
-├── PexRefused             whoever built or dropped the pex
+├── PexRefused             the person who built or deployed the pex
 └── PeerError              a process of Pexdock broke the rules of the wire
     └── PeerGone               the other process is gone
 """

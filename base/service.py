@@ -1,4 +1,4 @@
-"""What a model's author imports to declare and serve endpoints: `import base.service as svc`."""
+"""The names that authors of models import to declare and serve endpoints: `import base.service as svc`."""
 
 from base.dev_server import Server, serve_installed
 from base.endpoint.context import Context, Request, Response

@@ -1,4 +1,4 @@
-"""What supervisor, front doors and workers share to talk to each other: messages, frames, segments and channels.
+"""The communication between supervisor, front doors and workers: messages, frames, segments and channels.
 
 Imports only base.errors and base.process. Called by base.worker, and by the supervisor and the front door in runtime.
 """

@@ -8,6 +8,7 @@ kind. `docs/design.md`, "The channel", has the table of kinds. The kernel preser
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 import msgspec
 
@@ -25,37 +26,37 @@ BODY_MAX_BYTES = MESSAGE_MAX_BYTES - HEADER.size - SLICES.size
 class MessageKind:
     """Values of a header's first byte. Plain numbers, since access to a member of an enum is a function call."""
 
-    HELLO = 1
-    WELCOME = 2
-    ATTACH_SEGMENT = 3
-    DETACH_SEGMENT = 4
-    BATCH = 5
-    REPLY = 6
-    FAILURE = 7
-    REPLY_TOO_LARGE = 8
-    REPLY_BUFFER = 9
-    MODEL_LOADING = 10
-    STREAM_PART = 11
-    NEXT_PART = 12
-    CANCEL_BATCH = 13
-    STREAM_END = 14
-    CHECK_PARAMETERS = 15
-    PARAMETERS_ACCEPTED = 16
-    STARTED = 17
+    HELLO: Final = 1
+    WELCOME: Final = 2
+    ATTACH_SEGMENT: Final = 3
+    DETACH_SEGMENT: Final = 4
+    BATCH: Final = 5
+    REPLY: Final = 6
+    FAILURE: Final = 7
+    REPLY_TOO_LARGE: Final = 8
+    REPLY_BUFFER: Final = 9
+    MODEL_LOADING: Final = 10
+    STREAM_PART: Final = 11
+    NEXT_PART: Final = 12
+    CANCEL_BATCH: Final = 13
+    STREAM_END: Final = 14
+    CHECK_PARAMETERS: Final = 15
+    PARAMETERS_ACCEPTED: Final = 16
+    STARTED: Final = 17
 
 
 class Flag:
     """Bits of a header's second byte. Plain numbers, as `MessageKind`."""
 
-    SCHEMA = 1
+    SCHEMA: Final = 1
     """The frame begins with a schema message."""
-    SINGLE_REQUEST = 2
+    SINGLE_REQUEST: Final = 2
     """The batch holds one request only, so a failure concerns no other."""
-    RETAINED = 4
+    RETAINED: Final = 4
     """The worker still refers to the request's frame: its segment must not be written again."""
-    CONTEXT = 8
+    CONTEXT: Final = 8
     """The body is an array of the parameters and the request's context (`base.endpoint.context.RequestContext`)."""
-    QUARANTINED = 16
+    QUARANTINED: Final = 16
     """The only request of the batch, or the check, was with a worker that crashed: the worker sends STARTED."""
 
 

@@ -23,7 +23,7 @@ from base.worker.prediction.numeric_io import NumericInput
 
 @dataclass(frozen=True)
 class BatchContext:
-    """What comes with a batch beside its rows.
+    """The data that comes with a batch beside its rows.
 
     Attributes:
         parameters: Parameters of the path.

@@ -102,7 +102,7 @@ class Predictor:
         Args:
             lease: Lease of the model; None for an endpoint that needs no model.
             batch: The rows. The handler may keep them, if the owner of their memory watches for that.
-            context: What else the handler may ask for.
+            context: The parameters, and the other values that the handler may ask for.
 
         Raises:
             HandlerFailed: The handler raised an error that means nothing to a client. The message only has an id to find in the log.

@@ -22,7 +22,7 @@ class PartIterator:
     """Advances one generator, only after its last part was taken: at most one part waits.
 
     Args:
-        parts: What the handler returned when it was called.
+        parts: The generator that the handler returned.
         schema: Schema of the frames that it yields; None if it may yield anything.
         async_runner: Advances an async generator.
     """

@@ -79,14 +79,14 @@ def test_each_control_message_is_one_of_a_worker_or_one_of_a_front_door() -> Non
         ("ipc/control.py", "    warnings: list[str] = []", "    warnings: str = ''", "Ready, warnings"),
         ("ipc/cache_control.py", 'msgspec.field(name="begun")', 'msgspec.field(name="started")', "CacheRefreshed, begun: int → None"),
         ("ipc/failure.py", "        errors.Full,\n", "", "failures"),
-        ("ipc/protocol.py", "    STARTED = 17", "    STARTED = 18", "Started, as bytes"),
+        ("ipc/protocol.py", "    STARTED: Final = 17", "    STARTED: Final = 18", "Started, as bytes"),
         (
             "ipc/protocol.py",
             "(MessageKind.REPLY_TOO_LARGE, 0, 0, batch, 0, length, 0, 0)",
             "(MessageKind.REPLY_TOO_LARGE, 0, 0, batch, length, 0, 0, 0)",
             "ReplyTooLarge, as bytes",
         ),
-        ("ipc/protocol.py", "    RETAINED = 4", "    RETAINED = 32", "RETAINED: 4 → 32"),
+        ("ipc/protocol.py", "    RETAINED: Final = 4", "    RETAINED: Final = 32", "RETAINED: 4 → 32"),
         ("endpoint/context.py", '    content_type: str = ""\n', "", "RequestContext, content_type"),
     ],
 )
