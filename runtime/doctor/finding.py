@@ -1,4 +1,4 @@
-"""One thing that was looked at, and what was found. Pure."""
+"""The findings of `pexdock doctor`, and how they are printed. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runtime.text_table import format_table
 
 
 class Level(StrEnum):
-    """How bad it is. A problem keeps something from being served."""
+    """Severity of a finding. A problem prevents something from being served."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,7 +19,14 @@ class Level(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """`advice` says what to do, and is empty where nothing is to be done."""
+    """The result of one check.
+
+    Attributes:
+        subject: What was checked.
+        level: Severity.
+        text: What was found.
+        advice: What to do; empty if nothing is to be done.
+    """
 
     subject: str
     level: Level
@@ -28,28 +35,28 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def ok(subject: str, text: str) -> Finding:
-    """All is well."""
+    """Returns a finding that needs no action."""
     return Finding(subject, Level.OK, text)
 
 
 def warning(subject: str, text: str, advice: str) -> Finding:
-    """Somebody should look."""
+    """Returns a finding that should be looked at."""
     return Finding(subject, Level.WARNING, text, advice)
 
 
 def problem(subject: str, text: str, advice: str) -> Finding:
-    """Somebody must do something."""
+    """Returns a finding that must be corrected."""
     return Finding(subject, Level.PROBLEM, text, advice)
 
 
 def worst_level(findings: Sequence[Finding]) -> Level:
-    """Of all."""
+    """Returns the highest severity among findings."""
     order = list(Level)
     return max((finding.level for finding in findings), key=order.index, default=Level.OK)
 
 
 def format_findings(findings: Sequence[Finding]) -> str:
-    """A line each, with what to do below."""
+    """Returns a line for each finding, with its advice below."""
     lines = format_table([(finding.subject, finding.level.value, finding.text) for finding in findings])
     body: list[str] = []
     for line, finding in zip(lines, findings, strict=True):

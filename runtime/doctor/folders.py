@@ -1,10 +1,10 @@
-"""The folders and the port that the settings name."""
+"""Checks the folders, the port and the admin token that the settings name."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shutil
-import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +19,12 @@ from runtime.supervisor.status.state import State
 from runtime.text_table import format_size
 
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "virtiofs"})
-_FREE_LEAST_BYTES, _FREE_BYTES = 300_000_000, 3_000_000_000
-"""An unpacked base has 1 GB; one more is needed while it is replaced."""
+_FREE_MIN_BYTES, _FREE_LOW_BYTES = 300_000_000, 3_000_000_000
+"""An unpacked base takes about 1 GB, and a second one is needed while it is replaced."""
 
 
 def check_folders(settings: Settings, state: State) -> Iterator[Finding]:
-    """Each of them, the port, and the token."""
+    """Yields a finding for each folder, for the port, and for the token if the admin API listens on a port."""
     yield _dist(settings)
     yield _run(settings, state)
     yield _cache(settings)
@@ -36,84 +36,92 @@ def check_folders(settings: Settings, state: State) -> Iterator[Finding]:
 def _dist(settings: Settings) -> Finding:
     path = settings.dist_path
     if settings.dist_url:
-        return ok("dist", f"{path} follows {settings.dist_url}")
+        return ok("dist", f"{path} mirrors {settings.dist_url}")
     if not path.is_dir():
-        return problem("dist", f"{path} is no folder", "make it, or name another with dist_path")
+        return problem("dist", f"{path} is not a folder", "create it, or choose another folder with dist_path")
     if not os.access(path, os.R_OK | os.X_OK):
-        return problem("dist", f"{path} cannot be read by this user", f"`chmod u+rx {path}`, or start Pexdock as its owner")
+        return problem("dist", f"this user cannot read {path}", f"run `chmod u+rx {path}`, or start Pexdock as its owner")
     kind = _file_system(path)
     if kind in _REMOTE:
-        advice = "what other machines write there is not announced to this one: use dist_url, or copy pexes to a local folder"
-        return warning("dist", f"{path} lies on {kind}", advice)
+        advice = "this machine is not notified of files that others write there: use dist_url, or copy pexes to a local folder"
+        return warning("dist", f"{path} is on a network file system ({kind})", advice)
     if not os.access(path, os.W_OK):
-        return warning("dist", f"{path} cannot be written to by this user", "nothing can be deployed by `pexdock deploy` from here")
+        return warning("dist", f"this user cannot write to {path}", "`pexdock deploy` does not work; make the folder writable to use it")
     found = path.stat()
     if found.st_mode & stat.S_IWOTH:
-        return warning("dist", f"{path} can be written to by everybody", f"who may drop a file may run code here: `chmod o-w {path}`")
+        advice = f"everybody who can write there can run code as this user: run `chmod o-w {path}`"
+        return warning("dist", f"every user can write to {path}", advice)
     return ok("dist", f"{path}, {sum(1 for _ in path.glob('*.pex'))} pexes")
 
 
 def _run(settings: Settings, state: State) -> Finding:
     path = settings.run_path
     if state.pid is not None:
-        return ok("run directory", f"{path}, supervisor {state.pid} runs")
+        return ok("run directory", f"{path}, used by the supervisor with pid {state.pid}")
     try:
         if run_dir.find_supervisor_pid(path) is None and path.exists():
             run_dir.refuse_shared_dir(path)
     except PexdockError as exc:
-        return problem("run directory", exc.detail, f"`chmod 700 {path}`, or name another with run_path")
-    if not os.access(_there(path), os.W_OK):
-        return problem("run directory", f"{path} cannot be made", "name a folder of this user with run_path")
+        return problem("run directory", exc.detail, f"run `chmod 700 {path}`, or choose another folder with run_path")
+    if not os.access(_nearest_existing(path), os.W_OK):
+        return problem("run directory", f"{path} cannot be created by this user", "choose a folder of this user with run_path")
     return ok("run directory", f"{path}, no supervisor runs")
 
 
 def _cache(settings: Settings) -> Finding:
     path = settings.cache_path
-    there = _there(path)
-    if not os.access(there, os.W_OK):
-        return problem("cache", f"{path} cannot be written to", "name another folder with cache_path")
-    if os.statvfs(there).f_flag & os.ST_NOEXEC:
-        return problem("cache", f"{path} is mounted noexec, so that packages in it cannot be loaded", "name another folder with cache_path")
-    free = shutil.disk_usage(there).free
+    existing = _nearest_existing(path)
+    if not os.access(existing, os.W_OK):
+        return problem("cache", f"this user cannot write to {path}", "choose another folder with cache_path")
+    if os.statvfs(existing).f_flag & os.ST_NOEXEC:
+        return problem("cache", f"{path} is mounted noexec, so packages in it cannot be loaded", "choose another folder with cache_path")
+    free = shutil.disk_usage(existing).free
     text = f"{path}, {format_size(free)} free"
-    if free < _FREE_LEAST_BYTES:
-        return problem("cache", text, "make room: a base is unpacked there")
-    return warning("cache", text, "make room: each base takes 1 GB there") if free < _FREE_BYTES else ok("cache", text)
+    if free < _FREE_MIN_BYTES:
+        return problem("cache", text, "free disk space, since a base is unpacked there")
+    return warning("cache", text, "free disk space, since each base takes 1 GB there") if free < _FREE_LOW_BYTES else ok("cache", text)
 
 
 def _port(settings: Settings, state: State) -> Finding:
     where = f"{settings.host} port {settings.port}"
     if state.pid is not None:
-        return ok("port", f"served at {state.address}")
+        return ok("port", f"serving at {state.address}")
     if not settings.port:
-        return ok("port", "any that is free")
+        return ok("port", "any free port")
     try:
         with bind_listeners(settings.host, settings.port, 1):
             pass
     except PexdockError as exc:
-        return problem("port", exc.detail, "choose another with port, or end who has it")
-    open_to_all = socket.inet_aton(settings.host) == b"\0\0\0\0" if settings.host.count(".") == 3 else settings.host == "::"
-    return ok("port", f"{where} is free" + ("; every network can reach it" if open_to_all else ""))
+        return problem("port", exc.detail, "choose another port with port, or stop the process that uses it")
+    return ok("port", f"{where} is free" + ("; it is reachable from every network" if _is_unspecified(settings.host) else ""))
 
 
 def _token(settings: Settings) -> Finding:
     if settings.admin_token_path is None:
-        return problem("admin token", "admin_port is set, and no token", "name its file with admin_token_path")
+        return problem("admin token", "admin_port is set, but admin_token_path is not", "set admin_token_path to a file with a token")
     try:
         read_token(settings.admin_token_path)
     except BadToken as exc:
         text, _, advice = exc.detail.partition("; ")
-        return problem("admin token", text, advice or "make the file one of this user alone")
-    return ok("admin token", f"{settings.admin_token_path}, of this user alone")
+        return problem("admin token", text, advice or "make the file readable by this user only")
+    return ok("admin token", f"{settings.admin_token_path}, readable by this user only")
 
 
-def _there(path: Path) -> Path:
-    """The folder itself, or what of its parents there is."""
-    return next(each for each in (path, *path.parents) if each.exists())
+def _is_unspecified(host: str) -> bool:
+    """Returns whether a socket on this host accepts connections to every address of the machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:  # a name
+        return False
+
+
+def _nearest_existing(path: Path) -> Path:
+    """Returns the folder itself, or its nearest parent that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def _file_system(path: Path) -> str:
-    """Of the mount that holds it; the last line that fits is the one on top."""
+    """Returns the type of the file system that a folder is on. Of mounts at the same place, the last one is on top."""
     found, best = "", -1
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, where, kind, *_ = line.split(" ")

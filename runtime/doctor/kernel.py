@@ -1,4 +1,4 @@
-"""What the operating system offers: descriptors, segments, sockets, inotify, clocks."""
+"""Checks the operating system: descriptors, segments, sockets, inotify, the clock."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.settings import Settings
 
 _CLIENTS = 2000
-"""Connections that a front door should bear; each is a descriptor."""
+"""Connections that a front door should be able to accept; each takes a descriptor."""
 
 _CHILD_DESCRIPTORS = 12
-_SOON_S = 60.0
+_CLOCK_TOLERANCE_S = 60.0
 _YEAR_MIN = 2025
 
 
 def check_kernel(settings: Settings) -> Iterator[Finding]:
-    """Each feature that Pexdock cannot do without, descriptors and clocks."""
+    """Yields findings about descriptors, the required features of the kernel, inotify and the clock."""
     yield _descriptors(settings)
     missing = [name for name, works in _FEATURES.items() if not _has(works)]
     found = f"Linux {platform.release()}: {', '.join(_FEATURES)}"
     if missing:
         yield problem(
-            "kernel", f"Linux {platform.release()} has no {', '.join(missing)}", "use Linux 5.4 or later, and no sandbox that hides it"
+            "kernel", f"Linux {platform.release()} lacks {', '.join(missing)}", "use Linux 5.4 or later, and no sandbox that blocks these"
         )
     else:
         yield ok("kernel", found)
@@ -43,16 +43,16 @@ def _descriptors(settings: Settings) -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     children = settings.front_doors + settings.workers_per_release * len(list(settings.dist_path.glob("*.pex")))
     least, wanted = 64 + _CHILD_DESCRIPTORS * children, _CLIENTS + 64 + _CHILD_DESCRIPTORS * children
-    text = f"{_unlimited(soft)} open files (at most {_unlimited(hard)})"
-    advice = f"`ulimit -n {wanted}` before it is started, LimitNOFILE= in its unit, or --ulimit nofile= for its container"
+    text = f"limit of {_format_limit(soft)} open files (hard limit {_format_limit(hard)})"
+    advice = f"run `ulimit -n {wanted}` before the start, or set LimitNOFILE= in its unit or --ulimit nofile= for its container"
     if soft != resource.RLIM_INFINITY and soft < least:
-        return problem("descriptors", f"{text}, and {least} are needed", advice)
+        return problem("descriptors", f"{text}, but at least {least} are needed", advice)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        return warning("descriptors", f"{text}, which is too few for {_CLIENTS} clients at a time", advice)
+        return warning("descriptors", f"{text}, which is too low for {_CLIENTS} connections", advice)
     return ok("descriptors", text)
 
 
-def _unlimited(count: int) -> str:
+def _format_limit(count: int) -> str:
     return "unlimited" if count == resource.RLIM_INFINITY else str(count)
 
 
@@ -96,7 +96,7 @@ def _has(feature: Callable[[], None]) -> bool:
 
 
 def _inotify(settings: Settings) -> Finding:
-    from asyncinotify import Inotify, Mask  # noqa: PLC0415 - takes an event loop's imports with it
+    from asyncinotify import Inotify, Mask  # noqa: PLC0415 - imports an event loop
 
     watched = settings.dist_path if settings.dist_path.is_dir() else Path("/")
     limits = " ".join(f"{name}={_sysctl(name)}" for name in ("max_user_instances", "max_user_watches"))
@@ -104,8 +104,8 @@ def _inotify(settings: Settings) -> Finding:
         with Inotify() as inotify:
             inotify.add_watch(watched, Mask.CREATE)
     except OSError as exc:
-        advice = "`sysctl fs.inotify.max_user_instances=512`, or end what has taken them all"
-        return problem("inotify", f"dist/ cannot be watched: {exc.strerror} ({limits})", advice)
+        advice = "run `sysctl fs.inotify.max_user_instances=512`, or stop the processes that use all of them"
+        return problem("inotify", f"cannot watch dist/: {exc.strerror} ({limits})", advice)
     return ok("inotify", limits)
 
 
@@ -119,11 +119,11 @@ def _clock(settings: Settings) -> Finding:
     now = datetime.now(UTC)
     before = time.monotonic()
     if now.year < _YEAR_MIN or time.monotonic() < before:
-        return problem("clock", f"it is said to be {now:%Y-%m-%d %H:%M} UTC", "set the clock: schedules and certificates go by it")
-    ahead = [path.name for path in settings.dist_path.glob("*.pex") if _mtime(path) > now.timestamp() + _SOON_S]
+        return problem("clock", f"the clock shows {now:%Y-%m-%d %H:%M} UTC", "set the clock: schedules and certificates depend on it")
+    ahead = [path.name for path in settings.dist_path.glob("*.pex") if _mtime(path) > now.timestamp() + _CLOCK_TOLERANCE_S]
     if ahead:
-        advice = "set the clock here, or where they were copied from; they are served all the same"
-        return warning("clock", f"{', '.join(sorted(ahead))} was last written in the future", advice)
+        advice = "set the clock of this machine, or of the one where the files were written; they are served nevertheless"
+        return warning("clock", f"files with a modification time in the future: {', '.join(sorted(ahead))}", advice)
     return ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
 
 

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much Pexdock has and may take."""
+"""Checks the memory of the machine against what Pexdock uses and may use."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from runtime.text_table import format_size
 _SUBJECT = "memory"
 _CGROUPS = Path("/sys/fs/cgroup")
 _NO_LIMIT_BYTES = 2**60
-"""What cgroup version 1 says where there is no limit."""
+"""Values above this mean no limit in cgroup version 1."""
 
 
 def check_memory(settings: Settings, state: State) -> Finding:
-    """Whether what runs now, and all segments beside it, fit."""
-    limit, whose = _limit()
+    """Checks that the processes that run now and full segments fit into memory."""
+    limit, source = _limit()
     pids = [state.pid, *state.front_door_pids, *(pid for release in state.releases for pid in release.worker_pids)]
-    has = sum(_pss(pid) for pid in pids if pid is not None)
+    used = sum(_pss_bytes(pid) for pid in pids if pid is not None)
     segments = int(settings.shared_memory_max_bytes)
-    used = f", processes use {format_size(has)}" if has else ""
-    text = f"{format_size(limit)} ({whose}); segments may take up to {format_size(segments)}{used}"
-    if has > 0.95 * limit or segments > limit:
+    usage = f", processes use {format_size(used)}" if used else ""
+    text = f"{format_size(limit)} ({source}); segments may take up to {format_size(segments)}{usage}"
+    if used > 0.95 * limit or segments > limit:
         advice = "add memory, or lower shared_memory_max_bytes, workers_per_release or the number of models"
         return problem(_SUBJECT, text, advice)
-    if has + segments > limit:
+    if used + segments > limit:
         advice = "processes and full segments together do not fit, so the kernel may kill one: add memory, or lower shared_memory_max_bytes"
         return warning(_SUBJECT, text, advice)
     return ok(_SUBJECT, text)
@@ -41,28 +41,29 @@ def _limit() -> tuple[int, str]:
 
 
 def _cgroup_limits() -> Iterator[int]:
-    """Of this process' cgroup and of all above it; in a container its own is mounted as the root."""
+    """Yields the limits of this process's cgroup and of its parents; in a container its own cgroup is mounted as the root."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
         root, name = (_CGROUPS / "memory", "memory.limit_in_bytes") if controllers else (_CGROUPS, "memory.max")
         folder = root / path.strip("/")
-        for each in (folder, *folder.parents):
-            if each.is_relative_to(root):
-                yield from _number(each / name)
+        for parent in (folder, *folder.parents):
+            if parent.is_relative_to(root):
+                yield from _read_limit(parent / name)
 
 
-def _number(path: Path) -> Iterator[int]:
+def _read_limit(path: Path) -> Iterator[int]:
     try:
         value = int(path.read_text())
-    except (OSError, ValueError):  # there is none, or it says "max"
+    except (OSError, ValueError):  # missing, or "max"
         return
     if value < _NO_LIMIT_BYTES:
         yield value
 
 
-def _pss(pid: int) -> int:
+def _pss_bytes(pid: int) -> int:
+    """Returns the proportional set size of a process; 0 if it is gone."""
     try:
         found = re.search(r"^Pss: +([0-9]+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
     except OSError:

@@ -1,4 +1,4 @@
-"""Each pex in dist/ against this interpreter, this machine and the bases beside it, and what a supervisor says of it. Runs none of them."""
+"""Checks each pex in dist/ against this interpreter, this machine and the bases beside it, and the state of its releases. Runs no pex."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _BAD = ("refused", "failed")
 
 
 def check_pexes(settings: Settings, state: State) -> Iterator[Finding]:
-    """The interpreter, then a line for each file, then for what does not serve."""
+    """Yields a finding for the interpreter, for each file, and for each release and model that does not serve as it should."""
     yield ok("interpreter", f"{platform.python_implementation()} {platform.python_version()}, {' '.join(platform.libc_ver())}")
     paths = sorted(path for path in settings.dist_path.iterdir() if is_pex_name(path.name)) if settings.dist_path.is_dir() else []
     read = [(path, _read(path)) for path in paths]
     bases = [pex for _, pex in read if isinstance(pex, PexFile) and pex.kind == "base"]
     if not bases:
-        yield problem("base", f"there is no base in {settings.dist_path}", "`pexdock build base`, or copy one there")
+        yield problem("base", f"there is no base in {settings.dist_path}", "build one with `pexdock build base`, or copy one there")
     for path, pex in read:
-        yield _one(path, pex, bases)
-    yield from _said(state)
+        yield _check_pex(path, pex, bases)
+    yield from _check_state(state)
 
 
 def _read(path: Path) -> PexFile | str:
@@ -38,31 +38,31 @@ def _read(path: Path) -> PexFile | str:
         return exc.detail
 
 
-def _one(path: Path, pex: PexFile | str, bases: Sequence[PexFile]) -> Finding:
+def _check_pex(path: Path, pex: PexFile | str, bases: Sequence[PexFile]) -> Finding:
     if isinstance(pex, str):
-        return problem(path.name, pex.removeprefix(f"{path.name}: "), "build it again, or remove it")
+        return problem(path.name, pex.removeprefix(f"{path.name}: "), "rebuild it, or remove it")
     if pex.kind == "base":
         wire = pex.stamp.wire if pex.stamp else WIRE_VERSION
         if wire != WIRE_VERSION:
-            older = "older" if wire < WIRE_VERSION else "newer"
-            return problem(path.name, f"base {pex.version} speaks wire version {wire}, {older} than {WIRE_VERSION} here", "build it again")
+            age = "older" if wire < WIRE_VERSION else "newer"
+            return problem(path.name, f"base {pex.version} has wire version {wire}, {age} than {WIRE_VERSION} here", "rebuild it")
         return ok(path.name, f"base {pex.version}, wire version {wire}")
     try:
-        on = choose_base(pex, bases)
-        warnings = check_pex(pex, on)
+        base = choose_base(pex, bases)
+        warnings = check_pex(pex, base)
     except PexRefused as exc:
         return problem(path.name, exc.detail.removeprefix(f"{path.name}: "), "see `pexdock check`")
     if warnings:
         return warning(path.name, warnings[0].removeprefix(f"{path.name} "), "see `pexdock check`")
-    return ok(path.name, f"{pex.name} {pex.version}, on base {on.version}")
+    return ok(path.name, f"{pex.name} {pex.version}, on base {base.version}")
 
 
-def _said(state: State) -> Iterator[Finding]:
+def _check_state(state: State) -> Iterator[Finding]:
     for release in state.releases:
         if release.state in _BAD and state.pid is not None:
-            yield problem(release.file, f"is {release.state}: {release.reason}", "see `pexdock models`; its file must change")
+            yield problem(release.file, f"is {release.state}: {release.reason}", "see `pexdock models`; replace its file")
         elif release.restarts:
-            yield warning(release.file, f"its workers were started again {release.restarts} times", f"see `pexdock logs {release.name}`")
+            yield warning(release.file, f"its workers were restarted {release.restarts} times", f"see `pexdock logs {release.name}`")
     for model in state.models:
-        for taken in model.rolled_back:
-            yield warning(model.name, f"{taken.version} was taken back: {taken.reason}", "drop a better one, or promote it")
+        for failed in model.rolled_back:
+            yield warning(model.name, f"{failed.version} was rolled back: {failed.reason}", "deploy a corrected release, or promote it")

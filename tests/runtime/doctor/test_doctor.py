@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -14,6 +15,9 @@ from click.testing import CliRunner
 
 from handmade_pexes import model, write_pex
 from runtime.cli.main import main
+from runtime.doctor import folders
+from runtime.settings import Settings
+from runtime.supervisor.status.state import State
 from tinypex import ROOT, SDK_VERSION, write_linked_base, write_tiny
 
 
@@ -123,3 +127,11 @@ def test_too_few_descriptors_are_named_with_what_raises_them(told, count, level)
     found = {each["subject"]: each for each in json.loads(done.stdout)}
     assert found["descriptors"]["level"] == level
     assert "ulimit -n" in found["descriptors"]["advice"]
+
+
+@pytest.mark.parametrize(("host", "reachable"), [("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("a.host.example.com", False)])
+def test_a_port_on_all_addresses_is_named_as_such(tmp_path, monkeypatch, host, reachable):
+    """A name with three dots is not an address."""
+    monkeypatch.setattr(folders, "bind_listeners", lambda *_: contextlib.nullcontext())
+    finding = folders._port(Settings(host=host, port=8080, dist_path=tmp_path), State(dist_path="dist"))
+    assert (finding.level, "every network" in finding.text) == ("ok", reachable)
