@@ -1,4 +1,4 @@
-"""`python -m runtime.build`: bring the pexes of a checkout up to date, base first, then every model. The start script runs it."""
+"""`python -m runtime.build`: brings the pexes of a checkout up to date, first the base, then every model. The start script runs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runtime.build.pack import BuiltPex
 
 
 class BuildExit(IntEnum):
-    """How it ends. Without a base nothing can be served; without one of the models the others can."""
+    """Exit codes. Without a base nothing can be served; without some of the models the others can."""
 
     OK = 0
     NO_BASE = 1
@@ -23,33 +23,33 @@ class BuildExit(IntEnum):
 
 
 def main(argv: Sequence[str]) -> BuildExit:
-    """`python -m runtime.build CHECKOUT DIST CACHE`: progress and results go to stdout, errors to stderr."""
-    checkout, dist, cache = (Path(word).resolve() for word in argv)
+    """Runs `python -m runtime.build CHECKOUT DIST CACHE`. Progress and results go to stdout, errors to stderr."""
+    checkout, dist, cache = (Path(argument).resolve() for argument in argv)
     try:
         dist.mkdir(parents=True, exist_ok=True)
-        base = build_base(checkout, dist, cache=cache, report=_say)
+        base = build_base(checkout, dist, cache=cache, report=_print_line)
     except PexdockError as exc:
-        return _fail(exc, BuildExit.NO_BASE)
-    _tell(base)
+        return _print_error(exc, BuildExit.NO_BASE)
+    _print_result(base)
     result = BuildExit.OK
     for project in sorted(checkout.glob("models/*/pyproject.toml")):
         try:
-            _tell(build_model(project.parent, base.path, cache=cache, report=_say))
+            _print_result(build_model(project.parent, base.path, cache=cache, report=_print_line))
         except PexdockError as exc:
-            result = _fail(exc, BuildExit.SOME_MODELS_MISSING)
+            result = _print_error(exc, BuildExit.SOME_MODELS_MISSING)
     return result
 
 
-def _tell(built: BuiltPex) -> None:
+def _print_result(built: BuiltPex) -> None:
     if not built.reused:
-        _say(str(built))
+        _print_line(str(built))
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
-def _fail(exc: PexdockError, code: BuildExit) -> BuildExit:
+def _print_error(exc: PexdockError, code: BuildExit) -> BuildExit:
     print(f"error: {exc.detail}", file=sys.stderr, flush=True)
     return code
 
@@ -57,5 +57,5 @@ def _fail(exc: PexdockError, code: BuildExit) -> BuildExit:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:  # whoever started it wants it to end, and all temporary folders are gone by now
+    except KeyboardInterrupt:  # all temporary folders are gone by now
         sys.exit(BuildExit.INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Folders of the cache that keep the newest of what builds made."""
+"""Folders of the cache that keep the newest results of builds."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_ASIDE = ".part-"
-_FORGOTTEN_AFTER_S = 24 * 3600
-"""No build takes that long: what lies aside for longer was left by one that was killed."""
+_PREFIX = ".part-"
+_ABANDONED_AFTER_S = 24 * 3600
+"""No build takes that long: an older temporary folder was left by a build that was killed."""
 
 
 @contextmanager
 def temporary_folder(folder: Path) -> Iterator[Path]:
-    """A folder inside of `folder`, to make something in and then rename it, until the block ends."""
+    """Yields a temporary folder inside `folder`, in which a file can be made and then renamed. It is removed at the end of the block."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=_ASIDE) as name:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_PREFIX) as name:
         yield Path(name)
 
 
 def prune_to_newest(folder: Path, pattern: str, count: int) -> None:
-    """Remove all but the `count` entries that match and were changed last, and what killed builds left."""
+    """Removes all but the `count` matching entries that were changed last, and what killed builds left."""
     for entry in sorted(folder.glob(pattern), key=_changed)[:-count]:
         _remove(entry)
-    for entry in folder.glob(f"{_ASIDE}*"):
-        if time.time() - _changed(entry) > _FORGOTTEN_AFTER_S:
+    for entry in folder.glob(f"{_PREFIX}*"):
+        if time.time() - _changed(entry) > _ABANDONED_AFTER_S:
             _remove(entry)
 
 
 def _changed(entry: Path) -> float:
-    """0 for what another process removed meanwhile."""
+    """Returns the time of the last change; 0 if another process removed the entry meanwhile."""
     try:
         return entry.stat().st_mtime
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a build depends on, as one short hash: two builds with the same fingerprint make the same file."""
+"""Hashes everything that a build depends on: two builds with the same fingerprint make the same file."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _SKIPPED_SUFFIXES = (".pyc", ".egg-info", ".pex", ".whl")
 
 
 def base_fingerprint(project: Path) -> str:
-    """Of a base built from this checkout: the SDK's sources, what the lock pins for it, the tools, the interpreter."""
+    """Returns the fingerprint of a base: the SDK's sources, its pins in the lock, the tools, the interpreter."""
     files = [project / "README.md", project / "LICENSE", *_files(project / "base"), *_files(project / "runtime")]
     return _hash([_tools(), _building_parts(read_pyproject(project)), _main_pins(project / "poetry.lock"), _contents(files, project)])
 
 
 def model_fingerprint(project: Path, base_sha256: str, carry: Iterable[str]) -> str:
-    """Of a model built on that base.
+    """Returns the fingerprint of a model that is built on the base with that digest.
 
-    The base's digest is part of it and not merely its pins: the digest stands in the model's stamp, so another base makes another file.
+    It includes the base's digest and not only its pins: the digest is part of the model's stamp, so another base makes another file.
     """
     return _hash([_tools(), base_sha256, sorted(carry), _contents(_files(project), project)])
 
@@ -39,7 +39,7 @@ def _hash(inputs: object) -> str:
 
 
 def _tools() -> dict[str, object]:
-    """All but the inputs: this recipe, the tools that shape the file, and what it runs on."""
+    """Returns everything but the inputs: this recipe, the tools that shape the file, and what it runs on."""
     recipe = Path(__file__).parent
     return {
         "recipe": _contents(_files(recipe), recipe),
@@ -54,19 +54,19 @@ def _is_installed(name: str) -> bool:
 
 
 def _building_parts(project: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a pyproject.toml reaches the wheel: neither groups for development nor the tables of linters and test runners."""
+    """Returns the part of a pyproject.toml that reaches the wheel: neither development groups nor the tables of linters and test runners."""
     poetry = {name: table for name, table in project.get("tool", {}).get("poetry", {}).items() if name != "group"}
     return {**{name: table for name, table in project.items() if name != "tool"}, "poetry": poetry}
 
 
 def _main_pins(lock: Path) -> list[tuple[str, str, list[str]]]:
-    """What the lock pins for use; a new linter is no reason to build base again."""
+    """Returns the pins of the main group; a new linter is no reason to rebuild the base."""
     packages = tomllib.loads(lock.read_text())["package"] if lock.is_file() else []
     return [(p["name"], p["version"], sorted(f["hash"] for f in p["files"])) for p in packages if "main" in p.get("groups", ["main"])]
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file that may reach a wheel. Hidden folders (.venv, .git, caches) do not; hidden files such as .gitignore have a say."""
+    """Yields every file that may affect a wheel. Hidden folders (.venv, .git, caches) do not; hidden files such as .gitignore do."""
     for parent, folders, names in os.walk(folder):
         folders[:] = [
             name for name in folders if name not in _SKIPPED_FOLDERS and not name.startswith(".") and not name.endswith(_SKIPPED_SUFFIXES)
@@ -75,7 +75,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _contents(files: Iterable[Path], root: Path) -> list[tuple[str, bool, str]]:
-    """Name, x bit and digest of each, without any absolute path."""
+    """Returns the relative path, executable bit and digest of each file."""
     return sorted((str(path.relative_to(root)), os.access(path, os.X_OK), _digest(path)) for path in files if path.is_file())
 
 

@@ -1,4 +1,4 @@
-"""What a poetry.lock pins, and the wheels of it."""
+"""Reads the pins of a poetry.lock, and downloads their wheels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from packaging.utils import canonicalize_name
 
 from runtime.build import tool
 from runtime.build.build_cache import temporary_folder, prune_to_newest
-from runtime.build.tool import BuildFailed, Report
+from runtime.pex.locks import Report
+from runtime.build.tool import BuildFailed
 
 _KEPT_FOLDERS = 6
-"""Sets of downloaded wheels. That of a base takes some 200 MB."""
+"""Number of sets of downloaded wheels to keep. That of a base takes about 200 MB."""
 
 _FOLDER = "[0-9a-f]" * 16
 _REPORT_EVERY_S = 5.0
@@ -25,7 +26,7 @@ _REPORT_EVERY_S = 5.0
 
 @dataclass(frozen=True, order=True)
 class Pin:
-    """One distribution that a lock pins. `hashes` are as pip takes them (`sha256:...`)."""
+    """One distribution that a lock pins. `hashes` are in the form that pip accepts (`sha256:...`)."""
 
     name: str
     version: str
@@ -33,14 +34,14 @@ class Pin:
 
 
 def export_pins(project: Path, *, all_groups: bool = False) -> dict[str, Pin]:
-    """What the project's lock pins for this interpreter and machine, by name.
+    """Returns the pins of the project's lock for this interpreter and machine, by name.
 
     Args:
-        project: the folder of pyproject.toml and poetry.lock.
-        all_groups: also those of the groups for development.
+        project: The folder of pyproject.toml and poetry.lock.
+        all_groups: Include development groups.
 
     Raises:
-        BuildFailed: there is no lock, or it does not belong to pyproject.toml any more.
+        BuildFailed: There is no lock, or it does not match pyproject.toml.
     """
     if not (project / "poetry.lock").is_file():
         raise BuildFailed(f"{project} has no poetry.lock; run `poetry lock` there")
@@ -50,24 +51,24 @@ def export_pins(project: Path, *, all_groups: bool = False) -> dict[str, Pin]:
 
 
 def parse_pins(text: str) -> Iterator[Pin]:
-    """The lines of a requirements.txt that pin a version, where their marker holds. Paths, such as pexdock's own, pin none."""
+    """Yields the pinned versions of a requirements.txt whose markers hold. Paths, such as pexdock's own, are not pins."""
     for line in text.replace("\\\n", " ").splitlines():
-        words = line.partition(" --hash=")
-        if not words[0].strip() or words[0].startswith(("#", "-")) or " @ " in words[0]:
+        specifier, _, _ = line.partition(" --hash=")
+        if not specifier.strip() or specifier.startswith(("#", "-")) or " @ " in specifier:
             continue
-        requirement = Requirement(words[0])
+        requirement = Requirement(specifier)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             hashes = tuple(sorted(word.removeprefix("--hash=") for word in line.split() if word.startswith("--hash=")))
             yield Pin(str(canonicalize_name(requirement.name)), str(requirement.specifier).removeprefix("=="), hashes)
 
 
 def download_wheels(pins: Iterable[Pin], cache: Path, report: Report) -> list[Path]:
-    """The wheels of the pins, each with a hash that the lock names.
+    """Downloads the wheels of the pins, and verifies the hash of each.
 
-    They stay in the cache in a folder for exactly these pins, so that the next build finds them without asking any index.
+    They stay in the cache in a folder for exactly these pins, so that the next build needs no index.
 
     Raises:
-        BuildFailed: a wheel is not there or its hash is another.
+        BuildFailed: A wheel is not available, or its hash is not in the lock.
     """
     lines = [" ".join([f"{pin.name}=={pin.version}", *(f"--hash={value}" for value in pin.hashes)]) for pin in sorted(pins)]
     text = "\n".join(lines) + "\n"
@@ -103,4 +104,4 @@ def _publish(made: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():
             raise
-        # Another build downloaded the same wheels meanwhile: B renamed between A's look and A's rename.
+        # Another build downloaded the same wheels meanwhile: B renamed between A's check and A's rename.

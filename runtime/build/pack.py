@@ -1,4 +1,4 @@
-"""From wheels to a pex in its place: built once for each fingerprint, kept in the cache, and moved to where it is wanted by a rename."""
+"""Packs wheels into a pex, once for each fingerprint; the result is kept in the cache, and copied to its place atomically."""
 
 from __future__ import annotations
 
@@ -17,19 +17,29 @@ from runtime.atomic_file import replace_atomically
 from runtime.build import tool
 from runtime.build.build_cache import temporary_folder, prune_to_newest
 from runtime.pex.file import STAMP_PROPERTY, PexFile, Stamp, read_pex, read_stamp
-from runtime.pex.locks import lock_folder
+from runtime.pex.locks import Report, lock_folder
 from runtime.pex.unpack import file_sha256
 
 _KEPT_BUILDS = {"base": 2, "model": 30}
-"""A base takes some 200 MB, a model mostly little more than one."""
+"""Number of builds to keep. A base takes about 200 MB, most models little more than 1 MB."""
 
 
 @dataclass(frozen=True)
 class BuiltPex:
     """A pex in its place.
 
-    `bootstrap_bytes` is pex's own part of the file, with the zip's directory, `own_bytes` that of the distributions; `sbom` lists these; `carried` are name and
-    version of what a model brings besides itself; `reused` says that nothing had to be built.
+    Attributes:
+        path: Its file.
+        kind: "base" or "model".
+        name: Name of the model, or of the SDK.
+        version: Its version.
+        size_bytes: Size of the file.
+        sha256: Digest of the file.
+        bootstrap_bytes: Size of pex's own part of the file, with the zip's directory.
+        own_bytes: Size of the distributions.
+        sbom: The file that lists the distributions.
+        carried: Names and versions of the distributions that a model carries besides itself.
+        reused: Nothing had to be built.
     """
 
     path: Path
@@ -45,75 +55,83 @@ class BuiltPex:
     reused: bool
 
     def __str__(self) -> str:
-        """One line for people."""
-        what = "is up to date" if self.reused else "is built"
+        """Describes the result in one line."""
+        what = "is up to date" if self.reused else "built"
         carried = f", carrying {', '.join(' '.join(each) for each in self.carried)}" if self.carried else ""
-        parts = f"{self.bootstrap_bytes / 1e6:.2f} of it pex's own, {self.own_bytes / 1e6:.3f} packages{carried}"
+        parts = f"{self.bootstrap_bytes / 1e6:.2f} MB of pex itself, {self.own_bytes / 1e6:.3f} MB of packages{carried}"
         return f"{self.path.name} {what}: {self.size_bytes / 1e6:.2f} MB, {parts}; sha256 {self.sha256}"
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What is to be built, and where it goes. `make` writes the pex to the path that it is given."""
+    """A pex that is to be built.
+
+    Attributes:
+        kind: "base" or "model".
+        fingerprint: Hash of everything that it depends on.
+        out: The file to write.
+        cache: The cache folder.
+        build: Writes the pex to a path.
+    """
 
     kind: str
     fingerprint: str
     out: Path
     cache: Path
-    make: Callable[[Path], None]
+    build: Callable[[Path], None]
 
 
 def output_path(out: Path, name: str) -> Path:
-    """The file that is meant by a file or a folder."""
+    """Returns `out` itself, or the file of that name in it if it is a folder."""
     return out / name if out.is_dir() else out
 
 
-def build_or_reuse(order: BuildRequest, report: tool.Report) -> BuiltPex:
-    """The pex that was ordered: the one in its place if it is that, or else the one in the cache, or else a new one.
+def build_or_reuse(request: BuildRequest, report: Report) -> BuiltPex:
+    """Returns the requested pex: the one in its place if it is up to date, or else the one in the cache, or else a new one.
 
     Raises:
-        BuildFailed: it cannot be built; what was in its place still is.
+        BuildFailed: It cannot be built; a file that was there before has not changed.
     """
-    if _is_that(order.out, order):
-        return _describe(order.out, order, reused=True)
-    kept = order.cache / "builds" / order.kind / f"{order.fingerprint}.pex"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with lock_folder(kept, report):
-        reused = _is_that(kept, order)
+    if _is_up_to_date(request.out, request):
+        return _describe(request.out, request, reused=True)
+    cached = request.cache / "builds" / request.kind / f"{request.fingerprint}.pex"
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with lock_folder(cached, report):
+        reused = _is_up_to_date(cached, request)
         if not reused:
-            with temporary_folder(kept.parent) as place:
-                made = place / kept.name
-                order.make(made)
-                made.replace(kept)
-        os.utime(kept)
-        _deliver(kept, order.out)
-    prune_to_newest(kept.parent, "*.pex", _KEPT_BUILDS[order.kind])
-    return _describe(order.out, order, reused=reused)
+            with temporary_folder(cached.parent) as folder:
+                built = folder / cached.name
+                request.build(built)
+                built.replace(cached)
+        os.utime(cached)
+        _copy_to_place(cached, request.out)
+    prune_to_newest(cached.parent, "*.pex", _KEPT_BUILDS[request.kind])
+    return _describe(request.out, request, reused=reused)
 
 
-def _is_that(path: Path, order: BuildRequest) -> bool:
-    """Whether the file is there, is whole as far as its directory tells, and says that it was made from these inputs."""
+def _is_up_to_date(path: Path, request: BuildRequest) -> bool:
+    """Returns whether the file exists, is complete as far as its directory tells, and was built from these inputs."""
     try:
         stamp = read_stamp(path)
     except PexRefused:
         return False
-    return stamp is not None and (stamp.kind, stamp.fingerprint) == (order.kind, order.fingerprint)
+    return stamp is not None and (stamp.kind, stamp.fingerprint) == (request.kind, request.fingerprint)
 
 
-def _deliver(kept: Path, out: Path) -> None:
-    """Copy aside, then rename, so that whoever watches the folder never sees half a file. No link: people edit files in place."""
+def _copy_to_place(cached: Path, out: Path) -> None:
+    """Copies a pex from the cache. A link would not do, since people edit files in place."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with replace_atomically(out) as copy:
-        shutil.copy(kept, copy)
+        shutil.copy(cached, copy)
 
 
-def _describe(path: Path, order: BuildRequest, *, reused: bool) -> BuiltPex:
+def _describe(path: Path, request: BuildRequest, *, reused: bool) -> BuiltPex:
     found = read_pex(path, checksums=False)
-    sha256 = file_sha256(path, order.cache)
+    sha256 = file_sha256(path, request.cache)
     own_bytes = sum(distribution.size_bytes for distribution in found.distributions.values())
     return BuiltPex(
         path=path,
-        kind=order.kind,
+        kind=request.kind,
         name=found.name,
         version=found.version,
         size_bytes=found.size_bytes,
@@ -127,10 +145,10 @@ def _describe(path: Path, order: BuildRequest, *, reused: bool) -> BuiltPex:
 
 
 def _sbom(found: PexFile, sha256: str) -> Path:
-    """The list of what is in it, beside it; made unless the one that is there is of this very file."""
+    """Returns the SBOM beside the pex, written unless the one that is there belongs to this very file."""
     target = found.path.with_name(f"{found.path.name}.cdx.json")
     if not (target.is_file() and sha256 in target.read_text()):
-        from runtime.build import sbom  # noqa: PLC0415 - 2 s for a base, which most starts need not spend
+        from runtime.build import sbom  # noqa: PLC0415 - takes 2 s for a base, which most starts do not need
 
         sbom.write_sbom(found, sha256, target)
     return target
@@ -143,20 +161,20 @@ def _carried(found: PexFile) -> tuple[tuple[str, str], ...]:
 
 
 def run_pex(roots: Iterable[str], wheels: Sequence[Path], stamp: Stamp, out: Path, options: Sequence[str | Path]) -> None:
-    """Make a pex of wheels at hand; nothing is resolved and no index is asked.
+    """Makes a pex of local wheels; nothing is resolved, and no index is used.
 
     Args:
-        roots: `name==version` of what must be in it. pex leaves out silently what none of them leads to.
-        wheels: where it takes them from.
-        stamp: goes into its build properties.
-        out: the file.
-        options: more options of pex.
+        roots: `name==version` of each distribution that must be in it. pex silently leaves out what none of them requires.
+        wheels: Files of the wheels.
+        stamp: Written into its build properties.
+        out: The file to write.
+        options: Further options of pex.
 
     Raises:
         BuildFailed: pex failed.
     """
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
-    # A root of its own: in the user's, pex would keep each wheel of a base unpacked, 900 MB of them.
+    # A root of its own: in the user's, pex would keep each wheel of a base unpacked, 900 MB in all.
     with tempfile.TemporaryDirectory(prefix="pexdock-build-") as root:
         command: list[str | Path] = [*tool.pex(), *roots, "--pex-root", Path(root), "-o", out, "--venv"]
         for wheel in wheels:

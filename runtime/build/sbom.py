@@ -1,6 +1,6 @@
-"""What is in a pex, as a CycloneDX document beside it: for those who must know where a vulnerable package is in use.
+"""Writes the SBOM of a pex: a CycloneDX document beside it, which tells where a vulnerable package is in use.
 
-It is made from the pex alone and says no time and no place, so that the same file gives the same document, byte for byte.
+It is made from the pex alone and contains neither times nor paths, so that the same file gives the same document, byte for byte.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from runtime.pex.file import SDK, PexFile
 from runtime.pex.requirements import active_requirements
 
 _SERIALS = uuid.UUID("5e1bf1a6-55a4-4f3c-8c0e-7d3c4f0d2f6e")
-"""Drawn once; the number of a document follows from it and the digest of the pex."""
+"""A random constant; the serial number of a document follows from it and the digest of the pex."""
 
 
 def write_sbom(found: PexFile, sha256: str, target: Path) -> None:
-    """Put the document where it belongs, at once and whole.
+    """Writes the document atomically.
 
     Args:
-        found: the pex.
-        sha256: of its file.
-        target: a name that ends with `.cdx.json` tells other tools what it is.
+        found: The pex.
+        sha256: Digest of its file.
+        target: The file to write; other tools recognize it by a name that ends with `.cdx.json`.
     """
     write_atomically(target, sbom_json(found, sha256).encode())
 
 
 def sbom_json(found: PexFile, sha256: str) -> str:
-    """The document as JSON.
+    """Returns the document as JSON.
 
-    Its subject is the model, or the SDK in a base. Its components are the other distributions in the file, pex's own part of it, and of a
-    model the base that it was built on, whose own document lists the rest of what it runs with.
+    Its subject is the model, or the SDK in a base. Its components are the other distributions in the file, pex's own part of it, and for a
+    model the base that it was built on, whose own document lists the other packages that the model runs with.
     """
     libraries = {name: _library(each) for name, each in found.distributions.items() if name != found.name}
     subject = _subject(found, sha256)
@@ -50,9 +50,9 @@ def sbom_json(found: PexFile, sha256: str) -> str:
     bom.metadata.timestamp = None  # type: ignore[assignment]  # the schema needs none
     own = {**libraries, found.name: subject}
     for name, component in own.items():
-        needed = {need.name for need in active_requirements(found.distributions[name])}
+        needed = {requirement.name for requirement in active_requirements(found.distributions[name])}
         bom.register_dependency(component, [own[each] for each in sorted(needed & own.keys() - {name})])
-    # Each part is in the file whether or not the subject's own requirements lead to it.
+    # Each part is in the file, whether the subject's own requirements lead to it or not.
     bom.register_dependency(subject, parts)
     text: str = JsonV1Dot6(bom).output_as_string(indent=1)
     return text + "\n"
@@ -84,5 +84,5 @@ def _surroundings(found: PexFile) -> Iterator[Component]:
     if found.stamp is not None and found.stamp.base is not None:
         base = found.stamp.base
         hashes = [HashType(alg=HashAlgorithm.SHA_256, content=base.sha256)] if base.sha256 else []
-        ref = f"base:{SDK}=={base.version}"  # a pex that was built by hand may hold the SDK besides
+        ref = f"base:{SDK}=={base.version}"  # a pex that was built by hand may also contain the SDK
         yield Component(name=SDK, version=base.version, type=ComponentType.PLATFORM, hashes=hashes, bom_ref=ref)

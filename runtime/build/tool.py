@@ -1,4 +1,4 @@
-"""The tools that a build runs: how they are found and started, and what is said when they fail."""
+"""Finds and runs the tools of a build, and reports their failures."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from base.errors import PexdockError
+from runtime.pex.locks import Report
 
-Report = Callable[[str], None]
-"""Takes one line of progress."""
 
 _TAIL_LINES = 25
 
 
 class BuildFailed(PexdockError):
-    """A pex cannot be built. The message says what to change; nothing was written to its place."""
+    """A pex cannot be built. The message says what to change; the file to write has not changed."""
 
     code = "build_failed"
 
 
 class Steps:
-    """Numbers the steps of one build and says how long each took.
+    """Numbers the steps of one build, and reports how long each took.
 
     Args:
-        report: takes the lines.
-        total: how many steps there are.
+        report: Called with lines of progress.
+        total: Number of steps.
     """
 
     def __init__(self, report: Report, total: int) -> None:
@@ -40,7 +39,7 @@ class Steps:
 
     @contextmanager
     def step(self, what: str) -> Iterator[Report]:
-        """Yields where to report how far the step is."""
+        """Reports the begin and the end of a step. Yields a function for progress in between."""
         self._number += 1
         prefix = f"[{self._number}/{self._total}] {what}"
         self._report(prefix)
@@ -50,19 +49,19 @@ class Steps:
 
 
 def run_tool(command: Sequence[str | Path], what: str, *, cwd: Path | None = None, each_line: Report | None = None) -> str:
-    """Run a tool to its end.
+    """Runs a tool to its end.
 
     Args:
-        command: the tool and its arguments.
-        what: what it does, for the message when it fails.
-        cwd: where it runs.
-        each_line: is given each line of what it says, as it comes. Standard error is among them.
+        command: The tool and its arguments.
+        what: Description of what it does, for the message of a failure.
+        cwd: Its working directory.
+        each_line: Called with each line that it prints, including standard error.
 
     Returns:
         Its standard output; empty with `each_line`.
 
     Raises:
-        BuildFailed: it did not end with 0. The message ends with the last that it said.
+        BuildFailed: Its exit code was not 0. The message ends with the last lines that it printed.
     """
     if each_line is None:
         done = subprocess.run(command, cwd=cwd, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -82,32 +81,32 @@ def run_tool(command: Sequence[str | Path], what: str, *, cwd: Path | None = Non
 
 
 def _environment() -> dict[str, str]:
-    """Without what would make builds differ between shells. pip, Poetry and proxies stay as the user configured them."""
+    """Returns the environment without variables that would make builds differ. pip, Poetry and proxies stay as the user configured them."""
     steering = ("PEX_", "PEXDOCK_", "PYTHON", "SOURCE_DATE_EPOCH", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
     return kept | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PEX_IGNORE_RCFILES": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def pip() -> list[str]:
-    """The command `pip`, as the user configured it."""
+    """Returns the command `pip`, as the user configured it."""
     return _module("pip")
 
 
 def pex() -> list[str]:
-    """The command `pex`."""
+    """Returns the command `pex`."""
     return _module("pex")
 
 
 def poetry() -> list[str]:
-    """The command `poetry`: the one of this environment, or else of the system."""
+    """Returns the command `poetry` of this environment, or else of the system."""
     own = Path(sys.prefix, "poetry", "bin", "poetry")
     found = str(own) if own.exists() else shutil.which("poetry")
     if found is None:
-        raise BuildFailed("poetry is found neither in this environment nor on PATH; ./scripts/setup in a checkout installs it")
+        raise BuildFailed("poetry is neither in this environment nor on PATH; run ./scripts/setup in a checkout to install it")
     return [found, "--no-interaction"]
 
 
 def _module(name: str) -> list[str]:
     if importlib.util.find_spec(name) is None:
-        raise BuildFailed(f"{name} is not installed in {sys.prefix}; ./scripts/setup in a checkout installs it")
+        raise BuildFailed(f"{name} is not installed in {sys.prefix}; run ./scripts/setup in a checkout to install it")
     return [sys.executable, "-m", name]

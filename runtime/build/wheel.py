@@ -1,4 +1,4 @@
-"""The wheel of a project, and what a wheel file says of itself."""
+"""Builds the wheel of a project, and reads the metadata of wheel files."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from runtime.pex.distribution import Distribution, parse_distribution
 
 
 def read_pyproject(project: Path) -> dict[str, Any]:
-    """The project's pyproject.toml.
+    """Returns the project's pyproject.toml.
 
     Raises:
-        BuildFailed: there is none, or it is not understood.
+        BuildFailed: It is missing or invalid.
     """
     try:
         with (project / "pyproject.toml").open("rb") as file:
             return tomllib.load(file)
     except FileNotFoundError as exc:
-        raise BuildFailed(f"{project} has no pyproject.toml, so it is no Python project") from exc
+        raise BuildFailed(f"{project} has no pyproject.toml, so it is not a Python project") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise BuildFailed(f"{project / 'pyproject.toml'} is not understood: {exc}") from exc
+        raise BuildFailed(f"{project / 'pyproject.toml'} is invalid: {exc}") from exc
 
 
 def build_wheel(project: Path, folder: Path) -> Path:
-    """Build the project's wheel into an empty folder, by the backend that its pyproject.toml names.
+    """Builds the project's wheel into an empty folder, with the backend that its pyproject.toml names.
 
     Raises:
-        BuildFailed: the backend failed.
+        BuildFailed: The backend failed.
     """
     backend = read_pyproject(project).get("build-system", {}).get("build-backend", "setuptools.build_meta")
-    # With the backend at hand, pip need not ask an index for it.
+    # If the backend is installed, pip need not download it.
     isolation = ["--no-build-isolation"] if importlib.util.find_spec(backend.partition(".")[0]) else []
     tool.run_tool([*tool.pip(), "wheel", "--no-deps", *isolation, "-w", folder, project.resolve()], f"building the wheel of {project}")
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
-        raise BuildFailed(f"{project} made {len(wheels)} wheels, where one is wanted")
+        raise BuildFailed(f"building {project} made {len(wheels)} wheels instead of one")
     return wheels[0]
 
 
 def read_wheel(wheel: Path) -> Distribution:
-    """What a wheel file says of itself.
+    """Reads the metadata of a wheel file.
 
     Raises:
-        PexRefused: it is not understood.
+        PexRefused: It is invalid.
     """
     with zips.open_archive(wheel) as archive:
         size = sum(member.compress_size for member in archive.infolist())
@@ -57,10 +57,10 @@ def read_wheel(wheel: Path) -> Distribution:
 
 
 def read_wheels(wheels: list[Path]) -> dict[str, Distribution]:
-    """`read_wheel` of each, by name.
+    """Reads the metadata of wheel files, and returns it by name.
 
     Raises:
-        BuildFailed: one is not understood.
+        BuildFailed: A wheel is invalid.
     """
     try:
         return {found.name: found for found in map(read_wheel, wheels)}

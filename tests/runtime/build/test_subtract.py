@@ -87,7 +87,7 @@ def test_what_stays_in_base_must_accept_what_is_carried(build):
 
 def test_a_carried_version_must_satisfy_the_model(build):
     """A lock that was made before the requirement changed."""
-    assert "it carries scikit-learn 1.6" in refusal(build, ["scikit-learn>=1.7"], ["scikit-learn"], [Wheel("scikit-learn", "1.6")])
+    assert "the model carries scikit-learn 1.6" in refusal(build, ["scikit-learn>=1.7"], ["scikit-learn"], [Wheel("scikit-learn", "1.6")])
 
 
 def test_a_path_to_pexdock_says_how_to_declare_it(build):
