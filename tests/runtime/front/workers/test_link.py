@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
         sock.bind(str(tmp_path / "worker.sock"))
         sock.listen()
         yield sock
+    (tmp_path / "worker.sock").unlink()
 
 
 async def received(worker: Channel, kind: type[Any]) -> Any:
@@ -44,6 +46,8 @@ async def received(worker: Channel, kind: type[Any]) -> Any:
         found = worker.receive_with_fd_nowait()
         if found is None:
             await asyncio.sleep(0.001)
+        elif found.fd is not None:
+            os.close(found.fd)
         elif isinstance(found.message, kind):
             return found.message
 
@@ -54,7 +58,7 @@ def test_a_request_waits_in_the_queue_once_however_often_it_is_sent(listener: so
     async def scenario() -> None:
         metrics = FrontMetrics(MetricsConfig(60.0, 100), lambda: None)
         dispatchers = Dispatchers(QueueLimits(10, 2**20), 2**24, Deadlines(60.0), metrics)
-        dispatchers.apply([Route(SPEC, [listener.getsockname()])])
+        (link,) = dispatchers.apply([Route(SPEC, [listener.getsockname()])])
         worker = Channel(listener.accept()[0])
         await received(worker, Hello)
         worker.send_message(Welcome(WIRE_VERSION, "tiny", "1"))
@@ -69,6 +73,7 @@ def test_a_request_waits_in_the_queue_once_however_often_it_is_sent(listener: so
         (report,) = metrics.take_reports()
         assert report.summaries["BatchSize"].sample == [2, 1, 1]
         assert report.summaries["QueueTime"].count == 2
+        link.close()
         worker.close()
 
     asyncio.run(scenario())
