@@ -124,7 +124,7 @@ def test_a_client_may_request_a_version_or_a_label(front: Front, releases: tuple
         assert [version(answer) for answer in front.asked([[{"x": 1}]] * 3, f"X-Pexdock-Version: {name}")] == [expected] * 3
     answer = front.ask([{"x": 1}], "X-Pexdock-Version: 0.9")
     assert (answer.status, answer.json()["code"]) == (404, "not_found")
-    assert answer.json()["detail"] == "tiny has no release '0.9' that takes requests; there are 1.0, 2.0, 3.0; labels: canary, stable"
+    assert answer.json()["detail"] == "tiny has no release '0.9'; available versions: 1.0, 2.0, 3.0; labels: canary, stable"
     assert front.ask([{"x": 1}], "X-Pexdock-Version: 3.0", path="/tiny/more").status == 404
 
 
@@ -133,7 +133,7 @@ def test_without_a_split_a_client_may_request_the_serving_release(front: Front, 
     assert who(front, "X-Pexdock-Version: 1.0") == "1.0"
     assert who(front, "X-Pexdock-Version: stable") == "1.0"
     answer = front.ask([{"x": 1}], "X-Pexdock-Version: 2.0")
-    assert answer.json()["detail"] == "tiny has no release '2.0' that takes requests; there is 1.0; labels: stable"
+    assert answer.json()["detail"] == "tiny has no release '2.0'; available versions: 1.0; labels: stable"
 
 
 def test_a_path_that_only_one_release_has_leads_there(front: Front, releases: tuple[TinyWorker, ...]) -> None:

@@ -1,4 +1,4 @@
-"""From a request's raw path to an endpoint and its parameters. Pure."""
+"""Maps the raw path of a request to an endpoint and its parameters. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Match(Generic[T]):
-    """Where a path leads, and the values of the parameters in it."""
+    """The target of a path, and the values of the parameters in it."""
 
     target: T
     parameters: dict[str, str]
@@ -28,13 +28,13 @@ class _Node(Generic[T]):
 
 
 class PathTrie(Generic[T]):
-    """A tree of path segments. A literal segment wins over a parameter; one trailing slash makes no difference."""
+    """A tree of path segments. A literal segment wins over a parameter, and a trailing slash makes no difference."""
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
 
     def add_path(self, path: str, target: T) -> None:
-        """Makes `path`, in which `{name}` stands for one whole segment, lead to `target`; a path of the same shape is replaced."""
+        """Adds a path, in which `{name}` stands for one whole segment. It replaces a path of the same shape."""
         node, names = self._root, []
         for segment in path.strip("/").split("/"):
             if segment.startswith("{"):
@@ -46,12 +46,12 @@ class PathTrie(Generic[T]):
         node.target, node.names = target, tuple(names)
 
     def match(self, raw_path: bytes) -> Match[T] | None:
-        """The target of a path as it came over the wire, still percent-encoded; None where no endpoint has such a path.
+        """Returns the match of a path as received, still percent-encoded; None if no endpoint has such a path.
 
-        The path is split before it is decoded, so that an encoded slash cannot make a segment.
+        The path is split before it is decoded, so that an encoded slash does not start a segment.
 
         Raises:
-            Misfit: a parameter's value is empty or could mean another place than itself in a file system.
+            Misfit: The value of a parameter is empty, or could lead to another place in a file system.
         """
         segments = raw_path.strip(b"/").split(b"/")
         found = self._walk(self._root, segments, 0, [])
@@ -59,7 +59,7 @@ class PathTrie(Generic[T]):
             return None
         node, values = found
         assert node.target is not None
-        return Match(node.target, {name: _value(name, raw) for name, raw in zip(node.names, values, strict=True)})
+        return Match(node.target, {name: _decode_value(name, raw) for name, raw in zip(node.names, values, strict=True)})
 
     def _walk(self, node: _Node[T], segments: list[bytes], depth: int, values: list[bytes]) -> tuple[_Node[T], list[bytes]] | None:
         if depth == len(segments):
@@ -72,11 +72,11 @@ class PathTrie(Generic[T]):
         return self._walk(node.parameter, segments, depth + 1, [*values, segments[depth]])
 
 
-def _value(name: str, raw: bytes) -> str:
+def _decode_value(name: str, raw: bytes) -> str:
     try:
         value = unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:
         value = ""
     if value in ("", ".", "..") or any(character in "/\\" or character < " " or character == "\x7f" for character in value):
-        raise Misfit(f"{name!r} is not a value that a path parameter may have", cells=[Cell(None, name, "not an admissible value")])
+        raise Misfit(f"invalid value of the path parameter {name!r}", cells=[Cell(None, name, "not an admissible value")])
     return value

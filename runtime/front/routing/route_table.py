@@ -1,4 +1,4 @@
-"""Where requests lead under the routing table in force: to which endpoint of which release, with which parameters."""
+"""Routes requests under the routing table in force: from a path to an endpoint of a release, and its parameters."""
 
 from __future__ import annotations
 
@@ -17,155 +17,151 @@ from runtime.front.requests.request_head import RequestHead, Selection
 from runtime.front.requests.target import Target
 from runtime.front.routing.mirroring import RequestMirror
 from runtime.front.routing.path_trie import PathTrie
-from runtime.front.routing.traffic_split import ReleaseSelector, SplitRoute, TrafficSplit, split_route_of
+from runtime.front.routing.split_route import ReleaseSelector, SplitRoute, split_route_of
+from runtime.front.routing.traffic_split import TrafficSplit
 
 _TARGETS_MAX = 4096
-"""Paths that are known without routing them again: more than most models have variants, and some megabytes at most."""
+"""Limit of cached paths: more than the variants of most models, and a few megabytes at most."""
 
 
 class RouteTable:
-    """All endpoints of the releases that a routing table names, and what was learned of paths since.
+    """Routes paths to the endpoints of the releases in a routing table, and caches the paths that it has routed.
 
     Attributes:
-        cached_target: Returns where a path leads that was routed before; None for all others. It is the method of a dict, because this is
+        cached_target: Returns the target of a path that was routed before; None if it was not. It is the method of a dict, because this is
             called for every new head.
     """
 
     def __init__(self) -> None:
-        self._router: PathTrie[ServedEndpoint] = PathTrie()
+        self._trie: PathTrie[ServedEndpoint] = PathTrie()
         self._targets: dict[bytes, Target] = {}
         self.cached_target: Callable[[bytes], Target | None] = self._targets.get
-        self._models: dict[str, list[ServedRelease]] = {}
-        self._shares: dict[ServedRelease, TrafficSplit] = {}
+        self._releases_by_model: dict[str, list[ServedRelease]] = {}
+        self._splits: dict[ServedRelease, TrafficSplit] = {}
 
-    def apply_table(self, table: RoutingTable, releases: Sequence[ServedRelease], copying: Mapping[str, RequestMirror]) -> None:
-        """Follows another table, of which these are the releases; `copying` has those that get copies, by id."""
+    def apply_table(self, table: RoutingTable, releases: Sequence[ServedRelease], mirrors: Mapping[str, RequestMirror]) -> None:
+        """Routes by another table from now on.
+
+        Args:
+            table: The routing table.
+            releases: Its releases.
+            mirrors: Mirrors of the releases that get copies, by release id.
+        """
         self._targets.clear()
-        self._models, self._shares = {}, {}
+        self._releases_by_model, self._splits = {}, {}
         for release in releases:
-            self._models.setdefault(canonicalize_name(release.spec.model), []).append(release)
-        sharing: dict[str, SplitSpec] = {canonicalize_name(model): each for model, each in table.splits.items()}
-        for model, each in self._models.items():
-            if len(each) > 1 or model in sharing:
-                self._shares |= dict.fromkeys(each, TrafficSplit(sharing.get(model), each, copying))
-        self._router = PathTrie()
-        for endpoint in self.endpoints:  # of those with equal paths the last wins
-            self._router.add_path(endpoint.spec.path, endpoint)
+            self._releases_by_model.setdefault(canonicalize_name(release.spec.model), []).append(release)
+        specs: dict[str, SplitSpec] = {canonicalize_name(model): spec for model, spec in table.splits.items()}
+        for model, siblings in self._releases_by_model.items():
+            if len(siblings) > 1 or model in specs:
+                self._splits |= dict.fromkeys(siblings, TrafficSplit(specs.get(model), siblings, mirrors))
+        self._trie = PathTrie()
+        for endpoint in self._endpoints():
+            self._trie.add_path(endpoint.spec.path, endpoint)
 
-    @property
-    def endpoints(self) -> list[ServedEndpoint]:
-        """All in force; of a model's the heaviest release's are the last."""
+    def _endpoints(self) -> list[ServedEndpoint]:
+        """Returns all endpoints. Those of each model's primary release come last, and so win where paths are equal."""
         return [
             endpoint
-            for releases in self._models.values()
-            for release in (self._shares[releases[0]].by_weight() if releases[0] in self._shares else releases)
+            for releases in self._releases_by_model.values()
+            for release in (self._splits[releases[0]].by_weight() if releases[0] in self._splits else releases)
             for endpoint in release.endpoints
         ]
 
     def documented_specs(self) -> list[ReleaseSpec]:
-        """What people are told of: of each model the endpoints of its heaviest release, and of others those whose paths it has not."""
-        found: list[ReleaseSpec] = []
-        for first, *_ in self._models.values():
-            shares = self._shares.get(first)
+        """Returns what the OpenAPI document describes: each model's primary release, and further paths of its other weighted releases."""
+        specs: list[ReleaseSpec] = []
+        for first, *_ in self._releases_by_model.values():
+            split = self._splits.get(first)
             paths: set[str] = set()
-            for release in [first] if shares is None else shares.serving:
-                mine = [each for each in release.spec.endpoints if each.path not in paths]
-                paths |= {each.path for each in mine}
-                found.append(msgspec.structs.replace(release.spec, endpoints=mine))
-        return found
+            for release in [first] if split is None else split.weighted:
+                added = [each for each in release.spec.endpoints if each.path not in paths]
+                paths |= {each.path for each in added}
+                specs.append(msgspec.structs.replace(release.spec, endpoints=added))
+        return specs
 
     def unavailable_models(self) -> list[str]:
-        """The models of which no release that serves is up."""
-        return [
-            first.spec.model for first, *_ in self._models.values() if not (self._shares[first].up if first in self._shares else first.up)
-        ]
+        """Returns the models of which no serving release is up."""
+        firsts = [releases[0] for releases in self._releases_by_model.values()]
+        return [first.spec.model for first in firsts if not (self._splits[first].up if first in self._splits else first.up)]
 
     @staticmethod
     def always_batched(target: Target) -> bool:
-        """Returns whether requests for a split target share batches in all releases, and nothing else need be known of its path."""
-        split_route = split_route_of(target)
-        return split_route is None or split_route.always_batched
+        """Returns whether requests for a target share batches in every release, and no parameters need to be checked."""
+        route = split_route_of(target)
+        return route is None or route.always_batched
 
     def route(self, raw_path: bytes) -> Target | None:
-        """Where a path leads, as it came over the wire; None where no endpoint has such a path.
+        """Returns the target of a path as received; None if no endpoint has such a path.
 
         Raises:
-            Misfit, TooLarge: a parameter's value is none that it may have.
+            Misfit, TooLarge: A parameter has an invalid value.
         """
-        found = self._targets.get(raw_path)
-        if found is None:
-            match = self._router.match(raw_path)
+        target = self._targets.get(raw_path)
+        if target is None:
+            match = self._trie.match(raw_path)
             if match is None:
                 return None
-            shares = self._shares.get(match.target.release)
-            if shares is None:
-                found = Target(match.target, match.parameters, raw_path)
-            else:
-                fork = SplitRoute(shares, shares.match_targets(raw_path))
-                found = fork.primary_target
-                fork.primary_target.split_route, found.split = fork, True
+            split = self._splits.get(match.target.release)
+            target = Target(match.target, match.parameters, raw_path) if split is None else SplitRoute(split, raw_path).primary_target
             if len(self._targets) >= _TARGETS_MAX:
                 self._targets.clear()
-            self._targets[raw_path] = found
-        return found
+            self._targets[raw_path] = target
+        return target
 
     def request_head(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> RequestHead:
-        """What a head says whose path leads to `target`.
+        """Returns the head of requests whose path leads to a target.
 
         Raises:
-            NotFound: it asks for a release that is not there or has no such path.
-            Malformed: what it says of its time is no time.
+            NotFound: It asks for a release that does not exist or does not have this path.
+            Malformed: Its time limit is invalid.
         """
-        said = hints_from_headers(headers)
+        hints = hints_from_headers(headers)
         version = headers.get(VERSION_HEADER, b"").decode("latin-1").strip()
-        asked = RequestHead(self._wanted(target, version) if version else target, content_type, accept, version)
-        asked.apply_hints(said)
-        split_route = split_route_of(target)
-        if split_route is not None and not version:
-            selector = split_route.make_selector(headers, content_type, accept)
-            selector.wishes = said
-            asked.selector = selector
-        return asked
+        head = RequestHead(self._target_of_version(target, version) if version else target, content_type, accept, version)
+        head.apply_hints(hints)
+        route = split_route_of(target)
+        if route is not None and not version:
+            head.selector = route.make_selector(headers, hints, content_type, accept)
+        return head
 
-    def select(self, asked: RequestHead, body: bytes | BodyBuffer) -> Selection:
-        """Chooses the release that answers a request under the table in force, which may not be the one under which its head came.
+    def select(self, head: RequestHead, body: bytes | BodyBuffer) -> Selection:
+        """Chooses the release that answers a request under the table in force, which may be newer than the head.
 
         Raises:
             Unavailable: The release that has taken over batches requests in another way.
-            NotFound: The request asks for a release that is not there or has no such path.
+            NotFound: The request asks for a release that does not exist or does not have this path.
         """
-        selector = asked.selector
+        selector = head.selector
         if selector is None:
-            return self._reroute(asked, None, body)
-        drawn = selector.select_release(body)
-        if not drawn.head.target.endpoint.release.retiring:
-            return drawn
-        return self._reroute(asked, selector if isinstance(selector, ReleaseSelector) else None, body)
+            return self._reroute(head, None, body)
+        selection = selector.select_release(body)
+        if not selection.head.target.endpoint.release.retiring:
+            return selection
+        return self._reroute(head, selector.affinity_value if isinstance(selector, ReleaseSelector) else None, body)
 
-    def _reroute(self, asked: RequestHead, lot: ReleaseSelector | None, body: bytes | BodyBuffer) -> Selection:
-        """Chooses anew under another table; `lot` chose before, if anything did."""
-        target = self.route(asked.target.path)
-        if target is not None and asked.version:
-            target = self._wanted(target, asked.version)
-        if target is None or target.endpoint.spec.unbatched != asked.target.endpoint.spec.unbatched:
-            raise Unavailable("the model was replaced while the request came; try again")
-        split_route = split_route_of(target)
-        if split_route is None or asked.version:
-            same = RequestHead(target, asked.content_type, asked.accept, asked.version)
-            same.apply_hints(asked.hints)
-            return Selection(same, None)
-        other = ReleaseSelector(split_route, None if lot is None else lot.affinity_header, asked.content_type, asked.accept)
-        other.wishes = asked.hints
-        return other.select_release(body)
+    def _reroute(self, head: RequestHead, affinity_value: bytes | None, body: bytes | BodyBuffer) -> Selection:
+        """Chooses again for a head of an older table."""
+        target = self.route(head.target.path)
+        if target is not None and head.version:
+            target = self._target_of_version(target, head.version)
+        if target is None or target.endpoint.spec.unbatched != head.target.endpoint.spec.unbatched:
+            raise Unavailable("the model was replaced while the request arrived; try again")
+        route = split_route_of(target)
+        if route is None or head.version:
+            new_head = RequestHead(target, head.content_type, head.accept, head.version)
+            new_head.apply_hints(head.hints)
+            return Selection(new_head, None)
+        return ReleaseSelector(route, affinity_value, head.hints, head.content_type, head.accept).select_release(body)
 
-    def _wanted(self, target: Target, version: str) -> Target:
+    def _target_of_version(self, target: Target, version: str) -> Target:
         release = target.endpoint.release
-        shares = self._shares.get(release) or TrafficSplit(None, [release])
-        wanted = shares.release_by_name(version)
+        split = self._splits.get(release) or TrafficSplit(None, [release])
+        wanted = split.release_by_name(version)
         if wanted is release:
             return target
-        split_route = split_route_of(target)
-        found = None if split_route is None else split_route.targets.get(wanted.id)
+        route = split_route_of(target)
+        found = None if route is None else route.targets.get(wanted.id)
         if found is None:
             raise NotFound(f"{wanted.spec.model} {wanted.spec.version} has no endpoint at this path")
         return found

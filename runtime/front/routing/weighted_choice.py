@@ -1,4 +1,4 @@
-"""Who of several gets a request: by turns that fill the shares evenly, or by a key, which always gives the same. Pure."""
+"""Weighted choices: evenly distributed over any stretch of requests, or by a key that always leads to the same choice. Pure."""
 
 from __future__ import annotations
 
@@ -10,47 +10,48 @@ _BITS = 64
 
 GOLDEN = round((math.sqrt(5) - 1) / 2 * 2**_BITS)
 SILVER = round((math.sqrt(2) - 1) * 2**_BITS)
-"""Steps of rotations. They have no common measure, so whoever is picked by one is picked evenly by the other."""
+"""Steps of sequences. They have no common measure, so what one sequence chooses is evenly distributed over the choices of the other."""
 
 
 class LowDiscrepancySequence:
-    """Points of [0, 1), each an irrational step on from the one before.
+    """Yields points of [0, 1), each one irrational step after the one before.
 
-    By chance 10 % of 1 000 requests are 81 to 119 of them. By this they are 98 to 102, of any stretch of requests, and of every second or
-    third of them, too, which a client may send to one endpoint, and which counting round would not give.
+    Of 1 000 random points, 81 to 119 fall into a tenth of the interval. Of these points 98 to 102 do, in any stretch of the sequence, and
+    also of every second or third point. Round-robin counting does not have this property, which matters if a client sends every second
+    request to one endpoint.
     """
 
     def __init__(self, step: int) -> None:
         self._step = step
-        self._at = 1 << (_BITS - 1)
+        self._position = 1 << (_BITS - 1)
 
     def next_point(self) -> float:
-        """The next one."""
-        self._at = (self._at + self._step) & ((1 << _BITS) - 1)
-        return (self._at >> 11) / (1 << 53)  # what a float holds exactly, so never 1
+        """Returns the next point."""
+        self._position = (self._position + self._step) & ((1 << _BITS) - 1)
+        return (self._position >> 11) / (1 << 53)  # the bits that a float holds exactly, so never 1
 
 
 def choose_weighted(weights: Sequence[int], point: float) -> int:
-    """The place of the weight in whose part of their sum the point of [0, 1) lies."""
+    """Returns the index of the weight in whose part of the sum a point of [0, 1) lies."""
     left = point * sum(weights)
-    for place, weight in enumerate(weights):
+    for index, weight in enumerate(weights):
         left -= weight
         if left < 0:
-            return place
+            return index
     return len(weights) - 1
 
 
 def rank_by_key(weights: Mapping[str, int], key: str) -> list[str]:
-    """Who gets what has this key: the first of them that can.
+    """Returns the names in the order in which they serve a key: the first that is available does.
 
-    Weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted distributed hash tables", 2005, the logarithmic method): of all
-    keys each has its share. A weight that rises draws keys to it and moves none between the others; where one goes, only its own keys move,
-    by the weights of the others. It depends on nothing but its arguments, so it is the same in every front door and after every restart.
+    Uses weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted distributed hash tables", 2005, the logarithmic method): each
+    name serves its share of all keys. If a weight rises, keys move to it, and none moves between the others; if a name goes, only its keys
+    move, by the weights of the others. The order depends on the arguments alone, so it is the same in every process.
     """
     return sorted(weights, key=lambda name: -math.log(_uniform(name, key)) / weights[name])
 
 
 def _uniform(name: str, key: str) -> float:
-    """In (0, 1), by chance but always the same."""
+    """Returns a pseudorandom number in (0, 1) that depends only on the arguments."""
     digest = blake2b(f"{name}\0{key}".encode(errors="surrogatepass"), digest_size=6).digest()
     return (int.from_bytes(digest, "little") + 0.5) / (1 << 48)

@@ -80,7 +80,7 @@ def submit_request(
     queue.deadlines.watch(request)
     queue.policy.arrivals += 1
     queue.scheduler.wake()
-    if head.mirror is not None and head.mirror.should_copy():
+    if head.mirror is not None and not request.answered and head.mirror.should_copy():
         request.observer = head.mirror.copy(head, rows, body, request_id)
     return request
 

@@ -1,0 +1,177 @@
+"""The choice of a release for requests to one path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import pyarrow as pa
+
+from base.errors import NotFound, PexdockError
+from base.ipc.numeric_frames import NumericBatch
+from runtime.front.codecs.decoder import RowDecoder
+from runtime.front.codecs.rows import Rows
+from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.requests.endpoint import ServedEndpoint
+from runtime.front.requests.hints import RequestHints
+from runtime.front.requests.request_head import RequestHead, Selection, Selector
+from runtime.front.requests.target import Target
+from runtime.front.routing.traffic_split import TrafficSplit
+from runtime.front.routing.weighted_choice import choose_weighted, rank_by_key
+
+
+class SplitTarget(Target):
+    """The target of a path in one of several releases.
+
+    Attributes:
+        split_route: Chooses among all releases that have the path; set only in the primary target.
+    """
+
+    __slots__ = ("split_route",)
+
+    def __init__(self, endpoint: ServedEndpoint, parameters: Mapping[str, str], path: bytes) -> None:
+        super().__init__(endpoint, parameters, path)
+        self.split_route: SplitRoute | None = None
+
+
+def split_route_of(target: Target) -> SplitRoute | None:
+    """Returns what chooses the release for requests to a target; None if the target is final."""
+    return target.split_route if isinstance(target, SplitTarget) else None
+
+
+class SplitRoute:
+    """A path that leads to several releases of a model, or to one release and a mirror. All requests for a path share one.
+
+    Args:
+        split: The traffic split of the model, of which at least one release has the path.
+        path: The path as received.
+
+    Attributes:
+        targets: Its target in each release that has it, by release id.
+        weights: Weights of these releases, as far as they have one.
+        primary_target: Represents the path where only one release can.
+        fallback_target: Answers while no release with a weight can; None if there is none.
+        mirror: Mirrors its requests; None if they are not mirrored.
+        affinity_column: Column whose value in row 0 keeps a client with a release; empty if no column does.
+
+    Raises:
+        Misfit, TooLarge: A parameter has an invalid value.
+    """
+
+    def __init__(self, split: TrafficSplit, path: bytes) -> None:
+        self.split = split
+        self.targets = {each: SplitTarget(match.target, match.parameters, path) for each, match in split.match_path(path).items()}
+        targets = self.targets
+        self.weights = {each: weight for each, weight in split.weights.items() if each in targets}
+        primary = targets.get(split.primary.id) or targets[max(targets, key=lambda each: split.weights.get(each, 0))]
+        self.primary_target = primary
+        primary.split_route, primary.split = self, True
+        self.fallback_target = None if split.fallback is None else targets.get(split.fallback.id)
+        self.mirror = None if split.mirror is None else split.mirror.for_target(targets.get(split.mirror.mirror.release.id))
+        self.affinity_column = split.affinity_name if split.affinity == "column" and not primary.endpoint.spec.raw else ""
+        self._affinity_header = split.affinity_name.lower().encode("latin-1", "replace") if split.affinity == "header" else b""
+        self._parameter_ranking: list[str] | None = None
+        if split.affinity == "parameter":
+            value = msgspec.json.decode(primary.parameters, type=dict[str, str]).get(split.affinity_name)
+            self._parameter_ranking = None if value is None else rank_by_key(self.weights, value)
+
+    @property
+    def always_batched(self) -> bool:
+        """Whether requests share batches in every release, and no parameters need to be checked."""
+        return bool(self.weights) and all(target.admitted and not target.endpoint.spec.unbatched for target in self.targets.values())
+
+    def make_selector(self, headers: Mapping[bytes, bytes], hints: RequestHints, content_type: str, accept: str) -> ReleaseSelector:
+        """Returns the selector for requests with one head.
+
+        Raises:
+            NotFound: Only mirror releases, and releases that requests must ask for, have this path.
+        """
+        if not self.weights:
+            raise NotFound("no serving release has an endpoint at this path")
+        value = headers.get(self._affinity_header) if self._affinity_header else None
+        return ReleaseSelector(self, value, hints, content_type, accept)
+
+    def ranking(self, affinity_value: bytes | None) -> Sequence[str] | None:
+        """Returns the release ids in the order of preference for a header's value, or for the path; None if neither decides."""
+        return self._parameter_ranking if affinity_value is None else rank_by_key(self.weights, affinity_value.decode("latin-1"))
+
+
+class ReleaseSelector(Selector):
+    """Chooses the release for requests with one head.
+
+    Args:
+        route: The path's releases.
+        affinity_value: Value of the header that keeps a client with a release; None without this header.
+        hints: Hints of the head.
+        content_type: Media type of the bodies.
+        accept: Media types that the client accepts.
+
+    Attributes:
+        affinity_value: As given.
+    """
+
+    __slots__ = ("_accept", "_content_type", "_heads", "_hints", "_ranking", "_route", "affinity_value")
+
+    def __init__(self, route: SplitRoute, affinity_value: bytes | None, hints: RequestHints, content_type: str, accept: str) -> None:
+        self._route = route
+        self.affinity_value = affinity_value
+        self._hints = hints
+        self._ranking = route.ranking(affinity_value)
+        self._content_type, self._accept = content_type, accept
+        self._heads: dict[str, RequestHead] = {}
+
+    def select_release(self, body: bytes | BodyBuffer) -> Selection:
+        """Chooses among the releases that are up; if none is, the fallback; if that is not up either, any of them."""
+        route, ranking = self._route, self._ranking
+        rows = self._decode_for_affinity(body) if route.affinity_column else None
+        if rows is not None:
+            ranking = _rank_by_column(route, rows)
+        up = [each for each in route.weights if route.targets[each].endpoint.release.takes_requests]
+        fallback = route.fallback_target
+        if not up and fallback is not None and fallback.endpoint.release.takes_requests:
+            return Selection(self._head_for(fallback.endpoint.release.id), None)
+        up = up or list(route.weights)
+        if ranking is not None:
+            chosen = next(each for each in ranking if each in up)
+        elif len(up) == 1:
+            chosen = up[0]
+        else:
+            chosen = up[choose_weighted([route.weights[each] for each in up], route.split.sequence.next_point())]
+        head = self._head_for(chosen)
+        reusable = rows is not None and head.target.endpoint.decodes_like(route.primary_target.endpoint)
+        return Selection(head, rows if reusable else None)
+
+    def _head_for(self, release_id: str) -> RequestHead:
+        head = self._heads.get(release_id)
+        if head is None:
+            target = self._route.targets[release_id]
+            head = self._heads[release_id] = RequestHead(target, self._content_type, self._accept)
+            head.apply_hints(self._hints)
+            mirror = self._route.mirror
+            if mirror is not None and mirror.target is not target and not target.endpoint.spec.unbatched:
+                head.mirror = mirror
+        return head
+
+    def _decode_for_affinity(self, body: bytes | BodyBuffer) -> Rows | None:
+        """Returns the rows as the primary release decodes them; None if it cannot: the chosen release then reports the error."""
+        try:
+            return RequestHead(self._route.primary_target, self._content_type, self._accept).decode_body(body)
+        except PexdockError:
+            return None
+
+
+def _rank_by_column(route: SplitRoute, rows: Rows) -> list[str] | None:
+    value = _first_value(route.primary_target.endpoint.decoder, rows, route.affinity_column)
+    return None if value is None else rank_by_key(route.weights, str(value))
+
+
+def _first_value(decoder: RowDecoder, rows: Rows, column: str) -> object:
+    """Returns the value of a column in row 0, which is the same for every media type; None if there is none."""
+    if not rows.count:
+        return None
+    records = rows.records
+    if isinstance(records, NumericBatch):
+        batch = records.to_record_batch()
+    else:
+        batch = records if isinstance(records, pa.RecordBatch) else decoder.batches.build_record_batch([Rows(records[:1], "")])
+    return batch.column(column)[0].as_py() if column in batch.schema.names else None
