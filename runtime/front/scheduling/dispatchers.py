@@ -37,7 +37,6 @@ class Dispatchers:
 
     Attributes:
         report_interval_requests: Requests sent to one worker between two reports of their number.
-        releases: The releases in force.
     """
 
     def __init__(
@@ -56,11 +55,15 @@ class Dispatchers:
         self._outcomes = outcomes
         self._report = report
         self.report_interval_requests = sys.maxsize
-        self.releases: list[ServedRelease] = []
         self._current, self._prepared = list[Dispatcher](), list[Dispatcher]()
         self._retiring: set[Dispatcher] = set()
         self._opt_in_only: Collection[str] = ()
         self._failover = Failover(self._find_failover_target)
+
+    @property
+    def releases(self) -> list[ServedRelease]:
+        """The releases in force."""
+        return [dispatcher.release for dispatcher in self._current]
 
     def prepare(self, routes: Sequence[Route]) -> list[WorkerLink]:
         """Connects to releases and workers that are not in force yet, so that they can answer once they are. Returns the new links."""
@@ -94,7 +97,6 @@ class Dispatchers:
             kept.append(dispatcher)
         prepared, self._prepared = self._prepared, []
         gone, self._current = [each for each in self._current + prepared if each not in kept], kept
-        self.releases = [dispatcher.release for dispatcher in kept]
         for dispatcher in gone:
             self._retiring.add(dispatcher)
             dispatcher.retire(partial(self._retiring.discard, dispatcher))
