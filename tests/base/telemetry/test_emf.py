@@ -1,4 +1,4 @@
-"""Lines of metrics against the format's published schema and its limits."""
+"""Lines of metrics, checked against the format's published schema and its limits."""
 
 import json
 import time
@@ -45,8 +45,8 @@ reports = st.builds(
 
 
 @given(st.lists(reports, max_size=3))
-def test_every_report_makes_valid_lines_that_hold_all_of_it(reported):
-    """Whatever the names, counts and values: the schema admits each line, no metric has over 100 values, and nothing is lost."""
+def test_every_report_becomes_valid_and_complete_lines(reported):
+    """For any names, counts and values, each line is valid, no metric has over 100 values, and nothing is lost."""
     totals = Totals(written(*reported))
     assert sum(sum(counts.values()) for counts in totals.counts.values()) == sum(sum(each.counts.values()) for each in reported)
     for name in ("Latency", "QueueTime", "HandlerTime", "LoadTime"):
@@ -57,7 +57,7 @@ def test_every_report_makes_valid_lines_that_hold_all_of_it(reported):
 
 @pytest.mark.parametrize(("count", "line_count"), [(1, 1), (100, 1), (101, 2), (500, 5), (501, 6)])
 def test_a_line_holds_at_most_100_values_of_a_metric(count, line_count):
-    """The format drops the rest of a longer array, so more values take more lines; counts stand in the first alone."""
+    """The format drops the rest of a longer array, so more values take more lines. Only the first line has counts."""
     whole = written(measured({"Requests": count}, {"Latency": values(range(count)), "BatchSize": values([3])}))
     documents = [checked(line) for line in whole.splitlines(keepends=True)]
     assert len(documents) == line_count
@@ -66,8 +66,8 @@ def test_a_line_holds_at_most_100_values_of_a_metric(count, line_count):
     assert ["BatchSize" in document for document in documents] == [True] + [False] * (line_count - 1)
 
 
-def test_a_line_says_of_whom_it_is_and_in_which_units():
-    """By endpoint, and by model over its endpoints; the version is there to be searched for, and makes no metrics of its own."""
+def test_a_line_has_dimensions_and_units():
+    """Dimensions are model and endpoint, and model alone. The version is a property for searches, and no dimension."""
     (line,) = written(measured({"Requests": 2, "Errors": 0}, {"Latency": values([1.23456, 2])})).splitlines(True)
     document = checked(line)
     directive = document.pop("_aws")["CloudWatchMetrics"][0]
@@ -92,26 +92,26 @@ def test_a_line_says_of_whom_it_is_and_in_which_units():
 
 
 def test_summaries_are_exact_where_the_values_are_a_sample():
-    """A reader sees by the count that it is one."""
+    """A reader recognizes a sample by the count."""
     document = checked(written(measured({}, {"Latency": ValueSummary(9000, 18000.5, 0.001, 99.0, [2.0, 3.0])})))
     assert document["Latency"] == [2.0, 3.0]
     assert document["Summaries"]["Latency"] == {"Count": 9000, "Sum": 18000.5, "Min": 0.001, "Max": 99.0}
 
 
-def test_a_measure_of_another_base_is_written_without_a_unit():
-    """A worker may run on a base that measures more than the supervisor's knows."""
+def test_an_unknown_metric_is_written_without_a_unit():
+    """A worker may run on a base that has more metrics than the supervisor's."""
     document = checked(written(measured({"Novelties": 3}, {})))
     assert document["_aws"]["CloudWatchMetrics"][0]["Metrics"] == [{"Name": "Novelties", "Unit": "None"}]
 
 
-def test_no_name_of_a_measure_is_a_property():
-    """Each is a member of the root, beside these."""
+def test_no_metric_has_the_name_of_a_property():
+    """Both are members of the root."""
     assert not {"Model", "Endpoint", "Version", "Summaries", "_aws"} & set(METRICS)
     assert set(Unit) <= {"Count", "Milliseconds"}
 
 
-def test_the_support_of_these_tests_finds_what_is_wrong():
-    """A check that admits everything would prove nothing."""
+def test_the_checks_of_these_tests_reject_invalid_lines():
+    """A check that accepts everything would prove nothing."""
     (good,) = written(measured({"Requests": 2}, {"Latency": values([1.0])})).splitlines(True)
     assert checked(good)
 
@@ -138,7 +138,7 @@ def test_the_support_of_these_tests_finds_what_is_wrong():
             checked(broken(change))
 
 
-def test_what_processes_must_know_is_a_part_of_what_authors_say():
+def test_the_metrics_config_is_part_of_the_emf_options():
     """`Emf` is one small frozen object."""
     measuring = Emf("metrics.log", interval_s=3, values_max=7).metrics_config
     assert (measuring.interval_s, measuring.values_max) == (3, 7)

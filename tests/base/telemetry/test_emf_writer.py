@@ -1,4 +1,4 @@
-"""Where lines of metrics go, and what happens where they cannot."""
+"""The file that takes lines of metrics, and what happens if it cannot."""
 
 import fcntl
 import os
@@ -43,8 +43,8 @@ def test_lines_are_log_to_what_is_there(path):
     assert len(Totals.of(path).documents) == 4
 
 
-def test_a_file_that_was_renamed_or_removed_is_made_again(path):
-    """As tools that rotate logs do it, with nobody told."""
+def test_a_renamed_or_removed_file_is_created_again(path):
+    """Log rotation works this way, without a signal."""
     moved = path.with_suffix(".1")
     with EmfWriter(Emf(path)) as log:
         log.write_report(report(1))
@@ -59,7 +59,7 @@ def test_a_file_that_was_renamed_or_removed_is_made_again(path):
 
 
 def test_a_folder_that_vanishes_is_logged_once_and_may_come_back(tmp_path, caplog):
-    """Nothing is raised where requests are served, and no log is flooded; the next trouble is told again."""
+    """Nothing is raised while requests are served, and the log is not flooded. The next failure is logged again."""
     folder = tmp_path / "logs"
     folder.mkdir()
     path = folder / "metrics.log"
@@ -75,23 +75,23 @@ def test_a_folder_that_vanishes_is_logged_once_and_may_come_back(tmp_path, caplo
     assert [record.getMessage() for record in caplog.records] == [f"metrics cannot be written to {path}: No such file or directory"] * 2
 
 
-def test_a_path_that_is_wrong_is_told_at_once(tmp_path, caplog):
-    """Not only when the first request has come."""
+def test_a_wrong_path_is_logged_at_once(tmp_path, caplog):
+    """It is not only logged at the first request."""
     with EmfWriter(Emf(tmp_path / "missing" / "metrics.log")):
         until(lambda: caplog.records)
     assert "No such file or directory" in caplog.text
 
 
 def test_a_full_disk_is_logged_once(caplog):
-    """/dev/full answers as one does."""
+    """/dev/full behaves like one."""
     with EmfWriter(Emf("/dev/full")) as log:
         log.write_report(report())
         log.write_report(report())
     assert caplog.text.count("No space left on device") == 1
 
 
-def test_a_line_that_was_cut_does_not_spoil_the_next(tmp_path):
-    """Where a disk fills up within a line, the next begins on a line of its own. Here a limit on the file's size stands for the disk."""
+def test_an_incomplete_line_does_not_spoil_the_next(tmp_path):
+    """If a disk fills up within a line, the next begins on a line of its own. Here a file size limit stands for the disk."""
     path = tmp_path / "metrics.log"
     program = f"""
 import resource, signal, sys, time
@@ -120,8 +120,8 @@ with EmfWriter(Emf({str(path)!r})) as log:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tmp_path, caplog, monkeypatch, blocking):
-    """What would block waits on a thread of its own; that more cannot wait is logged once. Then it goes on, in whole lines."""
+def test_a_reader_that_stops_delays_nobody_and_costs_bounded_memory(tmp_path, caplog, monkeypatch, blocking):
+    """Blocking writes wait on a thread of their own; dropped lines are logged once. Then writing continues in whole lines."""
     monkeypatch.setattr("base.telemetry.emf_writer._QUEUED_VALUES_MAX", 64 * 200)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -151,41 +151,41 @@ def test_a_reader_that_stops_reading_holds_up_nobody_and_costs_bounded_memory(tm
     assert [checked(line)["Requests"] for line in found] == [1] * (len(found) - 1) + [77]
 
 
-def stdout_of(program, **kwargs):
-    """A process that writes metrics to its standard output."""
+def run_with_stdout(program, **kwargs):
+    """Starts a process that writes metrics to its standard output."""
     program = f"import sys\nsys.path[:0] = {sys.path!r}\nfrom test_emf_writer import *\n{program}"
     environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}  # noqa: PTH120
     return subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=False, **kwargs)
 
 
-def test_standard_output_takes_lines_too():
-    """Where a container's logs are collected."""
-    with stdout_of("with EmfWriter(Emf('-')) as log:\n log.write_report(report(3))", stdout=subprocess.PIPE) as process:
+def test_the_standard_output_takes_lines_too():
+    """Containers collect logs there."""
+    with run_with_stdout("with EmfWriter(Emf('-')) as log:\n log.write_report(report(3))", stdout=subprocess.PIPE) as process:
         out, err = process.communicate(timeout=WITHIN_S)
     assert (checked(out)["Requests"], err, process.returncode) == (3, b"", 0)
 
 
-def test_a_standard_output_that_nobody_reads_any_more_is_logged_once():
-    """The writer goes on, as those who serve do."""
+def test_a_standard_output_without_a_reader_is_logged_once():
+    """The writer goes on, as serving does."""
     program = "with EmfWriter(Emf('-')) as log:\n for _ in range(3):\n  log.write_report(report())"
     ours, theirs = os.pipe()
     os.close(ours)
-    with stdout_of(program, stdout=theirs) as process:
+    with run_with_stdout(program, stdout=theirs) as process:
         os.close(theirs)
         _, err = process.communicate(timeout=WITHIN_S)
     assert (err.splitlines(), process.returncode) == ([b"metrics cannot be written to the standard output: Broken pipe"], 0)
 
 
-def test_a_standard_output_that_is_closed_is_never_taken_for_another_file(tmp_path):
+def test_a_closed_standard_output_is_never_mistaken_for_another_file(tmp_path):
     """The first file that such a process opens gets its number."""
     program = f"mine = open({str(tmp_path / 'mine')!r}, 'w')\nwith EmfWriter(Emf('-')) as log:\n log.write_report(report())"
-    with stdout_of(program, preexec_fn=lambda: os.close(1)) as process:
+    with run_with_stdout(program, preexec_fn=lambda: os.close(1)) as process:
         _, err = process.communicate(timeout=WITHIN_S)
     assert (err.splitlines(), process.returncode) == ([b"metrics cannot be written to the standard output: Bad file descriptor"], 0)
     assert (tmp_path / "mine").read_bytes() == b""
 
 
-def test_nobody_who_wants_metrics_means_no_thread_and_no_file(tmp_path):
+def test_disabled_metrics_start_no_thread_and_open_no_file(tmp_path):
     """What is off costs nothing."""
     before = threading.active_count()
     with report_writer(None) as write:

@@ -1,4 +1,4 @@
-"""Paths to endpoints."""
+"""Paths and the endpoints that they lead to."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def router() -> PathTrie[str]:
     ],
 )
 def test_a_path_leads_to_its_endpoint(router: PathTrie[str], path: bytes, match: Match[str] | None) -> None:
-    """Literals win over parameters, a branch that ends is left again, and values are decoded."""
+    """Literals win over parameters, a dead end leads back to the parameter, and values are decoded."""
     assert router.match(path) == match
 
 
@@ -45,7 +45,7 @@ def test_a_path_leads_to_its_endpoint(router: PathTrie[str], path: bytes, match:
     "value", [b"..", b"%2e%2e", b"%2E.", b".", b"%2e", b"a%2fb", b"%2Fetc", b"a%5cb", b"a%00", b"%0a", b"", b"%ff", b"%7f"]
 )
 def test_a_value_that_could_name_another_place_is_refused(router: PathTrie[str], value: bytes) -> None:
-    """No decoded value can climb out of a folder or end a name early."""
+    """No decoded value can climb out of a folder or truncate a name."""
     with pytest.raises(Misfit):
         router.match(b"/iris/" + value + b"/b")
 
@@ -53,7 +53,7 @@ def test_a_value_that_could_name_another_place_is_refused(router: PathTrie[str],
 @given(
     st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="/\\"), min_size=1).filter(lambda v: v not in {".", ".."})
 )
-def test_any_other_value_arrives_as_it_was_meant(value: str) -> None:
+def test_any_other_value_is_decoded_exactly_once(value: str) -> None:
     """Percent-encoding is undone exactly once."""
     router: PathTrie[str] = PathTrie()
     router.add_path("/a/{x}/b", "t")

@@ -1,4 +1,4 @@
-"""Whether two answers are the same, and by how much their numbers differ."""
+"""The comparison of two responses, and the deviation of their numbers."""
 
 import math
 
@@ -37,22 +37,22 @@ def batch(**columns):
     ],
 )
 def test_values_are_compared_by_dtype(one, other, equal, deviation):
-    """NaN is equal to NaN and null to null; only finite numbers deviate."""
+    """NaN equals NaN and null equals null; only finite numbers deviate."""
     assert compare_responses(batch(a=one), batch(a=other)) == ResponseDiff(equal, deviation)
 
 
 @pytest.mark.parametrize(
     "other", [batch(b=[1.0]), batch(a=[1]), batch(a=[1.0, 2.0]), batch(a=[1.0], b=[1.0]), batch(a=pl.Series([1.0], dtype=pl.Float32))]
 )
-def test_other_columns_dtypes_or_rows_are_a_difference(other):
+def test_responses_with_other_columns_dtypes_or_rows_differ(other):
     assert compare_responses(batch(a=[1.0]), other) == ResponseDiff(equal=False, deviation=0.0)
 
 
-def test_the_largest_deviation_is_that_of_any_column():
+def test_the_deviation_is_the_largest_of_all_columns():
     assert compare_responses(batch(a=[1.0], b=[5], c=["x"]), batch(a=[1.5], b=[8], c=["x"])) == ResponseDiff(equal=False, deviation=3.0)
 
 
-def test_answers_without_rows_or_columns_are_equal():
+def test_responses_without_rows_or_columns_are_equal():
     none = batch(a=[1.0]).slice(0, 0)
     assert compare_responses(none, none) == ResponseDiff(equal=True, deviation=0.0)
     empty = pa.RecordBatch.from_pylist([], schema=pa.schema([]))

@@ -1,4 +1,4 @@
-"""How a front door moves from one routing table to the next, with workers that are bare sockets."""
+"""The change from one routing table to the next, with workers that are bare sockets."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ def words(version, path="/a"):
 
 @pytest.fixture
 def silent(tmp_path):
-    """The path of a worker that accepts connections and never answers."""
+    """Returns the path of a worker that accepts connections and never answers."""
     path = tmp_path / "silent.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker:
         worker.bind(str(path))
@@ -33,13 +33,13 @@ def silent(tmp_path):
 
 @pytest.fixture
 def door(request):
-    """A front door that has its limits and no table yet."""
+    """A front door that is configured and has no table yet."""
     with FrontDoor(getattr(request, "param", None)) as door:
         yield door
 
 
 def test_connections_wait_until_the_first_table_is_in_force(door):
-    """A front door that was started again must not say 404 to what it merely has not heard of yet."""
+    """A restarted front door must not answer 404 for an endpoint that it does not know yet."""
     with socket.create_connection(door.address.removeprefix("http://").split(":"), timeout=1.5) as client:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         with pytest.raises(TimeoutError):
@@ -51,7 +51,7 @@ def test_connections_wait_until_the_first_table_is_in_force(door):
 
 
 @pytest.mark.parametrize("door", [Configure(request_timeout_s=1.0)], indirect=True)
-def test_a_worker_that_does_not_answer_holds_up_neither_the_table_nor_the_next_one(door, silent):
+def test_a_silent_worker_delays_neither_its_table_nor_the_next(door, silent):
     """It may be in the middle of a prediction of minutes. Requests wait for it, as they would in its queue."""
     before = time.monotonic()
     door.say(RoutingTable(1, [Route(words("1"), [silent])], startup_complete=True))
@@ -63,8 +63,8 @@ def test_a_worker_that_does_not_answer_holds_up_neither_the_table_nor_the_next_o
     assert httpx.post(door.address + "/a", json=[{"x": 1}], timeout=DEADLINE_S).status_code == 404
 
 
-def test_what_is_in_force_stays_so_until_what_comes_has_answered(silent):
-    """Else every request in between would find a release whose worker is not up yet."""
+def test_a_table_stays_in_force_until_the_workers_of_the_next_have_answered(silent):
+    """Otherwise requests in between would find a release whose worker is not up yet."""
 
     async def scenario():
         dispatch = Dispatchers(QueueLimits(10, 2**20), 2**24, Deadlines(1.0))
@@ -81,8 +81,8 @@ def test_what_is_in_force_stays_so_until_what_comes_has_answered(silent):
     asyncio.run(scenario())
 
 
-def test_a_front_door_to_which_nobody_comes_sleeps(door):
-    """No thread of it wakes up to look whether there is anything to do: some second passes without a switch to it."""
+def test_an_idle_front_door_sleeps(door):
+    """None of its threads wakes up to poll: a second passes without a context switch."""
     door.say(RoutingTable(1, [], startup_complete=True))
     assert [door.hear() for _ in range(3)] == [
         Listening(),
@@ -102,6 +102,6 @@ def test_a_front_door_to_which_nobody_comes_sleeps(door):
 
 
 def switches(pid):
-    """How often threads of a process went to sleep again."""
+    """Returns how often threads of a process went to sleep."""
     statuses = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
     return sum(int(line.split()[1]) for status in statuses for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))

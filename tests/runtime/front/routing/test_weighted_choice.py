@@ -1,4 +1,4 @@
-"""Who of several gets a request."""
+"""Weighted choices among several releases."""
 
 import itertools
 import json
@@ -14,23 +14,23 @@ KEYS = [f"user {i}" for i in range(20_000)]
 
 @pytest.mark.parametrize("weights", [[90, 10], [1, 1], [50, 30, 20], [9999, 1], [1] * 7])
 @pytest.mark.parametrize(("first", "step"), [(0, 1), (317, 1), (0, 2), (1, 3)])
-def test_turns_give_each_its_share_of_any_stretch_of_them(weights, first, step):
-    """Also of every second and of every third, which may be all that one endpoint gets."""
+def test_a_sequence_gives_each_weight_its_share_of_any_stretch(weights, first, step):
+    """This also holds for every second and every third point, which may be all that one endpoint gets."""
     rotation = LowDiscrepancySequence(GOLDEN)
     chosen = [choose_weighted(weights, rotation.next_point()) for _ in range(first + 1000 * step)][first::step]
     for place, weight in enumerate(weights):
         assert abs(chosen.count(place) - 1000 * weight / sum(weights)) <= 4
 
 
-def test_who_is_copied_does_not_depend_on_who_answers():
-    """Of the requests of a canary with 10 % just as many are copied as of all."""
+def test_mirroring_does_not_depend_on_which_release_answers():
+    """The same fraction of a canary's 10 % is mirrored as of all requests."""
     answering, copying = LowDiscrepancySequence(GOLDEN), LowDiscrepancySequence(SILVER)
     both = [(choose_weighted([90, 10], answering.next_point()), copying.next_point() < 0.3) for _ in range(10_000)]
     assert abs(both.count((1, True)) - 300) <= 15
     assert abs(both.count((0, True)) - 2700) <= 15
 
 
-def test_keys_are_shared_by_weight():
+def test_keys_are_divided_by_weight():
     first = [rank_by_key({"a": 50, "b": 30, "c": 20}, key)[0] for key in KEYS]
     for name, part in (("a", 0.5), ("b", 0.3), ("c", 0.2)):
         assert abs(first.count(name) / len(KEYS) - part) < 0.01
@@ -44,16 +44,16 @@ def test_keys_are_shared_by_weight():
         ({"a": 50, "b": 50}, {"a": 50, "b": 50, "c": 10}, {"c"}),
     ],
 )
-def test_a_weight_that_rises_draws_keys_to_it_and_moves_none_between_others(before, after, to):
-    """And no more of them than it must."""
+def test_a_rising_weight_attracts_keys_and_moves_none_between_others(before, after, to):
+    """It attracts no more of them than it must."""
     moved = [(one, two) for key in KEYS if (one := rank_by_key(before, key)[0]) != (two := rank_by_key(after, key)[0])]
     assert {two for _, two in moved} == to
     gain = sum(after[name] / sum(after.values()) - before.get(name, 0) / sum(before.values()) for name in to)
     assert abs(len(moved) / len(KEYS) - gain) < 0.01
 
 
-def test_where_one_goes_only_its_own_keys_move():
-    """Each to the one that came next for it, so it is there again for them when the first is back."""
+def test_only_the_keys_of_a_removed_name_move():
+    """Each moves to the next name in its ranking, so it comes back when the first name does."""
     weights = {"a": 50, "b": 30, "c": 20}
     for key in KEYS[:2000]:
         order = rank_by_key(weights, key)
@@ -61,8 +61,8 @@ def test_where_one_goes_only_its_own_keys_move():
         assert rank_by_key(without, key) == order[1:]
 
 
-def test_a_key_leads_to_the_same_in_another_process():
-    """Whatever the order of the weights, and of its hashes."""
+def test_a_key_has_the_same_ranking_in_another_process():
+    """Neither the order of the weights nor the hash seed matters."""
     code = "import json\nfrom runtime.front.routing.weighted_choice import rank_by_key\n"
     code += "print(json.dumps([rank_by_key({'b': 3, 'a': 5}, f'user {i}') for i in range(99)]))"
     environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "7"}
