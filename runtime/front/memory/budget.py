@@ -1,4 +1,4 @@
-"""How much shared memory a front door and each of its releases may use."""
+"""Limits of the shared memory of a front door and of each of its releases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long batches of an endpoint take, and how long a request would wait behind them. Pure: reads no clock.
+"""The time that batches of an endpoint take, and the wait of a request behind them. Pure: reads no clock.
 
 Under more load than a model can take, a queue that is limited only by rows grows until each request waits for its whole time limit, and
 most are computed for nobody. So a request that would wait for too long is refused at once, and those that are accepted get answers in time.

@@ -1,4 +1,4 @@
-"""What the front door knows of a release that it serves and of its endpoints, as far as their requests need it."""
+"""The releases that the front door serves and their endpoints, as far as requests need to know them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client's headers ask for beyond the prediction: a time limit, an urgency, a release. Pure.
+"""The headers by which a client asks for a time limit, an urgency or a release. Pure.
 
 `X-Request-Timeout-Ms` is a whole number of milliseconds. Urgency is that of `Priority` (RFC 9218): `u=0` goes first, `u=7` last, and 3 is
 the default. As the RFC demands, parameters that cannot be parsed are ignored.

@@ -1,4 +1,4 @@
-"""Where requests enter the scheduler: they are admitted, decoded and queued, or refused."""
+"""Admits, decodes and queues requests, or refuses them. The scheduling is entered here."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def submit_request(
     context: RequestContext | None = None,
     rows: Rows | None = None,
 ) -> InferenceRequest:
-    """Admits, decodes and queues a request. From then on it owns a body buffer.
+    """Admits, decodes and queues a request, which owns a body buffer from then on.
 
     Args:
         head: The request's head; its target is final.
@@ -148,7 +148,7 @@ def _answer_empty(request: InferenceRequest) -> None:
 
 
 def _decoder_failed(error: BaseException, request_id: str) -> PexdockError:
-    """Logs where a decoder failed, and not its message, which may quote the body; returns the error for the client."""
+    """Logs where a decoder failed, without its message, which may quote the body. Returns the error for the client."""
     place = "".join(traceback.format_tb(error.__traceback__))
     log.error("decoding the body of request %s failed: %s at\n%s", request_id, type(error).__name__, place)
     return PexdockError("internal error while decoding the body; the log of the front door has the details under this request ID")

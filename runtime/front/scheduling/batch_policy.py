@@ -12,7 +12,7 @@ HOLD_MAX_S = 0.001
 
 
 class DispatchDecision(Enum):
-    """What to do with the rows that wait."""
+    """A decision on the rows that wait."""
 
     GO = 1
     """Send them now."""

@@ -18,7 +18,7 @@ from base.ipc.front_door_control import Configure
 
 
 class QueuedRequest(Protocol):
-    """What a queue needs to know of a request."""
+    """A request as a queue sees it."""
 
     @property
     def group(self) -> Hashable:

@@ -10,7 +10,7 @@ from base.errors import Cell, PexdockError, Reject
 
 
 class HasRowCount(Protocol):
-    """What has to be known of a request."""
+    """A request as the attribution sees it."""
 
     @property
     def row_count(self) -> int:

@@ -1,4 +1,4 @@
-"""What the link to a worker reports."""
+"""The events that links to workers report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The batches and parameter checks that one worker has. Pure."""
+"""The batches and parameter checks that one worker has. Knows the clock, and no channel."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class InFlightBatch:
 
 
 class InFlightTable:
-    """What one worker has, by number.
+    """The batches and checks of one worker, by number.
 
     Attributes:
         batches: In the order in which they were sent.
@@ -79,7 +79,7 @@ class InFlightTable:
 
     @property
     def silent_s(self) -> float:
-        """How long the worker has had work without replying to any of it."""
+        """Seconds for which the worker has had work without replying to any of it."""
         since_s = [each.sent_s for each in self.batches.values()] + [each.sent_s for each in self.checks.values()]
         return time.monotonic() - max(self._last_reply_s, min(since_s, default=0.0))
 

@@ -40,12 +40,12 @@ class WorkerPool:
 
     @property
     def up_count(self) -> int:
-        """How many workers can take batches."""
+        """Number of workers that can take batches."""
         return sum(link.up for link in self.links.values())
 
     @property
     def streams_max(self) -> int:
-        """How many streamed responses the workers can hold together."""
+        """Limit of streamed responses that the workers can hold together."""
         return STREAMS_PER_WORKER_MAX * self.up_count
 
     @property

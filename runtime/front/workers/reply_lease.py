@@ -114,7 +114,7 @@ def _copy_metadata(frame: memoryview) -> bytes | None:
 
 
 _MARK, _END = b"\xff\xff\xff\xff", b"\xff\xff\xff\xff\0\0\0\0"
-"""What begins a message and what ends a stream (https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format)."""
+"""The beginning of a message and the end of a stream (https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format)."""
 
 _METADATA_MAX_BYTES = 1024**2
 """Limit of one message's metadata, enough for some ten thousand columns. A larger reply is copied and validated like any other."""

@@ -1,4 +1,4 @@
-"""How much of the shared memory one release may use."""
+"""Limits of the shared memory of a release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long batches take, and how long a request would wait behind them."""
+"""The time that batches take, and the wait of a request behind them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one worker has, and what follows from it."""
+"""The batches and checks of one worker: counts, hangs, and the item that crashed it."""
 
 from __future__ import annotations
 
