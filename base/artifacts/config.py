@@ -26,7 +26,7 @@ class FetchAs(Enum):
 
 
 class CacheConfig(BaseModel):
-    """How an endpoint finds, loads, caches and refreshes its models. Durations are a `timedelta`, or a number of seconds.
+    """Defines how an endpoint finds, loads, caches and refreshes its models. Durations are a `timedelta`, or a number of seconds.
 
     Without a `client` models are made from data: `load_model` gets the parameters of the request instead of an artifact, as the spec's
     instance or, without a spec, as a `dict[str, str]`. For example, `CacheConfig(load_model=train, spec=Region)` trains one model for each

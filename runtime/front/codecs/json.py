@@ -103,10 +103,10 @@ class JsonReader:
             _check_expected(rows, self._columns)
         absent = {name: [i for i, row in enumerate(rows) if name not in row] for name in self._columns if name in names}
 
-        def read(name: str, dtype: pl.DataType) -> pl.Series:
+        def read_column(name: str, dtype: pl.DataType) -> pl.Series:
             return json.column_from_json([row.get(name) for row in rows], dtype)
 
-        return schema_fit.fit_columns(self._columns, names, len(rows), read, absent=absent)
+        return schema_fit.fit_columns(self._columns, names, len(rows), read_column, absent=absent)
 
 
 def parse_records(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[str, Any]]:

@@ -56,6 +56,6 @@ def test_a_daily_schedule_is_due_once_every_day(now: int, minute: int, hour: int
     [("",), ("bad",), ("* * * *",), ("61 * * * *",), ("0 0 31 2 *",), ("@daily",), ("0 0 * * * 0 2020",), ("0 0 * * *", "Mars/Base")],
 )
 def test_an_invalid_schedule_is_refused_when_it_is_declared(wrong: tuple[str, ...]) -> None:
-    """So are a schedule that is never due and an unknown time zone."""
+    """A schedule that is never due and an unknown time zone are refused too."""
     with pytest.raises(Declaration):
         Cron(*wrong)

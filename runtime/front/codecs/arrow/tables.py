@@ -84,10 +84,10 @@ def fit_table(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -
     if duplicates:
         raise schema_fit.misfit_error([Cell(None, name, "the column appears more than once") for name in duplicates])
 
-    def read(name: str, dtype: pl.DataType) -> pl.Series:
+    def read_column(name: str, dtype: pl.DataType) -> pl.Series:
         return cast.cast_column(_series(table.column(name), name), dtype)
 
-    return schema_fit.fit_columns(columns, names, table.num_rows, read, unexpected=unexpected)
+    return schema_fit.fit_columns(columns, names, table.num_rows, read_column, unexpected=unexpected)
 
 
 def infer_frame(table: pa.Table) -> pl.DataFrame:

@@ -106,7 +106,7 @@ def test_a_lookup_never_waits_for_a_load(make: Callable[..., Cache], store: Stor
 
 
 def test_many_lookups_of_one_model_share_one_load(make: Callable[..., Cache], store: Store) -> None:
-    """All are woken, and all get the same object."""
+    """Every waiter is woken, and gets the same object."""
     cache, wakes = make(), [Wake() for _ in range(20)]
     store.gate.clear()
     pending = [cache.lookup({"name": "a"}, wake) for wake in wakes]

@@ -94,7 +94,7 @@ def entry(cache: Cache) -> EntryState:
 
 
 def test_an_entry_is_refreshed_after_its_interval(make: Callable[..., Cache], store: Stamped) -> None:
-    """With real time and real threads, changed content is loaded and replaces the old model without a request."""
+    """Real time and real threads are used: changed content is loaded and replaces the old model without a request."""
     cache = make(interval=0.05)
     first = use(cache, "a")
     store.fingerprint = "2"
@@ -104,7 +104,7 @@ def test_an_entry_is_refreshed_after_its_interval(make: Callable[..., Cache], st
 
 
 def test_an_unchanged_artifact_is_not_loaded(make: Callable[..., Cache], store: Stamped) -> None:
-    """The same model continues to serve, and its age starts anew."""
+    """The old model continues to serve, and its age starts anew."""
     clock = Clock()
     cache = make(clock, interval=timedelta(hours=1))
     first = use(cache, "a")
@@ -332,7 +332,7 @@ def test_load_as_bytes_gives_the_content_of_a_file(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_loaded_at_the_next_refresh(tmp_path: Path) -> None:
-    """The same holds for a folder in which one file changes; an unchanged artifact is not loaded."""
+    """A folder in which one file changes is loaded too; an unchanged artifact is not loaded."""
     for path in ("file", "folder/inside"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text("one")

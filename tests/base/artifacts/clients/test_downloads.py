@@ -99,7 +99,7 @@ sys.stdin.read()
 
 
 def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default the folder lies below the user's cache folder."""
+    """The default folder lies below the user's cache folder."""
     monkeypatch.setenv(CACHE_PATH_VARIABLE, str(tmp_path))
     assert Downloads().root == tmp_path / "artifacts"
     monkeypatch.delenv(CACHE_PATH_VARIABLE)

@@ -60,7 +60,7 @@ def test_percent_signs_are_plain_characters(tmp_path: Path) -> None:
 
 
 def test_a_symbolic_link_does_not_lead_out(tmp_path: Path) -> None:
-    """That holds for the last component and for those before it; the fallback is not served instead."""
+    """This holds for the last component and for those before it; the fallback is not served instead."""
     made(tmp_path / "secret" / "model")
     base = tmp_path / "base"
     made(base / "fallback")
@@ -113,7 +113,7 @@ def test_a_listing_is_newest_first_and_has_only_matching_artifacts(tmp_path: Pat
 
 
 def test_a_listed_artifact_can_be_located(tmp_path: Path) -> None:
-    """That holds for unusual names as well."""
+    """This holds for unusual names as well."""
     for name in ("plain", "with space", "ünïcode", "-dash", ".hidden"):
         made(tmp_path / name)
     client = FsClient(tmp_path, "/{name}")

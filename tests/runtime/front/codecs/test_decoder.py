@@ -99,7 +99,7 @@ def test_a_misfit_names_row_column_and_reason(decoder: RowDecoder, body: bytes, 
 
 @pytest.mark.parametrize("body", [b"", b"nope", b"[", b'[{"a":1}', b'[{"a":NaN}]', b'[{"s":"\xff"}]', b"[" * 100_000])
 def test_a_body_that_is_not_json_is_malformed(decoder: RowDecoder, body: bytes) -> None:
-    """So is JSON that is nested without end."""
+    """JSON that is nested without end is malformed too."""
     with pytest.raises((Malformed, Misfit)):
         decoder.from_json(body)
 
@@ -339,7 +339,7 @@ def test_csv_distinguishes_null_from_an_empty_string() -> None:
 
 @pytest.mark.parametrize("media", sorted(frames.BODIES))
 def test_without_a_schema_every_media_type_brings_its_own(media: str) -> None:
-    """The same frame has the same columns in each media type, and another frame has another shape."""
+    """A frame has the same columns in each media type, and another frame has another shape."""
     decoder = RowDecoder(None)
     frame = pl.DataFrame({"x": [1, 2], "s": ["a", "b"], "f": [0.5, 1.5]})
     mine = decode_body(decoder, media, frames.BODIES[media](frame))

@@ -24,7 +24,7 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False, min_value=-(2**20), ma
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(st.tuples(FLOATS, FLOATS, st.integers(-(2**20), 2**20)), min_size=MIN_ROWS, max_size=150), st.booleans())
 def test_columns_equal_the_rows_decoded_one_by_one(values: list[tuple[float, float, int]], lines: bool) -> None:
-    """That holds for any position, for integers among floats, and for 32 beside 64 bits."""
+    """This holds for any position, for integers among floats, and for 32 beside 64 bits."""
     rows = [msgspec.json.encode(dict(zip(COLUMNS, row, strict=True))) for row in values]
     decoder = RowDecoder(SCHEMA)
     many = decoder.from_ndjson(b"\n".join(rows)) if lines else decoder.from_json(b"[" + b",".join(rows) + b"]")

@@ -113,7 +113,7 @@ def test_an_invalid_value_is_refused_at_its_cell(media: str, dtype: pl.DataType,
 @given(given_=frames.admitted(min_rows=1), data=st.data())
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 def test_a_forbidden_null_is_refused_at_its_cell(media: str, given_: tuple[dict[str, Column], pl.DataFrame], data: st.DataObject) -> None:
-    """That holds for every dtype: nothing becomes null silently."""
+    """This holds for every dtype: nothing becomes null silently."""
     columns, frame = given_
     name = data.draw(st.sampled_from(list(columns)))
     row = data.draw(st.integers(0, frame.height - 1))

@@ -118,7 +118,7 @@ def test_an_invalid_wide_integer_is_refused(media: str, body: bytes, cell: Cell)
 
 
 def test_integers_inside_lists_and_structs_arrive_unchanged() -> None:
-    """That holds in each media type; an invalid one is named by its place."""
+    """This holds in each media type; an invalid one is named by its place."""
     columns = {"it": Column(pl.List(pl.Struct({"x": pl.UInt128()})), False)}
     frame = pl.DataFrame({"it": [[{"x": UMOST}, None], []]}, schema={"it": columns["it"].dtype})
     for media, made in frames.BODIES.items():
@@ -137,7 +137,7 @@ def test_other_integers_are_not_read_from_text() -> None:
 
 
 def test_an_integer_with_a_fraction_of_zeros_keeps_its_digits() -> None:
-    """That holds also where a 64-bit float would not: 2**53 + 1."""
+    """This holds also where a 64-bit float would not: 2**53 + 1."""
     assert read({"i": Column(pl.Int64(), False)}, JSON, b'{"i":9007199254740993.0}').item() == 2**53 + 1
 
 

@@ -63,7 +63,7 @@ def test_columns_that_do_not_match_are_left_to_the_cast(given: pa.Table, unexpec
 
 
 def test_columns_passed_through_equal_the_cast_columns() -> None:
-    """That holds for every valid frame; some are passed through, and some are not."""
+    """This holds for every valid frame; some are passed through, and some are not."""
     taken = []
 
     @example((COLUMNS, pl.DataFrame(table())))

@@ -66,7 +66,7 @@ def test_a_valid_file_is_read_correctly(codec: str, options: dict[str, Any]) -> 
 
 
 def test_delta_encoded_texts_are_read_in_smaller_batches_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That holds as long as no single row is too large."""
+    """This holds as long as no single row is too large."""
     frame = honest().select("i", "s")
     monkeypatch.setattr(read_budget, "_BATCH_BYTES", 1_000_000)
     body = written(frame, use_dictionary=False, column_encoding={"s": "DELTA_BYTE_ARRAY"}, row_group_size=700)
@@ -77,7 +77,7 @@ def test_delta_encoded_texts_are_read_in_smaller_batches_and_are_the_same(monkey
 
 @pytest.mark.parametrize("column", ["s", "list", "deep", "struct"])
 def test_a_dictionary_value_counts_for_every_row_that_has_it(column: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That holds in lists and structs too, which are read as indices into their dictionaries."""
+    """This holds in lists and structs too, which are read as indices into their dictionaries."""
     frame = honest().select(column)
     body, size = written(frame), frame.estimated_size()
     monkeypatch.setattr(limits, "EXPANDED_MAX_BYTES", int(1.5 * size))
