@@ -1,5 +1,7 @@
-"""A folder that follows an object store, by the clients for S3 and for Google Cloud Storage, against a real S3 API on loopback, and by
-that for Azure against Azurite."""
+"""A local folder that mirrors an object store.
+
+The clients of S3 and Google Cloud Storage run against a real S3 API on loopback, and that of Azure against Azurite.
+"""
 
 import json
 import urllib.request
@@ -21,14 +23,14 @@ COUNTED = pytest.mark.parametrize("store", ["s3", "gs"], indirect=True, scope="m
 
 @pytest.fixture(scope="module", params=["s3", "gs", "az"])
 def store(request, tmp_path_factory):
-    """The scheme of URLs, and the server that they mean."""
+    """Returns the scheme of URLs, and the server that they lead to."""
     with servers.store(request.param, tmp_path_factory.mktemp("store")) as url:
         yield request.param, url
 
 
 @pytest.fixture
 def place(store, tmp_path, monkeypatch):
-    """The URL of an empty bucket. What is tested finds the server by its environment."""
+    """Returns the URL of an empty bucket. The code under test finds the server by its environment."""
     scheme, url = store
     name = f"bucket{abs(hash(tmp_path))}"  # moto takes no escaped name, and one client escapes all but letters and digits
     servers.make_bucket(scheme, url, name)
@@ -39,13 +41,13 @@ def place(store, tmp_path, monkeypatch):
 
 @pytest.fixture
 def bucket(place):
-    """Where the test puts objects: the folder `prod` of the bucket."""
+    """Returns where the test puts objects: the folder `prod` of the bucket."""
     return from_url(f"{place}/prod")
 
 
 @pytest.fixture
 def mirror(place, tmp_path):
-    """`mirror()`: one of the bucket in `tmp_path`/dist, as a process has it."""
+    """Returns a function that makes a mirror of the bucket in `tmp_path`/dist, as a process has it."""
     made = []
 
     def make(folder=tmp_path / "dist"):
@@ -58,12 +60,12 @@ def mirror(place, tmp_path):
 
 
 def pexes(folder):
-    """Name → content, of what the watch would see."""
+    """Returns name and content of the pexes that the watcher would see."""
     return {path.name: path.read_text() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def requests_of(store, call):
-    """The requests that the server got while `call` ran, as moto recorded them."""
+    """Returns the requests that the server got while `call` ran, as moto recorded them."""
     _, url = store
     for each in ("reset", "start"):
         urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/recorder/{each}-recording", method="POST")).close()
@@ -74,8 +76,8 @@ def requests_of(store, call):
 
 
 @COUNTED
-def test_pexes_come_with_their_times_and_an_unchanged_store_costs_one_listing(store, bucket, mirror, tmp_path):
-    """With their signatures. What is neither, is hidden, or lies in a folder below the URL is left where it is."""
+def test_pexes_keep_their_times_and_an_unchanged_store_costs_one_listing(store, bucket, mirror, tmp_path):
+    """Signatures come too. Other, hidden and nested objects are ignored."""
     for key in ("a-1.pex", "b-1.pex", "b-1.pex.sig", ".hidden.pex", "notes.txt", "old/c-1.pex"):
         obstore.put(bucket, key, key.encode())
     following = mirror()
@@ -89,8 +91,8 @@ def test_pexes_come_with_their_times_and_an_unchanged_store_costs_one_listing(st
     assert not following.is_empty
 
 
-def test_what_changes_is_fetched_and_what_vanishes_goes(bucket, mirror, tmp_path):
-    """Each as a new file under its name, so nobody ever reads half of one."""
+def test_changed_objects_are_fetched_and_vanished_ones_removed(bucket, mirror, tmp_path):
+    """Each change is a new file under its name, so nobody reads an incomplete one."""
     for key in ("a.pex", "b.pex"):
         obstore.put(bucket, key, b"one")
     following = mirror()
@@ -105,8 +107,8 @@ def test_what_changes_is_fetched_and_what_vanishes_goes(bucket, mirror, tmp_path
     assert (tmp_path / "dist/a.pex").stat().st_ino != before
 
 
-def test_what_others_put_into_the_folder_stays(place, bucket, mirror, tmp_path):
-    """Also where an object has its name, which is said, and where a file took the place of one that vanished."""
+def test_foreign_files_in_the_folder_stay(place, bucket, mirror, tmp_path):
+    """They also stay if an object has the same name, which is logged, and if they replaced a file whose object vanished."""
     dist = tmp_path / "dist"
     dist.mkdir()
     (dist / "base.pex").write_text("mine")
@@ -123,8 +125,8 @@ def test_what_others_put_into_the_folder_stays(place, bucket, mirror, tmp_path):
 
 
 @COUNTED
-def test_the_next_process_fetches_only_what_is_not_whole(store, bucket, mirror, tmp_path):
-    """A file that is not what came is fetched anew; what a killed process left aside is removed."""
+def test_the_next_process_fetches_only_incomplete_files(store, bucket, mirror, tmp_path):
+    """A file that differs from what was fetched is fetched again; temporary files of a killed process are removed."""
     dist = tmp_path / "dist"
     for key in ("a.pex", "b.pex", "c.pex"):
         obstore.put(bucket, key, key.encode())
@@ -141,8 +143,8 @@ def test_the_next_process_fetches_only_what_is_not_whole(store, bucket, mirror, 
     assert not (dist / ".c.pex.mirror").exists()
 
 
-def test_one_that_cannot_be_had_keeps_no_other_from_coming(bucket, mirror, tmp_path):
-    """Too large, or with a name that no file can have."""
+def test_an_object_that_cannot_be_fetched_delays_no_other(bucket, mirror, tmp_path):
+    """It is too large, or has a name that no file can have."""
     name = "n" * 250 + ".pex"
     for key, content in {"a.pex": b"x" * (BIG + 1), name: b"long", "z.pex": b"whole"}.items():
         obstore.put(bucket, key, content)
@@ -152,8 +154,8 @@ def test_one_that_cannot_be_had_keeps_no_other_from_coming(bucket, mirror, tmp_p
     assert pexes(tmp_path / "dist") == {"z.pex": "whole"}
 
 
-def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_at_the_next_turn(place, bucket, tmp_path):
-    """Never under the stamp of the one before, and never a mixture."""
+def test_an_object_that_is_replaced_during_its_fetch_is_fetched_again(place, bucket, tmp_path):
+    """It never gets the stamp of the old object, and never mixes both."""
 
     class Slow(RemoteDist):
         def download_pex(self, pex, file):
@@ -175,8 +177,8 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_at_the_next_t
     again.close()
 
 
-def test_a_store_that_cannot_be_asked_changes_nothing(place, bucket, mirror, tmp_path, monkeypatch):
-    """Neither one that is gone nor one that refuses is an empty one."""
+def test_an_unreachable_store_changes_nothing(place, bucket, mirror, tmp_path, monkeypatch):
+    """Neither a store that is down nor one that refuses is taken for an empty one."""
     obstore.put(bucket, "a.pex", b"one")
     mirror().sync()
     scheme = place.partition(":")[0]
@@ -191,8 +193,8 @@ def test_a_store_that_cannot_be_asked_changes_nothing(place, bucket, mirror, tmp
     assert pexes(tmp_path / "dist") == {"a.pex": "one"}
 
 
-def test_a_folder_is_kept_by_one_process_at_a_time(bucket, mirror, tmp_path):
-    """The second one watches what the first one does, and takes over when that is gone."""
+def test_a_folder_is_mirrored_by_one_process_at_a_time(bucket, mirror, tmp_path):
+    """A second process watches the folder, and takes over when the first is gone."""
     first, second = mirror(), mirror()
     first.sync()
     obstore.put(bucket, "a.pex", b"one")
@@ -203,8 +205,8 @@ def test_a_folder_is_kept_by_one_process_at_a_time(bucket, mirror, tmp_path):
     assert pexes(tmp_path / "dist") == {"a.pex": "one"}
 
 
-def test_a_folder_that_is_replaced_is_filled_anew(bucket, mirror, tmp_path):
-    """As a dist/ that somebody removes is made again."""
+def test_a_replaced_folder_is_filled_again(bucket, mirror, tmp_path):
+    """Somebody may remove dist/, and it is created again."""
     dist = tmp_path / "dist"
     obstore.put(bucket, "a.pex", b"one")
     following = mirror()
@@ -214,8 +216,8 @@ def test_a_folder_that_is_replaced_is_filled_anew(bucket, mirror, tmp_path):
     assert pexes(dist) == {"a.pex": "one"}
 
 
-def test_another_store_on_the_same_folder_takes_the_place_of_the_first(place, bucket, mirror, tmp_path):
-    """What came from the first and is not in the second goes."""
+def test_another_store_for_the_same_folder_replaces_the_first(place, bucket, mirror, tmp_path):
+    """Files of the first store that are not in the second are removed."""
     for key in ("a.pex", "b.pex"):
         obstore.put(bucket, key, b"one")
     first = mirror()
@@ -230,8 +232,8 @@ def test_another_store_on_the_same_folder_takes_the_place_of_the_first(place, bu
 
 
 @COUNTED
-def test_a_stamp_counts_and_a_time_does_not(store, bucket, mirror):
-    """An object that is put again as it was is another time, and the same ETag: nothing is fetched."""
+def test_the_etag_counts_and_the_time_does_not(store, bucket, mirror):
+    """An object that is put again unchanged has another time and the same ETag, and is not fetched."""
     obstore.put(bucket, "a.pex", b"one")
     following = mirror()
     following.sync()

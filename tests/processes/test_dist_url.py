@@ -1,4 +1,4 @@
-"""Real supervisors that follow a real store, by the clients of three clouds: they start from it, change with it, serve on without it."""
+"""Real supervisors whose dist/ mirrors a store of each of three clouds: they start from it, follow it, and serve without it."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ from tinypex import times, write_tiny
 
 @pytest.fixture(params=["s3", "gs", "az"])
 def place(request, tmp_path, monkeypatch):
-    """What machines follow: a folder of a bucket."""
+    """Returns the folder of a bucket that the machines follow."""
     with servers.store(request.param, tmp_path) as url:
         servers.make_bucket(request.param, url, "bucket")
         for variable, value in servers.store_environment(request.param, url, tmp_path).items():
@@ -28,19 +28,19 @@ def bucket(place):
 
 
 def machine(folder, place="s3://bucket/prod"):
-    """A supervisor with a base of its own, which gets its models from the bucket."""
+    """Returns a supervisor with a local base, which gets its models from the bucket."""
     folder.mkdir()
     return Supervised(folder, dist_url=place, dist_poll_s=0.05)
 
 
 def put(bucket, folder, version, factor):
-    """Drop a version of the model into the store."""
+    """Puts a version of the model into the store."""
     pex = write_tiny(folder / f"tiny-{version}.pex", "tiny", version, times(factor, "/tiny"))
     obstore.put(bucket, pex.name, pex.read_bytes())
 
 
 def test_two_machines_follow_one_store(place, bucket, tmp_path):
-    """What is in it when they start serves once they are ready, what is dropped takes over, and what vanishes stops nothing."""
+    """They serve its models once they are ready; a new model takes over, and a removed one stops nothing."""
     put(bucket, tmp_path, "1.0.0", 2)
     with machine(tmp_path / "one", place) as one, machine(tmp_path / "two", place) as two:
         for each in (one, two):
@@ -58,8 +58,8 @@ def test_two_machines_follow_one_store(place, bucket, tmp_path):
             assert (each.dist / "base.pex").exists()
 
 
-def test_a_store_that_is_gone_is_said_once_and_a_restart_serves_what_came_before(place, bucket, tmp_path, monkeypatch):
-    """In the state and in the log, however often it is tried, without the query of a URL; a first start without it serves what is local."""
+def test_an_unreachable_store_is_logged_once_and_a_restart_serves_what_was_fetched(place, bucket, tmp_path, monkeypatch):
+    """State and log show it once, without the query of the URL. A first start without the store serves local models."""
     put(bucket, tmp_path, "1.0.0", 2)
     with machine(tmp_path / "one", place) as one:
         assert one.predictions("/tiny") == [6]
@@ -77,8 +77,8 @@ def test_a_store_that_is_gone_is_said_once_and_a_restart_serves_what_came_before
         assert "Error" in other.state()["dist_reason"]
 
 
-def test_a_supervisor_ends_at_once_while_its_store_does_not_answer(tmp_path, monkeypatch):
-    """A listing that hangs is on a thread that nobody waits for."""
+def test_a_supervisor_stops_at_once_while_its_store_hangs(tmp_path, monkeypatch):
+    """A hanging listing runs on a thread that nobody waits for."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         for variable, value in servers.s3_environment(url).items():
@@ -92,8 +92,8 @@ def test_a_supervisor_ends_at_once_while_its_store_does_not_answer(tmp_path, mon
         one.__exit__()
 
 
-def test_a_url_that_means_nothing_is_refused_at_the_start(tmp_path):
-    """In one line, which says what would do."""
+def test_an_invalid_url_is_refused_at_the_start(tmp_path):
+    """The message is one line, and says what would be valid."""
     one = machine(tmp_path / "one")
     for name, value, reason in (
         ("dist_url", "ftp://bucket/prod", "not the URL of an object store"),

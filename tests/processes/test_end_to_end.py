@@ -1,4 +1,4 @@
-"""A whole way of a request, from a real HTTP client over a real front door to handlers in a real process, and back."""
+"""Requests on their whole way: from a real HTTP client through a real front door to handlers in a real process, and back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Served(NamedTuple):
     log: list[str]
 
     def wait_logged(self, text: str) -> str:
-        """The first line of its log that holds `text`."""
+        """Returns the first line of its log that contains `text`."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             for line in list(self.log):
@@ -67,7 +67,7 @@ def served(store: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def own(store: Path) -> Iterator[Served]:
-    """A server that the test may break."""
+    """Yields a server that the test may break."""
     yield from serve(store)
 
 
@@ -97,7 +97,7 @@ def serve(store: Path) -> Iterator[Served]:
 
 
 def stream(frame: pl.DataFrame) -> bytes:
-    """The frame as an Arrow stream."""
+    """Returns the frame as an Arrow stream."""
     sink = io.BytesIO()
     table = frame.to_arrow()
     with pa.ipc.new_stream(sink, table.schema) as out:
@@ -109,8 +109,8 @@ def ask(served: Served, path: str, rows: object) -> httpx.Response:
     return served.http.post(path, json=rows)
 
 
-def test_rows_come_back_in_their_order(served: Served) -> None:
-    """One prediction a row, at its place, with an id."""
+def test_predictions_are_in_the_order_of_the_rows(served: Served) -> None:
+    """There is one prediction per row, and the response has an id."""
     answer = ask(served, "/double", [{"a": i} for i in range(100)])
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
@@ -119,21 +119,21 @@ def test_rows_come_back_in_their_order(served: Served) -> None:
 
 
 def test_frames_come_back_as_records(served: Served) -> None:
-    """With an output schema and without one."""
+    """They do so with an output schema and without one."""
     rows = [{"a": 1.0, "tag": "é"}, {"a": 2.0}]
     assert ask(served, "/sums", rows).json()["predictions"] == [{"total": 1.0, "tag": "é"}, {"total": 2.0, "tag": None}]
     assert ask(served, "/any/x", [{"x": 1}, {"y": "b"}]).json()["predictions"] == [{"x": 1, "y": None}, {"x": None, "y": "b"}]
 
 
-def test_no_rows_are_no_predictions(served: Served) -> None:
-    """An empty request is answered, as JSON and as Arrow, and no handler is called for it."""
+def test_a_request_without_rows_has_no_predictions(served: Served) -> None:
+    """It is answered as JSON and as Arrow, and no handler is called."""
     assert ask(served, "/double", []).json()["predictions"] == []
     answer = served.http.post("/sums", json=[], headers={"accept": ARROW})
     assert pa.ipc.open_stream(answer.content).read_all().num_rows == 0
 
 
-def test_arrow_in_and_out_of_any_size(served: Served) -> None:
-    """From one row to more than any slot holds, requests and replies."""
+def test_arrow_requests_and_responses_may_have_any_size(served: Served) -> None:
+    """They have one row, or more rows than any slot holds."""
     for rows in (1, 5_000, 300_000):
         frame = pl.DataFrame({"a": pl.arange(rows, eager=True).cast(pl.Float64)})
         answer = served.http.post("/double", content=stream(frame), headers={"content-type": ARROW, "accept": ARROW})
@@ -143,8 +143,8 @@ def test_arrow_in_and_out_of_any_size(served: Served) -> None:
         assert result["prediction"].equals(frame["a"] * 2)
 
 
-def test_a_reply_larger_than_its_request_gets_room(served: Served) -> None:
-    """The worker asks for a larger segment; several at once do not mix."""
+def test_a_reply_larger_than_its_request_gets_a_buffer(served: Served) -> None:
+    """The worker asks for a larger segment. Several replies at once do not mix."""
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda i: ask(served, "/wide", [{"a": float(i)}] * 500), range(8)))
     for i, answer in enumerate(answers):
@@ -153,7 +153,7 @@ def test_a_reply_larger_than_its_request_gets_room(served: Served) -> None:
 
 
 def test_concurrent_requests_share_batches_and_get_their_own_rows(served: Served) -> None:
-    """What gathers while the worker is busy goes to it together; everybody gets what they asked for."""
+    """Requests that wait while the worker is busy are sent together, and each gets its own rows."""
     before = ask(served, "/calls", [{"x": 0}]).json()["predictions"][0]
 
     async def storm() -> list[httpx.Response]:
@@ -166,8 +166,8 @@ def test_concurrent_requests_share_batches_and_get_their_own_rows(served: Served
     assert ask(served, "/calls", [{"x": 0}]).json()["predictions"][0] - before < 200
 
 
-def test_one_bad_request_does_not_fail_its_batch_mates(served: Served) -> None:
-    """A handler that fails on a batch is tried on parts of it, down to the guilty one."""
+def test_a_bad_request_does_not_fail_the_rest_of_its_batch(served: Served) -> None:
+    """A handler that fails on a batch is called for parts of it, down to the request that fails."""
 
     async def mixed() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=served.http.base_url, timeout=30) as http:
@@ -180,8 +180,8 @@ def test_one_bad_request_does_not_fail_its_batch_mates(served: Served) -> None:
             assert answer.json()["predictions"] == [float(i)]
 
 
-def test_a_failing_handler_is_a_500_that_tells_nothing_but_an_incident(served: Served) -> None:
-    """The traceback is in the log, under the incident that the client was told."""
+def test_a_failing_handler_is_a_500_that_reveals_only_an_incident_id(served: Served) -> None:
+    """The log has the traceback under this incident id."""
     answer = ask(served, "/guilty", [{"a": -1}])
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"
@@ -194,14 +194,14 @@ def test_a_failing_handler_is_a_500_that_tells_nothing_but_an_incident(served: S
 
 
 @pytest.mark.parametrize("path", ["/exits", "/wrong"])
-def test_whatever_a_handler_raises_ends_its_request_only(served: Served, path: str) -> None:
-    """SystemExit is no way out for a handler, and an error that means something on the wire means nothing here."""
+def test_an_exception_of_a_handler_ends_only_its_request(served: Served, path: str) -> None:
+    """SystemExit does not end the worker, and errors that have a meaning on the wire have none here."""
     assert ask(served, path, [{"a": 1}]).json()["code"] == "handler_failed"
     assert ask(served, "/double", [{"a": 1}]).json()["predictions"] == [2.0]
 
 
-def test_a_result_with_a_row_too_few_is_never_an_answer(served: Served) -> None:
-    """Rows are matched by position, so a count that is off is the author's error."""
+def test_a_result_with_a_missing_row_is_never_a_response(served: Served) -> None:
+    """Rows are matched by position, so a wrong count is the author's error."""
     answer = ask(served, "/short", [{"a": 1}, {"a": 2}])
     assert answer.status_code == 500
     assert answer.json()["code"] == "bad_result"
@@ -227,7 +227,7 @@ def test_a_result_with_a_row_too_few_is_never_an_answer(served: Served) -> None:
 def test_a_request_that_cannot_be_answered_gets_a_clear_status(
     served: Served, path: str, body: bytes, headers: dict[str, str], status: int, code: str
 ) -> None:
-    """A problem document with a stable code; and the server goes on."""
+    """It gets a problem document with a stable code, and the server goes on."""
     answer = served.http.post(path, content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.json()["status"] == status
@@ -235,27 +235,27 @@ def test_a_request_that_cannot_be_answered_gets_a_clear_status(
     assert ask(served, "/double", [{"a": 1}]).json()["predictions"] == [2.0]
 
 
-def test_another_verb_is_told_which_one_to_use(served: Served) -> None:
+def test_an_unsupported_method_gets_a_405_with_allow(served: Served) -> None:
     """405 with Allow."""
     answer = served.http.get("/double")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
 def test_a_misfit_names_the_cell(served: Served) -> None:
-    """Row, column and reason, for programs and for people."""
+    """It names row, column and reason, for programs and for people."""
     answer = ask(served, "/double", [{"a": 1}, {"a": "x"}])
     assert answer.json()["errors"] == [{"row": 1, "column": "a", "reason": "expected a number that a 64-bit float holds, got 'x'"}]
     assert "row 1, column 'a'" in answer.json()["detail"]
 
 
 def test_each_variant_is_loaded_by_its_parameters(served: Served) -> None:
-    """On demand, off the serving thread."""
+    """It is loaded on demand, outside the serving thread."""
     assert ask(served, "/stored/one", [{"a": 1}]).json()["predictions"] == ["one: text of one"]
     assert ask(served, "/stored/two", [{"a": 1}, {"a": 2}]).json()["predictions"] == ["two: text of two"] * 2
 
 
-def test_a_slow_load_holds_up_nobody_else(own: Served) -> None:
-    """While one variant loads, more requests for it than can be in flight wait, and other requests are answered."""
+def test_a_slow_load_delays_no_other_request(own: Served) -> None:
+    """While one variant loads, more requests wait for it than can be in flight, and other requests are answered."""
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(ask, own, "/stored/slow", [{"a": 1}]) for _ in range(6)]
         others = [ask(own, "/stored/one", [{"a": 1}]) for _ in range(5)]
@@ -266,7 +266,7 @@ def test_a_slow_load_holds_up_nobody_else(own: Served) -> None:
 
 
 def test_a_frame_that_a_handler_kept_never_changes(own: Served) -> None:
-    """Its memory is not used again, small or large, however many requests follow."""
+    """Its memory is not reused, small or large, however many requests follow."""
     rows = 50_000
     first = pl.DataFrame({"a": [7.0] * rows})
     headers = {"content-type": ARROW}
@@ -277,13 +277,13 @@ def test_a_frame_that_a_handler_kept_never_changes(own: Served) -> None:
     assert ask(own, "/kept", [{"x": 1}]).json()["predictions"] == [{"first": 7.0, "sum": 7.0 * rows}]
 
 
-def test_printing_a_lot_disturbs_nobody(served: Served) -> None:
-    """What a handler prints is not on the channel."""
+def test_a_handler_that_prints_a_lot_disturbs_nobody(served: Served) -> None:
+    """Its output does not go through the channel."""
     assert ask(served, "/loud", [{"a": 1}]).json()["predictions"] == [1.0]
 
 
 def test_health_and_documentation_are_served(served: Served) -> None:
-    """Probes, and OpenAPI that shows each endpoint's own schema; also where a model would answer any path of one segment."""
+    """The probes work, and OpenAPI shows each endpoint's schema, even if a model would match any path with one segment."""
     assert served.http.get("/livez").json() == {"live": True}
     assert served.http.get("/readyz").json() == {"ready": True, "not_ready": []}
     assert served.http.get("/docs").status_code == 200
@@ -297,14 +297,14 @@ def test_health_and_documentation_are_served(served: Served) -> None:
     assert document["paths"]["/any/{name}"]["post"]["parameters"][0]["name"] == "name"
 
 
-def test_a_process_that_dies_in_a_request_answers_it_with_503(own: Served) -> None:
-    """Here the author's process is the worker, so all ends with it, and the front door leaves after its last answer."""
+def test_a_process_that_dies_during_a_request_answers_it_with_503(own: Served) -> None:
+    """Here the author's process is the worker, so everything ends with it, and the front door exits after its last response."""
     assert ask(own, "/dies", [{"x": 1}]).status_code == 503
     assert own.process.wait(10) == 9
 
 
-def test_a_stop_answers_what_it_has_taken(own: Served) -> None:
-    """SIGTERM in the middle of a slow request: the request is answered, then the process ends well."""
+def test_a_stop_answers_accepted_requests(own: Served) -> None:
+    """After a SIGTERM during a slow request, the request is answered, and then the process exits normally."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, own, "/slow", [{"a": 5}])
         own.wait_logged("slow has begun")

@@ -1,4 +1,4 @@
-"""A front door without descriptors: who comes waits or is turned away, others are served, it does not spin, and it recovers by itself."""
+"""A front door without free descriptors: clients wait or are refused, others are served, it does not spin, and it recovers by itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TICKS_A_S = os.sysconf("SC_CLK_TCK")
 
 @contextmanager
 def limited(make: Workers) -> Iterator[Front]:
-    """A front door with few descriptors, and a worker."""
+    """Yields a front door with few descriptors, and a worker."""
     with Front() as front:
         resource.prlimit(front.process.pid, resource.RLIMIT_NOFILE, (FEW, FEW))  # it looks when it has a table
         front.table(make("1.0").route("it"))
@@ -36,7 +36,7 @@ def limited(make: Workers) -> Iterator[Front]:
 
 @pytest.fixture
 def front(make: Workers) -> Iterator[Front]:
-    """As `limited`."""
+    """Like `limited`."""
     with limited(make) as front:
         yield front
 
@@ -47,20 +47,23 @@ def ask(raw: Raw) -> int:
 
 
 def cpu_s(pid: int) -> float:
-    """What the process has computed so far, on its own behalf and in the kernel."""
+    """Returns the CPU time of the process in user and kernel mode."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_A_S
 
 
 def assert_sleeps(front: Front) -> None:
-    """It computes next to nothing for a while; one that spins would compute all the time."""
+    """Asserts that it uses almost no CPU for a while, unlike a process that spins."""
     before = cpu_s(front.process.pid)
     time.sleep(1)
     assert cpu_s(front.process.pid) - before < 0.5
 
 
-def test_connections_for_which_descriptors_run_short_are_turned_away_with_a_reason(front: Front) -> None:
-    """Some are kept for workers and segments. Those that are connected go on, and there is room again when some of them go."""
+def test_connections_beyond_the_descriptor_limit_are_refused_with_a_reason(front: Front) -> None:
+    """Some descriptors are reserved for workers and segments.
+
+    Open connections continue, and new ones are accepted when some of them end.
+    """
     with ExitStack() as stack:
         kept: list[Raw] = []
         while len(kept) < FEW:
@@ -80,8 +83,8 @@ def test_connections_for_which_descriptors_run_short_are_turned_away_with_a_reas
         until(lambda: front.ask([{"x": 1}]).status == 200, "there is no room again")
 
 
-def test_a_burst_that_takes_all_descriptors_at_once_ends_nothing(front: Front) -> None:
-    """Who gets none is turned away, with or without a reason; those that were connected are served, and so is all that comes later."""
+def test_a_burst_that_takes_all_descriptors_breaks_nothing(front: Front) -> None:
+    """Clients beyond the limit are refused, with or without a reason; open connections and later ones are served."""
     with Raw(front.address) as before:
         assert ask(before) == 200
         with ExitStack() as stack:
@@ -97,7 +100,7 @@ def test_a_burst_that_takes_all_descriptors_at_once_ends_nothing(front: Front) -
 
 
 def test_connections_wait_while_there_is_no_descriptor_at_all(make: Workers, capfd: pytest.CaptureFixture[str]) -> None:
-    """Not even one that could be given up to hang up on them. They are served once there are some."""
+    """Not even a descriptor for refusing them is left. They are served once there are some."""
     said = ""
 
     def has_said() -> bool:
@@ -121,8 +124,8 @@ def test_connections_wait_while_there_is_no_descriptor_at_all(make: Workers, cap
     assert said.count(CANNOT) == 1
 
 
-def test_clients_who_connect_and_speak_no_tls_leave_what_is_kept(make: Workers, tmp_path: Path) -> None:
-    """Nobody knows them before they have; they are as many as there are descriptors, and more."""
+def test_clients_that_never_start_tls_leave_the_reserved_descriptors(make: Workers, tmp_path: Path) -> None:
+    """They are unknown before their handshake, and there are more of them than descriptors."""
     authority = Authority(tmp_path)
     tls = authority.client()
     with Front(Configure(tls=TlsFiles(*map(str, authority.issue("door"))))) as front:

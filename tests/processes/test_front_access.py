@@ -1,4 +1,4 @@
-"""A supervisor that speaks TLS, asks for certificates and for keys, and listens nowhere else than it was told to."""
+"""A supervisor with TLS, client certificates and API keys, and the addresses on which it listens."""
 
 import contextlib
 import io
@@ -31,7 +31,7 @@ def authority(tmp_path):
 
 
 def listening(pids):
-    """The addresses at which these processes accept TCP connections, as the kernel has them."""
+    """Returns the addresses at which these processes accept TCP connections, as the kernel lists them."""
     inodes = set()
     for pid in pids:
         for fd in Path(f"/proc/{pid}/fd").iterdir():
@@ -48,8 +48,8 @@ def listening(pids):
     return found
 
 
-def test_predictions_go_over_mutual_tls_with_a_key_through_every_front_door(tmp_path, authority):
-    """All that guards them at once, with several front doors, each of which reads the files itself."""
+def test_predictions_work_over_mutual_tls_with_an_api_key_through_every_front_door(tmp_path, authority):
+    """Every guard is active at once; there are several front doors, and each reads the files itself."""
     cert, key = authority.issue("door")
     own = authority.issue("client")
     supervised = Supervised(tmp_path, front_doors=2, tls_cert_path=cert, tls_key_path=key, tls_client_ca_path=authority.path)
@@ -88,8 +88,8 @@ def double(records_df: Numbers.DataFrame) -> pl.DataFrame:
     return records_df * 2
 
 
-def test_large_bodies_and_answers_are_the_same_over_tls(authority):
-    """Those that lie in shared memory on their way, too: what is encrypted is what the worker wrote, whatever comes after it."""
+def test_large_bodies_and_responses_are_the_same_over_tls(authority):
+    """This includes those in shared memory: the worker's bytes are encrypted, whatever overwrites the memory later."""
     files = [str(path) for path in authority.issue("door")]
     frames = [pl.DataFrame({"a": np.arange(start, start + 400_000, dtype=np.float64)}) for start in (0, 10**6, 10**7)]
     arrow = "application/vnd.apache.arrow.stream"
@@ -115,8 +115,8 @@ def test_large_bodies_and_answers_are_the_same_over_tls(authority):
         ({"api_keys_path": "nowhere"}, "No such file"),
     ],
 )
-def test_guards_that_cannot_work_end_the_start(tmp_path, authority, settings, reason):
-    """Nothing is served with less than what was asked for."""
+def test_unusable_guards_fail_the_start(tmp_path, authority, settings, reason):
+    """Nothing is served with less protection than configured."""
     authority.issue("door")
     authority.issue("other")
     supervised = Supervised(tmp_path, **{name: tmp_path / path for name, path in settings.items()})
@@ -126,8 +126,8 @@ def test_guards_that_cannot_work_end_the_start(tmp_path, authority, settings, re
     assert "Traceback" not in done.stderr
 
 
-def test_only_the_front_door_listens_and_only_on_loopback(tmp_path):
-    """Unless it is told otherwise: no process has any other address, workers and the admin side least of all."""
+def test_by_default_only_the_front_door_listens_and_only_on_loopback(tmp_path):
+    """No other process has an address, neither workers nor the admin API."""
     supervised = Supervised(tmp_path)
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
@@ -137,7 +137,7 @@ def test_only_the_front_door_listens_and_only_on_loopback(tmp_path):
             assert path.stat().st_mode & 0o077 == 0 or path.parent.stat().st_mode & 0o077 == 0
 
 
-def test_the_image_listens_on_all_interfaces_and_nothing_else_does():
+def test_only_the_image_listens_on_all_interfaces():
     """Inside a container only its own network sees the port."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert "ENV PEXDOCK_HOST=0.0.0.0" in dockerfile
@@ -147,8 +147,8 @@ def test_the_image_listens_on_all_interfaces_and_nothing_else_does():
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_the_check_of_the_image_says_whether_it_is_ready(tmp_path, authority, tls):
-    """Over plain HTTP and over TLS, whoever signed the certificate; where nobody listens it fails."""
+def test_the_health_check_of_the_image_reports_readiness(tmp_path, authority, tls):
+    """It works over plain HTTP and over TLS with any certificate, and fails if nobody listens."""
     cert, key = authority.issue("door")
     supervised = Supervised(tmp_path, **({"tls_cert_path": cert, "tls_key_path": key} if tls else {}))
     command = json.loads(re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1])
@@ -166,8 +166,8 @@ def test_the_check_of_the_image_says_whether_it_is_ready(tmp_path, authority, tl
         supervised.__exit__()
 
 
-def test_other_origins_get_no_leave_to_read_answers(tmp_path):
-    """A page of somebody else in a browser may neither read answers nor send JSON: CORS is off."""
+def test_other_origins_may_not_read_responses(tmp_path):
+    """A foreign page in a browser can neither read responses nor send JSON, since CORS is disabled."""
     supervised = Supervised(tmp_path)
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:

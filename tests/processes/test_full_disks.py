@@ -1,4 +1,4 @@
-"""Real supervisors without room, on a disk that may not be written to, or without descriptors: they say why, and recover by themselves."""
+"""Real supervisors on a full or read-only disk, or without descriptors: they report why, and recover by themselves."""
 
 import os
 import resource
@@ -12,8 +12,8 @@ def says(supervised, text):
     return text in supervised.err.read_text()
 
 
-def test_a_pex_that_finds_no_room_in_the_cache_is_refused_and_taken_when_there_is_some(tmp_path, disk):
-    """What serves goes on, and nobody has to drop it again."""
+def test_a_pex_without_room_in_the_cache_is_refused_and_taken_once_there_is_room(tmp_path, disk):
+    """Serving goes on, and nobody has to deploy it again."""
     supervised = Supervised(tmp_path, cache_path=disk.path)
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
@@ -28,8 +28,8 @@ def test_a_pex_that_finds_no_room_in_the_cache_is_refused_and_taken_when_there_i
         assert [each["state"] for each in supervised.releases("late.pex")] == ["ready"]
 
 
-def test_a_cache_that_may_not_be_written_to_refuses_all_and_serves_all_once_it_may(tmp_path, disk):
-    """From the very start on: base and model."""
+def test_a_read_only_cache_refuses_everything_and_serves_it_once_writable(tmp_path, disk):
+    """This holds from the start, for base and model."""
     supervised = Supervised(tmp_path, cache_path=disk.path / "cache")
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     disk.let_write(allowed=False)
@@ -43,8 +43,8 @@ def test_a_cache_that_may_not_be_written_to_refuses_all_and_serves_all_once_it_m
         supervised.__exit__()
 
 
-def test_a_full_run_directory_stops_no_service_and_its_state_is_right_again_by_itself(tmp_path, disk):
-    """A worker that is killed meanwhile comes back; then the state file knows of it."""
+def test_a_full_run_directory_stops_no_service_and_its_state_recovers(tmp_path, disk):
+    """A worker that is killed meanwhile comes back, and then the state file shows it."""
     supervised = Supervised(tmp_path, run_path=disk.path / "run")
     supervised.run_path = disk.path / "run"
     write_tiny(supervised.dist / "tiny.pex", "tiny")
@@ -60,8 +60,8 @@ def test_a_full_run_directory_stops_no_service_and_its_state_is_right_again_by_i
         assert supervised.predictions("/tiny") == [6]
 
 
-def test_a_run_directory_without_room_ends_the_start_with_a_reason(tmp_path, disk):
-    """One line, and no traceback."""
+def test_a_full_run_directory_fails_the_start_with_a_reason(tmp_path, disk):
+    """The reason is one line without a traceback."""
     supervised = Supervised(tmp_path, run_path=disk.path / "run")
     disk.fill()
     supervised.start()
@@ -70,8 +70,8 @@ def test_a_run_directory_without_room_ends_the_start_with_a_reason(tmp_path, dis
     assert "Traceback" not in supervised.err.read_text()
 
 
-def test_logs_on_a_full_disk_cost_no_request_and_go_on_when_there_is_room(tmp_path, disk):
-    """Of requests and of metrics; each says so once."""
+def test_logs_on_a_full_disk_cost_no_request_and_continue_when_there_is_room(tmp_path, disk):
+    """Access log and metrics each report it once."""
     access, emf = disk.path / "access.log", disk.path / "emf.log"
     supervised = Supervised(tmp_path, access_log_path=access, emf_path=emf, emf_interval_s=0.1)
     write_tiny(supervised.dist / "tiny.pex", "tiny")
@@ -98,8 +98,8 @@ def test_logs_on_a_full_disk_cost_no_request_and_go_on_when_there_is_room(tmp_pa
         assert supervised.err.read_text().count("cannot be written to") == 2
 
 
-def test_a_supervisor_without_descriptors_starts_what_died_once_it_has_some(tmp_path):
-    """It says why it cannot, and tries again after a pause that grows."""
+def test_a_supervisor_without_descriptors_restarts_processes_once_it_has_some(tmp_path):
+    """It logs the reason, and retries after growing delays."""
     supervised = Supervised(tmp_path, restart_delay_max_s=1)
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:

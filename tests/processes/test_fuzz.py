@@ -1,4 +1,4 @@
-"""Decoders of what comes from outside, fed by a fuzzer that watches which of their lines its bytes reach."""
+"""Decoders of external input, fed by a fuzzer that tracks which of their lines its bytes reach."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TARGETS = ["protocol", "control", "failure", "plain", "frames", "json", "csv", "
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not made for this machine")
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_bytes_make_a_decoder_fail_but_with_an_error_of_ours(target: str, tmp_path: Path) -> None:
-    """A few thousand runs from good bytes on; `python tests/support/fuzz.py TARGET RUNS` makes more."""
+def test_no_bytes_make_a_decoder_fail_with_another_error_than_ours(target: str, tmp_path: Path) -> None:
+    """It makes a few thousand runs from valid bytes; `python tests/support/fuzz.py TARGET RUNS` makes more."""
     done = subprocess.run(
         [sys.executable, PROGRAM, target, os.environ.get("PEXDOCK_TEST_FUZZ_RUNS", "3000")],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, timeout=300, check=False,

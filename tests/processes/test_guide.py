@@ -1,4 +1,4 @@
-"""The guide for model authors cannot lie: its program runs, its tests pass, and its requests are answered as it shows."""
+"""The guide for model authors is true: its program runs, its tests pass, and its requests are answered as shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXCHANGES = list(markdown_guide.exchanges(TEXT))
 
 
 def load(patch: pytest.MonkeyPatch, folder: Path, name: str, program: str) -> ModuleType:
-    """A program as a module, run in a folder that stays the working directory."""
+    """Loads a program as a module, in a folder that stays the working directory."""
     file = folder / f"{name}.py"
     file.write_text(program)
     spec = importlib.util.spec_from_file_location(name, file)
@@ -42,7 +42,7 @@ def load(patch: pytest.MonkeyPatch, folder: Path, name: str, program: str) -> Mo
 
 @pytest.mark.parametrize("page", [GUIDE, ROOT / "README.md"], ids=lambda each: each.name)
 def test_postponed_annotations_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: Path) -> None:
-    """The same program under `from __future__ import annotations` says the same of every endpoint to a front door."""
+    """The same program with `from __future__ import annotations` describes every endpoint identically."""
     program = markdown_guide.program(page.read_text())
     plain = load(monkeypatch, tmp_path, "plain", program)
     postponed = load(monkeypatch, tmp_path, "postponed", f"from __future__ import annotations{program}")
@@ -56,7 +56,7 @@ def test_postponed_annotations_change_nothing(tmp_path: Path, monkeypatch: pytes
 
 @pytest.fixture(scope="module")
 def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The guide's Python as a module, run in a folder of its own. Its asserts hold, or nothing here passes."""
+    """Returns the guide's Python as a module, run in a folder of its own. Its asserts hold, or nothing here passes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PEXDOCK_ARTIFACTS_PATH", raising=False)
         yield load(patch, tmp_path_factory.mktemp("guide"), "the_guide", markdown_guide.program(TEXT))
@@ -72,7 +72,7 @@ def client(module: ModuleType) -> Iterator[TestClient]:
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=[f"line {each.line}" for each in EXCHANGES])
 def test_a_request_is_answered_as_the_guide_shows(client: TestClient, exchange: markdown_guide.Exchange) -> None:
-    """Status and body, over real HTTP."""
+    """Status and body match over real HTTP."""
     answer = client.post(exchange.path, content=exchange.body.encode(), headers=exchange.headers)
     assert answer.status == exchange.status, answer.text
     assert markdown_guide.agrees(exchange.answer, answer.headers["content-type"], answer.text), answer.text
@@ -87,7 +87,7 @@ def test_the_tests_in_the_guide_pass(module: ModuleType) -> None:
 
 
 def test_the_guides_project_is_discovered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first block, under the entry point that its pyproject.toml declares, is a release."""
+    """Its first block is a release under the entry point that its pyproject.toml declares."""
     project = tomllib.loads(markdown_guide.blocks(TEXT, "toml")[0][1])
     points = project["project"]["entry-points"][GROUP]
     name, version = project["project"]["name"], project["project"]["version"]
@@ -106,8 +106,8 @@ def test_the_guides_project_is_discovered(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.delitem(sys.modules, each)
 
 
-def test_the_clients_that_the_guide_names_can_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With the arguments that it shows; they ask nobody before they must."""
+def test_the_clients_in_the_guide_can_be_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They take the shown arguments, and connect to nothing before they must."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # else MlflowClient would set it for the tests that follow
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     shown = re.findall(r"`(ObjectStoreClient|MlflowClient)\(([^)]+)\)`", TEXT)
@@ -115,8 +115,8 @@ def test_the_clients_that_the_guide_names_can_be_made(monkeypatch: pytest.Monkey
     assert [list(client.parameters) for client in made] == [["country"], ["name", "alias"]]
 
 
-def test_the_guide_is_short_and_the_readme_leads_to_it() -> None:
-    """Below 320 lines, and every place of ours that it links to is there."""
+def test_the_guide_is_short_and_linked_from_the_readme() -> None:
+    """It has fewer than 320 lines, and each of its links within the project leads somewhere."""
     assert len(TEXT.splitlines()) < 320
     assert "(docs/models.md)" in (ROOT / "README.md").read_text()
     links = re.findall(r"\]\(([^):#]+)\)", TEXT)
@@ -124,8 +124,8 @@ def test_the_guide_is_short_and_the_readme_leads_to_it() -> None:
     assert [link for link in links if not (GUIDE.parent / link).exists()] == []
 
 
-def test_a_guide_that_lies_is_found_out() -> None:
-    """Another value, another kind of number, a field that is not there, another text, an option that was made up."""
+def test_a_wrong_guide_is_detected() -> None:
+    """Cases are another value, another kind of number, a missing field, another text, and an invented option."""
     assert markdown_guide.agrees('{"a": [1.0]}', "application/json", '{"id": "x", "a": [1.0]}')
     assert not markdown_guide.agrees('{"a": [1]}', "application/json", '{"a": [1.0]}')
     assert not markdown_guide.agrees('{"b": 1}', "application/json", '{"a": 1}')
@@ -133,8 +133,8 @@ def test_a_guide_that_lies_is_found_out() -> None:
     assert not markdown_guide.agrees("a\n1", "text/csv", "a\n2\n")
 
 
-def test_a_guide_is_taken_apart() -> None:
-    """Lines keep their numbers; headers, bodies and answers are told apart."""
+def test_a_guide_is_parsed() -> None:
+    """Lines keep their numbers; headers, bodies and responses are told apart."""
     text = (
         "# A\n```python\na = 1\n```\n\n```python\nb = 2\n```\n"
         "```http\nPOST /a\nAccept: text/csv\na\n1\n→ 200\na\n1\nPOST /b {} → 404\nPOST /c 1\nX: y\n→ 201 2\n```\n"

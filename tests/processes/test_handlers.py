@@ -1,4 +1,4 @@
-"""What handlers may ask for and answer with, through a real front door to handlers in this process."""
+"""What handlers may declare and return, through a real front door to handlers in this process."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ def client(zoo: ModuleType) -> Iterator[TestClient]:
         yield client
 
 
-def test_parameters_of_the_path_come_validated(client: TestClient) -> None:
-    """Whole as a model, or one by one with the types of their annotations, in any order."""
+def test_path_parameters_are_validated(client: TestClient) -> None:
+    """They come as one model, or one by one with the types of their annotations, in any order."""
     for path in ("/places/NO/2024", "/values/NO/2024"):
         assert client.post(path, json=[{"a": 1}]).json()["predictions"] == ["NO 2025"]
 
 
 @pytest.mark.parametrize(("path", "wrong"), [("/places/norway/2024", "country"), ("/places/NO/soon", "year"), ("/values/NO/soon", "year")])
-def test_parameters_that_do_not_fit_are_a_422(client: TestClient, path: str, wrong: str) -> None:
+def test_invalid_parameters_are_a_422(client: TestClient, path: str, wrong: str) -> None:
     """The cell names the parameter."""
     answer = client.post(path, json=[{"a": 1}])
     assert (answer.status, answer.json()["code"]) == (422, "misfit")
     assert answer.json()["errors"][0]["column"] == wrong
 
 
-def test_a_body_in_a_coding_that_nothing_reads_is_a_415(client: TestClient) -> None:
-    """It says what to do. A body that says that it is in none is read, and a raw endpoint gets what came."""
+def test_a_body_with_an_unsupported_content_encoding_is_a_415(client: TestClient) -> None:
+    """The response says what to do. An `identity` body is read, and a raw endpoint gets the body unchanged."""
     body = gzip.compress(b'[{"a": 1}]')
     for way in ("", "?"):
         answer = client.post(f"/async{way}", content=body, headers={"content-encoding": "gzip"})
@@ -68,8 +68,8 @@ def test_a_body_in_a_coding_that_nothing_reads_is_a_415(client: TestClient) -> N
     assert client.post("/body", content=body, headers={"content-encoding": "gzip"}).status == 200
 
 
-def test_a_context_tells_of_the_one_request(client: TestClient) -> None:
-    """Its id, its query, the time it has, and of its headers only those that the author named."""
+def test_a_context_describes_its_request(client: TestClient) -> None:
+    """It has the id, the query, the time left, and only the headers that the author named."""
     headers = {"x-tenant": "blue", "authorization": "secret"}
     answer = client.post("/context?a=1&a=2&b=", json=[{"a": 1}], headers=headers)
     row = answer.json()["predictions"][0]
@@ -81,7 +81,7 @@ def test_a_context_tells_of_the_one_request(client: TestClient) -> None:
 
 
 def test_a_handler_that_takes_a_context_gets_one_request_at_a_time(client: TestClient, zoo: ModuleType) -> None:
-    """However many came together."""
+    """It does so however many requests arrive together."""
     zoo.heights.clear()
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda i: client.post("/context", json=[{"a": i}, {"a": i}]), range(16)))
@@ -89,11 +89,11 @@ def test_a_handler_that_takes_a_context_gets_one_request_at_a_time(client: TestC
     assert len({row["id"] for answer in answers for row in answer.json()["predictions"]}) == 16
 
 
-def test_a_handler_can_ask_whether_its_client_is_gone(client: TestClient, zoo: ModuleType) -> None:
-    """In the middle of its work; and those who wait behind it are answered then."""
+def test_a_handler_can_check_whether_its_client_is_gone(client: TestClient, zoo: ModuleType) -> None:
+    """It can do so in the middle of its work, and then the requests behind it are answered."""
     zoo.waiting.clear()
     zoo.events.clear()
-    hung_up = threading.Thread(target=hang_up, args=(client, "/waits"))
+    hung_up = threading.Thread(target=request_and_disconnect, args=(client, "/waits"))
     hung_up.start()
     assert zoo.waiting.wait(10)
     with ThreadPoolExecutor(4) as pool:
@@ -103,8 +103,8 @@ def test_a_handler_can_ask_whether_its_client_is_gone(client: TestClient, zoo: M
     assert [answer.json()["predictions"] for answer in behind] == [[0.0], [2.0], [4.0], [6.0]]
 
 
-def hang_up(client: TestClient, path: str) -> None:
-    """Asks, and goes before the answer."""
+def request_and_disconnect(client: TestClient, path: str) -> None:
+    """Sends a request, and disconnects before the response."""
     impatient = TestClient(timeout_s=0.5)
     impatient.address = client.address
     with pytest.raises(TimeoutError):
@@ -112,7 +112,7 @@ def hang_up(client: TestClient, path: str) -> None:
 
 
 def test_dependencies_are_opened_once_and_closed_at_the_end(zoo: ModuleType) -> None:
-    """In the order in which they need each other, whatever kind of function makes them."""
+    """They are opened in the order in which they need each other, by any kind of function."""
     zoo.events.clear()
     with TestClient(zoo.depends) as client:
         for _ in range(3):
@@ -122,7 +122,7 @@ def test_dependencies_are_opened_once_and_closed_at_the_end(zoo: ModuleType) -> 
 
 
 def test_a_dependency_that_cannot_be_opened_keeps_the_server_from_starting() -> None:
-    """It is told when it starts, not at the first request."""
+    """The error shows at the start, not at the first request."""
 
     def broken() -> None:
         raise OSError("no database")
@@ -135,8 +135,8 @@ def test_a_dependency_that_cannot_be_opened_keeps_the_server_from_starting() -> 
         pass
 
 
-def test_a_raw_endpoint_takes_the_request_and_makes_the_answer(client: TestClient) -> None:
-    """Body, media type, query and named headers in; body, media type and status out."""
+def test_a_raw_endpoint_takes_the_request_and_makes_the_response(client: TestClient) -> None:
+    """It gets body, media type, query and named headers, and returns body, media type and status."""
     body = bytes(range(256)) * 200  # what crosses in the shared segment
     answer = client.post("/raw/cat?size=2", content=body, headers={"content-type": "image/png", "x-tenant": "blue"})
     assert (answer.status, answer.headers["content-type"]) == (201, "image/png")
@@ -144,33 +144,33 @@ def test_a_raw_endpoint_takes_the_request_and_makes_the_answer(client: TestClien
 
 
 def test_a_raw_endpoint_may_take_the_body_alone_and_answer_json(client: TestClient) -> None:
-    """And reject what it will not read."""
+    """It may reject a body that it cannot read."""
     assert client.post("/body", content=b"abc").json() == {"size": 3, "mean": 0.5}
     refused = client.post("/body", content=b"")
     assert (refused.status, refused.json()["detail"], refused.json()["code"]) == (400, "an empty body", "rejected")
 
 
 def test_async_handlers_are_awaited(client: TestClient) -> None:
-    """On the worker's loop."""
+    """They run on the worker's loop."""
     assert client.post("/async", json=[{"a": 1}, {"a": 2}]).json()["predictions"] == [2.0, 4.0]
 
 
-def test_what_a_generator_yields_is_a_line_each(client: TestClient) -> None:
-    """NDJSON, unless the client asks for events."""
+def test_each_part_of_a_generator_is_a_line(client: TestClient) -> None:
+    """The response is NDJSON, unless the client accepts events."""
     answer = client.post("/parts", json=[{"a": 1}, {"a": 2}])
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert answer.lines() == [{"a": 1.0}, {"a": 2.0}]
 
 
-def test_a_client_that_asks_for_events_gets_events(client: TestClient) -> None:
-    """As the HTML standard writes them: `data:` and an empty line."""
+def test_a_client_that_accepts_events_gets_events(client: TestClient) -> None:
+    """They follow the HTML standard: `data:` and an empty line."""
     answer = client.post("/parts", json=[{"a": 1}, {"a": 2}], headers={"accept": "text/event-stream"})
     assert answer.headers["content-type"] == "text/event-stream"
     assert answer.text == 'data: {"a":1.0}\n\ndata: {"a":2.0}\n\n'
 
 
-def test_parts_of_any_size_arrive_whole(client: TestClient) -> None:
-    """Also those that are larger than the room they cross in, and also as events."""
+def test_parts_of_any_size_arrive_complete(client: TestClient) -> None:
+    """This includes parts larger than the slot that carries them, and events."""
     sizes = [0, 1, 65_533, 65_534, 65_535, 300_000]
     rows = [{"a": size} for size in sizes]
     assert client.post("/async-parts", json=rows).lines() == ["x" * size for size in sizes]
@@ -178,14 +178,14 @@ def test_parts_of_any_size_arrive_whole(client: TestClient) -> None:
     assert [json.loads(event.removeprefix("data: ")) for event in events.split("\n\n")[:-1]] == ["x" * size for size in sizes]
 
 
-def test_a_stream_of_nothing_is_empty(client: TestClient) -> None:
-    """No rows, no parts, and a status all the same."""
+def test_an_empty_stream_is_a_response(client: TestClient) -> None:
+    """It has no rows and no parts, but a status."""
     answer = client.post("/parts", json=[])
     assert (answer.status, answer.content) == (200, b"")
 
 
 def test_an_error_after_the_first_part_is_the_last_line(client: TestClient) -> None:
-    """Its problem document, which tells no more than any other does."""
+    """It is a problem document that reveals no more than any other."""
     *parts, last = client.post("/parts", json=[{"a": 1}, {"a": -1}]).lines()
     assert parts == [{"a": 1.0}]
     assert (last["error"]["status"], last["error"]["code"]) == (500, "handler_failed")
@@ -194,8 +194,8 @@ def test_an_error_after_the_first_part_is_the_last_line(client: TestClient) -> N
     assert re.fullmatch(r'data: \{"a":1\.0\}\n\nevent: error\ndata: \{.*"code":"handler_failed".*\}\n\n', events)
 
 
-def test_an_error_before_the_first_part_is_an_answer_of_its_own(client: TestClient) -> None:
-    """The status is not sent before there is something to send."""
+def test_an_error_before_the_first_part_is_a_response_with_its_status(client: TestClient) -> None:
+    """The status is not sent before the first part."""
     answer = client.post("/parts", json=[{"a": -1}])
     assert (answer.status, answer.headers["content-type"]) == (500, "application/problem+json")
     assert (answer.json()["status"], answer.json()["code"]) == (500, "handler_failed")
@@ -203,15 +203,15 @@ def test_an_error_before_the_first_part_is_an_answer_of_its_own(client: TestClie
     assert client.post("/parts", json=[{"a": 1}]).lines() == [{"a": 1.0}]
 
 
-def test_frames_that_are_yielded_are_checked_against_their_schema(client: TestClient) -> None:
-    """A line for each row; and one that breaks the schema is an error."""
+def test_yielded_frames_are_checked_against_their_schema(client: TestClient) -> None:
+    """Each row is a line. A frame that breaks the schema is an error."""
     first, second, last = client.post("/frames", json=[{"a": 1}, {"a": 2}]).lines()
     assert (first, second) == ({"b": 2.0}, {"b": 4.0})
     assert last["error"]["code"] == "bad_result"
 
 
-def test_a_slow_client_holds_back_the_generator_and_its_end_closes_it(client: TestClient, zoo: ModuleType) -> None:
-    """What was made and not read is bounded; others are answered meanwhile; hanging up runs the generator's `finally`."""
+def test_a_slow_client_pauses_the_generator_and_its_disconnect_closes_it(client: TestClient, zoo: ModuleType) -> None:
+    """Unread parts are limited, others are answered meanwhile, and a disconnect runs the generator's `finally`."""
     zoo.events.clear()
     with client.stream("/endless", json=[{"a": 1}]) as streamed:
         assert next(iter(streamed))
@@ -223,8 +223,8 @@ def test_a_slow_client_holds_back_the_generator_and_its_end_closes_it(client: Te
     assert made * 60_000 < 20_000_000  # the kernel's buffers hold a few MB; nothing of ours grows with time
 
 
-def test_a_worker_streams_to_many_and_refuses_more(zoo: ModuleType) -> None:
-    """Each holds a slot, and the other endpoints must find some too."""
+def test_a_worker_limits_concurrent_streams(zoo: ModuleType) -> None:
+    """Each stream holds a slot, and other endpoints need some, too."""
     with TestClient(zoo.endless, zoo.waits) as client:
         streams = [client.stream("/endless", json=[{"a": 1}]) for _ in range(48)]
         assert client.post("/endless", json=[{"a": 1}]).status == 503
@@ -235,13 +235,13 @@ def test_a_worker_streams_to_many_and_refuses_more(zoo: ModuleType) -> None:
 
 
 def reopens(client: TestClient) -> bool:
-    """Whether there is room for one more stream."""
+    """Returns whether there is room for another stream."""
     with client.stream("/endless", json=[{"a": 1}]) as streamed:
         return streamed.status == 200
 
 
-def test_rows_that_a_handler_rejects_fail_their_own_requests_only(client: TestClient, zoo: ModuleType) -> None:
-    """Each is told its own rows; all others are answered in one more batch, without a search for the guilty."""
+def test_rows_that_a_handler_rejects_fail_only_their_own_requests(client: TestClient, zoo: ModuleType) -> None:
+    """Each of these requests gets its own rows; the others are answered in one more batch, without a search."""
     zoo.gate.close()
     requests = [[{"a": i}, {"a": -i if i in {3, 7} else i}] for i in range(1, 13)]
     with Raw(client.address) as first, Raw(client.address) as second:
@@ -263,30 +263,30 @@ def test_rows_that_a_handler_rejects_fail_their_own_requests_only(client: TestCl
 
 
 def test_a_rejection_of_no_row_rejects_the_request(client: TestClient) -> None:
-    """422 unless told otherwise, in the author's words."""
+    """The status is 422 unless the author sets another, and the text is the author's."""
     answer = client.post("/forbids", json=[{"a": 1}])
     assert (answer.status, answer.json()["detail"]) == (422, "not today")
 
 
-def test_a_rejection_of_rows_that_are_not_there_is_the_authors_error(client: TestClient) -> None:
-    """It could be blamed on nobody."""
+def test_a_rejection_of_rows_that_do_not_exist_is_the_authors_error(client: TestClient) -> None:
+    """It fits no request."""
     assert client.post("/misplaced", json=[{"a": 1}]).json()["code"] == "bad_result"
 
 
 def test_images_and_text_are_columns(client: TestClient) -> None:
-    """Binary travels as base64 in JSON."""
+    """Binary values are base64 in JSON."""
     rows = [{"image": base64.b64encode(b"\x89PNG").decode(), "caption": "a small cat"}]
     assert client.post("/photos", json=rows).json()["predictions"] == [{"bytes": 4, "words": 3}]
 
 
 def test_tensors_are_columns_of_arrays(client: TestClient) -> None:
-    """And reach the handler as one numpy array."""
+    """They reach the handler as one numpy array."""
     rows = [{"pixels": [[1, 2], [3, 4]]}, {"pixels": [[0, 0], [0, 1]]}]
     assert client.post("/tensors", json=rows).json()["predictions"] == [10.0, 1.0]
 
 
-def test_an_endpoint_may_refuse_fields_that_it_does_not_know() -> None:
-    """Ignored unless the author says so."""
+def test_an_endpoint_may_refuse_unknown_fields() -> None:
+    """They are ignored by default."""
 
     class Row(Schema):
         a: pl.Float64

@@ -1,4 +1,4 @@
-"""Bodies that mean harm: each is refused as its sender's fault, the front door's memory is bounded, and it answers the next."""
+"""Malicious bodies: each is refused as the client's error, the front door's memory is bounded, and it answers the next request."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def door(worker: BareWorker) -> Iterator[FrontDoor]:
 
 
 def assert_it_goes_on(door: FrontDoor, worker: BareWorker, before: int) -> None:
-    """It answers, from the same process, whose memory was never too much."""
+    """Asserts that the same process answers, and that its memory never grew too much."""
     with Raw(door.address) as client:
         client.send(post("/typed", [{"a": 1}]))
         batch = worker.batch()
@@ -59,7 +59,7 @@ def assert_it_goes_on(door: FrontDoor, worker: BareWorker, before: int) -> None:
 
 
 @pytest.mark.parametrize("media", hostile.BODIES)
-def test_a_hostile_body_is_refused_as_its_senders_fault(door: FrontDoor, worker: BareWorker, media: str) -> None:
+def test_a_hostile_body_is_refused_with_a_4xx(door: FrontDoor, worker: BareWorker, media: str) -> None:
     """Each named one with a 4xx."""
     before = door.highest_bytes()
     for name, body in hostile.BODIES[media].items():
@@ -73,10 +73,10 @@ def test_a_hostile_body_is_refused_as_its_senders_fault(door: FrontDoor, worker:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("bodies", PARQUETS.values(), ids=PARQUETS)
-def test_a_parquet_file_that_lies_is_refused_before_it_is_expanded(
+def test_a_dishonest_parquet_file_is_refused_before_it_is_expanded(
     door: FrontDoor, worker: BareWorker, bodies: dict[str, Callable[[], bytes]]
 ) -> None:
-    """Bombs of each codec, values that stand for many, footers and pages that claim what is not so; with a schema and without."""
+    """Cases are bombs of each codec, repeated values, and false claims of footers and pages, with a schema and without."""
     before = door.highest_bytes()
     for name, make in bodies.items():
         body = make()
@@ -88,8 +88,8 @@ def test_a_parquet_file_that_lies_is_refused_before_it_is_expanded(
     assert_it_goes_on(door, worker, before + PARQUET_GROWS_MAX_BYTES - GROWS_MAX_BYTES)
 
 
-def test_nor_do_rows_without_a_schema_bring_it_down(door: FrontDoor, worker: BareWorker) -> None:
-    """Values nested in each other until a stack ends, and columns by the hundred thousand, which take time for each."""
+def test_hostile_rows_without_a_schema_do_not_crash_it(door: FrontDoor, worker: BareWorker) -> None:
+    """Values are nested until a stack overflows, and there are hundreds of thousands of columns, each of which takes time."""
     before = door.highest_bytes()
     bodies = [(media, name, found[name]) for media, found in hostile.BODIES.items() for name in hostile.WITHOUT_SCHEMA if name in found]
     assert len({name for _, name, _ in bodies}) == len(hostile.WITHOUT_SCHEMA)

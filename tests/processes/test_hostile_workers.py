@@ -1,4 +1,4 @@
-"""Workers that break the rules: each loses its channel and the supervisor hears of it; the front door answers, and goes on."""
+"""Workers that break the protocol: each loses its channel, the supervisor is told, and the front door answers and goes on."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ def good(count: int = 2) -> bytes:
 
 
 def with_view(length: int, buffer: int, offset: int) -> bytes:
-    """The second view names other bytes (https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout)."""
+    """Returns a frame whose second text view points to other bytes.
+
+    Layout: https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout
+    """
     frame, view = good(), struct.pack("<i4sii", 40, "ü".encode() * 2, 0, 33)
     assert frame.count(view) == 1
     return frame.replace(view, struct.pack("<i4sii", length, "ü".encode() * 2, buffer, offset))
 
 
-def said(frame: bytes, rows: int = 2, flags: int = 0) -> Callable[[BareWorker, Batch], None]:
-    """Writes these bytes and says that they are the reply."""
+def send_reply(frame: bytes, rows: int = 2, flags: int = 0) -> Callable[[BareWorker, Batch], None]:
+    """Writes these bytes and sends a message that they are the reply."""
 
     def reply(worker: BareWorker, batch: Batch) -> None:
         worker.view(batch.reply)[: len(frame)] = frame
@@ -75,27 +78,29 @@ HOSTILE = {
     "a reply to what it was not asked": sent(lambda batch: Reply(batch.batch_id + 1, 2, 0, 0)),
     "a reply longer than its place": sent(lambda batch: Reply(batch.batch_id, 2, batch.reply.length + 1, 0)),
     "a reply of more bytes than there are": sent(lambda batch: Reply(batch.batch_id, 2, 2**64 - 1, 0)),
-    "a reply of no bytes": said(b""),
+    "a reply of no bytes": send_reply(b""),
     "a failure that is no JSON": sent(lambda batch: Failure(batch.batch_id, b"\xff")),
     "a failure that is no UTF-8": sent(lambda batch: Failure(batch.batch_id, b'{"code":"\xff"}')),
     "a part of what is not streamed": sent(lambda batch: StreamPart(batch.batch_id, 10)),
     "a beginning that it was not asked for": sent(lambda batch: Started(batch.batch_id)),
     "the end of what is not streamed": sent(lambda batch: StreamEnd(batch.batch_id, 0)),
-    "fewer rows than it says": said(good(), rows=3),
-    "rows for other rows": said(good(1), rows=1),
-    "noise for a frame": said(os.urandom(3000)),
-    "zeros for a frame": said(bytes(3000)),
-    "metadata longer than all": said(b"\xff\xff\xff\xff\xff\xff\xff\x7f" + bytes(100)),
-    "metadata of a negative length": said(b"\xff\xff\xff\xff\xff\xff\xff\xff" + bytes(100)),
-    "half a frame": said(good()[:-60]),
-    "another schema": said(stream(pa.table({"a": [1.0, 2.0], "s": [1, 2]})), flags=Flag.SCHEMA),
-    "nulls that may not be": said(stream(pa.table({"a": [1.0, None], "s": pa.array(["x", "y"], pa.string_view())})), flags=Flag.SCHEMA),
-    "a text beyond its buffer": said(with_view(40, 0, 2**30)),
-    "a text of a negative length": said(with_view(-40, 0, 33)),
-    "a text at a negative offset": said(with_view(40, 0, -5)),
-    "a text in a buffer that is not there": said(with_view(40, 9, 33)),
-    "a text longer than its buffer": said(with_view(2**31 - 1, 0, 33)),
-    "a text that is no UTF-8": said(good().replace("ü".encode(), b"\xc3\xc3")),
+    "fewer rows than it says": send_reply(good(), rows=3),
+    "rows for other rows": send_reply(good(1), rows=1),
+    "noise for a frame": send_reply(os.urandom(3000)),
+    "zeros for a frame": send_reply(bytes(3000)),
+    "metadata longer than all": send_reply(b"\xff\xff\xff\xff\xff\xff\xff\x7f" + bytes(100)),
+    "metadata of a negative length": send_reply(b"\xff\xff\xff\xff\xff\xff\xff\xff" + bytes(100)),
+    "half a frame": send_reply(good()[:-60]),
+    "another schema": send_reply(stream(pa.table({"a": [1.0, 2.0], "s": [1, 2]})), flags=Flag.SCHEMA),
+    "nulls where none are allowed": send_reply(
+        stream(pa.table({"a": [1.0, None], "s": pa.array(["x", "y"], pa.string_view())})), flags=Flag.SCHEMA
+    ),
+    "a text beyond its buffer": send_reply(with_view(40, 0, 2**30)),
+    "a text of a negative length": send_reply(with_view(-40, 0, 33)),
+    "a text at a negative offset": send_reply(with_view(40, 0, -5)),
+    "a text in a buffer that is not there": send_reply(with_view(40, 9, 33)),
+    "a text longer than its buffer": send_reply(with_view(2**31 - 1, 0, 33)),
+    "a text that is no UTF-8": send_reply(good().replace("ü".encode(), b"\xc3\xc3")),
 }  # fmt: skip
 
 
@@ -106,7 +111,7 @@ def door() -> Iterator[FrontDoor]:
 
 
 def put_in_force(door: FrontDoor, generation: int, worker: BareWorker) -> list[object]:
-    """Makes this the only worker; gives what was heard meanwhile."""
+    """Makes this the only worker, and returns the messages received meanwhile."""
     door.say(RoutingTable(generation, [Route(WORDS, [worker.path])], startup_complete=True))
     worker.greet("tiny", "1")
     heard: list[object] = []
@@ -115,8 +120,8 @@ def put_in_force(door: FrontDoor, generation: int, worker: BareWorker) -> list[o
     return heard
 
 
-def test_whoever_breaks_a_rule_is_given_up_and_nobody_else(door: FrontDoor, tmp_path: Path) -> None:
-    """One after the other in one front door: its request is a 503, the supervisor is told, and the last, an honest one, answers."""
+def test_only_a_worker_that_breaks_the_protocol_is_given_up(door: FrontDoor, tmp_path: Path) -> None:
+    """One front door meets one after the other: the request is a 503, the supervisor is told, and the last, honest worker answers."""
     before = None
     for number, (name, breaks) in enumerate(HOSTILE.items(), 1):
         with BareWorker(tmp_path / f"w{number}") as worker:
@@ -134,14 +139,14 @@ def test_whoever_breaks_a_rule_is_given_up_and_nobody_else(door: FrontDoor, tmp_
     with BareWorker(tmp_path / "honest") as worker, Raw(door.address) as client:
         put_in_force(door, 1000, worker)
         client.send(post("/echo", ROWS))
-        said(good())(worker, worker.batch())
+        send_reply(good())(worker, worker.batch())
         assert client.answer().json()["predictions"] == ROWS
     assert before is not None
     assert door.highest_bytes() < before + 64 * MB
 
 
-def test_room_that_nobody_has_is_refused_to_a_worker(door: FrontDoor, tmp_path: Path) -> None:
-    """That breaks no rule: its request is a 503, and it goes on with the next."""
+def test_a_reply_buffer_beyond_the_memory_limit_is_refused(door: FrontDoor, tmp_path: Path) -> None:
+    """Asking for it breaks no rule: the request is a 503, and the worker goes on with the next."""
     with BareWorker(tmp_path / "w") as worker, Raw(door.address) as client:
         put_in_force(door, 1, worker)
         client.send(post("/echo", ROWS))
@@ -152,7 +157,7 @@ def test_room_that_nobody_has_is_refused_to_a_worker(door: FrontDoor, tmp_path: 
         assert isinstance(granted, ReplyBuffer)
         assert granted.reply.length == 0
         client.send(post("/echo", ROWS))
-        said(good())(worker, worker.batch())
+        send_reply(good())(worker, worker.batch())
         assert client.answer().status == 200
 
 
@@ -171,8 +176,8 @@ NOISY = """
 """
 
 
-def test_the_supervisor_puts_another_worker_in_its_place(tmp_path: Path) -> None:
-    """Its handler writes noise to the channel, and its process lives on; the model answers again by itself, from another process."""
+def test_the_supervisor_replaces_a_hostile_worker(tmp_path: Path) -> None:
+    """A handler writes noise to the channel, and its process lives on. The model answers again from another process."""
     with Supervised(tmp_path) as supervised:
         write_tiny(supervised.dist / "tiny.pex", "tiny", module=NOISY)
         (pid,) = supervised.until_state("tiny.pex", "ready")["worker_pids"]

@@ -1,4 +1,4 @@
-"""HTTP as bytes, on both ways through a front door: the one of plain predictions, and the ASGI application for all others."""
+"""HTTP as bytes, on both paths through a front door: the fast path of plain predictions, and the ASGI application for all others."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def closed_gate() -> Iterator[None]:
 
 
 def test_one_connection_answers_many_requests(raw: Raw, way: str) -> None:
-    """Each with its own id, the date, and the length of its body."""
+    """Each response has its own id, the date, and the length of its body."""
     ids = set()
     for i in range(20):
         raw.send(post(f"/double{way}", [{"a": i}]))
@@ -83,8 +83,8 @@ def test_one_connection_answers_many_requests(raw: Raw, way: str) -> None:
     assert len(ids) == 20
 
 
-def test_both_ways_give_the_same_answers(raw: Raw) -> None:
-    """Whatever is wrong with a request; only ids and dates differ."""
+def test_both_paths_give_the_same_responses(raw: Raw) -> None:
+    """They do so for every error; only ids and dates differ."""
     bodies = [b"nope", b"", b"[]", b'{"a":1}', b'[{"a":"x"}]', b'[{"b":1}]', b'["{\\"a\\": 3}"]', b"\xff", b'[{"a":1e999}]', b"[" * 5000]
     types = ["Accept: text/csv", "Accept: application/x-ndjson", "Content-Type: text/csv", "Content-Type: image/png", "X-Other: 1"]
     for path in ("/double", "/double/", "/named/a%20b", "/named/%2e%2e", "/named/a%2Fb", "/named/", "/nowhere", "//double", "/%64ouble"):
@@ -103,14 +103,14 @@ def test_both_ways_give_the_same_answers(raw: Raw) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
-def test_a_request_may_come_in_pieces(raw: Raw, way: str, size: int) -> None:
-    """However small; also where one packet has the end of one and the beginning of the next."""
+def test_a_request_may_arrive_in_pieces(raw: Raw, way: str, size: int) -> None:
+    """The pieces may be of any size, and one packet may hold the end of one request and the beginning of the next."""
     raw.send(post(f"/double{way}", [{"a": 1}, {"a": 2}]) + chunked(f"/double{way}", [{"a": 3}]) + post(f"/double{way}", [{"a": 4}]), size)
     assert [raw.answer().json()["predictions"] for _ in range(3)] == [[2.0, 4.0], [6.0], [8.0]]
 
 
-def test_a_request_may_be_cut_anywhere(raw: Raw, way: str) -> None:
-    """At each of its bytes, with the server having read what came before."""
+def test_a_request_may_be_split_anywhere(raw: Raw, way: str) -> None:
+    """It is split at each of its bytes, after the server has read the first part."""
     request = post(f"/double{way}", [{"a": 1}])
     for at in range(1, len(request)):
         raw.send(request[:at])
@@ -118,8 +118,8 @@ def test_a_request_may_be_cut_anywhere(raw: Raw, way: str) -> None:
         assert raw.answer().json()["predictions"] == [2.0]
 
 
-def test_pipelined_answers_come_in_the_order_of_their_requests(raw: Raw, way: str) -> None:
-    """Many more than may be on their way at once, and whichever is ready first."""
+def test_pipelined_responses_are_in_the_order_of_their_requests(raw: Raw, way: str) -> None:
+    """There are many more than may be in flight, and they are ready in any order."""
     raw.send(b"".join(post(f"/double{way}", [{"a": i}] * (i % 3) if i % 7 else b"nope") for i in range(1000)))
     for i in range(1000):
         answer = raw.answer()
@@ -130,8 +130,8 @@ def test_pipelined_answers_come_in_the_order_of_their_requests(raw: Raw, way: st
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_connections_that_mix_everything_get_what_they_asked_for(served: TestClient, seed: int) -> None:
-    """Both ways, all verbs, good and bad, pipelined in packets of any size; never another's answer, never out of order."""
+def test_connections_that_mix_everything_get_the_right_responses(served: TestClient, seed: int) -> None:
+    """Requests of both paths, all methods, valid and invalid, are pipelined in packets of any size; responses never mix or change order."""
 
     def talk(number: int) -> None:
         chance = random.Random(seed * 100 + number)
@@ -167,16 +167,16 @@ KINDS = [
 ]
 
 
-def test_other_verbs_are_told_which_one_to_use(raw: Raw, way: str) -> None:
-    """405 with Allow; the connection goes on."""
+def test_unsupported_methods_get_a_405_with_allow(raw: Raw, way: str) -> None:
+    """The connection continues."""
     for method in ("GET", "PUT", "DELETE", "OPTIONS"):
         raw.send(get(f"/double{way}", method))
         answer = raw.answer()
         assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
 
-def test_who_expects_to_be_told_to_go_on_is_told(raw: Raw) -> None:
-    """A body is sent only then."""
+def test_expect_continue_is_answered(raw: Raw) -> None:
+    """The client sends its body only then."""
     request = post("/double", [{"a": 1}], "Expect: 100-continue")
     head, _, body = request.partition(b"\r\n\r\n")
     raw.send(head + b"\r\n\r\n")
@@ -185,8 +185,8 @@ def test_who_expects_to_be_told_to_go_on_is_told(raw: Raw) -> None:
     assert raw.answer().json()["predictions"] == [2.0]
 
 
-def test_who_expects_to_be_told_to_go_on_waits_for_its_turn(raw: Raw) -> None:
-    """No 100 comes before the answer to an earlier request."""
+def test_expect_continue_is_answered_in_order(raw: Raw) -> None:
+    """No 100 is sent before the response to an earlier request."""
     head, _, body = post("/double", [{"a": 1}], "Expect: 100-continue").partition(b"\r\n\r\n")
     raw.send(post("/gated", [{"a": 7}]) + head + b"\r\n\r\n")
     gate.wait_entered()
@@ -198,7 +198,7 @@ def test_who_expects_to_be_told_to_go_on_waits_for_its_turn(raw: Raw) -> None:
 
 
 def test_a_body_over_the_limit_is_refused(raw: Raw) -> None:
-    """Whether its length is said or comes to light, and the connection goes on."""
+    """Its length is announced or not, and the connection continues."""
     rows = [{"a": 1}] * (BODY_MAX_BYTES // 8)
     for request in (post("/double", rows), chunked("/double", rows, size=100_000)):
         raw.send(request)
@@ -210,7 +210,7 @@ def test_a_body_over_the_limit_is_refused(raw: Raw) -> None:
 
 
 def test_a_body_may_be_large(way: str) -> None:
-    """Much larger than what is read at once."""
+    """It is much larger than one read."""
     with TestClient(*ENDPOINTS) as client, Raw(client.address) as raw:
         for rows in (1, 5_000, 50_000, 200_000):
             raw.send(post(f"/double{way}", [{"a": 1}] * rows))
@@ -218,8 +218,8 @@ def test_a_body_may_be_large(way: str) -> None:
 
 
 @pytest.mark.parametrize(("version", "headers"), [("1.1", ["Connection: close"]), ("1.0", []), ("1.0", ["Connection: keep-alive"])])
-def test_a_last_request_is_the_last(raw: Raw, way: str, version: str, headers: list[str]) -> None:
-    """The answer says so, then the connection ends; what follows is no request any more."""
+def test_a_request_with_connection_close_is_the_last(raw: Raw, way: str, version: str, headers: list[str]) -> None:
+    """The response says so, then the connection ends, and what follows is ignored."""
     raw.send(post(f"/double{way}", [{"a": 1}]) + post(f"/double{way}", [{"a": 2}], *headers, version=version) + b"garbage")
     assert "connection" not in raw.answer().headers
     answer = raw.answer()
@@ -227,8 +227,8 @@ def test_a_last_request_is_the_last(raw: Raw, way: str, version: str, headers: l
     assert raw.ended()
 
 
-def test_what_is_no_http_is_refused_after_what_came_before(raw: Raw, way: str) -> None:
-    """The answers to good requests are not lost, nor mixed with the refusal, which is the last."""
+def test_invalid_http_is_refused_after_the_responses_to_earlier_requests(raw: Raw, way: str) -> None:
+    """These are not lost, and not mixed with the refusal, which is the last response."""
     raw.send(post(f"/gated{way}", [{"a": 1}]))
     gate.wait_entered()
     raw.send(b"this is no request\r\n\r\n")
@@ -250,8 +250,8 @@ def test_what_is_no_http_is_refused_after_what_came_before(raw: Raw, way: str) -
         b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_a_400(raw: Raw, garbage: bytes) -> None:
-    """A problem document, and the end."""
+def test_invalid_http_is_a_400(raw: Raw, garbage: bytes) -> None:
+    """It gets a problem document, and the connection ends."""
     raw.send(garbage)
     answer = raw.answer()
     assert (answer.status, answer.headers["connection"], answer.json()["code"]) == (400, "close", "malformed")
@@ -259,7 +259,7 @@ def test_what_is_no_http_is_a_400(raw: Raw, garbage: bytes) -> None:
 
 
 def test_a_broken_chunk_is_a_400(raw: Raw) -> None:
-    """Its request was never whole, so nobody computes it."""
+    """Its request was never complete, so it is not computed."""
     raw.send(b'POST /gated HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[{"a\r\nnot a size\r\n')
     assert raw.answer().json()["code"] == "malformed"
     assert raw.ended()
@@ -267,7 +267,7 @@ def test_a_broken_chunk_is_a_400(raw: Raw) -> None:
 
 
 def test_two_lengths_are_refused(raw: Raw) -> None:
-    """Else what follows could be smuggled past a proxy that believes the other one."""
+    """Otherwise a request could be smuggled past a proxy that believes the other length."""
     for headers in (["Content-Length: 5"], ["Transfer-Encoding: chunked"]):
         with Raw(f"http://{':'.join(map(str, raw.socket.getpeername()))}") as other:
             other.send(post("/double", [{"a": 1}], *headers) + post("/double", [{"a": 2}]))
@@ -278,8 +278,8 @@ def test_two_lengths_are_refused(raw: Raw) -> None:
     assert raw.answer().json()["predictions"] == [2.0]
 
 
-def test_an_offer_of_another_protocol_is_passed_over(raw: Raw, way: str) -> None:
-    """The request itself is answered, and those behind it."""
+def test_an_upgrade_offer_is_ignored(raw: Raw, way: str) -> None:
+    """The request itself and those behind it are answered."""
     offer = post(f"/double{way}", [{"a": 1}], "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
     raw.send(offer)
     assert raw.answer().json()["predictions"] == [2.0]
@@ -287,8 +287,8 @@ def test_an_offer_of_another_protocol_is_passed_over(raw: Raw, way: str) -> None
     assert raw.answer().json()["predictions"] == [4.0]
 
 
-def test_who_has_nothing_more_to_say_still_gets_its_answers(raw: Raw, way: str) -> None:
-    """Half-closed, with several requests on their way; then the connection ends."""
+def test_a_half_closed_client_still_gets_its_responses(raw: Raw, way: str) -> None:
+    """Several requests are in flight; then the connection ends."""
     raw.send(b"".join(post(f"/double{way}", [{"a": i}]) for i in range(100)))
     raw.socket.shutdown(socket.SHUT_WR)
     assert [raw.answer().json()["predictions"] for _ in range(100)] == [[2.0 * i] for i in range(100)]
@@ -296,34 +296,34 @@ def test_who_has_nothing_more_to_say_still_gets_its_answers(raw: Raw, way: str) 
 
 
 @pytest.mark.parametrize("abort", [False, True], ids=["closed", "reset"])
-def test_nobody_computes_what_nobody_waits_for(served: TestClient, way: str, abort: bool) -> None:
-    """A request that still waits for the worker when its client hangs up never reaches a handler; those of others do."""
+def test_a_queued_request_of_a_gone_client_is_not_computed(served: TestClient, way: str, abort: bool) -> None:
+    """It never reaches a handler; requests of others do."""
     with Raw(served.address) as first, Raw(served.address) as second, Raw(served.address) as last:
         for each in (first, second):  # so many are in flight; the others wait in the front door
             each.send(post(f"/gated{way}", [{"a": 1}]))
-            assert taken(served)
+            assert until_read(served)
         with Raw(served.address) as gone:
             port = gone.socket.getsockname()[1]
             gone.send(post(f"/gated{way}", [{"a": 2}]))
-            assert taken(served)
+            assert until_read(served)
             if abort:
                 gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         last.send(post(f"/gated{way}", [{"a": 3}]))
         # A client that closes could be one that merely has nothing more to say, which has a second.
         until(lambda: port not in peers(own_front_door()), "it is still connected")
-        assert taken(served)
+        assert until_read(served)
         gate.open()
         assert last.answer().json()["predictions"] == [3.0]
     assert gate.seen == [1.0, 1.0, 3.0]
 
 
-def taken(served: TestClient) -> bool:
-    """The front door has seen all that was sent before: no rows go to no worker, and it takes what comes in its order."""
+def until_read(served: TestClient) -> bool:
+    """Returns True once the front door has read everything sent before: a request without rows needs no worker, and is read in order."""
     return all(served.post(path, json=[]).status == 200 for path in ("/double", "/double?"))
 
 
-def test_who_does_not_read_is_not_read(way: str) -> None:
-    """The connection stops taking requests long before its answers fill the memory; once they are read all come, in their order."""
+def test_a_client_that_does_not_read_is_not_read(way: str) -> None:
+    """The front door stops reading requests long before responses fill the memory. Once they are read, all arrive in order."""
     requests = [post(f"/long{way}", [{"a": 1, "b": "x" * 20_000}]) for i in range(2000)]
     with TestClient(*ENDPOINTS) as client, Raw(client.address) as raw:
         raw.socket.settimeout(1.0)
@@ -341,8 +341,11 @@ def test_who_does_not_read_is_not_read(way: str) -> None:
             assert raw.answer().json()["predictions"] == ["x" * 100_000]
 
 
-def test_a_connection_that_has_nothing_to_say_ends(served: TestClient) -> None:
-    """After some seconds, whichever way its last request took; one whose request is still coming has as long as an answer may take."""
+def test_an_idle_connection_ends(served: TestClient) -> None:
+    """It ends after some seconds, whichever path its last request took.
+
+    One with an incomplete request has as long as a response may take.
+    """
     with Raw(served.address) as other:
         other.send(post("/double", [{"a": 1}]))
         assert other.answer().status == 200  # so that this head is known already
@@ -358,8 +361,8 @@ def test_a_connection_that_has_nothing_to_say_ends(served: TestClient) -> None:
         assert coming.answer().json()["predictions"] == [4.0]
 
 
-def test_what_was_taken_is_answered_before_the_end(way: str) -> None:
-    """A drain waits for what a worker has, for what waits, and for the rest of a body; idle connections end at once."""
+def test_accepted_requests_are_answered_before_the_end(way: str) -> None:
+    """A drain waits for requests of workers, queued ones, and incomplete bodies; idle connections end at once."""
     with TestClient(*ENDPOINTS) as client, ThreadPoolExecutor(1) as pool:  # noqa: SIM117
         with Raw(client.address) as busy, Raw(client.address) as late, Raw(client.address) as idle:
             idle.send(post("/double", [{"a": 1}]))
@@ -368,7 +371,7 @@ def test_what_was_taken_is_answered_before_the_end(way: str) -> None:
             gate.wait_entered()
             head, _, body = post(f"/gated{way}", [{"a": 5}]).partition(b"\r\n\r\n")
             late.send(head + b"\r\n\r\n" + body[:3])
-            assert taken(client)
+            assert until_read(client)
             ending = pool.submit(client.__exit__, None, None, None)
             assert idle.ended()
             late.send(body[3:])

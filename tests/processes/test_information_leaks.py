@@ -1,4 +1,7 @@
-"""What is told to nobody: rows, keys and headers in the log, paths and segments of this machine in answers. Every error is provoked."""
+"""Information that must not leak: rows, keys and headers into logs, paths and segments of this machine into responses.
+
+Every error is provoked.
+"""
 
 import json
 import re
@@ -86,7 +89,7 @@ HEADERS = {
 
 @pytest.fixture
 def supervised(tmp_path):
-    """A model that fails in every way, though not in its warm-up, with everything that could be logged being logged."""
+    """A model that fails in every way, though not in its warm-up, with every log enabled."""
     notes = tmp_path / "artifacts" / "notes"
     notes.mkdir(parents=True)
     limits = {"body_max_bytes": 100_000, "queue_max_rows": 50, "request_timeout_s": 1, "shared_memory_max_bytes": "8MiB"}
@@ -136,7 +139,7 @@ def ask(supervised, path, content=WHOLE, media_type=JSON, method="POST"):
 
 
 def provoked(supervised):
-    """One answer for each way to fail: name → head and body."""
+    """Returns one response for each way to fail: name, head and body."""
     answers = {}
     for name, (status, code, *request) in FAULTS.items():
         supervised.until(lambda: ask(supervised, "/fine").status_code == 200)
@@ -155,8 +158,8 @@ def provoked(supervised):
 
 
 @pytest.mark.timeout(180)  # workers are started again on the way
-def test_no_error_tells_a_client_of_this_machine_and_no_log_tells_of_requests(supervised, tmp_path):
-    """Every way to fail is provoked, then every answer and every log is searched."""
+def test_no_error_reveals_the_machine_and_no_log_reveals_requests(supervised, tmp_path):
+    """Every way to fail is provoked, and then every response and log is searched."""
     answers = provoked(supervised)
     supervised.until(lambda: "/dies" in (tmp_path / "access.log").read_text())
     supervised.process.terminate()

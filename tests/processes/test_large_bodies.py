@@ -1,4 +1,4 @@
-"""Large Arrow bodies and answers: where they lie, that they are right, and that their memory comes back."""
+"""Large Arrow bodies and responses: they stay in shared memory, they are right, and their memory is freed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def table(rows: int, first: int = 0) -> pa.Table:
 
 
 def stream(given: pa.Table, rows: int | None = None, **options: object) -> bytes:
-    """As one batch, or as some of so many rows."""
+    """Returns an Arrow stream of one batch, or of several with so many rows."""
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, given.schema, options=pa.ipc.IpcWriteOptions(**options)) as out:
         for batch in given.combine_chunks().to_batches(max_chunksize=rows):
@@ -82,14 +82,14 @@ def client() -> Iterator[TestClient]:
 
 @pytest.fixture
 def small() -> Iterator[TestClient]:
-    """A front door with room for two bodies of 3 MB on their way, and no third."""
+    """A front door with memory for two bodies of 3 MB in flight, but not for a third."""
     with TestClient(echo, limits=Configure(shared_memory_max_bytes=2 * (SLOTS_BYTES + 2 * 7 * MB))) as found:
         yield found
 
 
 @pytest.fixture(params=["plain", "tls"])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext | None]]:
-    """An address, and by what a client speaks TLS there."""
+    """Returns an address, and the TLS context of its clients."""
     limits, context = Configure(body_max_bytes=256 * MB, shared_memory_max_bytes=2 * (SLOTS_BYTES + 2 * 7 * MB)), None
     if request.param == "tls":
         authority = Authority(tmp_path)
@@ -105,7 +105,7 @@ def raw(path: str, body: bytes, *headers: str) -> bytes:
 
 
 def begin(client: TestClient, body: bytes) -> Raw:
-    """A connection that has sent all of a request but its last byte, and whose memory is taken."""
+    """Opens a connection that has sent all of a request but its last byte, and whose memory is taken."""
     found = Raw(client.address)
     found.send(raw("/echo", body, "Expect: 100-continue")[: -len(body)])
     assert found.answer().status == 100
@@ -114,7 +114,7 @@ def begin(client: TestClient, body: bytes) -> Raw:
 
 
 def status_in_time(client: TestClient, body: bytes, wanted: int) -> None:
-    """Asks until it is answered so: what frees memory happens in another process, which is not told to us."""
+    """Sends requests until one has this status, since memory is freed in another process that does not notify the test."""
     for _ in range(400):
         if client.post("/echo", content=body, headers=HEADERS).status == wanted:
             return
@@ -122,8 +122,8 @@ def status_in_time(client: TestClient, body: bytes, wanted: int) -> None:
     raise AssertionError(f"never answered with {wanted}")
 
 
-def test_a_large_body_and_its_answer_are_never_on_the_heap(client: TestClient) -> None:
-    """The front door's memory at its highest: the two places in shared memory, and nothing else of that size."""
+def test_a_large_body_and_its_response_are_never_on_the_heap(client: TestClient) -> None:
+    """The peak memory of the front door holds both in shared memory, and nothing else of that size."""
     given = table(3_000_000)
     body = stream(given)
     assert len(body) > 90 * MB
@@ -138,8 +138,8 @@ def test_a_large_body_and_its_answer_are_never_on_the_heap(client: TestClient) -
 
 
 @pytest.mark.parametrize("expect", [False, True])
-def test_a_body_is_right_in_whatever_pieces_it_comes(served: tuple[str, ssl.SSLContext | None], expect: bool) -> None:
-    """Behind another request, with a piece of it in the head's packet, on both ways; and the connection goes on."""
+def test_a_large_body_may_arrive_in_any_pieces(served: tuple[str, ssl.SSLContext | None], expect: bool) -> None:
+    """It follows another request, a piece of it is in the packet of its head, on both paths, and the connection continues."""
     first, second = table(40_000), table(40_000, first=7)
     bodies = stream(first), stream(second)
     with Raw(*served) as connection:
@@ -165,16 +165,16 @@ ORDINARY = {
 }
 
 
-def test_what_needs_to_be_changed_is_changed_and_as_right(client: TestClient) -> None:
-    """Large bodies that are not the schema's as they stand."""
+def test_a_large_body_that_needs_conversion_is_converted(client: TestClient) -> None:
+    """Its columns are not yet those of the schema."""
     for name, body in ORDINARY.items():
         assert len(body) > MB, name
         given = pl.DataFrame(pa.ipc.open_stream(body).read_all()).select("a", pl.col("b").cast(pl.Int64), pl.col("s").cast(pl.String))
         assert pl.DataFrame(read(client.post("/echo", content=body, headers=HEADERS).content)).equals(given), name
 
 
-def test_a_large_body_is_refused_with_the_same_words(client: TestClient) -> None:
-    """Garbage, a misfit, text that is no UTF-8, and what would be too large."""
+def test_a_large_body_is_refused_with_the_same_message(client: TestClient) -> None:
+    """Cases are garbage, a misfit, text that is no UTF-8, and a body beyond the limit."""
     assert client.post("/echo", content=b"x" * 2 * MB, headers=HEADERS).status == 400
     misfit = client.post("/echo", content=stream(table(60_000).drop_columns("s")), headers=HEADERS)
     assert misfit.status == 422
@@ -186,8 +186,8 @@ def test_a_large_body_is_refused_with_the_same_words(client: TestClient) -> None
         assert connection.answer().status == 413
 
 
-def test_bodies_on_their_way_take_no_more_than_their_share(small: TestClient) -> None:
-    """The third is told to come again; small ones go on; and whoever hangs up gives back what it had."""
+def test_incomplete_bodies_take_no_more_than_their_share(small: TestClient) -> None:
+    """The third is told to retry, small ones go on, and a client that disconnects frees its memory."""
     body = stream(table(60_000))
     assert 2.5 * MB < len(body) < 3.5 * MB
     with begin(small, body) as first, begin(small, body) as second:
@@ -201,8 +201,8 @@ def test_bodies_on_their_way_take_no_more_than_their_share(small: TestClient) ->
         status_in_time(small, body, 200)
 
 
-def test_an_answer_is_its_own_however_slowly_it_is_read(client: TestClient) -> None:
-    """It lies in memory that others would like to have: two more answers of that size come and go meanwhile."""
+def test_a_slowly_read_response_stays_intact(client: TestClient) -> None:
+    """Two more responses of its size come and go while it lies in memory."""
     given = [table(300_000, first=i) for i in range(3)]
     with client.stream("/echo", content=stream(given[0]), headers=HEADERS) as slow:
         pieces = iter(slow)
@@ -212,8 +212,8 @@ def test_an_answer_is_its_own_however_slowly_it_is_read(client: TestClient) -> N
         assert same(first + b"".join(pieces), given[0])
 
 
-def test_who_hangs_up_in_the_middle_gives_back_what_it_had(served: tuple[str, ssl.SSLContext | None]) -> None:
-    """Of a body or of an answer, more often than there is memory for; then all of both is right, from the same place."""
+def test_a_client_that_disconnects_in_the_middle_frees_its_memory(served: tuple[str, ssl.SSLContext | None]) -> None:
+    """It does so during a body or a response, more often than there is memory for. Then both are right, in the same memory."""
     body, given = stream(table(60_000)), table(60_000)
     for part in (len(body) // 2, len(body) - 1, None) * 4:
         with Raw(*served) as connection:
@@ -230,8 +230,8 @@ def test_who_hangs_up_in_the_middle_gives_back_what_it_had(served: tuple[str, ss
     assert same(answer.body, given)
 
 
-def test_an_answer_that_is_read_slowly_is_its_own(served: tuple[str, ssl.SSLContext | None]) -> None:
-    """While others of its size come and go in the memory that they share."""
+def test_a_slowly_read_response_stays_intact_among_others(served: tuple[str, ssl.SSLContext | None]) -> None:
+    """Others of its size come and go in the memory that they share."""
     given = [table(60_000, first=i) for i in range(3)]
     with Raw(*served) as slow:
         slow.send(raw("/echo", stream(given[0])))
@@ -244,8 +244,8 @@ def test_an_answer_that_is_read_slowly_is_its_own(served: tuple[str, ssl.SSLCont
         assert same(slow.answer().body, given[0])
 
 
-def test_answers_that_nobody_reads_give_their_memory_back(small: TestClient) -> None:
-    """Clients that ask and hang up, more often than there is memory for."""
+def test_unread_responses_free_their_memory(small: TestClient) -> None:
+    """Clients send requests and disconnect, more often than there is memory for."""
     body = stream(table(60_000))
     for _ in range(20):
         with Raw(small.address) as connection:

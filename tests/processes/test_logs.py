@@ -1,4 +1,4 @@
-"""The last lines of everybody, asked for and followed over the admin side of a real supervisor."""
+"""The last log lines of all processes, read and followed through the admin API of a real supervisor."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def said(operated, **query):
     return reply.json()["lines"]
 
 
-def test_each_line_says_whose_it_is(operated):
-    """A model's own are told by its process; the supervisor's are its own. Asked for a model, both are shown and nothing of others."""
+def test_each_line_names_its_source(operated):
+    """A model's line names its process; others are the supervisor's. For one model, only its lines of both kinds are shown."""
     with operated:
         operated.predictions("/first", 1)
         operated.predictions("/other", 1)
@@ -74,8 +74,8 @@ def test_each_line_says_whose_it_is(operated):
         assert said(operated, model="nobody") == []
 
 
-def test_lines_are_kept_that_the_log_leaves_out(operated):
-    """`log_level` says what is printed; whoever asks wants more."""
+def test_lines_below_the_log_level_are_kept(operated):
+    """`log_level` selects what is printed; the API returns more."""
     operated.settings["log_level"] = "error"
     with operated:
         assert any("ready at /first" in line["text"] for line in said(operated))
@@ -83,7 +83,7 @@ def test_lines_are_kept_that_the_log_leaves_out(operated):
 
 
 def test_a_follower_gets_lines_as_they_come(operated):
-    """First those that were asked for of before, then each new one."""
+    """It gets the requested earlier lines first, and then each new one."""
     with operated, operated.saying(b"GET /logs?follow=true&model=first&lines=1 HTTP/1.1\r\nhost: x\r\n\r\n") as client:
         lines = Followed(client)
         assert lines.response.headers["content-type"] == "application/x-ndjson"
@@ -94,8 +94,8 @@ def test_a_follower_gets_lines_as_they_come(operated):
             assert next(lines)["text"] == "first says a word"
 
 
-def test_a_follower_that_does_not_read_is_hung_up_on(operated):
-    """Its lines are not kept for ever, nobody else notices, and it can tell, since its answer has no end."""
+def test_a_follower_that_does_not_read_is_disconnected(operated):
+    """Its lines are not kept forever, nobody else notices, and it can tell, since its response has no end."""
     write_tiny(operated.dist / "chatty.pex", "chatty", module=says("chatty", "'x' * 1000"))
     with operated, operated.saying(b"GET /logs?follow=true HTTP/1.1\r\nhost: x\r\n\r\n") as client:
         lines = Followed(client)
@@ -106,8 +106,8 @@ def test_a_follower_that_does_not_read_is_hung_up_on(operated):
             read_all(lines)
 
 
-def test_only_so_many_follow(operated):
-    """And who leaves makes room, though nothing was said meanwhile."""
+def test_the_number_of_followers_is_limited(operated):
+    """A follower that leaves makes room, even without new lines."""
     with operated, contextlib.ExitStack() as stack:
         asked = b"GET /logs?follow=true HTTP/1.1\r\nhost: x\r\n\r\n"
         followers = [stack.enter_context(operated.saying(asked)) for _ in range(8)]
@@ -125,7 +125,7 @@ def test_only_so_many_follow(operated):
 
 
 def test_the_state_is_followed_until_a_release_serves(operated):
-    """A line for each change; the last one says what is so."""
+    """There is a line for each change, and the last one is the present state."""
     with operated, operated.saying(b"GET /models?follow=true HTTP/1.1\r\nhost: x\r\n\r\n") as client:
         states = Followed(client)
         assert next(states) == operated.state()
@@ -136,8 +136,8 @@ def test_the_state_is_followed_until_a_release_serves(operated):
         assert len(set(seen)) > 1
 
 
-def test_a_drain_answers_what_is_on_its_way_and_ends_all(operated):
-    """As SIGTERM does."""
+def test_a_drain_answers_requests_in_flight_and_ends_all_processes(operated):
+    """It does the same as SIGTERM."""
     with operated:
         reply = operated.admin.post("/drain")
         assert (reply.status_code, reply.json()) == (202, {"pid": operated.process.pid})

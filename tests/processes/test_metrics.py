@@ -1,4 +1,4 @@
-"""Metrics of real requests through real processes: what is written adds up to what was asked, to the last request."""
+"""Metrics of real requests through real processes: they add up to the requests that were sent, to the last one."""
 
 import os
 import signal
@@ -47,29 +47,29 @@ def supervised(tmp_path):
 
 
 def asker(supervised):
-    """Asks over connections of its own."""
+    """A client that sends requests on connections of its own."""
     return httpx.Client(base_url=supervised.state()["address"], timeout=20)
 
 
-def ask(client, path, rows=1, wrong=False):
-    """Status of the answer."""
+def send_request(client, path, rows=1, wrong=False):
+    """Returns the status of the response."""
     return client.post(path, json=[{"x": "no number" if wrong else 1}] * rows).status_code
 
 
 @pytest.mark.parametrize("target", ["file", "-"])
-def test_what_is_written_adds_up_to_what_was_asked_to_the_last_request(supervised, target):
-    """By endpoint, in whichever interval; those that were in flight when it was told to end too; on standard output between other lines."""
+def test_metrics_add_up_to_the_requests_that_were_sent(supervised, target):
+    """They do so by endpoint over all intervals, including requests in flight at shutdown, and between other lines on standard output."""
     path = supervised.settings["emf_path"] if target == "file" else supervised.out
     if target == "-":
         supervised.settings["emf_path"] = "-"
     with supervised, asker(supervised) as client:
         asked = [("/tiny", 1 + i % 3, False) for i in range(150)] + [(f"/other/{i % 4}", 2, i % 5 == 0) for i in range(100)]
         with ThreadPoolExecutor(8) as pool:
-            statuses = Counter(pool.map(lambda each: (each[0].split("/")[1], ask(client, *each)), asked))
-        late = threading.Thread(target=lambda: statuses.update([("slow", ask(client, "/slow", 3))]))
+            statuses = Counter(pool.map(lambda each: (each[0].split("/")[1], send_request(client, *each)), asked))
+        late = threading.Thread(target=lambda: statuses.update([("slow", send_request(client, "/slow", 3))]))
         late.start()
         supervised.until(lambda: "it has begun" in supervised.err.read_text())
-        statuses["tiny", ask(client, "/tiny", 7)] += 1
+        statuses["tiny", send_request(client, "/tiny", 7)] += 1
         supervised.process.send_signal(signal.SIGTERM)
         assert supervised.process.wait(WITHIN_S) == 0
         late.join()
@@ -88,40 +88,40 @@ def test_what_is_written_adds_up_to_what_was_asked_to_the_last_request(supervise
     assert max(totals.values["slow", "predict"]["QueueTime"]) < latency - handler + 1
 
 
-def test_a_process_that_is_killed_loses_no_interval_that_was_over(supervised):
-    """Neither a worker's nor a front door's; what comes after them counts on."""
+def test_a_killed_process_loses_no_finished_interval(supervised):
+    """This holds for workers and front doors; their successors continue counting."""
     path = supervised.settings["emf_path"]
     key = "tiny", "predict"
     with supervised, asker(supervised) as client:
-        assert [ask(client, "/tiny") for _ in range(20)] == [200] * 20
+        assert [send_request(client, "/tiny") for _ in range(20)] == [200] * 20
         supervised.until(lambda: (totals := Totals.of(path)).counts[key]["Requests"] == totals.summed[key]["HandlerTime"] == 20)
         (worker,), (door,) = supervised.release("tiny.pex")["worker_pids"], supervised.state()["front_door_pids"]
         os.kill(worker, signal.SIGKILL)
         supervised.until(lambda: supervised.release("tiny.pex")["restarts"] == 1)
         supervised.until_state("tiny.pex", "ready")
         supervised.until(supervised.is_ready)
-        assert [ask(client, "/tiny") for _ in range(5)] == [200] * 5
+        assert [send_request(client, "/tiny") for _ in range(5)] == [200] * 5
         supervised.until(lambda: Totals.of(path).counts[key]["Requests"] == 25)
         os.kill(door, signal.SIGKILL)
         supervised.until(lambda: not runs(door))
         with asker(supervised) as later:
-            assert [ask(later, "/tiny") for _ in range(3)] == [200] * 3
+            assert [send_request(later, "/tiny") for _ in range(3)] == [200] * 3
         supervised.process.send_signal(signal.SIGTERM)
         assert supervised.process.wait(WITHIN_S) == 0
     totals = Totals.of(path)
     assert totals.counts[key]["Requests"] == totals.summed[key]["HandlerTime"] == 28
 
 
-def test_a_release_that_is_replaced_tells_all_that_it_measured_under_its_own_version(supervised):
-    """Its worker's last report comes when it has drained, however long its interval still is."""
+def test_a_replaced_release_reports_everything_under_its_own_version(supervised):
+    """Its worker's last report comes when it has drained, without waiting for the interval."""
     supervised.settings["emf_interval_s"] = 3600
     with supervised, asker(supervised) as client:
-        assert [ask(client, "/tiny") for _ in range(4)] == [200] * 4
+        assert [send_request(client, "/tiny") for _ in range(4)] == [200] * 4
         write_tiny(supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0")
         supervised.until_state("tiny.pex", "standby")
         supervised.until_state("tiny-0.2.0.pex", "ready")
         supervised.until(lambda: Totals.of(supervised.settings["emf_path"]).documents)
-        assert [ask(client, "/tiny") for _ in range(6)] == [200] * 6
+        assert [send_request(client, "/tiny") for _ in range(6)] == [200] * 6
     found = Counter()
     for document in Totals.of(supervised.settings["emf_path"]).documents:
         found[document["Version"], "Requests"] += document.get("Requests", 0)
@@ -129,11 +129,11 @@ def test_a_release_that_is_replaced_tells_all_that_it_measured_under_its_own_ver
     assert found == {(version, name): count for version, count in (("0.1.0", 4), ("0.2.0", 6)) for name in ("Requests", "HandlerTime")}
 
 
-def test_requests_are_answered_where_metrics_cannot_be_written(supervised):
-    """The log says so once, in its first words; nobody else notices."""
+def test_requests_are_answered_if_metrics_cannot_be_written(supervised):
+    """The log reports it once, and nobody else notices."""
     supervised.settings |= {"emf_path": "/dev/full", "emf_interval_s": 0.01}
     with supervised, asker(supervised) as client:
-        assert [ask(client, "/tiny") for _ in range(50)] == [200] * 50
+        assert [send_request(client, "/tiny") for _ in range(50)] == [200] * 50
     assert supervised.err.read_text().count("metrics cannot be written to /dev/full: No space left on device") == 1
     assert "Traceback" not in supervised.err.read_text()
 
@@ -158,7 +158,7 @@ def mood(records_df: Numbers.DataFrame) -> pl.Series:
 
 @svc.endpoint("/parts")
 def parts(records_df: Numbers.DataFrame):
-    """One part a row; breaks off at a negative one."""
+    """Yields one part per row, and fails at a negative one."""
     for value in records_df["a"]:
         if value < 0:
             raise ValueError("negative")
@@ -177,7 +177,7 @@ def waits(records_df: Numbers.DataFrame) -> pl.Series:
 
 @pytest.fixture
 def server(tmp_path):
-    """Its client, and what its metrics said once it has ended."""
+    """Yields a server, its client, and its metrics once it has ended."""
     (tmp_path / "one.txt").write_text("1")
     (tmp_path / "broken.txt").write_text("x")
 
@@ -212,8 +212,8 @@ def server(tmp_path):
     return Running()
 
 
-def test_errors_are_counted_by_whose_they_are(server, caplog):
-    """A rejection, a misfit and a body that is no JSON are the client's; a handler that raises or breaks its contract is the model's."""
+def test_errors_are_counted_by_who_caused_them(server, caplog):
+    """A rejection, a misfit and invalid JSON are the client's; a handler that raises or breaks its contract is the model's."""
     bodies = [b'[{"a": 5}]', b'[{"a": 1}]', b'[{"a": 2}]', b'[{"a": 3}]', b'[{"a": "x"}]', b"[{", b"[]"]
     with server as client:
         headers = {"content-type": "application/json"}
@@ -227,8 +227,8 @@ def test_errors_are_counted_by_whose_they_are(server, caplog):
     caplog.clear()  # the traceback of the failed handler holds its frame, and that its segment
 
 
-def test_what_reaches_no_endpoint_is_not_counted(server):
-    """A scanner that asks for everything makes no metrics, which are paid for by their names."""
+def test_requests_that_reach_no_endpoint_are_not_counted(server):
+    """A scanner must not create metrics, each of which costs money."""
     with server as client:
         assert client.post("/nothing", json=[]).status_code == 404
         assert client.get("/mood").status_code == 405
@@ -236,8 +236,8 @@ def test_what_reaches_no_endpoint_is_not_counted(server):
     assert Totals.of(server.path).documents == []
 
 
-def test_a_streamed_answer_is_one_request_until_its_end(server):
-    """What breaks it off is its status; its time is that of all parts."""
+def test_a_streamed_response_is_one_request_until_its_end(server):
+    """Its status is that of the error that broke it off, and its time is that of all parts."""
     with server as client:
         assert client.post("/parts", json=[{"a": 1}, {"a": 2}]).text == '{"a":1.0}\n{"a":2.0}\n'
         assert '{"error":' in client.post("/parts", json=[{"a": 1}, {"a": -1}]).text
@@ -245,8 +245,8 @@ def test_a_streamed_answer_is_one_request_until_its_end(server):
     assert [len(server.values("parts")[name]) for name in ("Latency", "QueueTime", "BatchSize", "HandlerTime")] == [2, 2, 2, 2]
 
 
-def test_a_client_that_hangs_up_is_neither_an_error_nor_forgotten(server):
-    """In the middle of its answer, or before there is one."""
+def test_a_client_that_disconnects_is_counted_and_no_error(server):
+    """It disconnects during its response, or before."""
     begun.clear()
     go_on.clear()
     with server as client:
@@ -264,8 +264,8 @@ def test_a_client_that_hangs_up_is_neither_an_error_nor_forgotten(server):
     assert server.counts("parts") == server.counts("waits") == {"Requests": 1, "Abandoned": 1}
 
 
-def test_a_cache_is_seen_by_its_batches_and_its_loads(server):
-    """The first request waits for its model, the next find it; what is missing or broken is a load that failed."""
+def test_a_cache_is_visible_in_batches_and_loads(server):
+    """The first request waits for its model, and the next ones find it. A missing or broken model is a failed load."""
     with server as client:
         statuses = [client.post(f"/stored/{name}", json=[{"a": 1}]).status_code for name in ("one", "one", "one", "broken", "missing")]
     assert statuses == [200, 200, 200, 500, 404]
@@ -281,8 +281,8 @@ def test_a_cache_is_seen_by_its_batches_and_its_loads(server):
     assert len(server.values("stored")["LoadTime"]) == 1
 
 
-def test_a_server_that_serves_again_writes_on(server):
-    """In the same file."""
+def test_a_server_that_serves_again_continues_its_metrics(server):
+    """It writes to the same file."""
     for _ in range(2):
         with server as client:
             assert client.post("/mood", json=[{"a": 5}]).status_code == 200

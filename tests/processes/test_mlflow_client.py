@@ -1,4 +1,4 @@
-"""The client for MLflow against a real tracking server with a registry on SQLite."""
+"""The MLflow client against a real tracking server with a registry on SQLite."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def run(server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Two versions of the model "iris", the first of which is the champion, logged by the run whose id this is."""
+    """Logs two versions of the model "iris", the first of which is the champion, and returns the id of the run."""
     api, folder = Api(server, server), tmp_path_factory.mktemp("logged")
     run = api.create_run(api.create_experiment("iris")).info
     api.create_registered_model("iris")
@@ -50,7 +50,7 @@ def read(client: afs.MlflowClient, **parameters: str) -> tuple[str, str | None]:
 
 
 def test_a_version_is_found_by_its_parameters(server: str, run: str, tmp_path: Path) -> None:
-    """And all versions are listed, newest first; what is not there is not found."""
+    """All versions are listed, newest first; a missing one is not found."""
     client = afs.MlflowClient("models:/{name}/{version}", server, cache_path=tmp_path)
     assert client.parameters == ("name", "version")
     assert client.list() == [{"name": "iris", "version": "2"}, {"name": "iris", "version": "1"}]
@@ -60,8 +60,8 @@ def test_a_version_is_found_by_its_parameters(server: str, run: str, tmp_path: P
             client.locate({"name": name, "version": version})
 
 
-def test_an_alias_is_what_it_was_moved_to(server: str, run: str, tmp_path: Path) -> None:
-    """The fingerprint tells a refresh that there is something new."""
+def test_an_alias_leads_to_the_version_that_it_was_moved_to(server: str, run: str, tmp_path: Path) -> None:
+    """The fingerprint shows a refresh that there is something new."""
     client = afs.MlflowClient("models:/iris@{alias}", server, cache_path=tmp_path)
     assert client.list() == [{"alias": "champion"}]
     before = read(client, alias="champion")
@@ -77,7 +77,7 @@ def test_an_alias_is_what_it_was_moved_to(server: str, run: str, tmp_path: Path)
 
 
 def test_the_latest_version_is_the_highest(server: str, run: str, tmp_path: Path) -> None:
-    """As the registry lists them, compared as numbers."""
+    """Versions of the registry are compared as numbers."""
 
     class Spec(afs.ArtifactSpec[Any]):
         version: Annotated[int, afs.LatestKey()]
@@ -87,7 +87,7 @@ def test_the_latest_version_is_the_highest(server: str, run: str, tmp_path: Path
 
 
 def test_an_artifact_of_a_run_is_found(server: str, run: str, tmp_path: Path) -> None:
-    """A folder or a single file."""
+    """It is a folder or a single file."""
     assert read(afs.MlflowClient("runs:/{run_id}/{path}", server, cache_path=tmp_path), run_id=run, path="model2")[0] == "model 2"
     assert read(afs.MlflowClient("runs:/{run_id}/model1/data/model.txt", server, cache_path=tmp_path), run_id=run)[0] == "model 1"
     client = afs.MlflowClient("runs:/{run_id}/{path}", server, cache_path=tmp_path)
@@ -97,8 +97,8 @@ def test_an_artifact_of_a_run_is_found(server: str, run: str, tmp_path: Path) ->
     assert client.list() == []
 
 
-def test_a_server_that_is_gone_means_try_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never that there is no such model."""
+def test_an_unreachable_server_means_try_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never means that the model does not exist."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     client = afs.MlflowClient("models:/{name}/1", f"http://127.0.0.1:{servers.free_port()}", cache_path=tmp_path)
     with pytest.raises(Unavailable):
@@ -108,14 +108,14 @@ def test_a_server_that_is_gone_means_try_later(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("uri", ["models:/iris", "models:/a/b/c", "s3://bucket/key", "models:/{a}{b}/1", "runs:/x", ""])
-def test_another_uri_is_refused_when_it_is_written(uri: str) -> None:
-    """With what may be written instead."""
+def test_an_unsupported_uri_is_refused_at_its_declaration(uri: str) -> None:
+    """The message lists the supported ones."""
     with pytest.raises(Declaration):
         afs.MlflowClient(uri)
 
 
 @pytest.mark.parametrize("value", ["..", "a/b", "a@b", ""])
-def test_no_value_means_another_model(value: str, tmp_path: Path) -> None:
-    """Refused before the server is asked."""
+def test_no_parameter_value_leads_to_another_model(value: str, tmp_path: Path) -> None:
+    """It is refused before the server is asked."""
     with pytest.raises(Misfit):
         afs.MlflowClient("models:/{name}/1", "http://127.0.0.1:1", cache_path=tmp_path).locate({"name": value})

@@ -1,4 +1,4 @@
-"""The client for object stores against a real S3 API on loopback."""
+"""The object store client against a real S3 API on loopback."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def client(store: S3Store, template: str | list[str], cache: Path, **options: An
 
 @pytest.mark.parametrize("name", ["plain", "with space", "ünïcode", "per%20cent+&?#", "-dash", ".hidden", "a=b@c:d~"])
 def test_an_object_is_found_by_its_parameters_and_listed(bucket: S3Store, tmp_path: Path, name: str) -> None:
-    """Whatever characters a value has; what is listed can be located."""
+    """Values may have any characters; what is listed can be located."""
     obstore.put(bucket, f"models/US/v{name}.bin", b"content")
     store = client(bucket, "/{country}/v{n}.bin", tmp_path)
     assert store.list() == [{"country": "US", "n": name}]
@@ -60,8 +60,8 @@ def test_an_object_is_found_by_its_parameters_and_listed(bucket: S3Store, tmp_pa
     artifact.release()
 
 
-def test_a_large_object_comes_in_parts_and_whole(bucket: S3Store, tmp_path: Path) -> None:
-    """More than two parts, the last one short."""
+def test_a_large_object_is_downloaded_in_parts(bucket: S3Store, tmp_path: Path) -> None:
+    """There are more than two parts, and the last one is short."""
     content = bytes(range(256)) * 65_536 * 2 + b"the end"
     obstore.put(bucket, "models/large", content)
     artifact = client(bucket, "{name}", tmp_path).locate({"name": "large"})
@@ -69,8 +69,8 @@ def test_a_large_object_comes_in_parts_and_whole(bucket: S3Store, tmp_path: Path
     artifact.release()
 
 
-def test_a_folder_is_all_objects_below_it(bucket: S3Store, tmp_path: Path) -> None:
-    """And none of those whose names merely begin alike."""
+def test_a_folder_has_all_objects_below_it(bucket: S3Store, tmp_path: Path) -> None:
+    """Objects whose names merely begin alike are not part of it."""
     for key in ("m/MLmodel", "m/data/model.bin", "m-other/file"):
         obstore.put(bucket, f"models/{key}", key.encode())
     store = client(bucket, "{name}", tmp_path)
@@ -81,8 +81,8 @@ def test_a_folder_is_all_objects_below_it(bucket: S3Store, tmp_path: Path) -> No
     artifact.release()
 
 
-def test_what_is_not_there_is_not_found_and_a_fallback_is(bucket: S3Store, tmp_path: Path) -> None:
-    """The store said so; the message names parameters and no place."""
+def test_a_missing_object_is_not_found_and_a_fallback_is(bucket: S3Store, tmp_path: Path) -> None:
+    """The store reported it as missing. The message names parameters and no place."""
     obstore.put(bucket, "models/US/any", b"country's")
     store = client(bucket, ["{country}/{place}", "{country}/any"], tmp_path)
     artifact = store.locate({"country": "US", "place": "CA"})
@@ -92,8 +92,8 @@ def test_what_is_not_there_is_not_found_and_a_fallback_is(bucket: S3Store, tmp_p
         store.locate({"country": "GB", "place": "X"})
 
 
-def test_a_store_that_cannot_be_asked_means_try_later(tmp_path: Path) -> None:
-    """Never that there is no such artifact, which would be a wrong answer."""
+def test_an_unreachable_store_means_try_later(tmp_path: Path) -> None:
+    """It never means that the artifact does not exist, which would be a wrong answer."""
     address = f"http://127.0.0.1:{servers.free_port()}"
     store = afs.ObjectStoreClient("s3://bucket", "{name}", options={**OPTIONS, "endpoint": address}, cache_path=tmp_path)
     with pytest.raises(Unavailable) as refused:
@@ -104,14 +104,14 @@ def test_a_store_that_cannot_be_asked_means_try_later(tmp_path: Path) -> None:
 
 
 def moto(s3: str, command: str, method: str) -> str:
-    """What moto's recorder of requests answers."""
+    """Returns the response of moto's request recorder."""
     request = urllib.request.Request(f"{s3}/moto-api/recorder/{command}", b"" if method == "POST" else None, method=method)
     with urllib.request.urlopen(request) as answer:
         return str(answer.read().decode())
 
 
 def test_a_download_is_kept_and_changes_with_the_object(s3: str, bucket: S3Store, tmp_path: Path) -> None:
-    """The etag is in the fingerprint: an unchanged object is asked for and not fetched again."""
+    """The ETag is in the fingerprint: an unchanged object is requested and not downloaded again."""
     store = client(bucket, "{name}", tmp_path)
     obstore.put(bucket, "models/m", b"one")
     first = store.locate({"name": "m"})
@@ -131,7 +131,7 @@ def test_a_download_is_kept_and_changes_with_the_object(s3: str, bucket: S3Store
 
 
 def test_latest_is_what_the_manifest_says(bucket: S3Store, tmp_path: Path) -> None:
-    """A small object beside the versions."""
+    """The manifest is a small object beside the versions."""
     obstore.put(bucket, "models/US/LATEST", b"7\n")
     store = client(bucket, "{country}/{version}/model", tmp_path)
     assert store.manifest({"country": "US", "version": "latest"}, "version", "LATEST") == "7"
@@ -140,7 +140,7 @@ def test_latest_is_what_the_manifest_says(bucket: S3Store, tmp_path: Path) -> No
 
 
 def test_workers_share_a_download(bucket: S3Store, tmp_path: Path) -> None:
-    """Eight processes at once want the same object, and it is written once."""
+    """Eight processes want the same object at once, and it is written once."""
     obstore.put(bucket, "models/m", b"x" * 5_000_000)
     code = f"""
 import base.artifacts as afs
@@ -156,8 +156,8 @@ print(found.location.stat().st_ino, found.location.stat().st_size)
     assert said.pop().split()[1] == "5000000"
 
 
-def test_a_model_goes_on_serving_when_its_store_is_gone(tmp_path: Path) -> None:
-    """A refresh then fails, is tried again later, and is told of."""
+def test_a_model_keeps_serving_when_its_store_is_unreachable(tmp_path: Path) -> None:
+    """A refresh then fails, is retried later, and is reported."""
     with servers.moto(tmp_path) as url:
         urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT")).close()
         obstore.put(S3Store("bucket", endpoint=url, **OPTIONS), "m", b"model")

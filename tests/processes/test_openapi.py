@@ -1,4 +1,4 @@
-"""What the served document says of every resource, tried with values that fit it and with values that do not."""
+"""The served OpenAPI document, checked for every resource with valid and invalid values."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ ENDPOINTS = {"/typed/{name}": typed, "/any": untyped, "/parts": parts, "/raw": r
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
-def test_no_request_made_from_the_document_is_a_failure_of_ours() -> None:
-    """Whatever a generator makes of it, and of its opposite: answers are as documented, nothing is from 500 on, and the server lives."""
+def test_no_request_generated_from_the_document_causes_a_server_error() -> None:
+    """Responses to valid and invalid requests are as documented, none is a 5xx, and the server lives."""
     heard = collections.defaultdict(set)
     with TestClient(*ENDPOINTS.values()) as client:
 
@@ -77,8 +77,8 @@ def test_no_request_made_from_the_document_is_a_failure_of_ours() -> None:
 
 
 @pytest.mark.parametrize("path", ["/typed/a", "/any", "/parts", "/raw", "/livez", "/readyz", "/docs", "/openapi.json"])
-def test_another_method_than_a_path_takes_is_answered_with_those_that_it_does(served: str, path: str) -> None:
-    """With a problem document, on endpoints and on pages alike."""
+def test_an_unsupported_method_gets_the_supported_ones(served: str, path: str) -> None:
+    """It gets a problem document, on endpoints and on pages alike."""
     takes = "GET" if path in ("/livez", "/readyz", "/docs", "/openapi.json") else "POST"
     for method in METHODS:
         if method != takes and (path, method) != ("/openapi.json", "HEAD"):

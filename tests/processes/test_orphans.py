@@ -1,4 +1,4 @@
-"""Parents that are killed while what they have started is not ready, and reads no control socket yet: nothing of it is left."""
+"""Parents that are killed while their children start and do not read a control socket yet: no process is left."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ CHILDREN = {
 
 
 def sleeper(marker: Path) -> str:
-    """A module whose import takes long, and that says when it has begun."""
+    """Returns a module whose import takes long, and that reports when it has begun."""
     return f"import os, time\nopen({str(marker)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes that it has started, directly or not."""
+    """Returns all processes that it has started, directly or indirectly."""
     children = [int(each) for path in Path(f"/proc/{pid}/task").glob("*/children") for each in path.read_text().split()]
     return [each for child in children for each in (child, *descendants(child))]
 
 
 def until_gone(pids: list[int], seconds: float = DEADLINE_S) -> None:
-    """Until none of them runs any more."""
+    """Waits until none of them runs."""
     until(lambda: not any(map(runs, pids)), "they run on", seconds)
 
 
 @contextmanager
 def parent(folder: Path, command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A parent, and its child, which imports modules out of the folder before any other."""
+    """Starts a parent and its child, which imports modules of the folder before any other."""
     path = os.pathsep.join([str(folder), *sys.path])
     command = [sys.executable, "-c", PARENT, *command]
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True) as process:
@@ -67,8 +67,8 @@ def parent(folder: Path, command: list[str]) -> Iterator[tuple[subprocess.Popen[
 
 
 @pytest.mark.parametrize("imported", ["base", "the model"])
-def test_a_worker_that_is_being_started_ends_with_a_killed_supervisor(tmp_path: Path, imported: str) -> None:
-    """Whatever it imports at that moment; and so does all else."""
+def test_a_starting_worker_ends_with_a_killed_supervisor(tmp_path: Path, imported: str) -> None:
+    """It does so whatever it is importing; and so does everything else."""
     marker = tmp_path / "marker"
     supervised = Supervised(tmp_path)
     if imported == "base":
@@ -87,7 +87,7 @@ def test_a_worker_that_is_being_started_ends_with_a_killed_supervisor(tmp_path: 
 
 
 @pytest.mark.parametrize("child", CHILDREN)
-def test_a_child_whose_parent_is_killed_while_it_imports_ends(tmp_path: Path, child: str) -> None:
+def test_a_child_whose_parent_is_killed_during_its_imports_ends(tmp_path: Path, child: str) -> None:
     words, module = CHILDREN[child]
     marker = tmp_path / "marker"
     (tmp_path / f"{module}.py").write_text(sleeper(marker))
@@ -99,8 +99,8 @@ def test_a_child_whose_parent_is_killed_while_it_imports_ends(tmp_path: Path, ch
 
 
 @pytest.mark.parametrize("child", CHILDREN)
-def test_a_child_whose_parent_was_gone_before_it_could_ask_imports_nothing(tmp_path: Path, child: str) -> None:
-    """The kernel would tell it nothing any more: somebody else has adopted it."""
+def test_a_child_whose_parent_was_gone_before_imports_nothing(tmp_path: Path, child: str) -> None:
+    """The kernel would not notify it any more, since another process has adopted it."""
     words, module = CHILDREN[child]
     gate, marker = tmp_path / "gate", tmp_path / "marker"
     (tmp_path / f"{module}.py").write_text(sleeper(marker))

@@ -1,4 +1,4 @@
-"""Three and more times what a model can take: real front doors and workers, a handler that takes a known time, and ratios of counts."""
+"""Three times and more what a model can take: real front doors and workers, a handler that takes a known time, and ratios of counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 
 
 def rows_of(flood: Flood, within_s: float) -> set[int]:
-    """The x of all rows that were answered rightly in time."""
+    """Returns the x of all rows that were answered correctly and in time."""
     good = [each for each in flood.with_status(200) if each.had - each.asked <= within_s]
     assert all([row["x"] for row in each.body["predictions"]] == [each.first + i for i in range(ROWS)] for each in good)
     return {each.first + i for each in good for i in range(ROWS)}
@@ -37,7 +37,7 @@ def rows_of(flood: Flood, within_s: float) -> set[int]:
     ],
     ids=["a bound on the wait", "the defaults"],
 )
-def test_at_three_times_the_capacity_a_worker_computes_for_those_who_wait(
+def test_at_three_times_the_capacity_a_worker_computes_for_waiting_clients(
     make: Workers, tmp_path: Path, limits: Configure, headers: tuple[str, ...], bound_s: float
 ) -> None:
     """Nine of ten rows that it has time for are answered in time: its batches are full, and what it computes is wanted.
@@ -65,7 +65,7 @@ def test_at_three_times_the_capacity_a_worker_computes_for_those_who_wait(
 
 
 def test_a_flooded_model_takes_nothing_from_another(make: Workers, front: Front) -> None:
-    """At ten times what the one can take, and while it is answered all that it can do, each request to the other is a 200."""
+    """One model gets ten times what it can take and answers all that it can, while each request to the other is a 200."""
     flooded, other = make("1.0", "--sleep", BATCH_S), make("1.0", "--model", "other")
     front.table(flooded.route("a"), other.route("b"))
 
@@ -85,7 +85,7 @@ def test_a_flooded_model_takes_nothing_from_another(make: Workers, front: Front)
 
 
 def test_one_flooded_path_takes_nothing_from_another_of_its_endpoint(make: Workers, front: Front) -> None:
-    """Groups take turns, also in what is expected of the wait: whose own group is short waits for no more than a batch of each other."""
+    """Groups take turns, also in the expected wait: a short group waits for no more than one batch of each other."""
     front.table(make("1.0", "--sleep", BATCH_S).route("it"))
 
     async def both() -> tuple[Flood, Flood]:
@@ -105,8 +105,8 @@ def test_one_flooded_path_takes_nothing_from_another_of_its_endpoint(make: Worke
         assert [row["x"] for row in each.body["predictions"]] == list(range(each.first, each.first + ROWS))
 
 
-def test_many_paths_at_once_are_no_fewer_batches_than_they_are(make: Workers, tmp_path: Path) -> None:
-    """Each path is a batch of its own, so what waits is more than its rows say: refused at once, and not computed for nobody."""
+def test_many_paths_at_once_count_as_many_batches(make: Workers, tmp_path: Path) -> None:
+    """Each path needs its own batch, so the queue is longer than its rows suggest: requests are refused at once."""
     log = tmp_path / "log"
     with Front(Configure()) as front:
         front.table(make("1.0", "--sleep", BATCH_S, "--log", log).route("it"))
@@ -127,8 +127,8 @@ def test_many_paths_at_once_are_no_fewer_batches_than_they_are(make: Workers, tm
     assert sum(len(flood.with_status(504)) for flood in floods) <= 0.1 * good
 
 
-def test_bodies_on_their_way_to_one_model_leave_memory_for_those_to_another(make: Workers) -> None:
-    """However many clients of the one send slowly."""
+def test_incomplete_bodies_for_one_model_leave_memory_for_another(make: Workers) -> None:
+    """They do so however many clients send slowly."""
     with Front(Configure(shared_memory_max_bytes=256 * MB)) as front, ExitStack() as stack:
         front.table(make("1.0").route("a"), make("1.0", "--model", "other").route("b"))
         for path in ("/tiny", "/other"):  # the memory for small batches comes with the first
@@ -148,5 +148,5 @@ def test_bodies_on_their_way_to_one_model_leave_memory_for_those_to_another(make
 
 
 def announced(path: str, size: int) -> bytes:
-    """The head of a request with so large an Arrow body, which is sent when the server says so."""
+    """Returns the head of a request with such a large Arrow body, which is sent when the server says so."""
     return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {ARROW}\r\nContent-Length: {size}\r\nExpect: 100-continue\r\n\r\n".encode()

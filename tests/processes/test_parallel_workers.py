@@ -1,4 +1,4 @@
-"""Models beside each other, and workers of one model beside each other."""
+"""Several models, and several workers of one model, beside each other."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ BLOCKS = """
 """
 
 
-def test_two_models_have_the_same_package_in_versions_that_clash(tmp_path):
-    """Each imports its own, and neither knows of the other."""
+def test_two_models_can_have_conflicting_versions_of_a_package(tmp_path):
+    """Each imports its own, and neither sees the other's."""
     supervised = Supervised(tmp_path)
     for name, version in (("first", "1.0"), ("second", "2.0")):
         package = Wheel("clash", version, files={"clash/__init__.py": f"VERSION = {version!r}\n"})
@@ -48,8 +48,8 @@ def test_two_models_have_the_same_package_in_versions_that_clash(tmp_path):
         assert supervised.predictions("/second") == ["2.0"]
 
 
-def test_workers_of_a_release_compute_at_the_same_time(tmp_path):
-    """As many requests are under way as there are workers, each in another process."""
+def test_workers_of_a_release_compute_in_parallel(tmp_path):
+    """As many requests are in progress as there are workers, each in another process."""
     for number in range(3):
         os.mkfifo(tmp_path / str(number))
     supervised = Supervised(tmp_path, workers_per_release=3)

@@ -1,4 +1,4 @@
-"""Specs of parameters over real HTTP: asked before rows are decoded."""
+"""Parameter specs over real HTTP: they are checked before rows are decoded."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def client() -> Iterator[TestClient]:
 
 @pytest.mark.parametrize("path", ["/cached/{}", "/asked/{}", "/raw/{}"])
 @pytest.mark.parametrize("body", [b"this is no JSON", b'[{"a": "x"}]', b'[{"a": 1}]'])
-def test_parameters_that_a_spec_refuses_are_a_422_whatever_the_body_is(client: TestClient, path: str, body: bytes) -> None:
-    """The first thing that is said is about the parameters; no model is looked for."""
+def test_parameters_that_a_spec_refuses_are_a_422_whatever_the_body(client: TestClient, path: str, body: bytes) -> None:
+    """The response is about the parameters first, and no model is looked up."""
     before = len(loads)
     for wrong in ("many", "101"):
         answer = client.post(path.format(wrong), content=body)
@@ -82,8 +82,8 @@ def test_parameters_that_a_spec_refuses_are_a_422_whatever_the_body_is(client: T
     assert len(loads) == before
 
 
-def test_parameters_that_are_admitted_leave_the_body_to_be_looked_at(client: TestClient) -> None:
-    """Also when they were admitted before; equal values share a model."""
+def test_after_admitted_parameters_the_body_is_checked(client: TestClient) -> None:
+    """So it is when they were admitted before; equal values share a model."""
     for _ in range(2):
         assert client.post("/cached/7", content=b"no JSON").status == 400
         assert client.post("/cached/7", json=[{"a": "x"}]).json()["errors"][0]["column"] == "a"
@@ -93,15 +93,15 @@ def test_parameters_that_are_admitted_leave_the_body_to_be_looked_at(client: Tes
     assert loads.count(7) == 1
 
 
-def test_a_spec_that_fails_ends_its_own_request_only(client: TestClient) -> None:
-    """It is the author's fault, and a 500."""
+def test_a_spec_that_raises_ends_only_its_request(client: TestClient) -> None:
+    """It is the author's error, and a 500."""
     for path in ("/cached/13", "/asked/13"):
         assert client.post(path, json=[{"a": 1}]).status == 500
     assert client.post("/cached/3", json=[{"a": 1}]).json()["predictions"] == [3.0]
 
 
-def test_more_paths_than_may_be_asked_about_at_once_are_all_answered(client: TestClient) -> None:
-    """While the worker computes, questions wait for it, and those that do not fit into its socket wait here."""
+def test_more_parameter_checks_than_fit_into_a_socket_are_all_answered(client: TestClient) -> None:
+    """While the worker computes, checks wait in its socket, and the others in the front door."""
     with ThreadPoolExecutor(101) as pool:
         first = pool.submit(client.post, "/waits", json=[{"a": 5}])
         assert entered.wait(20)

@@ -1,4 +1,4 @@
-"""Commands that move requests end when they have moved, and say by their exit code whether they have."""
+"""Traffic commands return when requests have moved, and their exit code reports whether they have."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HELD = """
 
 @pytest.fixture
 def operated(tmp_path: Path) -> Operated:
-    """Two front doors; 0.2.0 serves, 0.1.0 stands by."""
+    """A supervisor with two front doors, whose 0.2.0 serves and 0.1.0 is a standby."""
     made = Operated(tmp_path, front_doors=2)
     for version, factor in (("0.1.0", 10), ("0.2.0", 20)):
         drop(made, version, times(factor, "/tiny"))
@@ -35,7 +35,7 @@ def drop(operated: Operated, version: str, module: str) -> None:
 
 
 def answers(operated: Operated) -> set[int]:
-    """Over many connections, which the kernel spreads over both front doors."""
+    """Returns responses over many connections, which the kernel distributes over both front doors."""
     return {operated.predictions("/tiny", 1)[0] for _ in range(30)}
 
 
@@ -44,8 +44,8 @@ def serves(document: str) -> list[str]:
 
 
 @pytest.mark.timeout(180)
-def test_when_an_order_ends_every_front_door_does_it(operated: Operated) -> None:
-    """Without another look: a pin that has to start its release, its end, a split, a promotion, a roll-back."""
+def test_when_a_traffic_command_returns_every_front_door_applies_it(operated: Operated) -> None:
+    """This holds for a pin that has to start its release, its removal, a split, a promotion, and a rollback."""
     with operated:
         for words, served, factors in (
             (("pin", "tiny", "0.1.0"), ["0.1.0"], {10}),
@@ -59,8 +59,8 @@ def test_when_an_order_ends_every_front_door_does_it(operated: Operated) -> None
             assert answers(operated) == factors, words
 
 
-def test_an_order_is_not_in_force_while_one_front_door_has_not_heard_of_it(operated: Operated) -> None:
-    """It ends with 3 after its time, and stands; asked again, it is there at once."""
+def test_a_policy_is_not_in_force_before_every_front_door_applies_it(operated: Operated) -> None:
+    """The command exits with 3 at its timeout, and the policy stays; a repeated command returns at once."""
     with operated:
         hanging = operated.state()["front_door_pids"][1]
         os.kill(hanging, signal.SIGSTOP)
@@ -72,8 +72,8 @@ def test_an_order_is_not_in_force_while_one_front_door_has_not_heard_of_it(opera
         assert answers(operated) == {10}
 
 
-def test_an_order_to_what_cannot_start_ends_with_1_and_the_reason(operated: Operated) -> None:
-    """What serves goes on, and scripts read the same as JSON."""
+def test_a_command_for_a_release_that_cannot_start_exits_with_1_and_the_reason(operated: Operated) -> None:
+    """Serving goes on, and scripts get the same as JSON."""
     drop(operated, "0.1.0", "    raise RuntimeError('no way')")
     with operated:
         failed = operated.run("pin", "tiny", "0.1.0", "--json")
@@ -84,8 +84,8 @@ def test_an_order_to_what_cannot_start_ends_with_1_and_the_reason(operated: Oper
         assert answers(operated) == {20}
 
 
-def test_nobody_has_to_wait_and_who_waits_is_told_of_another_order(operated: Operated, tmp_path: Path) -> None:
-    """`--no-wait` ends once the order is kept; Ctrl-C ends the waiting alone; what is ordered instead ends it, too."""
+def test_waiting_is_optional_and_ends_when_the_policy_is_replaced(operated: Operated, tmp_path: Path) -> None:
+    """`--no-wait` returns once the policy is stored; Ctrl-C ends only the wait; so does another policy."""
     drop(operated, "0.1.0", HELD.replace("FOLDER", str(tmp_path)) + times(10, "/tiny"))
     with operated:
         assert operated.run("pin", "tiny", "0.1.0", "--no-wait").returncode == 0

@@ -1,4 +1,4 @@
-"""What becomes of requests that wait: deadlines, bounds and urgency, on real front doors with a worker in this process."""
+"""Requests that wait: deadlines, limits and urgency, on real front doors with a worker in this process."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[TestClient]:
 
 
 def limits(**given: object) -> pytest.MarkDecorator:
-    """The front door of a test."""
+    """Returns the configuration of a test's front door."""
     return pytest.mark.parametrize("served", [Configure(request_timeout_s=20.0, **given)], indirect=True)  # type: ignore[arg-type]
 
 
@@ -72,7 +72,7 @@ def closed_gate() -> Iterator[None]:
 
 
 def blocked(address: str, path: str, values: Sequence[float]) -> Raw:
-    """A connection whose requests are with the worker, which waits in the first of them; close it."""
+    """Returns a connection whose requests the worker has; it blocks in the first. The test closes it."""
     raw = Raw(address)
     for value in values:
         raw.send(post(path, [{"a": value}]))
@@ -86,8 +86,8 @@ def answers(raw: Raw, count: int) -> list[Answer]:
     return [raw.answer() for _ in range(count)]
 
 
-def test_rows_whose_time_is_over_are_never_computed(served: TestClient, raw: Raw) -> None:
-    """One of two requests of a batch expires while the batch waits in the worker's socket; the other is computed without it."""
+def test_rows_that_expire_in_a_workers_socket_are_never_computed(served: TestClient, raw: Raw) -> None:
+    """One of two requests in a batch expires there; the other is computed without it."""
     with blocked(served.address, "/gated", [0]) as first:
         raw.send(post("/gated", [{"a": 1}], "X-Request-Timeout-Ms: 100") + post("/gated", [{"a": 2}]))
         expired = raw.answer()
@@ -101,7 +101,7 @@ def test_rows_whose_time_is_over_are_never_computed(served: TestClient, raw: Raw
 
 
 def test_rows_that_expire_in_the_queue_are_never_sent(served: TestClient, raw: Raw) -> None:
-    """Two batches are with the worker, so this one waits in the front door."""
+    """The worker has two batches, so this one waits in the front door."""
     with blocked(served.address, "/one", [0, 1]) as first:
         raw.send(post("/one", [{"a": 2}], "X-Request-Timeout-Ms: 50"))
         assert raw.answer().status == 504
@@ -110,16 +110,16 @@ def test_rows_that_expire_in_the_queue_are_never_sent(served: TestClient, raw: R
     assert gate.seen == [0, 1]
 
 
-def test_an_endpoint_has_a_time_of_its_own_and_a_client_another(raw: Raw, way: str) -> None:
-    """What the author says holds where the client says nothing; the operator's bound holds always."""
+def test_an_endpoint_and_a_client_can_each_set_a_timeout(raw: Raw, way: str) -> None:
+    """The author's applies if the client sets none; the operator's limit always applies."""
     raw.send(post(f"/hasty{way}", [{"a": 1}]))
     assert "0.05 s" in raw.answer().json()["detail"]
     raw.send(post(f"/hasty{way}", [{"a": 1}], "x-request-timeout-ms: 80"))
     assert "0.08 s" in raw.answer().json()["detail"]
 
 
-def test_no_client_has_more_time_than_the_operator_gives() -> None:
-    """A wish for more is a wish for all there is."""
+def test_no_client_can_exceed_the_operators_timeout() -> None:
+    """A longer timeout is reduced to the limit."""
     with TestClient(one, limits=Configure(request_timeout_s=0.1)) as client:
         answer = client.post("/one", json=[{"a": 1}], headers={"X-Request-Timeout-Ms": "86400000"})
         assert (answer.status, "0.1 s" in answer.text) == (504, True)
@@ -127,8 +127,8 @@ def test_no_client_has_more_time_than_the_operator_gives() -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "1.5", "soon", "1" * 13])
-def test_a_time_that_is_none_is_a_bad_request(raw: Raw, way: str, value: str) -> None:
-    """It is never computed, and the answer names the header."""
+def test_an_invalid_timeout_is_a_bad_request(raw: Raw, way: str, value: str) -> None:
+    """It is never computed, and the response names the header."""
     raw.send(post(f"/gated{way}", [{"a": 1}], f"X-Request-Timeout-Ms: {value}"))
     answer = raw.answer()
     assert (answer.status, answer.json()["code"]) == (400, "malformed")
@@ -136,16 +136,16 @@ def test_a_time_that_is_none_is_a_bad_request(raw: Raw, way: str, value: str) ->
     assert not gate.seen
 
 
-def test_a_handler_that_says_so_itself_is_not_asked_again(raw: Raw) -> None:
-    """The same error from a handler is its answer."""
+def test_a_deadline_error_of_a_handler_is_its_response(raw: Raw) -> None:
+    """It is not mistaken for the front door's own, which would be retried."""
     raw.send(post("/late", [{"a": 7}]))
     assert raw.answer().status == 504
     assert gate.seen == [7]
 
 
 @limits(queue_max_wait_s=2.5 * BATCH_S)
-def test_what_would_wait_for_too_long_is_refused_at_once(served: TestClient, raw: Raw) -> None:
-    """Of twenty that come at once the first few are answered, in order; the others learn that they should come again."""
+def test_a_request_that_would_wait_too_long_is_refused_at_once(served: TestClient, raw: Raw) -> None:
+    """Of twenty simultaneous requests the first few are answered in order; the others are told to retry."""
     with Raw(served.address) as before:
         for i in range(3):  # how long a batch takes is known by these
             before.send(post("/slow", [{"a": i}]))
@@ -161,8 +161,8 @@ def test_what_would_wait_for_too_long_is_refused_at_once(served: TestClient, raw
 
 
 @limits(queue_max_bytes=200)
-def test_bytes_that_wait_are_bounded(served: TestClient, raw: Raw) -> None:
-    """The queue takes the first, of whatever size, and then no more than it has room for."""
+def test_the_bytes_of_a_queue_are_limited(served: TestClient, raw: Raw) -> None:
+    """The queue takes the first body of any size, and then no more than its limit."""
     with blocked(served.address, "/one", [0, 1]) as first:
         raw.send(post("/one", [{"a": 2}]) + post("/one", b" " * 200 + b'[{"a": 3}]') + post("/one", [{"a": 4}]))
         gate.open()
@@ -179,8 +179,8 @@ def test_bytes_that_wait_are_bounded(served: TestClient, raw: Raw) -> None:
     ],
     indirect=["served"],
 )
-def test_what_is_urgent_goes_first_where_that_is_allowed(served: TestClient, raw: Raw, order: list[float]) -> None:
-    """Elsewhere the header means nothing."""
+def test_urgent_requests_go_first_if_the_operator_allows_it(served: TestClient, raw: Raw, order: list[float]) -> None:
+    """Otherwise the header has no effect."""
     with blocked(served.address, "/one", [0, 1]) as first:
         raw.send(post("/one", [{"a": 2}], "Priority: u=6") + post("/one", [{"a": 3}]) + post("/one", [{"a": 4}], "Priority: u=0, i"))
         await_read(served.address, "/one")

@@ -1,4 +1,4 @@
-"""The README's words are true: its model runs as it stands there."""
+"""The README is true: its model runs as shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_the_model_in_the_readme_serves_as_it_stands_there(tmp_path: Path) -> None:
+def test_the_model_in_the_readme_serves_as_shown(tmp_path: Path) -> None:
     """The first Python block is a program; only its port is changed."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     program = tmp_path / "model.py"

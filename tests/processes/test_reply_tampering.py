@@ -1,4 +1,4 @@
-"""Workers that go on writing to a reply while the front door reads it: whatever it sees, only that worker's word is worth less."""
+"""Workers that keep writing to a reply while the front door reads it: nothing but that worker's own replies is affected."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ SMALL = hostile_bodies.stream(hostile_bodies.good(rows=500).cast(hostile_bodies.
 
 
 def head_bytes(stream: bytes) -> int:
-    """Where its values begin."""
+    """Returns the offset of its values."""
     messages = pa.ipc.MessageReader.open_stream(stream)
     return sum(8 + messages.read_next_message().metadata.size for _ in range(2))
 
 
 def spots(stream: bytes, where: str, seed: int) -> list[tuple[int, bytes]]:
-    """Places, and what is written there: lengths and offsets beyond all bounds, where metadata or the views of texts have theirs."""
+    """Returns places and what is written there: lengths and offsets beyond all bounds, in the metadata and in the views of texts."""
     chance, head = random.Random(seed), head_bytes(stream)
     if where == "metadata":
         return [(chance.randrange(8, head - 8) & ~3, chance.choice((b"\xff" * 8, b"\xff\xff\xff\x7f", bytes(4)))) for _ in range(40)]
@@ -47,7 +47,7 @@ def spots(stream: bytes, where: str, seed: int) -> list[tuple[int, bytes]]:
 
 @contextmanager
 def changing(memory: memoryview, good: bytes, where: str, seed: int) -> Iterator[None]:
-    """All the while some of it is evil and some is good again."""
+    """Keeps changing parts of it to invalid and back to valid bytes."""
     over, chosen = threading.Event(), spots(good, where, seed)
 
     def change() -> None:
@@ -72,8 +72,8 @@ def door() -> Iterator[FrontDoor]:
         yield found
 
 
-def answered(door: FrontDoor, worker: BareWorker, body: bytes, where: str | None, seed: int = 0, reply: bytes | None = None) -> Answer:
-    """What a client gets whose rows come back as they were sent, or as this `reply`, while it is changed `where`."""
+def response_of(door: FrontDoor, worker: BareWorker, body: bytes, where: str | None, seed: int = 0, reply: bytes | None = None) -> Answer:
+    """Returns the response to a client whose rows are echoed, or replaced by this `reply`, while it is changed `where`."""
     frame = body if reply is None else reply
     rows = pa.ipc.open_stream(body).read_all().num_rows
     with Raw(door.address) as client:
@@ -91,7 +91,7 @@ def answered(door: FrontDoor, worker: BareWorker, body: bytes, where: str | None
 
 @pytest.mark.parametrize("body", [LARGE, SMALL], ids=["sent as it lies", "copied"])
 @pytest.mark.parametrize("where", ["metadata", "values"])
-def test_a_reply_that_changes_while_it_is_read_brings_nothing_down(door: FrontDoor, tmp_path: Path, where: str, body: bytes) -> None:
+def test_a_reply_that_changes_while_it_is_read_crashes_nothing(door: FrontDoor, tmp_path: Path, where: str, body: bytes) -> None:
     """Its worker is given up, or it is sent as it then was, which it always is where nobody here looks at its values; the next worker's
     answer is right, from the same front door."""
     assert (len(body) > MB) == (body is LARGE)
@@ -99,10 +99,10 @@ def test_a_reply_that_changes_while_it_is_read_brings_nothing_down(door: FrontDo
     for number in range(1, ROUNDS + 1):
         with BareWorker(tmp_path / f"w{number}") as worker:
             put_in_force(door, number, worker)
-            assert answered(door, worker, body, where, number).status in ({200} if unread else {200, 503})
+            assert response_of(door, worker, body, where, number).status in ({200} if unread else {200, 503})
     with BareWorker(tmp_path / "honest") as worker:
         put_in_force(door, ROUNDS + 1, worker)
-        answer = answered(door, worker, body, None)
+        answer = response_of(door, worker, body, None)
     assert pa.ipc.open_stream(answer.body).read_all() == pa.ipc.open_stream(body).read_all()
 
 
@@ -114,7 +114,7 @@ def put_in_force(door: FrontDoor, generation: int, worker: BareWorker) -> None:
 
 
 def with_more() -> bytes:
-    """Compressed, and large all the same."""
+    """Returns a frame that is large although it is compressed."""
     return hostile_bodies.stream(hostile_bodies.good(rows=40_000).cast(hostile_bodies.SCHEMA), compression="zstd") + bytes(2 * MB)
 
 
@@ -130,21 +130,21 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_large_reply_is_no_answer_unless_its_parts_lie_where_they_may(door: FrontDoor, tmp_path: Path, name: str) -> None:
-    """Though nobody reads its values: 503, and the worker is given up."""
+def test_a_large_reply_with_parts_outside_its_slot_is_no_response(door: FrontDoor, tmp_path: Path, name: str) -> None:
+    """Although nobody reads its values, it is a 503, and the worker is given up."""
     reply = BROKEN[name]()
     assert len(reply) > MB
     with BareWorker(tmp_path / "w") as worker:
         put_in_force(door, 1, worker)
-        assert answered(door, worker, LARGE, None, reply=reply).status == 503
+        assert response_of(door, worker, LARGE, None, reply=reply).status == 503
         assert worker.is_given_up()
 
 
-def test_another_batch_behind_a_large_reply_reaches_nobody(door: FrontDoor, tmp_path: Path) -> None:
+def test_bytes_behind_a_large_reply_reach_nobody(door: FrontDoor, tmp_path: Path) -> None:
     """The client gets the rows of its request, as one stream."""
     twice = LARGE[:-8] + LARGE[hostile_bodies.SCHEMA.serialize().size :]
     with BareWorker(tmp_path / "w") as worker:
         put_in_force(door, 1, worker)
-        answer = answered(door, worker, LARGE, None, reply=twice)
+        answer = response_of(door, worker, LARGE, None, reply=twice)
     assert pa.ipc.open_stream(answer.body).read_all() == pa.ipc.open_stream(LARGE).read_all()
     assert answer.body.endswith(LARGE[-16:])
