@@ -1,4 +1,4 @@
-"""HTTP that could be read in two ways, or has no end: over raw sockets, on both ways through a front door, which outlives all of it."""
+"""Ambiguous or endless HTTP over raw sockets, on both paths through a front door, which survives all of it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SMUGGLED = 13.0
 
 
 class World(NamedTuple):
-    """A front door with one worker, and what its handler saw."""
+    """A front door with one worker, and the rows that its handler got."""
 
     front: Front
     log: Path
 
     def send(self, data: bytes) -> list[Answer]:
-        """What is answered to these bytes until the connection ends. Each has this deadline: that of `Raw`."""
+        """Returns the response to these bytes until the connection ends. The deadline of each is that of `Raw`."""
         with Raw(self.front.address) as raw:
             try:
                 raw.send(data)
@@ -34,7 +34,7 @@ class World(NamedTuple):
             return raw.answers()
 
     def assert_it_goes_on(self) -> None:
-        """An honest request is answered, and the hidden one never was seen."""
+        """Asserts that a valid request is answered, and that the hidden one was never seen."""
         assert self.front.ask([{"x": 2}]).json()["predictions"] == [{"version": "1", "x": 2.0}]
         assert SMUGGLED not in {x for batch in lines(self.log) for x in batch}
 
@@ -48,8 +48,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("name", request_heads.REFUSED)
-def test_what_could_be_read_in_two_ways_is_refused_and_nothing_behind_it_is_read(world: World, way: str, name: str) -> None:
-    """One 4xx or none, which is the last, and the connection ends; also behind a good request, whose answer is not lost."""
+def test_an_ambiguous_request_is_refused_and_nothing_behind_it_is_read(world: World, way: str, name: str) -> None:
+    """It gets one 4xx at most, which is the last response, and the connection ends.
+
+    The response to a good request before it is not lost.
+    """
     bad, hidden = request_heads.REFUSED[name](f"/tiny{way}"), post("/tiny", [{"x": SMUGGLED}])
     for answer in (refused := world.send(bad + hidden)):
         assert 400 <= answer.status < 500, answer
@@ -62,16 +65,16 @@ def test_what_could_be_read_in_two_ways_is_refused_and_nothing_behind_it_is_read
 
 
 @pytest.mark.parametrize("name", request_heads.TAKEN)
-def test_what_only_looks_odd_is_taken(world: World, way: str, name: str) -> None:
-    """And the request behind it is the next one, as it was sent."""
+def test_a_request_that_only_looks_odd_is_accepted(world: World, way: str, name: str) -> None:
+    """The next request is the one behind it, as it was sent."""
     with Raw(world.front.address) as raw:
         raw.send(request_heads.TAKEN[name](f"/tiny{way}") + post(f"/tiny{way}", [{"x": 7}]))
         assert [raw.answer().json()["predictions"] for _ in range(2)] == [[{"version": "1", "x": x}] for x in (1.0, 7.0)]
 
 
 @pytest.mark.parametrize("name", request_heads.TOO_MUCH)
-def test_a_head_without_end_is_refused_and_kept_nowhere(world: World, name: str) -> None:
-    """Headers, trailers, extensions: 64 KB are the bound, whatever is sent."""
+def test_an_endless_head_is_refused_and_not_stored(world: World, name: str) -> None:
+    """Headers, trailers and chunk extensions are limited to 64 KB."""
     world.assert_it_goes_on()
     before = highest_bytes(world.front)
     for answer in (refused := world.send(request_heads.TOO_MUCH[name]("/tiny"))):
@@ -86,8 +89,8 @@ def highest_bytes(front: Front) -> int:
     return int(line.split()[1]) * 1024
 
 
-def test_a_head_that_comes_slowly_for_ever_is_hung_up_on(make: Workers) -> None:
-    """One more line always comes in time; the head as a whole does not. Meanwhile others are served."""
+def test_an_endlessly_slow_head_is_disconnected(make: Workers) -> None:
+    """Each line arrives in time, but the whole head does not. Others are served meanwhile."""
     with Front(Configure(request_timeout_s=2.5)) as front:
         front.table(make("1").route("one"))
         with Raw(front.address) as slow:

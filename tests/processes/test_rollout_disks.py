@@ -1,4 +1,4 @@
-"""A disk that is full at each step of a roll-out that writes: what serves goes on under load, and the roll-out does when there is room."""
+"""A disk that is full at each step of a rollout that writes: serving goes on under load, and so does the rollout once there is room."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PADDING = f"\n    # {'x' * 400_000}\n"
 
 
 class Rollout:
-    """0.1.0 serves under load; 0.2.0 lies beside, and `drop` has it come."""
+    """A state in which 0.1.0 serves under load, and `drop` puts 0.2.0 into dist/."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.operated = Operated(folder, restart_delay_min_s=0.05, **settings)
@@ -33,7 +33,7 @@ class Rollout:
         return Load(self.operated.state()["address"], PATH, [{"x": 3}], connections=4, pause_s=0.005)
 
     def until_answers(self, load: Load, value: str) -> None:
-        """A hundred times, and nothing else any more."""
+        """Waits until a hundred responses in a row are of this version."""
         before = len(load.answers)
 
         def said() -> bool:
@@ -43,8 +43,8 @@ class Rollout:
         self.operated.until(said)
 
 
-def test_a_deploy_that_finds_no_room_in_dist_leaves_nothing_there(tmp_path: Path, disk: Disk) -> None:
-    """It says so, and is done by saying it again."""
+def test_a_deploy_without_room_in_dist_leaves_nothing_there(tmp_path: Path, disk: Disk) -> None:
+    """It reports the reason, and a second attempt succeeds."""
     rollout = Rollout(tmp_path, dist_path=disk.path)
     operated = rollout.operated
     for file in operated.dist.iterdir():
@@ -63,8 +63,8 @@ def test_a_deploy_that_finds_no_room_in_dist_leaves_nothing_there(tmp_path: Path
 
 
 @pytest.mark.parametrize(("step", "room_bytes"), [("copied into the cache", 64 * 1024), ("unpacked", 512 * 1024)])
-def test_a_release_that_finds_no_room_in_the_cache_comes_once_there_is_some(tmp_path: Path, disk: Disk, step: str, room_bytes: int) -> None:
-    """Whether its copy has none, or what it is unpacked to; half of either is removed at once."""
+def test_a_release_without_room_in_the_cache_starts_once_there_is_room(tmp_path: Path, disk: Disk, step: str, room_bytes: int) -> None:
+    """Its copy or its unpacked folder has no room; the incomplete part of either is removed at once."""
     rollout = Rollout(tmp_path, cache_path=disk.path)
     operated = rollout.operated
     with operated, rollout.load() as load:
@@ -81,8 +81,8 @@ def test_a_release_that_finds_no_room_in_the_cache_comes_once_there_is_some(tmp_
     assert not [*disk.path.glob("releases/*.part"), *disk.path.glob("releases/*/*.part")]
 
 
-def test_a_release_goes_live_though_the_state_cannot_be_written(tmp_path: Path, disk: Disk) -> None:
-    """Nobody can read what serves until there is room; those who ask over the socket can."""
+def test_a_release_goes_live_although_the_state_cannot_be_written(tmp_path: Path, disk: Disk) -> None:
+    """The state file is stale until there is room; the admin API is right."""
     rollout = Rollout(tmp_path, run_path=disk.path / "run")
     operated = rollout.operated
     operated.run_path = disk.path / "run"
@@ -97,8 +97,8 @@ def test_a_release_goes_live_though_the_state_cannot_be_written(tmp_path: Path, 
     assert set(load.statuses) == {200}
 
 
-def test_a_release_goes_live_though_it_cannot_be_kept_which_served(tmp_path: Path, disk: Disk) -> None:
-    """An order is refused then, and what nobody ordered is said in the log; the next flip is kept with it."""
+def test_a_release_goes_live_although_the_policy_cannot_be_stored(tmp_path: Path, disk: Disk) -> None:
+    """A command is refused then, and an automatic change is logged. The next traffic shift stores it, too."""
     rollout = Rollout(tmp_path, state_path=disk.path / "state", rollback_window_s=600)
     operated = rollout.operated
     with operated, rollout.load() as load:

@@ -1,6 +1,6 @@
-"""Steps of a roll-out and what may happen in each: real pexes under load, real kills.
+"""Faults at each step of a rollout: real pexes under load, real kills.
 
-What must hold stands in docs/operations/releasing.md.
+The expected behaviour is in docs/operations/releasing.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FAULTS: list[tuple[str, Callable[[Rollout], None], set[int], str]] = [
 def test_a_fault_before_a_release_is_ready_costs_nothing(
     tmp_path: Path, step: str, fault: Callable[[Rollout], None], statuses: set[int], says: str
 ) -> None:
-    """What served goes on, and the roll-out goes on by itself."""
+    """Serving goes on, and so does the rollout."""
     rollout = Rollout(tmp_path, rollback_window_s=0, probation_s=0)
     with rollout.operated, rollout.load() as load:
         rollout.drop(step)
@@ -60,7 +60,7 @@ def test_a_fault_before_a_release_is_ready_costs_nothing(
 
 
 @pytest.mark.parametrize("step", ["import", "warm-up"])
-def test_a_supervisor_that_is_killed_comes_back_with_what_served_and_goes_on(tmp_path: Path, step: str) -> None:
+def test_a_killed_supervisor_comes_back_with_the_serving_release_and_goes_on(tmp_path: Path, step: str) -> None:
     """The new release is not ready by then either, and answers nothing before it is."""
     rollout = Rollout(tmp_path)
     with rollout.operated:
@@ -77,8 +77,11 @@ def test_a_supervisor_that_is_killed_comes_back_with_what_served_and_goes_on(tmp
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.7, 1.2])
-def test_a_supervisor_that_is_killed_at_any_moment_leaves_nothing_half_done(tmp_path: Path, delay_s: float) -> None:
-    """While a file settles, is copied, checked and unpacked, and its worker is started: the next one ends in the same place."""
+def test_a_supervisor_killed_at_any_step_leaves_nothing_half_done(tmp_path: Path, delay_s: float) -> None:
+    """It is killed while a file becomes stable, is copied, checked and unpacked, and while its worker starts.
+
+    The next supervisor reaches the same end.
+    """
     rollout = Rollout(tmp_path, stable_for_s=0.1)
     with rollout.operated:
         rollout.drop()
@@ -91,8 +94,8 @@ def test_a_supervisor_that_is_killed_at_any_moment_leaves_nothing_half_done(tmp_
         assert len([path for path in releases.iterdir() if len(path.name) == 64]) == 2
 
 
-def test_faults_in_the_probation_of_a_release(tmp_path: Path) -> None:
-    """One death is none too many; a supervisor that is killed watches on; a file that is gone stops nothing."""
+def test_faults_during_probation_are_handled(tmp_path: Path) -> None:
+    """One crash is tolerated; a killed supervisor continues the probation; a removed file stops nothing."""
     rollout = Rollout(tmp_path, rollback_window_s=600, probation_s=600)
     operated = rollout.operated
     with operated:
@@ -116,8 +119,8 @@ def test_faults_in_the_probation_of_a_release(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["worker", "front door", "supervisor", "deleted"])
-def test_a_release_that_is_kept_can_be_rolled_back_to_whatever_happened_to_it(tmp_path: Path, fault: str) -> None:
-    """From warm where it is still there, and by a start where not."""
+def test_a_standby_can_be_rolled_back_to_whatever_happened_to_it(tmp_path: Path, fault: str) -> None:
+    """It takes over at once if it is still warm, and after a start if not."""
     rollout = Rollout(tmp_path, rollback_window_s=600, probation_s=0)
     operated = rollout.operated
     with operated:
@@ -160,8 +163,8 @@ SLOW = """
 
 
 @pytest.mark.parametrize("fault", ["none", "front door", "worker", "new worker"])
-def test_a_release_that_drains_ends_whatever_happens(tmp_path: Path, fault: str) -> None:
-    """What it had accepted is answered, unless the process that would have answered is killed; requests of others go to the new one."""
+def test_a_draining_release_ends_whatever_happens(tmp_path: Path, fault: str) -> None:
+    """Its accepted requests are answered, unless the answering process is killed; new requests go to the new release."""
     rollout = Rollout(tmp_path, rollback_window_s=0, probation_s=0, drain_s=30)
     operated = rollout.operated
     write_tiny(operated.dist / "tiny-0.1.0.pex", "tiny", module=SLOW.replace("FOLDER", str(rollout.held)))

@@ -1,4 +1,4 @@
-"""How requests move between releases: by order, by probation, across restarts. A real supervisor, real workers, real requests."""
+"""How requests move between releases: by command, by probation, across restarts. A real supervisor, real workers, real requests."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def drop(supervised: Operated, version: str, module: str) -> None:
     write_tiny(supervised.dist / f"tiny-{version}.pex", "tiny", version, module)
 
 
-def order(supervised: Operated, method: str, what: str, **words: object) -> dict:
-    """What is said of the model afterwards."""
+def run_command(supervised: Operated, method: str, what: str, **words: object) -> dict:
+    """Runs a traffic command, and returns the state of the model afterwards."""
     body = {"json": words} if method != "DELETE" and what != "rollback" else {}
     reply = supervised.admin.request(method, f"/models/tiny/{what}", **body)
     assert reply.status_code == 200, reply.text
@@ -59,8 +59,8 @@ def serves(supervised: Operated, *versions: str) -> Callable[[], bool]:
     return lambda: [each["version"] for each in model(supervised).get("serves", [])] == list(versions)
 
 
-def test_the_release_before_stays_up_and_serves_again_without_a_start(supervised: Operated) -> None:
-    """Its process is the same after a roll-back, and what was rolled back does not come back as the newest."""
+def test_the_previous_release_stays_up_and_serves_again_without_a_start(supervised: Operated) -> None:
+    """After a rollback its process is the same, and the rolled back release does not return as the newest."""
     with supervised:
         (pid,) = supervised.release("tiny-0.1.0.pex")["worker_pids"]
         drop(supervised, "0.2.0", TINY(20))
@@ -70,7 +70,7 @@ def test_the_release_before_stays_up_and_serves_again_without_a_start(supervised
         assert model(supervised)["previous"]["version"] == "0.1.0"
         with Load(supervised.state()["address"], "/tiny", [{"x": 3}], connections=4) as load:
             supervised.until(lambda: load.statuses[200] > 100)
-            order(supervised, "POST", "rollback")
+            run_command(supervised, "POST", "rollback")
             supervised.until(lambda: load.values()["[30]"] > 100)
         assert set(load.statuses) == {200}
         assert set(load.values()) == {"[30]", "[60]"}
@@ -94,8 +94,8 @@ def test_the_release_before_stays_up_and_serves_again_without_a_start(supervised
     [(FAILS, "requests failed; the limit is 50 %"), (DIES, "3 of its workers crashed within 600 s")],
     ids=["errors", "deaths"],
 )
-def test_a_release_that_fails_in_its_probation_is_taken_back_at_once(supervised: Operated, bad: str, reason: str) -> None:
-    """What served before serves again from warm; the reason stands in the state, and outlives a restart of the supervisor."""
+def test_a_release_that_fails_on_probation_is_rolled_back_at_once(supervised: Operated, bad: str, reason: str) -> None:
+    """The previous release serves again from its warm standby. The reason is in the state, and survives a restart of the supervisor."""
     with supervised:
         (pid,) = supervised.release("tiny-0.1.0.pex")["worker_pids"]
         with Load(supervised.state()["address"], "/tiny", [{"x": 3}], connections=4, pause_s=0.01) as load:
@@ -109,13 +109,13 @@ def test_a_release_that_fails_in_its_probation_is_taken_back_at_once(supervised:
     with supervised:
         assert supervised.predictions("/tiny") == [30]
         assert reason in model(supervised)["taken_back"][0]["reason"]
-        order(supervised, "POST", "promote", version="0.2.0")
+        run_command(supervised, "POST", "promote", version="0.2.0")
         supervised.until(serves(supervised, "0.2.0"))
         assert model(supervised)["taken_back"] == []
 
 
-def test_a_release_that_fails_where_nothing_served_before_serves_on(supervised: Operated) -> None:
-    """Half of the answers are better than none; nothing is watched."""
+def test_a_failing_release_without_a_previous_one_keeps_serving(supervised: Operated) -> None:
+    """Half of the responses are better than none, so it is not on probation."""
     drop(supervised, "0.1.0", FAILS)
     with supervised:
         for _ in range(30):
@@ -126,9 +126,9 @@ def test_a_release_that_fails_where_nothing_served_before_serves_on(supervised: 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_pin_outlives_the_supervisor(supervised: Operated, number: signal.Signals) -> None:
-    """However it ends: the newest release never answers, not even while the pinned one is started."""
+    """It does so however the supervisor ends: the newest release never answers, not even while the pinned one starts."""
     with supervised:
-        order(supervised, "PUT", "pin", to="0.1")
+        run_command(supervised, "PUT", "pin", to="0.1")
         drop(supervised, "0.2.0", TINY(20))
         supervised.until_state("tiny-0.2.0.pex", "standby")
         assert supervised.predictions("/tiny") == [30]
@@ -138,16 +138,16 @@ def test_a_pin_outlives_the_supervisor(supervised: Operated, number: signal.Sign
         assert supervised.predictions("/tiny") == [30]
         assert model(supervised)["pin"] == "0.1.0"
         assert supervised.release("tiny-0.2.0.pex")["state"] == "standby"
-        order(supervised, "DELETE", "pin")
+        run_command(supervised, "DELETE", "pin")
         supervised.until(lambda: supervised.predictions("/tiny") == [60])
     assert "0.2.0: ready" not in supervised.err.read_text().split("tiny: unpinned")[0]
 
 
-def test_a_pin_to_what_is_gone_is_said_and_the_newest_serves(supervised: Operated) -> None:
-    """An operator sees it in the table; nothing stands still for it."""
+def test_a_pin_to_a_missing_release_is_shown_and_the_newest_serves(supervised: Operated) -> None:
+    """The table shows it to operators, and serving does not stop."""
     drop(supervised, "0.2.0", TINY(20))
     with supervised:
-        order(supervised, "PUT", "pin", to="0.1.0")
+        run_command(supervised, "PUT", "pin", to="0.1.0")
         supervised.until(lambda: supervised.predictions("/tiny") == [30])
     (supervised.dist / "tiny-0.1.0.pex").unlink()
     with supervised:
@@ -155,8 +155,8 @@ def test_a_pin_to_what_is_gone_is_said_and_the_newest_serves(supervised: Operate
         assert model(supervised)["remarks"] == ["0.1.0 is pinned, but there is no release 0.1.0 that could serve"]
 
 
-def test_what_was_said_and_cannot_be_read_stops_the_start(supervised: Operated) -> None:
-    """One line that says what to do; nothing is served by a guess."""
+def test_unreadable_policies_stop_the_start(supervised: Operated) -> None:
+    """One line says what to do, and nothing is served by a guess."""
     supervised.settings["state_path"].mkdir()
     (supervised.settings["state_path"] / "traffic.json").write_text("{")
     supervised.start()
@@ -165,26 +165,26 @@ def test_what_was_said_and_cannot_be_read_stops_the_start(supervised: Operated) 
     assert "move it away" in supervised.err.read_text()
 
 
-def test_two_releases_share_the_requests_and_the_others_of_the_model_stand_by(supervised: Operated) -> None:
-    """Both run and answer; an end of the split leaves the newest."""
+def test_two_releases_divide_the_requests_and_the_others_stand_by(supervised: Operated) -> None:
+    """Both run and answer; without the split the newest serves."""
     drop(supervised, "0.2.0", TINY(20))
     drop(supervised, "0.3.0", TINY(40))
     with supervised:
-        order(supervised, "PUT", "split", weights={"0.1.0": 1, "0.2.0": 1})
+        run_command(supervised, "PUT", "split", weights={"0.1.0": 1, "0.2.0": 1})
         supervised.until(serves(supervised, "0.1.0", "0.2.0"))
         supervised.until(lambda: {tuple(supervised.predictions("/tiny")) for _ in range(10)} == {(30,), (60,)})
         assert [each["percent"] for each in model(supervised)["serves"]] == [50.0, 50.0]
-        order(supervised, "DELETE", "split")
+        run_command(supervised, "DELETE", "split")
         supervised.until(lambda: {tuple(supervised.predictions("/tiny")) for _ in range(10)} == {(120,)})
 
 
-def test_a_canary_that_fails_leaves_the_split_alone(supervised: Operated) -> None:
-    """The other one gets all, as before."""
+def test_a_failing_canary_does_not_change_the_split(supervised: Operated) -> None:
+    """The other release answers everything meanwhile."""
     with supervised:
-        order(supervised, "PUT", "pin", to="0.1.0")
+        run_command(supervised, "PUT", "pin", to="0.1.0")
         drop(supervised, "0.2.0", FAILS)
         supervised.until_state("tiny-0.2.0.pex", "standby")
-        order(supervised, "PUT", "split", weights={"0.1.0": 1, "0.2.0": 1})
+        run_command(supervised, "PUT", "split", weights={"0.1.0": 1, "0.2.0": 1})
         with Load(supervised.state()["address"], "/tiny", [{"x": 3}], connections=2, pause_s=0.01) as load:
             supervised.until(lambda: model(supervised).get("taken_back"))
             supervised.until(serves(supervised, "0.1.0"))
@@ -195,18 +195,18 @@ def test_a_canary_that_fails_leaves_the_split_alone(supervised: Operated) -> Non
         assert "0.2.0 was rolled back" in model(supervised)["remarks"][0]
 
 
-def test_a_file_that_was_replaced_in_place_can_be_rolled_back(supervised: Operated) -> None:
-    """Both contents are 0.1.0; the one before serves again, though no file holds it any more."""
+def test_a_release_whose_file_was_replaced_in_place_can_be_rolled_back_to(supervised: Operated) -> None:
+    """Both contents are 0.1.0; the previous one serves again, although no file contains it any more."""
     with supervised:
         drop(supervised, "0.1.0", TINY(20))
         supervised.until(lambda: supervised.predictions("/tiny") == [60])
-        order(supervised, "POST", "rollback")
+        run_command(supervised, "POST", "rollback")
         supervised.until(lambda: supervised.predictions("/tiny") == [30])
         assert [each["version"] for each in model(supervised)["taken_back"]] == ["0.1.0"]
 
 
-def test_a_previous_release_is_kept_for_its_time_and_then_ends(supervised: Operated) -> None:
-    """And only one of them."""
+def test_a_previous_release_is_kept_for_the_rollback_window_and_then_ends(supervised: Operated) -> None:
+    """Only one previous release is kept."""
     supervised.settings |= {"rollback_window_s": 3, "probation_s": 0}
     with supervised:
         drop(supervised, "0.2.0", TINY(20))
@@ -216,5 +216,5 @@ def test_a_previous_release_is_kept_for_its_time_and_then_ends(supervised: Opera
         supervised.until_state("tiny-0.1.0.pex", "standby")
         supervised.until_state("tiny-0.2.0.pex", "standby")
         assert model(supervised)["previous"] is None
-        order(supervised, "POST", "rollback")
+        run_command(supervised, "POST", "rollback")
         supervised.until(lambda: supervised.predictions("/tiny") == [60])

@@ -1,4 +1,4 @@
-"""What a worker can see and do of the machine, asked of real ones that a real supervisor started."""
+"""What a worker can see and do on its machine, tested with workers that a real supervisor started."""
 
 import asyncio
 import json
@@ -56,12 +56,12 @@ def supervised(tmp_path):
 
 
 def tell(supervised, name):
-    """What the worker of a model says of itself."""
+    """Returns what the worker of a model reports about itself."""
     return json.loads(supervised.predictions(f"/{name}")[0])
 
 
-def test_a_worker_inherits_what_is_usual_and_what_is_named_for_it(supervised, monkeypatch):
-    """No other model's secret, nothing that nobody named, no settings of Pexdock but the places of files."""
+def test_a_worker_inherits_the_usual_variables_and_those_named_for_it(supervised, monkeypatch):
+    """It gets no secret of another model, no variable without need, and of Pexdock's settings only the paths of files."""
     given = {"DB_PASSWORD": "of all", "ONE_SECRET": "of one", "TWO_SECRET": "of two", "OTHER": "of nobody", "AWS_REGION": "nowhere-1"}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
@@ -78,8 +78,8 @@ def test_a_worker_inherits_what_is_usual_and_what_is_named_for_it(supervised, mo
     assert {name for name in one if name.startswith("PEXDOCK_")} == {"PEXDOCK_ARTIFACTS_PATH", "PEXDOCK_CACHE_PATH"}
 
 
-def test_a_worker_has_a_scratch_folder_that_goes_with_it_and_may_gain_no_rights(supervised):
-    """Its own, closed to others, as are the files that it makes; a restart begins with an empty one."""
+def test_a_worker_has_a_temporary_scratch_folder_and_cannot_gain_privileges(supervised):
+    """The folder and its files are closed to others, and a restart begins with an empty one."""
     scratch = supervised.settings["scratch_path"]
     write_tiny(supervised.dist / "one.pex", "one", module=TELLS.replace("NAME", "one"))
     with supervised:
@@ -103,8 +103,8 @@ def test_a_worker_has_a_scratch_folder_that_goes_with_it_and_may_gain_no_rights(
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may start processes of others")
-def test_a_process_of_another_user_reads_nothing_of_ours_but_has_its_own_scratch(tmp_path):
-    """By a shell, which every user may run."""
+def test_a_process_of_another_user_reads_only_its_own_scratch_folder(tmp_path):
+    """It is a shell, which every user may run."""
     secret = tmp_path / "secret"
     secret.write_text("ours")
     secret.chmod(0o600)
@@ -113,7 +113,7 @@ def test_a_process_of_another_user_reads_nothing_of_ours_but_has_its_own_scratch
         confinement = Sandbox(path, user=User.look_up("nobody"))
         folder = confinement.create_scratch_folder("w1")
         script = f"id -u; id -G; cat {secret}; touch {folder}/mine && ls {folder}; ls {path}; exec 0<&-"
-        tail = asyncio.run(told_by(["/bin/sh", "-c", script], confinement.user))
+        tail = asyncio.run(output_of(["/bin/sh", "-c", script], confinement.user))
         assert tail[0] == str(confinement.user.uid)
         assert "0" not in tail[1].split()
         assert "Permission denied" in tail[2]
@@ -122,8 +122,8 @@ def test_a_process_of_another_user_reads_nothing_of_ours_but_has_its_own_scratch
     assert not path.exists()
 
 
-async def told_by(command, user):
-    """What a child of that user prints."""
+async def output_of(command, user):
+    """Returns what a child process of that user prints."""
     spec = ProcessSpec(command, {"PATH": os.environ["PATH"]}, user=user)
     child = Child("child", spec, lambda _: None, lambda _: None)
     child.start()
@@ -132,7 +132,7 @@ async def told_by(command, user):
 
 
 def open_to_others(folder):
-    """pytest's folders are closed to all but who runs it."""
+    """Opens pytest's folders, which otherwise only the user who runs it can read."""
     for each in [folder, *list(folder.parents)[:-2]]:
         each.chmod(each.stat().st_mode | 0o011)
 
@@ -146,7 +146,7 @@ def others_may_run(path):
     reason="needs root, and an interpreter that others can run",
 )
 def test_a_worker_may_run_as_another_user(supervised, tmp_path):
-    """It is not root, and requests are answered as ever; what it left goes with it."""
+    """It is not root, and requests are answered as usual; what it leaves behind is removed with it."""
     open_to_others(tmp_path)
     supervised.settings |= {"worker_user": "nobody"}
     write_tiny(supervised.dist / "one.pex", "one", module=TELLS.replace("NAME", "one"))
@@ -159,8 +159,8 @@ def test_a_worker_may_run_as_another_user(supervised, tmp_path):
     assert not made.exists()
 
 
-def test_a_user_that_is_not_there_is_refused_at_the_start(supervised):
-    """In one line."""
+def test_an_unknown_user_is_refused_at_the_start(supervised):
+    """The message is one line."""
     supervised.settings |= {"worker_user": "no-such-user"}
     supervised.start()
     assert supervised.process.wait(20) == 1
@@ -168,8 +168,8 @@ def test_a_user_that_is_not_there_is_refused_at_the_start(supervised):
     assert "Traceback" not in supervised.err.read_text()
 
 
-def test_a_worker_gets_no_more_memory_than_it_may_have(supervised):
-    """Its handler is told so, its request fails, and all others are answered, by the same process."""
+def test_a_worker_gets_no_more_memory_than_its_limit(supervised):
+    """Its handler gets a MemoryError, its request fails, and the same process answers all others."""
     supervised.settings |= {"worker_max_bytes": "2GB"}
     write_tiny(supervised.dist / "greedy.pex", "greedy", module=ASKS_FOR)
     write_tiny(supervised.dist / "tiny.pex", "tiny", module=times(2, "/tiny"))
@@ -182,7 +182,7 @@ def test_a_worker_gets_no_more_memory_than_it_may_have(supervised):
         assert supervised.release("greedy.pex")["worker_pids"] == [pid]
 
 
-def test_a_worker_that_ends_for_want_of_memory_says_how_much_it_may_have(supervised):
+def test_a_worker_that_dies_of_its_memory_limit_names_the_limit(supervised):
     """Libraries abort where Python would raise an error; the reason then names the setting."""
     supervised.settings |= {"worker_max_bytes": "2GB"}
     write_tiny(supervised.dist / "dies.pex", "dies", module=DIES_FOR_WANT)

@@ -1,4 +1,4 @@
-"""Requests that share a worker, and often a batch: what is wrong with one is told to that one, and nobody waits for another's model."""
+"""Requests that share a worker, and often a batch: an error reaches only its own request, and nobody waits for another's model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RowByRow(Bounded):
 
 
 def gathered(records_df: pl.DataFrame) -> pl.Series:
-    """Where a row says 99 it waits, so that others gather behind it."""
+    """A handler that blocks on rows with 99, so that other requests queue behind them."""
     return (gate.passed if (records_df["a"] == 99).any() else gate.note)(records_df["a"])
 
 
@@ -74,7 +74,7 @@ def client() -> Iterator[TestClient]:
 
 
 def together(client: TestClient, path: str, requests: list[list[dict[str, float]]]) -> list[Answer]:
-    """The answers to requests that gathered while all of the worker's places in flight were taken."""
+    """Returns the responses to requests that queued while all slots in flight were taken."""
     gate.close()
     with Raw(client.address) as first, Raw(client.address) as second:
         for each in (first, second):
@@ -97,10 +97,10 @@ def together(client: TestClient, path: str, requests: list[list[dict[str, float]
         ("/row-by-row", {"a": 1, "b": 100}, "b", "Value error, a hundred is too many, got 100"),
     ],
 )
-def test_a_row_that_breaks_a_constraint_fails_its_own_request_only(
+def test_a_row_that_breaks_a_constraint_fails_only_its_own_request(
     client: TestClient, path: str, wrong: dict[str, float], column: str, reason: str
 ) -> None:
-    """It is told the row by the number that it has in its request; those that share the batch are answered, and no handler sees the row."""
+    """The error has the row's number within its request; the rest of the batch is answered, and no handler sees the row."""
     requests: list[list[dict[str, float]]] = [[{"a": i}, wrong if i in {3, 7} else {"a": i}, {"a": i}] for i in range(1, 13)]
     for i, answer in enumerate(together(client, path, requests), 1):
         if i in {3, 7}:
@@ -112,15 +112,15 @@ def test_a_row_that_breaks_a_constraint_fails_its_own_request_only(
     assert max(gate.heights) > 3, "no two requests shared a batch, so nothing was proved"
 
 
-def test_every_wrong_request_of_a_batch_is_told_of_all_its_rows(client: TestClient) -> None:
-    """Even where no request is right."""
+def test_every_invalid_request_of_a_batch_gets_all_its_errors(client: TestClient) -> None:
+    """This holds even if no request is valid."""
     requests = [[{"a": -i, "b": 1} for _ in range(i)] for i in range(1, 5)]
     for i, answer in enumerate(together(client, "/bounded", requests), 1):
         assert {(each["row"], each["column"]) for each in answer.json()["errors"]} == {(row, name) for row in range(i) for name in "ab"}
 
 
-def test_a_load_holds_up_no_other_model(client: TestClient) -> None:
-    """While one is being loaded, more requests wait for it than are in flight at once; others are loaded, and answered, before it is."""
+def test_a_load_delays_no_other_model(client: TestClient) -> None:
+    """While one model loads, more requests wait for it than can be in flight; others are loaded and answered before it is."""
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(client.post, "/named/slow", [{"a": i}]) for i in range(8)]
         assert loading.wait(20)

@@ -1,4 +1,4 @@
-"""Clients that send or take a little at a time, with both ends open and with one: bounded in time and in memory."""
+"""Clients that send or read slowly, half-closed or not: their time and memory are limited."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ def long(records_df: Numbers.DataFrame) -> list[str]:
 
 @pytest.fixture
 def hasty() -> Iterator[TestClient]:
-    """A front door that bears no one for longer than some seconds."""
+    """Yields a front door whose time limits are a few seconds."""
     with TestClient(double, long, limits=Configure(request_timeout_s=3.0)) as client:
         yield client
 
 
 def sends(data: bytes, each: int, first: int = 0) -> Callable[[socket.socket], None]:
-    """So many bytes at each step, after the `first` at once."""
+    """Returns a client that sends some bytes at once, and so many at each step after that."""
     pieces = [data[:first], *(data[i : i + each] for i in range(first, len(data), each))]
     rest = iter(filter(None, pieces))
     return lambda sock: sock.sendall(next(rest, b""))
 
 
-def takes(size: int, *, half_closed: bool = False) -> Callable[[socket.socket], None]:
-    """So many bytes at each step of answers that are long, which it asks for first."""
+def reads(size: int, *, half_closed: bool = False) -> Callable[[socket.socket], None]:
+    """Returns a client that requests long responses, and reads so many bytes of them at each step."""
     asked = False
 
     def step(sock: socket.socket) -> None:
@@ -79,13 +79,13 @@ SLOW: dict[str, Callable[[socket.socket], None]] = {
     "sends a head": sends(post("/double", BODY), 1),
     "sends a body": sends(post("/double", BODY), 1, first=len(post("/double", BODY)) - len(BODY)),
     "sends chunks": sends(chunked("/double", [{"a": 1}] * 100, size=1), 6),
-    "takes nothing": takes(0),
-    "takes a little": takes(256),
-    "takes nothing, and will say no more": takes(0, half_closed=True),
+    "takes nothing": reads(0),
+    "takes a little": reads(256),
+    "takes nothing, and will say no more": reads(0, half_closed=True),
 }
 
 
-def test_whoever_is_slow_in_whatever_way_is_hung_up_on(hasty: TestClient) -> None:
+def test_every_kind_of_slow_client_is_disconnected(hasty: TestClient) -> None:
     """Others are served meanwhile."""
     statuses = set()
     with ExitStack() as stack:
@@ -108,8 +108,8 @@ def test_whoever_is_slow_in_whatever_way_is_hung_up_on(hasty: TestClient) -> Non
 
 
 @pytest.mark.parametrize("arrow", [False, True], ids=["JSON", "Arrow"])
-def test_whoever_takes_long_but_is_not_slow_is_let_be(hasty: TestClient, *, arrow: bool) -> None:
-    """A body that takes thrice as long to come as a request may, at a rate that is none to be ashamed of."""
+def test_a_long_transfer_at_an_acceptable_rate_is_not_disconnected(hasty: TestClient, *, arrow: bool) -> None:
+    """The body takes three times as long as a request may."""
     if arrow:
         table = pa.table({"a": pa.array([1.5] * 200_000)})
         sink = pa.BufferOutputStream()
@@ -132,8 +132,8 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def test_answers_that_nobody_reads_are_bounded_in_total() -> None:
-    """Whoever has most of them is hung up on, long before time is over; others go on."""
+def test_unread_responses_are_limited_in_total() -> None:
+    """The client with most of them is disconnected long before any time limit; others continue."""
     most = 48 * MB
     with TestClient(double, long, limits=Configure(shared_memory_max_bytes=most)) as client, ExitStack() as stack:
         assert client.post("/double", json=[{"a": 1}]).status == 200

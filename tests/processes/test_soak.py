@@ -1,4 +1,4 @@
-"""The soak in its short form: `scripts/soak --minutes 60` is the long one."""
+"""A short soak test; `scripts/soak --minutes 60` is the long one."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ SEED = 20260131
 
 
 @pytest.mark.timeout(400)
-def test_nothing_is_lost_or_grows_under_load_kills_swaps_and_floods(tmp_path):
-    """Each request is answered once, with its own rows, unless its front door was killed; afterwards all is as it was before."""
+def test_nothing_is_lost_or_grows_under_load_kills_updates_and_floods(tmp_path):
+    """Each request is answered once with its own rows, unless its front door was killed. In the end everything is as before."""
     report = asyncio.run(soak(tmp_path, Plan(SEED, seconds=150)))
     assert report.broken == [], report.text  # which begins with the seed

@@ -1,4 +1,4 @@
-"""A real supervisor with real front doors and workers: what is dropped serves, what dies comes back, what is wrong is named."""
+"""A real supervisor with real front doors and workers: new pexes serve, crashed processes come back, errors are named."""
 
 import contextlib
 import os
@@ -32,8 +32,8 @@ def supervised(tmp_path):
     return Supervised(tmp_path)
 
 
-def test_a_drop_serves_within_seconds_and_a_newer_version_takes_over_with_no_request_lost(supervised):
-    """Every request while they change is answered by one of the two, and the old one's worker ends."""
+def test_a_new_pex_serves_within_seconds_and_a_newer_version_takes_over_without_losing_requests(supervised):
+    """Every request during the change is answered by one of the two, and the old worker ends."""
     answers = []
     over = threading.Event()
 
@@ -59,8 +59,8 @@ def test_a_drop_serves_within_seconds_and_a_newer_version_takes_over_with_no_req
     assert answers == sorted(answers)
 
 
-def test_what_is_wrong_with_a_pex_stands_in_models_and_everything_else_serves(supervised):
-    """One pex for each way to be wrong, all there at the start, with the worker's last lines where there was a worker."""
+def test_models_shows_what_is_wrong_with_a_pex_and_everything_else_serves(supervised):
+    """At the start there is a pex for each kind of error. The last log lines of its worker are shown if there was one."""
     dist = supervised.dist
     write_tiny(dist / "good.pex", "good")
     whole = write_tiny(dist / "cut.pex", "cut").read_bytes()
@@ -111,8 +111,8 @@ def test_what_is_wrong_with_a_pex_stands_in_models_and_everything_else_serves(su
     assert "text.pex is refused: it is not a zip file" in shown
 
 
-def test_the_printed_command_works_as_it_stands(supervised, tmp_path):
-    """A shell runs it, on the first try."""
+def test_the_printed_command_works_as_shown(supervised, tmp_path):
+    """A shell runs it at the first attempt."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
         supervised.until(lambda: "curl" in supervised.out.read_text())
@@ -122,8 +122,8 @@ def test_the_printed_command_works_as_it_stands(supervised, tmp_path):
         assert '"predictions":[' in reply
 
 
-def test_a_worker_that_is_killed_comes_back(supervised):
-    """It is out of the table at once, so requests fail fast rather than hang; then it serves again."""
+def test_a_killed_worker_comes_back(supervised):
+    """It is out of the table at once, so that requests fail fast instead of hanging; then it serves again."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
         assert supervised.predictions("/tiny") == [6]
@@ -138,8 +138,8 @@ def test_a_worker_that_is_killed_comes_back(supervised):
         assert len(list(supervised.run_path.glob("w*.sock"))) == 1
 
 
-def test_a_front_door_that_is_killed_comes_back_and_connections_wait_for_it(supervised):
-    """The socket is the supervisor's, so nobody is refused meanwhile."""
+def test_a_killed_front_door_comes_back_and_connections_wait_for_it(supervised):
+    """The supervisor holds the socket, so nobody is refused meanwhile."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
         (pid,) = supervised.state()["front_door_pids"]
@@ -149,8 +149,8 @@ def test_a_front_door_that_is_killed_comes_back_and_connections_wait_for_it(supe
         assert supervised.state()["front_door_pids"] != [pid]
 
 
-def test_several_front_doors_share_the_port_and_one_that_is_killed_takes_no_other_with_it(supervised):
-    """Each gets connections of its own; all send to the one worker; a model that is dropped serves at all of them; all end together."""
+def test_several_front_doors_share_the_port_and_a_killed_one_affects_no_other(supervised):
+    """Each gets connections of its own, all send to the same worker, a new model serves at all of them, and all end together."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     supervised.settings["front_doors"] = 2
     with supervised:
@@ -176,19 +176,19 @@ def test_several_front_doors_share_the_port_and_one_that_is_killed_takes_no_othe
 
 
 def sockets(pid):
-    """How many a process has open."""
+    """Returns the number of sockets that a process has open."""
     links = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
     return sum(link.name.startswith("socket:") for link in links)
 
 
 def ask_tiny(client):
-    """Over the connection that the client keeps; None where that is broken."""
+    """Sends a request over the client's connection; returns None if it is broken."""
     with contextlib.suppress(httpx.TransportError):
         return client.post("/tiny", json=[{"x": 3}]).json()["predictions"]
 
 
 def test_sigterm_lets_a_request_in_flight_finish_and_leaves_nothing(supervised):
-    """Exit code 0; no process, socket file or run directory."""
+    """The exit code is 0, and no process, socket file or run directory is left."""
     write_tiny(supervised.dist / "slow.pex", "slow", module=SLOW)
     replies = []
     with supervised:
@@ -206,8 +206,8 @@ def test_sigterm_lets_a_request_in_flight_finish_and_leaves_nothing(supervised):
     assert not supervised.run_path.exists()
 
 
-def test_a_second_signal_hurries(supervised):
-    """Nobody who presses Ctrl-C twice wants to wait for a request of a minute."""
+def test_a_second_signal_ends_requests_at_once(supervised):
+    """Whoever presses Ctrl-C twice does not want to wait for a request of a minute."""
     write_tiny(supervised.dist / "slow.pex", "slow", module=SLOW)
     supervised.settings["drain_s"] = 60
     with supervised:
@@ -230,8 +230,8 @@ def test_a_second_signal_hurries(supervised):
     assert not supervised.run_path.exists()
 
 
-def test_children_of_a_killed_supervisor_end_by_themselves_and_the_next_one_starts_over_what_is_left(supervised):
-    """Nobody tells them: their control sockets end."""
+def test_children_of_a_killed_supervisor_end_by_themselves_and_the_next_one_starts(supervised):
+    """They notice that their control sockets are closed."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
         children = supervised.children()
@@ -256,8 +256,8 @@ FORKS = """
 
 
 @pytest.mark.parametrize("killed", ["supervisor", "worker"])
-def test_what_a_handler_started_ends_with_its_worker_and_with_a_killed_supervisor(supervised, killed):
-    """It is in the worker's process group, which the supervisor ends, and front doors do where the supervisor is gone."""
+def test_a_process_that_a_handler_started_ends_with_its_worker_and_with_a_killed_supervisor(supervised, killed):
+    """It is in the worker's process group, which the supervisor kills, or a front door if the supervisor is gone."""
     write_tiny(supervised.dist / "forks.pex", "forks", module=FORKS)
     with supervised:
         [started] = supervised.predictions("/forks")
@@ -271,7 +271,7 @@ def test_what_a_handler_started_ends_with_its_worker_and_with_a_killed_superviso
 
 
 def test_a_second_supervisor_on_one_run_directory_or_port_is_refused(supervised, tmp_path):
-    """One line that names the other one, exit code 1, and the first serves on."""
+    """One line names the first one, the exit code is 1, and the first keeps serving."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
         again = subprocess.run(supervised.command("serve"), env=supervised.environment, check=False, stderr=subprocess.PIPE, text=True)
@@ -287,8 +287,8 @@ def test_a_second_supervisor_on_one_run_directory_or_port_is_refused(supervised,
         assert supervised.predictions("/tiny") == [6]
 
 
-def test_a_file_that_vanishes_or_is_spoilt_goes_on_serving_and_a_good_one_in_its_place_takes_over(supervised):
-    """What was admitted is a copy, so nothing that happens to the file reaches it."""
+def test_a_release_whose_file_vanishes_or_is_damaged_keeps_serving_until_a_good_one_replaces_it(supervised):
+    """It runs from a copy, so nothing that happens to the file reaches it."""
     path = write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
         path.write_bytes(b"spoilt")
@@ -303,8 +303,8 @@ def test_a_file_that_vanishes_or_is_spoilt_goes_on_serving_and_a_good_one_in_its
         supervised.until(lambda: [each["state"] for each in supervised.releases("tiny.pex")] == ["standby", "ready"])
 
 
-def test_a_model_that_waits_for_its_base_starts_when_the_base_comes(supervised):
-    """The order in which files are dropped does not matter."""
+def test_a_model_that_waits_for_its_base_starts_when_the_base_arrives(supervised):
+    """The order of the files does not matter."""
     (supervised.dist / "base.pex").rename(supervised.dist / "base.pex.away")
     write_tiny(supervised.dist / "tiny.pex", "tiny", built_on=SDK_VERSION)
     with supervised:

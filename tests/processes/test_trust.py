@@ -1,4 +1,4 @@
-"""A supervisor that trusts only what somebody vouches for: nothing else is unpacked or run, and what comes to be vouched for serves."""
+"""A supervisor with trusted keys or digests: no other pex is unpacked or run, and one that becomes trusted serves."""
 
 import hashlib
 import subprocess
@@ -17,7 +17,7 @@ def key(tmp_path):
 
 @pytest.fixture
 def keys(tmp_path, key):
-    """The folder of trusted keys, with one key in it."""
+    """Returns the folder of trusted keys, with one key in it."""
     folder = tmp_path / "keys"
     folder.mkdir()
     (folder / "release.pub").write_text(key.with_name("release.pub").read_text())
@@ -26,27 +26,27 @@ def keys(tmp_path, key):
 
 @pytest.fixture
 def signed(tmp_path, key, keys):
-    """A supervisor whose base is signed."""
+    """Yields a supervisor whose base is signed."""
     supervised = Supervised(tmp_path, trusted_keys_path=keys)
     sign(supervised.dist / "base.pex", key)
     return supervised
 
 
 def drop_signed(supervised, key, name, *arguments, **options):
-    """As one should: the signature lies there before the pex."""
+    """Puts a pex into dist/ as recommended: the signature first."""
     aside = write_tiny(supervised.dist.parent / "aside" / f"{name}.pex", *arguments, **options)
     sign(aside, key).rename(supervised.dist / f"{name}.pex.sig")
     aside.rename(supervised.dist / f"{name}.pex")
 
 
 def in_cache(supervised, folder="releases"):
-    """What was unpacked or copied, but for locks."""
+    """Returns what was unpacked or copied, without locks."""
     found = (supervised.dist.parent / "cache" / folder).glob("*")
     return sorted(path.name for path in found if path.is_dir() or path.suffix == ".part")
 
 
-def test_what_is_signed_serves_and_what_is_not_waits_for_its_signature(signed, key):
-    """The pex comes first: it is refused with what to do, and leaves nothing in the cache; its signature comes, and it serves."""
+def test_a_signed_pex_serves_and_an_unsigned_one_waits_for_its_signature(signed, key):
+    """It is refused with a message that says what to do, and leaves nothing in the cache. When its signature arrives, it serves."""
     with signed:
         drop_signed(signed, key, "good", "good")
         signed.until_state("good.pex", "ready")
@@ -63,7 +63,10 @@ def test_what_is_signed_serves_and_what_is_not_waits_for_its_signature(signed, k
 
 
 def test_nothing_of_an_untrusted_pex_runs_or_is_unpacked(signed, key, tmp_path):
-    """Wrong key, borrowed signature, changed after signing, no zip at all: each is refused for that alone, and leaves no file."""
+    """Cases are a wrong key, a foreign signature, a change after signing, and no zip.
+
+    Each is refused for that reason alone, and leaves no file.
+    """
     loud = f"open({str(tmp_path / 'ran')!r}, 'w')\n{times(2, '/loud')}"
     stranger = make_key(tmp_path, "stranger")
     with signed:
@@ -82,8 +85,8 @@ def test_nothing_of_an_untrusted_pex_runs_or_is_unpacked(signed, key, tmp_path):
         assert in_cache(signed, "bases") == before[1]
 
 
-def test_a_base_that_nobody_vouches_for_is_not_unpacked_and_its_models_wait(tmp_path, keys, key):
-    """Whoever replaced base would have every model's requests."""
+def test_an_untrusted_base_is_not_unpacked_and_its_models_wait(tmp_path, keys, key):
+    """Whoever replaced the base would get every model's requests."""
     supervised = Supervised(tmp_path, trusted_keys_path=keys)
     drop_signed(supervised, key, "tiny", "tiny")
     with supervised:
@@ -94,8 +97,8 @@ def test_a_base_that_nobody_vouches_for_is_not_unpacked_and_its_models_wait(tmp_
         supervised.until_state("tiny.pex", "ready")
 
 
-def test_a_removed_key_stops_nothing_and_admits_nothing_new_and_an_added_one_admits(signed, key, keys, tmp_path):
-    """Both are seen while Pexdock runs: what waited for a key is taken up when it comes."""
+def test_a_removed_key_admits_nothing_new_and_an_added_one_does(signed, key, keys, tmp_path):
+    """Both are noticed at run time. Serving releases continue, and waiting ones start when their key arrives."""
     other = make_key(tmp_path, "other")
     with signed:
         drop_signed(signed, key, "first", "first")
@@ -111,8 +114,8 @@ def test_a_removed_key_stops_nothing_and_admits_nothing_new_and_an_added_one_adm
         assert signed.predictions("/first") == [6]
 
 
-def test_a_pex_is_taken_up_when_its_digest_is_listed(tmp_path):
-    """The list is one file, which may change while Pexdock runs."""
+def test_a_pex_starts_when_its_digest_is_listed(tmp_path):
+    """The list is one file, which may change at run time."""
     listed = tmp_path / "trusted.sha256"
     supervised = Supervised(tmp_path, trusted_digests_path=listed)
 
@@ -128,8 +131,8 @@ def test_a_pex_is_taken_up_when_its_digest_is_listed(tmp_path):
         supervised.until_state("tiny.pex", "ready")
 
 
-def test_what_serves_is_what_was_vouched_for_when_the_file_is_replaced(signed, key):
-    """The signed release goes on under the file that is now somebody else's, also when its worker is started again."""
+def test_a_trusted_release_keeps_serving_when_its_file_is_replaced(signed, key):
+    """It does so although the file is now somebody else's, and also when its worker restarts."""
     with signed:
         drop_signed(signed, key, "tiny", "tiny")
         pids = signed.until_state("tiny.pex", "ready")["worker_pids"]
@@ -140,7 +143,7 @@ def test_what_serves_is_what_was_vouched_for_when_the_file_is_replaced(signed, k
         signed.until(lambda: signed.predictions("/tiny") == [6])
 
 
-def test_a_list_that_is_missing_at_the_start_ends_it(tmp_path):
+def test_a_missing_list_of_digests_fails_the_start(tmp_path):
     """A misspelt path is found before anything is served."""
     supervised = Supervised(tmp_path, trusted_digests_path=tmp_path / "nowhere")
     done = subprocess.run(supervised.command("serve"), env=supervised.environment, capture_output=True, text=True, timeout=30)
@@ -148,8 +151,8 @@ def test_a_list_that_is_missing_at_the_start_ends_it(tmp_path):
     assert "nowhere cannot be read: No such file or directory; no pex can be trusted until that is corrected" in done.stderr
 
 
-def test_check_says_who_vouches(tmp_path, keys, key):
-    """Before anything is dropped."""
+def test_check_names_the_signer(tmp_path, keys, key):
+    """It does so before anything is deployed."""
     supervised = Supervised(tmp_path, trusted_keys_path=keys)
     pex = write_tiny(tmp_path / "tiny.pex", "tiny")
     check = [*supervised.command("check"), str(pex)]

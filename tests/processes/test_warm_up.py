@@ -1,4 +1,4 @@
-"""What a release proves before it takes requests, on real workers under a real supervisor."""
+"""The warm-up that a release must pass before it takes requests, on real workers under a real supervisor."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def supervised(tmp_path: Path) -> Supervised:
     ],
     ids=["a signal", "an exit", "an error", "a refusal", "too many rows"],
 )
-def test_a_release_that_fails_in_its_warm_up_never_takes_a_request(supervised: Supervised, new: str, state: str, reason: str) -> None:
-    """The one before serves on, and the reason stands beside the release."""
+def test_a_release_that_fails_its_warm_up_never_takes_a_request(supervised: Supervised, new: str, state: str, reason: str) -> None:
+    """The previous one keeps serving, and the reason is shown with the release."""
     with supervised:
         write_tiny(supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0", new)
         found = supervised.until_state("tiny-0.2.0.pex", state)
@@ -62,8 +62,8 @@ def test_a_release_that_fails_in_its_warm_up_never_takes_a_request(supervised: S
         assert supervised.release("tiny-0.1.0.pex")["state"] == "ready"
 
 
-def test_a_warm_up_that_hangs_is_ended_by_the_time_to_start(supervised: Supervised) -> None:
-    """And tried again, like every start that takes too long."""
+def test_a_hanging_warm_up_is_ended_by_the_start_timeout(supervised: Supervised) -> None:
+    """It is retried, like every start that takes too long."""
     supervised.settings["start_timeout_s"] = 5
     with supervised:
         write_tiny(supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0", module("time.sleep(60)"))
@@ -72,8 +72,8 @@ def test_a_warm_up_that_hangs_is_ended_by_the_time_to_start(supervised: Supervis
         assert supervised.predictions("/tiny") == [6]
 
 
-def test_a_row_that_was_made_up_may_be_refused(supervised: Supervised) -> None:
-    """The author never said that it fits, so it is a warning, and the release serves."""
+def test_a_generated_row_may_be_refused(supervised: Supervised) -> None:
+    """The author never said that it is valid, so this is a warning, and the release serves."""
     with supervised:
         write_tiny(
             supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0", module("if records_df['x'][0] != 3: raise Reject(422, 'only threes')")
@@ -83,8 +83,8 @@ def test_a_row_that_was_made_up_may_be_refused(supervised: Supervised) -> None:
         assert warning.startswith("endpoint predict failed on a row that was made up from its schema: only threes")
 
 
-def test_a_handler_is_warm_before_its_first_request_and_once_only(supervised: Supervised) -> None:
-    """With the author's example; and not at all where the author said so."""
+def test_a_handler_is_warmed_up_once_before_its_first_request(supervised: Supervised) -> None:
+    """The author's example is used; an author may also disable the warm-up."""
     path = supervised.dist / "tiny-0.2.0.pex"
     with supervised:
         write_tiny(path, "tiny", "0.2.0", module(field="Field(examples=[7])"))
@@ -122,8 +122,8 @@ def loads(folder: Path) -> str:
     return LOADS.replace("BASE", str(folder))
 
 
-def test_a_release_whose_every_model_is_broken_is_not_ready_until_one_is_mended(supervised: Supervised, tmp_path: Path) -> None:
-    """It is tried again and again, since a store may be down; the one before serves meanwhile."""
+def test_a_release_whose_models_are_all_broken_is_not_ready_until_one_is_repaired(supervised: Supervised, tmp_path: Path) -> None:
+    """It is retried, since a store may be down, and the previous release serves meanwhile."""
     artifacts = tmp_path / "artifacts"
     artifacts.mkdir()
     (artifacts / "a.txt").write_text("broken")
@@ -138,8 +138,8 @@ def test_a_release_whose_every_model_is_broken_is_not_ready_until_one_is_mended(
         supervised.until(lambda: supervised.predictions("/tiny/a") == [21])
 
 
-def test_a_release_without_any_artifact_is_ready_and_serves_the_first_that_comes(supervised: Supervised, tmp_path: Path) -> None:
-    """There is nothing to prove it with."""
+def test_a_release_without_any_artifact_is_ready_and_serves_the_first_that_arrives(supervised: Supervised, tmp_path: Path) -> None:
+    """Nothing can be warmed up."""
     artifacts = tmp_path / "artifacts"
     artifacts.mkdir()
     write_tiny(supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0", loads(artifacts))
@@ -150,8 +150,8 @@ def test_a_release_without_any_artifact_is_ready_and_serves_the_first_that_comes
         assert supervised.release("tiny-0.2.0.pex")["warnings"] == []
 
 
-def test_a_worker_that_comes_back_does_not_wait_for_the_store(supervised: Supervised, tmp_path: Path) -> None:
-    """Its release was proven before, and other models of it may be there."""
+def test_a_restarted_worker_does_not_wait_for_the_store(supervised: Supervised, tmp_path: Path) -> None:
+    """Its release has passed its warm-up before, and other models of it may be available."""
     artifacts = tmp_path / "artifacts"
     artifacts.mkdir()
     (artifacts / "a.txt").write_text("7")

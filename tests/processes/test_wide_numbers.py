@@ -1,4 +1,4 @@
-"""Integers of 128 bits and floats of 16, there and back over HTTP, through a front door and a worker."""
+"""Integers of 128 bits and floats of 16 bits over HTTP, through a front door and a worker and back."""
 
 from __future__ import annotations
 
@@ -80,16 +80,16 @@ ROWS = [{"i": str(LEAST), "u": str(UMOST), "h": 0.5}, {"i": "5", "u": None, "h":
 
 
 @pytest.mark.parametrize("media", BODIES)
-def test_rows_come_whole_in_each_media_type(client: TestClient, media: str) -> None:
-    """The handler has the dtypes that it declared, and sees every digit."""
+def test_rows_are_exact_in_each_media_type(client: TestClient, media: str) -> None:
+    """The handler gets the dtypes that it declared, and every digit."""
     answer = client.post("/declared", content=BODIES[media], headers={"content-type": media})
     assert answer.json()["predictions"] == [{**ROWS[0], "i": str(LEAST + 1)}, {**ROWS[1], "i": "6"}]
     assert seen[-1] == Wide.polars_schema()
 
 
 @pytest.mark.parametrize("media", BODIES)
-def test_answers_have_every_digit_in_each_media_type(client: TestClient, media: str) -> None:
-    """What was answered can be sent again."""
+def test_responses_have_every_digit_in_each_media_type(client: TestClient, media: str) -> None:
+    """A response can be sent again as a request."""
     headers = {"content-type": JSON, "accept": media}
     answer = client.post("/plain", content=BODIES[JSON], headers=headers)
     body = answer.content if media != JSON else pl.DataFrame(answer.json()["predictions"]).write_json().encode()
@@ -102,13 +102,13 @@ def test_answers_have_every_digit_in_each_media_type(client: TestClient, media: 
 
 
 def test_scalars_have_every_digit(client: TestClient) -> None:
-    """Python's integers in a list, and half floats in a series, without an output schema."""
+    """They are Python integers in a list, and half floats in a series, without an output schema."""
     assert client.post("/scalars", content=BODIES[JSON]).json()["predictions"] == [str(LEAST), "5"]
     assert client.post("/sums", content=BODIES[JSON]).json()["predictions"] == [1.0, 4096.0]
 
 
-def test_what_does_not_fit_is_a_422_that_names_it(client: TestClient) -> None:
-    """Dtypes at the front door, constraints in the worker."""
+def test_a_misfit_is_a_422_that_names_it(client: TestClient) -> None:
+    """The front door checks dtypes, and the worker constraints."""
     answer = client.post("/declared", content=f'[{{"i":1,"h":1}},{{"i":{2**127},"h":65520}}]'.encode())
     assert answer.status == 422
     assert answer.json()["errors"] == [
@@ -119,8 +119,8 @@ def test_what_does_not_fit_is_a_422_that_names_it(client: TestClient) -> None:
     assert (answer.status, answer.json()["errors"]) == (422, [{"row": 0, "column": "h", "reason": "expected a value above 0, got -1.0"}])
 
 
-def test_the_document_says_what_may_come_and_what_answers_have(client: TestClient) -> None:
-    """Integers or digits in, digits out; bounds and examples with every digit."""
+def test_the_document_describes_requests_and_responses(client: TestClient) -> None:
+    """Requests may have integers or digits, responses have digits; bounds and examples have every digit."""
     found = client.get("/openapi.json").json()
     schemas = str(found["components"]["schemas"])
     assert "{'type': ['integer', 'string'], 'format': 'int128'" in schemas

@@ -1,4 +1,4 @@
-"""What a worker's death, its loops and its growth cost, in real processes under load."""
+"""The cost of a worker's crashes, crash loops and growth, in real processes under load."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def unready_models(supervised: Supervised) -> list[str]:
     return httpx.get(supervised.state()["address"] + "/readyz", timeout=5).json()["not_ready"]
 
 
-def test_a_worker_that_grows_is_replaced_and_nobody_notices(supervised: Supervised) -> None:
-    """Again and again: the new one is ready before the old one goes, so every answer is a 200."""
+def test_a_growing_worker_is_recycled_and_nobody_notices(supervised: Supervised) -> None:
+    """This happens repeatedly: the new worker is ready before the old one ends, so every response is a 200."""
     supervised.settings["worker_recycle_bytes"] = "300MB"
     write_tiny(supervised.dist / "tiny.pex", "tiny", module=LEAKS)
     with supervised:
@@ -66,10 +66,8 @@ def test_a_worker_that_grows_is_replaced_and_nobody_notices(supervised: Supervis
 
 
 @pytest.mark.parametrize(("front_doors", "workers"), [(1, 1), (2, 2)])
-def test_a_worker_that_was_sent_so_many_requests_is_replaced_and_nobody_notices(
-    supervised: Supervised, front_doors: int, workers: int
-) -> None:
-    """Again and again, however many front doors share it: every answer is a 200."""
+def test_a_worker_is_recycled_after_its_requests_and_nobody_notices(supervised: Supervised, front_doors: int, workers: int) -> None:
+    """This happens repeatedly, with any number of front doors: every response is a 200."""
     supervised.settings |= {"worker_recycle_requests": 200, "front_doors": front_doors, "workers_per_release": workers}
     write_tiny(supervised.dist / "tiny.pex", "tiny", module=times(10, "/tiny"))
     with supervised:
@@ -94,8 +92,8 @@ def test_a_worker_that_was_sent_so_many_requests_is_replaced_and_nobody_notices(
         assert "requests (worker_recycle_requests); starting a replacement" in supervised.err.read_text()
 
 
-def test_a_killed_worker_makes_its_model_unready_at_once_and_no_other(supervised: Supervised) -> None:
-    """And it is ready again by itself; the sibling's clients see nothing."""
+def test_a_killed_worker_makes_only_its_model_unready_at_once(supervised: Supervised) -> None:
+    """The model becomes ready again by itself; clients of a sibling notice nothing."""
     supervised.settings["restart_delay_min_s"] = 2
     for name in ("tiny", "other"):
         write_tiny(supervised.dist / f"{name}.pex", name, module=times(10, f"/{name}"))
@@ -109,7 +107,7 @@ def test_a_killed_worker_makes_its_model_unready_at_once_and_no_other(supervised
 
 
 def test_a_crash_loop_starts_no_more_often_than_its_delays_allow(supervised: Supervised, tmp_path: Path) -> None:
-    """Counted by the worker itself at each start: between two starts lies the delay that is due, which grows to its cap and stays there."""
+    """The worker counts its starts: between two of them lies the backoff delay, which grows to its limit and stays there."""
     starts = tmp_path / "starts"
     supervised.settings |= {"restart_delay_min_s": 0.25, "restart_delay_max_s": 1}
     write_tiny(supervised.dist / "loop.pex", "loop", module=COUNTS.format(starts=str(starts)))
@@ -127,8 +125,8 @@ def test_a_crash_loop_starts_no_more_often_than_its_delays_allow(supervised: Sup
     assert all(after - before >= due for before, after, due in zip(found, found[1:], [0.25, 0.5, 1, 1, 1], strict=False))
 
 
-def test_a_crash_loop_backs_off_and_shows(supervised: Supervised) -> None:
-    """It is seen in the state with its reason, and each wait is twice the one before."""
+def test_a_crash_loop_backs_off_and_is_shown(supervised: Supervised) -> None:
+    """The state has its reason, and each delay is twice the previous one."""
     supervised.settings |= {"restart_delay_min_s": 0.1, "restart_delay_max_s": 600}
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     write_tiny(supervised.dist / "loop.pex", "loop", module=EXITS)

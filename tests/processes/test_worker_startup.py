@@ -1,4 +1,4 @@
-"""Workers that are being started: behind those that serve, so many at once, and whatever they do nobody else waits for them."""
+"""Workers that start: at lower priority than serving ones, a limited number at once, and without delaying anybody else."""
 
 import os
 import time
@@ -23,12 +23,12 @@ HELD = """
 
 
 def held(folder, name):
-    """A model that says that it is being imported, starts a thread, and waits until a file tells it to go on."""
+    """Yields a model that reports its import, starts a thread, and waits for a file before it goes on."""
     return HELD.replace("FOLDER", str(folder)).replace("NAME", name) + times(2, f"/{name}")
 
 
 def nice(pid):
-    """Of each of its threads, and of its session."""
+    """Returns the niceness of each of its threads, and of its session."""
     tasks = {os.getpriority(os.PRIO_PROCESS, int(entry.name)) for entry in Path(f"/proc/{pid}/task").iterdir()}
     group = Path(f"/proc/{pid}/autogroup").read_text().split()[2] if Path(f"/proc/{pid}/autogroup").exists() else "0"
     return tasks, int(group)
@@ -41,7 +41,7 @@ def supervised(tmp_path):
 
 @pytest.mark.skipif(not can_restore_niceness(), reason="needs the right to set back a priority")
 def test_a_worker_is_nicer_until_it_is_ready(supervised, tmp_path):
-    """With every thread that its imports made; one that serves never is."""
+    """This includes every thread that its imports start. A serving worker never is."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
         (serving,) = supervised.release("tiny.pex")["worker_pids"]
@@ -57,8 +57,8 @@ def test_a_worker_is_nicer_until_it_is_ready(supervised, tmp_path):
         supervised.until(lambda: nice(starting) == ({own}, 0))
 
 
-def test_so_many_start_at_once_and_a_restart_waits_for_none_of_them(supervised, tmp_path):
-    """Those that hang hold the others up for a while only; one that clients wait for is started at once."""
+def test_the_number_of_concurrent_starts_is_limited_and_a_restart_waits_for_none(supervised, tmp_path):
+    """Hanging starts delay the others only for a while. A worker that clients wait for starts at once."""
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     with supervised:
         began = time.monotonic()
@@ -76,12 +76,12 @@ def test_so_many_start_at_once_and_a_restart_waits_for_none_of_them(supervised, 
 
 
 def marks(folder):
-    """The models that are being imported, or were."""
+    """Returns the models whose import has begun."""
     return {name for name in "abc" if (folder / name).exists()}
 
 
-def test_one_whose_turn_has_not_come_can_be_replaced_and_all_can_end(supervised, tmp_path):
-    """Nothing waits for a process that was never made."""
+def test_a_release_that_waits_to_start_can_be_replaced_and_stopped(supervised, tmp_path):
+    """Nothing waits for a process that was never started."""
     with supervised:
         for name in ("a", "b", "c"):
             write_tiny(supervised.dist / f"{name}.pex", name, module=held(tmp_path, name))
