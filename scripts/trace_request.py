@@ -177,5 +177,7 @@ def as_text(found: dict[str, dict[str, list[tuple[str, str]]]]) -> str:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
         _run_worker(Path(sys.argv[2]))
+    elif sys.argv[1:] == ["--json"]:
+        print(json.dumps(trace()))
     else:
         print(as_text(trace()))

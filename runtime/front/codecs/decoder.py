@@ -33,6 +33,7 @@ class RowDecoder:
 
     Attributes:
         batches: Builds batches of the decoded rows.
+        body_readers: Readers of bodies by content type, as far as `body_reader` has made them.
 
     Raises:
         PeerError: The schema's metadata cannot be read.
@@ -48,6 +49,7 @@ class RowDecoder:
         self._json_columns = JsonColumns.for_schema(self._json.row, schema)
         self._layouts = None if self._numeric_format is None else LayoutCache(self._numeric_format)
         self.batches = BatchBuilder(schema, self._numeric_format)
+        self.body_readers: dict[str, Callable[[bytes], Rows]] = {}
 
     def from_json(self, body: bytes) -> Rows:
         """Decodes a JSON array of objects, an array of strings that each hold an object, or one object.
@@ -128,6 +130,10 @@ class RowDecoder:
         return self._rows_of(tables.fit_table(table, self._columns, self._unexpected))
 
 
+_KNOWN_READERS_MAX = 64
+"""Bounds the content types that a decoder remembers: clients choose them."""
+
+
 def body_reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Rows]:
     """Returns a function that decodes whole bodies of a media type.
 
@@ -140,7 +146,10 @@ def body_reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Row
     name = media_types.media_type_of(content_type)
     read = _READERS.get(name)
     if read is not None:
-        return partial(read, decoder)
+        if len(decoder.body_readers) >= _KNOWN_READERS_MAX:
+            decoder.body_readers.clear()
+        reader = decoder.body_readers[content_type] = partial(read, decoder)
+        return reader
 
     def refuse(_: bytes) -> Rows:
         raise UnsupportedMedia(f"content type {name!r} is not supported; send one of {', '.join(media_types.SUPPORTED)}")

@@ -242,7 +242,7 @@ class HttpConnection(RequestSink):
         service, open_requests, start = self._service, self._responses.requests, 0
         while len(open_requests) < PIPELINED_MAX:
             at = data.find(b"\r\n\r\n", start) + 4
-            known = service.heads.find(data[start:at])
+            known = service.heads.get(data[start:at])
             if known is None or len(data) < (end := at + known.body_bytes):
                 break
             self._reader.messages += 1

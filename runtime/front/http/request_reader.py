@@ -14,7 +14,7 @@ import httptools
 
 from base.errors import Malformed, PexdockError, TooLarge
 from runtime.front.app.fast_path import PlainHead
-from runtime.front.app.head_cache import CachedHead
+from runtime.front.app.head_cache import HEAD_MAX_BYTES, HEADS_MAX, CachedHead
 from runtime.front.app.service import InferenceService
 from runtime.front.http.connection_state import (
     ASGI_BODY,
@@ -123,8 +123,11 @@ class RequestReader:
             # empty line. Then the first empty line ends the head.
             if whole is not None and whole.keep_alive and self.messages == first:
                 head = data[: len(data) - whole.body_bytes]
-                if head.find(b"\r\n\r\n") == len(head) - 4:
-                    self._service.heads.learn(head, CachedHead(whole.head, whole.body_bytes))
+                if len(head) <= HEAD_MAX_BYTES and head.find(b"\r\n\r\n") == len(head) - 4:
+                    heads = self._service.heads
+                    if len(heads) >= HEADS_MAX:
+                        heads.clear()
+                    heads[head] = CachedHead(whole.head, whole.body_bytes)
 
     def drain(self) -> None:
         """Makes the request that is being read, or else the next one, the last."""

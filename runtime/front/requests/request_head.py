@@ -33,6 +33,7 @@ class RequestHead:
 
     def __init__(self, target: Target, content_type: str, accept: str, version: str = "") -> None:
         endpoint = target.endpoint
+        decoder = endpoint.decoder
         self.target = target
         self.version = version
         self.selector: Selector | None = None
@@ -41,7 +42,9 @@ class RequestHead:
         self.content_type = content_type
         self.accept = accept
         self.format = ResponseFormat.negotiate(accept)
-        self.decode: Callable[[bytes], Rows] = _decode_raw if endpoint.spec.raw else body_reader(endpoint.decoder, content_type)
+        self.decode: Callable[[bytes], Rows] = (
+            _decode_raw if endpoint.spec.raw else decoder.body_readers.get(content_type) or body_reader(decoder, content_type)
+        )
 
     def apply_hints(self, hints: RequestHints) -> None:
         """Sets time limit and urgency to what the client asks for, within the limits of operator and author."""

@@ -30,22 +30,15 @@ class DispatchPolicy:
         max_delay_s: Limit of holding back a row for others.
 
     Attributes:
-        arrivals: Requests that arrived in this turn of the loop. The code that queues a request counts it here.
+        arrivals: Requests that arrived since the last turn of the loop. The code that queues a request counts it here, and the dispatcher
+            sets it to 0 at the end of its turn.
     """
 
     def __init__(self, batch_max_rows: int, max_delay_s: float) -> None:
         self._batch_max_rows = batch_max_rows
         self._hold_s = min(max_delay_s, HOLD_MAX_S)
         self.arrivals = 0
-        self._dense = False
         self._held_until_s = 0.0
-
-    def begin_turn(self, now_s: float) -> None:
-        """Begins a turn of the loop, in which all requests that arrived in the one before are counted."""
-        self._dense = self.arrivals > 1 or (self.arrivals == 1 and self._held_until_s > 0.0)
-        self.arrivals = 0
-        if self._held_until_s and now_s >= self._held_until_s:
-            self._dense = False
 
     def decide(self, rows: int, computing_rows: int, now_s: float) -> DispatchDecision:
         """Returns what to do with the rows that wait.
@@ -59,8 +52,10 @@ class DispatchPolicy:
             if 2 * rows < computing_rows:
                 self._held_until_s = 0.0
                 return DispatchDecision.WAIT
-            if self._dense and self._hold_s:
-                self._held_until_s = self._held_until_s or now_s + self._hold_s
+            held_until_s = self._held_until_s
+            are_arriving = self.arrivals > 1 or (self.arrivals == 1 and held_until_s > 0.0)
+            if are_arriving and self._hold_s and not 0.0 < held_until_s <= now_s:
+                self._held_until_s = held_until_s or now_s + self._hold_s
                 return DispatchDecision.HOLD
         self._held_until_s = 0.0
         return DispatchDecision.GO

@@ -132,9 +132,6 @@ class Dispatcher(Scheduler):
             self._lost_links = False
             workers.drop_closed()
         now_s = time.monotonic()
-        for queue in self.queues:
-            if queue.waiting.size or queue.policy.arrivals:
-                queue.policy.begin_turn(now_s)
         if self.quarantine.waiting or self.quarantine.is_active:
             self.quarantine.send_suspects(workers)
         if self.checks:
@@ -144,6 +141,8 @@ class Dispatcher(Scheduler):
             if not requests:
                 break
             self._send_batch(link, requests)
+        for queue in self.queues:
+            queue.policy.arrivals = 0
         if not workers.links:
             self._give_up_waiting()
         waits = self._has_waiting()

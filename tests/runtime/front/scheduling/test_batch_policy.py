@@ -11,8 +11,9 @@ from runtime.front.scheduling.batch_policy import HOLD_MAX_S, DispatchDecision, 
 def turn(policy: DispatchPolicy, arrivals: int, rows: int, computing: int = 0, now: float = 1.0) -> DispatchDecision:
     """Decides in one turn of the loop."""
     policy.arrivals += arrivals
-    policy.begin_turn(now)
-    return policy.decide(rows, computing, now)
+    decision = policy.decide(rows, computing, now)
+    policy.arrivals = 0
+    return decision
 
 
 def test_a_lone_request_goes_at_once() -> None:
