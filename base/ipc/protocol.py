@@ -1,7 +1,7 @@
 """The messages of the channel between a front door and a worker, and their bytes.
 
 Pure: knows neither sockets nor segments. Little endian; every message is a header of 32 bytes and a body, whose meaning depends on the
-kind. `docs/design.md`, "The channel", has the table of kinds. The kernel preserves message boundaries (SOCK_SEQPACKET), so
+kind. `docs/wire.md` has the table of kinds. The kernel preserves message boundaries (SOCK_SEQPACKET), so
 `unpack_message` gets exactly one message.
 """
 

@@ -1,6 +1,6 @@
 """Decides when the next batch of an endpoint is sent. Pure: reads no clock and knows no worker.
 
-`docs/design.md`, "When a batch goes", has the rule and the measurements that chose it.
+`docs/design.md`, "When a batch is sent", has the rule and the measurements that chose it.
 """
 
 from __future__ import annotations
