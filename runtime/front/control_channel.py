@@ -13,7 +13,7 @@ from base.ipc.control import ControlMessage, ControlStream, encode_message
 log = logging.getLogger(__name__)
 
 
-class ControlChannel:
+class ParentChannel:
     """Reads and writes control messages. Messages never mix, though each may take several writes.
 
     Args:

@@ -17,13 +17,13 @@ from base.ipc.control import Drain, ExitCode
 from base.ipc.front_door_control import Configure, Listening, ReportNotReady, RoutesDrained, RoutingTable, TableApplied
 from base.process import outlive_parent
 from runtime.front.app.service import InferenceService
-from runtime.front.control_channel import ControlChannel
+from runtime.front.control_channel import ParentChannel
 from runtime.front.orphans import OrphanReaper
-from runtime.front.reporter import Reporter
+from runtime.front.reporter import FrontReporter
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
-from runtime.front.server import Server
+from runtime.front.server import FrontServer
 from runtime.front.telemetry.access_log import open_access_log
 from runtime.front.workers.link import WorkerLink
 
@@ -41,7 +41,7 @@ class FrontProcess:
     """
 
     def __init__(self, control: socket.socket, listener: socket.socket, stdout_fd: int) -> None:
-        self._channel = ControlChannel(control)
+        self._channel = ParentChannel(control)
         self._listener = listener
         self._stdout_fd = stdout_fd
         self._orphans = OrphanReaper()
@@ -53,7 +53,7 @@ class FrontProcess:
         configure = await channel.receive()
         if not isinstance(configure, Configure):
             return ExitCode.PARENT_GONE
-        reporter = Reporter(channel, configure.metrics)
+        reporter = FrontReporter(channel, configure.metrics)
         deadlines, limits = Deadlines(configure.request_timeout_s), QueueLimits.from_configuration(configure)
         dispatchers = Dispatchers(
             limits, configure.shared_memory_max_bytes, deadlines, reporter.metrics, reporter.outcomes, reporter.on_worker_event
@@ -66,7 +66,7 @@ class FrontProcess:
             return ExitCode.OK if isinstance(first, Drain) else ExitCode.PARENT_GONE
         await self._apply(service, first)
         with open_access_log(configure.access_log, self._stdout_fd) as access_log:
-            server = Server(service, configure, access_log)
+            server = FrontServer(service, configure, access_log)
             outlive_parent()  # from here on a client may wait for a response
             await server.listen(self._listener)
             gc.collect()

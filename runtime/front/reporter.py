@@ -9,13 +9,13 @@ from itertools import starmap
 from base.ipc.control import ControlMessage
 from base.ipc.front_door_control import RequestsSent, WorkerUnhealthy
 from base.ipc.metrics_report import MetricsConfig
-from runtime.front.control_channel import ControlChannel
+from runtime.front.control_channel import ParentChannel
 from runtime.front.telemetry.metrics import FrontMetrics
 from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease
 from runtime.front.telemetry.outcomes import OutcomeCounters
 
 
-class Reporter:
+class FrontReporter:
     """Sends what was counted when some of it is due. While the parent does not read, counts add up where they are bounded.
 
     Args:
@@ -28,7 +28,7 @@ class Reporter:
         metrics: Records metrics; None where nobody wants them.
     """
 
-    def __init__(self, channel: ControlChannel, metrics: MetricsConfig | None) -> None:
+    def __init__(self, channel: ParentChannel, metrics: MetricsConfig | None) -> None:
         self._channel = channel
         self.outcomes = OutcomeCounters(self._report_soon)
         self.mirror_stats = MirrorStatsByRelease(self._report_soon)

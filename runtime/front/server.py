@@ -29,7 +29,7 @@ LINGER_S = 0.5
 connection was closed at once; this way it is answered, and told that the connection ends."""
 
 
-class Server(uvicorn.Server):
+class FrontServer(uvicorn.Server):
     """Serves the requests of one front door on a socket that somebody else has bound.
 
     Args:

@@ -14,7 +14,7 @@ from runtime.front.app.service import InferenceService
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
-from runtime.front.server import Server
+from runtime.front.server import FrontServer
 
 
 class Counting(InferenceService):
@@ -41,7 +41,7 @@ def serve(talk: Callable[[str, Counting], None], configure: Configure | None = N
         plain = EndpointSpec("plain", "/plain/{name}", ["name"], None, None, 64, 1)
         alone = EndpointSpec("alone", "/alone", [], None, None, 64, 1, unbatched=True)
         door.apply(RoutingTable(1, [Route(ReleaseSpec("tiny", "1", [plain, alone]), [])], startup_complete=True))
-        server = Server(door, configure or Configure())
+        server = FrontServer(door, configure or Configure())
         app = server.config.app
 
         async def counted(scope, receive, send) -> None:

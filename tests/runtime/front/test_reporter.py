@@ -7,8 +7,8 @@ import socket
 
 from base.ipc.control import ControlStream
 from base.ipc.front_door_control import RequestsSent
-from runtime.front.control_channel import ControlChannel
-from runtime.front.reporter import Reporter
+from runtime.front.control_channel import ParentChannel
+from runtime.front.reporter import FrontReporter
 
 SOCKETS = 20
 
@@ -20,8 +20,8 @@ def test_reports_to_a_parent_that_does_not_read_are_summed_in_one_that_waits() -
     async def run() -> dict[str, int]:
         ours.setblocking(False)
         theirs.setblocking(False)
-        channel, loop, stream = ControlChannel(ours), asyncio.get_running_loop(), ControlStream()
-        reporter = Reporter(channel, None)
+        channel, loop, stream = ParentChannel(ours), asyncio.get_running_loop(), ControlStream()
+        reporter = FrontReporter(channel, None)
         filler = b"\n" * 65536
         while True:  # until the socket is full
             try:
