@@ -152,7 +152,7 @@ def test_folders_that_are_no_projects_are_refused(tmp_path, base_pex):
     """Without a pyproject.toml, or with one that is not understood."""
     assert "no pyproject.toml" in refusal(build_model, tmp_path, base_pex, cache=tmp_path, report=pexes.report)
     (tmp_path / "pyproject.toml").write_text("[project\n")
-    assert "not understood" in refusal(build_model, tmp_path, base_pex, cache=tmp_path, report=pexes.report)
+    assert "is invalid" in refusal(build_model, tmp_path, base_pex, cache=tmp_path, report=pexes.report)
 
 
 def test_run_by_hand_without_base_it_names_the_base_and_the_command(build_tiny_model, base_pex, tmp_path):
