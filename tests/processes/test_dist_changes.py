@@ -71,7 +71,7 @@ def test_content_with_two_names_stays_as_long_as_one_of_them(supervised, tmp_pat
         put(supervised, tmp_path, content(tmp_path, 5, version="0.2.0"), "newer.pex")
         supervised.until(lambda: supervised.predictions("/tiny") == [15])
         put(supervised, tmp_path, path.read_bytes(), "twin.pex")
-        supervised.until(lambda: "twin.pex: holds what tiny 0.1.0 holds" in supervised.err.read_text())
+        supervised.until(lambda: "twin.pex: has the same content as tiny 0.1.0" in supervised.err.read_text())
         path.unlink()
         supervised.until(lambda: [each["version"] for each in supervised.releases("twin.pex")] == ["0.1.0"])
         assert "is no longer in dist/" not in str(supervised.release("twin.pex")["warnings"])

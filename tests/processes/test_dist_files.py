@@ -144,7 +144,7 @@ def test_entries_that_are_no_files_delay_nobody(supervised, tmp_path):
         (tmp_path / "late.pex").write_bytes(whole(tmp_path))
         (tmp_path / "late.pex").rename(supervised.dist / "late.pex")
         supervised.until(lambda: supervised.predictions("/late") == [6])
-        supervised.until(lambda: "holds what late 0.1.0 holds" in supervised.err.read_text())
+        supervised.until(lambda: "has the same content as late 0.1.0" in supervised.err.read_text())
     said = supervised.err.read_text()
     for name in ("'folder.pex'", "'fifo.pex'", "'dangling.pex'", r"'line\nfeed.pex'"):
         assert f"{name} is ignored" in said
