@@ -17,7 +17,7 @@ import pexes
 import wire
 from base.ipc.control import WIRE_VERSION
 from git_history import BEFORE, RELEASED, run_in, tree_of
-from load_clients import Callers
+from load_clients import LoadClients
 from model_projects import write_project
 from operated_supervisor import Operated
 from runtime.build.model import build_model
@@ -168,7 +168,7 @@ def talk(address, name, version):
         large = pl.DataFrame({"x": range(300_000), "word": ["a"] * 300_000})
         reply = client.post("/doubles", content=large.write_ipc_stream(None).getvalue(), headers={"content-type": ARROW, "accept": ARROW})
         assert pl.read_ipc_stream(reply.content).to_series().to_list() == list(range(0, 600_000, 2))
-    with Callers(address, f"/{name}/doubles", 8) as callers:
+    with LoadClients(address, f"/{name}/doubles", 8) as callers:
         until(lambda: callers.statuses.total() >= 400, "the callers are not answered")
     assert (set(callers.statuses), callers.faults) == ({200}, [])
 
@@ -184,7 +184,7 @@ def test_a_model_moves_from_the_base_of_the_release_to_that_of_now_and_back_with
         operated.until(lambda: callers.statuses.total() > seen + 200)
         return callers.statuses.total()
 
-    with operated, Callers(operated.state()["address"], "/early/doubles", 16) as callers:
+    with operated, LoadClients(operated.state()["address"], "/early/doubles", 16) as callers:
         seen = moved("0.1.0 ", 0)
         shutil.copyfile(built.successor, operated.dist / built.successor.name)
         seen = moved(f"{base.__version__} ", seen)

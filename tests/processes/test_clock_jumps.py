@@ -8,8 +8,8 @@ from datetime import datetime
 
 import pytest
 
-from fake_clock import SetClock
-from load_clients import Callers
+from fake_clock import FakeClock
+from load_clients import LoadClients
 from operated_supervisor import Operated
 from tinypex import times, write_tiny
 
@@ -50,7 +50,7 @@ SLOW = """
 def clock(tmp_path, monkeypatch):
     if shutil.which("cc") is None:
         pytest.skip("NOT TESTED: there is no C compiler, which makes the clock that can be set")
-    clock = SetClock(tmp_path)
+    clock = FakeClock(tmp_path)
     for name, value in clock.environment.items():
         monkeypatch.setenv(name, value)
     return clock
@@ -96,7 +96,7 @@ def test_jumps_of_days_expire_no_request_and_delay_nothing(tmp_path, clock):
     write_tiny(supervised.dist / "slow.pex", "slow", module=SLOW)
     with supervised:
         pids = supervised.children()
-        with Callers(supervised.state()["address"], "/tiny", 4) as callers:
+        with LoadClients(supervised.state()["address"], "/tiny", 4) as callers:
             for offset_s in (DAY_S, -DAY_S, 365 * DAY_S, 0.0):
                 clock.jump_to(offset_s)
                 answered = callers.statuses[200]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from base.ipc.front_door_control import MirrorSpec, Route, SplitSpec
-from front_harness import Asking, Front, TinyWorker, Workers, asking, lines, version
+from front_harness import Front, PendingRequests, TinyWorker, Workers, asking, lines, version
 from waiting import until
 
 SHARED = SplitSpec({"new": 1}, fallback="old")
@@ -20,7 +20,7 @@ def put(front: Front, new: TinyWorker, old: TinyWorker) -> None:
 
 def table_without_worker(front: Front, new: TinyWorker, old: TinyWorker) -> None:
     """Returns the table that a supervisor makes when the worker of the new release has died."""
-    front.table(Route(new.words(), [], "new"), old.route("old"), sharing=SHARED)
+    front.table(Route(new.spec(), [], "new"), old.route("old"), sharing=SHARED)
 
 
 def test_the_fallback_answers_from_the_crash_until_a_worker_is_back(make: Workers, front: Front, way: str) -> None:
@@ -81,7 +81,7 @@ def test_mirror_and_labelled_releases_are_no_failover_target(make: Workers, fron
     """This holds for new requests, and for those that waited for a release that is gone."""
     first, new, old = make("3.0"), make("2.0"), make("1.0")
     front.table(first.route("first"))
-    front.table(Route(new.words(), [], "new"), old.route("old"), sharing=sharing)
+    front.table(Route(new.spec(), [], "new"), old.route("old"), sharing=sharing)
     assert front.ask([{"x": 1}]).status == 503
     front.table(new.route("new"), old.route("old"), sharing=sharing)
     assert version(front.ask([{"x": 1}])) == "2.0"
@@ -91,9 +91,9 @@ def test_requests_of_a_removed_release_never_fail_over_to_a_mirror_release(make:
     """While the new release has no worker, they are a 503."""
     first, new, old = make("3.0", "--gate", tmp_path / "gate", "--log", tmp_path / "log"), make("2.0"), make("1.0")
     front.table(first.route("first"))
-    held = Asking(front, [1])
+    held = PendingRequests(front, [1])
     until(lambda: lines(tmp_path / "log"), "nothing reached the worker")
-    front.table(Route(new.words(), [], "new"), old.route("old"), sharing=SplitSpec({"new": 1}, mirror=MirrorSpec("old", 1.0)))
+    front.table(Route(new.spec(), [], "new"), old.route("old"), sharing=SplitSpec({"new": 1}, mirror=MirrorSpec("old", 1.0)))
     first.kill()
     (answer,) = held.answers()
     assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "unavailable", "1")

@@ -39,9 +39,9 @@ def worker(tmp_path: Path) -> Iterator[BareWorker]:
 @pytest.fixture
 def door(worker: BareWorker) -> Iterator[FrontDoor]:
     with FrontDoor() as found:
-        found.say(RoutingTable(1, [Route(WORDS, [worker.path])], startup_complete=True))
+        found.send_message(RoutingTable(1, [Route(WORDS, [worker.path])], startup_complete=True))
         worker.greet("tiny", "1")
-        while found.hear() != TableApplied(1):
+        while found.next_message() != TableApplied(1):
             pass
         yield found
 

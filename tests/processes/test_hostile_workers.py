@@ -112,11 +112,11 @@ def door() -> Iterator[FrontDoor]:
 
 def put_in_force(door: FrontDoor, generation: int, worker: BareWorker) -> list[object]:
     """Makes this the only worker, and returns the messages received meanwhile."""
-    door.say(RoutingTable(generation, [Route(WORDS, [worker.path])], startup_complete=True))
+    door.send_message(RoutingTable(generation, [Route(WORDS, [worker.path])], startup_complete=True))
     worker.greet("tiny", "1")
     heard: list[object] = []
     while TableApplied(generation) not in heard:
-        heard.append(door.hear())
+        heard.append(door.next_message())
     return heard
 
 
@@ -132,7 +132,7 @@ def test_only_a_worker_that_breaks_the_protocol_is_given_up(door: FrontDoor, tmp
                 breaks(worker, worker.batch())
                 assert client.answer().status == 503, name
             assert worker.is_given_up(), name
-            while isinstance(told := door.hear(), RoutesDrained):
+            while isinstance(told := door.next_message(), RoutesDrained):
                 pass
             assert isinstance(told, WorkerUnhealthy), name
             assert told.socket == worker.path

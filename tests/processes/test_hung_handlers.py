@@ -47,7 +47,7 @@ def test_a_hanging_worker_is_reported_to_the_supervisor(make: Workers, front: Fr
 def test_requests_behind_a_hanging_one_are_answered_by_the_next_worker(make: Workers) -> None:
     """They reached the hanging worker within its grace period, and are retried."""
     worker, other = make("1.0"), make("1.0")
-    other.words()
+    other.spec()
     with Front(Configure(request_timeout_s=2 * TIMEOUT_S)) as front:
         front.table(worker.route("it"))
         front.ask([{"x": 1}])
@@ -69,7 +69,7 @@ def test_a_worker_that_is_merely_late_is_not_replaced(make: Workers, front: Fron
     front.until(RoutesDrained)
     front.control.settimeout(2.0)
     with pytest.raises(TimeoutError):
-        front.hear()
+        front.next_message()
     front.control.settimeout(20)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from base.ipc.front_door_control import Configure, WorkerUnhealthy
-from front_harness import Asking, Front, TinyWorker, Workers, lines, version
+from front_harness import Front, PendingRequests, TinyWorker, Workers, lines, version
 from rawhttp import Answer, await_read
 from waiting import until
 
@@ -20,10 +20,10 @@ def checked_path(n: int) -> str:
     return f"/tiny/numbered/{n}"
 
 
-def held_check(front: Front, worker: TinyWorker, log: Path, n: int) -> Asking:
+def held_check(front: Front, worker: TinyWorker, log: Path, n: int) -> PendingRequests:
     """Sends a request whose path the only worker is checking."""
     front.table(worker.route("it"))
-    asking = Asking(front, [1], checked_path(n))
+    asking = PendingRequests(front, [1], checked_path(n))
     until(lambda: [n] in lines(log), "the worker was not asked")
     return asking
 
@@ -42,7 +42,7 @@ def test_a_check_of_a_killed_worker_is_answered_by_its_replacement(make: Workers
     """Until then new requests are a 503 at once. A request with rejected parameters learns that from the new worker."""
     log = tmp_path / "log"
     first = make("1.0", "--gate", tmp_path / "gate", "--log", log)
-    asking, refused = held_check(front, first, log, 5), Asking(front, [1], checked_path(2000))
+    asking, refused = held_check(front, first, log, 5), PendingRequests(front, [1], checked_path(2000))
     await_read(front.address, "/tiny")
     first.kill()
     until(lambda: front.ask([{"x": 1}], path=checked_path(6)).status == 503, "the front door has not seen that the worker ended")
@@ -64,9 +64,9 @@ def test_a_check_that_crashes_two_workers_is_a_500_and_is_not_retried(make: Work
     log, gate = tmp_path / "log", tmp_path / "gate"
     first = make("1.0", "--gate", gate, "--log", log)
     front.table(first.route("it"))
-    rows = Asking(front, [100])
+    rows = PendingRequests(front, [100])
     until(lambda: lines(log), "nothing reached the worker")
-    others, culprit = [Asking(front, [n], checked_path(n)) for n in (1, 2)], Asking(front, [3], checked_path(666))
+    others, culprit = [PendingRequests(front, [n], checked_path(n)) for n in (1, 2)], PendingRequests(front, [3], checked_path(666))
     await_read(front.address, "/tiny")
     gate.touch()
     until(lambda: first.process.poll() is not None, "it should have died")
@@ -92,7 +92,7 @@ def test_a_check_waits_for_a_worker_that_is_about_to_connect(make: Workers, fron
     route = worker.route("it")
     worker.process.send_signal(signal.SIGSTOP)
     front.table(route)
-    asking = Asking(front, [7], checked_path(7))
+    asking = PendingRequests(front, [7], checked_path(7))
     until(lambda: front.connections() >= 1, "it has not come")
     await_read(front.address, "/tiny")
     worker.process.send_signal(signal.SIGCONT)
@@ -103,7 +103,7 @@ def test_a_worker_that_hangs_in_a_check_is_replaced(make: Workers) -> None:
     """Requests behind the check are answered by its replacement."""
     with Front(Configure(request_timeout_s=2.0)) as front, ThreadPoolExecutor(1) as pool:
         worker, other = make("1.0"), make("1.0")
-        other.words()
+        other.spec()
         front.table(worker.route("it"))
         hanging = pool.submit(front.ask, [{"x": 1}], path=checked_path(777))
         assert hanging.result().status == 504

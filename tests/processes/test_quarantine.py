@@ -33,9 +33,9 @@ class BareWorkers:
         """Returns the worker that is the only one from now on."""
         self._number += 1
         worker = self._stack.enter_context(BareWorker(self._folder / f"w{self._number}"))
-        self.door.say(RoutingTable(self._number, [Route(WORDS, [worker.path])], startup_complete=True))
+        self.door.send_message(RoutingTable(self._number, [Route(WORDS, [worker.path])], startup_complete=True))
         worker.greet("tiny", "1")
-        while self.door.hear() != TableApplied(self._number):
+        while self.door.next_message() != TableApplied(self._number):
             pass
         return worker
 

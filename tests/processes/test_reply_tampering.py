@@ -107,9 +107,9 @@ def test_a_reply_that_changes_while_it_is_read_crashes_nothing(door: FrontDoor, 
 
 
 def put_in_force(door: FrontDoor, generation: int, worker: BareWorker) -> None:
-    door.say(RoutingTable(generation, [Route(WORDS, [worker.path])], startup_complete=True))
+    door.send_message(RoutingTable(generation, [Route(WORDS, [worker.path])], startup_complete=True))
     worker.greet("tiny", "1")
-    while door.hear() != TableApplied(generation):
+    while door.next_message() != TableApplied(generation):
         pass
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from load_clients import Callers
+from load_clients import LoadClients
 from rawhttp import Raw, get, post
 from supervisor_harness import Supervised
 from tinypex import write_tiny
@@ -36,7 +36,7 @@ def asked(raw):
 def test_sigterm_under_load_resets_no_connection_and_answers_every_accepted_request(supervised, kept, doors):
     """16 clients send requests without a pause: each gets its own rows until its connection is refused before it sent anything."""
     supervised.settings["front_doors"] = doors
-    with supervised, Callers(supervised.state()["address"], "/tiny", kept=kept) as callers:
+    with supervised, LoadClients(supervised.state()["address"], "/tiny", kept=kept) as callers:
         supervised.until(lambda: callers.statuses[200] > 500)
         before = Counter(callers.statuses)  # at a slow start one front door of two may have been without its worker
         supervised.process.send_signal(signal.SIGTERM)
@@ -50,7 +50,7 @@ def test_sigterm_under_load_resets_no_connection_and_answers_every_accepted_requ
 def test_readiness_is_false_first_and_requests_within_the_pre_stop_delay_are_answered(supervised):
     """This includes new connections. Then they are refused, and everything ends within drain_s."""
     supervised.settings |= {"pre_stop_delay_s": 2, "drain_s": 20}
-    with supervised, Callers(supervised.state()["address"], "/tiny") as callers:
+    with supervised, LoadClients(supervised.state()["address"], "/tiny") as callers:
         address = supervised.state()["address"]
         assert readiness(address) == 200
         began = time.monotonic()

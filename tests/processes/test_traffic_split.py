@@ -156,7 +156,7 @@ def test_the_share_of_a_release_without_a_worker_is_answered_by_the_others(front
     """So are clients that stay with it. A client that requests it by name learns that it is unavailable."""
     for by in ("", "header:X-User"):
         table_with_split(front, releases, 50, 50, by)
-        down = Route(releases[1].words(), [], "two")
+        down = Route(releases[1].spec(), [], "two")
         front.table(releases[0].route("one"), down, sharing=SplitSpec({"one": 50, "two": 50}, by))
         assert set(release_by_user(front).values()) == {"1.0"}
     assert front.ask([{"x": 1}], "X-Pexdock-Version: 2.0").status == 503

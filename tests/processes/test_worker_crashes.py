@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from base.ipc.front_door_control import Configure, OutcomeReport, WorkerUnhealthy
-from front_harness import Asking, Front, Workers, asking, lines, version
+from front_harness import Front, PendingRequests, Workers, asking, lines, version
 from rawhttp import Raw, await_read, post
 from waiting import until
 
@@ -18,7 +18,7 @@ def test_requests_of_a_killed_worker_are_answered_by_its_sibling(make: Workers, 
     log = tmp_path / "log"
     first, second = make("1.0", "--gate", tmp_path / "gate", "--log", log), make("1.0")
     front.table(first.route("it"))
-    asking = Asking(front, [1, 2, 3])
+    asking = PendingRequests(front, [1, 2, 3])
     until(lambda: lines(log), "nothing reached the worker")
     front.table(first.route("it", second))
     first.kill()
@@ -30,7 +30,7 @@ def test_requests_of_a_killed_worker_are_answered_by_its_replacement(make: Worke
     log = tmp_path / "log"
     first = make("1.0", "--gate", tmp_path / "gate", "--log", log)
     front.table(first.route("it"))
-    asking = Asking(front, list(range(40)))
+    asking = PendingRequests(front, list(range(40)))
     until(lambda: lines(log), "nothing reached the worker")
     await_read(front.address, "/tiny")
     first.kill()
@@ -52,9 +52,9 @@ def test_a_poison_request_is_found_with_two_crashes(make: Workers, front: Front,
     log, gate = tmp_path / "log", tmp_path / "gate"
     first, second = (make("1.0", "--gate", gate, "--log", log) for _ in range(2))
     front.table(first.route("it"))
-    held = Asking(front, [100, 101])
+    held = PendingRequests(front, [100, 101])
     until(lambda: lines(log), "nothing reached the worker")
-    asking = Asking(front, [1, 2, 3, 666, 4, 5])
+    asking = PendingRequests(front, [1, 2, 3, 666, 4, 5])
     await_read(front.address, "/tiny")
     gate.touch()
     until(lambda: first.process.poll() is not None, "it should have died")
@@ -80,9 +80,9 @@ def test_a_poison_request_of_another_front_door_harms_nobody(make: Workers, fron
     with Front() as guilty:
         front.table(own.route("it", shared))
         guilty.table(shared.route("it"))
-        innocent = Asking(front, [1])
+        innocent = PendingRequests(front, [1])
         until(lambda: lines(tmp_path / "own"), "nothing reached the worker of the one")
-        held = Asking(guilty, [100])
+        held = PendingRequests(guilty, [100])
         until(lambda: lines(log), "nothing reached the worker of both")
         with asking(guilty, [666]) as (killing,):  # it lies in the socket, before the innocent one
             own.kill()
@@ -149,7 +149,7 @@ def test_a_stopping_front_door_does_not_wait_for_a_worker_that_never_starts(make
     first = make("1.0", "--gate", tmp_path / "gate", "--log", log)
     with Front(Configure(drain_s=30)) as front:
         front.table(first.route("it"))
-        asking = Asking(front, [1])
+        asking = PendingRequests(front, [1])
         until(lambda: lines(log), "nothing reached the worker")
         first.kill()
         until(lambda: front.ask([{"x": 1}]).status == 503, "the front door has not seen that the worker ended")

@@ -1,4 +1,4 @@
-"""Authorities and certificates for loopback, made with `cryptography`, and clients that use them."""
+"""Certificate authorities and certificates for loopback, made with `cryptography`, and TLS contexts of clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs certificates. `path` is its own, in PEM."""
+    """Signs certificates. `path` is its own certificate in PEM."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder = folder
@@ -28,7 +28,7 @@ class Authority:
         self.path.write_bytes(certificate.public_bytes(Encoding.PEM))
 
     def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate for 127.0.0.1, and its key."""
+        """Returns the files of a certificate for 127.0.0.1 and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         alternatives = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
@@ -41,7 +41,7 @@ class Authority:
         return cert_path, key_path
 
     def client(self, *own: Path) -> ssl.SSLContext:
-        """What a client speaks TLS by that trusts this authority; `own` are its certificate and key, if it has any."""
+        """Returns the TLS context of a client that trusts this authority; `own` are its certificate and key, if it has any."""
         context = ssl.create_default_context(cafile=self.path)
         if own:
             context.load_cert_chain(*own)

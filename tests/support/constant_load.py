@@ -1,4 +1,4 @@
-"""Constant load on one path over raw keep-alive connections: what was answered, by what, and whether anything was lost."""
+"""Constant load on one path over raw keep-alive connections: which responses came from which version, and whether any was lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 
 class Answer(NamedTuple):
-    """One answer: when it was asked and had (monotonic), its status (0 for a broken connection), and its body as JSON."""
+    """A response: when its request was sent and when it was complete (monotonic), its status (0 if none came), and its body as JSON."""
 
     asked: float
     had: float
@@ -21,14 +21,14 @@ class Answer(NamedTuple):
 
 
 class Load:
-    """`connections` clients that ask one after the other without a pause, from entering to leaving the block.
+    """Sends requests over `connections` connections, one after the other without a pause, while the block runs.
 
     Args:
-        address: scheme, host and port.
-        path: of the endpoint.
-        body: of every request.
-        headers: further lines of the head, each with its end of line.
-        pause_s: between an answer and the next request of a client.
+        address: Scheme, host and port.
+        path: Path of the endpoint.
+        body: Body of every request.
+        headers: Further lines of the head, each with its line end.
+        pause_s: Time between a response and the next request on its connection.
     """
 
     def __init__(self, address: str, path: str, body: object, connections: int = 16, headers: str = "", pause_s: float = 0.0) -> None:
@@ -54,11 +54,11 @@ class Load:
 
     @property
     def statuses(self) -> Counter[int]:
-        """How many answers had which status so far."""
+        """Returns the number of responses by status so far."""
         return Counter(answer.status for answer in list(self.answers))
 
     def values(self) -> Counter[str]:
-        """How many answers predicted what so far."""
+        """Returns the number of responses by prediction so far."""
         return Counter(json.dumps(answer.body["predictions"]) for answer in list(self.answers) if answer.status == 200)  # type: ignore[index]
 
     def _ask_on(self) -> None:
@@ -71,7 +71,7 @@ class Load:
                 time.sleep(0.05)  # nobody is there, or hung up; a front door that was killed takes a moment to come back
 
     def _ask_over(self, sock: socket.socket) -> bool:
-        """Until the end; False where the connection broke."""
+        """Sends requests until the end. Returns False if the connection broke."""
         rest = b""
         while not self._over.is_set():
             asked = time.monotonic()

@@ -1,4 +1,4 @@
-"""A front door in this process that counts which requests do not take the fast path."""
+"""A front door in this process that counts the requests that do not take the fast path."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.server import FrontServer
 
 
-class Counting(InferenceService):
-    """A service that knows how many requests came to its ASGI application."""
+class CountingService(InferenceService):
+    """Counts the requests that reach its ASGI application."""
 
     calls = 0
     loop: asyncio.AbstractEventLoop
 
     def put_in_force(self, table: RoutingTable) -> None:
-        """From another thread than the loop's."""
+        """Applies a routing table from another thread than the loop's."""
 
         async def apply() -> None:
             self.apply(table)
@@ -32,11 +32,11 @@ class Counting(InferenceService):
         asyncio.run_coroutine_threadsafe(apply(), self.loop).result()
 
 
-def serve(talk: Callable[[str, Counting], None], configure: Configure | None = None) -> None:
-    """Has `talk` talk to a front door whose only release has no worker: every request for it is a 503, whichever way it takes."""
+def serve(talk: Callable[[str, CountingService], None], configure: Configure | None = None) -> None:
+    """Runs `talk` with a front door whose only release has no worker, so that every request for it is a 503 on either path."""
 
     async def scenario() -> None:
-        door = Counting(Dispatchers(QueueLimits(10, 2**20), 2**24, Deadlines(60.0)), 10_000)
+        door = CountingService(Dispatchers(QueueLimits(10, 2**20), 2**24, Deadlines(60.0)), 10_000)
         door.loop = asyncio.get_running_loop()
         plain = EndpointSpec("plain", "/plain/{name}", ["name"], None, None, 64, 1)
         alone = EndpointSpec("alone", "/alone", [], None, None, 64, 1, unbatched=True)

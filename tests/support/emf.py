@@ -1,4 +1,4 @@
-"""What a line of CloudWatch's embedded metric format must be: its published JSON schema, and the rules of its specification beside it.
+"""Checks lines of CloudWatch's embedded metric format against its published JSON schema and the rules of its specification.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
@@ -66,10 +66,10 @@ _VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 
 
 def checked(line: bytes) -> dict:
-    """The document of one line.
+    """Returns the document of one line.
 
     Raises:
-        AssertionError, jsonschema.ValidationError: it is not what the specification says.
+        AssertionError, jsonschema.ValidationError: The line breaks the specification.
     """
     assert line.endswith(b"\n")
     assert b"\n" not in line[:-1]
@@ -96,13 +96,13 @@ def _check_targets(document: dict, directive: dict) -> None:
 
 
 class Totals:
-    """What lines say all together, by model and endpoint.
+    """The sums of many lines, by model and endpoint.
 
     Attributes:
-        counts: sums of metrics that are numbers.
-        summed: sums of `Summaries`' counts.
-        values: of metrics that are arrays, in order.
-        documents: all lines.
+        counts: Sums of metrics that are numbers.
+        summed: Sums of `Summaries`' counts.
+        values: Values of metrics that are arrays, in order.
+        documents: All lines.
     """
 
     def __init__(self, lines: bytes) -> None:
@@ -115,7 +115,7 @@ class Totals:
 
     @staticmethod
     def of(path: Path) -> "Totals":
-        """Those of a file in which lines of other kinds may stand, too; none where there is no file yet."""
+        """Returns the sums of a file, which may have other lines, too, or not exist yet."""
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         return Totals(b"".join(line for line in lines if line.startswith(b'{"_aws"')))
 

@@ -1,4 +1,4 @@
-"""The example models outside of Pexdock: trained, and asked directly for what Pexdock must answer."""
+"""The example models outside of Pexdock: trained, and called directly for the predictions that Pexdock must return."""
 
 import json
 import os
@@ -16,19 +16,19 @@ print(json.dumps(mlflow.sklearn.load_model(sys.argv[1]).predict(polars.DataFrame
 
 
 def run(model, *words):
-    """What the model's own Python code printed."""
+    """Returns what the model's own Python code printed."""
     folders = (ROOT, ROOT / "models" / model)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
     return subprocess.run([sys.executable, *map(str, words)], env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def train(model, artifacts):
-    """Trains what is missing below `artifacts`; the parameters that the training printed."""
+    """Trains what is missing below `artifacts`, and returns the parameters that the training printed."""
     printed = run(model, "-m", f"{model}.train", "--artifacts", artifacts)
     return dict(word.split("=") for word in printed.split() if "=" in word)
 
 
 def iris_predictions(artifacts, parameters, rows):
-    """What iris' model says of `rows` when MLflow loads it with no Pexdock around."""
+    """Returns the predictions of iris' model for `rows` when MLflow loads it without Pexdock."""
     artifact = artifacts / "mlflow/iris" / parameters["run_id"] / "artifacts" / parameters["model_id"]
     return json.loads(run("iris", "-c", ASK, artifact, json.dumps(rows)))

@@ -1,4 +1,4 @@
-"""A wall clock that a test sets, for real processes: a library that is loaded before libc, and a file that says how wrong the clock is."""
+"""A wall clock that a test sets for real processes: a library that is loaded before libc, and a file with the offset of the clock."""
 
 import struct
 import subprocess
@@ -57,11 +57,11 @@ time_t time(time_t *at) {
 """
 
 
-class SetClock:
+class FakeClock:
     """The clock of all processes that are started with `environment`.
 
     Raises:
-        FileNotFoundError: there is no compiler.
+        FileNotFoundError: There is no compiler.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,6 +74,6 @@ class SetClock:
         self.environment = {"LD_PRELOAD": str(library), "CLOCK_OFFSET_FILE": str(self._offset)}
 
     def jump_to(self, offset_s: float) -> None:
-        """It shows so many seconds more than it should, for all processes at once."""
+        """Sets the offset of the clock, for all processes at once."""
         with self._offset.open("r+b" if self._offset.exists() else "w+b") as file:
             file.write(struct.pack("q", int(offset_s * 1e9)))

@@ -1,4 +1,4 @@
-"""A store of artifacts that need no files: its loads are counted, held back and made to fail."""
+"""A store of artifacts without files, which counts loads, blocks them, and makes them fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WITHIN_S = 10
 
 
 class Store:
-    """A client whose artifacts are all there but those called "missing"; counts its loads, and can hold them back."""
+    """A client of which every artifact exists except those called "missing". Counts its loads, and can block them."""
 
     parameters = ("name",)
 

@@ -1,4 +1,4 @@
-"""Schemas, frames that they admit, and those frames as bodies of every media type."""
+"""Schemas, frames that they accept, and these frames as bodies of every media type."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), max_s
 
 
 def values(dtype: pl.DataType, *, finite: bool = True) -> st.SearchStrategy[object]:
-    """Values of a dtype as Polars takes them; points in time as the numbers that they are inside."""
+    """Returns values of a dtype as Polars accepts them; points in time are their internal numbers."""
     match dtype:
         case pl.List():
             return st.lists(_or_null(dtype.inner), max_size=3)
@@ -100,7 +100,7 @@ _YEARS = {
 
 @st.composite
 def admitted(draw: st.DrawFn, *, min_rows: int = 0) -> tuple[dict[str, Column], pl.DataFrame]:
-    """A schema's columns, and a frame that they admit."""
+    """Returns a schema's columns, and a frame that they accept."""
     names = draw(st.lists(st.sampled_from(["a", "b c", 'd"', "e,f", "ü"]), min_size=1, max_size=3, unique=True))
     columns = {name: Column(draw(DTYPES), draw(st.booleans())) for name in names}
     rows = draw(st.integers(min_rows, 4))
@@ -116,18 +116,18 @@ def admitted(draw: st.DrawFn, *, min_rows: int = 0) -> tuple[dict[str, Column], 
 
 
 def on_the_wire(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with strings for categories and 128-bit integers."""
+    """Returns the frame with strings for categories and 128-bit integers."""
     return frame.cast({name: wire_form(dtype) for name, dtype in frame.schema.items()})
 
 
 def batch(frame: pl.DataFrame) -> pa.RecordBatch:
-    """The frame as one record batch."""
+    """Returns the frame as one record batch."""
     table = on_the_wire(frame).rechunk().to_arrow(compat_level=CompatLevel.newest())
     return table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
 def _sendable(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with strings for 128-bit integers, of which Arrow knows nothing."""
+    """Returns the frame with strings for 128-bit integers, which Arrow does not have."""
     return frame.cast({name: _without_wide(dtype) for name, dtype in frame.schema.items()})
 
 
@@ -145,7 +145,7 @@ def _without_wide(dtype: pl.DataType) -> pl.DataType:
 
 
 def arrow(frame: pl.DataFrame) -> bytes:
-    """As an Arrow stream, with categories as dictionaries."""
+    """Returns the frame as an Arrow stream, with categories as dictionaries."""
     table = _sendable(frame).to_arrow(compat_level=CompatLevel.newest())
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as out:
@@ -154,14 +154,14 @@ def arrow(frame: pl.DataFrame) -> bytes:
 
 
 def parquet(frame: pl.DataFrame) -> bytes:
-    """As a Parquet file."""
+    """Returns the frame as a Parquet file."""
     sink = io.BytesIO()
     pq.write_table(_sendable(frame).to_arrow(compat_level=CompatLevel.oldest()), sink)
     return sink.getvalue()
 
 
 def replied(form: ResponseFormat) -> Callable[[pl.DataFrame], bytes]:
-    """As the front door itself would answer with it; of JSON only the records."""
+    """Returns the frame as the front door itself would send it; of JSON only the records."""
 
     def body(frame: pl.DataFrame) -> bytes:
         found = ReplyEncoder(batch(frame)).encode_body(form, "id", 0, frame.height)

@@ -1,4 +1,4 @@
-"""A real front door under a test that plays the supervisor, and real workers of the model `tiny` (`tests/models/releases.py`)."""
+"""A real front door whose supervisor is the test, and real workers of the model `tiny` (`tests/models/releases.py`)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ W = TypeVar("W")
 
 
 class TinyWorker:
-    """One worker, from `start` to `end`. Its words are there from the start.
+    """One worker, from `start` to `end`. Its spec is known from the start.
 
     Args:
-        options: of `releases.py`.
+        options: Options of `releases.py`.
     """
 
     def __init__(self, path: Path, version: str, *options: object) -> None:
@@ -38,26 +38,26 @@ class TinyWorker:
         command = [sys.executable, str(RELEASES), str(path), version, *map(str, options)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | _PATH)
 
-    def words(self) -> ReleaseSpec:
-        """Who it is; waits until it listens."""
+    def spec(self) -> ReleaseSpec:
+        """Returns the spec of its release, once it listens."""
         if not hasattr(self, "_words"):
             assert self.process.stdout is not None
             self._words = msgspec.json.decode(self.process.stdout.readline(), type=ReleaseSpec)
         return self._words
 
     def route(self, release_id: str, *others: TinyWorker, watched: bool = False) -> Route:
-        """The release of which it is a worker, and of which others may be, too; waits until all listen."""
+        """Returns the route of its release, to which other workers may belong, too; waits until all listen."""
         for each in others:
-            each.words()
-        return Route(self.words(), [str(each.path) for each in (self, *others)], release_id, watched)
+            each.spec()
+        return Route(self.spec(), [str(each.path) for each in (self, *others)], release_id, watched)
 
     def kill(self) -> None:
-        """At once, with all that it has."""
+        """Kills it at once, with all its requests."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(DEADLINE_S)
 
     def end(self) -> None:
-        """Drained, or killed if that takes too long; its socket file is gone."""
+        """Drains it, or kills it if that takes too long, and removes its socket file."""
         self.process.terminate()
         try:
             self.process.wait(5)
@@ -69,10 +69,10 @@ class TinyWorker:
 
 
 class Front(FrontDoor):
-    """A front door, and clients of it.
+    """A front door, and its clients.
 
     Attributes:
-        heard: all that it has said so far, up to what somebody waited for.
+        heard: All messages that it has sent so far, up to the last one that somebody waited for.
     """
 
     def __init__(self, limits: Configure | None = None) -> None:
@@ -81,39 +81,41 @@ class Front(FrontDoor):
         self.heard: list[ControlMessage] = []
 
     def table(self, *routes: Route, sharing: SplitSpec | None = None) -> None:
-        """A routing table; returns once it is in force."""
+        """Sends a routing table, and returns once it is in force."""
         self._generation += 1
-        self.say(RoutingTable(self._generation, list(routes), startup_complete=True, splits={} if sharing is None else {"tiny": sharing}))
+        self.send_message(
+            RoutingTable(self._generation, list(routes), startup_complete=True, splits={} if sharing is None else {"tiny": sharing})
+        )
         self.until(TableApplied, lambda word: word.generation == self._generation)
 
-    def hear(self) -> ControlMessage:
-        """Its next word."""
-        self.heard.append(super().hear())
+    def next_message(self) -> ControlMessage:
+        """Returns its next message."""
+        self.heard.append(super().next_message())
         return self.heard[-1]
 
     def until(self, kind: type[W], right: Callable[[W], bool] = lambda _: True) -> W:
-        """The next word of a kind of which that is so; those before it are dropped, but none of kinds that nobody expects."""
+        """Returns the next message of a kind that satisfies the condition. Drops those before it, except unexpected kinds."""
         while True:
-            word = self.hear()
+            word = self.next_message()
             if isinstance(word, kind) and right(word):
                 return word
             assert isinstance(word, kind | Listening | TableApplied | RoutesDrained | WorkerUnhealthy) or kind is TableApplied, word
 
     def ask(self, rows: object, *headers: str, path: str = "/tiny") -> Answer:
-        """One answer, over a connection of its own."""
+        """Returns one response, over a connection of its own."""
         with Raw(self.address) as raw:
             raw.send(post(path, rows, *headers))
             return raw.answer()
 
     def connections(self) -> int:
-        """How many clients are connected to it."""
+        """Returns the number of its clients."""
         port = int(self.address.rpartition(":")[2])
         established = "01"
         rows = [line.split() for line in Path(f"/proc/{self.process.pid}/net/tcp").read_text().splitlines()[1:]]
         return sum(row[1].endswith(f":{port:04X}") and row[3] == established for row in rows)
 
     def asked(self, rows: list[object], *headers: str, path: str = "/tiny") -> list[Answer]:
-        """Many answers, over one connection."""
+        """Returns many responses, over one connection."""
         with Raw(self.address) as raw:
             found = []
             for each in rows:
@@ -124,13 +126,13 @@ class Front(FrontDoor):
 
 @contextmanager
 def asking(front: Front, xs: Sequence[float], path: str = "/tiny", *headers: str) -> Iterator[list[Raw]]:
-    """Connections, each with a request that the front door has read."""
+    """Opens connections, each with a request that the front door has read."""
     with read_before(front.address, [post(path, [{"x": x}], *headers) for x in xs], "/tiny") as raws:
         yield raws
 
 
-class Asking:
-    """Requests that are on their way, each over a connection of its own. They were sent, and the front door may still have to read them."""
+class PendingRequests:
+    """Requests that were sent, each over a connection of its own. The front door may still have to read them."""
 
     def __init__(self, front: Front, xs: Sequence[float], path: str = "/tiny") -> None:
         self._raws = [Raw(front.address) for _ in xs]
@@ -138,7 +140,7 @@ class Asking:
             raw.send(post(path, [{"x": x}]))
 
     def answers(self) -> list[Answer]:
-        """All of them, in the order of the requests."""
+        """Returns all responses, in the order of the requests."""
         found = []
         for raw in self._raws:
             with raw:
@@ -147,12 +149,12 @@ class Asking:
 
 
 def lines(log: Path) -> list[list[float]]:
-    """The x of each batch's rows, in the order in which they were computed."""
+    """Returns the x of each batch's rows, in the order in which they were computed."""
     return [[float(x) for x in line.split()] for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def version(answer: Answer) -> str:
-    """Which release has answered."""
+    """Returns the release that has answered."""
     assert answer.status == 200, answer
     return str(answer.json()["predictions"][0]["version"])
 
@@ -173,6 +175,6 @@ class Workers:
 
 @contextmanager
 def workers(folder: Path) -> Iterator[Workers]:
-    """A maker of workers, which end with the block."""
+    """Yields a maker of workers, which end with the block."""
     with ExitStack() as stack:
         yield Workers(folder, stack)

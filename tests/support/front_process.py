@@ -1,4 +1,4 @@
-"""A real front door's process, and workers that are bare sockets: what they say is up to the test."""
+"""The process of a real front door, and workers that are bare sockets, whose messages the test makes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DEADLINE_S = 30.0
 
 
 class FrontDoor:
-    """One of which the test is the supervisor, started and told its limits. It listens once it has a table, and must end with its block.
+    """A front door whose supervisor is the test. It is configured, listens once it has a table, and must end with its block.
 
     Attributes:
-        process: the front door's.
-        control: the test's end of its control socket.
-        address: where it listens.
+        process: Process of the front door.
+        control: The test's end of its control socket.
+        address: Address where it listens.
     """
 
     def __init__(self, limits: Configure | None = None) -> None:
@@ -42,14 +42,14 @@ class FrontDoor:
         command = [sys.executable, "-m", "runtime.front", "--control-fd", str(fds[0]), "--listen-fd", str(fds[1])]
         self.process = subprocess.Popen(command, pass_fds=fds, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
         theirs.close()
-        self.say(self._limits)
+        self.send_message(self._limits)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
-            self.say(Drain())
+            self.send_message(Drain())
             assert self.process.wait(DEADLINE_S) == 0
         finally:
             self._kill()
@@ -61,16 +61,16 @@ class FrontDoor:
         self.control.close()
 
     def restart(self) -> None:
-        """Another process in its place, without a table."""
+        """Starts another process in its place, without a table."""
         self._kill()
         self._spawn()
 
-    def say(self, *words: ControlMessage) -> None:
-        """Tells it something."""
+    def send_message(self, *words: ControlMessage) -> None:
+        """Sends it a message."""
         self.control.sendall(b"".join(map(encode_message, words)))
 
-    def hear(self) -> ControlMessage:
-        """The next that it says."""
+    def next_message(self) -> ControlMessage:
+        """Returns its next message."""
         while not self._unheard:
             data = self.control.recv(65536)
             assert data, "the front door has ended"
@@ -78,20 +78,20 @@ class FrontDoor:
         return self._unheard.pop(0)
 
     def highest_bytes(self) -> int:
-        """Its memory at its highest."""
+        """Returns its peak memory."""
         (line,) = [line for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
         return int(line.split()[1]) * 1024
 
 
 def own_front_door() -> int:
-    """The process of the only front door that this process has started, as a server of its own endpoints."""
+    """Returns the process of the only front door that this process has started, as a server of its own endpoints."""
     children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
     (found,) = [child for child in children if b"runtime.front" in Path(f"/proc/{child}/cmdline").read_bytes()]
     return int(found)
 
 
 def peers(pid: int) -> set[int]:
-    """The ports of the clients to which this process has connections."""
+    """Returns the ports of the clients to which this process has connections."""
     inodes = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -106,7 +106,7 @@ class BareWorker:
     """A worker's socket.
 
     Args:
-        path: where it listens.
+        path: Path where it listens.
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,7 +130,7 @@ class BareWorker:
             segment.close()
 
     def greet(self, model: str, version: str) -> None:
-        """Waits for the front door and says who this is."""
+        """Waits for the front door and answers its hello."""
         self.socket, _ = self._listener.accept()
         self.channel = Channel(self.socket)
         self.socket.settimeout(DEADLINE_S)
@@ -139,7 +139,7 @@ class BareWorker:
         self.channel.send_message(Welcome(WIRE_VERSION, model, version))
 
     def receive(self) -> Message:
-        """The next word; of segments this keeps the map."""
+        """Returns the next message, and keeps the mapping of segments."""
         received = self.channel.receive_with_fd_nowait()
         assert isinstance(received, ReceivedMessage)
         if isinstance(received.message, AttachSegment):
@@ -148,15 +148,15 @@ class BareWorker:
         return received.message
 
     def batch(self) -> Batch:
-        """The next batch."""
+        """Returns the next batch."""
         while not isinstance(found := self.receive(), Batch):
             pass
         return found
 
     def view(self, place: SegmentSlice) -> memoryview:
-        """A piece of a segment."""
+        """Returns a piece of a segment."""
         return self._segments[place.segment].slice_view(place)
 
     def is_given_up(self) -> bool:
-        """Whether the front door has closed the channel; waits until it says something or does."""
+        """Returns whether the front door has closed the channel; waits until it sends something or does."""
         return self.socket.recv(65536) == b""

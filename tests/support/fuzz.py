@@ -1,6 +1,7 @@
-"""`python fuzz.py TARGET RUNS`: feeds a decoder with what atheris makes of good bytes. Status 0: nothing failed but as it may.
+"""`python fuzz.py TARGET RUNS`: feeds a decoder with bytes that atheris derives from valid ones. Status 0: every failure was an allowed
+one.
 
-A process of its own, since atheris never gives control back, and since what fails in native code ends it.
+This is a process of its own, since atheris never returns, and since a failure in native code ends the process.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
 
 
 def main() -> None:
-    """Does not return: atheris ends the process."""
+    """Runs the fuzzer. Does not return: atheris ends the process."""
     target, runs = sys.argv[1:]
     decoded, seeds = TARGETS[target]
 

@@ -1,4 +1,4 @@
-"""A gate in handlers of the test's own process: they wait in it until the test opens it."""
+"""A gate for handlers in the test's own process: they block in it until the test opens it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rawhttp import DEADLINE_S
 
 
 class Gate:
-    """Closed at first.
+    """A gate that is closed at first.
 
     Attributes:
-        seen: all values that have come to it, in their order.
-        heights: how many came at once, each time.
+        seen: All values that have reached it, in order.
+        heights: Number of values of each call.
     """
 
     def __init__(self) -> None:
@@ -24,28 +24,28 @@ class Gate:
         self._open = threading.Event()
 
     def note(self, values: pl.Series) -> pl.Series:
-        """For a handler that does not wait."""
+        """Records values for a handler that does not block."""
         self.seen.extend(values)
         self.heights.append(len(values))
         return values
 
     def passed(self, values: pl.Series) -> pl.Series:
-        """For a handler, which goes on with the same values once the gate is open."""
+        """Blocks a handler until the gate is open, and returns the same values."""
         self.note(values)
         self._entered.release()
         assert self._open.wait(DEADLINE_S), "nobody has opened the gate"
         return values
 
     def wait_entered(self) -> None:
-        """Until one more handler has come to it."""
+        """Waits until one more handler has reached it."""
         assert self._entered.acquire(timeout=DEADLINE_S), "no handler has come to the gate"
 
     def open(self) -> None:
-        """Lets all pass."""
+        """Lets all handlers pass."""
         self._open.set()
 
     def close(self) -> None:
-        """For the next test: nothing was seen, and nobody has come."""
+        """Resets it for the next test."""
         self._open.clear()
         self.seen.clear()
         self.heights.clear()

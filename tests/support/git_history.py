@@ -1,4 +1,4 @@
-"""This project as it was: the tree of a commit, and what its own commands do there."""
+"""Earlier states of this project: the tree of a commit, and the output of its own commands."""
 
 import io
 import os
@@ -19,7 +19,7 @@ BEFORE = "b68402cf7d4c28db1638d003d6c468c87a69ef17"
 
 
 def tree_of(commit: str, folder: Path) -> Path:
-    """The tree of a commit, in `folder`. The test is skipped where there is no git, no repository, or no such commit in it."""
+    """Returns the tree of a commit, in `folder`. Skips the test without git, the repository, or the commit."""
     try:
         done = subprocess.run(["git", "archive", "--format=tar", commit], cwd=ROOT, capture_output=True)
     except FileNotFoundError:
@@ -33,7 +33,7 @@ def tree_of(commit: str, folder: Path) -> Path:
 
 
 def run_in(tree: Path, *words: object, cache: Path) -> str:
-    """What `pexdock` of that tree says on standard output. It is run by the interpreter of the tests, with their packages."""
+    """Returns what `pexdock` of that tree prints. The interpreter of the tests runs it, with their packages."""
     given = {name: value for name, value in os.environ.items() if not name.startswith("PEXDOCK_")}
     env = given | {"PYTHONPATH": str(tree), "PEXDOCK_CACHE_PATH": str(cache)}
     command = [sys.executable, "-m", "runtime", *map(str, words)]

@@ -1,4 +1,4 @@
-"""Parquet files by hand, of which every word may be a lie (https://github.com/apache/parquet-format)."""
+"""Parquet files made by hand, in which every value may be false (https://github.com/apache/parquet-format)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sequence(kind: int, elements: list[bytes]) -> bytes:
 
 
 def struct(*fields: tuple[int, int, object]) -> bytes:
-    """Of number, kind, and value: a number, bytes, or what is encoded already for lists and structs."""
+    """Encodes fields of number, kind, and value: a number, bytes, or encoded lists and structs."""
     found, last = b"", 0
     for number, kind, value in fields:
         delta = number - last
@@ -49,18 +49,18 @@ def struct(*fields: tuple[int, int, object]) -> bytes:
 
 
 def element(name: bytes, children: int | None = None, kind: int | None = None, repetition: int = 0) -> bytes:
-    """One of a schema: a group, or a column of this physical type."""
+    """Encodes an element of a schema: a group, or a column of this physical type."""
     told = [] if kind is None else [(1, I32, kind)]
     grouped = [] if children is None else [(5, I32, children)]
     return struct(*told, (3, I32, repetition), (4, BINARY, name), *grouped)
 
 
 def column(path: list[bytes], kind: int, codec: str, values: int, place: tuple[int, int], size: int, *, more: bytes = b"") -> bytes:
-    """One column of a row group: so many bytes of pages, which it says are as many once they are expanded.
+    """Encodes one column of a row group with so many bytes of pages, which it declares to be as many after expansion.
 
     Args:
-        place: where they lie, and how many bytes of a dictionary before them.
-        more: fields after the one of number 9, or 11 where there is a dictionary.
+        place: Offset of the pages, and the number of bytes of a dictionary before them.
+        more: Fields after number 9, or 11 with a dictionary.
     """
     at, before = place
     encodings = sequence(I32, [integer(each) for each in (PLAIN, RLE, RLE_DICTIONARY)])
@@ -78,7 +78,7 @@ def group(columns: list[bytes], rows: int, size: int = 100) -> bytes:
 
 
 def file(schema: list[bytes], rows: int, groups: list[bytes], pages: bytes = b"", more: bytes = b"", writer: bytes = b"by hand") -> bytes:
-    """The whole; `more` is put into its footer as a field of 100 that nobody knows."""
+    """Encodes the whole file; `more` is put into its footer as an unknown field with number 100."""
     unknown = [(100, STRUCT, more)] if more else []
     footer = struct(
         (1, I32, 2), (2, LIST, sequence(STRUCT, schema)), (3, I64, rows), (4, LIST, sequence(STRUCT, groups)), (6, BINARY, writer), *unknown
@@ -87,7 +87,7 @@ def file(schema: list[bytes], rows: int, groups: list[bytes], pages: bytes = b""
 
 
 def data_page(data: bytes, expanded: int, values: int, encoding: int = PLAIN) -> bytes:
-    """A page whose header says that it holds so many bytes and values."""
+    """Encodes a page whose header declares so many bytes and values."""
     about = struct((1, I32, values), (2, I32, encoding), (3, I32, RLE), (4, I32, RLE))
     return struct((1, I32, 0), (2, I32, expanded), (3, I32, len(data)), (5, STRUCT, about)) + data
 
@@ -101,12 +101,12 @@ def compressed(data: bytes, codec: str) -> bytes:
 
 
 def flat(codec: str, page: bytes, rows: int = 10, kind: int = DOUBLE, before: bytes = b"") -> bytes:
-    """One column `a` without nulls, whose metadata promises little; a dictionary may come `before` its page."""
+    """Encodes one column `a` without nulls, whose metadata declares little; a dictionary may come `before` its page."""
     made = column([b"a"], kind, codec, rows, (4, len(before)), len(page))
     return file([element(b"schema", 1), element(b"a", kind=kind)], rows, [group([made], rows)], before + page)
 
 
 def nested(depth: int) -> bytes:
-    """Groups in each other, and a column in the last."""
+    """Encodes nested groups, and a column in the last."""
     levels = [element(b"g", 1) for _ in range(depth)]
     return file([element(b"schema", 1), *levels, element(b"a", kind=DOUBLE)], 0, [])

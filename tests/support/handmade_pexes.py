@@ -1,4 +1,4 @@
-"""Pexes written byte by byte as pex lays them out, so that each can be wrong in one way."""
+"""Pexes written byte by byte in pex's layout, so that each can be wrong in one way."""
 
 import json
 import zipfile
@@ -12,7 +12,7 @@ STAMP = {"wire": WIRE_VERSION, "fingerprint": "0" * 32}
 
 @dataclass
 class Wheel:
-    """One distribution: its metadata, and files besides them."""
+    """One distribution: its metadata, and other files."""
 
     name: str
     version: str = "1.0"
@@ -36,18 +36,18 @@ class Wheel:
 
 
 def model(name="iris", **kwargs):
-    """The distribution of a model with one endpoint."""
+    """Returns the distribution of a model with one endpoint."""
     module = name.replace("-", "_")
     return Wheel(name, **{"endpoints": (f"predict = {module}:predict",), "files": {f"{module}/__init__.py": ""}, **kwargs})
 
 
 def sdk(version="0.1.0", **kwargs):
-    """The distribution that makes a pex a base."""
+    """Returns the distribution that makes a pex a base."""
     return Wheel("pexdock", version, **{"files": {"base/__init__.py": "", "runtime/__init__.py": ""}, **kwargs})
 
 
 def write_pex(path: Path, *wheels: Wheel, stamp=None, constraints=(), sources=None, info=None, nested=False) -> Path:
-    """A pex of these wheels. `nested` packs wheels whole, as --no-pre-install-wheels does."""
+    """Writes a pex of these wheels. `nested` packs wheels as files, as --no-pre-install-wheels does."""
     described = {
         "distributions": {wheel.file_name: "0" * 64 for wheel in wheels},
         "interpreter_constraints": list(constraints),
@@ -79,7 +79,7 @@ def _write_wheel(archive, wheel, nested):
 
 
 def model_stamp(name="iris", version="1.0", base="0.1.0", sha256="a" * 64, **kwargs):
-    """What `pexdock build model` writes."""
+    """Returns what `pexdock build model` writes."""
     return {
         **STAMP,
         "kind": "model",
@@ -92,5 +92,5 @@ def model_stamp(name="iris", version="1.0", base="0.1.0", sha256="a" * 64, **kwa
 
 
 def base_stamp(version="0.1.0", **kwargs):
-    """What `pexdock build base` writes."""
+    """Returns what `pexdock build base` writes."""
     return {**STAMP, "kind": "base", "name": "pexdock", "version": version, **kwargs}

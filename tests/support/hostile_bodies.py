@@ -1,4 +1,4 @@
-"""Bodies that mean harm, by media type and name. Schema: `a`, a float, and `s`, a text that may be null."""
+"""Malicious bodies by media type and name. Schema: `a`, a float, and `s`, a text that may be null."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEMA = pa.schema([pa.field("a", pa.float64(), nullable=False), pa.field("s", p
 
 
 def stream(table: pa.Table, **options: object) -> bytes:
-    """As an Arrow stream of as many batches as the table has."""
+    """Returns an Arrow stream with the table's batches."""
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as out:
         out.write_table(table)
@@ -23,19 +23,19 @@ def stream(table: pa.Table, **options: object) -> bytes:
 
 
 def good(kind: pa.DataType | None = None, rows: int = 2) -> pa.Table:
-    """Rows that fit; texts of this Arrow type."""
+    """Returns valid rows; their texts have this Arrow type."""
     return pa.table({"a": np.arange(rows) + 0.5, "s": pa.array([LONG] * rows, kind or pa.string_view())})
 
 
 def changed(body: bytes, old: bytes, new: bytes) -> bytes:
-    """With one piece, that must be there once, replaced by another of its length."""
+    """Replaces one piece, which must occur once, by another of its length."""
     assert body.count(old) == 1
     assert len(old) == len(new)
     return body.replace(old, new)
 
 
 def _view(length: int, buffer: int, offset: int, row: int = 1) -> bytes:
-    """The view of a long text (https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout)."""
+    """Returns the view of a long text (https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout)."""
     before = struct.pack("<i4sii", len(LONG), LONG[:4].encode(), 0, row * len(LONG))
     return changed(stream(good()), before, struct.pack("<i4sii", length, LONG[:4].encode(), buffer, offset))
 
@@ -46,17 +46,17 @@ def _offsets(*lying: int) -> bytes:
 
 
 def _lengths(lying: int) -> bytes:
-    """The number of rows, which stands three times in the metadata of a batch of 7 rows."""
+    """Returns the number of rows, which occurs three times in the metadata of a batch of 7 rows."""
     return stream(good(rows=7)).replace(struct.pack("<q", 7), struct.pack("<q", lying))
 
 
 def _buffers(lying: int) -> bytes:
-    """The length of the values of `a`, 77 of 8 bytes."""
+    """Returns the length of the values of `a`, 77 of 8 bytes."""
     return stream(good(rows=77)).replace(struct.pack("<q", 77 * 8), struct.pack("<q", lying))
 
 
 def _delta() -> bytes:
-    """A dictionary that a second message is to extend, with indices beyond all of it."""
+    """Returns a dictionary that a second message extends, with indices beyond all of it."""
     kind = pa.dictionary(pa.int8(), pa.string())
     found = [0, 1, 1, 0, 1, 0, 1, 1]
     sink, first = io.BytesIO(), pa.DictionaryArray.from_arrays(pa.array([0] * 8, pa.int8()), pa.array(["x"]))
@@ -73,7 +73,7 @@ def _many(columns: int) -> bytes:
 
 
 def _claimed() -> bytes:
-    """A compressed buffer that says it holds a terabyte."""
+    """Returns a compressed buffer that claims to hold a terabyte."""
     body = stream(good(rows=100_000), compression="zstd")
     return body.replace(struct.pack("<q", 800_000), struct.pack("<q", 2**40), 1)
 
@@ -85,7 +85,7 @@ def _parquet(table: pa.Table, **options: object) -> bytes:
 
 
 def _bomb() -> bytes:
-    """Fifty million equal rows in a few kilobytes."""
+    """Returns fifty million equal rows in a few kilobytes."""
     return _parquet(pa.table({"a": pa.array(np.zeros(50_000_000))}), compression="zstd")
 
 

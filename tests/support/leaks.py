@@ -1,6 +1,6 @@
-"""What outlives a test: processes that it started, memory segments, and socket files.
+"""Detects what outlives a test: processes that it started, memory segments, and socket files.
 
-A process is known by a mark in its environment, which children inherit, so orphans are found too, whoever their parent is by then.
+Processes are recognized by a mark in their environment, which children inherit, so orphans are found too, whatever their parent is.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ MARK = "PYTEST_LEAK_MARK"
 
 
 def mark_this_process() -> None:
-    """Children of this process are ours from now on, and those of any other pytest process are not."""
+    """Marks this process, so that its children are told apart from those of other pytest processes."""
     os.environ[MARK] = uuid.uuid4().hex
 
 
 @contextmanager
 def none_in(folder: Path) -> Iterator[None]:
-    """Nothing that the block made is left after it, neither now nor within some seconds.
+    """Asserts that nothing made in the block is left after it, within some seconds.
 
     Raises:
-        AssertionError: names what is left; left processes were killed.
+        AssertionError: Names what is left; left processes were killed.
     """
     processes, rest = _processes(), _memfds() | _socket_files(folder)
     yield
@@ -48,13 +48,13 @@ def none_in(folder: Path) -> Iterator[None]:
 
 
 def _processes() -> set[int]:
-    """The living processes that carry our mark; a dead one that nobody reaped has no environment."""
+    """Returns the living processes with our mark; a dead one that nobody reaped has no environment."""
     mark = f"{MARK}={os.environ[MARK]}".encode()
     return {int(path.name) for path in Path("/proc").glob("[0-9]*") if mark in _read(path / "environ").split(b"\0")} - {os.getpid()}
 
 
 def _new_processes(before: set[int]) -> set[int]:
-    """Those that are neither in `before` nor descend from it: a supervisor of a wider fixture may restart its workers at any time."""
+    """Returns those that are neither in `before` nor descend from it: a supervisor of a wider fixture may restart workers at any time."""
     return {pid for pid in _processes() - before if not before & set(_ancestors(pid))}
 
 
@@ -65,7 +65,7 @@ def _ancestors(pid: int) -> Iterator[int]:
 
 
 def _memfds() -> set[str]:
-    """Segments that this process holds open or mapped, by name and inode."""
+    """Returns the segments that this process holds open or mapped, by name and inode."""
     mapped = {
         f"segment {line.split(maxsplit=5)[5]} {line.split()[4]}"
         for line in Path("/proc/self/maps").read_text().splitlines()

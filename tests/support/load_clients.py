@@ -1,4 +1,4 @@
-"""Clients that ask without pause, each with rows that nobody else sends, and know what became of each of their requests."""
+"""Clients that send requests without a pause, each with unique rows, and record the outcome of each request."""
 
 import itertools
 import threading
@@ -8,16 +8,16 @@ from typing import Self
 from rawhttp import Raw, post
 
 
-class Callers:
-    """Threads with one connection each, over which they ask `path` to double numbers, until nobody listens any more or the block ends.
+class LoadClients:
+    """Threads with one connection each, over which they ask `path` to double numbers until nobody listens or the block ends.
 
     Args:
-        kept: they keep their connections until they are told that an answer was the last one; else they make one for each request.
+        kept: Whether they keep connections until a response is the last one; otherwise they make one for each request.
 
     Attributes:
-        statuses: how often each came with an answer.
-        faults: everything that should not be: an answer with other rows, a connection that ends without an answer.
-        refused: connections that were refused before anything was sent.
+        statuses: Number of responses by status.
+        faults: All errors: a response with other rows, or a connection that ends without a response.
+        refused: Number of connections that were refused before anything was sent.
     """
 
     def __init__(self, address: str, path: str, count: int = 16, *, kept: bool = True) -> None:
@@ -39,7 +39,7 @@ class Callers:
         self.wait()
 
     def wait(self) -> None:
-        """Until all have found that nobody listens, or were told to stop."""
+        """Waits until all clients have found that nobody listens, or were stopped."""
         for thread in self._threads:
             thread.join(30)
 

@@ -1,4 +1,4 @@
-"""A guide in Markdown as what it claims: its Python blocks as one program, and its HTTP blocks as requests with their answers."""
+"""A guide in Markdown as its claims: its Python blocks as one program, and its HTTP blocks as requests with their responses."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ANSWER = "→ "
 
 
 class Exchange(NamedTuple):
-    """A request of an `http` block and what the guide says that it is answered with.
+    """A request of an `http` block and the response that the guide shows.
 
     Attributes:
-        line: of the guide, from 1.
-        status: such as 200.
-        answer: the body as the guide shows it, without its last line break; empty where it shows none.
+        line: Line of the guide, from 1.
+        status: Status, such as 200.
+        answer: Body as the guide shows it, without its last line break; empty if it shows none.
     """
 
     line: int
@@ -32,12 +32,12 @@ class Exchange(NamedTuple):
 
 
 def blocks(markdown: str, language: str) -> list[tuple[int, str]]:
-    """The blocks of one language, each with the number of its first line, from 1."""
+    """Returns the blocks of one language, each with the number of its first line, from 1."""
     return [(markdown.count("\n", 0, found.start(2)) + 1, found[2]) for found in _BLOCK.finditer(markdown) if found[1] == language]
 
 
 def program(markdown: str) -> str:
-    """All Python blocks as one module, in which each line has the number that it has in the guide."""
+    """Returns all Python blocks as one module, in which each line has its number of the guide."""
     lines: list[str] = []
     for first, block in blocks(markdown, "python"):
         lines += [""] * (first - 1 - len(lines)) + block.splitlines()
@@ -45,13 +45,13 @@ def program(markdown: str) -> str:
 
 
 def exchanges(markdown: str) -> Iterator[Exchange]:
-    """Every request that is shown, in order.
+    """Returns every request that is shown, in order.
 
-    An exchange is `POST`, a path and the body; lines of headers, then more lines of the body; `→`, which may stand in the first line, the
-    status and the answer; more lines of the answer.
+    An exchange is `POST`, a path and the body; lines of headers, then more lines of the body; `→`, which may be in the first line, the
+    status and the response; more lines of the response.
 
     Raises:
-        ValueError: a block is not of this form.
+        ValueError: A block has another form.
     """
     for first, block in blocks(markdown, "http"):
         lines = block.splitlines()
@@ -77,12 +77,12 @@ def _exchange(line: int, lines: list[str]) -> Exchange:
 
 
 def _text(lines: list[str]) -> str:
-    """What stands beside the first word may be nothing, and is then no line."""
+    """Joins the rest of the first line, unless it is empty, with the other lines."""
     return "\n".join(lines if lines[0] else lines[1:])
 
 
 def agrees(shown: str, media_type: str, text: str) -> bool:
-    """Whether an answer is what the guide shows: what it shows of a JSON object (ids and titles are left out), else the whole text."""
+    """Returns whether a response is what the guide shows: part of a JSON object (ids and titles are ignored), or the whole text."""
     if not shown:
         return True
     if media_type.partition(";")[0] in {"application/json", "application/problem+json"}:
@@ -91,7 +91,7 @@ def agrees(shown: str, media_type: str, text: str) -> bool:
 
 
 def _within(shown: Any, answered: Any) -> bool:
-    """Of an object at the top the guide may show some fields; all below must be equal, numbers by their kind too."""
+    """Compares values: of the top object the guide may show some fields; everything below must be equal, including the kinds of numbers."""
     if isinstance(shown, dict) and isinstance(answered, dict):
         return all(name in answered and _canonical(shown[name]) == _canonical(answered[name]) for name in shown)
     return _canonical(shown) == _canonical(answered)

@@ -28,7 +28,7 @@ def predict(records_df: pl.DataFrame):
 
 
 def write_project(folder, source=DOUBLE, *, name="tiny", version="0.1.0", dependencies=(), more="", endpoints=("predict",)):
-    """A model's project with one module, without a lock."""
+    """Writes a model's project with one module, without a lock."""
     module = name.replace("-", "_")
     (folder / module).mkdir(parents=True)
     (folder / module / "__init__.py").write_text(source)

@@ -1,4 +1,4 @@
-"""More than a model can take: requests that come whether or not those before were answered, and what became of each."""
+"""More load than a model can take: requests that are sent whether earlier ones were answered or not, and their outcomes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _KEPT_S = 2.0
 
 
 @dataclass
-class Told:
-    """What became of one request.
+class RequestOutcome:
+    """The outcome of one request.
 
     Attributes:
-        first: the x of its first row; the others follow it.
-        asked, had: when it was sent and when its answer was whole, by the monotonic clock.
-        answered_meanwhile: how many others were answered 200 in between.
+        first: The x of its first row; the others follow it.
+        asked, had: When it was sent and when its response was complete, by the monotonic clock.
+        answered_meanwhile: Number of other requests that were answered with 200 in between.
     """
 
     first: int
@@ -41,20 +41,20 @@ class Told:
 
 @dataclass
 class Flood:
-    """Requests for one path, so many a second, each of so many rows, over as many connections as it takes.
+    """Requests for one path at a constant rate, over as many connections as that takes.
 
     Attributes:
-        rows: of a request; each row has another x.
-        headers: further lines of each head.
-        told: what became of those that were answered.
-        broken: how many were not.
+        rows: Rows of a request; each row has another x.
+        headers: Further lines of each head.
+        told: Outcomes of the requests that were answered.
+        broken: Number of the others.
     """
 
     address: str
     path: str
     rows: int
     headers: tuple[str, ...] = ()
-    told: list[Told] = field(default_factory=list)
+    told: list[RequestOutcome] = field(default_factory=list)
     broken: int = 0
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class Flood:
         self._firsts = itertools.count(_FIRST, self.rows)
 
     async def run(self, per_s: float, seconds: float) -> None:
-        """All that come in that time, and their answers."""
+        """Sends the requests of that time, and waits for their responses."""
         began, count = time.monotonic(), int(per_s * seconds)
         async with asyncio.TaskGroup() as asking:
             for i in range(count):
@@ -74,7 +74,7 @@ class Flood:
             await self._close(self._free.pop()[1])
 
     async def ask(self) -> None:
-        """One request."""
+        """Sends one request."""
         reader, writer = await self._connection()
         first, asked, before = next(self._firsts), time.monotonic(), self._good
         writer.write(post(self.path, [{"x": first + i} for i in range(self.rows)], *self.headers))
@@ -87,13 +87,13 @@ class Flood:
             await self._close(writer)
             return
         status = int(lines[0].split()[1])
-        self.told.append(Told(first, asked, time.monotonic(), status, headers, body, self._good - before))
+        self.told.append(RequestOutcome(first, asked, time.monotonic(), status, headers, body, self._good - before))
         self._good += status == 200
         self._used[writer] = time.monotonic()
         self._free.append((reader, writer))
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """One that is free, and that the server has not ended since it was used; those that it has are closed."""
+        """Returns a free connection that the server has not ended; closes the others."""
         while self._free:
             reader, writer = self._free.pop()
             if not reader.at_eof() and time.monotonic() - self._used[writer] < _KEPT_S:
@@ -108,6 +108,6 @@ class Flood:
         with contextlib.suppress(OSError):
             await writer.wait_closed()
 
-    def with_status(self, status: int) -> list[Told]:
-        """Those that were answered so."""
+    def with_status(self, status: int) -> list[RequestOutcome]:
+        """Returns the outcomes with this status."""
         return [each for each in self.told if each.status == status]

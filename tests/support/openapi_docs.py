@@ -1,4 +1,4 @@
-"""The OpenAPI document of endpoints, and what it says of a value."""
+"""The OpenAPI document of endpoints, and its verdict on values."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from runtime.front.openapi.document import add_releases
 
 
 def document(*endpoints: Endpoint[..., Any] | EndpointSpec) -> dict[str, Any]:
-    """The document of one release with these endpoints."""
+    """Returns the document of one release with these endpoints."""
     words = [describe_endpoint(each) if isinstance(each, Endpoint) else each for each in endpoints]
     empty = {"openapi": "3.1.0", "info": {"title": "Test", "version": "1"}, "paths": {}}
     return add_releases(empty, [ReleaseSpec("tiny", "1.0", words)])
 
 
-def words(columns: Mapping[str, Column], **more: Any) -> EndpointSpec:
-    """An endpoint at /p that takes and answers with these columns."""
+def spec_of(columns: Mapping[str, Column], **more: Any) -> EndpointSpec:
+    """Returns an endpoint at /p that takes and returns these columns."""
     schema = columns_to_arrow(columns).serialize().to_pybytes()
     return EndpointSpec("handle", "/p", [], schema, schema, 64, 10, **more)
 
@@ -33,28 +33,28 @@ def operation(found: Mapping[str, Any], path: str = "/p") -> dict[str, Any]:
     return found["paths"][path]["post"]
 
 
-def taken(found: Mapping[str, Any], path: str = "/p") -> dict[str, Any]:
-    """The schema of a request in JSON."""
+def request_schema(found: Mapping[str, Any], path: str = "/p") -> dict[str, Any]:
+    """Returns the schema of a request in JSON."""
     return operation(found, path)["requestBody"]["content"]["application/json"]["schema"]
 
 
-def answered(found: Mapping[str, Any], path: str = "/p") -> dict[str, Any]:
-    """The schema of an answer in JSON."""
+def response_schema(found: Mapping[str, Any], path: str = "/p") -> dict[str, Any]:
+    """Returns the schema of a response in JSON."""
     return operation(found, path)["responses"]["200"]["content"]["application/json"]["schema"]
 
 
 def row(found: Mapping[str, Any], name: str = "tiny.handle") -> dict[str, Any]:
-    """The schema of one row of a request."""
+    """Returns the schema of one row of a request."""
     return found["components"]["schemas"][name]
 
 
 def errors(found: Mapping[str, Any], schema: Mapping[str, Any], value: object) -> list[str]:
-    """What does not fit a schema that may refer to others of the document."""
+    """Returns how a value violates a schema that may refer to others of the document."""
     return [str(each) for each in validator(found, schema).iter_errors(value)]
 
 
 def validator(found: Mapping[str, Any], schema: Mapping[str, Any]) -> Draft202012Validator:
-    """The same for many values."""
+    """Returns a validator of this schema, for many values."""
     resource = Resource({**found, "held": schema}, DRAFT202012)
     registry: Registry[Any] = Registry().with_resource("urn:document", resource)
     return Draft202012Validator({"$ref": "urn:document#/held"}, registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)

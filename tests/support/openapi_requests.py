@@ -1,4 +1,4 @@
-"""Requests that a generator makes of an OpenAPI document: such as fit it, and such as do not."""
+"""Valid and invalid requests that are generated from an OpenAPI document."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 
 
 def operations(url: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Those of the document at a URL, by method and path."""
+    """Returns the operations of the document at a URL, by method and path."""
     logging.getLogger("schemathesis").setLevel(logging.ERROR)
     document = schemathesis.openapi.from_url(url, headers=dict(headers or {}))
     document.config.generation.with_security_parameters = False  # who may ask is tried by itself
@@ -38,7 +38,7 @@ def operations(url: str, headers: Mapping[str, str] | None = None) -> dict[str, 
 
 
 def try_out(operation: Any, ask: Callable[[Case, GenerationMode, st.DataObject], None], examples: int = 40) -> None:
-    """Asks with so many requests that fit, and as many that do not; `ask` raises at what must not be."""
+    """Sends so many valid and as many invalid requests; `ask` raises at a wrong response."""
     for mode in MODES:
         with contextlib.suppress(Unsatisfiable):  # what has neither parameters nor a body has no opposite
             _try_out(operation, mode, ask, examples)

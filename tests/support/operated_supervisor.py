@@ -1,4 +1,4 @@
-"""A real supervisor, and those who operate it: over HTTP on its Unix socket and on TCP, and with the command."""
+"""A real supervisor, and its operators: over HTTP on its Unix socket and on TCP, and by command."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ OTHER_TOKEN = "another-token-of-more-than-twenty-characters"
 
 
 class Operated(Supervised):
-    """A supervisor, and a client of its admin side."""
+    """A supervisor, and a client of its admin API."""
 
     def __enter__(self):
         super().__enter__()
@@ -36,7 +36,7 @@ class Operated(Supervised):
         return self.run_path / "admin.sock"
 
     def listen_on_tcp(self, folder):
-        """Has it listen there, with a token in a file."""
+        """Makes it listen on TCP, with a token in a file."""
         self.token_path = folder / "token"
         write_token(self.token_path, TOKEN)
         self.settings |= {"admin_port": 0, "admin_token_path": self.token_path}
@@ -48,7 +48,7 @@ class Operated(Supervised):
 
     @contextlib.contextmanager
     def asking(self, path):
-        """Asks, and gives what waits for the answer's body."""
+        """Sends a request, and yields a response whose body is not read yet."""
         with self.saying(f"GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n".encode()) as client:
 
             def reply():
@@ -61,7 +61,7 @@ class Operated(Supervised):
 
     @contextlib.contextmanager
     def saying(self, said):
-        """A connection to the Unix socket over which this was sent."""
+        """Opens a connection to the Unix socket and sends this."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(20)
             client.connect(str(self.socket))
@@ -74,7 +74,7 @@ class Operated(Supervised):
         return self.admin.put(f"/dist/{name or path.name}", content=content, headers=headers, **kwargs)
 
     def run(self, *words, timeout=40, env=None):
-        """The command, as people run it; `env` adds to its environment."""
+        """Runs the command as people do; `env` adds to its environment."""
         command = self.command(*(str(word) for word in words))
         given = self.environment | (env or {})
         return subprocess.run(command, env=given, cwd=self.dist, capture_output=True, text=True, timeout=timeout)

@@ -1,4 +1,4 @@
-"""Parquet files that mean harm, by name: small, and what they claim or expand to is not."""
+"""Malicious Parquet files by name: they are small, and what they claim or expand to is not."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ WORD = b"x" * MB
 
 
 def run(value: int, count: int) -> bytes:
-    """So many equal indices or levels, in the encoding RLE."""
+    """Encodes so many equal indices or levels in RLE."""
     return p.varint(count << 1) + bytes([value])
 
 
 def page_of_zeros(codec: str) -> bytes:
-    """Ten values, and behind them 520 MB that nobody asked for."""
+    """Returns ten values, and 520 MB behind them that nobody asked for."""
     return p.flat(codec, p.data_page(p.compressed(bytes(520 * MB), codec), 520 * MB, 10))
 
 
 def words(rows: int, claimed: int | None = None) -> tuple[bytes, bytes]:
-    """A dictionary of one text of a megabyte, and a page that names it again and again."""
+    """Returns a dictionary with one text of a megabyte, and a page that refers to it again and again."""
     word = len(WORD).to_bytes(4, "little") + WORD
     indices = b"\1" + run(0, rows)
     before = p.dictionary_page(p.compressed(word, "zstd"), len(word), 1 if claimed is None else claimed)
@@ -30,7 +30,7 @@ def words(rows: int, claimed: int | None = None) -> tuple[bytes, bytes]:
 
 
 def listed_prefixed(values: int) -> bytes:
-    """One row: a list of texts of a megabyte, each told by what it shares with the one before."""
+    """Returns one row: a list of texts of a megabyte, each encoded by its common prefix with the previous one."""
     texts = block(MB, values, first=0) + block(0, values, first=MB) + WORD
     data = b"".join(len(each).to_bytes(4, "little") + each for each in (run(0, 1) + run(1, values - 1), run(1, values))) + texts
     page = p.data_page(p.compressed(data, "zstd"), len(data), values, p.DELTA_BYTE_ARRAY)
@@ -44,7 +44,7 @@ def shared(rows: int, claimed: int | None = None) -> bytes:
 
 
 def prefixed(rows: int) -> bytes:
-    """Texts of a megabyte, each told by what it shares with the one before: all of it."""
+    """Returns texts of a megabyte, each encoded by its common prefix with the previous one: all of it."""
     lengths = block(MB, rows, first=0)
     suffixes = block(0, rows, first=MB)
     data = lengths + suffixes + WORD
@@ -52,7 +52,7 @@ def prefixed(rows: int) -> bytes:
 
 
 def block(value: int, count: int, first: int) -> bytes:
-    """`first`, and then `value` so many times less one, in the encoding DELTA_BINARY_PACKED."""
+    """Encodes `first`, and then `value` so many times less one, in DELTA_BINARY_PACKED."""
     head = p.varint(128) + p.varint(1) + p.varint(count) + p.integer(first)
     found, left, delta = head, count - 1, value - first
     while left > 0:  # a block has 128 deltas: the first is what it takes to get to the value, all others are none
@@ -65,7 +65,7 @@ def block(value: int, count: int, first: int) -> bytes:
 
 
 def listed(values: int) -> bytes:
-    """One row: a list that has the same number again and again."""
+    """Returns one row: a list that repeats one number."""
     rep, present, indices = run(0, 1) + run(1, values - 1), run(1, values), b"\1" + run(0, values)
     data = b"".join(len(each).to_bytes(4, "little") + each for each in (rep, present)) + indices
     before, page = p.dictionary_page(bytes(8), 8, 1), p.data_page(data, len(data), values, p.RLE_DICTIONARY)
@@ -74,7 +74,7 @@ def listed(values: int) -> bytes:
 
 
 def listed_words(values: int) -> bytes:
-    """One row: a list that has the same text of a megabyte again and again."""
+    """Returns one row: a list that repeats one text of a megabyte."""
     word = len(WORD).to_bytes(4, "little") + WORD
     data = b"".join(len(each).to_bytes(4, "little") + each for each in (run(0, 1) + run(1, values - 1), run(1, values)))
     data += b"\1" + run(0, values)
@@ -92,19 +92,19 @@ OF_LISTS = [
 
 
 def wide(columns: int, groups: int) -> bytes:
-    """Columns with nothing in them, in so many row groups."""
+    """Returns empty columns, in so many row groups."""
     schema = [p.element(b"schema", columns), *(p.element(b"c%d" % i, kind=p.DOUBLE) for i in range(columns))]
     made = [p.column([b"c%d" % i], p.DOUBLE, "none", 0, (4, 0), 0) for i in range(columns)]
     return p.file(schema, 0, [p.group(made, 0)] * groups)
 
 
 def claimed(columns: int) -> bytes:
-    """A row group whose list of columns says that it has so many."""
+    """Returns a row group whose list of columns claims to have so many."""
     return b"\x19\xfc" + p.varint(columns)
 
 
 def unknown(depth: int) -> bytes:
-    """A field that nobody knows: structs in each other."""
+    """Returns an unknown field of nested structs."""
     return p.file([p.element(b"schema", 0)], 0, [], more=b"\x1c" * depth + b"\0" * (depth + 1))
 
 

@@ -1,4 +1,4 @@
-"""Parquet files that mean harm by what their readers understand differently, or believe without being told; by name."""
+"""Malicious Parquet files by name, which two readers understand differently, or whose claims a reader believes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def measured(data: bytes) -> bytes:
 
 
 def zeros() -> bytes:
-    """A page that says what it is: 520 MB."""
+    """Returns an honest page of 520 MB."""
     return p.data_page(p.compressed(bytes(520 * MB), "zstd"), 520 * MB, 10)
 
 
@@ -26,12 +26,12 @@ def prefixes(rows: int) -> bytes:
 
 
 def many(count: int) -> bytes:
-    """So many numbers, all of them 0, in one block without bits."""
+    """Returns so many numbers, all of them 0, in one block without bits."""
     return p.varint(2**32 - 128) + p.varint(1) + p.varint(count) + b"\0\0\0"
 
 
 def page(data: bytes, values: int, header: bytes) -> bytes:
-    """As `p.data_page`, with a header of which every word is ours."""
+    """Encodes a page like `p.data_page`, with a header whose every value is given."""
     made = p.compressed(data, "zstd")
     return p.struct((1, p.I32, 0), (2, p.I32, len(data)), (3, p.I32, len(made)), (5, p.STRUCT, header)) + made
 
@@ -41,7 +41,7 @@ def about(values: int, encoding: int) -> bytes:
 
 
 def two_footers() -> bytes:
-    """Behind honest row groups the same field again, with a number that is the same in 16 bits."""
+    """Returns honest row groups, and behind them the same field again, with a number that is the same in 16 bits."""
     bomb = zeros()
     made = p.column([b"a"], p.DOUBLE, "zstd", 10, (4 + len(GOOD_PAGE), 0), len(bomb))
     good = p.column([b"a"], p.DOUBLE, "none", 10, (4, 0), len(GOOD_PAGE))
@@ -54,13 +54,13 @@ def two_footers() -> bytes:
 
 
 def hidden_page() -> bytes:
-    """Behind one whose size is 0 in 32 bits, and beyond the end of the file in 64."""
+    """Returns a page behind one whose size is 0 in 32 bits, and beyond the end of the file in 64."""
     first = p.struct((1, p.I32, 0), (2, p.I32, 0), (3, p.I32, 2**32), (5, p.STRUCT, about(0, p.PLAIN)))
     return p.flat("zstd", first + zeros())
 
 
 def two_headers() -> bytes:
-    """A page with the header of another kind behind its own."""
+    """Returns a page with the header of another kind behind its own."""
     other = p.struct(*((number, p.I32, 0) for number in (1, 2, 3, 4, 5, 6)))
     data = prefixes(20_000)
     made = p.compressed(data, "zstd")
@@ -71,7 +71,7 @@ def two_headers() -> bytes:
 
 
 def schema_of_texts() -> bytes:
-    """A list of structs that says that it is one of texts."""
+    """Returns a list of structs that claims to be one of texts."""
     good = p.column([b"a"], p.DOUBLE, "none", 10, (4, 0), len(GOOD_PAGE))
     schema = bytes([2 << 4 | p.BINARY]) + p.element(b"schema", 1) + p.element(b"a", kind=p.DOUBLE)
     footer = p.struct((1, p.I32, 2), (2, p.LIST, schema), (3, p.I64, 10), (4, p.LIST, p.sequence(p.STRUCT, [p.group([good], 10)])))
@@ -79,7 +79,7 @@ def schema_of_texts() -> bytes:
 
 
 def nulls(rows: int, kind: int, *, length: int = 0, said: int | None = None, grouped: int | None = None, columns: int = 1) -> bytes:
-    """Columns of nulls, so many rows; of which it says, and of which its row group does, that they are others."""
+    """Returns columns of nulls with so many rows, whose counts are wrong in the columns or in the row group."""
     levels = measured(p.varint(rows << 1) + b"\0")
     made = p.data_page(levels, len(levels), rows)
     chunks = [p.column([b"c%d" % i], kind, "none", rows, (4, 0), len(made)) for i in range(columns)]
@@ -90,7 +90,7 @@ def nulls(rows: int, kind: int, *, length: int = 0, said: int | None = None, gro
 
 
 def fixed_in_lists(values: int) -> bytes:
-    """One row: a list of nulls, each of which would have a kilobyte."""
+    """Returns one row: a list of nulls, each of which would take a kilobyte."""
     data = measured(run(0, 1) + run(1, values - 1)) + measured(run(1, values))
     made = p.data_page(data, len(data), values)
     chunk = p.column([b"a", b"list", b"e"], FIXED, "none", values, (4, 0), len(made))
@@ -99,7 +99,7 @@ def fixed_in_lists(values: int) -> bytes:
 
 
 def dictionary(kind: int, words: int, size: int) -> bytes:
-    """Of words that are nothing but their length, or one byte."""
+    """Returns a dictionary of texts that have only a length, or one byte."""
     before = p.dictionary_page(p.compressed(bytes(size), "zstd"), size, words)
     indices = b"\1" + run(0, 10)
     made = p.data_page(p.compressed(indices, "zstd"), len(indices), 10, p.RLE_DICTIONARY)
@@ -118,7 +118,7 @@ def texts(encoding: int, data: bytes) -> bytes:
 
 
 def newer(repetition: int, definition: int, expanded: int = 80) -> bytes:
-    """A page of the second kind, with levels of these lengths."""
+    """Returns a page of version 2, with levels of these lengths."""
     numbers = enumerate((10, 0, 10, p.PLAIN, definition, repetition), 1)
     head = p.struct(*((number, p.I32, value) for number, value in numbers))
     made = p.struct((1, p.I32, 3), (2, p.I32, expanded), (3, p.I32, 80), (8, p.STRUCT, head)) + bytes(80)
@@ -126,7 +126,7 @@ def newer(repetition: int, definition: int, expanded: int = 80) -> bytes:
 
 
 def long_headers(count: int) -> bytes:
-    """Pages of nothing with a list in their headers that nobody knows."""
+    """Returns empty pages with an unknown list in their headers."""
     known = (1, p.I32, 0), (2, p.I32, 0), (3, p.I32, 0), (5, p.STRUCT, about(0, p.PLAIN))
     return p.flat("none", p.struct(*known, (100, p.LIST, p.sequence(p.I32, [b"\0"] * 900))) * count + GOOD_PAGE)
 

@@ -1,6 +1,4 @@
-"""Real pexes for tests. The cache of the user who runs the tests keeps them by the hash of what they are made from, so an unchanged tree
-builds nothing twice.
-"""
+"""Real pexes for tests. The user's cache keeps them by the hash of their sources, so an unchanged tree builds nothing twice."""
 
 import sys
 from pathlib import Path
@@ -15,17 +13,17 @@ MODELS = ("iris", "transactions", "legacy_iris")
 
 
 def cache():
-    """The cache folder that `pexdock build` and `./entrypoint.sh` use too."""
+    """Returns the cache folder that `pexdock build` and `./entrypoint.sh` use, too."""
     return runtime.settings.load().cache_path
 
 
 def report(line):
-    """Progress for whoever runs pytest -s."""
+    """Prints progress for pytest -s."""
     sys.stderr.write(f"{line}\n")
 
 
 def build_all(folder):
-    """Base and every example model."""
+    """Builds base and every example model."""
     base_pex = build_base(ROOT, folder / f"base-{base.__version__}.pex", cache=cache(), report=report).path
     for model in MODELS:
         build_model(ROOT / "models" / model, base_pex, cache=cache(), report=report)

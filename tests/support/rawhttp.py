@@ -1,4 +1,4 @@
-"""An HTTP client that sends the bytes it is told to and reads whole answers, by the letter of RFC 9112."""
+"""An HTTP client that sends the given bytes and reads complete responses, strictly by RFC 9112."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ DEADLINE_S = 20.0
 
 
 class Answer(NamedTuple):
-    """One answer; names of headers in lower case."""
+    """One response; names of headers are in lower case."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON."""
+        """Returns the body as JSON."""
         return json.loads(self.body)
 
 
 def post(path: str, rows: object, *headers: str, version: str = "1.1") -> bytes:
-    """A request with a body of known length."""
+    """Returns a request with a body of known length."""
     body = rows if isinstance(rows, bytes) else json.dumps(rows).encode()
     lines = [
         f"POST {path} HTTP/{version}",
@@ -41,7 +41,7 @@ def post(path: str, rows: object, *headers: str, version: str = "1.1") -> bytes:
 
 
 def chunked(path: str, rows: object, *headers: str, size: int = 5) -> bytes:
-    """The same in chunks of `size` bytes."""
+    """Returns the same request in chunks of `size` bytes."""
     body = json.dumps(rows).encode()
     pieces = [body[i : i + size] for i in range(0, len(body), size)]
     lines = [f"POST {path} HTTP/1.1", "Host: test", "Transfer-Encoding: chunked", *headers, "", ""]
@@ -49,7 +49,7 @@ def chunked(path: str, rows: object, *headers: str, size: int = 5) -> bytes:
 
 
 def get(path: str, method: str = "GET") -> bytes:
-    """A request without a body."""
+    """Returns a request without a body."""
     return f"{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
 
 
@@ -81,15 +81,15 @@ class Raw:
         self.socket.close()
 
     def send(self, data: bytes, size: int | None = None) -> None:
-        """Sends it, in packets of `size` bytes where one is given."""
+        """Sends bytes, in packets of `size` bytes if given."""
         for start in range(0, len(data), size or len(data)):
             self.socket.sendall(data[start : start + (size or len(data))])
 
     def answer(self, *, head: bool = False) -> Answer:
-        """The next answer; `head` for one to HEAD, which has no body.
+        """Returns the next response; `head` is for one to HEAD, which has no body.
 
         Raises:
-            EOFError: the connection ended before it was whole.
+            EOFError: The connection ended before it was complete.
         """
         first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         version, status, _ = first.split(" ", 2)
@@ -103,7 +103,7 @@ class Raw:
         return Answer(int(status), headers, self._exactly(int(headers["content-length"])))
 
     def answers(self) -> list[Answer]:
-        """All that come before the connection ends, be it in the middle of what was sent."""
+        """Returns all responses before the connection ends, even if it ends during the sending."""
         found = []
         try:
             while self._buffer or self._more_came():
@@ -117,7 +117,7 @@ class Raw:
         return bool(self._buffer)
 
     def ended(self) -> bool:
-        """Whether the server closes the connection now, with nothing more to say. Waits for one or the other."""
+        """Returns whether the server closes the connection now, without sending more. Waits for one or the other."""
         return not self._buffer and self.socket.recv(1) == b""
 
     def _chunks(self) -> bytes:
@@ -155,7 +155,7 @@ def _unix(path: str) -> socket.socket:
 
 
 def await_read(address: str, path: str) -> None:
-    """All that was sent before has been read: this is answered, by an endpoint that takes rows."""
+    """Waits until everything sent before has been read: an endpoint that takes rows answers this."""
     with Raw(address) as probe:
         probe.send(post(path, b"nope"))
         assert probe.answer().status == 400
@@ -163,7 +163,10 @@ def await_read(address: str, path: str) -> None:
 
 @contextmanager
 def read_before(address: str, requests: Sequence[bytes], path: str) -> Iterator[list[Raw]]:
-    """Connections, each with one of these requests, all of which the server has read. `path` is that of an endpoint that takes rows."""
+    """Opens connections, each with one of these requests, all of which the server has read.
+
+    `path` is that of an endpoint that takes rows.
+    """
     with ExitStack() as stack:
         raws = [stack.enter_context(Raw(address)) for _ in requests]
         for raw, request in zip(raws, requests, strict=True):

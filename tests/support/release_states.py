@@ -8,7 +8,7 @@ STATES = {state.value: state for state in ReleaseState}
 
 
 def release(title, order=0, state="standby", *, ready=False, paths=(), file=None, **more):
-    """A model's release in a state, as `iris 0.1.0`."""
+    """Returns a release in a state, such as `iris 0.1.0`."""
     name, version = title.split()
     made = Release(file or f"{name}-{version}.pex", order, **more)
     made.identity = Identity("model", name, version, f"{title}{file}")

@@ -1,4 +1,4 @@
-"""Requests that could be read in two ways, or are too much, by name; and such as look odd and are right. All are for one row, `x` = 1."""
+"""Requests by name that are ambiguous, too large, or unusual but valid. All are for one row, `x` = 1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Made = Callable[[str], bytes]
 
 
 def request(*lines: str, body: bytes = ROWS, host: str = "Host: test\r\n", first: str = "POST {} HTTP/1.1") -> Made:
-    """One with these lines in its head; where nothing else is said, all else of it is right."""
+    """Returns a request with these lines in its head; everything else of it is right by default."""
     head = "\r\n".join((first, host + "Content-Type: application/json", *lines, "", ""))
     return lambda path: head.replace("{}", path, 1).encode("latin-1") + body
 

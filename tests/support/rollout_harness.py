@@ -1,4 +1,4 @@
-"""A roll-out under load that a test can hold at any step, and the ways to kill who takes part in it: real pexes, real processes."""
+"""A rollout under load that a test can hold at any step, and ways to kill its processes: real pexes, real processes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ OLD_SAYS, NEW_SAYS, THIRD_SAYS = "[30]", "[60]", "[90]"
 
 
 class Rollout:
-    """0.1.0 serves under load; 0.2.0 comes."""
+    """A state in which 0.1.0 serves under load, and 0.2.0 is about to arrive."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.held = folder / "held"
@@ -75,13 +75,13 @@ class Rollout:
         (self.held / "go").touch()
 
     def hang_front_door(self) -> int:
-        """The last of its front doors does nothing any more; gives its pid."""
+        """Stops the last of its front doors, and returns its pid."""
         pid = int(self.operated.state()["front_door_pids"][-1])
         os.kill(pid, signal.SIGSTOP)
         return pid
 
     def until_published(self) -> None:
-        """The new release serves by the newest table, which not every front door has put in force."""
+        """Waits until the new release serves by the newest table, which not every front door has applied."""
 
         def published() -> bool:
             state = self.operated.state()
@@ -93,7 +93,7 @@ class Rollout:
         return self.operated.until(lambda: self.operated.release(file).get("worker_pids"))[0]
 
     def until_answers(self, load: Load, value: str) -> None:
-        """Nothing else is answered any more."""
+        """Waits until no other release answers."""
         before = len(load.answers)
 
         def said() -> set[str]:
@@ -102,7 +102,7 @@ class Rollout:
         self.operated.until(lambda: said() == {value})
 
     def restart(self) -> None:
-        """As after a loss of power: nobody tells anybody."""
+        """Restarts the supervisor as after a power failure: nothing is notified."""
         children = self.operated.children()
         self.operated.process.kill()
         self.operated.process.wait()
@@ -113,7 +113,7 @@ class Rollout:
         self.operated.until(lambda: self.operated.state().get("address"))
 
     def assert_nothing_is_left(self, workers: int) -> None:
-        """No process, socket or folder but those of so many workers."""
+        """Asserts that no process, socket or folder is left, except those of so many workers."""
         operated = self.operated
         operated.until(lambda: len(operated.children()) == int(operated.settings.get("front_doors", 1)) + workers)
         operated.until(lambda: len(list(operated.run_path.glob("w*.sock"))) == workers)

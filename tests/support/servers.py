@@ -1,6 +1,6 @@
-"""Servers of others for tests of object stores and artifact clients, each a child process on loopback.
+"""Third-party servers for tests of object stores and artifact clients, each a child process on loopback.
 
-moto speaks S3, Azurite is Azure's own for its blobs, MLflow's is its own.
+moto speaks S3, Azurite is Azure's own server for blobs, and MLflow has its own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ UP_WITHIN_S = 120
 
 @contextmanager
 def moto(folder: Path) -> Iterator[str]:
-    """An empty S3; gives its URL."""
+    """Starts an empty S3, and yields its URL."""
     port = free_port()
     command = [PYTHON, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with _running(command, folder, f"http://127.0.0.1:{port}/moto-api/data.json"):
@@ -48,7 +48,7 @@ def moto(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def azurite(folder: Path) -> Iterator[str]:
-    """An empty store of Azure's blobs, in memory; gives its URL. Skips the test, and says so, where scripts/setup could not install it."""
+    """Starts an empty Azure blob store in memory, and yields its URL. Skips the test with a message if it is not installed."""
     if not AZURITE.exists():
         pytest.skip(f"AZURE IS NOT TESTED: {AZURITE} is not there")
     port = free_port()
@@ -60,13 +60,13 @@ def azurite(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def store(scheme: str, folder: Path) -> Iterator[str]:
-    """What stores follow whose URLs have this scheme; gives its URL."""
+    """Starts the server for URLs with this scheme, and yields its URL."""
     with azurite(folder) if scheme == "az" else moto(folder) as url:
         yield url
 
 
 def make_bucket(scheme: str, url: str, name: str) -> None:
-    """An empty one, or a container, as Azure calls it."""
+    """Makes an empty bucket, or a container, as Azure calls it."""
     request = urllib.request.Request(f"{url}/{name}", method="PUT")
     if scheme == "az":
         request = urllib.request.Request(f"{url}/{_AZURE_ACCOUNT}/{name}?restype=container", b"", _signed(name), method="PUT")
@@ -74,13 +74,13 @@ def make_bucket(scheme: str, url: str, name: str) -> None:
 
 
 def s3_environment(url: str) -> dict[str, str]:
-    """What leads a program to such a server by its environment alone."""
+    """Returns the environment that leads a program to such a server."""
     keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
     return {"AWS_ENDPOINT_URL": url, "AWS_ALLOW_HTTP": "true"} | keys
 
 
 def gcs_environment(url: str, folder: Path) -> dict[str, str]:
-    """The same for a client of Google Cloud Storage: its XML API is that of S3, but for who may ask, which moto does not look at."""
+    """Returns the same for a client of Google Cloud Storage, whose XML API is that of S3 except for authentication, which moto ignores."""
     pem = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     account = folder / "service-account.json"
     account.write_text(json.dumps({"gcs_base_url": url, "client_email": "tests@example", "private_key": pem, "private_key_id": "any"}))
@@ -88,7 +88,7 @@ def gcs_environment(url: str, folder: Path) -> dict[str, str]:
 
 
 def azure_environment(url: str) -> dict[str, str]:
-    """The same for a client of Azure's blobs."""
+    """Returns the same for a client of Azure's blobs."""
     return {
         "AZURE_STORAGE_ACCOUNT_NAME": _AZURE_ACCOUNT,
         "AZURE_STORAGE_ACCOUNT_KEY": _AZURE_KEY,
@@ -98,7 +98,7 @@ def azure_environment(url: str) -> dict[str, str]:
 
 
 def _signed(container: str) -> dict[str, str]:
-    """The headers of a request for a new container, by "Authorize with Shared Key" of Azure's API."""
+    """Returns the headers of a request for a new container, by "Authorize with Shared Key" of Azure's API."""
     date, version = formatdate(usegmt=True), "2021-12-02"
     place = f"/{_AZURE_ACCOUNT}/{_AZURE_ACCOUNT}/{container}"
     words = "PUT" + "\n" * 12 + f"x-ms-date:{date}\nx-ms-version:{version}\n{place}\nrestype:container"
@@ -108,7 +108,7 @@ def _signed(container: str) -> dict[str, str]:
 
 
 def store_environment(scheme: str, url: str, folder: Path) -> dict[str, str]:
-    """What leads to such a server who follows a URL of this scheme, `s3`, `gs` or `az`; `folder` is for files of the test."""
+    """Returns the environment that leads to the server for a scheme, `s3`, `gs` or `az`; `folder` is for files of the test."""
     match scheme:
         case "az":
             return azure_environment(url)
@@ -119,7 +119,7 @@ def store_environment(scheme: str, url: str, folder: Path) -> dict[str, str]:
 
 @contextmanager
 def mlflow(folder: Path) -> Iterator[str]:
-    """A tracking server and registry on SQLite, with its artifacts in the same folder; gives its URL."""
+    """Starts a tracking server and registry on SQLite, with its artifacts in the same folder, and yields its URL."""
     port = free_port()
     stores = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
     arguments = [PYTHON, "-m", "mlflow", "server", *stores, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -128,7 +128,7 @@ def mlflow(folder: Path) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """One that nobody listens at now."""
+    """Returns a port on which nobody listens now."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
 
@@ -150,7 +150,7 @@ def _running(command: Sequence[str | Path], folder: Path, health: str) -> Iterat
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """With all that it started: the group is its own."""
+    """Ends a server with all its children, which are in its own process group."""
     try:
         os.killpg(child.pid, 9)
     except ProcessLookupError:

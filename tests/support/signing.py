@@ -10,7 +10,7 @@ KEYGEN = shutil.which("ssh-keygen") or ""
 
 
 def make_key(folder: Path, name: str = "release", kind: str = "ed25519", bits: int | None = None) -> Path:
-    """A key without a passphrase; its public half lies beside it as `<name>.pub`."""
+    """Makes a key without a passphrase; its public half is beside it as `<name>.pub`."""
     if not KEYGEN:
         pytest.skip("there is no ssh-keygen (Debian: openssh-client), so SIGNATURES ARE NOT TESTED")
     size = ["-b", str(bits)] if bits else []
@@ -20,7 +20,7 @@ def make_key(folder: Path, name: str = "release", kind: str = "ed25519", bits: i
 
 
 def sign(pex: Path, key: Path, namespace: str = "pexdock", digest: str = "sha512") -> Path:
-    """What operators type; the signature lies beside the pex."""
+    """Signs a pex with the command that operators use; the signature is beside the pex."""
     signature = pex.with_name(f"{pex.name}.sig")
     signature.unlink(missing_ok=True)
     command = [KEYGEN, "-q", "-Y", "sign", "-n", namespace, "-O", f"hashalg={digest}", "-f", str(key), str(pex)]

@@ -1,4 +1,4 @@
-"""A small file system that a test fills, empties, or has closed to writing. Only root may mount one."""
+"""A small file system that a test fills, empties, or makes read-only. Only root may mount one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 
 class Disk:
-    """A small file system of its own."""
+    """A small file system."""
 
     def __init__(self, folder: Path, size: str = "2m") -> None:
         self.path = folder
@@ -21,7 +21,7 @@ class Disk:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", folder], check=True)
 
     def fill(self, but_bytes: int = 0) -> None:
-        """Not a byte is left, but for so many."""
+        """Fills the disk, but for so many bytes."""
         with self._filler.open("ab", buffering=0) as file:
             with contextlib.suppress(OSError):
                 while True:
@@ -29,7 +29,7 @@ class Disk:
             file.truncate(max(0, file.tell() - but_bytes))
 
     def empty(self) -> None:
-        """There is room again."""
+        """Makes room again."""
         self._filler.unlink()
 
     def let_write(self, *, allowed: bool) -> None:
@@ -41,7 +41,7 @@ class Disk:
 
 @contextlib.contextmanager
 def mounted(folder: Path) -> Iterator[Disk]:
-    """A disk in a folder that is not there yet, until the block ends. Skips the test where none can be had."""
+    """Mounts a disk in a new folder until the block ends. Skips the test if that is not possible."""
     if os.getuid() != 0 or subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode != 0:
         pytest.skip("NOT TESTED: only root may mount the small disk that is filled")
     disk = Disk(folder)

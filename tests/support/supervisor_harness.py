@@ -1,4 +1,4 @@
-"""A real supervisor with a dist/ of its own, and what a test asks of it."""
+"""A real supervisor with a dist/ of its own, and what tests ask of it."""
 
 import contextlib
 import json
@@ -71,21 +71,21 @@ class Supervised:
         self.process.wait()
 
     def state(self) -> dict:
-        """What the supervisor says of itself; empty before it says anything. One that was killed may have left its own words."""
+        """Returns the supervisor's state; empty before there is one. A killed one may have left its own."""
         with contextlib.suppress(FileNotFoundError):
             state = json.loads((self.run_path / "state.json").read_text())
             return state if state["pid"] == self.process.pid else {}
         return {}
 
     def releases(self, file: str) -> list[dict]:
-        """What is known under a file's name: more than one while a content that was replaced serves on."""
+        """Returns what is known of a file's name: more than one release while replaced content still serves."""
         return [each for each in self.state().get("releases", []) if each["file"] == file]
 
     def release(self, file: str) -> dict:
         return next(iter(self.releases(file)), {"state": "unknown"})
 
     def until(self, condition, deadline_s: float = START_S):
-        """What `condition` returns, once that is true."""
+        """Waits until `condition` is true, and returns its result."""
         end = time.monotonic() + deadline_s
         while not (result := condition()):
             assert time.monotonic() < end, f"still not so: {json.dumps(self.state(), indent=1)}\n{self.err.read_text()[-5000:]}"
@@ -97,9 +97,9 @@ class Supervised:
         return self.until(lambda: next((each for each in self.releases(file) if each["state"] == state), None))
 
     def is_ready(self) -> bool:
-        """Whether each front door serves all that became ready at the start. On a busy machine one may still be importing.
+        """Returns whether each front door serves everything that became ready at the start. One may still be importing on a busy machine.
 
-        The kernel spreads connections, so several are asked by asking often.
+        The kernel distributes connections, so frequent requests reach several front doors.
         """
         times = 1 if self.settings.get("front_doors", 1) == 1 else 16
         with contextlib.suppress(httpx.TransportError):
@@ -110,18 +110,18 @@ class Supervised:
         return httpx.post(self.state()["address"] + path, json=[{"x": x}], timeout=timeout_s)
 
     def predictions(self, path: str, x: int = 3) -> list:
-        """Of one row; the status stands in their place where it is not 200."""
+        """Returns the predictions of one row, or the status if it is not 200."""
         reply = self.ask(path, x)
         return reply.json()["predictions"] if reply.status_code == 200 else [reply.status_code]
 
     def children(self) -> list[int]:
-        """Every process that it has started and that runs."""
+        """Returns every running process that it has started."""
         state = self.state()
         return [pid for pid in [*state["front_door_pids"], *(pid for each in state["releases"] for pid in each["worker_pids"])] if pid]
 
 
 def runs(pid: int) -> bool:
-    """Whether it runs; a zombie does not."""
+    """Returns whether it runs; a zombie does not."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False

@@ -1,4 +1,4 @@
-"""Pexes made in milliseconds: zips as pex writes them, around a handful of lines. What pex itself makes is used in tests/pex."""
+"""Pexes made in milliseconds: zips in pex's layout, around a few lines of code. Pexes that pex itself makes are used in tests/pex."""
 
 import json
 import re
@@ -31,16 +31,16 @@ TIMES = """
 
 
 def times(factor: int, path: str) -> str:
-    """The module of a model that multiplies `x`."""
+    """Returns the module of a model that multiplies `x`."""
     return TIMES.replace("FACTOR", str(factor)).replace("PATH", path)
 
 
 def write_tiny(
     path: Path, name: str, version: str = "0.1.0", module: str = "", *, endpoint: bool = True, built_on: str = "", wire: int = WIRE_VERSION
 ) -> Path:
-    """A pex of the model `name`, whose one module has this source; by default it doubles at `/<name>`. It appears at once and whole.
+    """Writes a pex of the model `name`, whose one module has this source; by default it doubles at `/<name>`. It appears atomically.
 
-    `built_on` stamps it with a base version; without, it is as if built by hand.
+    `built_on` stamps it with a base version; without it, the pex is as if built by hand.
     """
     files = {f"{name}_model.py": textwrap.dedent(module or times(2, f"/{name}"))}
     if endpoint:
@@ -57,7 +57,7 @@ def write_tiny(
 
 
 def write_linked_base(path: Path, version: str = SDK_VERSION, more: Mapping[str, str] = {}) -> Path:
-    """A base that holds no packages but leads to those of this tree and of the interpreter that runs the tests: unpacked in an instant.
+    """Writes a base without packages that leads to those of this tree and of the tests' interpreter, and so is unpacked in an instant.
 
     `more` are files of its own, which are found first.
     """
@@ -68,9 +68,9 @@ def write_linked_base(path: Path, version: str = SDK_VERSION, more: Mapping[str,
 def write_copied_base(
     path: Path, version: str = "", *, tree: Path = ROOT, wire: int | None = None, says_wire: int | None = None, more: str = ""
 ) -> Path:
-    """A base as a checkout would make it: the code of `tree`, maybe under another version and with another wire version.
+    """Writes a base as a checkout would: the code of `tree`, perhaps under another version and with another wire version.
 
-    Its packages are those of the interpreter that runs the tests. `says_wire` stands in its stamp where that should lie, and `more` is
+    Its packages are those of the tests' interpreter. `says_wire` replaces the wire version of its stamp, and `more` is
     appended to the code of `base`.
     """
     files = {}

@@ -1,4 +1,4 @@
-"""What type checkers know of endpoints. Not run but checked: an ignored error that is none is one for both of them."""
+"""What type checkers know of endpoints. Checked and not run: both checkers report an ignored error that is none."""
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from collections.abc import Iterator
@@ -18,20 +18,20 @@ class Row(Schema):
 
 @svc.endpoint("/double")
 def double(records_df: Row.DataFrame) -> Row.DataFrame:
-    """Both annotations are plain frames to a type checker."""
+    """Shows that both annotations are plain frames to a type checker."""
     assert_type(records_df, pl.DataFrame)
     return records_df * 2
 
 
 @svc.endpoint("/wrong")
 def wrong(records_df: Row.DataFrame) -> Row.DataFrame:
-    """The result's annotation is checked."""
+    """Shows that the result's annotation is checked."""
     return records_df["a"]  # type: ignore[return-value]
 
 
 @svc.endpoint("/parts/{name}")
 def parts(records_df: Row.DataFrame, name: str) -> Iterator[Row.DataFrame]:
-    """An endpoint keeps its handler's signature."""
+    """Shows that an endpoint keeps its handler's signature."""
     yield records_df.with_columns(name=pl.lit(name))
 
 

@@ -1,4 +1,4 @@
-"""Waiting for what happens elsewhere, by looking again and again, with a deadline."""
+"""Waiting for events elsewhere, by polling with a deadline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DEADLINE_S = 30.0
 
 
 def until(condition: Callable[[], object], what: str = "it should have become so", deadline_s: float = DEADLINE_S) -> None:
-    """Until it is so, which a failure calls `what`."""
+    """Waits until the condition is true; a failure names `what`."""
     deadline = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < deadline, what

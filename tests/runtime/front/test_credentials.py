@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 
 from base.ipc.front_door_control import Configure, TlsFiles
 from certificates import Authority
-from counting_front import Counting, serve
+from counting_front import CountingService, serve
 from rawhttp import Raw, chunked, get, post
 from runtime.http import api_keys
 from runtime.http.tls import BadTls, make_context
@@ -60,7 +60,7 @@ def test_the_fast_path_answers_over_tls(authority, tls, version):
     client = authority.client()
     client.minimum_version = client.maximum_version = version
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         with Raw(address, client) as raw:
             for _ in range(3):
                 raw.send(post("/plain/a", []))
@@ -81,7 +81,7 @@ def test_plain_http_and_old_tls_versions_get_no_response(authority, tls):
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         with Raw(address) as raw:
             raw.send(get("/readyz"))
             assert b"HTTP" not in raw.socket.recv(100)
@@ -96,7 +96,7 @@ def test_a_client_without_a_trusted_certificate_gets_no_response_not_even_to_a_p
     stranger = Authority(tmp_path, "stranger").issue("unknown")
     own = authority.issue("client")
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         assert is_refused(address, authority.client())
         assert is_refused(address, authority.client(*stranger))
         assert not is_refused(address, authority.client(*own))
@@ -107,7 +107,7 @@ def test_a_client_without_a_trusted_certificate_gets_no_response_not_even_to_a_p
 def test_a_renewed_certificate_is_used_for_new_connections_and_keeps_old_ones(authority, tls):
     """While only one of its two files has been replaced, the old certificate stays in force."""
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         client = authority.client()
         before = served_by(address, client)
         cert, key = authority.issue("renewed")
@@ -128,7 +128,7 @@ def test_no_client_is_refused_while_certificates_change_repeatedly(authority, tl
     """A client that connects at the moment of a change is served with one of the two certificates."""
     files = [authority.issue(f"renewed-{number}") for number in range(20)]
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         client = authority.client()
         over = threading.Event()
         refusals: list[bool] = []
@@ -162,7 +162,7 @@ def test_connections_of_clients_whose_authority_was_removed_are_closed(authority
     trusted = tmp_path / "clients.pem"
     trusted.write_bytes(old.path.read_bytes())
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         first, second = authority.client(*old.issue("first")), authority.client(*new.issue("second"))
         with Raw(address, first) as raw:
             raw.send(get("/readyz"))
@@ -210,7 +210,7 @@ def test_every_request_but_a_probe_needs_an_api_key(tmp_path):
     (path := tmp_path / "keys").write_text(f"# clients\n\n{api_keys.make_key('red')[1]}\n{line}\n")
     plain = [post("/plain/a", []), chunked("/plain/a", []), post("/nowhere", []), get("/docs"), get("/openapi.json"), get("/x", "OPTIONS")]
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         for request in plain:
             with Raw(address) as raw:
                 raw.send(request)
@@ -246,7 +246,7 @@ def test_the_openapi_document_declares_api_keys_where_they_are_required(tmp_path
     (path := tmp_path / "keys").write_text(f"{line}\n")
     found = {}
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         with Raw(address) as raw:
             raw.send(f"GET /openapi.json HTTP/1.1\r\nHost: test\r\nX-API-Key: {key}\r\n\r\n".encode())
             found[door.requires_keys] = raw.answer().json()
@@ -270,7 +270,7 @@ def test_a_removed_key_is_refused_at_once_even_if_its_head_was_cached(tmp_path, 
     (path := tmp_path / "keys").write_text(f"{old_line}\n")
     asked_old, asked_new = (post("/plain/a", [], f"X-API-Key: {key}") for key in (old, new))
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         with Raw(address) as raw:
 
             def status(request: bytes) -> int:
@@ -298,7 +298,7 @@ def test_nobody_is_admitted_until_the_api_keys_can_be_read(tmp_path):
     key, line = api_keys.make_key("blue")
     path = tmp_path / "later" / "keys"
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         with Raw(address) as raw:
 
             def status() -> int:
@@ -338,7 +338,7 @@ def test_a_client_that_stays_silent_in_its_handshake_is_disconnected(tls, monkey
     """The time limit is shorter here than in production."""
     monkeypatch.setattr("runtime.http.acceptor.HANDSHAKE_S", 0.2)
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         host, port = address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=WITHIN_S) as sock:
             assert sock.recv(1) == b""

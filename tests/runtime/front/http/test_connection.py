@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from base.ipc.front_door_control import RoutingTable
-from counting_front import Counting, serve
+from counting_front import CountingService, serve
 from rawhttp import Raw, chunked, get, post
 from runtime.front.app.head_cache import HEAD_MAX_BYTES, HEADS_MAX
 
@@ -28,7 +28,7 @@ from runtime.front.app.head_cache import HEAD_MAX_BYTES, HEADS_MAX
 def test_only_what_is_plain_takes_the_fast_path(request_: bytes, status: int, calls: int) -> None:
     """The first time, and the second time, when the head may be in the cache."""
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         with Raw(address) as raw:
             for number in (1, 2):
                 raw.send(request_)
@@ -41,7 +41,7 @@ def test_only_what_is_plain_takes_the_fast_path(request_: bytes, status: int, ca
 def test_a_head_is_cached_only_if_its_bytes_mean_the_same_again() -> None:
     """A head that closes its connection is not, nor a very long one, nor one that came together with other bytes. The cache is bounded."""
 
-    def talk(address: str, door: Counting) -> None:
+    def talk(address: str, door: CountingService) -> None:
         too_long = post("/plain/a", [], f"X-Long: {'x' * HEAD_MAX_BYTES}")
         followed = (post("/plain/a", []) + b"\r\n", post("/plain/a", b"\r\n{}") + b"\r\n")
         for data in (post("/plain/a", [], "Connection: close"), too_long, *followed):

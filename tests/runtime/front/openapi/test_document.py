@@ -145,9 +145,9 @@ def test_a_handlers_docstring_is_its_description(found: dict[str, Any]) -> None:
 
 def test_answers_have_the_output_schema(found: dict[str, Any]) -> None:
     """Without constraints, which are not asked of answers."""
-    items = openapi_docs.answered(found, "/payments")["properties"]["predictions"]["items"]
+    items = openapi_docs.response_schema(found, "/payments")["properties"]["predictions"]["items"]
     assert items["properties"] == {"risk": {"type": ["number", "null"], "format": "double", "description": "a probability"}}
-    assert openapi_docs.answered(found, "/values/{year}/{name}/{when}")["properties"]["predictions"]["items"] == {}
+    assert openapi_docs.response_schema(found, "/values/{year}/{name}/{when}")["properties"]["predictions"]["items"] == {}
 
 
 def in_path(operation: dict[str, Any]) -> list[dict[str, Any]]:

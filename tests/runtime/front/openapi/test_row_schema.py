@@ -47,14 +47,14 @@ how large an integer its digits say."""
 def test_rows_that_a_schema_admits_fit_the_document(drawn: tuple[dict[str, Column], pl.DataFrame]) -> None:
     """Rows of any schema: as an array of objects, as one object, and as an array of strings; asked and answered."""
     columns, frame = drawn
-    found = openapi_docs.document(openapi_docs.words(columns))
+    found = openapi_docs.document(openapi_docs.spec_of(columns))
     body = frames.BODIES["application/json"](frame)
     rows = json.loads(body)
-    assert openapi_docs.errors(found, openapi_docs.taken(found), rows) == []
-    assert openapi_docs.errors(found, openapi_docs.answered(found), {"id": "x", "predictions": rows}) == []
+    assert openapi_docs.errors(found, openapi_docs.request_schema(found), rows) == []
+    assert openapi_docs.errors(found, openapi_docs.response_schema(found), {"id": "x", "predictions": rows}) == []
     for row in rows:
-        assert openapi_docs.errors(found, openapi_docs.taken(found), row) == []
-        assert openapi_docs.errors(found, openapi_docs.taken(found), [json.dumps(row)]) == []
+        assert openapi_docs.errors(found, openapi_docs.request_schema(found), row) == []
+        assert openapi_docs.errors(found, openapi_docs.request_schema(found), [json.dumps(row)]) == []
 
 
 @pytest.mark.parametrize("nullable", [True, False])
@@ -62,7 +62,7 @@ def test_rows_that_a_schema_admits_fit_the_document(drawn: tuple[dict[str, Colum
 def test_the_document_and_the_decoder_agree_on_any_value(dtype: pl.DataType, nullable: bool) -> None:
     """What the decoder takes fits the document, and what fits is taken, as far as JSON Schema can say it."""
     columns = {"it": Column(dtype, nullable)}
-    found, decoder = openapi_docs.document(openapi_docs.words(columns)), RowDecoder(columns_to_arrow(columns))
+    found, decoder = openapi_docs.document(openapi_docs.spec_of(columns)), RowDecoder(columns_to_arrow(columns))
     validator = openapi_docs.validator(found, openapi_docs.row(found))
     stricter = any(isinstance(each, STRICTER) for each in [dtype, *inner(dtype)])
 
@@ -98,7 +98,7 @@ def inner(dtype: pl.DataType) -> list[pl.DataType]:
 def test_the_example_that_people_are_shown_fits(dtype: pl.DataType) -> None:
     """As it stands in the document, after its way from the worker."""
     example = msgspec.json.decode(msgspec.json.encode(Example({}, [{"it": dtypes.example_value(dtype)}])), type=Example)
-    said = openapi_docs.words({"it": Column(dtype, nullable=False)}, example=example)
+    said = openapi_docs.spec_of({"it": Column(dtype, nullable=False)}, example=example)
     found = openapi_docs.document(said)
     shown = openapi_docs.operation(found)["requestBody"]["content"]["application/json"]
     assert openapi_docs.errors(found, shown["schema"], shown["example"]) == []
@@ -113,19 +113,19 @@ def test_fields_with_a_default_may_be_left_out_and_show_it() -> None:
         "d": Column(pl.Int8(), nullable=True),
         "e": Column(pl.Int8(), nullable=False),
     }
-    found = openapi_docs.document(openapi_docs.words(columns))
+    found = openapi_docs.document(openapi_docs.spec_of(columns))
     row = openapi_docs.row(found)
     assert row["required"] == ["e"]
     assert {name: each["default"] for name, each in row["properties"].items() if "default" in each} == {"a": 1.5, "b": "2024-01-31"}
     assert takes(RowDecoder(columns_to_arrow(columns)), [{"e": 1}])
-    assert openapi_docs.answered(found)["properties"]["predictions"]["items"]["required"] == list(columns)
+    assert openapi_docs.response_schema(found)["properties"]["predictions"]["items"]["required"] == list(columns)
 
 
 @pytest.mark.parametrize("unexpected", ["ignore", "reject"])
 def test_fields_that_are_not_expected_are_refused_where_they_are(unexpected: str) -> None:
     """The document says so, and the decoder does."""
     columns = {"a": Column(pl.Int8(), nullable=False)}
-    found = openapi_docs.document(openapi_docs.words(columns, unexpected=unexpected))
+    found = openapi_docs.document(openapi_docs.spec_of(columns, unexpected=unexpected))
     fits = openapi_docs.errors(found, openapi_docs.row(found), {"a": 1, "b": 2}) == []
     assert fits == takes(RowDecoder(columns_to_arrow(columns), unexpected), [{"a": 1, "b": 2}]) == (unexpected == "ignore")
 
@@ -133,10 +133,10 @@ def test_fields_that_are_not_expected_are_refused_where_they_are(unexpected: str
 def test_floats_of_answers_may_be_null() -> None:
     """JSON has no word for NaN, whatever the column says of nulls."""
     columns = {"prediction": Column(pl.Float64(), nullable=False)}
-    found = openapi_docs.document(openapi_docs.words(columns))
+    found = openapi_docs.document(openapi_docs.spec_of(columns))
     answer = json.loads(
         ReplyEncoder(frames.batch(pl.DataFrame({"prediction": [1.0, float("nan")]}))).encode_body(ResponseFormat.JSON, "id", 0, 2)
     )
     assert answer["predictions"] == [1.0, None]
-    assert openapi_docs.errors(found, openapi_docs.answered(found), answer) == []
-    assert openapi_docs.errors(found, openapi_docs.taken(found), [{"prediction": None}]) != []
+    assert openapi_docs.errors(found, openapi_docs.response_schema(found), answer) == []
+    assert openapi_docs.errors(found, openapi_docs.request_schema(found), [{"prediction": None}]) != []

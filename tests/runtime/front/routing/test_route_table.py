@@ -45,21 +45,21 @@ def test_connections_wait_until_the_first_table_is_in_force(door):
         with pytest.raises(TimeoutError):
             client.recv(1)
         client.settimeout(DEADLINE_S)
-        door.say(RoutingTable(4, [], startup_complete=True))
+        door.send_message(RoutingTable(4, [], startup_complete=True))
         assert client.recv(12) == b"HTTP/1.1 200"
-    assert [door.hear() for _ in range(3)] == [Listening(), TableApplied(4), RoutesDrained(4)]
+    assert [door.next_message() for _ in range(3)] == [Listening(), TableApplied(4), RoutesDrained(4)]
 
 
 @pytest.mark.parametrize("door", [Configure(request_timeout_s=1.0)], indirect=True)
 def test_a_silent_worker_delays_neither_its_table_nor_the_next(door, silent):
     """It may be in the middle of a prediction of minutes. Requests wait for it, as they would in its queue."""
     before = time.monotonic()
-    door.say(RoutingTable(1, [Route(words("1"), [silent])], startup_complete=True))
-    assert [door.hear() for _ in range(3)] == [Listening(), TableApplied(1), RoutesDrained(1)]
+    door.send_message(RoutingTable(1, [Route(words("1"), [silent])], startup_complete=True))
+    assert [door.next_message() for _ in range(3)] == [Listening(), TableApplied(1), RoutesDrained(1)]
     assert time.monotonic() - before < DEADLINE_S / 2
     assert httpx.post(door.address + "/a", json=[{"x": 1}], timeout=20).status_code == 504
-    door.say(RoutingTable(2, [], startup_complete=True))
-    assert [door.hear(), door.hear()] == [TableApplied(2), RoutesDrained(2)]
+    door.send_message(RoutingTable(2, [], startup_complete=True))
+    assert [door.next_message(), door.next_message()] == [TableApplied(2), RoutesDrained(2)]
     assert httpx.post(door.address + "/a", json=[{"x": 1}], timeout=DEADLINE_S).status_code == 404
 
 
@@ -83,8 +83,8 @@ def test_a_table_stays_in_force_until_the_workers_of_the_next_have_answered(sile
 
 def test_an_idle_front_door_sleeps(door):
     """None of its threads wakes up to poll: a second passes without a context switch."""
-    door.say(RoutingTable(1, [], startup_complete=True))
-    assert [door.hear() for _ in range(3)] == [
+    door.send_message(RoutingTable(1, [], startup_complete=True))
+    assert [door.next_message() for _ in range(3)] == [
         Listening(),
         TableApplied(1),
         RoutesDrained(1),
