@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def _cpu() -> str:
 
 
 def _said(*command: str) -> str:
-    """Returns the first line of a command's output. wrk exits with 1 when it prints its version."""
+    """Returns the first line of a command's output, "?" where the command is missing. wrk exits with 1 when it prints its version."""
+    if shutil.which(command[0]) is None:
+        return "?"
     lines = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True).stdout.splitlines()
     return lines[0].strip() if lines else "?"
