@@ -11,7 +11,7 @@ from runtime.front.telemetry.metrics import CLIENT_CLOSED_REQUEST
 
 
 class AccessLogMiddleware:
-    """An ASGI application whose requests are logged.
+    """ASGI middleware that logs each request.
 
     Args:
         app: Answers the requests.

@@ -1,4 +1,4 @@
-"""ASGI messages: what a scope says of a request, and responses as events."""
+"""Converts ASGI scopes to request contexts, and responses to ASGI events."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _QUERY_FIELDS_MAX = 1000
 
 
 def request_context(spec: EndpointSpec, scope: Scope, headers: Mapping[bytes, bytes], request_id: str) -> RequestContext:
-    """Returns what an endpoint's handler may know of a request. Of the headers it gets only those that its author named.
+    """Returns the context of a request for an endpoint's handler. It has only those headers that the author named.
 
     Raises:
         Malformed: The query has too many fields, or is not UTF-8.
     """
     try:
         query = parse_qs(scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_QUERY_FIELDS_MAX)
-    except ValueError as exc:  # UnicodeError is one
+    except ValueError as exc:  # includes UnicodeError
         raise Malformed(f"the query cannot be read; it may have {_QUERY_FIELDS_MAX} fields of UTF-8") from exc
     given = {name: headers[name.encode()].decode("latin-1") for name in spec.headers if name.encode() in headers}
     return RequestContext(request_id, given, query, headers.get(b"content-type", b"").decode("latin-1") if spec.raw else "")
 
 
 async def send_response(send: Send, response: HttpResponse) -> None:
-    """Sends a response that is whole."""
+    """Sends a response that is not streamed."""
     headers = [*response.headers, (b"content-length", str(len(response.body)).encode())]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
@@ -44,7 +44,7 @@ async def send_stream(send: Send, response: HttpResponse, timeout_s: float) -> b
     """Sends the parts of a response as they come. The server blocks `send` while the client does not read.
 
     Returns:
-        False if the client took longer than `timeout_s` for one part; the connection is then of no further use.
+        False if the client took longer than `timeout_s` for one part; the connection must then be closed.
     """
     assert response.stream is not None
     headers = [*response.headers, (b"cache-control", b"no-store")]

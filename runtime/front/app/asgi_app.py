@@ -1,4 +1,4 @@
-"""The ASGI application: answers what needs more than the fast path, such as chunked bodies, streams, contexts and pages."""
+"""The ASGI application: answers requests that the fast path cannot, such as chunked bodies, streams, contexts and pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runtime.front.scheduling.admission import check_available, check_parameters
 
 
 class Disconnected(Exception):
-    """The client hung up before its body was whole."""
+    """The client disconnected before its body was complete."""
 
 
 class AsgiApp:
@@ -28,7 +28,7 @@ class AsgiApp:
 
     Args:
         service: Serves predictions.
-        send_timeout_s: Time limit of a client for taking one part of a streamed response.
+        send_timeout_s: Time limit for a client to read one part of a streamed response, in seconds.
     """
 
     def __init__(self, service: InferenceService, send_timeout_s: float) -> None:
@@ -42,7 +42,7 @@ class AsgiApp:
         if scope["path"] not in health.OPEN and not service.admits(scope["headers"]):
             await send_response(send, service.refusal(Unauthorized(_NO_KEY), next(service.ids), None))
             return
-        # Probes first: a model whose path is one parameter must not hide them.
+        # Probes come first: a model whose path is a single parameter must not hide them.
         if scope["type"] != "http" or scope["path"] in health.PATHS:
             await self._pages(scope, receive, send)
             return
@@ -93,7 +93,7 @@ class AsgiApp:
             raise
 
     async def _send(self, request: InferenceRequest, responded: asyncio.Future[HttpResponse], receive: Receive, send: Send) -> None:
-        """Sends the response. Abandons the request if the client hangs up, so that nobody computes it needlessly."""
+        """Sends the response. Abandons the request if the client disconnects, so that no worker computes it needlessly."""
         gone: asyncio.Future[Any] = asyncio.ensure_future(receive())  # the body has been read, so only a disconnect can come
         try:
             await asyncio.wait([responded, gone], return_when=asyncio.FIRST_COMPLETED)
@@ -118,7 +118,7 @@ class AsgiApp:
         if buffer is None:
             return await self._read_parts(receive)
         with closed_on_error(buffer):
-            while buffer.missing_bytes:  # the server ensures that a body is as long as was announced
+            while buffer.missing_bytes:  # the server ensures that a body has the announced length
                 event = await receive()
                 if event["type"] == "http.disconnect":
                     raise Disconnected

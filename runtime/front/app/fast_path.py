@@ -1,4 +1,4 @@
-"""The fast path: which requests need no ASGI application, by their heads."""
+"""The fast path: decides by the head of a request whether it can be answered without the ASGI application."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtime.http.api_keys import ApiKeys
 
 
 class PlainHead(NamedTuple):
-    """A head that the fast path takes, the length of the body that follows, and memory for the body if it needs its own."""
+    """A head that the fast path takes, the length of its body, and memory for the body if it needs its own."""
 
     head: RequestHead
     body_bytes: int
@@ -31,7 +31,7 @@ class FastPath:
         body_max_bytes: Limit of a request body.
 
     Attributes:
-        keys: Valid API keys; None where requests need none.
+        keys: Valid API keys; None if requests need none.
     """
 
     def __init__(self, routes: RouteTable, body_max_bytes: int) -> None:
@@ -40,13 +40,13 @@ class FastPath:
         self.keys: ApiKeys | None = None
 
     def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> PlainHead | None:
-        """Returns the head of a POST request if the fast path takes it; None where the ASGI application must answer.
+        """Returns the head of a POST request if the fast path takes it; None if the ASGI application must answer.
 
-        The application finds the same errors as this, and reports them before it has read the body.
+        This reports no errors: the application finds the same errors, and reports them before it reads the body.
 
         Args:
-            url: The target as it came.
-            headers: With names in lower case.
+            url: The request target as received.
+            headers: Header fields, with names in lower case.
         """
         target = self._routes.cached_target(url) or self._route(url)
         if target is None or not target.admitted or target.endpoint.spec.unbatched:
@@ -93,10 +93,10 @@ class FastPath:
 
 
 def allocate_body_buffer(head: RequestHead, body_bytes: int) -> BodyBuffer | None:
-    """Returns memory for a body that is still to come if it is a large one of Arrow; else None.
+    """Returns memory for a body that is still to come, if it is a large Arrow body; else None.
 
     Raises:
-        Full: No memory is left. Nothing was taken.
+        Full: No memory is left. Nothing was reserved.
     """
     if body_bytes < BODY_BUFFER_MIN_BYTES or not head.is_arrow:
         return None

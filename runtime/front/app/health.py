@@ -1,4 +1,4 @@
-"""The pages that people and probes read: health, and the documentation of all endpoints that are served."""
+"""The pages for people and probes: health, and the documentation of all endpoints that are served."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _READY: dict[str, Any] = {
 
 
 class Readiness(Protocol):
-    """What the pages ask the inference service."""
+    """The part of the inference service that the pages use."""
 
     @property
     def tables_applied(self) -> int:
@@ -52,17 +52,17 @@ class Readiness(Protocol):
 
     @property
     def requires_keys(self) -> bool:
-        """Whether requests must show an API key."""
+        """Whether requests must have an API key."""
 
     @property
     def ids(self) -> Iterator[str]:
         """Yields request ids."""
 
     def unavailable_models(self) -> list[str] | None:
-        """Returns the models that should serve and do not; None before the first complete table and during shutdown."""
+        """Returns the models that should serve but cannot; None before the first complete table and during shutdown."""
 
     def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Returns whether a request with these headers may ask for more than health."""
+        """Returns whether a request with these headers may access more than health."""
 
 
 def make_pages(readiness: Readiness) -> FastAPI:
@@ -73,7 +73,7 @@ def make_pages(readiness: Readiness) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def method_not_allowed(request: Request, error: HTTPException) -> Response:
-        """Answers a request whose method the page does not take; nothing else can be wrong with a request for a page."""
+        """Answers a request with a wrong method, which is the only HTTP error that these pages raise."""
         found = problems.method_not_allowed(
             f"this page does not take {request.method}", (error.headers or {}).get("Allow", ""), next(readiness.ids)
         )
@@ -93,7 +93,7 @@ def make_pages(readiness: Readiness) -> FastAPI:
     async def readyz(request: Request) -> JSONResponse:
         unavailable = readiness.unavailable_models()
         ready = unavailable == []
-        # Names of models are for clients that may call them.
+        # Only clients that may call the models see their names.
         named = unavailable if unavailable and readiness.admits(request.headers.raw) else []
         return JSONResponse({"ready": ready, "not_ready": named}, 200 if ready else 503)
 

@@ -32,15 +32,15 @@ class InferenceService:
     Args:
         dispatchers: Releases of the table, with their workers.
         body_max_bytes: Limit of a request body; a larger one is refused with 413.
-        mirror_stats: Collects comparisons of mirrored requests; None where nobody reads them, and then none are mirrored.
+        mirror_stats: Collects comparisons of mirrored requests; None disables mirroring.
 
     Attributes:
         body_max_bytes: As given.
         routes: Routes of the table in force.
-        heads: Heads that the fast path has read under this table and these keys.
+        heads: Heads that the fast path has read with the present table and keys.
         fast_path: Reads the heads of plain predictions.
         tables_applied: Number of tables that were applied so far.
-        ids: Yields request ids, without end.
+        ids: Yields request ids without end.
     """
 
     def __init__(self, dispatchers: Dispatchers, body_max_bytes: int, mirror_stats: MirrorStatsByRelease | None = None) -> None:
@@ -53,17 +53,17 @@ class InferenceService:
         self._keys: ApiKeys | None = None
         self.tables_applied = 0
         self._table_complete = self._withdrawn = False
-        # The first half is unique to this process, the second within it. A random number for each request would cost more than routing.
+        # The first half is unique to this process, the second half within it. A random number per request would cost more than routing.
         self.ids: Iterator[str] = map(f"{getrandbits(64):016x}%016x".__mod__, count())
 
-    # ---- what the supervisor and operators change
+    # ---- changes by the supervisor and operators
 
     def prepare(self, table: RoutingTable) -> list[WorkerLink]:
-        """Connects to the workers that a table adds before it is applied, so that no request meets a worker that has not answered yet."""
+        """Connects to the new workers of a table before it is applied, so that no request waits for a worker that has not answered yet."""
         return self._dispatchers.prepare(table.routes)
 
     def apply(self, table: RoutingTable) -> list[WorkerLink]:
-        """Puts a routing table in force, at once and as a whole. Returns the new links, whose workers have not answered yet."""
+        """Applies a routing table at once and as a whole. Returns the new links, whose workers have not answered yet."""
         copied_to = {
             each.mirror.release_id
             for each in table.splits.values()
@@ -84,9 +84,9 @@ class InferenceService:
     def require_keys(self, keys: ApiKeys) -> None:
         """Admits only requests with one of these API keys from now on, except health probes."""
         self._keys = self.fast_path.keys = keys
-        self.heads.clear()  # some may have shown a key that was revoked
+        self.heads.clear()  # some may have had a key that was revoked
 
-    # ---- what the health pages read
+    # ---- information for the health pages
 
     @property
     def documented(self) -> list[ReleaseSpec]:
@@ -95,17 +95,17 @@ class InferenceService:
 
     @property
     def requires_keys(self) -> bool:
-        """Whether a request must show an API key."""
+        """Whether a request must have an API key."""
         return self._keys is not None
 
     def unavailable_models(self) -> list[str] | None:
-        """Returns the models that should serve and do not; None before the first complete table, and once this front door is withdrawn."""
+        """Returns the models that should serve but cannot; None before the first complete table and after `withdraw`."""
         if not self._table_complete or self._withdrawn:
             return None
         return self.routes.unavailable_models()
 
     def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Returns whether a request with these headers may ask for more than health."""
+        """Returns whether a request with these headers may access more than health."""
         return self._keys is None or self._keys.admits(headers)
 
     # ---- requests
@@ -113,10 +113,10 @@ class InferenceService:
     def submit(
         self, head: RequestHead, request_id: str, body: bytes | BodyBuffer, on_response: Callable[[HttpResponse], None]
     ) -> InferenceRequest | None:
-        """Has a request of the fast path answered, perhaps before this returns. Owns a body buffer from then on.
+        """Submits a request of the fast path, and takes ownership of a body buffer. The response may come before this returns.
 
         Returns:
-            The request; None if it was refused, and then `on_response` was called.
+            The request; None if it was refused and `on_response` was called.
         """
         rows = None
         try:
@@ -131,7 +131,7 @@ class InferenceService:
 
     @staticmethod
     def refusal(error: PexdockError, request_id: str, target: Target | None) -> HttpResponse:
-        """Returns the response to what never became a request; `target` is where its path leads."""
+        """Returns the response to an HTTP request that was refused early; `target` is the target of its path, if known."""
         response = problem_response(error, request_id)
         if target is not None and target.endpoint.metrics is not None:
             target.endpoint.metrics.record_response(response.status)

@@ -1,4 +1,4 @@
-"""The page at /docs: Swagger UI from local files, so that it works without the internet and runs no script of others."""
+"""The page at /docs: Swagger UI from local files, so that it works without the internet and runs no third-party script."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MEDIA_TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "te
 
 PATHS = frozenset({"/docs", "/docs/start.js", *(f"/docs/{name}" for name in _MEDIA_TYPES)})
 
-# Swagger UI sets inline styles, and draws small pictures that its style sheet holds.
+# Swagger UI sets inline styles, and its style sheet contains small images.
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -57,7 +57,7 @@ _HEADERS = [
 
 
 def add_docs_page(app: FastAPI) -> None:
-    """Makes `app` serve the page and its files."""
+    """Adds the page and its files to `app`."""
     folder = _static_folder()
 
     @app.get("/docs", include_in_schema=False)
@@ -75,7 +75,7 @@ def add_docs_page(app: FastAPI) -> None:
 
 
 class SecurityHeadersMiddleware:
-    """An ASGI application whose responses browsers neither reinterpret nor frame, and in which they load nothing of others."""
+    """ASGI middleware that forbids browsers to sniff types, to frame pages, and to load resources of other sites."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._app = app
@@ -92,7 +92,7 @@ class SecurityHeadersMiddleware:
 
 
 def _static_folder() -> Path:
-    """Returns the folder of the files, without importing the package that they come with: it would import more."""
+    """Returns the folder of the files, without importing the package that has them, which would import further packages."""
     spec = find_spec("fastapi_offline")
     assert spec is not None
     assert spec.submodule_search_locations is not None

@@ -16,7 +16,7 @@ class ConnectionAccessLog:
 
     Args:
         log: Gets the lines.
-        transport: The connection's.
+        transport: Transport of the connection.
     """
 
     def __init__(self, log: AccessLog, transport: asyncio.Transport) -> None:
@@ -25,17 +25,17 @@ class ConnectionAccessLog:
         self._open: dict[str, StartedRequest] = {}
 
     def begin(self, request_id: str, path: bytes) -> None:
-        """Notes a request that is whole."""
+        """Records the start of a request that is complete."""
         self._open[request_id] = StartedRequest(self._client, "POST", path)
 
     def end(self, response: HttpResponse) -> None:
-        """Logs a request that is answered."""
+        """Logs a request that was answered."""
         begun = self._open.pop(response.id, None)
         if begun is not None:
             self._log.log_request(begun, response.id, response.status, len(response.body))
 
     def close(self) -> None:
-        """Logs the requests that are not answered, whose client is gone."""
+        """Logs the requests that were not answered because the client disconnected."""
         for request_id, begun in self._open.items():
             self._log.log_request(begun, request_id, CLIENT_CLOSED_REQUEST, 0)
         self._open.clear()

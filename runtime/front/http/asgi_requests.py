@@ -1,4 +1,4 @@
-"""The requests of one connection that the ASGI application answers, on uvicorn's protocol."""
+"""Passes requests of one connection to the ASGI application, by means of uvicorn's protocol."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class ReadFlowControl(FlowControl):
-    """Pauses and resumes reading. Bytes that were read already are parsed before any that come later.
+    """Pauses and resumes reading. Bytes that were already read are parsed before later bytes.
 
     Args:
         read_on: Parses `unread`.
 
     Attributes:
-        unread: Bytes that were read and not parsed.
+        unread: Bytes that were read but not parsed.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, read_on: Callable[[], None]) -> None:
@@ -45,14 +45,14 @@ class ReadFlowControl(FlowControl):
 
 
 class AsgiRequests(AsgiConnection):
-    """Uvicorn's protocol for requests whose heads and bodies somebody else has parsed.
+    """Uvicorn's protocol for requests that our own reader has parsed.
 
     The task of a request starts only when the fast path has nothing to answer before it. Until then the request waits in uvicorn's own
     `pipeline`.
 
     Args:
-        transport: The connection's.
-        flow: The connection's.
+        transport: Transport of the connection.
+        flow: Flow control of the connection.
         responses: Responses of the fast path on this connection.
     """
 
@@ -71,7 +71,7 @@ class AsgiRequests(AsgiConnection):
         self._responses = responses
 
     def begin(self, parser: Any, url: bytes, headers: list[tuple[bytes, bytes]], date: bytes, *, last: bool) -> None:
-        """Takes a request whose head is complete. No other follows the `last`."""
+        """Takes a request whose head is complete. No other request follows if it is the `last`."""
         self.parser = parser
         self.on_message_begin()
         self.url = url
@@ -91,7 +91,7 @@ class AsgiRequests(AsgiConnection):
         self._unset_keepalive_if_required()
 
     def drop_incomplete(self) -> bool:
-        """Forgets a request whose body will never be whole. Returns False if only closing the connection can do that."""
+        """Drops a request whose body will never be complete. Returns False if the connection must be closed for that."""
         if not self.is_open or not self.cycle.more_body:
             return True
         if self.pipeline:

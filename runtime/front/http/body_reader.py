@@ -15,10 +15,10 @@ class BodyConnection(Protocol):
     transport: asyncio.Transport
 
     def on_body_bytes(self, size: int) -> None:
-        """Handles bytes of a body that went past the parser."""
+        """Handles bytes of a body that bypassed the parser."""
 
     def eof_received(self) -> bool:
-        """Handles the end of what the client sends."""
+        """Handles the end of the client's data."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Handles the end of the connection."""
@@ -31,12 +31,12 @@ class BodyConnection(Protocol):
 
 
 class BodyReader(asyncio.BufferedProtocol):
-    """Reads the rest of a body into its memory. It is the transport's protocol meanwhile.
+    """Reads the rest of a body into its memory. During that time it is the transport's protocol.
 
     Args:
-        connection: Handles all other events, and is the transport's protocol again afterwards.
+        connection: Handles all other events, and becomes the transport's protocol again afterwards.
         buffer: Memory of the body.
-        on_whole: Called when the body is whole.
+        on_whole: Called when the body is complete.
     """
 
     def __init__(self, connection: BodyConnection, buffer: BodyBuffer, on_whole: Callable[[], None]) -> None:
@@ -45,7 +45,7 @@ class BodyReader(asyncio.BufferedProtocol):
         self._on_whole = on_whole
 
     def get_buffer(self, _: int) -> memoryview:
-        """Returns the memory that the socket is read to."""
+        """Returns the memory for the next bytes from the socket."""
         return self._buffer.unfilled
 
     def buffer_updated(self, size: int) -> None:
@@ -57,7 +57,7 @@ class BodyReader(asyncio.BufferedProtocol):
             self._on_whole()
 
     def eof_received(self) -> bool:
-        """Handles the end of what the client sends: the body will never be whole."""
+        """Handles the end of the client's data: the body will never be complete."""
         return self._connection.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,7 +1,7 @@
-"""A client's connection: predictions answered without a task, a future or a scope for each of them, and all else by the ASGI application.
+"""A client's connection. The fast path answers predictions without a task, future or scope each; the ASGI application answers the rest.
 
-On one connection the two ways never overlap. While the application has something to answer, all that follows goes there too; its task for
-a request starts only when the fast path has answered all that came before.
+On one connection the two never overlap. While the application has requests to answer, all later requests go to it too. It starts the task
+of a request only when the fast path has answered all earlier requests.
 """
 
 from __future__ import annotations
@@ -33,24 +33,25 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
 PIPELINED_MAX = 32
-"""Limit of open requests on one connection. Beyond it nothing is read, so that one connection cannot fill a queue."""
+"""Limit of open requests on one connection. At the limit reading stops, so that one connection cannot fill a queue."""
 
 HALF_CLOSED_S = 1.0
-"""A client that hangs up and one that merely has nothing more to send look alike: both have so long for a response."""
+"""Time limit for responses after the client's end of data, in seconds. A client that hung up and one that only has nothing more to send
+cannot be told apart."""
 
 _SLICE_BYTES = 8192
-"""Parsed at once: some two hundred of the smallest requests, by which PIPELINED_MAX may be exceeded."""
+"""Number of bytes parsed at a time: about two hundred of the smallest requests, by which PIPELINED_MAX may be exceeded."""
 
 
 @dataclass(frozen=True)
 class ConnectionContext:
-    """What all connections of a server share.
+    """The objects that all connections of a server share.
 
     Attributes:
         service: Answers requests of the fast path.
-        sweeper: Limits connections, and the time that they may take.
+        sweeper: Limits the number of connections and their time.
         serializer: Makes heads of responses.
-        access_log: Gets a line for each request; None where nobody wants them.
+        access_log: Gets a line for each request; None if access logs are disabled.
         config: Holds the ASGI application.
         server_state: Holds all connections.
     """
@@ -77,14 +78,14 @@ class HttpConnection(RequestSink):
         self._reader = RequestReader(self, context.service)
         self._responses: ResponsePipeline[InferenceRequest, HttpResponse] = ResponsePipeline()
         self._timeouts = ConnectionTimeouts()
-        self._final: HttpResponse | None = None  # sent after all others have been
+        self._final: HttpResponse | None = None  # sent after all other responses
         self._half_closed: asyncio.TimerHandle | None = None
         self._access: ConnectionAccessLog | None = None
 
     # ---- events of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Handles a new client, which is refused if there are too many."""
+        """Handles a new client. Refuses it if there are too many connections."""
         context = self._context
         self.transport = transport
         self.flow = ReadFlowControl(transport, asyncio.get_running_loop(), self._read_unread)
@@ -102,7 +103,7 @@ class HttpConnection(RequestSink):
             )
 
     def data_received(self, data: bytes) -> None:
-        """Handles bytes. Requests that are whole with them are taken; what exceeds the limit of open requests is read later."""
+        """Handles received bytes. Takes the requests that they complete; bytes beyond the limit of open requests are parsed later."""
         timeouts, flow, reader, asgi = self._timeouts, self.flow, self._reader, self.asgi
         timeouts.idle_sweeps = 0
         timeouts.received_bytes += len(data)
@@ -125,7 +126,7 @@ class HttpConnection(RequestSink):
             self.transport.set_protocol(BodyReader(self, reader.incoming.body_buffer, self._on_buffer_whole))
 
     def eof_received(self) -> bool:
-        """Handles the end of what the client sends. Requests that are whole are answered if that takes no longer than HALF_CLOSED_S."""
+        """Handles the end of the client's data. Complete requests are answered if that takes no longer than HALF_CLOSED_S."""
         self._reader.stop()
         asgi = self.asgi
         asgi_dropped, asgi_open = (True, False) if asgi is None else (asgi.drop_incomplete(), asgi.is_open)
@@ -138,7 +139,7 @@ class HttpConnection(RequestSink):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Handles the end of the connection: nobody waits for the responses any more."""
+        """Handles the end of the connection, and abandons its open requests."""
         self._context.server_state.connections.discard(self)
         if self.asgi is not None:
             self.asgi.connection_lost(exc)
@@ -153,7 +154,7 @@ class HttpConnection(RequestSink):
             self._access.close()
 
     def pause_writing(self) -> None:
-        """Handles a client that does not read its responses: no more of its requests are read."""
+        """Handles a client that does not read its responses, and stops reading its requests."""
         self._writer.pause()
         self.flow.pause_reading()
 
@@ -164,14 +165,14 @@ class HttpConnection(RequestSink):
         self._resume_reading()
 
     def on_body_bytes(self, size: int) -> None:
-        """Handles bytes of a body that went past the parser."""
+        """Handles bytes of a body that bypassed the parser."""
         self._timeouts.idle_sweeps = 0
         self._timeouts.received_bytes += size
 
-    # ---- what the server wants
+    # ---- calls of the server
 
     def shutdown(self) -> None:
-        """Closes the connection once what has begun to come is answered."""
+        """Closes the connection once the requests that have begun to arrive are answered."""
         if self.asgi is not None and self.asgi.is_open:
             self.asgi.shutdown()
         elif self._reader.state in READING:
@@ -182,7 +183,7 @@ class HttpConnection(RequestSink):
             self.transport.close()
 
     def take_last_request(self) -> None:
-        """Takes one more request if none is open, and says with its response that it was the last: the server stops soon."""
+        """Takes one more request if none is open, and announces the end of the connection with its response, before the server stops."""
         if self._responses.requests or self._reader.state in READING:
             self.shutdown()
         elif self.asgi is not None and self.asgi.is_open and not self.asgi.cycle.response_started:
@@ -206,7 +207,7 @@ class HttpConnection(RequestSink):
     # ---- requests
 
     def submit(self, head: RequestHead, body: bytes | BodyBuffer) -> None:
-        """Has a request of the fast path answered, perhaps before this returns."""
+        """Submits a request of the fast path. Its response may come before this returns."""
         request_id = next(self._service.ids)
         if self._access is not None:
             self._access.begin(request_id, head.target.path)
@@ -219,14 +220,14 @@ class HttpConnection(RequestSink):
                 self.flow.pause_reading()
 
     def begin_asgi(self, parser: Any, url: bytes, headers: list[tuple[bytes, bytes]], *, last: bool) -> None:
-        """Gives a request whose head is complete to the ASGI application. No other follows the `last`."""
+        """Gives a request whose head is complete to the ASGI application. No other request follows if it is the `last`."""
         context = self._context
         if self.asgi is None:
             self.asgi = AsgiRequests(self.transport, self.flow, self._responses, context.config, context.server_state)
         self.asgi.begin(parser, url, headers, context.serializer.date, last=last)
 
     def on_refused(self, error: PexdockError) -> None:
-        """Says what is wrong with what the client sent, after all that it asked for before is answered."""
+        """Responds with the error of an invalid request, after all earlier requests are answered."""
         asgi = self.asgi
         if asgi is not None and not asgi.drop_incomplete():
             self.transport.close()
@@ -238,7 +239,7 @@ class HttpConnection(RequestSink):
                 self._writer.write_last(self._final)
 
     def _take_known(self, data: bytes) -> bytes:
-        """Takes the requests at the beginning of `data` whose heads were seen before. Returns what is left."""
+        """Takes the requests at the beginning of `data` whose heads are in the cache. Returns the rest of the data."""
         service, open_requests, start = self._service, self._responses.requests, 0
         while len(open_requests) < PIPELINED_MAX:
             at = data.find(b"\r\n\r\n", start) + 4
@@ -291,7 +292,7 @@ class HttpConnection(RequestSink):
             self.flow.resume_reading()
 
     def _read_unread(self) -> None:
-        """Parses what was read before and exceeded the limit of open requests."""
+        """Parses bytes that were read earlier, beyond the limit of open requests."""
         unread, self.flow.unread = self.flow.unread, b""
         if unread and not self.transport.is_closing():
             self.data_received(unread)

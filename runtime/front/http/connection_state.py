@@ -1,11 +1,11 @@
-"""The life of a client's connection as a table of (state, event). Pure: knows no parser, no transport, no request.
+"""The lifecycle of a client's connection as a table of (state, event). Pure: knows no parser, transport or request.
 
     open       IDLE ─▶ HEAD ─▶ BODY, ASGI_BODY or SKIPPING ─▶ IDLE
     draining   LAST_IDLE ─▶ LAST_HEAD ─▶ ...                     the same, but the next request is the last one
     ENDING     no further request is taken; those that were taken are answered
     CLOSED     the client is gone
 
-An event without a place in its state raises `IllegalTransition`, and nothing changes.
+An event that a state does not allow raises `IllegalTransition`, and nothing changes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 
 class IllegalTransition(AssertionError):
-    """Our own code met an event that cannot happen in the connection's state. Nothing was changed."""
+    """An event that cannot happen in the connection's state, which is a bug of ours. Nothing was changed."""
 
 
 class ConnectionState(IntEnum):
@@ -30,7 +30,7 @@ class ConnectionState(IntEnum):
     ASGI_BODY = 3
     """The body of a request of the ASGI application is being read."""
     SKIPPING = 4
-    """A head ended with an offer of another protocol. It is read again without the offer."""
+    """A head offers another protocol. It is parsed again without the offer."""
     LAST_IDLE = 5
     LAST_HEAD = 6
     LAST_BODY = 7
@@ -41,7 +41,7 @@ class ConnectionState(IntEnum):
 
 
 class ConnectionEvent(IntEnum):
-    """What has happened to a connection."""
+    """An event on a connection."""
 
     MESSAGE_BEGUN = 0
     """The parser met the first byte of a request."""
@@ -50,7 +50,7 @@ class ConnectionEvent(IntEnum):
     PASSED = 2
     """The head is complete, and the ASGI application gets the request."""
     SKIPPED = 3
-    """The head is complete, and this reading of it is not used."""
+    """The head is complete, and the result of parsing it is not used."""
     MESSAGE_COMPLETE = 4
     """The request is whole, and another may follow."""
     LAST_COMPLETE = 5
@@ -93,7 +93,7 @@ IN_HEAD: Final = frozenset((HEAD, LAST_HEAD))
 """The states in which header fields belong to a head."""
 
 READING: Final = frozenset((HEAD, BODY, ASGI_BODY, SKIPPING, LAST_HEAD, LAST_BODY, LAST_ASGI_BODY, LAST_SKIPPING))
-"""The states in which a request has begun that is not whole."""
+"""The states in which a request has begun and is not complete."""
 
 
 class _Steps(dict[ConnectionEvent, ConnectionState]):
@@ -116,10 +116,10 @@ _TABLE: dict[ConnectionState, dict[ConnectionEvent, ConnectionState]] = {
     LAST_IDLE: {MESSAGE_BEGUN: LAST_HEAD, DRAIN: LAST_IDLE, STOP: ENDING, LOST: CLOSED},
     LAST_HEAD: {TAKEN: LAST_BODY, PASSED: LAST_ASGI_BODY, SKIPPED: LAST_SKIPPING, DRAIN: LAST_HEAD, STOP: ENDING, LOST: CLOSED},
     LAST_BODY: {MESSAGE_COMPLETE: ENDING, LAST_COMPLETE: ENDING, DRAIN: LAST_BODY, STOP: ENDING, LOST: CLOSED},
-    # The application closes the connection with its response, so what the client sends until then gets no further than to the application.
+    # The application closes the connection with its response, so whatever the client sends until then goes to the application only.
     LAST_ASGI_BODY: {MESSAGE_COMPLETE: LAST_IDLE, DRAIN: LAST_ASGI_BODY, STOP: ENDING, LOST: CLOSED},
     LAST_SKIPPING: {MESSAGE_COMPLETE: LAST_IDLE, DRAIN: LAST_SKIPPING, STOP: ENDING, LOST: CLOSED},
-    # What still comes is parsed, so that the client can send it, and dropped.
+    # Further data is parsed, so that the client can finish sending, and dropped.
     ENDING: {MESSAGE_BEGUN: ENDING, SKIPPED: ENDING, MESSAGE_COMPLETE: ENDING, DRAIN: ENDING, STOP: ENDING, LOST: CLOSED},
     CLOSED: {},
 }
@@ -128,5 +128,5 @@ NEXT: Final = {state: _Steps(state, steps) for state, steps in _TABLE.items()}
 """The next state of a connection: `NEXT[state][event]`.
 
 Raises:
-    IllegalTransition: The event has no place in the state.
+    IllegalTransition: The state does not allow the event.
 """

@@ -1,4 +1,4 @@
-"""The order of responses on one connection (RFC 9112, 9.3.2): that of their requests, whichever is ready first. Pure."""
+"""Sends the responses on one connection in the order of their requests, whichever is ready first (RFC 9112, 9.3.2). Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ class ResponsePipeline(Generic[R, A]):
     """Holds the open requests of one connection, and the responses that wait for earlier ones. Each key is used once.
 
     Attributes:
-        requests: Open requests by key, in the order in which they came. Whoever submits a request adds it before, as None, since it may be
-            answered at once, and puts the request in its place afterwards if it is still open. Only `respond` and `drop` remove any.
+        requests: Open requests by key, in the order of their arrival. The code that submits a request first adds its key with None, since
+            it may be answered at once, and replaces None afterwards if it is still open. Only `respond` and `drop` remove entries.
     """
 
     __slots__ = ("_responses", "requests")
 
     def __init__(self) -> None:
         self.requests: dict[str, R | None] = {}
-        self._responses: dict[str, A] = {}  # of requests that are not the first
+        self._responses: dict[str, A] = {}  # responses to requests that are not the first
 
     def respond(self, key: str, response: A) -> list[A]:
-        """Returns the responses that may be sent now: none if an earlier one is missing; else this one and those that waited for it.
+        """Returns the responses that may be sent now: none if an earlier one is missing, or else this one and those that waited for it.
 
         Raises:
             KeyError: No request is open with this key. Nothing was changed.
@@ -42,7 +42,7 @@ class ResponsePipeline(Generic[R, A]):
         return due
 
     def drop(self) -> list[R]:
-        """Returns the requests that have no response, because the connection is lost. Afterwards none is open."""
+        """Returns the requests without a response after the connection was lost. Afterwards none is open."""
         lost = [request for key, request in self.requests.items() if key not in self._responses and request is not None]
         self.requests.clear()
         self._responses.clear()

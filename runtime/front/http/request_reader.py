@@ -1,7 +1,8 @@
 """Reads requests from the bytes of one connection, and hands each to the fast path or to the ASGI application.
 
-The fast path takes a plain prediction as soon as its body is whole: POST to an endpoint whose requests share batches, with a body of known
-length and nothing to negotiate. The application gets everything else, as if the fast path did not exist, and gives the same responses.
+The fast path takes a plain prediction as soon as its body is complete: a POST to an endpoint whose requests share batches, with a body of
+known length and nothing to negotiate. The application gets all other requests. It could also answer plain predictions, with the same
+responses.
 """
 
 from __future__ import annotations
@@ -53,20 +54,20 @@ class RequestSink(asyncio.Protocol):
     asgi: AsgiRequests | None
 
     def submit(self, head: RequestHead, body: bytes | BodyBuffer) -> None:
-        """Has a request of the fast path answered."""
+        """Submits a request of the fast path."""
         raise NotImplementedError
 
     def begin_asgi(self, parser: Any, url: bytes, headers: list[tuple[bytes, bytes]], *, last: bool) -> None:
-        """Gives a request whose head is complete to the ASGI application. No other follows the `last`."""
+        """Gives a request whose head is complete to the ASGI application. No other request follows if it is the `last`."""
         raise NotImplementedError
 
     def on_refused(self, error: PexdockError) -> None:
-        """What came is not a request, and nothing more will be read."""
+        """Handles data that is not a valid request. Nothing more will be read."""
         raise NotImplementedError
 
 
 class IncomingRequest:
-    """A request of the fast path whose body is not yet whole."""
+    """A request of the fast path whose body is not yet complete."""
 
     __slots__ = ("body_buffer", "body_bytes", "head", "keep_alive", "missing_bytes", "parts")
 
@@ -81,9 +82,9 @@ class RequestReader:
     """Reads the requests of one connection. The parser calls its `on_` methods.
 
     Attributes:
-        state: Where the reading stands.
+        state: State of the connection.
         messages: Number of requests that have begun.
-        incoming: The request of the fast path whose body is being read; None while there is none.
+        incoming: The request of the fast path whose body is being read; None if there is none.
     """
 
     __slots__ = ("_framing_bytes", "_headers", "_parser", "_service", "_sink", "_url", "_whole", "incoming", "messages", "state")
@@ -91,7 +92,7 @@ class RequestReader:
     def __init__(self, sink: RequestSink, service: InferenceService) -> None:
         self._sink = sink
         self._service = service
-        # Without uvicorn's leniency: here what follows "Connection: close" is an error, and not a request.
+        # Stricter than uvicorn's parser: data after "Connection: close" is an error, not a request.
         self._parser: Any = httptools.HttpRequestParser(self)
         self.state: ConnectionState = IDLE
         self.messages = 0
@@ -99,10 +100,10 @@ class RequestReader:
         self._whole: IncomingRequest | None = None  # the latest request, if the fast path took it and no other has begun
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._framing_bytes = 0  # since the last byte of a body, or since the last request was whole
+        self._framing_bytes = 0  # bytes since the last byte of a body, or since the last request was complete
 
     def feed(self, data: bytes) -> None:
-        """Parses bytes. A request may begin or go on with them."""
+        """Parses bytes, with which requests may begin, continue or end."""
         first = self.messages + 1 if self.state is IDLE else -1
         self._framing_bytes += len(data)
         try:
@@ -111,16 +112,16 @@ class RequestReader:
             self._decline_upgrade(data[exc.args[0] :])
         except httptools.HttpParserCallbackError as exc:
             if not isinstance(exc.__context__, head_rules.InvalidHead | httptools.HttpParserInvalidURLError | UnicodeDecodeError):
-                raise  # an error of ours, for which the loop closes the connection
+                raise  # a bug of ours, for which the loop closes the connection
             self._refuse(Malformed(str(exc.__context__) if isinstance(exc.__context__, head_rules.InvalidHead) else _NOT_HTTP))
         except httptools.HttpParserError:
             self._refuse(Malformed(_NOT_HTTP))
         else:
             if self._framing_bytes > head_rules.HEAD_MAX_BYTES:
                 self._refuse(TooLarge(f"the head of a request may have {head_rules.HEAD_MAX_BYTES} bytes"))
-            whole, self._whole = self._whole, None  # a cached head may follow, and for hours: this must not keep a release alive
-            # The data is one whole request, and its head is what comes before the body, only if nothing follows the body, not even an
-            # empty line. Then the first empty line ends the head.
+            whole, self._whole = self._whole, None  # cached heads may follow for hours; do not keep a release alive meanwhile
+            # Only if nothing follows the body, not even an empty line, is the data one complete request, whose head precedes the body. Then
+            # the first empty line ends the head.
             if whole is not None and whole.keep_alive and self.messages == first:
                 head = data[: len(data) - whole.body_bytes]
                 if len(head) <= HEAD_MAX_BYTES and head.find(b"\r\n\r\n") == len(head) - 4:
@@ -130,28 +131,28 @@ class RequestReader:
                     heads[head] = CachedHead(whole.head, whole.body_bytes)
 
     def drain(self) -> None:
-        """Makes the request that is being read, or else the next one, the last."""
+        """Treats the request that is being read, or else the next one, as the last."""
         self.state = NEXT[self.state][DRAIN]
 
     def stop(self) -> None:
-        """Takes no further request, and drops one that is not whole."""
+        """Stops taking requests, and drops a request that is not complete."""
         self.state = NEXT[self.state][STOP]
         self._drop_incoming()
 
     def _drop_incoming(self) -> None:
-        """Gives back the memory of a request whose body will never be whole."""
+        """Frees the memory of a request whose body will never be complete."""
         incoming, self.incoming = self.incoming, None
         if incoming is not None and incoming.body_buffer is not None:
             incoming.body_buffer.close()
 
     def close(self) -> None:
-        """Handles the end of the connection. Drops the parser, which refers back to this."""
+        """Handles the end of the connection. Drops the parser, which refers back to this reader."""
         self.state = NEXT[self.state][LOST]
         self._drop_incoming()
         self._parser = head_rules.IgnoringParser()
 
     def finish_buffer(self) -> None:
-        """Handles the end of a body that went past the parser into its buffer. Another parser reads what follows."""
+        """Handles the end of a body that bypassed the parser into its buffer. A new parser reads the following data."""
         self._parser = httptools.HttpRequestParser(self)
         self.on_message_complete()
 
@@ -175,10 +176,10 @@ class RequestReader:
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Decides who gets the request.
+        """Decides whether the fast path or the ASGI application gets the request.
 
         Raises:
-            InvalidHead: To the parser, which then takes nothing more.
+            InvalidHead: The head is invalid. The parser passes the error on and parses nothing more.
         """
         parser, state = self._parser, self.state
         version = parser.get_http_version()
@@ -188,7 +189,7 @@ class RequestReader:
             self.state = NEXT[state][SKIPPED]
             return
         asgi = self._sink.asgi
-        # While the application has something to answer, it gets all that follows, so that responses keep their order.
+        # While the application has requests to answer, it gets all later requests too, so that responses keep their order.
         if (asgi is None or not asgi.is_open) and parser.get_method() == b"POST":
             plain = self._service.fast_path.read_head(self._url, self._headers)
             if plain is not None:
@@ -225,10 +226,10 @@ class RequestReader:
         buffer, parts = incoming.body_buffer, incoming.parts
         self._sink.submit(incoming.head, buffer if buffer is not None else parts[0] if len(parts) == 1 else b"".join(parts))
 
-    # ---- what is not a request
+    # ---- data that is not a request
 
     def _decline_upgrade(self, rest: bytes) -> None:
-        """Reads a request again without its offer of another protocol, at which the parser stops: only HTTP/1 is spoken here."""
+        """Parses a request again without its offer of another protocol, at which the parser stops. The front door supports only HTTP/1."""
         method = self._parser.get_method()
         if method == b"CONNECT":
             self._refuse(Malformed(_NOT_HTTP))
@@ -244,7 +245,7 @@ class RequestReader:
 
 
 def _without_offers(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Returns the head of a request without its offer of another protocol. It still closes the connection if it did so before."""
+    """Returns the head of a request without its offer of another protocol. A request to close the connection is kept."""
     headers = list(headers)
     kept = [each for each in headers if each[0] not in _OFFERS]
     if any(b"close" in value.lower() for name, value in headers if name == b"connection"):

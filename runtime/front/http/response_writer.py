@@ -1,4 +1,4 @@
-"""Responses as bytes on the wire (RFC 9112), and the writer of one connection, which watches how much waits for its client."""
+"""Serializes responses (RFC 9112), and writes them to one connection, whose unsent bytes it counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _JOINED_MAX_BYTES = 64 * 1024
 
 
 class ResponseSerializer:
-    """Serializes responses. Renews the date once a second, without a timer: when a response needs it."""
+    """Serializes responses. Renews the date at most once a second, when a response needs it, without a timer."""
 
     def __init__(self) -> None:
         self._second = 0
@@ -30,7 +30,7 @@ class ResponseSerializer:
         return self._date
 
     def whole(self, response: HttpResponse) -> bytes:
-        """Returns head and body of a small response that keeps the connection open."""
+        """Returns the head and body of a small response that keeps the connection open."""
         self._update_date()
         if response.status != 200 or response.more:
             return self.head(response, close=False) + bytes(response.body)
@@ -38,7 +38,7 @@ class ResponseSerializer:
         return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (first, response.id.encode(), len(response.body), bytes(response.body))
 
     def head(self, response: HttpResponse, *, close: bool) -> bytes:
-        """Returns status line, headers and the empty line. `close` announces that the connection ends with this response."""
+        """Returns the status line, headers and empty line. `close` announces that the connection ends with this response."""
         self._update_date()
         lines = [_status_line(response.status), b"date: " + self._date]
         lines += [name + b": " + value for name, value in response.headers]
@@ -62,8 +62,8 @@ class ResponseWriter:
     """Writes the responses of the fast path.
 
     Args:
-        transport: The connection's.
-        flow: The connection's.
+        transport: Transport of the connection.
+        flow: Flow control of the connection.
         serializer: Shared by all connections.
         limit: Shared by all connections.
     """
@@ -79,7 +79,7 @@ class ResponseWriter:
         self._limit = limit
 
     def write(self, response: HttpResponse) -> None:
-        """Writes a response after which the connection goes on."""
+        """Writes a response that keeps the connection open."""
         if len(response.body) <= _JOINED_MAX_BYTES:
             self._transport.write(self._serializer.whole(response))
         else:
@@ -88,7 +88,7 @@ class ResponseWriter:
             self._limit.set_waiting(self, self._transport.get_write_buffer_size())
 
     def write_last(self, response: HttpResponse) -> None:
-        """Writes a response, which says that it is the last one, and closes the connection."""
+        """Writes a response that announces the end of the connection, and closes the connection."""
         self._transport.writelines([self._serializer.head(response, close=True), response.body])
         self._transport.close()
 
@@ -98,7 +98,7 @@ class ResponseWriter:
         self._limit.set_waiting(self, self._transport.get_write_buffer_size())
 
     def resume(self) -> None:
-        """Handles a client that has read most of what waited for it."""
+        """Handles a client that has read most of the bytes that waited for it."""
         self._flow.resume_writing()
         self._limit.forget(self)
 
@@ -107,13 +107,13 @@ class ResponseWriter:
         self._limit.forget(self)
 
     def abort(self) -> None:
-        """Closes the connection at once, and drops what waits for its client."""
+        """Closes the connection at once, and drops the bytes that wait for its client."""
         self._transport.abort()
 
 
 def _status_line(status: int) -> bytes:
     try:
         phrase = http.HTTPStatus(status).phrase
-    except ValueError:  # a status that a raw handler chose
+    except ValueError:  # a non-standard status that a raw handler chose
         phrase = ""
     return f"HTTP/1.1 {status} {phrase}".encode()

@@ -1,4 +1,4 @@
-"""Limits on all connections together: their number, and the time for which nothing may move on one; on one timer for all of them."""
+"""Limits the number of all connections, and the time for which a connection may be idle or slow. One timer serves all connections."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class SweptConnection(Protocol):
 
 
 class Sweeper:
-    """Looks at all connections from time to time. This costs a request nothing; a timer for each request would cost a microsecond.
+    """Checks all connections from time to time. This costs a request nothing; a timer for each request would cost a microsecond.
 
     Args:
         slow_client_s: Time for which a client may send or read less than the minimum data rate, or send nothing at all.
         connections_max: Limit of connections; more are refused.
         fds_max: Limit of file descriptor numbers; a connection that gets a higher one is refused.
-        unread_max_bytes: Limit of response bytes that wait for clients; beyond it the client with the most is disconnected.
+        unread_max_bytes: Limit of response bytes that wait for clients; beyond it, the client with the most bytes is disconnected.
         period_s: Time between two sweeps.
 
     Attributes:
@@ -57,14 +57,14 @@ class Sweeper:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, connections: Collection[SweptConnection]) -> None:
-        """Sweeps these connections, and those that are added to the collection, until none is left."""
+        """Sweeps the connections in this collection, including those added later, until none is left."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._period_s, self._sweep, connections)
 
     def admits(self, connections: Collection[SweptConnection], fd: int) -> bool:
-        """Returns whether the newest of these connections, which has this file descriptor, may stay. Logs refusals now and then.
+        """Returns whether the newest of these connections, with this file descriptor, may stay. Logs refusals at a limited rate.
 
-        The kernel gives out the lowest number that is free, so all lower ones are in use.
+        The kernel assigns the lowest free number, so all lower numbers are in use.
         """
         if len(connections) <= self._connections_max and fd < self._fds_max:
             return True

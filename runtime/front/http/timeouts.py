@@ -1,21 +1,21 @@
-"""Time limits of one connection, in sweeps. Pure: each sweep says how much has moved since the last one."""
+"""Time limits of one connection, in sweeps. Pure: each sweep passes the number of bytes that were transferred since the last one."""
 
 from __future__ import annotations
 
 from runtime.front.http.sweeper import IDLE_SWEEPS, PERIOD_S
 
 MINIMUM_BYTES_PER_S = 4096
-"""A client that is slower for longer than a request may take is treated as an attacker: modems were faster."""
+"""Minimum data rate. A client that is slower for longer than a request may take is treated as an attacker: modems were faster."""
 
 BYTES_PER_SWEEP = int(MINIMUM_BYTES_PER_S * PERIOD_S)
-"""Bytes that should move between two sweeps."""
+"""Minimum number of bytes between two sweeps."""
 
 
 class MinimumDataRate:
-    """Watches one direction of one connection while something should move there.
+    """Watches one direction of one connection while data should be transferred.
 
-    A shortfall is a debt that the client may make up for; a surplus is not saved. So a pause is tolerated for as long at the end as at the
-    beginning, and a byte now and then counts as a pause.
+    A shortfall is a debt that the client may make up for; a surplus is not saved. So a pause at the end is tolerated for as long as one at
+    the beginning, and an occasional byte does not end a pause.
     """
 
     __slots__ = ("_debt_bytes",)
@@ -24,11 +24,11 @@ class MinimumDataRate:
         self._debt_bytes = 0
 
     def reset(self) -> None:
-        """Forgets the debt: something else begins to move, or nothing should."""
+        """Clears the debt, when another transfer begins or none is expected."""
         self._debt_bytes = 0
 
     def is_below(self, moved_bytes: int, sweeps: int) -> bool:
-        """Counts one sweep in which `moved_bytes` moved. Returns whether the debt exceeds what should have moved in `sweeps` sweeps."""
+        """Counts a sweep with `moved_bytes` transferred. Returns whether the debt exceeds the minimum for `sweeps` sweeps."""
         self._debt_bytes = max(0, self._debt_bytes + BYTES_PER_SWEEP - moved_bytes)
         return self._debt_bytes > sweeps * BYTES_PER_SWEEP
 
@@ -37,8 +37,8 @@ class ConnectionTimeouts:
     """Tracks how long a connection has been idle, and whether its client sends and reads at the minimum data rate.
 
     Attributes:
-        received_bytes: Bytes that came since the last sweep. Whoever receives some adds them.
-        idle_sweeps: Sweeps since something came. Whoever receives something sets it to 0.
+        received_bytes: Bytes received since the last sweep. The code that receives bytes adds them.
+        idle_sweeps: Sweeps since the last bytes came. The code that receives bytes sets it to 0.
     """
 
     __slots__ = ("_head_sweeps", "_message", "_reads", "_sends", "_unsent_bytes", "idle_sweeps", "received_bytes")
@@ -51,27 +51,27 @@ class ConnectionTimeouts:
         self._unsent_bytes = 0  # at the last sweep
 
     def reads_too_slowly(self, unsent_bytes: int, sweeps: int, *, write_paused: bool) -> bool:
-        """Returns whether the client takes less of its responses than the minimum rate allows.
+        """Returns whether the client reads its responses more slowly than the minimum rate allows.
 
         Args:
             unsent_bytes: Bytes that wait for the client now.
-            sweeps: Sweeps for which the client may take nothing.
+            sweeps: Sweeps for which the client may read nothing.
             write_paused: Whether no response was written since the client fell behind.
         """
         taken, self._unsent_bytes = self._unsent_bytes - unsent_bytes, unsent_bytes
         if not unsent_bytes:
             self._reads.reset()
             return False
-        if taken and not write_paused:  # responses that were written meanwhile hide how much was taken
+        if taken and not write_paused:  # responses that were written meanwhile would hide how much was read
             taken = BYTES_PER_SWEEP
         return self._reads.is_below(max(0, taken), sweeps)
 
     def on_read_buffer_empty(self) -> None:
-        """The client has taken most of what waited for it."""
+        """Handles a client that has read most of the bytes that waited for it."""
         self._reads.reset()
 
     def sends_too_slowly(self, message: int, sweeps: int, *, in_head: bool) -> bool:
-        """Returns whether the client sends a request more slowly than the minimum rate allows, or its head for too long at any rate.
+        """Returns whether the client sends a request below the minimum rate, or takes too long for its head at any rate.
 
         Args:
             message: Number of the request that is being read.
@@ -86,12 +86,12 @@ class ConnectionTimeouts:
         return self._sends.is_below(received, sweeps) or self._head_sweeps > sweeps
 
     def is_idle_too_long(self) -> bool:
-        """Returns whether nothing came for IDLE_SWEEPS, on a connection without a request."""
+        """Returns whether a connection without a request received nothing for IDLE_SWEEPS."""
         self.received_bytes = 0
         self.idle_sweeps += 1
         return self.idle_sweeps > IDLE_SWEEPS
 
     def on_server_busy(self) -> None:
-        """The client waits for us."""
+        """Handles a sweep in which the client waits for the server."""
         self.received_bytes = self.idle_sweeps = 0
         self._sends.reset()

@@ -1,4 +1,4 @@
-"""Responses that wait in memory for clients that do not read them: bounded in total. Pure."""
+"""Limits the total size of responses that wait in memory for clients that do not read them. Pure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ log = logging.getLogger(__name__)
 
 
 class BufferedWriter(Protocol):
-    """What writes to one connection."""
+    """The writer of one connection."""
 
     def abort(self) -> None:
-        """Closes the connection at once, and drops what waits for its client."""
+        """Closes the connection at once, and drops the bytes that wait for its client."""
 
 
 class WriteBufferLimit:
-    """Limits what waits for clients whose sockets are full.
+    """Limits the bytes that wait for clients whose sockets are full.
 
-    For one client it is bounded by the number of requests in its pipeline; for all clients together by this.
+    The number of requests in its pipeline limits them for one client; this class limits them for all clients together.
 
     Args:
-        max_bytes: Beyond it the client with the most waiting bytes is disconnected.
+        max_bytes: The limit. Beyond it, the client with the most waiting bytes is disconnected.
 
     Attributes:
         total_bytes: Bytes that wait for all clients.
@@ -33,7 +33,7 @@ class WriteBufferLimit:
         self.total_bytes = 0
 
     def set_waiting(self, writer: BufferedWriter, size: int) -> None:
-        """Records that `size` bytes wait for a client now, whatever waited before. May disconnect a client."""
+        """Sets the number of bytes that wait for a client. May disconnect a client."""
         self.total_bytes += size - self._waiting.get(writer, 0)
         self._waiting[writer] = size
         while self.total_bytes > self._max_bytes:
