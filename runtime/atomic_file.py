@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: written beside their place, then renamed, so that no reader ever sees half of one.
+"""Replaces files as a whole: a temporary file beside the target is written and then renamed, so that no reader ever sees half a file.
 
 Standard library only, since `runtime.pex.unpack` imports it.
 """
@@ -29,7 +29,7 @@ def replace_atomically(path: Path, *, durable: bool = False, suffix: str = "part
             sync_path(temporary)
         temporary.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):  # the error that is on its way says more
+        with contextlib.suppress(OSError):  # the error that is being raised says more
             temporary.unlink(missing_ok=True)
         raise
     if durable:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 class BlockingThreads:
     """Runs blocking calls on threads that do not keep the process alive, so the calls must be safe to cut off at any point.
 
-    `concurrent.futures` would wait at exit for an unpacking that takes half a minute.
+    `concurrent.futures` would wait at exit, for example half a minute until a pex is unpacked.
 
     Args:
         parallel: Number of calls at a time.

@@ -1,4 +1,4 @@
-"""Values that operators may replace while Pexdock runs: loaded from files, and loaded again when the files change."""
+"""Loads values from files that operators may replace while Pexdock runs, and reloads them when the files change."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CONTENT_MAX_BYTES = 4 * 1024 * 1024
-"""Part of a file that is compared. API keys and certificates are far smaller; /dev/zero never ends."""
+"""Number of bytes of a file that are compared. API keys and certificates are far smaller; a file such as /dev/zero never ends."""
 
 
 class FileReloader(Generic[T]):
-    """Loads a value from files, and loads it again when they have changed. A failure is logged and leaves the last value.
+    """Loads a value from files, and reloads it when they have changed. Logs a failure and keeps the last value.
 
     Args:
         what: Name of the value in log messages, such as "API keys".
         paths: The files, which need not exist yet.
         load: Loads the value; raises PexdockError, OSError or ValueError if the files cannot be used.
-        on_failure: What holds after a failure, for the log.
+        on_failure: Consequence of a failure, for the log.
 
     Attributes:
         value: The last value that was loaded; None before the first.
@@ -53,7 +53,7 @@ class FileReloader(Generic[T]):
         return value
 
     def reload_if_changed(self) -> bool:
-        """Loads the value if the files differ from those of the last attempt. Returns whether there is a new value."""
+        """Loads the value if the files have changed since the last attempt. Returns whether there is a new value."""
         found = fingerprint(self.paths)
         if found == self._fingerprint:
             return False

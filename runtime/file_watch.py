@@ -1,4 +1,4 @@
-"""Watches files that operators may replace while Pexdock runs: keys, lists, certificates. Uses inotify; no timer runs."""
+"""Watches files that operators may replace while Pexdock runs: keys, lists and certificates. Uses inotify, and no timer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _MASK = (
 
 
 class FileWatch:
-    """Watches the folders of a few files, both where the files are named and where symbolic links lead.
+    """Watches the folders of a few files: those in the paths, and those to which symbolic links lead.
 
-    Orchestrators replace a mounted secret by pointing a link at another folder, so that nothing happens to the file itself.
+    Orchestrators replace a mounted secret by pointing a link at another folder, and the file itself does not change.
 
     Args:
         paths: Files, or folders of files, which need not exist yet.
-        on_change: Called when one of them may have changed. It has to compare.
+        on_change: Called when one of them may have changed. It must compare the content itself.
     """
 
     def __init__(self, paths: Sequence[Path], on_change: Callable[[], object]) -> None:
@@ -32,7 +32,7 @@ class FileWatch:
         self._watches: dict[Path, Watch] = {}
 
     async def run(self) -> None:
-        """Watches until this is cancelled. If inotify is not available, changes are logged as unseen."""
+        """Watches until this is cancelled. If inotify is not available, logs that changes will not be noticed."""
         try:
             with Inotify() as inotify:
                 self._follow(inotify)
@@ -41,11 +41,11 @@ class FileWatch:
                     self._drop_moved(inotify, event)
                     self._follow(inotify)
                     self._on_change()
-        except OSError as exc:  # no descriptors are left; what was loaded stays in force
+        except OSError as exc:  # no descriptors are left; the loaded values stay in force
             log.error("cannot watch %s for changes: %s", ", ".join(map(str, self._paths)), exc.strerror or exc)  # noqa: TRY400
 
     def _drop_moved(self, inotify: Inotify, event: Event) -> None:
-        """Drops the watch of a folder that was moved away. The kernel itself ends the watch of a removed one."""
+        """Drops the watch of a folder that was moved away. The kernel itself ends the watch of a removed folder."""
         gone = [folder for folder, watch in self._watches.items() if watch is event.watch]
         for folder in gone:
             if Mask.MOVE_SELF in event.mask:
@@ -61,22 +61,22 @@ class FileWatch:
         for folder in wanted - self._watches.keys():
             try:
                 self._watches[folder] = inotify.add_watch(folder, _MASK)
-            except OSError as exc:  # removed meanwhile, which its parent's watch reports, or not readable
+            except OSError as exc:  # the folder is not readable, or was removed meanwhile, which its parent's watch reports
                 log.warning("%s cannot be watched: %s", folder, exc.strerror or exc)
 
     def _end(self, inotify: Inotify, folder: Path) -> None:
-        with contextlib.suppress(OSError):  # the kernel has ended it already, and IGNORED is on its way
+        with contextlib.suppress(OSError):  # the kernel has ended it already, and will report IGNORED
             inotify.rm_watch(self._watches.pop(folder))
 
 
 def _folders(path: Path) -> set[Path]:
-    """Returns the folders in which a change of `path` shows."""
+    """Returns the folders whose events reveal a change of `path`."""
     named = [path.parent, path.resolve().parent, path] if path.is_dir() else [path.parent, path.resolve().parent]
     return {_existing(folder).resolve() for folder in named}
 
 
 def _existing(folder: Path) -> Path:
-    """Returns the folder, or its closest existing parent, in which the missing one will appear."""
+    """Returns the folder if it exists, or else its closest existing parent, in which it will appear."""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     return folder

@@ -36,10 +36,10 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
 
     Args:
         settings: All settings.
-        show: Prints the announcement once everything that was in dist/ is ready or refused.
+        show: Prints the announcement once every pex that was in dist/ is ready or refused.
 
     Raises:
-        PexdockError: Pexdock cannot start. Nothing was left behind.
+        PexdockError: Pexdock cannot start. No process or file was left behind.
     """
     _check_settings(settings)
     with (
@@ -91,7 +91,7 @@ def _make_sandbox(settings: Settings) -> Iterator[Sandbox]:
     """Yields the sandbox of workers.
 
     Raises:
-        PexdockError: A setting asks for something that is not possible.
+        PexdockError: A setting requires something that is not possible on this machine.
     """
     user = None if settings.worker_user is None else User.look_up(settings.worker_user)
     with scratch_root(settings.scratch_path, shared=user is not None) as scratch:

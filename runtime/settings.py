@@ -1,7 +1,7 @@
 """The settings of one Pexdock: their names, bounds, defaults and sources.
 
-Flags override `PEXDOCK_*` variables, which override `pexdock.toml`, which overrides the defaults. An unknown name is an error in each
-source, since a misspelt limit that is silently ignored is no limit.
+Flags override `PEXDOCK_*` variables, which override `pexdock.toml`, which overrides the defaults. An unknown name is an error in every
+source, since a misspelt limit would silently have no effect.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONFIG_VARIABLE = "PEXDOCK_CONFIG"
 CONFIG_FILE = "pexdock.toml"
 
 SCRIPT_VARIABLES = frozenset({CONFIG_VARIABLE, "PEXDOCK_PYTHON", "PEXDOCK_ADMIN"})
-"""Variables with the prefix that are not settings: scripts and commands read them."""
+"""Variables that have the prefix and are not settings. Scripts and commands read them."""
 
 RENAMED = {
     "worker_renew_bytes": "worker_recycle_bytes",
@@ -42,7 +42,7 @@ RENAMED = {
     "probation_deaths_max": "probation_crashes_max",
     "segments_max_bytes": "shared_memory_max_bytes",
 }
-"""Names of release 0.1.0 that are no longer accepted, and their successors. Using one is an error that names the successor."""
+"""Names of release 0.1.0 that are no longer accepted, and their successors. Using an old name is an error that names the successor."""
 
 RUN_PATH_MAX_BYTES = 90
 """The path of a Unix socket has at most 107 bytes (`sun_path` without its NUL); the rest is left for names inside the run directory."""
@@ -52,7 +52,7 @@ _STORE = re.compile(r"(s3a?|gs|az|azure|adl|abfss?):/{1,2}[^/]")
 
 
 class BadSetting(PexdockError):
-    """A setting is unknown or invalid. The message names its source, its value and the way out."""
+    """A setting is unknown or invalid. The message names its source, its value and the remedy."""
 
     code = "bad_setting"
 
@@ -127,7 +127,7 @@ AppendedPath = Annotated[str, MinLen(1), AfterValidator(_appended)]
 
 
 _LIMITS = Configure()
-"""The defaults of the limits of front doors, which a development server has, too."""
+"""Default limits of front doors, which development servers share."""
 
 
 class Settings(BaseSettings):
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     start_nice: int = Field(5, ge=0, le=19, description="Extra niceness of a new release's worker until it is ready.")
     # Below the 10 s after which `docker stop` kills.
     drain_s: float = Field(_LIMITS.drain_s, ge=0, le=3600, description="Time limit for requests in flight when Pexdock or a release stops.")
-    # 0 because where nothing probes readiness, a delay only prolongs every stop. The image, which is probed, sets more.
+    # 0, because without readiness probes a delay only prolongs every stop. The container image is probed, and sets a longer delay.
     pre_stop_delay_s: float = Field(
         0, ge=0, le=3600, description="Part of drain_s, on SIGTERM or drain, during which Pexdock reports not ready and keeps serving."
     )
@@ -286,7 +286,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Returns the constructor's arguments as the only source: `load` merges the others, since its errors name the source of a value."""
+        """Returns the constructor's arguments as the only source. `load` merges the other sources, so that its errors can name them."""
         return (init_settings,)
 
 
@@ -295,7 +295,7 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
 
     Args:
         flags: Values from the command line, by field name; None values count as not given.
-        config: File named by `--config`. The default is that of `PEXDOCK_CONFIG`, else `pexdock.toml` in the current folder if it exists.
+        config: File named by `--config`. Defaults to the file in `PEXDOCK_CONFIG`, or else to `pexdock.toml` in the current folder, if any.
 
     Raises:
         BadSetting: A name is unknown or was renamed, or a value is invalid.
@@ -350,14 +350,14 @@ def _reject_renamed(place: str, names: Iterable[str]) -> None:
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
-    """Returns the way out of an unknown name. The prefix is left out of the comparison, else all variables would be alike."""
+    """Returns the remedy for an unknown name. Compares names without their prefix, since with it all variables would look alike."""
     bare = {key.removeprefix(PREFIX): key for key in known}
     close = difflib.get_close_matches(name.removeprefix(PREFIX), list(bare), n=1)
     return f": did you mean {bare[close[0]]}?" if close else ": remove it; `pexdock serve --help` lists all settings"
 
 
 def _explain(exc: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) -> str:
-    """Returns the first error in one line: the source of the value, the value, and what it must be."""
+    """Returns the first error in one line: the source of the value, the value, and the requirement."""
     error = exc.errors()[0]
     name = str(error["loc"][0])
     reason = error["msg"].removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""A finite state machine: a state, and a table of the steps that are possible from it. Pure."""
+"""A finite state machine: a state, and a table of the transitions that are possible from it. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ A = TypeVar("A", bound=StrEnum)
 
 
 class IllegalStep(AssertionError):
-    """Our own code gave a machine an event that cannot happen in its state. Nothing was changed."""
+    """An event that cannot happen in the machine's state, which is a bug of ours. Nothing was changed."""
 
 
 @dataclass
 class Machine(Generic[S, E, A]):
-    """A state, and the table that moves it.
+    """A current state, and the table of its transitions.
 
     Attributes:
-        steps: The next state, and the action that it calls for, for each possible pair of state and event.
+        steps: The next state and its action, for each possible pair of state and event.
         state: The current state.
     """
 

@@ -1,6 +1,6 @@
-"""The front door: HTTP for the clients of all models, batches for their workers.
+"""The front door: accepts HTTP requests for all models, and sends batches of them to the workers.
 
-It owns its process, its server and, a package each, the way of a request: http, app, routing, scheduling, workers, requests, openapi,
-codecs, telemetry, memory, each of which imports only those after it. Beside them it imports `base` and `runtime.http`. The supervisor
-starts it by `python -m runtime.front`, and so does `base.dev_server`.
+It owns its process, its server, and one package for each stage of a request: http, app, routing, scheduling, workers, requests, openapi,
+codecs, telemetry and memory. Each of these imports only the packages after it, `base` and `runtime.http`. The supervisor and
+`base.dev_server` start the front door with `python -m runtime.front`.
 """

@@ -1,6 +1,6 @@
 """`python -m runtime.front`: the process of a front door.
 
-Importing it takes a second or two, in which the parent may be killed. So the process is tied to its parent first, until it listens.
+Its imports take a second or two, and the parent may be killed meanwhile. So the process first ties itself to its parent, until it listens.
 """
 
 from __future__ import annotations

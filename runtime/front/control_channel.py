@@ -1,4 +1,4 @@
-"""The control socket of a front door: messages from its parent, and to it."""
+"""The control socket of a front door, for messages to and from its parent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class ParentChannel:
-    """Reads and writes control messages. Messages never mix, though each may take several writes.
+    """Reads and writes control messages. Each may take several writes, but the bytes of two messages never mix.
 
     Args:
         sock: Our end of the parent's socket.
@@ -42,19 +42,19 @@ class ParentChannel:
         return await self._received.get()
 
     async def send(self, message: ControlMessage) -> None:
-        """Sends one message. A parent that cannot be reached is logged."""
+        """Sends one message. Logs a warning if the parent cannot be reached."""
         async with self._writing:
             await self._write(message)
 
     async def send_all(self, take_messages: Callable[[], Iterable[ControlMessage]]) -> None:
-        """Sends messages, and takes them only when their turn has come: none pile up while the parent does not read."""
+        """Sends messages. Takes each one only when it can be sent, so that none pile up while the parent does not read."""
         async with self._writing:
             for message in take_messages():
                 await self._write(message)
                 await asyncio.sleep(0)  # requests come first
 
     def run_in_background(self, work: Coroutine[None, None, None]) -> None:
-        """Runs work that sends something in the end."""
+        """Runs a coroutine that sends something when it is done."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)

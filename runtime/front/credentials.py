@@ -16,14 +16,14 @@ from runtime.http.tls import make_context
 
 
 class OnTlsContext(Protocol):
-    """Accepts connections by another TLS context."""
+    """A callback for a changed TLS context."""
 
     def __call__(self, context: ssl.SSLContext, *, close_existing: bool) -> None:
-        """Puts the context in force; with `close_existing` the connections that were accepted before end."""
+        """Uses the context for new connections. With `close_existing`, closes the connections that were accepted before."""
 
 
 class CredentialWatcher:
-    """Loads API keys and TLS files, and loads them again when they change. Files that cannot be used are logged and change nothing.
+    """Loads API keys and TLS files, and reloads them when they change. Logs files that cannot be used, and keeps the last good ones.
 
     Args:
         configure: Names the files.
@@ -56,10 +56,10 @@ class CredentialWatcher:
             self.paths += paths
 
     def load(self) -> None:
-        """Loads all files for the first time. While API keys are configured and cannot be read, no client is admitted.
+        """Loads all files for the first time. If API keys are configured but cannot be read, no client is admitted.
 
         Raises:
-            BadTls: The certificate cannot be used. Plain HTTP never takes its place.
+            BadTls: The certificate cannot be used. There is no fallback to plain HTTP.
         """
         if self._keys is not None:
             self._on_keys(ApiKeys())
@@ -69,7 +69,7 @@ class CredentialWatcher:
             self.context = self._tls.load()
 
     async def run(self) -> None:
-        """Loads the files again when they change, until this is cancelled."""
+        """Reloads the files when they change, until this is cancelled."""
         await FileWatch(self.paths, self._reload).run()
 
     def _reload(self) -> None:

@@ -1,4 +1,4 @@
-"""The number of files that a front door may have open."""
+"""The limit of file descriptors of a front door."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import resource
 import sys
 
 RESERVED = 64
-"""File descriptors for channels to workers, segments, logs, and a connection that is being refused. Of few descriptors a quarter."""
+"""File descriptors reserved for worker channels, segments, logs and connections being refused; at most a quarter of the limit."""
 
 
 def raise_fd_limit() -> int:

@@ -1,7 +1,7 @@
-"""Kills processes that workers have started if the supervisor is killed, which otherwise ends them. Runs in a front door.
+"""Kills the child processes of workers after the supervisor was killed. Runs in a front door.
 
-When the supervisor dies, the kernel kills its workers, but not what these have started. A front door outlives both for a moment.
-Each worker leads a process group and a session of its own.
+Normally the supervisor ends these processes. When it dies, the kernel kills its workers, but not their children. A front door outlives both
+for a moment. Each worker leads its own process group and session.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class OrphanReaper:
         self._groups: set[int] = set()
 
     def track_worker(self, pid: int) -> None:
-        """Tracks a worker. One that the supervisor did not start, such as the author's own process, is ignored."""
+        """Tracks a worker. Ignores a worker that the supervisor did not start, such as the author's own process."""
         self._groups = {each for each in self._groups if _stat(each)}  # the supervisor has ended the groups of the others
         found = _stat(pid)
         if found is not None and found[1:] == (self._parent, pid, pid):
             self._groups.add(pid)
 
     def kill_orphans(self) -> None:
-        """Kills the rest of groups whose workers are dead. The number of a group that has members is not reused."""
+        """Kills the remaining processes of groups whose worker is dead. The kernel reuses no group number while the group has members."""
         for group in self._groups:
             found = _stat(group)
             if found is None or found[0] == "Z":
@@ -36,7 +36,7 @@ class OrphanReaper:
 
 
 def _stat(pid: int) -> tuple[str, int, int, int] | None:
-    """Returns state, parent, group and session of a process; None if it does not exist."""
+    """Returns the state, parent, group and session of a process; None if it does not exist."""
     try:
         state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
     except (OSError, ValueError):

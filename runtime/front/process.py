@@ -28,11 +28,11 @@ from runtime.front.telemetry.access_log import open_access_log
 from runtime.front.workers.link import WorkerLink
 
 _WELCOME_S = 1.0
-"""Time limit for new workers to answer before a table is applied. An idle worker answers within a millisecond."""
+"""Time limit for new workers to answer before a table is applied, in seconds. An idle worker answers within a millisecond."""
 
 
 class FrontProcess:
-    """Puts the parts of a front door together, and applies the routing tables of its parent.
+    """Builds the parts of a front door, and applies the routing tables that its parent sends.
 
     Args:
         control: Our end of the parent's socket.
@@ -60,7 +60,7 @@ class FrontProcess:
         )
         dispatchers.report_interval_requests = configure.requests_sent_interval or sys.maxsize
         service = InferenceService(dispatchers, configure.body_max_bytes, reporter.mirror_stats)
-        # Until there is a table, connections wait in the listener: a front door that was restarted would answer 404 and 503 without one.
+        # Connections wait in the backlog until there is a table: without one, a restarted front door would answer 404 and 503.
         first = await channel.receive()
         if not isinstance(first, RoutingTable):
             return ExitCode.OK if isinstance(first, Drain) else ExitCode.PARENT_GONE
@@ -70,7 +70,7 @@ class FrontProcess:
             outlive_parent()  # from here on a client may wait for a response
             await server.listen(self._listener)
             gc.collect()
-            gc.freeze()  # what exists now stays, so no collection need look at it again
+            gc.freeze()  # the objects that exist now stay, so collections need not visit them
             await channel.send(Listening())
             await self._confirm(dispatchers, first)
             code = await self._follow(service, dispatchers)
@@ -99,7 +99,7 @@ class FrontProcess:
                     return ExitCode.PARENT_GONE
 
     async def _apply(self, service: InferenceService, table: RoutingTable) -> None:
-        """Puts a table in force once its new workers have answered. A worker that computes for long delays it by _WELCOME_S at most."""
+        """Applies a table once its new workers have answered. A worker that is busy for long delays it by at most _WELCOME_S."""
         for connect in (service.prepare, service.apply):
             links = connect(table)
             for link in links:
@@ -107,11 +107,11 @@ class FrontProcess:
             await _wait_welcomed(links)
 
     async def _confirm(self, dispatchers: Dispatchers, table: RoutingTable) -> None:
-        """Tells the parent that a table is in force, and later that the releases before it have answered everything."""
+        """Reports to the parent that a table is in force, and later that the previous releases have answered all their requests."""
 
         async def confirm_drained() -> None:
             await dispatchers.wait_drained()
-            gc.collect()  # takes about 2 ms. Releases are reference cycles, and by itself Python would collect them after a hundred tables
+            gc.collect()  # takes about 2 ms; releases are reference cycles, which Python alone would collect only after a hundred tables
             await self._channel.send(RoutesDrained(table.generation))
 
         await self._channel.send(TableApplied(table.generation))
@@ -125,7 +125,7 @@ async def _wait_welcomed(links: Sequence[WorkerLink]) -> None:
 
 
 class _WithoutPandas(MetaPathFinder):
-    """Hides pandas, which pyarrow would import for its first array: 45 MB and half a second, for nothing that is done here."""
+    """Hides pandas, which pyarrow would import for its first array. That costs 45 MB and half a second, and a front door never uses it."""
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:  # noqa: ARG002 - the import system's signature
         """Raises ModuleNotFoundError for pandas."""
@@ -143,8 +143,8 @@ def run(control: socket.socket, listener: socket.socket, stdout_fd: int) -> Exit
     """
     sys.meta_path.insert(0, _WithoutPandas())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    # The parent stops us by a message, or by its own exit, which closes the socket: then requests that were accepted are still answered.
-    # A Ctrl-C in a terminal reaches the whole process group.
+    # The parent stops us by a message, or by its own exit, which closes the socket. Accepted requests are still answered then. Signals are
+    # ignored, because a Ctrl-C in a terminal reaches the whole process group.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     return uvloop.run(FrontProcess(control, listener, stdout_fd).run())

@@ -1,4 +1,4 @@
-"""Reports to the parent: outcomes of requests, comparisons of mirrored ones, metrics, and what happened to workers."""
+"""Reports to the parent: outcomes of requests, comparisons of mirrored requests, metrics and events of workers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from runtime.front.telemetry.outcomes import OutcomeCounters
 
 
 class FrontReporter:
-    """Sends what was counted when some of it is due. While the parent does not read, counts add up where they are bounded.
+    """Sends all counts when one of them is due. While the parent does not read, counts accumulate in bounded counters.
 
     Args:
-        channel: Leads to the parent.
-        metrics: Configuration of metrics; None where nobody wants them.
+        channel: Control channel to the parent.
+        metrics: Configuration of metrics; None if they are disabled.
 
     Attributes:
         outcomes: Counts how requests to watched releases ended.
         mirror_stats: Compares mirrored requests.
-        metrics: Records metrics; None where nobody wants them.
+        metrics: Records metrics; None if they are disabled.
     """
 
     def __init__(self, channel: ParentChannel, metrics: MetricsConfig | None) -> None:
@@ -33,12 +33,12 @@ class FrontReporter:
         self.outcomes = OutcomeCounters(self._report_soon)
         self.mirror_stats = MirrorStatsByRelease(self._report_soon)
         self.metrics = None if metrics is None else FrontMetrics(metrics, self._report_soon)
-        self._unhealthy: list[WorkerUnhealthy] = []  # no longer than the list of workers in a table, and so is the next
+        self._unhealthy: list[WorkerUnhealthy] = []  # bounded, like the next one, by the number of workers in a table
         self._requests_sent: Counter[str] = Counter()
-        self._is_scheduled = False  # a report waits for its turn, and will take everything
+        self._is_scheduled = False  # a report waits to be sent, and will include everything
 
     def on_worker_event(self, event: WorkerUnhealthy | RequestsSent) -> None:
-        """Notes what happened to a worker."""
+        """Records an event of a worker for the next report."""
         if isinstance(event, RequestsSent):
             self._requests_sent[event.socket] += event.requests
         else:
@@ -46,7 +46,7 @@ class FrontReporter:
         self._report_soon()
 
     async def report(self) -> None:
-        """Sends everything that was counted so far."""
+        """Sends all counts so far."""
         await self._channel.send_all(self._take_reports)
 
     def _report_soon(self) -> None:

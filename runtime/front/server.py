@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, stopped by its owner instead of by signals, and asleep while nothing comes."""
+"""The HTTP server: uvicorn, stopped by its owner instead of by signals, and without wake-ups while it is idle."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from runtime.front.telemetry.access_log import AccessLog
 from runtime.http.acceptor import Acceptor
 
 LINGER_S = 0.5
-"""An idle connection is closed so long after the server stops. Its client may have just sent a request, which would be lost if the
-connection was closed at once; this way it is answered, and told that the connection ends."""
+"""Delay between the stop of the server and the closing of idle connections, in seconds. A client may have just sent a request, which would
+be lost if its connection was closed at once. With the delay it is answered, and the response announces that the connection ends."""
 
 
 class FrontServer(uvicorn.Server):
-    """Serves the requests of one front door on a socket that somebody else has bound.
+    """Serves the requests of one front door on a socket that is already bound.
 
     Args:
         service: Answers predictions.
         configure: Limits, and paths of credentials.
-        access_log: Gets a line for each request; None where nobody wants them, which then cost nothing.
+        access_log: Gets a line for each request; None if access logs are disabled, which then cost nothing.
     """
 
     def __init__(self, service: InferenceService, configure: Configure, access_log: AccessLog | None = None) -> None:
@@ -74,7 +74,7 @@ class FrontServer(uvicorn.Server):
         await self._listening.wait()
 
     async def stop(self) -> None:
-        """Stops accepting connections, answers what has come, and returns when that is done or took too long."""
+        """Stops accepting connections, and returns when the requests that have come are answered or the time limit is over."""
         if self._watching is not None:
             self._watching.cancel()
         self.should_exit = True
@@ -86,7 +86,7 @@ class FrontServer(uvicorn.Server):
         return cast("set[HttpConnection]", self.server_state.connections).copy()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Shuts down as uvicorn does, after it has answered clients that connect or send a request at this very moment."""
+        """Answers clients that connect or send a request at this very moment, and then shuts down as uvicorn does."""
         await drain_listeners(sockets or ())
         assert self._acceptor is not None
         self._acceptor.stop()
@@ -115,7 +115,7 @@ class FrontServer(uvicorn.Server):
 
         Args:
             context: The TLS context.
-            close_existing: Whether to close the others, once what they have begun to ask for is answered.
+            close_existing: Whether to close existing connections, once the requests that have begun on them are answered.
         """
         assert self._acceptor is not None
         self._acceptor.context = context
