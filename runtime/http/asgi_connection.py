@@ -34,7 +34,7 @@ class AsgiConnection(HttpToolsProtocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether a request is not yet answered, or not yet whole."""
+        """True while a request is unanswered or incomplete."""
         return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # it begins as None
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -34,7 +34,7 @@ def raw(served: TestClient) -> Iterator[Raw]:
 
 @pytest.fixture(params=["", "?"], ids=["fast", "slow"])
 def way(request: pytest.FixtureRequest) -> str:
-    """What to put behind a path: with a query, even an empty one, it is no longer for the fast path."""
+    """Returns what to append to a path: a query, even an empty one, keeps a request off the fast path."""
     return request.param
 
 

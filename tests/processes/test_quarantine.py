@@ -56,7 +56,7 @@ def workers(tmp_path: Path) -> Iterator[BareWorkers]:
 
 @pytest.fixture
 def client(workers: BareWorkers) -> Iterator[Raw]:
-    """Has requested one row; the first worker that had it has died."""
+    """Yields a client that has requested one row; the first worker that had it has died."""
     first = workers.next_worker()
     with Raw(workers.door.address) as client:
         client.send(post("/echo", [{"a": 1.5}]))

@@ -156,12 +156,12 @@ class MirroredRequest(InferenceRequest):
 
     @property
     def pinned(self) -> bool:
-        """Whether no other release may answer it, which is always so."""
+        """True: no other release may answer a copy."""
         return True
 
     @property
     def may_retry(self) -> bool:
-        """Whether it may be computed twice, which is never so."""
+        """False: a copy is never computed twice."""
         return False
 
     def succeed(self, replies: ReplyEncoder, start: int) -> None:

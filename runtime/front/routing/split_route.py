@@ -77,7 +77,7 @@ class SplitRoute:
 
     @property
     def always_batched(self) -> bool:
-        """Whether requests share batches in every release, and no parameters need to be checked."""
+        """True if requests share batches in every release, and no parameters need to be checked."""
         return bool(self.weights) and all(target.admitted and not target.endpoint.spec.unbatched for target in self.targets.values())
 
     def make_selector(self, headers: Mapping[bytes, bytes], hints: RequestHints, content_type: str, accept: str) -> ReleaseSelector:

@@ -61,7 +61,7 @@ class TrafficSplit:
 
     @property
     def up(self) -> bool:
-        """Whether a release with a weight, or the fallback, can answer."""
+        """True if a release with a weight, or the fallback, can answer."""
         return any(self._releases[each].up for each in self.weights) or (self.fallback is not None and self.fallback.up)
 
     def by_weight(self) -> list[ServedRelease]:

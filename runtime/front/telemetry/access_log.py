@@ -26,7 +26,7 @@ _QUEUED_MAX_BYTES = 16 * 1024 * 1024
 
 
 class AccessLogLine(msgspec.Struct, frozen=True):
-    """One request. `ms` is from its head, or from its complete body, to the last byte that was given to the connection."""
+    """The entry of a request. `ms` is the time from its head, or from its complete body, to the last byte given to the connection."""
 
     time: str
     client: str
