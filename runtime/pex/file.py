@@ -34,10 +34,10 @@ class BaseStamp(msgspec.Struct, frozen=True):
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
-    """What `pexdock build` writes into a pex.
+    """The stamp that `pexdock build` writes into a pex.
 
     Attributes:
-        kind: Whether it is a base or a model.
+        kind: "base" or "model".
         name: Name of the model, or of the SDK.
         version: Its version.
         wire: Wire version of the SDK that it was built with.
@@ -68,7 +68,7 @@ class PexFile:
 
     Attributes:
         path: Its file.
-        kind: Whether it is a base or a model.
+        kind: "base" or "model".
         name: Name of the model's own distribution, or of the SDK in a base.
         version: Version of that distribution.
         distributions: All distributions in it, by name.

@@ -9,7 +9,7 @@ from runtime.atomic_file import replace_atomically, write_atomically
 
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_file_is_replaced_and_no_temporary_file_is_left(tmp_path: Path, durable: bool):
-    """Whether it is flushed to the disk or not."""
+    """This is so with and without a flush to the disk."""
     path = tmp_path / "file"
     for content in (b"first", b"second"):
         write_atomically(path, content, mode=0o600, durable=durable)

@@ -37,8 +37,8 @@ def read(path):
 
 
 @pytest.mark.parametrize("way", ["written", "renamed in", "removed", "behind a link", "link turned"])
-def test_a_change_of_a_file_is_told(tmp_path, way):
-    """In place or by a rename, where it is named or where its link leads."""
+def test_a_change_of_a_file_is_reported(tmp_path, way):
+    """The file is changed in place or renamed, where it is named or where its link leads."""
     path, elsewhere = tmp_path / "here" / "keys", tmp_path / "there"
     path.parent.mkdir()
     elsewhere.mkdir()
@@ -71,8 +71,8 @@ def test_a_change_of_a_file_is_told(tmp_path, way):
     asyncio.run(run())
 
 
-def test_a_mounted_secret_whose_folder_is_turned_round_is_told_each_time(tmp_path):
-    """As Kubernetes does it: keys → ..data/keys, ..data → a folder with a date, which is removed afterwards."""
+def test_every_swap_of_a_mounted_secret_is_reported(tmp_path):
+    """Kubernetes does it this way: keys → ..data/keys, ..data → a folder with a date, which is removed afterwards."""
     (tmp_path / "keys").symlink_to("..data/keys")
 
     def turn(version):
@@ -97,8 +97,8 @@ def test_a_mounted_secret_whose_folder_is_turned_round_is_told_each_time(tmp_pat
     asyncio.run(run())
 
 
-def test_a_folder_that_comes_goes_and_is_moved_is_followed(tmp_path):
-    """The files need not be there at the start; a whole folder may be put in another's place."""
+def test_a_folder_that_appears_disappears_and_moves_is_watched(tmp_path):
+    """The files may be missing at the start; a whole folder may replace another."""
     keys = tmp_path / "a" / "keys"
 
     def make(text):

@@ -82,7 +82,7 @@ class DistMirror:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was ever mirrored to the folder, so that there is no earlier state to start from."""
+        """True if nothing was ever mirrored to the folder, so that there is no earlier state to start from."""
         return not (self._folder / _RECORDS).exists()
 
     def sync(self) -> list[str]:

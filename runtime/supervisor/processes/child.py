@@ -46,7 +46,7 @@ def describe_exit(code: int) -> str:
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """How a child process is started.
+    """The parameters of a child process.
 
     Attributes:
         argv: The command; `--control-fd N` is appended.

@@ -1,4 +1,4 @@
-"""What a worker gets of the machine: environment variables, a scratch folder, a user, memory. Runs in the supervisor.
+"""Limits what a worker gets of the machine: environment variables, a scratch folder, a user, memory. Runs in the supervisor.
 
 A model's code may do whatever its user may. So a worker gets no more than it needs: no token, no secrets of another model, and no files
 of others if workers have a user of their own.

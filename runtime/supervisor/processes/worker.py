@@ -51,11 +51,11 @@ class WorkerOwner(Protocol):
 
     @property
     def loaded(self) -> bool:
-        """Whether any worker of it was ready before; then a worker that cannot load is not the fault of the file."""
+        """True if any worker of it was ready before; then a worker that cannot load is not the fault of the file."""
 
     @property
     def start_is_urgent(self) -> bool:
-        """Whether clients wait for a start, so that it gets the priority of the workers that serve."""
+        """True if clients wait for a start, so that it gets the priority of the workers that serve."""
 
     def accept_worker(self, ready: Ready) -> bool:
         """Returns whether a worker is what it should be. If not, it is retired already."""
@@ -120,7 +120,7 @@ class WorkerProcess:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it has not been retired."""
+        """True unless it has been retired."""
         return self.state not in {WorkerState.RETIRED, WorkerState.STOPPING, WorkerState.STOPPED}
 
     def start(self) -> None:

@@ -23,7 +23,7 @@ _run_numbers = itertools.count(1)  # a socket's name is never used twice, so a f
 
 @dataclass(frozen=True)
 class WorkerTemplate:
-    """How every worker of one release is started.
+    """The parameters of all workers of one release.
 
     Attributes:
         title: Name of the release, in the log.

@@ -1,4 +1,4 @@
-"""What a build is made from: pins out of a lock, and the fingerprint."""
+"""Tests of what a build is made from: the pins of a lock, and the fingerprint."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ plain==1.0 \\
 
 
 def test_pins_are_read_with_their_hashes_where_their_markers_hold():
-    """Neither paths nor what is for other machines; names as pip compares them."""
+    """Neither paths nor pins for other machines are read; names are canonical, as pip compares them."""
     assert list(parse_pins(EXPORTED)) == [Pin("scikit-learn", "1.7.2", ("sha256:aa", "sha256:bb")), Pin("plain", "1.0", ("sha256:dd",))]
 
 
@@ -57,8 +57,8 @@ def test_the_fingerprint_of_a_model_changes_with_each_input(tmp_path):
     assert len(set(seen)) == len(seen)
 
 
-def test_what_running_and_testing_leave_behind_changes_no_fingerprint(tmp_path):
-    """Otherwise every start after a run would build again."""
+def test_files_that_runs_and_tests_leave_change_no_fingerprint(tmp_path):
+    """Otherwise every start after a run would rebuild."""
     folder = project(tmp_path / "iris")
     before = model_fingerprint(folder, "a", [])
     for name in ("iris/__pycache__/x.pyc", ".venv/x", ".pytest_cache/x", "dist/x.whl", "iris.egg-info/x"):
@@ -67,8 +67,8 @@ def test_what_running_and_testing_leave_behind_changes_no_fingerprint(tmp_path):
     assert model_fingerprint(folder, "a", []) == before
 
 
-def test_the_fingerprint_of_base_minds_what_reaches_the_wheel(tmp_path):
-    """A new rule for the linter or a new pytest builds no base; a new dependency or pin does."""
+def test_the_fingerprint_of_base_depends_on_what_reaches_the_wheel(tmp_path):
+    """A new rule of the linter or a new pytest rebuilds no base; a new dependency or pin does."""
     for name in ("base", "runtime"):
         (tmp_path / name).mkdir()
     package = "[[package]]\nname = '{}'\nversion = '{}'\ngroups = ['{}']\nfiles = []\n"
@@ -93,15 +93,15 @@ def test_the_fingerprint_of_base_minds_what_reaches_the_wheel(tmp_path):
     assert len({*same, *others}) == 4
 
 
-def test_a_tool_that_fails_is_quoted():
-    """What was attempted, the code, and the last lines that it said; with and without a reader of lines."""
+def test_the_failure_of_a_tool_quotes_its_last_lines():
+    """The message has the description, the exit code and the last lines, with and without a reader of lines."""
     for each_line in (None, lambda _line: None):
         with pytest.raises(BuildFailed, match=r"cooking failed \(exit code 3\):\n    no salt"):
             run_tool(["sh", "-c", "echo no salt >&2; exit 3"], "cooking", each_line=each_line)
 
 
-def test_tools_run_without_what_steers_other_programs(monkeypatch):
-    """A build in a shell of its own settings makes what a build elsewhere makes; indexes and proxies stay the user's."""
+def test_tools_run_without_variables_that_steer_other_programs(monkeypatch):
+    """A build does not depend on the shell that it is started from; indexes and proxies stay the user's."""
     monkeypatch.setenv("PEX_PATH", "x")
     monkeypatch.setenv("PYTHONPATH", "x")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
@@ -112,7 +112,7 @@ def test_tools_run_without_what_steers_other_programs(monkeypatch):
 
 
 def test_steps_are_numbered_and_timed():
-    """What, how far, how long."""
+    """Each line has the number of the step, its progress and its duration."""
     lines = []
     steps = Steps(lines.append, 2)
     with steps.step("weighing") as how_far:
@@ -123,13 +123,13 @@ def test_steps_are_numbered_and_timed():
 
 
 def test_a_folder_stands_for_the_usual_name_in_it(tmp_path):
-    """As with cp."""
+    """A folder as the output means a file in it, as with cp."""
     assert output_path(tmp_path, "a.pex") == tmp_path / "a.pex"
     assert output_path(tmp_path / "b.pex", "a.pex") == tmp_path / "b.pex"
 
 
 def test_only_the_newest_are_kept(tmp_path):
-    """And what a killed build left a day ago goes, while one that runs now is let alone."""
+    """The temporary folder of a build that was killed a day ago is removed, and that of a running build is not."""
     for number in range(4):
         (tmp_path / f"{number}.pex").write_text("")
         os.utime(tmp_path / f"{number}.pex", (number, number))

@@ -20,8 +20,10 @@ def iris(tmp_path):
     return read_pex(write_pex(tmp_path / "iris.pex", *wheels, stamp=model_stamp()))
 
 
-def test_it_lists_what_is_in_the_file_and_names_the_base(iris):
-    """Every distribution by the name that databases know, pex's own part, and the base by its digest; the model is the subject."""
+def test_it_lists_the_packages_of_the_file_and_names_the_base(iris):
+    """It lists every distribution by its name in package databases, pex's own part, and the base by its digest; the model is the
+    subject.
+    """
     found = json.loads(sbom.sbom_json(iris, DIGEST))
     assert found["metadata"]["component"]["name"] == "iris"
     assert found["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": DIGEST}]
@@ -31,8 +33,8 @@ def test_it_lists_what_is_in_the_file_and_names_the_base(iris):
     assert (platform["name"], platform["version"], platform["hashes"][0]["content"]) == ("pexdock", "0.1.0", "a" * 64)
 
 
-def test_it_says_what_needs_what(iris):
-    """As the metadata of the distributions does; whatever is in the file belongs to the model."""
+def test_it_lists_the_dependencies(iris):
+    """They are those of the metadata; every package in the file is a dependency of the model."""
     needs = {each["ref"]: set(each.get("dependsOn", ())) for each in json.loads(sbom.sbom_json(iris, DIGEST))["dependencies"]}
     assert needs["numpy==1.26"] == {"typing-extensions==4.0"}
     assert needs["iris==1.0"] >= {"numpy==1.26", "tz-data==2026.1", "base:pexdock==0.1.0"}
@@ -40,7 +42,7 @@ def test_it_says_what_needs_what(iris):
 
 
 def test_the_same_file_gives_the_same_bytes_and_another_file_another_number(iris, tmp_path):
-    """It says no time and no place."""
+    """The document contains neither times nor paths."""
     text = sbom.sbom_json(iris, DIGEST)
     copy = write_pex(
         tmp_path / "iris-copy.pex",
@@ -55,8 +57,8 @@ def test_the_same_file_gives_the_same_bytes_and_another_file_another_number(iris
     assert json.loads(sbom.sbom_json(iris, "d" * 64))["serialNumber"] != json.loads(text)["serialNumber"]
 
 
-def test_it_is_what_the_standard_says(iris, tmp_path):
-    """Of a model, of a base, and of a model that was built by hand and holds the SDK, too."""
+def test_it_is_valid_by_the_standard(iris, tmp_path):
+    """The document of a model, of a base, and of a model that was built by hand and contains the SDK, is valid."""
     base = read_pex(write_pex(tmp_path / "base.pex", sdk(requires=("polars",)), Wheel("polars", "2.0"), stamp=base_stamp()))
     fat = read_pex(write_pex(tmp_path / "fat.pex", model(), sdk(), stamp=model_stamp()))
     validator = JsonStrictValidator(SchemaVersion.V1_6)
@@ -65,8 +67,8 @@ def test_it_is_what_the_standard_says(iris, tmp_path):
     assert json.loads(sbom.sbom_json(base, DIGEST))["metadata"]["component"]["name"] == "pexdock"
 
 
-def test_it_is_written_whole_beside_the_pex(iris, tmp_path):
-    """And replaces the one before it."""
+def test_it_is_written_atomically_beside_the_pex(iris, tmp_path):
+    """It replaces an earlier document."""
     target = tmp_path / "iris.pex.cdx.json"
     target.write_text("old")
     sbom.write_sbom(iris, DIGEST, target)

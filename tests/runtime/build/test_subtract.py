@@ -1,4 +1,4 @@
-"""What a model must carry, given what base provides."""
+"""Tests of the distributions that a model must carry, given those of base."""
 
 import pytest
 
@@ -38,13 +38,13 @@ def refusal(build, *args, **kwargs):
     return caught.value.detail
 
 
-def test_what_base_provides_is_left_out(build):
-    """And no lock is asked for anything."""
+def test_distributions_that_base_provides_are_left_out(build):
+    """No lock is read for them."""
     assert build(["numpy>=2", "scikit-learn"]) == {}
 
 
-def test_what_base_lacks_is_carried_with_all_that_it_needs_in_turn(build):
-    """But without what of that base provides."""
+def test_distributions_that_base_lacks_are_carried_with_their_requirements(build):
+    """Requirements that base meets are left out."""
     assert build(["a"], locked=[Wheel("a", "1", ("b>=2", "numpy")), Wheel("b", "2", ("c",)), Wheel("c", "3")]) == {
         "a": "1",
         "b": "2",
@@ -52,8 +52,8 @@ def test_what_base_lacks_is_carried_with_all_that_it_needs_in_turn(build):
     }
 
 
-def test_a_conflict_names_both_sides_and_the_ways_out(build):
-    """All conflicts at once, so that nobody fixes them one by one."""
+def test_a_conflict_names_both_sides_and_what_to_do(build):
+    """All conflicts are named at once, so that nobody has to fix them one by one."""
     said = refusal(build, ["scikit-learn<1.8,>=1.7", "numpy<2"])
     for part in (
         "iris 1.0 requires scikit-learn<1.8,>=1.7",
@@ -64,18 +64,18 @@ def test_a_conflict_names_both_sides_and_the_ways_out(build):
         assert part in said
 
 
-def test_an_own_version_is_carried_when_asked_for(build):
-    """`--carry`: the model's lock says which."""
+def test_another_version_is_carried_on_request(build):
+    """With `--carry` the model's lock says which version."""
     assert build(["scikit-learn<1.8"], ["scikit-learn"], [Wheel("scikit-learn", "1.7.2", ("numpy",))]) == {"scikit-learn": "1.7.2"}
 
 
-def test_a_name_may_be_carried_that_nothing_requires(build):
-    """Somebody imports it without saying so."""
+def test_a_distribution_that_nothing_requires_may_be_carried(build):
+    """A model may import a package that its metadata does not mention."""
     assert build([], ["pandas"], [Wheel("pandas", "2.2", ("numpy",))]) == {"pandas": "2.2"}
 
 
-def test_what_stays_in_base_must_accept_what_is_carried(build):
-    """pandas and scikit-learn of base are built on numpy 2; the way out carries them too."""
+def test_distributions_of_base_must_accept_those_that_are_carried(build):
+    """pandas and scikit-learn of base need numpy 2; the advice is to carry them too."""
     numpy = Wheel("numpy", "1.26")
     said = refusal(build, ["numpy<2"], ["numpy"], [numpy])
     assert "carries numpy 1.26" in said
@@ -86,17 +86,17 @@ def test_what_stays_in_base_must_accept_what_is_carried(build):
 
 
 def test_a_carried_version_must_satisfy_the_model(build):
-    """A lock that was made before the requirement changed."""
+    """The lock may be older than the requirement."""
     assert "the model carries scikit-learn 1.6" in refusal(build, ["scikit-learn>=1.7"], ["scikit-learn"], [Wheel("scikit-learn", "1.6")])
 
 
-def test_a_path_to_pexdock_says_how_to_declare_it(build):
-    """What `[tool.poetry.dependencies] pexdock = {path = ...}` leaves in the wheel."""
+def test_a_path_to_pexdock_is_refused_with_the_right_declaration(build):
+    """`[tool.poetry.dependencies] pexdock = {path = ...}` leaves the path in the wheel."""
     said = refusal(build, ["pexdock @ file:///somewhere/pexdock"])
     assert "[tool.poetry.group.base.dependencies]" in said
     assert 'pexdock = { path = "../..", develop = true }' in said
 
 
-def test_an_address_of_anything_else_is_refused(build):
-    """A lock has no hash of it that holds tomorrow."""
+def test_any_other_url_is_refused(build):
+    """A lock has no hash of it that is still true tomorrow."""
     assert "require a version" in refusal(build, ["lightgbm @ https://example.org/lightgbm.whl"])

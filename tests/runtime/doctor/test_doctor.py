@@ -37,8 +37,8 @@ def told(tmp_path, monkeypatch):
     return run
 
 
-def test_where_all_is_well_it_ends_with_0(told, tmp_path):
-    """A line for each thing that it looked at, which says so; what to do stands nowhere."""
+def test_it_exits_with_0_if_there_is_no_problem(told, tmp_path):
+    """Each check prints a line, without advice."""
     write_tiny(tmp_path / "dist" / "tiny.pex", "tiny")
     code, found = told()
     assert code == 0
@@ -51,7 +51,7 @@ def test_where_all_is_well_it_ends_with_0(told, tmp_path):
 
 
 def test_a_pex_that_cannot_be_served_is_a_problem_with_its_reason(told, tmp_path):
-    """For another interpreter, without its base, broken."""
+    """It may be for another interpreter, lack its base, or be broken."""
     dist = tmp_path / "dist"
     write_pex(dist / "old.pex", model("old"), constraints=["CPython==3.8.*"])
     write_tiny(dist / "wants.pex", "wants", built_on="7.7.7")
@@ -64,7 +64,7 @@ def test_a_pex_that_cannot_be_served_is_a_problem_with_its_reason(told, tmp_path
 
 
 def test_no_base_and_no_dist_are_problems(told, tmp_path):
-    """Each with what to do."""
+    """Both come with advice."""
     (tmp_path / "dist" / "base.pex").unlink()
     code, found = told()
     assert (code, found["base"]["level"]) == (1, "problem")
@@ -74,15 +74,15 @@ def test_no_base_and_no_dist_are_problems(told, tmp_path):
 
 
 def test_a_pex_from_the_future_is_a_warning(told, tmp_path):
-    """Somebody's clock is wrong; it is served all the same."""
+    """A clock is wrong; the pex is served nevertheless."""
     os.utime(tmp_path / "dist" / "base.pex", (time.time() + 3600,) * 2)
     code, found = told()
     assert (code, found["clock"]["level"]) == (0, "warning")
     assert "base.pex" in found["clock"]["text"]
 
 
-def test_folders_that_are_open_to_others_are_named(told, tmp_path):
-    """The run directory must not be; dist/ had better not."""
+def test_folders_that_are_open_to_other_users_are_named(told, tmp_path):
+    """An open run directory is a problem, an open dist/ a warning."""
     (tmp_path / "run").mkdir(mode=0o755)
     (tmp_path / "dist").chmod(0o777)
     code, found = told()
@@ -90,8 +90,8 @@ def test_folders_that_are_open_to_others_are_named(told, tmp_path):
     assert "chmod 700" in found["run directory"]["advice"]
 
 
-def test_a_port_that_is_taken_is_a_problem(told, monkeypatch):
-    """Before somebody waits for a start that cannot be."""
+def test_a_port_that_is_in_use_is_a_problem(told, monkeypatch):
+    """It is found before a start fails."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("PEXDOCK_PORT", str(taken.getsockname()[1]))
         code, found = told()
@@ -99,7 +99,7 @@ def test_a_port_that_is_taken_is_a_problem(told, monkeypatch):
 
 
 def test_more_segments_than_memory_is_a_problem(told, monkeypatch):
-    """The kernel would end a process in the middle of its work."""
+    """The kernel would kill a process while it works."""
     monkeypatch.setenv("PEXDOCK_SHARED_MEMORY_MAX_BYTES", "900TB")
     code, found = told()
     assert (code, found["memory"]["level"]) == (1, "problem")
@@ -107,7 +107,7 @@ def test_more_segments_than_memory_is_a_problem(told, monkeypatch):
 
 
 def test_a_token_that_others_can_read_is_a_problem(told, tmp_path, monkeypatch):
-    """As it is at the start."""
+    """Pexdock would refuse to start with it."""
     monkeypatch.setenv("PEXDOCK_ADMIN_PORT", "0")
     assert told()[1]["admin token"]["level"] == "problem"
     token = tmp_path / "token"
@@ -120,8 +120,8 @@ def test_a_token_that_others_can_read_is_a_problem(told, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("count", "level"), [(40, "problem"), (400, "warning")])
-def test_too_few_descriptors_are_named_with_what_raises_them(told, count, level):
-    """As a shell or a container may limit them."""
+def test_too_few_descriptors_are_named_with_the_way_to_raise_the_limit(told, count, level):
+    """A shell or a container may limit them."""
     command = f'ulimit -n {count} && exec "{sys.executable}" -m runtime doctor --json'
     done = subprocess.run(["bash", "-c", command], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
     found = {each["subject"]: each for each in json.loads(done.stdout)}

@@ -1,4 +1,4 @@
-"""What a pex says of itself, and every way in which it can be refused unread, unfit or unsafe."""
+"""Tests of reading pex files, and of every refusal."""
 
 import zipfile
 
@@ -27,19 +27,19 @@ def test_a_model_is_named_by_the_distribution_with_endpoints(tmp_path):
 
 
 def test_a_pex_of_the_sdk_without_endpoints_is_a_base(tmp_path):
-    """With or without a stamp."""
+    """It needs no stamp."""
     for stamp in (None, base_stamp("0.2.0")):
         found = read_pex(write_pex(tmp_path / "b.pex", sdk("0.2.0"), Wheel("numpy", "2.4"), stamp=stamp))
         assert (found.kind, found.name, found.version) == ("base", "pexdock", "0.2.0")
 
 
 def test_a_model_may_carry_the_sdk(tmp_path):
-    """A pex built by hand may hold all of base; its modules `base` and `runtime` are the real ones."""
+    """A pex that was built by hand may contain all of base, with the real modules `base` and `runtime`."""
     assert read_pex(write_pex(tmp_path / "x.pex", sdk(), model())).kind == "model"
 
 
 def test_the_stamp_is_read(tmp_path):
-    """All that a build stamped comes back, also by `read_stamp` alone."""
+    """Everything that a build wrote is read, also by `read_stamp`."""
     path = write_pex(tmp_path / "x.pex", model(), stamp=model_stamp(provided={"numpy": "2.4"}, new_field_of_a_later_version=1))
     stamp = read_pex(path).stamp
     assert stamp == read_stamp(path)
@@ -53,15 +53,15 @@ def test_wheels_that_are_packed_whole_are_read_too(tmp_path):
 
 
 def test_of_several_wheels_of_one_distribution_the_one_for_here_counts(tmp_path):
-    """A pex for several platforms holds one wheel for each."""
+    """A pex for several platforms contains one wheel for each."""
     foreign = Wheel("native", "1.0", tag="cp311-cp311-win_amd64")
     here = Wheel("native", "1.0", tag="py3-none-any")
     for wheels in ((foreign, here), (here, foreign)):
         assert read_pex(write_pex(tmp_path / "x.pex", model(), *wheels)).distributions["native"].wheel == here.file_name
 
 
-def test_other_files_are_named_as_what_they_are(tmp_path):
-    """Empty, text, cut off, a folder, missing: each says so."""
+def test_other_files_are_refused_with_their_kind(tmp_path):
+    """An empty file, a text, a truncated file, a folder and a missing file have messages of their own."""
     path = tmp_path / "x.pex"
     path.write_bytes(b"")
     assert "empty" in refusal(path)
@@ -74,8 +74,8 @@ def test_other_files_are_named_as_what_they_are(tmp_path):
     refusal(tmp_path / "missing.pex")
 
 
-def test_any_cut_is_refused(tmp_path):
-    """Wherever a copy broke off, nothing but PexRefused comes out."""
+def test_a_file_truncated_anywhere_is_refused(tmp_path):
+    """The error is always a PexRefused."""
     path = tmp_path / "x.pex"
     whole = write_pex(path, model()).read_bytes()
     for size in range(0, len(whole), 37):
@@ -95,8 +95,8 @@ def test_a_flipped_byte_is_found(tmp_path):
     assert read_pex(path, checksums=False).name == "iris"
 
 
-def test_a_zip_that_is_no_pex_is_refused(tmp_path):
-    """No PEX-INFO, or one that is not understood."""
+def test_a_zip_that_is_not_a_pex_is_refused(tmp_path):
+    """It has no PEX-INFO, or an invalid one."""
     path = tmp_path / "x.pex"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "a")
@@ -105,8 +105,8 @@ def test_a_zip_that_is_no_pex_is_refused(tmp_path):
     assert "PEX-INFO is invalid" in refusal(path)
 
 
-def test_a_stamp_that_does_not_tell_the_truth_is_refused(tmp_path):
-    """A stamp of another kind or name than what is in the file, or of no known form."""
+def test_a_wrong_stamp_is_refused(tmp_path):
+    """The stamp has another kind or name than the content of the file, or is invalid."""
     path = tmp_path / "x.pex"
     assert "its stamp says model roses" in refusal(write_pex(path, model(), stamp=model_stamp("roses")))
     assert "its stamp says base" in refusal(write_pex(path, model(), stamp=base_stamp()))
@@ -114,8 +114,8 @@ def test_a_stamp_that_does_not_tell_the_truth_is_refused(tmp_path):
     assert "stamp is invalid" in refusal(write_pex(path, model(), stamp={"kind": "model"}))
 
 
-def test_without_or_with_two_endpoints_distributions_it_is_refused(tmp_path):
-    """The message says what to add, and names both."""
+def test_a_pex_without_a_model_or_with_two_is_refused(tmp_path):
+    """The message says what to add, or names both."""
     path = tmp_path / "x.pex"
     assert '[project.entry-points."pexdock.endpoints"]' in refusal(write_pex(path, Wheel("attrs")))
     assert "iris and roses" in refusal(write_pex(path, model("roses"), model("iris")))
@@ -130,14 +130,14 @@ def test_a_module_that_would_hide_ours_is_refused(tmp_path, files):
     assert "would hide" in refusal(write_pex(path, model(), sources=files))
 
 
-def test_other_uses_of_these_words_are_fine(tmp_path):
+def test_modules_of_these_names_in_packages_are_allowed(tmp_path):
     """Only top-level modules hide ours."""
     files = {"iris/base/__init__.py": "", "iris/runtime.py": "", "base.txt": "", "runtime-1.0.data/x": ""}
     assert read_pex(write_pex(tmp_path / "x.pex", model(files=files), sources={"iris_base/x.py": ""})).name == "iris"
 
 
-def test_endless_metadata_is_not_read(tmp_path):
-    """A METADATA of 8 MB that packs into 8 kB is refused by name."""
+def test_huge_metadata_is_not_read(tmp_path):
+    """A METADATA of 8 MB that compresses to 8 kB is refused by name."""
     huge = Wheel("attrs", metadata="Name: attrs\nVersion: 1\n\n" + "x" * 8_000_000)
     assert "METADATA is larger than" in refusal(write_pex(tmp_path / "x.pex", model(), huge))
 
@@ -145,18 +145,18 @@ def test_endless_metadata_is_not_read(tmp_path):
 @pytest.mark.parametrize(
     "metadata", ["Name: attrs\n", "Version: 1\n", "Name: attrs\nVersion: one\n", "Name: a\nVersion: 1\nRequires-Dist: <<\n"]
 )
-def test_metadata_that_is_not_understood_is_refused(tmp_path, metadata):
-    """Each is needed to check the model against its base."""
+def test_invalid_metadata_is_refused(tmp_path, metadata):
+    """All of it is needed to check the model against its base."""
     assert "METADATA" in refusal(write_pex(tmp_path / "x.pex", model(), Wheel("attrs", metadata=metadata)))
 
 
-def test_a_listed_wheel_that_is_not_there_is_refused(tmp_path):
-    """Read from the list in PEX-INFO, since pex installs what stands there."""
+def test_a_missing_wheel_is_refused(tmp_path):
+    """pex installs the wheels that PEX-INFO lists."""
     listed = {"distributions": {"iris-1.0-py3-none-any.whl": "0", "gone-1.0-py3-none-any.whl": "0"}}
     assert "gone-1.0-py3-none-any.whl" in refusal(write_pex(tmp_path / "x.pex", model(), info=listed))
 
 
 def test_endpoints_that_are_declared_twice_are_refused(tmp_path):
-    """Two entry points of one name: nobody knows which is meant."""
+    """Two entry points have the same name, so neither is meant for certain."""
     twice = model(endpoints=("predict = iris:a", "predict = iris:b"))
     assert "entry points" in refusal(write_pex(tmp_path / "x.pex", twice))

@@ -40,7 +40,7 @@ def said_by(folder):
 
 
 def test_an_unpacked_base_is_a_loose_pex_and_an_interpreter(tmp_path, cache):
-    """PEX_PATH may name the folder, and its own interpreter finds what the base holds, and nothing else."""
+    """PEX_PATH may name the folder, and its interpreter imports the packages of the base and nothing else."""
     folder = unpack.unpack_base(write_base(tmp_path / "base.pex"), cache, SILENT)
     assert {"PEX-INFO", "__main__.py", ".deps", ".bootstrap", "venv"} <= {entry.name for entry in folder.iterdir()}
     assert said_by(folder) == "one"
@@ -48,8 +48,8 @@ def test_an_unpacked_base_is_a_loose_pex_and_an_interpreter(tmp_path, cache):
     assert b"No module named 'msgspec'" in subprocess.run(command, capture_output=True, check=False).stderr
 
 
-def test_every_module_is_compiled_and_its_traceback_names_the_final_place(tmp_path, cache):
-    """Unchecked, so that no start compares times; a file that does not compile is no obstacle."""
+def test_every_module_is_compiled_with_its_final_path(tmp_path, cache):
+    """Times are not checked at imports; a file that does not compile is no obstacle."""
     broken = Wheel("attrs", files={"attrs/__init__.py": "", "attrs/template.py": "def {{ name }}:\n"})
     folder = unpack.unpack_base(write_pex(tmp_path / "base.pex", sdk(files={"base/__init__.py": "1 / 0\n"}), broken), cache, SILENT)
     (compiled,) = folder.glob(".deps/pexdock*/base/__pycache__/*.pyc")
@@ -59,7 +59,7 @@ def test_every_module_is_compiled_and_its_traceback_names_the_final_place(tmp_pa
 
 
 def test_a_second_call_does_nothing(tmp_path, cache):
-    """The folder is the same, and no line of progress is reported."""
+    """It returns the same folder and reports no progress."""
     pex = write_base(tmp_path / "base.pex")
     folder = unpack.unpack_base(pex, cache, SILENT)
     before = {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
@@ -70,7 +70,7 @@ def test_a_second_call_does_nothing(tmp_path, cache):
 
 
 def test_another_content_gets_another_folder(tmp_path, cache):
-    """Also under the same path, as a rebuild leaves it."""
+    """A rebuild has other content under the same path."""
     pex = tmp_path / "base.pex"
     first = unpack.unpack_base(write_base(pex, "one"), cache, SILENT)
     second = unpack.unpack_base(write_base(pex, "two"), cache, SILENT)
@@ -91,7 +91,7 @@ def test_executables_stay_executable(tmp_path, cache):
 
 @pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", ".deps/../../escaped"])
 def test_no_member_leaves_the_folder(tmp_path, cache, name):
-    """A name that leads out is refused, and nothing stays."""
+    """A path that leads out is refused, and nothing stays."""
     with pytest.raises(UnpackFailed, match="leads out of the folder"):
         unpack.unpack_base(write_base(tmp_path / "base.pex", sources={name: "x"}), cache, SILENT)
     assert not list(tmp_path.rglob("escaped"))
@@ -99,7 +99,7 @@ def test_no_member_leaves_the_folder(tmp_path, cache, name):
 
 
 def test_a_damaged_base_leaves_nothing_behind(tmp_path, cache):
-    """A flipped byte is found by its checksum."""
+    """The checksum finds a flipped byte."""
     pex = write_base(tmp_path / "base.pex")
     with zipfile.ZipFile(pex, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr("data.txt", "0123456789")
@@ -116,7 +116,7 @@ def test_a_base_for_another_python_is_refused_before_it_is_unpacked(tmp_path, ca
 
 
 def test_processes_that_start_at_once_share_one_unpacking(tmp_path, cache):
-    """Four of them end with the same whole folder, and one of them made it."""
+    """Four processes return the same complete folder, and one of them made it."""
     pex = write_base(tmp_path / "base.pex")
     command = [sys.executable, "-m", "runtime.pex.unpack", pex, cache]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
@@ -125,8 +125,8 @@ def test_processes_that_start_at_once_share_one_unpacking(tmp_path, cache):
     assert sum("compiling: 3 modules" in err or "compiling" in err for _, err, _ in ended) == 1
 
 
-def test_the_compilation_of_a_killed_process_ends(tmp_path, cache):
-    """Within 2 s, though there would be work for minutes: nobody reads any more what it says."""
+def test_the_compiler_of_a_killed_process_exits(tmp_path, cache):
+    """It exits within 2 s although there is work for minutes, since nobody reads its output."""
     slow = "".join(f"def f{number}(a):\n    return [a * {number} for a in range(a) if a]\n" for number in range(1500))
     pex = write_pex(tmp_path / "base.pex", sdk(), Wheel("slow", files={f"slow/module{number}.py": slow for number in range(400)}))
     with subprocess.Popen([sys.executable, "-m", "runtime.pex.unpack", pex, cache], stderr=subprocess.DEVNULL) as process:
@@ -146,8 +146,8 @@ def compilers(cache):
     return found
 
 
-def test_what_a_killed_process_left_is_no_obstacle(tmp_path, cache):
-    """Half of a folder lies aside, under another name than a whole one."""
+def test_leftovers_of_a_killed_process_are_no_obstacle(tmp_path, cache):
+    """An incomplete folder has another name than a complete one."""
     pex = write_base(tmp_path / "base.pex")
     folder = base_folder(file_sha256(pex, cache), cache)
     leftover = folder.with_name(f"{folder.name}.part") / ".deps" / "half"
@@ -167,8 +167,8 @@ def test_a_venv_of_another_interpreter_is_made_again(tmp_path, cache):
     assert said_by(unpack.unpack_base(pex, cache, SILENT)) == "one"
 
 
-def test_old_bases_go_and_held_ones_stay(tmp_path, cache):
-    """The three used last are kept, and every one that a process holds."""
+def test_old_bases_are_removed_and_held_ones_stay(tmp_path, cache):
+    """The three used last stay, and every base that a process holds."""
     folders, held = [], None
     for number in range(6):
         folder = unpack.unpack_base(write_base(tmp_path / "base.pex", str(number)), cache, SILENT)
@@ -182,8 +182,8 @@ def test_old_bases_go_and_held_ones_stay(tmp_path, cache):
     assert not folders[0].exists()
 
 
-def test_who_holds_during_a_removal_waits_for_its_end(tmp_path):
-    """Otherwise it would use a folder that is going away: what is there while it is held is whole, and stays."""
+def test_a_hold_during_a_removal_waits_for_its_end(tmp_path):
+    """Otherwise a process would use a folder that is being removed: a folder that is held is complete, and stays."""
     folder, over, seen = tmp_path / "folder", threading.Event(), []
 
     def keep_making_and_removing():
@@ -210,8 +210,8 @@ def test_who_holds_during_a_removal_waits_for_its_end(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_remembered_digest_is_forgotten_when_the_file_changes(tmp_path, cache):
-    """Same size, same mtime: the change time tells."""
+def test_a_cached_digest_is_not_used_after_a_change_of_the_file(tmp_path, cache):
+    """With the same size and mtime, the ctime differs."""
     pex = tmp_path / "x"
     pex.write_bytes(b"a" * 100)
     old = time.time() - 3600
@@ -222,8 +222,8 @@ def test_a_remembered_digest_is_forgotten_when_the_file_changes(tmp_path, cache)
     assert file_sha256(pex, cache) != first
 
 
-def test_a_digest_is_remembered(tmp_path, cache, monkeypatch):
-    """A second look at a file that has not changed for a while reads no byte of it."""
+def test_a_digest_is_cached(tmp_path, cache, monkeypatch):
+    """A second call for a file that has not changed for a while reads none of it."""
     pex = tmp_path / "x"
     pex.write_bytes(b"a" * 100)
     monkeypatch.setattr(unpack, "_RACY_NS", -1)  # it was written just now
@@ -235,7 +235,7 @@ def test_a_digest_is_remembered(tmp_path, cache, monkeypatch):
 
 
 def test_the_module_runs_out_of_the_zip(tmp_path, cache):
-    """The start script has nothing but Python and the base: these three files, imported from inside of the pex, do all of it."""
+    """The start script has only Python and the base: it imports these three files from inside the pex."""
     files = {
         "base/__init__.py": "said = 'zip'",
         "runtime/__init__.py": "",

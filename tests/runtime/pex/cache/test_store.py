@@ -44,7 +44,7 @@ def run(command, code=None):
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_worker_starts_with_the_model_and_its_base(tmp_path, store, base, nested):
-    """Whatever way the pex was built: the command runs `base`, which finds the model and what base provides."""
+    """However the pex was built, the command runs `base`, which imports the model and the packages of its base."""
     admitted = store.admit(write_pex(tmp_path / "iris.pex", iris(), nested=nested))
     said = run(store.worker_command(admitted, base))
     assert said.startswith(f"one {base.folder}/.deps/numpy-2.4")
@@ -84,7 +84,7 @@ def test_a_release_on_two_bases_gets_two_venvs(tmp_path, store, base):
 
 
 def test_the_command_is_the_same_each_time(tmp_path, store, base):
-    """A restart of a worker makes nothing anew, and neither does a new supervisor."""
+    """Neither a restart of a worker nor a new supervisor makes anything anew."""
     pex = write_pex(tmp_path / "iris.pex", iris())
     admitted = store.admit(pex)
     first = store.worker_command(admitted, base)
@@ -105,8 +105,8 @@ def test_the_copy_is_what_counts(tmp_path, store, base):
     assert store.admit(pex).sha256 != admitted.sha256
 
 
-def test_a_damaged_file_is_refused_and_leaves_no_half(tmp_path, store, base):
-    """`admit` takes any file; unpacking finds the damage and can be tried again."""
+def test_a_damaged_file_is_refused_and_leaves_nothing(tmp_path, store, base):
+    """`admit` accepts any file; unpacking finds the damage, and may be tried again."""
     pex = write_pex(tmp_path / "iris.pex", iris("0123456789" * 50))
     pex.write_bytes(pex.read_bytes()[:-300])
     for _ in range(2):
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_refused_and_leaves_no_half(tmp_path, store, base):
 
 
 def test_a_missing_file_is_refused(tmp_path, store):
-    """It vanished between the look and the copy."""
+    """The file was removed between the listing and the copy."""
     with pytest.raises(PexRefused, match=r"gone\.pex cannot be copied"):
         store.admit(tmp_path / "gone.pex")
     assert not list((tmp_path / "cache/releases").glob("*.part"))
@@ -128,7 +128,7 @@ def test_a_model_is_no_base(tmp_path, store):
         store.unpack_base(write_pex(tmp_path / "base-9.pex", iris()))
 
 
-def test_sweep_removes_what_nobody_wants_or_holds(tmp_path, store):
+def test_releases_that_are_neither_needed_nor_held_are_evicted(tmp_path, store):
     """Another supervisor on the same cache keeps its releases."""
     other = PexCache(tmp_path / "cache")
     wanted, unwanted, others = (write_pex(tmp_path / f"{word}.pex", iris(word)) for word in ("a", "b", "c"))
@@ -141,8 +141,8 @@ def test_sweep_removes_what_nobody_wants_or_holds(tmp_path, store):
     assert sorted(entry.name for entry in (tmp_path / "cache/releases").iterdir()) == [wanted.sha256, f"{wanted.sha256}.used"]
 
 
-def test_bases_that_nobody_uses_are_kept_within_a_bound(tmp_path, store, base):
-    """Those used last; one that is wanted, or that another process holds, stays whatever its size."""
+def test_unused_bases_are_kept_within_a_limit(tmp_path, store, base):
+    """Those used last are kept; a base that is needed or held stays, whatever its size."""
     other = PexCache(tmp_path / "cache")
     versions = ("0.0.1", "0.0.2", "0.0.3")
     old, held, new = (other.unpack_base(write_pex(tmp_path / f"{word}.pex", sdk(word, files={"base/x": word}))) for word in versions)
@@ -162,7 +162,7 @@ def test_bases_that_nobody_uses_are_kept_within_a_bound(tmp_path, store, base):
     assert list((tmp_path / "cache/bases").iterdir()) == []
 
 
-def test_what_killed_processes_left_is_swept(tmp_path, store):
+def test_leftovers_of_killed_processes_are_removed(tmp_path, store):
     """Half-made and half-removed folders, locks of what is gone, copies that nobody writes to, digests of files that are gone."""
     releases = tmp_path / "cache/releases"
     for name in (f"{'a' * 64}.gone/deep", f"{'b' * 64}.part/deep"):
@@ -179,8 +179,8 @@ def test_what_killed_processes_left_is_swept(tmp_path, store):
     assert list((tmp_path / "cache/digests").iterdir()) == []
 
 
-def test_who_admits_while_others_are_swept_keeps_what_it_admits(tmp_path, store):
-    """Again and again, each of a few contents, while another process' store sweeps all away that nobody holds."""
+def test_an_admission_during_an_eviction_keeps_its_files(tmp_path, store):
+    """Another process evicts everything that no process holds, again and again, while a few contents are admitted."""
     files = [write_pex(tmp_path / f"{word}.pex", iris(word)) for word in "abc"]
     releases, over = tmp_path / "cache/releases", threading.Event()
 

@@ -1,4 +1,4 @@
-"""Who vouches for a pex: signatures that OpenSSH made, digests as sha256sum prints them, and every way in which they do not hold."""
+"""Tests of trust in pexes: signatures by OpenSSH, digests by sha256sum, and every way in which they are not valid."""
 
 import base64
 import hashlib
@@ -34,8 +34,8 @@ def trusting(key: Path) -> TrustPolicy:
 
 @pytest.mark.parametrize(("kind", "bits"), [("ed25519", None), ("ecdsa", 256), ("ecdsa", 384), ("ecdsa", 521), ("rsa", 2048)])
 @pytest.mark.parametrize("digest", ["sha256", "sha512"])
-def test_what_openssh_signs_is_trusted(tmp_path, pex, kind, bits, digest):
-    """With each kind of key that it makes by itself, and each digest that it offers; the key's fingerprint is said."""
+def test_a_signature_by_openssh_is_trusted(tmp_path, pex, kind, bits, digest):
+    """Each type of key that ssh-keygen makes and each of its hash functions works; the log has the fingerprint of the key."""
     key = make_key(tmp_path, kind=kind, bits=bits)
     sign(pex, key, digest=digest)
     assert vouch(trusting(key), pex).endswith("(release@example.com)")
@@ -68,15 +68,15 @@ def test_either_of_the_two_is_enough(tmp_path, pex, key):
     assert vouch(trust, pex).startswith("listed")
 
 
-def test_a_key_that_is_not_trusted_vouches_for_nothing(tmp_path, pex, key):
+def test_a_signature_by_another_key_is_refused(tmp_path, pex, key):
     """Its fingerprint is named, so that operators can tell whose it is."""
     sign(pex, make_key(tmp_path, "stranger"))
     with pytest.raises(Untrusted, match=r"was made with the key SHA256:\S+, which is not trusted"):
         vouch(trusting(key), pex)
 
 
-def test_a_signature_of_another_file_or_of_what_the_file_was_does_not_hold(tmp_path, pex, key):
-    """The right key, the wrong content: borrowed from another pex, or changed by one bit after it was signed."""
+def test_a_signature_of_other_content_is_refused(tmp_path, pex, key):
+    """The key is trusted, but the signature belongs to another pex, or one bit changed after it was signed."""
     other = tmp_path / "other.pex"
     other.write_bytes(b"something else")
     sign(other, key).rename(tmp_path / "iris.pex.sig")
@@ -90,15 +90,15 @@ def test_a_signature_of_another_file_or_of_what_the_file_was_does_not_hold(tmp_p
         vouch(trusting(key), pex)
 
 
-def test_a_signature_for_something_else_does_not_hold(pex, key):
-    """The same key signs commits; a signature of a file that somebody called a commit must not admit it."""
+def test_a_signature_for_another_purpose_is_refused(pex, key):
+    """The same key signs commits; a signature of a commit must not admit a pex."""
     sign(pex, key, namespace="git")
     with pytest.raises(Untrusted, match="was made for the namespace 'git', not 'pexdock'"):
         vouch(trusting(key), pex)
 
 
-def test_a_signature_cut_anywhere_is_refused_and_never_an_error_of_ours(pex, key):
-    """A copy that was broken off leaves any number of its characters; so does one bit flipped at any place."""
+def test_a_signature_truncated_anywhere_is_refused(pex, key):
+    """A signature may also have one flipped bit at any place; the error is always Untrusted."""
     signature = sign(pex, key)
     whole = signature.read_bytes()
     for size in range(len(whole) - 1):
@@ -114,7 +114,7 @@ def test_a_signature_cut_anywhere_is_refused_and_never_an_error_of_ours(pex, key
 
 
 def test_a_removed_key_admits_nothing_any_more_and_an_added_one_does_at_once(tmp_path, pex, key):
-    """A folder of .pub files is read anew each time; other files in it do not count."""
+    """The .pub files of a folder are read anew each time; other files in it do not count."""
     keys = tmp_path / "keys"
     keys.mkdir()
     trust = TrustPolicy(keys, None)
@@ -131,8 +131,8 @@ def test_a_removed_key_admits_nothing_any_more_and_an_added_one_does_at_once(tmp
         vouch(trust, pex)
 
 
-def test_links_and_odd_files_in_the_place_of_a_signature_are_no_signature(tmp_path, pex, key):
-    """A link to a real one counts; a pipe, a device, a folder or a file without end is refused at once, and nothing of it is shown."""
+def test_only_regular_files_count_as_signatures(tmp_path, pex, key):
+    """A link to a regular file counts; a pipe, a device, a folder or an endless file is refused without waiting."""
     signature = sign(pex, key)
     moved = signature.rename(tmp_path / "elsewhere")
     signature.symlink_to(moved)
@@ -163,8 +163,8 @@ def test_links_and_odd_files_in_the_place_of_a_signature_are_no_signature(tmp_pa
         ("sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIA==", "of an unsupported type"),
     ],
 )
-def test_a_line_that_is_no_key_is_an_error_and_trusts_nobody(tmp_path, pex, key, line, reason):
-    """At the start it ends Pexdock; while it runs it refuses what is dropped, also where the line before it would have vouched."""
+def test_an_invalid_line_in_the_keys_is_an_error(tmp_path, pex, key, line, reason):
+    """At the start it stops Pexdock; later it refuses every pex, even if another line has the right key."""
     blob = key.with_name("release.pub").read_text().split()[1]
     (keys := tmp_path / "keys.txt").write_text(line.format(key=blob) + "\n")
     with pytest.raises(PexdockError, match=reason):
@@ -174,15 +174,15 @@ def test_a_line_that_is_no_key_is_an_error_and_trusts_nobody(tmp_path, pex, key,
         vouch(TrustPolicy(keys, None), pex)
 
 
-def test_a_short_rsa_key_is_no_key(tmp_path):
-    """1024 bits are within reach of those who would want to sign."""
+def test_a_short_rsa_key_is_refused(tmp_path):
+    """1024 bits can be factored."""
     key = make_key(tmp_path, "short", "rsa", 1024)
     with pytest.raises(PexdockError, match="an RSA key of 1024 bits; at least 2048 are required"):
         load_trust_policy(key.with_name("short.pub"), None)
 
 
 def test_without_either_setting_every_pex_is_trusted_and_a_missing_file_is_an_error(tmp_path):
-    """A misspelt path must not mean that nothing is checked."""
+    """A misspelled path must not disable the check."""
     assert load_trust_policy(None, None) is None
     for keys, digests in ((tmp_path / "keys", None), (None, tmp_path / "list")):
         with pytest.raises(PexdockError, match="cannot be read: No such file"):
@@ -193,8 +193,8 @@ def test_without_either_setting_every_pex_is_trusted_and_a_missing_file_is_an_er
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("ed25519", None), ("ecdsa", 256), ("rsa", 2048)])
-def test_whatever_stands_in_the_place_of_the_signature_proper_is_refused(tmp_path, pex, kind, bits):
-    """The right key, namespace and digest, and then numbers that are no signature: none, nought, too many, of another kind."""
+def test_a_signature_with_invalid_numbers_is_refused(tmp_path, pex, kind, bits):
+    """Key, namespace and digest are right, but the numbers are missing, zero, too many or of another type."""
     key = make_key(tmp_path, kind=kind, bits=bits)
     signature = sign(pex, key)
     lines = signature.read_text().splitlines()

@@ -15,8 +15,8 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("error", [None, ValueError("it is no pex")])
-def test_what_came_in_the_place_of_a_file_is_not_taken_up_for_its_sake(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be it good, or refused for a fault of its own."""
+def test_a_file_that_replaced_another_one_is_not_retried_for_it(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be valid, or refused for a fault of its own."""
     monkeypatch.setattr(retries, "_BACKOFF", Backoff(0.01, 0.01))
 
     async def run() -> list[str]:

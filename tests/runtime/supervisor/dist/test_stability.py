@@ -1,4 +1,4 @@
-"""Which files of dist/ are taken, and when: with a clock and listings of the test's own."""
+"""Tests of when files in dist/ count as complete, with a clock and listings of the test's own."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,16 +11,16 @@ ONE = FileStat(1, 10, 10**9)
 TWO = FileStat(1, 20, 2 * 10**9)
 
 
-def test_only_pexes_that_are_not_hidden_are_taken():
-    """Whoever writes aside in the same folder uses a leading dot or another suffix."""
+def test_only_pexes_that_are_not_hidden_count():
+    """A temporary file in the same folder has a leading dot or another suffix."""
     assert [name for name in ("a.pex", ".a.pex", "a.pex.part", "a.PEX", "a.txt", ".pex") if is_pex_name(name)] == ["a.pex"]
     registry = StabilityTracker(0.5)
     registry.update({".a.pex": ONE, "a.txt": ONE}, 0.0)
     assert registry.next_check_s() is None
 
 
-def test_a_file_renamed_in_settles_once_it_stood_still():
-    """Not before, and only once."""
+def test_a_renamed_file_is_stable_after_a_time_without_change():
+    """It is reported once, and not earlier."""
     registry = StabilityTracker(0.5)
     registry.on_closed("a.pex")
     assert registry.update({"a.pex": ONE}, 10.0) == []
@@ -31,8 +31,8 @@ def test_a_file_renamed_in_settles_once_it_stood_still():
     assert registry.update({"a.pex": ONE}, 99.0) == []
 
 
-def test_a_file_that_is_being_written_is_not_taken_however_long_it_pauses():
-    """A slow upload stalls for longer than any settle time."""
+def test_a_file_that_is_being_written_is_never_stable():
+    """A slow upload may stall for longer than `stable_for_s`."""
     registry = StabilityTracker(0.5)
     registry.on_created("a.pex")
     assert registry.update({"a.pex": ONE}, 0.0) == []
@@ -43,8 +43,8 @@ def test_a_file_that_is_being_written_is_not_taken_however_long_it_pauses():
     assert registry.update({"a.pex": TWO}, 1001.5) == [FileStable("a.pex")]
 
 
-def test_where_events_were_lost_a_file_that_stands_still_is_whole():
-    """Its close may have been among them; nobody would wait for ever for a file that lies there."""
+def test_after_lost_events_a_file_that_does_not_change_is_stable():
+    """Its close may have been among them; otherwise it would be ignored for ever."""
     registry = StabilityTracker(1)
     registry.on_created("a.pex")
     assert registry.update({"a.pex": FileStat(1, 1, 1)}, 0) == []
@@ -55,7 +55,7 @@ def test_where_events_were_lost_a_file_that_stands_still_is_whole():
 
 
 def test_a_change_starts_the_wait_again():
-    """Size, time and inode each count."""
+    """The size, the time and the inode each count."""
     registry = StabilityTracker(0.5)
     registry.update({"a.pex": ONE}, 0.0)
     registry.update({"a.pex": FileStat(1, 11, ONE.mtime_ns)}, 0.4)
@@ -73,8 +73,8 @@ def test_a_file_replaced_in_place_settles_again():
     assert registry.update({"a.pex": TWO}, 2.5) == [FileStable("a.pex")]
 
 
-def test_a_file_that_vanishes_is_reported_if_it_had_settled():
-    """Also if it was just being replaced. One that never settled was never there."""
+def test_a_removed_file_is_reported_if_it_was_stable():
+    """This is so even if it was being replaced. A file that was never stable is not reported."""
     registry = StabilityTracker(0.5)
     registry.update({"a.pex": ONE, "b.pex": ONE}, 0.0)
     registry.update({"a.pex": ONE, "b.pex": ONE}, 1.0)
@@ -83,8 +83,8 @@ def test_a_file_that_vanishes_is_reported_if_it_had_settled():
     assert registry.next_check_s() is None
 
 
-def test_a_file_that_vanishes_while_it_is_written_does_not_stay_open_for_ever():
-    """The next file of that name is another one."""
+def test_a_file_removed_while_it_is_written_is_forgotten():
+    """The next file of that name is a new one."""
     registry = StabilityTracker(0.5)
     registry.on_created("a.pex")
     registry.update({"a.pex": ONE}, 0.0)
@@ -93,8 +93,8 @@ def test_a_file_that_vanishes_while_it_is_written_does_not_stay_open_for_ever():
     assert registry.update({"a.pex": TWO}, 2.5) == [FileStable("a.pex")]
 
 
-def test_at_the_start_files_that_lie_there_for_long_are_taken_at_once_and_oldest_first():
-    """The order of drops decides between two models with one path, so a restart keeps it. A fresh file waits for the rest of its time."""
+def test_at_the_start_old_files_are_stable_at_once_oldest_first():
+    """The order decides between two models with one path, so a restart keeps it. A recent file waits for its time."""
     registry = StabilityTracker(0.5)
     old = {"b.pex": FileStat(1, 1, 1 * 10**9), "a.pex": FileStat(2, 1, 2 * 10**9), "c.pex": FileStat(3, 1, 1 * 10**9)}
     fresh = {"d.pex": FileStat(4, 1, 99_900_000_000), "e.pex": FileStat(5, 1, 200_000_000_000)}

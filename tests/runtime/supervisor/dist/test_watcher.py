@@ -40,8 +40,8 @@ def watch(tmp_path):
     return watch
 
 
-def test_files_are_seen_however_they_come_and_go(watch, tmp_path):
-    """There from the start, renamed in, linked in both ways, removed, renamed out."""
+def test_files_are_seen_however_they_appear_and_disappear(watch, tmp_path):
+    """They are there from the start, renamed, linked in both ways, or removed."""
     write_tiny(tmp_path / "dist/start.pex", "start")
 
     async def scenario(dist, expect):
@@ -61,8 +61,8 @@ def test_files_are_seen_however_they_come_and_go(watch, tmp_path):
     watch(scenario)
 
 
-def test_a_file_is_not_taken_while_somebody_writes_to_it(watch):
-    """However long the writer pauses."""
+def test_a_file_is_not_reported_while_it_is_written(watch):
+    """The writer may pause for any time."""
 
     async def scenario(dist, expect):
         with (dist / "a.pex").open("wb") as file:
@@ -76,8 +76,8 @@ def test_a_file_is_not_taken_while_somebody_writes_to_it(watch):
     watch(scenario)
 
 
-def test_the_folder_may_be_missing_and_may_be_removed_or_renamed_meanwhile(watch):
-    """It is made anew, and what comes then is seen."""
+def test_the_folder_may_be_missing_removed_or_renamed(watch):
+    """It is made anew, and new files in it are seen."""
 
     async def scenario(dist, expect):
         write_tiny(dist / "a.pex", "a")
@@ -95,7 +95,7 @@ def test_the_folder_may_be_missing_and_may_be_removed_or_renamed_meanwhile(watch
     watch(scenario)
 
 
-def test_what_is_no_file_is_left_alone_and_named_once(watch, caplog):
+def test_entries_that_are_not_files_are_ignored_and_named_once(watch, caplog):
     """A folder, a FIFO that nobody writes to, a link to nowhere, to itself or to a folder, a name with a line feed: nobody opens them."""
 
     async def scenario(dist, expect):
@@ -119,8 +119,8 @@ def test_what_is_no_file_is_left_alone_and_named_once(watch, caplog):
     assert not any("\n" in line for line in said)
 
 
-def test_a_link_that_leads_elsewhere_later_is_seen(watch, tmp_path, monkeypatch):
-    """Swapped in place, or its target is: inotify tells nothing of the latter, nor of a target that comes after its link."""
+def test_a_change_of_a_link_or_its_target_is_seen(watch, tmp_path, monkeypatch):
+    """inotify reports neither a change of a target nor a target that appears after its link."""
     monkeypatch.setattr("runtime.supervisor.dist.watcher._POLL_S", 0.05)
     one, two = (write_tiny(tmp_path / "away" / name, "a", version) for name, version in (("one", "1"), ("two", "2")))
 
@@ -142,7 +142,7 @@ def test_a_link_that_leads_elsewhere_later_is_seen(watch, tmp_path, monkeypatch)
 
 
 def test_a_dist_that_is_a_link_may_be_swapped(watch, tmp_path, monkeypatch):
-    """As deployments do that make a folder for each release; what lay in the one before is gone, unless the other has it too."""
+    """Deployments that make a folder for each release do so; files that are only in the old folder are removed."""
     monkeypatch.setattr("runtime.supervisor.dist.watcher._POLL_S", 0.05)
     for release, names in (("one", "ab"), ("two", "bc")):
         for name in names:
@@ -163,8 +163,8 @@ def test_a_dist_that_is_a_link_may_be_swapped(watch, tmp_path, monkeypatch):
     watch(scenario)
 
 
-def test_looks_that_find_nothing_new_tell_nobody(tmp_path, monkeypatch):
-    """What follows from where all releases stand is decided at each word, and written down: that is not for every two seconds."""
+def test_polling_without_a_change_reports_nothing(tmp_path, monkeypatch):
+    """Every report makes the supervisor decide and write its state, which must not happen every two seconds."""
     monkeypatch.setattr("runtime.supervisor.dist.watcher._POLL_S", 0.01)
     write_tiny(tmp_path / "there/a.pex", "a")
     (tmp_path / "dist").symlink_to("there")
@@ -197,8 +197,8 @@ async def until(condition):
         await asyncio.sleep(0.005)
 
 
-def test_a_dist_that_cannot_be_used_any_more_is_waited_for(watch, monkeypatch, caplog):
-    """A file lies in its place. Nothing has vanished, since nobody can tell; it is said once."""
+def test_a_dist_that_becomes_unusable_is_waited_for(watch, monkeypatch, caplog):
+    """A file is in its place. Nothing is reported as removed, and the log names the error once."""
     monkeypatch.setattr("runtime.supervisor.dist.watcher._POLL_S", 0.05)
 
     async def scenario(dist, expect):
@@ -222,8 +222,8 @@ def test_a_dist_that_cannot_be_used_any_more_is_waited_for(watch, monkeypatch, c
     assert caplog.text.count("cannot read") == 1
 
 
-def test_a_file_that_may_be_read_now_is_seen_again(watch):
-    """Its content has not changed, and still somebody should look."""
+def test_a_file_that_becomes_readable_is_reported_again(watch):
+    """Its content has not changed, but another attempt may succeed."""
 
     async def scenario(dist, expect):
         path = write_tiny(dist / "a.pex", "a")

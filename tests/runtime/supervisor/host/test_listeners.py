@@ -20,7 +20,7 @@ def test_a_port_that_is_taken_is_refused_however_many_sockets_share_it(count):
 
 
 def test_several_sockets_have_one_port_and_each_gets_connections():
-    """Also where the port was chosen by the system."""
+    """The system may choose the port."""
     with bind_listeners("127.0.0.1", 0, 2) as listeners:
         assert len({listener.getsockname() for listener in listeners}) == 1
         clients = [socket.create_connection(listeners[0].getsockname()) for _ in range(64)]
@@ -52,7 +52,7 @@ def test_an_address_of_another_machine_is_refused_with_a_way_out():
             pass
 
 
-def test_the_address_is_written_as_clients_write_it():
-    """What listens on all addresses is reached on loopback."""
+def test_the_url_is_one_that_clients_can_use():
+    """A socket on all addresses is reached on loopback."""
     with bind_listeners("0.0.0.0", 0, 1) as (listener,):
         assert local_url(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"

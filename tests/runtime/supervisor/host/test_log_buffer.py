@@ -1,4 +1,4 @@
-"""What is kept of everybody's lines."""
+"""Tests of the log lines that are kept."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def texts(lines: list[LogLine]) -> list[str]:
     return [line.text for line in lines]
 
 
-def test_lines_of_all_come_in_the_order_in_which_they_were_said() -> None:
-    """Asked for few, the last ones."""
+def test_lines_of_all_sources_come_in_their_order() -> None:
+    """With a limit, the last lines come."""
     book = LogBuffer()
     for number in range(6):
         told(book, str(number), f"m{number % 2} 0.1.0")
@@ -43,8 +43,8 @@ def test_lines_of_all_come_in_the_order_in_which_they_were_said() -> None:
     assert book.last_lines(0, EVERY) == []
 
 
-def test_who_says_much_does_not_push_out_what_others_said() -> None:
-    """Each has a bound of its own."""
+def test_a_source_that_logs_much_pushes_out_no_other_lines() -> None:
+    """Each source has a limit of its own."""
     book = LogBuffer()
     told(book, "quiet", "quiet 0.1.0")
     for number in range(10_000):
@@ -68,7 +68,7 @@ def test_of_too_many_sources_the_one_that_was_silent_for_longest_is_forgotten() 
 
 
 def test_a_line_is_about_a_model_by_any_spelling_of_its_name_and_of_no_other() -> None:
-    """Also the supervisor's about its releases and files."""
+    """Lines of the supervisor about its releases and files count too."""
 
     def about(source: str, text: str = "") -> bool:
         return is_about_model(LogLine("", source, 1, "info", text), "My.Model")
@@ -99,8 +99,8 @@ def test_a_reader_that_does_not_keep_up_is_lost_and_its_lines_are_let_go() -> No
     asyncio.run(run())
 
 
-def test_only_so_many_may_follow() -> None:
-    """The next is told so."""
+def test_the_number_of_readers_is_limited() -> None:
+    """The next reader gets an error."""
 
     async def run() -> None:
         book = LogBuffer()
@@ -116,8 +116,8 @@ def test_only_so_many_may_follow() -> None:
     asyncio.run(run())
 
 
-def test_an_exception_is_kept_with_its_traceback_and_levels_are_as_before_in_the_end() -> None:
-    """As the log has it."""
+def test_an_exception_is_kept_with_its_traceback_and_levels_are_restored() -> None:
+    """The traceback is that of the log."""
     logger = logging.getLogger("runtime.test")
     before = logging.getLogger("runtime").level
     with log_buffer.capture_logs() as book:

@@ -40,8 +40,8 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_run_directory_is_private_and_goes_when_it_is_left(tmp_path):
-    """Also with sockets and state in it."""
+def test_a_run_directory_is_private_and_removed_at_the_end(tmp_path):
+    """It may contain sockets and state."""
     path = tmp_path / "deep" / "run"
     with run_dir.lock_run_dir(path):
         assert mode(path) == 0o700
@@ -52,16 +52,16 @@ def test_a_run_directory_is_private_and_goes_when_it_is_left(tmp_path):
     assert run_dir.find_supervisor_pid(path) is None
 
 
-def test_the_second_to_take_it_is_refused_with_the_pid_of_the_first(tmp_path, other):
-    """And whoever only asks gets the same pid."""
+def test_a_second_supervisor_is_refused_with_the_pid_of_the_first(tmp_path, other):
+    """`find_supervisor_pid` returns the same pid."""
     assert run_dir.find_supervisor_pid(tmp_path / "run") == other.pid
     with pytest.raises(RunDirTaken, match=rf"another supervisor \(pid {other.pid}\) runs on .*run"), run_dir.lock_run_dir(tmp_path / "run"):
         pass
     assert run_dir.find_supervisor_pid(tmp_path / "run") == other.pid
 
 
-def test_who_merely_asks_holds_up_no_start(tmp_path):
-    """However often, and in the very moment of the start."""
+def test_asking_for_the_pid_never_prevents_a_start(tmp_path):
+    """This is so at any rate of calls, and at the very moment of the start."""
     path, over = tmp_path / "run", threading.Event()
 
     def keep_asking():
@@ -81,8 +81,8 @@ def test_who_merely_asks_holds_up_no_start(tmp_path):
             each.join()
 
 
-def test_of_many_that_start_at_once_one_takes_it_and_all_others_are_refused(tmp_path):
-    """At once, as long as the first one runs."""
+def test_of_many_supervisors_that_start_at_once_one_gets_it(tmp_path):
+    """The others are refused at once, as long as the first one runs."""
     refused = threading.Semaphore(0)
 
     def start(_):
@@ -98,8 +98,8 @@ def test_of_many_that_start_at_once_one_takes_it_and_all_others_are_refused(tmp_
         assert sorted(pool.map(start, range(8))) == ["refused"] * 7 + ["taken"]
 
 
-def test_leftovers_of_a_killed_one_are_taken_over(tmp_path, other):
-    """The kernel let go of the lock; the files are still there."""
+def test_leftovers_of_a_killed_supervisor_are_taken_over(tmp_path, other):
+    """The kernel has released the lock; the files are still there."""
     path = tmp_path / "run"
     (path / "w7.sock").touch()
     other.send_signal(signal.SIGKILL)
@@ -109,8 +109,8 @@ def test_leftovers_of_a_killed_one_are_taken_over(tmp_path, other):
         assert [file.name for file in path.iterdir()] == ["lock"]
 
 
-def test_what_is_not_ours_in_a_run_directory_stays(tmp_path):
-    """Somebody names a folder by mistake."""
+def test_other_files_in_a_run_directory_stay(tmp_path):
+    """A folder may be named by mistake."""
     path = tmp_path / "run"
     path.mkdir(mode=0o700)
     (path / "diary.txt").write_text("dear")

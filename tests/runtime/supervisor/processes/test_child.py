@@ -1,4 +1,4 @@
-"""One child process: its words, its output, its end. With real children, on both kinds of loop."""
+"""Tests of one child process: its messages, its output, its exit. With real children, on both kinds of event loop."""
 
 import asyncio
 import contextlib
@@ -92,8 +92,8 @@ def alive(pid: int) -> bool:
     return False
 
 
-def test_words_pass_in_both_directions_and_the_end_of_the_socket_ends_the_child(run):
-    """The child answers a drain, and sees end of file when its parent lets go."""
+def test_messages_pass_in_both_directions(run):
+    """The child responds to a drain, and exits when its end of the socket is closed."""
 
     async def scenario(start):
         watched = start('send(type="listening"); control.recv(99); send(type="table_applied", generation=7); sys.exit(3)')
@@ -105,7 +105,7 @@ def test_words_pass_in_both_directions_and_the_end_of_the_socket_ends_the_child(
     run(scenario)
 
 
-def test_a_word_sent_just_before_the_exit_is_not_lost(run):
+def test_a_message_sent_just_before_the_exit_is_not_lost(run):
     """`failed` explains the exit, so it has to come before it."""
 
     async def scenario(start):
@@ -133,7 +133,7 @@ def test_a_flood_of_output_never_blocks_the_child_and_leaves_a_bounded_tail(run)
 
 
 def test_whole_lines_reach_the_log_under_the_childs_name(run, caplog):
-    """Also the last one, which has no end, and bytes that are no text."""
+    """The last line, which has no line end, and bytes that are not text do so too."""
 
     async def scenario(start):
         watched = start('os.write(1, b"one\\ntw"); control.recv(1); os.write(2, b"o \\xff\\nend")')
@@ -147,7 +147,7 @@ def test_whole_lines_reach_the_log_under_the_childs_name(run, caplog):
 
 
 def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(run):
-    """And not before."""
+    """It is not killed earlier."""
 
     async def scenario(start):
         watched = start(
@@ -163,8 +163,8 @@ def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(run):
     run(scenario)
 
 
-def test_a_grandchild_ends_with_its_parent_even_while_it_holds_the_pipes(run):
-    """What a model starts must not outlive it, nor hide its exit by keeping stdout and the control socket open."""
+def test_a_grandchild_is_killed_with_its_parent_even_while_it_holds_the_pipes(run):
+    """A process that a model starts must neither outlive it nor hide its exit by keeping stdout and the control socket open."""
 
     async def scenario(start):
         watched = start("""
@@ -191,8 +191,8 @@ def test_a_child_leads_a_session_of_its_own_and_files_it_makes_are_private(run):
     run(scenario)
 
 
-def test_a_child_that_does_not_read_holds_only_the_newest_table(run):
-    """Tables pile up while a front door is busy; only the last one counts. Other words keep their place."""
+def test_a_child_that_does_not_read_gets_only_the_newest_table(run):
+    """Tables queue up while a front door is busy, and only the last one counts. Other messages keep their place."""
     big = ReleaseSpec("iris", "1" * 300_000, [])
 
     async def scenario(start):
@@ -219,8 +219,8 @@ def test_a_child_that_does_not_read_holds_only_the_newest_table(run):
 
 
 @pytest.mark.parametrize("line", ["no json", '{"type": "gossip"}'])
-def test_a_child_that_says_something_unknown_is_ended(run, line):
-    """Its socket is of no further use, so neither is the child."""
+def test_a_child_that_sends_an_invalid_message_is_terminated(run, line):
+    """Its socket is of no further use, and so is the child."""
 
     async def scenario(start):
         watched = start(f"control.sendall(b{line!r} + b'\\n')\ntime.sleep(99)")
@@ -229,8 +229,8 @@ def test_a_child_that_says_something_unknown_is_ended(run, line):
     run(scenario)
 
 
-def test_a_child_that_dies_with_words_unread_is_reaped_like_any_other(run):
-    """The kernel resets such a socket instead of ending it."""
+def test_a_child_that_dies_with_messages_unread_is_reaped_like_any_other(run):
+    """The kernel resets such a socket instead of closing it."""
 
     async def scenario(start):
         watched = start('send(type="listening"); control.recv(1, socket.MSG_PEEK); os._exit(5)')
@@ -245,7 +245,7 @@ def test_a_child_that_dies_with_words_unread_is_reaped_like_any_other(run):
 
 
 def test_a_command_that_does_not_exist_leaves_nothing(run):
-    """The error is the caller's; no descriptor stays open."""
+    """The caller gets the error; no descriptor stays open."""
 
     async def scenario(_):
         child = Child("child", ProcessSpec(["/nowhere/python"], {}), print, print)
@@ -257,7 +257,7 @@ def test_a_command_that_does_not_exist_leaves_nothing(run):
 
 
 def test_further_descriptors_are_inherited_under_their_own_numbers(run, tmp_path):
-    """The front door gets the listening socket so."""
+    """The front door inherits the listening socket this way."""
     path = tmp_path / "file"
     with path.open("w") as file:
 
@@ -269,8 +269,8 @@ def test_further_descriptors_are_inherited_under_their_own_numbers(run, tmp_path
     assert path.read_text() == "here"
 
 
-def test_whatever_a_process_has_started_is_killed_also_what_that_has_started():
-    """A thread may be waiting for a compiler with children of its own when everything ends."""
+def test_descendants_of_a_process_are_killed():
+    """A thread may be waiting for a compiler with children of its own at a shutdown."""
     script = """
         import subprocess, sys, threading, time
         from runtime.supervisor.host.process_tree import kill_descendants
@@ -285,8 +285,8 @@ def test_whatever_a_process_has_started_is_killed_also_what_that_has_started():
     assert done.stdout == f"{-signal.SIGKILL} b''\n"
 
 
-def test_what_steers_python_pex_and_pexdock_does_not_reach_a_child():
-    """A shell's PYTHONPATH would change what a release is. An own choice about telemetry stays."""
+def test_variables_that_steer_python_pex_and_pexdock_do_not_reach_a_child():
+    """A shell's PYTHONPATH would change what a release is. The user's choice about telemetry stays."""
     parent = {"PATH": "/bin", "PYTHONPATH": "x", "PYTHONDONTWRITEBYTECODE": "1", "PEX_PATH": "y", "PEXDOCK_PORT": "1", "DO_NOT_TRACK": "0"}
     assert child_environment(parent, {"PEXDOCK_ARTIFACTS_PATH": "/a"}) == {
         "PATH": "/bin",
@@ -298,14 +298,14 @@ def test_what_steers_python_pex_and_pexdock_does_not_reach_a_child():
 
 
 def test_an_exit_is_described_in_words():
-    """The names stand in `pexdock models`."""
+    """The text is shown by `pexdock models`."""
     assert describe_exit(3) == "exited with code 3"
     assert describe_exit(-signal.SIGSEGV) == "was killed by SIGSEGV"
     assert "memory" in describe_exit(-signal.SIGKILL)
 
 
-def test_lines_come_out_whole_however_the_bytes_are_cut():
-    """One byte at a time is the worst that a pipe can do."""
+def test_lines_are_complete_however_the_bytes_are_split():
+    """One byte at a time is the worst case of a pipe."""
     tail = LogTail()
     data = "eins\r\nzwei ü\n\ndrei".encode()
     lines = [line for byte in data for line in tail.append(bytes([byte]))] + tail.finish()
@@ -313,7 +313,7 @@ def test_lines_come_out_whole_however_the_bytes_are_cut():
     assert tail.last_lines(2) == ["zwei ü", "drei"]
 
 
-def test_output_without_line_ends_is_cut_and_bounded():
+def test_output_without_line_ends_is_split_and_bounded():
     """A progress bar of a gigabyte must not fill the supervisor's memory."""
     tail = LogTail()
     for _ in range(100):
@@ -322,8 +322,8 @@ def test_output_without_line_ends_is_cut_and_bounded():
     assert len(tail._rest) <= LINE_MAX_BYTES
 
 
-def test_words_of_a_release_survive_the_socket(run):
-    """Ready is the largest word that a worker sends."""
+def test_the_largest_message_survives_the_socket(run):
+    """Ready is the largest message of a worker."""
     word = Ready(1, "0.1.0", ReleaseSpec("iris", "0.1.0" * 100_000, []))
 
     async def scenario(start):
@@ -336,8 +336,8 @@ def test_words_of_a_release_survive_the_socket(run):
     run(scenario)
 
 
-def test_a_budget_is_spent_and_comes_back_with_time():
-    """Up to its burst, and no further."""
+def test_a_rate_limit_recovers_with_time():
+    """It recovers up to its burst, and no further."""
     budget = LogRateLimit(100, 10)
     assert [budget.allows(60, 1000.0), budget.allows(60, 1000.0), budget.allows(40, 1000.0)] == [True, False, True]
     assert [budget.allows(20, 1001.0), budget.allows(20, 1002.0)] == [False, True]

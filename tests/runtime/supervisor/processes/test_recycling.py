@@ -1,4 +1,4 @@
-"""Which worker of a release is replaced while it serves, and when."""
+"""Tests of which worker of a release is replaced while it serves, and when."""
 
 import os
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ def workers():
 
 
 def test_one_worker_of_a_release_at_a_time_is_replaced(workers):
-    """The next one's turn comes when the first one's successor is ready."""
+    """The next replacement starts when the first one is ready."""
     renewal = Recycling(None, 0, 100)
     for worker in workers:
         worker.requests_sent = 100
@@ -29,7 +29,7 @@ def test_one_worker_of_a_release_at_a_time_is_replaced(workers):
     assert renewal.start_replacement("tiny", [*workers, new], None) is not None
 
 
-def test_a_worker_that_was_sent_less_stays(workers):
+def test_a_worker_below_the_limit_stays(workers):
     workers[0].requests_sent = 99
     assert Recycling(None, 0, 100).start_replacement("tiny", workers, None) is None
 
@@ -42,6 +42,6 @@ def test_each_bound_is_off_by_itself(workers):
 
 
 @pytest.mark.parametrize(("max_requests", "told"), [(0, 0), (1, 1), (20, 1), (21, 2), (10_000, 500)])
-def test_front_doors_tell_often_enough(max_requests, told):
-    """Twenty times on the way, and never where nobody asks."""
+def test_front_doors_report_often_enough(max_requests, told):
+    """They report twenty times on the way to the limit, and never without a limit."""
     assert requests_sent_interval(max_requests) == told

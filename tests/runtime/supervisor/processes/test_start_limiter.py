@@ -1,4 +1,4 @@
-"""Turns to start: so many at once, first come first served, and nobody holds one for ever."""
+"""Tests of start slots: a limited number at once, first come first served, and none held for ever."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ from runtime.supervisor.processes import start_limiter
 from runtime.supervisor.processes.start_limiter import StartLimiter
 
 
-def test_so_many_start_at_once_and_the_others_follow_in_their_order():
-    """Whether the one before is ready, has failed, or was no longer wanted before its turn came."""
+def test_a_limited_number_starts_at_once_and_the_others_follow_in_order():
+    """A worker may be ready, have failed, or be retired before its slot was granted."""
 
     async def main():
         gate, begun = StartLimiter(2), []
@@ -26,7 +26,7 @@ def test_so_many_start_at_once_and_the_others_follow_in_their_order():
     asyncio.run(main())
 
 
-def test_one_that_takes_long_lets_the_next_one_go(monkeypatch):
+def test_a_slow_start_releases_its_slot(monkeypatch):
     """A model that hangs while it is imported must not keep all others from starting."""
     monkeypatch.setattr(start_limiter, "SLOT_MAX_S", 0.01)
 

@@ -13,7 +13,7 @@ from runtime.supervisor.processes.worker_state import WorkerState
 
 
 def test_a_worker_that_is_retired_while_it_waits_for_a_start_slot_stops(tmp_path: Path):
-    """Otherwise its release would never be gone."""
+    """Otherwise its release would never be removed."""
 
     async def run() -> None:
         limiter, stopped = StartLimiter(1), asyncio.Event()

@@ -29,8 +29,8 @@ class Worker:
         return tasks
 
 
-def test_an_answer_finds_its_question_by_number_whatever_the_order() -> None:
-    """Two ask at once, and each gets its own answer."""
+def test_a_response_finds_its_request_by_id_in_any_order() -> None:
+    """Two calls at once each get their own response."""
 
     async def run() -> None:
         worker = Worker()
@@ -43,8 +43,8 @@ def test_an_answer_finds_its_question_by_number_whatever_the_order() -> None:
     asyncio.run(run())
 
 
-def test_what_the_worker_refuses_is_raised() -> None:
-    """As the error that it was there."""
+def test_a_refusal_of_the_worker_is_raised() -> None:
+    """The error has the same type as in the worker."""
 
     async def run() -> None:
         worker = Worker()
@@ -57,8 +57,8 @@ def test_what_the_worker_refuses_is_raised() -> None:
     asyncio.run(run())
 
 
-def test_an_answer_to_what_was_not_asked_changes_nothing() -> None:
-    """Nor does a second answer."""
+def test_a_response_without_a_request_changes_nothing() -> None:
+    """A second response changes nothing either."""
 
     async def run() -> None:
         worker = Worker()
@@ -71,8 +71,8 @@ def test_an_answer_to_what_was_not_asked_changes_nothing() -> None:
     asyncio.run(run())
 
 
-def test_a_worker_that_ends_leaves_nobody_waiting() -> None:
-    """The reason is that of its end."""
+def test_the_exit_of_a_worker_fails_all_calls() -> None:
+    """The error has the reason of the exit."""
 
     async def run() -> None:
         worker = Worker()
@@ -85,8 +85,8 @@ def test_a_worker_that_ends_leaves_nobody_waiting() -> None:
     asyncio.run(run())
 
 
-def test_a_late_answer_is_taken_and_told_to_nobody() -> None:
-    """The next question has its own answer."""
+def test_a_late_response_is_dropped() -> None:
+    """The next call gets its own response."""
 
     async def run() -> None:
         worker = Worker(0.001)
@@ -100,8 +100,8 @@ def test_a_late_answer_is_taken_and_told_to_nobody() -> None:
     asyncio.run(run())
 
 
-def test_a_worker_that_answers_nothing_is_not_asked_without_end() -> None:
-    """What it has not read lies in its socket, also when nobody waits for it any more."""
+def test_pending_requests_are_limited() -> None:
+    """Requests that the worker has not read are in its socket, even if nobody waits for them any more."""
 
     async def run() -> None:
         worker = Worker(0.001)
@@ -121,8 +121,8 @@ def test_a_worker_that_answers_nothing_is_not_asked_without_end() -> None:
     asyncio.run(run())
 
 
-def test_whoever_stops_waiting_disturbs_nobody() -> None:
-    """A client of the admin side may hang up."""
+def test_a_cancelled_call_affects_no_other() -> None:
+    """A client of the admin API may disconnect."""
 
     async def run() -> None:
         worker = Worker()
