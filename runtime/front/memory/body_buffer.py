@@ -1,6 +1,6 @@
-"""Large Arrow bodies while they arrive: in segments of their own, which a worker can be given as they are.
+"""Receives large Arrow bodies into segments of their own, which can be passed to a worker without a copy.
 
-Such a segment belongs to the front door alone until the whole body was validated and a worker is sent its batch.
+Such a segment belongs to the front door alone until the whole body is validated and sent to a worker as a batch.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from base.ipc.segment import Segment, rounded_size
 from runtime.front.memory.budget import MemoryBudget
 
 BODY_BUFFER_MIN_BYTES = 1024**2
-"""From this size on a copy costs more than new memory. A smaller body is read into memory that was written before."""
+"""Size from which a copy costs more than new memory. A smaller body is read into memory that was used before."""
 
 _ALIGNMENT_BYTES = 64
 
 
 class BodyBuffer:
-    """The shared memory of one body of known length, with as much room behind it for the reply.
+    """The shared memory of one body of known length, followed by the same amount of memory for the reply.
 
     It owns the memory until `hand_over` gives it to the slots of a worker.
 
     Attributes:
-        frame: Offset and length of the record batch message in the body that is a batch of the endpoint as it stands; None without one.
+        frame: Offset and length of the record batch message in the body, if a worker can read it unchanged; None if not.
     """
 
     def __init__(self, segment: Segment, size: int, budget: MemoryBudget) -> None:
@@ -36,7 +36,7 @@ class BodyBuffer:
 
     @classmethod
     def allocate(cls, size: int, budget: MemoryBudget) -> BodyBuffer:
-        """Returns a buffer for a body of `size` bytes. Its pages take memory when they are written.
+        """Returns a buffer for a body of `size` bytes. Its pages take memory only when they are written.
 
         Raises:
             Full: the front door has no memory left for it. Nothing was reserved.
@@ -71,15 +71,15 @@ class BodyBuffer:
         self._filled += size
 
     def append(self, piece: bytes) -> None:
-        """Appends a piece, which is no longer than what is missing."""
+        """Appends a piece, which must not be longer than `missing_bytes`."""
         self.unfilled[: len(piece)] = piece
         self._filled += len(piece)
 
     def hand_over(self) -> tuple[Segment, int] | None:
-        """Gives up the segment for another part of the budget to take over.
+        """Hands the segment over to another part of the budget.
 
         Returns:
-            The segment, and the bytes at its beginning that the body takes; None if it was handed over before.
+            The segment, and the number of bytes of the body at its beginning; None if it was handed over before.
         """
         segment, self._segment = self._segment, None
         if segment is None:
@@ -88,7 +88,7 @@ class BodyBuffer:
         return segment, _aligned(self._size)
 
     def close(self) -> None:
-        """Gives the memory back unless it was handed over. Does nothing when called again."""
+        """Frees the memory unless it was handed over. Idempotent."""
         if self._segment is not None:
             self._budget.release(self._segment.size)
             self._segment.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from base.errors import Full
 
 MIRROR_DIVISOR = 4
-"""Copies of requests to one release get this part of all shared memory, so that clients have the rest."""
+"""Mirrored requests to one release get all shared memory divided by this number; clients have the rest."""
 
 
 class MemoryBudget:
@@ -15,12 +15,12 @@ class MemoryBudget:
 
     Args:
         max_bytes: The limit; it may change later.
-        whole: The budget of which this is a part: what is reserved here is reserved there.
+        whole: The budget of which this is a part. Each reservation here is also made there.
 
     Attributes:
         max_bytes: The limit.
         used_bytes: Reserved bytes.
-        reclaimers: Called where bytes are short; each gives back memory that it keeps only for later.
+        reclaimers: Called when bytes run short; each frees memory that it keeps only for later use.
     """
 
     def __init__(self, max_bytes: int, whole: MemoryBudget | None = None) -> None:
@@ -50,7 +50,7 @@ class MemoryBudget:
     def reserve_for_body(self, size: int) -> None:
         """Reserves `size` bytes for a body that a client still has to send, from the first half of the budget only.
 
-        The other half stays for requests that are complete, however slow clients are.
+        The other half remains available to complete requests, however slow clients are.
 
         Raises:
             Full: half of the limit would be exceeded. Nothing was reserved.
@@ -62,15 +62,15 @@ class MemoryBudget:
         self.used_bytes += size
 
     def transfer_out(self, size: int) -> None:
-        """Gives up bytes that the whole goes on counting, for another part to take over."""
+        """Stops counting bytes that another part takes over. The whole budget still counts them."""
         self.used_bytes -= size
 
     def transfer_in(self, size: int) -> None:
-        """Takes over bytes that the whole counts already."""
+        """Starts counting bytes that another part has given up. The whole budget already counts them."""
         self.used_bytes += size
 
     def release(self, size: int) -> None:
-        """Gives `size` bytes back."""
+        """Releases `size` reserved bytes."""
         self.used_bytes -= size
         if self._whole is not None:
             self._whole.release(size)
@@ -83,5 +83,5 @@ class MemoryBudget:
 
 
 def release_max_bytes(segments_max_bytes: int, releases: int) -> int:
-    """Returns the limit of each of several releases: all but half of what the others would have in equal shares."""
+    """Returns the limit of each of several releases: all bytes, minus half of the equal shares of the other releases."""
     return segments_max_bytes * (releases + 1) // (2 * releases) if releases > 1 else segments_max_bytes

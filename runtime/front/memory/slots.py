@@ -1,6 +1,6 @@
-"""Shared memory for batches and their replies: slots of one segment, and segments of their own for what is larger.
+"""Shared memory for batches and their replies: slots in one segment, and a separate segment for each larger batch.
 
-Knows segments and no channels: the owner of a pool announces new and gone segments to the worker.
+Knows segments but no channels: the owner of a pool announces new and removed segments to the worker.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from base.ipc.segment import Segment, rounded_size
 from runtime.front.memory.budget import MemoryBudget
 
 SLOTS = 64
-"""At most two batches are in flight; the other slots hold batches that wait for an artifact to load, and streamed responses."""
+"""Number of slots. At most two batches are in flight; the other slots hold parked batches, which wait for an artifact to load, and streamed
+responses."""
 
 SLOT_BYTES = 2 * frames.COPY_MAX_BYTES
-"""One half for the request, one for the reply. A worker copies frames of up to that half, so it never retains a slot. Pages that are never
-written take no memory."""
+"""Size of a slot: half for the request, half for the reply. A worker copies frames of up to half a slot, so it never retains a slot. Pages
+that are never written take no memory."""
 
 _HALF_BYTES = SLOT_BYTES // 2
 
 _SPARE_MAX = 2
-"""Large segments kept for the next large batch: as many as can be in flight."""
+"""Number of large segments that are kept for the next large batches: as many as can be in flight."""
 
 
 @dataclass(eq=False)
 class Slot:
-    """A place for one batch and one for its reply.
+    """Memory for one batch and its reply.
 
     Attributes:
-        number: Number by which the worker knows the segment.
-        own_segment: Whether the segment holds nothing else.
-        adopted: Whether the segment was made for a request's body.
+        number: Number of the segment in messages to the worker.
+        own_segment: Whether the segment has no other slot.
+        adopted: Whether the segment was made for a request body.
     """
 
     number: int
@@ -45,11 +46,11 @@ class Slot:
 
 
 class SlotPool:
-    """The slots of one channel. It owns the memory; `close()` gives all of it back.
+    """The slots of one channel. It owns the memory, and `close()` frees all of it.
 
     Attributes:
-        to_attach: New segments to announce to the worker; the owner removes them.
-        to_forget: Numbers of gone segments to announce to the worker; the owner removes them.
+        to_attach: New segments to announce to the worker; the owner of the pool removes them.
+        to_forget: Numbers of removed segments to announce to the worker; the owner of the pool removes them.
     """
 
     def __init__(self, budget: MemoryBudget) -> None:
@@ -65,7 +66,7 @@ class SlotPool:
         self._free = [_slot_at(number, segment, index) for index in range(SLOTS)]
 
     def take_slot(self, request_bytes: int, reply_bytes: int) -> Slot:
-        """Returns a slot with at least this much room for the request and for the reply.
+        """Returns a slot with at least this many bytes for the request and for the reply.
 
         Raises:
             Full: the budget has too few bytes left. Nothing was taken.
@@ -82,18 +83,18 @@ class SlotPool:
         return _slot_of(number, segment, request_bytes)
 
     def adopt_segment(self, segment: Segment, request_bytes: int) -> Slot:
-        """Returns a slot in a segment that was made elsewhere and is reserved in the whole budget; the request is at its beginning."""
+        """Returns a slot in a segment that was made elsewhere and is reserved in the whole budget, with the request at its beginning."""
         self._budget.transfer_in(segment.size)
         slot = _slot_of(self._attach(segment), segment, request_bytes)
         slot.adopted = True
         return slot
 
     def lease(self, slot: Slot) -> None:
-        """Notes that a response refers to the slot's reply. The slot survives `close()` until it is given back."""
+        """Marks the slot as used by a response. The slot then survives `close()` until it is given back."""
         self._leased.add(slot.number)
 
     def give_back(self, slot: Slot, *, retained: bool) -> None:
-        """Takes a slot back for the next batch; a segment that the worker still refers to (`retained`) is dropped instead."""
+        """Makes a slot available to the next batch, or drops its segment if the worker still refers to it (`retained`)."""
         self._leased.discard(slot.number)
         if self._closed:
             if slot.number in self._segments:
@@ -106,13 +107,13 @@ class SlotPool:
             self._drop(slot)
 
     def drop_spare_segments(self) -> None:
-        """Drops the segments that are kept for the next large batch."""
+        """Drops the segments that are kept for the next large batches."""
         for slot in self._spare:
             self._drop(slot)
         self._spare = []
 
     def close(self) -> None:
-        """Unmaps everything that is not leased. The channel must be closed, so that no worker reads or writes any of it."""
+        """Unmaps all memory that is not leased. The channel must be closed before, so that the worker no longer uses the memory."""
         self._closed = True
         for number in self._segments.keys() - self._leased:
             self._close_segment(number)

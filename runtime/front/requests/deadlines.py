@@ -10,16 +10,16 @@ from typing import TypeVar
 _NEVER_S = float("inf")
 
 _ROUNDING_S = 0.001
-"""A deadline is sent to workers in whole milliseconds."""
+"""Rounding of deadlines in seconds: they are sent to workers in whole milliseconds."""
 
 
 class Timed:
-    """Something that must end in time: a base class of requests.
+    """An item with a deadline. This is a base class of requests.
 
     Attributes:
-        timeout_s: Time limit from when `Deadlines` begins to watch it.
+        timeout_s: Time limit in seconds, which starts when `Deadlines` begins to watch the item.
         ends_s: Deadline on the monotonic clock; set by `Deadlines`.
-        answered: Whether nobody waits for it any more.
+        answered: Whether the item has ended, so that no client waits for it any more.
     """
 
     __slots__ = ("answered", "ends_s", "timeout_s")
@@ -30,7 +30,7 @@ class Timed:
         self.answered = False
 
     def expire(self) -> None:
-        """Ends it: its time is over."""
+        """Ends the item because its deadline has passed."""
         raise NotImplementedError
 
 
@@ -38,12 +38,12 @@ T = TypeVar("T", bound=Timed)
 
 
 class Deadlines:
-    """Watches what must end in time, grouped by time limit: within a group the first to come is the first to expire.
+    """Watches the deadlines of items, grouped by time limit. Within a group, the first item to arrive is the first to expire.
 
-    One timer serves all, armed for the earliest deadline. A timer for each request would cost more than the rest of its bookkeeping.
+    One timer, armed for the earliest deadline, serves all items. A timer for each request would cost more than the rest of its bookkeeping.
 
     Args:
-        timeout_s: Upper limit of a request's time; its default where neither client nor endpoint sets one.
+        timeout_s: Upper limit of a request's time in seconds, and its default if neither client nor endpoint sets a limit.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -67,7 +67,7 @@ class Deadlines:
             self._arm(ends_s)
 
     def forget(self, timed: Timed) -> None:
-        """Stops watching a request. Does nothing when it is not watched."""
+        """Stops watching a request. Does nothing if it is not watched."""
         timeout_s = timed.timeout_s
         lane = self._lanes.get(timeout_s)
         if lane is not None:
@@ -92,7 +92,7 @@ class Deadlines:
 
 
 def expire_late(requests: Sequence[T]) -> list[T]:
-    """Expires those whose time is over, even if the timer is late, and returns those that still wait."""
+    """Expires the requests whose deadline has passed, even if the timer is late, and returns the requests that still wait."""
     soon_s = time.monotonic() + _ROUNDING_S
     for request in requests:
         if not request.answered and request.ends_s <= soon_s:

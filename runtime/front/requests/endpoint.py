@@ -1,4 +1,4 @@
-"""The releases that the front door serves and their endpoints, as far as requests need to know them."""
+"""The releases that the front door serves and their endpoints, with the data that requests need."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class ServedRelease:
     """A release of the routing table, and its state in this front door.
 
     Args:
-        release_id: Differs between releases of the same name and version with other content.
+        release_id: Identifies the release; it differs between releases of equal name and version but different content.
         spec: Describes the release, as its workers sent it.
         budget: Limit of its shared memory, request bodies included.
 
     Attributes:
         endpoints: Its endpoints, in the order of the spec.
         up: Whether a worker can take batches.
-        retiring: Whether another routing table without it is in force.
+        retiring: Whether the routing table in force no longer contains it.
         open_streams: Requests whose streamed response has not ended.
     """
 
@@ -47,10 +47,10 @@ class ServedRelease:
 class ServedEndpoint:
     """An endpoint of a served release: its schemas, codecs, limits and counters.
 
-    A base class of what queues its requests, which overrides the two callbacks.
+    This is a base class of the endpoint's queue, which overrides the two callbacks.
 
     Args:
-        number: Position in the release's spec; workers know the endpoint by it.
+        number: Position in the release's spec, which identifies the endpoint in messages to workers.
         spec: Describes the endpoint, as its workers sent it.
         release: Release that the endpoint belongs to.
         deadlines: Deadlines of all requests of the front door.
@@ -59,7 +59,7 @@ class ServedEndpoint:
 
     Attributes:
         replies: Reads reply frames of workers.
-        batch_time: How long its batches take a worker.
+        batch_time: Average time that a worker takes for a batch.
         outcomes: Counts how requests end; None unless the supervisor watches the release.
     """
 
@@ -92,11 +92,11 @@ class ServedEndpoint:
         return mine.input_schema == theirs.input_schema and mine.unexpected == theirs.unexpected and mine.raw == theirs.raw
 
     def on_expired(self, request: Timed) -> None:
-        """Ends a request whose time is over."""
+        """Ends a request whose deadline has passed."""
         raise NotImplementedError
 
     def on_abandoned(self, request: Timed) -> None:
-        """Takes a request whose client is gone out of the queue."""
+        """Removes a request whose client has disconnected from the queue."""
         raise NotImplementedError
 
 

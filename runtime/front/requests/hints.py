@@ -1,7 +1,7 @@
-"""The headers by which a client asks for a time limit, an urgency or a release. Pure.
+"""The headers with which a client requests a time limit, an urgency or a release. Pure.
 
-`X-Request-Timeout-Ms` is a whole number of milliseconds. Urgency is that of `Priority` (RFC 9218): `u=0` goes first, `u=7` last, and 3 is
-the default. As the RFC demands, parameters that cannot be parsed are ignored.
+`X-Request-Timeout-Ms` is a whole number of milliseconds. The urgency is that of the `Priority` header (RFC 9218): `u=0` goes first, `u=7`
+last, and 3 is the default. As the RFC demands, parameters that cannot be parsed are ignored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from base.errors import Malformed
 TIMEOUT_HEADER = b"x-request-timeout-ms"
 PRIORITY_HEADER = b"priority"
 VERSION_HEADER = b"x-pexdock-version"
-"""Asks for a release by version or label."""
+"""Header that requests a release by version or label."""
 
 DEFAULT_URGENCY = 3
 
@@ -24,10 +24,10 @@ _URGENCY = re.compile(rb"(?:^|,)[ \t]*u=([0-7])[ \t]*(?:[,;]|$)")
 
 
 class RequestHints(NamedTuple):
-    """Time limit and urgency that a client asks for.
+    """The time limit and urgency that a client requests.
 
     Attributes:
-        timeout_ms: Time limit; None where the client sets none.
+        timeout_ms: Time limit in milliseconds; None if the client sets none.
         urgency: 0 to 7; 0 goes first.
     """
 
@@ -48,7 +48,7 @@ def hints_from_headers(headers: Mapping[bytes, bytes]) -> RequestHints:
 
 
 def parse_hints(timeout: bytes, priority: bytes) -> RequestHints:
-    """Returns the hints in the values of the two headers; empty where a header is missing.
+    """Returns the hints in the values of the two headers. The value of a missing header is empty.
 
     Raises:
         Malformed: the timeout is not a positive whole number.

@@ -1,4 +1,4 @@
-"""A check of a path's parameters by the artifact spec, which only a worker can run."""
+"""A check of path parameters against the artifact spec, which only a worker can run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class ParameterCheck:
     """A check that waits for a worker or for its reply.
 
     Attributes:
-        endpoint: Endpoint of the release that is asked; that of the failover target once the check was handed over.
-        pinned: Whether no other release may be asked: the client wants this one, or the check is for a copy.
-        crash_count: Workers that exited while they had it.
-        sent_s: When it was last sent to a worker, on the monotonic clock.
-        begun: Whether that worker has reported that it began.
+        endpoint: Endpoint whose workers run the check. After a failover it is the endpoint of the target release.
+        pinned: Whether no other release may run the check, because the client requested this one or the check is for a mirrored request.
+        crash_count: Number of workers that exited while they had it.
+        sent_s: Time when it was last sent to a worker, on the monotonic clock.
+        begun: Whether that worker has reported that it began the check.
     """
 
     def __init__(self, head: RequestHead, *, copied: bool) -> None:
@@ -25,23 +25,23 @@ class ParameterCheck:
         self.endpoint = head.target.endpoint
         self.parameters = head.target.parameters
         self.pinned = copied or bool(head.version)
-        self.may_retry = not copied  # whatever holds for the endpoint's requests: a check computes nothing
+        self.may_retry = not copied  # even if the endpoint's requests may not be retried: a check computes nothing
         self.crash_count = 0
         self.sent_s = 0.0
         self.started = False
 
     @property
     def answered(self) -> bool:
-        """True if nobody waits for it any more."""
+        """Whether nobody waits for the check any more."""
         return self._reply.done()
 
     @property
     def is_suspect(self) -> bool:
-        """True if a worker exited while it had it. It must then be the only work of the next worker."""
+        """Whether a worker exited while it had the check, which must then be the only work of the next worker."""
         return self.crash_count > 0
 
     def finish(self, error: PexdockError | None) -> None:
-        """Ends the check: the parameters are admitted until the routing table changes, or refused with the error."""
+        """Ends the check. Without an error, the parameters are admitted until the routing table changes; else they are refused with it."""
         if error is not None:
             self.fail(error)
             return
@@ -55,7 +55,7 @@ class ParameterCheck:
             self._reply.set_exception(error)
 
     async def wait(self) -> None:
-        """Returns once the parameters are admitted. Nobody waits for the check when this is cancelled.
+        """Waits until the parameters are admitted. Cancelling this call ends the check.
 
         Raises:
             PexdockError: the parameters are refused, or no worker can check them.

@@ -1,4 +1,4 @@
-"""Problem documents as responses of a front door."""
+"""Converts errors to responses with problem documents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def problem_response(error: PexdockError, request_id: str) -> HttpResponse:
 
 
 def method_not_allowed_response(request_id: str) -> HttpResponse:
-    """Returns the response to another method than POST on an endpoint's path."""
+    """Returns the response to a method other than POST on an endpoint's path."""
     return _response(problems.method_not_allowed("endpoints only accept POST", "POST", request_id), request_id)
 
 
@@ -23,4 +23,4 @@ def _response(document: problems.Problem, request_id: str) -> HttpResponse:
 
 
 _OWN_HEADERS = (b"content-type", b"x-request-id")
-"""Headers that `HttpResponse` has in fields of their own."""
+"""Headers for which `HttpResponse` has separate fields."""

@@ -22,23 +22,23 @@ from runtime.front.telemetry.metrics import CLIENT_CLOSED_REQUEST
 class InferenceRequest(Timed):
     """Rows for one endpoint and one set of parameters. It is answered exactly once.
 
-    It has more attributes than other classes: each of them is read for every request, where another object would cost time.
+    It has more attributes than other classes, because each of them is read for every request, and a second object would cost time.
 
     Args:
         head: The request's head.
         rows: The rows of its body.
         request_id: Unique among all requests of all front doors.
         respond: Called with the response, in the event loop's thread.
-        context: What the handler gets beside the rows; such a request is a batch of its own.
-        began_s: When its body was complete, by the clock of `telemetry.metrics`; 0 without metrics.
+        context: Context that the handler gets beside the rows. A request with a context is a batch of its own.
+        began_s: Time when its body was complete, by the clock of `telemetry.metrics`; 0 without metrics.
 
     Attributes:
         encoded_parameters: The path's parameters, with the context if there is one, encoded for a worker.
         group: Requests of equal groups may share a batch.
-        size_bytes: Memory that it takes while it waits, shared memory excluded.
+        size_bytes: Memory that it takes while it waits, excluding shared memory.
         urgency: 0 goes before 1.
-        queued_s: Since when it waits for its first batch, by the clock of `began_s`; 0 once it was sent, and without metrics.
-        crash_count: Workers that exited while they had it.
+        queued_s: Time since which it has waited for its first batch, by the clock of `began_s`; 0 once it was sent, and without metrics.
+        crash_count: Number of workers that exited while they had it.
         observer: Observes how it ends.
 
     Raises:
@@ -73,7 +73,7 @@ class InferenceRequest(Timed):
         began_s: float = 0.0,
     ) -> None:
         target = head.target
-        self.timeout_s, self.ends_s, self.answered = head.timeout_s, 0.0, False  # as `Timed`, without another call
+        self.timeout_s, self.ends_s, self.answered = head.timeout_s, 0.0, False  # as `Timed.__init__` would, without the call
         self.endpoint = target.endpoint
         self.head = head
         self.rows = rows
@@ -96,25 +96,25 @@ class InferenceRequest(Timed):
 
     @property
     def arrived_s(self) -> float:
-        """When `Deadlines` began to watch it, on the monotonic clock."""
+        """Time when `Deadlines` began to watch it, on the monotonic clock."""
         return self.ends_s - self.timeout_s
 
     @property
     def pinned(self) -> bool:
-        """True if no other release may answer it: its client has asked for this one."""
+        """Whether no other release may answer it, because its client requested this one."""
         return bool(self.head.version)
 
     @property
     def may_retry(self) -> bool:
-        """True if it may be computed twice."""
+        """Whether it may be computed twice."""
         return self.endpoint.spec.retry
 
     def on_sent(self, cancel: Callable[[], None]) -> None:
-        """Handles that a worker has it. `cancel` tells the worker that nobody waits for it any more."""
+        """Handles that the request was sent to a worker. `cancel` notifies that worker that nobody waits for it any more."""
         self._cancel = cancel
 
     def succeed(self, replies: ReplyEncoder, start: int) -> None:
-        """Responds with its rows of a batch's reply, which begin at `start`."""
+        """Responds with the rows of this request in a batch's reply, beginning at `start`."""
         if self.answered:
             return
         form = self.head.format
@@ -123,7 +123,7 @@ class InferenceRequest(Timed):
             self.observer.on_succeeded(replies, start, self.row_count)
 
     def succeed_raw(self, frame: pa.RecordBatch) -> None:
-        """Responds with what the handler of a raw endpoint returned (see `base.endpoint.raw`)."""
+        """Responds with the result of a raw endpoint's handler (see `base.endpoint.raw`)."""
         if not self.answered:
             body, content_type, status = (column[0].as_py() for column in frame.columns)
             self._finish(HttpResponse(status, content_type.encode(), self.id, body))
@@ -132,8 +132,8 @@ class InferenceRequest(Timed):
         """Responds with a problem document.
 
         Args:
-            error: What the document describes.
-            blamed: Whether the release caused it, as it does every error of its author.
+            error: The error that the document describes.
+            blamed: Whether the release caused it. Every error that its author raises counts as caused by the release.
         """
         if self.answered:
             return
@@ -142,11 +142,11 @@ class InferenceRequest(Timed):
             self.observer.on_failed(error, blamed=blamed)
 
     def expire(self) -> None:
-        """Ends it: its time is over."""
+        """Ends the request because its deadline has passed."""
         self.endpoint.on_expired(self)
 
     def abandon(self) -> None:
-        """Ends it without a response: its client is gone. The worker that has it is told to cancel it."""
+        """Ends the request without a response because its client has disconnected. Notifies the worker that has it."""
         waited = not self.answered
         self._end(CLIENT_CLOSED_REQUEST)
         self.cancel()
@@ -155,7 +155,7 @@ class InferenceRequest(Timed):
         self.endpoint.on_abandoned(self)
 
     def cancel(self) -> None:
-        """Tells the worker that has it that nobody waits for it, if its endpoint's handlers can be cancelled."""
+        """Notifies the worker that has it that nobody waits for it, if the endpoint's handlers can be cancelled."""
         cancel, self._cancel = self._cancel, None
         if cancel is not None:
             cancel()

@@ -1,4 +1,4 @@
-"""The head of a request for an endpoint, and what a traffic split adds to it."""
+"""The head of a request for an endpoint, with the choice of a release and the mirroring that a traffic split adds."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class RequestHead:
     """The parsed head of a request for an endpoint. Requests with equal heads share one.
 
     Attributes:
-        version: Version or label that the client asks for; empty where it asks for none.
-        selector: Chooses the release that answers; None where the target is final.
-        mirror: Decides whether the request is copied; None where it is not.
-        timeout_s: Time limit of its requests.
+        version: Version or label that the client requests; empty if it requests none.
+        selector: Chooses the release that answers; None if the target is final.
+        mirror: Decides whether the request is copied; None if requests are not mirrored.
+        timeout_s: Time limit of its requests in seconds.
         urgency: Urgency of its requests; 0 goes before 1.
         decode: Decodes a body of its media type.
     """
@@ -47,7 +47,7 @@ class RequestHead:
         )
 
     def apply_hints(self, hints: RequestHints) -> None:
-        """Sets time limit and urgency to what the client asks for, within the limits of operator and author."""
+        """Sets the time limit and urgency that the client requests, within the limits of operator and author."""
         endpoint = self.target.endpoint
         self.hints = hints
         timeout_ms = endpoint.spec.timeout_ms if hints.timeout_ms is None else hints.timeout_ms
@@ -56,18 +56,18 @@ class RequestHead:
         self.urgency = hints.urgency if endpoint.priorities else DEFAULT_URGENCY
 
     def with_less_time(self, spent_s: float) -> Self:
-        """Returns a copy whose requests have less time."""
+        """Returns a copy whose time limit is reduced by `spent_s`."""
         head = copy.copy(self)
         head.timeout_s -= spent_s
         return head
 
     @property
     def is_arrow(self) -> bool:
-        """True if the body is an Arrow stream that the front door decodes."""
+        """Whether the body is an Arrow stream that the front door decodes."""
         return not self.target.endpoint.spec.raw and media_types.media_type_of(self.content_type) == media_types.ARROW
 
     def decode_body(self, body: bytes | BodyBuffer) -> Rows:
-        """Returns the rows of a body; those of a body buffer own it.
+        """Returns the rows of a body. If the body is in a body buffer, the rows own the buffer.
 
         Raises:
             PexdockError: the body cannot be decoded, or its rows do not fit the schema.
@@ -79,7 +79,7 @@ class Selection(NamedTuple):
     """The release that was chosen for a request, as a head that leads to it.
 
     Attributes:
-        rows: Rows of the body, where choosing had to decode it and the chosen endpoint decodes it alike.
+        rows: Rows of the body, if the choice required decoding it and the chosen endpoint decodes it in the same way; else None.
     """
 
     head: RequestHead
@@ -87,17 +87,17 @@ class Selection(NamedTuple):
 
 
 class Selector:
-    """Chooses the release for requests with one head: a base class."""
+    """Chooses the release for requests with one head. This is a base class."""
 
     __slots__ = ()
 
     def select_release(self, body: bytes | BodyBuffer) -> Selection:
-        """Returns the choice for a request with this body."""
+        """Returns the selection for a request with this body."""
         raise NotImplementedError
 
 
 class ReplyObserver:
-    """Observes how one request ends: a base class."""
+    """Observes how one request ends. This is a base class."""
 
     __slots__ = ()
 
@@ -106,25 +106,25 @@ class ReplyObserver:
         raise NotImplementedError
 
     def on_failed(self, error: PexdockError, *, blamed: bool) -> None:
-        """Handles an error; `blamed` says that the release caused it."""
+        """Handles an error. `blamed` is true if the release caused it."""
         raise NotImplementedError
 
     def on_abandoned(self) -> None:
-        """Handles a client that is gone."""
+        """Handles a client that has disconnected."""
         raise NotImplementedError
 
 
 class Mirror:
-    """Sends copies of requests to another release: a base class."""
+    """Sends copies of requests to another release. This is a base class."""
 
     __slots__ = ()
 
     def should_copy(self) -> bool:
-        """Returns whether the next request is to be copied; called once for each request."""
+        """Returns whether the next request is to be copied. Called once for each request."""
         raise NotImplementedError
 
     def copy(self, head: RequestHead, rows: Rows, body: bytes | BodyBuffer, request_id: str) -> ReplyObserver | None:
-        """Copies a request, and returns what must observe the original; None where the copy is skipped."""
+        """Copies a request, and returns the observer of the original; None if the copy is skipped."""
         raise NotImplementedError
 
 

@@ -13,8 +13,8 @@ class HttpResponse(NamedTuple):
     """A response to one request.
 
     Attributes:
-        body: Whole body; empty where it is streamed. A memoryview belongs to a worker's reply: drop it once it is sent.
-        more: Further headers; names are in lower case.
+        body: The whole body; empty if it is streamed. A memoryview refers to a worker's reply, so drop it once it is sent.
+        more: Further headers, with names in lower case.
         stream: Parts of a streamed body.
     """
 
@@ -27,5 +27,5 @@ class HttpResponse(NamedTuple):
 
     @property
     def headers(self) -> Headers:
-        """All headers but those that depend on the connection and on how the body is sent."""
+        """All headers except those that depend on the connection or on the transfer of the body."""
         return [(b"content-type", self.media_type), (b"x-request-id", self.id.encode()), *self.more]

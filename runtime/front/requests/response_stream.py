@@ -1,4 +1,4 @@
-"""A streamed response: one part at a time from the worker to the client, as NDJSON or as server-sent events."""
+"""Streams a response part by part from the worker to the client, as NDJSON or as server-sent events."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ EVENTS = b"text/event-stream"
 
 
 def stream_media_type(accept: str) -> bytes:
-    """Returns the media type for an Accept header: server-sent events where it prefers them, else NDJSON."""
+    """Returns the media type for an Accept header: server-sent events if it prefers them, else NDJSON."""
     preferred = preferred_media_type(accept, (NDJSON.decode(), EVENTS.decode()))
     return NDJSON if preferred is None else preferred.encode()
 
 
 class ResponseStream:
-    """The parts of one response. Holds at most one part: the worker is asked for the next when the client has taken it.
+    """The parts of one response. Holds at most one part, and requests the next one when the client has taken it.
 
     Args:
         media_type: NDJSON or EVENTS.
@@ -34,12 +34,12 @@ class ResponseStream:
         self._finished = False
 
     def put(self, piece: bytes, on_taken: Callable[[], None]) -> None:
-        """Adds bytes of NDJSON, cut anywhere. Calls `on_taken` once the client has them."""
+        """Adds bytes of NDJSON, which may end in the middle of a line. Calls `on_taken` once the client has them."""
         self._piece, self._on_taken = self._formatted(piece), on_taken
         self._ready.set()
 
     def finish(self, problem: bytes | None = None) -> None:
-        """Ends the stream. A problem document is its last line, or its last event."""
+        """Ends the stream, with a problem document, if any, as the last line or event."""
         if problem is not None:
             border = b"" if self._at_line_start else b"\n\n" if self._events else b"\n"
             line = b"event: error\ndata: " + problem + b"\n\n" if self._events else b'{"error":' + problem + b"}\n"
@@ -48,7 +48,7 @@ class ResponseStream:
         self._ready.set()
 
     async def next(self) -> bytes | None:
-        """Returns the next part; None at the end. The call confirms that the client has the part before."""
+        """Returns the next part; None at the end. The call confirms that the client has the previous part."""
         if self._on_taken is not None and not self._piece:
             on_taken, self._on_taken = self._on_taken, None
             on_taken()
@@ -62,7 +62,7 @@ class ResponseStream:
         return tail or None
 
     def _formatted(self, piece: bytes) -> bytes:
-        """Returns NDJSON in the stream's media type. A line becomes an event; JSON has no line breaks of its own."""
+        """Converts NDJSON to the stream's media type. Each line becomes an event, since encoded JSON contains no line breaks."""
         at_line_start, self._at_line_start = self._at_line_start, piece.endswith(b"\n")
         if not self._events:
             return piece

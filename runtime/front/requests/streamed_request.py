@@ -33,14 +33,14 @@ class StreamedRequest(InferenceRequest):
 
     @property
     def may_retry(self) -> bool:
-        """True if it may be computed twice: not once a part was sent."""
+        """Whether it may be computed twice, which is false once a part was sent."""
         return self._stream is None and super().may_retry
 
     def send_part(self, piece: bytes, on_taken: Callable[[], None]) -> None:
         """Sends one part of the response. Calls `on_taken` once the client has it. The first part decides the status."""
         if self.answered:
             return
-        self.endpoint.deadlines.forget(self)  # each part has the time of a request, without that which the client takes
+        self.endpoint.deadlines.forget(self)  # the time limit applies to each part, without the time that the client takes
 
         def resume() -> None:
             if not self.answered:
@@ -50,13 +50,13 @@ class StreamedRequest(InferenceRequest):
         self._started_stream().put(piece, resume)
 
     def end_stream(self) -> None:
-        """Ends the response, which may have had no part at all."""
+        """Ends the response, which may have no parts."""
         if not self.answered:
             self._started_stream().finish()
             self._end(200)
 
     def fail(self, error: PexdockError, *, blamed: bool = False) -> None:
-        """Responds with a problem document; once a part was sent, the document is the last line of the stream."""
+        """Responds with a problem document. If a part was already sent, the document is the last line of the stream."""
         if self._stream is None:
             super().fail(error, blamed=blamed)
         elif not self.answered:
@@ -65,7 +65,7 @@ class StreamedRequest(InferenceRequest):
             self._end(document.status, failed=blamed or isinstance(error, AuthorError))
 
     def abandon(self) -> None:
-        """Ends it: its client is gone."""
+        """Ends the request because its client has disconnected."""
         if self._stream is not None:
             self._stream.finish()
         super().abandon()

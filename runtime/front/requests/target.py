@@ -1,4 +1,4 @@
-"""The endpoint and the parameters that a path leads to."""
+"""The target of a path: an endpoint and parameters."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Target:
     """An endpoint, and the path's parameters encoded for a worker. All requests for a path share one.
 
     Attributes:
-        path: The path as it came over the wire.
-        admitted: Whether no artifact spec has to check the parameters, or one has admitted them.
-        split: Whether a traffic split chooses the release, so that the endpoint is only the first choice.
+        path: The path as received.
+        admitted: Whether the parameters need no check against an artifact spec, or have passed it.
+        split: Whether a traffic split chooses the release; the endpoint is then only the first choice.
 
     Raises:
         TooLarge: the parameters do not fit into a message to a worker.
@@ -36,6 +36,6 @@ class Target:
 
 
 def check_parameter_bytes(encoded: bytes) -> None:
-    """Raises TooLarge where encoded parameters do not fit into a message to a worker."""
+    """Raises TooLarge if encoded parameters do not fit into a message to a worker."""
     if len(encoded) > BODY_MAX_BYTES:
         raise TooLarge(f"path parameters, query and headers are limited to {BODY_MAX_BYTES} bytes together")
