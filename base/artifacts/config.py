@@ -28,14 +28,14 @@ class FetchAs(Enum):
 class CacheConfig(BaseModel):
     """Defines how an endpoint finds, loads, caches and refreshes its models. Durations are a `timedelta`, or a number of seconds.
 
-    Without a `client` models are made from data: `load_model` gets the parameters of the request instead of an artifact, as the spec's
+    Without a `client`, models are made from data: `load_model` gets the parameters of the request instead of an artifact, as the spec's
     instance or, without a spec, as a `dict[str, str]`. For example, `CacheConfig(load_model=train, spec=Region)` trains one model for each
     region that is requested, and a refresh trains it anew.
 
     Attributes:
         client: Finds the artifact for parameters: `FsClient`, `ObjectStoreClient`, `MlflowClient`, or any object with the members of
             `base.artifacts.clients.protocol.Client`. Without a client, models are made from data.
-        load_model: Makes a model of one argument, see `load_as`. Runs on a loader thread; models of other parameters are served meanwhile.
+        load_model: Makes a model from one argument (see `load_as`) on a loader thread; models of other parameters are served meanwhile.
         load_as: "path" for the artifact's absolute path as a `str`, or "bytes" for the content of its file.
         spec: A Pydantic model that validates the parameters of a request; a request that it rejects is refused before anything is loaded.
             Its validated values are the key of a cache entry, and the client gets them: `7` and `007` are one `int`.
@@ -109,12 +109,12 @@ class CacheConfig(BaseModel):
 
     @property
     def from_data(self) -> bool:
-        """Returns True where models are made without artifacts."""
+        """Returns True if models are made without artifacts."""
         return isinstance(self.client, NoStore)
 
     @property
     def fetches_bytes(self) -> bool:
-        """Returns True where `load_model` gets the content of a file."""
+        """Returns True if `load_model` gets the content of a file."""
         return self.load_as in {"bytes", FetchAs.Bytes}
 
     @property

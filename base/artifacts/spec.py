@@ -27,7 +27,7 @@ class LatestKey:
     handler gets the value that was found, both in the spec's instance and as the parameter.
 
     Attributes:
-        manifest: Name of a file that holds the newest value as text. It lies where the path template has the component with this
+        manifest: Name of a file that holds the newest value as text. In its path, it replaces the component of the path template with this
             parameter. None means that the newest value in the client's list is used.
         compare_with: `compare_with(a, b)` returns True if the value `a`, as the spec validated it, is newer than `b`.
     """
@@ -48,8 +48,8 @@ class ArtifactSpec(BaseModel, Generic[M]):
 class SpecValidator:
     """Applies a spec to the parameters of requests.
 
-    Parameters and fields are matched by alias, by name, or, where there is neither, by the only name that differs just in underscores and
-    case: `iso_3166_1` in a path is `iso3166_1` in a spec.
+    Parameters and fields are matched by alias, by name or, if neither matches, by the only name that differs only in underscores and case:
+    `iso_3166_1` in a path is `iso3166_1` in a spec.
 
     Attributes:
         spec: The Pydantic model.

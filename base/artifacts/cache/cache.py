@@ -1,19 +1,19 @@
-"""The cache of one endpoint in one worker: models by parameters, each loaded once for all requests, the least recently used evicted.
+"""The cache of one endpoint in one worker: maps parameters to models, loads each once for all requests, evicts the least recently used.
 
-The serving thread never waits here. `lookup` returns a `Lease` on a model that is loaded, or a `Pending` for one that a thread of the cache is
-loading; that thread calls its `wake` when the load has ended, with or without success, or took too long:
+The serving thread never waits here. `lookup` returns a `Lease` on a model that is loaded, or a `Pending` for one that a thread of the cache
+is loading; that thread calls its `wake` when the load has ended, with or without success, or took too long:
 
     found = cache.lookup(parameters, wake)          # raises Misfit, Full, LoadFailed (backing off), Unavailable
-    if isinstance(found, Pending): park the batch; after wake, where found.done:
+    if isinstance(found, Pending): park the batch; after wake, if found.done:
         found = found.take_lease()                  # raises the error of the load: NotFound, Misfit, LoadFailed, Unavailable
     with found as model: handler(model, frame)
 
-A lease and a pending each pin their entry: it is not evicted before the lease is released or the pending cancelled. So a model that was
-loaded for a parked batch is still there when the batch comes back, whatever else was loaded meanwhile.
+A `Lease` and a `Pending` each pin their entry: it is not evicted before the lease is released or the wait is cancelled. So a model that was
+loaded for a parked batch is still there when the batch resumes, no matter what else was loaded in the meantime.
 
 A refresh loads beside the old model and then replaces it. Leases on the old model keep it until they end; then it is unloaded.
 
-Two sets of parameters that lead to one artifact (a fallback) are two entries, and the artifact is loaded twice.
+Two sets of parameters that resolve to the same artifact (through a fallback) have two entries, and the artifact is loaded twice.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ log = logging.getLogger(__name__)
 
 
 class Cache:
-    """The cache of one endpoint; see the module. All methods may be called from any thread.
+    """The cache of one endpoint; see the module docstring. All methods may be called from any thread.
 
     Args:
         config: Client, loader, spec, size and schedule.
         clock: Returns monotonic seconds.
         wall: Returns seconds since 1970.
-        metrics: Metrics of the endpoint; None where metrics are disabled.
+        metrics: Metrics of the endpoint; None if metrics are disabled.
 
     Attributes:
-        counters: What the cache did so far; read-only.
+        counters: Counts of the cache's work so far; read-only.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Cache:
         self._maintenance = CacheMaintenance(config, clock, self._table, self._schedule, self._loader)
 
     def entry_states(self) -> list[EntryState]:
-        """Returns the state of every entry, the last used at the end, after the recent failures that left no entry."""
+        """Returns the recent failures that left no entry, followed by the state of every entry, the last used one at the end."""
         with self._table.lock:
             now_s = self._clock()
             states = {
@@ -94,7 +94,7 @@ class Cache:
 
         Raises:
             Misfit: The spec rejects the parameters.
-            LoadFailed: A recent load of them failed, and it is too early to retry.
+            LoadFailed: A recent load for these parameters failed, and it is too early to retry.
             Full: Too many loads are queued.
             Unavailable: The cache is closed, the store failed recently, or the load takes longer than a request may wait.
         """
@@ -120,7 +120,9 @@ class Cache:
             self._keys.validate(parameters)
 
     def prefetch(self, names: Sequence[str]) -> int:
-        """Begins to load the artifacts that the client lists, newest first and up to the size of the cache. Reads the store: may take long.
+        """Begins to load the artifacts that the client lists, newest first, up to the size of the cache.
+
+        Reads the store, which may take long.
 
         Args:
             names: The parameters of the endpoint's path. Artifacts with other parameters cannot be requested and are skipped.
@@ -175,7 +177,7 @@ class Cache:
         return self._threads.join(timeout_s)
 
     def _find(self, key: Key, wake: Callable[[], None]) -> Lease | Pending | None:
-        """Returns the model of an entry, or a wait for it; None without an entry. The lock is held."""
+        """Returns the model of an entry, or a wait for it; None if there is no entry. The caller holds the lock."""
         if self._table.closed:
             raise Unavailable("the worker is shutting down")
         entry = self._table.order.mark_used(key)
@@ -192,7 +194,7 @@ class Cache:
         return self._table.wait_for(entry, wake)
 
     def _begin_load(self, requested: dict[str, str], validated: dict[str, str], wake: Callable[[], None]) -> Pending:
-        """Adds a new entry and begins its load. The lock is held."""
+        """Adds a new entry and begins its load. The caller holds the lock."""
         entry = Entry(requested, validated, self._clock())
         self._loader.start_load(entry)
         return self._table.wait_for(entry, wake)

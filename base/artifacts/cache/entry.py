@@ -38,7 +38,7 @@ class LoadedCopy:
         size_bytes: Bytes that count towards `max_bytes`.
         latest: The newest value, as text, of the parameter that the request gave as `latest`; empty if it gave none.
         pins: Number of leases on it.
-        retired: True once it left its entry; it is unloaded when the last lease ends.
+        retired: True once the model has left its entry; it is unloaded when the last lease ends.
     """
 
     model: Any
@@ -89,7 +89,7 @@ class Entry:
 
     @property
     def idle(self) -> bool:
-        """Returns True where there is a model, and no request uses it or waits for it."""
+        """Returns True if there is a model, and no request uses it or waits for it."""
         return self.copy is not None and self.copy.pins == 0 and self.waits == 0
 
     @property
@@ -107,7 +107,7 @@ class Entry:
 
         Args:
             now_s: Present time of the cache's clock.
-            due_s: Seconds until the next refresh, negative when it is overdue; None where none is planned.
+            due_s: Seconds until the next refresh, negative when it is overdue; None if none is planned.
         """
         stale = self.in_a_row > 0 or self.queued or (due_s is not None and due_s <= 0)
         state = EntryStatus.LOADING if self.copy is None else EntryStatus.STALE if stale else EntryStatus.FRESH
@@ -140,13 +140,16 @@ def failed_state(parameters: dict[str, str], failure: FailedLoad, now_s: float) 
 
 
 def reason_of(error: PexdockError) -> str:
-    """Returns the reason of a failed load for operators, with the original exception, which clients do not see: it may hold paths."""
+    """Returns the reason of a failed load for operators.
+
+    It includes the original exception, which clients do not see, since it may hold paths.
+    """
     cause = "" if error.__cause__ is None else f" ({traceback.format_exception_only(error.__cause__)[-1].strip()})"
     return f"{error.code}: {error.detail}{cause}"[:_REASON_CHARS]
 
 
 class Lease:
-    """A pin on a model, which stays in memory until the lease is released; `with lease as model` releases at the end.
+    """A pin on a model, which stays in memory until the lease is released; `with lease as model` releases it at the end.
 
     Attributes:
         model: The author's model.

@@ -1,4 +1,4 @@
-"""The entries of a cache: leases and waits that pin them, the eviction of those that must go, and the unloading of their models."""
+"""The entries of a cache: the leases and waits that pin them, their eviction, and the unloading of their models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 class EntryTable:
     """Holds the entries of one cache and decides which of their models stay in memory.
 
-    The lock is held around every method, except those that say that they take it. No code of an author runs under the lock.
+    The caller holds the lock during every method, except for methods whose docstring says that they take it. No code of an author runs
+    under the lock.
 
     Args:
         config: The bounds of the cache, and the author's `unload`.
@@ -65,7 +66,7 @@ class EntryTable:
             self._retire(copy)
 
     def make_room(self) -> None:
-        """Evicts the entries beyond the bounds; once closed, all idle entries."""
+        """Evicts the entries beyond the bounds, or all idle entries once the cache is closed."""
         for entry in self.order.idle_entries() if self.closed else self.order.surplus():
             self.evict(entry)
 
@@ -77,7 +78,10 @@ class EntryTable:
         self._retire(entry.copy)
 
     def close(self) -> list[Pending]:
-        """Evicts all idle entries and removes those whose load has not begun. Returns the waits for the latter, which must be finished."""
+        """Evicts all idle entries and removes those whose load has not begun.
+
+        Returns the waits for the removed entries, which the caller must finish.
+        """
         self.closed = True
         abandoned: list[Pending] = []
         for entry in self.order:
@@ -124,7 +128,7 @@ def unload_copy(copy: LoadedCopy, unload: Callable[[object], object] | None) -> 
     try:
         if unload is not None:
             unload(copy.model)
-    except BaseException:  # the author's code; the cache drops the model all the same
+    except BaseException:  # the author's code may raise anything; the cache drops the model anyway
         log.exception("unload raised")
     copy.model = None
     if copy.artifact is not None:

@@ -15,7 +15,7 @@ K = TypeVar("K", bound=Hashable)
 RETRY = Backoff(0.5, 30.0)
 """The delays after failed loads and refreshes of one key."""
 REMEMBERED_MAX = 1_000
-"""Number of failures that are remembered. Beyond it the oldest is forgotten, and its key may be tried at once."""
+"""Maximum number of failures that are remembered. Beyond it, the oldest is forgotten, and its key may be tried at once."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class EntryLoader:
         self._timer = timer
 
     def start_load(self, entry: Entry) -> None:
-        """Adds a new entry and queues its first load. The table's lock is held.
+        """Adds a new entry and queues its first load. The caller holds the table's lock.
 
         Raises:
             Full: Too many first loads are queued.
@@ -67,7 +67,7 @@ class EntryLoader:
             self._timer.poke()
 
     def start_refresh(self, entry: Entry) -> bool:
-        """Queues a refresh unless the entry is being loaded or refreshed. Returns True if it did. The table's lock is held."""
+        """Queues a refresh unless the entry is being loaded or refreshed. Returns True if it did. The caller holds the lock."""
         if entry.copy is None or entry.queued or self._table.closed:
             return False
         entry.queued = True
@@ -75,7 +75,7 @@ class EntryLoader:
         return True
 
     def is_overdue(self, entry: Entry) -> bool:
-        """Returns True where the load of the entry takes longer than requests may wait for it."""
+        """Returns True if the load of the entry takes longer than requests may wait for it."""
         timeout_s = self._config.load_timeout_s
         return timeout_s is not None and self._clock() - entry.since_s >= timeout_s
 
@@ -91,7 +91,7 @@ class EntryLoader:
             copy = load_copy(self._config, entry.requested, entry.parameters, known)
         except PexdockError as exc:
             self._record_failure(entry, exc)
-        except BaseException as exc:  # SystemExit too: otherwise its waiters would wait for ever. Other loads are not affected.
+        except BaseException as exc:  # SystemExit too: otherwise its waiters would wait forever. Other loads are not affected.
             log.warning("load_model failed for %s", entry.parameters, exc_info=exc)
             failed = LoadFailed(f"load_model raised {type(exc).__name__} for {_shown(entry.parameters)}")
             failed.__cause__ = exc
@@ -100,7 +100,7 @@ class EntryLoader:
             self._record_success(entry, copy, self._clock() - began_s)
 
     def _record_success(self, entry: Entry, copy: LoadedCopy | None, took_s: float) -> None:
-        """Ends a load; `copy` is None where the artifact has not changed."""
+        """Ends a load; `copy` is None if the artifact has not changed."""
         with self._table.lock:
             self._failed_loads.record_success(key_of(entry.parameters))
             entry.since_s, entry.in_a_row, entry.last_error = self._clock(), 0, None
@@ -132,7 +132,7 @@ class EntryLoader:
             pending.finish()
 
     def _finish(self, entry: Entry, due: DueRefresh | None) -> list[Pending]:
-        """Plans the next refresh and returns the waiters, which must be finished without the lock. The table's lock is held."""
+        """Plans the next refresh and returns the waiters, which must be finished without the lock. The caller holds the lock."""
         entry.queued = entry.begun = False
         entry.due = due
         waiters = entry.take_waiters()

@@ -35,7 +35,7 @@ class LoaderThreads:
         self._threads: set[threading.Thread] = set()
 
     def queued(self, priority: LoadPriority) -> int:
-        """Returns how much work of this priority has not begun."""
+        """Returns the number of work items of this priority that have not begun."""
         return len(self._queues[priority])
 
     def submit(self, priority: LoadPriority, work: Work) -> None:

@@ -11,7 +11,7 @@ from base.artifacts.cache.schedule import RefreshSchedule
 from base.artifacts.config import CacheConfig
 
 WALL_CHECK_S = 60.0
-"""Interval at which a cron schedule is checked: the wall clock may be set, and goes on while the machine is suspended."""
+"""Interval at which a cron schedule is checked, since the wall clock may be set, and continues while the machine is suspended."""
 
 
 class CacheMaintenance:

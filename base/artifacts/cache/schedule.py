@@ -14,8 +14,8 @@ from base.artifacts.cron import Cron
 
 
 SET_BACK_MAX_S = 3 * 3600.0
-"""A wall clock that is set back by at most this much repeats hours, and refreshes of the repeated hours are not due again, as with cron itself.
-One that is set back by more was wrong before, and its new time counts."""
+"""If the wall clock is set back by at most this much, hours repeat, and the refreshes of the repeated hours are not due again, as with cron
+itself. If it is set back by more, it was wrong before, and the new time counts."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RefreshSchedule:
         jitter: Maximum random delay of a refresh.
         clock: Returns monotonic seconds.
         wall: Returns seconds since 1970; may jump.
-        uniform: Returns a random number from 0 to below 1.
+        uniform: Returns a random number from 0 to less than 1.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class RefreshSchedule:
         self._jitter_s = jitter.total_seconds()
         self._clock, self._wall, self._uniform = clock, wall, uniform
         self._latest_s = -math.inf  # the latest time of the wall clock so far, unless it was wrong
-        self._gap = (0.0, 0.0)  # an interval without a time of the cron schedule: the next time is not computed again within it
+        self._gap = (0.0, 0.0)  # an interval in which the cron schedule is never due: within it, the next time is not computed again
 
     def after_success(self) -> DueRefresh | None:
-        """Returns the next refresh of an entry that was just loaded or found unchanged; None where none is planned."""
+        """Returns the next refresh of an entry that was just loaded or found unchanged; None if none is planned."""
         if self._cron is not None:
             return DueRefresh(self._next_s(self._cron) + self._jitter(), by_wall=True)
         if self._interval_s is not None:
@@ -87,7 +87,7 @@ class RefreshSchedule:
         return self._gap[1]
 
     def _now_s(self) -> float:
-        """Returns the time of the wall clock; while it repeats hours, the latest time before."""
+        """Returns the time of the wall clock or, while it repeats hours, the latest time that it had before."""
         now_s = self._wall()
         if not 0 <= self._latest_s - now_s <= SET_BACK_MAX_S:
             self._latest_s = now_s

@@ -17,7 +17,7 @@ class CacheCounters:
         failures: Failed loads.
         evictions: Models evicted to make room, or because they were not used.
         unchanged: Refreshes that found the same artifact.
-        metrics: Metrics of the cache's endpoint, which count the same; None where metrics are disabled.
+        metrics: Metrics of the cache's endpoint, which count the same; None if metrics are disabled.
     """
 
     hits: int = 0

@@ -1,14 +1,14 @@
-"""Downloads on disk, shared by the workers of a machine: each is fetched once, stored completely or not at all, and bounded by bytes.
+"""Downloads on disk, shared by the workers of a machine. Each is fetched once, and stored completely or not at all; the total is bounded.
 
     <root>/kept/<digest>/<name>     a complete file or folder; never changed
     <root>/new/<digest>             a download in progress
     <root>/locks/<number>           held while a digest with this number is fetched
     <root>/lock                     held while a download is found, added or deleted, which is quick
 
-A process that uses a download holds a shared lock on its folder, which ends with the process at the latest. So no download in use is deleted:
+A process that uses a download holds a shared lock on its folder, at most until the process ends. So no download in use is deleted:
 
-    A holds `lock`, finds a download, takes the shared lock of its folder and releases `lock`. B, which makes room, holds `lock` and tries to
-    lock the folder exclusively: it fails while A holds its lock.
+    Process A holds `lock`, finds a download, takes the shared lock of its folder and releases `lock`. Process B, which makes room, holds
+    `lock` and tries to lock the folder exclusively. This fails while A holds the shared lock.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ CACHE_PATH_VARIABLE = "PEXDOCK_CACHE_PATH"
 MAX_BYTES = 10 * 2**30
 """Default limit of the bytes of all downloads of a machine; downloads in use are kept beyond it."""
 _LOCKS = 64
-"""Number of lock files. It is fixed, so that they need not be removed; two downloads that share one merely wait for each other."""
+"""Number of lock files. It is fixed, so that they need not be removed; two downloads that share one only wait for each other."""
 
 
 class Downloads:
-    """The downloads in one folder; see the module.
+    """The downloads in one folder; see the module docstring.
 
     Args:
         root: The folder; None means `artifacts` in the folder that `PEXDOCK_CACHE_PATH` names, read at each use.
@@ -98,7 +98,7 @@ class Downloads:
         return lock
 
     def _make_room(self, root: Path) -> None:
-        """Deletes downloads that are not in use, the least recently used first, until the rest fits. The lock is held."""
+        """Deletes downloads that are not in use, the least recently used first, until the rest fits. The caller holds the lock."""
         found = sorted((root / "kept").iterdir(), key=lambda each: each.stat().st_mtime)
         sizes = {each: _size_bytes(each) for each in found}
         total = sum(sizes.values())
@@ -121,7 +121,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _lock_shared(folder: Path) -> int:
-    """Returns a descriptor with the folder's shared lock. It is free: exclusive locks are only taken while `lock` is held, as it is now."""
+    """Returns a descriptor that holds the folder's shared lock.
+
+    The lock is free, since exclusive locks are taken only by holders of `lock`, and the caller holds `lock`.
+    """
     os.utime(folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(descriptor, fcntl.LOCK_SH)

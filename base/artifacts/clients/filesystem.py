@@ -25,7 +25,7 @@ class FsClient:
         base_path: The folder. A relative path is resolved against `$PEXDOCK_ARTIFACTS_PATH` if that is set, else against the working
             directory, at each use and never at import.
         path_template: The path of an artifact in the folder, as in `PathTemplate`. Further templates are fallbacks: the first whose file or
-            folder exists is used, so that `["{country}/{subdivision}", "{country}/any"]` serves a subdivision's model or else the country's.
+            folder exists is used, so that `["{country}/{subdivision}", "{country}/any"]` serves a subdivision's model, else the country's.
 
     Raises:
         Declaration: A template is invalid, or there is none.
@@ -40,7 +40,7 @@ class FsClient:
         return f"FsClient({str(self.base_path)!r}, {[template.text for template in self.templates]})"
 
     def locate(self, parameters: Mapping[str, str]) -> Artifact:
-        """See `Client.locate`. An artifact that a symbolic link leads out of the base path is not found, and its fallbacks are not tried."""
+        """See `Client.locate`. An artifact outside of the base path, through a symbolic link, is not found; its fallbacks are not tried."""
         found = self._first([template.format(parameters) for template in self.templates])
         if found is None:
             raise NotFound("no artifact for " + ", ".join(f"{name}={parameters[name]!r}" for name in self.parameters))
@@ -115,7 +115,7 @@ def _resolved(path: Path) -> Path | None:
 
 
 def _walk(root: Path, template: PathTemplate, folder: PurePosixPath) -> Iterator[PurePosixPath]:
-    """Yields the relative paths as deep as the template that may match it; skips folders that cannot lead to a match."""
+    """Yields the relative paths that are as deep as the template and may match it; skips folders that cannot lead to a match."""
     try:
         names = sorted(entry.name for entry in os.scandir(root / folder))
     except OSError:  # deleted meanwhile, not a folder, or not permitted

@@ -47,8 +47,8 @@ class _RemoteArtifact:
 class MlflowClient:
     """Finds artifacts in MLflow. Downloads are stored on disk and shared by the workers of this machine; see `Downloads`.
 
-    An alias is looked up at each load and refresh, so that a refresh serves the version that it was moved to. Limits MLflow's retries of an
-    unreachable server to three unless the environment sets them.
+    An alias is looked up at each load and refresh, so that a refresh serves the version that the alias was moved to. MLflow retries
+    requests to an unreachable server at most three times, unless the environment sets another number.
 
     Args:
         uri: The artifact, with parameters as in `PathTemplate`: `models:/{name}@{alias}`, `models:/{name}/{version}` or
@@ -128,7 +128,7 @@ class MlflowClient:
         return _RemoteArtifact(uri, "model", f"{name} {version.version} {version.creation_timestamp} {version.source}")
 
     def _run(self, run: str, path: str) -> _RemoteArtifact:
-        """Finds an artifact of a run. A run may log to the same path again: the server gives only names, sizes and the time of the run's end."""
+        """Finds an artifact of a run. A run may log to the same path again, but the server returns only names, sizes and the run's end."""
         api = self._tracking()
         info = api.get_run(run).info
         files = sorted((each.path, each.file_size) for each in _files_at(api, run, path))

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PART_BYTES = 16 * 2**20
-"""Bytes of one part of a download. The library limits the time of a request, which allows half a megabyte a second."""
+"""Bytes of one part of a download. The library's time limit of a request then allows rates down to half a megabyte per second."""
 _RETRIES = {"max_retries": 3}
-"""With these retries an unreachable store fails in about a second; a refresh is retried later anyway."""
+"""With these retries, requests to an unreachable store fail in about a second; a refresh is retried later anyway."""
 _MANIFEST_MAX_BYTES = 4096
 
 
@@ -64,7 +64,7 @@ class ObjectStoreClient:
             Credentials, region and endpoint come from the environment, by the names that the tools of each cloud read
             (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` for MinIO), or from `options`.
         path_template: The key of an artifact below the URL's prefix, as in `PathTemplate`. It may be an object, or a "folder": all objects
-            whose keys begin with it and a slash. Further templates are fallbacks, as for `FsClient`.
+            whose keys begin with it, followed by a slash. Further templates are fallbacks, as for `FsClient`.
         options: Arguments of `obstore.store.from_url`, such as `{"region": "eu-central-1", "client_options": {"allow_http": True}}`.
         cache_path: The folder of downloads; see `Downloads`.
         cache_max_bytes: Maximum bytes of all downloads.

@@ -64,9 +64,9 @@ class PathTemplate:
         return None
 
     def match(self, path: PurePosixPath) -> dict[str, str] | None:
-        """Returns the parameters that lead to this relative path; None where the path does not match.
+        """Returns the parameters that lead to this relative path; None if the path does not match.
 
-        Where several splits are possible (`{a}-{b}` and `1-2-3`) the earlier values are the shorter ones.
+        If several splits are possible (`{a}-{b}` and `1-2-3`), earlier values are as short as possible.
         """
         found = self._patterns[-1].fullmatch(str(path))
         return found.groupdict() if found else None

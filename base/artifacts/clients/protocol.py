@@ -20,8 +20,8 @@ class Artifact:
 
     Attributes:
         location: Absolute path without symbolic links.
-        fingerprint: Changes with the content at the location; None where the client does not know it, so that every refresh loads anew.
-        size_bytes: Size of the file, or of all files of the folder; None where the client does not know it.
+        fingerprint: Changes with the content at the location; None if the client does not know it, so that every refresh loads anew.
+        size_bytes: Size of the file, or of all files of the folder; None if the client does not know it.
         release: Called once, from any thread, when the model made of the artifact is gone or could not be made. Until then the client must
             keep the file, since a model may still read from it.
     """
@@ -64,7 +64,7 @@ class Client(Protocol):
         ...
 
     def list(self) -> Iterable[Mapping[str, str]]:
-        """Returns the parameters of the existing artifacts, newest first. May be empty where listing is not possible."""
+        """Returns the parameters of the existing artifacts, newest first. May be empty if listing is not possible."""
         ...
 
 
