@@ -13,13 +13,13 @@ class EntryState(msgspec.Struct, frozen=True):
 
     Attributes:
         parameters: Parameters of the entry, as the spec validated them.
-        state: "loading" if there is no model yet; "fresh"; "stale" if a refresh is due or failed and the model before it serves; or
+        state: "loading" if there is no model yet; "fresh"; "stale" if a refresh is due or failed and the old model still serves; or
             "failed" if there is no model because the last load failed.
         age_s: Seconds since the model was loaded or a refresh found it unchanged; None without a model.
         next_refresh_s: Seconds until the next refresh; 0 during one; None if none is planned. After a failed load, seconds until the next
             request may retry it.
         loads: Number of models that were loaded for this entry.
-        failures: Number of failed loads; without a model, in a row.
+        failures: Number of failed loads; without a model, number of failures in a row.
         last_error: Error of the last load, if it failed.
         bytes: Size that `max_bytes` counts; 0 without a model.
         in_use: Number of batches that use the model now.
@@ -43,7 +43,7 @@ class CacheState(msgspec.Struct, frozen=True):
         endpoint: Name of the endpoint.
         path: Path of the endpoint.
         entry_count: Number of entries.
-        entries: The most recently used entries, the last one at the end; all of them unless there are very many.
+        entries: The most recently used entries, the last used one at the end; all entries unless there are very many.
     """
 
     endpoint: str

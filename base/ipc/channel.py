@@ -60,7 +60,7 @@ class Channel:
         return peer_pid(self._socket)
 
     def send_message(self, message: Message, fd: int | None = None) -> None:
-        """Sends one message, with a descriptor if one is given, which the caller still owns.
+        """Sends one message, and the descriptor if one is given. The caller still owns the descriptor.
 
         Raises:
             PeerError: The other side is gone, or has not read for so long that the socket is full. Close the channel.
@@ -78,7 +78,7 @@ class Channel:
         """Returns the next message, or None if there is none yet.
 
         Raises:
-            PeerError: The other side is gone, or sent something that is no message. Close the channel.
+            PeerError: The other side is gone, or sent something that is not a message. Close the channel.
         """
         try:
             size, ancillary, flags, _ = self._socket.recvmsg_into([self._buffer], _ANCILLARY_BYTES, _CLOSE_ON_EXEC)
@@ -97,16 +97,16 @@ class Channel:
             raise
 
     def receive_without_fd_nowait(self) -> Message | None:
-        """Returns the next message, or None; the kernel closes a descriptor that comes with it. Takes half the time.
+        """Returns the next message, or None, in half the time of `receive_with_fd_nowait`. The kernel closes a descriptor that it has.
 
         Raises:
-            PeerError: As `receive_with_fd_nowait`. PeerGone only after everything that the other side has sent was received.
+            PeerError: As `receive_with_fd_nowait`. PeerGone is raised only after everything that the other side has sent was received.
         """
         try:
             size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
         except BlockingIOError:
             return None
-        except ConnectionResetError:  # the other side exited with something unread; reported once, before what it had sent
+        except ConnectionResetError:  # the other side exited without reading everything; reported once, before its last messages
             return self._receive_rest()
         except OSError as exc:
             raise PeerGone(f"the other side of the channel is gone: {exc}") from exc

@@ -17,15 +17,15 @@ from base.ipc.metrics_report import MetricsReport
 from base.ipc.release_spec import ReleaseSpec
 
 WIRE_VERSION = 7
-"""Rises with every change of `protocol.py` and `frames.py`, of the control messages of workers, and of the way a worker is started; except
-for additions that either side may not know (`scripts/wire.py`). Messages of front doors need no version."""
+"""Version of the wire. It rises with every change of `protocol.py` and `frames.py`, of the control messages of workers, and of the way a
+worker is started, except for additions that the other side need not know (`scripts/wire.py`). Messages of front doors need no version."""
 
 LINE_MAX_BYTES = 64 * 1024 * 1024
 """Size limit of a message. A table of 1 000 endpoints with 100 columns each takes 10 MB."""
 
 
 class ExitCode(IntEnum):
-    """Exit codes of child processes. A parent restarts a child after each but CANNOT_LOAD, which is final until the file changes."""
+    """Exit codes of child processes. A parent restarts a child after all but CANNOT_LOAD, which is final until the file changes."""
 
     OK = 0
     CRASHED = 1
@@ -87,7 +87,7 @@ class ControlStream:
         """
         self._rest += data
         if b"\n" not in data and len(self._rest) <= LINE_MAX_BYTES:
-            return []  # a long message arrives in many pieces, and is not searched again with each of them
+            return []  # a long message arrives in many pieces; each piece is searched only once
         *lines, rest = bytes(self._rest).split(b"\n")
         if len(rest) > LINE_MAX_BYTES:
             raise PeerError(f"a control message is over {LINE_MAX_BYTES} bytes")

@@ -1,7 +1,8 @@
 """Frames: writes one Arrow record batch into a segment, and reads it without a copy.
 
 A frame is an encapsulated record batch message. With a schema message before it (an Arrow stream), the reader needs to know nothing;
-without, it must know the schema from the routing table. A bare batch of a few rows is written and read four times faster than a stream.
+without one, the reader must know the schema from the routing table. A bare batch of a few rows is written and read four times faster than
+a stream.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def read_frame(frame: memoryview | np.ndarray[Any, Any], flags: int, schema: pa.
     """Returns the record batch in `frame`. Its buffers refer to that memory.
 
     Raises:
-        PeerError: The bytes are no frame, or have a schema that this side does not know.
+        PeerError: The bytes are not a frame, or have a schema that this side does not know.
     """
     buffer = pa.py_buffer(frame)  # type: ignore[arg-type]  # the stubs do not know the buffer protocol
     try:

@@ -1,4 +1,4 @@
-"""Control messages between a supervisor and its front doors. Pure. Both are started from one base, so these are of one version."""
+"""Control messages between a supervisor and its front doors. Pure. Both are started from the same base, so the messages need no version."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MirrorSpec(msgspec.Struct, frozen=True):
 
 
 class SplitSpec(msgspec.Struct, frozen=True):
-    """The split of one model's requests among its routes. A model with one route and no mirror needs none.
+    """The split of one model's requests among its routes. A model with one route and no mirror needs no split.
 
     Attributes:
         weights: Release id → weight, 1 or more. A release without a weight gets only mirrored requests, requests that ask for it, and what
@@ -40,7 +40,7 @@ class SplitSpec(msgspec.Struct, frozen=True):
         by: Keeps a client with one release: "" (nothing does), "header:NAME", "parameter:NAME" or "column:NAME" (its value in row 0).
         mirror: None if nothing is mirrored.
         labels: Label → release id, for requests that ask for a label.
-        fallback: Id of the release that answers while no release with a weight can; "" for none. Requests cannot ask for it.
+        fallback: Id of the release that answers while no release with a weight can answer; "" for none. Requests cannot ask for it.
     """
 
     weights: dict[str, int]
@@ -56,12 +56,12 @@ class SplitSpec(msgspec.Struct, frozen=True):
         return (mirrored | set(self.labels.values())) - self.weights.keys() - {self.fallback}
 
     def hides(self, release_id: str) -> bool:
-        """Returns True if a release is nothing but the fallback, so that requests may not ask for it."""
+        """Returns True if a release is only the fallback, so that requests may not ask for it."""
         return release_id == self.fallback and release_id not in self.weights and release_id not in self.labels.values()
 
 
 class RoutingTable(msgspec.Struct, frozen=True, tag="routing_table", tag_field="type"):
-    """Supervisor → front door: the whole routing table, which replaces the one before.
+    """Supervisor → front door: the whole routing table, which replaces the previous one.
 
     Attributes:
         generation: Number of the table.
@@ -80,9 +80,9 @@ class TlsFiles(msgspec.Struct, frozen=True):
     """PEM files, which each front door reads, and reads again when they change.
 
     Attributes:
-        cert_path: The certificate, and those between it and an authority.
+        cert_path: The certificate and its intermediate certificates.
         key_path: The private key; None if it is in the same file.
-        client_ca_path: The authorities of which clients must have a certificate; None if clients need none.
+        client_ca_path: The authorities whose certificates clients must have; None if clients need no certificate.
     """
 
     cert_path: str
@@ -94,19 +94,19 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     """Supervisor → front door, once, before the first table: its limits. The defaults are also those of the settings of `pexdock`.
 
     Attributes:
-        body_max_bytes: Size limit of a request body; a larger one is a 413.
-        request_timeout_s: Time limit of a request in seconds; a request that is not answered by then is a 504.
-        shared_memory_max_bytes: Limit of all shared memory of the front door; beyond it a request is a 503.
+        body_max_bytes: Size limit of a request body; a larger one is answered with 413.
+        request_timeout_s: Time limit of a request in seconds; a request that takes longer is answered with 504.
+        shared_memory_max_bytes: Limit of all shared memory of the front door; beyond it, requests are answered with 503.
         connections_max: Limit of client connections; more are rejected with a 503.
-        queue_max_rows: Rows that may wait for one endpoint; beyond it a request is a 503.
-        queue_max_bytes: Bytes of bodies that may wait for one endpoint; beyond it a request is a 503.
-        queue_max_wait_s: A request that would wait longer for a worker is a 503; None for no limit but the request's own.
+        queue_max_rows: Rows that may wait for one endpoint; beyond it, requests are answered with 503.
+        queue_max_bytes: Bytes of bodies that may wait for one endpoint; beyond it, requests are answered with 503.
+        queue_max_wait_s: A request that would wait longer for a worker is answered with 503; None for no limit except the request's own.
         priorities: Clients may order their requests by the header `Priority`.
         drain_s: Time limit for accepted requests in seconds after Drain.
         metrics: None for no metrics.
         access_log: Path of a file that gets a line for each request; "-" is the standard output of the supervisor.
         tls: None for plain HTTP.
-        api_keys_path: File with the keys of which a request must send one; None if none is needed.
+        api_keys_path: File with API keys, one of which each request must send; None if requests need no key.
         requests_sent_interval: Number of requests to a worker after which the front door reports them (`RequestsSent`); 0 for no reports.
     """
 
@@ -137,7 +137,7 @@ class TableApplied(msgspec.Struct, frozen=True, tag="table_applied", tag_field="
 
 
 class RoutesDrained(msgspec.Struct, frozen=True, tag="routes_drained", tag_field="type"):
-    """Front door → supervisor: no request waits any more for a worker that is not in this generation of the table."""
+    """Front door → supervisor: no request still waits for a worker that is not in this generation of the table."""
 
     generation: int
 
@@ -148,7 +148,7 @@ class OutcomeReport(msgspec.Struct, frozen=True, tag="outcome_report", tag_field
     Attributes:
         release_id: The release.
         answered: Number of requests that were answered, failures included.
-        failed: Number of those that the release failed: a handler or result that failed, a worker that exited, no answer in time.
+        failed: Number of those that failed because of the release: its handler or result failed, its worker exited, or it was too late.
     """
 
     release_id: str
@@ -164,7 +164,7 @@ class MirrorReport(msgspec.Struct, frozen=True, tag="mirror_report", tag_field="
         release_id: The release that gets the mirrored requests.
         requests: Number of requests that both releases answered.
         equal: Number of those with the same statuses and values.
-        failed: Mirrored requests that the release failed while the client got its answer.
+        failed: Mirrored requests that failed because of the release while the client got its answer.
         skipped: Requests that were not mirrored because the release was overloaded.
         deviation_max: The largest difference between two numbers at the same position.
         primary_ms: Sum over `requests` of the time that the client's answer took.

@@ -6,11 +6,11 @@ import msgspec
 
 
 class MetricsConfig(msgspec.Struct, frozen=True):
-    """The way in which a child collects metrics.
+    """The configuration by which a child collects metrics.
 
     Attributes:
         interval_s: Seconds from the first value to the report of all values since.
-        values_max: Number of values of one metric of one endpoint in a report; of more it keeps a uniform sample.
+        values_max: Maximum number of values of one metric of one endpoint in a report; of more values, it is a uniform sample.
     """
 
     interval_s: float
@@ -30,7 +30,7 @@ class ValueSummary(msgspec.Struct, frozen=True):
 class MetricsReport(msgspec.Struct, frozen=True, tag="measures", tag_field="type"):
     """Child → parent: the metrics of one endpoint since its last report; `base.telemetry.metrics` has names and units.
 
-    Sent once an interval if there is anything to report, and before the child exits. `until_ms` is the wall clock at the end of the
+    Sent once per interval if there is anything to report, and before the child exits. `until_ms` is the wall clock at the end of the
     interval, in milliseconds since 1970.
     """
 

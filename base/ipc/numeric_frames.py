@@ -1,9 +1,9 @@
 """Numeric batches: a few rows of numbers without nulls, written to frames and read from them without Arrow.
 
-The metadata of a record batch message depends only on its schema, its number of rows and its nulls. So for numbers without nulls, of a
-schema that both sides know, it is a constant for each number of rows. Arrow itself makes that constant once; later a writer puts the values
-behind it, and a reader that finds exactly these bytes knows everything. A frame whose metadata differs in a byte is read by Arrow, which
-reads the frame of a numeric batch like any other: no answer depends on the way that either side takes.
+The metadata of a record batch message depends only on its schema, its number of rows and its nulls. So for numbers without nulls in a
+schema that both sides know, the metadata is a constant for each number of rows. Arrow makes that constant once. After that, a writer
+appends the values to it, and a reader that finds exactly these bytes knows where the values are. A frame whose metadata differs in any byte
+is read by Arrow, which can also read the frame of a numeric batch: no answer depends on the path that either side takes.
 
 Pure: knows neither segments nor Polars.
 """
@@ -20,10 +20,10 @@ import pyarrow as pa
 from base.ipc.protocol import Flag
 
 ROWS_MAX = 1024
-"""With more rows the time saved is no longer measurable, and every number of rows takes a few hundred bytes of metadata."""
+"""Maximum number of rows. With more, the saved time is not measurable, and each number of rows takes a few hundred bytes of metadata."""
 
 LENGTH_MAX = 64 * 1024
-"""A longer frame is read in place by Arrow; this one is copied."""
+"""Maximum length of a frame, which is copied. Arrow reads a longer one in place."""
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
@@ -139,7 +139,7 @@ class NumericFormat:
         return None if layout is None else NumericBatch(self, layout, num_rows, columns)
 
     def batch_of_rows(self, rows: Iterable[Sequence[object]]) -> NumericBatch | None:
-        """Returns a batch of rows of Python numbers, each with all columns in order; None if a value is no number of its column."""
+        """Returns a batch of rows of Python numbers, each with all columns in order; None if a value does not fit its column."""
         by_column = list(zip(*rows, strict=True))
         try:
             columns = [array(code, values) for code, values in zip(self._type_codes, by_column, strict=True)]
@@ -155,7 +155,7 @@ class NumericFormat:
         return self.batch_of_columns(len(columns[0]), columns)
 
     def read_batch(self, frame: memoryview, num_rows: int) -> NumericBatch | None:
-        """Returns a copy of the rows in `frame`; None if it is no numeric batch of `num_rows` rows, so that Arrow must read it."""
+        """Returns a copy of the rows in `frame`; None if it is not a numeric batch of `num_rows` rows, so that Arrow must read it."""
         layout = self._layout(num_rows)
         if layout is None or len(frame) != layout.length:
             return None
@@ -214,7 +214,7 @@ def _record_batch(schema: pa.Schema, columns: Sequence[ColumnValues]) -> pa.Reco
 
 
 def _schema_message(frame: memoryview) -> bytes:
-    """Returns the beginning of a stream, up to a limit: a mark of 4 bytes, the length of the metadata in 4, and the metadata."""
+    """Returns the beginning of a stream, up to a limit: a marker of 4 bytes, the length of the metadata in 4 bytes, and the metadata."""
     return bytes(frame[: 8 + min(int.from_bytes(frame[4:8], "little"), _SCHEMA_MAX_BYTES)])
 
 

@@ -57,11 +57,14 @@ class Flag:
     CONTEXT: Final = 8
     """The body is an array of the parameters and the request's context (`base.endpoint.context.RequestContext`)."""
     QUARANTINED: Final = 16
-    """The only request of the batch, or the check, was with a worker that crashed: the worker sends STARTED."""
+    """The only request of the batch, or the check, was at a worker when that crashed. This worker must send STARTED."""
 
 
 class _Message(msgspec.Struct, frozen=True, gc=False):
-    """A struct takes a third of the time of a named tuple to make. The collector does not track it, since it is in no reference cycle."""
+    """The base of all messages: a struct, which takes a third of the time of a named tuple to make.
+
+    The garbage collector does not track it, since it is never in a reference cycle.
+    """
 
 
 class SegmentSlice(_Message, frozen=True):
@@ -72,7 +75,7 @@ class SegmentSlice(_Message, frozen=True):
     length: int
 
     def prefix(self, length: int) -> SegmentSlice:
-        """Returns the first `length` bytes, of which the slice must have at least that many."""
+        """Returns the first `length` bytes of the slice, which must be at least that long."""
         return SegmentSlice(self.segment, self.offset, length)
 
 
@@ -91,7 +94,7 @@ class Welcome(_Message, frozen=True):
 
 
 class AttachSegment(_Message, frozen=True):
-    """Front door → worker, with one descriptor: a segment of `length` bytes, which has this id from here on."""
+    """Front door → worker, with one descriptor: a segment of `length` bytes, which has this id from now on."""
 
     segment: int
     length: int
@@ -109,7 +112,7 @@ class Batch(_Message, frozen=True):
     Attributes:
         deadline_ms: Earliest deadline of its requests; see `wire_deadline_ms`.
         request: The slice that holds the frame.
-        reply: The slice for the answer; its length is the space there.
+        reply: The slice for the answer; its length is the available space.
         parameters: A JSON object of strings, or an array of it and the context of the batch's only request (flag CONTEXT).
     """
 
@@ -234,7 +237,7 @@ Message = (
 def wire_deadline_ms(deadline_s: float) -> int:
     """Returns a time of this machine's monotonic clock as it crosses the channel: milliseconds, low 32 bits.
 
-    A point in time rather than the remaining time, since a message waits in its socket while the worker computes the one before.
+    It is a point in time rather than the remaining time, since a message waits in its socket while the worker computes the previous one.
     """
     return int(deadline_s * 1000) & 0xFFFFFFFF
 

@@ -15,7 +15,7 @@ class Example(msgspec.Struct, frozen=True):
 
 
 class EndpointDocs(msgspec.Struct, frozen=True):
-    """The documentation of an endpoint beside its schemas. Nothing is decided by it, so all of it may be missing.
+    """The documentation of an endpoint beside its schemas. No decision depends on it, so all of it may be missing.
 
     Attributes:
         description: Text of the author.

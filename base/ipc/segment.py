@@ -14,7 +14,7 @@ from base.ipc.protocol import SegmentSlice
 
 _HUGE_BYTES = 2 * 1024**2
 _HUGE_MIN_BYTES = 16 * 1024**2
-"""From this size on a segment asks for pages of 2 MiB, which halves the time of the first write. A smaller one would waste memory."""
+"""From this size on, a segment asks for pages of 2 MiB, which halves the time of the first write. A smaller segment would waste memory."""
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -22,7 +22,7 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 class Segment:
     """One mapping of a memfd. The memory is freed with the last mapping of either side.
 
-    The size is sealed, so that neither side can shrink the file under the other, which SIGBUS would kill.
+    The size is sealed, so that neither side can shrink the file: SIGBUS would then kill the other side.
 
     Attributes:
         size: Length in bytes.
@@ -119,4 +119,4 @@ def _ask_for_huge_pages(mapping: mmap.mmap) -> None:
     try:
         mapping.madvise(mmap.MADV_HUGEPAGE)
     except OSError:
-        pass  # this kernel has none for shared memory; small pages do as well
+        pass  # this kernel has no huge pages for shared memory; small pages work as well

@@ -1,5 +1,5 @@
-"""Metrics of front doors and workers, and the files that take them.
+"""Metrics of front doors and workers, and the files that they are written to.
 
-Holds what is measured and how it is summarized, the reports in which a process tells it, and their lines in CloudWatch's format.
+Owns the definitions and summaries of metrics, the reports that processes send, and their lines in CloudWatch's format.
 Imports only `base.ipc.control`. Called by the worker, by front doors, and by their parent, which writes the lines.
 """

@@ -1,4 +1,4 @@
-"""A file, or the standard output, that lines are appended to by a thread. Its failures never reach the processes' requests."""
+"""Appends lines to a file or to the standard output, on a thread. Its failures never affect requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MakeLines = Callable[[], Iterable[bytes]]
 """Makes lines, each with its line end."""
 
 _CLOSE_S = 2.0
-"""Time in which queued lines are written at the end; later ones are lost."""
+"""Time limit for writing the queued lines at the end; lines that are left after it are lost."""
 
 
 class _QueuedLines(NamedTuple):
@@ -61,13 +61,13 @@ class AppendLog:
 
     def __enter__(self) -> Self:
         if self._stdout and (self._stdout_fd != 1 or sys.__stdout__ is not None):  # a closed descriptor 1 may belong to another file now
-            with contextlib.suppress(OSError):  # it is closed, which the first write finds out
+            with contextlib.suppress(OSError):  # it is closed; the first write reports that
                 self._fd = os.dup(self._stdout_fd)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Writes what is queued, unless that takes too long."""
+        """Writes the queued lines, unless that takes too long."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -114,13 +114,13 @@ class AppendLog:
                 self._append(line)
         except OSError as exc:
             if not self._failing:
-                log.error("%s cannot be written to %s: %s", self._what, self._name, exc.strerror)  # noqa: TRY400 - the reason says it all
+                log.error("%s cannot be written to %s: %s", self._what, self._name, exc.strerror)  # noqa: TRY400 - the reason is enough
             self._failing = True
         else:
             self._failing = False
 
     def _reopen(self) -> None:
-        """Opens the file if another one, or none, is open."""
+        """Opens the file unless it is already open."""
         if self._stdout:
             return
         if self._fd >= 0 and not _is_same_file(self._fd, Path(self._path)):

@@ -16,7 +16,7 @@ from base.ipc.metrics_report import MetricsConfig, MetricsReport, ValueSummary
 from base.telemetry.metrics import METRICS, Unit
 
 _VALUES_PER_LINE = 100
-"""The format's own limit for one metric of one line."""
+"""The format's limit for the values of one metric in one line."""
 
 _DIMENSIONS = [["Model", "Endpoint"], ["Model"]]
 
@@ -29,7 +29,7 @@ class Emf:
         path: File that lines are appended to; "-" is the standard output.
         interval_s: Time from the first entry to the line that reports it, together with everything since.
         namespace: Namespace of the metrics in CloudWatch.
-        values_max: Number of values that each metric keeps in an interval; of more it keeps a uniform sample of this size.
+        values_max: Maximum number of values that each metric keeps in an interval; of more values, it keeps a uniform sample of this size.
     """
 
     path: str | Path
@@ -39,7 +39,7 @@ class Emf:
 
     @property
     def metrics_config(self) -> MetricsConfig:
-        """The part of the configuration that the measuring processes need."""
+        """Returns the part of the configuration that the measuring processes need."""
         return MetricsConfig(self.interval_s, self.values_max)
 
 

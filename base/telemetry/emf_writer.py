@@ -27,7 +27,7 @@ class EmfWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Writes what is queued, unless that takes too long."""
+        """Writes the queued lines, unless that takes too long."""
         self._log.__exit__()
 
     def write_report(self, report: MetricsReport) -> None:
@@ -50,5 +50,5 @@ def _drop_report(_: MetricsReport) -> None:
 
 
 def _weight(report: MetricsReport) -> int:
-    """Returns the size of a report in values. The rest of it takes some memory, too."""
+    """Returns the size of a report in values; the other parts of the report count as 100 values."""
     return 100 + sum(len(values.sample) for values in report.summaries.values())

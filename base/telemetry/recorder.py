@@ -17,11 +17,11 @@ INTERVAL_VARIABLE = "PEXDOCK_EMF_INTERVAL_S"
 VALUES_MAX_VARIABLE = "PEXDOCK_EMF_VALUES_MAX"
 
 _CLOSE_S = 2.0
-"""Time that the last report may take. A parent that reads takes it at once."""
+"""Time limit for sending the last report. A parent that reads receives it at once."""
 
 
 def metrics_config_from(environment: Mapping[str, str]) -> MetricsConfig | None:
-    """Returns the configuration that the supervisor put into a worker's environment; None where metrics are disabled."""
+    """Returns the configuration that the supervisor put into a worker's environment; None if metrics are disabled."""
     if INTERVAL_VARIABLE not in environment:
         return None
     return MetricsConfig(float(environment[INTERVAL_VARIABLE]), int(environment[VALUES_MAX_VARIABLE]))
@@ -38,7 +38,7 @@ class HandlerMetrics(EndpointMetrics):
     """Records the metrics of one endpoint. Its methods may be called from any thread.
 
     Args:
-        lock: Guards it and the pending reports.
+        lock: Guards these metrics and the pending reports.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class WorkerMetrics:
         return HandlerMetrics(self._pending, self._lock, self._model, self._version, name, self._values_max)
 
     def wait_for_reports(self, interval_s: float) -> bool:
-        """Waits for the first entry, and then for an interval. Returns whether this was closed meanwhile, which ends both waits."""
+        """Waits for the first entry, and then for an interval. Returns True if `close` was called, which ends both waits."""
         with self._changed:
             self._changed.wait_for(lambda: self._pending or self._closed)
             return self._changed.wait_for(lambda: self._closed, interval_s)
@@ -96,7 +96,7 @@ class WorkerMetrics:
 
 
 class Reporter:
-    """Reports once an interval in which there were entries, and when it is left.
+    """Sends the reports of each interval with entries, and the last ones at the end of its `with` block.
 
     Args:
         metrics: Metrics of the worker.

@@ -1,7 +1,7 @@
-"""Reports that accumulate until somebody takes them. Pure: knows no clock and no thread.
+"""Reports that accumulate until they are taken. Pure: knows no clock and no thread.
 
 A source, such as the metrics of one endpoint, accumulates from one report to the next. With its first entry it joins the pending reports,
-which call back when there is something to report where there was nothing. Front doors answer that with a timer, workers by waking a thread.
+which invoke a callback when the first source joins. The callback of front doors starts a timer; that of workers wakes a thread.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class PendingReports(Generic[R]):
         self._sources.append(source)
 
     def take_reports(self) -> Iterator[R]:
-        """Yields the report of each source. Sources may accumulate meanwhile: what comes before a source's turn is in its report."""
+        """Yields the report of each source. Sources may accumulate meanwhile: entries before a source's turn are in its report."""
         sources, self._sources = self._sources, []
         for source in sources:
             yield source.take_report()

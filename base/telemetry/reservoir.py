@@ -12,7 +12,7 @@ _FOLD_VALUES = 1024
 
 
 class Reservoir:
-    """Summarizes the values of one metric. Count, sum, minimum and maximum are exact; of the values it keeps a uniform sample.
+    """Summarizes the values of one metric. Count, sum, minimum and maximum are exact; a uniform sample of the values is kept.
 
     Args:
         values_max: Size of the sample. Up to this number all values are kept.
@@ -64,7 +64,7 @@ class Reservoir:
             self._skip()
 
     def _skip(self) -> None:
-        # 1 - random() lies in (0, 1], which has a logarithm everywhere.
+        # 1 - random() is in (0, 1], so its logarithm is defined.
         self._threshold *= math.exp(math.log(1.0 - random.random()) / self._values_max)  # noqa: S311 - as above
         skipped = math.log(1.0 - random.random()) / math.log1p(-self._threshold) if self._threshold < 1.0 else 0.0  # noqa: S311
         self._next += math.floor(skipped) + 1
