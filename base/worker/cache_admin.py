@@ -26,7 +26,7 @@ from base.ipc.cache_control import (
 log = logging.getLogger(__name__)
 
 ENTRIES_MAX = 10_000
-"""Entries of one cache in a response. An entry takes about 250 bytes, so the response is read and written in tens of milliseconds."""
+"""Limit of entries of one cache in a response. An entry takes about 250 bytes, so a response is written and read in tens of ms."""
 ANSWER_MAX_BYTES = 16 * 1024 * 1024
 """Size limit of a response, since parameters come from clients and may be long."""
 
@@ -57,7 +57,7 @@ class CacheAdmin:
                 endpoints whose paths have exactly these parameters.
 
         Returns:
-            The number of refreshes that were started. An entry that does not exist or is being loaded counts as none.
+            The number of refreshes that were started. An entry that does not exist or is being loaded does not count.
 
         Raises:
             NotFound: There is no such endpoint, or it has no cache.

@@ -1,6 +1,6 @@
 """The control socket of a worker, whose messages are handled on a thread of its own.
 
-So a handler that computes for minutes delays neither an answer about caches nor the news that the parent is gone.
+So a handler that computes for minutes delays neither a response about caches nor the detection that the parent is gone.
 """
 
 from __future__ import annotations

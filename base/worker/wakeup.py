@@ -11,8 +11,8 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        # A looks at `_fd`, B closes it, A writes into it or into a file that has its number now. Reentrant, since a signal may arrive
-        # during `close`.
+        # Prevents this: thread A reads `_fd`, B closes it, and A writes to the closed descriptor, or to another file that got its number.
+        # Reentrant, since a signal may arrive during `close`.
         self._lock = threading.RLock()
 
     def fileno(self) -> int:

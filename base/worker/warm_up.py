@@ -21,7 +21,7 @@ from base.worker.prediction.predictor import Predictor
 log = logging.getLogger(__name__)
 
 VARIANTS_MAX = 3
-"""Number of artifacts of an endpoint with parameters that are tried. One that loads is enough, since a single one may be broken."""
+"""Number of artifacts that are tried for an endpoint with parameters, since a single one may be broken. One that loads is enough."""
 
 
 def warm_up(predictors: Iterable[Predictor], *, lenient: bool = False) -> list[str]:
@@ -32,7 +32,7 @@ def warm_up(predictors: Iterable[Predictor], *, lenient: bool = False) -> list[s
         lenient: Logs errors instead of raising them.
 
     Returns:
-        Warnings about failures that need not be a fault of the release.
+        Warnings about failures that may not be the fault of the release.
 
     Raises:
         LoadFailed, Unavailable, Full: No model can be loaded now.

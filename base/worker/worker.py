@@ -68,7 +68,7 @@ class Worker:
         self.caches = CacheAdmin(model, [(predictor.endpoint, predictor.cache) for predictor in self._predictors])
         self._socket_path = socket_path
         self._parent = None if control is None else ControlChannel(control, self.caches.handle_request, self.drain, self._on_parent_gone)
-        self._poll = select.epoll()  # without the module `selectors`, which takes longer than the system call
+        self._poll = select.epoll()  # not the module `selectors`, which takes longer than the system call
         self._readers: dict[int, FrontLink | Callable[[], None]] = {}
         self._links: set[FrontLink] = set()
         self._wakeup = Wakeup()
@@ -77,7 +77,7 @@ class Worker:
         self._listener: socket.socket | None = None
 
     def listen(self) -> ReleaseSpec:
-        """Listens, opens dependencies and starts the loads that authors want ahead of requests. Returns what a front door must know.
+        """Listens, opens dependencies and starts the loads that authors want ahead of requests. Returns the spec of the release.
 
         Raises:
             Declaration: An endpoint cannot be served. `close` must still be called.
@@ -126,7 +126,7 @@ class Worker:
     def close(self) -> None:
         """Closes every connection, socket and thread. Idempotent."""
         if self._parent is not None:
-            self._parent.close()  # first: its thread wakes the loop through a descriptor that is closed below
+            self._parent.close()  # closed first, since its thread wakes the loop through a descriptor that is closed below
         for link in self._links:
             link.close()
         self._links.clear()

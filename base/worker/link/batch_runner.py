@@ -79,7 +79,7 @@ class BatchRunner:
 
     @property
     def idle(self) -> bool:
-        """True if every batch is answered."""
+        """Returns True if every batch is answered."""
         return not (self._pending or self._outputs or self.streams)
 
     def start_batch(self, batch: Batch) -> None:
@@ -217,6 +217,6 @@ class BatchRunner:
             self._channel.send_message(ReplyTooLarge(batch_id, size_max))
             return
         written = frames.write_frame(output.frame, self._segments.slice_view(place), known_schema=output.known_schema)
-        # A result may be a view of the request's own columns, which then retains them, too.
+        # A result may be a view of the request's own columns, and then it keeps their memory in use, too.
         flags = written.flags | retained_flag(output.is_retained)
         self._channel.send_message(Reply(batch_id, output.frame.num_rows, written.length, flags))

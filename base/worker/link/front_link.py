@@ -59,12 +59,12 @@ class FrontLink:
 
     @property
     def idle(self) -> bool:
-        """True if everything that was received is answered."""
+        """Returns True if everything that was received is answered."""
         return self._batches.idle and not self._backlog
 
     @property
     def is_forked(self) -> bool:
-        """True in a process that a handler has forked; see `ReplySender`."""
+        """Returns True in a process that a handler has forked; see `ReplySender`."""
         return self._sender.is_forked
 
     def on_fork(self) -> None:

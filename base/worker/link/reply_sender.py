@@ -16,8 +16,8 @@ class ReplySender:
 
     Attributes:
         channel: The channel to the front door.
-        is_forked: True in a process that a handler has forked and in which it has returned as well. Such a process must neither write to
-            a segment nor send: it exits.
+        is_forked: True in a process that a handler has forked and in which the handler has returned, too. Such a process must neither write
+            to a segment nor send messages: it exits.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -30,7 +30,7 @@ class ReplySender:
         Args:
             batch_id: The batch.
             error: The error, whose traceback is dropped.
-            is_retained: Tells whether anything still refers to the segment of the batch; None where nothing can.
+            is_retained: Tells whether anything still refers to the segment of the batch; None if nothing can refer to it.
 
         Raises:
             PeerError: The front door is gone.
@@ -43,10 +43,10 @@ class ReplySender:
 
 
 def retained_flag(is_retained: Callable[[], bool]) -> int:
-    """Returns the flag that tells a front door not to write to the batch's segment again, if it is needed."""
+    """Returns the flag that tells a front door not to write to the batch's segment again; 0 if it may."""
     return Flag.RETAINED if is_retained() else 0
 
 
 def never_retained() -> bool:
-    """Returns False: for rows that were copied off their segment."""
+    """Returns False, for rows that were copied off their segment."""
     return False

@@ -19,7 +19,7 @@ class SegmentTable:
         """Maps a segment; closes its descriptor in any case.
 
         Raises:
-            PeerError: The descriptor is missing, the id is in use, or the file is no segment of that length.
+            PeerError: The descriptor is missing, the id is in use, or the file is not a segment of that length.
         """
         if fd is None:
             raise PeerError("a segment without a descriptor")
@@ -43,7 +43,7 @@ class SegmentTable:
         """Returns the memory of a slice, writable.
 
         Raises:
-            PeerError: There is no such segment, or the slice is not inside of it.
+            PeerError: There is no such segment, or the slice is not inside the segment.
         """
         segment = self._segments.get(place.segment)
         if segment is None:

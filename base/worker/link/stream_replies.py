@@ -1,4 +1,4 @@
-"""The streamed answers of one front door. A part crosses only after the client has taken the part before."""
+"""The streamed answers of one front door. A part is sent only after the client has taken the previous part."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class StreamReplies:
         """Sends the first part. Owns the stream and the lease from here on.
 
         Raises:
-            PeerError: The front door is gone, or the slice is not in a segment of it.
+            PeerError: The front door is gone, or the slice is not in one of its segments.
         """
         self._open[batch_id] = _OpenStream(stream, lease, place, is_retained)
         self.send_next_part(batch_id)
 
     def send_next_part(self, batch_id: int) -> None:
-        """Sends the next part, or the end. The front door asks for it after the client has taken the part before.
+        """Sends the next part, or the end. The front door asks for it after the client has taken the previous part.
 
         Raises:
             PeerError: As `start`.

@@ -1,6 +1,6 @@
-"""Numbers without nulls between Polars and numeric batches: a short way for what most models take and return.
+"""Converts numbers without nulls between Polars and numeric batches: the fast path for the inputs and results of most models.
 
-Everything else takes the ordinary way, which also says what is wrong with it.
+All other values take the slow path, which also writes the error messages.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class NumericOutput:
         return numeric_format, [each.to_numpy() for each in series]
 
     def _learn_format(self, key: Hashable, schema: pa.Schema | None) -> NumericFormat | None:
-        """Returns the format of the schema that the ordinary way would give to such a result, and remembers it."""
+        """Returns the format of the schema that the slow path would give to such a result, and remembers it."""
         numeric_format = NumericFormat.for_schema(schema, streamed=True)
         if len(self._formats) < _FORMATS_MAX:
             self._formats[key] = numeric_format
@@ -109,7 +109,7 @@ def _arrow_schema(names: Sequence[str], series: Sequence[pl.Series]) -> pa.Schem
 
 
 def _columns_key(names: Iterable[str], dtypes: Iterable[pl.DataType]) -> Hashable:
-    """Returns equal keys for equal columns of numbers. Made of classes, since hashing an instance of a dtype calls a Python function."""
+    """Returns equal keys for equal columns of numbers. They contain classes, since hashing a dtype instance calls a Python function."""
     return (*names, *map(type, dtypes))
 
 

@@ -57,7 +57,7 @@ def _cast(column: pl.Series, dtype: pl.DataType, schema: type[Schema]) -> pl.Ser
 def _cast_without_loss(column: pl.Series, dtype: pl.DataType) -> pl.Series | None:
     """Returns the column cast to `dtype`, or None if that could change a value.
 
-    A 64-bit integer becomes a float if every value survives the way there and back.
+    64-bit integers become floats if every value survives the conversion to a float and back.
     """
     source = column.dtype
     if source == pl.Null or (source in {pl.Categorical, pl.Enum} and dtype == pl.String):

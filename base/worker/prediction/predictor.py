@@ -58,7 +58,7 @@ class Predictor:
         self._dependencies = dependencies
 
     def open(self) -> None:
-        """Opens the handler's dependencies, and starts the loads that the author wants before the first request. Lists the store for that.
+        """Opens the handler's dependencies, and starts the loads that the author wants before the first request, which lists the store.
 
         Raises:
             Declaration: A dependency cannot be opened.
@@ -105,7 +105,7 @@ class Predictor:
             context: The parameters, and the other values that the handler may ask for.
 
         Raises:
-            HandlerFailed: The handler raised an error that means nothing to a client. The message only has an id to find in the log.
+            HandlerFailed: The handler raised an error that means nothing to a client. The message has only an id, which the log has, too.
             BadResult: The result breaks the contract.
             CallerError: Rows or parameters do not fit, or the handler rejects them.
         """

@@ -53,7 +53,7 @@ def result_to_batch(result: object, rows: int, schema: type[Schema] | None = Non
     values = _to_array(result)
     if values is not None:
         wire = pa.schema([(PREDICTION_COLUMN, values.type)]) if schema is None else schema.arrow_schema()
-        if _is_only_column(values, wire):  # most models take this way: 6 µs, where a frame takes 30 to 90
+        if _is_only_column(values, wire):  # most models take this path: 6 µs, while a frame takes 30 to 90
             _require_row_count(len(values), rows)
             return pa.RecordBatch.from_arrays([values], schema=wire)
     name = PREDICTION_COLUMN
@@ -137,7 +137,7 @@ def _frame_of_arrow(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
 
 
 def _frame_of_wide_integers(values: Sequence[object], name: str, wanted: pl.DataType | None) -> pl.DataFrame:
-    """Returns integers of which some take more than 64 bits, in the wanted dtype if it is one for them."""
+    """Returns integers, some of which take more than 64 bits, in the wanted dtype if it is an integer type of 128 bits."""
     if all(each is None or type(each) is int for each in values):
         for dtype in (wanted, pl.Int128(), pl.UInt128()):
             try:

@@ -19,7 +19,7 @@ from base.worker.prediction.result import result_to_batch
 
 
 class PartIterator:
-    """Advances one generator, only after its last part was taken: at most one part waits.
+    """Advances one generator, but only after its last part was taken, so that at most one part waits.
 
     Args:
         parts: The generator that the handler returned.
