@@ -1,6 +1,7 @@
 """`python -m base`: the process of a worker.
 
-Thin: importing the model takes seconds, in which the supervisor may be killed. So the process is tied to the supervisor first.
+Imports little itself: importing the model takes seconds, during which the supervisor may be killed. So this process is tied to the
+supervisor first.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def main() -> int:
 
     if not is_tied:
         return ExitCode.PARENT_GONE
-    from base.worker.main import run_installed  # noqa: PLC0415 - as above; this takes longest
+    from base.worker.main import run_installed  # noqa: PLC0415 - as above; this import takes the longest
 
     return run_installed(control, arguments.socket)
 

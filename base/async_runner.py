@@ -1,4 +1,4 @@
-"""The asyncio loop of a worker: there is one, on the thread that computes, made when the first handler needs it."""
+"""The asyncio loop of a worker. There is one, on the thread that computes; it is created when the first handler needs it."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _DOUBLINGS_MAX = 60
-"""Far beyond every cap; it keeps the exponent from overflowing after days of failures."""
+"""Limit of the exponent, far beyond every cap, so that it does not overflow after days of failures."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Backoff:
     max_s: float
 
     def delay_s(self, failures: int) -> float:
-        """Returns the delay after `failures` failures in a row, which is 1 or more."""
+        """Returns the delay after `failures` failures in a row (at least 1)."""
         return min(self.max_s, self.min_s * 2.0 ** min(failures - 1, _DOUBLINGS_MAX))
 
     def count_failure(self, failures_before: int, worked_s: float) -> int:
-        """Returns the number of failures in a row after one more, which came when the thing had worked for `worked_s`."""
+        """Returns the number of failures in a row, including a new failure that came after `worked_s` seconds of work."""
         return 1 if worked_s >= self.max_s else failures_before + 1

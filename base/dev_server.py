@@ -49,7 +49,7 @@ class Server:
         port: TCP port; 0 takes any free one.
         limits: Limits of the front door.
         release: Name and version of the model, as messages and the API documentation show them.
-        emf: Where metrics are written; None for no metrics.
+        emf: Output of the metrics; None for no metrics.
 
     Attributes:
         address: URL of the server while it serves; None before and after.
@@ -86,9 +86,9 @@ class Server:
         """Serves until SIGINT, SIGTERM or `stop`. Afterwards no process, socket or file is left.
 
         Raises:
-            OSError: The address is in use or is none of this machine.
+            OSError: The address is in use, or is not an address of this machine.
             PexdockError: The endpoints cannot be served.
-            RuntimeError: The server serves already.
+            RuntimeError: The server is already running.
         """
         self._serve_session(self._start_session())
 
@@ -109,14 +109,14 @@ class Server:
             raise
 
     async def stop(self) -> None:
-        """Stops `serve` or `run` after the accepted requests are answered, and waits for that. Does nothing if nothing serves."""
+        """Stops `serve` or `run` after the accepted requests are answered, and waits for that. Has no effect on a stopped server."""
         session = self._session
         if session is not None:
             session.drain()
             await asyncio.to_thread(self._wait_until, lambda: self._session is not session)
 
     def entries(self) -> list[CacheState]:
-        """Returns the cache entries of each endpoint; none while nothing is served. Thread-safe."""
+        """Returns the cache entries of each endpoint; an empty list while the server is not running. Thread-safe."""
         session = self._session
         caches = None if session is None else session.caches
         return [] if caches is None else caches.list_entries()
@@ -125,7 +125,7 @@ class Server:
         """Starts to reload cache entries; see `CacheAdmin.refresh`, whose errors it raises. Thread-safe.
 
         Raises:
-            Unavailable: Nothing is served.
+            Unavailable: The server is not running.
         """
         session = self._session
         caches = None if session is None else session.caches
@@ -249,9 +249,9 @@ class _Session:
                 with self._lock:
                     self._front_door, self.caches = front_door, worker.caches
                     draining = self._draining
-                if draining:  # it was stopped before there was anything to drain
+                if draining:  # the server was stopped before there was anything to drain
                     front_door.drain()
-                # The worker's loop answers the greeting of the front door, and this thread runs that loop only after this.
+                # The worker's loop answers the greeting of the front door, and this thread runs that loop only afterwards.
                 announcing = (front_door, release, listener.getsockname()[:2], str(worker_socket))
                 threading.Thread(target=self._announce, args=announcing, daemon=True).start()
                 worker.run()

@@ -18,12 +18,12 @@ from base.process import front_door_command
 
 _START_TIMEOUT_S = 60.0
 _LAST_MESSAGES_S = 5.0
-"""Time limit for reading the last messages of a front door that has exited; they are in the socket already."""
+"""Time limit for reading the last messages of a front door that has exited; they are already in the socket."""
 _KILL_AFTER_DRAIN_S = 2.0
 
 
 class FrontDoorProcess:
-    """Starts a front door when it is made, and waits for its exit when its `with` block ends.
+    """Starts a front door when it is created, and waits for its exit when its `with` block ends.
 
     Args:
         listener: The bound socket on which the front door accepts connections.

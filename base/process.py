@@ -1,4 +1,4 @@
-"""How a process of Pexdock is started, and how it is tied to its parent. Light: a process imports this before it is tied."""
+"""Starts processes of Pexdock and ties them to their parents. Imports little, since a process imports this module before it is tied."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def forbid_new_privileges() -> None:
 
 
 def peer_pid(sock: socket.socket) -> int:
-    """Returns the id of the process that listens where this socket connected to, or that made the pair of which this socket is one end."""
+    """Returns the id of the process that listens at the address to which this socket connected, or that created its socket pair."""
     pid: int = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
     return pid
 

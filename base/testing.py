@@ -4,8 +4,8 @@ Nothing is imitated: a `Server` serves on a free port of loopback from a thread 
 requests are batched and answers are encoded as in production, and a breakpoint in the handler stops in the test. It takes about a second to
 start. A test that needs no HTTP calls the endpoint itself, which is a plain call of its handler.
 
-The responses are small classes of this module. Those of httpx would do as well, but tests of models run where only the dependencies of
-base are installed, and httpx is none of them.
+The responses are small classes of this module. Those of httpx would work as well, but tests of models run in environments with only the
+dependencies of base, and httpx is not one of them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TestResponse:
         return jsonlib.loads(self.content)
 
     def lines(self) -> list[Any]:
-        """Returns the body decoded as one JSON value a line, as streamed answers have it."""
+        """Returns the JSON values of the body's lines, the form of a streamed answer."""
         return [jsonlib.loads(line) for line in self.content.splitlines()]
 
 
@@ -124,7 +124,7 @@ class TestClient:
             return TestResponse(streamed.status, streamed.headers, b"".join(streamed))
 
     def get(self, path: str) -> TestResponse:
-        """Gets a page that is no endpoint, such as /readyz."""
+        """Gets a page that is not an endpoint, such as /readyz."""
         with self._request("GET", path, None, {}) as streamed:
             return TestResponse(streamed.status, streamed.headers, b"".join(streamed))
 

@@ -32,7 +32,7 @@ class ParameterBinder:
         """Gives the parameter the frame.
 
         Raises:
-            Declaration: The endpoint is raw, or another parameter takes the frame already.
+            Declaration: The endpoint is raw, or another parameter already takes the frame.
         """
         if self._available.raw:
             raise self.error(f"with raw=True there is no frame; take `request: svc.Request` instead of {name!r}")
@@ -81,10 +81,10 @@ class ParameterBinder:
         self._plan.sources[name] = lambda inputs: inputs.validated
 
     def bind_path_parameter(self, name: str, annotation: Any) -> None:
-        """Gives the parameter the value of the path's parameter of that name, as the spec's field or its own annotation has it.
+        """Gives the parameter the value of the path's parameter of that name, in the type of the spec's field or of its own annotation.
 
         Raises:
-            Declaration: Pydantic cannot make the annotated type of a string.
+            Declaration: Pydantic cannot make the annotated type from a string.
         """
         fields = [] if self._available.spec is None else [f for f in self._available.spec.model_fields if _squeezed(f) == _squeezed(name)]
         if fields:
@@ -109,7 +109,7 @@ class ParameterBinder:
 
 
 def _squeezed(name: str) -> str:
-    """Names that differ in underscores and case alone are equal, as for `base.artifacts.spec.SpecValidator`."""
+    """Returns a name without underscores and case, by which names are compared, as in `base.artifacts.spec.SpecValidator`."""
     return name.replace("_", "").lower()
 
 

@@ -34,9 +34,9 @@ class AvailableInputs(NamedTuple):
     Attributes:
         name: Name of the endpoint, for messages.
         path: Names of the path's parameters.
-        model: True where the endpoint has a cache_config.
+        model: True if the endpoint has a cache_config.
         spec: The spec of the cache_config.
-        raw: True where the endpoint takes bodies as they are.
+        raw: True if the endpoint takes undecoded bodies.
     """
 
     name: str
@@ -53,9 +53,9 @@ class CallPlan:
     Attributes:
         sources: The source of each parameter's value.
         positional: Parameters that cannot be given by name, in their order.
-        frame: The parameter that takes the frame; None where the endpoint is raw.
-        spec: The model that validates the path's parameters before the handler is called; None where the handler does not ask for it.
-        unbatched: True where the handler asks for something of one request, so that it gets one request at a time.
+        frame: The parameter that takes the frame; None if the endpoint is raw.
+        spec: The model that validates the path's parameters before the handler is called; None if the handler does not ask for it.
+        unbatched: True if the handler asks for data of a single request, so that it gets one request at a time.
         dependencies: The dependencies by parameter.
         path_types: Types of the path's parameters whose annotation is not plain text.
     """

@@ -81,8 +81,8 @@ class Response:
         """Checks the status and the media type.
 
         Raises:
-            ValueError: The status is not 200 to 299 (raise `base.errors.Reject` to refuse a request), or the media type cannot stand in a
-                header.
+            ValueError: The status is not 200 to 299 (raise `base.errors.Reject` to refuse a request), or the media type is not valid
+                in a header.
         """
         if not 200 <= self.status <= 299:
             raise ValueError(f"status {self.status} is not between 200 and 299; raise base.errors.Reject to refuse a request")

@@ -25,7 +25,7 @@ class Dependency:
     provider: Provider
 
 
-def Depends(provider: Provider) -> Any:  # noqa: N802 - it stands where a value is named by its kind, as authors know it
+def Depends(provider: Provider) -> Any:  # noqa: N802 - capitalized like a class, as authors know it
     """Marks a parameter of a handler, or of another provider, as a dependency: `db: Connection = svc.Depends(open_db)`.
 
     Args:
@@ -95,7 +95,7 @@ def _is_entered(provider: Provider) -> bool:
 
 
 def find_dependency(parameter: inspect.Parameter, annotation: Any) -> Dependency | None:
-    """Returns the `Depends` marker of a parameter, which is its default or stands inside `Annotated`; None without one."""
+    """Returns the `Depends` marker of a parameter, which is its default or inside `Annotated`; None without one."""
     if isinstance(parameter.default, Dependency):
         return parameter.default
     metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()

@@ -71,7 +71,7 @@ def _schema_message(schema: type[Schema] | None) -> bytes | None:
 
 
 def _docs(endpoint: Endpoint[..., Any]) -> EndpointDocs:
-    """Returns texts and pieces of JSON Schema that the Arrow schemas do not hold. They decide nothing."""
+    """Returns texts and pieces of JSON Schema that the Arrow schemas do not hold. No decision depends on them."""
     spec = _spec_of(endpoint)
     return EndpointDocs(
         description=inspect.getdoc(endpoint.handler) or "",
@@ -102,7 +102,7 @@ def _parameter_schemas(spec: type[BaseModel], names: tuple[str, ...]) -> dict[st
 
 
 def _type_schema(kind: Any) -> dict[str, Any] | None:
-    """Returns the JSON Schema of a type; None where JSON Schema cannot express it."""
+    """Returns the JSON Schema of a type; None if JSON Schema cannot express it."""
     try:
         document = TypeAdapter(kind).json_schema()
     except _NO_JSON_SCHEMA:
@@ -145,7 +145,7 @@ def _column_docs(schema: type[Schema] | None, *, constrained: bool) -> dict[str,
 
 
 def constraint_keywords(dtype: pl.DataType, constraint: object) -> dict[str, Any]:
-    """Returns the JSON Schema keywords of a constraint; empty where there are none, such as for dates and the lengths of bytes."""
+    """Returns the JSON Schema keywords of a constraint; empty if there are none, such as for dates and the lengths of bytes."""
     if dtype.is_numeric():
         match constraint:
             case at.Ge(bound):

@@ -45,7 +45,7 @@ def discover(path: Sequence[str] | None = None) -> DiscoveredRelease:
 
     Raises:
         Declaration: No distribution declares endpoints, or more than one does; or an entry point cannot be imported, is not an endpoint,
-            or has the path of another one. The message names the entry point.
+            or has the same path as another. The message names the entry point.
     """
     distribution = _only_distribution(_declaring_distributions(path))
     points = sorted((each for each in distribution.entry_points if each.group == GROUP), key=lambda each: each.name)
@@ -59,7 +59,7 @@ def discover(path: Sequence[str] | None = None) -> DiscoveredRelease:
 
 
 def _declaring_distributions(path: Sequence[str] | None) -> dict[str, Distribution]:
-    """Returns the distributions with endpoints by name; of each name the first on the path, which is the one that is imported."""
+    """Returns the distributions with endpoints by name. Of several with one name, returns the first on the path, which Python imports."""
     found: dict[str, Distribution] = {}
     for each in distributions() if path is None else distributions(path=list(path)):
         found.setdefault(canonicalize_name(each.metadata["Name"]), each)

@@ -1,4 +1,4 @@
-"""Endpoints: `@endpoint` makes one of a handler and checks its declaration: `import base.service as svc`."""
+"""Endpoints: `@endpoint` makes one from a handler and checks its declaration. Authors use it through `import base.service as svc`."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class Endpoint(Generic[P, R]):
         path: The path without a trailing slash.
         parameters: The names of the path's parameters, in their order.
         handler: A function, a coroutine function, or a generator of either kind, whose parts are streamed.
-        input_schema: The schema of the rows; None where the columns are inferred from each request.
-        output_schema: The schema of the result; None where any rows are allowed.
+        input_schema: The schema of the rows; None if the columns are inferred from each request.
+        output_schema: The schema of the result; None if any rows are allowed.
         cache_config: How models are found and loaded; None for an endpoint without models.
         batch: The limits within which requests are gathered.
         call_plan: The values that the handler is called with.
         handler_kind: The kind of function that the handler is.
-        raw: True where the handler takes bodies as they are.
+        raw: True if the handler takes undecoded bodies.
         unexpected: "ignore" or "reject" fields that the input schema does not have.
         headers: The headers that contexts have, in lower case.
-        warm_up: True where the handler is called once before a worker is ready.
-        retry: True where a request may be computed once more after its worker died.
+        warm_up: True if the handler is called once before a worker is ready.
+        retry: True if a request may be computed once more after its worker died.
         timeout_ms: Time limit of a request whose client gives none; None for the operator's limit.
     """
 
@@ -94,7 +94,7 @@ class Endpoint(Generic[P, R]):
 
     @property
     def unbatched(self) -> bool:
-        """Returns True where the handler is called with one request at a time."""
+        """Returns True if the handler is called with one request at a time."""
         return self.call_plan.unbatched or self.raw or self.handler_kind.streams
 
 
@@ -111,16 +111,16 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
     retry: bool = True,
     timeout_ms: int | None = None,
 ) -> Callable[[Callable[P, R]], Endpoint[P, R]]:
-    """Makes an `Endpoint` of a handler.
+    """Makes an `Endpoint` from a handler.
 
     Args:
         path: Begins with "/"; `{name}` takes one whole segment. A trailing slash makes no difference.
-        cache_config: How the endpoint finds and loads its models. The handler then takes `(model, frame)`, else `(frame)`; for its other
-            parameters and their order see `base.endpoint.injection`.
+        cache_config: How the endpoint finds and loads its models. With it, the handler takes `(model, frame)`, otherwise `(frame)`; for
+            its other parameters and their order see `base.endpoint.injection`.
         batch_max_delay_ms: See `BatchPolicy`.
         batch_max_size: Number of rows; see `BatchPolicy`.
-        validate_artifact_params: Requires that `cache_config` has a `spec`. A spec that is there is always applied.
-        unexpected: Whether fields that the input schema does not have are ignored, or their request is answered with 422.
+        validate_artifact_params: Requires that `cache_config` has a `spec`. An existing spec is always applied.
+        unexpected: "ignore" skips fields that the input schema does not have; "reject" answers their request with 422.
         raw: The handler takes the unparsed request (`svc.Request`) instead of a frame, and builds its own response.
         headers: The headers that `svc.Context` has; all others stay in the front door.
         warm_up: Allows the handler to be called with an example before a worker is ready. Set it to False for a handler with side effects.
@@ -203,7 +203,7 @@ def _checked_timeout(name: str, timeout_ms: int | None) -> int | None:
 
 
 def _annotations(name: str, handler: Callable[..., object], local: Mapping[str, object]) -> Callable[[str], Any]:
-    """Returns a function that evaluates the annotation of a parameter, or of the result by the name "return"; None where there is none."""
+    """Returns a function that evaluates the annotation of a parameter, or of the result by the name "return"; None if there is none."""
     closure = inspect.getclosurevars(handler).nonlocals if inspect.isfunction(handler) else {}
     signature = _signature(handler)
 

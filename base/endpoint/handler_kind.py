@@ -30,5 +30,5 @@ class HandlerKind(Enum):
 
     @property
     def streams(self) -> bool:
-        """Returns True where the response comes in parts."""
+        """Returns True if the response comes in parts."""
         return self in {HandlerKind.GENERATOR, HandlerKind.ASYNC_GENERATOR}

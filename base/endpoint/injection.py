@@ -11,7 +11,7 @@
 | called as a parameter of the path | its value, as its annotation or the spec's field has it |
 
 The remaining parameters are resolved by position: the model first where there is a cache_config, then the frame. So `(model, frame)` and
-`(frame)` work whatever their names are; a name decides only where enough other parameters are left for the model and the frame.
+`(frame)` work regardless of their names; a name decides only where enough other parameters are left for the model and the frame.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def plan_call(handler: Callable[..., Any], available: AvailableInputs, annotatio
     """Returns the way to call this handler.
 
     Raises:
-        Declaration: A parameter has no value, or no parameter takes the model or the frame; says what to change.
+        Declaration: A parameter has no value, or no parameter takes the model or the frame. The message says what to change.
     """
     return _SignatureResolver(handler, available, annotations).resolve()
 

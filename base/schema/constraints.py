@@ -3,8 +3,8 @@
 | declared | runs |
 |---|---|
 | `ge`, `gt`, `le`, `lt`, `multiple_of`, `pattern`, `min_length`, `max_length` | on whole columns, all in one pass |
-| `@column_validator("a")` | once a batch, on the whole column as a `pl.Series` |
-| all other features of Pydantic: `field_validator`, `model_validator`, `AfterValidator`, ... | row by row in Pydantic: microseconds a row |
+| `@column_validator("a")` | once per batch, on the whole column as a `pl.Series` |
+| all other features of Pydantic: `field_validator`, `model_validator`, `AfterValidator`, ... | row by row in Pydantic, microseconds each |
 
 Nulls are not checked: the column itself says whether it is nullable. Validators only check; one that returns a changed value is an error of
 its author, since the handler would not see that value.
@@ -160,8 +160,8 @@ def _length(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 def _literal(bound: object, dtype: pl.DataType) -> pl.Expr:
     """Returns the bound as a literal of a dtype that can hold it.
 
-    Polars would compare UInt128 with small integers as Int128, and return null for larger values; it would turn a bound that is out of
-    range for a narrow float into infinity.
+    Polars would compare UInt128 with small integers as Int128, and return null for larger values. It would also turn a bound that is out
+    of range for a narrow float into infinity.
     """
     if is_wide(dtype) and type(bound) is int:
         return pl.lit(str(bound)).cast(dtype)
@@ -192,7 +192,7 @@ class SchemaChecks:
     Args:
         found: The constraints of all columns.
         validators: The column validators.
-        row_wise: True where Pydantic must check each row.
+        row_wise: True if Pydantic must check each row.
     """
 
     def __init__(self, found: Sequence[Constraint], validators: Sequence[ColumnValidator], *, row_wise: bool) -> None:

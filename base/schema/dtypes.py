@@ -122,7 +122,7 @@ def wire_form(dtype: pl.DataType) -> pl.DataType:
     """Returns the dtype with strings in place of categories and of 128-bit integers.
 
     Categories are numbers with a separate dictionary, which a lone record batch does not carry. Polars turns strings into categories in
-    about 20 ns a row, less than a dictionary message would cost. Arrow has no 128-bit integers; their strings are decimal digits.
+    about 20 ns per row, less than a dictionary message would cost. Arrow has no 128-bit integers; their strings are decimal digits.
     """
     match dtype:
         case pl.Categorical() | pl.Enum() | pl.Int128() | pl.UInt128():
@@ -137,7 +137,7 @@ def wire_form(dtype: pl.DataType) -> pl.DataType:
 
 
 def string_meaning(dtype: pl.DataType) -> Any:
-    """Returns what the strings of a dtype's `wire_form` stand for, as JSON; None where they are plain strings or there are none."""
+    """Returns what the strings of a dtype's `wire_form` stand for, as JSON; None if they are plain strings or there are none."""
     match dtype:
         case pl.Categorical():
             return "categorical"

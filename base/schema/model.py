@@ -74,9 +74,9 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
     """The columns of a frame: `class Input(Schema): sepal_width: pl.Float64`.
 
     A dtype is a class (`pl.Float64`) or an instance (`pl.List(pl.Float64)`); type checkers accept an instance in the form
-    `Annotated[list[float], pl.List(pl.Float64)]`. `| None` makes a column nullable, and rows may then omit it; where an instance cannot
-    stand beside `|`, write `Optional[...]` or `Annotated[datetime | None, pl.Datetime("us", "UTC")]`. A default is used for rows that omit
-    the field (a null stays null). All other columns are required. Elements of lists, arrays and structs may be null.
+    `Annotated[list[float], pl.List(pl.Float64)]`. `| None` makes a column nullable, and rows may then omit it; if an instance cannot
+    be combined with `|`, write `Optional[...]` or `Annotated[datetime | None, pl.Datetime("us", "UTC")]`. A default is used for rows that
+    omit the field (a null stays null). All other columns are required. Elements of lists, arrays and structs may be null.
 
     `Field(description=..., examples=[...])` describes a column; its first example appears in the example request.
     Constraints such as `Field(ge=0)`, and validators, are checked before the handler runs; `base.schema.constraints` says which of them run
@@ -105,7 +105,7 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
     def arrow_schema(cls) -> pa.Schema:
         """Returns the form that crosses the wire, with Polars' own Arrow types (string views), so that neither side converts.
 
-        A field is nullable exactly where the column is.
+        A field is nullable if and only if the column is.
         """
         return cls._arrow
 
@@ -151,15 +151,15 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
 
     @classmethod
     def has_examples(cls) -> bool:
-        """Returns True where the author gave an example of every column, so that no value of the example row is made up."""
+        """Returns True if the author gave an example of every column, so that no value of the example row is made up."""
         return all(cls.model_fields[name].examples for name in cls._columns)
 
 
 def evaluate_annotation(annotation: object, module: str, local: Mapping[str, object]) -> Any:
-    """Returns an annotation as an object, also where `from __future__ import annotations` left a string.
+    """Returns an annotation as an object, even if `from __future__ import annotations` left a string.
 
     Args:
-        annotation: The annotation as it stands in `__annotations__`.
+        annotation: The annotation as found in `__annotations__`.
         module: Name of the module that defines it.
         local: Names that were visible there besides the module's own.
 

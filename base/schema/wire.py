@@ -30,7 +30,7 @@ class Column:
 
     Attributes:
         dtype: The dtype of its values.
-        nullable: True where its values may be null.
+        nullable: True if its values may be null.
         default: A series of one value in the dtype's wire form, for rows without this field; None without a default.
     """
 
@@ -40,7 +40,7 @@ class Column:
 
     @property
     def required(self) -> bool:
-        """Returns True where every row must have this field."""
+        """Returns True if every row must have this field."""
         return not self.nullable and self.default is None
 
     @property
