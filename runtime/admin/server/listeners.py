@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class AdminListener(NamedTuple):
-    """A bound socket, with the token it requires (None where the file mode controls access) and its certificate (None for plain HTTP)."""
+    """A bound socket, with the token it requires (None if the file mode controls access) and its certificate (None for plain HTTP)."""
 
     socket: socket.socket
     token: Token | None = None

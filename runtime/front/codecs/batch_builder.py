@@ -20,8 +20,8 @@ class BatchBuilder:
     """Builds batches for one endpoint.
 
     Args:
-        schema: The schema that the endpoint declares; None where each request brings its own.
-        numeric_format: The format of numeric batches; None where the schema has other columns than numbers.
+        schema: The schema that the endpoint declares; None if each request brings its own.
+        numeric_format: The format of numeric batches; None if the schema has other columns than numbers.
     """
 
     def __init__(self, schema: pa.Schema | None, numeric_format: NumericFormat | None) -> None:
@@ -52,7 +52,7 @@ class BatchBuilder:
 
     @staticmethod
     def _numeric_batch(numeric_format: NumericFormat, parts: Sequence[Records]) -> NumericBatch | None:
-        """Returns all rows as one numeric batch; None where some are record batches, or hold values that are not numbers."""
+        """Returns all rows as one numeric batch; None if some are record batches, or hold values that are not numbers."""
         if not any(isinstance(part, NumericBatch) for part in parts):
             structs = [part for part in parts if isinstance(part, list)]
             return _batch_of_numbers(numeric_format, chain.from_iterable(structs)) if len(structs) == len(parts) else None

@@ -65,7 +65,7 @@ class RowDecoder:
         return self._rows_of_structs(found) if type(found) is list else self._rows_of(found)
 
     def from_ndjson(self, body: bytes) -> Rows:
-        """Decodes JSON objects, one a line."""
+        """Decodes JSON objects, one per line."""
         if self._schema is None:
             return _rows_with_own_schema(json_codec.infer_json(json_codec.parse_untyped_lines(body)))
         return self._rows_of(self._json.read_lines(body))

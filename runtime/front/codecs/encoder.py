@@ -41,7 +41,7 @@ class ResponseFormat(Enum):
     @classmethod
     @lru_cache(maxsize=256)
     def negotiate(cls, accept: str) -> ResponseFormat:
-        """Returns the format that an Accept header prefers; JSON where it accepts none of them."""
+        """Returns the format that an Accept header prefers; JSON if it accepts none of them."""
         preferred = preferred_media_type(accept, _FORMATS) if accept not in ("", "*/*") else None
         return cls.JSON if preferred is None else _FORMATS[preferred]
 
@@ -53,7 +53,7 @@ class ReplyEncoder:
     """Cuts the reply of a batch into the responses of its requests. Its results do not refer to the frame's memory.
 
     Args:
-        batch: The frame; None where it may not be read and only `stream` is needed.
+        batch: The frame; None if it may not be read and only `stream` is needed.
         stream: The whole frame as an Arrow stream, where that exists already; it may refer to memory of the caller.
     """
 

@@ -41,7 +41,7 @@ class JsonReader:
         unexpected: See `schema_fit.fit_columns`.
 
     Attributes:
-        row: The type of typed rows; None where the schema needs the slow path.
+        row: The type of typed rows; None if the schema needs the slow path.
     """
 
     def __init__(self, columns: Mapping[str, Column], unexpected: str) -> None:
@@ -75,7 +75,7 @@ class JsonReader:
         return self._fit_rows(parse_records(body, _exact))
 
     def read_lines(self, body: bytes) -> TypedRows | pl.DataFrame:
-        """Returns the rows of objects, one a line.
+        """Returns the rows of objects, one per line.
 
         Raises:
             Malformed: A line is not JSON.
@@ -124,7 +124,7 @@ def parse_records(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[
 
 
 def parse_lines(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[str, Any]]:
-    """Returns the objects of a body with one a line; skips empty lines.
+    """Returns the objects of a body with one per line; skips empty lines.
 
     Raises:
         Malformed: A line is not JSON.
@@ -151,7 +151,7 @@ def parse_untyped(body: bytes) -> list[dict[str, Any]]:
 
 
 def parse_untyped_lines(body: bytes) -> list[dict[str, Any]]:
-    """Returns the same for a body with one object a line."""
+    """Returns the same for a body with one object per line."""
     return parse_lines(body, _anything)
 
 

@@ -41,7 +41,7 @@ class JsonColumns:
 
     @classmethod
     def for_schema(cls, row: type[msgspec.Struct] | None, schema: pa.Schema | None) -> JsonColumns | None:
-        """Returns the converter for rows of this schema; None where they have other fields than floats."""
+        """Returns the converter for rows of this schema; None if they have other fields than floats."""
         if row is None or schema is None or not len(schema):
             return None
         if not all(pa.types.is_float32(field.type) or pa.types.is_float64(field.type) for field in schema):
@@ -49,7 +49,7 @@ class JsonColumns:
         return cls(row, [np.dtype(field.type.to_pandas_dtype()) for field in schema])
 
     def to_columns(self, rows: list[msgspec.Struct]) -> list[NumericColumn] | None:
-        """Returns an array for each column; None where a value is null."""
+        """Returns an array for each column; None if a value is null."""
         packed = self._encode(rows)
         head = 1 if len(rows) < 16 else 3 if len(rows) < 2**16 else 5  # the header with the number of rows
         if len(packed) != head + len(rows) * self._row.itemsize:

@@ -18,8 +18,8 @@ class Rows:
     Attributes:
         records: The rows.
         count: Number of rows.
-        shape: Equal for rows that may share a batch; empty where the endpoint declares a schema.
-        body_buffer: The memory that holds the body; None where the body has no memory of its own.
+        shape: Equal for rows that may share a batch; empty if the endpoint declares a schema.
+        body_buffer: The memory that holds the body; None if the body has no memory of its own.
     """
 
     __slots__ = ("body_buffer", "count", "records", "shape")

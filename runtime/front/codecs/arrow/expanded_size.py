@@ -19,7 +19,7 @@ _DICTIONARY, _RECORDS = 2, 3
 
 
 def expanded_bytes(stream: pa.Buffer) -> int:
-    """Returns the sum over all compressed buffers; 0 where nothing is compressed.
+    """Returns the sum over all compressed buffers; 0 if nothing is compressed.
 
     Raises:
         ValueError: The buffer is not an Arrow stream.
@@ -31,7 +31,7 @@ def expanded_bytes(stream: pa.Buffer) -> int:
 
 
 def is_compressed(message: bytes) -> bool:
-    """Returns True where a lone record batch message has compressed buffers. Written for speed: it runs for each reply without a schema.
+    """Returns True if a lone record batch message has compressed buffers. Written for speed: it runs for each reply without a schema.
 
     Raises:
         ValueError: The bytes are not such a message.
@@ -82,7 +82,7 @@ class _Table(NamedTuple):
     at: int
 
     def field(self, number: int) -> int | None:
-        """Returns the offset of a field; None where it is absent."""
+        """Returns the offset of a field; None if it is absent."""
         vtable = self.at - _int32(self.data, self.at)
         if 4 + 2 * number >= _uint16(self.data, vtable):
             return None
@@ -90,7 +90,7 @@ class _Table(NamedTuple):
         return self.at + offset if offset else None
 
     def target(self, number: int) -> int | None:
-        """Returns the offset that a field points to; None where it is absent."""
+        """Returns the offset that a field points to; None if it is absent."""
         at = self.field(number)
         return None if at is None else at + _uint32(self.data, at)
 

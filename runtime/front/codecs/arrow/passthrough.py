@@ -30,7 +30,7 @@ class ArrowPassthrough:
         self._simple = bool(columns) and all(_is_simple(column.dtype) for column in columns.values())
 
     def matching_batch(self, table: pa.Table) -> pa.RecordBatch | None:
-        """Returns the rows of a validated table; None where a column needs a cast or must be rejected."""
+        """Returns the rows of a validated table; None if a column needs a cast or must be rejected."""
         if not self._simple or (self._rejects_unexpected and table.num_columns != len(self._fields)):
             return None
         found = [self._column(table, *each) for each in self._fields]

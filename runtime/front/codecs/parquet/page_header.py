@@ -34,9 +34,9 @@ class PageHeader(NamedTuple):
         values: Number of values in a data page, else 0.
         dictionary_entries: Number of entries in a dictionary page, else 0.
         encoding: Encoding of the values in a data page, else -1.
-        levels_bytes: Bytes of the levels before the values, which are never compressed; None where each sequence of levels begins with its
+        levels_bytes: Bytes of the levels before the values, which are never compressed; None if each sequence of levels begins with its
             length and is compressed with the values.
-        is_compressed: True where the page is compressed if its column is.
+        is_compressed: True if the page is compressed in a compressed column.
         steps: Number of values that were read to parse the header.
     """
 
@@ -52,7 +52,7 @@ class PageHeader(NamedTuple):
 
     @property
     def is_delta(self) -> bool:
-        """Returns True where values are encoded by the prefix that they share with the previous one, which may be nearly all of it."""
+        """Returns True if values are encoded by the prefix that they share with the previous one, which may be nearly all of it."""
         return self.encoding == DELTA_BYTE_ARRAY
 
 

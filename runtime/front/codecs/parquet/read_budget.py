@@ -101,7 +101,7 @@ class ReadBudget:
                 self._dictionaries_in_lists.add(path)
 
     def read_plan(self) -> ReadPlan:
-        """Returns the way to read all pages. A row may hold all values of a list; other columns have one value a row.
+        """Returns the way to read all pages. A row may hold all values of a list; other columns have one value per row.
 
         Raises:
             TooLarge: The pages are too large together.
