@@ -62,13 +62,10 @@ class FrontDoorChild:
         self._name = name
         self._listener = listener
         self._limits = limits
-        self._backoff = backoff
         self._on_changed = on_changed
         self._on_report = on_report
         self._table = RoutingTable(0, [], startup_complete=False)
-        self._crashes = 0
-        self._listening_since: float | None = None
-        self._restart: asyncio.TimerHandle | None = None
+        self._restarts = _Restarts(backoff, self.start)
         self._not_ready = self._stopping = False
         self.child: Child | None = None
         self.applied_generation = self._drained_generation = -1
@@ -79,7 +76,6 @@ class FrontDoorChild:
 
     def start(self) -> None:
         """Spawns the process, and sends it its configuration and the routing table."""
-        self._restart = None
         try:
             with _stdout_for_child(wanted=self._limits.access_log == STDOUT) as stdout_fd:
                 fds = [self._listener.fileno(), stdout_fd]
@@ -89,7 +85,7 @@ class FrontDoorChild:
                 child.start()
         except OSError as exc:
             log.error("cannot start %s: %s", self._name, exc)  # noqa: TRY400 - the operating system's reason is enough
-            self._schedule_restart()
+            self._restarts.schedule()
             return
         self.child = child
         child.send(self._limits)
@@ -112,15 +108,14 @@ class FrontDoorChild:
     def drain(self) -> None:
         """Makes it accept nothing new, finish what it has and exit. It is not restarted."""
         self._stopping = True
-        if self._restart is not None:
-            self._restart.cancel()
+        self._restarts.cancel()
         if self.child is not None:
             self.child.send(Drain())
 
     def _on_message(self, message: ControlMessage) -> None:
         match message:
             case Listening():
-                self._listening_since = asyncio.get_running_loop().time()
+                self._restarts.on_listening()
             case TableApplied(generation):
                 self.applied_generation = generation
             case RoutesDrained(generation):
@@ -136,19 +131,39 @@ class FrontDoorChild:
         self.child = None
         self.applied_generation = self._drained_generation = -1
         if not self._stopping:
-            delay_s = self._schedule_restart()
+            delay_s = self._restarts.schedule()
             log.error("%s %s; restarting in %.1f s", self._name, describe_exit(code), delay_s)
         self._on_changed()
 
-    def _schedule_restart(self) -> float:
+
+class _Restarts:
+    """Restarts a front door after a delay that grows with each crash in a row."""
+
+    def __init__(self, backoff: Backoff, start: Callable[[], None]) -> None:
+        self._backoff = backoff
+        self._start = start
+        self._crashes = 0
+        self._listening_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def on_listening(self) -> None:
+        """Notes that the front door serves from now on."""
+        self._listening_since = asyncio.get_running_loop().time()
+
+    def schedule(self) -> float:
         """Schedules the next start, and returns the delay until then."""
         loop = asyncio.get_running_loop()
         worked_s = loop.time() - self._listening_since if self._listening_since is not None else 0.0
         self._listening_since = None
         self._crashes = self._backoff.count_failure(self._crashes, worked_s)
         delay_s = self._backoff.delay_s(self._crashes)
-        self._restart = loop.call_later(delay_s, self.start)
+        self._timer = loop.call_later(delay_s, self._start)
         return delay_s
+
+    def cancel(self) -> None:
+        """Cancels a start that is scheduled."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 @contextlib.contextmanager
