@@ -47,8 +47,8 @@ def parse_accept(accept: str) -> list[MediaRange]:
 def preferred_media_type(accept: str, offered: Iterable[str]) -> str | None:
     """Returns the offered media type that an Accept header prefers; None if the header accepts none of them.
 
-    The most specific range that matches a media type gives its quality. Equal qualities are decided by the more specific range, then by the
-    order of the header, then by the order of the offer.
+    The most specific range that matches a media type gives its quality. Between equal qualities, the more specific range decides, then the
+    order of the header, then the order of the offer.
 
     Args:
         accept: The value of the header.

@@ -68,7 +68,7 @@ class BatchBuilder:
 
 
 def _array(values: list[Any], field: pa.Field[Any]) -> pa.Array[Any]:
-    """Returns a column of typed rows. Numbers that cannot be null go through numpy: Arrow reads each value twice."""
+    """Returns a column of typed rows. Numbers that cannot be null go through numpy, since Arrow reads each value twice."""
     numeric = not field.nullable and (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
     array: pa.Array[Any] = pa.array(np.array(values, field.type.to_pandas_dtype())) if numeric else pa.array(values, field.type)
     return array

@@ -28,7 +28,7 @@ from runtime.front.codecs.values.mismatch import raise_mismatch_where
 _INTEGER = r"^[+-]?\d+$"
 _FRACTION = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _SIMPLE = r"^[+-]?(\d{1,15}|\d*\.\d+([eE][+-]?\d{1,2})?)$"
-"""Numbers that Polars may parse: neither large integers, which a float must hold exactly, nor numbers that may overflow 32 bits."""
+"""Numbers that Polars may parse. Excludes large integers, which a float must hold exactly, and numbers that may overflow 32 bits."""
 _SPECIAL = ("NaN", "nan", "inf", "-inf", "Infinity", "-Infinity")
 _BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
 
@@ -91,7 +91,7 @@ def _header(body: bytes) -> list[str]:
 
 
 def _table(body: bytes, names: list[str], convert: pc.ConvertOptions) -> pa.Table:
-    # In one block, since Arrow requires that a row lies in at most two. An empty line is a null if there is one column, and is skipped if
+    # One block, since Arrow requires that a row is in at most two blocks. An empty line is a null if there is one column, and is skipped if
     # there are more.
     read_options = pc.ReadOptions(use_threads=False, block_size=len(body) + 1)
     parse = pc.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
@@ -139,7 +139,7 @@ def _parse_number(cell: str | None) -> object:
 
 
 _DIGITS_MAX = 1000
-"""More digits than any dtype has. Python needs long for integers of thousands of digits."""
+"""More digits than any dtype has. Python takes long to parse integers of thousands of digits."""
 
 
 def _to_text(column: pl.Series) -> pl.Series:

@@ -33,7 +33,7 @@ class RowDecoder:
 
     Attributes:
         batches: Builds batches of the decoded rows.
-        body_readers: Readers of bodies by content type, as far as `body_reader` has made them.
+        body_readers: Readers of bodies by content type, which `body_reader` has made so far.
 
     Raises:
         PeerError: The schema's metadata cannot be read.

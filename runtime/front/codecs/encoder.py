@@ -103,7 +103,7 @@ class ReplyEncoder:
 
 
 def _slice(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatch:
-    """Returns these rows as a batch of their own: Polars panics over slices of arrays of which some are null."""
+    """Returns these rows as a batch of their own, since Polars panics on slices of array columns that contain nulls."""
     if count == batch.num_rows:
         return batch
     return pa.ipc.read_record_batch(pa.py_buffer(batch.slice(start, count).serialize()), batch.schema)

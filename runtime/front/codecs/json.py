@@ -1,7 +1,7 @@
 """JSON and newline-delimited JSON: typed rows in one pass for simple schemas and values, else columns of decoded values.
 
-The fast path accepts less than the slow path (see `_EXACT_INTEGER_MAX`). Bodies that it does not accept take the slow path, which alone
-rejects bodies and writes the messages.
+The fast path accepts less than the slow path (see `_EXACT_INTEGER_MAX`). Bodies that it does not accept take the slow path. Only the slow
+path rejects bodies and writes the messages.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ TypedRows = list[msgspec.Struct]
 """Typed rows of the fast path, each with the values of its columns in their order."""
 
 _EXACT_INTEGER_MAX: Mapping[type[pl.DataType], int] = {pl.Float16: 2**11 - 1, pl.Float32: 2**24 - 1, pl.Float64: 2**53 - 1}
-"""Bound up to which a float holds every integer exactly, and to which no larger integer is rounded. Up to it a number need not be known to
-be written as an integer. It is also far from any overflow."""
+"""Bound up to which a float holds every integer exactly, and to which no larger integer is rounded. So for numbers up to it, it makes no
+difference whether they were written as integers. It is also far from any overflow."""
 
 _strings = msgspec.json.Decoder(list[str])
 _anything = msgspec.json.Decoder()
@@ -151,7 +151,7 @@ def parse_untyped(body: bytes) -> list[dict[str, Any]]:
 
 
 def parse_untyped_lines(body: bytes) -> list[dict[str, Any]]:
-    """Returns the same for a body with one object per line."""
+    """Returns the same as `parse_untyped` for a body with one object per line."""
     return parse_lines(body, _anything)
 
 

@@ -1,7 +1,7 @@
-"""Typed rows of floats → columns, by way of MessagePack, which writes each float in exactly 9 bytes.
+"""Converts typed rows of floats to columns through MessagePack, which writes each float in exactly 9 bytes.
 
-Rows of one type without nulls therefore have equal lengths, and a column lies at equal distances: one pass in C, where Python would read
-each value three times.
+Rows of one type without nulls therefore have equal lengths, and the values of a column are at equal distances. One pass in C reads them,
+while Python would read each value three times.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 from base.ipc.numeric_frames import NumericColumn
 
 MIN_ROWS = 128
-"""Minimum number of rows. With fewer it saves at most a few microseconds."""
+"""Minimum number of rows. With fewer rows, the conversion saves at most a few microseconds."""
 
 _ALL_BITS_COUNT = struct.unpack(">d", b"\x41" * 8)[0]
 """A float whose bytes all differ from those of zero."""

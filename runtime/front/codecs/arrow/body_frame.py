@@ -20,7 +20,7 @@ def find_batch_message(body: memoryview, batch: pa.RecordBatch) -> tuple[int, in
         batch: All columns that Arrow has read from the stream.
 
     Returns:
-        None if the columns lie in several messages or elsewhere (decompressed ones do), in another order, or unaligned.
+        None if the columns are in several messages, in another order, unaligned, or outside the stream (as decompressed columns are).
     """
     messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(body))
     schema, first = messages.read_next_message(), messages.read_next_message()

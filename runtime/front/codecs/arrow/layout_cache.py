@@ -1,7 +1,7 @@
 """Remembers the layout of small Arrow streams of numbers, so that Arrow need not parse a stream with the same head again.
 
 An Arrow stream of one batch is a message with the schema, a message with the batch, and an end marker. The metadata of the batch determines
-where its values lie. Once Arrow has read a whole stream and found numbers without nulls, another stream with the same bytes before the
+the offsets of its values. Once Arrow has read a whole stream and found numbers without nulls, another stream with the same bytes before the
 values has its own values at the same offsets, and needs no validation: every bit pattern is a number.
 """
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 from base.ipc.numeric_frames import ROWS_MAX, NumericBatch, NumericFormat
 
 _KNOWN_MAX = 512
-"""Maximum number of heads. Each number of rows has its own; if all requests differ, each wastes a few microseconds."""
+"""Maximum number of heads. Each number of rows has its own head; if all requests differ, each wastes a few microseconds."""
 
 _HEAD_MAX_BYTES = 8192
 """Maximum length of a head, which is enough for some hundred columns."""
@@ -80,7 +80,7 @@ def _metadata_end(body: bytes, start: int) -> int:
 
 
 def _offsets(body: bytes, batch: pa.RecordBatch) -> tuple[int, ...] | None:
-    """Returns the offset of each column's values; None if a column is not numeric, may be null, or lies outside the body."""
+    """Returns the offset of each column's values; None if a column is not numeric, may be null, or is outside the body."""
     start, found = pa.py_buffer(body).address, []
     for column in batch.columns:
         buffers: Sequence[Any] = column.buffers()

@@ -1,6 +1,6 @@
 """Arrow columns that match an endpoint's schema exactly, which are used without a cast and without a copy.
 
-Accepts less than `values.cast`, which alone rejects columns.
+Accepts fewer columns than `values.cast`; only that module rejects columns.
 """
 
 from __future__ import annotations

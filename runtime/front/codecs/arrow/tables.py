@@ -1,6 +1,6 @@
 """Arrow streams, and tables from any source: columns with types of their own.
 
-They may hold far more than their bytes, by compression or by dictionaries. Their declared sizes are checked before they are read, and their
+Compression and dictionaries let them expand to far more than their bytes. Their declared sizes are checked before they are read, and their
 actual sizes afterwards.
 """
 
@@ -61,7 +61,7 @@ def dictionary_growth_bytes(column: Any) -> int:
 
 
 def _value_bytes(values: Any) -> Any:
-    """Returns the bytes of each value of a dictionary; for nested values the bytes of all, since one may be as long as all of them."""
+    """Returns the bytes of each value of a dictionary. A nested value counts as the bytes of all values, since it may be that long."""
     kind = values.type
     if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):  # each view begins with its length
         lengths = np.frombuffer(values.buffers()[1], np.int32)[4 * values.offset : 4 * (values.offset + len(values)) : 4]

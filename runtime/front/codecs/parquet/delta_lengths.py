@@ -13,7 +13,7 @@ import pyarrow as pa
 from runtime.front.codecs.parquet import page_header as pages
 
 _CODECS: dict[int, Literal["snappy", "gzip", "brotli", "zstd", "lz4_raw"]] = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
-"""Codecs whose pages Arrow's codec decompresses as they are. The form of the old LZ4 codec depends on the writer."""
+"""Codecs whose pages Arrow's codec can decompress directly. The old LZ4 codec is missing, since its form depends on the writer."""
 
 
 def check_delta_lengths(body: bytes, page: pages.PageHeader, codec: int, levels: int) -> None:

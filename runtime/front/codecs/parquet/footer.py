@@ -1,4 +1,4 @@
-"""The places of a Parquet file's columns, by its footer.
+"""Finds the columns of a Parquet file by its footer.
 
 pyarrow can parse it too, but an invalid column chunk in the footer ends the process: `RowGroupMetaData.column` lets a C++ exception
 through. See https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift for the numbers of fields.
@@ -12,7 +12,7 @@ from base.errors import TooLarge
 from runtime.front.codecs.parquet.thrift_compact import BINARY, I32, I64, STRUCT, CompactReader
 
 _MAX_BYTES = 4 * 1024**2
-"""Maximum bytes of a footer. A footer of ten thousand columns has three megabytes."""
+"""Maximum bytes of a footer. A footer of ten thousand columns takes three megabytes."""
 
 _STEPS_MAX = 2_000_000
 """Maximum number of values in a footer: about thirty thousand columns in row groups, which take half a second."""
@@ -106,6 +106,6 @@ def _chunk(reader: CompactReader) -> ColumnChunk:
         else:
             reader.skip(kind, elements=_LISTS_OF_COLUMN.get(number))
     if fields.get(_VALUES, 0) <= 0:
-        return ColumnChunk(0, 0, 0)  # Arrow reads no page then, and its writer leaves invalid offsets
+        return ColumnChunk(0, 0, 0)  # Arrow reads no page of such a chunk, and its writer leaves invalid offsets
     start, size, dictionary = fields.get(_DATA, -1), fields.get(_SIZE, -1), fields.get(_DICTIONARY, 0)
     return ColumnChunk(dictionary if 0 < dictionary < start else start, size, fields.get(_CODEC, -1))

@@ -52,7 +52,7 @@ class PageHeader(NamedTuple):
 
     @property
     def is_delta(self) -> bool:
-        """Returns True if values are encoded by the prefix that they share with the previous one, which may be nearly all of it."""
+        """Returns True if each value is encoded by the prefix that it shares with the previous one, which may be nearly the whole value."""
         return self.encoding == DELTA_BYTE_ARRAY
 
 

@@ -1,4 +1,4 @@
-"""The memory and time that reading a Parquet file can take, by the headers of its pages."""
+"""Limits the memory and time that reading a Parquet file can take, by the headers of its pages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STEPS_MAX = 8_000_000
 """Maximum number of values in the headers of all pages: forty for each page, which take four seconds."""
 
 _VALUES_MAX = 1024**3
-"""Maximum number of values of all columns; nulls take no memory, and a nanosecond or two."""
+"""Maximum number of values of all columns; nulls take no memory, and only a nanosecond or two each."""
 
 _NESTED_VALUES_MAX = 32 * 1024**2
 """Maximum number of values in lists: each takes eight bytes while it is read, whatever its type."""

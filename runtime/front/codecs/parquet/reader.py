@@ -1,4 +1,4 @@
-"""Parquet files → tables.
+"""Reads Parquet files into tables.
 
 Arrow's reader trusts a file: it allocates as many bytes and values for a page as the page's header claims. So each header is parsed here
 first, and files that would expand to too much are refused before anything is expanded.
@@ -31,7 +31,7 @@ _READ_ERRORS = (pa.ArrowException, OSError, EOFError, ValueError, MemoryError, R
 
 
 def read_parquet(body: bytes, columns: Iterable[str] | None) -> pa.Table:
-    """Returns the table of a Parquet file, with those of these columns that it has; None means all columns.
+    """Returns the table of a Parquet file with these columns, as far as the file has them; None means all columns.
 
     Raises:
         Malformed: The body is not a Parquet file that can be read.
@@ -50,7 +50,7 @@ def read_parquet(body: bytes, columns: Iterable[str] | None) -> pa.Table:
 
 
 def _open_file(body: bytes, read_dictionary: list[str] | None = None) -> pq.ParquetFile:
-    # Elements of a list, which Arrow allocates before it reads any. A nested column has three elements in the schema.
+    # Limit of the elements of a list, which Arrow allocates before it reads any. A nested column has three elements in the schema.
     limit = 4 * limits.COLUMNS_MAX
     return pq.ParquetFile(pa.BufferReader(body), read_dictionary=read_dictionary, thrift_container_size_limit=limit)
 

@@ -38,7 +38,7 @@ class CompactReader:
         """Yields number and type of each field of a struct. The caller must read or skip each value before it continues.
 
         Raises:
-            ValueError: The bytes are not a struct, exceed a limit, or repeat a field. The other methods raise it likewise.
+            ValueError: The bytes are not a struct, exceed a limit, or repeat a field. The other methods raise the same error.
         """
         number, last = 0, -1
         while head := self._byte():
@@ -79,7 +79,7 @@ class CompactReader:
     def skip(self, kind: int, depth: int = 0, elements: int | None = None) -> None:
         """Skips one value; a list must have elements of the type `elements`.
 
-        Arrow's reader is generated, and reads a list with the elements that it should have, whatever type the list declares. So a list of
+        Arrow's reader is generated, and reads a list with the elements that it should have, regardless of the declared type. So a list of
         numbers that declares texts would end elsewhere for Arrow than here, and both would read different values after it. Nested structs
         have only lists of numbers.
         """

@@ -53,7 +53,7 @@ def column_from_json(values: Sequence[object], dtype: pl.DataType) -> pl.Series:
 
 
 def parse_fraction(text: str) -> Decimal | float:
-    """Returns a number that is not written as an integer with all its digits; as the nearest float if its exponent exceeds all dtypes."""
+    """Returns a number with a fraction or exponent, with all its digits; or the nearest float if its exponent exceeds all dtypes."""
     try:
         return Decimal(text)
     except decimal.InvalidOperation:

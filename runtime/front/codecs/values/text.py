@@ -17,7 +17,7 @@ from runtime.front.codecs.values.mismatch import check_time_range, raise_mismatc
 
 _DIGITS = {"ms": 3, "us": 6, "ns": 9}
 _INTEGER = "[+-]?[0-9]{1,1000}"
-"""The limit is far above the digits of any dtype; Python needs long for thousands of digits."""
+"""The limit is far above the digits of any dtype; Python takes long to parse thousands of digits."""
 _DATE = r"\d{4}-\d{2}-\d{2}"
 _TIME = r"\d{2}:\d{2}:\d{2}(\.\d{1,9})?"
 _OFFSET = r"(Z|z|[+-]\d{2}:\d{2})"
