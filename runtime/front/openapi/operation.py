@@ -1,6 +1,6 @@
 """One endpoint as an OpenAPI operation: its request bodies and responses in each media type.
 
-The front door also reads a body without a media type, or with that of a form, as JSON, for the sake of curl. The document leaves that out.
+For curl, the front door also reads a body as JSON if it has no media type, or that of a form. The document leaves that out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCALAR_COLUMNS = ["prediction"]
 EVENT_STREAM = "text/event-stream"
 
 _NOT_OF_RAW = frozenset({415})
-"""Statuses that only decoders have."""
+"""Statuses that only decoders cause."""
 
 _HEADERS = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
 

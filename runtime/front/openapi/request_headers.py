@@ -28,5 +28,5 @@ PARAMETERS: dict[str, Any] = {
 
 
 def parameter_references() -> list[dict[str, str]]:
-    """Returns references to all of them, for an operation."""
+    """Returns references to all of these headers, for an operation."""
     return [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS]

@@ -1,7 +1,8 @@
 """Columns as JSON Schema (2020-12): the values that a request may contain, and those that a response contains.
 
 Formats are those of the OpenAPI format registry (https://spec.openapis.org/registry/format); others are named in the same style. Some rules
-are stricter than JSON Schema can express (which numbers a float holds exactly, digits finer than a column's unit); breaking them is a 422.
+are stricter than JSON Schema can express (which numbers a float holds exactly, digits finer than a column's unit); a request that breaks
+them is answered with 422.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def row_schema(schema: pa.Schema, docs: Mapping[str, dict[str, Any]], *, reply: 
     Args:
         schema: Arrow schema of the endpoint.
         docs: Further JSON Schema keywords of columns by name; those of the whole row have an empty name.
-        reply: Whether the row is one of a response.
-        closed: Whether other fields are refused.
+        reply: True for a row of a response.
+        closed: True if other fields are refused.
     """
     columns = columns_from_arrow(schema)
     found: dict[str, Any] = {
