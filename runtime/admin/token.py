@@ -17,7 +17,7 @@ _ADVICE = "create one with (umask 077; openssl rand -hex 32 > {path})"
 
 
 class BadToken(PexdockError):
-    """The token file is missing, readable by others, or does not hold a token. It admits nobody."""
+    """The token file is missing, readable by others, or does not hold a token. No request is admitted."""
 
     code = "bad_token"
 
@@ -43,7 +43,7 @@ def read_token(path: Path) -> str:
 
 
 class Token:
-    """The token in force. The file is read again when it has changed; while it holds no token, nobody is admitted.
+    """The token in force. The file is read again when it has changed; while it holds no token, no request is admitted.
 
     Raises:
         BadToken: The file cannot be used at the start.

@@ -39,7 +39,7 @@ async def refresh_caches(managed: ManagedRelease, endpoint: str | None, paramete
     """Starts a refresh of cache entries in each worker: of all entries, or of those that match `endpoint` and `parameters`.
 
     Raises:
-        PexdockError: No worker has started one; the error is that of the first worker that refused, else of the first without a reply.
+        PexdockError: No worker has started a refresh. It is the error of the first worker that refused, else of the first without a reply.
     """
     replies = await _ask_workers(managed, lambda number: RefreshCache(number, endpoint, parameters))
     errors = [each.reply for each in replies if isinstance(each.reply, PexdockError)]

@@ -44,7 +44,7 @@ class RequestLimits:
         return limits
 
     def extend(self, seconds: float | None, body_bytes: int | None = None) -> None:
-        """Sets the time that is left from now, None for no limit, and optionally the size of the body that is left."""
+        """Sets the remaining seconds (None for no limit), and optionally the remaining bytes of the body."""
         self._timeout.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
         if body_bytes is not None:
             self.left_bytes = body_bytes
@@ -94,7 +94,7 @@ async def _cut_off(scope: Scope, receive: Receive, send: Send, *, begun: bool) -
 
 
 def _do_nothing() -> None:
-    """Stands in for HANG_UP on servers without it; they notice themselves that the response is incomplete."""
+    """Replaces HANG_UP on servers without it, which detect by themselves that the response is incomplete."""
 
 
 def _limited(receive: Receive, limits: RequestLimits) -> Receive:

@@ -1,4 +1,4 @@
-"""Everything that is known of one model, its worker processes included. Runs on the supervisor's loop, and reads /proc on a thread."""
+"""Everything that is known about one model, including its worker processes. Runs on the supervisor's loop, and reads /proc on a thread."""
 
 from __future__ import annotations
 

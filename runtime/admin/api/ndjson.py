@@ -19,7 +19,7 @@ class NdjsonStream(Response):
     Args:
         lines: Yields documents in groups; each group is sent at once.
         lost: Set once the client is too slow; it is disconnected, and can tell because the response is incomplete.
-        closed: Called when the stream is over, for whatever reason.
+        closed: Called when the stream has ended, for any reason.
     """
 
     media_type = NDJSON

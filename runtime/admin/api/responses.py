@@ -1,4 +1,4 @@
-"""Responses of the admin API: documents as JSON, and all errors, those of the framework too, as problem documents."""
+"""Responses of the admin API: documents as JSON, and all errors, including those of the framework, as problem documents."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class PromoteOrder(RequestBody):
 
 
 def add_traffic_routes(app: FastAPI, context: AdminContext) -> None:
-    """Adds the routes that change a model's traffic. Each returns the report of the model; /models tells what follows from the change."""
+    """Adds the routes that change a model's traffic. Each returns the report of the model; /models shows the effects of the change."""
     _add_policy_routes(app, context)
     _add_shadow_routes(app, context)
     _add_label_routes(app, context)

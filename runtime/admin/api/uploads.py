@@ -74,7 +74,7 @@ class Uploads:
         """Writes the body of a request to dist/ as file `name`.
 
         Raises:
-            PexdockError: dist/ is unchanged.
+            PexdockError: The upload failed; dist/ is unchanged.
         """
         if self._target.dist_url:
             raise Conflict(f"dist/ mirrors {self._target.dist_url}: copy the file there")
@@ -141,7 +141,7 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
 
 
 def _land(drop: DistFileWriter, name: str) -> None:
-    """Moves the file to its name. A file that is obviously not a pex is refused first, so that its sender learns it at once."""
+    """Moves the file to its name. A file that is obviously not a pex is refused first, so that its sender gets the error at once."""
     if not name.endswith(SIGNATURE_SUFFIX):
         try:
             read_pex(drop.flush_to_path(), checksums=False)

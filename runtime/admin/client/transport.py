@@ -23,7 +23,7 @@ from runtime.supervisor.host import run_dir
 D = TypeVar("D")
 
 _TIMEOUT_S = 35.0
-"""The admin API itself gives up on a request after 30."""
+"""The admin API itself limits a request to 30 s."""
 
 _JSON = {"content-type": "application/json"}
 _ERRORS = (OSError, http.client.HTTPException)
@@ -154,7 +154,7 @@ class UnixTransport(Transport):
         return _UnixConnection(self._run_path / run_dir.ADMIN, timeout_s)
 
     def unreachable(self, error: Exception) -> str:
-        """Returns a message that tells a missing supervisor from one that does not answer."""
+        """Returns a message that distinguishes a missing supervisor from one that does not answer."""
         pid = run_dir.find_supervisor_pid(self._run_path)
         if pid is None:
             return f"no supervisor runs on {self._run_path}: start one with `pexdock serve`, or name its run directory with --run-path"

@@ -1,7 +1,7 @@
-"""One connection of a client of the admin API: uvicorn's protocol, with limits on what is not yet a request.
+"""One connection of a client of the admin API: uvicorn's protocol, with limits until a request is complete.
 
-Anybody who reaches the port may connect, and shows the token only with a complete head. Until then a connection may cost next to nothing:
-some bytes, some seconds, and a place that goes to the next client.
+Anybody who can reach the port can connect, and the token arrives only with a complete head. Until then, a connection must cost almost
+nothing: a few bytes, a few seconds, and a slot that a new client can take over.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Limits:
 
     Attributes:
         connections: Number of connections at once; each may hold a response of megabytes.
-        head_s: Time limit for a complete head, from the connection or the response before it on.
+        head_s: Time limit for a complete head, counted from the start of the connection or the end of the previous response.
         head_bytes: Size limit of a head, of a chunk's extensions, and of trailers.
     """
 
@@ -50,20 +50,20 @@ class AdminConnection(AsgiConnection):
         super().__init__(config, server_state, {})
         self._limits = limits
         self._in_head = True
-        self._head_bytes = 0  # that the parser found in the head
-        self._framing_bytes = 0  # that came since the parser found anything else
+        self._head_bytes = 0  # bytes that the parser has found in the head
+        self._framing_bytes = 0  # bytes that arrived since the parser found anything else
         self._deadline: asyncio.TimerHandle | None = None
         self.waiting_since_s = self.loop.time()
 
     # ---- events of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Handles a new client. Where there are too many, it gets the place of an idle one, or is refused."""
+        """Handles a new client. If there are too many, it replaces an idle one, or is refused."""
         super().connection_made(transport)
         self._start_head_timer()
         others = [each for each in cast("set[AdminConnection]", self.connections) if each is not self and not each.transport.is_closing()]
         if len(others) >= self._limits.connections:
-            idle = [each for each in others if not each.is_open]  # a client with a request has shown the token, and keeps its place
+            idle = [each for each in others if not each.is_open]  # a client with a request has sent the token, and stays connected
             if idle:
                 min(idle, key=lambda each: each.waiting_since_s).transport.abort()
             else:
@@ -75,7 +75,7 @@ class AdminConnection(AsgiConnection):
         self._stop_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Parses bytes. No other protocol than HTTP/1 is spoken here."""
+        """Parses bytes. Only HTTP/1 is supported."""
         self._unset_keepalive_if_required()
         self._framing_bytes += len(data)
         try:
@@ -155,7 +155,7 @@ class AdminConnection(AsgiConnection):
         self.transport.write(b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)]))
 
     def _hang_up(self) -> None:
-        """Closes the connection at once, and drops what was not sent."""
+        """Closes the connection at once, and drops unsent data."""
         if self.running is not None:
             self.running.disconnected = True
         self.transport.abort()
@@ -178,6 +178,6 @@ class AdminConnection(AsgiConnection):
             self._deadline = None
 
     def _close(self) -> None:
-        """Closes the connection. The client may still read what was sent, for as long as a request may take."""
+        """Closes the connection. The client may still read the sent data, for as long as a request may take."""
         self.transport.close()
         self._deadline = self.loop.call_later(REQUEST_S, self.transport.abort)

@@ -22,14 +22,14 @@ from runtime.http.acceptor import ACCEPTS_PER_TURN, Acceptor
 from runtime.supervisor.host.listeners import CannotListen
 
 _BACKLOG = 128
-"""Connections in the backlog cost nothing, and many clients without a token must not fill it."""
+"""Size of the backlog. Connections in it cost nothing, and many clients without a token must not fill it."""
 
 _HANDSHAKES_MAX = 2 * ACCEPTS_PER_TURN
-"""TLS handshakes at a time. They come before a client can send its token."""
+"""Maximum number of concurrent TLS handshakes, which come before a client can send its token."""
 
 _KEEP_ALIVE_S = 5
 _CLOSE_S = 1.0
-"""Requests have nothing left to wait for, since the workers have exited before."""
+"""Time limit for requests in progress, which have nothing to wait for, since the workers have already exited."""
 
 
 class HttpServer:
