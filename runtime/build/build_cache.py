@@ -23,7 +23,7 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
 
 
 def prune_to_newest(folder: Path, pattern: str, count: int) -> None:
-    """Removes all but the `count` matching entries that were changed last, and what killed builds left."""
+    """Removes all but the `count` matching entries that were changed last, and the leftovers of killed builds."""
     for entry in sorted(folder.glob(pattern), key=_changed)[:-count]:
         _remove(entry)
     for entry in folder.glob(f"{_PREFIX}*"):

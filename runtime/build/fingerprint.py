@@ -39,7 +39,7 @@ def _hash(inputs: object) -> str:
 
 
 def _tools() -> dict[str, object]:
-    """Returns everything but the inputs: this recipe, the tools that shape the file, and what it runs on."""
+    """Returns everything besides the inputs: this recipe, the tools that shape the file, the interpreter and the platform."""
     recipe = Path(__file__).parent
     return {
         "recipe": _contents(_files(recipe), recipe),

@@ -104,4 +104,4 @@ def _publish(made: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():
             raise
-        # Another build downloaded the same wheels meanwhile: B renamed between A's check and A's rename.
+        # Another build downloaded the same wheels, and renamed its folder between this build's check and rename.

@@ -36,7 +36,7 @@ def build_model(
         model: The folder of the model's project.
         base_pex: The base that it is built on and will run on.
         out: The file to write, or a folder, in which it is called `<name>-<version>.pex`; the base's folder by default.
-        carry: Distributions that it carries although base has them, besides those that its pyproject.toml names.
+        carry: Distributions that the pex carries although base has them, besides those that the model's pyproject.toml names.
         cache: The cache folder.
         report: Called with lines of progress.
 
@@ -148,7 +148,7 @@ class _ModelBuild:
             provided=provided,
         )
         _write_start(sources, self.base.version, f"{model.name}-{version}.pex")
-        # Each is a root: a distribution that only an excluded one requires would be left out.
+        # Each is a root, since a distribution that only an excluded one requires would otherwise be left out.
         roots = sorted(f"{found.name}=={found.version}" for found in own.values())
         excludes = [argument for name in sorted(provided) for argument in ("--exclude", name)]
         run_pex(roots, [wheel, *self._wheels], stamp, out, ["-D", sources, "-m", START_MODULE, *excludes])

@@ -145,7 +145,7 @@ def _describe(path: Path, request: BuildRequest, *, reused: bool) -> BuiltPex:
 
 
 def _sbom(found: PexFile, sha256: str) -> Path:
-    """Returns the SBOM beside the pex, written unless the one that is there belongs to this very file."""
+    """Returns the path of the SBOM beside the pex, and writes it unless the existing one belongs to exactly this file."""
     target = found.path.with_name(f"{found.path.name}.cdx.json")
     if not (target.is_file() and sha256 in target.read_text()):
         from runtime.build import sbom  # noqa: PLC0415 - takes 2 s for a base, which most starts do not need
@@ -161,7 +161,7 @@ def _carried(found: PexFile) -> tuple[tuple[str, str], ...]:
 
 
 def run_pex(roots: Iterable[str], wheels: Sequence[Path], stamp: Stamp, out: Path, options: Sequence[str | Path]) -> None:
-    """Makes a pex of local wheels; nothing is resolved, and no index is used.
+    """Makes a pex from local wheels; nothing is resolved, and no index is used.
 
     Args:
         roots: `name==version` of each distribution that must be in it. pex silently leaves out what none of them requires.
@@ -174,7 +174,7 @@ def run_pex(roots: Iterable[str], wheels: Sequence[Path], stamp: Stamp, out: Pat
         BuildFailed: pex failed.
     """
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
-    # A root of its own: in the user's, pex would keep each wheel of a base unpacked, 900 MB in all.
+    # A separate root: in the user's root, pex would keep each wheel of a base unpacked, 900 MB in all.
     with tempfile.TemporaryDirectory(prefix="pexdock-build-") as root:
         command: list[str | Path] = [*tool.pex(), *roots, "--pex-root", Path(root), "-o", out, "--venv"]
         for wheel in wheels:

@@ -1,4 +1,4 @@
-"""Selects the distributions that a model must carry, given those of base. Pure: asks for the distributions that it needs next."""
+"""Selects the distributions that a model must carry, given those of base. Pure: a callback returns the distributions that it needs next."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Steps:
 
     @contextmanager
     def step(self, what: str) -> Iterator[Report]:
-        """Reports the begin and the end of a step. Yields a function for progress in between."""
+        """Reports the beginning and the end of a step. Yields a function for progress in between."""
         self._number += 1
         prefix = f"[{self._number}/{self._total}] {what}"
         self._report(prefix)
@@ -49,7 +49,7 @@ class Steps:
 
 
 def run_tool(command: Sequence[str | Path], what: str, *, cwd: Path | None = None, each_line: Report | None = None) -> str:
-    """Runs a tool to its end.
+    """Runs a tool until it exits.
 
     Args:
         command: The tool and its arguments.
