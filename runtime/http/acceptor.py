@@ -18,7 +18,7 @@ RETRY_S = 0.5
 
 ACCEPTS_PER_TURN = 64
 """Connections accepted in one iteration of the loop, which takes about 4 ms. With one per iteration, the last of 256 clients waited 0.1 to
-0.3 s, while those before it were answered again and again."""
+0.3 s, while earlier clients were answered again and again."""
 
 
 def _admit_all(_: int) -> bool:
@@ -28,8 +28,8 @@ def _admit_all(_: int) -> bool:
 class Acceptor:
     """Accepts connections from `start` to `stop`.
 
-    The loop's own server would do, except when no descriptor, file or memory is left for a connection: uvloop then retries forever without
-    a pause or a log line.
+    The loop's own server would be enough if descriptors, files and memory never ran out. When they do, uvloop retries forever without a
+    pause or a log line.
 
     Args:
         listener: A bound socket. Its owner closes it after `stop`.

@@ -1,7 +1,7 @@
-"""A connection whose requests an ASGI application answers: uvicorn's protocol, with what both front doors and the admin server mend in it.
+"""A connection whose requests an ASGI application answers: uvicorn's protocol, corrected for front doors and the admin server.
 
 uvicorn knows the latest request of a connection (`cycle`). A client may send several without waiting for responses; then the request that
-is being answered is another one.
+is being answered is an earlier one.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ class AsgiConnection(HttpToolsProtocol):
 
     @property
     def is_open(self) -> bool:
-        """True while a request is unanswered or incomplete."""
+        """Returns True while a request is unanswered or incomplete."""
         return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # it begins as None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tells the running request, where uvicorn tells the latest only, and drops those that wait."""
+        """Notifies the running request, while uvicorn notifies only the latest, and drops the requests that wait."""
         super().connection_lost(exc)
         self.pipeline.clear()
         self.disconnect_running()
 
     def disconnect_running(self) -> None:
-        """Tells the application that the client of the running request is gone, unless the response is complete."""
+        """Notifies the application that the client of the running request is gone, unless the response is complete."""
         if self.running is not None and not self.running.response_complete:
             self.running.disconnected = True
             self.running.message_event.set()
 
     def drop_latest_waiting(self) -> None:
-        """Forgets the latest request, which waits behind others in `pipeline`: its body will never be whole."""
+        """Forgets the latest request, which waits behind others in `pipeline`: its body will never be complete."""
         self.pipeline.popleft()
         self.cycle = self.pipeline[0][0] if self.pipeline else self.running  # type: ignore[assignment]  # it begins as None
 

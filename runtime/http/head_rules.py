@@ -59,7 +59,7 @@ def check_head(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes
 
 
 class IgnoringParser:
-    """Takes the place of a parser on a connection whose input is ignored from now on."""
+    """Replaces the parser of a connection whose input is ignored from now on."""
 
     def feed_data(self, data: bytes) -> None:
         """Ignores the data."""
