@@ -72,7 +72,7 @@ def _check_settings(settings: Settings) -> None:
             f"pre_stop_delay_s is {settings.pre_stop_delay_s:g}, but must not exceed drain_s, {settings.drain_s:g}, which includes it: "
             "lower it or raise drain_s"
         )
-    from runtime.http import api_keys, tls  # noqa: PLC0415 - only those who use OpenSSL load it
+    from runtime.http import api_keys, tls  # noqa: PLC0415 - OpenSSL is loaded only if it is used
 
     if settings.tls is not None:
         tls.make_context(settings.tls)

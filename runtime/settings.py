@@ -104,7 +104,7 @@ def _state_path(data: dict[str, Any]) -> Path:
 
 
 def _run_path(data: dict[str, Any]) -> Path:
-    """Returns a folder of this user for this dist/. It is the same on every start, so that two supervisors of one dist/ meet."""
+    """Returns a folder of this user for this dist/. It is the same on every start, so that two supervisors of one dist/ find each other."""
     name = _name_of_dist(data)
     if runtime_dir := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime_dir) / f"pexdock-{name}"
@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     start_timeout_s: float = Field(120, gt=0, le=3600, description="Time limit for a worker to become ready.")
     start_parallel: int = Field(2, ge=1, le=64, description="Pexes to unpack at a time, and workers to start at a time.")
     start_nice: int = Field(5, ge=0, le=19, description="Extra niceness of a new release's worker until it is ready.")
-    # Below the 10 s after which `docker stop` kills.
+    # Less than the 10 s after which `docker stop` kills the process.
     drain_s: float = Field(_LIMITS.drain_s, ge=0, le=3600, description="Time limit for requests in flight when Pexdock or a release stops.")
     # 0, because without readiness probes a delay only prolongs every stop. The container image is probed, and sets a longer delay.
     pre_stop_delay_s: float = Field(

@@ -56,7 +56,7 @@ def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, ad
 
 
 def _check(pex: Path, state: State, *, local: bool) -> None:
-    """Validates the pex as `pexdock check` does; not against bases in dist/ on another machine, which are unknown here."""
+    """Validates the pex as `pexdock check` does, but not against bases in dist/ on another machine, which are unknown here."""
     from runtime.pex.bases import check_against_bases  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
 

@@ -83,7 +83,7 @@ def _log_to_stderr(level: str) -> None:
 
 
 def _show(text: str) -> None:
-    """Prints for people. If nobody reads standard output any more, serving goes on, and it is redirected to /dev/null."""
+    """Prints text for people. If standard output is closed by its reader, it is redirected to /dev/null, and serving continues."""
     try:
         print(text, flush=True)
     except OSError:

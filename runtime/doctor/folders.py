@@ -121,7 +121,7 @@ def _nearest_existing(path: Path) -> Path:
 
 
 def _file_system(path: Path) -> str:
-    """Returns the type of the file system that a folder is on. Of mounts at the same place, the last one is on top."""
+    """Returns the type of the file system that a folder is on. If several are mounted at one place, the last is in effect."""
     found, best = "", -1
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, where, kind, *_ = line.split(" ")
