@@ -1,5 +1,5 @@
-"""Where a request leads: from its path to endpoints, and from the traffic split of a model to one of its releases.
+"""Routes requests: finds the endpoints of a path, and chooses a release by the traffic split of its model.
 
-Owns the route table, traffic splits with client affinity and fallback, and the mirroring of requests to another release. Imports
-`scheduling` and the packages below it. Called by the application of the front door.
+It owns the route table, traffic splits with client affinity and fallback, and the mirroring of requests to another release. It imports
+`scheduling` and the packages below it. The application of the front door calls it.
 """

@@ -19,17 +19,17 @@ from runtime.http.problems import status_of
 
 COPIES_MAX = 128
 COPIED_ROWS_MAX = 16_384
-"""Limits of the copies for one release that are in flight. More would only wait, with their rows and responses in memory."""
+"""Limits of the copies in flight for one release. More copies would only wait, with their rows and responses in memory."""
 
 
 class InFlightCopies:
-    """Counts the copies for one release that are in flight, and their rows."""
+    """Counts the copies in flight for one release, and their rows."""
 
     def __init__(self) -> None:
         self._copies = self._rows = 0
 
     def has_room(self, rows: int) -> bool:
-        """Returns whether a copy with `rows` rows is within the limits. A single copy may have any number of rows."""
+        """Returns whether a further copy with `rows` rows is within the limits. A single copy may have any number of rows."""
         return self._copies < COPIES_MAX and (not self._rows or self._rows + rows <= COPIED_ROWS_MAX)
 
     def begin(self, rows: int) -> None:
@@ -38,7 +38,7 @@ class InFlightCopies:
         self._rows += rows
 
     def end(self, rows: int) -> None:
-        """Uncounts a copy."""
+        """Stops counting a copy that has ended."""
         self._copies -= 1
         self._rows -= rows
 
@@ -60,7 +60,7 @@ class RequestEnd(NamedTuple):
 
 
 class MirroredPair:
-    """A request and its copy, which end in any order.
+    """A request and its copy, which may end in any order.
 
     Args:
         in_flight: Counts the copy until both have ended.

@@ -1,7 +1,7 @@
-"""Mirrors requests to another release, whose responses are compared with the clients' and dropped. Runs in the loop's thread.
+"""Mirrors requests to another release, compares its responses with those of the clients, and drops them. Runs in the loop's thread.
 
-The client of a mirrored request notices nothing: the copy starts after it, and waits in a queue and for a worker of its own. Copies are
-limited in number, rows and memory; beyond the limits they are skipped.
+Mirroring does not affect the client: the copy starts after the client's request, and waits in a queue of its own for a worker of its own.
+Copies are limited in number, rows and memory; beyond the limits they are skipped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RequestMirror:
     def copy(self, head: RequestHead, target: Target, rows: Rows, body: bytes | BodyBuffer, request_id: str) -> ReplyObserver | None:
         """Sends a copy of a request in the next iteration of the loop, unless the limits forbid it.
 
-        A body buffer is not copied: it can be given to only one worker, and is a megabyte or more.
+        A body in a body buffer is not copied, since the buffer can be handed to only one worker, and is 1 MiB or larger.
 
         Returns:
             The observer of the original request; None if the copy is skipped.
@@ -83,7 +83,7 @@ class MirrorSampler:
 
     Attributes:
         mirror: Gets the copies.
-        fraction: Fraction of the requests that are mirrored; exact to one or two requests in any stretch of them.
+        fraction: Fraction of the requests that are mirrored; exact to one or two requests in any interval.
         sequence: Chooses them, independently of the release that answers.
     """
 

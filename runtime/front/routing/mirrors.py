@@ -1,4 +1,4 @@
-"""The mirrors of all releases that get copies of requests under the routing table in force."""
+"""The mirrors of all releases that get copies of requests by the routing table in force."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease
 
 
 class MirrorRegistry:
-    """Keeps one mirror for each release that gets copies. A mirror that the next table keeps goes on counting the copies in flight.
+    """Keeps one mirror for each release that gets copies. A mirror that is also in the next table keeps its count of copies in flight.
 
     Args:
-        stats: Collects comparisons; None where nobody reads them, and then nothing is mirrored.
+        stats: Collects comparisons; None disables mirroring.
     """
 
     def __init__(self, stats: MirrorStatsByRelease | None) -> None:

@@ -34,7 +34,7 @@ class PathTrie(Generic[T]):
         self._root: _Node[T] = _Node()
 
     def add_path(self, path: str, target: T) -> None:
-        """Adds a path, in which `{name}` stands for one whole segment. It replaces a path of the same shape."""
+        """Adds a path, in which `{name}` matches one whole segment. It replaces a path of the same shape."""
         node, names = self._root, []
         for segment in path.strip("/").split("/"):
             if segment.startswith("{"):

@@ -23,7 +23,7 @@ class ResponseDiff(NamedTuple):
 
 
 def compare_responses(one: pa.RecordBatch, other: pa.RecordBatch) -> ResponseDiff:
-    """Compares two responses. With different columns, dtypes or row counts they have no deviation."""
+    """Compares two responses. The deviation is 0 if their columns, dtypes or row counts differ."""
     if not one.schema.equals(other.schema) or one.num_rows != other.num_rows:
         return ResponseDiff(equal=False, deviation=0.0)
     diffs = [_compare_columns(*each) for each in zip(one.columns, other.columns, strict=True)]

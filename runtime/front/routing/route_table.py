@@ -21,14 +21,14 @@ from runtime.front.routing.split_route import ReleaseSelector, SplitRoute, split
 from runtime.front.routing.traffic_split import TrafficSplit
 
 _TARGETS_MAX = 4096
-"""Limit of cached paths: more than the variants of most models, and a few megabytes at most."""
+"""Limit of cached paths. Most models have fewer variants, and the cache takes a few megabytes at most."""
 
 
 class RouteTable:
     """Routes paths to the endpoints of the releases in a routing table, and caches the paths that it has routed.
 
     Attributes:
-        cached_target: Returns the target of a path that was routed before; None if it was not. It is the method of a dict, because this is
+        cached_target: Returns the target of a path that was routed before; None if it was not. It is a method of a dict, because it is
             called for every new head.
     """
 
@@ -40,7 +40,7 @@ class RouteTable:
         self._splits: dict[ServedRelease, TrafficSplit] = {}
 
     def apply_table(self, table: RoutingTable, releases: Sequence[ServedRelease], mirrors: Mapping[str, RequestMirror]) -> None:
-        """Routes by another table from now on.
+        """Replaces the routing table in force.
 
         Args:
             table: The routing table.
@@ -60,7 +60,7 @@ class RouteTable:
             self._trie.add_path(endpoint.spec.path, endpoint)
 
     def _endpoints(self) -> list[ServedEndpoint]:
-        """Returns all endpoints. Those of each model's primary release come last, and so win where paths are equal."""
+        """Returns all endpoints. Those of each model's primary release come last, so that they win if paths are equal."""
         return [
             endpoint
             for releases in self._releases_by_model.values()
@@ -69,7 +69,7 @@ class RouteTable:
         ]
 
     def documented_specs(self) -> list[ReleaseSpec]:
-        """Returns what the OpenAPI document describes: each model's primary release, and further paths of its other weighted releases."""
+        """Returns the specs for the OpenAPI document: each model's primary release, and further paths of its other weighted releases."""
         specs: list[ReleaseSpec] = []
         for first, *_ in self._releases_by_model.values():
             split = self._splits.get(first)
@@ -81,7 +81,7 @@ class RouteTable:
         return specs
 
     def unavailable_models(self) -> list[str]:
-        """Returns the models of which no serving release is up."""
+        """Returns the models that have no serving release that is up."""
         firsts = [releases[0] for releases in self._releases_by_model.values()]
         return [first.spec.model for first in firsts if not (self._splits[first].up if first in self._splits else first.up)]
 
@@ -113,8 +113,8 @@ class RouteTable:
         """Returns the head of requests whose path leads to a target.
 
         Raises:
-            NotFound: It asks for a release that does not exist or does not have this path.
-            Malformed: Its time limit is invalid.
+            NotFound: The headers request a release that does not exist or does not have this path.
+            Malformed: The time limit in the headers is invalid.
         """
         hints = hints_from_headers(headers)
         version = headers.get(VERSION_HEADER, b"").decode("latin-1").strip()
@@ -126,11 +126,11 @@ class RouteTable:
         return head
 
     def select(self, head: RequestHead, body: bytes | BodyBuffer) -> Selection:
-        """Chooses the release that answers a request under the table in force, which may be newer than the head.
+        """Chooses the release that answers a request by the table in force, which may be newer than the head.
 
         Raises:
-            Unavailable: The release that has taken over batches requests in another way.
-            NotFound: The request asks for a release that does not exist or does not have this path.
+            Unavailable: The new release of the path batches requests in another way.
+            NotFound: The requested release does not exist or does not have this path.
         """
         selector = head.selector
         if selector is None:
@@ -141,7 +141,7 @@ class RouteTable:
         return self._reroute(head, selector.affinity_value if isinstance(selector, ReleaseSelector) else None, body)
 
     def _reroute(self, head: RequestHead, affinity_value: bytes | None, body: bytes | BodyBuffer) -> Selection:
-        """Chooses again for a head of an older table."""
+        """Chooses a release again for a head of an older table."""
         target = self.route(head.target.path)
         if target is not None and head.version:
             target = self._target_of_version(target, head.version)

@@ -1,4 +1,4 @@
-"""The choice of a release for requests to one path."""
+"""Chooses a release for requests to one path."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ class SplitTarget(Target):
 
 
 def split_route_of(target: Target) -> SplitRoute | None:
-    """Returns what chooses the release for requests to a target; None if the target is final."""
+    """Returns the split route that chooses the release for requests to a target; None if the target is final."""
     return target.split_route if isinstance(target, SplitTarget) else None
 
 
 class SplitRoute:
-    """A path that leads to several releases of a model, or to one release and a mirror. All requests for a path share one.
+    """A path that several releases of a model serve, or one release and a mirror. All requests for a path share one split route.
 
     Args:
         split: The traffic split of the model, of which at least one release has the path.
         path: The path as received.
 
     Attributes:
-        targets: Its target in each release that has it, by release id.
-        weights: Weights of these releases, as far as they have one.
-        primary_target: Represents the path where only one release can.
-        fallback_target: Answers while no release with a weight can; None if there is none.
-        mirror: Mirrors its requests; None if they are not mirrored.
+        targets: Target of the path in each release that has it, by release id.
+        weights: Weights of those releases that have one, by release id.
+        primary_target: Target that represents the path where only one release can be used.
+        fallback_target: Target that answers while no release with a weight can; None if there is none.
+        mirror: Mirrors requests for the path; None if they are not mirrored.
         affinity_column: Column whose value in row 0 keeps a client with a release; empty if no column does.
 
     Raises:
@@ -84,7 +84,7 @@ class SplitRoute:
         """Returns the selector for requests with one head.
 
         Raises:
-            NotFound: Only mirror releases, and releases that requests must ask for, have this path.
+            NotFound: Only mirror releases and opt-in releases have this path.
         """
         if not self.weights:
             raise NotFound("no serving release has an endpoint at this path")
@@ -92,7 +92,7 @@ class SplitRoute:
         return ReleaseSelector(self, value, hints, content_type, accept)
 
     def ranking(self, affinity_value: bytes | None) -> Sequence[str] | None:
-        """Returns the release ids in the order of preference for a header's value, or for the path; None if neither decides."""
+        """Returns the release ids in order of preference for a header's value or for the path; None if neither determines the release."""
         return self._parameter_ranking if affinity_value is None else rank_by_key(self.weights, affinity_value.decode("latin-1"))
 
 
@@ -121,7 +121,7 @@ class ReleaseSelector(Selector):
         self._heads: dict[str, RequestHead] = {}
 
     def select_release(self, body: bytes | BodyBuffer) -> Selection:
-        """Chooses among the releases that are up; if none is, the fallback; if that is not up either, any of them."""
+        """Chooses among the weighted releases that are up, else the fallback, and if that is down too, any weighted release."""
         route, ranking = self._route, self._ranking
         rows = self._decode_for_affinity(body) if route.affinity_column else None
         if rows is not None:
@@ -153,7 +153,7 @@ class ReleaseSelector(Selector):
         return head
 
     def _decode_for_affinity(self, body: bytes | BodyBuffer) -> Rows | None:
-        """Returns the rows as the primary release decodes them; None if it cannot: the chosen release then reports the error."""
+        """Returns the rows as the primary release decodes them; None if it cannot, so that the chosen release reports the error."""
         try:
             return RequestHead(self._route.primary_target, self._content_type, self._accept).decode_body(body)
         except PexdockError:

@@ -27,11 +27,11 @@ class TrafficSplit:
 
     Attributes:
         weights: Weights of the releases that divide the requests, by release id.
-        fallback: Answers while no release with a weight can; None if there is no such release.
-        affinity: What keeps a client with one release: "header", "parameter", "column", or "" for nothing.
+        fallback: Release that answers while no release with a weight can; None if there is no such release.
+        affinity: Kind of key that keeps a client with one release: "header", "parameter" or "column"; "" for none.
         affinity_name: Name of that header, parameter or column.
         sequence: Chooses among the weights.
-        mirror: Chooses the requests that are mirrored; None if none are.
+        mirror: Chooses the requests that are mirrored; None disables mirroring.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class TrafficSplit:
         self._tries = {each.id: _path_trie(each) for each in releases}
         self._releases = {each.id: each for each in releases if not spec.hides(each.id)}
         self._labels = spec.labels
-        # Sorted by id, so that front doors agree whatever the order of the releases in their table.
+        # Sorted by id, so that all front doors choose alike, regardless of the order of the releases in their table.
         self.weights = {each: spec.weights[each] for each in sorted(self._releases) if spec.weights.get(each, 0) > 0}
         self.fallback = next((each for each in releases if each.id == spec.fallback), None)
         self.affinity, _, self.affinity_name = spec.by.partition(":")
@@ -51,12 +51,12 @@ class TrafficSplit:
 
     @property
     def primary(self) -> ServedRelease:
-        """The release with the highest weight, which represents the model where only one release can."""
+        """The release with the highest weight, which represents the model where only one release can be used."""
         return self._releases[max(self.weights or self._releases, key=lambda each: self.weights.get(each, 0))]
 
     @property
     def weighted(self) -> list[ServedRelease]:
-        """The releases that divide the requests, the primary first."""
+        """The releases that divide the requests, with the primary first."""
         return [each for each in reversed(self.by_weight()) if each.id in self.weights]
 
     @property
@@ -65,7 +65,7 @@ class TrafficSplit:
         return any(self._releases[each].up for each in self.weights) or (self.fallback is not None and self.fallback.up)
 
     def by_weight(self) -> list[ServedRelease]:
-        """Returns all releases that requests can reach by weight or name, the primary last."""
+        """Returns all releases that requests can reach by weight or name, with the primary last."""
         return sorted(self._releases.values(), key=lambda each: (each is self.primary, self.weights.get(each.id, 0)))
 
     def match_path(self, raw_path: bytes) -> dict[str, Match[ServedEndpoint]]:

@@ -1,4 +1,4 @@
-"""Weighted choices: evenly distributed over any stretch of requests, or by a key that always leads to the same choice. Pure."""
+"""Makes weighted choices: evenly distributed over any interval of requests, or by a key that always leads to the same choice. Pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _BITS = 64
 
 GOLDEN = round((math.sqrt(5) - 1) / 2 * 2**_BITS)
 SILVER = round((math.sqrt(2) - 1) * 2**_BITS)
-"""Steps of sequences. They have no common measure, so what one sequence chooses is evenly distributed over the choices of the other."""
+"""Steps of two sequences. Their ratio is irrational, so the choices of one are evenly distributed over the choices of the other."""
 
 
 class LowDiscrepancySequence:
-    """Yields points of [0, 1), each one irrational step after the one before.
+    """Yields points of [0, 1), each an irrational step after the previous one.
 
-    Of 1 000 random points, 81 to 119 fall into a tenth of the interval. Of these points 98 to 102 do, in any stretch of the sequence, and
-    also of every second or third point. Round-robin counting does not have this property, which matters if a client sends every second
-    request to one endpoint.
+    A tenth of the interval contains 81 to 119 of 1 000 random points, but 98 to 102 of any 1 000 consecutive points of this sequence. The
+    same holds for every second or third point. Round-robin counting does not have this property, which matters if a client sends every
+    second request to one endpoint.
     """
 
     def __init__(self, step: int) -> None:
@@ -28,11 +28,11 @@ class LowDiscrepancySequence:
     def next_point(self) -> float:
         """Returns the next point."""
         self._position = (self._position + self._step) & ((1 << _BITS) - 1)
-        return (self._position >> 11) / (1 << 53)  # the bits that a float holds exactly, so never 1
+        return (self._position >> 11) / (1 << 53)  # only the bits that a float holds exactly, so that the result is never 1
 
 
 def choose_weighted(weights: Sequence[int], point: float) -> int:
-    """Returns the index of the weight in whose part of the sum a point of [0, 1) lies."""
+    """Returns the index of the weight whose part of the sum contains a point of [0, 1)."""
     left = point * sum(weights)
     for index, weight in enumerate(weights):
         left -= weight
@@ -42,11 +42,12 @@ def choose_weighted(weights: Sequence[int], point: float) -> int:
 
 
 def rank_by_key(weights: Mapping[str, int], key: str) -> list[str]:
-    """Returns the names in the order in which they serve a key: the first that is available does.
+    """Returns the names in order of preference for a key, which the first available name serves.
 
     Uses weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted distributed hash tables", 2005, the logarithmic method): each
-    name serves its share of all keys. If a weight rises, keys move to it, and none moves between the others; if a name goes, only its keys
-    move, by the weights of the others. The order depends on the arguments alone, so it is the same in every process.
+    name serves its share of all keys. If the weight of a name rises, keys move to it, and none move between the other names. If a name is
+    removed, only its keys move, by the weights of the other names. The order depends only on the arguments, so it is the same in every
+    process.
     """
     return sorted(weights, key=lambda name: -math.log(_uniform(name, key)) / weights[name])
 

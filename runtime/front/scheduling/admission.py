@@ -1,4 +1,4 @@
-"""Admits, decodes and queues requests, or refuses them. The scheduling is entered here."""
+"""Admits, decodes and queues requests, or refuses them. This is the entry point of the package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runtime.front.telemetry.metrics import now_s
 log = logging.getLogger(__name__)
 
 _TIME_STEP_S = 0.01
-"""Time that a parameter check took is counted in such steps, since requests with equal time limits share a lane of `Deadlines`."""
+"""Steps in which the time of a parameter check is counted, in seconds. Requests with equal time limits share a lane of `Deadlines`."""
 
 
 def submit_request(
@@ -37,14 +37,14 @@ def submit_request(
     context: RequestContext | None = None,
     rows: Rows | None = None,
 ) -> InferenceRequest:
-    """Admits, decodes and queues a request, which owns a body buffer from then on.
+    """Admits, decodes and queues a request. The request then owns its body buffer.
 
     Args:
         head: The request's head; its target is final.
         request_id: Unique among all requests.
         body: The whole body.
         respond: Called with the response, perhaps before this returns.
-        context: What the handler gets beside the rows, for endpoints that are not batched.
+        context: Context that the handler gets beside the rows, for endpoints that are not batched.
         rows: The rows of the body, if they were decoded before.
 
     Raises:
@@ -63,7 +63,7 @@ def submit_request(
             rows = head.decode(body) if isinstance(body, bytes) else head.decode_body(body)
         except PexdockError:
             raise
-        except (Exception, PanicException) as exc:  # codecs are made by others; a body that makes one fail ends only its own request
+        except (Exception, PanicException) as exc:  # third-party codecs may raise anything, which must end only this request
             raise _decoder_failed(exc, request_id) from exc
     kind = StreamedRequest if queue.spec.streams else InferenceRequest
     request = kind(head, rows, request_id, respond, context, began_s)
@@ -86,7 +86,7 @@ def submit_request(
 
 
 def submit_copy(request: InferenceRequest) -> None:
-    """Queues a copy of a request for another release, or fails it."""
+    """Queues the copy of a request for another release, or fails the copy."""
     queue = request.endpoint
     assert isinstance(queue, EndpointQueue)
     if queue.metrics is not None:
@@ -103,17 +103,17 @@ def check_available(endpoint: ServedEndpoint) -> None:
 
 
 async def check_parameters(head: RequestHead, *, copied: bool = False) -> float:
-    """Has a worker check the parameters of a request's path with the artifact spec, unless they were admitted before.
+    """Makes a worker check the parameters of a request's path against the artifact spec, unless they were admitted before.
 
-    A check is as dangerous as a request: a worker may crash over it, or while it has it. So it waits for a worker as requests do, and is
-    sent again, alone, when its worker has crashed.
+    A check is as dangerous as a request: it may crash a worker, or be lost with a worker that crashes. So it waits for a worker as requests
+    do, and if its worker crashes, it is sent again as the only work of another worker.
 
     Args:
         head: The request's head.
-        copied: Whether it is a copy, which is not tried again.
+        copied: Whether the request is a copy, for which the check is not retried.
 
     Returns:
-        How much of the request's time that took, in whole steps.
+        Time of the check in seconds, in whole steps, by which the request's time limit is reduced.
 
     Raises:
         PexdockError: the parameters are refused, or no worker could check them in time.
@@ -135,12 +135,12 @@ async def check_parameters(head: RequestHead, *, copied: bool = False) -> float:
 
 
 def _queue_of(check: ParameterCheck) -> EndpointQueue:
-    assert isinstance(check.endpoint, EndpointQueue)  # of the failover target, once the check was handed over
+    assert isinstance(check.endpoint, EndpointQueue)  # the queue of the failover target, once the check was handed over
     return check.endpoint
 
 
 def _answer_empty(request: InferenceRequest) -> None:
-    """Answers a request without rows; no handler is called for it."""
+    """Answers a request without rows, without calling a handler."""
     if isinstance(request, StreamedRequest):
         request.end_stream()
     else:
@@ -148,7 +148,7 @@ def _answer_empty(request: InferenceRequest) -> None:
 
 
 def _decoder_failed(error: BaseException, request_id: str) -> PexdockError:
-    """Logs where a decoder failed, without its message, which may quote the body. Returns the error for the client."""
+    """Logs where a decoder failed, but not its message, which may quote the body. Returns the error for the client."""
     place = "".join(traceback.format_tb(error.__traceback__))
     log.error("decoding the body of request %s failed: %s at\n%s", request_id, type(error).__name__, place)
     return PexdockError("internal error while decoding the body; the log of the front door has the details under this request ID")

@@ -1,6 +1,6 @@
 """Decides when the next batch of an endpoint is sent. Pure: reads no clock and knows no worker.
 
-`docs/design.md`, "When a batch is sent", has the rule and the measurements that chose it.
+`docs/design.md`, "When a batch is sent", has the rule and the measurements on which it is based.
 """
 
 from __future__ import annotations
@@ -8,30 +8,31 @@ from __future__ import annotations
 from enum import Enum
 
 HOLD_MAX_S = 0.001
-"""Limit of holding back the first request, however dense requests arrive: a third of what a plain scikit-learn model takes for a batch."""
+"""Limit of holding back the first request, in seconds, even if requests keep arriving: a third of the time that a plain scikit-learn model
+takes for a batch."""
 
 
 class DispatchDecision(Enum):
-    """A decision on the rows that wait."""
+    """A decision about the waiting rows."""
 
     GO = 1
     """Send them now."""
     HOLD = 2
-    """Decide again in the next turn of the loop: requests are arriving, and most of those that follow are already in the sockets."""
+    """Decide again in the next iteration of the loop: requests are arriving, and most of the next ones are already in the sockets."""
     WAIT = 3
-    """Wait until a worker has replied: it has enough to do, and what gathers meanwhile makes a better batch."""
+    """Wait until a worker has replied: all workers have enough to do, and more rows meanwhile make a better batch."""
 
 
 class DispatchPolicy:
     """Decides for one endpoint.
 
     Args:
-        batch_max_rows: Limit of a batch; as many rows are sent at once.
-        max_delay_s: Limit of holding back a row for others.
+        batch_max_rows: Limit of the rows in a batch. A full batch is sent at once.
+        max_delay_s: Time limit for holding back a row for others, in seconds.
 
     Attributes:
-        arrivals: Requests that arrived since the last turn of the loop. The code that queues a request counts it here, and the dispatcher
-            sets it to 0 at the end of its turn.
+        arrivals: Requests that arrived in the present iteration of the loop. The code that queues a request counts it here, and the
+            dispatcher resets it to 0 when it has dispatched.
     """
 
     def __init__(self, batch_max_rows: int, max_delay_s: float) -> None:
@@ -41,11 +42,11 @@ class DispatchPolicy:
         self._held_until_s = 0.0
 
     def decide(self, rows: int, computing_rows: int, now_s: float) -> DispatchDecision:
-        """Returns what to do with the rows that wait.
+        """Returns the decision about the waiting rows.
 
         Args:
-            rows: Rows that wait; not 0.
-            computing_rows: Rows that the least busy worker has to compute already.
+            rows: Number of waiting rows; not 0.
+            computing_rows: Number of rows that the least busy worker already has to compute.
             now_s: The time.
         """
         if rows < self._batch_max_rows:

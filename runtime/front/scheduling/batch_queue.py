@@ -1,8 +1,8 @@
-"""The waiting requests of an endpoint, and which of them make the next batch. Pure: knows neither time nor workers.
+"""Holds the waiting requests of an endpoint, and chooses the requests of the next batch. Pure: knows neither time nor workers.
 
-Requests gather in groups, and only requests of one group (same endpoint, parameters and shape of rows) may share a batch. Groups take
-turns, so that a busy one does not starve the others, and within a group the order is kept. More urgent requests go first; where they leave
-room in their batch, less urgent requests of their group fill it.
+Requests wait in groups, and only requests of one group (same endpoint, parameters and shape of rows) may share a batch. Groups take turns,
+so that a busy group does not starve the others, and within a group requests keep their order. More urgent requests go first. If they do not
+fill their batch, less urgent requests of their group join it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from base.ipc.front_door_control import Configure
 
 
 class QueuedRequest(Protocol):
-    """A request as a queue sees it."""
+    """The part of a request that a queue uses."""
 
     @property
     def group(self) -> Hashable:
@@ -45,7 +45,7 @@ class QueueLimits:
     """Limits of the queue of one endpoint.
 
     Attributes:
-        max_wait_s: Limit of a request's wait, where that is less than its own time limit.
+        max_wait_s: Limit of a request's wait in seconds, if that is less than the request's own time limit.
         priorities: Whether clients may set the urgency of requests.
     """
 
@@ -56,12 +56,12 @@ class QueueLimits:
 
     @classmethod
     def from_configuration(cls, configure: Configure) -> Self:
-        """Returns the limits that the supervisor has set."""
+        """Returns the limits in the supervisor's configuration."""
         return cls(configure.queue_max_rows, configure.queue_max_bytes, configure.queue_max_wait_s or inf, configure.priorities)
 
 
 class _Group(Generic[R]):
-    """Requests of one group and one urgency in the order of their arrival, and their rows."""
+    """The requests of one group and one urgency in order of arrival, and the number of their rows."""
 
     __slots__ = ("requests", "rows")
 
@@ -77,17 +77,17 @@ class BatchQueue(Generic[R]):
     """The waiting requests of one endpoint, limited in rows and bytes.
 
     Attributes:
-        size: Requests that wait.
-        rows: Their rows.
-        bytes: Their memory.
+        size: Number of waiting requests.
+        rows: Number of their rows.
+        bytes: Size of their memory.
     """
 
     def __init__(self, batch_max_rows: int, limits: QueueLimits) -> None:
         self._batch_max_rows = batch_max_rows
         self._limits = limits
         self._lanes: dict[int, _Lane[R]] = {}  # by urgency, the most urgent first
-        self._rows: dict[int, int] = {}  # of each urgency that ever waited
-        self._batches: dict[int, int] = {}  # the same: batches at least
+        self._rows: dict[int, int] = {}  # waiting rows by urgency, for each urgency that ever occurred
+        self._batches: dict[int, int] = {}  # lower bound of the waiting batches by urgency
         self.size = self.rows = self.bytes = 0
 
     def check_room(self, rows: int, size_bytes: int) -> None:
@@ -106,13 +106,13 @@ class BatchQueue(Generic[R]):
 
     @property
     def batches(self) -> int:
-        """A lower bound of the batches that the waiting requests make."""
+        """A lower bound of the number of batches that the waiting requests need."""
         return sum(self._batches.values())
 
     def batches_before(self, urgency: int, group: Hashable = None) -> int:
-        """Returns a lower bound of the batches that go before a request of that urgency if it came now.
+        """Returns a lower bound of the number of batches that would go before a new request of this urgency.
 
-        If its group is known, the others take turns with it: of each of them at most one more batch than of its own goes first.
+        If its group is known, the other groups take turns with it: each of them sends at most one batch more than its own group before it.
         """
         if group is None:
             return sum(rows for own, rows in self._rows.items() if own <= urgency) // self._batch_max_rows
@@ -127,7 +127,7 @@ class BatchQueue(Generic[R]):
         return before + mine + min(others, (mine + 1) * (len(lane) - (own is not None)))
 
     def add_request(self, request: R) -> None:
-        """Puts a request behind the others of its group and urgency.
+        """Adds a request behind the others of its group and urgency.
 
         Raises:
             Full: a limit would be exceeded. Nothing was added.
@@ -148,7 +148,7 @@ class BatchQueue(Generic[R]):
         self._count(urgency, group, request.row_count, request.size_bytes)
 
     def take_batch(self) -> list[R]:
-        """Removes and returns the next batch: at most `batch_max_rows` rows, but at least one request; empty when nothing waits."""
+        """Removes and returns the next batch: at most `batch_max_rows` rows, but at least one request; empty if no request waits."""
         batch: list[R] = []
         group: Hashable = None
         rows = 0
@@ -163,7 +163,7 @@ class BatchQueue(Generic[R]):
         return batch
 
     def take_late(self, is_late: Callable[[R], bool]) -> list[R]:
-        """Removes and returns the late requests at the beginning of the group whose turn it is, which would leave its batch half empty."""
+        """Removes and returns late requests at the head of the group whose turn it is. Left in, they would leave its batch half empty."""
         late: list[R] = []
         group = next((next(iter(lane)) for lane in self._lanes.values()), None)
         for lane in self._lanes.values():
@@ -176,7 +176,7 @@ class BatchQueue(Generic[R]):
         return late
 
     def remove_request(self, request: R) -> bool:
-        """Removes a request that nobody waits for any more. Returns False when it is not here."""
+        """Removes a request that nobody waits for any more. Returns False if it is not in the queue."""
         lane = self._lanes.get(request.urgency)
         group = None if lane is None else lane.get(request.group)
         if group is None or request not in group.requests:
@@ -188,7 +188,7 @@ class BatchQueue(Generic[R]):
         return True
 
     def take_all(self) -> list[R]:
-        """Removes and returns all requests, in no particular order of groups."""
+        """Removes and returns all requests. Groups have no particular order."""
         everything = [request for lane in self._lanes.values() for group in lane.values() for request in group.requests]
         self._lanes.clear()
         self._rows.clear()
@@ -197,10 +197,10 @@ class BatchQueue(Generic[R]):
         return everything
 
     def _take_from(self, urgency: int, lane: _Lane[R], name: Hashable, batch: list[R], rows: int) -> int:
-        """Moves requests of one group and urgency into the batch; no room is left behind one that does not fit.
+        """Moves requests of one group and urgency into the batch. A request that does not fit closes the batch.
 
         Returns:
-            The rows of the batch, with those that are given up to a request that does not fit.
+            The number of rows of the batch; `batch_max_rows` if a request that does not fit closed the batch.
         """
         group = lane.get(name)
         if group is None:

@@ -1,4 +1,4 @@
-"""Dispatches the work of one release to its workers. Everything here runs in the event loop's thread."""
+"""Dispatches the work of one release to its workers. All code here runs in the event loop's thread."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from runtime.front.workers.link import WorkerLink
 
 
 class Dispatcher(Scheduler):
-    """Decides what the workers of one release are sent next.
+    """Decides which work the workers of one release get next.
 
     Args:
-        release: The release; gets its endpoints here.
+        release: The release, to which this adds the endpoints.
         limits: Limits of each endpoint's queue.
         deadlines: Deadlines of all requests of the front door.
         failover: Moves work to another release when no worker is left.
@@ -62,33 +62,33 @@ class Dispatcher(Scheduler):
         release.endpoints = list(self.queues)
         self._failover = failover
         self._retries = RetryQueue()
-        self._loop = asyncio.get_running_loop()  # asking for it takes a system call each time
+        self._loop = asyncio.get_running_loop()  # looking it up takes a system call each time
         self._turn = 0
         self._woken = self._lost_links = self._stopping = False
         self._on_retired: Callable[[], None] | None = None
 
     @property
     def outcomes_watched(self) -> bool:
-        """True if somebody counts how requests end."""
+        """Whether the outcomes of requests are counted."""
         return any(queue.outcomes is not None for queue in self.queues)
 
     def watch_outcomes(self, counter: OutcomeCounter | None) -> None:
-        """Sets the counter of how requests end; None for none."""
+        """Sets the counter of the outcomes of requests; None for none."""
         for queue in self.queues:
             queue.outcomes = counter
 
     def retire(self, on_retired: Callable[[], None]) -> None:
-        """Takes no new requests. Calls `on_retired` when everything that waited is answered."""
+        """Stops taking new requests. Calls `on_retired` when all waiting requests are answered."""
         self.release.retiring, self._on_retired = True, on_retired
         self.wake()
 
     def stop(self) -> None:
-        """Answers what waits for a worker if there is none: no worker will be started any more."""
+        """Fails all waiting work if no worker is left, since no worker will be started any more."""
         self._stopping = True
         self.wake()
 
     def wake(self) -> None:
-        """Dispatches at the end of this turn of the loop: requests that arrived together go together."""
+        """Dispatches at the end of this iteration of the loop, so that requests that arrive together share batches."""
         if not self._woken:
             self._woken = True
             self._loop.call_soon(self._dispatch)
@@ -96,24 +96,24 @@ class Dispatcher(Scheduler):
     # ---- events of workers
 
     def on_capacity(self) -> None:
-        """Dispatches: a worker has replied."""
+        """Dispatches again, because a worker has replied."""
         self.wake()
 
     def on_requests_sent(self, socket: str, requests: int) -> None:
-        """Reports how many requests a worker was sent."""
+        """Reports the number of requests that were sent to a worker."""
         self._report(RequestsSent(socket, requests))
 
     def on_unhealthy(self, socket: str, reason: str) -> None:
-        """Reports a worker that is to be replaced."""
+        """Reports a worker that must be replaced."""
         self._report(WorkerUnhealthy(socket, reason))
 
     def on_batch_failed(self, requests: list[InferenceRequest], error: PexdockError) -> None:
-        """Answers the requests that an error belongs to, and tries the others again."""
+        """Fails the requests that caused an error, and retries the others."""
         self._retries.on_batch_failed(requests, error)
         self.wake()
 
     def on_lost(self, items: Sequence[WorkItem], *, exited: bool, poison: WorkItem | None) -> None:
-        """Quarantines what a worker had that has exited; fails what one had that broke the protocol."""
+        """Quarantines the work of a worker that has exited. Fails the work of a worker that broke the protocol."""
         self._lost_links = True
         self.workers.update_up()
         for item in items:
@@ -151,7 +151,7 @@ class Dispatcher(Scheduler):
             self._finish_retirement(self._on_retired)
 
     def _next_batch(self, computing_rows: int, now_s: float) -> list[InferenceRequest]:
-        """Returns the next batch for a worker that has rows to compute already; empty where nothing waits, or should wait longer."""
+        """Returns the next batch for a worker that already has `computing_rows`; empty if no request waits, or all should wait longer."""
         if self._retries.batches and (requests := self._retries.take_batch()):
             return requests
         queues = self.queues
@@ -171,7 +171,7 @@ class Dispatcher(Scheduler):
         return []
 
     def _has_waiting(self) -> bool:
-        for queue in self.queues:  # asked for each batch, and a generator takes twice as long
+        for queue in self.queues:  # runs for each batch, and a generator takes twice as long
             if queue.waiting.size:
                 return True
         return bool(self._retries.batches or self.quarantine.waiting or self.checks)
@@ -182,7 +182,7 @@ class Dispatcher(Scheduler):
         except Full as exc:
             for request in requests:
                 request.fail(exc)
-        except Unavailable:  # sending found that the worker is gone: the batch goes to another one as it is
+        except Unavailable:  # the worker turned out to be gone while sending: another worker gets the same batch
             self._retries.put_back(requests)
 
     def _send_checks(self) -> None:
@@ -190,11 +190,11 @@ class Dispatcher(Scheduler):
             check, _ = self.checks.popitem(last=False)
             try:
                 link.send_check(check)
-            except Unavailable:  # sending found that the worker is gone
+            except Unavailable:  # the worker turned out to be gone while sending
                 self.enqueue_check(check)
 
     def _give_up_waiting(self) -> None:
-        """Moves what waits to another release, since no worker is left. Fails the rest if no worker will come."""
+        """Moves waiting work to another release because no worker is left. Fails the rest if no worker will come."""
         if self.workers.leaving or not (self._stopping or self.release.retiring):
             self._failover.pass_on(self.queues)
             return

@@ -1,4 +1,4 @@
-"""The dispatchers of all releases of the routing table. Everything here runs in the event loop's thread."""
+"""The dispatchers of all releases of the routing table. All code here runs in the event loop's thread."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from runtime.front.workers.link import WorkerLink
 
 
 def _discard(_: WorkerUnhealthy | RequestsSent) -> None:
-    """Drops a report, where no supervisor listens."""
+    """Drops a report. Used without a supervisor."""
 
 
 class Dispatchers:
-    """Makes a dispatcher for each release of the routing table in force, and retires those of releases that are gone.
+    """Makes a dispatcher for each release of the routing table in force, and retires the dispatchers of removed releases.
 
     Args:
         limits: Limits of each endpoint's queue.
         shared_memory_max_bytes: Limit of all shared memory of the front door.
         deadlines: Deadlines of all requests of the front door.
         metrics: Counts requests; None without a metrics configuration.
-        outcomes: Counts how requests to watched releases end; None where no supervisor listens.
+        outcomes: Counts how requests to watched releases end; None without a supervisor.
         report: Sends reports on workers to the supervisor.
 
     Attributes:
-        report_interval_requests: Requests sent to one worker between two reports of their number.
+        report_interval_requests: Number of requests to one worker between two reports of that number.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Dispatchers:
         return [dispatcher.release for dispatcher in self._current]
 
     def prepare(self, routes: Sequence[Route]) -> list[WorkerLink]:
-        """Connects to releases and workers that are not in force yet, so that they can answer once they are. Returns the new links."""
+        """Connects to new releases and workers before their routes are in force. Returns the new links."""
         links: list[WorkerLink] = []
         for route in routes:
             dispatcher = self._find(route)
@@ -77,12 +77,12 @@ class Dispatchers:
         return links
 
     def apply(self, routes: Sequence[Route], mirrored_to: Collection[str] = (), opt_in_only: Collection[str] = ()) -> list[WorkerLink]:
-        """Puts routes in force. Releases that are gone answer what they have. Returns the new links.
+        """Applies routes. Removed releases still answer the requests that they have. Returns the new links.
 
         Args:
             routes: All routes.
-            mirrored_to: IDs of releases that get copies of requests and nothing else.
-            opt_in_only: IDs of releases that get copies, and requests that ask for them.
+            mirrored_to: IDs of releases that get only mirrored requests.
+            opt_in_only: IDs of releases that get mirrored requests, and requests that name them.
         """
         self._opt_in_only = opt_in_only
         kept, links = list[Dispatcher](), list[WorkerLink]()
@@ -103,16 +103,16 @@ class Dispatchers:
         return links
 
     async def wait_drained(self) -> None:
-        """Waits until nothing waits for a worker of a release that is gone by now. Each request waits at most for its time limit."""
+        """Waits until no request waits for a worker of a release that is already removed. Time limits of requests limit this wait."""
         await asyncio.gather(*(dispatcher.drained.wait() for dispatcher in self._retiring))
 
     def stop(self) -> None:
-        """Answers what waits for a worker where there is none: no worker will be started any more."""
+        """Fails all work of releases without workers, since no worker will be started any more."""
         for dispatcher in (*self._current, *self._retiring):
             dispatcher.stop()
 
     def _find_failover_target(self, endpoint: ServedEndpoint) -> EndpointQueue | None:
-        """Returns the queue of the same endpoint of another release that takes requests; None without one."""
+        """Returns the queue of the same endpoint in another release that takes requests; None if there is none."""
         for dispatcher in self._current:
             release = dispatcher.release
             same_model = release.spec.model == endpoint.release.spec.model
@@ -123,7 +123,7 @@ class Dispatchers:
         return None
 
     def _find(self, route: Route) -> Dispatcher | None:
-        """Returns the dispatcher of a route. Other content under the same name and version is another release."""
+        """Returns the dispatcher of a route; None if there is none. A release of equal version but other content is another release."""
         for dispatcher in self._current + self._prepared:
             if dispatcher.release.id == route.release_id and dispatcher.release.spec == route.release:
                 return dispatcher

@@ -15,12 +15,12 @@ from runtime.front.scheduling.scheduler import Scheduler
 from runtime.front.telemetry.metrics import RequestMetrics
 
 EXPECTED_WAIT_MAX_PART = 0.5
-"""Part of its time limit that a request may be expected to wait. With all of it, most requests that were accepted at the limit expired: the
-estimate is good to a factor of two."""
+"""Part of its time limit that a request may be expected to wait. With 1.0, most requests that were accepted at the limit expired, since the
+estimate is accurate only to a factor of two."""
 
 
 class EndpointQueue(ServedEndpoint):
-    """A served endpoint with the requests that wait for one of its workers.
+    """A served endpoint, with the requests that wait for a worker.
 
     Args:
         number: Position in the release's spec.
@@ -53,27 +53,27 @@ class EndpointQueue(ServedEndpoint):
         self.siblings: list[EndpointQueue] = []
 
     def check_room(self, head: RequestHead, size_bytes: int) -> None:
-        """Checks that a request may wait, as far as that can be said before its body is decoded.
+        """Checks that a request may wait, as far as that is known before its body is decoded.
 
         Raises:
             Full: the queue is full, or the request would wait for too long.
         """
         self.waiting.check_room(1, size_bytes)
-        same_shape = self.input_schema is not None and not self.spec.unbatched  # else rows of another shape are another group
+        same_shape = self.input_schema is not None and not self.spec.unbatched  # otherwise rows of another shape form another group
         before = self.waiting.batches_before(head.urgency, head.target.group if same_shape else None)
         if not before:
             return
         others = [(each.waiting.batches, each.batch_time) for each in self.siblings if each is not self and each.waiting.size]
-        # One more batch is being computed.
+        # + 1 for the batch that is being computed.
         expected_s = estimate_wait_s(before + 1, max(1, self.scheduler.workers.up_count), self.batch_time, others)
         if expected_s > min(head.timeout_s * EXPECTED_WAIT_MAX_PART, self.max_wait_s):
             raise Full(f"a request for this endpoint would wait {expected_s:.1f} s, which is too long; try again later")
 
     def add_request(self, request: InferenceRequest) -> None:
-        """Lets a request wait for a worker. It gets its deadline elsewhere.
+        """Queues a new request. The caller sets its deadline.
 
         Raises:
-            Full: the queue is full, or as many responses are streamed as the workers can hold. Nothing was added.
+            Full: the queue is full, or the workers cannot hold another streamed response. Nothing was added.
         """
         streams = self.release.open_streams if self.spec.streams else None
         if streams is not None and len(streams) >= (streams_max := self.scheduler.workers.streams_max):
@@ -84,7 +84,7 @@ class EndpointQueue(ServedEndpoint):
             streams.add(request)
 
     def enqueue(self, request: InferenceRequest) -> None:
-        """Lets a request wait whose deadline is set, or fails it."""
+        """Queues a request whose deadline is already set, or fails it."""
         try:
             self.add_request(request)
         except PexdockError as exc:
@@ -93,13 +93,13 @@ class EndpointQueue(ServedEndpoint):
             self.scheduler.wake()
 
     def refuse_late(self, now_s: float) -> None:
-        """Fails requests at the head of the queue that have waited too long, against what was estimated when they came."""
+        """Fails requests at the head of the queue that have waited too long, longer than was estimated on their arrival."""
         while late := self.waiting.take_late(lambda each: now_s - each.arrived_s > self.max_wait_s):
             for request in late:
                 request.fail(Full(f"no worker was free within {self.max_wait_s:g} s; try again later"))
 
     def on_expired(self, request: Timed) -> None:
-        """Fails a request whose time is over. A worker that has it may hang."""
+        """Fails a request whose deadline has passed. A worker that has it may hang."""
         assert isinstance(request, InferenceRequest)
         waited = self.waiting.remove_request(request)
         request.fail(DeadlineExceeded(f"not answered within {request.timeout_s:g} s"), blamed=not waited)
@@ -110,7 +110,7 @@ class EndpointQueue(ServedEndpoint):
             self.scheduler.hangs.watch(request)
 
     def on_abandoned(self, request: Timed) -> None:
-        """Removes a request whose client is gone. If a worker has it already, it is computed in vain unless its handler asks."""
+        """Removes a request whose client has disconnected. A worker that already has it computes it unless its handler checks for that."""
         assert isinstance(request, InferenceRequest)
         if self.waiting.remove_request(request):
             self.scheduler.wake()

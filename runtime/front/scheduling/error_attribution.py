@@ -10,15 +10,15 @@ from base.errors import Cell, PexdockError, Reject
 
 
 class HasRowCount(Protocol):
-    """A request as the attribution sees it."""
+    """The part of a request that the attribution uses."""
 
     @property
     def row_count(self) -> int:
-        """Its rows."""
+        """Number of its rows."""
 
 
 class AttributedError(NamedTuple):
-    """A request's own part of an error.
+    """The part of an error that belongs to one request.
 
     Attributes:
         place: Position of the request in the batch.
@@ -29,11 +29,11 @@ class AttributedError(NamedTuple):
 
 
 def attribute_error(requests: Sequence[HasRowCount], error: PexdockError) -> list[AttributedError]:
-    """Returns an error for each request whose rows the batch's error names; its cells count rows from the request's first.
+    """Returns an error for each request whose rows the batch's error names. Its cells count rows from the request's first row.
 
     Args:
         requests: All requests of the batch, in order.
-        error: Error of the batch; its cells count rows from the batch's first. The result is empty if no cell names a row of the batch.
+        error: Error of the batch, whose cells count rows from the batch's first row. The result is empty if no cell names a row of it.
     """
     found = []
     ends = list(accumulate(request.row_count for request in requests))
@@ -48,7 +48,7 @@ def attribute_error(requests: Sequence[HasRowCount], error: PexdockError) -> lis
 
 
 def _detail(error: PexdockError, first: Cell) -> str:
-    """Returns the detail of a request's error: a handler's own words, or words that name the request's row."""
+    """Returns the detail of a request's error: the handler's own text, or a text that names the request's row."""
     if isinstance(error, Reject):
         return error.detail
     where = f"row {first.row}" + (f", column {first.column!r}" if first.column is not None else "")

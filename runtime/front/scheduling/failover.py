@@ -1,4 +1,4 @@
-"""Moves what waits for a release without workers to another release that serves the same endpoint."""
+"""Moves waiting work from a release without workers to another release that serves the same endpoint."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Failover:
     """Moves work between releases.
 
     Args:
-        find_target: Returns the queue that takes over the work of an endpoint; None where there is none.
+        find_target: Returns the queue that takes over the work of an endpoint; None if there is none.
     """
 
     def __init__(self, find_target: Callable[[ServedEndpoint], EndpointQueue | None]) -> None:
         self._find_target = find_target
 
     def hand_over(self, items: Iterable[WorkItem], error: PexdockError, *, may_move: bool) -> None:
-        """Moves items of a release that gets no worker any more. Fails those that are pinned or have no target."""
+        """Moves items of a release that gets no more workers. Fails the items that are pinned or have no target."""
         for item in items:
             if not item.answered:
                 target = self._find_target(item.endpoint) if may_move and not item.pinned else None
@@ -32,7 +32,7 @@ class Failover:
                     _move(item, target)
 
     def pass_on(self, queues: Iterable[EndpointQueue]) -> None:
-        """Moves requests that wait while there is no worker. Suspects stay: they might crash the target's workers, too."""
+        """Moves requests that wait while there is no worker. Suspects stay, because they might crash the target's workers too."""
         for queue in queues:
             if queue.waiting.size and (target := self._find_target(queue)) is not None:
                 for request in queue.waiting.take_all():
@@ -43,7 +43,7 @@ class Failover:
 
 
 def _move(item: WorkItem, target: EndpointQueue) -> None:
-    """Lets an item wait for another release. Its deadline stays."""
+    """Queues an item for another release. Its deadline does not change."""
     if isinstance(item, ParameterCheck):
         item.endpoint = target
         target.scheduler.enqueue_check(item)

@@ -1,9 +1,9 @@
-"""Requests and parameter checks whose worker exited while it had them.
+"""Quarantines requests and parameter checks whose worker exited while it had them.
 
-One of them may have crashed the worker, and nobody can tell which. So each is sent again alone, to a worker that has nothing else of this
-front door, and that reports when it begins to compute it. If the worker exits then without a reply, the poison request is found: after two
-crashes in all. To halve the batch would take a crash for each halving. A worker that exited before it began was crashed by something else:
-a request that another front door had sent, or itself.
+One of them may have crashed the worker, but it is not known which one. So each is sent again alone, to a worker that has no other work of
+this front door, and that reports when it begins to compute it. If the worker then exits without a reply, the item is the poison request. It
+is found after two crashes in total, whereas halving the batch would take one crash for each halving. A worker that exits before it begins
+was not crashed by the item, but by a request of another front door or by a fault of its own.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from runtime.front.workers.link import WorkerLink
 from runtime.front.workers.pool import WorkerPool
 
 CRASHES_MAX = 5
-"""Limit of crashes of workers that had a request and had not begun it: its model may crash every worker that loads it."""
+"""Limit of the crashes of workers that had a request but had not begun it. A broken model may crash every worker that loads it."""
 
 
 class Quarantine:
-    """The suspects of one release. Bounded by what its workers had in flight.
+    """The suspects of one release. Their number is limited by the work that its workers had in flight.
 
     Attributes:
-        waiting: Suspects that wait for a worker; some may be answered.
+        waiting: Suspects that wait for a worker; some may already be answered.
         is_active: Whether a worker is reserved for suspects.
     """
 
@@ -34,11 +34,11 @@ class Quarantine:
         self.is_active = False
 
     def on_crash(self, item: WorkItem, *, poison: bool) -> None:
-        """Handles that a worker exited: quarantines an item that it had, or fails it where it may not be sent again.
+        """Quarantines an item of a worker that has exited, or fails it if it may not be sent again.
 
         Args:
             item: A request or check that the worker had.
-            poison: Whether the worker had begun it, and nothing else.
+            poison: Whether the worker had begun this item and no other.
         """
         if item.answered:
             return
@@ -54,7 +54,7 @@ class Quarantine:
             self.waiting.append(item)
 
     def send_suspects(self, workers: WorkerPool) -> None:
-        """Sends one suspect to each worker that has nothing to compute, and has the other workers run empty while suspects wait."""
+        """Sends one suspect to each worker that has nothing to compute. While suspects wait, other workers get no new work."""
         self.is_active = False
         for link in workers.links.values():
             while self.waiting and self.waiting[0].answered:
@@ -82,5 +82,5 @@ class Quarantine:
                 link.send_batch([item])
         except Full as exc:
             item.fail(exc)
-        except Unavailable:  # sending found that the worker is gone
+        except Unavailable:  # the worker turned out to be gone while sending
             self.waiting.append(item)

@@ -1,4 +1,4 @@
-"""Batches that are sent again, in parts, after they failed."""
+"""Resends failed batches in parts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from runtime.front.requests.request import InferenceRequest
 from runtime.front.scheduling.error_attribution import attribute_error
 
 _POSSIBLY_OF_ONE = (HandlerFailed, BadResult, Misfit, Reject)
-"""Errors of a batch that one request may have caused: the others deserve another try."""
+"""Errors of a batch that a single request may have caused, so that the others are retried."""
 
 
 class RetryQueue:
-    """Batches to be sent again, before anything that waits. Bounded by what was in flight.
+    """Batches to be sent again, before all waiting requests. Their number is limited by the batches that were in flight.
 
     Attributes:
-        batches: Requests that were in one batch; some may be answered.
+        batches: Lists of requests that were in one batch; some may already be answered.
     """
 
     def __init__(self) -> None:
@@ -26,9 +26,9 @@ class RetryQueue:
     def on_batch_failed(self, requests: list[InferenceRequest], error: PexdockError) -> None:
         """Handles an error in place of the reply to a batch.
 
-        Requests whose rows the error names get their part of it, and the others are tried again. If it names none, each half is tried
-        again, down to the request that causes it. If the deadline of a request passed before the batch was computed, the others are tried
-        again.
+        Requests whose rows the error names get their part of it, and the others are retried. If the error names no rows, each half of the
+        batch is retried, down to the request that causes the error. If the deadline of a request passed before the batch was computed, the
+        others are retried.
         """
         if isinstance(error, DeadlineExceeded) and len(in_time := expire_late(requests)) < len(requests):
             self.batches.append(in_time)
@@ -51,7 +51,7 @@ class RetryQueue:
         self.batches.appendleft(requests)
 
     def take_batch(self) -> list[InferenceRequest]:
-        """Removes and returns the next batch, without answered requests; empty when nothing waits."""
+        """Removes and returns the next batch, without answered requests; empty if there is none."""
         while self.batches:
             if requests := [request for request in self.batches.popleft() if not request.answered]:
                 return requests

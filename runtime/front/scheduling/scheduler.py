@@ -1,4 +1,4 @@
-"""The parts of a release's dispatcher that the queues of its endpoints use."""
+"""The part of a release's dispatcher that the queues of its endpoints use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.front.workers.pool import WorkerPool
 
 
 class Scheduler(WorkerEvents):
-    """Work of one release that is no batch yet: a base class of its dispatcher.
+    """Holds work of one release that is not yet part of a batch. This is a base class of its dispatcher.
 
     Attributes:
         release: The release.
@@ -32,16 +32,16 @@ class Scheduler(WorkerEvents):
         self.checks: OrderedDict[ParameterCheck, None] = OrderedDict()
 
     def wake(self) -> None:
-        """Has everything that can be sent sent at the end of this turn of the loop: requests that arrived together go together."""
+        """Schedules a dispatch at the end of this iteration of the loop, so that requests that arrive together share batches."""
         raise NotImplementedError
 
     def enqueue_suspect(self, item: WorkItem) -> None:
-        """Lets an item that may have crashed a worker wait to be sent alone."""
+        """Queues an item that may have crashed a worker, to be sent alone."""
         self.quarantine.waiting.append(item)
         self.wake()
 
     def enqueue_check(self, check: ParameterCheck) -> None:
-        """Lets a parameter check wait for a worker."""
+        """Queues a parameter check."""
         if check.is_suspect:
             self.enqueue_suspect(check)
         else:
@@ -49,6 +49,6 @@ class Scheduler(WorkerEvents):
             self.wake()
 
     def forget_check(self, check: ParameterCheck) -> None:
-        """Handles that a check was answered, or that nobody waits for it any more."""
+        """Removes a check that was answered or that nobody waits for any more."""
         self.checks.pop(check, None)
         self.hangs.watch(check)

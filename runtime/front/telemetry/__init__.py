@@ -1,4 +1,4 @@
-"""What a front door records of requests: metrics, outcomes of watched releases, comparisons of mirrored requests, and the access log.
+"""Records metrics, outcomes of requests to watched releases, comparisons of mirrored requests, and the access log of a front door.
 
-Imports only `base`. Called by requests, scheduling and routing, and by the process of a front door, which sends the reports.
+It imports only `base`. Requests, scheduling and routing call it, and so does the front door process, which sends the reports.
 """

@@ -1,7 +1,7 @@
 """The access log of a front door: one line of JSON for each request that was answered or whose client disconnected.
 
-A line holds no payload: time, client, method, path without query, status, size of the response body, milliseconds, id. Status `499` means
-that the client disconnected before its response.
+A line has the time, client, method, path without query, status, size of the response body, milliseconds and id, and no payload. Status
+`499` means that the client disconnected before its response.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class StartedRequest:
     """A request that is not answered yet.
 
     Args:
-        client: Its address as uvicorn has it.
-        method: Its method.
-        path: Its path as received. A query is left out of the log.
+        client: Address of the client as uvicorn represents it.
+        method: Method of the request.
+        path: Path as received. The log omits the query.
     """
 
     __slots__ = ("began_s", "client", "method", "path")
@@ -70,7 +70,7 @@ class AccessLog:
         self._second, self._date = -1, ""
 
     def _timestamp(self, time_s: float) -> str:
-        """Returns a time in ISO 8601. Its date and second are mostly those of the last call, and cached."""
+        """Returns a time in ISO 8601. Caches the text of the last second."""
         second = int(time_s)
         if second != self._second:
             self._second, self._date = second, datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
@@ -103,8 +103,8 @@ def open_access_log(path: str | None, stdout_fd: int) -> Iterator[AccessLog | No
     """Yields the access log; None without a path.
 
     Args:
-        path: Path of a file; "-" is what `stdout_fd` leads to.
-        stdout_fd: Standard output of the process that started this one, whose own is a pipe to it.
+        path: Path of a file; "-" for `stdout_fd`.
+        stdout_fd: Standard output of the parent process. This process's own standard output is a pipe to the parent.
     """
     if path is None:
         yield None

@@ -1,4 +1,4 @@
-"""Reports of a front door that are due an interval after their first entry. Everything here runs in the loop's thread."""
+"""Reports of a front door that are due an interval after their first entry. All code here runs in the loop's thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class IntervalReports(PendingReports[R]):
 
     Args:
         interval_s: Time from the first entry until the reports are due.
-        on_due: Called then; the reports should be taken soon after.
+        on_due: Called when the reports are due; the caller should take them soon.
     """
 
     def __init__(self, interval_s: float, on_due: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
-"""The metrics of a front door's endpoints. Everything here runs in the loop's thread.
+"""The metrics of a front door's endpoints. All code here runs in the loop's thread.
 
-The two methods of `RequestMetrics` are all that the rest of the front door knows of metrics.
+The rest of the front door uses only the two methods of `RequestMetrics`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CLIENT_CLOSED_REQUEST = 499
 """Status of a request whose client disconnected before its response, as nginx logs it. No client ever receives it."""
 
 now_s = time.perf_counter
-"""The clock of all times here. The loop's own clock stands still within one iteration."""
+"""The clock of all times here. The loop's own clock does not advance within one iteration."""
 
 _COUNTERS = ("Requests", "Errors", "ClientErrors", "Abandoned")
 
@@ -28,8 +28,8 @@ class RequestMetrics(EndpointMetrics):
         """Records the end of a request.
 
         Args:
-            status: Status of its response; that of the problem that broke off a streamed response; or `CLIENT_CLOSED_REQUEST`.
-            began_s: Time by `now_s` at which its body was complete; 0 for a request that was refused before, which has no latency.
+            status: Status of its response, or of the problem that ended a streamed response, or `CLIENT_CLOSED_REQUEST`.
+            began_s: Time by `now_s` at which its body was complete; 0 for a request that was refused earlier, which has no latency.
         """
         if not self._is_pending:
             self._join()
@@ -65,7 +65,7 @@ class FrontMetrics(IntervalReports[MetricsReport]):
 
     Args:
         config: Interval of the reports, and the size of samples.
-        on_due: Called when reports are due; with very many of them, the loop should run in between.
+        on_due: Called when reports are due. It should let the loop run between two reports, since there may be very many.
     """
 
     def __init__(self, config: MetricsConfig, on_due: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""The comparisons of mirrored requests with their originals. Everything here runs in the loop's thread."""
+"""The comparisons of mirrored requests with their originals. All code here runs in the loop's thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from base.telemetry.reports import PendingReports, ReportSource
 from runtime.front.telemetry.interval_reports import IntervalReports
 
 INTERVAL_S = 1.0
-"""Long enough for people, who read the result."""
+"""Interval of the reports in seconds. People read them, so they need not be more frequent."""
 
 
 class MirrorStats(ReportSource[MirrorReport]):
@@ -31,7 +31,7 @@ class MirrorStats(ReportSource[MirrorReport]):
         self._skipped += 1
 
     def record_failed(self) -> None:
-        """Counts a request that the mirror release failed at while the client got its response."""
+        """Counts a request that failed in the mirror release while the client got its response."""
         if not self._is_pending:
             self._join()
         self._failed += 1
@@ -40,7 +40,7 @@ class MirrorStats(ReportSource[MirrorReport]):
         """Counts a request that both releases answered.
 
         Args:
-            equal: The responses have the same status and values.
+            equal: Whether the responses have the same status and values.
             deviation: The largest difference between two numbers at the same place.
             primary_ms: Time that the client's response took.
             mirror_ms: Time that the response of the mirror release took.

@@ -9,7 +9,8 @@ from base.telemetry.reports import PendingReports, ReportSource
 from runtime.front.telemetry.interval_reports import IntervalReports
 
 INTERVAL_S = 0.2
-"""Short, since these reports decide whether a failing release is rolled back. A message costs the supervisor about 50 µs."""
+"""Interval of the reports in seconds. It is short, since these reports decide whether a failing release is rolled back. A message costs the
+supervisor about 50 µs."""
 
 
 class OutcomeCounter(ReportSource[OutcomeReport]):
@@ -21,7 +22,7 @@ class OutcomeCounter(ReportSource[OutcomeReport]):
         self._answered = self._failed = 0
 
     def record_outcome(self, *, failed: bool) -> None:
-        """Counts an answered request; `failed` if the release is to blame for an error."""
+        """Counts an answered request. `failed` is true if it failed because of the release."""
         if not self._is_pending:
             self._join()
         self._answered += 1
