@@ -42,7 +42,7 @@ def front_door_command(listen_fd: int, stdout_fd: int = 1) -> tuple[list[str], d
 def die_with_parent(control: socket.socket) -> bool:
     """Asks the kernel to kill this process when the thread that started it ends. Returns False if that thread has ended already.
 
-    The end of file on the control socket says the same to a process that reads it; this covers imports and handlers that do not return.
+    A process that reads the control socket also gets an end of file; this call covers imports and handlers that do not return.
     Must be called before anything that takes time, as `python -m base` does.
 
     Args:

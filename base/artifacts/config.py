@@ -40,20 +40,20 @@ class CacheConfig(BaseModel):
         spec: A Pydantic model that validates the parameters of a request; a request that it rejects is refused before anything is loaded.
             Its validated values are the key of a cache entry, and the client gets them: `7` and `007` are one `int`.
         max_size: Maximum number of models in memory; the least recently used is evicted first.
-        max_bytes: Maximum bytes of models in memory, by `size_of` or else by the size of their artifacts; the least recently used is evicted
-            first. A single larger model is kept. None means no bound.
+        max_bytes: Maximum bytes of models in memory, by `size_of` or else by the size of their artifacts; the least recently used is
+            evicted first. A single larger model is kept. None means no bound.
         size_of: Returns the bytes that a model takes.
-        pre_fetch_all: Loads the artifacts that the client lists when the worker starts, up to `max_size`, newest first. The default is False:
-            a model is loaded at its first request, and a store may hold many more models than are ever requested.
-        schedule: Refreshes every entry at these times. A refresh loads beside the old model, which serves until the new one is ready; if the
-            load fails, the old model keeps serving and the load is retried after a growing delay. An unchanged artifact is not loaded.
+        pre_fetch_all: Loads the artifacts that the client lists when the worker starts, up to `max_size`, newest first. The default is
+            False: a model is loaded at its first request, and a store may hold many more models than are ever requested.
+        schedule: Refreshes every entry at these times. A refresh loads beside the old model, which serves until the new one is ready; if
+            the load fails, the old model keeps serving and the load is retried after a growing delay. An unchanged artifact is not loaded.
         interval: Refreshes every entry this long after its last load. Cannot be combined with `schedule`.
         jitter: Delays each refresh by a random time up to this one, so that workers do not ask a store at the same moment.
         ttl: Evicts entries that were not used for this long.
-        load_timeout_s: Answers a request with Unavailable if the first load of its model takes longer; the load continues, and later requests
-            get the same answer until it ends. None means that a request waits until its own deadline.
-        unload: Called with a model that left the cache, after its last use: when it is evicted or replaced by a refresh, and at the worker's
-            shutdown. Runs on a loader thread; its exceptions are logged. The cache then drops the model.
+        load_timeout_s: Answers a request with Unavailable if the first load of its model takes longer; the load continues, and later
+            requests get the same answer until it ends. None means that a request waits until its own deadline.
+        unload: Called with a model that left the cache, after its last use: when it is evicted or replaced by a refresh, and at the
+            worker's shutdown. Runs on a loader thread; its exceptions are logged. The cache then drops the model.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)

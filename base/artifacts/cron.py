@@ -18,8 +18,8 @@ _EVERY_HOUR = re.compile(r"\*(/\d+)?")
 class Cron:
     """A cron schedule: `Cron("0 0 * * *")` is due every midnight, `Cron("30 6 * * mon", "Europe/Berlin")` on Mondays at 6:30 in Berlin.
 
-    When clocks are set forward, times within the missing hour are due right after it. When clocks are set back, a schedule with fixed hours is
-    due only in the first of the two equal hours, and a schedule for every hour in both, as with cron itself.
+    When clocks are set forward, times within the missing hour are due right after it. When clocks are set back, a schedule with fixed hours
+    is due only in the first of the two equal hours, and a schedule for every hour in both, as with cron itself.
 
     Attributes:
         schedule: Minute, hour, day of month, month and day of week; or six fields, with seconds first.

@@ -20,7 +20,7 @@ def _never() -> bool:
 class Context:
     """One request without its rows. A handler that has a parameter of this type is called with one request at a time.
 
-    All fields have defaults, so that a unit test gives only those that it needs.
+    All fields have defaults, so that a unit test sets only those that it needs.
 
     Attributes:
         id: The request's id, as the client sees it in `x-request-id`.
@@ -41,7 +41,7 @@ class Context:
         return max(0.0, self.until - time.monotonic())
 
     def cancelled(self) -> bool:
-        """Returns True once the client has disconnected or the deadline has passed. Costs a system call: do not ask for each row."""
+        """Returns True once the client has disconnected or the deadline has passed. Costs a system call, so do not call it for each row."""
         return time.monotonic() > self.until or self._cancelled()
 
 

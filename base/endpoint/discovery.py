@@ -59,7 +59,7 @@ def discover(path: Sequence[str] | None = None) -> DiscoveredRelease:
 
 
 def _declaring_distributions(path: Sequence[str] | None) -> dict[str, Distribution]:
-    """Returns the distributions with endpoints by name. Of several with one name, returns the first on the path, which Python imports."""
+    """Returns the distributions with endpoints by name. If several have one name, the first on the path counts, which Python imports."""
     found: dict[str, Distribution] = {}
     for each in distributions() if path is None else distributions(path=list(path)):
         found.setdefault(canonicalize_name(each.metadata["Name"]), each)
@@ -79,7 +79,7 @@ def _only_distribution(found: dict[str, Distribution]) -> Distribution:
 def _load_endpoints(point: EntryPoint) -> Iterator[AnyEndpoint]:
     try:
         loaded = point.load()
-    except (Exception, SystemExit) as exc:  # importing runs the author's code: whatever it raises is reported as the author's error
+    except (Exception, SystemExit) as exc:  # importing runs the author's code: everything that it raises is reported as the author's error
         raise Declaration(f"entry point {_shown(point)} cannot be imported: {type(exc).__name__}: {exc}") from exc
     several = isinstance(loaded, list | tuple)
     if several and not loaded:

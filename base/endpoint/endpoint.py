@@ -240,7 +240,7 @@ def _schema(name: str, annotation: Any) -> type[Schema] | None:
 
 
 def _result_annotation(kind: HandlerKind, annotation: Any) -> Any:
-    """Returns the annotation of what the handler returns or, where it streams, of the parts: `Iterator[Output.DataFrame]`."""
+    """Returns the annotation of the handler's result or, if it streams, of the parts: `Iterator[Output.DataFrame]`."""
     if kind.streams and get_origin(annotation) in _ITERATORS:
         return get_args(annotation)[0]
     return annotation

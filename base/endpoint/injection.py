@@ -10,7 +10,7 @@
 | called `model`, or annotated with M of an `ArtifactSpec[M]` | the model |
 | called as a parameter of the path | its value, as its annotation or the spec's field has it |
 
-The remaining parameters are resolved by position: the model first where there is a cache_config, then the frame. So `(model, frame)` and
+The remaining parameters are resolved by position: the model first if there is a cache_config, then the frame. So `(model, frame)` and
 `(frame)` work regardless of their names; a name decides only where enough other parameters are left for the model and the frame.
 """
 
@@ -31,7 +31,7 @@ from base.errors import Declaration
 from base.schema.model import Schema
 
 Annotations = Callable[[str], Any]
-"""Returns the evaluated annotation of a parameter; raises Declaration where it cannot be evaluated."""
+"""Returns the evaluated annotation of a parameter; raises Declaration if it cannot be evaluated."""
 
 
 def plan_call(handler: Callable[..., Any], available: AvailableInputs, annotations: Annotations) -> CallPlan:
@@ -183,7 +183,7 @@ def _is_frame(annotation: Any) -> bool:
 
 
 def _model_type(spec: type[BaseModel] | None) -> Any:
-    """Returns M where the spec is an `ArtifactSpec[M]`, else None."""
+    """Returns M if the spec is an `ArtifactSpec[M]`, else None."""
     for each in spec.__mro__ if spec is not None else ():
         arguments: tuple[Any, ...] = getattr(each, "__pydantic_generic_metadata__", {}).get("args") or ()
         if len(arguments) == 1:

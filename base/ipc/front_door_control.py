@@ -35,8 +35,8 @@ class SplitSpec(msgspec.Struct, frozen=True):
     """The split of one model's requests among its routes. A model with one route and no mirror needs no split.
 
     Attributes:
-        weights: Release id → weight, 1 or more. A release without a weight gets only mirrored requests, requests that ask for it, and what
-            `fallback` gives it.
+        weights: Release id → weight, 1 or more. A release without a weight gets only mirrored requests, requests that ask for it, and
+            requests that it gets as `fallback`.
         by: Keeps a client with one release: "" (nothing does), "header:NAME", "parameter:NAME" or "column:NAME" (its value in row 0).
         mirror: None if nothing is mirrored.
         labels: Label → release id, for requests that ask for a label.

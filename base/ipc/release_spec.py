@@ -31,7 +31,7 @@ class EndpointDocs(msgspec.Struct, frozen=True):
 
 
 class EndpointSpec(msgspec.Struct, frozen=True):
-    """Everything that a front door needs to know of one endpoint.
+    """Everything that a front door needs to know about one endpoint.
 
     `input_schema` and `output_schema` are Arrow schema messages (`pyarrow.Schema.serialize`); None if the endpoint declares none.
 

@@ -1,6 +1,6 @@
 """The range of dates and times that every form can express: Python, text and Arrow.
 
-Polars holds dates of millions of years, and panics over some of them; ISO 8601 and Python have four digits for a year. Datetimes with a
+Polars holds dates of millions of years, and panics on some of them; ISO 8601 and Python have four digits for a year. Datetimes with a
 time zone have a range that is one day shorter at both ends, so that they have a date in every zone.
 """
 

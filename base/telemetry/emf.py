@@ -44,9 +44,9 @@ class Emf:
 
 
 def emf_lines(report: MetricsReport, namespace: str) -> Iterator[bytes]:
-    """Yields the lines of one report: several where a metric has more values than one line may hold.
+    """Yields the lines of one report: several if a metric has more values than one line may hold.
 
-    The first line holds the counts, and as the property `Summaries` the count, sum and bounds of all values, which are exact where the
+    The first line holds the counts. Its property `Summaries` holds the count, sum and bounds of all values, which are exact even if the
     values are a sample.
     """
     parts = max((-(-len(values.sample) // _VALUES_PER_LINE) for values in report.summaries.values()), default=1)

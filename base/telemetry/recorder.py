@@ -1,7 +1,7 @@
 """The metrics of a worker, and the thread that reports them. Runs in the process that calls handlers.
 
 Entries come from the serving thread and from the threads of caches. The reporting thread sleeps while there are none, and is the only one
-that may wait for the parent: a parent that does not read delays no prediction.
+that may wait for the parent, so a parent that does not read delays no prediction.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def build_or_reuse(request: BuildRequest, report: Report) -> BuiltPex:
 
 
 def _is_up_to_date(path: Path, request: BuildRequest) -> bool:
-    """Returns whether the file exists, is complete as far as its directory tells, and was built from these inputs."""
+    """Returns whether the file exists, is complete according to its directory, and was built from these inputs."""
     try:
         stamp = read_stamp(path)
     except PexRefused:
@@ -164,7 +164,7 @@ def run_pex(roots: Iterable[str], wheels: Sequence[Path], stamp: Stamp, out: Pat
     """Makes a pex from local wheels; nothing is resolved, and no index is used.
 
     Args:
-        roots: `name==version` of each distribution that must be in it. pex silently leaves out what none of them requires.
+        roots: `name==version` of each distribution that must be in it. pex silently leaves out distributions that no root requires.
         wheels: Files of the wheels.
         stamp: Written into its build properties.
         out: The file to write.

@@ -1,4 +1,4 @@
-"""Writes the SBOM of a pex: a CycloneDX document beside it, which tells where a vulnerable package is in use.
+"""Writes the SBOM of a pex: a CycloneDX document beside it, which shows where a vulnerable package is in use.
 
 It is made from the pex alone and contains neither times nor paths, so that the same file gives the same document, byte for byte.
 """

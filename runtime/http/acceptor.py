@@ -36,7 +36,7 @@ class Acceptor:
         make_protocol: Makes the protocol of a connection.
         context: TLS context; None for plain HTTP.
         handshakes_max: Limit of concurrent TLS handshakes, at least twice ACCEPTS_PER_TURN. Beyond it a new one replaces the oldest.
-        admits: Returns whether a socket with this number may stay. Called only for TLS, where nothing else asks before the handshake;
+        admits: Returns whether a socket with this number may stay. Called only for TLS, where nothing else checks before the handshake;
             other clients are refused later, with a reason.
 
     Attributes:

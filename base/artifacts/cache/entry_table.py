@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class EntryTable:
     """Holds the entries of one cache and decides which of their models stay in memory.
 
-    The caller holds the lock during every method, except for methods whose docstring says that they take it. No code of an author runs
+    The caller holds the lock during every method, except for methods whose docstring says that they take it. No author's code runs
     under the lock.
 
     Args:

@@ -21,7 +21,7 @@ def load_copy(config: CacheConfig, requested: Mapping[str, str], parameters: Map
         config: Client, loader and spec.
         requested: The parameters as a request gave them.
         parameters: The same parameters as the spec validated them.
-        known: The artifact of the model that is loaded already; None if there is none.
+        known: The artifact of the model that is already loaded; None if there is none.
 
     Raises:
         PexdockError: Raised by the client.

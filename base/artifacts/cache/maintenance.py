@@ -15,7 +15,7 @@ WALL_CHECK_S = 60.0
 
 
 class CacheMaintenance:
-    """Does what is due for the entries of one cache, and says when to come back.
+    """Does the work that is due for the entries of one cache, and returns the time until the next work.
 
     Args:
         config: The time to live of an unused model, and the time limit of a load.

@@ -40,7 +40,10 @@ class FsClient:
         return f"FsClient({str(self.base_path)!r}, {[template.text for template in self.templates]})"
 
     def locate(self, parameters: Mapping[str, str]) -> Artifact:
-        """See `Client.locate`. An artifact outside of the base path, through a symbolic link, is not found; its fallbacks are not tried."""
+        """Returns an artifact, see `Client.locate`.
+
+        If a symbolic link leads out of the base path, the artifact is not found, and its fallbacks are not tried.
+        """
         found = self._first([template.format(parameters) for template in self.templates])
         if found is None:
             raise NotFound("no artifact for " + ", ".join(f"{name}={parameters[name]!r}" for name in self.parameters))
@@ -48,14 +51,14 @@ class FsClient:
         return Artifact(found, fingerprint, size_bytes)
 
     def manifest(self, parameters: Mapping[str, str], name: str, file: str) -> str:
-        """See `ManifestClient.manifest`."""
+        """Returns the value in a manifest, see `ManifestClient.manifest`."""
         found = self._first([path for template in self.templates if (path := template.manifest_path(parameters, name, file)) is not None])
         if found is None or not found.is_file():
             raise NotFound(f"no manifest gives the latest {name}")
         return found.read_text().strip()
 
     def list(self) -> list[dict[str, str]]:
-        """See `Client.list`. An artifact of a fallback lacks the parameters that its template does not have."""
+        """Lists the artifacts, see `Client.list`. An artifact of a fallback lacks the parameters that its template does not have."""
         root = self._root()
         found: dict[tuple[tuple[str, str], ...], float] = {}
         for template in self.templates:

@@ -81,7 +81,7 @@ class MlflowClient:
         return f"MlflowClient({self.uri!r}, {self.tracking_uri!r})"
 
     def locate(self, parameters: Mapping[str, str]) -> Artifact:
-        """See `Client.locate`. Asks the server, and downloads the artifact unless it is on disk."""
+        """Returns an artifact, see `Client.locate`. Asks the server, and downloads the artifact unless it is on disk."""
         parts = {part: str(template.format(parameters)) for part, template in self._parts.items()}
         if any("@" in parts.get(part, "") for part in ("name", "alias", "version")):
             names = [name for name in self.parameters if "@" in parameters[name]]
@@ -92,7 +92,7 @@ class MlflowClient:
             return self._downloads.artifact(fingerprint, found.name, lambda path: self._fetch(found, path))
 
     def list(self) -> list[dict[str, str]]:
-        """See `Client.list`. Lists the versions or aliases in the registry that match the URI; artifacts of runs are not listed."""
+        """Lists the versions or aliases in the registry that match the URI, see `Client.list`. Artifacts of runs are not listed."""
         if "run" in self._parts:
             return []
         with self._errors({}):
@@ -156,7 +156,7 @@ class MlflowClient:
 
     @contextmanager
     def _errors(self, parameters: Mapping[str, str]) -> Iterator[None]:
-        """Turns errors of MLflow into NotFound, or into Unavailable where the server cannot be reached."""
+        """Turns errors of MLflow into NotFound, or into Unavailable if the server cannot be reached."""
         try:
             yield
         except PexdockError:

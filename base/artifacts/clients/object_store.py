@@ -1,7 +1,7 @@
 """ObjectStoreClient: finds artifacts in S3, Google Cloud Storage, Azure Blob Storage, MinIO and other stores with their protocols.
 
-All of them go through obstore. The tests use an S3 server with the S3 client and, for dist/, with Google's client, whose XML API is the same;
-for dist/ they also use Azurite with Azure's client.
+All of them go through obstore. The tests use an S3 server with the S3 client and, for dist/, with Google's client, whose XML API is the
+same; for dist/ they also use Azurite with Azure's client.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ObjectStoreClient:
         return f"ObjectStoreClient({self._identity}, {[template.text for template in self.templates]})"
 
     def locate(self, parameters: Mapping[str, str]) -> Artifact:
-        """See `Client.locate`. Asks the store, and downloads the artifact unless it is on disk."""
+        """Returns an artifact, see `Client.locate`. Asks the store, and downloads the artifact unless it is on disk."""
         for key in [str(template.format(parameters)) for template in self.templates]:
             with _errors(self):
                 objects = self._objects(key)
@@ -105,7 +105,7 @@ class ObjectStoreClient:
         raise NotFound("no artifact for " + ", ".join(f"{name}={parameters[name]!r}" for name in self.parameters))
 
     def manifest(self, parameters: Mapping[str, str], name: str, file: str) -> str:
-        """See `ManifestClient.manifest`. Ignores manifests of more than 4,096 bytes."""
+        """Returns the value in a manifest, see `ManifestClient.manifest`. Ignores manifests of more than 4,096 bytes."""
         import obstore  # noqa: PLC0415 - see `open_store`
 
         for path in [template.manifest_path(parameters, name, file) for template in self.templates]:
@@ -116,7 +116,7 @@ class ObjectStoreClient:
         raise NotFound(f"no manifest gives the latest {name}")
 
     def list(self) -> list[dict[str, str]]:
-        """See `Client.list`. Reads the keys of all objects below the URL's prefix."""
+        """Lists the artifacts, see `Client.list`. Reads the keys of all objects below the URL's prefix."""
         import obstore  # noqa: PLC0415 - see `open_store`
 
         found: dict[tuple[tuple[str, str], ...], float] = {}

@@ -154,7 +154,7 @@ class FrontLink:
             self._channel.send_message(ParametersAccepted(check.batch_id))
 
     def _is_cancelled(self, batch_id: int) -> bool:
-        """Tells whether the front door has cancelled a batch. A handler asks this while it computes that batch."""
+        """Returns True if the front door has cancelled a batch. A handler asks this while it computes that batch."""
         try:
             while (received := self._channel.receive_with_fd_nowait()) is not None:
                 self._backlog.append(received)

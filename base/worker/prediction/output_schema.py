@@ -21,7 +21,7 @@ def has_declared_columns(frame: pl.DataFrame, schema: type[Schema]) -> bool:
 
 
 def conform_to_schema(frame: pl.DataFrame, schema: type[Schema]) -> pl.DataFrame:
-    """Returns the columns in the order of the schema, cast to its dtypes where no value changes.
+    """Returns the columns in the order of the schema, cast to its dtypes if no value changes.
 
     Raises:
         BadResult: Columns are missing or not declared, a cast could lose something, or a null is not declared.

@@ -1,6 +1,6 @@
 """The number of texts that a page of a Parquet file declares in its data, where their lengths are delta-encoded.
 
-Arrow allocates as many lengths as the data declares, whatever the page's header says, and a few bytes can declare 2^31 of them. See
+Arrow allocates as many lengths as the data declares, regardless of the page's header, and a few bytes can declare 2^31 of them. See
 https://github.com/apache/parquet-format/blob/master/Encodings.md for DELTA_BINARY_PACKED, DELTA_LENGTH_BYTE_ARRAY and DELTA_BYTE_ARRAY.
 """
 

@@ -32,7 +32,7 @@ _VALUES_MAX = 1024**3
 """Maximum number of values of all columns; nulls take no memory, and only a nanosecond or two each."""
 
 _NESTED_VALUES_MAX = 32 * 1024**2
-"""Maximum number of values in lists: each takes eight bytes while it is read, whatever its type."""
+"""Maximum number of values in lists: each takes eight bytes while it is read, regardless of its type."""
 
 
 class ReadPlan(NamedTuple):

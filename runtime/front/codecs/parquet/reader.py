@@ -21,10 +21,10 @@ from runtime.front.codecs.parquet.read_budget import ReadBudget, ReadPlan
 from runtime.front.codecs.values import limits
 
 _CHUNKS_MAX = 100_000
-"""Maximum number of columns in all row groups together. Each takes 20 µs, whatever its size."""
+"""Maximum number of columns in all row groups together. Each takes 20 µs, regardless of its size."""
 
 _ARRAY_BYTES = 512
-"""Bytes that a column of a batch takes, whatever the number of rows."""
+"""Bytes that a column of a batch takes, regardless of the number of rows."""
 
 _READ_ERRORS = (pa.ArrowException, OSError, EOFError, ValueError, MemoryError, RuntimeError)
 """Exceptions of Arrow's Parquet reader; RuntimeError for an invalid optional value."""

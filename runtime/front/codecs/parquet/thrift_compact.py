@@ -16,7 +16,7 @@ _FIXED_BYTES = {TRUE: 0, FALSE: 0, BYTE: 1, DOUBLE: 8, UUID: 16}
 
 
 class CompactReader:
-    """Reads one value after another.
+    """Reads one value of the protocol after another.
 
     Args:
         data: The bytes.

@@ -104,7 +104,7 @@ def _to_integer(value: _Number, dtype: pl.DataType) -> int | None:
 
 
 _FLOATS: Mapping[type[pl.DataType], Callable[[float], Any]] = {pl.Float16: np.float16, pl.Float32: np.float32, pl.Float64: float}
-"""Functions that round to the nearest float. Polars would round to 16 bits by way of 32, which may give another result."""
+"""Functions that round to the nearest float. Polars would round to 32 bits first and then to 16, which may give another result."""
 
 
 def _to_float(value: _Number, dtype: pl.DataType) -> float | None:

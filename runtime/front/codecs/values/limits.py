@@ -13,7 +13,7 @@ ROWS_MAX = 5_000_000
 
 
 COLUMNS_MAX = 10_000
-"""Maximum number of columns without a schema. Each takes 20 µs, whatever the number of rows."""
+"""Maximum number of columns without a schema. Each takes 20 µs, regardless of the number of rows."""
 
 
 def check_column_count(count: int) -> None:

@@ -109,7 +109,7 @@ def _datetimes(source: pl.Series, dtype: pl.Datetime) -> pl.Series:
 
 
 def _parse_datetimes(shaped: pl.Series, form: str, unit: TimeUnit) -> pl.Series:
-    """Parses datetimes; returns null also where they overflow the unit's 64 bits, which Polars wraps into another century."""
+    """Parses datetimes; returns null also for those that overflow the unit's 64 bits, which Polars wraps into another century."""
     found = shaped.str.to_datetime(form, time_unit=unit, strict=False)
     if unit != "ns":
         return found
