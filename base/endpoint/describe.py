@@ -127,7 +127,7 @@ def _inline_references(given: Any, definitions: Mapping[str, Any], enclosing: tu
 
 
 def _column_docs(schema: type[Schema] | None, *, constrained: bool) -> dict[str, dict[str, Any]]:
-    """Returns the documentation of a schema's columns by name; the empty name stands for the whole row."""
+    """Returns the documentation of a schema's columns by name; the empty name means the whole row."""
     if schema is None:
         return {}
     text = inspect.cleandoc(vars(schema).get("__doc__") or "")

@@ -97,7 +97,7 @@ class Channel:
             raise
 
     def receive_without_fd_nowait(self) -> Message | None:
-        """Returns the next message, or None, in half the time of `receive_with_fd_nowait`. The kernel closes a descriptor that it has.
+        """Returns the next message, or None, in half the time of `receive_with_fd_nowait`. The kernel closes its descriptor, if any.
 
         Raises:
             PeerError: As `receive_with_fd_nowait`. PeerGone is raised only after everything that the other side has sent was received.

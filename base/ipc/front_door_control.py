@@ -82,7 +82,7 @@ class TlsFiles(msgspec.Struct, frozen=True):
     Attributes:
         cert_path: The certificate and its intermediate certificates.
         key_path: The private key; None if it is in the same file.
-        client_ca_path: The authorities whose certificates clients must have; None if clients need no certificate.
+        client_ca_path: Authorities, one of which must have issued a client's certificate; None if clients need no certificate.
     """
 
     cert_path: str
@@ -148,7 +148,7 @@ class OutcomeReport(msgspec.Struct, frozen=True, tag="outcome_report", tag_field
     Attributes:
         release_id: The release.
         answered: Number of requests that were answered, failures included.
-        failed: Number of those that failed because of the release: its handler or result failed, its worker exited, or it was too late.
+        failed: Number of those that failed because of the release: its handler or result failed, its worker exited, or it answered late.
     """
 
     release_id: str

@@ -58,7 +58,7 @@ class SchemaMeta(ModelMetaclass):
     if not TYPE_CHECKING:
 
         @property
-        def DataFrame(cls) -> Any:  # noqa: N802 - it stands for a class in annotations
+        def DataFrame(cls) -> Any:  # noqa: N802 - it is used like a class in annotations
             """Returns `Annotated[pl.DataFrame, cls]`."""
             return Annotated[pl.DataFrame, cls]
 

@@ -51,7 +51,7 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
     if os.getpid() != original:
         os._exit(ExitCode.OK)
     os.register_at_fork(after_in_child=worker.on_fork)
-    signal.signal(signal.SIGTERM, lambda *_: worker.drain())  # before, nobody waits for an answer, and the default ends it at once
+    signal.signal(signal.SIGTERM, lambda *_: worker.drain())  # earlier, nobody waits for answers, and the default ends the process at once
     # Everything imported so far stays. Otherwise the garbage collector would scan all of it during a batch: 0.3 s with scikit-learn.
     gc.freeze()
     _send(control, Ready(WIRE_VERSION, base.__version__, release, warnings))

@@ -54,7 +54,7 @@ def _is_installed(name: str) -> bool:
 
 
 def _building_parts(project: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the part of a pyproject.toml that affects the wheel, without development groups and the tables of linters and test runners."""
+    """Returns the part of a pyproject.toml that affects the wheel, without development groups and the tables of linters and test tools."""
     poetry = {name: table for name, table in project.get("tool", {}).get("poetry", {}).items() if name != "group"}
     return {**{name: table for name, table in project.items() if name != "tool"}, "poetry": poetry}
 

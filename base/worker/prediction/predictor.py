@@ -58,7 +58,7 @@ class Predictor:
         self._dependencies = dependencies
 
     def open(self) -> None:
-        """Opens the handler's dependencies, and starts the loads that the author wants before the first request, which lists the store.
+        """Opens the handler's dependencies, and starts the loads that the author wants before the first request, after listing the store.
 
         Raises:
             Declaration: A dependency cannot be opened.
