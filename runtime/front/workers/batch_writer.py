@@ -16,7 +16,7 @@ class WrittenBatch(NamedTuple):
     """The rows of a batch as one frame in a slot.
 
     Attributes:
-        frame: Where in the slot's segment the frame lies.
+        frame: Position of the frame in the slot's segment.
         flags: Flags that a reader of the frame needs.
     """
 
@@ -27,10 +27,10 @@ class WrittenBatch(NamedTuple):
 
 
 def write_batch(requests: list[InferenceRequest], slots: SlotPool) -> WrittenBatch:
-    """Writes the rows of requests of one group into a slot, which is theirs until it is given back.
+    """Writes the rows of requests of one group into a new slot. The caller gives the slot back.
 
     Raises:
-        Full: no shared memory is left for it. Nothing was taken.
+        Full: no shared memory is left for the batch. No slot was taken.
     """
     first = requests[0]
     if first.rows.body_buffer is not None and len(requests) == 1 and (adopted := _adopt_body(first, slots)) is not None:
@@ -45,7 +45,7 @@ def write_batch(requests: list[InferenceRequest], slots: SlotPool) -> WrittenBat
 
 
 def _adopt_body(request: InferenceRequest, slots: SlotPool) -> WrittenBatch | None:
-    """Returns a request's body buffer as a slot; None where it holds no frame of the endpoint, or was handed over before."""
+    """Returns a request's body buffer as a slot; None if it has no frame of the endpoint, or was handed over before."""
     buffer = request.rows.body_buffer
     if buffer is None or buffer.frame is None or (handed_over := buffer.hand_over()) is None:
         return None

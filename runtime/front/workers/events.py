@@ -13,11 +13,11 @@ WorkItem = InferenceRequest | ParameterCheck
 
 
 class WorkerEvents:
-    """Handles what links to workers report: a base class.
+    """Handles the reports of links to workers. This is a base class.
 
     Attributes:
-        capacity_wanted: Whether `on_capacity` is to be called.
-        report_interval_requests: Requests sent to one worker between two calls of `on_requests_sent`.
+        capacity_wanted: Whether links call `on_capacity`.
+        report_interval_requests: Number of requests to one worker between two calls of `on_requests_sent`.
     """
 
     def __init__(self, report_interval_requests: int) -> None:
@@ -25,11 +25,11 @@ class WorkerEvents:
         self.report_interval_requests = report_interval_requests
 
     def on_capacity(self) -> None:
-        """Handles that a worker has replied, and may take a batch again."""
+        """Handles a worker that has replied and may take a batch again."""
         raise NotImplementedError
 
     def on_requests_sent(self, socket: str, requests: int) -> None:
-        """Handles that a worker was sent requests since the last report."""
+        """Handles the number of requests that were sent to a worker since the last report."""
         raise NotImplementedError
 
     def on_batch_failed(self, requests: list[InferenceRequest], error: PexdockError) -> None:
@@ -37,15 +37,15 @@ class WorkerEvents:
         raise NotImplementedError
 
     def on_unhealthy(self, socket: str, reason: str) -> None:
-        """Handles a worker that broke the protocol or hangs, and is to be replaced."""
+        """Handles a worker that broke the protocol or hangs and must be replaced."""
         raise NotImplementedError
 
     def on_lost(self, items: Sequence[WorkItem], *, exited: bool, poison: WorkItem | None) -> None:
         """Handles a closed link.
 
         Args:
-            items: All that the worker had.
-            exited: Whether the worker has exited; otherwise it broke the protocol, and might do so again with the same items.
-            poison: The item that the worker had begun when it exited; None where that is not known.
+            items: All work that the worker had.
+            exited: Whether the worker has exited. Otherwise it broke the protocol, and might do so again with the same items.
+            poison: The item that the worker had begun when it exited; None if that is not known.
         """
         raise NotImplementedError

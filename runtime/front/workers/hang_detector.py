@@ -1,4 +1,4 @@
-"""Finds workers that hang: nothing that they compute is wanted any more, and they do not reply."""
+"""Finds workers that hang: they do not reply, and no client waits any more for the work that they compute."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from runtime.front.workers.pool import WorkerPool
 log = logging.getLogger(__name__)
 
 HANGS_AFTER_S = 1.0
-"""Grace period of a worker after the deadline of what it computes. Then it is taken to hang, and is replaced."""
+"""Grace period in seconds after the deadline of the work that a worker computes. After it, the worker counts as hung and is replaced."""
 
 
 class HangDetector:
-    """Looks for workers that hang, only after a deadline has passed.
+    """Looks for workers that hang, but only after a deadline has passed.
 
-    There is no heartbeat: a worker computes on the thread that would send it.
+    There is no heartbeat, because a worker computes on the thread that would send it.
 
     Args:
         pool: The links to all workers of a release.
         events: Handles workers that hang.
-        timeout_s: Upper limit of a request's time. A worker that is silent for less does not hang: clients and authors may set limits that
-            are shorter than a batch takes.
+        timeout_s: Upper limit of a request's time in seconds. A worker that is silent for less does not count as hung, since clients and
+            authors may set time limits that are shorter than the time of a batch.
     """
 
     def __init__(self, pool: WorkerPool, events: WorkerEvents, timeout_s: float) -> None:
@@ -34,7 +34,7 @@ class HangDetector:
         self._watched: set[WorkerLink] = set()
 
     def watch(self, item: WorkItem) -> None:
-        """Checks after a while whether the worker that has an item hangs. Nobody waits for the item any more."""
+        """Schedules a check of the worker that has an item for which nobody waits any more."""
         for link in self._pool.every_link():
             if link not in self._watched and link.in_flight.contains_item(item):
                 self._watched.add(link)

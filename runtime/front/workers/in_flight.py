@@ -1,4 +1,4 @@
-"""The batches and parameter checks that one worker has. Knows the clock, and no channel."""
+"""Tracks the batches and parameter checks that one worker has. Knows the clock, but no channel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from runtime.front.requests.parameter_check import ParameterCheck
 from runtime.front.requests.request import InferenceRequest
 
 IN_FLIGHT_MAX = 2
-"""One batch in the handler, one waiting in the socket: the worker never waits for the front door between batches."""
+"""Limit of batches in flight: one in the handler and one in the socket, so that the worker never waits for the front door between
+batches."""
 
 
 @dataclass(eq=False)
@@ -19,12 +20,12 @@ class InFlightBatch:
     """A batch that a worker has.
 
     Attributes:
-        slot: Where its rows lie.
-        reply_slot: Where its reply is written; another slot once the worker has asked for more room.
-        sent_s: When it was sent, on the monotonic clock.
-        parked: Whether it waits for its model or its client, and keeps no other batch from being computed.
-        begun: Whether the worker has reported that it computes it, and has not reported since that it does not.
-        computed_s: How long the worker has computed it, once it has done with it; 0 if the batch was parked.
+        slot: Slot of its rows.
+        reply_slot: Slot of its reply; a different slot once the worker has requested a larger reply buffer.
+        sent_s: Time when it was sent, on the monotonic clock.
+        parked: Whether it waits for its model or its client, so that it does not block other batches.
+        begun: Whether the worker has reported that it began the batch, and has not parked it since.
+        computed_s: Time that the worker computed it, in seconds, set when it is done; 0 if the batch was parked.
     """
 
     requests: list[InferenceRequest]
@@ -38,12 +39,12 @@ class InFlightBatch:
 
     @property
     def is_suspect(self) -> bool:
-        """True if a worker exited while it had it."""
+        """Whether a worker has exited while it had this work."""
         return self.requests[0].crash_count > 0
 
     @property
     def is_wanted(self) -> bool:
-        """True if anybody still waits for it."""
+        """Whether anybody still waits for the batch."""
         return any(not request.answered for request in self.requests)
 
 
@@ -52,11 +53,11 @@ class InFlightTable:
 
     Attributes:
         batches: In the order in which they were sent.
-        checks: Parameter checks that it has not answered.
-        busy: Batches that it has to compute, and checks that must be its only work.
-        computing_rows: Rows of the batches that it has to compute.
+        checks: Parameter checks that the worker has not answered.
+        busy: Number of batches that it has to compute, and of checks that must be its only work.
+        computing_rows: Number of rows in the batches that it has to compute.
         batches_max: Limit of `busy`.
-        next_number: Number of what is added next.
+        next_number: Number of the next batch or check.
     """
 
     def __init__(self) -> None:
@@ -69,17 +70,17 @@ class InFlightTable:
 
     @property
     def is_empty(self) -> bool:
-        """True if the worker has nothing."""
+        """Whether the worker has no batches and no checks."""
         return not (self.batches or self.checks)
 
     @property
     def is_idle(self) -> bool:
-        """True if the worker has nothing to compute and no check."""
+        """Whether the worker has no batch to compute and no check."""
         return not (self.busy or self.checks)
 
     @property
     def silent_s(self) -> float:
-        """Seconds for which the worker has had work without replying to any of it."""
+        """Time for which the worker has had work but has not replied, in seconds."""
         since_s = [each.sent_s for each in self.batches.values()] + [each.sent_s for each in self.checks.values()]
         return time.monotonic() - max(self._last_reply_s, min(since_s, default=0.0))
 
@@ -98,7 +99,7 @@ class InFlightTable:
         self.busy += check.is_suspect
 
     def take_batch(self, number: int) -> InFlightBatch:
-        """Removes and returns a batch that the worker has done with.
+        """Removes and returns a batch that the worker has finished.
 
         Raises:
             PeerError: the worker does not have such a batch.
@@ -110,7 +111,7 @@ class InFlightTable:
         if not batch.parked:
             self.busy -= 1
             self.computing_rows -= batch.rows
-            batch.computed_s = now_s - max(batch.sent_s, self._last_reply_s)  # since the worker had nothing else to do
+            batch.computed_s = now_s - max(batch.sent_s, self._last_reply_s)  # from when the worker had no other work
         self._last_reply_s = now_s
         return batch
 
@@ -134,13 +135,13 @@ class InFlightTable:
         return batches, checks
 
     def mark_parked(self, batch: InFlightBatch) -> None:
-        """Notes that a batch waits for its model or its client."""
+        """Marks a batch as waiting for its model or its client."""
         batch.parked = True
         self.busy -= 1
         self.computing_rows -= batch.rows
 
     def mark_started(self, number: int) -> None:
-        """Notes that the worker computes a suspect.
+        """Marks a suspect as begun by the worker.
 
         Raises:
             PeerError: there is no suspect with this number.
@@ -155,11 +156,11 @@ class InFlightTable:
         return item in self.checks.values() or any(item in batch.requests for batch in self.batches.values())
 
     def is_hung(self) -> bool:
-        """Returns whether a worker hangs that has not replied for a while since the deadline of something that it has.
+        """Returns whether the worker hangs. Called when it has not replied for a while after the deadline of some of its work.
 
-        The worker computes the first batch that is not parked. If somebody waits for that, its deadline has not passed. If all batches
-        are parked it computes nothing, and would have dropped the one that was cancelled, unless it computes a part of another. A check
-        takes no time: if nobody waits for any of the checks and nothing is computed, the worker hangs.
+        The worker computes the first batch that is not parked. If a client waits for that batch, its deadline has not passed. If all
+        batches are parked, the worker computes nothing, and would have dropped the cancelled one, unless it computes a part of another
+        one. A check takes no time, so if nobody waits for any of the checks and no batch is computed, the worker hangs.
         """
         computing = next((batch for batch in self.batches.values() if not batch.parked), None)
         if computing is not None:
@@ -170,7 +171,7 @@ class InFlightTable:
         return any(batch.requests[0].endpoint.spec.unbatched for batch in batches) and not any(batch.is_wanted for batch in batches)
 
     def poison_item(self) -> InferenceRequest | ParameterCheck | None:
-        """Returns what the worker had begun when it exited; None where that is not known."""
+        """Returns the item that the worker had begun when it exited; None if that is not known."""
         for batch in self.batches.values():
             if batch.started:
                 return batch.requests[0]

@@ -44,12 +44,12 @@ class WorkerLink:
     Args:
         path: Socket that the worker listens on.
         release: Release that the worker must belong to.
-        events: Is called when the worker has capacity again, fails, or is lost.
+        events: Called when the worker has capacity again, fails, or is lost.
 
     Attributes:
         up: Whether the worker has introduced itself and takes batches.
-        retiring: Whether the link closes once the worker has replied to what it has.
-        in_flight: What the worker has.
+        retiring: Whether the link closes once the worker has replied to all its work.
+        in_flight: The work that the worker has.
 
     Raises:
         Unavailable: the worker cannot be reached.
@@ -71,18 +71,18 @@ class WorkerLink:
 
     @property
     def open(self) -> bool:
-        """True if the channel is open."""
+        """Whether the channel is open."""
         return self._channel.open
 
     async def wait_welcomed(self) -> bool:
-        """Waits until the worker has introduced itself, and returns whether it is the one that the routing table names."""
+        """Waits until the worker has introduced itself. Returns whether it is the worker that the routing table names."""
         return await self._welcomed
 
     def send_batch(self, requests: list[InferenceRequest]) -> None:
         """Sends requests of one group as one batch.
 
         Raises:
-            Full: no shared memory is left for it. Nothing was sent; the link stays as it was.
+            Full: no shared memory is left for the batch. Nothing was sent, and the link has not changed.
             Unavailable: the worker is gone. Nothing was sent, and the link is closed.
         """
         first = requests[0]
@@ -96,7 +96,7 @@ class WorkerLink:
         if first.crash_count:
             flags |= Flag.QUARANTINED
         slot, rows = written.slot, written.rows
-        # If one of them is late, the others are sent again without it.
+        # If one of the requests is late, the others are sent again without it.
         ends_ms = wire_deadline_ms(min([request.ends_s for request in requests]))
         self._channel.send_message(
             Batch(number, endpoint.number, rows, ends_ms, flags, written.frame, slot.reply, first.encoded_parameters)
@@ -129,18 +129,18 @@ class WorkerLink:
         self.in_flight.add_check(number, check)
 
     def retire(self) -> None:
-        """Sends nothing new, and closes once the worker has replied to what it has."""
+        """Stops sending new work, and closes the link once the worker has replied to all its work."""
         self.retiring, self.up = True, False
         if self.in_flight.is_empty:
             self.close()
 
     def close(self, error: PeerError | None = None, *, was_drained: bool = False) -> None:
-        """Closes the channel, and reports what the worker still had as lost. Does nothing when called again.
+        """Closes the channel, and reports the remaining work of the worker as lost. Idempotent.
 
         Args:
-            error: Why the link is closed; None where it is no longer needed.
-            was_drained: Whether all messages of the worker were handled before it exited, so that what it had begun and not answered has
-                ended it.
+            error: Reason to close the link; None if it is no longer needed.
+            was_drained: Whether all messages of the worker were handled before it exited. Then an item that it had begun and not answered
+                caused the exit.
         """
         if not self._channel.open:
             return
@@ -160,7 +160,7 @@ class WorkerLink:
             self._events.on_unhealthy(self.path, error.detail)
 
     def _on_message(self, message: Message) -> bool:
-        """Handles a message. Returns whether another one may follow."""
+        """Handles a message. Returns whether another message may follow."""
         in_flight = self.in_flight
         match message:
             case Reply():

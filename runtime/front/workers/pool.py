@@ -14,22 +14,22 @@ from runtime.front.workers.link import WorkerLink
 log = logging.getLogger(__name__)
 
 STREAMS_PER_WORKER_MAX = SLOTS * 3 // 4
-"""Each streamed response keeps its slot, and batches must find some too."""
+"""Limit of streamed responses of one worker. Each keeps its slot, and batches need slots too."""
 
 CHECKS_PER_WORKER_MAX = 32
-"""All of them fit into the worker's socket."""
+"""Limit of parameter checks of one worker. This many fit into its socket."""
 
 
 class WorkerPool:
-    """Connects to workers, and chooses the one that gets the next work.
+    """Connects to workers, and chooses the worker that gets the next work.
 
     Args:
         release: Release of the workers. The pool maintains its `up`.
-        events: Handles what the links report.
+        events: Handles the reports of the links.
 
     Attributes:
         links: Links to workers of the routing table, by socket.
-        leaving: Links that close once their workers have replied to what they have.
+        leaving: Links that close once their workers have replied to all their work.
     """
 
     def __init__(self, release: ServedRelease, events: WorkerEvents) -> None:
@@ -45,16 +45,16 @@ class WorkerPool:
 
     @property
     def streams_max(self) -> int:
-        """Limit of streamed responses that the workers can hold together."""
+        """Limit of streamed responses of all workers together."""
         return STREAMS_PER_WORKER_MAX * self.up_count
 
     @property
     def is_empty(self) -> bool:
-        """True if no worker is left, not even a leaving one."""
+        """Whether no worker is left, not even one that is leaving."""
         return not (self.links or self.leaving)
 
     def every_link(self) -> list[WorkerLink]:
-        """Returns the links to all workers, leaving ones included."""
+        """Returns the links to all workers, including leaving ones."""
         return [*self.links.values(), *self.leaving]
 
     def check_available(self) -> None:
@@ -90,11 +90,11 @@ class WorkerPool:
         self.leaving = [link for link in self.leaving if link.open]
 
     def update_up(self) -> None:
-        """Updates whether the release is up, after a link stopped to be."""
+        """Updates whether the release is up, after a link has gone down."""
         self.release.up = any(link.up for link in self.links.values())
 
     def least_busy(self) -> WorkerLink | None:
-        """Returns the link to the worker with the least to do that can take a batch now; None where all have enough."""
+        """Returns the link to the least busy worker that can take a batch now; None if all have enough work."""
         found: WorkerLink | None = None
         found_busy = found_in_flight = 0
         for link in self.links.values():
@@ -107,7 +107,7 @@ class WorkerPool:
         return found
 
     def least_busy_for_check(self) -> WorkerLink | None:
-        """Returns the link to the worker with the least to do that can take a parameter check and need not be left alone."""
+        """Returns the link to the least busy worker that can take a parameter check and is not reserved for suspects; None if none can."""
         able = [
             (link.in_flight.busy, len(link.in_flight.batches), len(link.in_flight.checks), index, link)
             for index, link in enumerate(self.links.values())

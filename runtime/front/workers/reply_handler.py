@@ -1,4 +1,4 @@
-"""Handles replies of one worker: validates them, and passes them to the requests of their batch."""
+"""Validates the replies of one worker, and passes them to the requests of their batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ReplyHandler:
     """Handles the replies to batches of one worker.
 
     Args:
-        in_flight: What the worker has.
+        in_flight: The work that the worker has.
         channel: The channel to the worker.
         budget: Budget of the channel's slots.
     """
@@ -35,7 +35,7 @@ class ReplyHandler:
         """Handles the reply to a whole batch.
 
         Raises:
-            PeerError: no such reply may come. No request was answered.
+            PeerError: the reply is not valid. No request was answered.
         """
         in_flight = self._in_flight
         batch = in_flight.batches.get(reply.batch_id)
@@ -74,7 +74,7 @@ class ReplyHandler:
         """Handles a part of a streamed response.
 
         Raises:
-            PeerError: no such part may come.
+            PeerError: the part is not valid.
         """
         batch = self._in_flight.batches.get(number)
         request = None if batch is None else batch.requests[0]
@@ -101,10 +101,10 @@ class ReplyHandler:
         request.end_stream()
 
     def on_reply_too_large(self, number: int, length: int) -> None:
-        """Gives the worker a larger place for its reply, or fails the batch where no shared memory is left.
+        """Gives the worker a larger reply buffer, or fails the batch if no shared memory is left.
 
         Raises:
-            PeerError: the worker does not have such a batch, or has asked before.
+            PeerError: the worker does not have such a batch, or has requested a buffer before.
         """
         batch = self._in_flight.batches.get(number)
         if batch is None or batch.reply_slot is not batch.slot:
@@ -117,17 +117,17 @@ class ReplyHandler:
             for request in batch.requests:
                 request.fail(exc)
             self.free_slots(batch, retained=True)
-            self._channel.send_message(ReplyBuffer(number, batch.slot.reply.prefix(0)))  # an empty buffer has the worker drop its reply
+            self._channel.send_message(ReplyBuffer(number, batch.slot.reply.prefix(0)))  # an empty buffer makes the worker drop its reply
             return
         self._channel.send_message(ReplyBuffer(number, batch.reply_slot.reply))
 
     def send_if_in_flight(self, number: int, message: Message) -> None:
-        """Sends a message about a batch unless the worker has done with it."""
+        """Sends a message about a batch unless the worker has finished the batch."""
         if self._channel.open and number in self._in_flight.batches:
             self._channel.send_message(message)
 
     def free_slots(self, batch: InFlightBatch, *, retained: bool) -> None:
-        """Gives back the slots of a batch that the worker has done with; `retained` says that it still refers to the request's frame."""
+        """Frees the slots of a finished batch. `retained` is true if the worker still refers to the request's frame."""
         slots = self._channel.slots
         slots.give_back(batch.slot, retained=retained)
         if batch.reply_slot is not batch.slot:

@@ -1,4 +1,4 @@
-"""Replies that are sent to a client out of the segment in which they lie. Their slot is free once the socket has taken them."""
+"""Sends replies to clients directly from shared memory. The slot of a reply is freed once the socket has taken the bytes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from runtime.front.codecs.encoder import ResponseFormat
 from runtime.front.requests.request import InferenceRequest
 
 LEASE_MIN_BYTES = 1024**2
-"""Smaller replies are copied, and their slot is free at once."""
+"""Smallest size of a leased reply. Smaller replies are copied, and their slot is freed at once."""
 
 
 class ReplyLease:
-    """The bytes of one reply for as long as anybody refers to them. A connection does until it has sent them or is lost.
+    """The bytes of one reply, leased for as long as anybody refers to them. A connection refers to them until it has sent them or is lost.
 
     Attributes:
-        view: The bytes, for the response; None once the lease was ended.
+        view: The bytes, for the response; None once the lease has ended.
     """
 
     def __init__(self, frame: memoryview) -> None:
@@ -33,7 +33,7 @@ class ReplyLease:
         self.view: memoryview | None = memoryview(owner)  # type: ignore[arg-type]  # the stubs do not know the buffer protocol
 
     def end(self, free: Callable[[], None]) -> bool:
-        """Drops this reference to the bytes. Calls `free` when there is no other: at once, or later in the loop.
+        """Drops this reference to the bytes. Calls `free` when no other reference is left: at once, or later in the loop.
 
         Returns:
             Whether `free` will be called later.
@@ -47,11 +47,11 @@ class ReplyLease:
 
     def _on_unreferenced(self, _: object) -> None:
         if self._free is not None:
-            self._loop.call_soon(self._free)  # the code that dropped the last reference may be in the middle of something
+            self._loop.call_soon(self._free)  # do not interrupt the code that dropped the last reference
 
 
 def lease_reply(frame: memoryview, reply: Reply, requests: Sequence[InferenceRequest], rows: int) -> ReplyLease | None:
-    """Returns a lease of a reply that is the response to one request as it stands; None where its values must be looked at.
+    """Returns a lease of a reply that can be sent unchanged as the response to one request; None if its values must be read.
 
     Args:
         frame: The reply's bytes, in memory that its worker can write to.
@@ -68,16 +68,16 @@ def lease_reply(frame: memoryview, reply: Reply, requests: Sequence[InferenceReq
 
 
 def is_one_batch(frame: memoryview, rows: int, schema: pa.Schema | None) -> bool:
-    """Returns whether a reply is an Arrow stream of exactly one batch, so that it may be sent as it lies.
+    """Returns whether a reply is an Arrow stream of exactly one batch, so that it may be sent unchanged.
 
-    Its worker can write to it at any time, also during this check. So Arrow is given a copy of the metadata, with zeros in place of the
-    values, and validates that each buffer lies where it may. None of the values are read here, nor lengths and offsets in them: they are
-    the client's.
+    The worker can write to the reply at any time, even during this check. So Arrow gets a copy of the metadata, with zeros in place of the
+    values, and validates the position of each buffer. The values, and lengths and offsets in them, are not read here, since only the client
+    uses them.
 
     Args:
         frame: The reply's bytes.
         rows: The rows of the batch.
-        schema: Schema of the endpoint's replies; None where each may have its own.
+        schema: Schema of the endpoint's replies; None if each reply may have its own.
     """
     head = _copy_metadata(frame)
     if head is None:
@@ -101,7 +101,7 @@ def is_one_batch(frame: memoryview, rows: int, schema: pa.Schema | None) -> bool
 
 
 def _copy_metadata(frame: memoryview) -> bytes | None:
-    """Returns a copy of the metadata of a schema and a batch, each behind a mark and its length; None where there is no such metadata."""
+    """Returns a copy of the metadata of a schema and a batch, each after a mark and its length; None if there is no such metadata."""
     copy = b""
     for _ in range(2):
         at = len(copy)
@@ -117,4 +117,4 @@ _MARK, _END = b"\xff\xff\xff\xff", b"\xff\xff\xff\xff\0\0\0\0"
 """The beginning of a message and the end of a stream (https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format)."""
 
 _METADATA_MAX_BYTES = 1024**2
-"""Limit of one message's metadata, enough for some ten thousand columns. A larger reply is copied and validated like any other."""
+"""Limit of one message's metadata, enough for about ten thousand columns. Replies with more are copied and validated like small ones."""

@@ -1,4 +1,4 @@
-"""Validates and reads replies of workers. Nothing in them is trusted: a worker runs code of others."""
+"""Validates and reads replies of workers. Nothing in them is trusted, because a worker runs third-party code."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: ServedEndpo
     """Returns the rows of the reply to a batch.
 
     Args:
-        frame: The reply's bytes, in memory that the worker can write to at any time; so all that is read is read from a copy.
+        frame: The reply's bytes. The worker can write to this memory at any time, so this reads only from a copy.
         reply: The message that announced it.
         rows: The rows of the batch.
         endpoint: Endpoint of the batch.
 
     Raises:
-        PeerError: the endpoint may not reply so. No lengths and offsets in the reply were followed.
+        PeerError: the reply is not valid for the endpoint. No lengths or offsets in the reply were followed.
     """
     plain = endpoint.replies.read_numeric_batch(frame, reply.flags, rows)
     if plain is not None and reply.rows == rows:
@@ -44,7 +44,7 @@ def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: ServedEndpo
 
 
 def _check_uncompressed(frame: bytes, flags: int) -> None:
-    """Raises PeerError where a buffer is compressed, which could expand to any size: base's workers do not compress."""
+    """Raises PeerError if a buffer is compressed, since it could expand to any size. The workers of `base` do not compress."""
     try:
         compressed = expanded_bytes(pa.py_buffer(frame)) if flags & Flag.SCHEMA else is_compressed(frame)
     except ValueError as exc:

@@ -1,4 +1,4 @@
-"""A front door's side of the channel to one worker, with the shared memory that both use."""
+"""The front door's end of the channel to one worker, with the shared memory that both use."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class WorkerChannel:
     Args:
         path: Socket that the worker listens on.
         budget: Budget of the slots.
-        on_message: Handles a message, and returns whether another one may follow.
-        on_broken: Handles a channel that can no longer be used, and closes it. Its second argument says that the worker is gone and all of
+        on_message: Handles a message, and returns whether another message may follow.
+        on_broken: Handles a channel that can no longer be used, and closes it. Its second argument is true if the worker is gone and all
             its messages were handled.
 
     Attributes:
         open: Whether the channel is open.
-        worker_pid: Process that listens on the socket.
+        worker_pid: Id of the process that listens on the socket.
 
     Raises:
         Unavailable: the worker cannot be reached.
@@ -51,14 +51,14 @@ class WorkerChannel:
         self.open = True
 
     def send_hello(self) -> None:
-        """Sends the first message, which the news of segments must follow."""
+        """Sends the first message, which must come before any announcement of segments."""
         try:
             self._channel.send_message(Hello(WIRE_VERSION))
         except PeerError as exc:
             self._on_broken(exc, False)
 
     def send_message(self, message: Message) -> None:
-        """Sends a message, after the news of segments. Closes the channel if the worker cannot be reached."""
+        """Announces new and removed segments, then sends a message. Closes the channel if the worker cannot be reached."""
         try:
             if self.slots.to_forget or self.slots.to_attach:
                 self._announce_segments()
@@ -67,7 +67,7 @@ class WorkerChannel:
             self._on_broken(exc, False)
 
     def announce_forgotten(self) -> None:
-        """Tells the worker which segments are gone: their memory is freed once it has unmapped them too."""
+        """Announces removed segments to the worker. Their memory is freed once it has unmapped them too."""
         try:
             while self.open and self.slots.to_forget:
                 self._channel.send_message(DetachSegment(self.slots.to_forget[0]))
