@@ -1,4 +1,4 @@
-"""Opens, checks and reads zip files that nobody vouches for, within limits; every fault is a PexRefused that names it."""
+"""Opens, checks and reads untrusted zip files within limits. Every fault raises a PexRefused that names it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, 
 
 @dataclass
 class ArchiveFolder:
-    """The files below one folder of a zip: paths relative to the folder, and their compressed size."""
+    """The files below one folder of a zip: their paths relative to the folder, and their compressed size."""
 
     files: list[str] = field(default_factory=list)
     size_bytes: int = 0
@@ -32,7 +32,7 @@ class ArchiveFolder:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Opens the zip at `path` until the end of the block; a PexRefused that leaves the block names the file."""
+    """Opens the zip at `path` until the end of the block. A PexRefused that is raised in the block names the file."""
     with prefix_file_name(path), ExitStack() as stack:
         with _refuse_unreadable("it cannot be read"):
             file = stack.enter_context(path.open("rb"))
@@ -43,7 +43,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def prefix_file_name(path: Path) -> Iterator[None]:
-    """Puts the file's name in front of the message of a PexRefused that leaves the block."""
+    """Puts the file's name in front of the message of a PexRefused that is raised in the block."""
     try:
         yield
     except PexRefused as exc:
@@ -59,7 +59,7 @@ def _refuse_unreadable(what: str) -> Iterator[None]:
 
 
 def _refuse_other_files(file: IO[bytes]) -> None:
-    """Distinguishes faults for which zipfile has only one message."""
+    """Raises PexRefused for faults that zipfile reports with one and the same message."""
     head = file.read(4096)
     if not head:
         raise PexRefused("the file is empty")
@@ -94,7 +94,7 @@ def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     """Returns the content of one member.
 
     Raises:
-        PexRefused: It is damaged, or longer than `max_bytes`.
+        PexRefused: The member is damaged, or longer than `max_bytes`.
     """
     with _refuse_unreadable(f"{name} is damaged"), archive.open(name) as content:
         data = content.read(max_bytes + 1)

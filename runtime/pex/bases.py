@@ -1,4 +1,4 @@
-"""Finds the bases in a folder of pexes, and checks a model against them. Runs none of them."""
+"""Finds the bases in a folder of pexes, and checks a model against them, without running any of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runtime.pex.names import is_pex_name
 
 
 def find_bases(folder: Path) -> list[PexFile]:
-    """Returns every base that can be read, sorted by file name."""
+    """Returns all bases that can be read, sorted by file name."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if is_pex_name(path.name):

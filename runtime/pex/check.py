@@ -1,4 +1,4 @@
-"""Checks whether a model's pex can run on a base, on this interpreter and machine. Pure but for the interpreter's version and tags."""
+"""Checks whether a model's pex can run on a base, on this interpreter and machine. Pure, except for the interpreter's version and tags."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_pex(model: PexFile, base: PexFile, *, base_sha256: str | None = None) 
         base_sha256: Digest of the base's file, if it is known.
 
     Returns:
-        Warnings; the model can run in spite of them.
+        Warnings, in spite of which the model can run.
 
     Raises:
         PexRefused: The model cannot run. The message names both sides and what to do.
@@ -81,7 +81,7 @@ def _check_wire(model: PexFile, base: PexFile) -> None:
 
 
 def wire_mismatch(who: str, wire: int) -> str:
-    """Returns why a worker of this wire version cannot serve here, which side is older, and what to do; empty if it can serve."""
+    """Returns a message that says why a worker of this wire version cannot serve here and what to do; empty if it can serve."""
     if wire < WIRE_VERSION:
         return f"{who} has wire version {wire}, older than {WIRE_VERSION} of this runtime; rebuild the model on a current base"
     if wire > WIRE_VERSION:
@@ -99,7 +99,7 @@ def _check_requirements(model: PexFile, base: PexFile, provided: Mapping[str, Di
 
 
 def unmet_reason(requirement: ActiveRequirement, found: Distribution, base: PexFile) -> str:
-    """Returns a message about a requirement that `found` does not meet, with both sides and what to do."""
+    """Returns a message about a requirement that `found` does not meet. It names both sides and says what to do."""
     side = f"base {base.version} provides" if base.distributions.get(requirement.name) == found else "the model carries"
     name = requirement.name
     return (
@@ -109,7 +109,7 @@ def unmet_reason(requirement: ActiveRequirement, found: Distribution, base: PexF
 
 
 def _carried_warnings(model: PexFile, base: PexFile) -> Iterator[str]:
-    """Yields warnings about distributions that a model carries although its base has the same version, and about an SDK of its own."""
+    """Yields warnings about distributions that a model contains although its base has the same version, and about an SDK in the model."""
     shared = {name: own for name, own in model.distributions.items() if name in base.distributions}
     double = sorted(name for name, own in shared.items() if own.version == base.distributions[name].version)
     if double:
@@ -135,7 +135,7 @@ def _digest_warnings(model: PexFile, base: PexFile, sha256: str | None) -> Itera
 
 
 def choose_base(model: PexFile, bases: Sequence[PexFile]) -> PexFile:
-    """Returns the base that a model was built on; if its file does not say, the newest base with this wire version.
+    """Returns the base on which a model was built; if its file does not name one, the newest base with this wire version.
 
     Raises:
         PexRefused: The base is not among `bases`. The message names the missing file.

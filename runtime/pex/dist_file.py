@@ -1,4 +1,4 @@
-"""Puts a file into dist/: written under a temporary name, flushed to the disk, then renamed. Blocks; an aborted write leaves nothing."""
+"""Writes a file to dist/ under a temporary name, flushes it to the disk, and renames it. Blocks. An aborted write leaves no file behind."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.drop")
 
 
 def check_file_name(name: str) -> None:
-    """Checks that a file name means the same to every shell, file system and person, and that the supervisor would use the file.
+    """Checks that a file name is unambiguous for shells, file systems and people, and that the supervisor would use the file.
 
     Raises:
-        PexRefused: It does not.
+        PexRefused: The name is not valid.
     """
     if not _NAME.fullmatch(name) or not name.endswith((SUFFIX, SIGNATURE_SUFFIX)):
         ends = f"{SUFFIX} or {SIGNATURE_SUFFIX}"
@@ -37,11 +37,11 @@ def check_file_name(name: str) -> None:
 
 
 class DistFileWriter:
-    """A file that is being written to a folder under a temporary name. Its lock shows that it is.
+    """A file that is being written to a folder under a temporary name. Its lock shows that the writer is alive.
 
     Attributes:
-        temporary_path: Where it is until `publish`.
-        size_bytes: Size of what was written so far.
+        temporary_path: Path of the file until `publish`.
+        size_bytes: Number of bytes written so far.
     """
 
     def __init__(self, folder: Path, name: str, file: BinaryIO) -> None:
@@ -54,7 +54,7 @@ class DistFileWriter:
 
     @property
     def sha256(self) -> str:
-        """Digest of what was written so far."""
+        """Digest of the bytes written so far."""
         return self._digest.hexdigest()
 
     def write(self, data: bytes) -> None:
@@ -68,15 +68,15 @@ class DistFileWriter:
         self.size_bytes += len(data)
 
     def flush_to_path(self) -> Path:
-        """Flushes what was written so far, and returns the path under which it can be read."""
+        """Flushes all written data, and returns the path from which it can be read."""
         self._file.flush()
         return self.temporary_path
 
     def publish(self) -> Path:
-        """Gives the file its name, atomically and durably. It replaces a file of that name.
+        """Renames the file to its final name, atomically and durably. It replaces any file of that name.
 
         Raises:
-            OSError: Nothing was changed.
+            OSError: The file cannot be renamed; nothing was changed.
         """
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -88,7 +88,7 @@ class DistFileWriter:
 
 @contextlib.contextmanager
 def open_dist_file(folder: Path, name: str) -> Iterator[DistFileWriter]:
-    """Yields a writer. Without a call of `publish` the file is removed at the end of the block.
+    """Yields a writer. The file is removed at the end of the block unless `publish` was called.
 
     Raises:
         PexRefused: The name is not valid for a pex.

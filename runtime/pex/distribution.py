@@ -20,7 +20,7 @@ from base.errors import PexRefused
 
 ENDPOINT_GROUP = "pexdock.endpoints"
 METADATA_MAX_BYTES = 4 * 1024 * 1024
-"""The longest known METADATA contains a README of about 100 kB."""
+"""Limit of a metadata file. The longest known METADATA contains a README of about 100 kB."""
 
 _ENTRY_POINTS_MAX_BYTES = 1024 * 1024
 _MODULE = re.compile(r"[A-Za-z_]\w*")
@@ -40,9 +40,9 @@ class Distribution:
         version: Its version.
         requires: All its requirements.
         endpoints: Entry points of the group `pexdock.endpoints`.
-        tags: Tags of interpreters and platforms that it is for.
+        tags: Tags of the interpreters and platforms that it supports.
         modules: Top-level modules.
-        size_bytes: Size of its files where they were found; compressed in a zip.
+        size_bytes: Size of its files; in a zip, their compressed size.
     """
 
     wheel: str
@@ -61,7 +61,7 @@ def parse_distribution(wheel: str, files: Iterable[str], read: ReadMember, *, si
     Args:
         wheel: File name of the wheel; its tags are trusted, its name and version are not.
         files: Paths of its files, relative to the wheel's root.
-        read: Returns the content of one of them.
+        read: Returns the content of one file.
         size_bytes: Size of its files.
 
     Raises:

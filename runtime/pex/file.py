@@ -1,4 +1,4 @@
-"""Reads what a pex file contains, without running any of it."""
+"""Reads the metadata in a pex file, without running any of its code."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class PexFile:
         version: Version of that distribution.
         distributions: All distributions in it, by name.
         interpreter_constraints: Alternatives, such as `CPython==3.11.*`.
-        stamp: What `pexdock build` wrote into it; None if another tool built it.
+        stamp: The stamp of `pexdock build`; None if another tool built it.
         size_bytes: Size of the file.
     """
 
@@ -102,10 +102,10 @@ def read_pex(path: Path, *, checksums: bool = True) -> PexFile:
 
     Args:
         path: The file.
-        checksums: Also read every member and compare its CRC, which takes about 0.3 s for 100 MB.
+        checksums: Whether to read every member and compare its CRC, which takes about 0.3 s for 100 MB.
 
     Raises:
-        PexRefused: It is neither a base nor a model. None of it was run, and nothing was changed.
+        PexRefused: The file is neither a base nor a model. None of its code was run, and nothing was changed.
     """
     with zips.open_archive(path) as archive:
         if checksums:
@@ -123,7 +123,7 @@ def read_pex(path: Path, *, checksums: bool = True) -> PexFile:
 
 
 def read_stamp(path: Path) -> Stamp | None:
-    """Returns only the stamp, which takes a third of the time for a base; None without one.
+    """Returns only the stamp, or None if there is none. For a base this takes a third of the time of `read_pex`.
 
     Raises:
         PexRefused: The file cannot be read or is not a pex.
@@ -172,7 +172,7 @@ def _wheel_file(archive: zipfile.ZipFile, wheel: str) -> Distribution:
 
 
 def _applicable(found: Iterable[Distribution]) -> dict[str, Distribution]:
-    """Returns the distributions by name. A pex for several platforms contains several wheels of a distribution: the one for this counts."""
+    """Returns the distributions by name. If a pex has wheels of a distribution for several platforms, the one for this platform counts."""
     here = frozenset(sys_tags())
     chosen: dict[str, Distribution] = {}
     for distribution in found:
@@ -182,7 +182,7 @@ def _applicable(found: Iterable[Distribution]) -> dict[str, Distribution]:
 
 
 def source_files(archive: zipfile.ZipFile) -> list[str]:
-    """Returns the files outside of wheels that are not pex's own: those that `pex -D` added."""
+    """Returns the files outside of wheels that were added by `pex -D`, without pex's own files."""
     names = (member.filename for member in archive.infolist() if not member.is_dir())
     return [name for name in names if name.partition("/")[0] not in _PEX_OWN]
 

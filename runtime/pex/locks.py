@@ -1,10 +1,10 @@
-"""Locks for the folders of a cache that several processes share: a folder is held while it is used, and made or removed by one process.
+"""Locks the folders of a cache that several processes share: a folder is held while it is used, and only one process makes or removes it.
 
     <folder>.lock     locked by the process that makes the folder
     <folder>.used     locked by processes that use it (shared), and by the one that removes it (exclusive)
 
-Standard library only, like `unpack`. Lock files are removed with their folder. So after locking a file, a process checks that it is still
-there:
+Standard library only, like `unpack`. Lock files are removed with their folder. So after locking a file, a process checks that the file
+still exists. Without this check:
 
     A opens the file; B, which holds it, removes the folder and the file; A gets the lock of a file that no other process will ever lock.
 """
@@ -23,7 +23,7 @@ Report = Callable[[str], None]
 
 
 def sibling_path(folder: Path, suffix: str) -> Path:
-    """Returns the path beside a folder whose name has a further suffix."""
+    """Returns the path of the folder with a further suffix."""
     return folder.with_name(f"{folder.name}.{suffix}")
 
 
@@ -49,20 +49,20 @@ def lock_folder(folder: Path, report: Report) -> Iterator[None]:
 
 
 def remove_unused_folder(folder: Path) -> bool:
-    """Removes a folder, and what killed processes left of it, unless a process holds or makes it. Returns whether it did.
+    """Removes a folder and its leftovers of killed processes, unless a process holds or makes it. Returns whether the folder was removed.
 
-    A process that calls `hold_folder` meanwhile waits, and then finds the folder gone.
+    A process that calls `hold_folder` meanwhile waits, and then finds that the folder no longer exists.
     """
     with contextlib.ExitStack() as stack:
         for suffix in ("used", "lock"):
             try:
                 descriptor = _open_locked(sibling_path(folder, suffix), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if suffix == "lock" and not folder.exists():  # a process makes it; we created the other file just now
+                if suffix == "lock" and not folder.exists():  # another process makes it; we have just created the other lock file
                     sibling_path(folder, "used").unlink(missing_ok=True)
                 return False
             stack.callback(os.close, descriptor)
-        # Renamed first: half a folder must never be found under its name.
+        # Renamed first, since no process must find a partial folder under the final name.
         gone = sibling_path(folder, "gone")
         shutil.rmtree(gone, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
@@ -75,7 +75,7 @@ def remove_unused_folder(folder: Path) -> bool:
 
 
 def _open_locked(path: Path, operation: int) -> int:
-    """Returns a descriptor that has locked the file that is at `path` now. The file is made if it is missing.
+    """Returns a descriptor that has locked the present file at `path`. Makes the file if it is missing.
 
     Raises:
         BlockingIOError: `operation` does not wait, and another process has the lock.

@@ -6,12 +6,12 @@ SUFFIX = ".pex"
 
 
 def has_pex_suffix(name: str) -> bool:
-    """Returns whether a file of this name is meant to be served. A leading dot marks a file that is still being written."""
+    """Returns whether a file of this name should be served. A leading dot marks a file that is still being written."""
     return name.endswith(SUFFIX) and not name.startswith(".")
 
 
 def is_pex_name(name: str) -> bool:
-    """Returns whether a file of this name can be served. Line feeds and undecodable bytes would end up in the log and in tables."""
+    """Returns whether a file of this name can be served. Line feeds and undecodable bytes are refused, since logs and tables show names."""
     return has_pex_suffix(name) and name.isprintable()
 
 

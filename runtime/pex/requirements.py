@@ -1,4 +1,4 @@
-"""Resolves the requirements of distributions among each other. Pure: knows neither files nor indexes."""
+"""Checks the requirements that distributions have of each other. Pure: knows neither files nor indexes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ActiveRequirement:
         return str(canonicalize_name(self.requirement.name))
 
     def accepts(self, found: Distribution) -> bool:
-        """Returns whether `found` satisfies it. Pre-releases count, since one that is pinned is meant."""
+        """Returns whether `found` satisfies the requirement. Pre-releases count, since a pinned pre-release is intended."""
         return self.requirement.specifier.contains(found.version, prereleases=True)
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class ActiveRequirement:
 
 
 def format_requirement(requirement: Requirement) -> str:
-    """Returns a requirement as people write it, without its marker: `scikit-learn<1.8,>=1.7`."""
+    """Returns a requirement without its marker, such as `scikit-learn<1.8,>=1.7`."""
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{requirement.name}{extras}{requirement.specifier}{f' @ {requirement.url}' if requirement.url else ''}"
 
@@ -50,7 +50,7 @@ def walk_requirements(roots: Iterable[Distribution], found: Mapping[str, Distrib
     """Yields every requirement of the roots, and of the extras that they request of other distributions.
 
     Args:
-        roots: Distributions of which every requirement must be met.
+        roots: Distributions whose requirements must all be met.
         found: All distributions, by canonical name. Requirements of missing ones cannot be followed.
     """
     seen: dict[str, set[str]] = defaultdict(set)

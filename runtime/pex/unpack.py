@@ -1,7 +1,7 @@
 """Unpacks and byte-compiles a base pex once, into a folder named by its digest.
 
-The start script of an image (entrypoint.sh) imports `main` from exactly this path, `runtime/pex/unpack.py`, out of whatever base.pex it
-finds, before anything is unpacked. So this module must stay here, and it and its imports use the standard library only.
+The start script of an image (entrypoint.sh) imports `main` from exactly this path, `runtime/pex/unpack.py`, in any base.pex that it finds,
+before the base is unpacked. So this module must stay here, and it and its imports must use only the standard library.
 
     <cache>/bases/<first 16 digits of the sha256>/         a loose pex, which PEX_PATH may name
     <cache>/bases/<first 16 digits of the sha256>/venv/    a venv whose .pth file names the folders of the base's distributions
@@ -32,7 +32,7 @@ NAME = re.compile("[0-9a-f]{16}")
 """Name of the folder of an unpacked base."""
 
 _KEPT_BASES = 3
-"""Each takes about 900 MB. Bases in use are always kept."""
+"""Number of unpacked bases that are kept, of about 900 MB each. Bases in use are always kept."""
 
 _REPORT_EVERY_S = 2.0
 # A file that changed this recently may change again within the resolution of its timestamps.
@@ -42,7 +42,7 @@ _COMPILE_PROCESSES = "2"
 
 
 class UnpackFailed(Exception):
-    """The base cannot be unpacked. Nothing is left of it. Not a PexdockError, since `base` cannot be imported here."""
+    """The base cannot be unpacked; no files of it are left. Not a PexdockError, since `base` cannot be imported here."""
 
 
 def unpack_base(pex: Path, cache: Path, report: Report) -> Path:
@@ -54,7 +54,7 @@ def unpack_base(pex: Path, cache: Path, report: Report) -> Path:
         report: Called with one line of progress at a time.
 
     Raises:
-        UnpackFailed: The file is damaged, changed meanwhile, or is for another interpreter.
+        UnpackFailed: The file is damaged, has changed meanwhile, or is for another interpreter.
     """
     folder = base_folder(file_sha256(pex, cache), cache)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -70,17 +70,17 @@ def unpack_base(pex: Path, cache: Path, report: Report) -> Path:
 
 
 def base_folder(sha256: str, cache: Path) -> Path:
-    """Returns the folder of the base with that digest, whether it exists or not."""
+    """Returns the folder of the base with this digest, whether it exists or not."""
     return cache / "bases" / sha256[:16]
 
 
 def venv_python(folder: Path) -> Path:
-    """Returns the interpreter of the venv in a folder. That of an unpacked base can import everything in the base."""
+    """Returns the interpreter of the venv in a folder. The interpreter of an unpacked base can import everything in the base."""
     return folder / "venv" / "bin" / "python"
 
 
 def file_sha256(path: Path, cache: Path) -> str:
-    """Returns the sha256 of a file in hex. It is cached by the file's path, size, times and inode."""
+    """Returns the sha256 of a file in hex, which is cached by the file's path, size, times and inode."""
     stat = path.stat()
     key = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
     note = cache / "digests" / hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
@@ -97,7 +97,7 @@ def file_sha256(path: Path, cache: Path) -> str:
 
 
 def has_valid_venv(folder: Path) -> bool:
-    """Returns whether the folder has a venv of the interpreter that runs here."""
+    """Returns whether the folder has a venv of the present interpreter."""
     interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     return (folder / "venv" / "pyvenv.cfg").is_file() and os.path.realpath(venv_python(folder)) == interpreter
 
@@ -110,7 +110,7 @@ def _unpack_into(pex: Path, folder: Path, report: Report) -> None:
         _extract(pex, folder.name, part, report)
         _compile(part, folder, report)
         make_venv(part / "venv", wheel_folders(part))
-        # One flush for 12 000 files; without it a power failure could leave a folder of empty files under its final name.
+        # One flush for 12 000 files. Without it, a power failure could leave a folder of empty files under its final name.
         os.sync()
         part.rename(folder)
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as exc:
@@ -130,17 +130,17 @@ def _extract(pex: Path, sha256: str, target: Path, report: Report) -> None:
             extract_member(archive, member, target / member.filename)
             progress.step()
         file.seek(0)
-        # The name of the folder tells its content, and the file may have changed since its digest was computed.
+        # The folder is named by the digest of its content, and the file may have changed since its digest was computed.
         if not hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256):
             raise ValueError("the file changed while it was read")
     progress.done()
 
 
 def extract_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    """Extracts one file with its executable bits, which `ZipFile.extract` would drop. Reading it to the end compares its CRC.
+    """Extracts one file with its executable bits, which `ZipFile.extract` would drop. Compares its CRC, since it is read to the end.
 
     Raises:
-        ValueError: Its path leads out of the folder.
+        ValueError: The path of the member leads out of the folder.
     """
     if member.filename.startswith("/") or ".." in member.filename.split("/"):
         raise ValueError(f"the path of a member leads out of the folder: {member.filename!r}")
@@ -160,10 +160,10 @@ def _check_interpreter(pex: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _compile(part: Path, folder: Path, report: Report) -> None:
-    """Byte-compiles with the paths of the final folder, in another process, since compileall would fork this one.
+    """Byte-compiles all files, with the paths of the final folder. Uses another process, since compileall would fork this one.
 
-    A file that does not compile (a template, a test of a syntax error) fails when it is imported, as it would without this. The process is
-    unbuffered, so that it is killed by SIGPIPE when nobody is left to read its output.
+    A file that does not compile (a template, a test of a syntax error) fails when it is imported, as it would without byte-compilation. The
+    output of the process is unbuffered, so that SIGPIPE kills it when nobody is left to read its output.
     """
     total = sum(1 for _ in part.rglob("*.py"))
     progress = _Progress(report, "compiling", "modules", total)
@@ -173,16 +173,16 @@ def _compile(part: Path, folder: Path, report: Report) -> None:
         for line in process.stdout or ():
             if line.startswith(b"Compiling "):
                 progress.step()
-    if process.returncode < 0:  # a base must not be half compiled
+    if process.returncode < 0:  # a base must not be partly compiled
         raise ChildProcessError(f"the compiler was killed by signal {-process.returncode}")
     progress.done()
 
 
 def make_venv(target: Path, folders: Sequence[Path]) -> None:
-    """Makes a venv of the interpreter that runs here. Its imports search `folders`, each an unpacked wheel, in their order.
+    """Makes a venv of the present interpreter. Its imports search `folders`, each an unpacked wheel, in their order.
 
-    The paths in it are relative, so it may be renamed together with the folders. If a wheel contains .pth files, they are executed, as in
-    an installation.
+    The paths in the venv are relative, so it may be renamed together with the folders. The .pth files in wheels are executed, as in an
+    installation.
     """
     shutil.rmtree(target, ignore_errors=True)
     venv.EnvBuilder(symlinks=True, with_pip=False).create(target)
@@ -192,7 +192,7 @@ def make_venv(target: Path, folders: Sequence[Path]) -> None:
 
 
 def _pth_line(folder: Path, site_packages: Path) -> str:
-    """Returns the line for a folder. `site` adds a plain line to sys.path, and executes one that begins with `import`."""
+    """Returns the .pth line for a folder. `site` adds a plain line to sys.path, and executes a line that begins with `import`."""
     path = os.path.relpath(folder, site_packages)
     if any(folder.glob("*.pth")):
         return f"import os, site; site.addsitedir(os.path.normpath(os.path.join(sitedir, {path!r})))"
@@ -240,7 +240,7 @@ def main(argv: list[str]) -> int:
     except (UnpackFailed, OSError, ValueError) as exc:
         _report_to_stderr(f"error: {exc}")
         return 1
-    except KeyboardInterrupt:  # the start script forwards a signal that asks it to stop; temporary files are gone by now
+    except KeyboardInterrupt:  # the start script forwards stop signals; temporary files are already removed
         return 130
     return 0
 

@@ -1,4 +1,4 @@
 """The cache folder of supervisors: unpacked bases, admitted releases and the venvs of their workers.
 
-May import `base` and `runtime.pex`. Called by the supervisor, and by `pexdock unpack`, which fills the cache beforehand.
+It may import `base` and `runtime.pex`. The supervisor calls it, and so does `pexdock unpack`, which fills the cache beforehand.
 """

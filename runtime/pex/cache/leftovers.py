@@ -1,4 +1,4 @@
-"""Removes what killed processes left in a cache folder, and cached digests of files that are gone."""
+"""Removes the leftovers of killed processes from a cache folder, and cached digests of files that no longer exist."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from runtime.pex.locks import remove_unused_folder
 
 _ABANDONED_AFTER_S = 3600.0
-"""A copy that was not written to for this long is abandoned. Folders have locks instead."""
+"""Time in seconds after which a copy that is not written to counts as abandoned. Folders have locks instead."""
 _SUFFIXES = (".gone", ".part", ".used", ".lock")
 
 
 def remove_leftovers(cache: Path) -> None:
-    """Removes incomplete folders, locks of folders that are gone, unfinished copies, and digests of files that are gone."""
+    """Removes incomplete folders, unfinished copies, and the locks and digests of folders and files that no longer exist."""
     for parent in (cache / "bases", cache / "releases"):
         for folder in _missing_folders(parent):
-            with contextlib.suppress(OSError):  # of another user, or the disk is full
+            with contextlib.suppress(OSError):  # it belongs to another user, or the disk is full
                 remove_unused_folder(folder)
         for part in parent.glob("*.part"):
             with contextlib.suppress(OSError):
@@ -31,7 +31,7 @@ def remove_leftovers(cache: Path) -> None:
 
 
 def _missing_folders(parent: Path) -> set[Path]:
-    """Returns folders that do not exist but have a lock or an incomplete copy beside their place."""
+    """Returns the paths of folders that do not exist but have a lock or an incomplete copy beside them."""
     siblings = [entry for entry in parent.iterdir() if entry.suffix in _SUFFIXES] if parent.is_dir() else []
     folders = {entry.with_suffix("") for entry in siblings if not (entry.suffix == ".part" and entry.is_file())}
     return {folder for folder in folders if not folder.exists()}

@@ -14,7 +14,7 @@ PrintLine = Callable[[str], None]
 
 
 class Prefetcher:
-    """Unpacks bases, and models for their bases, without running any of them. Safe while other processes do so or serve.
+    """Unpacks bases, and models for their bases, without running any of them. Safe while other processes unpack or serve.
 
     Args:
         cache: The cache.
@@ -29,7 +29,7 @@ class Prefetcher:
         self._bases: list[UnpackedBase] = []
 
     def unpack_all(self, pexes: Sequence[Path]) -> bool:
-        """Unpacks all of them. Returns False if any cannot be unpacked."""
+        """Unpacks all pexes. Returns False if any cannot be unpacked."""
         read = [self._read(path) for path in pexes]
         found = [pex for pex in read if pex is not None]
         bases = [self._unpack(pex, self._unpack_base) for pex in found if pex.kind == "base"]

@@ -1,11 +1,11 @@
 """The cache folder of a supervisor: unpacked bases, and admitted releases with the venvs that their workers run in.
 
     <cache>/releases/<sha256>/<file name>             the admitted copy
-    <cache>/releases/<sha256>/files/deps/<wheel>/     the wheels that it carries, unpacked
+    <cache>/releases/<sha256>/files/deps/<wheel>/     its own wheels, unpacked
     <cache>/releases/<sha256>/files/sources/          modules outside of wheels, in a pex that was built by hand
     <cache>/releases/<sha256>/<base>/venv/            imports these first, then the wheels of that base
 
-The venv is made here and not by pex: pex would have to run the file, which takes 3.5 s and 13 MB, and only makes a venv for files that
+The venv is made here and not by pex. Pex would have to run the file, which takes 3.5 s and 13 MB, and it makes a venv only for files that
 were built with --venv.
 """
 
@@ -44,8 +44,8 @@ class UnpackedBase:
 
     Attributes:
         folder: Its folder, which is a loose pex.
-        sha256: Digest of the file that it was unpacked from.
-        pexfile: That file.
+        sha256: Digest of the file from which it was unpacked.
+        pexfile: The file from which it was unpacked.
     """
 
     folder: Path
@@ -60,16 +60,16 @@ class UnpackedBase:
 
 @dataclass(frozen=True)
 class AdmittedPex:
-    """A copy of a pex that nobody else writes to. It has the file's name, in a folder named by its digest."""
+    """A private copy of a pex. It has the file's name, in a folder named by its digest."""
 
     path: Path
     sha256: str
 
 
 class PexCache:
-    """The cache folder. Everything that it returns is held, so that no process removes it, until `evict` or `close`.
+    """The cache folder. Everything that it returns is held until `evict` or `close`, so that no process removes it.
 
-    Several supervisors may share a cache: none removes what another holds. Methods may run in threads.
+    Several supervisors may share a cache, and none removes folders that another one holds. Methods may run in threads.
 
     Args:
         cache: The cache folder.
@@ -87,10 +87,10 @@ class PexCache:
             self._hold(self._own)
 
     def unpack_base(self, pex: Path) -> UnpackedBase:
-        """Unpacks a base, which takes 20 s the first time and nothing later.
+        """Unpacks a base, which takes 20 s the first time and no time later.
 
         Raises:
-            PexRefused: It is not a base, is damaged, or is for another interpreter.
+            PexRefused: The file is not a base, is damaged, or is for another interpreter.
         """
         pexfile = read_pex(pex, checksums=False)
         if pexfile.kind != "base":
@@ -102,7 +102,7 @@ class PexCache:
             folder = unpack.unpack_base(pex, self._cache, self._report)
         except (unpack.UnpackFailed, OSError) as exc:
             raise PexRefused(str(exc)) from exc
-        if pex.parent.parent == self._releases:  # a copy that was made to be verified; the unpacked base replaces it
+        if pex.parent.parent == self._releases:  # a copy that was made for verification; the unpacked base replaces it
             pex.unlink()
         return UnpackedBase(folder, sha256, pexfile)
 
@@ -114,7 +114,7 @@ class PexCache:
             verify: Called with the copy and its digest; an error that it raises ends the admission.
 
         Raises:
-            PexRefused: The file cannot be read, or `verify` raised it. Nothing was left behind.
+            PexRefused: The file cannot be read, or `verify` raised the error. No copy was left behind.
         """
         self._releases.mkdir(parents=True, exist_ok=True)
         part = self._releases / f"{secrets.token_hex(8)}.part"
@@ -133,10 +133,10 @@ class PexCache:
         return AdmittedPex(folder / pex.name, sha256)
 
     def worker_command(self, admitted: AdmittedPex, base: UnpackedBase) -> list[str]:
-        """Unpacks a release unless that was done before, and returns the command of its workers. Call it after the release was verified.
+        """Unpacks a release unless that was done before, and returns the command of its workers. The release must be verified before.
 
         Raises:
-            PexRefused: Its files cannot be unpacked. Nothing was left behind.
+            PexRefused: Its files cannot be unpacked. No file was left behind.
         """
         release = admitted.path.parent
         home = release / base.folder.name
@@ -146,14 +146,14 @@ class PexCache:
         return [str(unpack.venv_python(home)), "-I", "-u", "-X", "faulthandler", "-m", "base"]
 
     def evict(self, keep: Collection[str], max_bytes: int) -> None:
-        """Removes releases that are not needed, bases that are not needed and exceed the limit, and what killed processes left.
+        """Removes releases that are not needed, unneeded bases beyond the limit, and leftovers of killed processes.
 
-        Folders that another process holds always stay, and so does the base that this process runs from. Admissions wait meanwhile; a pex
+        Folders that another process holds always stay, and so does the base from which this process runs. Admissions wait meanwhile. A pex
         that was admitted before and is not in `keep` must no longer be used.
 
         Args:
             keep: sha256 of the releases and bases that are needed.
-            max_bytes: Limit for all unpacked bases. Within it, bases that are neither needed nor held stay, the most recently used first.
+            max_bytes: Limit for all unpacked bases. Bases that are neither needed nor held stay within it, the most recently used first.
         """
         with self._evicting:
             for folder in _folders(self._releases, _DIGEST):
@@ -192,7 +192,7 @@ def _folders(parent: Path, name: re.Pattern[str]) -> list[Path]:
 
 
 def _size_bytes(folder: Path) -> int:
-    """Returns the disk space of its files."""
+    """Returns the disk space that the files of a folder take."""
     return sum(os.lstat(Path(place) / name).st_blocks * 512 for place, _, names in os.walk(folder) for name in names)
 
 
@@ -208,7 +208,7 @@ def _copy(source: Path, target: Path) -> str:
 
 
 def _unpack_release(admitted: AdmittedPex, files: Path, home: Path, base: UnpackedBase) -> None:
-    """Unpacks the release unless that was done for another base, and makes its venv. Called with the lock held."""
+    """Unpacks a release unless that was done for another base, and makes its venv. Called with the lock held."""
     try:
         if not files.is_dir():
             part = files.with_name("files.part")
@@ -225,7 +225,7 @@ def _unpack_release(admitted: AdmittedPex, files: Path, home: Path, base: Unpack
 
 
 def _extract(pex: Path, target: Path) -> None:
-    """Extracts everything in a pex except pex's own files."""
+    """Extracts all files of a pex except pex's own files."""
     wheels = [distribution.wheel for distribution in read_pex(pex, checksums=False).distributions.values()]
     with zips.open_archive(pex) as archive:
         for name in source_files(archive):
@@ -245,5 +245,5 @@ def _extract_folder(archive: zipfile.ZipFile, folder: str, target: Path) -> None
 
 
 def _installed(name: str) -> str:
-    """Returns the path of a wheel's file after an installation; only whole wheel files have a .data folder with modules in it."""
+    """Returns the path that a wheel's file has after installation. Only whole wheel files have a .data folder with modules."""
     return _DATA_MODULES.sub("", name)

@@ -1,4 +1,4 @@
 """Decides whether a pex is trusted: by a signature in OpenSSH's format or by a list of digests.
 
-May import `base.errors` only. Called by the supervisor before anything of a pex is read, and by the command line.
+It may import only `base.errors`. The supervisor calls it before it reads any content of a pex, and so does the command line.
 """

@@ -1,7 +1,7 @@
-"""Verifies that a pex is trusted: by a signature beside it, made with a trusted key, or by a list of digests. Runs nothing of the pex.
+"""Verifies that a pex is trusted: by a signature beside it, made with a trusted key, or by a list of digests. Runs no code of the pex.
 
-Keys, lists and signatures are read anew for each pex. So a key that was added counts at once, and one that was removed admits nothing any
-more; releases that were admitted before go on.
+Keys, lists and signatures are read again for each pex. So a new key counts at once, and a removed key admits no further pex; releases that
+were admitted before continue to run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runtime.pex.trust import sshsig
 
 NAMESPACE = "pexdock"
-"""The namespace of signatures, so that a signature of something else, such as a commit or a mail, admits no pex."""
+"""The namespace of signatures. Signatures for other purposes, such as commits or mails, admit no pex."""
 
 _EVIDENCE_MAX_BYTES = 1024 * 1024
 _DIGEST_LINE = re.compile(r"\\?([0-9a-fA-F]{64})(?: [ *].+)?")
@@ -55,11 +55,11 @@ class TrustPolicy:
 
     @property
     def paths(self) -> list[Path]:
-        """The files and folders that the decision depends on, beside signatures."""
+        """The files and folders on which the decision depends, in addition to signatures."""
         return [path for path in (self._keys_path, self._digests_path) if path is not None]
 
     def check_readable(self) -> None:
-        """Checks the files before anything is served.
+        """Checks the files before the first release is served.
 
         Raises:
             PexdockError: A file is missing or has an invalid line.
@@ -78,11 +78,11 @@ class TrustPolicy:
         return tuple(_file_identity(path) for path in (_signature_of(pex), *self.paths, *keys))
 
     def verify(self, pex: Path, copy: Path, sha256: str) -> str:
-        """Verifies a pex, and returns in words why it is trusted.
+        """Verifies a pex, and returns the reason why it is trusted, for people.
 
         Args:
             pex: The file, which may change at any time; its signature is beside it.
-            copy: A copy that nobody else writes to.
+            copy: A copy to which no other process writes.
             sha256: Digest of that copy.
 
         Raises:
@@ -123,7 +123,7 @@ class TrustPolicy:
 
 
 def load_trust_policy(keys_path: Path | None, digests_path: Path | None) -> TrustPolicy | None:
-    """Returns the policy; None if neither path is set, in which case every pex in dist/ is trusted, as everybody is who can write there.
+    """Returns the policy; None if neither path is set. Then every pex in dist/ is trusted, and so is everybody who can write to dist/.
 
     Raises:
         PexdockError: A file is missing or has an invalid line.
@@ -144,7 +144,7 @@ class _Unreadable(Exception):
 
 
 def _signature_of(pex: Path) -> Path:
-    """Returns the path of a pex's signature, which is where `ssh-keygen -Y sign` puts it."""
+    """Returns the path of a pex's signature, at which `ssh-keygen -Y sign` writes it."""
     return pex.with_name(f"{pex.name}.sig")
 
 
@@ -184,7 +184,7 @@ def _keys(path: Path) -> list[sshsig.PublicKey]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the lines with their numbers, without empty ones and comments."""
+    """Yields the lines with their numbers, without empty lines and comments."""
     try:
         text = _read(path).decode()
     except (OSError, UnicodeDecodeError) as exc:
@@ -195,7 +195,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _read(path: Path) -> bytes:
-    """Reads a regular file, also behind a link, of limited size. Never blocks, as opening a FIFO would."""
+    """Reads a regular file of limited size, following links. Never blocks, unlike opening a FIFO."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, opened with its flags
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

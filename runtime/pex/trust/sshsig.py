@@ -1,8 +1,8 @@
 """Parses and verifies signatures as `ssh-keygen -Y sign` makes them, and the public keys that belong to them.
 
-The format is OpenSSH's, https://github.com/openssh/openssh-portable/blob/master/PROTOCOL.sshsig. It was chosen because everybody who signs
-already has such a key, and a tool that also signs with keys in an agent; and because a verification needs no network. `cryptography` does
-the arithmetic; this module only parses bytes.
+The format is OpenSSH's, https://github.com/openssh/openssh-portable/blob/master/PROTOCOL.sshsig. It was chosen because developers already
+have such a key and a tool that also signs with keys in an agent, and because verification needs no network. `cryptography` does the
+arithmetic; this module only parses bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RSA_MIN_BITS = 2048
 
 
 class BadSignature(Exception):
-    """The signature or the key is invalid, or they do not belong together. The message follows the name of a file."""
+    """The signature or the key is invalid, or they do not belong together. The message is shown after the name of a file."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def parse_public_key(line: str) -> PublicKey:
     """Parses one line of a `.pub` file.
 
     Raises:
-        BadSignature: It is not a public key, or its type is not supported.
+        BadSignature: The line is not a public key, or its type is not supported.
     """
     words = line.split(None, 2)
     try:
@@ -97,7 +97,7 @@ def parse_signature(text: str) -> Signature:
     """Parses a file that `ssh-keygen -Y sign` has written.
 
     Raises:
-        BadSignature: It is not a signature, or is truncated.
+        BadSignature: The text is not a signature, or is truncated.
     """
     lines = text.strip().splitlines()
     if len(lines) < 3 or (lines[0], lines[-1]) != (_BEGIN, _END):
@@ -122,7 +122,7 @@ def verify_signature(signature: Signature, path: Path, namespace: str, keys: Seq
     """Verifies the signature of a file, and returns the key that made it. Reads the file.
 
     Raises:
-        BadSignature: It was made for another namespace, with another key, or for other content.
+        BadSignature: The signature was made for another namespace, with another key, or for other content.
     """
     if signature.namespace != namespace.encode():
         raise BadSignature(f"was made for the namespace {signature.namespace[:40].decode(errors='replace')!r}, not {namespace!r}")
@@ -158,7 +158,7 @@ def _supported_key(blob: bytes) -> Ed25519PublicKey | EllipticCurvePublicKey | R
 
 
 def _verify(signature: Signature, message: bytes) -> None:
-    """Raises InvalidSignature if it is not a signature of `message`, or its type differs from that of its key."""
+    """Raises InvalidSignature if `signature` does not sign `message`, or its type differs from the type of its key."""
     own_kind = _Reader(signature.key).read_string()
     match _supported_key(signature.key):
         case Ed25519PublicKey() as key if signature.kind == own_kind:
