@@ -8,11 +8,11 @@ from pathlib import Path
 from base.ipc.control import WIRE_VERSION
 from runtime.build.fingerprint import base_fingerprint
 from runtime.build.lock import download_wheels, export_pins
-from runtime.build.pack import BuiltPex, BuildRequest, build_or_reuse, output_path, run_pex
-from runtime.pex.locks import Report
+from runtime.build.pack import BuildRequest, BuiltPex, build_or_reuse, output_path, run_pex
 from runtime.build.tool import BuildFailed, Steps
 from runtime.build.wheel import build_wheel, read_pyproject
 from runtime.pex.file import SDK, Stamp
+from runtime.pex.locks import Report
 
 
 def build_base(project: Path, out: Path | None = None, *, cache: Path, report: Report) -> BuiltPex:

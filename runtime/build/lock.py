@@ -13,9 +13,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from runtime.build import tool
-from runtime.build.build_cache import temporary_folder, prune_to_newest
-from runtime.pex.locks import Report
+from runtime.build.build_cache import prune_to_newest, temporary_folder
 from runtime.build.tool import BuildFailed
+from runtime.pex.locks import Report
 
 _KEPT_FOLDERS = 6
 """Number of sets of downloaded wheels to keep. That of a base takes about 200 MB."""

@@ -14,13 +14,13 @@ from base.errors import PexRefused
 from base.ipc.control import WIRE_VERSION
 from runtime.build.fingerprint import model_fingerprint
 from runtime.build.lock import Pin, download_wheels, export_pins
-from runtime.build.pack import BuiltPex, BuildRequest, build_or_reuse, output_path, run_pex
+from runtime.build.pack import BuildRequest, BuiltPex, build_or_reuse, output_path, run_pex
 from runtime.build.subtract import select_distributions
-from runtime.pex.locks import Report
 from runtime.build.tool import BuildFailed, Steps
 from runtime.build.wheel import build_wheel, read_pyproject, read_wheel, read_wheels
 from runtime.pex.distribution import ENDPOINT_GROUP, Distribution
 from runtime.pex.file import BaseStamp, PexFile, Stamp, read_pex, read_stamp, refuse_reserved_modules
+from runtime.pex.locks import Report
 from runtime.pex.unpack import file_sha256
 
 START_MODULE = "pexdock_start"

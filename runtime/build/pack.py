@@ -15,7 +15,7 @@ import msgspec
 from base.errors import PexRefused
 from runtime.atomic_file import replace_atomically
 from runtime.build import tool
-from runtime.build.build_cache import temporary_folder, prune_to_newest
+from runtime.build.build_cache import prune_to_newest, temporary_folder
 from runtime.pex.file import STAMP_PROPERTY, PexFile, Stamp, read_pex, read_stamp
 from runtime.pex.locks import Report, lock_folder
 from runtime.pex.unpack import file_sha256

@@ -9,13 +9,12 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from base.errors import PexdockError
 from runtime.pex.locks import Report
-
 
 _TAIL_LINES = 25
 

@@ -10,11 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from base.artifacts.cache.failed_loads import FailedLoad
-from base.artifacts.clients.protocol import Artifact
 from base.artifacts.cache.schedule import DueRefresh
+from base.artifacts.clients.protocol import Artifact
 from base.errors import PexdockError
 from base.ipc.cache_control import EntryState
-
 
 _REASON_CHARS = 1000
 

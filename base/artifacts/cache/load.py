@@ -6,15 +6,17 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from base.artifacts.cache.entry import LoadedCopy
 from base.artifacts.clients.protocol import Artifact
 from base.artifacts.config import CacheConfig
-from base.artifacts.cache.entry import LoadedCopy
 from base.artifacts.spec import SpecValidator
-from base.schema.constraints import shorten_value
 from base.errors import LoadFailed, Misfit, NotFound
+from base.schema.constraints import shorten_value
 
 
-def load_copy(config: CacheConfig, requested: Mapping[str, str], parameters: Mapping[str, str], known: Artifact | None) -> LoadedCopy | None:
+def load_copy(
+    config: CacheConfig, requested: Mapping[str, str], parameters: Mapping[str, str], known: Artifact | None
+) -> LoadedCopy | None:
     """Loads the model for these parameters; returns None if its artifact has not changed.
 
     Args:

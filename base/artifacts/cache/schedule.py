@@ -12,7 +12,6 @@ from datetime import timedelta
 from base.artifacts.cache.failed_loads import RETRY
 from base.artifacts.cron import Cron
 
-
 SET_BACK_MAX_S = 3 * 3600.0
 """If the wall clock is set back by at most this much, hours repeat, and the refreshes of the repeated hours are not due again, as with cron
 itself. If it is set back by more, it was wrong before, and the new time counts."""

@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from base.artifacts.clients.protocol import Artifact
 from base.artifacts.clients.path_template import PathTemplate, parse_templates
+from base.artifacts.clients.protocol import Artifact
 from base.errors import NotFound
 
 log = logging.getLogger(__name__)

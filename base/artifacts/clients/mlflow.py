@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from base.artifacts.clients.protocol import Artifact
 from base.artifacts.clients.downloads import MAX_BYTES, Downloads
 from base.artifacts.clients.path_template import PathTemplate
+from base.artifacts.clients.protocol import Artifact
 from base.errors import Cell, Declaration, Misfit, NotFound, PexdockError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,9 @@ class MlflowClient:
         model, run = _MODEL.fullmatch(uri), _RUN.fullmatch(uri)
         found = model or run
         if found is None:
-            raise Declaration(f"MlflowClient: {uri!r} is not supported; write models:/name@alias, models:/name/version or runs:/run_id/path")
+            raise Declaration(
+                f"MlflowClient: {uri!r} is not supported; write models:/name@alias, models:/name/version or runs:/run_id/path"
+            )
         self.uri = uri
         self.tracking_uri = tracking_uri
         self._parts = {part: PathTemplate(text) for part, text in found.groupdict().items() if text is not None}

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from base.artifacts.clients.protocol import Artifact
 from base.artifacts.clients.downloads import MAX_BYTES, Downloads
 from base.artifacts.clients.path_template import PathTemplate, parse_templates
+from base.artifacts.clients.protocol import Artifact
 from base.errors import NotFound, PexdockError, Unavailable
 
 if TYPE_CHECKING:

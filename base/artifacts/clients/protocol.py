@@ -92,7 +92,7 @@ class NoStore:
 
     parameters: Sequence[str] = ()
 
-    def locate(self, parameters: Mapping[str, str]) -> Artifact:
+    def locate(self, parameters: Mapping[str, str]) -> Artifact:  # noqa: ARG002 - as clients are called
         """Raises NotFound: there are no artifacts, and caches do not ask for any."""
         raise NotFound("a model made from data has no artifact")
 

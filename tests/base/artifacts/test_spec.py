@@ -52,14 +52,19 @@ def test_equal_values_have_one_text() -> None:
     """Enums are written by value and numbers in one spelling, so that equal values share a cache entry and a path."""
     reader = SpecValidator(RegionSpec)
     written = [{"iso3166_1": "US", "number": n, "day": "2026-01-02", "exact": e} for n, e in (("7", "true"), ("007", "1"), ("+7", "yes"))]
-    assert [reader.canonical_parameters(each) for each in written] == [{"iso3166_1": "US", "number": "7", "day": "2026-01-02", "exact": "true"}] * 3
+    assert [reader.canonical_parameters(each) for each in written] == [
+        {"iso3166_1": "US", "number": "7", "day": "2026-01-02", "exact": "true"}
+    ] * 3
 
 
 @given(st.integers(0, 10**9), st.integers(0, 5), st.permutations(["country", "version"]))
 def test_a_key_does_not_depend_on_order_or_spelling(number: int, zeros: int, order: list[str]) -> None:
     """Leading zeros and the order of the path's parameters make no difference."""
     given_ = {"country": "US", "version": "0" * zeros + str(number)}
-    assert SpecValidator(Versioned).canonical_parameters({name: given_[name] for name in order}) == {"country": "US", "version": str(number)}
+    assert SpecValidator(Versioned).canonical_parameters({name: given_[name] for name in order}) == {
+        "country": "US",
+        "version": str(number),
+    }
 
 
 def test_a_parameter_is_matched_to_the_only_similar_field() -> None:

@@ -9,17 +9,16 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from waiting import until
 from pydantic import BaseModel, field_validator
 
 import base.artifacts as afs
-from base.artifacts.cache import failed_loads
-from base.artifacts.cache import loader
+from base.artifacts.cache import failed_loads, loader
 from base.artifacts.cache.cache import Cache
 from base.artifacts.cache.entry import Lease, Pending
 from base.artifacts.cache.loader_threads import LOADERS
 from base.errors import Declaration, Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 from fake_store import WITHIN_S, Store
+from waiting import until
 
 
 class Wake:

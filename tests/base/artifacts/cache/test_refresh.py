@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from waiting import until
 from pydantic import BaseModel
 
 import base.artifacts as afs
 from base.artifacts.cache.cache import Cache
 from base.artifacts.cache.entry import Lease, Pending
-from base.artifacts.cache.schedule import DueRefresh, RefreshSchedule
 from base.errors import LoadFailed, NotFound, Unavailable
 from base.ipc.cache_control import EntryState
 from fake_store import WITHIN_S, Model, Store
+from waiting import until
 
 
 class Stamped(Store):
