@@ -1,4 +1,4 @@
-"""Removes from the cache what no release needs any more."""
+"""Removes files from the cache that no release needs any more."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CacheSweeper:
         needed = self._releases.digests
         is_idle = self._task is None or self._task.done()
         if is_idle and self._releases.is_cache_stable and (self._maybe_cached is None or self._maybe_cached - needed):
-            self._maybe_cached = needed  # it grows while the sweep runs, so that the sweep spares what is new
+            self._maybe_cached = needed  # it grows while the sweep runs, so that the sweep keeps new files
             self._task = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.evict(needed, self._max_bytes)))
             self._task.add_done_callback(self._on_swept)
         elif self._maybe_cached is not None:

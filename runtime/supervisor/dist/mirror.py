@@ -1,10 +1,10 @@
 """Mirrors a dist/ in an object store to a local folder, which the watcher watches. Runs on a thread of the supervisor.
 
-    <dist>/.mirror.json            the files that came from the store: their stamps there, and what they looked like when they came
+    <dist>/.mirror.json            the files that came from the store: their stamps there, and their stat results after the download
     <dist>/.mirror.lock            held by the process that mirrors; any other process only watches the folder
     <dist>/.<name>.<pid>.mirror    an object that is being downloaded
 
-Other files in the folder are left alone, so a base from an image and models from a store may share it. A process that is killed at any
+Other files in the folder are not touched, so a base from an image and models from a store may share it. A process that is killed at any
 point leaves a complete file or none: the record is written before the rename, and a file that does not match its record is downloaded
 again.
 """
@@ -40,14 +40,14 @@ class Remote(Protocol):
     url: str
 
     def list_pexes(self) -> list[RemotePex]:
-        """Returns all pexes, oldest first."""
+        """Returns all pexes, the oldest first."""
 
     def download_pex(self, pex: RemotePex, file: Path) -> None:
-        """Downloads one into a new file."""
+        """Downloads a pex into a new file."""
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """A file that came from the store: its stamp there, and what tells its content here."""
+    """A file that came from the store: its stamp there, and its stat result here."""
 
     stamp: str
     inode: int
@@ -92,7 +92,7 @@ class DistMirror:
             One line for each pex that cannot be mirrored.
 
         Raises:
-            Exception: The store or the folder cannot be used at the moment. Files that were there are still there, and complete.
+            Exception: The store or the folder cannot be used at the moment. Existing files are still there and complete.
         """
         if not self._acquire_lock():
             return []
@@ -102,16 +102,16 @@ class DistMirror:
         return [problem for pex in listed if (problem := self._mirror_pex(records, pex))]
 
     def close(self) -> None:
-        """Lets another process mirror to the folder."""
+        """Releases the lock, so that another process can mirror to the folder."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def _acquire_lock(self) -> bool:
-        """Returns whether this process mirrors. The lock ends with its process; another one then acquires it at its next attempt."""
+        """Returns whether this process mirrors. If the process with the lock ends, another one acquires it at its next attempt."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._lock is not None and not _is_at(self._lock, self._folder / _LOCK):
-            self.close()  # the folder was replaced by another one
+            self.close()  # another folder has replaced it
         if self._lock is None:
             lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -125,7 +125,7 @@ class DistMirror:
         return True
 
     def _mirror_pex(self, records: _Records, pex: RemotePex) -> str:
-        """Downloads one object unless it is there. Returns why that is not possible; an error does not affect other objects."""
+        """Downloads one object unless it is there. Returns the error, or an empty text; an error does not affect other objects."""
         record, stat = records.files.get(pex.name), _stat(self._folder / pex.name)
         if record is not None and record.stamp == pex.stamp and record.matches(stat):
             return ""
@@ -151,13 +151,13 @@ class DistMirror:
         deleted = records.files.keys() - listed
         for name in deleted:
             record, path = records.files.pop(name), self._folder / name
-            if record.matches(_stat(path)):  # else somebody has put another file in its place
+            if record.matches(_stat(path)):  # otherwise another file has replaced it
                 path.unlink(missing_ok=True)
         if deleted or self.is_empty:
             self._write_records(records)
 
     def _read_records(self) -> _Records:
-        """Returns the records. Those of another store keep only the names, since its stamps do not apply to this one."""
+        """Returns the records. Records of another store keep only the names, since its stamps do not apply to this store."""
         records = _Records(self._remote.url)
         with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):  # a damaged file is replaced
             found = msgspec.json.decode((self._folder / _RECORDS).read_bytes(), type=_Records)
@@ -170,7 +170,7 @@ class DistMirror:
 
 
 def summarize_error(exc: Exception) -> str:
-    """Returns an error as one line of limited length: libraries include whole requests and responses in theirs.
+    """Returns an error as one line of limited length. Errors of libraries include whole requests and responses.
 
     The query of a URL is left out, since it may contain a signature that gives access to the store.
     """

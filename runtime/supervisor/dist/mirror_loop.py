@@ -1,4 +1,4 @@
-"""Runs a mirror again and again, less often while it fails. Runs in the supervisor."""
+"""Synchronizes a mirror repeatedly, less often while it fails. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class MirrorLoop:
 
     Args:
         mirror: The mirror.
-        poll_s: Pause after a synchronization; doubled with each failure, up to a minute.
+        poll_s: Pause after a synchronization in seconds; doubled with each failure, up to a minute.
         on_changed: Called when `reason` has changed.
 
     Attributes:
-        reason: What cannot be mirrored at the moment, and why; empty if nothing is wrong.
+        reason: Explanation of what cannot be mirrored at the moment; empty if nothing is wrong.
         first_sync_done: Set once dist/ can be used: with the files of an earlier run, or after the first synchronization, even a failed one.
     """
 
@@ -38,7 +38,7 @@ class MirrorLoop:
         self._error_kind = ""
 
     async def run(self) -> None:
-        """Synchronizes until it is cancelled. A synchronization then continues on its thread until the process ends, which is safe."""
+        """Synchronizes until this is cancelled. A running synchronization may then continue on its thread until the process ends, safely."""
         if not self._mirror.is_empty:
             self.first_sync_done.set()
         failures = 0
@@ -55,7 +55,7 @@ class MirrorLoop:
             await asyncio.sleep(self._backoff.delay_s(failures + 1))
 
     def _report(self, reason: str, kind: str) -> None:
-        """Shows the reason in the state. It is logged only when the kind of error changes, since errors contain times and counts."""
+        """Shows the reason in the state. Logs it only when the kind of error changes, since errors contain times and counts."""
         if kind != self._error_kind:
             self._error_kind = kind
             log.warning("cannot mirror the object store: %s", reason) if reason else log.info("the object store is mirrored again")

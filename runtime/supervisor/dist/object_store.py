@@ -1,4 +1,4 @@
-"""A dist/ in an object store: lists its pexes and downloads them. Blocks, and keeps nothing."""
+"""A dist/ in an object store: lists its pexes and downloads them. Blocks, and keeps no state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RemotePex:
         size_bytes: Its size.
         stamp: Changes with its content: the ETag, or else the version or the time.
         modified_ns: Time of its last change.
-        meta: The entry of the listing.
+        meta: Entry of the listing.
     """
 
     name: str
@@ -35,7 +35,7 @@ class RemotePex:
 
 
 class RemoteDist:
-    """The objects directly below a URL. Credentials, region and endpoint come from the environment, by each cloud's own names.
+    """The objects directly below a URL. Credentials, region and endpoint come from the environment variables of each cloud.
 
     Raises:
         PexdockError: The URL is not valid, or does not fit the environment.
@@ -49,7 +49,7 @@ class RemoteDist:
             raise PexdockError(f"cannot use {url} as dist_url: {exc}") from exc
 
     def list_pexes(self) -> list[RemotePex]:
-        """Returns all pexes and their signatures, oldest first, by one request for a thousand objects. Subfolders are ignored.
+        """Returns all pexes and their signatures, the oldest first, with one request per thousand objects. Ignores subfolders.
 
         Raises:
             Exception: Any error of the library: the store cannot be reached.
@@ -60,13 +60,13 @@ class RemoteDist:
         return sorted((pex for pex in found if belongs_to_dist(pex.name)), key=lambda pex: (pex.modified_ns, pex.name))
 
     def download_pex(self, pex: RemotePex, file: Path) -> None:
-        """Downloads an object into `file`, a new one, with the object's time, and flushes it to the disk.
+        """Downloads an object into the new file `file`, sets the object's time, and flushes it to the disk.
 
-        Stores show complete objects only. An object that was replaced since it was listed is refused by its ETag, and a truncated download
-        by its size; whether the file is a valid zip is checked when it is admitted.
+        Stores show only complete objects. An object that was replaced since it was listed is refused by its ETag, and a truncated download
+        by its size. Admission checks later that the file is a valid zip.
 
         Raises:
-            Exception: Any error of the library, or an OSError. The file may be there in part.
+            Exception: Any error of the library, or an OSError. A part of the file may be there.
         """
         download_object(self._store, pex.meta, file)
         with file.open("rb") as written:

@@ -1,4 +1,4 @@
-"""Retries pexes that could not be prepared for want of disk space, memory or descriptors, which is not the fault of the files."""
+"""Retries pexes that could not be prepared for lack of disk space, memory or descriptors, which is not the fault of the files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from base.errors import PexRefused
 _TRANSIENT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 _BACKOFF = Backoff(2.0, 60.0)
-"""Each attempt may copy a large file, and nobody knows when there will be room."""
+"""Delays between attempts. Each may copy a large file, and it is not known when there will be space."""
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Returns whether the machine is to blame, and not the file: this error, or one that it was raised from, is a lack of resources."""
+    """Returns whether this error, or one of its causes, is a lack of resources, so that the machine is at fault and not the file."""
     while error is not None and not (isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS):
         error = error.__cause__
     return error is not None
@@ -35,8 +35,8 @@ class Retries:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def on_attempt_ended(self, name: str, error: BaseException | None) -> str:
-        """Notes that an attempt has failed with this error, or succeeded. Returns what to add to the message of the error."""
-        if timer := self._timers.pop(name, None):  # of a file that had this name before
+        """Handles the end of an attempt, which has failed with this error or succeeded. Returns a text to add to the error message."""
+        if timer := self._timers.pop(name, None):  # the timer of a file that had this name before
             timer.cancel()
         if not is_transient(error):
             self._attempts.pop(name, None)
@@ -58,5 +58,5 @@ class Retries:
 
 
 def failure_reason(error: Exception) -> str:
-    """Returns why a file could not be prepared, in words."""
+    """Returns the reason why a file could not be prepared, for people."""
     return error.detail if isinstance(error, PexRefused) else f"it cannot be prepared: {type(error).__name__}: {error}"

@@ -1,8 +1,8 @@
-"""Decides when a file in dist/ is complete, has changed or is gone. Pure: fed with listings, events and a clock; opens nothing.
+"""Decides when a file in dist/ is complete, has changed or is removed. Pure: takes listings, events and a clock, and opens no file.
 
-A pex is used only once it is complete. A file that is being written announces itself (created, not yet closed). A file that was there
-before anybody watched, or whose announcement was lost, counts as complete once its size and times have not changed for `stable_for_s`. If
-that guess is wrong (a copy that pauses for longer), the file changes again and is used again.
+A pex is used only once it is complete. Events show that a file is being written (created, not yet closed). A file that existed before the
+watch began, or whose event was lost, counts as complete once its size and times have not changed for `stable_for_s`. If that guess is wrong
+(a copy that pauses for longer), the file changes again and is used again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runtime.pex.names import is_pex_name
 
 @dataclass(frozen=True)
 class FileStat:
-    """The part of a stat result that tells one content of a file from another, and whether it can be read. Times are wall clock times."""
+    """The part of a stat result that distinguishes contents of a file and shows whether it can be read. Times are wall clock times."""
 
     inode: int
     size: int
@@ -25,20 +25,20 @@ class FileStat:
 
     @classmethod
     def from_stat(cls, stat: os.stat_result) -> FileStat:
-        """Returns that part of a stat result."""
+        """Returns the relevant part of a stat result."""
         return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_mode)
 
 
 @dataclass(frozen=True)
 class FileStable:
-    """A file is complete: it is new, or its content differs from before."""
+    """An event: a file is complete, and it is new or its content has changed."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class FileRemoved:
-    """A file that was stable is gone."""
+    """An event: a file that was stable was removed."""
 
     name: str
 
@@ -52,10 +52,10 @@ class _File:
 
 
 class StabilityTracker:
-    """The files of one dist/. All times but those of files are seconds of one monotonic clock.
+    """The files of one dist/. All times except those of files are seconds of one monotonic clock.
 
     Args:
-        stable_for_s: Time without a change after which a file counts as complete.
+        stable_for_s: Time without a change after which a file counts as complete, in seconds.
     """
 
     def __init__(self, stable_for_s: float) -> None:
@@ -64,20 +64,20 @@ class StabilityTracker:
         self._being_written: set[str] = set()
 
     def on_created(self, name: str) -> None:
-        """Notes that a file was created and is open for writing."""
+        """Handles a file that was created and is open for writing."""
         if is_pex_name(name):
             self._being_written.add(name)
 
     def on_closed(self, name: str) -> None:
-        """Notes that a file was closed after writing, or renamed to this name."""
+        """Handles a file that was closed after writing, or renamed to this name."""
         self._being_written.discard(name)
 
     def on_events_lost(self) -> None:
-        """Notes that events were lost. A close may have been among them, so every file that does not change counts as complete."""
+        """Handles a loss of events. A close may have been among them, so every file that does not change counts as complete."""
         self._being_written.clear()
 
     def start(self, stats: Mapping[str, FileStat], now: float, wall_ns: int) -> list[FileStable]:
-        """Takes the listing at the start. Returns the files that were last written long enough ago, oldest first."""
+        """Takes the listing at the start. Returns the files that were last written long enough ago, the oldest first."""
         for name, stat in stats.items():
             if is_pex_name(name):
                 age_s = (wall_ns - stat.mtime_ns) / 1e9
@@ -86,7 +86,7 @@ class StabilityTracker:
         return [self._mark_stable(name) for name in due]
 
     def update(self, stats: Mapping[str, FileStat], now: float) -> list[FileStable | FileRemoved]:
-        """Takes a listing of all regular files of dist/. Returns what has happened since the last one."""
+        """Takes a listing of all regular files of dist/. Returns the events since the last listing."""
         events: list[FileStable | FileRemoved] = [
             FileRemoved(name) for name, file in self._files.items() if name not in stats and file.was_stable
         ]
@@ -98,7 +98,7 @@ class StabilityTracker:
         return events + [self._mark_stable(name) for name in sorted(self._files) if self._is_due(name, now)]
 
     def next_check_s(self) -> float | None:
-        """Returns when to list dist/ again if no event comes before; None if no file is about to become stable."""
+        """Returns the time at which to list dist/ again if no event comes before; None if no file is about to become stable."""
         waiting = [file.since for name, file in self._files.items() if not file.stable and name not in self._being_written]
         return min(waiting) + self._stable_for_s if waiting else None
 

@@ -25,7 +25,7 @@ _MASK = (
 ) | Mask.ONLYDIR
 
 _POLL_S = 2.0
-"""inotify reports on a folder, not on a path. So targets of links, and a dist/ that cannot be read, are polled."""
+"""Interval in seconds at which targets of links, and a dist/ that cannot be read, are polled: inotify watches a folder, not a path."""
 
 OnChange = Callable[[Sequence[FileStable | FileRemoved], set[str]], None]
 
@@ -35,9 +35,9 @@ class DistWatcher:
 
     Args:
         path: The folder.
-        stable_for_s: Time without a change after which a file counts as complete.
-        on_change: Called with the events and with the names of the files that are not stable yet: once at the start, whenever something
-            has happened in the folder, and when polling has found a change.
+        stable_for_s: Time without a change after which a file counts as complete, in seconds.
+        on_change: Called with the events and with the names of the files that are not stable yet: once at the start, after every event in
+            the folder, and when polling has found a change.
     """
 
     def __init__(self, path: Path, stable_for_s: float, on_change: OnChange) -> None:
@@ -46,20 +46,20 @@ class DistWatcher:
         self._on_change = on_change
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncinotify.Watch | None = None
-        self._ignored: set[str] = set()  # names that look like a pex but are no file
+        self._ignored: set[str] = set()  # names that look like a pex but are not a file
         self._has_links = False  # the folder or an entry is a symbolic link, and its target is not watched
         self._error = ""
         self._reported_unstable: set[str] | None = None
 
     async def run(self) -> None:
-        """Watches until it is cancelled. If the folder becomes unusable later on, what it held continues to serve.
+        """Watches until this is cancelled. If the folder becomes unusable later, the releases that were in it continue to serve.
 
         Raises:
             OSError: The folder can neither be read nor made at the start.
         """
         try:
             with Inotify() as inotify:
-                self._add_watch(inotify)  # before the first listing, so that nothing is missed between the two
+                self._add_watch(inotify)  # before the first listing, so that no change is missed between the two
                 first = self._tracker.start(self._list_files(), time.monotonic(), time.time_ns())
                 self._report(inotify, first)
                 async for event in inotify:
@@ -70,7 +70,7 @@ class DistWatcher:
                 self._timer.cancel()
 
     def _add_watch(self, inotify: Inotify) -> None:
-        """Watches the folder that the path names now. If it is watched already, this is one system call without effect."""
+        """Watches the folder that the path names now. If it is already watched, this is one system call without effect."""
         self._path.mkdir(parents=True, exist_ok=True)
         before, self._watch = self._watch, inotify.add_watch(self._path, _MASK)
         if before is not None and before is not self._watch:
@@ -89,7 +89,7 @@ class DistWatcher:
                 self._tracker.on_closed(name)
 
     def _check(self, inotify: Inotify, *, polled: bool = False) -> None:
-        """Lists the folder and reports what has changed. Without `polled` something has happened, which need not concern a pex."""
+        """Lists the folder and reports changes. Without `polled` there was an event, which may or may not concern a pex."""
         try:
             self._add_watch(inotify)
             found = self._list_files()
@@ -111,7 +111,7 @@ class DistWatcher:
             self._reported_unstable = unstable
             self._on_change(events, unstable)
         due = self._tracker.next_check_s()
-        # Slightly late rather than slightly early, which would take a second check.
+        # Slightly late, since a check that is slightly early would need a second one.
         delays = [] if due is None else [due - time.monotonic() + 0.001]
         self._schedule_check(inotify, *delays, *([_POLL_S] if self._has_links else []))
 
@@ -122,7 +122,7 @@ class DistWatcher:
         self._timer = asyncio.get_running_loop().call_later(min(delays_s), check) if delays_s else None
 
     def _list_files(self) -> dict[str, FileStat]:
-        """Returns the regular files, including those behind links.
+        """Returns the regular files, including the targets of links.
 
         Raises:
             OSError: The folder cannot be read.
@@ -151,7 +151,7 @@ def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
 
 
 def _is_being_written(path: Path) -> bool:
-    """Returns whether a close will follow. A link, hard or symbolic, is complete from the beginning and never closed."""
+    """Returns whether a close event will follow. A hard or symbolic link is complete from the beginning and is never closed."""
     try:
         found = path.lstat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The path of a file from dist/ to a release that can be started: trusted, verified, copied into the cache, unpacked."""
+"""Prepares files of dist/ as releases that can be started: checks trust, verifies, copies into the cache, and unpacks."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Admission:
     """Prepares releases: verifies and unpacks them on threads, one task each.
 
     Args:
-        context: What every release needs.
+        context: Parts of the supervisor that every release needs.
         threads: Threads for blocking work.
         releases: All releases, to which new ones are added.
-        claims: Which release holds which file.
+        claims: Files that each release holds.
         new_release: Makes the run-time side of a release.
         on_changed: Called when a task has ended.
     """
@@ -59,7 +59,7 @@ class Admission:
         self._stopped = False
 
     def stop(self) -> None:
-        """Cancels all tasks and starts none any more."""
+        """Cancels all tasks, and starts no further ones."""
         self._stopped = True
         self._retries.close()
         for task in self._tasks:
@@ -78,7 +78,7 @@ class Admission:
         self._start_task(managed, self._unpack(managed))
 
     def readmit_trusted(self) -> None:
-        """Verifies again the files that were not trusted, if a signature, a key or a list has changed since."""
+        """Verifies untrusted files again if a signature, a key or a list has changed since."""
         trust = self._context.trust
         for managed in list(self._releases):
             evidence = managed.files.untrusted_evidence
@@ -100,19 +100,19 @@ class Admission:
         except PexRefused as exc:
             managed.files.untrusted_evidence = exc.evidence if isinstance(exc, Untrusted) else None
             managed.leave(ReleaseEvent.REFUSED, failure_reason(exc) + self._note_outcome(managed, exc))
-        except Exception as exc:  # whatever is wrong with one release must not stop the others
+        except Exception as exc:  # a fault of one release must not stop the others
             log.exception("cannot prepare %s", managed.release.file)
             managed.leave(ReleaseEvent.FAILED, failure_reason(exc) + self._note_outcome(managed, exc))
-        if managed.release.in_place:  # a file that came later may still be on its way
+        if managed.release.in_place:  # a later file may not be verified yet
             self._claims.release_file(managed.release.file, replaced_by=managed, before=managed.release.order)
-        self._on_changed()  # a copy has made no step, and other releases may wait for what it turned out to be
+        self._on_changed()  # a copy causes no transition, but other releases may wait for its outcome
 
     def _note_outcome(self, managed: ManagedRelease, error: Exception | None) -> str:
-        """Returns what to add to the error about a retry; nothing if the file has other content by now."""
+        """Returns a text about a retry to add to the error; empty if the file has other content by now."""
         return self._retries.on_attempt_ended(managed.release.file, error) if managed.release.in_place else ""
 
     def _retry(self, name: str) -> None:
-        """Verifies a file again that failed because of the machine, unless its state has changed meanwhile."""
+        """Retries a file that failed because of the machine, unless its state has changed meanwhile."""
         if self._stopped:
             return
         if any(managed.release.in_place and managed.release.state in _RETRYABLE for managed in self._releases.of_file(name)):
@@ -151,6 +151,6 @@ class Admission:
             managed.set_unpacked(argv)
 
     def _is_new(self, managed: ManagedRelease, expected: ReleaseState, sha256: str) -> bool:
-        """Returns whether a release is still in the expected state, has its file, and has content that no other release has."""
+        """Returns whether a release is still in the expected state, still has its file, and has content that no other release has."""
         release = managed.release
         return release.state is expected and release.in_place and not self._claims.claim_existing(managed, sha256)

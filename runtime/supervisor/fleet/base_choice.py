@@ -1,4 +1,4 @@
-"""The choice of the base that each model runs on."""
+"""Chooses the base on which each model runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNPACKED_OR_SOON = frozenset({ReleaseState.UNPACKING, ReleaseState.RUNNING})
 
 
 def choose_bases(releases: ReleaseSet) -> None:
-    """Gives each release that waits for a base the best one in dist/. A release without one keeps waiting and reports the reason."""
+    """Assigns the best base in dist/ to each release that waits for one. A release without a base keeps waiting and reports the reason."""
     bases = [each for each in releases if each.files.is_base and each.release.in_place and each.release.state in _UNPACKED_OR_SOON]
     unread = any(each.release.state is ReleaseState.VERIFYING and each.initial and each.files.pex is None for each in releases)
     for managed in releases:
@@ -52,9 +52,9 @@ def _choose_base(managed: ManagedRelease, bases: Sequence[ManagedRelease]) -> No
 
 
 def _by_preference(model: PexFile, bases: Sequence[ManagedRelease]) -> list[ManagedRelease]:
-    """Returns the bases in the order in which those of one version are tried, since a rebuild keeps the version.
+    """Returns the bases in the order in which to try them. Several bases may have one version, since a rebuild keeps it.
 
-    The very file that the model was built on comes first, then those whose digest is not known yet.
+    The file on which the model was built comes first, then files whose digest is not known yet.
     """
     wanted = model.stamp.base.sha256 if model.stamp and model.stamp.base else ""
     digests = {id(base): base.files.base.sha256 if base.files.base else "" for base in bases}

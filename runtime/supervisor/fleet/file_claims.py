@@ -1,4 +1,4 @@
-"""Which release holds which file of dist/: files that are replaced, that vanish, and that have the same content as another."""
+"""Tracks the release that holds each file of dist/, while files are replaced, removed, or have the same content as another file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAST_CHECKS = frozenset({ReleaseState.WAITING, *VERIFIED})
 
 
 class FileClaims:
-    """Keeps `file`, `in_place` and `replaced_by` of all releases in line with dist/.
+    """Keeps `file`, `in_place` and `replaced_by` of all releases consistent with dist/.
 
     Args:
         releases: All releases.
@@ -23,10 +23,10 @@ class FileClaims:
 
     def __init__(self, releases: ReleaseSet) -> None:
         self._releases = releases
-        self._copies: dict[str, ManagedRelease] = {}  # file → the release with its content, which goes by another file
+        self._copies: dict[str, ManagedRelease] = {}  # file → the release with its content, which is listed under another file
 
     def forget_copy(self, name: str) -> None:
-        """Forgets that a file has the content of a release, since its content has changed or it is gone."""
+        """Forgets that a file has the content of a release, since it was changed or removed."""
         self._copies.pop(name, None)
 
     def release_file(self, name: str, replaced_by: ManagedRelease | None = None, before: int | None = None) -> None:
@@ -34,7 +34,7 @@ class FileClaims:
 
         Args:
             name: The file.
-            replaced_by: The release with the new content; None if the file is gone.
+            replaced_by: The release with the new content; None if the file was removed.
             before: Affects only releases that were dropped before this one; None for all.
         """
         for managed in self._releases.of_file(name):
@@ -47,9 +47,9 @@ class FileClaims:
                 self._move_to_copy(managed)
 
     def claim_existing(self, managed: ManagedRelease, sha256: str) -> bool:
-        """Returns whether another release has this content already. That release then also holds the file of `managed`.
+        """Returns whether another release already has this content. That release then also holds the file of `managed`.
 
-        It keeps its place, and goes by this file if its own is gone.
+        The other release keeps its order, and moves to this file if its own file was removed.
         """
         name = managed.release.file
         for other in self._releases:
@@ -66,7 +66,7 @@ class FileClaims:
         return False
 
     def _move_to_copy(self, managed: ManagedRelease) -> None:
-        """Lets a release go by another file with the same content, if there is one."""
+        """Moves a release to another file with the same content, if there is one."""
         for name, holder in self._copies.items():
             if holder is managed:
                 _assign_file(managed, name)
@@ -79,5 +79,5 @@ def _assign_file(managed: ManagedRelease, name: str) -> None:
 
 
 def _with_digest(release: Release) -> str:
-    """Returns the name of a release, distinct from another content of the same version."""
+    """Returns the name of a release with its digest, which distinguishes it from other content of the same version."""
     return f"{release.title} with digest {release.sha256[:8]}" if release.sha256 else "something else"

@@ -1,4 +1,4 @@
-"""All releases of one dist/, and the decisions about them. Events change single releases; `_decide` derives everything else from them."""
+"""All releases of one dist/, and the decisions about them. Events change single releases, and `_decide` derives everything else."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class Fleet:
     """The releases, their workers and their traffic.
 
     Args:
-        context: What every release needs to be unpacked and started.
+        context: Parts of the supervisor that every release needs to be unpacked and started.
         threads: Threads for blocking work.
         store: The traffic policies of an earlier supervisor.
-        on_decided: Called after every decision, once `table` follows from it.
+        on_decided: Called after every decision, once `table` is updated.
 
     Attributes:
         releases: All releases.
         records: The traffic policies and histories of all models.
         orders: Carries out the orders of operators.
-        shifter: Follows the traffic of models, and takes the reports of front doors.
+        shifter: Shifts the traffic of models, and handles the reports of front doors.
     """
 
     def __init__(self, context: ReleaseContext, threads: BlockingThreads, store: PolicyStore, on_decided: Callable[[], None]) -> None:
@@ -69,10 +69,10 @@ class Fleet:
         return self._routing.table
 
     def on_dist_events(self, events: Sequence[FileStable | FileRemoved], unsettled: set[str]) -> None:
-        """Handles what has happened in dist/. The first call has the files that were there at the start.
+        """Handles events of dist/. The first call has the files that were there at the start.
 
         Args:
-            events: Files that have settled or vanished.
+            events: Files that have become stable or were removed.
             unsettled: Files that are still being written.
         """
         self._unsettled_at_start = unsettled if self._unsettled_at_start is None else self._unsettled_at_start & unsettled
@@ -90,7 +90,7 @@ class Fleet:
         """Drains the retired workers that no request can reach any more.
 
         Args:
-            has_drained: Returns whether all front doors have left the tables before this generation.
+            has_drained: Returns whether no front door still uses a table before this generation.
         """
         for worker in self.releases.workers:
             if has_drained(worker.retired_generation):
@@ -116,7 +116,7 @@ class Fleet:
     # ---- decisions
 
     def schedule_decision(self) -> None:
-        """Decides once at the end of this iteration of the event loop, however many events there are in it."""
+        """Schedules one decision at the end of this iteration of the event loop, however many events it has."""
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self.decide_pending)
@@ -165,7 +165,7 @@ class Fleet:
             self._admission.unpack(managed)
 
     def _forget_removed(self) -> None:
-        """Forgets releases whose file is gone and that nothing needs any more."""
+        """Forgets releases whose file was removed and that are no longer needed."""
         bases_in_use = [managed.files.base for managed in self.releases if managed.release.is_model]
         for managed in self.releases:
             managed.workers.drop_stopped()
@@ -180,7 +180,7 @@ class Fleet:
 
     @property
     def _is_starting(self) -> bool:
-        """Returns whether a file that was in dist/ at the start has not become ready or been refused yet."""
+        """Returns whether a file that was in dist/ at the start is neither ready nor refused yet."""
         if self._unsettled_at_start is None or self._unsettled_at_start:
             return True
         return any(managed.initial and managed.may_become_ready for managed in self.releases)

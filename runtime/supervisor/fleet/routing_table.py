@@ -25,17 +25,17 @@ class RoutingTableBuilder:
         self.table = RoutingTable(0, [], startup_complete=False)
 
     def generation_without(self, release: Release) -> int:
-        """Returns the generation of the first table that does not name a release, if it is left out from now on."""
+        """Returns the generation of the first table without a release, if the release is left out from now on."""
         return self.table.generation + any(route.release_id == release.sha256 for route in self.table.routes)
 
     def update(self, releases: ReleaseSet, plans: Mapping[str, TrafficPlan], policies: Policies, *, startup_complete: bool) -> None:
-        """Makes a new generation if anything in the table has changed.
+        """Makes a new generation of the table if its content has changed.
 
         Args:
             releases: All releases.
             plans: Model → its traffic plan.
             policies: Policies of all models.
-            startup_complete: Whether the start is over; once it is, it stays over.
+            startup_complete: Whether the start is over. Once it is true, later values have no effect.
         """
         routes: list[Route] = []
         splits: dict[str, SplitSpec] = {}

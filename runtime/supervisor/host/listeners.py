@@ -1,4 +1,4 @@
-"""The sockets on which clients connect: bound once by the supervisor, inherited by front doors, and open until these accept no more."""
+"""Listening sockets for clients: bound once by the supervisor, inherited by front doors, and open until these stop accepting."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class CannotListen(PexdockError):
 def bind_listeners(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
     """Yields listening sockets on one address, and closes them at the end.
 
-    Several sockets share the port (SO_REUSEPORT), and the kernel spreads connections over them by hash. One socket for all front doors
-    would not do: the one that wakes first accepts every waiting connection, and keeps them all.
+    Several sockets share the port (SO_REUSEPORT), and the kernel distributes connections among them by hash. With a single socket, the
+    front door that wakes first would accept and keep all waiting connections.
 
     Args:
         host: A name or address of this machine.
-        port: The port; 0 for any free one.
+        port: The port; 0 for any free port.
         count: Number of sockets, at least 1.
 
     Raises:
@@ -37,7 +37,7 @@ def bind_listeners(host: str, port: int, count: int) -> Iterator[list[socket.soc
             family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             listeners = [stack.enter_context(_bind_exclusively(str(address[0]), port, family))]
             if count > 1:
-                # Exclusively first: with SO_REUSEPORT alone, a second supervisor would silently share the port.
+                # Bound exclusively first: with SO_REUSEPORT alone, a second supervisor would silently share the port.
                 port = listeners.pop().getsockname()[1]
                 stack.close()
                 for _ in range(count):
@@ -49,7 +49,7 @@ def bind_listeners(host: str, port: int, count: int) -> Iterator[list[socket.soc
 
 
 def local_url(listener: socket.socket, scheme: str = "http") -> str:
-    """Returns the URL of a listener as a client on this machine writes it."""
+    """Returns the URL of a listener for clients on this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

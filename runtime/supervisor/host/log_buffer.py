@@ -23,16 +23,16 @@ from base.errors import Full
 
 SUPERVISOR = "supervisor"
 LOGGER_NAMES = ("base", "runtime")
-"""The loggers whose records are kept; those of libraries are of no use to operators."""
+"""The loggers whose records are kept. Records of libraries are of no use to operators."""
 
 SOURCE_MAX_BYTES = 64 * 1024
 SOURCES_MAX = 64
-"""Releases come and go; beyond this number the source that was silent for longest is forgotten."""
+"""Limit of sources. Releases come and go; beyond this number, the source that was silent for longest is forgotten."""
 
 READER_MAX_BYTES = 512 * 1024
 READERS_MAX = 8
 _LINE_BYTES = 120
-"""Approximate memory of a line beside its text."""
+"""Approximate memory of a line in addition to its text."""
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class LogLine(msgspec.Struct, frozen=True):
     Attributes:
         time: Wall clock time in ISO format.
         source: "supervisor", "front door", or a release, such as "iris 0.1.0".
-        pid: The process that wrote it.
+        pid: Id of the process that wrote it.
         level: Level of the record, in lower case.
         text: The line.
     """
@@ -59,7 +59,7 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 def is_about_model(line: LogLine, model: str) -> bool:
-    """Returns whether a line comes from a model, by any spelling of its name, or from the supervisor about that model."""
+    """Returns whether a line was written by a model, in any spelling of its name, or by the supervisor about that model."""
     name = canonicalize_name(model)
     if line.source != SUPERVISOR:
         return canonicalize_name(line.source.rpartition(" ")[0]) == name
@@ -67,7 +67,7 @@ def is_about_model(line: LogLine, model: str) -> bool:
 
 
 class LogReader:
-    """A client that follows the log. One that falls too far behind is `lost`, so that neither lines are skipped nor memory grows.
+    """A client that follows the log. If it falls too far behind, it is `lost`, so that no lines are skipped and memory does not grow.
 
     Attributes:
         lost: Set once the reader has fallen too far behind.
@@ -90,7 +90,7 @@ class LogReader:
 
     def push(self, line: LogLine) -> None:
         """Adds a line, from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and the reader with it
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the reader
             self._loop.call_soon_threadsafe(self._append, line)
 
     def _append(self, line: LogLine) -> None:
@@ -129,7 +129,7 @@ class LogBuffer(logging.Handler):
         self._tracebacks = logging.Formatter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps a record. Called by `logging` on any thread, with the handler's lock held."""
+        """Adds a record. `logging` calls this on any thread, with the handler's lock held."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         source, pid = getattr(record, "source", SUPERVISOR), getattr(record, "pid", None) or os.getpid()
         texts = [getattr(record, "line", None) or record.getMessage()]
@@ -139,17 +139,17 @@ class LogBuffer(logging.Handler):
             self._append(LogLine(time, source, pid, record.levelname.lower(), text))
 
     def last_lines(self, count: int, wanted: Callable[[LogLine], bool]) -> list[LogLine]:
-        """Returns at most `count` lines that are wanted, oldest first."""
+        """Returns the last `count` wanted lines, the oldest first."""
         with self._locked():
             merged = heapq.merge(*(source.lines for source in self._sources.values()))
             return list(deque((line for _, line in merged if wanted(line)), maxlen=count))
 
     @contextlib.contextmanager
     def follow(self, count: int, wanted: Callable[[LogLine], bool]) -> Iterator[tuple[list[LogLine], LogReader]]:
-        """Yields the last lines, at most `count`, and a reader of all lines that come after them until the end of the block.
+        """Yields the last lines, at most `count`, and a reader of all lines after them until the end of the block.
 
         Raises:
-            Full: There are too many readers already.
+            Full: There are already too many readers.
         """
         reader = LogReader(wanted)
         with self._locked():

@@ -1,8 +1,8 @@
-"""The scheduling priority of a process while it starts: lower than that of the processes that serve. Runs in the supervisor.
+"""Lowers the scheduling priority of a process while it starts, so that serving processes go first. Runs in the supervisor.
 
-Every process may raise its niceness, but lowering it again takes the capability CAP_SYS_NICE or the limit RLIMIT_NICE; without them the
-niceness stays as it is. Where the kernel schedules sessions as groups (autogroup), niceness counts only within a session, and each worker
-leads one; every process may change the niceness of its group both ways, though not often.
+Every process may raise its niceness, but lowering it again requires the capability CAP_SYS_NICE or the limit RLIMIT_NICE; without them the
+niceness is not changed. If the kernel schedules sessions as groups (autogroup), niceness counts only within a session, and each worker
+leads one. Every process may raise and lower the niceness of its group, though not often.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 _CAP_SYS_NICE = 23
 _PASSES = 5
 _RETRY_S = 0.2
-"""The kernel accepts one change of a group's niceness in 0.1 s from all unprivileged processes together."""
+"""Delay between retries in seconds. The kernel accepts one change of a group's niceness per 0.1 s from all unprivileged processes."""
 _RETRIES = 50
 
 
 def can_restore_niceness() -> bool:
-    """Returns whether this process may lower a niceness that it has raised."""
+    """Returns whether this process may lower a niceness again that it has raised."""
     caps = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
     if int(caps.split()[1], 16) >> _CAP_SYS_NICE & 1:
         return True
@@ -53,12 +53,12 @@ class LoweredPriority:
             self._group_is_lowered = False
 
     def restore(self) -> None:
-        """Restores the niceness of the process, of all its threads and of what it has started. Idempotent."""
+        """Restores the niceness of the process, its threads and its descendants. Idempotent."""
         if self._is_lowered:
             self._is_lowered = False
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.setpriority(os.PRIO_PGRP, self._pid, self._niceness)
-            for _ in range(_PASSES):  # a thread that is started meanwhile inherits the niceness of the one that started it
+            for _ in range(_PASSES):  # a thread that is started meanwhile inherits the niceness of its parent thread
                 if not sum(_set_niceness(thread, self._niceness) for thread in _threads_of(self._pid)):
                     break
         if self._group_is_lowered:
@@ -78,7 +78,7 @@ def _threads_of(pid: int) -> list[int]:
 
 
 def _set_niceness(thread: int, niceness: int) -> bool:
-    """Sets the niceness of one thread; returns whether that changed anything."""
+    """Sets the niceness of one thread. Returns whether it has changed."""
     try:
         if os.getpriority(os.PRIO_PROCESS, thread) == niceness:
             return False
@@ -92,7 +92,7 @@ def _set_niceness(thread: int, niceness: int) -> bool:
 
 
 def _group_niceness(pid: int) -> int | None:
-    """Returns the niceness of the session of a process where the kernel uses it; the file ends with `nice 0`."""
+    """Returns the niceness of a process's session; None if the kernel does not use it. The file ends with `nice 0`."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         if Path("/proc/sys/kernel/sched_autogroup_enabled").read_text().strip() == "1":
             return int(Path(f"/proc/{pid}/autogroup").read_text().split()[2])

@@ -1,4 +1,4 @@
-"""The processes that this one has started, directly or not."""
+"""Reaps and kills the descendants of this process."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 
 def reap_process_group(group: int) -> None:
-    """Reaps what is left of a process group and was reparented to this process."""
+    """Reaps the remaining processes of a group that were reparented to this process."""
     with contextlib.suppress(ChildProcessError):
         while os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG) is not None:
             pass
 
 
 def kill_descendants() -> None:
-    """Kills everything that this process has started, directly or not, and has not reaped, such as a tool that a thread waits for."""
+    """Kills all descendants that this process has not reaped, such as a tool for which a thread waits."""
     found: list[int] = []
     waiting = _children_of(os.getpid())
     while waiting:
-        # A process that is killed before its children are known leaves them to process 1; one that runs on may start more meanwhile.
+        # If a process is killed before its children are known, they go to process 1; if it runs on, it may start more of them.
         found.append(waiting.pop())
         _send_signal(found[-1], signal.SIGSTOP)
         waiting += _children_of(found[-1])

@@ -1,4 +1,4 @@
-"""The run directory: the sockets and the state file of one supervisor while it runs. Its lock shows that it does."""
+"""The run directory: the sockets and the state file of a running supervisor. Its lock shows that the supervisor runs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ ADMIN = f"admin{SOCKET_SUFFIX}"
 
 
 class RunDirTaken(PexdockError):
-    """The run directory cannot be used: another supervisor runs on it, or it is not private to this user."""
+    """The run directory cannot be used: another supervisor uses it, or it is not private to this user."""
 
     code = "run_dir_taken"
 
 
 @contextlib.contextmanager
 def lock_run_dir(path: Path) -> Iterator[Path]:
-    """Makes and locks the run directory, and removes it at the end with everything of ours in it.
+    """Makes and locks the run directory. At the end, removes it with all of our files in it.
 
     The lock belongs to the descriptor, so the kernel releases it however the supervisor ends. The next supervisor then takes over the
-    directory with what is left in it.
+    directory and the files that are left in it.
 
     Raises:
         RunDirTaken: The directory cannot be used; nothing was changed.
@@ -44,14 +44,14 @@ def lock_run_dir(path: Path) -> Iterator[Path]:
         yield path
     finally:
         _remove_contents(path)
-        (path / LOCK).unlink(missing_ok=True)  # while it is still locked: a process that waits for the lock sees that its file is gone
+        (path / LOCK).unlink(missing_ok=True)  # still locked, so that a process that waits for the lock sees that its file is gone
         with contextlib.suppress(OSError):
             path.rmdir()  # fails if something else is in it
         os.close(lock)
 
 
 def find_supervisor_pid(path: Path) -> int | None:
-    """Returns the pid of the supervisor that runs on this run directory; None if there is none.
+    """Returns the pid of the supervisor that uses this run directory; None if there is none.
 
     Raises:
         RunDirTaken: The directory belongs to another user.
@@ -69,18 +69,18 @@ def find_supervisor_pid(path: Path) -> int | None:
 
 
 def _lock(path: Path) -> int:
-    """Returns the locked descriptor of the lock file that is at `path` now."""
+    """Returns a locked descriptor of the present lock file at `path`."""
     while True:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             refuse_shared_dir(path)
             lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except FileNotFoundError:  # another supervisor removed the folder just now
+        except FileNotFoundError:  # another supervisor has just removed the folder
             continue
         except OSError as exc:
             raise RunDirTaken(f"cannot use {path}: {exc.strerror}; choose another folder with --run-path") from exc
         is_ours = _try_lock(path, lock)
-        # A opens the file; B, which held it, removes it and exits; A locks, or is refused, a file that nobody can see any more.
+        # Without this check: A opens the file; B, which holds it, removes it and exits; A locks, or waits for, a file that is gone.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(lock), (path / LOCK).stat()):
                 if is_ours:
@@ -94,8 +94,8 @@ def _lock(path: Path) -> int:
 def _try_lock(path: Path, lock: int) -> bool:
     """Locks the descriptor; returns False if a supervisor holds the lock.
 
-    `find_supervisor_pid` shares the lock for an instant, so a lock that cannot be shared is a supervisor's. Waiting for the exclusive lock
-    means waiting for such calls only: of several supervisors that start, one at a time gets so far, since each locks the folder first.
+    `find_supervisor_pid` takes a shared lock for an instant. So if a shared lock is refused, a supervisor holds the exclusive lock. Waiting
+    for the exclusive lock means waiting only for such calls: each starting supervisor locks the folder first, so only one gets this far.
     """
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -116,7 +116,7 @@ def refuse_shared_dir(path: Path) -> None:
     """Checks that no other user can write to the directory, and so put sockets in place of ours.
 
     Raises:
-        RunDirTaken: Another user can.
+        RunDirTaken: Another user can write to it.
     """
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
@@ -126,7 +126,7 @@ def refuse_shared_dir(path: Path) -> None:
 
 
 def _remove_contents(path: Path) -> None:
-    """Removes sockets and state by their names. If this is not a run directory but was named by mistake, its other files stay."""
+    """Removes sockets and state by their names. Other files stay, in case the folder is not a run directory and was named by mistake."""
     for file in path.iterdir():
         if file.suffix == SOCKET_SUFFIX or file.name.lstrip(".").startswith(STATE):
             file.unlink(missing_ok=True)
