@@ -25,7 +25,7 @@ class MirrorLoop:
 
     Attributes:
         reason: Explanation of what cannot be mirrored at the moment; empty if nothing is wrong.
-        first_sync_done: Set once dist/ can be used: with the files of an earlier run, or after the first synchronization, even a failed one.
+        first_sync_done: Set once dist/ can be used: with files of an earlier run, or after the first synchronization, even if it failed.
     """
 
     def __init__(self, mirror: DistMirror, poll_s: float, on_changed: Callable[[], None]) -> None:
@@ -38,7 +38,7 @@ class MirrorLoop:
         self._error_kind = ""
 
     async def run(self) -> None:
-        """Synchronizes until this is cancelled. A running synchronization may then continue on its thread until the process ends, safely."""
+        """Synchronizes until this is cancelled. A running synchronization then safely continues on its thread until the process ends."""
         if not self._mirror.is_empty:
             self.first_sync_done.set()
         failures = 0

@@ -1,5 +1,5 @@
-"""Child processes of the supervisor: front doors and workers, how they are started, limited, restarted and replaced.
+"""Starts, limits, restarts and replaces the child processes of the supervisor: front doors and workers.
 
-May import `base`, `runtime.state_machine` and `runtime.supervisor.host`, and nothing that decides about releases. Called by the supervisor
-and by the releases that own workers.
+It may import `base`, `runtime.state_machine` and `runtime.supervisor.host`, and nothing that decides about releases. The supervisor calls
+it, and so do the releases that own workers.
 """

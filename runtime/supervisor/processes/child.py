@@ -1,8 +1,8 @@
 """One child process: spawned, controlled and reaped by the supervisor's event loop. Runs in the supervisor.
 
-Nothing here blocks and nothing polls: output, control messages and the exit (a pidfd) are descriptors of the loop. A child leads a
-session of its own. So Ctrl-C in a terminal reaches the supervisor alone, which then stops its children in order; and what a model has
-started beside itself is killed with it, as one process group.
+This code neither blocks nor polls: output, control messages and the exit (a pidfd) are descriptors of the loop. A child leads its own
+session. So Ctrl-C in a terminal reaches only the supervisor, which then stops its children in order. Processes that a model has started are
+killed with it, as one process group.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runtime.supervisor.processes.control_socket import ControlSocket
 from runtime.supervisor.processes.sandbox import User
 
 _EXIT_AFTER_DISCONNECT_S = 5.0
-"""A child that closed its control socket is about to exit; one that still runs after this time was not."""
+"""Time limit for the exit after a child closed its control socket, in seconds. A child that still runs then is killed."""
 
 _REAP_S = 5.0
 
@@ -37,7 +37,7 @@ def child_environment(parent: Mapping[str, str], additions: Mapping[str, str]) -
 
 
 def describe_exit(code: int) -> str:
-    """Returns an exit status of `subprocess` in words."""
+    """Returns a description of an exit status of `subprocess`."""
     if code >= 0:
         return f"exited with code {code}"
     name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
@@ -52,7 +52,7 @@ class ProcessSpec:
         argv: The command; `--control-fd N` is appended.
         env: The whole environment.
         fds: Further descriptors that the child inherits under their own numbers.
-        user: The user that it runs as; None for the user of this process.
+        user: The user of the process; None for the user of this process.
     """
 
     argv: Sequence[str]
@@ -66,12 +66,12 @@ class Child:
 
     Args:
         name: Prefix of its lines in the log.
-        spec: How it is started.
+        spec: Command, environment, descriptors and user.
         on_message: Called with each control message, in order.
         on_exit: Called once with the exit status of `subprocess`, after the last message and the last line of output.
 
     Attributes:
-        output: What it prints.
+        output: Output of the process.
         exited: Set once it is reaped and nothing of it is left.
     """
 
@@ -91,10 +91,10 @@ class Child:
         return self._process.pid
 
     def start(self) -> None:
-        """Spawns the process. Call it on the main thread: a child may ask for a signal at its parent's death, for which a thread counts.
+        """Spawns the process. Call it on the main thread: a child may request a signal at its parent's death, and the parent is a thread.
 
         Raises:
-            OSError: The process could not be spawned; nothing is left of it.
+            OSError: The process could not be spawned. Nothing of it is left.
         """
         with self._control.open() as theirs:
             try:
@@ -132,7 +132,7 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Kills and reaps the child at once, without callbacks; for a shutdown that is not orderly. Idempotent."""
+        """Kills and reaps the child at once, without callbacks, for a shutdown that is not orderly. Idempotent."""
         if self._pidfd >= 0:
             self.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -156,7 +156,7 @@ class Child:
         )
 
     def _abort_start(self) -> None:
-        """Kills the process that was just spawned, since no descriptor is left that would show its exit."""
+        """Kills the process that was just spawned, since no descriptor is left to watch its exit."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         assert self._process.stdout is not None
@@ -170,11 +170,11 @@ class Child:
         self._call_later(_EXIT_AFTER_DISCONNECT_S, self.kill)
 
     def _reap(self) -> None:
-        """Handles the exit. Until it is reaped below, the child's id and its group are still its own."""
+        """Handles the exit. Until the child is reaped below, no other process can have its id or group."""
         self._loop.remove_reader(self._pidfd)
         self.kill()
         while self._control.read_once():
-            pass  # a `failed` may still be in the socket
+            pass  # a message of its failure may still be in the socket
         self.output.finish()
         code = self._process.wait()
         self._release()

@@ -1,4 +1,4 @@
-"""The output of a child process: read by the event loop, logged line by line, and its tail kept to show beside a failure."""
+"""Reads the output of a child process on the event loop, logs it line by line, and keeps the last lines to show with a failure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 
 TAIL_MAX_BYTES = 64 * 1024
 LINE_MAX_BYTES = 8 * 1024
-"""A longer line is split, so that output without line ends cannot grow without bound."""
+"""Limit of a line. A longer line is split, so that output without line ends cannot grow without bound."""
 
 READ_BYTES = 64 * 1024
 _DRAIN_MAX_BYTES = 1024 * 1024
-"""Most that is read after the exit. A pipe holds 64 KiB; only a process that escaped its group can write on."""
+"""Limit of bytes that are read after the exit. A pipe holds 64 KiB, and only a process that escaped its group can continue to write."""
 
 _LOG_BURST_BYTES, _LOG_BYTES_PER_S = 4 * 1024 * 1024, 256 * 1024
 """Rate limit of each child. A model that prints a line for each row must not fill the disk."""
@@ -33,7 +33,7 @@ class LogTail:
         self._size = 0
 
     def append(self, data: bytes) -> list[str]:
-        """Returns the lines that `data` completes, without their line ends; undecodable bytes show as escapes."""
+        """Returns the lines that `data` completes, without their line ends. Undecodable bytes are escaped."""
         *whole, self._rest = (self._rest + data).split(b"\n")
         while len(self._rest) > LINE_MAX_BYTES:
             whole.append(self._rest[:LINE_MAX_BYTES])
@@ -46,7 +46,7 @@ class LogTail:
         return [self._keep(rest)] if rest else []
 
     def last_lines(self, count: int) -> list[str]:
-        """Returns at most `count` lines, oldest first, without empty ones."""
+        """Returns the last `count` lines that are not empty, the oldest first."""
         return [line for line in self._lines if line.strip()][-count:]
 
     def _keep(self, raw: bytes) -> str:
@@ -63,7 +63,7 @@ def _split_long_line(line: bytes) -> list[bytes]:
 
 
 class LogRateLimit:
-    """A token bucket of bytes: `burst_bytes` at once, and `bytes_per_s` in the long run. Times are of any clock. Pure."""
+    """A token bucket of bytes: `burst_bytes` at once, and `bytes_per_s` in the long run. Times may be of any clock. Pure."""
 
     def __init__(self, burst_bytes: float, bytes_per_s: float) -> None:
         self._burst = self._left = burst_bytes
@@ -71,7 +71,7 @@ class LogRateLimit:
         self._at_s = 0.0
 
     def allows(self, size: int, now_s: float) -> bool:
-        """Returns whether `size` bytes are within the limit, and takes them from it if they are."""
+        """Returns whether `size` bytes are within the limit. If so, counts them."""
         self._left = min(self._burst, self._left + (now_s - self._at_s) * self._rate)
         self._at_s = now_s
         if size > self._left:
@@ -95,14 +95,14 @@ class ChildOutput:
         self._dropped_lines = 0
 
     def start(self, pipe: IO[bytes], pid: int) -> None:
-        """Starts to read. The pipe belongs to this object from now on."""
+        """Starts to read. This object then owns the pipe."""
         self._pipe, self._pid = pipe, pid
         self._loop = asyncio.get_running_loop()
         os.set_blocking(pipe.fileno(), False)
         self._loop.add_reader(pipe.fileno(), self._read_once)
 
     def finish(self) -> None:
-        """Reads and logs what is left in the pipe after the exit of the child."""
+        """Reads and logs the rest of the output after the exit of the child."""
         for _ in range(_DRAIN_MAX_BYTES // READ_BYTES):
             if not self._read_once():
                 break
@@ -115,7 +115,7 @@ class ChildOutput:
         self._pipe.close()
 
     def _read_once(self) -> bool:
-        """Reads once; returns False if there is nothing more at the moment."""
+        """Reads once. Returns False if no more data is available at the moment."""
         try:
             data = os.read(self._pipe.fileno(), READ_BYTES)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""The supervisor's end of the control socket of one child, on the event loop. Nothing here blocks."""
+"""The supervisor's end of the control socket of one child, on the event loop. Never blocks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ControlSocket:
         self._socket: socket.socket | None = None
 
     def open(self) -> socket.socket:
-        """Makes the pair of sockets, and returns the child's end, which the caller closes once the child has inherited it."""
+        """Makes the pair of sockets. Returns the child's end, which the caller closes once the child has inherited it."""
         self._loop = asyncio.get_running_loop()
         self._socket, theirs = socket.socketpair()
         return theirs
@@ -50,7 +50,7 @@ class ControlSocket:
         self._loop.add_reader(self._socket.fileno(), self.read_once)
 
     def send(self, message: ControlMessage) -> None:
-        """Queues a message. A routing table replaces one that has not been sent yet, so a child that does not read fills no memory."""
+        """Queues a message. A routing table replaces an unsent one, so that the queue of a child that does not read cannot grow."""
         if isinstance(message, RoutingTable):
             self._unsent = deque(waiting for waiting in self._unsent if not isinstance(waiting, RoutingTable))
         self._unsent.append(message)
@@ -58,13 +58,13 @@ class ControlSocket:
             self._write()
 
     def read_once(self) -> bool:
-        """Reads once; returns False if there is nothing more at the moment."""
+        """Reads once. Returns False if no more data is available at the moment."""
         assert self._socket is not None
         try:
             data = self._socket.recv(_READ_BYTES)
         except BlockingIOError:
             return False
-        except OSError:  # reset: the child died with messages unread
+        except OSError:  # reset, because the child died with unread messages
             data = b""
         if not data:
             self._loop.remove_reader(self._socket.fileno())
@@ -102,7 +102,7 @@ class ControlSocket:
         except BlockingIOError:
             self._loop.add_writer(self._socket.fileno(), self._write)
             return
-        except OSError:  # the child is gone, and its exit is about to be noticed
+        except OSError:  # the child is gone, and its exit will be noticed soon
             self._unsent.clear()
             self._sending = memoryview(b"")
         self._loop.remove_writer(self._socket.fileno())

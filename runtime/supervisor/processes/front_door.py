@@ -1,4 +1,4 @@
-"""The process of one front door: started, configured, given the routing table, and restarted when it exits. Runs in the supervisor."""
+"""Starts and configures the process of one front door, sends it the routing table, and restarts it. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from runtime.supervisor.processes.child import Child, ProcessSpec, child_environ
 log = logging.getLogger(__name__)
 
 FrontDoorReport = MetricsReport | OutcomeReport | MirrorReport | WorkerUnhealthy | RequestsSent
-"""Messages that front doors send unasked."""
+"""Messages that front doors send without a request."""
 
 
 class FrontDoorChild:
@@ -47,7 +47,7 @@ class FrontDoorChild:
 
     Attributes:
         child: The process; None while there is none.
-        applied_generation: Generation of the routing table that is in force there; -1 without one.
+        applied_generation: Generation of the routing table that is in force in the process; -1 if there is none.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class FrontDoorChild:
         self.applied_generation = self._drained_generation = -1
 
     def has_drained(self, generation: int) -> bool:
-        """Returns whether no request can reach, or waits for, a worker that tables of `generation` and later do not name."""
+        """Returns whether no request can reach or wait for a worker that tables of `generation` and later no longer contain."""
         return self.child is None or self._drained_generation >= generation
 
     def start(self) -> None:
@@ -100,13 +100,13 @@ class FrontDoorChild:
             self.child.send(table)
 
     def report_not_ready(self) -> None:
-        """Makes it report that it is not ready, now and after every restart."""
+        """Makes the front door report that it is not ready, now and after every restart."""
         self._not_ready = True
         if self.child is not None:
             self.child.send(ReportNotReady())
 
     def drain(self) -> None:
-        """Makes it accept nothing new, finish what it has and exit. It is not restarted."""
+        """Makes the front door stop accepting, finish its requests and exit. It is not restarted."""
         self._stopping = True
         self._restarts.cancel()
         if self.child is not None:
@@ -168,7 +168,7 @@ class _Restarts:
 
 @contextlib.contextmanager
 def _stdout_for_child(*, wanted: bool) -> Iterator[int]:
-    """Yields a copy of our standard output for a child whose own is a pipe to us; /dev/null if it is not wanted or is closed."""
+    """Yields a copy of our standard output for a child whose own is a pipe to us; /dev/null if it is not wanted or ours is closed."""
     try:
         fd = os.dup(1) if wanted else os.open(os.devnull, os.O_WRONLY)
     except OSError:

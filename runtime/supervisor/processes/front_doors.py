@@ -1,4 +1,4 @@
-"""All front doors of a supervisor as one: they have the same limits and the same routing table. Runs in the supervisor."""
+"""Controls all front doors of a supervisor together, which have the same limits and the same routing table. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from runtime.supervisor.processes.front_door import FrontDoorChild, FrontDoorRep
 
 
 class FrontDoorGroup:
-    """One front door for each listener.
+    """A group of front doors, one for each listener.
 
     Args:
         listeners: The bound sockets.
-        limits: Limits of all front doors together; what is bounded in total is divided among them.
+        limits: Limits of all front doors together; total limits are divided among them.
         backoff: Delays before one is restarted.
         on_changed: Called when one of them listens, has applied a table or has exited.
         on_report: Called with their reports.
@@ -45,7 +45,7 @@ class FrontDoorGroup:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of those that run now."""
+        """Ids of the processes that run now."""
         return [child.pid for child in self.children]
 
     @property
@@ -54,32 +54,32 @@ class FrontDoorGroup:
         return min((door.applied_generation for door in self._doors if door.child is not None), default=-1)
 
     def start(self) -> None:
-        """Spawns all."""
+        """Spawns all front doors."""
         for door in self._doors:
             door.start()
 
     def publish_table(self, table: RoutingTable) -> None:
-        """Sends all a newer routing table, now and after every restart."""
+        """Sends a newer routing table to all front doors, now and after every restart."""
         for door in self._doors:
             door.publish_table(table)
 
     def has_drained(self, generation: int) -> bool:
-        """Returns whether no request can reach, through any of them, a worker that tables of `generation` and later do not name."""
+        """Returns whether no request can reach or wait for a worker that tables of `generation` and later no longer contain."""
         return all(door.has_drained(generation) for door in self._doors)
 
     def report_not_ready(self) -> None:
-        """Makes all report that they are not ready, and keep serving."""
+        """Makes all front doors report that they are not ready, and keep serving."""
         for door in self._doors:
             door.report_not_ready()
 
     def drain(self) -> None:
-        """Makes all accept nothing new, finish what they have and exit. None is restarted."""
+        """Makes all front doors stop accepting, finish their requests and exit. None is restarted."""
         for door in self._doors:
             door.drain()
 
 
 def divide_limits(limits: Configure, count: int) -> Configure:
-    """Returns the limits of each of `count` front doors, so that together they stay within `limits`."""
+    """Returns the limits of each of `count` front doors that together stay within `limits`."""
     return msgspec.structs.replace(
         limits,
         shared_memory_max_bytes=limits.shared_memory_max_bytes // count,

@@ -1,4 +1,4 @@
-"""Replaces a worker that uses too much memory or was sent many requests, while the release serves. Runs in the supervisor."""
+"""Replaces a worker that uses too much memory or has received many requests, while the release serves. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from runtime.supervisor.processes.worker_state import WorkerState
 log = logging.getLogger(__name__)
 
 MEMORY_CHECK_S = 2.0
-"""Interval between two checks of the memory of workers. A check takes microseconds, and a leak takes minutes."""
+"""Interval between two checks of the memory of workers, in seconds. A check takes microseconds, and a leak takes minutes."""
 
 _REPORTS_PER_RECYCLE = 20
-"""Reports of front doors on the way to the limit; a worker may have been sent a twentieth more when it is replaced."""
+"""Number of reports of a front door up to the limit. A worker may have received a twentieth more requests when it is replaced."""
 
 
 def requests_sent_interval(max_requests: int) -> int:
-    """Returns after how many requests to a worker a front door reports them, given the limit of a worker; 0 for no reports."""
+    """Returns the number of requests to a worker between two reports of a front door, by the limit of a worker; 0 for no reports."""
     return -(-max_requests // _REPORTS_PER_RECYCLE)
 
 
 def private_memory_bytes(pid: int) -> int:
-    """Returns the memory that is private to a process, without segments and files; 0 if it is gone."""
+    """Returns the private memory of a process, without segments and files; 0 if the process does not exist."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
@@ -53,7 +53,7 @@ class Recycling:
         """Begins to replace the first worker that is over a limit.
 
         Returns:
-            The new worker, not yet started; None if no worker is over a limit, or one is being replaced already.
+            The new worker, not yet started; None if no worker is over a limit, or one is already being replaced.
         """
         if self._new is not None:
             return None
@@ -73,7 +73,7 @@ class Recycling:
         return old if ready and old is not None and old.is_wanted else None
 
     def _exceeded_limit(self, worker: WorkerProcess, pid: int) -> str:
-        """Returns why a worker is to be replaced; empty if it is within the limits."""
+        """Returns the reason to replace a worker; empty if it is within the limits."""
         if self._max_requests and worker.requests_sent >= self._max_requests:
             return f"was sent {worker.requests_sent} requests (worker_recycle_requests)"
         if self._max_bytes and (used := private_memory_bytes(pid)) > self._max_bytes:

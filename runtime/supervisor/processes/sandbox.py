@@ -38,7 +38,7 @@ _OUT_OF_MEMORY_TEXTS = ("MemoryError", "memory allocation of", "bad_alloc", "ann
 
 
 class User(NamedTuple):
-    """The user that a process runs as."""
+    """The user of a process."""
 
     uid: int
     gid: int
@@ -48,7 +48,7 @@ class User(NamedTuple):
 
     @classmethod
     def look_up(cls, name: str) -> User:
-        """Returns the user of this name or number.
+        """Returns the user with this name or number.
 
         Raises:
             PexdockError: There is no such user, or this process may not start processes of another user.
@@ -67,9 +67,9 @@ class Sandbox:
     """The limits of all workers.
 
     Attributes:
-        scratch_path: Folder in which each worker gets a folder of its own.
+        scratch_path: Folder in which each worker gets its own folder.
         inherits: Patterns of further variables to inherit; `model:PATTERN` for the workers of one model.
-        user: The user that workers run as; None for the supervisor's own user.
+        user: The user of workers; None for the supervisor's own user.
         max_bytes: Private memory that a worker may allocate; 0 disables the limit.
     """
 
@@ -108,12 +108,12 @@ class Sandbox:
                 resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
 
     def explain_exit(self, code: int, lines: Sequence[str]) -> str:
-        """Returns a hint at the memory limit, if the exit status or the last lines look as if a worker had reached it; else nothing."""
+        """Returns a hint at the memory limit if the exit status or the last lines suggest that a worker has reached it; else empty."""
         out_of_memory = code in _OUT_OF_MEMORY_CODES or any(text in line for line in lines for text in _OUT_OF_MEMORY_TEXTS)
         return f"; its memory limit is {self.max_bytes / 1e6:.0f} MB (worker_max_bytes)" if self.max_bytes and out_of_memory else ""
 
     def cache_folder(self, cache_path: Path) -> Path:
-        """Returns the folder for downloads of workers, which is one of their own if they have a user of their own."""
+        """Returns the folder for downloads of workers. Workers with a user of their own get a separate folder."""
         if self.user is None:
             return cache_path
         folder = cache_path / "users" / str(self.user.uid)
@@ -123,17 +123,17 @@ class Sandbox:
 
 
 def remove_in_background(folder: Path) -> None:
-    """Removes a worker's folder on a thread, since much may be in it."""
+    """Removes a worker's folder on a thread, since it may contain many files."""
     threading.Thread(target=_remove, args=(folder,), daemon=True).start()
 
 
 @contextlib.contextmanager
 def scratch_root(path: Path, *, shared: bool) -> Iterator[Path]:
-    """Makes the folder for the scratch folders of all workers, without what killed workers left in it, and removes it at the end.
+    """Makes the folder for the scratch folders of all workers, removes leftovers of killed workers, and removes the folder at the end.
 
     Args:
         path: The folder.
-        shared: Workers run as another user, and must be able to reach their own folders in it.
+        shared: Whether workers run as another user, who must be able to reach their own folders in it.
 
     Raises:
         PexdockError: Another user may write to the folder.
@@ -158,7 +158,7 @@ def _remove_worker_folders(path: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a folder, even if the model has taken its own permissions away from folders in it."""
+    """Removes a folder, even if the model has removed its own permissions from folders in it."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         for place, _, _ in os.walk(folder):

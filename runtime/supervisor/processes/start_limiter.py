@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable
 
 SLOT_MAX_S = 10.0
-"""A slot is released after this time even if the worker is not ready yet: imports take a second or two, and what takes longer waits for
-others."""
+"""Time in seconds after which a slot is released even if the worker is not ready. Imports take a second or two, and anything longer mostly
+waits for other systems."""
 
 
 class StartSlot:
-    """The slot of one worker, granted or waited for. `release` may be called any number of times."""
+    """The granted or requested slot of one worker. `release` may be called any number of times."""
 
     def __init__(self, limiter: StartLimiter, on_granted: Callable[[], None]) -> None:
         self._limiter = limiter
@@ -20,12 +20,12 @@ class StartSlot:
         self.timer: asyncio.TimerHandle | None = None
 
     def release(self) -> None:
-        """Gives the slot to the next worker: this one has started, or will not."""
+        """Releases the slot for the next worker, when this one has started or will not start."""
         self._limiter.release_slot(self)
 
 
 class StartLimiter:
-    """Grants slots in the order of the requests. Without it a hundred models would import at once, each for minutes.
+    """Grants slots in the order of requests. Without it, a hundred models would import at once, each for minutes.
 
     Args:
         parallel: Number of slots.
@@ -37,14 +37,14 @@ class StartLimiter:
         self._waiting: deque[StartSlot] = deque()
 
     def request_slot(self, on_granted: Callable[[], None]) -> StartSlot:
-        """Requests a slot; `on_granted` is called when it is granted, which may be at once."""
+        """Requests a slot. Calls `on_granted` when it is granted, perhaps at once."""
         slot = StartSlot(self, on_granted)
         self._waiting.append(slot)
         self._grant_slots()
         return slot
 
     def release_slot(self, slot: StartSlot) -> None:
-        """Takes a slot back, or the request for it; see `StartSlot.release`."""
+        """Releases a slot, or cancels the request for it; see `StartSlot.release`."""
         if slot.timer is not None:
             slot.timer.cancel()
         if slot in self._waiting:

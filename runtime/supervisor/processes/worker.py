@@ -1,4 +1,4 @@
-"""One worker of a release: started, restarted with backoff, retired, drained and stopped. Runs in the supervisor."""
+"""Starts, restarts with backoff, retires, drains and stops one worker of a release. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from runtime.supervisor.processes.worker_state import WorkerAction, WorkerEvent,
 log = logging.getLogger(__name__)
 
 _KILL_AFTER_S = 2.0
-"""Time between SIGTERM and SIGKILL. The worker has had its time to drain before."""
+"""Time between SIGTERM and SIGKILL in seconds. The worker has already had its time to drain."""
 
 _UNHEALTHY_GRACE_S = 0.5
-"""A channel also closes because its worker has exited; then the exit status says more than the report of a front door."""
+"""Delay before a reported worker is killed, in seconds. A channel also closes because its worker has exited; then the exit status says more
+than the report of a front door."""
 
 _LAST_LINES = 20
-"""Lines of output that are kept beside the reason of a failure; a traceback fits."""
+"""Number of output lines that are kept with the reason of a failure, enough for a traceback."""
 
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """Why a worker exited unexpectedly.
+    """The reason of a worker's unexpected exit.
 
     Attributes:
         reason: Explanation for people.
-        last_lines: The last lines that it printed.
-        final: It will not be restarted.
+        last_lines: The last lines of its output.
+        final: Whether it will not be restarted.
     """
 
     reason: str
@@ -58,28 +59,28 @@ class WorkerOwner(Protocol):
         """True if clients wait for a start, so that it gets the priority of the workers that serve."""
 
     def accept_worker(self, ready: Ready) -> bool:
-        """Returns whether a worker is what it should be. If not, it is retired already."""
+        """Returns whether a worker matches its release. If not, the owner has already retired it."""
 
     def on_worker_exit(self, failure: WorkerFailure) -> None:
-        """Called when a worker has exited unexpectedly."""
+        """Handles the unexpected exit of a worker."""
 
     def changed(self) -> None:
-        """Called when a worker has changed its state."""
+        """Handles a change of a worker's state."""
 
     def on_requests_sent(self) -> None:
-        """Called when a worker was sent more requests."""
+        """Handles a report of further requests to a worker."""
 
 
 class WorkerProcess:
     """One worker, from its first start until it is no longer needed. Between two runs it has no process.
 
     Args:
-        template: How it is started.
-        owner: The release that it belongs to.
+        template: Parameters of its start.
+        owner: The release to which it belongs.
 
     Attributes:
         restarts: Number of restarts.
-        retired_generation: Generation of the first routing table that does not name it; 0 until it is retired.
+        retired_generation: Generation of the first routing table without it; 0 until it is retired.
     """
 
     def __init__(self, template: WorkerTemplate, owner: WorkerOwner) -> None:
@@ -89,7 +90,7 @@ class WorkerProcess:
         self._run = WorkerRun(template, self._on_message, self._on_exit)
         self._timers: list[asyncio.TimerHandle] = []
         self._crashes = 0
-        self._start_slot: StartSlot | None = None  # while it starts
+        self._start_slot: StartSlot | None = None  # only while it starts
         self.restarts = 0
         self.retired_generation = 0
 
@@ -115,7 +116,7 @@ class WorkerProcess:
 
     @property
     def requests_sent(self) -> int:
-        """Number of requests in the current run, as far as front doors have reported them."""
+        """Number of requests in the current run that front doors have reported."""
         return self._run.requests_sent
 
     @property
@@ -124,7 +125,7 @@ class WorkerProcess:
         return self.state not in {WorkerState.RETIRED, WorkerState.STOPPING, WorkerState.STOPPED}
 
     def start(self) -> None:
-        """Spawns the process when a start slot is free; at once if the release served before, since clients wait for it."""
+        """Spawns the process when a start slot is free, or at once if the release served before, since clients wait for it."""
         if self._owner.loaded:
             self._spawn()
         else:
@@ -149,18 +150,18 @@ class WorkerProcess:
             self._run.requests_sent += message.requests
             self._owner.on_requests_sent()
         else:
-            # The step at an exit cancels this timer: most workers that are reported are about to exit anyway.
+            # The exit of the worker cancels this timer: most reported workers are about to exit anyway.
             self._call_later(_UNHEALTHY_GRACE_S, lambda: self._run.kill(f"a front door reported its worker as unhealthy: {message.reason}"))
 
     def retire(self, generation: int) -> None:
-        """Retires the worker. It goes on until routing tables of `generation` and later, which do not name it, are in force."""
+        """Retires the worker. It keeps serving until a routing table without it, of `generation` or later, is in force."""
         self.retired_generation = generation
         self._step(WorkerEvent.RETIRED)
         if self.state is WorkerState.RETIRED:
             self._call_later(self._template.drain_s, self.on_unrouted)
 
     def on_unrouted(self) -> None:
-        """Drains the worker if it is retired: no front door will send it anything new."""
+        """Drains the worker if it is retired, since no front door will send it new requests."""
         if self.state is WorkerState.RETIRED:
             self._step(WorkerEvent.UNROUTED)
 
@@ -199,11 +200,11 @@ class WorkerProcess:
         self._end_start()
         if self.child is not None:
             self.child.terminate(_KILL_AFTER_S)
-        else:  # it was waiting for a start slot
+        else:  # it was still waiting for a start slot
             self._call_later(0.0, lambda: self._on_exit(ExitCode.OK))
 
     def _end_start(self) -> None:
-        """Ends the start, successful or not: another worker may start, and the process gets the priority of all others."""
+        """Ends the start, successful or not. Another worker may start, and the process gets normal priority."""
         self._run.restore_priority()
         if self._start_slot is not None:
             slot, self._start_slot = self._start_slot, None

@@ -1,4 +1,4 @@
-"""Requests to one worker about its caches, and the responses that they wait for. Runs in the supervisor; knows no process."""
+"""Sends requests about caches to one worker, and waits for the responses. Runs in the supervisor; knows no process."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from base.ipc import failure
 from base.ipc.cache_control import CacheRequest, CacheRequestRefused, CacheResponse
 
 RESPONSE_TIMEOUT_S = 5.0
-"""A worker responds within a millisecond, unless something holds the interpreter's lock all the time, or the process is stopped."""
+"""Time limit of a response in seconds. A worker responds within a millisecond, unless the process is stopped or code holds the
+interpreter's lock all the time."""
 
 PENDING_MAX = 32
-"""Most requests in the socket of a worker that does not read them. Each has at most the size of a body of the admin API."""
+"""Limit of requests in the socket of a worker that does not read. Each is at most as large as a request body of the admin API."""
 
 
 class WorkerRpc:
@@ -29,26 +30,26 @@ class WorkerRpc:
         self._send = send
         self._timeout_s = timeout_s
         self._request_ids = itertools.count(1)
-        # A request that has timed out stays until its response comes: the worker has still to read it.
+        # A request that has timed out stays until its response comes, since the worker still has to read it.
         self._pending: dict[int, asyncio.Future[CacheResponse | Unavailable]] = {}
 
     async def call(self, make_request: Callable[[int], CacheRequest]) -> CacheResponse:
         """Sends a request and returns the response of the worker.
 
         Args:
-            make_request: Makes the request with the id that it is given.
+            make_request: Makes the request with the given id.
 
         Raises:
             PexdockError: The worker refused the request.
-            DeadlineExceeded: The worker did not respond in time, and may do later what it was asked for.
-            Full: Too many requests are pending already; this one was not sent.
+            DeadlineExceeded: The worker did not respond in time, and may still execute the request later.
+            Full: Too many requests are already pending; this one was not sent.
             Unavailable: The worker exited meanwhile.
         """
         if len(self._pending) >= PENDING_MAX:
             raise Full(f"{len(self._pending)} requests to this worker are pending, which is the limit; try again later")
         request_id = next(self._request_ids)
         response: asyncio.Future[CacheResponse | Unavailable] = asyncio.get_running_loop().create_future()
-        self._send(make_request(request_id))  # a request that cannot be sent is not pending either
+        self._send(make_request(request_id))  # before the request is added, since a request that cannot be sent is not pending
         self._pending[request_id] = response
         await asyncio.wait([response], timeout=self._timeout_s)
         if not response.done():
@@ -71,5 +72,5 @@ class WorkerRpc:
     def close(self, reason: str) -> None:
         """Fails all pending requests with Unavailable: the worker is gone."""
         for response in self._pending.values():
-            response.set_result(Unavailable(reason))  # not an exception, since perhaps nobody waits for it any more
+            response.set_result(Unavailable(reason))  # a result, since asyncio would log an exception for which nobody waits
         self._pending.clear()

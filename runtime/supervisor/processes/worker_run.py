@@ -1,4 +1,4 @@
-"""One run of a worker's process, from its spawn to its exit, and what it uses meanwhile. Runs in the supervisor."""
+"""One run of a worker's process, from spawn to exit, and the resources that it uses. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runtime.supervisor.processes.sandbox import Sandbox, remove_in_background
 from runtime.supervisor.processes.start_limiter import StartLimiter
 from runtime.supervisor.processes.worker_rpc import WorkerRpc
 
-_run_numbers = itertools.count(1)  # a socket's name is never used twice, so a front door cannot meet another worker behind an old name
+_run_numbers = itertools.count(1)  # a socket name is never reused, so a front door cannot reach another worker by an old name
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class WorkerTemplate:
         title: Name of the release, in the log.
         argv: The command.
         env: The environment.
-        run_path: The run directory, where its socket is made unless workers have a user of their own.
-        start_timeout_s: Time limit for a worker to become ready.
-        drain_s: Time limit for a worker to finish its requests.
+        run_path: The run directory, in which its socket is made unless workers have a user of their own.
+        start_timeout_s: Time limit for a worker to become ready, in seconds.
+        drain_s: Time limit for a worker to finish its requests, in seconds.
         backoff: Delays before a worker is restarted.
         on_metrics: Called with the metrics of a worker.
         start_limiter: Limits how many workers start at the same time.
@@ -56,17 +56,17 @@ class WorkerRun:
     """One process of a worker.
 
     Args:
-        template: How it is started.
+        template: Parameters of its start.
         on_message: Called with each control message of the process.
         on_exit: Called with its exit status.
 
     Attributes:
         child: The process; None before `spawn`, and after the exit.
-        socket_path: Where it listens for front doors; an empty path before `spawn`.
+        socket_path: Socket on which it listens for front doors; an empty path before `spawn`.
         rpc: Requests about its caches; None unless it is ready.
-        requests_sent: Number of requests that front doors have reported to have sent to it.
-        failure: Why it is about to exit, if that is known; empty otherwise.
-        cannot_load: It has reported that it cannot load, which stays so until its file changes.
+        requests_sent: Number of requests to it that front doors have reported.
+        failure: Reason why it is about to exit, if that is known; empty otherwise.
+        cannot_load: Whether it has reported that it cannot load. That does not change until its file changes.
     """
 
     def __init__(self, template: WorkerTemplate, on_message: Callable[[ControlMessage], None], on_exit: Callable[[int], None]) -> None:
@@ -86,15 +86,15 @@ class WorkerRun:
         """Spawns the process.
 
         Args:
-            proven: A worker of this release was ready before, so a warm-up that fails is no reason to refuse it.
+            proven: Whether a worker of this release was ready before, so that a failed warm-up is no reason to refuse the release.
             extra_niceness: Niceness of the process until `restore_priority`.
 
         Raises:
-            OSError: The process could not be spawned. `release` removes what was made for it.
+            OSError: The process could not be spawned. Call `release` to remove its files.
         """
         name, sandbox = f"w{next(_run_numbers)}", self._template.sandbox
         scratch = sandbox.scratch_path / name
-        # The run directory is closed to others, and so to a user of the workers.
+        # A separate user of the workers has no access to the run directory.
         self.socket_path = (self._template.run_path if sandbox.user is None else scratch) / f"{name}{SOCKET_SUFFIX}"
         argv = [*self._template.argv, "--socket", str(self.socket_path)]
         env = {**self._template.env, **({WARM_UP_ENV: WARM_UP_LENIENT} if proven else {}), "TMPDIR": str(scratch)}
@@ -106,13 +106,13 @@ class WorkerRun:
         self._priority = LoweredPriority(child.pid, extra_niceness)
 
     def restore_priority(self) -> None:
-        """Gives the process the priority of all others, since it has started. Idempotent."""
+        """Restores the normal priority of the process, since it has started. Idempotent."""
         if self._priority is not None:
             self._priority.restore()
             self._priority = None
 
     def on_ready(self) -> None:
-        """Notes that the process is ready, so that it may be asked about its caches."""
+        """Marks the process as ready, so that it can be sent requests about its caches."""
         assert self.child is not None
         self._ready_since = asyncio.get_running_loop().time()
         self.rpc = WorkerRpc(self.child.send)
@@ -124,11 +124,11 @@ class WorkerRun:
             self.child.kill()
 
     def ready_s(self) -> float:
-        """Returns for how long the process has been ready; 0 if it never was."""
+        """Returns the time for which the process has been ready, in seconds; 0 if it never was."""
         return asyncio.get_running_loop().time() - self._ready_since if self._ready_since is not None else 0.0
 
     def last_lines(self, count: int) -> list[str]:
-        """Returns the last lines that the process printed."""
+        """Returns the last lines of the process's output."""
         return self.child.output.tail.last_lines(count) if self.child is not None else []
 
     def release(self, code: int) -> None:

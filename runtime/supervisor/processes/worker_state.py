@@ -38,7 +38,7 @@ class WorkerEvent(StrEnum):
 
 
 class WorkerAction(StrEnum):
-    """An action that a step calls for."""
+    """An action that the owner must take after a transition."""
 
     SPAWN = "spawn"
     SCHEDULE_RESTART = "schedule a restart"
@@ -52,7 +52,7 @@ WORKER_STEPS: Mapping[tuple[WorkerState, WorkerEvent], tuple[WorkerState, Worker
     (_S.STARTING, _E.READY): (_S.READY, None),
     (_S.STARTING, _E.EXITED): (_S.BACKING_OFF, WorkerAction.SCHEDULE_RESTART),
     (_S.STARTING, _E.FAILED_TO_LOAD): (_S.CANNOT_LOAD, None),
-    (_S.STARTING, _E.RETIRED): (_S.STOPPING, WorkerAction.TERMINATE),  # it never got a request
+    (_S.STARTING, _E.RETIRED): (_S.STOPPING, WorkerAction.TERMINATE),  # it never received a request
     (_S.READY, _E.EXITED): (_S.BACKING_OFF, WorkerAction.SCHEDULE_RESTART),
     (_S.READY, _E.RETIRED): (_S.RETIRED, None),  # a front door may still send it requests
     (_S.BACKING_OFF, _E.RESTART_DUE): (_S.STARTING, WorkerAction.SPAWN),
