@@ -1,4 +1,4 @@
-"""The shutdown of a supervisor: asked for by signals or by the admin API, and carried out in order."""
+"""The shutdown of a supervisor, which signals or the admin API request, and which stops all parts in order."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from runtime.supervisor.processes.front_doors import FrontDoorGroup
 log = logging.getLogger(__name__)
 
 _REAP_S = 5.0
-"""SIGKILL takes effect at once, except in a process that is stuck in the kernel."""
+"""Time limit for the exit after SIGKILL, in seconds. Only a process that is stuck in the kernel takes longer than a moment."""
 
 
 class Shutdown:
     """Waits until a shutdown is requested, and drains all processes in order.
 
     Args:
-        drain_s: Time limit for requests in flight.
-        pre_stop_delay_s: Part of `drain_s` in which front doors report not ready and keep serving, if SIGTERM or the admin API asked.
+        drain_s: Time limit for requests in flight, in seconds.
+        pre_stop_delay_s: Part of `drain_s` in which front doors report not ready and keep serving. It applies only to SIGTERM and the admin
+            API.
     """
 
     def __init__(self, drain_s: float, pre_stop_delay_s: float) -> None:
@@ -36,7 +37,7 @@ class Shutdown:
         self.requested = asyncio.Event()
 
     def install_signal_handlers(self) -> None:
-        """Lets SIGTERM, SIGINT and SIGHUP request the shutdown. `nohup` ignores SIGHUP, and it stays ignored."""
+        """Makes SIGTERM, SIGINT and SIGHUP request the shutdown. If SIGHUP is ignored, as with `nohup`, it stays ignored."""
         hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
         for number in (signal.SIGTERM, signal.SIGINT, *hangup):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
@@ -52,14 +53,14 @@ class Shutdown:
             self._hurried.set()
         else:
             log.info("%s: shutting down", name)
-        if number != signal.SIGTERM:  # people at a terminal send it, and no load balancer has to notice
+        if number != signal.SIGTERM:  # sent by people at a terminal, where no load balancer needs time to notice
             self._pre_stop_delay_s = 0.0
         self.requested.set()
 
     async def run(
         self, fleet: Fleet, front_doors: FrontDoorGroup, clients: Sequence[socket.socket], children: Callable[[], list[Child]]
     ) -> None:
-        """Answers the requests in flight, then stops everything: front doors first, and workers once no front door is left.
+        """Answers the requests in flight, then stops the front doors, and once none is left, the workers.
 
         Args:
             fleet: The fleet, which is stopped.

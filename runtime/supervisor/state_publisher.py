@@ -1,4 +1,4 @@
-"""Publishes the state of a supervisor: to the state file, to followers, and once to the terminal."""
+"""Publishes the state of a supervisor to the state file, to followers, and once to the terminal."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class StatePublisher:
             self._show = None
 
     def _write(self, state: State) -> None:
-        """Writes the state file, and retries after an error: a full disk must not stop the service, and the next change may be far off."""
+        """Writes the state file. Retries after an error, since a full disk must not stop the service, and the next change may be late."""
         has_failed = self._retry is not None
         if self._retry is not None:
             self._retry.cancel()

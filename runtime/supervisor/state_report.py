@@ -1,4 +1,4 @@
-"""Makes the state of a running supervisor from its parts."""
+"""Assembles the state of a running supervisor from its parts."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ class StateReporter:
         )
 
     def _as_clients_see(self, report: ReleaseReport) -> ReleaseReport:
-        """Returns a report with state "starting" while its release is ready and not every front door knows of it."""
+        """Returns a report, with state "starting" if its release is ready but not yet known to every front door."""
         unrouted = report.kind == "model" and report.state == "ready" and report.sha256 not in self._routed
         return msgspec.structs.replace(report, state="starting") if unrouted else report

@@ -1,4 +1,4 @@
-"""The supervisor: ties dist/, the releases, the front doors and the admin server together, and stops them in order."""
+"""The supervisor: runs dist/, the releases, the front doors and the admin server together, and stops them in order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class AdminServer(Protocol):
-    """The server for the requests of operators. It runs on the supervisor's event loop."""
+    """The server for requests of operators, which runs on the supervisor's event loop."""
 
     @property
     def address(self) -> str:
@@ -52,13 +52,13 @@ class AdminServer(Protocol):
 
 
 class Supervisor:
-    """One run of a supervisor. All its parts share one event loop, so each sees the changes of the others as a whole.
+    """One run of a supervisor. All its parts share one event loop, so none of them sees a partial change of another.
 
     Args:
-        context: What every release needs.
+        context: Parts of the supervisor that every release needs.
         clients: Listening sockets of the front doors.
         store: The traffic policies of an earlier supervisor.
-        show: Prints the announcement once everything in dist/ is ready or refused.
+        show: Prints the announcement once every pex in dist/ is ready or refused.
 
     Attributes:
         fleet: All releases.
@@ -106,7 +106,7 @@ class Supervisor:
             for child in self._children():
                 child.close()
             kill_descendants()
-            await admin.close()  # last, since workers answer its requests; it does not wait for its clients
+            await admin.close()  # last, since workers answer its requests; this does not wait for its clients
         with contextlib.suppress(asyncio.CancelledError):
             try:
                 await watching
@@ -114,12 +114,12 @@ class Supervisor:
                 raise PexdockError(f"cannot watch {self._settings.dist_path}: {exc}") from exc
 
     def current_state(self) -> State:
-        """Returns the state, once everything that follows from the events so far is decided."""
+        """Returns the state, after all decisions that follow from the events so far."""
         self.fleet.decide_pending()
         return self._reporter.make_state()
 
     async def _watch_dist(self) -> None:
-        """Watches dist/, and mirrors an object store into it if one is set. An unreachable store delays the start, and nothing else."""
+        """Watches dist/, and mirrors an object store into it if one is set. An unreachable store delays only the start."""
         watcher = DistWatcher(self._settings.dist_path, self._settings.stable_for_s, self.fleet.on_dist_events)
         if self._mirror_loop is None:
             await watcher.run()
@@ -160,7 +160,7 @@ class Supervisor:
 
 
 def _mirror_loop(settings: Settings, on_changed: Callable[[], None]) -> MirrorLoop | None:
-    """Returns what mirrors an object store into dist/; None if no store is set.
+    """Returns the loop that mirrors an object store into dist/; None if no store is set.
 
     Raises:
         PexdockError: The URL of the store is not valid.

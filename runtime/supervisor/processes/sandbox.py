@@ -1,6 +1,6 @@
-"""Limits what a worker gets of the machine: environment variables, a scratch folder, a user, memory. Runs in the supervisor.
+"""Restricts the resources of a worker: environment variables, a scratch folder, a user and memory. Runs in the supervisor.
 
-A model's code may do whatever its user may. So a worker gets no more than it needs: no token, no secrets of another model, and no files
+A model's code has all permissions of its user. So a worker gets no more than it needs: no token, no secrets of another model, and no files
 of others if workers have a user of their own.
 """
 

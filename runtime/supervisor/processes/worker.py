@@ -52,11 +52,11 @@ class WorkerOwner(Protocol):
 
     @property
     def loaded(self) -> bool:
-        """True if any worker of it was ready before; then a worker that cannot load is not the fault of the file."""
+        """True if any of its workers was ready before. Then the file is not at fault if a worker cannot load."""
 
     @property
     def start_is_urgent(self) -> bool:
-        """True if clients wait for a start, so that it gets the priority of the workers that serve."""
+        """True if clients wait for a start, so that the new worker gets the same priority as serving workers."""
 
     def accept_worker(self, ready: Ready) -> bool:
         """Returns whether a worker matches its release. If not, the owner has already retired it."""

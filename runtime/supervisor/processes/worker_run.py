@@ -23,7 +23,7 @@ _run_numbers = itertools.count(1)  # a socket name is never reused, so a front d
 
 @dataclass(frozen=True)
 class WorkerTemplate:
-    """The parameters of all workers of one release.
+    """The parameters with which all workers of one release are started.
 
     Attributes:
         title: Name of the release, in the log.
@@ -132,7 +132,7 @@ class WorkerRun:
         return self.child.output.tail.last_lines(count) if self.child is not None else []
 
     def release(self, code: int) -> None:
-        """Frees what the process used, after its exit with `code`, or after a start that was cancelled or failed."""
+        """Frees the resources of the process, after its exit with `code`, or after a start that was cancelled or failed."""
         self.child = self._priority = None
         if self.rpc is not None:
             self.rpc.close(f"the worker {describe_exit(code)}")

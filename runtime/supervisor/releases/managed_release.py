@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class ManagedRelease:
-    """A release, or a base, and what it owns. Only `step` changes its state. It is the `WorkerOwner` of its workers.
+    """A release, or a base, with its files, workers and timers. Only `step` changes its state. It is the `WorkerOwner` of its workers.
 
     Args:
-        release: The release as decisions see it.
-        context: What is needed to start it.
+        release: The data of the release that decisions use.
+        context: Parts of the supervisor that are needed to start it.
         changed: Called after every change.
-        next_generation: Returns the generation of the first routing table that will not name a worker that is retired now.
-        initial: Whether its file was in dist/ when Pexdock started; the start is over once all of these are ready or refused.
+        next_generation: Returns the generation of the first routing table without a worker that is retired now.
+        initial: Whether its file was in dist/ when Pexdock started. The start is over once all such files are ready or refused.
 
     Attributes:
         files: The files from which it runs.
@@ -80,28 +80,28 @@ class ManagedRelease:
         self.changed()
 
     def leave(self, event: ReleaseEvent, reason: str) -> None:
-        """Moves the release to REFUSED, FAILED or STOPPED, unless it has left already."""
+        """Moves the release to REFUSED, FAILED or STOPPED, unless it is already in one of these states."""
         if self.release.machine.allows(event):
-            reason = reason.removeprefix(f"{self.release.file}: ")  # the log line and the table name the file already
+            reason = reason.removeprefix(f"{self.release.file}: ")  # the log line and the table already name the file
             if event is not ReleaseEvent.STOPPED:
                 log.error("%s (%s): %s: %s", self.release.title, self.release.file, event, reason)
             self.step(event, reason)
 
     def set_admitted(self, admitted: AdmittedPex, pex: PexFile) -> None:
-        """Notes that its verified copy is in the cache."""
+        """Sets its verified copy in the cache."""
         self.files.admitted, self.files.pex = admitted, pex
         self.release.identity = Identity(pex.kind, pex.name, pex.version, admitted.sha256)
         self.step(ReleaseEvent.ADMITTED)
 
     def set_base(self, base: UnpackedBase, warnings: list[str]) -> None:
-        """Notes the base that it runs on."""
+        """Sets the base on which it runs."""
         self.files.base, self.files.warnings = base, warnings
         for warning in warnings:
             log.warning("%s: %s", self.release.title, warning)
         self.step(ReleaseEvent.BASE_CHOSEN)
 
     def set_unpacked(self, argv: list[str]) -> None:
-        """Notes that it is unpacked, and starts its workers with `argv`; a base has none."""
+        """Marks it as unpacked, and starts its workers with `argv`. A base has no workers."""
         self._argv = argv
         self.step(ReleaseEvent.UNPACKED)
 
@@ -150,14 +150,14 @@ class ManagedRelease:
         self.changed()
 
     def on_requests_sent(self) -> None:
-        """Recycles a worker that has had enough requests."""
+        """Recycles a worker that has reached its limit of requests."""
         self.workers.recycle_due_worker()
 
     # ---- queries
 
     @property
     def may_become_ready(self) -> bool:
-        """Returns whether it may still become ready, or be refused, without anything new in dist/."""
+        """Returns whether it may still become ready, or be refused, without a change in dist/."""
         return self.release.is_starting or (self.release.state is ReleaseState.WAITING and self.files.base_pending)
 
     @property

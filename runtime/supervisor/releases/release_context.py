@@ -31,7 +31,7 @@ class ReleaseContext:
         settings: All settings.
         run_path: Run directory, in which workers have their sockets.
         report: Receives the metrics of workers.
-        start_limiter: Limits how many workers start at once.
+        start_limiter: Limits the number of workers that start at the same time.
         sandbox: Restricts what workers can access.
         trust: Decides which pexes are trusted; None if all are.
     """
@@ -48,7 +48,7 @@ class ReleaseContext:
         """Returns the file to verify: `pex` itself, or a copy of it that is trusted if a trust policy is set. Blocks.
 
         Raises:
-            PexRefused: The file cannot be copied, or is not trusted. Nothing but its bytes was read.
+            PexRefused: The file cannot be copied, or is not trusted. Its bytes were read but not interpreted.
         """
         trust = self.trust
         if trust is None:
@@ -56,7 +56,7 @@ class ReleaseContext:
         return self.store.admit(pex, lambda copy, sha256: log.info("%s: %s", pex.name, trust.verify(pex, copy, sha256))).path
 
     def worker_template(self, title: str, model: str, argv: list[str]) -> WorkerTemplate:
-        """Returns how the workers of one release are started."""
+        """Returns the parameters with which the workers of one release are started."""
         settings = self.settings
         cache_path = self.sandbox.cache_folder(settings.cache_path)
         places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(cache_path)}

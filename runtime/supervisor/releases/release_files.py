@@ -11,14 +11,14 @@ from runtime.pex.trust.policy import Evidence
 
 @dataclass
 class ReleaseFiles:
-    """The files of one release, as far as they are known.
+    """The known files of one release.
 
     Attributes:
         pex: Metadata of its pex.
         admitted: Its copy in the cache.
-        base: The base that it runs on; of a base, that base itself.
+        base: The base on which it runs; for a base, the base itself.
         base_pending: Whether its base is still being read or unpacked.
-        untrusted_evidence: The signatures and lists by which its pex was not trusted; None if it was, or was not judged.
+        untrusted_evidence: Evidence by which its pex was not trusted; None if it was trusted or is not verified yet.
         warnings: Warnings of the check against its base.
     """
 

@@ -1,4 +1,4 @@
-"""All releases of one dist/, and how they are found."""
+"""All releases of one dist/, and lookups of them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from runtime.supervisor.status.state import ReleaseReport
 
 
 class ReleaseSet:
-    """The releases and bases that a supervisor knows, in the order in which they were dropped."""
+    """The releases and bases of a supervisor, in the order in which they were dropped into dist/."""
 
     def __init__(self) -> None:
         self._all: list[ManagedRelease] = []
 
     def __iter__(self) -> Iterator[ManagedRelease]:
-        """Iterates over all releases and bases; some may be added meanwhile."""
+        """Iterates over all releases and bases. More may be added during the iteration."""
         return iter(self._all)
 
     @property
     def releases(self) -> list[Release]:
-        """Returns all releases and bases as decisions see them."""
+        """Returns the data of all releases and bases that decisions use."""
         return [managed.release for managed in self._all]
 
     @property
@@ -35,7 +35,7 @@ class ReleaseSet:
 
     @property
     def digests(self) -> set[str]:
-        """Returns the digests of the files whose copies in the cache are needed."""
+        """Returns the digests of files whose copies in the cache are needed."""
         return {managed.release.sha256 for managed in self._all if managed.release.identity}
 
     @property
@@ -68,7 +68,7 @@ class ReleaseSet:
         return [managed for managed in self._all if managed.release.is_model and managed.release.name == model]
 
     def verified_of_model(self, model: str) -> list[Release]:
-        """Returns the verified releases of a model by its normalized name, the highest rank first."""
+        """Returns the verified releases of a model by its normalized name, with the highest rank first."""
         return next((group for group in group_by_model(self.releases) if group[0].name == model), [])
 
     @property

@@ -1,4 +1,4 @@
-"""The two timed phases of a release around a traffic shift: probation after it received traffic, warm standby after it lost it."""
+"""The two timed phases of a release around a traffic shift: probation after it gained traffic, and warm standby after it lost traffic."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ log = logging.getLogger(__name__)
 
 
 class RolloutTimers:
-    """The probation and the warm standby of one release. Both are mirrored in the flags of its `Release`.
+    """The probation and the warm standby of one release. Both also set flags of its `Release`.
 
     Args:
         release: The release.
-        on_changed: Called when a phase ended by its timer.
+        on_changed: Called when a phase was ended by its timer.
 
     Attributes:
-        probation: Counts of the probation; None outside of it.
+        probation: Counts of the probation; None if it is not on probation.
         passed_probation: Whether the release has completed a probation.
-        standby_until: Wall clock time of the end of the warm standby; empty outside of it.
+        standby_until: Wall clock time of the end of the warm standby; empty if it is not on warm standby.
     """
 
     def __init__(self, release: Release, on_changed: Callable[[], None]) -> None:

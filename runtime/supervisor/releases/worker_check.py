@@ -1,4 +1,4 @@
-"""Compares what a worker reports about its release with the metadata of the pex. Pure."""
+"""Compares a worker's report about its release with the metadata of the pex. Pure."""
 
 from __future__ import annotations
 

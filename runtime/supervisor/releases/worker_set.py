@@ -1,4 +1,4 @@
-"""The workers of one release: started together, recycled one at a time, retired together."""
+"""The workers of one release, which are started together, recycled one at a time, and retired together."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class WorkerSet:
     """The workers of one release, including those that are being retired.
 
     Args:
-        owner: The release, which is told about every worker.
+        owner: The release, which is notified about every worker.
         count: Number of workers that serve at once.
         max_bytes: Private memory above which a worker is recycled; 0 disables it.
         max_requests: Number of requests after which a worker is recycled; 0 disables it.
-        next_generation: Returns the generation of the first routing table that will not name a worker that is retired now.
+        next_generation: Returns the generation of the first routing table without a worker that is retired now.
 
     Attributes:
         processes: All workers that have not stopped.
@@ -31,7 +31,7 @@ class WorkerSet:
         self._max_bytes, self._max_requests = max_bytes, max_requests
         self._next_generation = next_generation
         self._template: WorkerTemplate | None = None  # while they run
-        self._recycling: Recycling | None = None  # while they run and a limit is set
+        self._recycling: Recycling | None = None  # only while they run and a limit is set
         self._memory_timer: asyncio.TimerHandle | None = None
         self.processes: list[WorkerProcess] = []
 
@@ -47,7 +47,7 @@ class WorkerSet:
 
     @property
     def restarts(self) -> int:
-        """Returns how often workers were restarted."""
+        """Returns the number of worker restarts."""
         return sum(worker.restarts for worker in self.processes)
 
     def start(self, template: WorkerTemplate) -> None:
@@ -63,7 +63,7 @@ class WorkerSet:
             self._schedule_memory_check()
 
     def stop(self) -> None:
-        """Retires every worker and recycles none any more."""
+        """Retires every worker, and stops recycling."""
         self._template = self._recycling = None
         if self._memory_timer is not None:
             self._memory_timer.cancel()
@@ -82,7 +82,7 @@ class WorkerSet:
             old.retire(self._next_generation())
 
     def recycle_due_worker(self) -> None:
-        """Starts the replacement of a worker that is over a limit, unless one is on its way already."""
+        """Starts the replacement of a worker that is over a limit, unless a worker is already being replaced."""
         if self._recycling is None or self._template is None:
             return
         if (replacement := self._recycling.start_replacement(self._template.title, self.processes, self._template)) is not None:

@@ -1,4 +1,4 @@
-"""Releases that conflict: two contents of one version, or two models on one path. Pure: it decides and acts on nothing."""
+"""Finds releases that conflict: two contents of one version, or two models on one path. Pure: it decides and has no effects."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Refusal(NamedTuple):
 
 
 def find_conflicts(releases: Sequence[Release], policies: Policies = NO_POLICIES) -> list[Refusal]:
-    """Returns the releases to refuse: with the name and version of another file, or with a path of another model.
+    """Returns the releases to refuse, which have the name and version of another file, or a path of another model.
 
-    The release that was dropped first wins, so that a restart decides alike.
+    The release that was dropped first wins, so that the decision is the same after a restart.
     """
     return _version_conflicts(releases) or _path_conflicts(releases, policies)
 
@@ -68,7 +68,7 @@ def _version_conflicts(releases: Sequence[Release]) -> list[Refusal]:
 
 
 def _path_conflicts(releases: Sequence[Release], policies: Policies) -> list[Refusal]:
-    """Returns path conflicts. A newer release inherits the paths of older releases of its model, and their claims to them."""
+    """Returns path conflicts. A newer release inherits the paths of older releases of its model, and their claims to these paths."""
     held: dict[str, Release] = {}
     found = []
     for release in sorted(routed_releases(releases, policies), key=lambda release: max(_claims(release, releases), default=0)):

@@ -1,4 +1,4 @@
-"""Which releases of all models should run, and which receive requests. Pure: it decides and acts on nothing."""
+"""Decides which releases of all models should run and which receive requests. Pure: it decides and has no effects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DEFAULT = TrafficPolicy()
 
 
 class ReleasePlan(NamedTuple):
-    """Releases on standby to start, and releases to stop."""
+    """The releases on standby that should start, and the releases that should stop."""
 
     start: list[Release]
     stop: list[Release]
@@ -37,15 +37,15 @@ class ReleasePlan(NamedTuple):
 def plan_releases(releases: Iterable[Release], policies: Policies = NO_POLICIES, *, starting: bool = False) -> ReleasePlan:
     """Decides which releases to start and which to stop.
 
-    The first candidate of each model runs: the one that operators named, else the newest. The release that serves keeps serving until the
-    candidate takes over. If the candidate crashes at each start, the next one below it is started too. When Pexdock starts, the release
-    that served last is started beside the candidate. Below a release that took over, only releases of a mirror or a label and warm
-    standbys run. A release that was rolled back is never started to serve.
+    The first candidate of each model runs: the release that operators named, or else the newest. The release that serves keeps serving
+    until the candidate takes over. If the candidate crashes at each start, the next lower one is started too. When Pexdock starts, the
+    release that served last is started in addition to the candidate. Below a release that took over, only warm standbys and releases of a
+    mirror or a label run. A release that was rolled back is never started to serve.
 
     Args:
         releases: Releases of all models.
         policies: Policies of all models.
-        starting: Whether files in dist/ are still unread, so that a named release that is missing may still appear.
+        starting: Whether dist/ has files that are not read yet, so that a missing named release may still appear.
     """
     result = ReleasePlan([], [])
     for group in group_by_model(releases):
@@ -57,7 +57,7 @@ def _plan_model(releases: Sequence[Release], policy: TrafficPolicy, result: Rele
     named = [release for release, _ in named_releases(releases, policy)]
     beside = side_releases(releases, policy)
     last_served = policy.served[-1:]
-    above_failed, above_serves = True, False  # every release above has had its chance; one above serves
+    above_failed, above_serves = True, False  # all higher releases have failed; a higher release serves
     for tier in [named, *([release] for release in ranked_candidates(releases, policy) if release not in named)]:
         for release in tier:
             has_chance = above_failed or release.sha256 in last_served
@@ -78,12 +78,12 @@ def _is_named_release_missing(releases: Sequence[Release], policy: TrafficPolicy
 
 
 def traffic_plans(releases: Iterable[Release], policies: Policies = NO_POLICIES) -> dict[str, TrafficPlan]:
-    """Returns model → its traffic plan for now."""
+    """Returns model → its present traffic plan."""
     return {group[0].name: plan_traffic(group, policies.get(group[0].name, _DEFAULT)) for group in group_by_model(releases)}
 
 
 def serving_releases(releases: Iterable[Release], policies: Policies = NO_POLICIES) -> list[Release]:
-    """Returns the release with the most requests of each model that has one."""
+    """Returns, for each model that serves, the release with the most requests."""
     return [plan.shares[0][0] for plan in traffic_plans(releases, policies).values() if plan.shares]
 
 
@@ -93,7 +93,7 @@ def routed_releases(releases: Iterable[Release], policies: Policies = NO_POLICIE
 
 
 def group_by_model(releases: Iterable[Release]) -> list[list[Release]]:
-    """Returns the verified releases of each model, the highest rank first."""
+    """Returns the verified releases of each model, with the highest rank first."""
     verified = sorted((release for release in releases if release.is_model and release.state in VERIFIED), key=lambda each: each.name)
     groups = groupby(verified, key=lambda release: release.name)
     return [sorted(group, key=lambda release: release.rank, reverse=True) for _, group in groups]

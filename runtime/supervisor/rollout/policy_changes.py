@@ -1,6 +1,6 @@
-"""Changes of a traffic policy that depend on the releases that exist. Pure: each returns a new policy, or raises and says what to do.
+"""Changes traffic policies by rules that depend on the existing releases. Pure: each returns a new policy, or raises and says what to do.
 
-`releases` are always the verified releases of one model, the highest rank first.
+`releases` are always the verified releases of one model, with the highest rank first.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from runtime.supervisor.rollout.traffic_plan import find_release, is_rolled_back
 from runtime.supervisor.rollout.traffic_policy import TrafficPolicy, with_label, with_pin, with_promotion, with_rolled_back, with_split
 
 SERVED_MAX = 10
-"""Number of releases that served before that are remembered; nobody rolls back further."""
+"""Number of previously serving releases that are remembered. Nobody rolls back further."""
 
 
 def validate_change(before: TrafficPolicy, after: TrafficPolicy, releases: Sequence[Release]) -> TrafficPolicy:
-    """Returns `after` with versions as the releases have them, once everything that is new in it was found possible.
+    """Checks that all changes from `before` to `after` are possible. Returns `after` with normalized versions.
 
-    What was in the policy before is not checked again, so that one wrong order can be corrected while another one is wrong.
+    Parts that have not changed are not checked again, so that one wrong order can be corrected while another one is wrong.
 
     Raises:
         NotFound: A named release does not exist.
-        Conflict: A named release exists and must not serve, or is not ready for a label.
+        Conflict: A named release exists but must not serve, or is not ready for a label.
     """
     if after.pin and after.pin != before.pin:
         after = replace(after, pin=_normalize_serving(after.pin, releases, after))
@@ -40,7 +40,7 @@ def validate_change(before: TrafficPolicy, after: TrafficPolicy, releases: Seque
 
 
 def promote_release(policy: TrafficPolicy, name: str | None, releases: Sequence[Release]) -> TrafficPolicy:
-    """Returns the policy by which the release of a version or label serves all requests; without a name, the newest release.
+    """Returns the policy by which the release of a version or label, or without a name the newest release, serves all requests.
 
     A release that was rolled back can be promoted.
 
@@ -54,7 +54,7 @@ def promote_release(policy: TrafficPolicy, name: str | None, releases: Sequence[
 
 
 def previous_release(policy: TrafficPolicy, releases: Sequence[Release], excluded: Collection[Release]) -> Release | None:
-    """Returns the release that served last, without the excluded ones and those that were rolled back."""
+    """Returns the release that served last, except excluded and rolled-back releases."""
     for sha256 in reversed(policy.served):
         for release in releases:
             if release.sha256 == sha256 and release not in excluded and not is_rolled_back(release, policy):
@@ -63,7 +63,7 @@ def previous_release(policy: TrafficPolicy, releases: Sequence[Release], exclude
 
 
 def roll_back_to_previous(policy: TrafficPolicy, releases: Sequence[Release], serving: Sequence[Release], reason: str) -> TrafficPolicy:
-    """Returns the policy by which the previous release serves all requests; serving releases that rank above it are rolled back.
+    """Returns the policy by which the previous release serves all requests. Serving releases that rank above it are rolled back.
 
     Raises:
         Conflict: No release served before.
@@ -72,7 +72,7 @@ def roll_back_to_previous(policy: TrafficPolicy, releases: Sequence[Release], se
     if target is None:
         raise Conflict("no release that served before is left; promote another release, or drop one")
     after = replace(policy, pin="", split=None)
-    outranked = False  # by one that never served and would take over from the target
+    outranked = False  # by a release that never served and would take over from the target
     for release in ranked_candidates(releases, after):
         if release is target:
             break
@@ -84,7 +84,7 @@ def roll_back_to_previous(policy: TrafficPolicy, releases: Sequence[Release], se
 
 
 def record_served(policy: TrafficPolicy, sha256: str) -> TrafficPolicy:
-    """Returns the policy that remembers a release as the last one that served all requests without a fault."""
+    """Returns the policy that remembers a release as the last one that served all requests without failing."""
     return replace(policy, served=[*(each for each in policy.served if each != sha256), sha256][-SERVED_MAX:])
 
 
@@ -121,7 +121,7 @@ def _normalize_labelled(label: str, version: str, releases: Sequence[Release], p
 
 
 def _normalize_name(name: str, releases: Sequence[Release], policy: TrafficPolicy) -> str:
-    """Returns a label as it is, and a version as its release has it."""
+    """Returns a label unchanged, and a version in the spelling of its release."""
     release = _require_release(name, releases, policy)
     return name if name in policy.labels else release.version
 

@@ -1,4 +1,4 @@
-"""The record that outlives a supervisor: the traffic policy of one model, and the history of its traffic shifts. Pure."""
+"""The persistent record of one model: its traffic policy, and the history of its traffic shifts. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TrafficShift(msgspec.Struct, frozen=True):
 
 
 class PolicyRecord(msgspec.Struct, frozen=True):
-    """The policy of one model and its history, the latest shift last."""
+    """The policy of one model and its history, with the latest shift last."""
 
     traffic: TrafficPolicy = TrafficPolicy()
     history: list[TrafficShift] = []

@@ -1,7 +1,7 @@
-"""The file that outlives a supervisor: traffic policies and traffic shifts of all models.
+"""The persistent file of the supervisor: traffic policies and traffic shifts of all models.
 
-It is a file rather than a database because it is small, read once and written whole, and because people should be able to read it. It is
-replaced atomically and flushed to the disk, so it has the old or the new content after any crash or power failure.
+It is a file rather than a database because it is small, is read once and written as a whole, and should be readable by people. It is
+replaced atomically and flushed to the disk, so that it has the old or the new content after any crash or power failure.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FILE = "traffic.json"
 _LOCK = "lock"
 
 FORMAT = 1
-"""Increased when an older Pexdock would misread the file."""
+"""Version of the file format. It is increased when an older Pexdock would misread the file."""
 
 
 class _Head(msgspec.Struct):
@@ -38,7 +38,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PolicyStoreUnusable(PexdockError):
-    """The stored policies cannot be read. Nothing is served then, since a forgotten pin would move requests to the wrong release."""
+    """The stored policies cannot be read. Pexdock then serves nothing, since a lost pin would move requests to the wrong release."""
 
     code = "cannot_keep"
 
@@ -47,7 +47,7 @@ class PolicyStore:
     """The policy file of one dist/, used by one supervisor at a time.
 
     Args:
-        folder: Folder of the file; it is created when it is needed.
+        folder: Folder of the file; created when it is needed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,7 +97,7 @@ class PolicyStore:
         self.records, self._logged_error = records, ""
 
     def put_if_possible(self, model: str, record: PolicyRecord) -> None:
-        """Stores a change that nobody ordered: in memory always, and in the file if it can be written."""
+        """Stores a change that no operator ordered: always in memory, and in the file if it can be written."""
         try:
             self.put_record(model, record)
         except Unavailable as exc:
@@ -120,7 +120,7 @@ class PolicyStore:
             raise PolicyStoreUnusable(
                 f"another supervisor stores its traffic policies in {self._folder}: give this one another folder with --state-path"
             ) from None
-        for abandoned in self._folder.glob(f".{FILE}.*.part"):  # of a supervisor that was killed while it wrote
+        for abandoned in self._folder.glob(f".{FILE}.*.part"):  # from a supervisor that was killed while it wrote
             with contextlib.suppress(OSError):
                 abandoned.unlink()
 

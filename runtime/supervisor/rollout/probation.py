@@ -25,7 +25,7 @@ class ProbationRules:
 
 
 def probation_rules(settings: Settings) -> ProbationRules:
-    """Returns the rules that the settings ask for."""
+    """Returns the rules by the settings."""
     return ProbationRules(
         settings.probation_s, settings.probation_errors_percent, settings.probation_requests_min, settings.probation_crashes_max
     )
@@ -48,13 +48,13 @@ class Probation:
         self.last_crash = reason
 
     def record_requests(self, answered: int, failed: int) -> None:
-        """Counts answered requests, and those of them that failed because of the release."""
+        """Counts answered requests, and how many of them failed because of the release."""
         self.answered += answered
         self.failed += failed
 
     @property
     def verdict(self) -> str:
-        """Returns the reason to roll the release back; empty while there is none."""
+        """Returns the reason to roll the release back; empty if there is none."""
         rules = self.rules
         if self.crash_count >= rules.crashes_max:
             return (

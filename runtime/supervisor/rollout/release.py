@@ -1,4 +1,4 @@
-"""One release as the decisions about it see it. Pure: knows no process, no clock and no file."""
+"""The data of one release on which decisions are based. Pure: knows no process, clock or file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.supervisor.rollout.release_state import RELEASE_STEPS, VERIFIED, Re
 
 @dataclass(frozen=True)
 class Identity:
-    """The identity of a pex: whether it is a model or a base, its name, version and digest."""
+    """The identity of a pex: its kind (model or base), name, version and digest."""
 
     kind: str
     name: str
@@ -27,19 +27,19 @@ def _new_machine() -> Machine[ReleaseState, ReleaseEvent, ReleaseAction]:
 
 @dataclass(eq=False)
 class Release:
-    """A release of a model, or a base. It is the plain data that all decisions need, so it has more attributes than other classes.
+    """A release of a model, or a base. It has more attributes than other classes, because it is the plain data that all decisions need.
 
     Attributes:
         file: Name of its file in dist/.
-        order: Position in the sequence of drops. Of two releases that conflict, the lower one wins.
-        spec: Description that its worker sent when one was last ready.
+        order: Position in the sequence of drops. If two releases conflict, the lower order wins.
+        spec: Description that its latest ready worker sent.
         was_ready: Whether a worker has been ready since the release was last started.
-        crash_count: Workers that crashed since it was last started, before any was ready.
-        pending_workers: Workers that are not ready yet since it was last started, while none has crashed. It takes over once all are ready.
-        warm_standby: Whether it served before and stays up for a while without requests, for a roll-back.
+        crash_count: Number of workers that crashed since it was last started, before any was ready.
+        pending_workers: Number of workers that are not ready yet since the last start, while none has crashed. It takes over at 0.
+        warm_standby: Whether it served before and stays up for a while without requests, for a rollback.
         on_probation: Whether it is on probation.
         in_place: Whether `file` is in dist/ and still has this content.
-        replaced_by: The release whose content `file` has now, if that is another one.
+        replaced_by: The release with the present content of `file`, if that is another release.
         contended: Whether it is refused only because it conflicts with another release.
         reason: Explanation of its state for people.
     """
@@ -66,7 +66,7 @@ class Release:
 
     @property
     def title(self) -> str:
-        """Returns the name for people: `iris 0.1.0`, or the file's name before more is known."""
+        """Returns the name for people: `iris 0.1.0`, or the file name before the version is known."""
         return f"{self.identity.name} {self.identity.version}" if self.identity else self.file
 
     @property
@@ -76,12 +76,12 @@ class Release:
 
     @property
     def serves(self) -> bool:
-        """Returns whether it may receive requests; its workers may be down at the moment."""
+        """Returns whether it may receive requests, even if its workers are down at the moment."""
         return self.state is ReleaseState.RUNNING and self.was_ready
 
     @property
     def can_take_over(self) -> bool:
-        """Returns whether it may receive the requests of a release that serves now."""
+        """Returns whether it may take over the requests of the serving release."""
         return self.serves and not self.pending_workers
 
     @property
@@ -101,16 +101,16 @@ class Release:
 
     @property
     def rank(self) -> tuple[Version, int, bool, int]:
-        """Returns the sort key by which the highest release of a model serves.
+        """Returns the sort key of the releases of a model, of which the highest serves.
 
-        A release whose file was replaced ranks right below its replacement, even if the replacement has an older version.
+        A release whose file was replaced ranks directly below its replacement, even if the replacement has an older version.
         """
         other = self.replaced_by if self.replaced_by is not None and self.replaced_by.state in VERIFIED else None
         return (Version((other or self).version), (other or self).order, other is None, self.order)
 
     @property
     def is_starting(self) -> bool:
-        """Returns whether it may still become ready by itself, and has not failed to so far."""
+        """Returns whether it may still become ready without any change, and has not failed so far."""
         if self.state is ReleaseState.RUNNING:
             return self.is_model and not self.was_ready and not self.crash_count
         return self.state in {ReleaseState.VERIFYING, ReleaseState.UNPACKING}

@@ -1,8 +1,8 @@
-"""The lifecycle of one release as a table of (state, event). Pure: knows no process, no clock and no file.
+"""The lifecycle of one release as a table of (state, event). Pure: knows no process, clock or file.
 
     VERIFYING ─▶ WAITING ─▶ STANDBY ⇄ (UNPACKING ─▶ RUNNING)      and from any state to REFUSED, FAILED or STOPPED
 
-A release that is not the newest of its model is on standby: verified and not unpacked. A base takes the same path without workers.
+A release that is not the newest of its model is on standby: verified but not unpacked. A base takes the same path without workers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ReleaseState(StrEnum):
 
 
 VERIFIED = frozenset({ReleaseState.STANDBY, ReleaseState.UNPACKING, ReleaseState.RUNNING})
-"""States of a release whose file passed every check and whose base is there."""
+"""States of a release whose file passed every check and whose base is available."""
 
 
 class ReleaseEvent(StrEnum):
@@ -44,7 +44,7 @@ class ReleaseEvent(StrEnum):
 
 
 class ReleaseAction(StrEnum):
-    """An action that a transition of a release asks for."""
+    """An action that the owner must take after a transition."""
 
     UNPACK = "unpack"
     START_WORKERS = "start workers"

@@ -1,6 +1,6 @@
-"""The traffic plan of one model: which of its releases receive requests under its policy. Pure: it decides and acts on nothing.
+"""The traffic plan of one model: the releases that receive requests by its policy. Pure: it decides and has no effects.
 
-`releases` are always the verified releases of one model, the highest rank first.
+`releases` are always the verified releases of one model, with the highest rank first.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from runtime.supervisor.rollout.release_state import ReleaseState
 from runtime.supervisor.rollout.traffic_policy import STABLE, TrafficPolicy
 
 Shares = list[tuple[Release, int]]
-"""Releases with their weights, the heaviest first."""
+"""Releases with their weights, with the highest weight first."""
 
 
 class TrafficPlan(NamedTuple):
     """The releases that receive requests of one model now.
 
     Attributes:
-        shares: The releases that serve; one, unless the requests are split.
-        mirror: The release that receives mirrored requests; it does not serve.
-        labels: Label → release, for requests that ask for a label.
+        shares: The releases that serve; exactly one unless the requests are split.
+        mirror: The release that receives mirrored requests and does not serve.
+        labels: Label → release, for requests that name a label.
     """
 
     shares: Shares
@@ -34,12 +34,12 @@ class TrafficPlan(NamedTuple):
 
     @property
     def routed(self) -> list[Release]:
-        """Returns all releases of the routing table, the one with the most requests first."""
+        """Returns all releases of the routing table, with the highest weight first."""
         others = ([self.mirror] if self.mirror else []) + list(self.labels.values())
         return list(dict.fromkeys([release for release, _ in self.shares] + others))
 
     def fallback(self, releases: Iterable[Release]) -> Release | None:
-        """Returns the release that answers while the serving one, which is on probation, has no worker: the one that served before."""
+        """Returns the previous release, which answers while the serving release is on probation and has no worker; None without one."""
         if len(self.shares) != 1 or not self.shares[0][0].on_probation:
             return None
         name = self.shares[0][0].name
@@ -47,7 +47,7 @@ class TrafficPlan(NamedTuple):
         return next((release for release in standbys if release is not self.mirror), None)
 
     def split_spec(self, policy: TrafficPolicy, fallback: Release | None = None) -> SplitSpec | None:
-        """Returns the plan as the routing table has it; None if front doors have nothing to choose from."""
+        """Returns the plan for the routing table; None if front doors have no choice between releases."""
         if not self.shares or (len(self.routed) == 1 and not self.labels and fallback is None):
             return None
         labels = {STABLE: self.shares[0][0]} | self.labels
@@ -61,7 +61,7 @@ class TrafficPlan(NamedTuple):
 
 
 def plan_traffic(releases: Sequence[Release], policy: TrafficPolicy) -> TrafficPlan:
-    """Returns the plan for now. While the desired releases are not ready, those that serve keep serving."""
+    """Returns the present plan. While the desired releases are not ready, the serving ones keep serving."""
     ranked = ranked_candidates(releases, policy)
     shares = [(release, weight) for release, weight in named_releases(releases, policy) if release.can_take_over]
     if not shares:
@@ -74,19 +74,19 @@ def plan_traffic(releases: Sequence[Release], policy: TrafficPolicy) -> TrafficP
 
 
 def desired_shares(releases: Sequence[Release], policy: TrafficPolicy) -> Shares:
-    """Returns the desired state: the releases that serve once all of them can."""
+    """Returns the desired state: the releases that will serve once all of them can."""
     return named_releases(releases, policy) or [(release, 1) for release in ranked_candidates(releases, policy)[:1]]
 
 
 def ranked_candidates(releases: Sequence[Release], policy: TrafficPolicy) -> list[Release]:
-    """Returns all releases by preference: those that operators named, then the newest others, then those that were rolled back."""
+    """Returns all releases in order of preference: those that operators named, then the others from the newest, then rolled-back ones."""
     named = [release for release, _ in named_releases(releases, policy)]
     rest = [release for release in releases if release not in named]
     return named + sorted(rest, key=lambda release: is_rolled_back(release, policy))
 
 
 def named_releases(releases: Sequence[Release], policy: TrafficPolicy) -> Shares:
-    """Returns the existing releases of the pin or the split, without those that were rolled back."""
+    """Returns the existing releases of the pin or the split, without rolled-back releases."""
     weights = policy.split.weights if policy.split else {policy.pin: 1} if policy.pin else {}
     found: dict[Release, int] = {}
     for name, weight in sorted(weights.items(), key=lambda item: -item[1]):
@@ -97,7 +97,7 @@ def named_releases(releases: Sequence[Release], policy: TrafficPolicy) -> Shares
 
 
 def side_releases(releases: Sequence[Release], policy: TrafficPolicy) -> list[Release]:
-    """Returns the releases that should run beside the serving ones: those of the mirror and of labels."""
+    """Returns the releases of the mirror and of labels, which should run in addition to the serving ones."""
     mirror = mirror_release(releases, policy)
     return ([mirror] if mirror else []) + list(labelled_releases(releases, policy).values())
 
@@ -108,13 +108,13 @@ def mirror_release(releases: Sequence[Release], policy: TrafficPolicy) -> Releas
 
 
 def labelled_releases(releases: Sequence[Release], policy: TrafficPolicy) -> dict[str, Release]:
-    """Returns label → release for the releases that exist and were not rolled back."""
+    """Returns label → release, for releases that exist and were not rolled back."""
     found = {label: find_release(label, releases, policy) for label in policy.labels}
     return {label: release for label, release in found.items() if release is not None and not is_rolled_back(release, policy)}
 
 
 def find_release(name: str, releases: Sequence[Release], policy: TrafficPolicy) -> Release | None:
-    """Returns the release of a version or label. Of two with the same version, one that was not rolled back, then the newer one."""
+    """Returns the release of a version or label. If several have the version, prefers one that was not rolled back, then the newest."""
     version = parse_version(policy.version_of(name))
     found = [release for release in releases if parse_version(release.version) == version] if version else []
     return min(found, key=lambda release: is_rolled_back(release, policy), default=None)

@@ -1,7 +1,7 @@
-"""The traffic policy of a model: pin, split, shadow, labels and rolled-back releases, as operators set them. Pure.
+"""The traffic policy of a model: pin, split, shadow, labels and rolled-back releases. Pure.
 
-Without a policy the newest release serves all requests. Every function returns a new policy or raises; `traffic_plan` applies a policy to
-the releases that exist. Versions are normalized texts.
+Without a policy, the newest release serves all requests. Every function returns a new policy or raises. `traffic_plan` applies a policy to
+the existing releases. Versions are normalized texts.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from msgspec.structs import replace
 from base.errors import Conflict
 
 STABLE = "stable"
-"""The label of the release that serves, unless an operator moved this label to another one."""
+"""The label of the serving release, unless an operator moved this label to another release."""
 
 WEIGHT_MAX = 10_000
 
 ROLLED_BACK_MAX = 50
-"""Number of rolled-back releases that are remembered per model; newer releases followed on older ones long ago."""
+"""Number of rolled-back releases that are remembered per model. Older ones were replaced by newer releases long ago."""
 
 LABEL_PATTERN = "[a-z][a-z0-9-]{0,31}"
 BY_PATTERN = r"header:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}|parameter:[^\W\d]\w{0,127}|column:[^\s:\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,127}"
@@ -34,7 +34,7 @@ class Split(msgspec.Struct, frozen=True):
     """A split of the requests between releases.
 
     Attributes:
-        weights: Version or label → weight, 1 or more; at least two of them.
+        weights: Version or label → weight of 1 or more; at least two entries.
         by: Key that keeps a client on one release: "header:NAME", "parameter:NAME" or "column:NAME"; "" for none.
     """
 
@@ -43,7 +43,7 @@ class Split(msgspec.Struct, frozen=True):
 
 
 class Shadow(msgspec.Struct, frozen=True):
-    """A mirror of some requests to the release of a version or label; its responses are compared and dropped."""
+    """The mirroring of a percentage of requests to the release of a version or label, whose responses are compared and dropped."""
 
     to: str
     percent: float = 100.0
@@ -53,12 +53,12 @@ class TrafficPolicy(msgspec.Struct, frozen=True):
     """The traffic policy of one model.
 
     Attributes:
-        pin: Version or label that serves all requests, whatever is dropped; "" for the newest.
+        pin: Version or label that serves all requests, even if newer releases are dropped; "" for the newest.
         split: The split between releases; None if one release serves all requests.
         shadow: The mirror; None for none.
         labels: Label → version.
         rolled_back: sha256 of a release → reason. The release does not serve until it is promoted.
-        served: sha256 of the last releases that served alone, the latest last.
+        served: sha256 of the last releases that served alone, with the latest last.
     """
 
     pin: str = ""
@@ -69,7 +69,7 @@ class TrafficPolicy(msgspec.Struct, frozen=True):
     served: list[str] = []
 
     def version_of(self, name: str) -> str:
-        """Returns the version of a label; a version is returned as it is."""
+        """Returns the version of a label. Returns a version unchanged."""
         return self.labels.get(name, name)
 
     def used_names(self) -> set[str]:
@@ -79,7 +79,7 @@ class TrafficPolicy(msgspec.Struct, frozen=True):
 
 
 def with_pin(policy: TrafficPolicy, name: str) -> TrafficPolicy:
-    """Returns the policy by which `name` serves all requests, whatever is dropped."""
+    """Returns the policy by which `name` serves all requests, even if newer releases are dropped."""
     return replace(policy, pin=name, split=None)
 
 
@@ -126,7 +126,7 @@ def without_shadow(policy: TrafficPolicy) -> TrafficPolicy:
 
 
 def with_label(policy: TrafficPolicy, label: str, version: str) -> TrafficPolicy:
-    """Returns the policy with `label` on `version`, whose release the caller knows to be ready.
+    """Returns the policy with `label` on `version`. The caller ensures that its release is ready.
 
     Raises:
         Conflict: The label is not valid.
@@ -154,9 +154,9 @@ def with_rolled_back(policy: TrafficPolicy, sha256: str, reason: str) -> Traffic
 
 
 def with_promotion(policy: TrafficPolicy, version: str, sha256: str, *, newest: bool) -> TrafficPolicy:
-    """Returns the policy by which `version` serves all requests, without earlier orders against it.
+    """Returns the policy by which `version` serves all requests, without earlier orders that prevent this.
 
-    The newest release serves without a pin, so that the next drop takes over from it; any other is pinned.
+    The newest release serves without a pin, so that the next drop takes over from it. Any other release is pinned.
     """
     mirrored = policy.shadow is not None and policy.version_of(policy.shadow.to) == version
     return replace(

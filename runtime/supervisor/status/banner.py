@@ -1,4 +1,4 @@
-"""The announcement at the end of the start: the address, the models and their paths, one command to try, and what is wrong. Pure."""
+"""Formats the announcement at the end of the start: the address, the models and their paths, a command to try, and problems. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _GOOD_STATES = frozenset({"ready", "standby"})
 
 
 def announce(state: State, routes: Iterable[Route]) -> str:
-    """Returns the whole text, for people."""
+    """Returns the whole announcement."""
     serving = [route for route in routes if route.sockets]
     lines = [f"Pexdock serves {len(serving)} model{'s' * (len(serving) != 1)} at {state.address} (documentation at {state.address}/docs)"]
     lines += [f"  {route.release.model} {route.release.version}: {_paths(route)}" for route in serving]

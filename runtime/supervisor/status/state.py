@@ -1,4 +1,4 @@
-"""The state of a supervisor as data: what `pexdock models --json`, the state file and the admin API show.
+"""The state of a supervisor as data, which `pexdock models --json`, the state file and the admin API show.
 
 A field whose JSON name differs from its Python name keeps the JSON name of Pexdock 0.1.0.
 """
@@ -52,7 +52,7 @@ class TrafficShare(msgspec.Struct, frozen=True):
 
 
 class WarmStandby(msgspec.Struct, frozen=True):
-    """The release that served before and stays up until `until`, so that a rollback does not have to start it."""
+    """The release that served before and stays up until `until`, so that a rollback need not start it."""
 
     version: str
     sha256: str
@@ -83,13 +83,13 @@ class ProbationReport(msgspec.Struct, frozen=True):
 
 
 class MirrorStatus(msgspec.Struct, frozen=True):
-    """Comparison of mirrored responses with those that clients received, since the mirror was set or Pexdock started.
+    """Comparison of mirrored responses with the responses to clients, since the mirror was set or Pexdock started.
 
     Attributes:
-        requests: Requests that both releases answered.
-        equal: Number of them with equal status and values.
-        failed: Mirrored requests that failed while the client received a response.
-        skipped: Requests that were not mirrored because the release was too busy.
+        requests: Number of requests that both releases answered.
+        equal: Number of these requests with equal status and values.
+        failed: Number of mirrored requests that failed while the client received a response.
+        skipped: Number of requests that were not mirrored because the release was too busy.
         deviation_max: Largest difference between two numbers at the same position.
         primary_ms_mean: Mean time of the responses that clients received, in ms.
         mirror_ms_mean: Mean time of the mirrored responses, in ms.
@@ -112,7 +112,7 @@ class MirrorStatus(msgspec.Struct, frozen=True):
         return cls(version, *counts, report.deviation_max, report.primary_ms / each, report.mirror_ms / each)
 
     def combined_with(self, other: MirrorStatus | None) -> MirrorStatus:
-        """Returns both together; this one alone if the other is about another release."""
+        """Returns the sum of both; only this one if the other is about another release."""
         if other is None or other.version != self.version:
             return self
         requests = self.requests + other.requests
@@ -132,13 +132,13 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """The traffic of one model, and the orders of operators about it.
 
     Attributes:
-        serving: The releases that serve, the heaviest first.
+        serving: The releases that serve, with the highest weight first.
         desired: The releases that should serve; equal to `serving` once all of them can.
         pin, split, by, labels, shadow, shadow_percent: The traffic policy.
         mirror: Comparison of mirrored responses.
         warm_standby: The previous release while it stays up.
         remarks: Orders that are not in effect, and rollbacks that were not possible, with their reasons.
-        history: Traffic shifts, the latest last.
+        history: Traffic shifts, with the latest last.
     """
 
     name: str
@@ -159,11 +159,11 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one supervisor. Requests go where `models` says once `applied_generation` equals `generation`.
+    """The state of one supervisor. Once `applied_generation` equals `generation`, requests are routed as `models` describes.
 
     Attributes:
         dist_reason: Reason why the object store at `dist_url` cannot be mirrored; empty if it can.
-        pid: Process id; None if no supervisor runs, and dist/ was only read.
+        pid: Process id; None if no supervisor runs and dist/ was only read.
         generation: Generation of the newest routing table.
         applied_generation: Generation of the table that all front doors have applied; -1 if none has.
         startup_complete: Whether every file that was in dist/ at the start is ready or refused.
@@ -185,5 +185,5 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def timestamp(offset_s: float = 0.0) -> str:
-    """Returns the wall clock time in `offset_s` seconds, as the state has it."""
+    """Returns the wall clock time in `offset_s` seconds, in the format of the state."""
     return (datetime.now(UTC) + timedelta(seconds=offset_s)).isoformat(timespec="seconds")

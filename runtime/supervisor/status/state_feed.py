@@ -20,7 +20,7 @@ class StateFeed:
         self._next = asyncio.Event()
 
     async def follow(self, state: Callable[[], State]) -> AsyncIterator[State]:
-        """Yields the current state, and again after every change, without end."""
+        """Yields the current state, and the new state after every change, without end."""
         while True:
             changed = self._next
             yield state()

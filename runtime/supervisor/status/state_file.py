@@ -14,12 +14,12 @@ from runtime.supervisor.status.survey import survey
 
 
 def write_state(run_path: Path, state: State) -> None:
-    """Replaces the state file atomically; only this user can read it."""
+    """Replaces the state file atomically. Only this user can read it."""
     write_atomically(run_path / run_dir.STATE, msgspec.json.format(msgspec.json.encode(state)) + b"\n", mode=0o600)
 
 
 def read_state(run_path: Path, dist_path: Path) -> State:
-    """Returns the state of the supervisor that runs on `run_path`; if none runs, the contents of `dist_path`.
+    """Returns the state of the supervisor that uses `run_path`, or if none runs, the contents of `dist_path`.
 
     Raises:
         PexdockError: The state file cannot be read.
@@ -30,6 +30,6 @@ def read_state(run_path: Path, dist_path: Path) -> State:
     try:
         return msgspec.json.decode((run_path / run_dir.STATE).read_bytes(), type=State)
     except FileNotFoundError:
-        return State(dist_path=str(dist_path), pid=pid)  # it is starting, or shutting down
+        return State(dist_path=str(dist_path), pid=pid)  # it is starting or shutting down
     except (OSError, msgspec.MsgspecError) as exc:
         raise PexdockError(f"cannot read the state of the supervisor with pid {pid}: {exc}") from exc

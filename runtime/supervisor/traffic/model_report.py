@@ -1,4 +1,4 @@
-"""The reports of models in the state file: where their requests go, and which orders are in effect."""
+"""The reports of models in the state file: the releases that receive their requests, and the orders that are in effect."""
 
 from __future__ import annotations
 

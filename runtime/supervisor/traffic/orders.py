@@ -1,4 +1,4 @@
-"""The orders of operators about the traffic of a model: checked against its releases, stored, and put into effect."""
+"""Carries out the orders of operators about the traffic of a model: checks them against its releases, stores and applies them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TrafficOrders:
             why: Reason for the history, such as "split by an operator".
 
         Raises:
-            NotFound: There is no such model, or no such release that could serve.
+            NotFound: There is no such model, or it has no such release that could serve.
             Conflict: The existing releases do not allow the change; the error says what to do.
             Unavailable: The policy cannot be stored.
         """
@@ -49,7 +49,7 @@ class TrafficOrders:
         self._apply(name, before, after, why)
 
     def promote(self, model: str, version: str | None = None) -> None:
-        """Sends all requests to a version or label; without one to the newest release. It may have been rolled back.
+        """Sends all requests to a version or label, or without one to the newest release, even if it was rolled back.
 
         Raises:
             NotFound, Conflict, Unavailable: As in `change_policy`.
@@ -60,7 +60,7 @@ class TrafficOrders:
         self._apply(name, before, after, "promoted")
 
     def roll_back(self, model: str) -> None:
-        """Sends all requests to the release that served before. What serves now does not serve until it is promoted.
+        """Sends all requests to the release that served before. The present release does not serve again until it is promoted.
 
         Raises:
             NotFound, Conflict, Unavailable: As in `change_policy`.
@@ -90,7 +90,7 @@ class TrafficOrders:
         self._on_changed()
 
     def _note_reason(self, name: str, before: TrafficPolicy, after: TrafficPolicy, why: str) -> None:
-        """Notes an order as the reason of the next shift if it changes the desired releases; other shifts have other reasons."""
+        """Sets an order as the reason of the next shift if it changes the desired releases; other shifts have other reasons."""
         releases, progress = self._records.releases.verified_of_model(name), self._records.progress(name)
         desired = dict(desired_shares(releases, after))
         if {release.sha256: weight for release, weight in desired.items()} == progress.shares:

@@ -32,10 +32,10 @@ class TrafficProgress:
 
 
 class TrafficRecords:
-    """The policies, histories and progress of all models, and the releases that they are about.
+    """The policies, histories and progress of all models, and their releases.
 
     Args:
-        store: The file that outlives this supervisor.
+        store: The persistent file.
         releases: All releases.
     """
 
@@ -75,7 +75,7 @@ class TrafficRecords:
         return name
 
     def require_releases(self, name: str) -> list[Release]:
-        """Returns the verified releases of a model, the highest rank first.
+        """Returns the verified releases of a model, with the highest rank first.
 
         Raises:
             Conflict: There is none.

@@ -1,4 +1,4 @@
-"""Traffic shifts: what follows when the requests of a model move to other releases, and when a release on probation fails."""
+"""Handles traffic shifts, in which the requests of a model move to other releases, and releases that fail their probation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runtime.supervisor.traffic.records import TrafficRecords
 log = logging.getLogger(__name__)
 
 _SERVABLE_WITHOUT_FILE = 2
-"""Number of releases that served last, the serving one included, that can be rolled back to after their file is gone or was replaced."""
+"""Number of latest releases, including the serving one, to which a rollback is possible after their file was removed or replaced."""
 
 
 class TrafficShifter:
@@ -34,7 +34,7 @@ class TrafficShifter:
     Args:
         records: The policies of all models.
         rules: Rules of probation.
-        rollback_window_s: How long the previous release stays up.
+        rollback_window_s: Time for which the previous release stays up, in seconds.
         on_changed: Called after every report of a front door.
     """
 
@@ -58,14 +58,14 @@ class TrafficShifter:
                 self._shift(name, plan, shares)
 
     def may_roll_back_to(self, release: Release) -> bool:
-        """Returns whether a release whose file is gone may still be rolled back to."""
+        """Returns whether a rollback to a release whose file was removed is still possible."""
         return release.is_model and release.sha256 in self._records.record(release.name).traffic.served[-_SERVABLE_WITHOUT_FILE:]
 
     def on_front_door_report(self, report: OutcomeReport | MirrorReport) -> None:
         """Adds the counts of a front door to those of the release."""
         managed = self._records.releases.by_digest(report.release_id)
         if managed is None:
-            return  # it was removed meanwhile
+            return  # the release was removed meanwhile
         if isinstance(report, MirrorReport):
             progress = self._records.progress(managed.release.name)
             progress.mirror = MirrorStatus.from_report(managed.release.version, report).combined_with(progress.mirror)
@@ -112,7 +112,7 @@ class TrafficShifter:
         self._record_sole_server(name)
 
     def _start_standby(self, name: str, before: dict[str, int], shares: dict[str, int]) -> None:
-        """Keeps the release up that received most requests before, and no other one."""
+        """Keeps only the release up that received the most requests before."""
         rolled_back = self._records.record(name).traffic.rolled_back
         left = [sha256 for sha256 in sorted(before, key=lambda each: -before[each]) if sha256 not in shares and sha256 not in rolled_back]
         if not left:
