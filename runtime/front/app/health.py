@@ -52,7 +52,7 @@ class Readiness(Protocol):
 
     @property
     def requires_keys(self) -> bool:
-        """Whether requests must have an API key."""
+        """True if requests must have an API key."""
 
     @property
     def ids(self) -> Iterator[str]:

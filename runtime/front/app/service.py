@@ -95,7 +95,7 @@ class InferenceService:
 
     @property
     def requires_keys(self) -> bool:
-        """Whether a request must have an API key."""
+        """True if a request must have an API key."""
         return self._keys is not None
 
     def unavailable_models(self) -> list[str] | None:

@@ -19,7 +19,7 @@ class IllegalTransition(AssertionError):
 
 
 class ConnectionState(IntEnum):
-    """Where the reading of requests stands."""
+    """The progress of reading requests from a connection."""
 
     IDLE = 0
     """No request is being read."""

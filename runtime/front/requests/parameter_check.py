@@ -32,12 +32,12 @@ class ParameterCheck:
 
     @property
     def answered(self) -> bool:
-        """Whether nobody waits for the check any more."""
+        """True if nobody waits for the check any more."""
         return self._reply.done()
 
     @property
     def is_suspect(self) -> bool:
-        """Whether a worker exited while it had the check, which must then be the only work of the next worker."""
+        """True if a worker exited while it had the check, which must then be the only work of the next worker."""
         return self.crash_count > 0
 
     def finish(self, error: PexdockError | None) -> None:

@@ -101,12 +101,12 @@ class InferenceRequest(Timed):
 
     @property
     def pinned(self) -> bool:
-        """Whether no other release may answer it, because its client requested this one."""
+        """True if no other release may answer it, because its client requested this one."""
         return bool(self.head.version)
 
     @property
     def may_retry(self) -> bool:
-        """Whether it may be computed twice."""
+        """True if it may be computed twice."""
         return self.endpoint.spec.retry
 
     def on_sent(self, cancel: Callable[[], None]) -> None:

@@ -63,7 +63,7 @@ class RequestHead:
 
     @property
     def is_arrow(self) -> bool:
-        """Whether the body is an Arrow stream that the front door decodes."""
+        """True if the body is an Arrow stream that the front door decodes."""
         return not self.target.endpoint.spec.raw and media_types.media_type_of(self.content_type) == media_types.ARROW
 
     def decode_body(self, body: bytes | BodyBuffer) -> Rows:

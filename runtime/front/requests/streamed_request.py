@@ -33,7 +33,7 @@ class StreamedRequest(InferenceRequest):
 
     @property
     def may_retry(self) -> bool:
-        """Whether it may be computed twice, which is false once a part was sent."""
+        """True if it may be computed twice, so False once a part was sent."""
         return self._stream is None and super().may_retry
 
     def send_part(self, piece: bytes, on_taken: Callable[[], None]) -> None:

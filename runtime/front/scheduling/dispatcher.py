@@ -69,7 +69,7 @@ class Dispatcher(Scheduler):
 
     @property
     def outcomes_watched(self) -> bool:
-        """Whether the outcomes of requests are counted."""
+        """True if the outcomes of requests are counted."""
         return any(queue.outcomes is not None for queue in self.queues)
 
     def watch_outcomes(self, counter: OutcomeCounter | None) -> None:

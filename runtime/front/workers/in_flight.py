@@ -39,12 +39,12 @@ class InFlightBatch:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether a worker has exited while it had this work."""
+        """True if a worker has exited while it had this work."""
         return self.requests[0].crash_count > 0
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody still waits for the batch."""
+        """True if anybody still waits for the batch."""
         return any(not request.answered for request in self.requests)
 
 
@@ -70,12 +70,12 @@ class InFlightTable:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the worker has no batches and no checks."""
+        """True if the worker has no batches and no checks."""
         return not (self.batches or self.checks)
 
     @property
     def is_idle(self) -> bool:
-        """Whether the worker has no batch to compute and no check."""
+        """True if the worker has no batch to compute and no check."""
         return not (self.busy or self.checks)
 
     @property

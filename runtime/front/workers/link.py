@@ -71,7 +71,7 @@ class WorkerLink:
 
     @property
     def open(self) -> bool:
-        """Whether the channel is open."""
+        """True if the channel is open."""
         return self._channel.open
 
     async def wait_welcomed(self) -> bool:

@@ -50,7 +50,7 @@ class WorkerPool:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no worker is left, not even one that is leaving."""
+        """True if no worker is left, not even one that is leaving."""
         return not (self.links or self.leaving)
 
     def every_link(self) -> list[WorkerLink]:
