@@ -101,13 +101,12 @@ def test_no_request_is_lost_while_a_model_is_replaced(tmp_path: Path, swaps: int
         with Load(supervised.state()["address"], "/tiny", [{"x": 3}], CONNECTIONS, pause_s=0.005) as load:
             for number in range(1, swaps // 2):
                 swapped.replace_model(number)
-            supervised.until(swapped.at_rest)
+            supervised.until(lambda: swapped.at_rest() and swapped.is_swept())  # a sweep in progress has folders open
             before = {pid: (own_bytes(pid), descriptors_of(pid)) for pid in (supervisor, door)}
             for number in range(max(1, swaps // 2), swaps):
                 swapped.replace_model(number)
-            supervised.until(swapped.at_rest)
+            supervised.until(lambda: swapped.at_rest() and swapped.is_swept())  # a sweep in progress has folders open
             after = {pid: (own_bytes(pid), descriptors_of(pid)) for pid in (supervisor, door)}
-        supervised.until(swapped.is_swept)
         assert supervised.state()["front_door_pids"] == [door]
     others = [answer.body for answer in load.answers if not isinstance(answer.body, dict) or "predictions" not in answer.body]
     assert set(load.statuses) == {200}, others[:3]
