@@ -21,6 +21,7 @@ from load_clients import LoadClients
 from model_projects import write_project
 from operated_supervisor import Operated
 from runtime.build.model import build_model
+from runtime.settings import RENAMED
 from tinypex import ROOT, write_copied_base, write_tiny
 from waiting import until
 
@@ -30,6 +31,9 @@ same_wire = pytest.mark.skipif(KNOWN_WIRE != WIRE_VERSION, reason="the wire vers
 
 ENDPOINTS = ("doubles", "version", "echo", "counts", "refuses", "fails", "adds")
 """Of tests/models/talks.py."""
+
+OLD_SETTINGS = {new: old for old, new in RENAMED.items()}
+"""The names of settings in the release, by their present names."""
 
 ARROW = "application/vnd.apache.arrow.stream"
 
@@ -231,6 +235,8 @@ def test_a_model_of_an_older_wire_is_refused_before_anything_of_it_runs(operated
 def test_the_release_refuses_a_model_of_a_newer_wire(release, operated):
     """Its own runtime meets a base of now whose wire version has risen; its own models serve on."""
     operated.tree = release
+    operated.settings = {OLD_SETTINGS.get(name, name): value for name, value in operated.settings.items()}
+    operated.settings = {OLD_SETTINGS.get(name, name): value for name, value in operated.settings.items()}
     write_copied_base(operated.dist / "base-0.1.0.pex", tree=release)
     write_copied_base(operated.dist / "base-next.pex", wire=KNOWN_WIRE + 1)
     write_tiny(operated.dist / "good.pex", "good", built_on="0.1.0", wire=KNOWN_WIRE)
