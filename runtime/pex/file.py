@@ -40,10 +40,10 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
         kind: "base" or "model".
         name: Name of the model, or of the SDK.
         version: Its version.
-        wire: Wire version of the SDK that it was built with.
+        wire: Wire version of the SDK with which it was built.
         fingerprint: Hash of everything that the build depended on.
-        base: The base that a model was built on; None in a base.
-        provided: Name → version of what the base provides; empty in a base.
+        base: The base on which a model was built; None in a base.
+        provided: Name → version of the distributions that the base provides; empty in a base.
     """
 
     kind: Literal["base", "model"]

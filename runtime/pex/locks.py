@@ -35,7 +35,7 @@ def hold_folder(folder: Path) -> int:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, report: Report) -> Iterator[None]:
-    """Lets only this process make the folder, until the end of the block. Waits for another process that makes it."""
+    """Reserves the making of the folder for this process until the end of the block. Waits for another process that makes it."""
     path = sibling_path(folder, "lock")
     try:
         descriptor = _open_locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)

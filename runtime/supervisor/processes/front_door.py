@@ -147,7 +147,7 @@ class _Restarts:
         self._timer: asyncio.TimerHandle | None = None
 
     def on_listening(self) -> None:
-        """Notes that the front door serves from now on."""
+        """Marks the front door as serving."""
         self._listening_since = asyncio.get_running_loop().time()
 
     def schedule(self) -> float:
