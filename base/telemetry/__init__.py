@@ -1,5 +1,5 @@
 """Metrics of front doors and workers, and the files that they are written to.
 
 Owns the definitions and summaries of metrics, the reports that processes send, and their lines in CloudWatch's format.
-Imports only `base.ipc.control`. Called by the worker, by front doors, and by their parent, which writes the lines.
+Imports only `base.ipc`. Called by the worker, by front doors, and by their parent, which writes the lines.
 """
