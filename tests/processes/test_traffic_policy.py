@@ -187,5 +187,5 @@ def test_the_doctor_knows_what_a_running_supervisor_knows(operated):
         said_of = {(each["subject"], each["level"]): each["text"] for each in json.loads(done.stdout)}
         assert done.returncode == 1
         assert "no_such_module" in said_of["raises.pex", "problem"]
-        assert said_of["port", "ok"] == f"served at {operated.state()['address']}"
+        assert said_of["port", "ok"] == f"serving at {operated.state()['address']}"
         assert "processes use" in said_of["memory", "ok"]

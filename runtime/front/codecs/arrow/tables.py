@@ -94,13 +94,21 @@ def infer_frame(table: pa.Table) -> pl.DataFrame:
     """Returns all columns with the types that Polars uses, categories as strings.
 
     Raises:
-        Misfit: A column has a type that Polars does not support, or a duplicate name.
+        Misfit: A column has a type that Polars does not support, a duplicate name, or a name with a NUL character.
     """
     check_column_count(table.num_columns)
+    if any(_has_nul_in_name(field) for field in table.schema):
+        raise schema_fit.misfit_error([Cell(None, None, "a name of a column or field contains a NUL character")])
     if len(set(table.schema.names)) < len(table.schema.names):
         raise schema_fit.misfit_error([Cell(None, None, "a column appears more than once")])
     frame = pl.DataFrame([_series(table.column(name), name) for name in table.schema.names])
     return frame.cast({name: wire_form(dtype) for name, dtype in frame.schema.items() if wire_form(dtype) != dtype})
+
+
+def _has_nul_in_name(field: pa.Field[Any]) -> bool:
+    """Returns True if the name of a field, or of one nested in it, cannot cross Arrow's C interface, which ends names with NUL."""
+    kind = field.type
+    return "\0" in field.name or any(_has_nul_in_name(kind.field(i)) for i in range(kind.num_fields))
 
 
 def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[type-arg]

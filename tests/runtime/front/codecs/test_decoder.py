@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from polars import CompatLevel
 
 import frames
+import hostile_bodies
 from base.errors import Cell, Malformed, Misfit, UnsupportedMedia
 from base.schema import wire
 from base.schema.wire import Column
@@ -355,3 +356,20 @@ def test_without_a_schema_categories_are_strings() -> None:
     parts = [decoder.from_arrow(frames.arrow(pl.DataFrame({"c": pl.Series([each], dtype=pl.Categorical)}))) for each in "xy"]
     assert parts[0].shape == parts[1].shape
     assert decoder.batches.build_record_batch(parts).to_pydict() == {"c": ["x", "y"]}
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("application/json", b'{"a\\u0000b": null}'),
+        ("application/json", b'[{"a": [{"\\u0000": 1}]}]'),
+        ("application/x-ndjson", b'{"\\u0000": 1}\n'),
+        ("text/csv", b"a,b\0\n1,2\n"),
+        ("application/vnd.apache.arrow.stream", hostile_bodies.stream(pa.table({"a\0": [1]}))),
+        ("application/vnd.apache.arrow.stream", hostile_bodies.stream(pa.table({"a": [{"\0": 1}]}))),
+    ],
+)
+def test_a_name_with_a_nul_character_is_refused_without_a_schema(media_type: str, body: bytes) -> None:
+    """Such a name cannot become a column of Polars, which panics at it. With a schema it is an unexpected field."""
+    with pytest.raises((Misfit, Malformed), match=r"NUL|header"):
+        decode_body(RowDecoder(None), media_type, body)
