@@ -97,7 +97,7 @@ def infer_frame(table: pa.Table) -> pl.DataFrame:
         Misfit: A column has a type that Polars does not support, a duplicate name, or a name with a NUL character.
     """
     check_column_count(table.num_columns)
-    if any(_has_nul_in_name(field) for field in table.schema):
+    if _has_nul_in_names(table.schema):
         raise schema_fit.misfit_error([Cell(None, None, "a name of a column or field contains a NUL character")])
     if len(set(table.schema.names)) < len(table.schema.names):
         raise schema_fit.misfit_error([Cell(None, None, "a column appears more than once")])
@@ -105,10 +105,16 @@ def infer_frame(table: pa.Table) -> pl.DataFrame:
     return frame.cast({name: wire_form(dtype) for name, dtype in frame.schema.items() if wire_form(dtype) != dtype})
 
 
-def _has_nul_in_name(field: pa.Field[Any]) -> bool:
-    """Returns True if the name of a field, or of one nested in it, cannot cross Arrow's C interface, which ends names with NUL."""
-    kind = field.type
-    return "\0" in field.name or any(_has_nul_in_name(kind.field(i)) for i in range(kind.num_fields))
+def _has_nul_in_names(schema: pa.Schema) -> bool:
+    """Returns True if a name cannot cross Arrow's C interface, which ends names with NUL. Types may nest deeper than functions may call."""
+    fields = list(schema)
+    while fields:
+        field = fields.pop()
+        if "\0" in field.name:
+            return True
+        kind = field.type
+        fields += [kind.field(i) for i in range(kind.num_fields)]
+    return False
 
 
 def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[type-arg]
