@@ -80,11 +80,12 @@ def test_a_dishonest_parquet_file_is_refused_before_it_is_expanded(
     before = door.highest_bytes()
     for name, make in bodies.items():
         body = make()
+        start = door.reset_highest_bytes()  # an allocator gives back later what the case before took
         for path in ("/typed", "/any"):
             with Raw(door.address) as client:
                 client.send(post(path, body).replace(b"application/json", b"application/vnd.apache.parquet", 1))
                 assert 400 <= client.answer().status < 500, name
-        assert door.highest_bytes() - before < PARQUET_GROWS_MAX_BYTES, name
+        assert door.highest_bytes() - start < PARQUET_GROWS_MAX_BYTES, name
     assert_it_goes_on(door, worker, before + PARQUET_GROWS_MAX_BYTES - GROWS_MAX_BYTES)
 
 
