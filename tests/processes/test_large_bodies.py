@@ -174,8 +174,12 @@ def test_a_large_body_that_needs_conversion_is_converted(client: TestClient) -> 
 
 
 def test_a_large_body_is_refused_with_the_same_message(client: TestClient) -> None:
-    """Cases are garbage, a misfit, text that is no UTF-8, and a body beyond the limit."""
+    """Cases are garbage, a second stream, a cut between two batches, a misfit, text that is no UTF-8, and a body beyond the limit."""
     assert client.post("/echo", content=b"x" * 2 * MB, headers=HEADERS).status == 400
+    whole = stream(table(60_000), rows=30_000)
+    for not_whole in (whole * 2, whole + b"rubbish", stream(table(30_000))[:-8], whole[:-8]):
+        refused = client.post("/echo", content=not_whole, headers=HEADERS)
+        assert (refused.status, refused.json()["code"]) == (400, "malformed")
     misfit = client.post("/echo", content=stream(table(60_000).drop_columns("s")), headers=HEADERS)
     assert misfit.status == 422
     assert misfit.json()["errors"][0]["column"] == "s"

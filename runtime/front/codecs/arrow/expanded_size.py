@@ -1,4 +1,4 @@
-"""The expanded size of the compressed buffers in an Arrow stream, known before any of them is expanded.
+"""The expanded size of the compressed buffers in an Arrow stream, known before any of them is expanded, and the end of the stream.
 
 Parses only the parts of the stream's flatbuffers that this needs: a compressed buffer begins with its expanded length
 (https://arrow.apache.org/docs/format/Columnar.html#buffer-compression), which a reader allocates.
@@ -22,7 +22,8 @@ def expanded_bytes(stream: pa.Buffer) -> int:
     """Returns the sum over all compressed buffers; 0 if nothing is compressed.
 
     Raises:
-        ValueError: The buffer is not an Arrow stream.
+        ValueError: The buffer is not exactly one Arrow stream with its end marker. Arrow's reader would ignore what follows the marker, and
+            could not tell a stream without one from a stream that was cut off between two batches.
     """
     try:
         return sum(_expanded_bytes_of(metadata, body) for metadata, body in _messages(memoryview(stream)))
@@ -65,6 +66,8 @@ def _messages(data: memoryview) -> Iterator[tuple[memoryview, memoryview]]:
         if size == _CONTINUATION:
             size, at = _int32(data, at), at + 4
         if size == 0:
+            if at < len(data):
+                raise ValueError(f"{len(data) - at} bytes follow the end of the stream; send one stream with all rows")
             return
         metadata, at = data[at : at + size], at + size
         field = _Table(metadata, _uint32(metadata, 0)).field(3)  # Message: version, header type, header, length of the body
@@ -73,6 +76,7 @@ def _messages(data: memoryview) -> Iterator[tuple[memoryview, memoryview]]:
             raise ValueError("a message has a negative length")
         yield metadata, data[at : at + length]
         at += length
+    raise ValueError("it has no end-of-stream marker, so it may be incomplete; close its writer before sending it")
 
 
 class _Table(NamedTuple):

@@ -47,7 +47,7 @@ class LayoutCache:
     def read_known(self, body: bytes) -> NumericBatch | None:
         """Returns the rows of a stream with a known head, without a copy; None for all other streams."""
         layout = self._known.get(body[: _head_bytes(body)])
-        if layout is None or len(body) != layout.length:
+        if layout is None or len(body) != layout.length or not body.endswith(_END):
             return None
         pairs = zip(self._format.dtypes, layout.offsets, strict=True)
         return self._format.batch_of_columns(
@@ -99,7 +99,7 @@ def _is_last_message(body: bytes, head: int) -> bool:
     schema, batch = messages.read_next_message(), messages.read_next_message()
     if schema.type != "schema" or batch.type != "record batch" or _body_bytes(schema):
         return False
-    return body[head + _body_bytes(batch) :] in (b"", _END)
+    return body[head + _body_bytes(batch) :] == _END
 
 
 def _body_bytes(message: pa.ipc.Message) -> int:

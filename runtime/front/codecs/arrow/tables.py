@@ -30,7 +30,7 @@ def read_arrow_stream(body: bytes | memoryview) -> pa.Table:
     """Returns the table of an Arrow stream.
 
     Raises:
-        Malformed: The body is not an Arrow stream.
+        Malformed: The body is not exactly one complete Arrow stream.
         TooLarge: The stream expands to more than a request may hold.
     """
     try:
@@ -39,7 +39,7 @@ def read_arrow_stream(body: bytes | memoryview) -> pa.Table:
         table = pa.ipc.open_stream(buffer).read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
-        raise Malformed("the body is not an Arrow stream") from exc
+        raise Malformed(f"the body is not an Arrow stream: {exc}") from exc
     check_expanded_size(
         table.num_rows, table.nbytes + sum(dictionary_growth_bytes(chunk) for column in table.columns for chunk in column.chunks)
     )

@@ -11,6 +11,11 @@ from typing import NamedTuple
 from base.errors import TooLarge
 from runtime.front.codecs.parquet.thrift_compact import BINARY, I32, I64, STRUCT, CompactReader
 
+_MAGIC = b"PAR1"
+
+_FIRST_BYTE = 0x15
+"""The first byte of every footer: its first field is the version, a 32-bit integer."""
+
 _MAX_BYTES = 4 * 1024**2
 """Maximum bytes of a footer. A footer of ten thousand columns takes three megabytes."""
 
@@ -49,13 +54,15 @@ def read_row_groups(body: bytes, structs_max: int) -> list[RowGroup]:
         structs_max: Maximum number of columns and elements of its schema: Arrow turns three bytes of each into a kilobyte.
 
     Raises:
-        ValueError: There is no footer, or it cannot be parsed or exceeds a limit.
+        ValueError: There is no footer, it cannot be parsed or exceeds a limit, or the body is more than one file.
         TooLarge: The footer is too long.
     """
     end = len(body) - 8
     size = int.from_bytes(body[end : end + 4], "little") if end > 0 else 0
-    if end - size < 4 or not body.endswith(b"PAR1"):
+    if end - size < 4 or not body.endswith(_MAGIC):
         raise ValueError("it has no footer, or an encrypted one")
+    if not body.startswith(_MAGIC):
+        raise ValueError("it does not begin with PAR1; send one file and nothing before it")
     if size > _MAX_BYTES:
         raise TooLarge(f"the footer has {size} bytes, limit {_MAX_BYTES}; send fewer columns, or larger row groups")
     reader, found = CompactReader(body, end - size, end, _STEPS_MAX, structs_max), list[RowGroup]()
@@ -64,7 +71,27 @@ def read_row_groups(body: bytes, structs_max: int) -> list[RowGroup]:
             found = [_group(reader) for _ in range(reader.structs(kind))]
         else:
             reader.skip(kind, elements=_LISTS.get(number))
+    _check_single_file(body, max((chunk.start + chunk.size for group in found for chunk in group.chunks), default=0), end - size)
     return found
+
+
+def _check_single_file(body: bytes, start: int, end: int) -> None:
+    """Refuses a file that another file stands before: the offsets of the second file's columns would point into the first.
+
+    Args:
+        body: The body.
+        start: The end of the last column. What follows it may be indexes and Bloom filters, which are not read.
+        end: The start of the footer.
+
+    Raises:
+        ValueError: There is another footer between the columns and the footer.
+    """
+    at = body.find(_MAGIC, max(start, len(_MAGIC)), end)
+    while at >= 0:
+        size = int.from_bytes(body[at - 4 : at], "little")
+        if 0 < size <= at - 8 and body[at - 4 - size] == _FIRST_BYTE:
+            raise ValueError("it consists of several files; send one file with all rows")
+        at = body.find(_MAGIC, at + 1, end)
 
 
 def _group(reader: CompactReader) -> RowGroup:
