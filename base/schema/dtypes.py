@@ -64,6 +64,8 @@ def supported_dtype(where: str, given: PolarsDataType) -> pl.DataType:
             if dtype.size == 0:
                 raise Declaration(f"{where}: an array must have at least one element")
             return pl.Array(supported_dtype(where, dtype.inner), dtype.size)
+        case pl.Struct() if not dtype.fields:
+            raise Declaration(f"{where}: a struct must have at least one field")
         case pl.Struct():
             return pl.Struct({field.name: supported_dtype(f"{where}.{field.name}", field.dtype) for field in dtype.fields})
         case pl.Enum() if dtype.categories.is_empty():

@@ -147,7 +147,7 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
             _author_value(f"{cls.__name__}.{name}", "example", value, cls._columns[name]) for name, value in cls.example_row().items()
         ]
         arrays = [each.to_arrow(compat_level=pl.CompatLevel.newest()) for each in series]
-        return pa.RecordBatch.from_arrays(arrays, schema=cls._arrow)
+        return wire.batch_of_columns(arrays, cls._arrow, 1)
 
     @classmethod
     def has_examples(cls) -> bool:

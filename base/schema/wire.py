@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -81,6 +82,13 @@ def columns_from_arrow(schema: pa.Schema) -> dict[str, Column]:
     except (msgspec.MsgspecError, ValueError, pa.ArrowException) as exc:
         raise PeerError(f"the metadata of a schema cannot be read: {exc}") from exc
     return found
+
+
+def batch_of_columns(columns: Sequence[pa.Array[Any]], schema: pa.Schema, rows: int) -> pa.RecordBatch:
+    """Returns columns of `rows` values as a record batch. Without columns, Arrow alone would make it a batch of no rows."""
+    if columns:
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["rows"]).select([])
 
 
 def _encode_defaults(defaults: Mapping[str, pl.Series]) -> bytes:

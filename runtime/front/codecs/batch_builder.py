@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from base.ipc.numeric_frames import ROWS_MAX, NumericBatch, NumericFormat
+from base.schema.wire import batch_of_columns
 from runtime.front.codecs.arrow.tables import to_one_batch
 from runtime.front.codecs.rows import Records, Rows
 
@@ -64,7 +65,7 @@ class BatchBuilder:
         assert self._schema is not None
         rows = parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
         arrays = [_array(list(map(attrgetter(f"f{i}"), rows)), field) for i, field in enumerate(self._schema)]
-        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        return batch_of_columns(arrays, self._schema, len(rows))
 
 
 def _array(values: list[Any], field: pa.Field[Any]) -> pa.Array[Any]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from base.errors import UnsupportedMedia
 from base.ipc.numeric_frames import NumericFormat, arrow_array
-from base.schema.wire import columns_from_arrow
+from base.schema.wire import batch_of_columns, columns_from_arrow
 from runtime.front.codecs import csv, media_types
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.arrow import body_frame, tables
@@ -111,7 +111,9 @@ class RowDecoder:
     def _rows_of(self, found: list[msgspec.Struct] | pl.DataFrame) -> Rows:
         if not isinstance(found, pl.DataFrame):
             return self._rows_of_structs(found)
-        return Rows(pa.RecordBatch.from_arrays(tables.to_one_batch(tables.to_table(found)).columns, schema=self._schema), "")
+        assert self._schema is not None
+        columns = tables.to_one_batch(tables.to_table(found)).columns
+        return Rows(batch_of_columns(columns, self._schema, found.height), "")
 
     def _rows_of_structs(self, found: list[msgspec.Struct]) -> Rows:
         """Turns many floats into columns while they are in the processor's cache: as objects they take five times the memory."""

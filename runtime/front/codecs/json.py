@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from base.errors import Cell, Malformed, Misfit
 from base.schema.dtypes import is_wide
-from base.schema.wire import Column
+from base.schema.wire import Column, batch_of_columns
 from runtime.front.codecs.values import json, schema_fit
 from runtime.front.codecs.values.limits import check_column_count
 from runtime.front.codecs.values.mismatch import integer_bounds
@@ -142,7 +142,9 @@ def infer_json(rows: list[dict[str, Any]]) -> pa.Table:
     """
     names = list(dict.fromkeys(chain.from_iterable(rows)))
     check_column_count(len(names))
-    return pa.table([_infer_column(name, [row.get(name) for row in rows]) for name in names], names=names)
+    columns = [_infer_column(name, [row.get(name) for row in rows]) for name in names]
+    schema = pa.schema([(name, column.type) for name, column in zip(names, columns, strict=True)])
+    return pa.Table.from_batches([batch_of_columns(columns, schema, len(rows))])
 
 
 def parse_untyped(body: bytes) -> list[dict[str, Any]]:

@@ -101,7 +101,7 @@ def infer_frame(table: pa.Table) -> pl.DataFrame:
         raise schema_fit.misfit_error([Cell(None, None, "a name of a column or field contains a NUL character")])
     if len(set(table.schema.names)) < len(table.schema.names):
         raise schema_fit.misfit_error([Cell(None, None, "a column appears more than once")])
-    frame = pl.DataFrame([_series(table.column(name), name) for name in table.schema.names])
+    frame = pl.DataFrame([_series(table.column(name), name) for name in table.schema.names] or None, height=table.num_rows)
     return frame.cast({name: wire_form(dtype) for name, dtype in frame.schema.items() if wire_form(dtype) != dtype})
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from base.errors import Malformed, TooLarge
+from base.schema.wire import batch_of_columns
 from runtime.front.codecs.arrow import tables
 from runtime.front.codecs.parquet import delta_lengths, footer
 from runtime.front.codecs.parquet import page_header as pages
@@ -59,8 +60,8 @@ def _read_table(file: pq.ParquetFile, columns: Iterable[str] | None, plan: ReadP
     schema, rows = file.schema_arrow, file.metadata.num_rows
     wanted = set(schema.names if columns is None else columns)
     kept = pa.schema([field for field in schema if field.name in wanted])
-    if not kept.names:  # a table without columns would lose the number of rows
-        return pa.table({"": pa.nulls(rows)})
+    if not kept.names:
+        return pa.Table.from_batches([batch_of_columns([], kept, rows)])
     groups = range(file.num_row_groups)
     batches, size = [], 0
     # A dictionary belongs to one row group, and a list column of a batch cannot have two of them.
@@ -88,6 +89,8 @@ def _plan_read(body: bytes, metadata: pq.FileMetaData, groups: Sequence[footer.R
     """
     _check_writer(metadata.created_by or "")
     width, rows = metadata.num_columns, metadata.num_rows
+    if not width and not rows:
+        raise ValueError("it has neither columns nor a number of rows, which some writers omit then; send another media type")
     limits.check_column_count(width)
     if len(groups) * max(1, width) > _CHUNKS_MAX:
         raise TooLarge(f"a Parquet file may have {_CHUNKS_MAX} columns in all row groups together; send larger row groups")

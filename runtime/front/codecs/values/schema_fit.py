@@ -49,7 +49,7 @@ def fit_columns(
             cells.append(exc.cell(name))
     if cells:
         raise misfit_error(cells)
-    return pl.DataFrame(found)
+    return pl.DataFrame(found or None, height=rows)  # a frame without columns has rows too
 
 
 def _fit_column(name: str, column: Column, names: Collection[str], rows: int, read_column: ColumnReader, absent: list[int]) -> pl.Series:
