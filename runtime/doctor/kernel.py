@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runtime.doctor.finding import Finding, ok, problem, warning
+from runtime.http.listener_drain import SO_BINDTOIFINDEX
 from runtime.settings import Settings
 
 _CLIENTS = 2000
@@ -31,7 +32,7 @@ def check_kernel(settings: Settings) -> Iterator[Finding]:
     found = f"Linux {platform.release()}: {', '.join(_FEATURES)}"
     if missing:
         yield problem(
-            "kernel", f"Linux {platform.release()} lacks {', '.join(missing)}", "use Linux 5.4 or later, and no sandbox that blocks these"
+            "kernel", f"Linux {platform.release()} lacks {', '.join(missing)}", "use Linux 5.7 or later, and no sandbox that blocks these"
         )
     else:
         yield ok("kernel", found)
@@ -79,11 +80,18 @@ def _shared_port() -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
+def _refusal() -> None:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, 1)
+        sock.getsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX)
+
+
 _FEATURES: dict[str, Callable[[], None]] = {
     "memfd_create with seals": _sealed_segment,
     "pidfd_open": _pidfd,
     "SOCK_SEQPACKET": _channel,
     "SO_REUSEPORT": _shared_port,
+    "SO_BINDTOIFINDEX": _refusal,
 }
 
 

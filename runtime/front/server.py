@@ -20,7 +20,6 @@ from runtime.front.fd_limit import raise_fd_limit
 from runtime.front.http.connection import ConnectionContext, HttpConnection
 from runtime.front.http.response_writer import ResponseSerializer
 from runtime.front.http.sweeper import Sweeper
-from runtime.front.listener_drain import drain_listeners
 from runtime.front.telemetry.access_log import AccessLog
 from runtime.http.acceptor import Acceptor
 
@@ -87,9 +86,8 @@ class FrontServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answers clients that connect or send a request at this very moment, and then shuts down as uvicorn does."""
-        await drain_listeners(sockets or ())
         assert self._acceptor is not None
-        self._acceptor.stop()
+        await self._acceptor.drain()
         await self._acceptor.wait_connected(LINGER_S)
         for connection in self._open_connections():
             connection.take_last_request()

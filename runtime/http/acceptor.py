@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
 import sys
 from collections.abc import Callable
 
+from runtime.http.listener_drain import refuse_connections, wait_for_handshakes
 from runtime.http.tls import HANDSHAKE_S
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
 """Time between two attempts to accept while the system refuses connections."""
+
+BACKLOG_MAX_S = 1.0
+"""Time limit for accepting what is in the backlog of a listener that refuses new clients, in seconds. Leaves time for a second attempt."""
 
 ACCEPTS_PER_TURN = 64
 """Connections accepted in one iteration of the loop, which takes about 4 ms. With one per iteration, the last of 256 clients waited 0.1 to
@@ -60,6 +65,7 @@ class Acceptor:
         self._connecting: dict[asyncio.Task[None], None] = {}  # accepted, but not yet connections; an ordered set
         self._retry: asyncio.TimerHandle | None = None
         self._accepting = True
+        self._backlog_empty = asyncio.Event()  # set whenever it is
 
     def start(self, backlog: int) -> None:
         """Listens and accepts from now on."""
@@ -72,6 +78,16 @@ class Acceptor:
         if self._retry is not None:
             self._retry.cancel()
         self._loop.remove_reader(self._listener.fileno())
+
+    async def drain(self) -> None:
+        """Refuses new clients, accepts those that are connected or have begun to connect, and stops."""
+        refuse_connections([self._listener])
+        await wait_for_handshakes(self._listener)
+        self._backlog_empty.clear()
+        self._accept()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._backlog_empty.wait(), BACKLOG_MAX_S)
+        self.stop()
 
     async def wait_connected(self, timeout_s: float) -> None:
         """Waits until every accepted socket is a connection or has failed. Only TLS handshakes take time."""
@@ -86,6 +102,7 @@ class Acceptor:
             except ConnectionError:
                 continue  # that client is gone
             except BlockingIOError:
+                self._backlog_empty.set()
                 return
             except OSError as exc:
                 self._pause(exc)
@@ -107,7 +124,7 @@ class Acceptor:
         if self._accepting:
             log.warning("cannot accept connections; new ones stay in the backlog: %s", error.strerror)
             self._accepting = False
-        self._loop.remove_reader(self._listener.fileno())
+        self.stop()
         self._retry = self._loop.call_later(RETRY_S, self._loop.add_reader, self._listener.fileno(), self._accept)
 
     async def _connect(self, sock: socket.socket) -> None:

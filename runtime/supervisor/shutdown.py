@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from runtime.http.listener_drain import refuse_connections
 from runtime.supervisor.fleet.fleet import Fleet
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_doors import FrontDoorGroup
@@ -74,6 +75,7 @@ class Shutdown:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), self._pre_stop_delay_s)
         fleet.stop()
+        refuse_connections(clients)
         front_doors.drain()
         for listener in clients:  # each front door has its own descriptor; once the last one exits, clients are refused at once
             listener.close()

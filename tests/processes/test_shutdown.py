@@ -1,5 +1,7 @@
 """Shutdown of a real supervisor under load: it reports not ready first, and every accepted request is answered."""
 
+import contextlib
+import os
 import signal
 import time
 from collections import Counter
@@ -7,6 +9,7 @@ from collections import Counter
 import pytest
 
 from load_clients import LoadClients
+from privileges import unprivileged
 from rawhttp import Raw, get, post
 from supervisor_harness import Supervised
 from tinypex import write_tiny
@@ -33,9 +36,13 @@ def asked(raw):
 
 
 @pytest.mark.parametrize(("kept", "doors"), [(True, 1), (False, 1), (True, 2), (False, 2)])
-def test_sigterm_under_load_resets_no_connection_and_answers_every_accepted_request(supervised, kept, doors):
-    """16 clients send requests without a pause: each gets its own rows until its connection is refused before it sent anything."""
+def test_sigterm_under_load_resets_no_connection_and_answers_every_accepted_request(supervised, tmp_path, kept, doors):
+    """16 clients send requests without a pause: each gets its own rows until its connection is refused before it sent anything.
+
+    This needs none of the capabilities of root, which the container image does not have.
+    """
     supervised.settings["front_doors"] = doors
+    supervised.prefix = unprivileged(tmp_path)
     with supervised, LoadClients(supervised.state()["address"], "/tiny", kept=kept) as callers:
         supervised.until(lambda: callers.statuses[200] > 500)
         before = Counter(callers.statuses)  # at a slow start one front door of two may have been without its worker
@@ -79,6 +86,21 @@ def test_an_idle_connection_may_send_one_more_request_and_learns_that_it_is_the_
         assert raw.ended()
         assert other.ended()
         assert supervised.process.wait(20) == 0
+
+
+def test_clients_that_wait_for_a_crashed_front_door_are_answered_before_the_end(supervised):
+    """They connected to its socket, which outlives it, and its restart was far away when the shutdown began."""
+    supervised.settings |= {"restart_delay_min_s": 60, "restart_delay_max_s": 60, "drain_s": 50}
+    with supervised, contextlib.ExitStack() as stack:
+        address, (door,) = supervised.state()["address"], supervised.state()["front_door_pids"]
+        os.kill(door, signal.SIGKILL)
+        supervised.until(lambda: "restarting in 60.0 s" in supervised.err.read_text())
+        waiting = [stack.enter_context(Raw(address)) for _ in range(8)]
+        for raw in waiting:
+            raw.send(post("/tiny", [{"x": 3}]))
+        supervised.process.send_signal(signal.SIGTERM)
+        assert [raw.answer().json()["predictions"] for raw in waiting] == [[6]] * 8
+        assert supervised.process.wait(30) == 0
 
 
 def test_sigint_skips_the_pre_stop_delay(supervised):

@@ -50,6 +50,9 @@ class LoadClients:
             except ConnectionRefusedError:
                 self.refused += 1
                 return
+            except OSError as exc:
+                self.faults.append(f"{exc!r}")
+                continue
             with raw:
                 try:
                     self._converse(raw)

@@ -19,7 +19,11 @@ START_S = 60.0
 
 
 class Supervised:
-    """A supervisor of `folder`/dist. A `with` block ends it, whatever state it is in."""
+    """A supervisor of `folder`/dist. A `with` block ends it, whatever state it is in.
+
+    Attributes:
+        prefix: Words of a command before the supervisor's own, which runs it in another way.
+    """
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.dist = folder / "dist"
@@ -34,12 +38,13 @@ class Supervised:
             "probation_s": 0,
         } | settings
         self.tree = ROOT
+        self.prefix: list[str] = []
         self.start_s = START_S
         self.out, self.err = folder / "out.txt", folder / "err.txt"
         write_linked_base(self.dist / "base.pex")
 
     def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "runtime", *words]
+        return [*self.prefix, sys.executable, "-m", "runtime", *words]
 
     @property
     def environment(self) -> dict[str, str]:

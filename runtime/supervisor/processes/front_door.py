@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import socket
 from collections.abc import Callable, Iterator
 
@@ -85,7 +86,8 @@ class FrontDoorChild:
                 child.start()
         except OSError as exc:
             log.error("cannot start %s: %s", self._name, exc)  # noqa: TRY400 - the operating system's reason is enough
-            self._restarts.schedule()
+            if not self._stopping:
+                self._restarts.schedule()
             return
         self.child = child
         child.send(self._limits)
@@ -106,9 +108,11 @@ class FrontDoorChild:
             self.child.send(ReportNotReady())
 
     def drain(self) -> None:
-        """Makes the front door stop accepting, finish its requests and exit. It is not restarted."""
+        """Makes the front door finish its requests and exit. It is started once more if it crashed and clients wait for it."""
         self._stopping = True
         self._restarts.cancel()
+        if self.child is None and select.select([self._listener], [], [], 0)[0]:
+            self.start()
         if self.child is not None:
             self.child.send(Drain())
 

@@ -55,3 +55,27 @@ def test_simultaneous_clients_are_connected_within_a_few_turns(count):
 def test_open_connections_get_their_turn_while_others_connect():
     """A flood of connections must not occupy the loop."""
     assert uvloop.run(turns_until_all_are_connected(MANY)) >= MANY / ACCEPTS_PER_TURN
+
+
+def test_a_drain_accepts_every_client_that_waits_and_refuses_later_ones():
+    """There are more of them than are accepted in one iteration of the loop."""
+
+    class Greeting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            transport.write(b"hello")
+            transport.close()
+
+    async def main() -> None:
+        with ExitStack() as stack:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=MANY))
+            acceptor = Acceptor(listener, Greeting, None)
+            acceptor.start(backlog=MANY)
+            clients = [stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(MANY)]
+            await acceptor.drain()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(listener.getsockname())
+            listener.close()
+            await acceptor.wait_connected(20)
+            assert [await asyncio.to_thread(client.recv, 10) for client in clients] == [b"hello"] * MANY
+
+    uvloop.run(main())
