@@ -1,7 +1,10 @@
 """CSV with a header: every cell is text, which is parsed by the dtype of its column.
 
-An empty cell is null, a quoted empty cell an empty string. Lists, arrays and structs are JSON in their cell; other values have the form
-that they have in JSON. NaN and infinities are written as `NaN`, `inf` and `-inf`.
+An empty cell is null, a quoted empty cell an empty string; no text stands for null. Lists, arrays and structs are JSON in their cell; other
+values have the form that they have in JSON. NaN and infinities are written as `NaN`, `inf` and `-inf`.
+
+Arrow's reader takes a quote that is never closed to the end of the body, and joins what follows a closing quote to its cell. So quotes are
+checked first, by the rules of Python's `csv` in its strict mode.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 import polars as pl
@@ -23,14 +26,31 @@ from runtime.front.codecs import json
 from runtime.front.codecs.values import json as values
 from runtime.front.codecs.values import schema_fit, text
 from runtime.front.codecs.values.limits import check_column_count
-from runtime.front.codecs.values.mismatch import raise_mismatch_where
+from runtime.front.codecs.values.mismatch import ValueMismatch, raise_mismatch_where
 
 _INTEGER = r"^[+-]?\d+$"
 _FRACTION = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _SIMPLE = r"^[+-]?(\d{1,15}|\d*\.\d+([eE][+-]?\d{1,2})?)$"
 """Numbers that Polars may parse. Excludes large integers, which a float must hold exactly, and numbers that may overflow 32 bits."""
-_SPECIAL = ("NaN", "nan", "inf", "-inf", "Infinity", "-Infinity")
-_BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
+_SPECIAL = ("NaN", "nan", "inf", "-inf", "Inf", "-Inf", "Infinity", "-Infinity")
+_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+
+_BOM = b"\xef\xbb\xbf"
+
+_VALID_QUOTES = re.compile(rb"""
+    [^"]*+
+    (?:
+        (?: (?<![^,\r\n]) " [^"]*+ (?: "" [^"]*+ )*+ " (?![^,\r\n])  # a quoted cell
+        | (?<=[^,\r\n]) "                                           # a quote inside a cell that is not quoted
+        )
+        [^"]*+
+    )*+""", re.VERBOSE)  # fmt: skip
+"""Matches a whole body in linear time, as long as each quoted cell is closed, and a delimiter or the end of the line follows it."""
+
+_OTHER_DELIMITER = re.compile(r"sep=|.*[;\t|]")
+"""What the only name of a header matches if another delimiter separates the names. Excel begins some files with a line `sep=;`."""
+
+_LONG_INTEGER = re.compile(rb"\d{16}")
 
 
 def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
@@ -40,7 +60,8 @@ def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.
         Malformed: The body is not CSV in UTF-8.
         Misfit: A cell does not fit.
     """
-    names = _header(body)
+    body = body.removeprefix(_BOM)
+    names = _header(body, columns)
     duplicates = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
     if duplicates:
         raise schema_fit.misfit_error([Cell(None, name, "the column appears more than once") for name in duplicates])
@@ -60,10 +81,16 @@ def infer_csv(body: bytes) -> pa.Table:
 
     Raises:
         Malformed: The body is not CSV in UTF-8.
+        Misfit: A number is out of range.
         TooLarge: The body has too many columns.
     """
     check_column_count(body.partition(b"\n")[0].count(b",") + 1)
-    return _table(body, _header(body), _options(None))
+    body = body.removeprefix(_BOM)
+    names = _header(body, ())
+    table = _table(body, names, _options(None))
+    if _LONG_INTEGER.search(body) is not None:
+        _check_long_integers(body, names, table.schema)
+    return table
 
 
 def write_csv(frame: pl.DataFrame) -> bytes:
@@ -80,13 +107,18 @@ def _options(wanted: list[str] | None) -> pc.ConvertOptions:
     return options
 
 
-def _header(body: bytes) -> list[str]:
+def _header(body: bytes, declared: Collection[str]) -> list[str]:
+    """Returns the names of the columns, after a check of all quotes in the body."""
+    if b'"' in body and _VALID_QUOTES.fullmatch(body) is None:
+        raise Malformed("the body is not CSV: a quoted cell is not closed, or text follows its closing quote; write a quote in it twice")
     try:
-        names = next(csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline=""), strict=True), [])
+        names = next(csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8", newline=""), strict=True), [])
     except (csv.Error, UnicodeDecodeError) as exc:
         raise Malformed(f"the body is not CSV in UTF-8: {exc}") from exc
     if not names:
         raise Malformed("the body is not CSV; its first line must name the columns")
+    if names[0] not in declared and not body.startswith(b'"') and _OTHER_DELIMITER.match(names[0]) and names[1:] in ([], [""]):
+        raise Malformed(f"the body is not CSV: separate cells with commas, and begin with the names of the columns; got {names[0][:60]!r}")
     return names
 
 
@@ -95,10 +127,27 @@ def _table(body: bytes, names: list[str], convert: pc.ConvertOptions) -> pa.Tabl
     # there are more.
     read_options = pc.ReadOptions(use_threads=False, block_size=len(body) + 1)
     parse = pc.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
+    if not body.endswith((b"\n", b"\r")):
+        body += b"\n"  # Arrow refuses a header without it
     try:
         return pc.read_csv(io.BytesIO(body), read_options, parse, convert)
     except (pa.ArrowException, UnicodeDecodeError) as exc:
         raise Malformed(f"the body is not CSV in UTF-8: {exc}") from exc
+
+
+def _check_long_integers(body: bytes, names: list[str], schema: pa.Schema) -> None:
+    """Refuses integers of which an inferred column of floats would lose digits, as the schema's own columns do."""
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    if not floats:
+        return
+    texts = _table(body, names, _options(floats))
+    for name, cells in zip(texts.column_names, texts.columns, strict=True):
+        found = pl.from_arrow(cells)
+        assert isinstance(found, pl.Series)
+        try:
+            _numbers(found.set(~found.str.contains(_INTEGER), None), pl.Float64())
+        except ValueMismatch as exc:
+            raise schema_fit.misfit_error([exc.cell(name)]) from exc
 
 
 def _column(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
