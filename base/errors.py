@@ -26,6 +26,7 @@ PexdockError
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -100,7 +101,7 @@ class Reject(CallerError):
             their own request.
 
     Raises:
-        ValueError: The status is not between 400 and 499.
+        ValueError: The status is not a whole number between 400 and 499.
     """
 
     code = "rejected"
@@ -108,10 +109,10 @@ class Reject(CallerError):
     def __init__(
         self, status: int = 422, detail: str = "the model rejects this", rows: Iterable[int] = (), *, cells: Sequence[Cell] = ()
     ) -> None:
-        if status not in range(400, 500):
-            raise ValueError(f"a rejection has a status from 400 to 499, not {status!r}")
+        if isinstance(status, float) or status not in range(400, 500):
+            raise ValueError(f"a rejection has a whole number from 400 to 499 as its status, not {status!r}")
         super().__init__(detail, cells=[*cells, *(Cell(int(row), None, detail) for row in rows)])
-        self.status = status
+        self.status = operator.index(status)  # numbers of numpy cannot be sent
 
     def copy_for_caller(self, *, detail: str | None = None, cells: Sequence[Cell] | None = None) -> Self:
         """Returns a new instance, as `PexdockError.copy_for_caller` does."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from base.endpoint.response_rules import check_response
+
 
 def _never() -> bool:
     return False
@@ -71,6 +73,11 @@ class Response:
     """A body with its media type, which the handler of an endpoint with `raw=True` may return.
 
     Such a handler may also return `bytes` (application/octet-stream), `str` (text/plain) or anything that has a form in JSON.
+
+    Attributes:
+        body: The body; empty for the statuses 204 and 205, which have none.
+        content_type: The media type; empty for a response without a Content-Type header.
+        status: 200 to 299.
     """
 
     body: bytes
@@ -78,16 +85,13 @@ class Response:
     status: int = 200
 
     def __post_init__(self) -> None:
-        """Checks the status and the media type.
+        """Checks that HTTP allows the response.
 
         Raises:
-            ValueError: The status is not 200 to 299 (raise `base.errors.Reject` to refuse a request), or the media type is not valid
-                in a header.
+            ValueError: The status is not 200 to 299 (raise `base.errors.Reject` to refuse a request), a status without a body has one, or
+                the media type is invalid.
         """
-        if not 200 <= self.status <= 299:
-            raise ValueError(f"status {self.status} is not between 200 and 299; raise base.errors.Reject to refuse a request")
-        if not self.content_type.isascii() or not self.content_type.isprintable():
-            raise ValueError(f"{self.content_type!r} is not a media type; use printable ASCII characters")
+        check_response(self.status, self.content_type, len(self.body))
 
 
 class RequestContext(msgspec.Struct, frozen=True):

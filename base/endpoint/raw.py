@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from base.endpoint.context import Response
+from base.endpoint.response_rules import check_response
 from base.errors import BadResult
 
 RAW_REQUEST_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), nullable=False)])
@@ -36,7 +37,7 @@ def response_frame(result: Any) -> pa.RecordBatch:
     """Returns a frame that holds the result of a raw endpoint's handler.
 
     Raises:
-        BadResult: The result is not a Response, bytes or text, and has no form in JSON.
+        BadResult: The result is not a Response, bytes or text, and has no form in JSON; or HTTP does not allow the response.
     """
     match result:
         case Response():
@@ -47,11 +48,15 @@ def response_frame(result: Any) -> pa.RecordBatch:
             response = Response(result.encode(), "text/plain; charset=utf-8")
         case _:
             response = Response(encode_json(result), "application/json")
-    columns: list[pa.Array[Any]] = [
-        pa.array([response.body], pa.large_binary()),
-        pa.array([response.content_type]),
-        pa.array([response.status], pa.int16()),
-    ]
+    try:
+        check_response(response.status, response.content_type, len(response.body))  # a subclass need not have done it
+        columns: list[pa.Array[Any]] = [
+            pa.array([response.body], pa.large_binary()),
+            pa.array([response.content_type], pa.string()),
+            pa.array([response.status], pa.int16()),
+        ]
+    except (pa.ArrowException, TypeError, ValueError) as exc:
+        raise BadResult(f"the handler returned a response that cannot be sent: {exc}") from exc
     return pa.RecordBatch.from_arrays(columns, schema=RAW_RESPONSE_SCHEMA)
 
 
@@ -61,6 +66,8 @@ def encode_json(value: Any) -> bytes:
     Raises:
         BadResult: The value has no form in JSON.
     """
+    if isinstance(value, Response):
+        raise BadResult("the handler produced a Response as a part of a stream, whose parts are values: yield them themselves")
     try:
         return msgspec.json.encode(value, enc_hook=_encodable)
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:

@@ -50,14 +50,26 @@ def is_transferable(error: errors.PexdockError) -> bool:
 
 def encode_error(error: errors.PexdockError) -> bytes:
     """Returns the error as JSON, cut so that it fits in one message."""
-    cells = [_ErrorCell(cell.row, cell.column, cell.reason[:_REASON_MAX_CHARS]) for cell in error.cells[:_CELLS_MAX]]
+    cells = [
+        _ErrorCell(
+            None if cell.row is None else int(cell.row),
+            None if cell.column is None else _text(cell.column, _REASON_MAX_CHARS),
+            _text(cell.reason, _REASON_MAX_CHARS),
+        )
+        for cell in error.cells[:_CELLS_MAX]
+    ]
     status = error.status if isinstance(error, errors.Reject) else 0
-    content = _ErrorBody(error.code, error.detail[:_DETAIL_MAX_CHARS], cells, status)
+    content = _ErrorBody(error.code, _text(error.detail, _DETAIL_MAX_CHARS), cells, status)
     body = msgspec.json.encode(content)
     if len(body) > BODY_MAX_BYTES:
         content.cells = []
         body = msgspec.json.encode(content)
     return body
+
+
+def _text(value: object, max_chars: int) -> str:
+    """Returns what a handler gave as a text in a form that JSON has: as a string without lone surrogates, cut to this length."""
+    return str(value)[:max_chars].encode(errors="replace").decode()
 
 
 def decode_error(body: bytes) -> errors.PexdockError:

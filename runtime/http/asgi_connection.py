@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from runtime.http.response_framing import ResponseFraming
+
 if TYPE_CHECKING:
     import asyncio
 
     from uvicorn import Config
-    from uvicorn._types import ASGI3Application
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
@@ -54,6 +56,16 @@ class AsgiConnection(HttpToolsProtocol):
         self.pipeline.popleft()
         self.cycle = self.pipeline[0][0] if self.pipeline else self.running  # type: ignore[assignment]  # it begins as None
 
+    def on_headers_complete(self) -> None:
+        """Gives a request whose head is complete to the application. A client of HTTP/1.0 gets no 100 (RFC 9110, 10.1.1)."""
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False
+        super().on_headers_complete()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
-        super()._start_asgi_task(cycle, app)
+
+        async def framed(scope: Scope, receive: ASGIReceiveCallable, _: ASGISendCallable) -> None:
+            await app(scope, receive, ResponseFraming(cycle).send)
+
+        super()._start_asgi_task(cycle, framed)

@@ -82,7 +82,7 @@ class Raw:
 
     def send(self, data: bytes, size: int | None = None) -> None:
         """Sends bytes, in packets of `size` bytes if given."""
-        for start in range(0, len(data), size or len(data)):
+        for start in range(0, len(data), size or len(data) or 1):
             self.socket.sendall(data[start : start + (size or len(data))])
 
     def answer(self, *, head: bool = False) -> Answer:

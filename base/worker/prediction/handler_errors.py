@@ -37,6 +37,8 @@ class HandlerErrorBoundary:
                 f"the handler {self._endpoint_name} rejects the rows {rows[:10]}, but was given {self._num_rows} rows"
             ) from None
         if isinstance(error, PexdockError) and failure.is_transferable(error):
+            if isinstance(error, BadResult) and self._single_request:
+                log.error("the result of handler %s breaks its contract: %s", self._endpoint_name, error)
             return
         raise self._handler_failed(error) from None
 

@@ -152,7 +152,10 @@ class AdminConnection(AsgiConnection):
         response = problem_response(error)
         response.headers["connection"] = "close"
         lines = [name + b": " + value + b"\r\n" for name, value in response.raw_headers]
-        self.transport.write(b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)]))
+        # The parser knows the method once it has met the target; before that, it has the method of the previous request.
+        head_only = bool(getattr(self, "url", b"")) and self.parser.get_method() == b"HEAD"
+        body = b"" if head_only else bytes(response.body)
+        self.transport.write(b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", body]))
 
     def _hang_up(self) -> None:
         """Closes the connection at once, and drops unsent data."""

@@ -79,6 +79,7 @@ class HttpConnection(RequestSink):
         self._responses: ResponsePipeline[InferenceRequest, HttpResponse] = ResponsePipeline()
         self._timeouts = ConnectionTimeouts()
         self._final: HttpResponse | None = None  # sent after all other responses
+        self._final_head_only = False
         self._half_closed: asyncio.TimerHandle | None = None
         self._access: ConnectionAccessLog | None = None
 
@@ -226,8 +227,8 @@ class HttpConnection(RequestSink):
             self.asgi = AsgiRequests(self.transport, self.flow, self._responses, context.config, context.server_state)
         self.asgi.begin(parser, url, headers, context.serializer.date, last=last)
 
-    def on_refused(self, error: PexdockError) -> None:
-        """Responds with the error of an invalid request, after all earlier requests are answered."""
+    def on_refused(self, error: PexdockError, *, head_only: bool) -> None:
+        """Responds with the error of an invalid request, after all earlier requests are answered. To HEAD, it sends only the head."""
         asgi = self.asgi
         if asgi is not None and not asgi.drop_incomplete():
             self.transport.close()
@@ -235,8 +236,9 @@ class HttpConnection(RequestSink):
             asgi.cycle.keep_alive = False  # the connection ends with its response
         else:
             self._final = problem_response(error, next(self._service.ids))
+            self._final_head_only = head_only
             if not self._responses.requests:
-                self._writer.write_last(self._final)
+                self._writer.write_last(self._final, head_only=head_only)
 
     def _take_known(self, data: bytes) -> bytes:
         """Takes the requests at the beginning of `data` whose heads are in the cache. Returns the rest of the data."""
@@ -268,7 +270,7 @@ class HttpConnection(RequestSink):
             if last:
                 self._writer.write_last(due[-1])
             elif idle and self._final is not None:
-                self._writer.write_last(self._final)
+                self._writer.write_last(self._final, head_only=self._final_head_only)
             elif idle and waiting and asgi is not None:
                 asgi.start_waiting()
             elif self.flow.read_paused:

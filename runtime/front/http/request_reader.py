@@ -31,6 +31,7 @@ from runtime.front.http.connection_state import (
     MESSAGE_COMPLETE,
     NEXT,
     PASSED,
+    READING,
     SKIPPED,
     STOP,
     TAKEN,
@@ -61,8 +62,8 @@ class RequestSink(asyncio.Protocol):
         """Gives a request whose head is complete to the ASGI application. No other request follows if it is the `last`."""
         raise NotImplementedError
 
-    def on_refused(self, error: PexdockError) -> None:
-        """Handles data that is not a valid request. Nothing more will be read."""
+    def on_refused(self, error: PexdockError, *, head_only: bool) -> None:
+        """Handles data that is not a valid request. Nothing more will be read. The response has no body if it is `head_only`."""
         raise NotImplementedError
 
 
@@ -238,10 +239,12 @@ class RequestReader:
             self.feed(_without_offers(method, self._url, self._headers) + rest)
 
     def _refuse(self, error: PexdockError) -> None:
+        # The parser knows the method once it has met the target; before that, it has the method of the previous request.
+        head_only = self.state in READING and bool(self._url) and self._parser.get_method() == b"HEAD"
         self._parser = head_rules.IgnoringParser()
         if self.state is not ENDING:
             self.stop()
-            self._sink.on_refused(error)
+            self._sink.on_refused(error, head_only=head_only)
 
 
 def _without_offers(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -87,9 +87,9 @@ class ResponseWriter:
         if self._flow.write_paused:
             self._limit.set_waiting(self, self._transport.get_write_buffer_size())
 
-    def write_last(self, response: HttpResponse) -> None:
-        """Writes a response that announces the end of the connection, and closes the connection."""
-        self._transport.writelines([self._serializer.head(response, close=True), response.body])
+    def write_last(self, response: HttpResponse, *, head_only: bool = False) -> None:
+        """Writes a response that announces the end of the connection, and closes the connection. One to HEAD has only a head."""
+        self._transport.writelines([self._serializer.head(response, close=True), b"" if head_only else response.body])
         self._transport.close()
 
     def pause(self) -> None:

@@ -8,7 +8,8 @@ import msgspec
 import pyarrow as pa
 
 from base.endpoint.context import RequestContext
-from base.errors import AuthorError, PexdockError
+from base.endpoint.response_rules import check_response
+from base.errors import AuthorError, BadResult, PexdockError
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
 from runtime.front.requests.deadlines import Timed
@@ -123,9 +124,15 @@ class InferenceRequest(Timed):
             self.observer.on_succeeded(replies, start, self.row_count)
 
     def succeed_raw(self, frame: pa.RecordBatch) -> None:
-        """Responds with the result of a raw endpoint's handler (see `base.endpoint.raw`)."""
-        if not self.answered:
-            body, content_type, status = (column[0].as_py() for column in frame.columns)
+        """Responds with the result of a raw endpoint's handler (see `base.endpoint.raw`), if HTTP allows it: the worker is not trusted."""
+        if self.answered:
+            return
+        body, content_type, status = (column[0].as_py() for column in frame.columns)
+        try:
+            check_response(status, content_type, len(body))
+        except ValueError as exc:
+            self.fail(BadResult(f"the handler made a response that cannot be sent: {exc}"), blamed=True)
+        else:
             self._finish(HttpResponse(status, content_type.encode(), self.id, body))
 
     def fail(self, error: PexdockError, *, blamed: bool = False) -> None:

@@ -13,6 +13,7 @@ class HttpResponse(NamedTuple):
     """A response to one request.
 
     Attributes:
+        media_type: The media type of the body; empty for a response without a Content-Type header.
         body: The whole body; empty if it is streamed. A memoryview refers to a worker's reply, so drop it once it is sent.
         more: Further headers, with names in lower case.
         stream: Parts of a streamed body.
@@ -28,4 +29,5 @@ class HttpResponse(NamedTuple):
     @property
     def headers(self) -> Headers:
         """All headers except those that depend on the connection or on the transfer of the body."""
-        return [(b"content-type", self.media_type), (b"x-request-id", self.id.encode()), *self.more]
+        headers = [(b"x-request-id", self.id.encode()), *self.more]
+        return [(b"content-type", self.media_type), *headers] if self.media_type else headers

@@ -25,7 +25,7 @@ def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: ServedEndpo
         PeerError: the reply is not valid for the endpoint. No lengths or offsets in the reply were followed.
     """
     plain = endpoint.replies.read_numeric_batch(frame, reply.flags, rows)
-    if plain is not None and reply.rows == rows:
+    if plain is not None and reply.rows == rows and not endpoint.spec.raw:
         return plain
     copy = bytes(frame)
     _check_uncompressed(copy, reply.flags)
@@ -40,6 +40,8 @@ def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: ServedEndpo
         raise PeerError("a reply with another schema than its endpoint declares")
     if endpoint.spec.raw and not batch.schema.equals(RAW_RESPONSE_SCHEMA):
         raise PeerError("a reply of a raw endpoint that is no response")
+    if not all(field.nullable or not column.null_count for field, column in zip(batch.schema, batch.columns, strict=True)):
+        raise PeerError("a reply with a null in a column that has none")
     return batch
 
 
