@@ -196,6 +196,9 @@ class Settings(BaseSettings):
     probation_requests_min: int = Field(20, ge=1, le=1_000_000, description="Requests to count before probation_errors_percent applies.")
     probation_crashes_max: int = Field(3, ge=1, le=1000, description="Worker crashes at which a release on probation is rolled back.")
     body_max_bytes: ByteSize = Field(ByteSize(_LIMITS.body_max_bytes), ge=1, description="Largest request body.")
+    columns_max: int = Field(
+        _LIMITS.columns_max, ge=1, le=10_000, description="Columns of a request that its endpoint does not declare; more get a 413."
+    )
     request_timeout_s: float = Field(_LIMITS.request_timeout_s, gt=0, le=86400, description="Time limit of a request.")
     shared_memory_max_bytes: ByteSize = Field(
         ByteSize(_LIMITS.shared_memory_max_bytes),

@@ -79,6 +79,11 @@ class ControlStream:
     def __init__(self) -> None:
         self._rest = bytearray()
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Returns the bytes of the message that is not complete yet."""
+        return len(self._rest)
+
     def feed_bytes(self, data: bytes) -> list[ControlMessage]:
         """Returns the messages that `data` completes.
 

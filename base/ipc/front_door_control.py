@@ -102,6 +102,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         queue_max_bytes: Bytes of bodies that may wait for one endpoint; beyond it, requests are answered with 503.
         queue_max_wait_s: A request that would wait longer for a worker is answered with 503; None for no limit except the request's own.
         priorities: Clients may order their requests by the header `Priority`.
+        columns_max: Columns of a request that its endpoint does not declare; more are answered with 413.
         drain_s: Time limit for accepted requests in seconds after Drain.
         metrics: None for no metrics.
         access_log: Path of a file that gets a line for each request; "-" is the standard output of the supervisor.
@@ -118,6 +119,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     queue_max_bytes: int = 256 * 1024**2
     queue_max_wait_s: float | None = None
     priorities: bool = False
+    columns_max: int = 1000
     drain_s: float = 8.0
     metrics: MetricsConfig | None = None
     access_log: str | None = None

@@ -25,6 +25,9 @@ ROWS_MAX = 1024
 LENGTH_MAX = 64 * 1024
 """Maximum length of a frame, which is copied. Arrow reads a longer one in place."""
 
+_COLUMNS_MAX = 1024
+"""Maximum number of columns. The metadata of each takes 48 bytes, so frames of more columns are longer than LENGTH_MAX."""
+
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 _FORMATS_MAX = 16
@@ -122,6 +125,7 @@ class NumericFormat:
         self.schema = schema
         self.dtypes = dtypes
         self.streamed = streamed
+        self._row_bytes = sum(dtype.itemsize for dtype in dtypes)
         self.schema_message = bytes(schema.serialize())
         self._type_codes = [_TYPE_CODES[dtype.str[1:]] for dtype in dtypes]
         self._layouts: dict[int, _FrameLayout] = {}  # bounded by ROWS_MAX
@@ -129,7 +133,7 @@ class NumericFormat:
     @classmethod
     def for_schema(cls, schema: pa.Schema | None, *, streamed: bool = False) -> NumericFormat | None:
         """Returns the format for a schema that has numbers only; None for all others."""
-        if schema is None or not len(schema) or not all(_is_number(field.type) for field in schema):
+        if schema is None or not 0 < len(schema) <= _COLUMNS_MAX or not all(_is_number(field.type) for field in schema):
             return None
         return cls(schema, tuple(np.dtype(field.type.to_pandas_dtype()) for field in schema), streamed=streamed)
 
@@ -167,7 +171,7 @@ class NumericFormat:
 
     def _layout(self, rows: int) -> _FrameLayout | None:
         found = self._layouts.get(rows)
-        if found is None and 0 < rows <= ROWS_MAX:
+        if found is None and 0 < rows <= ROWS_MAX and rows * self._row_bytes <= LENGTH_MAX:
             found = self._layouts[rows] = self._make_layout(rows)
         return found if found is not None and found.length <= LENGTH_MAX else None
 

@@ -70,13 +70,14 @@ def columns_from_arrow(schema: pa.Schema) -> dict[str, Column]:
     """
     empty = pl.from_arrow(schema.empty_table())
     assert isinstance(empty, pl.DataFrame)
+    dtypes_by_name = empty.schema  # made anew at each access
     defaults = (schema.metadata or {}).get(_DEFAULTS)
     try:
         given = {} if defaults is None else _decode_defaults(defaults)
         found = {}
         for each in schema:
             meaning = (each.metadata or {}).get(_MEANING)
-            dtype = empty.schema[each.name]
+            dtype = dtypes_by_name[each.name]
             declared = dtype if meaning is None else dtypes.dtype_from_meaning(dtype, msgspec.json.decode(meaning))
             found[each.name] = Column(declared, each.nullable, given.get(each.name))
     except (msgspec.MsgspecError, ValueError, pa.ArrowException) as exc:

@@ -12,6 +12,9 @@ from base.ipc.control import ControlMessage, ControlStream, encode_message
 
 log = logging.getLogger(__name__)
 
+_LONG_BYTES = 64 * 1024
+"""Size from which a message is decoded on a thread. A routing table may have megabytes, each of which takes 5 ms."""
+
 
 class ParentChannel:
     """Reads and writes control messages. Each may take several writes, but the bytes of two messages never mix.
@@ -63,7 +66,9 @@ class ParentChannel:
         loop, stream = asyncio.get_running_loop(), ControlStream()
         try:
             while data := await loop.sock_recv(self._sock, 65536):
-                for message in stream.feed_bytes(data):
+                is_long = stream.buffered_bytes >= _LONG_BYTES and b"\n" in data
+                messages = await asyncio.to_thread(stream.feed_bytes, data) if is_long else stream.feed_bytes(data)
+                for message in messages:
                     await self._received.put(message)
         except (OSError, PeerError) as exc:
             log.warning("cannot read the control socket: %s", exc)

@@ -30,6 +30,9 @@ from runtime.front.workers.link import WorkerLink
 _WELCOME_S = 1.0
 """Time limit for new workers to answer before a table is applied, in seconds. An idle worker answers within a millisecond."""
 
+_SWITCH_INTERVAL_S = 0.0005
+"""Time that the event loop waits for another thread's Python code, in seconds. By default it would wait for 5 ms in each iteration."""
+
 
 class FrontProcess:
     """Builds the parts of a front door, and applies the routing tables that its parent sends.
@@ -100,6 +103,7 @@ class FrontProcess:
 
     async def _apply(self, service: InferenceService, table: RoutingTable) -> None:
         """Applies a table once its new workers have answered. A worker that is busy for long delays it by at most _WELCOME_S."""
+        await service.load(table)
         for connect in (service.prepare, service.apply):
             links = connect(table)
             for link in links:
@@ -142,6 +146,7 @@ def run(control: socket.socket, listener: socket.socket, stdout_fd: int) -> Exit
         stdout_fd: Where lines go that the access log writes to standard output.
     """
     sys.meta_path.insert(0, _WithoutPandas())
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     # The parent stops us by a message, or by its own exit, which closes the socket. Accepted requests are still answered then. Signals are
     # ignored, because a Ctrl-C in a terminal reaches the whole process group.

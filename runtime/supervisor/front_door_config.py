@@ -18,6 +18,7 @@ def front_door_config(settings: Settings) -> Configure:
         queue_max_bytes=int(settings.queue_max_bytes),
         queue_max_wait_s=settings.queue_max_wait_s,
         priorities=settings.priorities,
+        columns_max=settings.columns_max,
         drain_s=settings.drain_s,
         metrics=settings.measuring,
         access_log=settings.access_log_path,

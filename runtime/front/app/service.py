@@ -58,6 +58,10 @@ class InferenceService:
 
     # ---- changes by the supervisor and operators
 
+    async def load(self, table: RoutingTable) -> None:
+        """Does the work for the new releases of a table whose amount depends on their number of columns, on a thread."""
+        await self._dispatchers.load(table.routes)
+
     def prepare(self, table: RoutingTable) -> list[WorkerLink]:
         """Connects to the new workers of a table before it is applied, so that no request waits for a worker that has not answered yet."""
         return self._dispatchers.prepare(table.routes)

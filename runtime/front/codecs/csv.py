@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 import msgspec
@@ -25,7 +26,7 @@ from base.schema.wire import Column
 from runtime.front.codecs import json
 from runtime.front.codecs.values import json as values
 from runtime.front.codecs.values import schema_fit, text
-from runtime.front.codecs.values.limits import check_column_count
+from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count
 from runtime.front.codecs.values.mismatch import ValueMismatch, raise_mismatch_where
 
 _INTEGER = r"^[+-]?\d+$"
@@ -53,16 +54,18 @@ _OTHER_DELIMITER = re.compile(r"sep=|.*[;\t|]")
 _LONG_INTEGER = re.compile(rb"\d{16}")
 
 
-def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
+def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str, columns_max: int = COLUMNS_MAX) -> pl.DataFrame:
     """Returns the declared columns of a CSV body.
 
     Raises:
         Malformed: The body is not CSV in UTF-8.
         Misfit: A cell does not fit.
+        TooLarge: The body has too many columns.
     """
     body = body.removeprefix(_BOM)
     names = _header(body, columns)
-    duplicates = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
+    check_column_count(len(names), columns_max)
+    duplicates = [name for name, count in Counter(names).items() if name in columns and count > 1]
     if duplicates:
         raise schema_fit.misfit_error([Cell(None, name, "the column appears more than once") for name in duplicates])
     wanted = [name for name in names if name in columns] or names[:1]
@@ -73,10 +76,10 @@ def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str) -> pl.
         assert isinstance(found, pl.Series)
         return _column(found, dtype)
 
-    return schema_fit.fit_columns(columns, names, table.num_rows, column, unexpected=unexpected)
+    return schema_fit.fit_columns(columns, dict.fromkeys(names), table.num_rows, column, unexpected=unexpected)
 
 
-def infer_csv(body: bytes) -> pa.Table:
+def infer_csv(body: bytes, columns_max: int = COLUMNS_MAX) -> pa.Table:
     """Returns all columns, with types inferred from their cells.
 
     Raises:
@@ -84,7 +87,7 @@ def infer_csv(body: bytes) -> pa.Table:
         Misfit: A number is out of range.
         TooLarge: The body has too many columns.
     """
-    check_column_count(body.partition(b"\n")[0].count(b",") + 1)
+    check_column_count(body.partition(b"\n")[0].count(b",") + 1, columns_max)
     body = body.removeprefix(_BOM)
     names = _header(body, ())
     table = _table(body, names, _options(None))

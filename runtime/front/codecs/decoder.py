@@ -21,6 +21,7 @@ from runtime.front.codecs.batch_builder import BatchBuilder
 from runtime.front.codecs.json_columns import MIN_ROWS, JsonColumns
 from runtime.front.codecs.parquet import reader as parquet
 from runtime.front.codecs.rows import Rows
+from runtime.front.codecs.values.limits import COLUMNS_MAX
 from runtime.front.memory.body_buffer import BodyBuffer
 
 
@@ -30,6 +31,7 @@ class RowDecoder:
     Args:
         schema: The schema that the endpoint declares; None lets each request bring its own.
         unexpected: "reject" refuses fields that the schema does not have; "ignore" skips them.
+        columns_max: Limit of the columns of a body that the schema does not have.
 
     Attributes:
         batches: Builds batches of the decoded rows.
@@ -39,13 +41,14 @@ class RowDecoder:
         PeerError: The schema's metadata cannot be read.
     """
 
-    def __init__(self, schema: pa.Schema | None, unexpected: str = "ignore") -> None:
+    def __init__(self, schema: pa.Schema | None, unexpected: str = "ignore", columns_max: int = COLUMNS_MAX) -> None:
         self._schema = schema
         self._unexpected = unexpected
         self._columns = {} if schema is None else columns_from_arrow(schema)
+        self._columns_max = min(columns_max + len(self._columns), COLUMNS_MAX)
         self._numeric_format = NumericFormat.for_schema(schema)
         self._passthrough = None if schema is None else ArrowPassthrough(schema, self._columns, unexpected)
-        self._json = json_codec.JsonReader(self._columns, unexpected)
+        self._json = json_codec.JsonReader(self._columns, unexpected, self._columns_max)
         self._json_columns = JsonColumns.for_schema(self._json.row, schema)
         self._layouts = None if self._numeric_format is None else LayoutCache(self._numeric_format)
         self.batches = BatchBuilder(schema, self._numeric_format)
@@ -60,28 +63,28 @@ class RowDecoder:
             TooLarge: The body holds more than a request may.
         """
         if self._schema is None:
-            return _rows_with_own_schema(json_codec.infer_json(json_codec.parse_untyped(body)))
+            return _rows_with_own_schema(json_codec.infer_json(json_codec.parse_untyped(body), self._columns_max))
         found = self._json.read_array(body)
         return self._rows_of_structs(found) if type(found) is list else self._rows_of(found)
 
     def from_ndjson(self, body: bytes) -> Rows:
         """Decodes JSON objects, one per line."""
         if self._schema is None:
-            return _rows_with_own_schema(json_codec.infer_json(json_codec.parse_untyped_lines(body)))
+            return _rows_with_own_schema(json_codec.infer_json(json_codec.parse_untyped_lines(body), self._columns_max))
         return self._rows_of(self._json.read_lines(body))
 
     def from_csv(self, body: bytes) -> Rows:
         """Decodes CSV with a header."""
         if self._schema is None:
-            return _rows_with_own_schema(csv.infer_csv(body))
-        return self._rows_of(csv.read_csv(body, self._columns, self._unexpected))
+            return _rows_with_own_schema(csv.infer_csv(body, self._columns_max))
+        return self._rows_of(csv.read_csv(body, self._columns, self._unexpected, self._columns_max))
 
     def from_parquet(self, body: bytes) -> Rows:
         """Decodes a Parquet file."""
         if self._schema is None:
-            return _rows_with_own_schema(parquet.read_parquet(body, None))
+            return _rows_with_own_schema(parquet.read_parquet(body, None, self._columns_max))
         # All columns must be read to refuse unexpected ones by name.
-        table = parquet.read_parquet(body, self._columns if self._unexpected == "ignore" else None)
+        table = parquet.read_parquet(body, self._columns if self._unexpected == "ignore" else None, self._columns_max)
         return self._rows_of(tables.fit_table(table, self._columns, self._unexpected))
 
     def from_arrow(self, body: bytes) -> Rows:
@@ -89,7 +92,7 @@ class RowDecoder:
         known = None if self._layouts is None else self._layouts.read_known(body)
         if known is not None:
             return Rows(known, "")
-        table = tables.read_arrow_stream(body)
+        table = tables.read_arrow_stream(body, self._columns_max)
         batch = None if self._passthrough is None else self._passthrough.matching_batch(table)
         if batch is None:
             return self._rows_of_table(table)
@@ -100,7 +103,7 @@ class RowDecoder:
     def from_body_buffer(self, buffer: BodyBuffer) -> Rows:
         """Decodes an Arrow stream in a buffer of its own, which the rows keep."""
         body = buffer.body
-        table = tables.read_arrow_stream(body)
+        table = tables.read_arrow_stream(body, self._columns_max)
         batch = None if self._passthrough is None else self._passthrough.matching_batch(table)
         rows = self._rows_of_table(table) if batch is None else Rows(batch, "")
         rows.body_buffer = buffer

@@ -18,7 +18,7 @@ from base.errors import Cell, Malformed, Misfit
 from base.schema.dtypes import is_wide
 from base.schema.wire import Column, batch_of_columns
 from runtime.front.codecs.values import json, schema_fit
-from runtime.front.codecs.values.limits import check_column_count
+from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count
 from runtime.front.codecs.values.mismatch import integer_bounds
 
 TypedRows = list[msgspec.Struct]
@@ -27,6 +27,10 @@ TypedRows = list[msgspec.Struct]
 _EXACT_INTEGER_MAX: Mapping[type[pl.DataType], int] = {pl.Float16: 2**11 - 1, pl.Float32: 2**24 - 1, pl.Float64: 2**53 - 1}
 """Bound up to which a float holds every integer exactly, and to which no larger integer is rounded. So for numbers up to it, it makes no
 difference whether they were written as integers. It is also far from any overflow."""
+
+_TYPED_COLUMNS_MAX = 512
+"""Columns up to which the fast path is worth it: for each field of a row, msgspec compares the names of all columns (10 ns each), unless
+the fields have the order of the columns."""
 
 _strings = msgspec.json.Decoder(list[str])
 _anything = msgspec.json.Decoder()
@@ -39,17 +43,19 @@ class JsonReader:
     Args:
         columns: The columns of the schema.
         unexpected: See `schema_fit.fit_columns`.
+        columns_max: Limit of the columns of a body.
 
     Attributes:
         row: The type of typed rows; None if the schema needs the slow path.
     """
 
-    def __init__(self, columns: Mapping[str, Column], unexpected: str) -> None:
+    def __init__(self, columns: Mapping[str, Column], unexpected: str, columns_max: int = COLUMNS_MAX) -> None:
         self._columns = columns
         self._unexpected = unexpected
+        self._columns_max = columns_max
         self.row: type[msgspec.Struct] | None = None
         self._many: msgspec.json.Decoder[TypedRows] | None = None
-        if all(_is_simple(name, column) for name, column in columns.items()):
+        if len(columns) <= _TYPED_COLUMNS_MAX and all(_is_simple(name, column) for name, column in columns.items()):
             renamed = {f"f{i}": name for i, name in enumerate(columns)}
             fields = [_field(i, column) for i, column in enumerate(columns.values())]
             # Keyword-only fields allow a required column after an optional one.
@@ -98,7 +104,8 @@ class JsonReader:
         return self._many.decode(body)
 
     def _fit_rows(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
-        names = list(dict.fromkeys(chain.from_iterable(rows)))
+        names = dict.fromkeys(chain.from_iterable(rows))
+        check_column_count(len(names), self._columns_max)
         if self._unexpected == "reject":
             _check_expected(rows, self._columns)
         absent = {name: [i for i, row in enumerate(rows) if name not in row] for name in self._columns if name in names}
@@ -134,14 +141,15 @@ def parse_lines(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[st
     return _check_objects([_decode(decoder, line, i) for i, line in enumerate(texts)])
 
 
-def infer_json(rows: list[dict[str, Any]]) -> pa.Table:
+def infer_json(rows: list[dict[str, Any]], columns_max: int = COLUMNS_MAX) -> pa.Table:
     """Returns rows without a schema as columns, with types inferred from their values. A missing field is null.
 
     Raises:
         Misfit: The values of a column have no common type.
+        TooLarge: There are too many columns.
     """
     names = list(dict.fromkeys(chain.from_iterable(rows)))
-    check_column_count(len(names))
+    check_column_count(len(names), columns_max)
     columns = [_infer_column(name, [row.get(name) for row in rows]) for name in names]
     schema = pa.schema([(name, column.type) for name, column in zip(names, columns, strict=True)])
     return pa.Table.from_batches([batch_of_columns(columns, schema, len(rows))])

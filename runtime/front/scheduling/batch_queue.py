@@ -42,22 +42,25 @@ R = TypeVar("R", bound=QueuedRequest)
 
 @dataclass(frozen=True)
 class QueueLimits:
-    """Limits of the queue of one endpoint.
+    """Limits of the requests to one endpoint.
 
     Attributes:
         max_wait_s: Limit of a request's wait in seconds, if that is less than the request's own time limit.
         priorities: Whether clients may set the urgency of requests.
+        columns_max: Limit of the columns of a request that the endpoint does not declare.
     """
 
     max_rows: int
     max_bytes: int
     max_wait_s: float = inf
     priorities: bool = False
+    columns_max: int = Configure().columns_max
 
     @classmethod
     def from_configuration(cls, configure: Configure) -> Self:
         """Returns the limits in the supervisor's configuration."""
-        return cls(configure.queue_max_rows, configure.queue_max_bytes, configure.queue_max_wait_s or inf, configure.priorities)
+        max_wait_s = configure.queue_max_wait_s or inf
+        return cls(configure.queue_max_rows, configure.queue_max_bytes, max_wait_s, configure.priorities, configure.columns_max)
 
 
 class _Group(Generic[R]):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from base.ipc.front_door_control import RequestsSent, Route, WorkerUnhealthy
+from base.ipc.release_spec import ReleaseSpec
 from runtime.front.memory.budget import MIRROR_DIVISOR, MemoryBudget, release_max_bytes
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.endpoint import ServedEndpoint, ServedRelease
@@ -56,6 +57,7 @@ class Dispatchers:
         self._report = report
         self.report_interval_requests = sys.maxsize
         self._current, self._prepared = list[Dispatcher](), list[Dispatcher]()
+        self._loaded: list[ServedRelease] = []
         self._retiring: set[Dispatcher] = set()
         self._opt_in_only: Collection[str] = ()
         self._failover = Failover(self._find_failover_target)
@@ -65,11 +67,18 @@ class Dispatchers:
         """The releases in force."""
         return [dispatcher.release for dispatcher in self._current]
 
+    async def load(self, routes: Sequence[Route]) -> None:
+        """Makes the codecs of new releases on a thread, so that `prepare` takes little time whatever the number of columns."""
+        same, self._loaded = await asyncio.to_thread(self._load, routes, self._known())
+        for release, spec in same:
+            release.spec = spec  # which is equal, and now also identical, so that nothing needs to compare it again
+
     def prepare(self, routes: Sequence[Route]) -> list[WorkerLink]:
         """Connects to new releases and workers before their routes are in force. Returns the new links."""
         links: list[WorkerLink] = []
+        known = self._known()
         for route in routes:
-            dispatcher = self._find(route)
+            dispatcher = _find(known, route)
             if dispatcher is None:
                 dispatcher = self._make_dispatcher(route)
                 self._prepared.append(dispatcher)
@@ -88,15 +97,17 @@ class Dispatchers:
         kept, links = list[Dispatcher](), list[WorkerLink]()
         whole = self._budget.max_bytes
         share = release_max_bytes(whole, len(routes) - len(mirrored_to))
+        known = self._known()
         for route in routes:
-            dispatcher = self._find(route) or self._make_dispatcher(route)
+            dispatcher = _find(known, route) or self._make_dispatcher(route)
             dispatcher.workers.retire_except(route.sockets)
             links += dispatcher.workers.connect_workers(route.sockets)
             self._watch_outcomes(dispatcher, watched=route.report_outcomes)
             dispatcher.release.budget.max_bytes = whole // MIRROR_DIVISOR if route.release_id in mirrored_to else share
             kept.append(dispatcher)
-        prepared, self._prepared = self._prepared, []
-        gone, self._current = [each for each in self._current + prepared if each not in kept], kept
+        kept_ones = set(kept)
+        prepared, self._prepared, self._loaded = self._prepared, [], []
+        gone, self._current = [each for each in self._current + prepared if each not in kept_ones], kept
         for dispatcher in gone:
             self._retiring.add(dispatcher)
             dispatcher.retire(partial(self._retiring.discard, dispatcher))
@@ -118,16 +129,16 @@ class Dispatchers:
             same_model = release.spec.model == endpoint.release.spec.model
             if same_model and release.takes_requests and release.id not in self._opt_in_only:
                 for queue in dispatcher.queues:
-                    if queue.spec == endpoint.spec:
+                    if queue.spec_digest == endpoint.spec_digest:
                         return queue
         return None
 
-    def _find(self, route: Route) -> Dispatcher | None:
-        """Returns the dispatcher of a route; None if there is none. A release of equal version but other content is another release."""
+    def _known(self) -> Mapping[str, list[Dispatcher]]:
+        """Returns the dispatchers in force and those that are prepared, by release id."""
+        known: dict[str, list[Dispatcher]] = {}
         for dispatcher in self._current + self._prepared:
-            if dispatcher.release.id == route.release_id and dispatcher.release.spec == route.release:
-                return dispatcher
-        return None
+            known.setdefault(dispatcher.release.id, []).append(dispatcher)
+        return known
 
     def _watch_outcomes(self, dispatcher: Dispatcher, *, watched: bool) -> None:
         if watched and not dispatcher.outcomes_watched and self._outcomes is not None:
@@ -135,8 +146,31 @@ class Dispatchers:
         elif not watched:
             dispatcher.watch_outcomes(None)
 
+    def _load(
+        self, routes: Sequence[Route], known: Mapping[str, list[Dispatcher]]
+    ) -> tuple[list[tuple[ServedRelease, ReleaseSpec]], list[ServedRelease]]:
+        """Returns the known releases, each with its spec in `routes`, and those that are new."""
+        same, new = list[tuple[ServedRelease, ReleaseSpec]](), list[ServedRelease]()
+        for route in routes:
+            dispatcher = _find(known, route)
+            if dispatcher is None:
+                new.append(self._make_release(route))
+            else:
+                same.append((dispatcher.release, route.release))
+        return same, new
+
+    def _make_release(self, route: Route) -> ServedRelease:
+        budget = MemoryBudget(self._budget.max_bytes, self._budget)
+        return ServedRelease(route.release_id, route.release, budget, self._limits.columns_max)
+
     def _make_dispatcher(self, route: Route) -> Dispatcher:
-        release = ServedRelease(route.release_id, route.release, MemoryBudget(self._budget.max_bytes, self._budget))
+        loaded = (each for each in self._loaded if each.id == route.release_id and each.spec is route.release)
+        release = next(loaded, None) or self._make_release(route)
         dispatcher = Dispatcher(release, self._limits, self._deadlines, self._failover, self._report, self._metrics)
         dispatcher.report_interval_requests = self.report_interval_requests
         return dispatcher
+
+
+def _find(known: Mapping[str, list[Dispatcher]], route: Route) -> Dispatcher | None:
+    """Returns the dispatcher of a route; None if there is none. A release of equal version but other content is another release."""
+    return next((each for each in known.get(route.release_id, ()) if each.release.spec == route.release), None)

@@ -6,6 +6,7 @@ actual sizes afterwards.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,23 +21,25 @@ from base.schema.dtypes import wire_form
 from base.schema.wire import Column
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes
 from runtime.front.codecs.values import cast, schema_fit
-from runtime.front.codecs.values.limits import check_column_count, check_expanded_size
+from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count, check_expanded_size
 
 _NESTED_MAX = 32
 """Maximum depth of nested lists and structs. Polars recurses, and some hundreds of levels crash the process."""
 
 
-def read_arrow_stream(body: bytes | memoryview) -> pa.Table:
+def read_arrow_stream(body: bytes | memoryview, columns_max: int = COLUMNS_MAX) -> pa.Table:
     """Returns the table of an Arrow stream.
 
     Raises:
         Malformed: The body is not exactly one complete Arrow stream.
-        TooLarge: The stream expands to more than a request may hold.
+        TooLarge: The stream expands to more than a request may hold, or has too many columns.
     """
     try:
         buffer = pa.py_buffer(body)
         check_expanded_size(0, expanded_bytes(buffer))
-        table = pa.ipc.open_stream(buffer).read_all()
+        reader = pa.ipc.open_stream(buffer)
+        check_column_count(len(reader.schema), columns_max)
+        table = reader.read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
         raise Malformed(f"the body is not an Arrow stream: {exc}") from exc
@@ -80,14 +83,14 @@ def fit_table(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -
         Misfit: A value does not fit.
     """
     names = table.schema.names
-    duplicates = [name for name in dict.fromkeys(names) if name in columns and names.count(name) > 1]
+    duplicates = [name for name, count in Counter(names).items() if name in columns and count > 1]
     if duplicates:
         raise schema_fit.misfit_error([Cell(None, name, "the column appears more than once") for name in duplicates])
 
     def read_column(name: str, dtype: pl.DataType) -> pl.Series:
         return cast.cast_column(_series(table.column(name), name), dtype)
 
-    return schema_fit.fit_columns(columns, names, table.num_rows, read_column, unexpected=unexpected)
+    return schema_fit.fit_columns(columns, dict.fromkeys(names), table.num_rows, read_column, unexpected=unexpected)
 
 
 def infer_frame(table: pa.Table) -> pl.DataFrame:
@@ -96,7 +99,6 @@ def infer_frame(table: pa.Table) -> pl.DataFrame:
     Raises:
         Misfit: A column has a type that Polars does not support, a duplicate name, or a name with a NUL character.
     """
-    check_column_count(table.num_columns)
     if _has_nul_in_names(table.schema):
         raise schema_fit.misfit_error([Cell(None, None, "a name of a column or field contains a NUL character")])
     if len(set(table.schema.names)) < len(table.schema.names):

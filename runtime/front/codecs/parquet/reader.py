@@ -31,7 +31,7 @@ _READ_ERRORS = (pa.ArrowException, OSError, EOFError, ValueError, MemoryError, R
 """Exceptions of Arrow's Parquet reader; RuntimeError for an invalid optional value."""
 
 
-def read_parquet(body: bytes, columns: Iterable[str] | None) -> pa.Table:
+def read_parquet(body: bytes, columns: Iterable[str] | None, columns_max: int = limits.COLUMNS_MAX) -> pa.Table:
     """Returns the table of a Parquet file with these columns, as far as the file has them; None means all columns.
 
     Raises:
@@ -41,7 +41,7 @@ def read_parquet(body: bytes, columns: Iterable[str] | None) -> pa.Table:
     try:
         groups = footer.read_row_groups(body, _CHUNKS_MAX + 3 * limits.COLUMNS_MAX)
         with _open_file(body) as file:
-            plan = _plan_read(body, file.metadata, groups)
+            plan = _plan_read(body, file.metadata, groups, columns_max)
             if not plan.dictionary_columns:
                 return _read_table(file, columns, plan)
         with _open_file(body, plan.dictionary_columns) as file:
@@ -80,7 +80,7 @@ def _read_table(file: pq.ParquetFile, columns: Iterable[str] | None, plan: ReadP
     return found
 
 
-def _plan_read(body: bytes, metadata: pq.FileMetaData, groups: Sequence[footer.RowGroup]) -> ReadPlan:
+def _plan_read(body: bytes, metadata: pq.FileMetaData, groups: Sequence[footer.RowGroup], columns_max: int) -> ReadPlan:
     """Decides how to read the file, by its footer and the headers of its pages. pyarrow's own chunk metadata is not used; see `footer`.
 
     Raises:
@@ -91,7 +91,7 @@ def _plan_read(body: bytes, metadata: pq.FileMetaData, groups: Sequence[footer.R
     width, rows = metadata.num_columns, metadata.num_rows
     if not width and not rows:
         raise ValueError("it has neither columns nor a number of rows, which some writers omit then; send another media type")
-    limits.check_column_count(width)
+    limits.check_column_count(width, columns_max)
     if len(groups) * max(1, width) > _CHUNKS_MAX:
         raise TooLarge(f"a Parquet file may have {_CHUNKS_MAX} columns in all row groups together; send larger row groups")
     limits.check_expanded_size(rows, 0)
