@@ -120,10 +120,20 @@ class Reject(CallerError):
 
 
 class TryLater(PexdockError):
-    """The same request may succeed later."""
+    """The same request may succeed later, after `retry_after_s` seconds at the earliest."""
 
     code = "try_later"
     retryable = True
+
+    def __init__(self, detail: str, *, cells: Sequence[Cell] = (), retry_after_s: int = 1) -> None:
+        super().__init__(detail, cells=cells)
+        self.retry_after_s = retry_after_s
+
+    def copy_for_caller(self, *, detail: str | None = None, cells: Sequence[Cell] | None = None) -> Self:
+        """Returns a new instance, as `PexdockError.copy_for_caller` does."""
+        copied = super().copy_for_caller(detail=detail, cells=cells)
+        copied.retry_after_s = self.retry_after_s
+        return copied
 
 
 class Unavailable(TryLater):

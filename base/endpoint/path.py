@@ -40,6 +40,11 @@ def parse_path(path: str) -> tuple[str, tuple[str, ...]]:
     return normal, tuple(names)
 
 
+def path_pattern(path: str) -> tuple[str | None, ...]:
+    """Returns the segments of a path: a literal segment, or None for a parameter."""
+    return tuple(None if segment.startswith("{") else segment for segment in path.strip("/").split("/"))
+
+
 def path_shape(path: str) -> str:
     """Returns the path without the names of its parameters: `/a/{}/b`."""
     return re.sub(r"\{[^{}]*\}", "{}", path)

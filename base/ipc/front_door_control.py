@@ -60,6 +60,22 @@ class SplitSpec(msgspec.Struct, frozen=True):
         return release_id == self.fallback and release_id not in self.weights and release_id not in self.labels.values()
 
 
+class ReservedPath(msgspec.Struct, frozen=True):
+    """A path of a model that cannot answer now. Its requests get a 503, so that no other model answers them.
+
+    Attributes:
+        path: The path of an endpoint of the model.
+        model: Name of the model.
+        state: State of the model, for people: it completes "MODEL is ...".
+        retry_after_s: Time after which clients may try again, in seconds.
+    """
+
+    path: str
+    model: str
+    state: str
+    retry_after_s: int = 1
+
+
 class RoutingTable(msgspec.Struct, frozen=True, tag="routing_table", tag_field="type"):
     """Supervisor → front door: the whole routing table, which replaces the previous one.
 
@@ -68,12 +84,16 @@ class RoutingTable(msgspec.Struct, frozen=True, tag="routing_table", tag_field="
         routes: All releases that get requests.
         startup_complete: False until each release that was in dist/ at the start is ready or refused. Readiness waits for it.
         splits: Model name → split, for models that have several routes.
+        reserved: Paths of models without a route.
+        paths_known: False while a model may have paths that are in neither `routes` nor `reserved`.
     """
 
     generation: int
     routes: list[Route]
     startup_complete: bool
     splits: dict[str, SplitSpec] = {}
+    reserved: list[ReservedPath] = []
+    paths_known: bool = True
 
 
 class TlsFiles(msgspec.Struct, frozen=True):

@@ -40,7 +40,6 @@ _TITLES = {
     504: "Deadline exceeded",
 }
 _REJECTED = "Rejected by the model"
-_RETRY_AFTER_S = b"1"
 
 
 class _CellError(msgspec.Struct, omit_defaults=True):
@@ -91,6 +90,6 @@ def _problem(status: int, error: errors.PexdockError, request_id: str) -> Proble
     headers = [(b"content-type", MEDIA_TYPE), (b"x-request-id", request_id.encode())]
     if isinstance(error, errors.Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))
-    if error.retryable:
-        headers.append((b"retry-after", _RETRY_AFTER_S))
+    if isinstance(error, errors.TryLater):
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
     return Problem(status, headers, msgspec.json.encode(document))

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from runtime.front.app.asgi import Receive, Scope, Send
+from runtime.front.routing.canonical_path import canonical_path
 from runtime.front.telemetry.access_log import AccessLog, StartedRequest
 from runtime.front.telemetry.metrics import CLIENT_CLOSED_REQUEST
 
@@ -24,7 +25,7 @@ class AccessLogMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request (the ASGI entry)."""
-        begun = StartedRequest(scope.get("client"), scope["method"], scope["raw_path"])
+        begun = StartedRequest(scope.get("client"), scope["method"], canonical_path(scope["raw_path"]))
         request_id, status, size = "", CLIENT_CLOSED_REQUEST, 0
 
         async def counting_send(event: MutableMapping[str, Any]) -> None:

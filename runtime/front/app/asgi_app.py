@@ -39,12 +39,13 @@ class AsgiApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request (the ASGI entry)."""
         service = self._service
-        if scope["path"] not in health.OPEN and not service.admits(scope["headers"]):
+        page = health.page_of(scope["raw_path"])
+        if page not in health.OPEN and not service.admits(scope["headers"]):
             await send_response(send, service.refusal(Unauthorized(_NO_KEY), next(service.ids), None))
             return
         # Probes come first: a model whose path is a single parameter must not hide them.
-        if scope["type"] != "http" or scope["path"] in health.PATHS:
-            await self._pages(scope, receive, send)
+        if page is not None:
+            await self._pages({**scope, "path": page}, receive, send)
             return
         request_id = next(service.ids)
         target: Target | None = None

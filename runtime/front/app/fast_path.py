@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from base.errors import PexdockError
 from runtime.front.app import health
@@ -84,7 +83,7 @@ class FastPath:
             return None
 
     def _route(self, url: bytes) -> Target | None:
-        if not url.startswith(b"/") or url.startswith(b"//") or b"?" in url or b"#" in url or unquote(url) in health.PATHS:
+        if not url.startswith(b"/") or b"?" in url or b"#" in url or health.page_of(url) is not None:
             return None
         try:
             return self._routes.route(url)

@@ -17,6 +17,7 @@ from base.ipc.release_spec import ReleaseSpec
 from runtime.front.app import swagger_ui
 from runtime.front.openapi.document import add_releases
 from runtime.front.openapi.security import require_api_keys
+from runtime.front.routing.canonical_path import canonical_path
 from runtime.http import problems
 
 PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | swagger_ui.PATHS
@@ -24,6 +25,12 @@ PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | swagger_ui.PATHS
 
 OPEN = frozenset({"/livez", "/readyz"})
 """The reserved paths that need no API key: probes have none."""
+
+
+def page_of(raw_path: bytes) -> str | None:
+    """Returns the reserved path that a path as received is a spelling of; None if it is not reserved."""
+    path = canonical_path(raw_path).decode()
+    return path if path in PATHS else None
 
 
 _LIVE: dict[str, Any] = {"type": "object", "properties": {"live": {"const": True}}, "required": ["live"]}

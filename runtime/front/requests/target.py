@@ -15,7 +15,7 @@ class Target:
     """An endpoint, and the path's parameters encoded for a worker. All requests for a path share one.
 
     Attributes:
-        path: The path as received.
+        path: The path in its canonical form (`runtime.front.routing.canonical_path`).
         admitted: Whether the parameters need no check against an artifact spec, or have passed it.
         split: Whether a traffic split chooses the release; the endpoint is then only the first choice.
 

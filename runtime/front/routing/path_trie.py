@@ -1,12 +1,12 @@
-"""Maps the raw path of a request to an endpoint and its parameters. Pure."""
+"""Maps the path of a request to an endpoint and its parameters. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
-from urllib.parse import unquote_to_bytes
 
 from base.errors import Cell, Misfit
+from runtime.front.routing.canonical_path import split_path
 
 T = TypeVar("T")
 
@@ -46,20 +46,17 @@ class PathTrie(Generic[T]):
         node.target, node.names = target, tuple(names)
 
     def match(self, raw_path: bytes) -> Match[T] | None:
-        """Returns the match of a path as received, still percent-encoded; None if no endpoint has such a path.
-
-        The path is split before it is decoded, so that an encoded slash does not start a segment.
+        """Returns the match of a path, as received or in its canonical form; None if no endpoint has such a path.
 
         Raises:
             Misfit: The value of a parameter is empty, or could lead to another place in a file system.
         """
-        segments = raw_path.strip(b"/").split(b"/")
-        found = self._walk(self._root, segments, 0, [])
+        found = self._walk(self._root, split_path(raw_path), 0, [])
         if found is None:
             return None
         node, values = found
         assert node.target is not None
-        return Match(node.target, {name: _decode_value(name, raw) for name, raw in zip(node.names, values, strict=True)})
+        return Match(node.target, {name: _decode_value(name, value) for name, value in zip(node.names, values, strict=True)})
 
     def _walk(self, node: _Node[T], segments: list[bytes], depth: int, values: list[bytes]) -> tuple[_Node[T], list[bytes]] | None:
         if depth == len(segments):
@@ -72,9 +69,9 @@ class PathTrie(Generic[T]):
         return self._walk(node.parameter, segments, depth + 1, [*values, segments[depth]])
 
 
-def _decode_value(name: str, raw: bytes) -> str:
+def _decode_value(name: str, segment: bytes) -> str:
     try:
-        value = unquote_to_bytes(raw).decode()
+        value = segment.decode()
     except UnicodeDecodeError:
         value = ""
     if value in ("", ".", "..") or any(character in "/\\" or character < " " or character == "\x7f" for character in value):

@@ -8,24 +8,27 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from base.errors import NotFound, Unavailable
-from base.ipc.front_door_control import RoutingTable, SplitSpec
+from base.ipc.front_door_control import ReservedPath, RoutingTable, SplitSpec
 from base.ipc.release_spec import ReleaseSpec
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.endpoint import ServedEndpoint, ServedRelease
 from runtime.front.requests.hints import VERSION_HEADER, hints_from_headers
 from runtime.front.requests.request_head import RequestHead, Selection
 from runtime.front.requests.target import Target
+from runtime.front.routing.canonical_path import canonical_path
 from runtime.front.routing.mirroring import RequestMirror
 from runtime.front.routing.path_trie import PathTrie
 from runtime.front.routing.split_route import ReleaseSelector, SplitRoute, split_route_of
 from runtime.front.routing.traffic_split import TrafficSplit
 
-_TARGETS_MAX = 4096
-"""Limit of cached paths. Most models have fewer variants, and the cache takes a few megabytes at most."""
+_TARGETS_MAX, _CACHED_PATH_MAX_BYTES = 4096, 1024
+"""Limits of cached paths. Most models have fewer variants, and the cache takes a few megabytes at most."""
 
 
 class RouteTable:
     """Routes paths to the endpoints of the releases in a routing table, and caches the paths that it has routed.
+
+    All spellings of a path lead to the target of its canonical form.
 
     Attributes:
         cached_target: Returns the target of a path that was routed before; None if it was not. It is a method of a dict, because it is
@@ -33,7 +36,8 @@ class RouteTable:
     """
 
     def __init__(self) -> None:
-        self._trie: PathTrie[ServedEndpoint] = PathTrie()
+        self._trie: PathTrie[ServedEndpoint | ReservedPath] = PathTrie()
+        self._paths_known = False
         self._targets: dict[bytes, Target] = {}
         self.cached_target: Callable[[bytes], Target | None] = self._targets.get
         self._releases_by_model: dict[str, list[ServedRelease]] = {}
@@ -55,9 +59,12 @@ class RouteTable:
         for model, siblings in self._releases_by_model.items():
             if len(siblings) > 1 or model in specs:
                 self._splits |= dict.fromkeys(siblings, TrafficSplit(specs.get(model), siblings, mirrors))
+        self._paths_known = table.paths_known
         self._trie = PathTrie()
         for endpoint in self._endpoints():
             self._trie.add_path(endpoint.spec.path, endpoint)
+        for reserved in table.reserved:
+            self._trie.add_path(reserved.path, reserved)
 
     def _endpoints(self) -> list[ServedEndpoint]:
         """Returns all endpoints. Those of each model's primary release come last, so that they win if paths are equal."""
@@ -96,18 +103,34 @@ class RouteTable:
 
         Raises:
             Misfit, TooLarge: A parameter has an invalid value.
+            Unavailable: The path belongs to a model that cannot answer now, or may belong to one that is not known yet.
         """
         target = self._targets.get(raw_path)
         if target is None:
-            match = self._trie.match(raw_path)
-            if match is None:
+            path = canonical_path(raw_path)
+            target = self._targets.get(path) or self._make_target(path)
+            if target is not None:
+                self._cache_target(path, target)
+                self._cache_target(raw_path, target)
+        return target
+
+    def _make_target(self, path: bytes) -> Target | None:
+        match = self._trie.match(path)
+        if match is None:
+            if self._paths_known:
                 return None
-            split = self._splits.get(match.target.release)
-            target = Target(match.target, match.parameters, raw_path) if split is None else SplitRoute(split, raw_path).primary_target
+            raise Unavailable("no endpoint has this path so far, but some models are still starting; try again later")
+        found = match.target
+        if isinstance(found, ReservedPath):
+            raise Unavailable(f"model {found.model} is {found.state}; try again later", retry_after_s=found.retry_after_s)
+        split = self._splits.get(found.release)
+        return Target(found, match.parameters, path) if split is None else SplitRoute(split, path).primary_target
+
+    def _cache_target(self, path: bytes, target: Target) -> None:
+        if len(path) <= _CACHED_PATH_MAX_BYTES:
             if len(self._targets) >= _TARGETS_MAX:
                 self._targets.clear()
-            self._targets[raw_path] = target
-        return target
+            self._targets[path] = target
 
     def request_head(self, target: Target, headers: Mapping[bytes, bytes], content_type: str, accept: str) -> RequestHead:
         """Returns the head of requests whose path leads to a target.
@@ -129,7 +152,7 @@ class RouteTable:
         """Chooses the release that answers a request by the table in force, which may be newer than the head.
 
         Raises:
-            Unavailable: The new release of the path batches requests in another way.
+            Unavailable: The path belongs to another model now, or its new release batches requests in another way.
             NotFound: The requested release does not exist or does not have this path.
         """
         selector = head.selector
@@ -145,7 +168,8 @@ class RouteTable:
         target = self.route(head.target.path)
         if target is not None and head.version:
             target = self._target_of_version(target, head.version)
-        if target is None or target.endpoint.spec.unbatched != head.target.endpoint.spec.unbatched:
+        before = head.target.endpoint
+        if target is None or target.endpoint.spec.unbatched != before.spec.unbatched or not _same_model(target.endpoint, before):
             raise Unavailable("the model was replaced while the request arrived; try again")
         route = split_route_of(target)
         if route is None or head.version:
@@ -165,3 +189,7 @@ class RouteTable:
         if found is None:
             raise NotFound(f"{wanted.spec.model} {wanted.spec.version} has no endpoint at this path")
         return found
+
+
+def _same_model(one: ServedEndpoint, other: ServedEndpoint) -> bool:
+    return canonicalize_name(one.release.spec.model) == canonicalize_name(other.release.spec.model)

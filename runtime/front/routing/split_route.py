@@ -44,7 +44,7 @@ class SplitRoute:
 
     Args:
         split: The traffic split of the model, of which at least one release has the path.
-        path: The path as received.
+        path: The path in its canonical form.
 
     Attributes:
         targets: Target of the path in each release that has it, by release id.

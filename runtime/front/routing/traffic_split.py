@@ -68,13 +68,13 @@ class TrafficSplit:
         """Returns all releases that requests can reach by weight or name, with the primary last."""
         return sorted(self._releases.values(), key=lambda each: (each is self.primary, self.weights.get(each.id, 0)))
 
-    def match_path(self, raw_path: bytes) -> dict[str, Match[ServedEndpoint]]:
+    def match_path(self, path: bytes) -> dict[str, Match[ServedEndpoint]]:
         """Returns the match of a path in each release that has it, by release id.
 
         Raises:
             Misfit: As `PathTrie.match`.
         """
-        matches = {release_id: trie.match(raw_path) for release_id, trie in self._tries.items()}
+        matches = {release_id: trie.match(path) for release_id, trie in self._tries.items()}
         return {release_id: match for release_id, match in matches.items() if match is not None}
 
     def release_by_name(self, name: str) -> ServedRelease:

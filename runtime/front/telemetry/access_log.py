@@ -44,7 +44,7 @@ class StartedRequest:
     Args:
         client: Address of the client as uvicorn represents it.
         method: Method of the request.
-        path: Path as received. The log omits the query.
+        path: Path in its canonical form, without the query.
     """
 
     __slots__ = ("began_s", "client", "method", "path")
@@ -52,7 +52,7 @@ class StartedRequest:
     def __init__(self, client: tuple[str, int] | None, method: str, path: bytes) -> None:
         self.client = "" if client is None else f"{client[0]}:{client[1]}"
         self.method = method
-        self.path = path.partition(b"?")[0][:_PATH_MAX_BYTES].decode("latin-1")
+        self.path = path[:_PATH_MAX_BYTES].decode("latin-1")
         self.began_s = time.monotonic()
 
 

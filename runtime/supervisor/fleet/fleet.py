@@ -14,11 +14,13 @@ from runtime.supervisor.dist.stability import FileRemoved, FileStable
 from runtime.supervisor.fleet.admission import Admission
 from runtime.supervisor.fleet.base_choice import choose_bases
 from runtime.supervisor.fleet.file_claims import FileClaims
+from runtime.supervisor.fleet.path_owners import PathOwners
 from runtime.supervisor.fleet.routing_table import RoutingTableBuilder
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.releases.release_context import ReleaseContext
 from runtime.supervisor.releases.release_set import ReleaseSet
 from runtime.supervisor.rollout import conflicts, planner
+from runtime.supervisor.rollout.path_claims import Claims
 from runtime.supervisor.rollout.policy_store import PolicyStore
 from runtime.supervisor.rollout.probation import probation_rules
 from runtime.supervisor.rollout.release import Release
@@ -52,12 +54,14 @@ class Fleet:
         settings = context.settings
         self._context = context
         self._on_decided = on_decided
-        self._routing = RoutingTableBuilder()
         self._unsettled_at_start: set[str] | None = None  # files that were there at the start and are still being written
+        self._paths_known = False
         self._scheduled = False
         self._stopping = False
         self.releases = ReleaseSet()
         self.records = TrafficRecords(store, self.releases)
+        self._routing = RoutingTableBuilder(self.records)
+        self._paths = PathOwners(self.records, self.releases)
         self.orders = TrafficOrders(self.records, self.schedule_decision)
         self.shifter = TrafficShifter(self.records, probation_rules(settings), settings.rollback_window_s, self.schedule_decision)
         self._claims = FileClaims(self.releases)
@@ -134,22 +138,33 @@ class Fleet:
                 managed.workers.retire_recycled()
             self._admission.readmit_trusted()
             choose_bases(self.releases)
-            self._refuse_conflicts()
-            policies = self.records.policies
-            plans = planner.traffic_plans(self.releases.releases, policies)
-            self.shifter.follow_plans(plans)
-            self._start_and_stop()
-            self._forget_removed()
-            self._routing.update(self.releases, plans, self.records.policies, startup_complete=not self._is_starting)
+            self._apply_plans()
+            if not self._paths_known and not self._may_describe_paths:
+                self._paths_known = True
+                self._apply_plans()
         self._on_decided()
 
-    def _refuse_conflicts(self) -> None:
+    def _apply_plans(self) -> None:
+        claims = self._paths.claims(self._unread_files)
+        self._refuse_conflicts(claims)
+        plans = planner.traffic_plans(self.releases.releases, self.records.policies)
+        if not self._paths_known:
+            plans = self._paths.without_open_paths(plans, claims)
+        self.shifter.follow_plans(plans)
+        self._start_and_stop()
+        self._forget_removed()
+        reserved = self._paths.reserved_paths(plans, claims)
+        self._routing.update(plans, reserved, paths_known=self._paths_known, startup_complete=self._paths_known and not self._is_starting)
+        if self._paths_known and self._paths.remember(plans):
+            self.schedule_decision()  # a path that a model has given up is free for a release that was refused because of it
+
+    def _refuse_conflicts(self, claims: Claims) -> None:
         releases, policies = self.releases.releases, self.records.policies
-        while found := conflicts.find_conflicts(releases, policies):
+        while found := conflicts.find_conflicts(releases, policies, claims):
             for release, reason in found:
                 self.releases.managed(release).leave(ReleaseEvent.REFUSED, reason)
                 release.contended = True
-        for release in conflicts.resolved_conflicts(releases, policies):
+        for release in conflicts.resolved_conflicts(releases, policies, claims):
             release.contended = False
             self.releases.managed(release).step(ReleaseEvent.RETRIED)
 
@@ -184,6 +199,18 @@ class Fleet:
         if self._unsettled_at_start is None or self._unsettled_at_start:
             return True
         return any(managed.initial and managed.may_become_ready for managed in self.releases)
+
+    @property
+    def _unread_files(self) -> set[str]:
+        """Returns the files that were in dist/ at the start, and of which it is not known yet what they contain."""
+        unread = {each.release.file for each in self.releases if each.initial and each.release.state is ReleaseState.VERIFYING}
+        return unread | (self._unsettled_at_start or set())
+
+    @property
+    def _may_describe_paths(self) -> bool:
+        """Returns whether a file that was in dist/ at the start may still describe paths that are not known yet."""
+        starting = (each.release.spec is None and each.initial and each.may_become_ready for each in self.releases)
+        return bool(self._unsettled_at_start) or any(starting)
 
     def _new_release(self, release: Release) -> ManagedRelease:
         return ManagedRelease(

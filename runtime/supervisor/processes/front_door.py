@@ -65,7 +65,7 @@ class FrontDoorChild:
         self._limits = limits
         self._on_changed = on_changed
         self._on_report = on_report
-        self._table = RoutingTable(0, [], startup_complete=False)
+        self._table = RoutingTable(0, [], startup_complete=False, paths_known=False)
         self._restarts = _Restarts(backoff, self.start)
         self._not_ready = self._stopping = False
         self.child: Child | None = None

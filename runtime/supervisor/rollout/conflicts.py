@@ -1,4 +1,4 @@
-"""Finds releases that conflict: two contents of one version, or two models on one path. Pure: it decides and has no effects."""
+"""Finds releases that conflict: two contents of one version, or overlapping paths of two models. Pure: it decides and has no effects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import NamedTuple
 
 from packaging.version import Version
 
-from base.endpoint.path import path_shape
+from runtime.supervisor.rollout.path_claims import (
+    NO_CLAIMS,
+    Claims,
+    OwnedPaths,
+    PathOwner,
+    by_precedence,
+    claimed_paths,
+    owned_paths,
+    release_paths,
+)
 from runtime.supervisor.rollout.planner import NO_POLICIES, Policies, routed_releases
 from runtime.supervisor.rollout.release import Identity, Release
 from runtime.supervisor.rollout.release_state import VERIFIED, ReleaseState
@@ -22,25 +31,26 @@ class Refusal(NamedTuple):
     reason: str
 
 
-def find_conflicts(releases: Sequence[Release], policies: Policies = NO_POLICIES) -> list[Refusal]:
-    """Returns the releases to refuse, which have the name and version of another file, or a path of another model.
+def find_conflicts(releases: Sequence[Release], policies: Policies = NO_POLICIES, claims: Claims = NO_CLAIMS) -> list[Refusal]:
+    """Returns releases to refuse, which have the name and version of another file, or a path that overlaps one of another model.
 
-    The release that was dropped first wins, so that the decision is the same after a restart.
+    Other conflicts may remain. Of two files with one version, the one that was dropped first wins; see `by_precedence` for paths.
+
+    Args:
+        releases: All releases.
+        policies: Policies of all models.
+        claims: Paths with which the models that are present have served before.
     """
-    return _version_conflicts(releases) or _path_conflicts(releases, policies)
+    return _version_conflicts(releases) or _path_conflicts(releases, policies, claims)
 
 
-def resolved_conflicts(releases: Sequence[Release], policies: Policies = NO_POLICIES) -> list[Release]:
+def resolved_conflicts(releases: Sequence[Release], policies: Policies = NO_POLICIES, claims: Claims = NO_CLAIMS) -> list[Release]:
     """Returns the releases that were refused for a conflict that no longer exists."""
-    reached = routed_releases(releases, policies)
-    return [
-        release for release in releases if release.contended and not (_version_holder(release, releases) or _path_holders(release, reached))
-    ]
-
-
-def _paths_by_shape(release: Release) -> dict[str, str]:
-    """Returns shape → path of each endpoint that the release is known to have."""
-    return {path_shape(endpoint.path): endpoint.path for endpoint in release.spec.endpoints} if release.spec else {}
+    contended = [release for release in releases if release.contended]
+    if not contended:
+        return []
+    owned = owned_paths([*claimed_paths(claims), *release_paths(routed_releases(releases, policies))])
+    return [release for release in contended if not (_version_holder(release, releases) or _overlaps(release, owned))]
 
 
 def _version_holder(release: Release, releases: Iterable[Release]) -> Release | None:
@@ -67,32 +77,26 @@ def _version_conflicts(releases: Sequence[Release]) -> list[Refusal]:
     return found
 
 
-def _path_conflicts(releases: Sequence[Release], policies: Policies) -> list[Refusal]:
-    """Returns path conflicts. A newer release inherits the paths of older releases of its model, and their claims to these paths."""
-    held: dict[str, Release] = {}
-    found = []
-    for release in sorted(routed_releases(releases, policies), key=lambda release: max(_claims(release, releases), default=0)):
-        paths = _paths_by_shape(release)
-        taken = next((shape for shape in paths if shape in held and held[shape].name != release.name), None)
-        if taken is not None:
-            found.append(Refusal(release, _path_reason(paths[taken], _paths_by_shape(held[taken])[taken], held[taken])))
-        else:
-            held |= dict.fromkeys(paths, release)
-    return found
+def _path_conflicts(releases: Sequence[Release], policies: Policies, claims: Claims) -> list[Refusal]:
+    """Returns the first release with a path that overlaps a path of another model. Without it, other paths may no longer overlap."""
+    granted = OwnedPaths()
+    for owner in by_precedence([*claimed_paths(claims), *release_paths(routed_releases(releases, policies))], claims):
+        holder = granted.find_overlap(owner.path, owner.model)
+        if holder is None:
+            granted.add_path(owner)
+        elif owner.release is not None:
+            return [Refusal(owner.release, _overlap_reason(owner, holder))]
+    return []
 
 
-def _claims(release: Release, releases: Iterable[Release]) -> list[int]:
-    """Returns, for each path of `release`, the order of the first verified release of its model that had it."""
-    siblings = [other for other in releases if other.is_model and other.name == release.name and other.state in VERIFIED]
-    return [min(other.order for other in siblings if shape in _paths_by_shape(other)) for shape in _paths_by_shape(release)]
+def _overlaps(release: Release, owned: OwnedPaths) -> bool:
+    return any(owned.find_overlap(each.path, each.model) for each in release_paths([release]))
 
 
-def _path_holders(release: Release, reached: Iterable[Release]) -> list[Release]:
-    """Returns the releases of other models that have a path of `release`."""
-    paths = _paths_by_shape(release).keys()
-    return [other for other in reached if other.name != release.name and _paths_by_shape(other).keys() & paths]
-
-
-def _path_reason(path: str, other_path: str, holder: Release) -> str:
-    same = "" if path == other_path else f" as {other_path}"
-    return f"path {path} is served by {holder.title}{same}, from {holder.file}: use another path"
+def _overlap_reason(owner: PathOwner, holder: PathOwner) -> str:
+    same = "" if owner.path == holder.path else f" as {holder.path}"
+    by = f"{holder.release.title}{same}, from {holder.release.file}" if holder.release else f"model {holder.model}{same}"
+    return (
+        f"path {owner.path} is served by {by}, and a request must not match paths of two models: "
+        f"give {owner.model} a path that overlaps none of {holder.model}, or remove {holder.model}"
+    )

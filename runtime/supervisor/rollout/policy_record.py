@@ -25,11 +25,12 @@ class TrafficShift(msgspec.Struct, frozen=True):
 
 
 class PolicyRecord(msgspec.Struct, frozen=True):
-    """The policy of one model and its history, with the latest shift last."""
+    """The policy of one model, its history with the latest shift last, and the paths with which it serves or served last."""
 
     traffic: TrafficPolicy = TrafficPolicy()
     history: list[TrafficShift] = []
+    paths: list[str] = []
 
     def with_shift(self, shift: TrafficShift) -> PolicyRecord:
         """Returns the record with one more shift, and without the oldest one if there are too many."""
-        return PolicyRecord(self.traffic, [*self.history, shift][-HISTORY_MAX:])
+        return msgspec.structs.replace(self, history=[*self.history, shift][-HISTORY_MAX:])

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -87,7 +88,25 @@ class PolicyStore:
         Raises:
             Unavailable: The file cannot be written; the previous record is still in force.
         """
-        records = self.records | {model: record}
+        self._put_records({model: record})
+
+    def put_if_possible(self, model: str, record: PolicyRecord) -> None:
+        """Stores a change that no operator ordered: always in memory, and in the file if it can be written."""
+        self.put_all_if_possible({model: record})
+
+    def put_all_if_possible(self, changed: Mapping[str, PolicyRecord]) -> None:
+        """Stores changes as `put_if_possible` does, with a single write."""
+        try:
+            self._put_records(changed)
+        except Unavailable as exc:
+            self.records = {**self.records, **changed}
+            if exc.detail != self._logged_error:
+                self._logged_error = exc.detail
+                models = ", ".join(changed)
+                log.error("the new traffic policy of %s is only in memory: %s", models, exc.detail)  # noqa: TRY400 - the reason is complete
+
+    def _put_records(self, changed: Mapping[str, PolicyRecord]) -> None:
+        records = {**self.records, **changed}
         content = msgspec.json.format(msgspec.json.encode(_Document(FORMAT, records))) + b"\n"
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,16 +114,6 @@ class PolicyStore:
         except OSError as exc:
             raise Unavailable(f"cannot write {self._path}: {exc.strerror}; free some space, or set state_path to another folder") from exc
         self.records, self._logged_error = records, ""
-
-    def put_if_possible(self, model: str, record: PolicyRecord) -> None:
-        """Stores a change that no operator ordered: always in memory, and in the file if it can be written."""
-        try:
-            self.put_record(model, record)
-        except Unavailable as exc:
-            self.records = self.records | {model: record}
-            if exc.detail != self._logged_error:
-                self._logged_error = exc.detail
-                log.error("the new traffic policy of %s is only in memory: %s", model, exc.detail)  # noqa: TRY400 - the reason is complete
 
     def _lock_folder(self) -> None:
         try:

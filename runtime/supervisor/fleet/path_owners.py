@@ -1,0 +1,90 @@
+"""The paths of all models: those that a model keeps from other models, and those that are reserved while their model cannot answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from msgspec.structs import replace
+from packaging.utils import canonicalize_name
+
+from base.ipc.front_door_control import ReservedPath
+from runtime.supervisor.releases.managed_release import ManagedRelease
+from runtime.supervisor.releases.release_set import ReleaseSet
+from runtime.supervisor.rollout.path_claims import Claims, may_belong_to_others, updated_claims
+from runtime.supervisor.rollout.release import Release
+from runtime.supervisor.rollout.release_state import ReleaseState
+from runtime.supervisor.rollout.traffic_plan import TrafficPlan
+from runtime.supervisor.traffic.records import TrafficRecords
+
+_PREPARED = frozenset({ReleaseState.VERIFYING, ReleaseState.WAITING, ReleaseState.UNPACKING, ReleaseState.RUNNING})
+
+
+class PathOwners:
+    """Decides which paths belong to which model, from what the releases describe and from what the state file remembers.
+
+    Args:
+        records: The stored paths of all models.
+        releases: All releases.
+    """
+
+    def __init__(self, records: TrafficRecords, releases: ReleaseSet) -> None:
+        self._records = records
+        self._releases = releases
+
+    def claims(self, unread_files: Collection[str]) -> Claims:
+        """Returns the paths with which the models in dist/ have served before, so that they belong to no other model.
+
+        Args:
+            unread_files: Files that were in dist/ at the start and are not read yet. Each may contain any model.
+        """
+        stored = {model: record.paths for model, record in self._records.store.records.items() if record.paths}
+        return stored if unread_files else {model: paths for model, paths in stored.items() if self._of_model(model)}
+
+    def without_open_paths(self, plans: Mapping[str, TrafficPlan], claims: Claims) -> dict[str, TrafficPlan]:
+        """Returns the plans of models whose paths cannot belong to a model that is not known yet."""
+        return {model: plan for model, plan in plans.items() if not any(may_belong_to_others(each, claims) for each in plan.routed)}
+
+    def reserved_paths(self, plans: Mapping[str, TrafficPlan], claims: Claims) -> list[ReservedPath]:
+        """Returns the paths of the models in dist/ that have no plan, and so cannot answer."""
+        found = []
+        for model in sorted({*claims, *self._releases.model_names} - {model for model, plan in plans.items() if plan.routed}):
+            managed = self._of_model(model)
+            paths = {*claims.get(model, ()), *(path for each in managed if each.release.serves for path in _paths(each.release))}
+            found += [ReservedPath(path, model, _state_of(managed)) for path in sorted(paths)]
+        return found
+
+    def remember(self, plans: Mapping[str, TrafficPlan]) -> bool:
+        """Stores the paths of the models that serve. Returns whether they have changed."""
+        records = self._records.store.records
+        before = {model: record.paths for model, record in records.items() if record.paths}
+        serving = {model: self._serving_releases(model, plan) for model, plan in plans.items() if plan.routed}
+        after = updated_claims(before, serving)
+        changed = [model for model in {*before, *after} if before.get(model, []) != after.get(model, [])]
+        if changed:
+            self._records.store.put_all_if_possible(
+                {model: replace(self._records.record(model), paths=after.get(model, [])) for model in sorted(changed)}
+            )
+        return bool(changed)
+
+    def _serving_releases(self, model: str, plan: TrafficPlan) -> Iterable[Release]:
+        standbys = (each.release for each in self._releases.of_model(model) if each.release.warm_standby)
+        return dict.fromkeys([*plan.routed, *standbys])
+
+    def _of_model(self, model: str) -> list[ManagedRelease]:
+        """Returns the releases of a model. If it has none, files that cannot be read and whose names begin with that of the model."""
+        unread = (each for each in self._releases if each.release.identity is None and each.release.in_place)
+        return self._releases.of_model(model) or [each for each in unread if canonicalize_name(each.release.file).startswith(f"{model}-")]
+
+
+def _paths(release: Release) -> list[str]:
+    return [endpoint.path for endpoint in release.spec.endpoints] if release.spec else []
+
+
+def _state_of(managed: Iterable[ManagedRelease]) -> str:
+    """Returns the state of a model without a plan, for people."""
+    releases = [each.release for each in managed]
+    if any(each.state in _PREPARED and not each.crash_count for each in releases):
+        return "starting"
+    if any(each.state in _PREPARED for each in releases):
+        return "restarting"
+    return str(releases[-1].state) if releases else "starting"

@@ -1,0 +1,180 @@
+"""Two models whose paths overlap, under clients that know the right answers, over starts, restarts and failures."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from supervisor_harness import Supervised
+from tinypex import times, write_tiny
+
+BY_ANY, BY_M01 = [6], [9]
+GATED = """
+    import time
+    from pathlib import Path
+    while not Path({gate!r}).exists():
+        time.sleep(0.01)
+"""
+
+
+class Clients:
+    """A client for each path, which sends requests without end and keeps every answer.
+
+    Attributes:
+        answers: Path → predictions, or the status and the detail of an error.
+    """
+
+    def __init__(self, address: str, *paths: str) -> None:
+        self.answers: dict[str, list[object]] = {path: [] for path in paths}
+        self._address = address
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(path,)) for path in paths]
+
+    def __enter__(self) -> dict[str, list[object]]:
+        for thread in self._threads:
+            thread.start()
+        return self.answers
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, path: str) -> None:
+        with httpx.Client(base_url=self._address, timeout=30) as client:
+            while not self._ended.wait(0.01):
+                try:
+                    reply = client.post(path, json=[{"x": 3}])
+                except httpx.TransportError:  # Pexdock is not there
+                    continue
+                body = reply.json()
+                if reply.status_code == 503:
+                    assert "retry-after" in reply.headers
+                self.answers[path].append(body["predictions"] if reply.status_code == 200 else (reply.status_code, body["detail"]))
+
+
+@pytest.fixture
+def pexdock(tmp_path: Path) -> Supervised:
+    """A supervisor with the same port after each start."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    return Supervised(tmp_path, port=port)
+
+
+@contextmanager
+def running(pexdock: Supervised) -> Iterator[str]:
+    """Starts it, without waiting for anything but its state, and yields its address."""
+    pexdock.start()
+    try:
+        yield pexdock.until(lambda: pexdock.state().get("address"))
+    finally:
+        pexdock.__exit__()
+
+
+def drop_any(pexdock: Supervised, gate: Path | None = None) -> None:
+    write_tiny(pexdock.dist / "any-0.1.0.pex", "any", module=gated(gate) + times(2, "/{any}"))
+
+
+def drop_m01(pexdock: Supervised, gate: Path | None = None, version: str = "0.1.0") -> None:
+    write_tiny(pexdock.dist / f"m01-{version}.pex", "m01", version, module=gated(gate) + times(3, "/m01"))
+
+
+def gated(gate: Path | None) -> str:
+    """Returns code that waits until a file exists."""
+    return "" if gate is None else GATED.format(gate=str(gate))
+
+
+def wait_answers(pexdock: Supervised, answers: dict[str, list[object]], count: int = 20) -> None:
+    """Waits until each client has got `count` further answers."""
+    before = {path: len(found) for path, found in answers.items()}
+    pexdock.until(lambda: all(len(found) >= before[path] + count for path, found in answers.items()))
+
+
+def kinds(answers: list[object]) -> set[str]:
+    return {str(answer) for answer in answers}
+
+
+def test_at_a_first_start_no_model_answers_what_may_belong_to_one_that_still_starts(pexdock: Supervised, tmp_path: Path) -> None:
+    """The model with the more specific path gets it, although the other one was ready long before. The other is refused with a way out."""
+    gate = tmp_path / "gate"
+    drop_any(pexdock)
+    drop_m01(pexdock, gate)
+    with running(pexdock) as address, Clients(address, "/m01", "/%6d01", "/m02") as answers:
+        pexdock.until(lambda: pexdock.release("any-0.1.0.pex").get("paths") == ["/{any}"])
+        wait_answers(pexdock, answers)
+        assert pexdock.release("any-0.1.0.pex")["state"] == "starting"
+        assert kinds(answers["/m01"]) == kinds(answers["/%6d01"]) == kinds(answers["/m02"])
+        assert {status for status, _ in answers["/m02"]} == {503}  # type: ignore[misc]
+        assert "model any is starting" in str(answers["/m02"][-1])
+        gate.touch()
+        pexdock.until_state("m01-0.1.0.pex", "ready")
+        refused = pexdock.until_state("any-0.1.0.pex", "refused")
+        pexdock.until(lambda: answers["/m01"][-1] == answers["/%6d01"][-1] == BY_M01)
+        assert refused["reason"] == (
+            "path /{any} is served by m01 0.1.0 as /m01, from m01-0.1.0.pex, and a request must not match paths of two models: "
+            "give any a path that overlaps none of m01, or remove m01"
+        )
+        pexdock.until(lambda: answers["/m02"][-1] == (404, "no endpoint has this path; GET /docs lists those that are served"))
+    assert str(BY_ANY) not in kinds([*answers["/m01"], *answers["/%6d01"], *answers["/m02"]])
+    assert refused["reason"] in pexdock.err.read_text()
+
+
+@pytest.mark.timeout(300)
+def test_a_path_stays_with_the_model_that_has_served_it_over_restarts_and_failures(pexdock: Supervised, tmp_path: Path) -> None:
+    """While that model starts, fails or is refused, the path is a 503 that says so. Another model with a more specific path is refused."""
+    gate = tmp_path / "gate"
+    drop_m01(pexdock)
+    with Clients(f"http://127.0.0.1:{pexdock.settings['port']}", "/m01", "/%6D01/") as answers:
+        with running(pexdock):
+            pexdock.until(lambda: all(found[-1:] == [BY_M01] for found in answers.values()))
+        drop_m01(pexdock, gate)
+        drop_any(pexdock)
+        with running(pexdock):
+            refused = pexdock.until_state("any-0.1.0.pex", "refused")
+            assert "path /{any} is served by model m01 as /m01" in refused["reason"]
+            pexdock.until(lambda: all("model m01 is starting" in str(found[-1]) for found in answers.values()))
+            gate.touch()
+            pexdock.until(lambda: all(found[-1:] == [BY_M01] for found in answers.values()))
+        for content, state in (("import no_such_module", "failed"), ("", "refused")):
+            write_tiny(pexdock.dist / "m01-0.1.0.pex", "m01", module=content)
+            if not content:
+                (pexdock.dist / "m01-0.1.0.pex").write_text("not a pex")
+            with running(pexdock):
+                pexdock.until_state("m01-0.1.0.pex", state)
+                pexdock.until_state("any-0.1.0.pex", "refused")
+                pexdock.until(lambda state=state: all(f"model m01 is {state}" in str(found[-1]) for found in answers.values()))
+    for found in answers.values():
+        assert {status for status, _ in (answer for answer in found if answer != BY_M01)} == {503}  # type: ignore[misc]
+
+
+@pytest.mark.timeout(300)
+def test_a_path_goes_to_another_model_only_once_its_model_is_gone(pexdock: Supervised, tmp_path: Path) -> None:
+    """From then on it belongs to the other one, also if the first model comes back and would be ready sooner."""
+    gate = tmp_path / "gate"
+    drop_m01(pexdock)
+    drop_any(pexdock)
+    with Clients(f"http://127.0.0.1:{pexdock.settings['port']}", "/m01", "/%6D01/") as answers:
+        with running(pexdock):
+            pexdock.until_state("any-0.1.0.pex", "refused")
+            pexdock.until(lambda: all(found[-1:] == [BY_M01] for found in answers.values()))
+        (pexdock.dist / "m01-0.1.0.pex").unlink()
+        with running(pexdock):
+            pexdock.until(lambda: all(found[-1:] == [BY_ANY] for found in answers.values()))
+            drop_m01(pexdock)
+            assert "path /m01 is served by any 0.1.0 as /{any}" in pexdock.until_state("m01-0.1.0.pex", "refused")["reason"]
+            wait_answers(pexdock, answers)
+        drop_any(pexdock, gate)
+        with running(pexdock):
+            assert "path /m01 is served by model any as /{any}" in pexdock.until_state("m01-0.1.0.pex", "refused")["reason"]
+            pexdock.until(lambda: all("model any is starting" in str(found[-1]) for found in answers.values()))
+            gate.touch()
+            pexdock.until(lambda: all(found[-1:] == [BY_ANY] for found in answers.values()))
+    for found in answers.values():
+        assert {answer[0] for answer in found if answer not in (BY_M01, BY_ANY)} == {503}  # type: ignore[index]
+        assert BY_M01 not in found[found.index(BY_ANY) :]
