@@ -67,10 +67,22 @@ def supported_dtype(where: str, given: PolarsDataType) -> pl.DataType:
         case pl.Struct() if not dtype.fields:
             raise Declaration(f"{where}: a struct must have at least one field")
         case pl.Struct():
+            for field in dtype.fields:
+                check_name(f"{where}.{field.name}", field.name)
             return pl.Struct({field.name: supported_dtype(f"{where}.{field.name}", field.dtype) for field in dtype.fields})
         case pl.Enum() if dtype.categories.is_empty():
             raise Declaration(f"{where}: an enum must have at least one category")
     return dtype
+
+
+def check_name(where: str, name: str) -> None:
+    """Checks the name of a column or of a field in a struct.
+
+    Raises:
+        Declaration: It has a NUL, at which names end for Arrow, or it is not Unicode.
+    """
+    if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+        raise Declaration(f"{where!r}: a name cannot have NUL characters or halves of surrogate pairs")
 
 
 _INCOMPLETE: Mapping[type[pl.DataType], str] = {

@@ -177,14 +177,17 @@ def _rewrite_annotations(schema: str, namespace: dict[str, Any], local: Mapping[
     """Replaces the annotations in the namespace of a class that is being created."""
     annotations = namespace.get("__annotations__", {})
     for field, annotation in annotations.items():
-        if field.startswith("_") or field == "model_config":
+        if field == "model_config":
             continue
         try:
             found = evaluate_annotation(annotation, namespace["__module__"], local)
         except Exception as exc:  # the author's expression may raise anything
             raise Declaration(f"{schema}.{field}: the annotation {annotation!r} cannot be evaluated: {type(exc).__name__}: {exc}") from exc
         if get_origin(found) is ClassVar or found is ClassVar:
+            if field not in namespace:
+                raise Declaration(f"{schema}.{field}: a class variable needs a value; leave out ClassVar if it is a column")
             continue
+        _check_name(f"{schema}.{field}", field)
         column, extras = _parse_annotation(schema, field, found)
         python = dtypes.python_type(column.dtype)
         annotations[field] = Annotated[python | None if column.nullable else python, column, *extras]
@@ -192,6 +195,16 @@ def _rewrite_annotations(schema: str, namespace: dict[str, Any], local: Mapping[
             namespace.setdefault(field, FieldInfo())  # otherwise Pydantic would take the method of that name for a default
         if column.nullable and not any(isinstance(each, FieldInfo) and not each.is_required() for each in extras):
             _make_optional(namespace, field)
+
+
+def _check_name(where: str, name: str) -> None:
+    """Refuses names that Pydantic, Polars or Arrow would leave out or change."""
+    if name.startswith("_"):
+        hint = "rename it, or annotate it with ClassVar if it is no column"
+        raise Declaration(f"{where}: the name of a column cannot begin with an underscore; {hint}")
+    if isinstance(vars(SchemaMeta).get(name), property):
+        raise Declaration(f"{where}: a column cannot have this name, which every schema uses for something else")
+    dtypes.check_name(where, name)
 
 
 def _make_optional(namespace: dict[str, Any], field: str) -> None:
@@ -230,9 +243,17 @@ def _dtype(schema: str, field: str, given: Any) -> pl.DataType:
 def _collect_columns(cls: Any) -> dict[str, Column]:
     """Returns the columns of a finished class, inherited ones included. Refuses declarations that would have no effect."""
     found = {}
+    inherited = {name for base in cls.__mro__[1:] if issubclass(base, Schema) for name in base.columns()}
+    lost = [*sorted(inherited - cls.model_fields.keys()), *cls.model_computed_fields]
+    if lost:
+        raise Declaration(f"{cls.__name__}.{lost[0]}: an attribute takes the place of a column; annotate it with a dtype or rename it")
     for name, info in cls.model_fields.items():
         where = f"{cls.__name__}.{name}"
-        column = next(each for each in info.metadata if isinstance(each, Column))
+        column = next((each for each in info.metadata if isinstance(each, Column)), None)
+        if column is None:
+            raise Declaration(
+                f"{where}: columns are annotations in classes that derive from Schema; an attribute or another class has this name"
+            )
         if info.alias is not None or info.validation_alias is not None or info.serialization_alias is not None:
             raise Declaration(f"{where}: a column cannot have an alias; rename the field instead")
         if info.default_factory is not None:
