@@ -25,6 +25,7 @@ from base.ipc.front_door_control import Configure, TlsFiles
 from base.ipc.metrics_report import MetricsConfig
 from base.telemetry.append_log import STDOUT
 from base.telemetry.emf import Emf
+from runtime.model_state import ReadinessPolicy
 
 PREFIX = "PEXDOCK_"
 CONFIG_VARIABLE = "PEXDOCK_CONFIG"
@@ -76,6 +77,11 @@ def _store_url(url: str) -> str:
             "not the URL of an object store; use s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, without credentials"
         )
     return url
+
+
+def _readiness(text: str) -> str:
+    ReadinessPolicy.parse(text)
+    return text
 
 
 def _cache_path() -> Path:
@@ -158,6 +164,10 @@ class Settings(BaseSettings):
     )
     state_path: AbsolutePath = Field(
         default_factory=_state_path, description="Folder for traffic policies (pins, splits, labels), which outlive a restart."
+    )
+    readiness: Annotated[str, AfterValidator(_readiness)] = Field(
+        "started",
+        description="Models that /readyz waits for: started (those in dist_path at the start, once), all, served, any, or names.",
     )
     front_doors: int = Field(1, ge=1, le=64, description="Front door processes that share the port; each uses up to about one core.")
     workers_per_release: int = Field(1, ge=1, le=256, description="Worker processes for each release.")

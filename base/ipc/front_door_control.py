@@ -96,6 +96,27 @@ class RoutingTable(msgspec.Struct, frozen=True, tag="routing_table", tag_field="
     paths_known: bool = True
 
 
+class ModelStatus(msgspec.Struct, frozen=True):
+    """The state of one model, and its reason for clients."""
+
+    state: str
+    reason: str = ""
+
+
+class ModelStates(msgspec.Struct, frozen=True, tag="model_states", tag_field="type"):
+    """Supervisor → front door, before the first table and after every change: the states of all models that are known.
+
+    Attributes:
+        models: Normalized name → its state.
+        required: Models that must be ready for the machine to be ready.
+        one_required: At least one model must be ready for the machine to be ready.
+    """
+
+    models: dict[str, ModelStatus]
+    required: list[str] = []
+    one_required: bool = False
+
+
 class TlsFiles(msgspec.Struct, frozen=True):
     """PEM files, which each front door reads, and reads again when they change.
 
@@ -224,6 +245,7 @@ class ReportNotReady(msgspec.Struct, frozen=True, tag="report_not_ready", tag_fi
 
 FrontDoorMessage = (
     RoutingTable
+    | ModelStates
     | Configure
     | Listening
     | TableApplied

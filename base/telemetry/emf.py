@@ -19,6 +19,8 @@ _VALUES_PER_LINE = 100
 """The format's limit for the values of one metric in one line."""
 
 _DIMENSIONS = [["Model", "Endpoint"], ["Model"]]
+_MODEL_DIMENSIONS = [["Model"]]
+"""The dimensions of metrics of a whole model."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,11 @@ def _line(report: MetricsReport, part: int, namespace: str) -> bytes:
     for name, values in report.summaries.items():
         if piece := values.sample[part * _VALUES_PER_LINE : (part + 1) * _VALUES_PER_LINE]:
             metrics[name] = [_number(name, value) for value in piece]
-    directive = {"Namespace": namespace, "Dimensions": _DIMENSIONS, "Metrics": [{"Name": name, "Unit": _unit(name)} for name in metrics]}
-    properties = {"Model": report.model, "Endpoint": report.endpoint, "Version": report.version}
+    dimensions = _DIMENSIONS if report.endpoint else _MODEL_DIMENSIONS
+    directive = {"Namespace": namespace, "Dimensions": dimensions, "Metrics": [{"Name": name, "Unit": _unit(name)} for name in metrics]}
+    properties = (
+        {"Model": report.model, "Endpoint": report.endpoint, "Version": report.version} if report.endpoint else {"Model": report.model}
+    )
     summaries = {"Summaries": {name: _summary(name, values) for name, values in report.summaries.items()}} if part == 0 else {}
     document = {"_aws": {"Timestamp": report.until_ms, "CloudWatchMetrics": [directive]}, **properties, **metrics, **summaries}
     return msgspec.json.encode(document) + b"\n"

@@ -1,6 +1,7 @@
 """The definition of every metric. Pure: knows no clock, no file and no format.
 
-Children measure and their parent writes. A front door measures requests; a worker measures its handlers and caches. Formats such as
+Children measure and their parent writes. A front door measures requests; a worker measures its handlers and caches; the supervisor adds the
+states of models. Formats such as
 `base.telemetry.emf` take metrics as the control message `MetricsReport` holds them.
 """
 
@@ -44,6 +45,8 @@ METRICS: Mapping[str, MetricDefinition] = {
     "Latency": _milliseconds("Time from a request's complete body to its response being ready to send, or to the end of a streamed one."),
     "QueueTime": _milliseconds("Time from a request's decoded rows to its first batch being sent to a worker."),
     "BatchSize": _count("Rows of a batch that was sent to a worker, including batches that are part of a failed one."),
+    # ---- counted by the supervisor
+    "ModelReady": _count("1 if a model is ready or degraded, else 0; once per interval, also without requests."),
     # ---- counted by workers
     "CacheHits": _count("Batches that found their model loaded."),
     "CacheMisses": _count("Batches that had to wait for their model, or were refused because of it."),

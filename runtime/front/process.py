@@ -14,7 +14,7 @@ from importlib.abc import MetaPathFinder
 import uvloop
 
 from base.ipc.control import Drain, ExitCode
-from base.ipc.front_door_control import Configure, Listening, ReportNotReady, RoutesDrained, RoutingTable, TableApplied
+from base.ipc.front_door_control import Configure, Listening, ModelStates, ReportNotReady, RoutesDrained, RoutingTable, TableApplied
 from base.process import outlive_parent
 from runtime.front.app.service import InferenceService
 from runtime.front.control_channel import ParentChannel
@@ -65,6 +65,9 @@ class FrontProcess:
         service = InferenceService(dispatchers, configure.body_max_bytes, reporter.mirror_stats)
         # Connections wait in the backlog until there is a table: without one, a restarted front door would answer 404 and 503.
         first = await channel.receive()
+        if isinstance(first, ModelStates):
+            service.readiness.set_states(first)
+            first = await channel.receive()
         if not isinstance(first, RoutingTable):
             return ExitCode.OK if isinstance(first, Drain) else ExitCode.PARENT_GONE
         await self._apply(service, first)
@@ -94,6 +97,8 @@ class FrontProcess:
                 case RoutingTable():
                     await self._apply(service, message)
                     await self._confirm(dispatchers, message)
+                case ModelStates():
+                    service.readiness.set_states(message)
                 case ReportNotReady():
                     service.withdraw()
                 case Drain():

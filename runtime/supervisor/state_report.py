@@ -58,9 +58,10 @@ class StateReporter:
             generation=table.generation,
             applied_generation=applied_generation,
             startup_complete=table.startup_complete,
+            waits_for=self._fleet.states.waits_for,
             front_door_pids=self._front_doors.pids,
             releases=[self._as_clients_see(report) for report in self._fleet.releases.reports()],
-            models=report_models(self._fleet.records),
+            models=report_models(self._fleet.records, self._fleet.states),
         )
 
     def _as_clients_see(self, report: ReleaseReport) -> ReleaseReport:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from base.backoff import Backoff
 from base.errors import PexdockError
-from base.ipc.front_door_control import RequestsSent, WorkerUnhealthy
+from base.ipc.front_door_control import ModelStates, RequestsSent, WorkerUnhealthy
 from base.ipc.metrics_report import MetricsReport
 from runtime.blocking import BlockingThreads
 from runtime.file_watch import FileWatch
@@ -33,6 +33,7 @@ from runtime.supervisor.shutdown import Shutdown
 from runtime.supervisor.state_publisher import StatePublisher
 from runtime.supervisor.state_report import StateReporter
 from runtime.supervisor.status.state import State
+from runtime.supervisor.traffic.state_metrics import StateMetrics
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Supervisor:
         settings = context.settings
         self._settings, self._report_metrics, self._clients = settings, context.report, clients
         self._published_generation = 0
+        self._published_states: ModelStates | None = None
         threads = BlockingThreads(settings.start_parallel)
         self.fleet = Fleet(context, threads, store, self._on_changed)
         self.shutdown = Shutdown(settings.drain_s, settings.pre_stop_delay_s)
@@ -79,6 +81,7 @@ class Supervisor:
         self._mirror_loop = _mirror_loop(settings, self._on_changed)
         self._reporter = StateReporter(settings, clients[0], self.fleet, self._front_doors, self._mirror_loop)
         self.publisher = StatePublisher(context.run_path, self._reporter.make_state, show)
+        self._state_metrics = StateMetrics(self.fleet.states, settings.measuring, context.report)
         self._sweeper = CacheSweeper(context.store, threads, int(settings.cache_max_bytes), self.fleet.releases)
 
     async def run(self, admin: AdminServer) -> None:
@@ -96,9 +99,11 @@ class Supervisor:
         watching_trust = loop.create_task(self._trust_files.run()) if self._trust_files else None
         try:
             self._front_doors.start()
+            self._state_metrics.start()
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
             await self.shutdown.run(self.fleet, self._front_doors, self._clients, self._children)
         finally:
+            self._state_metrics.stop()
             stopping.cancel()
             watching.cancel()
             if watching_trust is not None:
@@ -147,7 +152,10 @@ class Supervisor:
 
     def _on_changed(self) -> None:
         """Publishes the routing table and the state after a decision, or after a change of a front door."""
-        table = self.fleet.table
+        table, states = self.fleet.table, self.fleet.states.message()
+        if states != self._published_states:
+            self._published_states = states
+            self._front_doors.publish_states(states)
         if table.generation > self._published_generation:
             self._published_generation = table.generation
             self._front_doors.publish_table(table)

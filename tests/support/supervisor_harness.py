@@ -60,8 +60,7 @@ class Supervised:
     def __enter__(self) -> Self:
         self.start()
         try:
-            self.until(lambda: self.state().get("settled"), self.start_s)
-            self.until(self.is_ready, self.start_s)
+            self.until(self.has_started, self.start_s)
         except BaseException:
             self.__exit__()
             raise
@@ -101,8 +100,17 @@ class Supervised:
     def until_state(self, file: str, state: str) -> dict:
         return self.until(lambda: next((each for each in self.releases(file) if each["state"] == state), None))
 
+    def has_started(self) -> bool:
+        """Returns whether each front door serves what became ready at the start. One may still be importing on a busy machine."""
+        state = self.state()
+        return bool(state.get("settled")) and state["applied"] >= state["generation"]
+
+    def readiness(self, model: str = "") -> httpx.Response:
+        """Returns the response of `/readyz`, or of `/readyz/MODEL`."""
+        return httpx.get(self.state()["address"] + "/readyz" + (f"/{model}" if model else ""), timeout=30)
+
     def is_ready(self) -> bool:
-        """Returns whether each front door serves everything that became ready at the start. One may still be importing on a busy machine.
+        """Returns whether each front door reports ready.
 
         The kernel distributes connections, so frequent requests reach several front doors.
         """

@@ -58,7 +58,7 @@ class AdminContext:
         Raises:
             NotFound: The model does not exist.
         """
-        found = {report.name: report for report in report_models(self.fleet.records)}
+        found = {report.name: report for report in report_models(self.fleet.records, self.fleet.states)}
         report = found.get(canonicalize_name(model))
         if report is None:
             raise NotFound(f"model {model} does not exist; the models in dist/ are {', '.join(found) or 'none'}")

@@ -10,7 +10,8 @@ from runtime.supervisor.status.state import MirrorStatus, ModelReport
 from runtime.text_table import format_size, format_table
 
 _STATES = re.compile(
-    r"(?<=  )(?:(?P<green>ready|ok)|(?P<red>refused|failed|problem|cannot load)|(?P<yellow>[a-z]+ing|standby|warning))(?=  |$)",
+    r"(?<=  )(?:(?P<green>ready|ok)|(?P<red>refused|failed|unknown|problem|cannot load)"
+    r"|(?P<yellow>[a-z]+ing|degraded|standby|warning))(?=  |$)",
     re.MULTILINE,
 )
 _CODES = {"green": 32, "red": 31, "yellow": 33}
@@ -22,13 +23,13 @@ def painted(text: str) -> str:
 
 
 def models_as_text(models: Sequence[ModelReport]) -> str:
-    """Returns one line for each model, with its remarks below."""
+    """Returns one line for each model, with the reason of its state and its remarks below."""
     if not models:
         return ""
-    lines = format_table([("MODEL", "SERVES"), *((model.name, serves(model)) for model in models)])
+    lines = format_table([("MODEL", "STATE", "SERVES"), *((model.name, model.state or "-", serves(model)) for model in models)])
     body = [lines[0]]
     for line, model in zip(lines[1:], models, strict=True):
-        body += [line, *(f"    {remark}" for remark in remarks(model))]
+        body += [line, *(f"    {remark}" for remark in ([model.reason] if model.reason else []) + [*remarks(model)])]
     return "\n".join(body)
 
 

@@ -17,6 +17,8 @@ def as_table(state: State) -> str:
     if state.dist_url:
         problem = f", but the last attempt failed: {state.dist_reason}" if state.dist_reason else ""
         head += f"\n{state.dist_path} mirrors {state.dist_url}{problem}"
+    if state.waits_for:
+        head += f"\nnot ready: /readyz waits for {', '.join(state.waits_for)}"
     if not state.releases:
         return f"{head}\n\nno pex in {state.dist_path}"
     return f"{head}\n\n{releases_as_text(state.releases)}"

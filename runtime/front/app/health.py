@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -15,13 +16,18 @@ from starlette.exceptions import HTTPException
 import base
 from base.ipc.release_spec import ReleaseSpec
 from runtime.front.app import swagger_ui
+from runtime.front.app.readiness import FrontReadiness, ReadinessReport
 from runtime.front.openapi.document import add_releases
 from runtime.front.openapi.security import require_api_keys
 from runtime.front.routing.canonical_path import canonical_path
 from runtime.http import problems
+from runtime.model_state import MEANINGS, ModelState
 
 PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | swagger_ui.PATHS
 """Reserved paths: requests for them never go to an endpoint."""
+
+MODEL_PATH = re.compile("/readyz/[^/]+")
+"""The reserved paths of single models, which need an API key like the models themselves."""
 
 OPEN = frozenset({"/livez", "/readyz"})
 """The reserved paths that need no API key: probes have none."""
@@ -30,10 +36,15 @@ OPEN = frozenset({"/livez", "/readyz"})
 def page_of(raw_path: bytes) -> str | None:
     """Returns the reserved path that a path as received is a spelling of; None if it is not reserved."""
     path = canonical_path(raw_path).decode()
-    return path if path in PATHS else None
+    return path if path in PATHS or MODEL_PATH.fullmatch(path) else None
 
 
 _LIVE: dict[str, Any] = {"type": "object", "properties": {"live": {"const": True}}, "required": ["live"]}
+_STATUS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"state": {"enum": [*ModelState]}, "reason": {"type": "string"}},
+    "required": ["state", "reason"],
+}
 _READY: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -41,14 +52,21 @@ _READY: dict[str, Any] = {
         "not_ready": {
             "type": "array",
             "items": {"type": "string"},
-            "description": "models that do not serve, for clients that may call them",
+            "description": "models that are not ready, for clients that may call them",
         },
+        "reason": {"type": "string", "description": "why the machine is not ready"},
+        "models": {"type": "object", "additionalProperties": _STATUS, "description": "states of the models that are not ready"},
     },
     "required": ["ready", "not_ready"],
 }
+_MODEL_READY: dict[str, Any] = {
+    "type": "object",
+    "properties": {"model": {"type": "string"}, "ready": {"type": "boolean"}, **_STATUS["properties"]},
+    "required": ["model", "ready", "state", "reason"],
+}
 
 
-class Readiness(Protocol):
+class PagesService(Protocol):
     """The part of the inference service that the pages use."""
 
     @property
@@ -64,17 +82,18 @@ class Readiness(Protocol):
         """True if requests must have an API key."""
 
     @property
+    def readiness(self) -> FrontReadiness:
+        """Readiness of the front door and of each model."""
+
+    @property
     def ids(self) -> Iterator[str]:
         """Yields request ids."""
-
-    def unavailable_models(self) -> list[str] | None:
-        """Returns the models that should serve but cannot; None before the first complete table and during shutdown."""
 
     def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Returns whether a request with these headers may access more than health."""
 
 
-def make_pages(readiness: Readiness) -> FastAPI:
+def make_pages(service: PagesService) -> FastAPI:
     """Returns the FastAPI application for everything but predictions."""
     app = FastAPI(title="Pexdock", version=base.__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(swagger_ui.SecurityHeadersMiddleware)
@@ -84,7 +103,7 @@ def make_pages(readiness: Readiness) -> FastAPI:
     async def method_not_allowed(request: Request, error: HTTPException) -> Response:
         """Answers a request with a wrong method, which is the only HTTP error that these pages raise."""
         found = problems.method_not_allowed(
-            f"this page does not take {request.method}", (error.headers or {}).get("Allow", ""), next(readiness.ids)
+            f"this page does not take {request.method}", (error.headers or {}).get("Allow", ""), next(service.ids)
         )
         response = Response(found.body, found.status)
         response.raw_headers += found.headers
@@ -96,15 +115,29 @@ def make_pages(readiness: Readiness) -> FastAPI:
 
     @app.get(
         "/readyz",
-        summary="Whether every model serves that should",
-        responses={200: _response("all serve", _READY), 503: _response("some do not serve, or shutdown has begun", _READY)},
+        summary="Whether the models serve that the setting readiness names",
+        responses={200: _response("they serve", _READY), 503: _response("they do not serve, or shutdown has begun", _READY)},
     )
     async def readyz(request: Request) -> JSONResponse:
-        unavailable = readiness.unavailable_models()
-        ready = unavailable == []
-        # Only clients that may call the models see their names.
-        named = unavailable if unavailable and readiness.admits(request.headers.raw) else []
-        return JSONResponse({"ready": ready, "not_ready": named}, 200 if ready else 503)
+        report = service.readiness.report()
+        if not service.admits(request.headers.raw):  # only clients that may call the models see their names
+            report = ReadinessReport(report.ready, [])
+        return JSONResponse(msgspec.to_builtins(report), 200 if report.ready else 503)
+
+    @app.get(
+        "/readyz/{model}",
+        summary="Whether a model serves",
+        responses={
+            200: _response("it serves", _MODEL_READY),
+            404: _response("it does not exist", _MODEL_READY),
+            503: _response("it does not serve, or shutdown has begun", _MODEL_READY),
+        },
+    )
+    async def model_readyz(model: str) -> JSONResponse:
+        found = service.readiness.status(model)
+        meaning = MEANINGS[ModelState(found.state)]
+        status = 200 if meaning.ready else 404 if found.state == ModelState.UNKNOWN else 503
+        return JSONResponse({"model": model, "ready": meaning.ready, "state": found.state, "reason": found.reason}, status)
 
     document, described, writing = b"", 0, asyncio.Lock()  # the document of the table with that number
 
@@ -112,10 +145,10 @@ def make_pages(readiness: Readiness) -> FastAPI:
     async def openapi() -> Response:
         nonlocal document, described
         async with writing:
-            if described != readiness.tables_applied or not document:
-                applied = readiness.tables_applied
+            if described != service.tables_applied or not document:
+                applied = service.tables_applied
                 # On a thread, since it takes 0.1 ms for each column.
-                document = await asyncio.to_thread(_document, app, readiness.documented, requires_keys=readiness.requires_keys)
+                document = await asyncio.to_thread(_document, app, service.documented, requires_keys=service.requires_keys)
                 described = applied
             return Response(document, media_type="application/json")
 

@@ -11,6 +11,7 @@ from base.ipc.front_door_control import RoutingTable
 from base.ipc.release_spec import ReleaseSpec
 from runtime.front.app.fast_path import FastPath
 from runtime.front.app.head_cache import HeadCache
+from runtime.front.app.readiness import FrontReadiness
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
@@ -39,6 +40,7 @@ class InferenceService:
         routes: Routes of the table in force.
         heads: Heads that the fast path has read with the present table and keys.
         fast_path: Reads the heads of plain predictions.
+        readiness: Readiness of this front door and of each model.
         tables_applied: Number of tables that were applied so far.
         ids: Yields request ids without end.
     """
@@ -52,7 +54,7 @@ class InferenceService:
         self._mirrors = MirrorRegistry(mirror_stats)
         self._keys: ApiKeys | None = None
         self.tables_applied = 0
-        self._table_complete = self._withdrawn = False
+        self.readiness = FrontReadiness(self.routes.models_up)
         # The first half is unique to this process, the second half within it. A random number per request would cost more than routing.
         self.ids: Iterator[str] = map(f"{getrandbits(64):016x}%016x".__mod__, count())
 
@@ -77,13 +79,13 @@ class InferenceService:
         releases = self._dispatchers.releases
         self.routes.apply_table(table, releases, self._mirrors.apply(table.splits, releases))
         self.heads.clear()
-        self._table_complete = table.startup_complete
+        self.readiness.startup_complete = table.startup_complete
         self.tables_applied += 1
         return links
 
     def withdraw(self) -> None:
         """Reports not ready from now on, and keeps serving."""
-        self._withdrawn = True
+        self.readiness.withdrawn = True
 
     def require_keys(self, keys: ApiKeys) -> None:
         """Admits only requests with one of these API keys from now on, except health probes."""
@@ -101,12 +103,6 @@ class InferenceService:
     def requires_keys(self) -> bool:
         """True if a request must have an API key."""
         return self._keys is not None
-
-    def unavailable_models(self) -> list[str] | None:
-        """Returns the models that should serve but cannot; None before the first complete table and after `withdraw`."""
-        if not self._table_complete or self._withdrawn:
-            return None
-        return self.routes.unavailable_models()
 
     def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Returns whether a request with these headers may access more than health."""

@@ -87,10 +87,10 @@ class RouteTable:
                 specs.append(msgspec.structs.replace(release.spec, endpoints=added))
         return specs
 
-    def unavailable_models(self) -> list[str]:
-        """Returns the models that have no serving release that is up."""
-        firsts = [releases[0] for releases in self._releases_by_model.values()]
-        return [first.spec.model for first in firsts if not (self._splits[first].up if first in self._splits else first.up)]
+    def models_up(self) -> dict[str, bool]:
+        """Returns the normalized name of each model in the table → whether a serving release is up."""
+        firsts = {name: releases[0] for name, releases in self._releases_by_model.items()}
+        return {name: self._splits[first].up if first in self._splits else first.up for name, first in firsts.items()}
 
     @staticmethod
     def always_batched(target: Target) -> bool:

@@ -109,7 +109,9 @@ class Admission:
 
     def _note_outcome(self, managed: ManagedRelease, error: Exception | None) -> str:
         """Returns a text about a retry to add to the error; empty if the file has other content by now."""
-        return self._retries.on_attempt_ended(managed.release.file, error) if managed.release.in_place else ""
+        text = self._retries.on_attempt_ended(managed.release.file, error) if managed.release.in_place else ""
+        managed.files.retry_due = bool(text)
+        return text
 
     def _retry(self, name: str) -> None:
         """Retries a file that failed because of the machine, unless its state has changed meanwhile."""

@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 from base.ipc.front_door_control import RoutingTable
 from runtime.blocking import BlockingThreads
+from runtime.model_state import ReadinessPolicy
 from runtime.supervisor.dist.stability import FileRemoved, FileStable
 from runtime.supervisor.fleet.admission import Admission
 from runtime.supervisor.fleet.base_choice import choose_bases
@@ -25,6 +26,7 @@ from runtime.supervisor.rollout.policy_store import PolicyStore
 from runtime.supervisor.rollout.probation import probation_rules
 from runtime.supervisor.rollout.release import Release
 from runtime.supervisor.rollout.release_state import ReleaseEvent, ReleaseState
+from runtime.supervisor.traffic.model_states import ModelStateTracker
 from runtime.supervisor.traffic.orders import TrafficOrders
 from runtime.supervisor.traffic.records import TrafficRecords
 from runtime.supervisor.traffic.shifts import TrafficShifter
@@ -41,12 +43,13 @@ class Fleet:
         context: Parts of the supervisor that every release needs to be unpacked and started.
         threads: Threads for blocking work.
         store: The traffic policies of an earlier supervisor.
-        on_decided: Called after every decision, once `table` is updated.
+        on_decided: Called after every decision, once `table` and `states` are updated.
 
     Attributes:
         releases: All releases.
         records: The traffic policies and histories of all models.
         orders: Carries out the orders of operators.
+        states: The states of all models.
         shifter: Shifts the traffic of models, and handles the reports of front doors.
     """
 
@@ -62,6 +65,7 @@ class Fleet:
         self.records = TrafficRecords(store, self.releases)
         self._routing = RoutingTableBuilder(self.records)
         self._paths = PathOwners(self.records, self.releases)
+        self.states = ModelStateTracker(self.records, ReadinessPolicy.parse(settings.readiness))
         self.orders = TrafficOrders(self.records, self.schedule_decision)
         self.shifter = TrafficShifter(self.records, probation_rules(settings), settings.rollback_window_s, self.schedule_decision)
         self._claims = FileClaims(self.releases)
@@ -153,7 +157,8 @@ class Fleet:
         self.shifter.follow_plans(plans)
         self._start_and_stop()
         self._forget_removed()
-        reserved = self._paths.reserved_paths(plans, claims)
+        self.states.update(plans)
+        reserved = self._paths.reserved_paths(plans, claims, self.states.current)
         self._routing.update(plans, reserved, paths_known=self._paths_known, startup_complete=self._paths_known and not self._is_starting)
         if self._paths_known and self._paths.remember(plans):
             self.schedule_decision()  # a path that a model has given up is free for a release that was refused because of it

@@ -8,15 +8,14 @@ from msgspec.structs import replace
 from packaging.utils import canonicalize_name
 
 from base.ipc.front_door_control import ReservedPath
+from runtime.model_state import ModelState
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.releases.release_set import ReleaseSet
+from runtime.supervisor.rollout.model_status import ModelStateAndReason
 from runtime.supervisor.rollout.path_claims import Claims, may_belong_to_others, updated_claims
 from runtime.supervisor.rollout.release import Release
-from runtime.supervisor.rollout.release_state import ReleaseState
 from runtime.supervisor.rollout.traffic_plan import TrafficPlan
 from runtime.supervisor.traffic.records import TrafficRecords
-
-_PREPARED = frozenset({ReleaseState.VERIFYING, ReleaseState.WAITING, ReleaseState.UNPACKING, ReleaseState.RUNNING})
 
 
 class PathOwners:
@@ -44,13 +43,15 @@ class PathOwners:
         """Returns the plans of models whose paths cannot belong to a model that is not known yet."""
         return {model: plan for model, plan in plans.items() if not any(may_belong_to_others(each, claims) for each in plan.routed)}
 
-    def reserved_paths(self, plans: Mapping[str, TrafficPlan], claims: Claims) -> list[ReservedPath]:
+    def reserved_paths(
+        self, plans: Mapping[str, TrafficPlan], claims: Claims, states: Mapping[str, ModelStateAndReason]
+    ) -> list[ReservedPath]:
         """Returns the paths of the models in dist/ that have no plan, and so cannot answer."""
         found = []
         for model in sorted({*claims, *self._releases.model_names} - {model for model, plan in plans.items() if plan.routed}):
             managed = self._of_model(model)
             paths = {*claims.get(model, ()), *(path for each in managed if each.release.serves for path in _paths(each.release))}
-            found += [ReservedPath(path, model, _state_of(managed)) for path in sorted(paths)]
+            found += [ReservedPath(path, model, _state_text(states.get(model))) for path in sorted(paths)]
         return found
 
     def remember(self, plans: Mapping[str, TrafficPlan]) -> bool:
@@ -80,11 +81,8 @@ def _paths(release: Release) -> list[str]:
     return [endpoint.path for endpoint in release.spec.endpoints] if release.spec else []
 
 
-def _state_of(managed: Iterable[ManagedRelease]) -> str:
-    """Returns the state of a model without a plan, for people."""
-    releases = [each.release for each in managed]
-    if any(each.state in _PREPARED and not each.crash_count for each in releases):
-        return "starting"
-    if any(each.state in _PREPARED for each in releases):
-        return "restarting"
-    return str(releases[-1].state) if releases else "starting"
+def _state_text(found: ModelStateAndReason | None) -> str:
+    """Returns the state and its reason for clients. A model of which no file is read yet may be in one that is."""
+    if found is None or found.state is ModelState.UNKNOWN:
+        return ModelState.STARTING
+    return f"{found.state} ({found.reason})"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from base.errors import PeerError
 from base.ipc.control import ControlMessage, ControlStream, encode_message
-from base.ipc.front_door_control import RoutingTable
+from base.ipc.front_door_control import ModelStates, RoutingTable
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ class ControlSocket:
         self._loop.add_reader(self._socket.fileno(), self.read_once)
 
     def send(self, message: ControlMessage) -> None:
-        """Queues a message. A routing table replaces an unsent one, so that the queue of a child that does not read cannot grow."""
-        if isinstance(message, RoutingTable):
-            self._unsent = deque(waiting for waiting in self._unsent if not isinstance(waiting, RoutingTable))
+        """Queues a message. A table or states replace unsent ones, so that the queue of a child that does not read cannot grow."""
+        if isinstance(message, RoutingTable | ModelStates):
+            self._unsent = deque(waiting for waiting in self._unsent if type(waiting) is not type(message))
         self._unsent.append(message)
         if self._socket is not None:
             self._write()

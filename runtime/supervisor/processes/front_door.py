@@ -16,6 +16,7 @@ from base.ipc.front_door_control import (
     Configure,
     Listening,
     MirrorReport,
+    ModelStates,
     OutcomeReport,
     ReportNotReady,
     RequestsSent,
@@ -66,6 +67,7 @@ class FrontDoorChild:
         self._on_changed = on_changed
         self._on_report = on_report
         self._table = RoutingTable(0, [], startup_complete=False, paths_known=False)
+        self._states = ModelStates({})
         self._restarts = _Restarts(backoff, self.start)
         self._not_ready = self._stopping = False
         self.child: Child | None = None
@@ -91,6 +93,7 @@ class FrontDoorChild:
             return
         self.child = child
         child.send(self._limits)
+        child.send(self._states)  # before the table, so that it never reports ready by the table alone
         child.send(self._table)
         if self._not_ready:
             child.send(ReportNotReady())
@@ -100,6 +103,12 @@ class FrontDoorChild:
         self._table = table
         if self.child is not None:
             self.child.send(table)
+
+    def publish_states(self, states: ModelStates) -> None:
+        """Sends the newest states of models, now and after every restart."""
+        self._states = states
+        if self.child is not None:
+            self.child.send(states)
 
     def report_not_ready(self) -> None:
         """Makes the front door report that it is not ready, now and after every restart."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from base.backoff import Backoff
-from base.ipc.front_door_control import Configure, RoutingTable
+from base.ipc.front_door_control import Configure, ModelStates, RoutingTable
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import FrontDoorChild, FrontDoorReport
 
@@ -62,6 +62,11 @@ class FrontDoorGroup:
         """Sends a newer routing table to all front doors, now and after every restart."""
         for door in self._doors:
             door.publish_table(table)
+
+    def publish_states(self, states: ModelStates) -> None:
+        """Sends the newest states of models to all front doors, now and after every restart."""
+        for door in self._doors:
+            door.publish_states(states)
 
     def has_drained(self, generation: int) -> bool:
         """Returns whether no request can reach or wait for a worker that tables of `generation` and later no longer contain."""

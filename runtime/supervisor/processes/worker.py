@@ -174,6 +174,7 @@ class WorkerProcess:
             self._run.failure = f"cannot start a worker: {exc}"
             self._call_later(0.0, lambda: self._on_exit(ExitCode.CRASHED))
             return
+        self._owner.changed()
         late = f"its worker was not ready within {self._template.start_timeout_s:g} s (start_timeout_s)"
         self._call_later(self._template.start_timeout_s, lambda: self._run.kill(late))
 

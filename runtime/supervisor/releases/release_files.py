@@ -18,6 +18,7 @@ class ReleaseFiles:
         admitted: Its copy in the cache.
         base: The base on which it runs; for a base, the base itself.
         base_pending: Whether its base is still being read or unpacked.
+        retry_due: Whether it could not be prepared for lack of resources, and is retried.
         untrusted_evidence: Evidence by which its pex was not trusted; None if it was trusted or is not verified yet.
         warnings: Warnings of the check against its base.
     """
@@ -26,6 +27,7 @@ class ReleaseFiles:
     admitted: AdmittedPex | None = None
     base: UnpackedBase | None = None
     base_pending: bool = False
+    retry_due: bool = False
     untrusted_evidence: Evidence | None = None
     warnings: list[str] = field(default_factory=list)
 

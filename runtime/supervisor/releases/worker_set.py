@@ -41,6 +41,11 @@ class WorkerSet:
         return [str(worker.socket_path) for worker in self.processes if worker.state is WorkerState.READY]
 
     @property
+    def missing(self) -> int:
+        """Returns the number of workers that should be ready but are not."""
+        return max(0, self._count - len(self.sockets)) if self._template is not None else 0
+
+    @property
     def pids(self) -> list[int]:
         """Returns the process ids of the workers that run now."""
         return [worker.pid for worker in self.processes if worker.pid is not None]

@@ -18,6 +18,10 @@ def announce(state: State, routes: Iterable[Route]) -> str:
     lines += [f"  {route.release.model} {route.release.version}: {_paths(route)}" for route in serving]
     problems = [report for report in state.releases if report.state not in _GOOD_STATES]
     lines += [f"  {report.file} is {report.state}: {report.reason or 'see the log'}" for report in problems]
+    if state.waits_for:
+        lines.append(
+            f"/readyz reports not ready until {', '.join(state.waits_for)} can serve; the setting readiness chooses what it waits for."
+        )
     if not serving:
         lines.append(f"To serve a model, put its pex into {state.dist_url or state.dist_path}.")
     commands = [command for route in serving for endpoint in route.release.endpoints if (command := curl_command(state.address, endpoint))]

@@ -132,6 +132,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """The traffic of one model, and the orders of operators about it.
 
     Attributes:
+        state: Its state (`runtime.model_state`).
+        reason: Explanation of the state.
         serving: The releases that serve, with the highest weight first.
         desired: The releases that should serve; equal to `serving` once all of them can.
         pin, split, by, labels, shadow, shadow_percent: The traffic policy.
@@ -142,6 +144,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
+    state: str = ""
+    reason: str = ""
     serving: list[TrafficShare] = msgspec.field(default_factory=list, name="serves")
     desired: list[TrafficShare] = msgspec.field(default_factory=list, name="wanted")
     pin: str = ""
@@ -166,6 +170,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         pid: Process id; None if no supervisor runs and dist/ was only read.
         generation: Generation of the newest routing table.
         applied_generation: Generation of the table that all front doors have applied; -1 if none has.
+        waits_for: Models that are not ready and that `/readyz` waits for, by the setting `readiness`.
         startup_complete: Whether every file that was in dist/ at the start is ready or refused.
     """
 
@@ -179,6 +184,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     generation: int = 0
     applied_generation: int = msgspec.field(default=-1, name="applied")
     startup_complete: bool = msgspec.field(default=False, name="settled")
+    waits_for: list[str] = []
     front_door_pids: list[int] = []
     releases: list[ReleaseReport] = []
     models: list[ModelReport] = []

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runtime.supervisor.releases.managed_release import ManagedRelease
+from runtime.supervisor.rollout.model_status import ModelStateAndReason
 from runtime.supervisor.rollout.release import Release
 from runtime.supervisor.rollout.traffic_plan import TrafficPlan, desired_shares, plan_traffic, unmet_orders
 from runtime.supervisor.status.state import ModelReport, ProbationReport, RolledBackRelease, TrafficShare, WarmStandby
+from runtime.supervisor.traffic.model_states import ModelStateTracker
 from runtime.supervisor.traffic.records import TrafficRecords
 
 
-def report_models(records: TrafficRecords) -> list[ModelReport]:
+def report_models(records: TrafficRecords, states: ModelStateTracker) -> list[ModelReport]:
     """Returns the report of each model, sorted by name."""
-    return [_report_model(name, records) for name in records.model_names]
+    return [_report_model(name, records, found) for name, found in states.current.items()]
 
 
-def _report_model(name: str, records: TrafficRecords) -> ModelReport:
+def _report_model(name: str, records: TrafficRecords, state: ModelStateAndReason) -> ModelReport:
     record, releases = records.record(name), records.releases.verified_of_model(name)
     policy, plan = record.traffic, plan_traffic(releases, record.traffic)
     managed = records.releases.of_model(name)
@@ -24,6 +26,8 @@ def _report_model(name: str, records: TrafficRecords) -> ModelReport:
     remarks = [each.remark for each in managed if each.remark]
     return ModelReport(
         name=name,
+        state=state.state,
+        reason=": ".join(part for part in (state.reason, state.detail) if part),
         serving=_as_percentages(plan.shares),
         desired=_as_percentages(desired_shares(releases, policy)),
         pin=policy.pin,

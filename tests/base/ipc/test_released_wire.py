@@ -18,6 +18,7 @@ from base.ipc.front_door_control import (
     Configure,
     Listening,
     MirrorReport,
+    ModelStates,
     OutcomeReport,
     ReportNotReady,
     RequestsSent,
@@ -45,6 +46,7 @@ def test_each_control_message_is_one_of_a_worker_or_one_of_a_front_door() -> Non
     """The author of a new message decides whether it crosses between versions."""
     of_front_doors = {
         RoutingTable,
+        ModelStates,
         Configure,
         Listening,
         TableApplied,

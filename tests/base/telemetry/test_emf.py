@@ -142,3 +142,12 @@ def test_the_metrics_config_is_part_of_the_emf_options():
     """`Emf` is one small frozen object."""
     measuring = Emf("metrics.log", interval_s=3, values_max=7).metrics_config
     assert (measuring.interval_s, measuring.values_max) == (3, 7)
+
+
+def test_metrics_of_a_whole_model_have_no_endpoint():
+    """CloudWatch refuses an empty dimension."""
+    (line,) = emf_lines(MetricsReport(1_700_000_000_000, "iris", "", "", {"ModelReady": 1}, {}), "Pexdock")
+    document = json.loads(line)
+    assert document["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Model"]]
+    assert (document["Model"], document["ModelReady"]) == ("iris", 1)
+    assert not {"Endpoint", "Version"} & set(document)

@@ -17,6 +17,7 @@ STATE_OF_0_1_0 = {
     "generation": 4,
     "applied": 3,
     "settled": True,
+    "waits_for": [],
     "front_door_pids": [8],
     "releases": [
         {
@@ -40,6 +41,8 @@ STATE_OF_0_1_0 = {
     "models": [
         {
             "name": "iris",
+            "state": "ready",
+            "reason": "",
             "serves": [{"version": "0.2.0", "sha256": "b", "percent": 100.0}],
             "wanted": [{"version": "0.2.0", "sha256": "b", "percent": 100.0}],
             "pin": "",
