@@ -111,7 +111,7 @@ def test_at_a_first_start_no_model_answers_what_may_belong_to_one_that_still_sta
         assert pexdock.release("any-0.1.0.pex")["state"] == "starting"
         assert kinds(answers["/m01"]) == kinds(answers["/%6d01"]) == kinds(answers["/m02"])
         assert {status for status, _ in answers["/m02"]} == {503}  # type: ignore[misc]
-        assert "model any is warming" in str(answers["/m02"][-1])
+        assert "model any is starting" in str(answers["/m02"][-1])
         gate.touch()
         pexdock.until_state("m01-0.1.0.pex", "ready")
         refused = pexdock.until_state("any-0.1.0.pex", "refused")
@@ -138,7 +138,7 @@ def test_a_path_stays_with_the_model_that_has_served_it_over_restarts_and_failur
         with running(pexdock):
             refused = pexdock.until_state("any-0.1.0.pex", "refused")
             assert "path /{any} is served by model m01 as /m01" in refused["reason"]
-            pexdock.until(lambda: all("model m01 is starting" in str(found[-1]) for found in answers.values()))
+            pexdock.until(lambda: all("model m01 is warming" in str(found[-1]) for found in answers.values()))
             gate.touch()
             pexdock.until(lambda: all(found[-1:] == [BY_M01] for found in answers.values()))
         for content, state in (("import no_such_module", "failed"), ("", "refused")):
