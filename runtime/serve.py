@@ -6,7 +6,6 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import uvloop
 
@@ -22,6 +21,7 @@ from runtime.settings import BadSetting, Settings
 from runtime.supervisor.host import log_buffer, run_dir
 from runtime.supervisor.host.listeners import bind_listeners
 from runtime.supervisor.host.log_buffer import LogBuffer
+from runtime.supervisor.host.run_dir import RunDir
 from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_root
 from runtime.supervisor.processes.start_limiter import StartLimiter
 from runtime.supervisor.releases.release_context import ReleaseContext
@@ -43,9 +43,9 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
     """
     _check_settings(settings)
     with (
-        run_dir.lock_run_dir(settings.run_path) as run_path,
+        run_dir.lock_run_dir(settings.run_path) as own_run_dir,
         bind_listeners(settings.host, settings.port, settings.front_doors) as clients,
-        open_listeners(settings, run_path) as operators,
+        open_listeners(settings, own_run_dir.path) as operators,
         report_writer(settings.emf) as report,
         PolicyStore(settings.state_path) as policies,
         log_buffer.capture_logs() as logs,
@@ -54,7 +54,7 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
         store = PexCache(settings.cache_path, log.info)
         dist_file.remove_abandoned_files(settings.dist_path)
         try:
-            supervisor = Supervisor(_release_context(settings, store, run_path, report, sandbox), clients, policies, show)
+            supervisor = Supervisor(_release_context(settings, store, own_run_dir, report, sandbox), clients, policies, show)
             admin = AdminServers(create_app(_admin_context(settings, supervisor, logs)), operators)
             uvloop.run(supervisor.run(admin))
         finally:
@@ -99,7 +99,7 @@ def _make_sandbox(settings: Settings) -> Iterator[Sandbox]:
 
 
 def _release_context(
-    settings: Settings, store: PexCache, run_path: Path, report: Callable[[MetricsReport], None], sandbox: Sandbox
+    settings: Settings, store: PexCache, own_run_dir: RunDir, report: Callable[[MetricsReport], None], sandbox: Sandbox
 ) -> ReleaseContext:
     trust = load_trust_policy(settings.trusted_keys_path, settings.trusted_digests_path)
-    return ReleaseContext(store, settings, run_path, report, StartLimiter(settings.start_parallel), sandbox, trust)
+    return ReleaseContext(store, settings, own_run_dir, report, StartLimiter(settings.start_parallel), sandbox, trust)

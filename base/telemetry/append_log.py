@@ -34,7 +34,7 @@ class AppendLog:
     """Appends lines while it is entered, on a thread of its own, since a pipe that nobody reads blocks its writer.
 
     Each line is one write to a file that is open for appending, so that lines of several writers stay whole. The file is opened again after
-    it was renamed or removed. An error is logged once, and every later write tries again.
+    it was renamed or removed, also together with its folder, which is made again. An error is logged once, and every later write tries again.
 
     Args:
         path: Path of the file; "-" is the standard output, or what `stdout_fd` leads to.
@@ -51,6 +51,7 @@ class AppendLog:
         self._stdout_fd = stdout_fd
         self._fd = -1
         self._torn = False  # the last write ended within a line
+        self._was_open = False
         self._failing = False
         self._changed = threading.Condition()  # guards the next four
         self._queue: deque[_QueuedLines] = deque()
@@ -127,8 +128,12 @@ class AppendLog:
             os.close(self._fd)
             self._fd = -1
         if self._fd < 0:
+            folder = Path(self._path).parent
+            if self._was_open and not folder.exists():  # a folder that was missing from the beginning is a mistake in the path
+                folder.mkdir(parents=True, exist_ok=True)
+                log.warning("%s was removed and has been made again for %s", folder, self._what)
             self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            self._torn = False
+            self._torn, self._was_open = False, True
 
     def _append(self, line: bytes) -> None:
         """Writes a line in one write, unless the other side accepts only part of it. Begins a new line after one that stayed incomplete."""

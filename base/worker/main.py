@@ -65,7 +65,7 @@ def _report_cannot_load(control: socket.socket, code: str, reason: str) -> ExitC
     traceback.print_exc()
     sys.stderr.flush()
     _send(control, Failed(code, reason))
-    return ExitCode.CANNOT_LOAD
+    return ExitCode.CRASHED if code in RETRYABLE_CODES else ExitCode.CANNOT_LOAD
 
 
 def _send(control: socket.socket, message: ControlMessage) -> None:

@@ -17,7 +17,7 @@ from base.async_runner import AsyncRunner
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.describe import describe_endpoint
 from base.endpoint.endpoint import Endpoint
-from base.errors import PeerError
+from base.errors import PeerError, Unavailable
 from base.ipc.channel import Channel
 from base.ipc.control import ControlMessage, ExitCode
 from base.ipc.release_spec import ReleaseSpec
@@ -81,11 +81,15 @@ class Worker:
 
         Raises:
             Declaration: An endpoint cannot be served. `close` must still be called.
+            Unavailable: The socket cannot be made. `close` must still be called.
         """
         release = ReleaseSpec(self._model, self._version, [describe_endpoint(predictor.endpoint) for predictor in self._predictors])
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._listener = listener
-        listener.bind(str(self._socket_path))
+        try:
+            listener.bind(str(self._socket_path))
+        except OSError as exc:  # the supervisor makes the folder again, so the next start may succeed
+            raise Unavailable(f"cannot listen on {self._socket_path}: {exc.strerror}; make its folder writable for this user") from exc
         listener.listen(_BACKLOG)
         self._watch(listener.fileno(), self._accept)
         self._watch(self._wakeup.fileno(), self._resume_links)
@@ -133,7 +137,7 @@ class Worker:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-            self._socket_path.unlink()
+            self._socket_path.unlink(missing_ok=True)  # the folder may have been removed
         for predictor in self._predictors:
             predictor.close()
         self._dependencies.close()

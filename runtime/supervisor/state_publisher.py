@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from base.ipc.front_door_control import RoutingTable
+from runtime.supervisor.host.run_dir import RunDir
 from runtime.supervisor.status.banner import announce
 from runtime.supervisor.status.state import State
 from runtime.supervisor.status.state_feed import StateFeed
-from runtime.supervisor.status.state_file import write_state
+from runtime.supervisor.status.state_file import state_path, write_state
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ class StatePublisher:
     """Writes the state file whenever the state has changed, wakes followers, and announces the end of the start.
 
     Args:
-        run_path: Folder of the state file.
+        own: Folder of the state file.
         current: Returns the current state.
         show: Prints the announcement.
 
@@ -30,8 +31,8 @@ class StatePublisher:
         feed: Followers of the state.
     """
 
-    def __init__(self, run_path: Path, current: Callable[[], State], show: Callable[[str], None]) -> None:
-        self._run_path = run_path
+    def __init__(self, own: RunDir, current: Callable[[], State], show: Callable[[str], None]) -> None:
+        self._run_dir = own
         self._current = current
         self._show: Callable[[str], None] | None = show
         self._published: State | None = None
@@ -51,6 +52,11 @@ class StatePublisher:
             self.feed.notify()
             self._write(state)
 
+    def restore_file(self) -> None:
+        """Writes the state file again if it was removed."""
+        if self._published is not None and not state_path(self._run_dir.path).exists():
+            self._write(self._published)
+
     def announce(self, table: RoutingTable) -> None:
         """Prints the announcement. Idempotent."""
         if self._show is not None:
@@ -64,7 +70,9 @@ class StatePublisher:
             self._retry.cancel()
             self._retry = None
         try:
-            write_state(self._run_path, state)
+            if not self._run_dir.is_present:
+                raise FileNotFoundError(errno.ENOENT, "the run directory was removed", str(self._run_dir.path))
+            write_state(self._run_dir.path, state)
         except OSError as exc:
             if not has_failed:
                 log.error("cannot write the state file, will retry: %s", exc)  # noqa: TRY400 - the reason is complete

@@ -22,6 +22,7 @@ from runtime.supervisor.dist.mirror_loop import MirrorLoop
 from runtime.supervisor.dist.object_store import RemoteDist
 from runtime.supervisor.dist.watcher import DistWatcher
 from runtime.supervisor.fleet.fleet import Fleet
+from runtime.supervisor.folder_repair import FolderRepair
 from runtime.supervisor.front_door_config import front_door_config
 from runtime.supervisor.host.process_tree import kill_descendants
 from runtime.supervisor.processes.child import Child
@@ -47,6 +48,9 @@ class AdminServer(Protocol):
 
     async def start(self) -> None:
         """Accepts connections."""
+
+    def restore(self) -> None:
+        """Makes its Unix socket again if the file was removed."""
 
     async def close(self) -> None:
         """Closes all listeners and connections."""
@@ -80,8 +84,9 @@ class Supervisor:
         self._front_doors = FrontDoorGroup(clients, front_door_config(settings), backoff, self._on_changed, self._on_front_door_message)
         self._mirror_loop = _mirror_loop(settings, self._on_changed)
         self._reporter = StateReporter(settings, clients[0], self.fleet, self._front_doors, self._mirror_loop)
-        self.publisher = StatePublisher(context.run_path, self._reporter.make_state, show)
+        self.publisher = StatePublisher(context.run_dir, self._reporter.make_state, show)
         self._state_metrics = StateMetrics(self.fleet.states, settings.measuring, context.report)
+        self._folders = FolderRepair(context, self.fleet.releases, store, self.publisher.restore_file)
         self._sweeper = CacheSweeper(context.store, threads, int(settings.cache_max_bytes), self.fleet.releases)
 
     async def run(self, admin: AdminServer) -> None:
@@ -96,7 +101,9 @@ class Supervisor:
         self.shutdown.install_signal_handlers()
         watching = loop.create_task(self._watch_dist())
         stopping = loop.create_task(self.shutdown.requested.wait())
-        watching_trust = loop.create_task(self._trust_files.run()) if self._trust_files else None
+        file_watches = [loop.create_task(self._folders.run(admin.restore))]
+        if self._trust_files is not None:
+            file_watches.append(loop.create_task(self._trust_files.run()))
         try:
             self._front_doors.start()
             self._state_metrics.start()
@@ -106,8 +113,8 @@ class Supervisor:
             self._state_metrics.stop()
             stopping.cancel()
             watching.cancel()
-            if watching_trust is not None:
-                watching_trust.cancel()
+            for watch in file_watches:
+                watch.cancel()
             for child in self._children():
                 child.close()
             kill_descendants()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import socket
 import ssl
 from abc import ABC, abstractmethod
@@ -193,6 +194,9 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
+        if os.geteuid() != 0:  # root may operate the supervisors of other users
+            with contextlib.suppress(FileNotFoundError):
+                run_dir.refuse_shared_dir(self._path.parent)  # another user may have made the folder, and may listen there
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))

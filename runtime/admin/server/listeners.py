@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from starlette.types import ASGIApp
 
 from runtime.admin.server.auth import TokenAuthMiddleware
-from runtime.admin.server.server import HttpServer, tcp_listener, unix_listener
+from runtime.admin.server.server import HttpServer, bind_unix, tcp_listener, unix_listener
 from runtime.admin.token import BadToken, Token
 from runtime.settings import Settings
 from runtime.supervisor.host import run_dir
@@ -59,13 +59,14 @@ def open_listeners(settings: Settings, run_path: Path) -> Iterator[list[AdminLis
 
 
 class AdminServers:
-    """The servers of all listeners.
+    """The servers of all listeners, of which the first is the Unix socket.
 
     Attributes:
         address: URL of the TCP listener; empty without one.
     """
 
     def __init__(self, app: ASGIApp, found: list[AdminListener]) -> None:
+        self._unix_path = Path(found[0].socket.getsockname())
         self._servers = [_server(app, each) for each in found]
         self._certificates = [each.certificate for each in found if each.certificate is not None]
         self._reloading: list[asyncio.Task[None]] = []
@@ -78,6 +79,15 @@ class AdminServers:
         self._reloading = [loop.create_task(certificate.watch_files()) for certificate in self._certificates]
         for server in self._servers:
             await server.start()
+
+    def restore(self) -> None:
+        """Binds the Unix socket again if its file was removed.
+
+        Raises:
+            CannotListen: It cannot be bound.
+        """
+        if not self._unix_path.exists():
+            self._servers[0].replace_listener(bind_unix(self._unix_path))
 
     async def close(self) -> None:
         """Closes all listeners and connections. Idempotent."""

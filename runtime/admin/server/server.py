@@ -69,6 +69,17 @@ class HttpServer:
     async def start(self) -> None:
         """Starts to accept connections."""
         self._config.load()
+        self._start_accepting()
+
+    def replace_listener(self, listener: socket.socket) -> None:
+        """Accepts connections on another bound socket from now on. Connections that exist go on."""
+        if self._acceptor is not None:
+            self._acceptor.stop()
+            self._listener.close()
+            self._listener = listener
+            self._start_accepting()
+
+    def _start_accepting(self) -> None:
         new_connection = functools.partial(AdminConnection, self._limits, self._config, self._clients)
         self._acceptor = Acceptor(self._listener, new_connection, self._context, _HANDSHAKES_MAX)
         self._acceptor.start(_BACKLOG)
@@ -87,21 +98,28 @@ class HttpServer:
 
 @contextlib.contextmanager
 def unix_listener(path: Path) -> Iterator[socket.socket]:
-    """Binds a Unix socket at `path`, of at most 107 bytes, in a folder that only this user can enter, and removes it at the end.
-
-    Raises:
-        CannotListen: The socket cannot be bound.
-    """
-    with socket.socket(socket.AF_UNIX) as listener:
-        try:
-            listener.bind(str(path))
-            path.chmod(0o600)  # before it listens, so that no other user can connect in between
-        except OSError as exc:
-            raise CannotListen(f"cannot listen on {path}: {exc.strerror or exc}") from exc
+    """Binds a Unix socket at `path`, and closes and removes it at the end; see `bind_unix`."""
+    with bind_unix(path) as listener:
         try:
             yield listener
         finally:
             path.unlink(missing_ok=True)
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Binds a Unix socket at `path`, of at most 107 bytes, in a folder that only this user can enter.
+
+    Raises:
+        CannotListen: The socket cannot be bound.
+    """
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)  # before it listens, so that no other user can connect in between
+    except OSError as exc:
+        listener.close()
+        raise CannotListen(f"cannot listen on {path}: {exc.strerror or exc}") from exc
+    return listener
 
 
 @contextlib.contextmanager

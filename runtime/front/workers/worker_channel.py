@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import stat
 from collections.abc import Callable
+from pathlib import Path
 
 from base.errors import PeerError, PeerGone, Unavailable
 from base.ipc.channel import Channel
@@ -41,6 +45,7 @@ class WorkerChannel:
         self.slots = SlotPool(budget)
         budget.reclaimers.add(self._reclaim)
         try:
+            _refuse_shared_folder(Path(path))
             self._channel = Channel.connect(path)
         except OSError as exc:
             budget.reclaimers.discard(self._reclaim)
@@ -100,3 +105,16 @@ class WorkerChannel:
                     break
         except PeerError as exc:
             self._on_broken(exc, isinstance(exc, PeerGone))
+
+
+def _refuse_shared_folder(path: Path) -> None:
+    """Checks that no other user can have put a socket at `path`, for example after the folder was removed from /tmp.
+
+    Raises:
+        OSError: Neither the folder nor the one around it belongs to this user alone.
+    """
+    for folder in (path.parent, path.parent.parent):  # a worker with a user of its own has its own folder in one of ours
+        found = folder.stat()
+        if found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return
+    raise PermissionError(errno.EPERM, f"{path.parent} is not a folder of this user alone")

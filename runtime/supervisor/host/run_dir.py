@@ -1,4 +1,7 @@
-"""The run directory: the sockets and the state file of a running supervisor. Its lock shows that the supervisor runs."""
+"""The run directory: the sockets and the state file of a running supervisor. Its lock shows that the supervisor runs.
+
+The directory may be removed while the supervisor runs, for example by a cleaner of the folder for temporary files; it is made again then.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,63 @@ class RunDirTaken(PexdockError):
     code = "run_dir_taken"
 
 
+class RunDir:
+    """The run directory of this process.
+
+    Args:
+        path: The directory.
+        lock: Descriptor that has locked its lock file.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self._lock = lock
+
+    @property
+    def is_present(self) -> bool:
+        """True while the path leads to the lock of this process: neither the directory nor its lock file was removed or replaced."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(self._lock), (self.path / LOCK).stat())
+        return False
+
+    def restore(self) -> bool:
+        """Makes and locks the directory again if it is not present. Returns whether it was made.
+
+        Raises:
+            RunDirTaken: It cannot be made, another user has made it, or another supervisor uses it by now. Nothing was changed.
+        """
+        if self.is_present:
+            return False
+        lock = _lock(self.path)
+        os.close(self._lock)
+        self._lock = lock
+        self.write_pid()
+        return True
+
+    def write_pid(self) -> None:
+        """Writes the id of this process into the lock file.
+
+        Raises:
+            RunDirTaken: The file cannot be written.
+        """
+        try:
+            os.ftruncate(self._lock, 0)
+            os.write(self._lock, f"{os.getpid()}\n".encode())
+        except OSError as exc:
+            raise RunDirTaken(f"cannot use {self.path}: {exc.strerror}; make room, or choose another folder with --run-path") from exc
+
+    def close(self) -> None:
+        """Removes the directory, unless another supervisor has made it, and releases the lock."""
+        if self.is_present:
+            _remove_contents(self.path)
+            (self.path / LOCK).unlink(missing_ok=True)  # still locked, so that a process that waits for the lock sees that its file is gone
+            with contextlib.suppress(OSError):
+                self.path.rmdir()  # fails if something else is in it
+        os.close(self._lock)
+
+
 @contextlib.contextmanager
-def lock_run_dir(path: Path) -> Iterator[Path]:
+def lock_run_dir(path: Path) -> Iterator[RunDir]:
     """Makes and locks the run directory. At the end, removes it with all of our files in it.
 
     The lock belongs to the descriptor, so the kernel releases it however the supervisor ends. The next supervisor then takes over the
@@ -33,21 +91,16 @@ def lock_run_dir(path: Path) -> Iterator[Path]:
     Raises:
         RunDirTaken: The directory cannot be used; nothing was changed.
     """
-    lock = _lock(path)
+    found = RunDir(path, _lock(path))
     try:
         try:
             _remove_contents(path)
-            os.ftruncate(lock, 0)
-            os.write(lock, f"{os.getpid()}\n".encode())
         except OSError as exc:
             raise RunDirTaken(f"cannot use {path}: {exc.strerror}; make room, or choose another folder with --run-path") from exc
-        yield path
+        found.write_pid()
+        yield found
     finally:
-        _remove_contents(path)
-        (path / LOCK).unlink(missing_ok=True)  # still locked, so that a process that waits for the lock sees that its file is gone
-        with contextlib.suppress(OSError):
-            path.rmdir()  # fails if something else is in it
-        os.close(lock)
+        found.close()
 
 
 def find_supervisor_pid(path: Path) -> int | None:

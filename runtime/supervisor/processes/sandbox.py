@@ -88,6 +88,15 @@ class Sandbox:
             found |= {"HOME": self.user.home, "USER": self.user.name, "LOGNAME": self.user.name}
         return found
 
+    def restore_scratch_root(self) -> None:
+        """Makes the folder for the scratch folders again if it was removed.
+
+        Raises:
+            PexdockError: It cannot be made, or another user has made it.
+        """
+        if not self.scratch_path.is_dir():
+            make_scratch_root(self.scratch_path, shared=self.user is not None)
+
     def create_scratch_folder(self, name: str) -> Path:
         """Makes a new folder for one worker, which no other user may enter."""
         folder = self.scratch_path / name
@@ -136,13 +145,9 @@ def scratch_root(path: Path, *, shared: bool) -> Iterator[Path]:
         shared: Whether workers run as another user, who must be able to reach their own folders in it.
 
     Raises:
-        PexdockError: Another user may write to the folder.
+        PexdockError: The folder cannot be made, or another user may write to it.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise PexdockError(f"{path} is not a folder that only this user can write to; choose another one with --scratch-path")
-    path.chmod(0o711 if shared else 0o700)
+    make_scratch_root(path, shared=shared)
     try:
         _remove_worker_folders(path)
         yield path
@@ -150,6 +155,22 @@ def scratch_root(path: Path, *, shared: bool) -> Iterator[Path]:
         _remove_worker_folders(path)
         with contextlib.suppress(OSError):
             path.rmdir()  # fails if something else is in it
+
+
+def make_scratch_root(path: Path, *, shared: bool) -> None:
+    """Makes the folder for the scratch folders of all workers unless it exists.
+
+    Raises:
+        PexdockError: As `scratch_root`.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            raise PexdockError(f"{path} is not a folder that only this user can write to; choose another one with --scratch-path")
+        path.chmod(0o711 if shared else 0o700)
+    except OSError as exc:
+        raise PexdockError(f"cannot use {path}: {exc.strerror}; choose another folder with --scratch-path") from exc
 
 
 def _remove_worker_folders(path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from base.errors import Unavailable
+from base.errors import PexdockError, Unavailable
 from base.ipc.cache_control import CacheEntries, CacheRefreshed, CacheRequest, CacheRequestRefused, CacheResponse
 from base.ipc.control import RETRYABLE_CODES, ControlMessage, Drain, ExitCode, Failed, Ready
 from base.ipc.front_door_control import RequestsSent, WorkerUnhealthy
@@ -79,6 +79,7 @@ class WorkerProcess:
         owner: The release to which it belongs.
 
     Attributes:
+        run: The current run, with its process and files.
         restarts: Number of restarts.
         retired_generation: Generation of the first routing table without it; 0 until it is retired.
     """
@@ -87,7 +88,7 @@ class WorkerProcess:
         self._template = template
         self._owner = owner
         self._machine = new_worker()
-        self._run = WorkerRun(template, self._on_message, self._on_exit)
+        self.run = WorkerRun(template, self._on_message, self._on_exit)
         self._timers: list[asyncio.TimerHandle] = []
         self._crashes = 0
         self._start_slot: StartSlot | None = None  # only while it starts
@@ -102,22 +103,22 @@ class WorkerProcess:
     @property
     def child(self) -> Child | None:
         """The process that runs now."""
-        return self._run.child
+        return self.run.child
 
     @property
     def pid(self) -> int | None:
         """Id of the process that runs now."""
-        return self._run.child.pid if self._run.child else None
+        return self.run.child.pid if self.run.child else None
 
     @property
     def socket_path(self) -> Path:
         """Socket of the current run."""
-        return self._run.socket_path
+        return self.run.socket_path
 
     @property
     def requests_sent(self) -> int:
         """Number of requests in the current run that front doors have reported."""
-        return self._run.requests_sent
+        return self.run.requests_sent
 
     @property
     def is_wanted(self) -> bool:
@@ -138,20 +139,20 @@ class WorkerProcess:
             Unavailable: The worker is not ready.
             PexdockError: As `WorkerRpc.call`.
         """
-        if self._run.rpc is None:
+        if self.run.rpc is None:
             raise Unavailable(f"the worker is not ready: {self.state}")
-        return await self._run.rpc.call(make_request)
+        return await self.run.rpc.call(make_request)
 
     def on_front_door_report(self, message: WorkerUnhealthy | RequestsSent) -> None:
         """Handles a report of a front door, which may be about another worker."""
         if self.state is not WorkerState.READY or message.socket != str(self.socket_path):
             return
         if isinstance(message, RequestsSent):
-            self._run.requests_sent += message.requests
+            self.run.requests_sent += message.requests
             self._owner.on_requests_sent()
         else:
             # The exit of the worker cancels this timer: most reported workers are about to exit anyway.
-            self._call_later(_UNHEALTHY_GRACE_S, lambda: self._run.kill(f"a front door reported its worker as unhealthy: {message.reason}"))
+            self._call_later(_UNHEALTHY_GRACE_S, lambda: self.run.kill(f"a front door reported its worker as unhealthy: {message.reason}"))
 
     def retire(self, generation: int) -> None:
         """Retires the worker. It keeps serving until a routing table without it, of `generation` or later, is in force."""
@@ -166,17 +167,17 @@ class WorkerProcess:
             self._step(WorkerEvent.UNROUTED)
 
     def _spawn(self) -> None:
-        self._run = WorkerRun(self._template, self._on_message, self._on_exit)
+        self.run = WorkerRun(self._template, self._on_message, self._on_exit)
         extra_niceness = 0 if self._owner.start_is_urgent else self._template.start_nice
         try:
-            self._run.spawn(proven=self._owner.loaded, extra_niceness=extra_niceness)
-        except OSError as exc:
-            self._run.failure = f"cannot start a worker: {exc}"
+            self.run.spawn(proven=self._owner.loaded, extra_niceness=extra_niceness)
+        except (OSError, PexdockError) as exc:
+            self.run.failure = f"cannot start a worker: {exc}"
             self._call_later(0.0, lambda: self._on_exit(ExitCode.CRASHED))
             return
         self._owner.changed()
         late = f"its worker was not ready within {self._template.start_timeout_s:g} s (start_timeout_s)"
-        self._call_later(self._template.start_timeout_s, lambda: self._run.kill(late))
+        self._call_later(self._template.start_timeout_s, lambda: self.run.kill(late))
 
     def _step(self, event: WorkerEvent, reason: str = "") -> None:
         self._cancel_timers()
@@ -206,33 +207,33 @@ class WorkerProcess:
 
     def _end_start(self) -> None:
         """Ends the start, successful or not. Another worker may start, and the process gets normal priority."""
-        self._run.restore_priority()
+        self.run.restore_priority()
         if self._start_slot is not None:
             slot, self._start_slot = self._start_slot, None
             slot.release()
 
     def _on_message(self, message: ControlMessage) -> None:
-        rpc = self._run.rpc
+        rpc = self.run.rpc
         match message:
             case Ready() if self.state is WorkerState.STOPPING:
                 self._step(WorkerEvent.READY)
             case Ready() if self.state is WorkerState.STARTING:
                 self._end_start()
-                if self._owner.accept_worker(message):
-                    self._run.on_ready()
+                if self.run.hold_socket() and self._owner.accept_worker(message):
+                    self.run.on_ready()
                     self._step(WorkerEvent.READY)
             case CacheEntries() | CacheRefreshed() | CacheRequestRefused() if rpc is not None and rpc.receive_response(message):
                 pass
             case Failed(code, reason):
-                self._run.failure = reason
-                self._run.cannot_load = code not in RETRYABLE_CODES
+                self.run.failure = reason
+                self.run.cannot_load = code not in RETRYABLE_CODES
             case MetricsReport():
                 self._template.on_metrics(message)
             case _:
                 log.warning("%s sent an unexpected message: %s", self._template.title, type(message).__name__)
 
     def _on_exit(self, code: int) -> None:
-        run = self._run
+        run = self.run
         lines = run.last_lines(_LAST_LINES)
         run.release(code)
         self._end_start()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,7 @@ from base.backoff import Backoff
 from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT, ControlMessage
 from base.ipc.metrics_report import MetricsReport
 from runtime.supervisor.host.niceness import LoweredPriority
-from runtime.supervisor.host.run_dir import SOCKET_SUFFIX
+from runtime.supervisor.host.run_dir import SOCKET_SUFFIX, RunDir
 from runtime.supervisor.processes.child import Child, ProcessSpec, describe_exit
 from runtime.supervisor.processes.sandbox import Sandbox, remove_in_background
 from runtime.supervisor.processes.start_limiter import StartLimiter
@@ -29,7 +32,7 @@ class WorkerTemplate:
         title: Name of the release, in the log.
         argv: The command.
         env: The environment.
-        run_path: The run directory, in which its socket is made unless workers have a user of their own.
+        run_dir: The run directory, in which its socket is made unless workers have a user of their own.
         start_timeout_s: Time limit for a worker to become ready, in seconds.
         drain_s: Time limit for a worker to finish its requests, in seconds.
         backoff: Delays before a worker is restarted.
@@ -42,7 +45,7 @@ class WorkerTemplate:
     title: str
     argv: Sequence[str]
     env: Mapping[str, str]
-    run_path: Path
+    run_dir: RunDir
     start_timeout_s: float
     drain_s: float
     backoff: Backoff
@@ -74,6 +77,7 @@ class WorkerRun:
         self._on_message, self._on_exit = on_message, on_exit
         self._priority: LoweredPriority | None = None
         self._scratch: Path | None = None
+        self._socket_fd = -1  # leads to its socket even if the file was removed; -1 unless the process is ready
         self._ready_since: float | None = None
         self.child: Child | None = None
         self.socket_path = Path()
@@ -91,11 +95,14 @@ class WorkerRun:
 
         Raises:
             OSError: The process could not be spawned. Call `release` to remove its files.
+            PexdockError: A folder that it needs was removed, and cannot be made again.
         """
         name, sandbox = f"w{next(_run_numbers)}", self._template.sandbox
+        sandbox.restore_scratch_root()
+        self._template.run_dir.restore()
         scratch = sandbox.scratch_path / name
         # A separate user of the workers has no access to the run directory.
-        self.socket_path = (self._template.run_path if sandbox.user is None else scratch) / f"{name}{SOCKET_SUFFIX}"
+        self.socket_path = (self._template.run_dir.path if sandbox.user is None else scratch) / f"{name}{SOCKET_SUFFIX}"
         argv = [*self._template.argv, "--socket", str(self.socket_path)]
         env = {**self._template.env, **({WARM_UP_ENV: WARM_UP_LENIENT} if proven else {}), "TMPDIR": str(scratch)}
         child = Child(self._template.title, ProcessSpec(argv, env, user=sandbox.user), self._on_message, self._on_exit)
@@ -110,6 +117,38 @@ class WorkerRun:
         if self._priority is not None:
             self._priority.restore()
             self._priority = None
+
+    def hold_socket(self) -> bool:
+        """Keeps a descriptor of the socket on which the process listens. Returns False, and kills the process, if the file is gone."""
+        user = self._template.sandbox.user
+        try:
+            self._socket_fd = os.open(self.socket_path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            if os.fstat(self._socket_fd).st_uid != (os.getuid() if user is None else user.uid):
+                raise PermissionError(errno.EPERM, "another user has put it there")
+        except OSError as exc:
+            self.kill(f"its socket {self.socket_path} cannot be used: {exc.strerror}")
+            return False
+        return True
+
+    def restore_scratch_folder(self) -> None:
+        """Makes the folder for temporary files of the process again if it was removed.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        if self.child is not None and self._scratch is not None and not self._scratch.exists():
+            self._template.sandbox.create_scratch_folder(self._scratch.name)
+
+    def restore_socket(self) -> None:
+        """Makes the socket of the process again if its file was removed, as a link to our descriptor of it.
+
+        Front doors are started by this process and run as the same user, so the kernel lets them follow the link, and no other user.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        if self.child is not None and self._socket_fd >= 0 and not os.path.lexists(self.socket_path):
+            self.socket_path.symlink_to(f"/proc/{os.getpid()}/fd/{self._socket_fd}")
 
     def on_ready(self) -> None:
         """Marks the process as ready, so that it can be sent requests about its caches."""
@@ -137,8 +176,12 @@ class WorkerRun:
         if self.rpc is not None:
             self.rpc.close(f"the worker {describe_exit(code)}")
             self.rpc = None
+        if self._socket_fd >= 0:
+            os.close(self._socket_fd)
+            self._socket_fd = -1
         if self.socket_path.name:  # else it was never spawned
-            self.socket_path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another user may own the folder by now
+                self.socket_path.unlink(missing_ok=True)
         if self._scratch is not None:
             remove_in_background(self._scratch)
             self._scratch = None

@@ -14,6 +14,7 @@ from base.telemetry.recorder import metrics_environment
 from runtime.pex.cache.store import PexCache
 from runtime.pex.trust.policy import TrustPolicy
 from runtime.settings import Settings
+from runtime.supervisor.host.run_dir import RunDir
 from runtime.supervisor.processes.child import child_environment
 from runtime.supervisor.processes.sandbox import Sandbox
 from runtime.supervisor.processes.start_limiter import StartLimiter
@@ -29,7 +30,7 @@ class ReleaseContext:
     Attributes:
         store: Cache of unpacked bases and releases.
         settings: All settings.
-        run_path: Run directory, in which workers have their sockets.
+        run_dir: Run directory, in which workers have their sockets.
         report: Receives the metrics of workers.
         start_limiter: Limits the number of workers that start at the same time.
         sandbox: Restricts what workers can access.
@@ -38,7 +39,7 @@ class ReleaseContext:
 
     store: PexCache
     settings: Settings
-    run_path: Path
+    run_dir: RunDir
     report: Callable[[MetricsReport], None]
     start_limiter: StartLimiter
     sandbox: Sandbox
@@ -65,7 +66,7 @@ class ReleaseContext:
             title,
             argv,
             env,
-            self.run_path,
+            self.run_dir,
             settings.start_timeout_s,
             settings.drain_s,
             Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s),

@@ -107,13 +107,39 @@ class PolicyStore:
 
     def _put_records(self, changed: Mapping[str, PolicyRecord]) -> None:
         records = {**self.records, **changed}
+        self._write(records)
+        self.records, self._logged_error = records, ""
+
+    def restore(self) -> bool:
+        """Makes the folder and the file again if they were removed, from the records in memory. Returns whether something was made.
+
+        Raises:
+            Unavailable: The file cannot be written.
+            PolicyStoreUnusable: Another supervisor uses the folder by now.
+        """
+        restored = False
+        if self._lock >= 0 and not self._is_lock_present():
+            before, self._lock = self._lock, -1
+            os.close(before)
+            self._lock_folder()
+            restored = self._lock >= 0
+        if self.records and not self._path.exists():
+            self._write(self.records)
+            restored = True
+        return restored
+
+    def _is_lock_present(self) -> bool:
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(self._lock), (self._folder / _LOCK).stat())
+        return False
+
+    def _write(self, records: dict[str, PolicyRecord]) -> None:
         content = msgspec.json.format(msgspec.json.encode(_Document(FORMAT, records))) + b"\n"
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(self._path, content, mode=0o600, durable=True)
         except OSError as exc:
             raise Unavailable(f"cannot write {self._path}: {exc.strerror}; free some space, or set state_path to another folder") from exc
-        self.records, self._logged_error = records, ""
 
     def _lock_folder(self) -> None:
         try:

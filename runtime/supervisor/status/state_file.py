@@ -13,9 +13,14 @@ from runtime.supervisor.status.state import State
 from runtime.supervisor.status.survey import survey
 
 
+def state_path(run_path: Path) -> Path:
+    """Returns the path of the state file."""
+    return run_path / run_dir.STATE
+
+
 def write_state(run_path: Path, state: State) -> None:
     """Replaces the state file atomically. Only this user can read it."""
-    write_atomically(run_path / run_dir.STATE, msgspec.json.format(msgspec.json.encode(state)) + b"\n", mode=0o600)
+    write_atomically(state_path(run_path), msgspec.json.format(msgspec.json.encode(state)) + b"\n", mode=0o600)
 
 
 def read_state(run_path: Path, dist_path: Path) -> State:
@@ -28,7 +33,7 @@ def read_state(run_path: Path, dist_path: Path) -> State:
     if pid is None:
         return survey(dist_path)
     try:
-        return msgspec.json.decode((run_path / run_dir.STATE).read_bytes(), type=State)
+        return msgspec.json.decode(state_path(run_path).read_bytes(), type=State)
     except FileNotFoundError:
         return State(dist_path=str(dist_path), pid=pid)  # it is starting or shutting down
     except (OSError, msgspec.MsgspecError) as exc:

@@ -58,21 +58,36 @@ def test_a_renamed_or_removed_file_is_created_again(path):
     assert requests(moved) == 1
 
 
-def test_a_folder_that_vanishes_is_logged_once_and_may_come_back(tmp_path, caplog):
+def test_a_folder_that_is_removed_is_made_again(tmp_path, caplog):
+    """The report that finds it missing is written, too."""
+    path = tmp_path / "logs" / "metrics.log"
+    path.parent.mkdir()
+    with EmfWriter(Emf(path)) as log:
+        log.write_report(report(5))
+        until(lambda: requests(path) == 5)
+        shutil.rmtree(path.parent)
+        log.write_report(report(7))
+        until(lambda: requests(path) == 7)
+    assert [record.getMessage() for record in caplog.records] == [f"{path.parent} was removed and has been made again for metrics"]
+
+
+def test_a_folder_that_cannot_be_made_is_logged_once_and_may_come_back(tmp_path, caplog):
     """Nothing is raised while requests are served, and the log is not flooded. The next failure is logged again."""
     folder = tmp_path / "logs"
     folder.mkdir()
     path = folder / "metrics.log"
     with EmfWriter(Emf(path)) as log:
         for outage in (1, 2):
+            log.write_report(report(5))
+            until(lambda: requests(path) >= 5)
             shutil.rmtree(folder)
+            folder.touch()
             log.write_report(report())
             log.write_report(report())
             until(lambda outage=outage: len(caplog.records) == outage)
+            folder.unlink()
             folder.mkdir()
-            log.write_report(report(5))
-            until(lambda: requests(path) >= 5)
-    assert [record.getMessage() for record in caplog.records] == [f"metrics cannot be written to {path}: No such file or directory"] * 2
+    assert [record.getMessage() for record in caplog.records] == [f"metrics cannot be written to {path}: Not a directory"] * 2
 
 
 def test_a_wrong_path_is_logged_at_once(tmp_path, caplog):

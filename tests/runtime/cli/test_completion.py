@@ -48,7 +48,7 @@ def test_names_of_models_are_completed_from_the_state_file(tmp_path):
     """No supervisor is asked; if none runs, nothing is completed."""
     assert completed(tmp_path, "pexdock describe i") == []
     with run_dir.lock_run_dir(tmp_path / "run") as run:
-        write_state(run, State(dist_path="", pid=1, models=[ModelReport(name=name) for name in ("iris", "ice", "other")]))
+        write_state(run.path, State(dist_path="", pid=1, models=[ModelReport(name=name) for name in ("iris", "ice", "other")]))
         assert completed(tmp_path, "pexdock describe i") == ["iris", "ice"]
         assert completed(tmp_path, "pexdock rollback ") == ["iris", "ice", "other"]
     assert completed(tmp_path, "pexdock describe i", PEXDOCK_NO_SUCH_SETTING="1") == []

@@ -134,3 +134,34 @@ def test_a_folder_that_others_could_write_to_is_refused(tmp_path, way):
             path.touch()
     with pytest.raises(RunDirTaken, match="--run-path"), run_dir.lock_run_dir(path):
         pass
+
+
+@pytest.mark.parametrize("removed", ["directory", "lock file"])
+def test_a_removed_run_directory_is_made_and_locked_again(tmp_path, removed):
+    """Then it is still taken, and is removed at the end."""
+    path = tmp_path / "run"
+    with run_dir.lock_run_dir(path) as own:
+        assert not own.restore()
+        (path / "lock").unlink()
+        if removed == "directory":
+            path.rmdir()
+        assert not own.is_present
+        assert own.restore()
+        assert own.is_present
+        assert mode(path) == 0o700
+        assert run_dir.find_supervisor_pid(path) == os.getpid()
+    assert not path.exists()
+
+
+def test_a_run_directory_that_another_supervisor_has_made_is_left_to_it(tmp_path):
+    """Neither `restore` nor the end of the first supervisor touches it."""
+    path = tmp_path / "run"
+    with run_dir.lock_run_dir(path) as first:
+        (path / "lock").unlink()
+        path.rmdir()
+        with run_dir.lock_run_dir(path) as second:
+            with pytest.raises(RunDirTaken, match="another supervisor"):
+                first.restore()
+            first.close()
+            first._lock = os.open(os.devnull, os.O_RDONLY)  # for the end of the outer block
+            assert second.is_present

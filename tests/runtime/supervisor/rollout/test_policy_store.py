@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -117,3 +118,18 @@ def test_the_file_of_pexdock_0_1_0_is_read_and_written_under_the_same_names(tmp_
     written = json.loads((tmp_path / FILE).read_text())
     assert [record.pop("paths") for record in written["models"].values()] == [[], []]  # 0.1.0 ignores what it does not know here
     assert written == content
+
+
+def test_removed_policies_are_stored_again_from_memory(tmp_path: Path) -> None:
+    """The folder is locked again, too."""
+    folder = tmp_path / "state"
+    with PolicyStore(folder) as store:
+        assert not store.restore()
+        store.put_record("iris", RECORD)
+        content = (folder / FILE).read_bytes()
+        shutil.rmtree(folder)
+        assert store.restore()
+        assert (folder / FILE).read_bytes() == content
+        with pytest.raises(PolicyStoreUnusable), PolicyStore(folder):
+            pass
+        assert not store.restore()

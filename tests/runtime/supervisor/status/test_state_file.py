@@ -22,7 +22,8 @@ def test_the_state_file_is_private_and_is_read_as_it_was_written(tmp_path):
     """Programs read it as JSON."""
     report = ReleaseReport(file="iris.pex", state="ready", since="now", paths=["/iris"], worker_pids=[3])
     state = State(dist_path="d", pid=os.getpid(), address="http://127.0.0.1:1", generation=3, releases=[report])
-    with run_dir.lock_run_dir(tmp_path / "run") as path:
+    with run_dir.lock_run_dir(tmp_path / "run") as own:
+        path = own.path
         write_state(path, state)
         assert mode(path / "state.json") == 0o600
         assert json.loads((path / "state.json").read_text())["releases"][0]["worker_pids"] == [3]
