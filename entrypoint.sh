@@ -47,10 +47,18 @@ else
     python=${PEXDOCK_PYTHON:-python3}
 fi
 
+fail() {
+    echo "error: $1" >&2
+    exit 1
+}
+if [ ! -d "$dist" ]; then
+    fail "there is no folder $dist for pexes: mount one there, or set PEXDOCK_DIST_PATH to another one"
+elif [ ! -r "$dist" ] || [ ! -x "$dist" ]; then
+    fail "user $(id -u) may not read the folder $dist: give it access, run as its owner, or set PEXDOCK_DIST_PATH to another folder"
+fi
 base=$(find -L "$dist" -maxdepth 1 -name 'base-*.pex' 2>/dev/null | sort -V | tail -n 1)
 if [ -z "$base" ]; then
-    echo "error: there is no base-<version>.pex in $dist: copy one there, or build one in a checkout with \`pexdock build base\`" >&2
-    exit 1
+    fail "there is no base-<version>.pex in $dist: copy one there, or build one in a checkout with \`pexdock build base\`"
 fi
 
 # The code that unpacks base is part of base, so this script needs nothing but Python. For the same reason it cannot verify a signature: if
@@ -88,7 +96,8 @@ except (OSError, KeyError, ValueError, StopIteration, zipfile.BadZipFile) as exc
 from runtime.pex.unpack import main
 sys.exit(main([pex, cache, answer]))
 '
-mkdir -p "$cache"
+mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] && [ -x "$cache" ] ||
+    fail "user $(id -u) cannot write to the folder $cache, into which base is unpacked: mount a writable one there, as with \`docker run -v\` or \`--tmpfs $cache:exec,uid=$(id -u)\`, or set PEXDOCK_CACHE_PATH to another folder"
 answer=$cache/.unpacked.$$ copy=$cache/.base.$$.pex
 rm -f "$copy"
 code=0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 
@@ -14,6 +16,7 @@ from base.telemetry.emf_writer import report_writer
 from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.admin.server.listeners import AdminServers, open_listeners
+from runtime.path_errors import explain_os_error
 from runtime.pex import dist_file
 from runtime.pex.cache.store import PexCache
 from runtime.pex.trust.policy import load_trust_policy
@@ -40,8 +43,10 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
 
     Raises:
         PexdockError: Pexdock cannot start. No process or file was left behind.
+        OSError: A folder cannot be used; as above.
     """
     _check_settings(settings)
+    _make_cache_folder(settings)
     with (
         run_dir.lock_run_dir(settings.run_path) as own_run_dir,
         bind_listeners(settings.host, settings.port, settings.front_doors) as clients,
@@ -52,6 +57,7 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
         _make_sandbox(settings) as sandbox,
     ):
         store = PexCache(settings.cache_path, log.info)
+        settings.dist_path.mkdir(parents=True, exist_ok=True)
         dist_file.remove_abandoned_files(settings.dist_path)
         try:
             supervisor = Supervisor(_release_context(settings, store, own_run_dir, report, sandbox), clients, policies, show)
@@ -78,6 +84,17 @@ def _check_settings(settings: Settings) -> None:
         tls.make_context(settings.tls)
     if settings.api_keys_path is not None:
         api_keys.read_keys(settings.api_keys_path)
+
+
+def _make_cache_folder(settings: Settings) -> None:
+    """Makes the cache folder. If it cannot be used, logs why: nothing can be unpacked until that is corrected, which needs no restart."""
+    try:
+        settings.cache_path.mkdir(parents=True, exist_ok=True)
+        if not os.access(settings.cache_path, os.W_OK | os.X_OK):
+            number = errno.EROFS if os.statvfs(settings.cache_path).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(number, os.strerror(number), settings.cache_path)
+    except OSError as exc:
+        log.error("nothing can be unpacked: %s", explain_os_error(exc, {"cache_path": settings.cache_path}))  # noqa: TRY400
 
 
 def _admin_context(settings: Settings, supervisor: Supervisor, logs: LogBuffer) -> AdminContext:

@@ -26,6 +26,7 @@ from base.ipc.metrics_report import MetricsConfig
 from base.telemetry.append_log import STDOUT
 from base.telemetry.emf import Emf
 from runtime.model_state import ReadinessPolicy
+from runtime.path_errors import NO_TEMPORARY_FOLDER
 
 PREFIX = "PEXDOCK_"
 CONFIG_VARIABLE = "PEXDOCK_CONFIG"
@@ -59,7 +60,17 @@ class BadSetting(PexdockError):
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as exc:
+        raise ValueError(f"{path} needs a home folder, and this user has none: set HOME, or give the path without ~") from exc
+
+
+def _temporary_folder() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as exc:
+        raise BadSetting(f"{NO_TEMPORARY_FOLDER}, or set run_path and scratch_path") from exc
 
 
 def _short_enough(path: Path) -> Path:
@@ -114,14 +125,14 @@ def _run_path(data: dict[str, Any]) -> Path:
     name = _name_of_dist(data)
     if runtime_dir := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime_dir) / f"pexdock-{name}"
-    path = Path(tempfile.gettempdir()) / f"pexdock-{os.getuid()}-{name}"
+    path = _temporary_folder() / f"pexdock-{os.getuid()}-{name}"
     return path if len(os.fsencode(path)) <= RUN_PATH_MAX_BYTES else Path("/tmp") / path.name  # noqa: S108 - taken with mode 0700 and checked
 
 
 def _scratch_path(data: dict[str, Any]) -> Path:
     """Returns a folder for this run directory, whose lock guards the scratch folder as well."""
     name = hashlib.sha256(os.fsencode(data.get("run_path", Path()))).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"pexdock-scratch-{os.getuid()}-{name}"
+    return _temporary_folder() / f"pexdock-scratch-{os.getuid()}-{name}"
 
 
 def _appended(path: str) -> str:
@@ -261,6 +272,12 @@ class Settings(BaseSettings):
         500, ge=1, le=100_000, description="Values to keep of a metric in an interval; of more, a random sample of this size."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log.")
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Returns the path of each setting that names a file or a folder."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if name.endswith("_path")}
+        return {name: Path(value) for name, value in values.items() if value not in {None, STDOUT}}
 
     @property
     def emf(self) -> Emf | None:

@@ -79,3 +79,20 @@ def test_keys_alone_do_not_admit_the_base_that_pexdock_starts_from(image, source
     refused = start(image, *words, **variables)
     assert (refused.returncode, (image / "ran").exists()) == (1, False)
     assert "to trusted_digests_path" in refused.stderr
+
+
+def test_a_missing_dist_folder_is_named_with_its_variable(image):
+    """It is no reason to look for a base in vain."""
+    done = start(image, PEXDOCK_DIST_PATH="/nothing")
+    assert done.returncode == 1
+    assert done.stderr == "error: there is no folder /nothing for pexes: mount one there, or set PEXDOCK_DIST_PATH to another one\n"
+
+
+def test_a_cache_that_cannot_be_written_to_is_named_with_its_variable(image, tmp_path):
+    """Base is unpacked into it, so nothing can start."""
+    (tmp_path / "file").touch()
+    done = start(image, PEXDOCK_CACHE_PATH=str(tmp_path / "file" / "cache"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: user {os.getuid()} cannot write to the folder {tmp_path}/file/cache, into which base is")
+    assert "PEXDOCK_CACHE_PATH" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

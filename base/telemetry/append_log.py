@@ -34,7 +34,7 @@ class AppendLog:
     """Appends lines while it is entered, on a thread of its own, since a pipe that nobody reads blocks its writer.
 
     Each line is one write to a file that is open for appending, so that lines of several writers stay whole. The file is opened again after
-    it was renamed or removed, also together with its folder, which is made again. An error is logged once, and every later write tries again.
+    it was renamed or removed, and its folder is made again. An error is logged once, and every later write tries again.
 
     Args:
         path: Path of the file; "-" is the standard output, or what `stdout_fd` leads to.

@@ -11,6 +11,7 @@ from base.errors import PexdockError
 from runtime.build.base import build_base
 from runtime.build.model import build_model
 from runtime.build.pack import BuiltPex
+from runtime.path_errors import explain_os_error
 
 
 class BuildExit(IntEnum):
@@ -29,14 +30,16 @@ def main(argv: Sequence[str]) -> BuildExit:
         dist.mkdir(parents=True, exist_ok=True)
         base = build_base(checkout, dist, cache=cache, report=_print_line)
     except PexdockError as exc:
-        return _print_error(exc, BuildExit.NO_BASE)
+        return _print_error(exc.detail, BuildExit.NO_BASE)
+    except OSError as exc:
+        return _print_error(explain_os_error(exc, {"dist_path": dist, "cache_path": cache}), BuildExit.NO_BASE)
     _print_result(base)
     result = BuildExit.OK
     for project in sorted(checkout.glob("models/*/pyproject.toml")):
         try:
             _print_result(build_model(project.parent, base.path, cache=cache, report=_print_line))
         except PexdockError as exc:
-            result = _print_error(exc, BuildExit.SOME_MODELS_MISSING)
+            result = _print_error(exc.detail, BuildExit.SOME_MODELS_MISSING)
     return result
 
 
@@ -49,8 +52,8 @@ def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
-def _print_error(exc: PexdockError, code: BuildExit) -> BuildExit:
-    print(f"error: {exc.detail}", file=sys.stderr, flush=True)
+def _print_error(text: str, code: BuildExit) -> BuildExit:
+    print(f"error: {text}", file=sys.stderr, flush=True)
     return code
 
 

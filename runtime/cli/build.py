@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from base.errors import PexdockError
-from runtime.cli.options import CONFIG, FILE, show_progress
+from runtime.cli.options import CONFIG, FILE, load_settings, show_progress
 from runtime.cli.views.pex import build_as_text
 
 if TYPE_CHECKING:
@@ -27,10 +27,9 @@ def build() -> None:
 @CONFIG
 def build_base(output: Path | None, config: Path | None) -> None:
     """Build the base from this checkout and its dependencies, at the versions of its lock file."""
-    from runtime import settings  # noqa: PLC0415
     from runtime.build import base as builder  # noqa: PLC0415
 
-    chosen = settings.load({}, config)
+    chosen = load_settings({}, config)
     _show(builder.build_base(_CHECKOUT, output, cache=chosen.cache_path, report=show_progress))
 
 
@@ -42,10 +41,9 @@ def build_base(output: Path | None, config: Path | None) -> None:
 @CONFIG
 def build_model(path: Path, output: Path | None, base_pex: Path | None, carry: tuple[str, ...], config: Path | None) -> None:
     """Build the pex of the model project in PATH, without the packages that base provides."""
-    from runtime import settings  # noqa: PLC0415
     from runtime.build import model as builder  # noqa: PLC0415
 
-    chosen = settings.load({}, config)
+    chosen = load_settings({}, config)
     on = base_pex or _newest_base(chosen.dist_path)
     _show(builder.build_model(path, on, output, carry, cache=chosen.cache_path, report=show_progress))
 

@@ -27,9 +27,13 @@ def doctor(settings: Settings, as_json: bool) -> None:
     from runtime.doctor.kernel import check_kernel  # noqa: PLC0415
     from runtime.doctor.memory import check_memory  # noqa: PLC0415
     from runtime.doctor.pexes import check_pexes  # noqa: PLC0415
+    from runtime.supervisor.status.state import State  # noqa: PLC0415
     from runtime.supervisor.status.state_file import read_state  # noqa: PLC0415
 
-    state = read_state(settings.run_path, settings.dist_path)
+    try:
+        state = read_state(settings.run_path, settings.dist_path)
+    except OSError:  # which is a finding about the folder
+        state = State(dist_path=str(settings.dist_path))
     found = [check_memory(settings, state), *check_kernel(settings), *check_folders(settings, state), *check_pexes(settings, state)]
     show_json(found) if as_json else click.echo(painted(format_findings(found)))
     sys.exit(ExitStatus.FAILED if worst_level(found) is Level.PROBLEM else ExitStatus.OK)

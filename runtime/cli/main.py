@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import click
@@ -13,10 +14,11 @@ from runtime.cli.options import ExitStatus, wants_colour
 
 
 class PexdockGroup(click.Group):
-    """A group of commands that prints an error as one line, without a traceback."""
+    """A group of commands that prints an error as one line, without a traceback. The context's object is the settings, once loaded."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the subcommand, and prints its error to stderr."""
+        from runtime.path_errors import explain_os_error  # noqa: PLC0415
         from runtime.settings import BadSetting  # noqa: PLC0415 - keeps pydantic out of --help
 
         try:
@@ -24,6 +26,11 @@ class PexdockGroup(click.Group):
         except PexdockError as exc:
             click.echo(f"pexdock: {exc.detail}", err=True)
             ctx.exit(ExitStatus.USAGE if isinstance(exc, BadSetting) else ExitStatus.FAILED)
+        except OSError as exc:
+            if exc.errno == errno.EPIPE:  # the reader of our output is gone, which click handles
+                raise
+            click.echo(f"pexdock: {explain_os_error(exc, ctx.obj.paths if ctx.obj else {})}", err=True)
+            ctx.exit(ExitStatus.FAILED)
 
 
 @click.group(cls=PexdockGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "color": wants_colour()})

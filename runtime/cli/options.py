@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +57,19 @@ ADMIN_URL = click.option(
 )
 
 
+def load_settings(flags: Mapping[str, object], config: Path | None) -> Settings:
+    """Returns the settings in force, by which later errors about paths are explained.
+
+    Raises:
+        BadSetting: A name is unknown, or a value is invalid.
+    """
+    from runtime import settings  # noqa: PLC0415
+
+    loaded = settings.load(flags, config)
+    click.get_current_context().find_root().obj = loaded
+    return loaded
+
+
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that identify a supervisor to a command, and passes it `settings` in their place."""
 
@@ -66,10 +79,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     @CONFIG
     @functools.wraps(command)
     def call(config: Path | None, **given: object) -> None:
-        from runtime import settings  # noqa: PLC0415
-
         flags = {name: given.pop(name) for name in ("dist_path", "run_path", "admin_token_path")}
-        command(settings.load(flags, config), **given)
+        command(load_settings(flags, config), **given)
 
     return call
 

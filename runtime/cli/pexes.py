@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from base.errors import PexRefused
-from runtime.cli.options import CONFIG, FILE, ExitStatus, show_progress
+from runtime.cli.options import CONFIG, FILE, ExitStatus, load_settings, show_progress
 
 if TYPE_CHECKING:
     from runtime.pex.file import PexFile
@@ -26,11 +26,10 @@ def check(pex: Path, base_pex: Path | None, dist_path: str | None, config: Path 
 
     Nothing in PEX is run.
     """
-    from runtime import settings  # noqa: PLC0415
     from runtime.cli.views.pex import size_as_text  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
 
-    chosen = settings.load({"dist_path": dist_path}, config)
+    chosen = load_settings({"dist_path": dist_path}, config)
     found = read_pex(pex)
     packages_bytes = sum(each.size_bytes for each in found.distributions.values())
     click.echo(f"{found.path.name}: {found.kind} {found.name} {found.version}")
@@ -82,13 +81,12 @@ def unpack(ctx: click.Context, dist_path: str | None, cache_path: str | None, co
 
     They start faster then. Run it, for instance, when an image is built.
     """
-    from runtime import settings  # noqa: PLC0415
     from runtime.pex.cache.prefetch import Prefetcher  # noqa: PLC0415
     from runtime.pex.cache.store import PexCache  # noqa: PLC0415
-    from runtime.pex.names import is_pex_name  # noqa: PLC0415
+    from runtime.pex.names import find_pexes  # noqa: PLC0415
 
-    chosen = settings.load({"dist_path": dist_path, "cache_path": cache_path}, config)
-    pexes = sorted(path for path in chosen.dist_path.iterdir() if is_pex_name(path.name)) if chosen.dist_path.is_dir() else []
+    chosen = load_settings({"dist_path": dist_path, "cache_path": cache_path}, config)
+    pexes = find_pexes(chosen.dist_path)
     store = PexCache(chosen.cache_path, show_progress)
     try:
         whole = Prefetcher(store, click.echo, show_progress).unpack_all(pexes)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.cli.options import CONFIG
+from runtime.cli.options import CONFIG, load_settings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -54,10 +54,9 @@ def serve(config: Path | None, **flags: str | None) -> None:
 
     Each option can also be set in pexdock.toml, as in `port = 8080`, or in the environment, as in PEXDOCK_PORT=8080.
     """
-    from runtime import settings  # noqa: PLC0415
     from runtime.serve import serve as run  # noqa: PLC0415
 
-    chosen = settings.load(flags, config)
+    chosen = load_settings(flags, config)
     _log_to_stderr(chosen.log_level)
     run(chosen, _show)
 

@@ -11,7 +11,7 @@ from base.ipc.control import WIRE_VERSION
 from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
-from runtime.pex.names import is_pex_name
+from runtime.pex.names import find_pexes
 from runtime.settings import Settings
 from runtime.supervisor.status.state import State
 
@@ -21,7 +21,10 @@ _BAD = ("refused", "failed")
 def check_pexes(settings: Settings, state: State) -> Iterator[Finding]:
     """Yields a finding for the interpreter, for each file, and for each release and model that does not serve as it should."""
     yield ok("interpreter", f"{platform.python_implementation()} {platform.python_version()}, {' '.join(platform.libc_ver())}")
-    paths = sorted(path for path in settings.dist_path.iterdir() if is_pex_name(path.name)) if settings.dist_path.is_dir() else []
+    try:
+        paths = find_pexes(settings.dist_path)
+    except OSError:  # which is a finding about the folder
+        return
     read = [(path, _read(path)) for path in paths]
     bases = [pex for _, pex in read if isinstance(pex, PexFile) and pex.kind == "base"]
     if not bases:

@@ -16,7 +16,7 @@ from runtime.supervisor.rollout.policy_store import PolicyStore
 log = logging.getLogger(__name__)
 
 _SETTLE_S = 0.2
-"""Delay in seconds after the last change before something is made again. A folder is removed in steps, and would not be empty at the last."""
+"""Delay in seconds after the last change before something is made again. A folder is removed in steps, of which the last needs it empty."""
 
 _RETRY_S = 2.0
 """Interval in seconds at which something that could not be made is tried again."""

@@ -15,6 +15,7 @@ from base.ipc.front_door_control import ModelStates, RequestsSent, WorkerUnhealt
 from base.ipc.metrics_report import MetricsReport
 from runtime.blocking import BlockingThreads
 from runtime.file_watch import FileWatch
+from runtime.path_errors import explain_os_error
 from runtime.settings import Settings
 from runtime.supervisor.cache_sweeper import CacheSweeper
 from runtime.supervisor.dist.mirror import DistMirror
@@ -123,7 +124,7 @@ class Supervisor:
             try:
                 await watching
             except OSError as exc:
-                raise PexdockError(f"cannot watch {self._settings.dist_path}: {exc}") from exc
+                raise PexdockError(explain_os_error(exc, {"dist_path": self._settings.dist_path})) from exc
 
     def current_state(self) -> State:
         """Returns the state, after all decisions that follow from the events so far."""

@@ -45,7 +45,11 @@ def test_folders_that_are_removed_are_made_again_and_nothing_is_lost(tmp_path: P
     log_folder = tmp_path / "logs"
     log_folder.mkdir()
     operated = Operated(
-        tmp_path, scratch_path=tmp_path / "scratch", access_log_path=log_folder / "access.log", restart_delay_min_s=0.05, workers_per_release=2
+        tmp_path,
+        scratch_path=tmp_path / "scratch",
+        access_log_path=log_folder / "access.log",
+        restart_delay_min_s=0.05,
+        workers_per_release=2,
     )
     write_tiny(operated.dist / "tiny.pex", "tiny", module=times(2, "/tiny"))
     write_tiny(operated.dist / "temporary.pex", "temporary", module=TEMPORARY)
@@ -104,6 +108,7 @@ def test_a_folder_that_another_user_puts_in_its_place_is_not_used(tmp_path: Path
     with operated:
         address, pid = operated.state()["address"], worker(operated, "tiny.pex")
         operated.run_path.rename(tmp_path / "away")
+        shutil.rmtree(tmp_path / "away")
         planted.rename(operated.run_path)
         operated.until(lambda: f"{operated.run_path} is not a folder of this user" in operated.err.read_text())
         os.kill(pid, signal.SIGKILL)

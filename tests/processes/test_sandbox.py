@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pwd
 import stat
 import sys
 from pathlib import Path
@@ -100,6 +101,27 @@ def test_a_worker_has_a_temporary_scratch_folder_and_cannot_gain_privileges(supe
     with supervised:
         assert len(list(scratch.iterdir())) == 1
     assert not scratch.exists()
+
+
+@pytest.mark.parametrize("home", [None, "/missing", "/etc/passwd"])
+def test_a_worker_has_a_name_and_a_home_in_which_it_can_write(supervised, monkeypatch, home):
+    """Libraries ask for them, and a container may give neither."""
+    for name in ("USER", "LOGNAME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    write_tiny(supervised.dist / "one.pex", "one", module=TELLS.replace("NAME", "one"))
+    with supervised:
+        said = tell(supervised, "one")
+        assert said["env"]["USER"] == said["env"]["LOGNAME"] == pwd.getpwuid(os.getuid()).pw_name
+        assert said["env"]["HOME"] == said["env"]["TMPDIR"] == str(Path(said["made"]).parent.parent)
+
+
+def test_the_number_of_an_unknown_user_is_its_name(monkeypatch):
+    """As in a container that runs as an arbitrary user."""
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert Sandbox(Path("/scratch")).environment_for("one", {"HOME": "/"}) == {"HOME": "/", "USER": "54321", "LOGNAME": "54321"}
+    assert Sandbox(Path("/scratch")).environment_for("one", {"USER": "somebody"})["LOGNAME"] == "somebody"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may start processes of others")

@@ -85,8 +85,25 @@ class Sandbox:
         patterns = (*INHERITED_VARIABLES, *own)
         found = {name: value for name, value in parent.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
         if self.user is not None:
-            found |= {"HOME": self.user.home, "USER": self.user.name, "LOGNAME": self.user.name}
-        return found
+            return found | {"HOME": self.user.home, "USER": self.user.name, "LOGNAME": self.user.name}
+        name = found.get("USER") or found.get("LOGNAME") or _own_name()  # without these, `getpass.getuser` fails for an unknown uid
+        return {"USER": name, "LOGNAME": name} | found
+
+    def home(self, named: str | None, scratch: Path) -> str:
+        """Returns the home folder of a worker: the named one if the worker can write there, or else its scratch folder.
+
+        Args:
+            named: HOME in the environment for the worker; None if it is not set.
+            scratch: The worker's folder for temporary files.
+        """
+        try:
+            if self.user is None:
+                usable = named is not None and Path(named).is_dir() and os.access(named, os.W_OK | os.X_OK)
+            else:
+                usable = Path(self.user.home).stat().st_uid == self.user.uid
+        except OSError:
+            usable = False
+        return named if named is not None and usable else str(scratch)
 
     def restore_scratch_root(self) -> None:
         """Makes the folder for the scratch folders again if it was removed.
@@ -129,6 +146,14 @@ class Sandbox:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chown(folder, self.user.uid, self.user.gid)
         return folder
+
+
+def _own_name() -> str:
+    """Returns the name of the user of this process, or its number if it has none, as in a container that runs as an arbitrary user."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def remove_in_background(folder: Path) -> None:

@@ -104,7 +104,8 @@ class WorkerRun:
         # A separate user of the workers has no access to the run directory.
         self.socket_path = (self._template.run_dir.path if sandbox.user is None else scratch) / f"{name}{SOCKET_SUFFIX}"
         argv = [*self._template.argv, "--socket", str(self.socket_path)]
-        env = {**self._template.env, **({WARM_UP_ENV: WARM_UP_LENIENT} if proven else {}), "TMPDIR": str(scratch)}
+        own = {"TMPDIR": str(scratch), "HOME": sandbox.home(self._template.env.get("HOME"), scratch)}
+        env = {**self._template.env, **({WARM_UP_ENV: WARM_UP_LENIENT} if proven else {}), **own}
         child = Child(self._template.title, ProcessSpec(argv, env, user=sandbox.user), self._on_message, self._on_exit)
         self._scratch = sandbox.create_scratch_folder(name)
         child.start()

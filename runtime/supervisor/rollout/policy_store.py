@@ -146,7 +146,8 @@ class PolicyStore:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            log.warning("traffic policies will be lost when this supervisor exits: cannot write to %s: %s", self._folder, exc.strerror)
+            text = "traffic policies will be lost when this supervisor exits: cannot write to %s: %s; make it writable, or set state_path"
+            log.warning(text, self._folder, exc.strerror)
             return
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

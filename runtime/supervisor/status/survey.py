@@ -6,14 +6,17 @@ from pathlib import Path
 
 from base.errors import PexRefused
 from runtime.pex.file import read_pex
-from runtime.pex.names import is_pex_name
+from runtime.pex.names import find_pexes
 from runtime.supervisor.status.state import ReleaseReport, State, timestamp
 
 
 def survey(dist_path: Path) -> State:
-    """Returns the contents of dist/ as a state without a supervisor."""
-    files = sorted(path for path in dist_path.iterdir() if is_pex_name(path.name)) if dist_path.is_dir() else []
-    return State(dist_path=str(dist_path), releases=[_report_file(path) for path in files])
+    """Returns the contents of dist/ as a state without a supervisor.
+
+    Raises:
+        OSError: dist/ cannot be read.
+    """
+    return State(dist_path=str(dist_path), releases=[_report_file(path) for path in find_pexes(dist_path)])
 
 
 def _report_file(path: Path) -> ReleaseReport:

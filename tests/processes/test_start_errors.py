@@ -1,0 +1,71 @@
+"""What the commands say when the machine does not let them work: one line with the path, the setting and the remedy, and no traceback."""
+
+import os
+import subprocess
+
+import pytest
+
+from supervisor_harness import Supervised
+
+POWERLESS = ("setpriv", "--inh-caps=-dac_override", "--bounding-set=-dac_override,-dac_read_search")
+"""Runs a command so that root needs permissions, as other users do."""
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    return Supervised(tmp_path, scratch_path=tmp_path / "scratch")
+
+
+def run(supervised, *words, prefix=(), **variables):
+    env = supervised.environment | variables
+    command = [*prefix, *supervised.command(*words)]
+    return subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, timeout=50)
+
+
+def assert_explained(done, *texts):
+    assert done.returncode in {1, 2}
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("pexdock: ")
+    for text in texts:
+        assert text in last
+
+
+@pytest.mark.parametrize("name", ["dist_path", "run_path", "scratch_path"])
+def test_a_folder_on_a_read_only_file_system_is_named_with_its_setting(supervised, disk, name):
+    """Without that folder nothing can be served."""
+    supervised.settings[name] = disk.path / "folder"
+    disk.let_write(allowed=False)
+    assert_explained(run(supervised, "serve"), str(disk.path / "folder"), "Read-only file system", f"--{name.replace('_', '-')}")
+
+
+def test_a_dist_folder_without_permission_is_named_by_every_command(supervised):
+    """`doctor` shows it among its findings."""
+    prefix = POWERLESS if os.getuid() == 0 else ()
+    supervised.dist.chmod(0)
+    for command in ("serve", "models", "unpack"):
+        assert_explained(run(supervised, command, prefix=prefix), f"{supervised.dist} (setting dist_path)", "Permission denied", "access")
+    found = run(supervised, "doctor", prefix=prefix)
+    supervised.dist.chmod(0o755)
+    assert f"this user cannot read {supervised.dist}" in found.stdout
+    assert found.stderr == ""
+
+
+def test_a_machine_without_a_folder_for_temporary_files_names_the_settings(supervised):
+    """Python searches the variables, three folders of the machine, and the current folder; here all of them are read-only."""
+    del supervised.settings["scratch_path"]
+    code = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc']; from runtime.cli.main import main; main(['serve'])"
+    done = subprocess.run([*supervised.command()[:1], "-c", code], env=supervised.environment, capture_output=True, text=True)
+    assert_explained(done, "no writable folder for temporary files", "TMPDIR", "scratch_path")
+
+
+def test_a_user_without_a_home_is_told_which_path_to_set(supervised):
+    """Without HOME and without an entry in the table of users, `~` means nothing."""
+    if os.getuid() != 0:
+        pytest.skip("NOT TESTED: only root may become a user that does not exist")
+    del supervised.settings["cache_path"]
+    env = {name: value for name, value in supervised.environment.items() if not name.startswith(("HOME", "XDG_"))}
+    code = "import os; os.setuid(54321); from pathlib import Path; from runtime import settings; settings.load()"
+    done = subprocess.run([*supervised.command()[:1], "-c", f"import runtime.settings; {code}"], env=env, capture_output=True, text=True)
+    assert "BadSetting: the default of cache_path is invalid here: ~/.cache/pexdock needs a home folder" in done.stderr
+    assert "set --cache-path" in done.stderr
