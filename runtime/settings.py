@@ -7,16 +7,12 @@ source, since a misspelt limit would silently have no effect.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
-import re
-import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import MinLen
 from pydantic import AfterValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -26,7 +22,18 @@ from base.ipc.metrics_report import MetricsConfig
 from base.telemetry.append_log import STDOUT
 from base.telemetry.emf import Emf
 from runtime.model_state import ReadinessPolicy
-from runtime.path_errors import NO_TEMPORARY_FOLDER
+from runtime.setting_paths import (
+    AbsolutePath,
+    AppendedPath,
+    DistPath,
+    RunPath,
+    StoreUrl,
+    default_cache_path,
+    default_dist_path,
+    default_run_path,
+    default_scratch_path,
+    default_state_path,
+)
 
 PREFIX = "PEXDOCK_"
 CONFIG_VARIABLE = "PEXDOCK_CONFIG"
@@ -46,12 +53,6 @@ RENAMED = {
 }
 """Names of release 0.1.0 that are no longer accepted, and their successors. Using an old name is an error that names the successor."""
 
-RUN_PATH_MAX_BYTES = 90
-"""The path of a Unix socket has at most 107 bytes (`sun_path` without its NUL); the rest is left for names inside the run directory."""
-
-_STORE = re.compile(r"(s3a?|gs|az|azure|adl|abfss?):/{1,2}[^/]")
-"""URLs of object stores. One slash is enough, since `Path` collapses two of them."""
-
 
 class BadSetting(PexdockError):
     """A setting is unknown or invalid. The message names its source, its value and the remedy."""
@@ -59,88 +60,9 @@ class BadSetting(PexdockError):
     code = "bad_setting"
 
 
-def _absolute(path: Path) -> Path:
-    try:
-        return path.expanduser().absolute()
-    except RuntimeError as exc:
-        raise ValueError(f"{path} needs a home folder, and this user has none: set HOME, or give the path without ~") from exc
-
-
-def _temporary_folder() -> Path:
-    try:
-        return Path(tempfile.gettempdir())
-    except FileNotFoundError as exc:
-        raise BadSetting(f"{NO_TEMPORARY_FOLDER}, or set run_path and scratch_path") from exc
-
-
-def _short_enough(path: Path) -> Path:
-    size = len(os.fsencode(path))
-    if size > RUN_PATH_MAX_BYTES:
-        raise ValueError(
-            f"{path} has {size} bytes; use a shorter path of at most {RUN_PATH_MAX_BYTES}, since Unix sockets are created in it"
-        )
-    return path
-
-
-def _store_url(url: str) -> str:
-    if not _STORE.match(url) or "@" in url:
-        raise ValueError(
-            "not the URL of an object store; use s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, without credentials"
-        )
-    return url
-
-
 def _readiness(text: str) -> str:
     ReadinessPolicy.parse(text)
     return text
-
-
-def _cache_path() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pexdock"
-
-
-def _dist_path(data: dict[str, Any]) -> Path:
-    """Returns `dist`, or a folder in the cache for the contents of `dist_url`."""
-    url = data.get("dist_url")
-    return Path("dist") if url is None else data.get("cache_path", _cache_path()) / "dists" / hashlib.sha256(url.encode()).hexdigest()[:12]
-
-
-def _folder(path: Path) -> Path:
-    if "://" in str(path) or _STORE.match(f"{path}/"):
-        raise ValueError("not a folder; set dist_url to the URL of an object store")
-    return _absolute(path)
-
-
-def _name_of_dist(data: dict[str, Any]) -> str:
-    return hashlib.sha256(os.fsencode(data.get("dist_path", Path("dist")).resolve())).hexdigest()[:12]
-
-
-def _state_path(data: dict[str, Any]) -> Path:
-    """Returns a folder of this user for this dist/. It is the same on every start, so that traffic policies outlive a restart."""
-    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "pexdock" / _name_of_dist(data)
-
-
-def _run_path(data: dict[str, Any]) -> Path:
-    """Returns a folder of this user for this dist/. It is the same on every start, so that two supervisors of one dist/ find each other."""
-    name = _name_of_dist(data)
-    if runtime_dir := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(runtime_dir) / f"pexdock-{name}"
-    path = _temporary_folder() / f"pexdock-{os.getuid()}-{name}"
-    return path if len(os.fsencode(path)) <= RUN_PATH_MAX_BYTES else Path("/tmp") / path.name  # noqa: S108 - taken with mode 0700 and checked
-
-
-def _scratch_path(data: dict[str, Any]) -> Path:
-    """Returns a folder for this run directory, whose lock guards the scratch folder as well."""
-    name = hashlib.sha256(os.fsencode(data.get("run_path", Path()))).hexdigest()[:12]
-    return _temporary_folder() / f"pexdock-scratch-{os.getuid()}-{name}"
-
-
-def _appended(path: str) -> str:
-    return path if path == STDOUT else str(_absolute(Path(path)))
-
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-AppendedPath = Annotated[str, MinLen(1), AfterValidator(_appended)]
 
 
 _LIMITS = Configure()
@@ -155,26 +77,25 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on for clients.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on for clients; 0 picks a free one.")
     artifacts_path: AbsolutePath = Field(Path("artifacts"), description="Folder from which models read their artifacts.")
-    cache_path: AbsolutePath = Field(default_factory=_cache_path, description="Folder for unpacked bases and releases.")
+    cache_path: AbsolutePath = Field(default_factory=default_cache_path, description="Folder for unpacked bases and releases.")
     cache_max_bytes: ByteSize = Field(
         ByteSize(4 * 1024**3), ge=0, description="Size of cache_path above which unused bases and releases are deleted."
     )
-    dist_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
+    dist_url: StoreUrl | None = Field(
         None,
         description="Object store to mirror into dist_path: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix.",
     )
-    dist_path: Annotated[Path, AfterValidator(_folder)] = Field(
-        default_factory=_dist_path, description="Folder to watch for pexes [default: dist, or a folder in cache_path if dist_url is set]."
+    dist_path: DistPath = Field(
+        default_factory=default_dist_path,
+        description="Folder to watch for pexes [default: dist, or one in cache_path if dist_url is set].",
     )
     dist_poll_s: float = Field(10, gt=0, le=3600, description="Interval between two listings of dist_url.")
     pex_max_bytes: ByteSize = Field(
         ByteSize(4 * 1024**3), ge=1, description="Largest pex to accept from dist_url or from an upload over HTTP."
     )
-    run_path: Annotated[AbsolutePath, AfterValidator(_short_enough)] = Field(
-        default_factory=_run_path, description="Folder for sockets and the state file while Pexdock runs."
-    )
+    run_path: RunPath = Field(default_factory=default_run_path, description="Folder for sockets and the state file while Pexdock runs.")
     state_path: AbsolutePath = Field(
-        default_factory=_state_path, description="Folder for traffic policies (pins, splits, labels), which outlive a restart."
+        default_factory=default_state_path, description="Folder for traffic policies (pins, splits, labels), which outlive a restart."
     )
     readiness: Annotated[str, AfterValidator(_readiness)] = Field(
         "started",
@@ -190,7 +111,7 @@ class Settings(BaseSettings):
         None, min_length=1, description="User, by name or number, that workers run as; Pexdock itself must run as root then."
     )
     worker_max_bytes: ByteSize = Field(ByteSize(0), ge=0, description="Private memory that a worker may allocate; 0 disables the limit.")
-    scratch_path: AbsolutePath = Field(default_factory=_scratch_path, description="Folder for temporary files of workers.")
+    scratch_path: AbsolutePath = Field(default_factory=default_scratch_path, description="Folder for temporary files of workers.")
     worker_recycle_bytes: ByteSize = Field(ByteSize(0), ge=0, description="Recycle a worker above this much private memory; 0 disables it.")
     worker_recycle_requests: int = Field(0, ge=0, description="Recycle a worker after this many requests; 0 disables it.")
     start_timeout_s: float = Field(120, gt=0, le=3600, description="Time limit for a worker to become ready.")
