@@ -15,7 +15,7 @@ from base.ipc.metrics_report import MetricsReport
 from base.telemetry.emf_writer import report_writer
 from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
-from runtime.admin.server.listeners import AdminServers, open_listeners
+from runtime.admin.server.listeners import AdminServers, connection_limits, open_listeners
 from runtime.path_errors import explain_os_error
 from runtime.pex import dist_file
 from runtime.pex.cache.store import PexCache
@@ -61,7 +61,7 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
         dist_file.remove_abandoned_files(settings.dist_path)
         try:
             supervisor = Supervisor(_release_context(settings, store, own_run_dir, report, sandbox), clients, policies, show)
-            admin = AdminServers(create_app(_admin_context(settings, supervisor, logs)), operators)
+            admin = AdminServers(create_app(_admin_context(settings, supervisor, logs)), operators, connection_limits(settings))
             uvloop.run(supervisor.run(admin))
         finally:
             store.close()

@@ -148,6 +148,14 @@ class Settings(BaseSettings):
         description="Shared memory for request and reply data, of all front doors together.",
     )
     connections_max: int = Field(_LIMITS.connections_max, ge=1, description="Open client connections; more get a 503.")
+    # Longer than the 60 s for which common proxies keep their connections, so that they close first and lose no request.
+    keep_alive_s: float = Field(
+        _LIMITS.keep_alive_s, gt=0, le=86400, description="Time that a client connection may be idle between two requests."
+    )
+    head_timeout_s: float = Field(
+        _LIMITS.head_timeout_s, gt=0, le=3600, description="Time limit for a request head; for the first, from the start of the connection."
+    )
+    tls_handshake_timeout_s: float = Field(_LIMITS.tls_handshake_timeout_s, gt=0, le=3600, description="Time limit for a TLS handshake.")
     queue_max_rows: int = Field(_LIMITS.queue_max_rows, ge=1, description="Rows that may wait in the queue of one endpoint.")
     queue_max_bytes: ByteSize = Field(
         ByteSize(_LIMITS.queue_max_bytes), ge=1, description="Bytes of bodies that may wait in the queue of one endpoint."

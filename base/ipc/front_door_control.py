@@ -139,6 +139,9 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         request_timeout_s: Time limit of a request in seconds; a request that takes longer is answered with 504.
         shared_memory_max_bytes: Limit of all shared memory of the front door; beyond it, requests are answered with 503.
         connections_max: Limit of client connections; more are rejected with a 503.
+        keep_alive_s: Time in seconds for which a connection may be idle between two requests.
+        head_timeout_s: Time limit in seconds for the head of a request; for the first, from the start of the connection.
+        tls_handshake_timeout_s: Time limit of a TLS handshake in seconds.
         queue_max_rows: Rows that may wait for one endpoint; beyond it, requests are answered with 503.
         queue_max_bytes: Bytes of bodies that may wait for one endpoint; beyond it, requests are answered with 503.
         queue_max_wait_s: A request that would wait longer for a worker is answered with 503; None for no limit except the request's own.
@@ -156,6 +159,9 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     request_timeout_s: float = 60.0
     shared_memory_max_bytes: int = 1024**3
     connections_max: int = 10_000
+    keep_alive_s: float = 75.0
+    head_timeout_s: float = 5.0
+    tls_handshake_timeout_s: float = 10.0
     queue_max_rows: int = 100_000
     queue_max_bytes: int = 256 * 1024**2
     queue_max_wait_s: float | None = None

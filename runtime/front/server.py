@@ -20,6 +20,7 @@ from runtime.front.fd_limit import raise_fd_limit
 from runtime.front.http.connection import ConnectionContext, HttpConnection
 from runtime.front.http.response_writer import ResponseSerializer
 from runtime.front.http.sweeper import Sweeper
+from runtime.front.http.timeouts import TimeLimits
 from runtime.front.telemetry.access_log import AccessLog
 from runtime.http.acceptor import Acceptor
 
@@ -52,8 +53,10 @@ class FrontServer(uvicorn.Server):
             timeout_graceful_shutdown=max(1, int(configure.drain_s)),
         )
         super().__init__(config)
-        sweeper = Sweeper(configure.request_timeout_s, configure.connections_max, raise_fd_limit(), configure.shared_memory_max_bytes)
+        limits = TimeLimits.from_seconds(idle_s=configure.keep_alive_s, head_s=configure.head_timeout_s, slow_s=configure.request_timeout_s)
+        sweeper = Sweeper(limits, configure.connections_max, raise_fd_limit(), configure.shared_memory_max_bytes)
         self._connections = ConnectionContext(service, sweeper, ResponseSerializer(), access_log, config, self.server_state)
+        self._handshake_s = configure.tls_handshake_timeout_s
         self._credentials = CredentialWatcher(configure, service.require_keys, self.apply_tls)
         self._watching: asyncio.Task[None] | None = None
         self._acceptor: Acceptor | None = None
@@ -102,7 +105,8 @@ class FrontServer(uvicorn.Server):
         assert sockets is not None
         context = self._connections
         admits = partial(context.sweeper.admits, cast("set[HttpConnection]", self.server_state.connections))
-        self._acceptor = Acceptor(sockets[0], partial(HttpConnection, context), self._credentials.context, admits=admits)
+        tls_context = self._credentials.context
+        self._acceptor = Acceptor(sockets[0], partial(HttpConnection, context), tls_context, self._handshake_s, admits=admits)
         self._acceptor.start(self.config.backlog)
         self.servers = []
         self.started = True

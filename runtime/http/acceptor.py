@@ -10,8 +10,8 @@ import ssl
 import sys
 from collections.abc import Callable
 
+from runtime.http.idle_close import LINGER_S
 from runtime.http.listener_drain import refuse_connections, wait_for_handshakes
-from runtime.http.tls import HANDSHAKE_S
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class Acceptor:
         listener: A bound socket. Its owner closes it after `stop`.
         make_protocol: Makes the protocol of a connection.
         context: TLS context; None for plain HTTP.
+        handshake_s: Time limit of a TLS handshake.
         handshakes_max: Limit of concurrent TLS handshakes, at least twice ACCEPTS_PER_TURN. Beyond it a new one replaces the oldest.
         admits: Returns whether a socket with this number may stay. Called only for TLS, where nothing else checks before the handshake;
             other clients are refused later, with a reason.
@@ -53,6 +54,7 @@ class Acceptor:
         listener: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
         context: ssl.SSLContext | None,
+        handshake_s: float,
         handshakes_max: int = sys.maxsize,
         admits: Callable[[int], bool] = _admit_all,
     ) -> None:
@@ -60,6 +62,7 @@ class Acceptor:
         self._make_protocol = make_protocol
         self._admits = admits
         self.context = context
+        self._tls_s = {"ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": LINGER_S}
         self._handshakes_max = handshakes_max
         self._loop = asyncio.get_running_loop()
         self._connecting: dict[asyncio.Task[None], None] = {}  # accepted, but not yet connections; an ordered set
@@ -128,9 +131,9 @@ class Acceptor:
         self._retry = self._loop.call_later(RETRY_S, self._loop.add_reader, self._listener.fileno(), self._accept)
 
     async def _connect(self, sock: socket.socket) -> None:
-        handshake_s = None if self.context is None else HANDSHAKE_S
+        tls_s = {} if self.context is None else self._tls_s
         try:
-            await self._loop.connect_accepted_socket(self._make_protocol, sock, ssl=self.context, ssl_handshake_timeout=handshake_s)
+            await self._loop.connect_accepted_socket(self._make_protocol, sock, ssl=self.context, **tls_s)
         except OSError as exc:
             log.debug("a connection failed: %s", exc)  # the client is gone, or its TLS does not fit ours
             sock.close()

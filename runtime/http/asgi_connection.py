@@ -62,6 +62,11 @@ class AsgiConnection(HttpToolsProtocol):
             self.expect_100_continue = False
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        """Handles the end of a response. Stops uvicorn's timer for the next request, since each server here has time limits of its own."""
+        super().on_response_complete()
+        self._unset_keepalive_if_required()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
 

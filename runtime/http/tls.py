@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from base.errors import PexdockError
 from base.ipc.front_door_control import TlsFiles
 
-HANDSHAKE_S = 10.0
-"""Time limit of a handshake. A slow network needs three round trips."""
-
 
 class BadTls(PexdockError):
     """A certificate, key or authority file cannot be used. Nothing was changed."""

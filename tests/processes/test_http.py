@@ -56,7 +56,7 @@ ENDPOINTS = (double, gated, long, named)
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[TestClient]:
-    with TestClient(*ENDPOINTS, limits=Configure(body_max_bytes=BODY_MAX_BYTES)) as client:
+    with TestClient(*ENDPOINTS, limits=Configure(body_max_bytes=BODY_MAX_BYTES, keep_alive_s=3)) as client:
         client.post("/double", json=[{"a": 1}])  # the segment that all tests share comes with the first batch
         yield client
 

@@ -7,6 +7,7 @@ nothing: a few bytes, a few seconds, and a slot that a new client can take over.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +19,7 @@ from runtime.admin.api.limits import HANG_UP, REQUEST_S
 from runtime.admin.api.responses import problem_response
 from runtime.http import head_rules
 from runtime.http.asgi_connection import AsgiConnection
+from runtime.http.idle_close import LINGER_S, end_sending
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -30,12 +32,16 @@ class Limits:
 
     Attributes:
         connections: Number of connections at once; each may hold a response of megabytes.
-        head_s: Time limit for a complete head, counted from the start of the connection or the end of the previous response.
+        head_s: Time limit for a complete head, counted from the start of the connection or the first byte.
+        keep_alive_s: Time for which a connection may be idle after a response.
+        handshake_s: Time limit of a TLS handshake.
         head_bytes: Size limit of a head, of a chunk's extensions, and of trailers.
     """
 
     connections: int = 32
-    head_s: float = 10.0
+    head_s: float = 5.0
+    keep_alive_s: float = 75.0
+    handshake_s: float = 10.0
     head_bytes: int = head_rules.HEAD_MAX_BYTES
 
 
@@ -53,6 +59,7 @@ class AdminConnection(AsgiConnection):
         self._head_bytes = 0  # bytes that the parser has found in the head
         self._framing_bytes = 0  # bytes that arrived since the parser found anything else
         self._deadline: asyncio.TimerHandle | None = None
+        self._begun = self._idle = False  # whether a request has begun, or else nothing has come since the last response
         self.waiting_since_s = self.loop.time()
 
     # ---- events of the transport
@@ -60,7 +67,7 @@ class AdminConnection(AsgiConnection):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Handles a new client. If there are too many, it replaces an idle one, or is refused."""
         super().connection_made(transport)
-        self._start_head_timer()
+        self._start_timer(self._limits.head_s, self._close)
         others = [each for each in cast("set[AdminConnection]", self.connections) if each is not self and not each.transport.is_closing()]
         if len(others) >= self._limits.connections:
             idle = [each for each in others if not each.is_open]  # a client with a request has sent the token, and stays connected
@@ -76,7 +83,9 @@ class AdminConnection(AsgiConnection):
 
     def data_received(self, data: bytes) -> None:
         """Parses bytes. Only HTTP/1 is supported."""
-        self._unset_keepalive_if_required()
+        if self._idle:
+            self._idle = False
+            self._start_timer(self._limits.head_s, self._close)
         self._framing_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -94,7 +103,7 @@ class AdminConnection(AsgiConnection):
         """Handles the beginning of a request."""
         super().on_message_begin()
         cast("dict[str, object]", self.scope)[HANG_UP] = self._hang_up
-        self._in_head = True
+        self._in_head = self._begun = True
         self._head_bytes = self._framing_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -124,7 +133,7 @@ class AdminConnection(AsgiConnection):
     def on_message_complete(self) -> None:
         """Handles the end of a request."""
         super().on_message_complete()
-        self._in_head, self._framing_bytes = True, 0
+        self._in_head, self._begun, self._framing_bytes = True, False, 0
 
     # ---- responses
 
@@ -132,7 +141,11 @@ class AdminConnection(AsgiConnection):
         """Handles the end of a response. The next head must come in time, and so must the rest of a body."""
         super().on_response_complete()
         if not self.is_open and not self.transport.is_closing():
-            self._start_head_timer()
+            self._idle = not self._begun
+            if self._idle:
+                self._start_timer(self._limits.keep_alive_s, self._close_idle)
+            else:
+                self._start_timer(self._limits.head_s, self._close)
 
     def _refuse(self, error: PexdockError) -> None:
         """Sends an error and closes the connection, unless the error could be taken for the response to an earlier request."""
@@ -170,15 +183,22 @@ class AdminConnection(AsgiConnection):
         if self._head_bytes > self._limits.head_bytes:
             raise ValueError("the head is too long")
 
-    def _start_head_timer(self) -> None:
+    def _start_timer(self, limit_s: float, on_over: Callable[[], None]) -> None:
         self._stop_timer()
         self.waiting_since_s = self.loop.time()
-        self._deadline = self.loop.call_later(self._limits.head_s, self._close)
+        self._deadline = self.loop.call_later(limit_s, on_over)
 
     def _stop_timer(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _close_idle(self) -> None:
+        """Closes a connection between two requests, unless one has just come."""
+        if end_sending(self.transport):
+            self.parser = head_rules.IgnoringParser()  # type: ignore[assignment]  # all that is used of it
+            self._idle = False
+            self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
 
     def _close(self) -> None:
         """Closes the connection. The client may still read the sent data, for as long as a request may take."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from starlette.types import ASGIApp
 
 from runtime.admin.server.auth import TokenAuthMiddleware
+from runtime.admin.server.connection import Limits
 from runtime.admin.server.server import HttpServer, bind_unix, tcp_listener, unix_listener
 from runtime.admin.token import BadToken, Token
 from runtime.settings import Settings
@@ -65,9 +66,9 @@ class AdminServers:
         address: URL of the TCP listener; empty without one.
     """
 
-    def __init__(self, app: ASGIApp, found: list[AdminListener]) -> None:
+    def __init__(self, app: ASGIApp, found: list[AdminListener], limits: Limits) -> None:
         self._unix_path = Path(found[0].socket.getsockname())
-        self._servers = [_server(app, each) for each in found]
+        self._servers = [_server(app, each, limits) for each in found]
         self._certificates = [each.certificate for each in found if each.certificate is not None]
         self._reloading: list[asyncio.Task[None]] = []
         scheme = "https" if self._certificates else "http"
@@ -97,9 +98,14 @@ class AdminServers:
             await server.close()
 
 
-def _server(app: ASGIApp, listener: AdminListener) -> HttpServer:
+def connection_limits(settings: Settings) -> Limits:
+    """Returns the limits of connections to the admin API."""
+    return Limits(head_s=settings.head_timeout_s, keep_alive_s=settings.keep_alive_s, handshake_s=settings.tls_handshake_timeout_s)
+
+
+def _server(app: ASGIApp, listener: AdminListener, limits: Limits) -> HttpServer:
     context = listener.certificate.context if listener.certificate is not None else None
-    return HttpServer(app if listener.token is None else TokenAuthMiddleware(app, listener.token), listener.socket, context)
+    return HttpServer(app if listener.token is None else TokenAuthMiddleware(app, listener.token), listener.socket, context, limits)
 
 
 def _certificate(settings: Settings) -> AdminCertificate | None:

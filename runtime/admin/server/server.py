@@ -27,7 +27,6 @@ _BACKLOG = 128
 _HANDSHAKES_MAX = 2 * ACCEPTS_PER_TURN
 """Maximum number of concurrent TLS handshakes, which come before a client can send its token."""
 
-_KEEP_ALIVE_S = 5
 _CLOSE_S = 1.0
 """Time limit for requests in progress, which have nothing to wait for, since the workers have already exited."""
 
@@ -60,7 +59,6 @@ class HttpServer:
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
         )
         self._clients = ServerState()
         self._limits = limits
@@ -81,7 +79,7 @@ class HttpServer:
 
     def _start_accepting(self) -> None:
         new_connection = functools.partial(AdminConnection, self._limits, self._config, self._clients)
-        self._acceptor = Acceptor(self._listener, new_connection, self._context, _HANDSHAKES_MAX)
+        self._acceptor = Acceptor(self._listener, new_connection, self._context, self._limits.handshake_s, _HANDSHAKES_MAX)
         self._acceptor.start(_BACKLOG)
 
     async def close(self) -> None:

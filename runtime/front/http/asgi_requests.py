@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from runtime.front.http.pipeline import ResponsePipeline
+from runtime.front.http.timeouts import ConnectionTimeouts
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.response import HttpResponse
 from runtime.http.asgi_connection import AsgiConnection
@@ -54,6 +55,7 @@ class AsgiRequests(AsgiConnection):
         transport: Transport of the connection.
         flow: Flow control of the connection.
         responses: Responses of the fast path on this connection.
+        timeouts: Time limits of the connection.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class AsgiRequests(AsgiConnection):
         transport: asyncio.Transport,
         flow: ReadFlowControl,
         responses: ResponsePipeline[InferenceRequest, HttpResponse],
+        timeouts: ConnectionTimeouts,
         config: Config,
         server_state: ServerState,
     ) -> None:
@@ -69,6 +72,7 @@ class AsgiRequests(AsgiConnection):
         self.connection_made(transport)
         self.flow = flow
         self._responses = responses
+        self._timeouts = timeouts
 
     def begin(self, parser: Any, url: bytes, headers: list[tuple[bytes, bytes]], date: bytes, *, last: bool) -> None:
         """Takes a request whose head is complete. No other request follows if it is the `last`."""
@@ -86,9 +90,10 @@ class AsgiRequests(AsgiConnection):
         """Starts the first request that waits for the fast path."""
         self._start_asgi_task(*self.pipeline.pop())
 
-    def stop_keep_alive_timer(self) -> None:
-        """Stops the timer that closes the connection when nothing follows a response."""
-        self._unset_keepalive_if_required()
+    def on_response_complete(self) -> None:
+        """Handles the end of a response."""
+        super().on_response_complete()
+        self._timeouts.idle_sweeps = 0
 
     def drop_incomplete(self) -> bool:
         """Drops a request whose body will never be complete. Returns False if the connection must be closed for that."""

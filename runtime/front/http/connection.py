@@ -19,14 +19,15 @@ from runtime.front.http.connection_state import ENDING, IDLE, IN_HEAD, READING
 from runtime.front.http.pipeline import ResponsePipeline
 from runtime.front.http.request_reader import RequestReader, RequestSink
 from runtime.front.http.response_writer import ResponseSerializer, ResponseWriter
-from runtime.front.http.sweeper import IDLE_SWEEPS, Sweeper
-from runtime.front.http.timeouts import ConnectionTimeouts
+from runtime.front.http.sweeper import Sweeper
+from runtime.front.http.timeouts import ConnectionTimeouts, TimeLimits
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
 from runtime.front.telemetry.access_log import AccessLog
+from runtime.http.idle_close import LINGER_S, end_sending
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -108,8 +109,6 @@ class HttpConnection(RequestSink):
         timeouts, flow, reader, asgi = self._timeouts, self.flow, self._reader, self.asgi
         timeouts.idle_sweeps = 0
         timeouts.received_bytes += len(data)
-        if asgi is not None:
-            asgi.stop_keep_alive_timer()
         if flow.unread:
             flow.unread += data
             return
@@ -191,19 +190,21 @@ class HttpConnection(RequestSink):
             self.asgi.cycle.keep_alive = False
         self._reader.drain()
 
-    def sweep(self, slow_sweeps: int) -> None:
+    def sweep(self, limits: TimeLimits) -> None:
         """Closes the connection if its client sends or reads too slowly, or has been idle for too long."""
         timeouts, reader, asgi = self._timeouts, self._reader, self.asgi
         unsent_bytes = self.transport.get_write_buffer_size()
-        if timeouts.reads_too_slowly(unsent_bytes, max(slow_sweeps, IDLE_SWEEPS), write_paused=self.flow.write_paused):
+        if timeouts.reads_too_slowly(unsent_bytes, limits, write_paused=self.flow.write_paused):
             self.transport.abort()
         elif self._responses.requests or self.flow.read_paused or (asgi is not None and asgi.is_open and not asgi.cycle.more_body):
             timeouts.on_server_busy()
-        elif reader.state in READING or not reader.messages:
-            if timeouts.sends_too_slowly(reader.messages, slow_sweeps, in_head=reader.state in IN_HEAD):
+        elif reader.state in READING:
+            if timeouts.sends_too_slowly(reader.messages, limits, in_head=reader.state in IN_HEAD):
                 self.transport.close()
-        elif timeouts.is_idle_too_long():
-            self.transport.close()
+        # A request that has just come is answered. One that comes later is read and dropped, and never reset.
+        elif reader.state is not ENDING and timeouts.is_idle_too_long(reader.messages, limits) and end_sending(self.transport):
+            reader.stop()
+            self._half_closed = asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
 
     # ---- requests
 
@@ -224,7 +225,8 @@ class HttpConnection(RequestSink):
         """Gives a request whose head is complete to the ASGI application. No other request follows if it is the `last`."""
         context = self._context
         if self.asgi is None:
-            self.asgi = AsgiRequests(self.transport, self.flow, self._responses, context.config, context.server_state)
+            timeouts = self._timeouts
+            self.asgi = AsgiRequests(self.transport, self.flow, self._responses, timeouts, context.config, context.server_state)
         self.asgi.begin(parser, url, headers, context.serializer.date, last=last)
 
     def on_refused(self, error: PexdockError, *, head_only: bool) -> None:
@@ -261,6 +263,7 @@ class HttpConnection(RequestSink):
 
     def _on_response(self, response: HttpResponse) -> None:
         due = self._responses.respond(response.id, response)
+        self._timeouts.idle_sweeps = 0
         if due and not self.transport.is_closing():
             idle, asgi = not self._responses.requests, self.asgi
             waiting = asgi is not None and asgi.pipeline

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from runtime.front.http.sweeper import IDLE_SWEEPS, PERIOD_S
+import math
+from dataclasses import dataclass
+from typing import Self
 
 MINIMUM_BYTES_PER_S = 4096
 """Minimum data rate. A client that is slower for longer than a request may take is treated as an attacker: modems were faster."""
 
-BYTES_PER_SWEEP = int(MINIMUM_BYTES_PER_S * PERIOD_S)
-"""Minimum number of bytes between two sweeps."""
+PERIOD_MAX_S = 2.5
+PERIOD_MIN_S = 0.25
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """Time limits of all connections, in sweeps. A limit of n sweeps is exceeded at the next one, so never too early.
+
+    Attributes:
+        period_s: Time between two sweeps: at most half of the shortest limit, within bounds.
+        idle_sweeps: Limit for a connection between two requests.
+        head_sweeps: Limit for the head of a request, and for the time before the first.
+        slow_sweeps: Limit for a client that sends or reads nothing, or less than the minimum data rate.
+    """
+
+    period_s: float
+    idle_sweeps: int
+    head_sweeps: int
+    slow_sweeps: int
+
+    @classmethod
+    def from_seconds(cls, *, idle_s: float, head_s: float, slow_s: float) -> Self:
+        """Returns the limits in sweeps."""
+        period_s = min(PERIOD_MAX_S, max(PERIOD_MIN_S, min(idle_s, head_s, slow_s) / 2))
+        return cls(period_s, *(math.ceil(each / period_s) for each in (idle_s, head_s, slow_s)))
+
+    @property
+    def bytes_per_sweep(self) -> int:
+        """The minimum data rate."""
+        return int(MINIMUM_BYTES_PER_S * self.period_s)
 
 
 class MinimumDataRate:
@@ -27,10 +57,11 @@ class MinimumDataRate:
         """Clears the debt, when another transfer begins or none is expected."""
         self._debt_bytes = 0
 
-    def is_below(self, moved_bytes: int, sweeps: int) -> bool:
-        """Counts a sweep with `moved_bytes` transferred. Returns whether the debt exceeds the minimum for `sweeps` sweeps."""
-        self._debt_bytes = max(0, self._debt_bytes + BYTES_PER_SWEEP - moved_bytes)
-        return self._debt_bytes > sweeps * BYTES_PER_SWEEP
+    def is_below(self, moved_bytes: int, limits: TimeLimits) -> bool:
+        """Counts a sweep with `moved_bytes` transferred. Returns whether the debt exceeds the minimum for the time that is allowed."""
+        least_bytes = limits.bytes_per_sweep
+        self._debt_bytes = max(0, self._debt_bytes + least_bytes - moved_bytes)
+        return self._debt_bytes > limits.slow_sweeps * least_bytes
 
 
 class ConnectionTimeouts:
@@ -38,7 +69,7 @@ class ConnectionTimeouts:
 
     Attributes:
         received_bytes: Bytes received since the last sweep. The code that receives bytes adds them.
-        idle_sweeps: Sweeps since the last bytes came. The code that receives bytes sets it to 0.
+        idle_sweeps: Sweeps since the last bytes came or the last response was sent. The code that does so sets it to 0.
     """
 
     __slots__ = ("_head_sweeps", "_message", "_reads", "_sends", "_unsent_bytes", "idle_sweeps", "received_bytes")
@@ -50,12 +81,12 @@ class ConnectionTimeouts:
         self._message = 0  # the message that was being read at the last sweep
         self._unsent_bytes = 0  # at the last sweep
 
-    def reads_too_slowly(self, unsent_bytes: int, sweeps: int, *, write_paused: bool) -> bool:
+    def reads_too_slowly(self, unsent_bytes: int, limits: TimeLimits, *, write_paused: bool) -> bool:
         """Returns whether the client reads its responses more slowly than the minimum rate allows.
 
         Args:
             unsent_bytes: Bytes that wait for the client now.
-            sweeps: Sweeps for which the client may read nothing.
+            limits: Time for which the client may read nothing.
             write_paused: Whether no response was written since the client fell behind.
         """
         taken, self._unsent_bytes = self._unsent_bytes - unsent_bytes, unsent_bytes
@@ -63,19 +94,19 @@ class ConnectionTimeouts:
             self._reads.reset()
             return False
         if taken and not write_paused:  # responses that were written meanwhile would hide how much was read
-            taken = BYTES_PER_SWEEP
-        return self._reads.is_below(max(0, taken), sweeps)
+            taken = limits.bytes_per_sweep
+        return self._reads.is_below(max(0, taken), limits)
 
     def on_read_buffer_empty(self) -> None:
         """Handles a client that has read most of the bytes that waited for it."""
         self._reads.reset()
 
-    def sends_too_slowly(self, message: int, sweeps: int, *, in_head: bool) -> bool:
+    def sends_too_slowly(self, message: int, limits: TimeLimits, *, in_head: bool) -> bool:
         """Returns whether the client sends a request below the minimum rate, or takes too long for its head at any rate.
 
         Args:
-            message: Number of the request that is being read.
-            sweeps: Sweeps for which the client may send nothing.
+            message: Number of the request that is being read; 0 before the first.
+            limits: Time for which the client may send nothing, and for a head.
             in_head: Whether its head is not complete.
         """
         if message != self._message:
@@ -83,13 +114,20 @@ class ConnectionTimeouts:
             self._sends.reset()
         self._head_sweeps += in_head
         received, self.received_bytes = self.received_bytes, 0
-        return self._sends.is_below(received, sweeps) or self._head_sweeps > sweeps
+        return self._sends.is_below(received, limits) or self._head_sweeps > limits.head_sweeps
 
-    def is_idle_too_long(self) -> bool:
-        """Returns whether a connection without a request received nothing for IDLE_SWEEPS."""
+    def is_idle_too_long(self, message: int, limits: TimeLimits) -> bool:
+        """Returns whether a connection without a request received nothing for too long.
+
+        Args:
+            message: Number of the last request; 0 before the first, whose head must be complete in the time for a head.
+            limits: Time for which nothing may come.
+        """
+        if not message:
+            return self.sends_too_slowly(0, limits, in_head=True)
         self.received_bytes = 0
         self.idle_sweeps += 1
-        return self.idle_sweeps > IDLE_SWEEPS
+        return self.idle_sweeps > limits.idle_sweeps
 
     def on_server_busy(self) -> None:
         """Handles a sweep in which the client waits for the server."""

@@ -334,13 +334,12 @@ def test_a_key_file_holds_no_key_and_errors_name_the_line_without_showing_it(tmp
             api_keys.make_key(name)
 
 
-def test_a_client_that_stays_silent_in_its_handshake_is_disconnected(tls, monkeypatch):
-    """The time limit is shorter here than in production."""
-    monkeypatch.setattr("runtime.http.acceptor.HANDSHAKE_S", 0.2)
+def test_a_client_that_stays_silent_in_its_handshake_is_disconnected(tls):
+    """The time limit is a setting."""
 
     def talk(address: str, door: CountingService) -> None:
         host, port = address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=WITHIN_S) as sock:
             assert sock.recv(1) == b""
 
-    serve(talk, Configure(tls=tls))
+    serve(talk, Configure(tls=tls, tls_handshake_timeout_s=0.2))

@@ -38,7 +38,7 @@ async def turns_until_all_are_connected(count: int) -> int:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=count))
         for _ in range(count):
             stack.enter_context(socket.create_connection(listener.getsockname()))
-        acceptor = Acceptor(listener, Protocol, None)
+        acceptor = Acceptor(listener, Protocol, None, handshake_s=1)
         acceptor.start(backlog=count)
         await asyncio.wait_for(others(), 20)
         acceptor.stop()
@@ -68,7 +68,7 @@ def test_a_drain_accepts_every_client_that_waits_and_refuses_later_ones():
     async def main() -> None:
         with ExitStack() as stack:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=MANY))
-            acceptor = Acceptor(listener, Greeting, None)
+            acceptor = Acceptor(listener, Greeting, None, handshake_s=1)
             acceptor.start(backlog=MANY)
             clients = [stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(MANY)]
             await acceptor.drain()

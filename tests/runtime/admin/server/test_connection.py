@@ -29,10 +29,10 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def served() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def served(limits: Limits = Limits(head_s=0.2)) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:  # noqa: B008 - frozen
     """Yields a connection to a server of the application, and closes both at the end."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = HttpServer(RequestLimitsMiddleware(answer, request_s=0.2), listener, limits=Limits(head_s=0.2))
+    server = HttpServer(RequestLimitsMiddleware(answer, request_s=0.2), listener, limits=limits)
     await server.start()
     reader, writer = await asyncio.open_connection(*listener.getsockname())
     try:
@@ -101,3 +101,26 @@ def test_a_client_that_does_not_read_responses_is_disconnected() -> None:
                 await asyncio.sleep(0.02)
 
     asyncio.run(wait_disconnected())
+
+
+@pytest.mark.parametrize(
+    ("limits", "then"),
+    [
+        (Limits(head_s=600, keep_alive_s=0.2), b""),
+        (Limits(head_s=0.2, keep_alive_s=600), HEAD),
+    ],
+    ids=["nothing", "part of a head"],
+)
+def test_a_connection_is_kept_between_requests_for_a_time_of_its_own(limits: Limits, then: bytes) -> None:
+    """Its end is not a reset, and the next head has its usual time."""
+
+    async def use_and_wait() -> None:
+        async with asyncio.timeout(DEADLINE_S), served(limits) as (reader, writer):
+            for pause_s in (0.0, limits.head_s * 2 if then else 0.0):
+                await asyncio.sleep(pause_s)
+                writer.write(HEAD + b"\r\n")
+                assert (await reader.readuntil(b"answered")).startswith(b"HTTP/1.1 200 ")
+            writer.write(then)
+            assert await reader.read() == b""
+
+    asyncio.run(use_and_wait())

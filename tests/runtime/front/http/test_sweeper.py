@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from runtime.front.http.sweeper import Sweeper
+from runtime.front.http.timeouts import TimeLimits
+
+LIMITS = TimeLimits(0.02, 1, 2, 5)
 
 
 class Waiting:
@@ -13,12 +16,12 @@ class Waiting:
     def __init__(self, connections: set[Waiting], last: int) -> None:
         self._connections = connections
         self._last = last
-        self.sweeps: list[int] = []
+        self.sweeps: list[TimeLimits] = []
         self.ended = lambda: None
         connections.add(self)
 
-    def sweep(self, slow_sweeps: int) -> None:
-        self.sweeps.append(slow_sweeps)
+    def sweep(self, limits: TimeLimits) -> None:
+        self.sweeps.append(limits)
         if len(self.sweeps) == self._last:
             self._connections.discard(self)
             self.ended()
@@ -28,7 +31,7 @@ def test_connections_are_swept_until_none_is_left() -> None:
     """So are those that came later. Afterwards nothing wakes the loop until there is a connection again."""
 
     async def scenario() -> None:
-        sweeper, connections, ended = Sweeper(slow_client_s=0.1, period_s=0.02), set[Waiting](), asyncio.Event()
+        sweeper, connections, ended = Sweeper(LIMITS), set[Waiting](), asyncio.Event()
         first = Waiting(connections, 1)
         sweeper.watch(connections)
         later = Waiting(connections, 3)
@@ -36,7 +39,7 @@ def test_connections_are_swept_until_none_is_left() -> None:
         later.ended = ended.set
         await ended.wait()
         await asyncio.sleep(0)
-        assert (first.sweeps, later.sweeps) == ([5], [5] * 3)
+        assert (first.sweeps, later.sweeps) == ([LIMITS], [LIMITS] * 3)
         assert sweeper._timer is None
         sweeper.watch({Waiting(connections, 1)})
         assert sweeper._timer is not None
