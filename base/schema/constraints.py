@@ -123,7 +123,9 @@ def build_constraints(where: str, name: str, column: Column, metadata: Iterable[
 
 
 def _constraints_of(name: str, dtype: pl.DataType, given: object) -> list[Constraint] | None:
-    value = pl.col(name).cast(pl.String) if isinstance(dtype, pl.Categorical | pl.Enum) else pl.col(name)
+    is_pattern = name == "*" or (name.startswith("^") and name.endswith("$"))  # for pl.col
+    column = pl.selectors.by_name(name).as_expr() if is_pattern else pl.col(name)
+    value = column.cast(pl.String) if isinstance(dtype, pl.Categorical | pl.Enum) else column
     # In Polars NaN is greater than every number, in Python it satisfies no bound.
     number = value.is_not_nan() if dtype.is_float() else pl.lit(value=True)
     match given:

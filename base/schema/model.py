@@ -117,7 +117,7 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
             PolarsError: The batch does not have this schema's wire form.
         """
         frame = pl.DataFrame(batch)
-        return frame.cast(cls._polars) if cls._is_cast else frame
+        return pl.DataFrame({each.name: each.cast(cls._polars[each.name]) for each in frame}) if cls._is_cast else frame
 
     @classmethod
     def check(cls, frame: pl.DataFrame) -> list[Cell]:

@@ -17,6 +17,7 @@ _PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 def out_of_range(column: pl.Series) -> pl.Series | None:
     """Returns a mask that is true where a value, or a part of it, is out of range; None if all values are in range."""
     dtype = column.dtype
+    column = column.alias("")  # Polars computes with a series by its name, which could be a pattern
     match dtype:
         case pl.List():
             return _lists_out_of_range(column)

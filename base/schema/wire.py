@@ -68,8 +68,7 @@ def columns_from_arrow(schema: pa.Schema) -> dict[str, Column]:
     Raises:
         PeerError: The schema's metadata cannot be read.
     """
-    empty = pl.from_arrow(schema.empty_table())
-    assert isinstance(empty, pl.DataFrame)
+    empty = frame_of_table(schema.empty_table())
     dtypes_by_name = empty.schema  # made anew at each access
     defaults = (schema.metadata or {}).get(_DEFAULTS)
     try:
@@ -92,8 +91,32 @@ def batch_of_columns(columns: Sequence[pa.Array[Any]], schema: pa.Schema, rows: 
     return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["rows"]).select([])
 
 
+def frame_of_table(table: pa.Table) -> pl.DataFrame:
+    """Returns a table as a frame with the same names: Polars alone would rename a column whose name is empty.
+
+    Raises:
+        PolarsError: Polars has no such type, or a name appears twice.
+    """
+    if len(set(table.schema.names)) < table.num_columns:
+        raise pl.exceptions.DuplicateError("a column appears more than once")
+    columns = {name: pl.Series(name, column) for name, column in zip(table.schema.names, table.columns, strict=True)}
+    return pl.DataFrame(columns or None, height=table.num_rows)
+
+
+def has_nul_in_names(schema: pa.Schema) -> bool:
+    """Returns True if a name cannot cross Arrow's C interface, which ends names with NUL. Types may nest deeper than functions may call."""
+    fields = list(schema)
+    while fields:
+        field = fields.pop()
+        if "\0" in field.name:
+            return True
+        kind = field.type
+        fields += [kind.field(i) for i in range(kind.num_fields)]
+    return False
+
+
 def _encode_defaults(defaults: Mapping[str, pl.Series]) -> bytes:
-    table = _arrow(pl.DataFrame([series.alias(name) for name, series in defaults.items()]))
+    table = _arrow(pl.DataFrame(dict(defaults)))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
@@ -101,8 +124,7 @@ def _encode_defaults(defaults: Mapping[str, pl.Series]) -> bytes:
 
 
 def _decode_defaults(encoded: bytes) -> dict[str, pl.Series]:
-    frame = pl.from_arrow(pa.ipc.open_stream(base64.b64decode(encoded)).read_all())
-    assert isinstance(frame, pl.DataFrame)
+    frame = frame_of_table(pa.ipc.open_stream(base64.b64decode(encoded)).read_all())
     return {series.name: series for series in frame}
 
 

@@ -100,8 +100,10 @@ class NumericOutput:
 
 
 def _arrow_schema(names: Sequence[str], series: Sequence[pl.Series]) -> pa.Schema | None:
-    """Returns the schema of these columns; None if Arrow has no such types."""
-    empty = pl.DataFrame([each.clear().alias(name) for name, each in zip(names, series, strict=True)])
+    """Returns the schema of these columns; None if they are not numbers, or Arrow has no such types or names."""
+    if any("\0" in name for name in names) or not all(each.dtype.is_numeric() for each in series):
+        return None  # the slow path decides
+    empty = pl.DataFrame({name: each.clear() for name, each in zip(names, series, strict=True)})
     try:
         return empty.to_arrow(compat_level=CompatLevel.newest()).schema
     except pa.ArrowInvalid:  # 128-bit integers

@@ -36,7 +36,7 @@ def conform_to_schema(frame: pl.DataFrame, schema: type[Schema]) -> pl.DataFrame
             + (f"; not declared: {extra}" if extra else "")
         )
     if frame.schema != wanted:
-        frame = pl.DataFrame([_cast(frame[name], dtype, schema) for name, dtype in wanted.items()])
+        frame = pl.DataFrame({name: _cast(frame[name], dtype, schema) for name, dtype in wanted.items()})
     for name, column in schema.columns().items():
         if not column.nullable and frame[name].has_nulls():
             first = frame[name].is_null().arg_max()
@@ -45,7 +45,8 @@ def conform_to_schema(frame: pl.DataFrame, schema: type[Schema]) -> pl.DataFrame
 
 
 def _cast(column: pl.Series, dtype: pl.DataType, schema: type[Schema]) -> pl.Series:
-    cast = column if column.dtype == dtype else _cast_without_loss(column, dtype)
+    # Polars computes with a series by its name, which could be a pattern.
+    cast = column if column.dtype == dtype else _cast_without_loss(column.alias(""), dtype)
     if cast is None:
         raise BadResult(
             f"column {column.name!r} is {column.dtype}, but {schema.__name__} declares {dtype}, and the cast could lose something: "

@@ -29,9 +29,12 @@ import pyarrow as pa
 from base.errors import BadResult
 from base.ipc.numeric_frames import arrow_array, is_numeric_column
 from base.schema import ranges
-from base.schema.dtypes import is_wide, wire_form
+from base.schema.dtypes import as_instance, is_wide, wire_form
 from base.schema.model import Schema
+from base.schema.wire import frame_of_table, has_nul_in_names
 from base.worker.prediction.output_schema import conform_to_schema, has_declared_columns
+
+_NESTED = frozenset((pl.List, pl.Array, pl.Struct))
 
 PREDICTION_COLUMN = "prediction"
 """The name of the only column of a result that is scalars."""
@@ -128,12 +131,12 @@ def _collect(lazy: pl.LazyFrame) -> pl.DataFrame:
 
 
 def _frame_of_arrow(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
+    if has_nul_in_names(table.schema):
+        raise BadResult("the handler returned a column or field whose name contains a NUL character")
     try:
-        frame = pl.from_arrow(table)
+        return frame_of_table(pa.table(table))
     except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, ValueError) as exc:
         raise BadResult(f"the handler returned Arrow data that no frame can hold: {exc}") from exc
-    assert isinstance(frame, pl.DataFrame)
-    return frame
 
 
 def _frame_of_wide_integers(values: Sequence[object], name: str, wanted: pl.DataType | None) -> pl.DataFrame:
@@ -152,6 +155,10 @@ def _frame_of_pandas(result: object, name: str) -> pl.DataFrame:
     pandas: Any = sys.modules.get("pandas")  # a handler that returns such an object has imported it
     if pandas is not None and isinstance(result, pandas.DataFrame | pandas.Series):
         try:
+            if isinstance(result, pandas.DataFrame) and "" in result.columns and result.columns.is_unique:
+                numbered = pl.from_pandas(result.set_axis(range(result.shape[1]), axis=1), nan_to_null=False)
+                # Polars would rename a column whose name is empty.
+                return pl.DataFrame(dict(zip(map(str, result.columns), numbered, strict=True)))
             columns = pl.from_pandas(result, nan_to_null=False)
         except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
             raise BadResult(f"the handler returned a {_type_name(result)} that no frame can hold: {exc}") from exc
@@ -196,8 +203,10 @@ def _to_wire_form(frame: pl.DataFrame) -> pl.DataFrame:
     for name, dtype in frame.schema.items():
         if isinstance(dtype, pl.Object | pl.Unknown):
             raise BadResult(f"column {name!r} is {dtype}, which cannot be sent: cast it before returning it")
+        if "\0" in name or (type(dtype) in _NESTED and _has_nul_in_fields(dtype)):  # Polars would end the process when it exports it
+            raise BadResult(f"column {name!r} or a field in it has a name with a NUL character: rename it before returning it")
         if wire_form(dtype) != dtype:
-            frame = frame.with_columns(pl.col(name).cast(wire_form(dtype)))
+            frame = frame.with_columns(frame[name].cast(wire_form(dtype)))  # pl.col(name) could be a pattern
     return frame
 
 
@@ -222,6 +231,15 @@ def _to_record_batch(frame: pl.DataFrame) -> pa.RecordBatch:
         return pa.RecordBatch.from_pylist([], schema=reader.schema)
     (batch,) = batches
     return batch
+
+
+def _has_nul_in_fields(dtype: pl.DataType) -> bool:
+    match dtype:
+        case pl.List() | pl.Array():
+            return _has_nul_in_fields(as_instance(dtype.inner))
+        case pl.Struct():
+            return any("\0" in field.name or _has_nul_in_fields(as_instance(field.dtype)) for field in dtype.fields)
+    return False
 
 
 def _has_dictionary(kind: pa.DataType) -> bool:

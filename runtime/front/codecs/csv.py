@@ -72,9 +72,7 @@ def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str, column
     table = _table(body, names, _options(wanted))
 
     def column(name: str, dtype: pl.DataType) -> pl.Series:
-        found = pl.from_arrow(table.column(name))
-        assert isinstance(found, pl.Series)
-        return _column(found, dtype)
+        return _column(pl.Series("", table.column(name)), dtype)  # Polars computes with a series by its name, which could be a pattern
 
     return schema_fit.fit_columns(columns, dict.fromkeys(names), table.num_rows, column, unexpected=unexpected)
 
@@ -98,7 +96,8 @@ def infer_csv(body: bytes, columns_max: int = COLUMNS_MAX) -> pa.Table:
 
 def write_csv(frame: pl.DataFrame) -> bytes:
     """Returns the frame as CSV with a header; the inverse of `read_csv`."""
-    return frame.select(_to_text(column) for column in frame).write_csv().encode()
+    columns = {column.name: _to_text(column.alias("")) for column in frame}
+    return pl.DataFrame(columns).write_csv().encode()
 
 
 def _options(wanted: list[str] | None) -> pc.ConvertOptions:
@@ -145,8 +144,7 @@ def _check_long_integers(body: bytes, names: list[str], schema: pa.Schema) -> No
         return
     texts = _table(body, names, _options(floats))
     for name, cells in zip(texts.column_names, texts.columns, strict=True):
-        found = pl.from_arrow(cells)
-        assert isinstance(found, pl.Series)
+        found = pl.Series("", cells)
         try:
             _numbers(found.set(~found.str.contains(_INTEGER), None), pl.Float64())
         except ValueMismatch as exc:

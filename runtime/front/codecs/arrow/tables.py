@@ -18,7 +18,7 @@ from polars import CompatLevel
 
 from base.errors import Cell, Malformed
 from base.schema.dtypes import wire_form
-from base.schema.wire import Column
+from base.schema.wire import Column, has_nul_in_names
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes
 from runtime.front.codecs.values import cast, schema_fit
 from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count, check_expanded_size
@@ -99,24 +99,12 @@ def infer_frame(table: pa.Table) -> pl.DataFrame:
     Raises:
         Misfit: A column has a type that Polars does not support, a duplicate name, or a name with a NUL character.
     """
-    if _has_nul_in_names(table.schema):
+    if has_nul_in_names(table.schema):
         raise schema_fit.misfit_error([Cell(None, None, "a name of a column or field contains a NUL character")])
     if len(set(table.schema.names)) < len(table.schema.names):
         raise schema_fit.misfit_error([Cell(None, None, "a column appears more than once")])
-    frame = pl.DataFrame([_series(table.column(name), name) for name in table.schema.names] or None, height=table.num_rows)
-    return frame.cast({name: wire_form(dtype) for name, dtype in frame.schema.items() if wire_form(dtype) != dtype})
-
-
-def _has_nul_in_names(schema: pa.Schema) -> bool:
-    """Returns True if a name cannot cross Arrow's C interface, which ends names with NUL. Types may nest deeper than functions may call."""
-    fields = list(schema)
-    while fields:
-        field = fields.pop()
-        if "\0" in field.name:
-            return True
-        kind = field.type
-        fields += [kind.field(i) for i in range(kind.num_fields)]
-    return False
+    columns = {name: _series(column, name) for name, column in zip(table.schema.names, table.columns, strict=True)}
+    return pl.DataFrame({name: each.cast(wire_form(each.dtype)) for name, each in columns.items()} or None, height=table.num_rows)
 
 
 def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[type-arg]
@@ -129,7 +117,7 @@ def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[ty
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError) as exc:
         raise schema_fit.misfit_error([Cell(None, name, f"columns of type {column.type} are not supported")]) from exc
     assert isinstance(found, pl.Series)
-    return found.alias(name)
+    return found.alias("")  # Polars computes with a series by its name, which could be a pattern
 
 
 def _is_deep(kind: pa.DataType) -> bool:
