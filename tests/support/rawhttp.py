@@ -100,6 +100,8 @@ class Raw:
             return Answer(int(status), headers, b"")
         if headers.get("transfer-encoding") == "chunked":
             return Answer(int(status), headers, self._chunks())
+        if "content-length" not in headers and headers.get("connection") == "close":
+            return Answer(int(status), headers, self._rest())
         return Answer(int(status), headers, self._exactly(int(headers["content-length"])))
 
     def answers(self) -> list[Answer]:
@@ -113,8 +115,9 @@ class Raw:
         return found
 
     def _more_came(self) -> bool:
-        self._buffer = self.socket.recv(65536)
-        return bool(self._buffer)
+        data = self.socket.recv(65536)
+        self._buffer += data
+        return bool(data)
 
     def ended(self) -> bool:
         """Returns whether the server closes the connection now, without sending more. Waits for one or the other."""
@@ -127,6 +130,12 @@ class Raw:
             assert self._exactly(2) == b"\r\n"
         assert self._exactly(2) == b"\r\n"
         return body
+
+    def _rest(self) -> bytes:
+        while self._more_came():
+            pass
+        rest, self._buffer = self._buffer, b""
+        return rest
 
     def _until(self, border: bytes) -> bytes:
         while border not in self._buffer:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.flow_control import FlowControl
-
 from runtime.front.http.pipeline import ResponsePipeline
+from runtime.front.http.response_writer import ResponseWriter
 from runtime.front.http.timeouts import ConnectionTimeouts
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.response import HttpResponse
@@ -21,30 +19,6 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
 
-class ReadFlowControl(FlowControl):
-    """Pauses and resumes reading. Bytes that were already read are parsed before later bytes.
-
-    Args:
-        read_on: Parses `unread`.
-
-    Attributes:
-        unread: Bytes that were read but not parsed.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, read_on: Callable[[], None]) -> None:
-        super().__init__(transport)
-        self._loop = loop
-        self._read_on = read_on
-        self.unread = b""
-
-    def resume_reading(self) -> None:
-        """Resumes reading, but only once `unread` is parsed: this may be called while something is being parsed."""
-        if self.unread:
-            self._loop.call_soon(self._read_on)
-        else:
-            super().resume_reading()
-
-
 class AsgiRequests(AsgiConnection):
     """Uvicorn's protocol for requests that our own reader has parsed.
 
@@ -52,16 +26,14 @@ class AsgiRequests(AsgiConnection):
     `pipeline`.
 
     Args:
-        transport: Transport of the connection.
-        flow: Flow control of the connection.
+        writer: Writer of the connection, with its transport and flow control.
         responses: Responses of the fast path on this connection.
         timeouts: Time limits of the connection.
     """
 
     def __init__(
         self,
-        transport: asyncio.Transport,
-        flow: ReadFlowControl,
+        writer: ResponseWriter,
         responses: ResponsePipeline[InferenceRequest, HttpResponse],
         timeouts: ConnectionTimeouts,
         config: Config,
@@ -69,8 +41,9 @@ class AsgiRequests(AsgiConnection):
     ) -> None:
         super().__init__(config, server_state, {}, asyncio.get_running_loop())
         self.connections = set()  # the server knows the connection itself
-        self.connection_made(transport)
-        self.flow = flow
+        self.connection_made(writer.transport)
+        self.flow = writer.flow
+        self._writer = writer
         self._responses = responses
         self._timeouts = timeouts
 
@@ -91,9 +64,11 @@ class AsgiRequests(AsgiConnection):
         self._start_asgi_task(*self.pipeline.pop())
 
     def on_response_complete(self) -> None:
-        """Handles the end of a response."""
+        """Handles the end of a response, which may be the last before the final one."""
         super().on_response_complete()
         self._timeouts.idle_sweeps = 0
+        if not self.is_open:
+            self._writer.write_final()
 
     def drop_incomplete(self) -> bool:
         """Drops a request whose body will never be complete. Returns False if the connection must be closed for that."""

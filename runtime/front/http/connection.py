@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from base.errors import Full, PexdockError
 from runtime.front.app.service import InferenceService
 from runtime.front.http.access_logging import ConnectionAccessLog
-from runtime.front.http.asgi_requests import AsgiRequests, ReadFlowControl
+from runtime.front.http.asgi_requests import AsgiRequests
 from runtime.front.http.body_reader import BodyReader
 from runtime.front.http.connection_state import ENDING, IDLE, IN_HEAD, READING
+from runtime.front.http.flow_control import ReadFlowControl
 from runtime.front.http.pipeline import ResponsePipeline
 from runtime.front.http.request_reader import RequestReader, RequestSink
 from runtime.front.http.response_writer import ResponseSerializer, ResponseWriter
@@ -79,8 +80,6 @@ class HttpConnection(RequestSink):
         self._reader = RequestReader(self, context.service)
         self._responses: ResponsePipeline[InferenceRequest, HttpResponse] = ResponsePipeline()
         self._timeouts = ConnectionTimeouts()
-        self._final: HttpResponse | None = None  # sent after all other responses
-        self._final_head_only = False
         self._half_closed: asyncio.TimerHandle | None = None
         self._access: ConnectionAccessLog | None = None
 
@@ -133,7 +132,7 @@ class HttpConnection(RequestSink):
         is_tls = self.transport.get_extra_info("sslcontext") is not None
         if not asgi_dropped or not (self._responses.requests or asgi_open) or is_tls:
             return False  # the transport closes itself; one of TLS does in any case
-        if asgi is not None and asgi_open:
+        if asgi is not None and asgi_open and self._writer.final is None:
             asgi.cycle.keep_alive = False
         self._half_closed = asyncio.get_running_loop().call_later(HALF_CLOSED_S, self.transport.close)
         return True
@@ -226,7 +225,7 @@ class HttpConnection(RequestSink):
         context = self._context
         if self.asgi is None:
             timeouts = self._timeouts
-            self.asgi = AsgiRequests(self.transport, self.flow, self._responses, timeouts, context.config, context.server_state)
+            self.asgi = AsgiRequests(self._writer, self._responses, timeouts, context.config, context.server_state)
         self.asgi.begin(parser, url, headers, context.serializer.date, last=last)
 
     def on_refused(self, error: PexdockError, *, head_only: bool) -> None:
@@ -234,13 +233,10 @@ class HttpConnection(RequestSink):
         asgi = self.asgi
         if asgi is not None and not asgi.drop_incomplete():
             self.transport.close()
-        elif asgi is not None and asgi.is_open:
-            asgi.cycle.keep_alive = False  # the connection ends with its response
-        else:
-            self._final = problem_response(error, next(self._service.ids))
-            self._final_head_only = head_only
-            if not self._responses.requests:
-                self._writer.write_last(self._final, head_only=head_only)
+            return
+        self._writer.final = problem_response(error, next(self._service.ids)), head_only
+        if not self._responses.requests and (asgi is None or not asgi.is_open):
+            self._writer.write_final()
 
     def _take_known(self, data: bytes) -> bytes:
         """Takes the requests at the beginning of `data` whose heads are in the cache. Returns the rest of the data."""
@@ -267,15 +263,15 @@ class HttpConnection(RequestSink):
         if due and not self.transport.is_closing():
             idle, asgi = not self._responses.requests, self.asgi
             waiting = asgi is not None and asgi.pipeline
-            last = idle and not waiting and self._final is None and self._reader.state is ENDING
+            last = idle and not waiting and self._writer.final is None and self._reader.state is ENDING
             for each in due[:-1] if last else due:
                 self._writer.write(each)
             if last:
                 self._writer.write_last(due[-1])
-            elif idle and self._final is not None:
-                self._writer.write_last(self._final, head_only=self._final_head_only)
             elif idle and waiting and asgi is not None:
                 asgi.start_waiting()
+            elif idle and self._writer.final is not None:
+                self._writer.write_final()
             elif self.flow.read_paused:
                 self._resume_reading()
         if self._access is not None:

@@ -7,7 +7,7 @@ import http
 import time
 from email.utils import formatdate
 
-from runtime.front.http.asgi_requests import ReadFlowControl
+from runtime.front.http.flow_control import ReadFlowControl
 from runtime.front.http.write_buffers import WriteBufferLimit
 from runtime.front.requests.response import HttpResponse
 
@@ -66,40 +66,52 @@ class ResponseWriter:
         flow: Flow control of the connection.
         serializer: Shared by all connections.
         limit: Shared by all connections.
+
+    Attributes:
+        transport: As given.
+        flow: As given.
+        final: The response that ends the connection once all others are written, and whether only its head is sent; None if there is none.
     """
 
-    __slots__ = ("_flow", "_limit", "_serializer", "_transport")
+    __slots__ = ("_limit", "_serializer", "final", "flow", "transport")
 
     def __init__(
         self, transport: asyncio.Transport, flow: ReadFlowControl, serializer: ResponseSerializer, limit: WriteBufferLimit
     ) -> None:
-        self._transport = transport
-        self._flow = flow
+        self.transport = transport
+        self.flow = flow
         self._serializer = serializer
         self._limit = limit
+        self.final: tuple[HttpResponse, bool] | None = None
 
     def write(self, response: HttpResponse) -> None:
         """Writes a response that keeps the connection open."""
         if len(response.body) <= _JOINED_MAX_BYTES:
-            self._transport.write(self._serializer.whole(response))
+            self.transport.write(self._serializer.whole(response))
         else:
-            self._transport.writelines([self._serializer.head(response, close=False), response.body])
-        if self._flow.write_paused:
-            self._limit.set_waiting(self, self._transport.get_write_buffer_size())
+            self.transport.writelines([self._serializer.head(response, close=False), response.body])
+        if self.flow.write_paused:
+            self._limit.set_waiting(self, self.transport.get_write_buffer_size())
 
     def write_last(self, response: HttpResponse, *, head_only: bool = False) -> None:
         """Writes a response that announces the end of the connection, and closes the connection. One to HEAD has only a head."""
-        self._transport.writelines([self._serializer.head(response, close=True), b"" if head_only else response.body])
-        self._transport.close()
+        self.transport.writelines([self._serializer.head(response, close=True), b"" if head_only else response.body])
+        self.transport.close()
+
+    def write_final(self) -> None:
+        """Writes the final response, if there is one and the connection is still open."""
+        if self.final is not None and not self.transport.is_closing():
+            response, head_only = self.final
+            self.write_last(response, head_only=head_only)
 
     def pause(self) -> None:
         """Handles a client that does not read its responses as fast as they are written."""
-        self._flow.pause_writing()
-        self._limit.set_waiting(self, self._transport.get_write_buffer_size())
+        self.flow.pause_writing()
+        self._limit.set_waiting(self, self.transport.get_write_buffer_size())
 
     def resume(self) -> None:
         """Handles a client that has read most of the bytes that waited for it."""
-        self._flow.resume_writing()
+        self.flow.resume_writing()
         self._limit.forget(self)
 
     def forget(self) -> None:
@@ -108,7 +120,7 @@ class ResponseWriter:
 
     def abort(self) -> None:
         """Closes the connection at once, and drops the bytes that wait for its client."""
-        self._transport.abort()
+        self.transport.abort()
 
 
 def _status_line(status: int) -> bytes:
