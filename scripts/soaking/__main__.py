@@ -10,7 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from soaking.run import Plan, soak
+from soaking.mischief import KINDS
+from soaking.plan import Plan
+from soaking.run import soak
 
 
 def main() -> int:
@@ -20,9 +22,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32), help="seed of the random events (any)")
     parser.add_argument("--connections", type=int, default=16, help="connections that send requests without a pause (16)")
     parser.add_argument("--front-doors", type=int, default=2, help="number of front doors (2)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=(), metavar="KIND", help=f"kinds of faults: {', '.join(KINDS)} (all)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    plan = Plan(arguments.seed, arguments.minutes * 60, arguments.connections, arguments.front_doors)
+    plan = Plan(arguments.seed, arguments.minutes * 60, arguments.connections, arguments.front_doors, tuple(arguments.kinds))
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         report = asyncio.run(soak(Path(folder), plan))
         print(report.text)

@@ -71,7 +71,12 @@ class Callers:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        reader, writer = await asyncio.open_connection(*self._address)
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection(*self._address)
+                break
+            except ConnectionRefusedError:  # nobody listens between two supervisors
+                await asyncio.sleep(0.05)
         try:
             yield reader, writer
         finally:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,29 +15,17 @@ from soaking.callers import Callers
 from soaking.counts import Counts
 from soaking.growth import Growth
 from soaking.mischief import FLOOD_CONNECTIONS, Mischief
+from soaking.plan import Plan
 from soaking.world import PAUSES_S, World
-
-LOSS_S = 1.0
-"""A connection may be lost within this time after the kill of a front door."""
 
 _OTHERS = 4
 """Further clients besides the steady ones and floods: two that send invalid requests, and two slow ones."""
 
-KNOWN_MAX = 3 * len(PAUSES_S) + 2
-"""For each model the serving release and the two before it; the release that cannot load; the base."""
+KNOWN_MAX = 3 * (len(PAUSES_S) + 1) + 3
+"""For each model the serving release and the two before it; the release that cannot load; the one that is refused; the base."""
 
 QUIET_S = 30.0
 """Time after the load in which all killed processes must be replaced."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The parameters of a soak test."""
-
-    seed: int
-    seconds: float
-    connections: int = 16
-    front_doors: int = 2
 
 
 @dataclass(frozen=True)
@@ -49,23 +39,20 @@ class Report:
 async def soak(folder: Path, plan: Plan) -> Report:
     """Runs a soak test in `folder`, which is empty. No process is left afterwards."""
     with World(folder, plan.front_doors) as world:
-        return await _Soak(world, plan).run()
+        return await _Soak(world, dataclasses.replace(plan, start_s=time.monotonic())).run()
 
 
 class _Soak:
     def __init__(self, world: World, plan: Plan) -> None:
         self._world, self._plan = world, plan
         self._counts, self._growth = Counts(), Growth()
-        self._end_s = time.monotonic() + plan.seconds
         processes, sockets, *_ = self._resources()
         self._may_have = processes, sockets, KNOWN_MAX, 0
         # Each has a random generator of its own, so that the number of requests does not change the faults.
-        callers = Callers(world, self._counts, random.Random(plan.seed + 1), self._is_over)  # noqa: S311 - must be reproducible
+        callers = Callers(world, self._counts, random.Random(plan.seed + 1), plan.is_over)  # noqa: S311 - must be reproducible
         self._callers = callers
-        self._mischief = Mischief(world, callers, self._counts, random.Random(plan.seed), self._is_over)  # noqa: S311
-
-    def _is_over(self) -> bool:
-        return time.monotonic() >= self._end_s
+        dice = random.Random(plan.seed)  # noqa: S311
+        self._mischief = Mischief(world, callers, self._counts, dice, plan)
 
     async def run(self) -> Report:
         callers = [self._callers.send_steadily(model) for _ in range(self._plan.connections // len(PAUSES_S)) for model in PAUSES_S]
@@ -76,11 +63,10 @@ class _Soak:
         return self._report(whole=whole)
 
     async def _watch(self) -> None:
-        while not self._is_over():
-            self._growth.sample("supervisor", [self._world.supervised.process.pid])
-            doors = self._world.front_doors()
-            if len(doors) == self._plan.front_doors:
-                self._growth.sample("front doors", doors)
+        while not self._plan.is_over():
+            if not self._plan.may_restart() and self._world.is_up():
+                self._growth.sample("supervisor", [self._world.supervised.process.pid])
+                self._growth.sample("front doors", self._world.front_doors())
             await asyncio.sleep(0.5)
 
     def _resources(self) -> tuple[int, int, int, int]:
@@ -95,23 +81,31 @@ class _Soak:
 
     def _report(self, *, whole: bool) -> Report:
         counts = self._counts
-        excused = [at for at in counts.lost if any(0 <= at - kill < LOSS_S for kill in self._mischief.front_door_kills)]
-        bound = len(self._mischief.front_door_kills) * (self._plan.connections + _OTHERS + FLOOD_CONNECTIONS)
+        losses = self._mischief.losses
+        unexcused = [at_s for at_s in counts.lost if not any(began_s <= at_s < end_s for began_s, end_s in losses)]
+        bound = len(losses) * (self._plan.connections + _OTHERS + FLOOD_CONNECTIONS)
         broken = [*counts.faults, *self._growth.violations(), *self._left()]
         broken += ["not all killed processes were replaced"] * (not whole)
-        if len(excused) < len(counts.lost) or len(counts.lost) > bound:
-            broken.append(f"{len(counts.lost)} requests lost their connection, {len(excused)} of them because a front door was killed")
+        broken += [f"a request lost its connection {self._before(at_s)}" for at_s in unexcused]
+        if len(counts.lost) > bound:
+            broken.append(f"{len(counts.lost)} requests lost their connection, which are more than the killed front doors had")
         if counts.asked != counts.answered + len(counts.lost):
             broken.append(f"{counts.asked} requests, {counts.answered} answers and {len(counts.lost)} lost connections do not add up")
         return Report("\n".join([*self._lines(), *(f"BROKEN: {each}" for each in broken)]), broken)
 
+    def _before(self, at_s: float) -> str:
+        """Returns the faults before a time."""
+        done = [f"{at_s - began_s:.1f} s after {kind}" for began_s, kind in self._mischief.done if began_s <= at_s]
+        return " and ".join(done[-3:])
+
     def _lines(self) -> list[str]:
-        counts, done = self._counts, self._mischief.done
+        counts, done = self._counts, Counter(kind for _, kind in self._mischief.done)
         by_who: dict[str, dict[str, int]] = {}
         for (who, status), number in sorted(counts.statuses.items()):
             by_who.setdefault(who, {})[status] = number
         return [
             f"seed {self._plan.seed}, {self._plan.seconds:g} s, {self._plan.connections} connections, {self._plan.front_doors} front doors",
+            *(["NOT DRAWN: faults of disks, since none may be mounted here"] if self._world.disk is None else []),
             "faults: " + ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in done.items()),
             f"{counts.asked} requests, {counts.answered} answers, {len(counts.lost)} connections lost with a front door",
             *(f"  {who}: " + ", ".join(f"{number} x {status}" for status, number in found.items()) for who, found in by_who.items()),

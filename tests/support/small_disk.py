@@ -1,4 +1,4 @@
-"""A small file system that a test fills, empties, or makes read-only. Only root may mount one."""
+"""Small file systems that a test fills, empties, makes read-only, or lets hang. Only root may mount one."""
 
 from __future__ import annotations
 
@@ -37,6 +37,31 @@ class Disk:
 
     def close(self) -> None:
         subprocess.run(["umount", "--lazy", self.path], check=True)
+
+
+class HangingDisk(Disk):
+    """A small file system in a file, which can stop all writers until it goes on, as a disk or a file server that hangs does."""
+
+    def __init__(self, folder: Path, size: str = "64m") -> None:
+        self.path = folder
+        self._filler = folder / "filler"
+        folder.mkdir()
+        image = folder.with_name(f"{folder.name}.img")
+        subprocess.run(["truncate", "-s", size, image], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", image], check=True)
+        subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+
+    def hang(self) -> None:
+        """Stops every write to the disk until `go_on`."""
+        subprocess.run(["fsfreeze", "--freeze", self.path], check=True)
+
+    def go_on(self) -> None:
+        """Lets the writers continue; has no effect on a disk that does not hang."""
+        subprocess.run(["fsfreeze", "--unfreeze", self.path], check=False, stderr=subprocess.DEVNULL)
+
+    def close(self) -> None:
+        self.go_on()
+        super().close()
 
 
 @contextlib.contextmanager
