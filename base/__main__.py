@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--socket", type=Path, required=True)
     arguments = parser.parse_args()
+    del sys.argv[1:]  # a model that parses arguments when it is imported must not meet ours
     control = socket.socket(fileno=arguments.control_fd)
     os.set_inheritable(arguments.control_fd, False)
     is_tied = die_with_parent(control)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import shutil
 import signal
 import socket
@@ -27,11 +26,13 @@ from base.curl_example import curl_command
 from base.endpoint.discovery import discover
 from base.endpoint.endpoint import Endpoint
 from base.errors import Declaration, PexdockError, Unavailable
+from base.forks import ProcessHandler, call_in_forked_child, handle_signal
 from base.front_door_process import FrontDoorProcess
 from base.ipc.cache_control import CacheState
 from base.ipc.front_door_control import Configure
 from base.ipc.metrics_report import MetricsReport
 from base.ipc.release_spec import ReleaseSpec
+from base.log import log_beside_model
 from base.telemetry.emf import Emf
 from base.telemetry.emf_writer import report_writer
 from base.telemetry.recorder import Reporter, WorkerMetrics
@@ -221,6 +222,7 @@ class _Session:
         """Serves until it is drained."""
         settings = self._settings
         with socket.create_server((settings.host, settings.port), backlog=_BACKLOG) as listener:
+            call_in_forked_child(listener.close)
             folder = Path(tempfile.mkdtemp(prefix="pexdock-"))
             try:
                 self._serve(listener, folder / "worker.sock")
@@ -290,6 +292,8 @@ def _drain_on_sigterm_of_loop(drain: Callable[[], None]) -> Iterator[None]:
         yield
         return
     loop.add_signal_handler(signal.SIGTERM, drain)
+    # The loop learns of signals by a descriptor, which forked children share. This handler does nothing but end with this process.
+    signal.signal(signal.SIGTERM, ProcessHandler(lambda: None, signal.SIG_DFL))
     try:
         yield
     finally:
@@ -302,7 +306,7 @@ def _drain_on_signals(drain: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: drain()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handle_signal(number, drain) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -316,7 +320,8 @@ def serve_installed(argv: Iterable[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     arguments = parser.parse_args(None if argv is None else list(argv))
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    del sys.argv[1:]  # a model that parses arguments when it is imported must not meet ours
+    log_beside_model()
     try:
         model, version, endpoints = discover()
         server = Server(arguments.host, arguments.port, release=(model, version))

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
+from base.forks import call_in_forked_child
 from base.ipc.control import ControlMessage, Drain
 from base.ipc.control_connection import ControlConnection
 from base.ipc.front_door_control import Configure, Route, RoutingTable, TableApplied
@@ -44,6 +45,7 @@ class FrontDoorProcess:
         self._applied = threading.Event()
         self._kill_timer: threading.Timer | None = None
         self._control, theirs = socket.socketpair()
+        call_in_forked_child(self._control.close)
         command, variables = front_door_command(listener.fileno())
         command += ["--control-fd", str(theirs.fileno())]
         fds = (theirs.fileno(), listener.fileno())

@@ -14,6 +14,7 @@ FRONT_DOOR_MODULE = "runtime.front"
 that it exists. A constant, since an entry point would have to be looked up among all distributions at each start."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
 _CREDENTIALS = struct.Struct("3i")
@@ -61,6 +62,11 @@ def outlive_parent() -> None:
 def forbid_new_privileges() -> None:
     """Prevents every program that this process or a child of it executes from gaining rights, even a setuid one. Cannot be undone."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of descendants whose own parent has exited. It must reap them. The children do not inherit this."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def peer_pid(sock: socket.socket) -> int:

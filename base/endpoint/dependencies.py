@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from typing import Annotated, Any, get_args, get_origin
 
 from base.async_runner import AsyncRunner
 from base.errors import Declaration
+from base.log import get_logger
 from base.schema.model import evaluate_annotation
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Provider = Callable[..., Any]
 

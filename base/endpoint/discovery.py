@@ -80,7 +80,8 @@ def _load_endpoints(point: EntryPoint) -> Iterator[AnyEndpoint]:
     try:
         loaded = point.load()
     except (Exception, SystemExit) as exc:  # importing runs the author's code: everything that it raises is reported as the author's error
-        raise Declaration(f"entry point {_shown(point)} cannot be imported: {type(exc).__name__}: {exc}") from exc
+        reason = f"its code calls sys.exit({exc.code!r})" if isinstance(exc, SystemExit) else f"{type(exc).__name__}: {exc}"
+        raise Declaration(f"entry point {_shown(point)} cannot be imported: {reason}") from exc
     several = isinstance(loaded, list | tuple)
     if several and not loaded:
         raise Declaration(f"entry point {_shown(point)} is an empty {type(loaded).__name__}; list at least one endpoint")

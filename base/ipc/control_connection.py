@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 from collections.abc import Callable
 
 from base.errors import PeerError
 from base.ipc.control import ControlMessage, ControlStream, encode_message
+from base.log import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _READ_BYTES = 64 * 1024
 

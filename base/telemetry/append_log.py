@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import select
 import sys
@@ -13,7 +12,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, Self
 
-log = logging.getLogger(__name__)
+from base.log import get_logger
+
+log = get_logger(__name__)
 
 STDOUT = "-"
 """The path that means the standard output."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,8 +21,9 @@ from base.ipc.cache_control import (
     EntryState,
     ListCacheEntries,
 )
+from base.log import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 ENTRIES_MAX = 10_000
 """Limit of entries of one cache in a response. An entry takes about 250 bytes, so a response is written and read in tens of ms."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
-import logging
 import os
 import signal
 import socket
 import sys
-import traceback
 from pathlib import Path
 
 import base
 from base.endpoint.discovery import discover
 from base.errors import PexdockError
+from base.forks import OwnProcess, call_in_forked_child, handle_signal
 from base.ipc.control import RETRYABLE_CODES, WIRE_VERSION, ControlMessage, ExitCode, Failed, Ready, encode_message
+from base.log import get_logger, log_beside_model
 from base.telemetry.recorder import Reporter, WorkerMetrics, metrics_config_from
 from base.worker.warm_up import is_lenient
 from base.worker.worker import Worker
+
+log = get_logger(__name__)
+
+_CANNOT_LOAD = "cannot_load"
 
 
 def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
@@ -27,31 +32,28 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
         control: This process's end of the control socket.
         socket_path: Path of the socket on which the worker listens.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal reaches the whole group; the supervisor sends Drain
+    log_beside_model()
+    if sys._xoptions.pop("faulthandler", None):  # noqa: SLF001 - multiprocessing would pass the option on
+        os.register_at_fork(after_in_child=faulthandler.disable)
+    process = OwnProcess()
+    # A Ctrl-C may reach the whole group; the supervisor sends Drain. Programs that the model starts would inherit SIG_IGN.
+    handle_signal(signal.SIGINT, lambda: None)
+    call_in_forked_child(control.close)
+    place = ""
     try:
-        original = os.getpid()
         model, version, endpoints = discover()
-        if os.getpid() != original:  # the model's code forked while it was imported; there must be one worker
-            os._exit(ExitCode.OK)
+        process.end_if_forked()  # the model's code forked while it was imported; there must be one worker
         metrics_config = metrics_config_from(os.environ)
         recorder = None if metrics_config is None else WorkerMetrics(model, version, metrics_config.values_max)
         worker = Worker(model, version, endpoints, socket_path, control, recorder)
         release = worker.listen()
-    except PexdockError as exc:
-        return _report_cannot_load(control, exc.code, exc.detail)
-    except Exception as exc:  # noqa: BLE001 - the model's own code may raise anything while it is imported or its store is listed
-        return _report_cannot_load(control, "cannot_load", f"{type(exc).__name__}: {exc}")
-    try:
+        place = "in its warm-up: "
         warnings = worker.warm_up(lenient=is_lenient())
-    except PexdockError as exc:  # the author's traceback is in the log
-        _send(control, Failed(exc.code, f"in its warm-up: {exc.detail}"))
-        worker.close()
-        return ExitCode.CRASHED if exc.code in RETRYABLE_CODES else ExitCode.CANNOT_LOAD
-    if os.getpid() != original:
-        os._exit(ExitCode.OK)
-    os.register_at_fork(after_in_child=worker.on_fork)
-    signal.signal(signal.SIGTERM, lambda *_: worker.drain())  # earlier, nobody waits for answers, and the default ends the process at once
+        process.end_if_forked()
+    except BaseException as exc:  # noqa: BLE001 - the model's own code may raise anything, `SystemExit` too
+        process.end_if_forked(exc)
+        return _report_failure(control, exc, place)
+    handle_signal(signal.SIGTERM, worker.drain)  # earlier, nobody waits for answers, and the default ends the process at once
     # Everything imported so far stays. Otherwise the garbage collector would scan all of it during a batch: 0.3 s with scikit-learn.
     gc.freeze()
     _send(control, Ready(WIRE_VERSION, base.__version__, release, warnings))
@@ -61,10 +63,18 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
         return worker.run()
 
 
-def _report_cannot_load(control: socket.socket, code: str, reason: str) -> ExitCode:
-    traceback.print_exc()
-    sys.stderr.flush()
-    _send(control, Failed(code, reason))
+def _report_failure(control: socket.socket, error: BaseException, place: str) -> ExitCode:
+    """Tells the supervisor and the log why this worker cannot serve."""
+    match error:
+        case PexdockError():
+            code, reason = error.code, error.detail
+        case SystemExit():
+            code, reason = _CANNOT_LOAD, f"the model's code called sys.exit({error.code!r})"
+        case _:
+            code, reason = _CANNOT_LOAD, f"{type(error).__name__}: {error}"
+    was_logged = place and isinstance(error, PexdockError)  # with the author's traceback
+    log.error("the worker cannot start: %s%s", place, reason, exc_info=None if was_logged else error)
+    _send(control, Failed(code, f"{place}{reason}"))
     return ExitCode.CRASHED if code in RETRYABLE_CODES else ExitCode.CANNOT_LOAD
 
 

@@ -33,6 +33,11 @@ class Wakeup:
             return False
         return True
 
+    def on_forked(self) -> None:
+        """Closes the copy of the descriptor in a forked child, where the lock may be held by a thread that does not exist there."""
+        os.close(self._fd)
+        self._fd = -1
+
     def close(self) -> None:
         """Closes the descriptor. Idempotent."""
         with self._lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -15,10 +14,11 @@ from base.endpoint.context import Request
 from base.endpoint.describe import known_parameters
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT
+from base.log import get_logger
 from base.worker.prediction.handler_call import BatchContext
 from base.worker.prediction.predictor import Predictor
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 VARIANTS_MAX = 3
 """Number of artifacts that are tried for an endpoint with parameters, since a single one may be broken. One that loads is enough."""
@@ -59,22 +59,34 @@ def _warm_up_endpoint(predictor: Predictor, warnings: list[str]) -> None:
     try:
         found = _load_model(predictor)
     except (NotFound, Misfit) as exc:
-        warnings.append(f"endpoint {name} has no model to begin with: {exc.detail}")
+        _warn(warnings, f"endpoint {name} has no model to begin with: {exc.detail}")
         return
     if found is None:
         return
     parameters, lease = found
     try:
-        predictor.call_with_example(lease, BatchContext(parameters, single_request=True, context=Request(id="warm-up", until=math.inf)))
+        called = predictor.call_with_example(
+            lease, BatchContext(parameters, single_request=True, context=Request(id="warm-up", until=math.inf))
+        )
     except PexdockError as exc:
         schema = predictor.endpoint.input_schema
         if schema is None or schema.has_examples():
             raise
-        warnings.append(f"endpoint {name} failed on a row that was made up from its schema: {exc.detail}")
+        _warn(warnings, f"endpoint {name} failed on a row that was made up from its schema: {exc.detail}")
+        return
     finally:
         if lease is not None:
             lease.release()
-    log.info("endpoint %s is warm after %.2f s", name, time.monotonic() - started_s)
+    took_s = time.monotonic() - started_s
+    if called:
+        log.info("endpoint %s is warm after %.2f s", name, took_s)
+    elif lease is not None:
+        log.info("endpoint %s has loaded a model after %.2f s; its handler was not called", name, took_s)
+
+
+def _warn(warnings: list[str], warning: str) -> None:
+    log.warning("%s", warning)
+    warnings.append(warning)
 
 
 def _load_model(predictor: Predictor) -> tuple[Mapping[str, str], Lease | None] | None:

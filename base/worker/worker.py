@@ -5,7 +5,6 @@ One thread computes, so a handler is never called twice at the same time; loads 
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import socket
@@ -18,9 +17,11 @@ from base.endpoint.dependencies import Dependencies
 from base.endpoint.describe import describe_endpoint
 from base.endpoint.endpoint import Endpoint
 from base.errors import PeerError, Unavailable
+from base.forks import call_after_fork, call_in_forked_child
 from base.ipc.channel import Channel
 from base.ipc.control import ControlMessage, ExitCode
 from base.ipc.release_spec import ReleaseSpec
+from base.log import get_logger
 from base.telemetry.recorder import WorkerMetrics
 from base.worker.cache_admin import CacheAdmin
 from base.worker.control_channel import ControlChannel
@@ -29,7 +30,7 @@ from base.worker.prediction.predictor import Predictor
 from base.worker.wakeup import Wakeup
 from base.worker.warm_up import warm_up
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _BACKLOG = 64
 
@@ -75,6 +76,8 @@ class Worker:
         self._draining = False
         self._exit_code = ExitCode.OK
         self._listener: socket.socket | None = None
+        call_in_forked_child(self._on_forked)
+        call_after_fork(self._after_fork)
 
     def listen(self) -> ReleaseSpec:
         """Listens, opens dependencies and starts the loads that authors want ahead of requests. Returns the spec of the release.
@@ -145,11 +148,6 @@ class Worker:
         self._poll.close()
         self._wakeup.close()
 
-    def on_fork(self) -> None:
-        """Keeps a copy of this process from answering. Called in the child of a fork."""
-        for link in self._links:
-            link.on_fork()
-
     def _watch(self, fd: int, reader: FrontLink | Callable[[], None]) -> None:
         self._readers[fd] = reader
         self._poll.register(fd, select.EPOLLIN)
@@ -192,6 +190,19 @@ class Worker:
         del self._readers[link.fileno()]
         self._links.discard(link)
         link.close()
+
+    def _on_forked(self) -> None:
+        """Keeps a copy of this process from answering, and from keeping connections open. Called in the child of a fork."""
+        for link in self._links:
+            link.on_forked()
+        if self._listener is not None:
+            self._listener.close()
+        self._poll.close()
+        self._wakeup.on_forked()
+
+    def _after_fork(self) -> None:
+        for link in self._links.copy():  # a thread of the model may fork
+            link.after_fork()
 
     def _on_parent_gone(self) -> None:
         self._exit_code = ExitCode.PARENT_GONE

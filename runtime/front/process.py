@@ -15,6 +15,7 @@ import uvloop
 
 from base.ipc.control import Drain, ExitCode
 from base.ipc.front_door_control import Configure, Listening, ModelStates, ReportNotReady, RoutesDrained, RoutingTable, TableApplied
+from base.log import stderr_handler
 from base.process import outlive_parent
 from runtime.front.app.service import InferenceService
 from runtime.front.control_channel import ParentChannel
@@ -26,6 +27,8 @@ from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.server import FrontServer
 from runtime.front.telemetry.access_log import open_access_log
 from runtime.front.workers.link import WorkerLink
+
+log = logging.getLogger(__name__)
 
 _WELCOME_S = 1.0
 """Time limit for new workers to answer before a table is applied, in seconds. An idle worker answers within a millisecond."""
@@ -152,9 +155,13 @@ def run(control: socket.socket, listener: socket.socket, stdout_fd: int) -> Exit
     """
     sys.meta_path.insert(0, _WithoutPandas())
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.basicConfig(handlers=[stderr_handler()], level=logging.INFO)
     # The parent stops us by a message, or by its own exit, which closes the socket. Accepted requests are still answered then. Signals are
     # ignored, because a Ctrl-C in a terminal reaches the whole process group.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    return uvloop.run(FrontProcess(control, listener, stdout_fd).run())
+    try:
+        return uvloop.run(FrontProcess(control, listener, stdout_fd).run())
+    except Exception:
+        log.critical("the front door crashed", exc_info=True)
+        return ExitCode.CRASHED

@@ -25,7 +25,7 @@ from runtime.supervisor.dist.watcher import DistWatcher
 from runtime.supervisor.fleet.fleet import Fleet
 from runtime.supervisor.folder_repair import FolderRepair
 from runtime.supervisor.front_door_config import front_door_config
-from runtime.supervisor.host.process_tree import kill_descendants
+from runtime.supervisor.host.process_tree import ZombieReaper, kill_descendants
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import FrontDoorReport
 from runtime.supervisor.processes.front_doors import FrontDoorGroup
@@ -100,6 +100,8 @@ class Supervisor:
         self._reporter.admin_address = admin.address
         await admin.start()
         self.shutdown.install_signal_handlers()
+        zombies = ZombieReaper(lambda: {child.pid for child in self._children()})
+        zombies.start()
         watching = loop.create_task(self._watch_dist())
         stopping = loop.create_task(self.shutdown.requested.wait())
         file_watches = [loop.create_task(self._folders.run(admin.restore))]
@@ -118,6 +120,7 @@ class Supervisor:
                 watch.cancel()
             for child in self._children():
                 child.close()
+            zombies.stop()
             kill_descendants()
             await admin.close()  # last, since workers answer its requests; this does not wait for its clients
         with contextlib.suppress(asyncio.CancelledError):

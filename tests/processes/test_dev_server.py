@@ -202,3 +202,49 @@ def test_a_breakpoint_in_a_handler_stops_in_the_authors_own_terminal() -> None:
         assert b"[3.0]" in waiting.result()
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
+
+
+FORKING = """
+import asyncio, multiprocessing, os, pathlib, signal, sys, time
+import polars as pl
+import base.service as svc
+
+def stay(pipe):
+    links = [str(each.readlink()) for each in pathlib.Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    pipe.send(sum(link.startswith("socket:") for link in links))
+    time.sleep(600)
+
+@svc.endpoint(path="/forks")
+def handle(records_df: pl.DataFrame) -> list:
+    reading, writing = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=stay, args=(writing,))
+    process.start()
+    sockets = reading.recv()
+    process.terminate()
+    process.join()
+    return [f"{process.exitcode} {sockets}"]
+
+server = svc.Server(port=0).register(handle)
+START
+"""
+STARTS = {"run": "server.run()", "serve": "asyncio.run(server.serve())"}
+
+
+@pytest.mark.parametrize("how", STARTS)
+def test_a_child_that_a_handler_forks_is_ended_by_sigterm_and_the_server_is_not(tmp_path: Path, how: str) -> None:
+    """The child has neither the server's handlers nor its sockets, except for those of the author's own event loop."""
+    program = tmp_path / "program.py"
+    program.write_text(FORKING.replace("START", STARTS[how]))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, env=environment, text=True) as child:
+        try:
+            assert child.stdout is not None
+            address = child.stdout.readline().split()[-1]
+            of_loop = 2 if how == "serve" else 0  # a socket pair by which other threads wake it
+            for _ in range(5):
+                with urllib.request.urlopen(f"{address}/forks", b'[{"a": 1}]', timeout=WITHIN_S) as answer:
+                    assert f'"-15 {of_loop}"'.encode() in answer.read()
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(WITHIN_S) == 0
+        finally:
+            child.kill()

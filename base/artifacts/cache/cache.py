@@ -18,7 +18,6 @@ Two sets of parameters that resolve to the same artifact (through a fallback) ha
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
@@ -35,11 +34,12 @@ from base.artifacts.cache.stats import CacheCounters
 from base.artifacts.config import CacheConfig
 from base.errors import PexdockError, Unavailable
 from base.ipc.cache_control import EntryState
+from base.log import get_logger
 from base.telemetry.recorder import HandlerMetrics
 
 __all__ = ["Cache", "CacheCounters", "EntryState", "EntryStatus", "Lease", "Pending"]
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Cache:

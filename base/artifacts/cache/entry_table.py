@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 from collections.abc import Callable
 
@@ -12,8 +11,9 @@ from base.artifacts.cache.loader_threads import LoaderThreads, LoadPriority
 from base.artifacts.cache.lru import LruOrder
 from base.artifacts.cache.stats import CacheCounters
 from base.artifacts.config import CacheConfig
+from base.log import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class EntryTable:

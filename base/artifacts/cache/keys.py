@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 
 from base.artifacts.config import CacheConfig
 from base.errors import LoadFailed, PexdockError
+from base.log import get_logger, log_incident
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Key = frozenset[tuple[str, str]]
 
@@ -50,8 +50,8 @@ class CacheKeys:
         except PexdockError:
             raise
         except Exception as exc:  # a validator is the author's code and may raise anything; the serving thread continues
-            log.exception("the spec of an endpoint raised")
-            raise LoadFailed(f"the spec of the parameters raised {type(exc).__name__}") from exc
+            where = log_incident(log, "the spec of an endpoint raised", exc)
+            raise LoadFailed(f"the spec of the parameters raised {type(exc).__name__}; {where}") from exc
         if self._config.spec_validator is not None:
             with self._lock:
                 self._known[key_of(parameters)] = key_of(canonical)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Mapping
 
 from base.artifacts.cache.entry import Entry, LoadedCopy, Pending, reason_of
@@ -14,9 +13,11 @@ from base.artifacts.cache.load import load_copy
 from base.artifacts.cache.loader_threads import LoaderThreads, LoadPriority, Timer
 from base.artifacts.cache.schedule import DueRefresh, RefreshSchedule
 from base.artifacts.config import CacheConfig
-from base.errors import Full, LoadFailed, PexdockError, Unavailable
+from base.errors import AuthorError, Full, LoadFailed, PexdockError, Unavailable
+from base.forks import OwnProcess
+from base.log import get_logger, log_incident
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 QUEUED_LOADS_MAX = 1_000
 """Maximum number of first loads that wait for a thread. A flood of made-up parameters is refused rather than queued."""
@@ -52,6 +53,7 @@ class EntryLoader:
         self._schedule = schedule
         self._threads = threads
         self._timer = timer
+        self._process = OwnProcess()
 
     def start_load(self, entry: Entry) -> None:
         """Adds a new entry and queues its first load. The caller holds the table's lock.
@@ -90,13 +92,22 @@ class EntryLoader:
         try:
             copy = load_copy(self._config, entry.requested, entry.parameters, known)
         except PexdockError as exc:
-            self._record_failure(entry, exc)
-        except BaseException as exc:  # SystemExit too: otherwise its waiters would wait forever. Other loads are not affected.
-            log.warning("load_model failed for %s", entry.parameters, exc_info=exc)
-            failed = LoadFailed(f"load_model raised {type(exc).__name__} for {_shown(entry.parameters)}")
+            self._process.end_if_forked(exc)
+            if isinstance(exc, AuthorError):
+                where = log_incident(log, f"cannot load the model for {entry.parameters}: {exc.detail}", exc.__cause__)
+                failure = exc.copy_for_caller(detail=f"{exc.detail}; {where}")
+                failure.__cause__ = exc.__cause__
+                self._record_failure(entry, failure)
+            else:
+                self._record_failure(entry, exc)
+        except BaseException as exc:  # noqa: BLE001 - SystemExit too: otherwise its waiters would wait forever. Other loads are not affected.
+            self._process.end_if_forked(exc)
+            where = log_incident(log, f"load_model failed for {entry.parameters}", exc)
+            failed = LoadFailed(f"load_model raised {type(exc).__name__} for {_shown(entry.parameters)}; {where}")
             failed.__cause__ = exc
             self._record_failure(entry, failed)
         else:
+            self._process.end_if_forked()
             self._record_success(entry, copy, self._clock() - began_s)
 
     def _record_success(self, entry: Entry, copy: LoadedCopy | None, took_s: float) -> None:

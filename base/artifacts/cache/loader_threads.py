@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
-
-log = logging.getLogger(__name__)
 
 Work = Callable[[], None]
 """A load, a refresh or the unloading of a model. It must not raise."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -11,8 +10,9 @@ from pathlib import Path, PurePosixPath
 from base.artifacts.clients.path_template import PathTemplate, parse_templates
 from base.artifacts.clients.protocol import Artifact
 from base.errors import NotFound
+from base.log import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 ARTIFACTS_PATH_VARIABLE = "PEXDOCK_ARTIFACTS_PATH"
 """Environment variable with the folder of relative base paths; by default the working directory."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import re
 import shutil
@@ -18,8 +17,9 @@ from base.artifacts.clients.downloads import MAX_BYTES, Downloads
 from base.artifacts.clients.path_template import PathTemplate
 from base.artifacts.clients.protocol import Artifact
 from base.errors import Cell, Declaration, Misfit, NotFound, PexdockError, Unavailable
+from base.log import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _MODEL = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")
 _RUN = re.compile(r"runs:/(?P<run>[^/]+)/(?P<path>.+)")

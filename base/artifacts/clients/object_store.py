@@ -7,7 +7,6 @@ same; for dist/ they also use Azurite with Azure's client.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -17,11 +16,12 @@ from base.artifacts.clients.downloads import MAX_BYTES, Downloads
 from base.artifacts.clients.path_template import PathTemplate, parse_templates
 from base.artifacts.clients.protocol import Artifact
 from base.errors import NotFound, PexdockError, Unavailable
+from base.log import get_logger
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _PART_BYTES = 16 * 2**20
 """Bytes of one part of a download. The library's time limit of a request then allows rates down to half a megabyte per second."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 from base.artifacts.cache.cache import Lease, Pending
 from base.endpoint.context import Request, RequestContext
 from base.errors import DeadlineExceeded, PeerError, PexdockError
+from base.forks import exit_forked_child
 from base.ipc import frames
 from base.ipc.numeric_frames import NumericBatch
 from base.ipc.protocol import Batch, Flag, ModelLoading, Reply, ReplyTooLarge, SegmentSlice, Started, monotonic_deadline_s
@@ -75,6 +75,7 @@ class BatchRunner:
         self._is_cancelled = is_cancelled
         self._pending: list[_PendingWork] = []  # bounded by the front door's slots
         self._outputs: dict[int, _Output] = {}  # as above
+        self._forks = 0
         self.streams = StreamReplies(sender, segments)
 
     @property
@@ -142,6 +143,10 @@ class BatchRunner:
             each.pending.cancel()
             self._sender.send_failure(batch_id, DeadlineExceeded("nobody waits for the answer any more"))
 
+    def after_fork(self) -> None:
+        """Takes account of a child that this process has forked: it may read the rows of the open batches for longer than this process."""
+        self._forks += 1
+
     def close(self) -> None:
         """Drops all batches. Idempotent."""
         for each in self._pending:
@@ -200,7 +205,8 @@ class BatchRunner:
         rows, is_retained = predictor.frame_reader.read_frame_watched(memory, batch.flags)
         if rows.num_rows != batch.rows:
             raise PeerError(f"a batch of {batch.rows} rows has a frame of {rows.num_rows}")
-        return rows, is_retained
+        forks = self._forks
+        return rows, lambda: self._forks > forks or is_retained()
 
     def _require_wanted(self, work: _Work) -> None:
         if time.monotonic() > work.deadline_s:
@@ -210,7 +216,7 @@ class BatchRunner:
 
     def _reply(self, batch_id: int, place: SegmentSlice, output: _Output) -> None:
         if self._sender.is_forked:
-            os._exit(0)
+            exit_forked_child()
         size_max = frames.frame_size_max(output.frame, known_schema=output.known_schema)
         if size_max > place.length:
             self._outputs[batch_id] = output

@@ -67,9 +67,14 @@ class FrontLink:
         """Returns True in a process that a handler has forked; see `ReplySender`."""
         return self._sender.is_forked
 
-    def on_fork(self) -> None:
-        """Keeps this copy of the worker from sending. Called in the child of a fork."""
+    def on_forked(self) -> None:
+        """Keeps this copy of the worker from sending and receiving. Called in the child of a fork."""
         self._sender.is_forked = True
+        self._channel.close()
+
+    def after_fork(self) -> None:
+        """Takes account of a child that this process has forked; see `BatchRunner.after_fork`."""
+        self._batches.after_fork()
 
     def fileno(self) -> int:
         """Returns the descriptor, for selectors."""
@@ -155,6 +160,8 @@ class FrontLink:
 
     def _is_cancelled(self, batch_id: int) -> bool:
         """Returns True if the front door has cancelled a batch. A handler asks this while it computes that batch."""
+        if self.is_forked:
+            return False  # only the worker itself hears of it
         try:
             while (received := self._channel.receive_with_fd_nowait()) is not None:
                 self._backlog.append(received)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from base.errors import PexdockError
+from base.forks import exit_forked_child
 from base.ipc import failure
 from base.ipc.channel import Channel
 from base.ipc.protocol import Failure, Flag
@@ -36,7 +36,7 @@ class ReplySender:
             PeerError: The front door is gone.
         """
         if self.is_forked:
-            os._exit(0)
+            exit_forked_child()
         body = failure.encode_error(error)
         error.__traceback__ = error.__context__ = None  # they refer to the stack frames that hold the rows
         self.channel.send_message(Failure(batch_id, body, retained_flag(is_retained or never_retained)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import msgspec
 
 from base.artifacts.cache.cache import Lease
 from base.errors import PexdockError
+from base.forks import exit_forked_child
 from base.ipc.protocol import SegmentSlice, StreamEnd, StreamPart
 from base.worker.link.reply_sender import ReplySender, retained_flag
 from base.worker.link.segment_table import SegmentTable
@@ -62,7 +62,7 @@ class StreamReplies:
             self._sender.send_failure(batch_id, exc, is_retained)
             return
         if self._sender.is_forked:
-            os._exit(0)
+            exit_forked_child()
         if piece is None:
             self._end(batch_id)
             return

@@ -14,6 +14,7 @@ from base.async_runner import AsyncRunner
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.endpoint import Endpoint
 from base.endpoint.raw import response_frame
+from base.forks import OwnProcess
 from base.ipc.frames import FrameReader
 from base.ipc.numeric_frames import NumericBatch
 from base.telemetry.recorder import HandlerMetrics
@@ -56,6 +57,7 @@ class Predictor:
         self._metrics = metrics
         self._async_runner = async_runner
         self._dependencies = dependencies
+        self._process = OwnProcess()
 
     def open(self) -> None:
         """Opens the handler's dependencies, and starts the loads that the author wants before the first request, after listing the store.
@@ -77,7 +79,7 @@ class Predictor:
         if self.cache is not None:
             self.cache.check_parameters(parameters)
         elif self._caller.spec_validator is not None:
-            with HandlerErrorBoundary(self.endpoint.name, 0, single_request=True):
+            with HandlerErrorBoundary(self.endpoint.name, 0, self._process, single_request=True):
                 self._caller.spec_validator.validate(parameters)
 
     def lookup_model(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending | None:
@@ -119,7 +121,7 @@ class Predictor:
 
     def _predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> pa.RecordBatch | NumericBatch:
         num_rows = batch.num_rows
-        with HandlerErrorBoundary(self.endpoint.name, num_rows, single_request=context.single_request):
+        with HandlerErrorBoundary(self.endpoint.name, num_rows, self._process, single_request=context.single_request):
             result = self._caller.call(lease, batch, context)
             if inspect.iscoroutine(result):
                 result = self._async_runner.run_coroutine(result)
@@ -130,28 +132,29 @@ class Predictor:
 
     def stream(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> PredictionStream:
         """Calls a generator handler. Raises as `predict` does."""
-        boundary = HandlerErrorBoundary(self.endpoint.name, batch.num_rows, single_request=context.single_request)
+        boundary = HandlerErrorBoundary(self.endpoint.name, batch.num_rows, self._process, single_request=context.single_request)
         with boundary:
             return PredictionStream(self._start_parts(lease, batch, context), boundary, self._metrics)
 
-    def call_with_example(self, lease: Lease | None, context: BatchContext) -> None:
+    def call_with_example(self, lease: Lease | None, context: BatchContext) -> bool:
         """Calls the handler once with the example of its schema, and up to the first part if it streams. Records no metrics.
 
-        Calls nothing if the endpoint has no schema or its author has turned the warm-up off. Raises as `predict` does.
+        Returns False, and calls nothing, if the endpoint has no schema or its author has turned the warm-up off. Raises as `predict` does.
         """
         schema = self.endpoint.input_schema
         if schema is None or self.endpoint.raw or not self.endpoint.warm_up:
-            return
+            return False
         batch = schema.example_batch()
         if not self.streams:
             self._predict(lease, batch, context)
-            return
-        with HandlerErrorBoundary(self.endpoint.name, batch.num_rows, single_request=context.single_request):
+            return True
+        with HandlerErrorBoundary(self.endpoint.name, batch.num_rows, self._process, single_request=context.single_request):
             parts = self._start_parts(lease, batch, context)
             try:
                 parts.next_part(_WARM_UP_PART_BYTES)
             finally:
                 parts.close()
+        return True
 
     def close(self) -> None:
         """Stops the loads of the cache."""

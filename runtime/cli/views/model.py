@@ -70,8 +70,8 @@ def history_as_text(model: ModelReport) -> str:
 
 
 def line_as_text(line: LogLine) -> str:
-    """Returns a log line as `12:30:00 iris 0.1.0[4711]: text`."""
-    return f"{line.time[11:19]} {line.source}[{line.pid}]: {line.text}"
+    """Returns a log line as `12:30:00 INFO iris 0.1.0[4711]: text`."""
+    return f"{line.time[11:19]} {line.level.upper()} {line.source}[{line.pid}]: {line.text}"
 
 
 def _mirror_as_text(found: MirrorStatus) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, UnsupportedMedia
@@ -17,6 +18,8 @@ from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import Target
 from runtime.front.scheduling.admission import check_available, check_parameters, submit_request
+
+log = logging.getLogger(__name__)
 
 
 class Disconnected(Exception):
@@ -58,6 +61,10 @@ class AsgiApp:
             await send_response(send, service.refusal(exc, request_id, target))
         except Disconnected:
             return
+        except Exception:  # it ends this request only; the client finds the reason by the id
+            log.exception("request %s failed", request_id)
+            error = PexdockError("internal error; the log of the front door has the reason under this request ID")
+            await send_response(send, service.refusal(error, request_id, target))
 
     async def _predict(self, target: Target, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         if scope["method"] != "POST":

@@ -1,15 +1,54 @@
-"""Converts errors to responses with problem documents."""
+"""Converts errors to responses with problem documents, and logs those for which the client is not to blame."""
 
 from __future__ import annotations
 
-from base.errors import PexdockError
+import logging
+import time
+
+from base.errors import AuthorError, PexdockError
 from runtime.front.requests.response import HttpResponse
 from runtime.http import problems
 
+log = logging.getLogger(__name__)
+
+_BURST, _PER_S = 100, 10.0
+"""Rate limit of the lines about failed requests: an overload fails thousands of them in a second, all for the same reason."""
+
+
+class _FloodFilter(logging.Filter):
+    """Lets a limited number of records through, and adds to the next one how many were dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left, self._at_s, self._dropped = float(_BURST), 0.0, 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Returns whether the record is within the limit."""
+        now_s = time.monotonic()
+        self._left = min(float(_BURST), self._left + (now_s - self._at_s) * _PER_S)
+        self._at_s = now_s
+        if self._left < 1:
+            self._dropped += 1
+            return False
+        self._left -= 1
+        if self._dropped:
+            record.msg = f"{record.msg} (no lines about {self._dropped} more failed requests before)"
+            self._dropped = 0
+        return True
+
+
+log.addFilter(_FloodFilter())
+
 
 def problem_response(error: PexdockError, request_id: str) -> HttpResponse:
-    """Returns the response for an error."""
-    return _response(problems.make_problem(error, request_id), request_id)
+    """Returns the response for an error of a request, and logs a server error under the id of the request."""
+    problem = problems.make_problem(error, request_id)
+    if problem.status >= _SERVER_ERROR and type(error) is not PexdockError:  # an internal error was logged where it was caught
+        # The worker has logged the incident that a detail names, with its traceback.
+        detail = "" if isinstance(error, AuthorError) and "incident " in error.detail else f": {error.detail}"
+        level = logging.WARNING if error.retryable else logging.ERROR
+        log.log(level, "request %s: %d %s%s", request_id, problem.status, error.code, detail)
+    return _response(problem, request_id)
 
 
 def method_not_allowed_response(request_id: str) -> HttpResponse:
@@ -21,6 +60,8 @@ def _response(document: problems.Problem, request_id: str) -> HttpResponse:
     more = tuple(each for each in document.headers if each[0] not in _OWN_HEADERS)
     return HttpResponse(document.status, problems.MEDIA_TYPE, request_id, document.body, more)
 
+
+_SERVER_ERROR = 500
 
 _OWN_HEADERS = (b"content-type", b"x-request-id")
 """Headers for which `HttpResponse` has separate fields."""

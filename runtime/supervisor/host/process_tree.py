@@ -2,17 +2,69 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable, Collection
 from pathlib import Path
 
+from base.process import adopt_orphans
 
-def reap_process_group(group: int) -> None:
-    """Reaps the remaining processes of a group that were reparented to this process."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG) is not None:
-            pass
+_PAUSE_S = 0.2
+"""Time between two searches for zombies in seconds. A model that leaves thousands of processes must not keep the supervisor busy."""
+
+_REAPED_MAX = 500
+"""Maximum number of processes that are reaped in one search."""
+
+
+class ZombieReaper:
+    """Makes this process the parent of all orphans among its descendants, and reaps them. As process 1 it is their parent anyway.
+
+    Orphans are told from the children that this process waits for itself: those are either known, or still in the session of this process.
+
+    Args:
+        own_children: Returns the ids of the children that lead a session of their own, and are reaped elsewhere.
+    """
+
+    def __init__(self, own_children: Callable[[], Collection[int]]) -> None:
+        self._own_children = own_children
+        self._planned: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Starts to reap, on the running event loop."""
+        self._loop = loop = asyncio.get_running_loop()
+        adopt_orphans()
+        # uvloop keeps SIGCHLD for its own subprocesses, of which there are none; it calls handlers of Python in time.
+        signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(self._plan))
+
+    def stop(self) -> None:
+        """Stops reaping. Idempotent."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if self._planned is not None:
+            self._planned.cancel()
+
+    def _plan(self) -> None:
+        if self._planned is None:
+            self._planned = self._loop.call_later(_PAUSE_S, self._reap)
+
+    def _reap(self) -> None:
+        self._planned = None
+        own, session = self._own_children(), os.getsid(0)
+        zombies = [pid for pid in _children_of(os.getpid()) if pid not in own and _is_zombie_of_other_session(pid, session)]
+        for pid in zombies[:_REAPED_MAX]:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        if len(zombies) > _REAPED_MAX:
+            self._plan()
+
+
+def _is_zombie_of_other_session(pid: int, session: int) -> bool:
+    try:
+        state, _, _, its_session, *_ = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (OSError, ValueError):
+        return False
+    return state == b"Z" and int(its_session) != session
 
 
 def kill_descendants() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from base.ipc.control import ControlMessage
-from runtime.supervisor.host.process_tree import reap_process_group
+from base.log import LEVELS_ENV
 from runtime.supervisor.processes.child_output import ChildOutput
 from runtime.supervisor.processes.control_socket import ControlSocket
 from runtime.supervisor.processes.sandbox import User
@@ -146,7 +146,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=dict(spec.env),
+            env={**spec.env, LEVELS_ENV: "1"},
             pass_fds=(control_fd, *spec.fds),
             start_new_session=True,
             umask=0o077,
@@ -188,6 +188,4 @@ class Child:
         self._pidfd = -1
         self.output.close()
         self._control.close()
-        if os.getpid() == 1:  # orphans are reparented to process 1, which has to reap them
-            self._loop.call_later(_REAP_S, reap_process_group, self._process.pid)
         self.exited.set()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, NamedTuple
+
+from base.log import LINE_MARK, level_of_mark
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,18 @@ _LOG_BURST_BYTES, _LOG_BYTES_PER_S = 4 * 1024 * 1024, 256 * 1024
 """Rate limit of each child. A model that prints a line for each row must not fill the disk."""
 
 
+class OutputLine(NamedTuple):
+    """A line of a child.
+
+    Attributes:
+        text: The line, without its end and its mark.
+        level: Level that the child gave it; None for output that is no log of the child, such as a print of a model.
+    """
+
+    text: str
+    level: int | None = None
+
+
 class LogTail:
     """Splits bytes into lines and keeps the last 64 KiB of them. Pure."""
 
@@ -32,15 +47,13 @@ class LogTail:
         self._lines: deque[str] = deque()
         self._size = 0
 
-    def append(self, data: bytes) -> list[str]:
+    def append(self, data: bytes) -> list[OutputLine]:
         """Returns the lines that `data` completes, without their line ends. Undecodable bytes are escaped."""
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        while len(self._rest) > LINE_MAX_BYTES:
-            whole.append(self._rest[:LINE_MAX_BYTES])
-            self._rest = self._rest[LINE_MAX_BYTES:]
-        return [self._keep(piece) for line in whole for piece in _split_long_line(line)]
+        *whole, rest = _LINE_END.split(self._rest + data)
+        *begun, self._rest = _split_long_line(rest)
+        return [self._keep(piece) for line in whole for piece in _split_long_line(line)] + [self._keep(piece) for piece in begun]
 
-    def finish(self) -> list[str]:
+    def finish(self) -> list[OutputLine]:
         """Returns the last line if it has no line end."""
         rest, self._rest = self._rest, b""
         return [self._keep(rest)] if rest else []
@@ -49,17 +62,27 @@ class LogTail:
         """Returns the last `count` lines that are not empty, the oldest first."""
         return [line for line in self._lines if line.strip()][-count:]
 
-    def _keep(self, raw: bytes) -> str:
-        line = raw.rstrip(b"\r").decode(errors="backslashreplace")
+    def _keep(self, raw: bytes) -> OutputLine:
+        mark = LINE_MARK.match(raw)
+        text = raw[mark.end() if mark else 0 :].rstrip(b"\r")
+        line = text.decode(errors="backslashreplace")
         self._lines.append(line)
-        self._size += len(raw) + 1
+        self._size += len(text) + 1
         while self._size > TAIL_MAX_BYTES and len(self._lines) > 1:
             self._size -= len(self._lines.popleft().encode(errors="replace")) + 1
-        return line
+        return OutputLine(line, level_of_mark(mark[0]) if mark else None)
+
+
+_LINE_END = re.compile(rb"\n|(?<=[^\n])(?=" + LINE_MARK.pattern.replace(b"(", b"(?:") + rb")")
+"""Matches the end of a line, and the place before a mark: a line of the log after a print without a line end is a line of its own."""
 
 
 def _split_long_line(line: bytes) -> list[bytes]:
-    return [line[start : start + LINE_MAX_BYTES] for start in range(0, len(line), LINE_MAX_BYTES)] or [line]
+    """Returns the pieces of a line, each of which begins with the mark of the line."""
+    mark = LINE_MARK.match(line)
+    begin = mark[0] if mark else b""
+    starts = range(LINE_MAX_BYTES, len(line), LINE_MAX_BYTES)
+    return [line[:LINE_MAX_BYTES], *(begin + line[start : start + LINE_MAX_BYTES] for start in starts)]
 
 
 class LogRateLimit:
@@ -91,7 +114,8 @@ class ChildOutput:
         self.tail = LogTail()
         self._name = name
         self._pid = 0
-        self._rate_limit = LogRateLimit(_LOG_BURST_BYTES, _LOG_BYTES_PER_S)
+        # What a model prints must not crowd out the log, such as the reason of a failure that a client was told to look for.
+        self._rate_limits = {is_log: LogRateLimit(_LOG_BURST_BYTES, _LOG_BYTES_PER_S) for is_log in (False, True)}
         self._dropped_lines = 0
 
     def start(self, pipe: IO[bytes], pid: int) -> None:
@@ -125,12 +149,13 @@ class ChildOutput:
         self._log(self.tail.append(data))
         return bool(data)
 
-    def _log(self, lines: Sequence[str]) -> None:
+    def _log(self, lines: Sequence[OutputLine]) -> None:
         now_s = time.monotonic()
-        for line in lines:
-            if self._rate_limit.allows(len(line), now_s):
+        for text, level in lines:
+            if self._rate_limits[level is not None].allows(len(text), now_s):
                 self._log_dropped_lines()
-                log.info("%s: %s", self._name, line, extra={"source": self._name, "pid": self._pid, "line": line})
+                extra = {"source": self._name, "pid": self._pid, "line": text}
+                log.log(logging.INFO if level is None else level, "%s: %s", self._name, text, extra=extra)
             else:
                 self._dropped_lines += 1
 

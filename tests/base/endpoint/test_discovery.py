@@ -69,7 +69,7 @@ def test_two_distributions_with_endpoints_are_refused(install: Install, tmp_path
     [
         ("raise RuntimeError('no licence')", "cannot be imported: RuntimeError: no licence"),
         ("import nowhere_to_be_found", "cannot be imported: ModuleNotFoundError"),
-        ("raise SystemExit(3)", "cannot be imported: SystemExit"),
+        ("raise SystemExit(3)", "cannot be imported: its code calls sys.exit(3)"),
         ("", "cannot be imported: AttributeError"),
         ("it = made", "is of type function, not an endpoint"),
         ("it = [made('a', '/a'), 3]", "is of type int, not an endpoint"),

@@ -309,7 +309,7 @@ def test_lines_are_complete_however_the_bytes_are_split():
     tail = LogTail()
     data = "eins\r\nzwei ü\n\ndrei".encode()
     lines = [line for byte in data for line in tail.append(bytes([byte]))] + tail.finish()
-    assert lines == ["eins", "zwei ü", "", "drei"]
+    assert [line.text for line in lines] == ["eins", "zwei ü", "", "drei"]
     assert tail.last_lines(2) == ["zwei ü", "drei"]
 
 
@@ -317,7 +317,7 @@ def test_output_without_line_ends_is_split_and_bounded():
     """A progress bar of a gigabyte must not fill the supervisor's memory."""
     tail = LogTail()
     for _ in range(100):
-        assert all(len(line) <= LINE_MAX_BYTES for line in tail.append(b"x" * 100_000))
+        assert all(len(line.text) <= LINE_MAX_BYTES for line in tail.append(b"x" * 100_000))
     assert sum(len(line) for line in tail.last_lines(10_000)) <= TAIL_MAX_BYTES
     assert len(tail._rest) <= LINE_MAX_BYTES
 

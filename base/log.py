@@ -1,0 +1,130 @@
+"""The log of Pexdock's own code, which does not depend on what a model does to `logging`.
+
+A model may disable loggers, remove handlers, forbid levels or replace `sys.stderr`. So the loggers here belong to a manager of their own,
+which the functions of `logging` never touch. In a worker they write to a copy of standard error. In all other processes their records are
+handed to the loggers of `logging` with the same names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+LEVELS_ENV = "PEXDOCK_LOG_LEVELS"
+"""Variable in the environment of a child whose parent reads its lines. If it is set, each line begins with a mark of its level."""
+
+_MARK = "\x1e"
+_LETTERS = {"D": logging.DEBUG, "I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "C": logging.CRITICAL}
+
+LINE_MARK = re.compile(rf"{_MARK}([{''.join(_LETTERS)}])".encode())
+"""Matches the mark at the beginning of a line: the ASCII record separator, which texts do not contain, and a letter for the level."""
+
+
+def level_of_mark(mark: bytes) -> int:
+    """Returns the level that a match of `LINE_MARK` stands for."""
+    return _LETTERS[mark[1:].decode()]
+
+
+class _OwnLogger(logging.Logger):
+    def makeRecord(  # noqa: N802, PLR0913, PLR0917 - the name and the parameters in `logging`
+        self,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        extra: Mapping[str, object] | None = None,  # noqa: ARG002 - as above
+        sinfo: str | None = None,
+    ) -> logging.LogRecord:
+        """Makes a record without the record factory, which a model may have replaced."""
+        return logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
+
+
+class _Forwarder(logging.Handler):
+    """Hands records to `logging`. Errors that `logging` would drop go to standard error, since a client may have been told of them."""
+
+    def createLock(self) -> None:  # noqa: N802 - the name in `logging`
+        """Makes no lock: the handlers that get the records have their own."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hands over one record."""
+        target = logging.getLogger(record.name)
+        if target.isEnabledFor(record.levelno):
+            target.handle(record)
+        elif record.levelno >= logging.ERROR:
+            sys.stderr.write(f"{_format.format(record)}\n")
+
+
+class LineHandler(logging.Handler):
+    """Writes records to a descriptor, line by line.
+
+    Args:
+        fd: The descriptor.
+        marked: Begins each line with a mark of its level, instead of naming the level once.
+    """
+
+    def __init__(self, fd: int, *, marked: bool) -> None:
+        super().__init__(logging.INFO)
+        self._fd = fd
+        self._marked = marked
+        self.setFormatter(logging.Formatter() if marked else _format)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one record. A descriptor that does not accept it loses it, since there is no other place to write to."""
+        try:
+            text = self.format(record)
+            if self._marked:
+                letter = next((letter for letter, level in reversed(_LETTERS.items()) if record.levelno >= level), "D")
+                text = "\n".join(f"{_MARK}{letter}{line}" for line in text.split("\n"))
+            data = f"{text}\n".encode(errors="backslashreplace")
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:
+            pass
+        except Exception:  # noqa: BLE001 - `logging` does the same for a record that cannot be formatted
+            self.handleError(record)
+
+
+_format = logging.Formatter("%(levelname)s %(message)s")
+_loggers = logging.Manager(logging.RootLogger(logging.DEBUG))
+_loggers.setLoggerClass(_OwnLogger)
+_loggers.root.addHandler(_Forwarder())
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Returns the logger of a module of `base`."""
+    return _loggers.getLogger(name)
+
+
+def log_incident(log: logging.Logger, message: str, error: BaseException | None = None) -> str:
+    """Logs what went wrong under a new id, with the traceback of `error` if it is given. Returns words for the client that name the id."""
+    incident = uuid4().hex[:12]
+    log.error("%s, incident %s", message, incident, exc_info=error)
+    return f"see the log of the worker, incident {incident}"
+
+
+def stderr_handler() -> LineHandler:
+    """Returns a handler that writes to what is standard error now, wherever a program may lead its standard error later."""
+    return LineHandler(os.dup(2), marked=os.environ.get(LEVELS_ENV) is not None)
+
+
+def log_beside_model() -> None:
+    """Writes Pexdock's log to standard error, and that of a model, too, unless the model configures `logging` itself.
+
+    `logging` is left as it is in a plain program, so that `basicConfig` of a model works; only that INFO is shown by default.
+    """
+    handler = stderr_handler()
+    os.environ.pop(LEVELS_ENV, None)  # it concerns this process, and no program that a model starts
+    _loggers.root.handlers[:] = [handler]
+    _loggers.root.setLevel(logging.INFO)
+    logging.root.setLevel(logging.INFO)
+    logging.lastResort = handler

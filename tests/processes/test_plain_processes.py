@@ -1,0 +1,70 @@
+"""What a model's code sees of its process, and the processes that it starts: both as in a plain program."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from supervisor_harness import Supervised
+from tinypex import write_tiny
+
+PLAIN = Path(__file__).parent.parent / "models/plain.py"
+
+
+@pytest.fixture(scope="module")
+def supervised(tmp_path_factory):
+    supervised = Supervised(tmp_path_factory.mktemp("plain"))
+    write_tiny(supervised.dist / "plain.pex", "plain", module=PLAIN.read_text())
+    with supervised:
+        yield supervised
+
+
+def found(supervised, what):
+    reply = httpx.post(f"{supervised.state()['address']}/plain", json=[{"do": what}], timeout=55)
+    assert reply.status_code == 200, reply.text
+    return json.loads(reply.json()["predictions"][0])
+
+
+def plainly(what):
+    """Returns what a plain program finds, which this starts as the supervisor is started."""
+    done = subprocess.run([sys.executable, PLAIN, what], check=True, capture_output=True, text=True, start_new_session=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("what", ["masks_of_fork", "masks_by_fork", "masks_by_spawn", "masks_by_forkserver", "masks_of_program"])
+def test_children_handle_signals_as_those_of_a_plain_program(supervised, what):
+    """However they are started: blocked, ignored and handled signals are the same."""
+    assert found(supervised, what) == plainly(what)
+
+
+def test_children_can_be_terminated_at_once(supervised):
+    """Even before they have begun, and those of a pool that is left while they compute."""
+    assert found(supervised, "terminated_at_once") == [-15]
+    assert found(supervised, "pool_left") == "left"
+
+
+def test_exit_codes_are_those_of_a_plain_program(supervised):
+    """Those of forked children that come back, and those of programs, which nobody else waits for."""
+    assert found(supervised, "exit_codes") == [0, 3, 1]
+    assert found(supervised, "program_codes") == list(range(50))
+
+
+def test_a_forked_child_holds_no_connection(supervised):
+    """Else the end of the worker would not be noticed while the child runs."""
+    assert found(supervised, "sockets_of_fork") == []
+
+
+def test_orphans_are_reaped_while_their_worker_serves(supervised):
+    """In whatever session they are; the supervisor is their parent, even if it is not process 1."""
+    pids = found(supervised, "orphans")
+    assert len(set(pids)) == 50
+    supervised.until(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()])
+    assert supervised.release("plain.pex")["state"] == "ready"
+
+
+def test_the_arguments_of_the_worker_are_hidden(supervised):
+    """A model that parses `sys.argv` at its import finds that of a program without arguments."""
+    assert found(supervised, "at_import")["argv"] == []
