@@ -18,11 +18,13 @@ from uuid import uuid4
 LEVELS_ENV = "PEXDOCK_LOG_LEVELS"
 """Variable in the environment of a child whose parent reads its lines. If it is set, each line begins with a mark of its level."""
 
-_MARK = "\x1e"
+MARK = b"\x1e"
+"""The byte with which the mark of a line begins: the ASCII record separator, which texts do not contain."""
+
 _LETTERS = {"D": logging.DEBUG, "I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "C": logging.CRITICAL}
 
-LINE_MARK = re.compile(rf"{_MARK}([{''.join(_LETTERS)}])".encode())
-"""Matches the mark at the beginning of a line: the ASCII record separator, which texts do not contain, and a letter for the level."""
+LINE_MARK = re.compile(MARK + f"[{''.join(_LETTERS)}]".encode())
+"""Matches the mark of a line, which ends with a letter for the level."""
 
 
 def level_of_mark(mark: bytes) -> int:
@@ -84,7 +86,7 @@ class LineHandler(logging.Handler):
             text = self.format(record)
             if self._marked:
                 letter = next((letter for letter, level in reversed(_LETTERS.items()) if record.levelno >= level), "D")
-                text = "\n".join(f"{_MARK}{letter}{line}" for line in text.split("\n"))
+                text = "\n".join(f"{MARK.decode()}{letter}{line}" for line in text.split("\n"))
             data = f"{text}\n".encode(errors="backslashreplace")
             while data:
                 data = data[os.write(self._fd, data) :]
@@ -105,10 +107,10 @@ def get_logger(name: str) -> logging.Logger:
     return _loggers.getLogger(name)
 
 
-def log_incident(log: logging.Logger, message: str, error: BaseException | None = None) -> str:
+def log_incident(log: logging.Logger, message: str, error: BaseException | None = None, level: int = logging.ERROR) -> str:
     """Logs what went wrong under a new id, with the traceback of `error` if it is given. Returns words for the client that name the id."""
     incident = uuid4().hex[:12]
-    log.error("%s, incident %s", message, incident, exc_info=error)
+    log.log(level, "%s, incident %s", message, incident, exc_info=error)
     return f"see the log of the worker, incident {incident}"
 
 

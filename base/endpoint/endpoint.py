@@ -26,6 +26,9 @@ _ITERATORS = frozenset({Iterator, Iterable, Generator, AsyncIterator, AsyncItera
 BATCH_MAX_ROWS = 1_000_000
 BATCH_MAX_DELAY_MS = 60_000
 
+_GATHERED_ROWS = 64
+"""Number of rows that are gathered for a handler whose author sets no limit."""
+
 
 @dataclass(frozen=True)
 class BatchPolicy:
@@ -34,10 +37,12 @@ class BatchPolicy:
     Attributes:
         max_rows: Maximum number of rows in a batch of several requests; a single larger request is a batch of its own.
         max_delay_ms: Maximum time that a request waits for others. An upper bound, never a forced wait.
+        call_max_rows: Maximum number of rows in one call of the handler, which gets a larger request in parts; None for no limit.
     """
 
     max_rows: int
     max_delay_ms: int
+    call_max_rows: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +107,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
     path: str,
     cache_config: CacheConfig | None = None,
     batch_max_delay_ms: int = 10,
-    batch_max_size: int = 64,
+    batch_max_size: int | None = None,
     validate_artifact_params: bool = False,
     unexpected: Literal["ignore", "reject"] = "ignore",
     raw: bool = False,
@@ -118,7 +123,9 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
         cache_config: How the endpoint finds and loads its models. With it, the handler takes `(model, frame)`, otherwise `(frame)`; for
             its other parameters and their order see `base.endpoint.injection`.
         batch_max_delay_ms: See `BatchPolicy`.
-        batch_max_size: Number of rows; see `BatchPolicy`.
+        batch_max_size: Maximum number of rows in a call of the handler. The rows of a larger request are given in several calls, unless the
+            handler takes a single request: raw, with a context, or as a generator. If None, 64 rows of several requests are gathered, and
+            the rows of one request are never divided.
         validate_artifact_params: Requires that `cache_config` has a `spec`. An existing spec is always applied.
         unexpected: "ignore" skips fields that the input schema does not have; "reject" answers their request with 422.
         raw: The handler takes the unparsed request (`svc.Request`) instead of a frame, and builds its own response.
@@ -155,7 +162,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             input_schema=None if call_plan.frame is None else _schema(name, annotations(call_plan.frame)),
             output_schema=output,
             cache_config=cache_config,
-            batch=_batch_policy(name, batch_max_size, batch_max_delay_ms),
+            batch=_batch_policy(name, batch_max_size, batch_max_delay_ms, divides=not (call_plan.unbatched or raw or kind.streams)),
             call_plan=call_plan,
             handler_kind=kind,
             raw=raw,
@@ -188,12 +195,13 @@ def _checked_unexpected(name: str, policy: str) -> str:
     return policy
 
 
-def _batch_policy(name: str, rows: int, delay_ms: int) -> BatchPolicy:
+def _batch_policy(name: str, declared: int | None, delay_ms: int, *, divides: bool) -> BatchPolicy:
+    rows = _GATHERED_ROWS if declared is None else declared
     if not 1 <= rows <= BATCH_MAX_ROWS:
         raise Declaration(f"endpoint {name}: batch_max_size is {rows}; use a number of rows from 1 to {BATCH_MAX_ROWS}")
     if not 0 <= delay_ms <= BATCH_MAX_DELAY_MS:
         raise Declaration(f"endpoint {name}: batch_max_delay_ms is {delay_ms}; use milliseconds from 0 to {BATCH_MAX_DELAY_MS}")
-    return BatchPolicy(rows, delay_ms)
+    return BatchPolicy(rows, delay_ms, declared if divides else None)
 
 
 def _checked_timeout(name: str, timeout_ms: int | None) -> int | None:

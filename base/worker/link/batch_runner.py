@@ -159,7 +159,8 @@ class BatchRunner:
         single_request = bool(batch.flags & Flag.SINGLE_REQUEST)
         try:
             if not batch.flags & Flag.CONTEXT:
-                return BatchContext(_parameters.decode(batch.parameters), single_request)
+                require_wanted = lambda: _require_in_time(deadline_s)  # noqa: E731 - bound to a batch
+                return BatchContext(_parameters.decode(batch.parameters), single_request, require_wanted=require_wanted)
             parameters, sent = _parameters_and_context.decode(batch.parameters)
         except msgspec.MsgspecError as exc:
             raise PeerError(f"invalid parameters: {exc}") from exc
@@ -209,8 +210,7 @@ class BatchRunner:
         return rows, lambda: self._forks > forks or is_retained()
 
     def _require_wanted(self, work: _Work) -> None:
-        if time.monotonic() > work.deadline_s:
-            raise DeadlineExceeded("the deadline of the batch passed before it was computed")
+        _require_in_time(work.deadline_s)
         if work.context.context is not None and work.context.context.cancelled():
             raise DeadlineExceeded("nobody waits for the answer any more")
 
@@ -226,3 +226,8 @@ class BatchRunner:
         # A result may be a view of the request's own columns, and then it keeps their memory in use, too.
         flags = written.flags | retained_flag(output.is_retained)
         self._channel.send_message(Reply(batch_id, output.frame.num_rows, written.length, flags))
+
+
+def _require_in_time(deadline_s: float) -> None:
+    if time.monotonic() > deadline_s:
+        raise DeadlineExceeded("the deadline of the batch passed before it was computed")

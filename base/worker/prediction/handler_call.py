@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,13 @@ class BatchContext:
         parameters: Parameters of the path.
         single_request: The rows are of one request, so that a failure concerns no other and is worth a traceback.
         context: Context of that request, for an endpoint that asks for it.
+        require_wanted: Raises DeadlineExceeded if nobody waits for the rest of the rows any more.
     """
 
     parameters: Mapping[str, str]
     single_request: bool
     context: Request | None = None
+    require_wanted: Callable[[], None] | None = None
 
 
 class HandlerCaller:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from base.errors import AuthorError, BadResult, HandlerFailed, PexdockError, Reject
 from base.forks import OwnProcess
 from base.ipc import failure
@@ -52,5 +54,5 @@ class HandlerErrorBoundary:
     def _log(self, message: str, name: str, error: BaseException | None) -> str:
         if self._single_request:
             return log_incident(log, message, error)
-        log.warning("handler %s raised %s on a batch of several requests; trying it in parts", self._endpoint_name, name)
-        return "the batch is tried in parts"
+        message = f"handler {self._endpoint_name} raised {name} on a batch of several requests; trying it in parts"
+        return log_incident(log, message, level=logging.WARNING)

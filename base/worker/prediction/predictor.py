@@ -18,6 +18,7 @@ from base.forks import OwnProcess
 from base.ipc.frames import FrameReader
 from base.ipc.numeric_frames import NumericBatch
 from base.telemetry.recorder import HandlerMetrics
+from base.worker.prediction.divided_batch import predict_in_parts
 from base.worker.prediction.handler_call import BatchContext, HandlerCaller
 from base.worker.prediction.handler_errors import HandlerErrorBoundary
 from base.worker.prediction.numeric_io import NumericOutput
@@ -58,6 +59,7 @@ class Predictor:
         self._async_runner = async_runner
         self._dependencies = dependencies
         self._process = OwnProcess()
+        self._call_max_rows = endpoint.batch.call_max_rows
 
     def open(self) -> None:
         """Opens the handler's dependencies, and starts the loads that the author wants before the first request, after listing the store.
@@ -120,7 +122,9 @@ class Predictor:
             self._metrics.record_duration("HandlerTime", time.perf_counter() - started_s)
 
     def _predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> pa.RecordBatch | NumericBatch:
-        num_rows = batch.num_rows
+        num_rows, rows_max = batch.num_rows, self._call_max_rows
+        if rows_max is not None and num_rows > rows_max:
+            return predict_in_parts(batch, rows_max, context, lambda part: self._predict(lease, part, context))
         with HandlerErrorBoundary(self.endpoint.name, num_rows, self._process, single_request=context.single_request):
             result = self._caller.call(lease, batch, context)
             if inspect.iscoroutine(result):

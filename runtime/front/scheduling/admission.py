@@ -10,7 +10,7 @@ from collections.abc import Callable
 from polars.exceptions import PanicException
 
 from base.endpoint.context import RequestContext
-from base.errors import DeadlineExceeded, PexdockError
+from base.errors import DeadlineExceeded, PexdockError, TooLarge
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import BodyBuffer
@@ -65,6 +65,10 @@ def submit_request(
             raise
         except (Exception, PanicException) as exc:  # third-party codecs may raise anything, which must end only this request
             raise _decoder_failed(exc, request_id) from exc
+    if rows.count > queue.request_max_rows:
+        raise TooLarge(
+            f"the request has {rows.count} rows, limit {queue.request_max_rows}; send fewer rows at once, or raise request_max_rows"
+        )
     kind = StreamedRequest if queue.spec.streams else InferenceRequest
     request = kind(head, rows, request_id, respond, context, began_s)
     request.size_bytes = size_bytes

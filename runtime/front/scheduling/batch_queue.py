@@ -48,6 +48,7 @@ class QueueLimits:
         max_wait_s: Limit of a request's wait in seconds, if that is less than the request's own time limit.
         priorities: Whether clients may set the urgency of requests.
         columns_max: Limit of the columns of a request that the endpoint does not declare.
+        request_max_rows: Limit of the rows of a request.
     """
 
     max_rows: int
@@ -55,12 +56,20 @@ class QueueLimits:
     max_wait_s: float = inf
     priorities: bool = False
     columns_max: int = Configure().columns_max
+    request_max_rows: int = Configure().request_max_rows
 
     @classmethod
     def from_configuration(cls, configure: Configure) -> Self:
         """Returns the limits in the supervisor's configuration."""
         max_wait_s = configure.queue_max_wait_s or inf
-        return cls(configure.queue_max_rows, configure.queue_max_bytes, max_wait_s, configure.priorities, configure.columns_max)
+        return cls(
+            configure.queue_max_rows,
+            configure.queue_max_bytes,
+            max_wait_s,
+            configure.priorities,
+            configure.columns_max,
+            configure.request_max_rows,
+        )
 
 
 class _Group(Generic[R]):

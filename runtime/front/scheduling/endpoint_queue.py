@@ -31,6 +31,7 @@ class EndpointQueue(ServedEndpoint):
         metrics: Counts its requests; None without a metrics configuration.
 
     Attributes:
+        request_max_rows: Limit of the rows of a request.
         waiting: The requests that wait.
         policy: Decides when the next batch is sent.
         siblings: All queues of the release, itself included.
@@ -48,6 +49,7 @@ class EndpointQueue(ServedEndpoint):
         super().__init__(number, spec, scheduler.release, deadlines, metrics, priorities=limits.priorities)
         self.scheduler = scheduler
         self.max_wait_s = limits.max_wait_s
+        self.request_max_rows = limits.request_max_rows
         self.policy = DispatchPolicy(1 if spec.unbatched else spec.batch_max_rows, spec.batch_max_delay_ms / 1000)
         self.waiting: BatchQueue[InferenceRequest] = BatchQueue(spec.batch_max_rows, limits)
         self.siblings: list[EndpointQueue] = []

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import IO, NamedTuple
 
-from base.log import LINE_MARK, level_of_mark
+from base.log import LINE_MARK, MARK, level_of_mark
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,10 @@ class LogTail:
 
     def append(self, data: bytes) -> list[OutputLine]:
         """Returns the lines that `data` completes, without their line ends. Undecodable bytes are escaped."""
-        *whole, rest = _LINE_END.split(self._rest + data)
+        lines = (self._rest + data).split(b"\n")
+        if MARK in data or self._rest.endswith(MARK):  # seldom, and a model may print a gigabyte
+            lines = [piece for line in lines for piece in _BEFORE_MARK.split(line)]
+        *whole, rest = lines
         *begun, self._rest = _split_long_line(rest)
         return [self._keep(piece) for line in whole for piece in _split_long_line(line)] + [self._keep(piece) for piece in begun]
 
@@ -73,8 +76,8 @@ class LogTail:
         return OutputLine(line, level_of_mark(mark[0]) if mark else None)
 
 
-_LINE_END = re.compile(rb"\n|(?<=[^\n])(?=" + LINE_MARK.pattern.replace(b"(", b"(?:") + rb")")
-"""Matches the end of a line, and the place before a mark: a line of the log after a print without a line end is a line of its own."""
+_BEFORE_MARK = re.compile(rb"(?<=.)(?=" + LINE_MARK.pattern + rb")", re.DOTALL)
+"""Matches the place before a mark within a line: a line of the log after a print without a line end is a line of its own."""
 
 
 def _split_long_line(line: bytes) -> list[bytes]:

@@ -313,6 +313,26 @@ def test_lines_are_complete_however_the_bytes_are_split():
     assert tail.last_lines(2) == ["zwei ü", "drei"]
 
 
+def test_marked_lines_have_a_level_however_the_bytes_are_split():
+    """A mark ends a print without a line end, and each piece of a long line has the level of the line."""
+    data = b"print\n\x1eEfirst\n\x1eEsecond\nunfinished\x1eWthird\n\x1e{no mark}\n\x1eI" + b"x" * (LINE_MAX_BYTES + 5) + b"\nend"
+    expected = [
+        ("print", None),
+        ("first", logging.ERROR),
+        ("second", logging.ERROR),
+        ("unfinished", None),
+        ("third", logging.WARNING),
+        ("\x1e{no mark}", None),
+        ("x" * (LINE_MAX_BYTES - 2), logging.INFO),
+        ("x" * 7, logging.INFO),
+        ("end", None),
+    ]
+    for size in (1, 7, len(data)):
+        tail = LogTail()
+        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        assert [line for piece in pieces for line in tail.append(piece)] + tail.finish() == expected
+
+
 def test_output_without_line_ends_is_split_and_bounded():
     """A progress bar of a gigabyte must not fill the supervisor's memory."""
     tail = LogTail()

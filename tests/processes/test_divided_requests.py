@@ -1,0 +1,175 @@
+"""Requests of more rows than a call of the handler may have."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.ipc
+import pytest
+
+import base.service as svc
+from base.errors import Reject
+from base.ipc.front_door_control import Configure
+from base.schema import Schema
+from base.testing import TestClient
+
+
+class Row(Schema):
+    x: pl.Int64
+
+
+class Named(Schema):
+    name: pl.String | None
+
+
+CALLS: list[int] = []
+
+
+def noted(records_df: pl.DataFrame) -> pl.Series:
+    CALLS.append(len(records_df))
+    return records_df["x"]
+
+
+@svc.endpoint("/typed", batch_max_size=16)
+def typed(records_df: Row.DataFrame) -> pl.Series:
+    return noted(records_df) * 3
+
+
+@svc.endpoint("/free", batch_max_size=16)
+def free(records_df: pl.DataFrame) -> list[object]:
+    """Without schemas. The first calls return integers, the last one fractions and nothing."""
+    return [x if x < 90 else None if x % 2 else x / 4 for x in noted(records_df).to_list()]
+
+
+@svc.endpoint("/texts", batch_max_size=16)
+def texts(records_df: Row.DataFrame) -> Named.DataFrame:
+    return pl.DataFrame({"name": [f"n{x}" if x % 3 else None for x in noted(records_df).to_list()]})
+
+
+@svc.endpoint("/whole")
+def whole(records_df: Row.DataFrame) -> pl.Series:
+    return noted(records_df)
+
+
+@svc.endpoint("/alone", batch_max_size=16)
+def alone(records_df: Row.DataFrame, context: svc.Context) -> pl.Series:
+    return noted(records_df)
+
+
+@svc.endpoint("/refuses", batch_max_size=16)
+def refuses(records_df: Row.DataFrame) -> pl.Series:
+    bad = [row for row, x in enumerate(noted(records_df).to_list()) if x == 77]
+    if bad:
+        raise Reject(422, "no 77", rows=bad)
+    return records_df["x"]
+
+
+@svc.endpoint("/short", batch_max_size=16)
+def short(records_df: Row.DataFrame) -> list[int]:
+    return noted(records_df).to_list()[: 16 if 50 not in records_df["x"] else 3]
+
+
+@svc.endpoint("/other", batch_max_size=16)
+def other(records_df: Row.DataFrame) -> pl.DataFrame:
+    return noted(records_df).to_frame("a" if 0 in records_df["x"] else "b")
+
+
+@svc.endpoint("/slow", batch_max_size=1)
+def slow(records_df: Row.DataFrame) -> pl.Series:
+    time.sleep(0.1)
+    return noted(records_df)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    endpoints = (typed, free, texts, whole, alone, refuses, short, other, slow)
+    with TestClient(*endpoints, limits=Configure(request_max_rows=200_000)) as client:
+        client.post("/typed", json=rows(1))  # makes the first segment
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    CALLS.clear()
+
+
+def rows(count: int) -> list[dict[str, int]]:
+    return [{"x": number} for number in range(count)]
+
+
+def arrow(count: int) -> bytes:
+    sink = pa.BufferOutputStream()
+    table = pa.table({"x": range(count)})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def test_no_call_has_more_rows_than_the_author_wants(client: TestClient) -> None:
+    """100 rows are six calls of 16 and one of 4, and their answers are in order."""
+    assert client.post("/typed", json=rows(100)).json()["predictions"] == [3 * x for x in range(100)]
+    assert CALLS == [16, 16, 16, 16, 16, 16, 4]
+
+
+def test_types_that_are_inferred_in_each_call_are_joined(client: TestClient) -> None:
+    """As if the handler had returned all values in one list."""
+    expected = [float(x) if x < 90 else None if x % 2 else x / 4 for x in range(100)]
+    assert client.post("/free", json=rows(100)).json()["predictions"] == expected
+    found = client.post("/texts", json=rows(40)).json()["predictions"]
+    assert [each["name"] if isinstance(each, dict) else each for each in found] == [f"n{x}" if x % 3 else None for x in range(40)]
+    assert max(CALLS) == 16
+
+
+def test_a_large_body_that_is_used_in_place_is_divided_too() -> None:
+    """Its rows are in the shared memory of the body."""
+    headers = {"content-type": "application/vnd.apache.arrow.stream", "accept": "application/vnd.apache.arrow.stream"}
+    with TestClient(typed) as client:
+        reply = client.post("/typed", content=arrow(40_000), headers=headers)
+    assert reply.status == 200
+    assert pa.ipc.open_stream(reply.content).read_all()[0].to_pylist() == [3 * x for x in range(40_000)]
+    assert CALLS == [16] * 2500
+
+
+def test_a_request_is_whole_where_the_author_does_not_divide_it(client: TestClient) -> None:
+    """Without `batch_max_size`, and with a context."""
+    assert client.post("/whole", json=rows(100)).json()["predictions"] == list(range(100))
+    assert client.post("/alone", json=rows(100)).json()["predictions"] == list(range(100))
+    assert CALLS == [100, 100]
+
+
+def test_a_rejected_row_has_its_number_in_the_request(client: TestClient) -> None:
+    """The request fails as a whole."""
+    reply = client.post("/refuses", json=rows(100))
+    assert (reply.status, [error["row"] for error in reply.json()["errors"]]) == (422, [77])
+    assert CALLS == [16] * 5
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"), [("/short", "rows 48 to 63: the handler was given 16 rows and returned 3"), ("/other", "other columns")]
+)
+def test_a_bad_result_of_one_call_fails_the_request(client: TestClient, path: str, reason: str) -> None:
+    """The reason names the rows of the call, or that the parts do not fit together."""
+    reply = client.post(path, json=rows(100))
+    assert (reply.status, reply.json()["code"]) == (500, "bad_result")
+    assert reason in reply.json()["detail"]
+
+
+def test_nothing_is_computed_after_the_deadline(client: TestClient) -> None:
+    """The calls that remain are left out, so that the worker is free again."""
+    assert client.post("/slow", json=rows(300), headers={"x-request-timeout-ms": "500"}).status == 504
+    assert client.post("/typed", json=rows(1)).status == 200
+    assert len(CALLS) < 100
+
+
+def test_the_rows_of_a_request_are_limited(client: TestClient) -> None:
+    """In every media type, before the handler is called."""
+    headers = {"content-type": "application/vnd.apache.arrow.stream"}
+    for content, more in ((arrow(200_001), headers), (json.dumps(rows(200_001)).encode(), {})):
+        reply = client.post("/whole", content=content, headers=more)
+        assert (reply.status, reply.json()["code"]) == (413, "too_large")
+        assert "200001 rows, limit 200000" in reply.json()["detail"]
+    assert not CALLS
