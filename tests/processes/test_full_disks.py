@@ -25,7 +25,7 @@ def test_a_pex_without_room_in_the_cache_is_refused_and_taken_once_there_is_room
         assert supervised.predictions("/tiny") == [6]
         disk.empty()
         supervised.until(lambda: supervised.predictions("/late") == [6])
-        assert [each["state"] for each in supervised.releases("late.pex")] == ["ready"]
+        supervised.until_state("late.pex", "ready")
 
 
 def test_a_read_only_cache_refuses_everything_and_serves_it_once_writable(tmp_path, disk):
