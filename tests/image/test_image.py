@@ -20,6 +20,8 @@ from typing import NamedTuple
 import pytest
 
 import example_models
+from load_clients import LoadClients
+from tinypex import write_tiny
 
 ROOT = Path(__file__).parent.parent.parent
 UID = 10001
@@ -191,6 +193,27 @@ def test_a_stop_ends_it_in_order(box, image, volumes):
         "run", "--rm", "--network", "none", "--volume", f"{volumes[1]}:/tmp", "--entrypoint", "find", image, "/tmp", "-mindepth", "1"
     )
     assert left == ""
+
+
+@pytest.mark.parametrize("doors", [1, 2])
+def test_a_stop_under_load_resets_no_connection(image, volumes, built_dist, tmp_path, doors):
+    """Its user has no capabilities. Clients that keep their connections and others are answered until they are refused."""
+    tmp_path.chmod(0o755)
+    (base,) = built_dist.glob("base-*.pex")
+    os.link(base, tmp_path / base.name)
+    write_tiny(tmp_path / "tiny.pex", "tiny").chmod(0o644)
+    mounts = ["--volume", f"{tmp_path}:/pexdock/dist:ro", "--volume", f"{volumes[0]}:/pexdock/cache"]
+    with started(image, "--cap-drop", "ALL", *mounts, "--env", f"PEXDOCK_FRONT_DOORS={doors}") as box:
+        address = f"http://127.0.0.1:{box.port}"
+        with LoadClients(address, "/tiny", kept=True) as keeping, LoadClients(address, "/tiny", kept=False) as others:
+            wait_until(lambda: min(keeping.statuses[200], others.statuses[200]) > 500, box.container, within_s=60)
+            before = keeping.statuses + others.statuses  # at a slow start one front door of two may have been without its worker
+            docker("stop", "--time", 60, box.container)
+            keeping.wait()
+            others.wait()
+    assert keeping.faults + others.faults == []
+    assert set(keeping.statuses + others.statuses - before) == {200}
+    assert keeping.refused == others.refused == 16
 
 
 def test_a_container_of_root_runs_workers_as_whom_it_is_told(image, folders, trained):
