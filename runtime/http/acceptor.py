@@ -10,7 +10,7 @@ import ssl
 import sys
 from collections.abc import Callable
 
-from runtime.http.idle_close import LINGER_S
+from runtime.http.lingering import LINGER_S
 from runtime.http.listener_drain import refuse_connections, wait_for_handshakes
 
 log = logging.getLogger(__name__)

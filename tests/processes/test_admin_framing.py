@@ -35,7 +35,7 @@ class World(Operated):
         with Raw(str(self.socket)) as raw:
             with contextlib.suppress(ConnectionError):  # it need not read all of it
                 raw.send(data)
-            return raw.answers()
+            return raw.answers(may_be_reset=True)
 
     def assert_it_goes_on(self) -> None:
         detail = self.admin.get("/models/tiny").json()

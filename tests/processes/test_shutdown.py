@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import socket
+import threading
 import time
 from collections import Counter
 
@@ -86,6 +88,27 @@ def test_an_idle_connection_may_send_one_more_request_and_learns_that_it_is_the_
         assert raw.ended()
         assert other.ended()
         assert supervised.process.wait(20) == 0
+
+
+def test_a_client_that_sends_without_waiting_gets_its_responses_and_no_reset(supervised):
+    """It cannot know which of its requests is the last, so it is still sending when the connection ends."""
+
+    def send_on():
+        with contextlib.suppress(OSError):
+            while True:
+                raw.send(post("/tiny", [{"x": 2}]) * 10)
+
+    with supervised, Raw(supervised.state()["address"]) as raw:
+        sending = threading.Thread(target=send_on)
+        sending.start()
+        assert raw.answer().status == 200
+        supervised.process.send_signal(signal.SIGTERM)
+        answers = raw.answers()
+        raw.socket.shutdown(socket.SHUT_RDWR)
+        sending.join()
+        assert supervised.process.wait(20) == 0
+    assert all(answer.json()["predictions"] == [4] for answer in answers)
+    assert [at for at, answer in enumerate(answers, 1) if "connection" in answer.headers] == [len(answers)]
 
 
 def test_clients_that_wait_for_a_crashed_front_door_are_answered_before_the_end(supervised):

@@ -104,14 +104,15 @@ class Raw:
             return Answer(int(status), headers, self._rest())
         return Answer(int(status), headers, self._exactly(int(headers["content-length"])))
 
-    def answers(self) -> list[Answer]:
-        """Returns all responses before the connection ends, even if it ends during the sending."""
+    def answers(self, *, may_be_reset: bool = False) -> list[Answer]:
+        """Returns all responses before the connection ends; `may_be_reset` allows the server not to read everything before it does."""
         found = []
         try:
             while self._buffer or self._more_came():
                 found.append(self.answer())
         except ConnectionError:
-            pass  # what was not read any more resets it
+            if not may_be_reset:
+                raise
         return found
 
     def _more_came(self) -> bool:

@@ -19,7 +19,7 @@ from runtime.admin.api.limits import HANG_UP, REQUEST_S
 from runtime.admin.api.responses import problem_response
 from runtime.http import head_rules
 from runtime.http.asgi_connection import AsgiConnection
-from runtime.http.idle_close import LINGER_S, end_sending
+from runtime.http.lingering import has_unread_data, linger
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -195,10 +195,9 @@ class AdminConnection(AsgiConnection):
 
     def _close_idle(self) -> None:
         """Closes a connection between two requests, unless one has just come."""
-        if end_sending(self.transport):
-            self.parser = head_rules.IgnoringParser()  # type: ignore[assignment]  # all that is used of it
+        if not has_unread_data(self.transport):
             self._idle = False
-            self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
+            linger(self.transport, self)
 
     def _close(self) -> None:
         """Closes the connection. The client may still read the sent data, for as long as a request may take."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from base.errors import Full, PexdockError
 from runtime.front.app.service import InferenceService
@@ -28,7 +28,7 @@ from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
 from runtime.front.telemetry.access_log import AccessLog
-from runtime.http.idle_close import LINGER_S, end_sending
+from runtime.http.lingering import LingeringTransport, has_unread_data
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -88,7 +88,8 @@ class HttpConnection(RequestSink):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Handles a new client. Refuses it if there are too many connections."""
         context = self._context
-        self.transport = transport
+        self._lingering = LingeringTransport(transport, self)
+        self.transport = transport = cast("asyncio.Transport", self._lingering)
         self.flow = ReadFlowControl(transport, asyncio.get_running_loop(), self._read_unread)
         self._writer = ResponseWriter(transport, self.flow, context.serializer, context.sweeper.write_limit)
         if context.access_log is not None:
@@ -97,7 +98,10 @@ class HttpConnection(RequestSink):
         connections.add(self)
         context.sweeper.watch(connections)
         sock = transport.get_extra_info("socket")
-        if not context.sweeper.admits(connections, -1 if sock is None else sock.fileno()):
+        fd = -1 if sock is None else sock.fileno()
+        if not context.sweeper.admits(connections, fd):
+            if not context.sweeper.spares(fd):
+                self._lingering.linger_no_more()
             self._reader.stop()
             self._writer.write_last(
                 problem_response(Full("as many connections are open as may be; try again later"), next(self._service.ids))
@@ -134,6 +138,7 @@ class HttpConnection(RequestSink):
             return False  # the transport closes itself; one of TLS does in any case
         if asgi is not None and asgi_open and self._writer.final is None:
             asgi.cycle.keep_alive = False
+        self._lingering.linger_no_more()
         self._half_closed = asyncio.get_running_loop().call_later(HALF_CLOSED_S, self.transport.close)
         return True
 
@@ -201,9 +206,8 @@ class HttpConnection(RequestSink):
             if timeouts.sends_too_slowly(reader.messages, limits, in_head=reader.state in IN_HEAD):
                 self.transport.close()
         # A request that has just come is answered. One that comes later is read and dropped, and never reset.
-        elif reader.state is not ENDING and timeouts.is_idle_too_long(reader.messages, limits) and end_sending(self.transport):
-            reader.stop()
-            self._half_closed = asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
+        elif timeouts.is_idle_too_long(reader.messages, limits) and not has_unread_data(self.transport):
+            self.transport.close()
 
     # ---- requests
 

@@ -70,6 +70,10 @@ class Sweeper:
             self._refused, self._logged_s = 0, now_s
         return False
 
+    def spares(self, fd: int) -> bool:
+        """Returns whether a refused connection may keep this file descriptor until its client has read the reason."""
+        return fd < self._fds_max
+
     def _sweep(self, connections: Collection[SweptConnection]) -> None:
         self._timer = None
         for each in list(connections):

@@ -13,7 +13,7 @@ from base.ipc.front_door_control import Configure, TlsFiles
 from certificates import Authority
 from counting_front import CountingService, serve
 from rawhttp import Raw, chunked, get, post
-from runtime.http.idle_close import LINGER_S
+from runtime.http.lingering import LINGER_S
 from runtime.settings import Settings
 
 SHORT_S, LONG_S = 1.0, 600.0
