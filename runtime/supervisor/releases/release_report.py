@@ -7,8 +7,8 @@ from runtime.supervisor.rollout.release_state import ReleaseState
 from runtime.supervisor.status.state import ReleaseReport
 
 
-def report_release(managed: ManagedRelease) -> ReleaseReport:
-    """Returns the report of a release."""
+def report_release(managed: ManagedRelease, standby_reason: str) -> ReleaseReport:
+    """Returns the report of a release. `standby_reason` is the reason why it does not run, if it is on standby."""
     release, files = managed.release, managed.files
     state = _shown_state(managed)
     return ReleaseReport(
@@ -21,7 +21,7 @@ def report_release(managed: ManagedRelease) -> ReleaseReport:
         version=release.version,
         sha256=release.sha256,
         base_version=files.base.version if files.base and release.is_model else "",
-        reason=_shown_reason(managed, state),
+        reason=_shown_reason(managed, state, standby_reason),
         log=managed.worker_log,
         warnings=files.warnings + managed.worker_warnings + _file_warnings(managed),
         paths=[endpoint.path for endpoint in release.spec.endpoints] if release.spec else [],
@@ -39,10 +39,10 @@ def _shown_state(managed: ManagedRelease) -> str:
     return "stopping" if release.state is ReleaseState.STANDBY and managed.workers.processes else str(release.state)
 
 
-def _shown_reason(managed: ManagedRelease, state: str) -> str:
+def _shown_reason(managed: ManagedRelease, state: str, standby_reason: str) -> str:
     release = managed.release
     if release.state is ReleaseState.STANDBY and not release.reason:
-        return "a newer release of the model is there"
+        return standby_reason
     return f"it was restarted: {release.reason}" if release.reason and state == "ready" else release.reason
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from runtime.supervisor.processes.worker import WorkerProcess
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.releases.release_report import report_release
-from runtime.supervisor.rollout.planner import group_by_model
+from runtime.supervisor.rollout.planner import Policies, group_by_model
 from runtime.supervisor.rollout.release import Release
 from runtime.supervisor.rollout.release_state import ReleaseState
+from runtime.supervisor.rollout.traffic_plan import standby_reason
+from runtime.supervisor.rollout.traffic_policy import TrafficPolicy
 from runtime.supervisor.status.state import ReleaseReport
 
 
@@ -76,6 +78,12 @@ class ReleaseSet:
         """Returns the normalized names of all models."""
         return {managed.release.name for managed in self._all if managed.release.is_model}
 
-    def reports(self) -> list[ReleaseReport]:
+    def reports(self, policies: Policies) -> list[ReleaseReport]:
         """Returns the reports of all releases for the state file."""
-        return [report_release(managed) for managed in sorted(self._all, key=lambda managed: (managed.release.file, managed.release.order))]
+        reasons = {
+            release: standby_reason(release, group, policies.get(release.name, TrafficPolicy()))
+            for group in group_by_model(self.releases)
+            for release in group
+        }
+        ordered = sorted(self._all, key=lambda managed: (managed.release.file, managed.release.order))
+        return [report_release(managed, reasons.get(managed.release, "")) for managed in ordered]

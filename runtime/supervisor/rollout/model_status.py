@@ -24,6 +24,7 @@ class ReleaseStatus:
         ready_workers: Number of workers that are ready.
         missing_workers: Number of workers that should be ready but are not.
         has_process: Whether a process of it runs.
+        rolled_back: Whether it must not serve until it is promoted.
         may_start: Whether it may still start without a change in dist/, although it waits for a base or failed for lack of resources.
     """
 
@@ -32,6 +33,7 @@ class ReleaseStatus:
     ready_workers: int = 0
     missing_workers: int = 0
     has_process: bool = False
+    rolled_back: bool = False
     may_start: bool = False
 
 
@@ -95,11 +97,12 @@ def _waiting_state(releases: Sequence[ReleaseStatus]) -> ModelStateAndReason:
             return _described(ModelState.RESTARTING, each, "its worker exited before it was ready, and is started again")
     for each in _newest_first(releases):
         if each.release.state is not ReleaseState.REFUSED or each.may_start:
-            return _described(ModelState.FAILED, each, _WHY_FAILED.get(each.release.state, "it was rolled back"))
+            return _described(ModelState.FAILED, each, _WHY_FAILED[each.release.state])
     return _described(ModelState.REFUSED, _newest_first(releases)[0], "it was refused")
 
 
 _WHY_FAILED = {
+    ReleaseState.STANDBY: "it was rolled back, and no other release is left",
     ReleaseState.FAILED: "it could not be loaded",
     ReleaseState.WAITING: "its base is not in dist/",
     ReleaseState.REFUSED: "the machine lacks resources to prepare it",
@@ -107,7 +110,13 @@ _WHY_FAILED = {
 
 
 def _is_about_to_start(status: ReleaseStatus) -> bool:
-    return status.may_start and status.release.state is ReleaseState.WAITING
+    match status.release.state:
+        case ReleaseState.WAITING:
+            return status.may_start
+        case ReleaseState.STANDBY:
+            return not status.rolled_back
+        case _:
+            return False
 
 
 def _newest_first(releases: Iterable[ReleaseStatus]) -> list[ReleaseStatus]:

@@ -99,9 +99,13 @@ def _normalize_split(policy: TrafficPolicy, releases: Sequence[Release]) -> Traf
 
 def _normalize_serving(name: str, releases: Sequence[Release], policy: TrafficPolicy) -> str:
     release = _require_release(name, releases, policy)
+    _check_not_rolled_back(release, policy)
+    return _normalize_name(name, releases, policy)
+
+
+def _check_not_rolled_back(release: Release, policy: TrafficPolicy) -> None:
     if is_rolled_back(release, policy):
         raise Conflict(f"{release.title} was rolled back: {policy.rolled_back[release.sha256]}; promote it to let it serve again")
-    return _normalize_name(name, releases, policy)
 
 
 def _normalize_mirror(name: str, releases: Sequence[Release], policy: TrafficPolicy) -> str:
@@ -115,7 +119,8 @@ def _normalize_labelled(label: str, version: str, releases: Sequence[Release], p
     if parse_version(version) is None:
         raise Conflict(f"{version!r} is not a version; a label needs one")
     release = _require_release(version, releases, policy)
-    if not release.serves or is_rolled_back(release, policy):
+    _check_not_rolled_back(release, policy)
+    if not release.serves:
         raise Conflict(f"{release.title} is not ready, so label {label} cannot move to it: give it part of a split or a shadow first")
     return release.version
 

@@ -75,7 +75,10 @@ def plan_traffic(releases: Sequence[Release], policy: TrafficPolicy) -> TrafficP
 
 def desired_shares(releases: Sequence[Release], policy: TrafficPolicy) -> Shares:
     """Returns the desired state: the releases that will serve once all of them can."""
-    return named_releases(releases, policy) or [(release, 1) for release in ranked_candidates(releases, policy)[:1]]
+    if named := named_releases(releases, policy):
+        return named
+    ranked = [release for release in ranked_candidates(releases, policy) if release.serves or not is_rolled_back(release, policy)]
+    return [(release, 1) for release in ranked[:1]]
 
 
 def ranked_candidates(releases: Sequence[Release], policy: TrafficPolicy) -> list[Release]:
@@ -127,18 +130,34 @@ def is_rolled_back(release: Release, policy: TrafficPolicy) -> bool:
 
 def unmet_orders(releases: Sequence[Release], policy: TrafficPolicy) -> list[str]:
     """Returns a sentence for people about each order of the policy that is not in effect now."""
-    serving = [release for release, _ in plan_traffic(releases, policy).shares]
-    orders = [(f"{name} should receive part of the requests", name) for name in (policy.split.weights if policy.split else [])]
-    orders += [(f"{policy.pin} is pinned", policy.pin)] if policy.pin else []
+    plan = plan_traffic(releases, policy)
+    serving = [release for release, _ in plan.shares]
+    orders = [(f"{name} should receive part of the requests", name, serving) for name in (policy.split.weights if policy.split else [])]
+    if policy.pin:
+        orders.append((f"{policy.pin} is pinned", policy.pin, serving))
+    if policy.shadow:
+        orders.append((f"requests should be mirrored to {policy.shadow.to}", policy.shadow.to, [plan.mirror] if plan.mirror else []))
+    for label, version in policy.labels.items():
+        orders.append((f"label {label} is on {version}", label, [plan.labels[label]] if label in plan.labels else []))
     found = []
-    for what, name in orders:
+    for what, name, in_effect in orders:
         release = find_release(name, releases, policy)
-        if release not in serving:
-            found.append(f"{what}, but {_why_unavailable(name, release, policy)}")
-    mirror = mirror_release(releases, policy)
-    if policy.shadow and (mirror is None or not mirror.serves):
-        found.append(f"requests should be mirrored to {policy.shadow.to}, but {_why_unavailable(policy.shadow.to, mirror, policy)}")
+        if release is None or release not in in_effect:
+            found.append(f"{what}, but {_why_not_in_effect(name, release, serving, policy)}")
     return found
+
+
+def standby_reason(release: Release, releases: Sequence[Release], policy: TrafficPolicy) -> str:
+    """Returns why a release that could run does not."""
+    if is_rolled_back(release, policy):
+        return f"it was rolled back and does not serve until it is promoted: {policy.rolled_back[release.sha256]}"
+    if policy.pin and named_releases(releases, policy):
+        return f"{policy.pin} is pinned"
+    if policy.split and named_releases(releases, policy):
+        return f"requests are split between {', '.join(policy.split.weights)}"
+    if release in ranked_candidates(releases, policy)[1:]:
+        return "a newer release of the model is there"
+    return ""
 
 
 def parse_version(text: str) -> Version | None:
@@ -149,10 +168,21 @@ def parse_version(text: str) -> Version | None:
         return None
 
 
-def _why_unavailable(name: str, release: Release | None, policy: TrafficPolicy) -> str:
+def _why_not_in_effect(name: str, release: Release | None, serving: Sequence[Release], policy: TrafficPolicy) -> str:
     version = policy.version_of(name)
     if release is None:
         return f"there is no release {version} that could serve"
-    if is_rolled_back(release, policy):
+    may_run = policy.shadow is not None and name == policy.shadow.to  # a release that was rolled back may get mirrored requests
+    if is_rolled_back(release, policy) and not may_run:
         return f"{version} was rolled back"
-    return f"{version} is not ready: its state is {'starting' if release.state is ReleaseState.RUNNING else release.state}"
+    if release in serving:
+        return f"{version} serves"
+    if release.serves:
+        return "no release serves" if not serving else f"{version} is not ready: some of its workers are starting"
+    return f"{version} is not ready: its state is {_state_text(release)}"
+
+
+def _state_text(release: Release) -> str:
+    if release.state is not ReleaseState.RUNNING:
+        return release.state
+    return "restarting" if release.crash_count else "starting"

@@ -10,7 +10,7 @@ from runtime.model_state import MEANINGS, ModelFacts, ModelState, ReadinessPolic
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.rollout.model_status import ModelStateAndReason, ReleaseStatus, model_of_file, model_state
 from runtime.supervisor.rollout.release_state import ReleaseState
-from runtime.supervisor.rollout.traffic_plan import TrafficPlan
+from runtime.supervisor.rollout.traffic_plan import TrafficPlan, is_rolled_back
 from runtime.supervisor.traffic.records import TrafficRecords
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class ModelStateTracker:
         releases: dict[str, list[ReleaseStatus]] = {name: [] for name in self._records.model_names}
         for managed in self._records.releases:
             if model := _model_of(managed):
-                releases.setdefault(model, []).append(_status_of(managed, model))
+                releases.setdefault(model, []).append(self._status_of(managed, model))
                 if managed.initial:
                     self._at_start.add(model)
         before, self.current = self.current, {name: model_state(releases[name], plans.get(name)) for name in sorted(releases)}
@@ -83,6 +83,18 @@ class ModelStateTracker:
             for name, found in self.current.items()
         }
 
+    def _status_of(self, managed: ManagedRelease, model: str) -> ReleaseStatus:
+        workers, files = managed.workers, managed.files
+        return ReleaseStatus(
+            managed.release,
+            model,
+            len(workers.sockets),
+            workers.missing,
+            bool(workers.pids),
+            is_rolled_back(managed.release, self._records.record(model).traffic),
+            files.base_pending or files.retry_due,
+        )
+
     def _has_served(self, name: str) -> bool:
         record = self._records.record(name)
         return bool(record.traffic.served or record.history)
@@ -99,15 +111,3 @@ def _model_of(managed: ManagedRelease) -> str:
     if managed.files.pex is not None:
         return "" if managed.files.is_base else model_of_file(managed.files.pex.name)
     return model_of_file(managed.release.file) if managed.release.state in _NAMELESS else ""
-
-
-def _status_of(managed: ManagedRelease, model: str) -> ReleaseStatus:
-    workers = managed.workers
-    return ReleaseStatus(
-        managed.release,
-        model,
-        len(workers.sockets),
-        workers.missing,
-        bool(workers.pids),
-        managed.files.base_pending or managed.files.retry_due,
-    )
