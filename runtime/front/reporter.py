@@ -30,12 +30,13 @@ class FrontReporter:
 
     def __init__(self, channel: ParentChannel, metrics: MetricsConfig | None) -> None:
         self._channel = channel
-        self.outcomes = OutcomeCounters(self._report_soon)
+        self.outcomes = OutcomeCounters(self._report_soon, self._report_outcomes_soon)
         self.mirror_stats = MirrorStatsByRelease(self._report_soon)
         self.metrics = None if metrics is None else FrontMetrics(metrics, self._report_soon)
         self._unhealthy: list[WorkerUnhealthy] = []  # bounded, like the next one, by the number of workers in a table
         self._requests_sent: Counter[str] = Counter()
         self._is_scheduled = False  # a report waits to be sent, and will include everything
+        self._are_outcomes_scheduled = False
 
     def on_worker_event(self, event: WorkerUnhealthy | RequestsSent) -> None:
         """Records an event of a worker for the next report."""
@@ -53,6 +54,16 @@ class FrontReporter:
         if not self._is_scheduled:
             self._is_scheduled = True
             self._channel.run_in_background(self.report())
+
+    def _report_outcomes_soon(self) -> None:
+        """Sends outcomes alone: the intervals of metrics must not become shorter because requests fail."""
+        if not self._are_outcomes_scheduled:
+            self._are_outcomes_scheduled = True
+            self._channel.run_in_background(self._channel.send_all(self._take_outcomes))
+
+    def _take_outcomes(self) -> Iterator[ControlMessage]:
+        self._are_outcomes_scheduled = False
+        yield from self.outcomes.take_reports()
 
     def _take_reports(self) -> Iterator[ControlMessage]:
         self._is_scheduled = False
