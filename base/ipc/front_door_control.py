@@ -247,6 +247,12 @@ class RequestsSent(msgspec.Struct, frozen=True, tag="requests_sent", tag_field="
     requests: int
 
 
+class ModelsRequested(msgspec.Struct, frozen=True, tag="models_requested", tag_field="type"):
+    """Front door → supervisor: requests for these models were refused because the models were not up."""
+
+    models: list[str]
+
+
 class ReportNotReady(msgspec.Struct, frozen=True, tag="report_not_ready", tag_field="type"):
     """Supervisor → front door: report not ready and keep serving, so that load balancers stop sending."""
 
@@ -262,5 +268,6 @@ FrontDoorMessage = (
     | MirrorReport
     | WorkerUnhealthy
     | RequestsSent
+    | ModelsRequested
     | ReportNotReady
 )

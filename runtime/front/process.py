@@ -65,7 +65,7 @@ class FrontProcess:
             limits, configure.shared_memory_max_bytes, deadlines, reporter.metrics, reporter.outcomes, reporter.on_worker_event
         )
         dispatchers.report_interval_requests = configure.requests_sent_interval or sys.maxsize
-        service = InferenceService(dispatchers, configure.body_max_bytes, reporter.mirror_stats)
+        service = InferenceService(dispatchers, configure.body_max_bytes, reporter.mirror_stats, reporter.on_model_requested)
         # Connections wait in the backlog until there is a table: without one, a restarted front door would answer 404 and 503.
         first = await channel.receive()
         if isinstance(first, ModelStates):

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from base.backoff import Backoff
 from base.errors import PexdockError
-from base.ipc.front_door_control import ModelStates, RequestsSent, WorkerUnhealthy
+from base.ipc.front_door_control import ModelsRequested, ModelStates, RequestsSent, WorkerUnhealthy
 from base.ipc.metrics_report import MetricsReport
 from runtime.blocking import BlockingThreads
 from runtime.file_watch import FileWatch
@@ -75,6 +75,7 @@ class Supervisor:
     def __init__(self, context: ReleaseContext, clients: Sequence[socket.socket], store: PolicyStore, show: Callable[[str], None]) -> None:
         settings = context.settings
         self._settings, self._report_metrics, self._clients = settings, context.report, clients
+        self._start_limiter = context.start_limiter
         self._published_generation = 0
         self._published_states: ModelStates | None = None
         threads = BlockingThreads(settings.start_parallel)
@@ -155,6 +156,9 @@ class Supervisor:
     def _on_front_door_message(self, message: FrontDoorReport) -> None:
         if isinstance(message, MetricsReport):
             self._report_metrics(message)
+        elif isinstance(message, ModelsRequested):
+            for model in message.models:
+                self._start_limiter.prefer(model)
         elif isinstance(message, WorkerUnhealthy | RequestsSent):
             for worker in self.fleet.releases.workers:
                 worker.on_front_door_report(message)

@@ -1,7 +1,9 @@
 """Readiness of the machine and of each model, with real supervisors: what fails is named, and never takes the rest out of service."""
 
+import json
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 from textwrap import dedent
 
@@ -154,3 +156,51 @@ def test_a_machine_that_shuts_down_is_not_ready_and_still_answers(tmp_path: Path
         supervised.until(lambda: supervised.readiness().status_code == 503)
         assert (state_of(supervised, "tiny"), supervised.readiness("tiny").status_code) == ("retiring", 503)
         assert supervised.predictions("/tiny") == [6]
+
+
+def test_after_a_restart_the_models_that_clients_ask_for_start_first(tmp_path: Path) -> None:
+    """Until then their requests are a 503 with Retry-After, are counted, and name the state."""
+    metrics, gate = tmp_path / "metrics.log", tmp_path / "go"
+    gate.touch()
+    operated = Operated(tmp_path, start_parallel=3, emf_path=metrics, emf_interval_s=0.5)
+    held = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.02)\n"
+    for name in "abcdef":
+        write_tiny(operated.dist / f"{name}-0.1.0.pex", name, module=held + dedent(times(2, f"/{name}")))
+    with operated:
+        operated.until(operated.is_ready)
+    gate.unlink()
+    metrics.unlink()
+    operated.err.unlink()
+    operated.settings["start_parallel"] = 1
+    operated.start()
+    try:
+        operated.until(lambda: {"starting", "warming"} <= {each["state"] for each in operated.state().get("models", [])})
+        for name in "ed":
+            answer = operated.ask(f"/{name}")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert f"model {name} is starting" in answer.json()["detail"]
+        gate.touch()
+        operated.until(lambda: operated.readiness().json() == {"ready": True, "not_ready": []})
+        begun = [line.split()[2] for line in operated.err.read_text().splitlines() if line.endswith("its first worker is not ready yet")]
+        assert sorted(begun) == [*"abcdef"]
+        assert begun.index("e") < begun.index("d") < begun.index("c")  # on a slow machine `b` may have started before they were asked for
+        operated.until(lambda: _sums(metrics, "Requests").get("e"))
+        assert _sums(metrics, "Requests")["e"] == _sums(metrics, "Errors")["e"] == 1
+        ready = [
+            line["ModelReady"]
+            for line in map(json.loads, metrics.read_text().splitlines())
+            if line["Model"] == "f" and "ModelReady" in line
+        ]
+        assert ready[0] == 0
+        operated.until(lambda: _sums(metrics, "ModelReady").get("f"))
+    finally:
+        operated.__exit__()
+
+
+def _sums(metrics: Path, name: str) -> dict[str, int]:
+    """Returns model → sum of a metric that has no endpoint."""
+    sums: Counter[str] = Counter()
+    for line in map(json.loads, metrics.read_text().splitlines() if metrics.exists() else []):
+        if name in line and "Endpoint" not in line:
+            sums[line["Model"]] += line[name]
+    return sums

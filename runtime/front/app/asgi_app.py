@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, UnsupportedMedia
+from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, Unavailable, UnsupportedMedia
 from runtime.front.app import health
 from runtime.front.app.asgi import Receive, Scope, Send, request_context, send_response, send_stream
 from runtime.front.app.fast_path import allocate_body_buffer
@@ -58,6 +58,8 @@ class AsgiApp:
                 raise NotFound("no endpoint has this path; GET /docs lists those that are served")
             await self._predict(target, scope, receive, send, request_id)
         except PexdockError as exc:
+            if target is None and isinstance(exc, Unavailable):
+                service.note_refused(scope["raw_path"])
             await send_response(send, service.refusal(exc, request_id, target))
         except Disconnected:
             return

@@ -34,6 +34,7 @@ class InferenceService:
         dispatchers: Releases of the table, with their workers.
         body_max_bytes: Limit of a request body; a larger one is refused with 413.
         mirror_stats: Collects comparisons of mirrored requests; None disables mirroring.
+        on_model_requested: Called with the model of each request that is refused because the model is not up.
 
     Attributes:
         body_max_bytes: As given.
@@ -45,8 +46,15 @@ class InferenceService:
         ids: Yields request ids without end.
     """
 
-    def __init__(self, dispatchers: Dispatchers, body_max_bytes: int, mirror_stats: MirrorStatsByRelease | None = None) -> None:
+    def __init__(
+        self,
+        dispatchers: Dispatchers,
+        body_max_bytes: int,
+        mirror_stats: MirrorStatsByRelease | None = None,
+        on_model_requested: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._dispatchers = dispatchers
+        self._on_model_requested = on_model_requested
         self.body_max_bytes = body_max_bytes
         self.routes = RouteTable()
         self.heads = HeadCache()
@@ -128,6 +136,12 @@ class InferenceService:
                 body.close()
             on_response(self.refusal(exc, request_id, head.target))
             return None
+
+    def note_refused(self, raw_path: bytes) -> None:
+        """Notes that a path could not be routed. If a model that is not up has it, the model is needed."""
+        model = self.routes.reserving_model(raw_path)
+        if model is not None:
+            self._on_model_requested(model)
 
     @staticmethod
     def refusal(error: PexdockError, request_id: str, target: Target | None) -> HttpResponse:

@@ -126,6 +126,15 @@ class RouteTable:
         split = self._splits.get(found.release)
         return Target(found, match.parameters, path) if split is None else SplitRoute(split, path).primary_target
 
+    def reserving_model(self, raw_path: bytes) -> str | None:
+        """Returns the model that a path as received is reserved for; None if it is not reserved.
+
+        Raises:
+            Misfit, TooLarge: A parameter has an invalid value.
+        """
+        match = self._trie.match(canonical_path(raw_path))
+        return match.target.model if match is not None and isinstance(match.target, ReservedPath) else None
+
     def _cache_target(self, path: bytes, target: Target) -> None:
         if len(path) <= _CACHED_PATH_MAX_BYTES:
             if len(self._targets) >= _TARGETS_MAX:

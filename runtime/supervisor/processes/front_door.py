@@ -16,6 +16,7 @@ from base.ipc.front_door_control import (
     Configure,
     Listening,
     MirrorReport,
+    ModelsRequested,
     ModelStates,
     OutcomeReport,
     ReportNotReady,
@@ -32,7 +33,7 @@ from runtime.supervisor.processes.child import Child, ProcessSpec, child_environ
 
 log = logging.getLogger(__name__)
 
-FrontDoorReport = MetricsReport | OutcomeReport | MirrorReport | WorkerUnhealthy | RequestsSent
+FrontDoorReport = MetricsReport | OutcomeReport | MirrorReport | WorkerUnhealthy | RequestsSent | ModelsRequested
 """Messages that front doors send without a request."""
 
 
@@ -133,7 +134,7 @@ class FrontDoorChild:
                 self.applied_generation = generation
             case RoutesDrained(generation):
                 self._drained_generation = max(self._drained_generation, generation)
-            case MetricsReport() | OutcomeReport() | MirrorReport() | WorkerUnhealthy() | RequestsSent():
+            case MetricsReport() | OutcomeReport() | MirrorReport() | WorkerUnhealthy() | RequestsSent() | ModelsRequested():
                 self._on_report(message)
                 return
             case _:

@@ -1,4 +1,4 @@
-"""Limits how many workers start at the same time; the others wait for a slot. Runs in the supervisor."""
+"""Limits how many workers start at the same time; the others wait for a slot, those that clients need first. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ waits for other systems."""
 class StartSlot:
     """The granted or requested slot of one worker. `release` may be called any number of times."""
 
-    def __init__(self, limiter: StartLimiter, on_granted: Callable[[], None]) -> None:
+    def __init__(self, limiter: StartLimiter, model: str, on_granted: Callable[[], None]) -> None:
         self._limiter = limiter
+        self.model = model
         self.on_granted = on_granted
         self.timer: asyncio.TimerHandle | None = None
 
@@ -25,7 +26,9 @@ class StartSlot:
 
 
 class StartLimiter:
-    """Grants slots in the order of requests. Without it, a hundred models would import at once, each for minutes.
+    """Grants slots to the models that clients have asked for, then in the order of requests.
+
+    Without it, a hundred models would import at once, each for minutes.
 
     Args:
         parallel: Number of slots.
@@ -35,10 +38,15 @@ class StartLimiter:
         self._parallel = parallel
         self._granted: set[StartSlot] = set()
         self._waiting: deque[StartSlot] = deque()
+        self._preferred: dict[str, None] = {}  # models, in the order in which clients asked for them
 
-    def request_slot(self, on_granted: Callable[[], None]) -> StartSlot:
-        """Requests a slot. Calls `on_granted` when it is granted, perhaps at once."""
-        slot = StartSlot(self, on_granted)
+    def prefer(self, model: str) -> None:
+        """Grants the next slot to a model, since clients ask for it; behind those that were preferred before. Holds for one worker."""
+        self._preferred.setdefault(model)
+
+    def request_slot(self, model: str, on_granted: Callable[[], None]) -> StartSlot:
+        """Requests a slot for a worker of a model. Calls `on_granted` when it is granted, perhaps at once."""
+        slot = StartSlot(self, model, on_granted)
         self._waiting.append(slot)
         self._grant_slots()
         return slot
@@ -54,7 +62,16 @@ class StartLimiter:
 
     def _grant_slots(self) -> None:
         while self._waiting and len(self._granted) < self._parallel:
-            slot = self._waiting.popleft()
+            slot = self._next_slot()
             self._granted.add(slot)
             slot.timer = asyncio.get_running_loop().call_later(SLOT_MAX_S, slot.release)
             slot.on_granted()
+
+    def _next_slot(self) -> StartSlot:
+        for model in self._preferred:
+            for slot in self._waiting:
+                if slot.model == model:
+                    del self._preferred[model]
+                    self._waiting.remove(slot)
+                    return slot
+        return self._waiting.popleft()

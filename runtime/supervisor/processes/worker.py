@@ -130,7 +130,7 @@ class WorkerProcess:
         if self._owner.loaded:
             self._spawn()
         else:
-            self._start_slot = self._template.start_limiter.request_slot(self._spawn)
+            self._start_slot = self._template.start_limiter.request_slot(self._template.model, self._spawn)
 
     async def call(self, make_request: Callable[[int], CacheRequest]) -> CacheResponse:
         """Sends a request about caches and returns the response; see `WorkerRpc.call`.

@@ -30,6 +30,7 @@ class WorkerTemplate:
 
     Attributes:
         title: Name of the release, in the log.
+        model: Normalized name of its model.
         argv: The command.
         env: The environment.
         run_dir: The run directory, in which its socket is made unless workers have a user of their own.
@@ -43,6 +44,7 @@ class WorkerTemplate:
     """
 
     title: str
+    model: str
     argv: Sequence[str]
     env: Mapping[str, str]
     run_dir: RunDir

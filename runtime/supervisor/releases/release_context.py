@@ -64,6 +64,7 @@ class ReleaseContext:
         env = child_environment(self.sandbox.environment_for(model, os.environ), places | metrics_environment(settings.measuring))
         return WorkerTemplate(
             title,
+            model,
             argv,
             env,
             self.run_dir,

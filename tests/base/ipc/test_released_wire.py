@@ -18,6 +18,7 @@ from base.ipc.front_door_control import (
     Configure,
     Listening,
     MirrorReport,
+    ModelsRequested,
     ModelStates,
     OutcomeReport,
     ReportNotReady,
@@ -47,6 +48,7 @@ def test_each_control_message_is_one_of_a_worker_or_one_of_a_front_door() -> Non
     of_front_doors = {
         RoutingTable,
         ModelStates,
+        ModelsRequested,
         Configure,
         Listening,
         TableApplied,

@@ -1,4 +1,4 @@
-"""Tests of start slots: a limited number at once, first come first served, and none held for ever."""
+"""Tests of start slots: a limited number at once, what clients need first, and none held for ever."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ def test_a_limited_number_starts_at_once_and_the_others_follow_in_order():
 
     async def main():
         gate, begun = StartLimiter(2), []
-        turns = {name: gate.request_slot(lambda name=name: begun.append(name)) for name in "abcde"}
+        turns = {name: gate.request_slot(name, lambda name=name: begun.append(name)) for name in "abcde"}
         assert begun == ["a", "b"]
         turns["b"].release()
         turns["b"].release()
@@ -32,10 +32,36 @@ def test_a_slow_start_releases_its_slot(monkeypatch):
 
     async def main():
         gate, second = StartLimiter(1), asyncio.Event()
-        hanging = gate.request_slot(lambda: None)
-        turn = gate.request_slot(second.set)
+        hanging = gate.request_slot("a", lambda: None)
+        turn = gate.request_slot("b", second.set)
         await asyncio.wait_for(second.wait(), 10)
         hanging.release()
         turn.release()
+
+    asyncio.run(main())
+
+
+def test_models_that_clients_ask_for_start_first():
+    """In the order in which they were asked for, also if that was before they could start, and one worker of each."""
+
+    async def main():
+        gate, begun = StartLimiter(1), []
+        gate.prefer("later")
+        running = gate.request_slot("first", lambda: begun.append("first"))
+        slots = []
+
+        def start(model):
+            slots.append(gate.request_slot(model, lambda: begun.append(model)))
+
+        for model in ("a", "b", "b", "c", "later"):
+            start(model)
+        for model in ("c", "b", "c", "gone"):
+            gate.prefer(model)
+        running.release()
+        while len(begun) < 6:
+            next(slot for slot in slots if slot.timer is not None and not slot.timer.cancelled()).release()
+        assert begun == ["first", "later", "c", "b", "a", "b"]
+        for slot in slots:
+            slot.release()
 
     asyncio.run(main())
