@@ -22,8 +22,10 @@ from base.async_runner import AsyncRunner
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.describe import describe_endpoint
 from base.ipc import channel
+from base.ipc.control import WIRE_VERSION
 from base.ipc.front_door_control import Configure, Route
-from base.ipc.release_spec import ReleaseSpec
+from base.ipc.protocol import Welcome
+from base.ipc.release_spec import ReleaseSpec, release_tag
 from base.worker.link.front_link import FrontLink
 from base.worker.prediction.predictor import Predictor
 from runtime.front.requests.deadlines import Deadlines
@@ -70,7 +72,8 @@ def _connected(listener: socket.socket, counter: _Counter) -> FrontLink:
     """Returns the worker's side of the channel, which runs on this loop."""
     loop = AsyncRunner()
     predictors = [Predictor(endpoint, None, loop, Dependencies(loop)) for endpoint in cost_model.ENDPOINTS]
-    connection = FrontLink(channel.Channel(listener.accept()[0]), "cost", "0", predictors, lambda: None)
+    welcome = Welcome(WIRE_VERSION, "cost", "0", release_tag("cost", "0", ""))
+    connection = FrontLink(channel.Channel(listener.accept()[0]), welcome, predictors, lambda: None)
     asyncio.get_running_loop().add_reader(connection.fileno(), counter.as_worker(connection.handle_next_message))
     return connection
 

@@ -29,7 +29,9 @@ FILE = Path(__file__).resolve().parent.parent / "tests" / "base" / "ipc" / "rele
 CONTROL_MESSAGES = (Ready, Failed, MetricsReport, Drain, *typing.get_args(CacheRequest), *typing.get_args(CacheResponse))
 """The control messages that a worker sends or receives."""
 
-MAY_BE_UNKNOWN = frozenset({"EndpointDocs", "EndpointSpec.docs", "Ready.warnings"})
+_TAGGED = ("Welcome", "Reply", "Failure", "StreamPart", "StreamEnd", "ParametersAccepted")
+
+MAY_BE_UNKNOWN = frozenset({"EndpointDocs", "EndpointSpec.docs", "Ready.warnings", *(f"{message}.release" for message in _TAGGED)})
 """Structs and fields that a side may lack or not know, but must not take for something else."""
 
 _OPTIONAL = ", or not known"
@@ -104,7 +106,7 @@ def type_name(kind: Any) -> str:
 
 
 def sample_bytes(message: type[msgspec.Struct]) -> str:
-    """Returns the bytes, in hex, of a message in which each field has another value."""
+    """Returns the bytes, in hex, of a message in which each field has another value. Fields that may be unknown are left out."""
     numbers = iter(range(1, 100))
 
     def value(kind: Any) -> Any:
@@ -114,7 +116,8 @@ def sample_bytes(message: type[msgspec.Struct]) -> str:
             return next(numbers)
         return b"{}" if kind is bytes else f"s{next(numbers)}"
 
-    made = message(*(value(field.type) for field in msgspec.structs.fields(message)))
+    fields = [field for field in msgspec.structs.fields(message) if f"{message.__name__}.{field.name}" not in MAY_BE_UNKNOWN]
+    made = message(**{field.name: value(field.type) for field in fields})
     return protocol.pack_message(typing.cast("protocol.Message", made)).hex()
 
 

@@ -52,6 +52,10 @@ WARM_UP_LENIENT = "lenient"
 """Its value if the release has started before: a failure of the warm-up is then only logged, since the store may be at fault."""
 
 
+RELEASE_ID_ENV = "PEXDOCK_RELEASE_ID"
+"""Variable in the environment of a worker: identifies the content of its release, so that its answers cannot be taken for another's."""
+
+
 class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="type"):
     """Worker → supervisor: the worker cannot serve and exits. Final until the file changes, unless `code` is in `RETRYABLE_CODES`."""
 

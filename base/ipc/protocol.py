@@ -86,11 +86,16 @@ class Hello(_Message, frozen=True):
 
 
 class Welcome(_Message, frozen=True):
-    """Worker → front door: the release that this worker serves."""
+    """Worker → front door: the release that this worker serves.
+
+    Attributes:
+        release: Tag of the release (`base.ipc.release_spec.release_tag`), which all its answers carry; 0 from workers of 0.1.0.
+    """
 
     wire: int
     model: str
     version: str
+    release: int = 0
 
 
 class AttachSegment(_Message, frozen=True):
@@ -133,6 +138,7 @@ class Reply(_Message, frozen=True):
     rows: int
     length: int
     flags: int
+    release: int = 0
 
 
 class Failure(_Message, frozen=True):
@@ -141,6 +147,7 @@ class Failure(_Message, frozen=True):
     batch_id: int
     body: bytes
     flags: int = 0
+    release: int = 0
 
 
 class ReplyTooLarge(_Message, frozen=True):
@@ -171,6 +178,7 @@ class StreamPart(_Message, frozen=True):
 
     batch_id: int
     length: int
+    release: int = 0
 
 
 class NextPart(_Message, frozen=True):
@@ -190,6 +198,7 @@ class StreamEnd(_Message, frozen=True):
 
     batch_id: int
     flags: int
+    release: int = 0
 
 
 class CheckParameters(_Message, frozen=True):
@@ -205,6 +214,7 @@ class ParametersAccepted(_Message, frozen=True):
     """Worker → front door: the parameters of that check are valid."""
 
     batch_id: int
+    release: int = 0
 
 
 class Started(_Message, frozen=True):
@@ -266,28 +276,28 @@ def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a k
         case Batch(batch, endpoint, rows, deadline_ms, flags, request, reply, parameters):
             head = header(MessageKind.BATCH, flags, endpoint, batch, request.offset, request.length, rows, deadline_ms)
             return head + SLICES.pack(request.segment, reply.segment, reply.offset, reply.length) + parameters
-        case Reply(batch, rows, length, flags):
-            return header(MessageKind.REPLY, flags, 0, batch, 0, length, rows, 0)
-        case Failure(batch, body, flags):
-            return header(MessageKind.FAILURE, flags, 0, batch, 0, 0, 0, 0) + body
+        case Reply(batch, rows, length, flags, release):
+            return header(MessageKind.REPLY, flags, 0, batch, release, length, rows, 0)
+        case Failure(batch, body, flags, release):
+            return header(MessageKind.FAILURE, flags, 0, batch, release, 0, 0, 0) + body
         case ReplyTooLarge(batch, length):
             return header(MessageKind.REPLY_TOO_LARGE, 0, 0, batch, 0, length, 0, 0)
         case ReplyBuffer(batch, reply):
             return header(MessageKind.REPLY_BUFFER, 0, reply.segment, batch, reply.offset, reply.length, 0, 0)
         case ModelLoading(batch):
             return header(MessageKind.MODEL_LOADING, 0, 0, batch, 0, 0, 0, 0)
-        case StreamPart(batch, length):
-            return header(MessageKind.STREAM_PART, 0, 0, batch, 0, length, 0, 0)
+        case StreamPart(batch, length, release):
+            return header(MessageKind.STREAM_PART, 0, 0, batch, release, length, 0, 0)
         case NextPart(batch):
             return header(MessageKind.NEXT_PART, 0, 0, batch, 0, 0, 0, 0)
         case CancelBatch(batch):
             return header(MessageKind.CANCEL_BATCH, 0, 0, batch, 0, 0, 0, 0)
-        case StreamEnd(batch, flags):
-            return header(MessageKind.STREAM_END, flags, 0, batch, 0, 0, 0, 0)
+        case StreamEnd(batch, flags, release):
+            return header(MessageKind.STREAM_END, flags, 0, batch, release, 0, 0, 0)
         case CheckParameters(batch, endpoint, parameters, flags):
             return header(MessageKind.CHECK_PARAMETERS, flags, endpoint, batch, 0, 0, 0, 0) + parameters
-        case ParametersAccepted(batch):
-            return header(MessageKind.PARAMETERS_ACCEPTED, 0, 0, batch, 0, 0, 0, 0)
+        case ParametersAccepted(batch, release):
+            return header(MessageKind.PARAMETERS_ACCEPTED, 0, 0, batch, release, 0, 0, 0)
         case Started(batch):
             return header(MessageKind.STARTED, 0, 0, batch, 0, 0, 0, 0)
         case AttachSegment(segment, length):
@@ -296,8 +306,8 @@ def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a k
             return header(MessageKind.DETACH_SEGMENT, 0, segment, 0, 0, 0, 0, 0)
         case Hello(wire):
             return header(MessageKind.HELLO, 0, 0, 0, 0, 0, 0, wire)
-        case Welcome(wire, model, version):
-            return header(MessageKind.WELCOME, 0, 0, 0, 0, 0, 0, wire) + f"{model}\0{version}".encode()
+        case Welcome(wire, model, version, release):
+            return header(MessageKind.WELCOME, 0, 0, 0, release, 0, 0, wire) + f"{model}\0{version}".encode()
 
 
 def unpack_message(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat case a kind
@@ -317,16 +327,16 @@ def unpack_message(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat ca
             request, reply = SegmentSlice(request_segment, offset, length), SegmentSlice(reply_segment, reply_offset, reply_length)
             return Batch(batch, number, rows, extra, flags, request, reply, data[HEADER.size + SLICES.size :])
         case MessageKind.FAILURE:
-            return Failure(batch, data[HEADER.size :], flags)
+            return Failure(batch, data[HEADER.size :], flags, offset)
         case MessageKind.CHECK_PARAMETERS:
             return CheckParameters(batch, number, data[HEADER.size :], flags)
         case MessageKind.WELCOME:
-            return _welcome(extra, data[HEADER.size :])
+            return _welcome(extra, data[HEADER.size :], offset)
     if len(data) != HEADER.size:
         raise PeerError(f"a message of kind {kind} with a body")
     match kind:
         case MessageKind.REPLY:
-            return Reply(batch, rows, length, flags)
+            return Reply(batch, rows, length, flags, offset)
         case MessageKind.REPLY_TOO_LARGE:
             return ReplyTooLarge(batch, length)
         case MessageKind.REPLY_BUFFER:
@@ -334,15 +344,15 @@ def unpack_message(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat ca
         case MessageKind.MODEL_LOADING:
             return ModelLoading(batch)
         case MessageKind.STREAM_PART:
-            return StreamPart(batch, length)
+            return StreamPart(batch, length, offset)
         case MessageKind.NEXT_PART:
             return NextPart(batch)
         case MessageKind.CANCEL_BATCH:
             return CancelBatch(batch)
         case MessageKind.STREAM_END:
-            return StreamEnd(batch, flags)
+            return StreamEnd(batch, flags, offset)
         case MessageKind.PARAMETERS_ACCEPTED:
-            return ParametersAccepted(batch)
+            return ParametersAccepted(batch, offset)
         case MessageKind.STARTED:
             return Started(batch)
         case MessageKind.ATTACH_SEGMENT:
@@ -354,9 +364,9 @@ def unpack_message(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat ca
     raise PeerError(f"a message of unknown kind {kind}")
 
 
-def _welcome(wire: int, body: bytes) -> Welcome:
+def _welcome(wire: int, body: bytes, release: int) -> Welcome:
     try:
         model, version = body.decode().split("\0")
     except ValueError as exc:
         raise PeerError("a WELCOME without a model and a version") from exc
-    return Welcome(wire, model, version)
+    return Welcome(wire, model, version, release)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -72,3 +73,15 @@ class ReleaseSpec(msgspec.Struct, frozen=True):
     model: str
     version: str
     endpoints: list[EndpointSpec]
+
+
+def release_tag(model: str, version: str, release_id: str) -> int:
+    """Returns a number of 64 bits that identifies a release in messages of its workers; never 0.
+
+    Args:
+        model: Name of the model, as its workers describe it.
+        version: Version of the model, likewise.
+        release_id: Identifies the content of the release; empty if the worker does not know it.
+    """
+    digest = hashlib.sha256(f"{model}\0{version}\0{release_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") or 1

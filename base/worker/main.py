@@ -14,7 +14,7 @@ import base
 from base.endpoint.discovery import discover
 from base.errors import PexdockError
 from base.forks import OwnProcess, call_in_forked_child, handle_signal
-from base.ipc.control import RETRYABLE_CODES, WIRE_VERSION, ControlMessage, ExitCode, Failed, Ready, encode_message
+from base.ipc.control import RELEASE_ID_ENV, RETRYABLE_CODES, WIRE_VERSION, ControlMessage, ExitCode, Failed, Ready, encode_message
 from base.log import get_logger, log_beside_model
 from base.telemetry.recorder import Reporter, WorkerMetrics, metrics_config_from
 from base.worker.warm_up import is_lenient
@@ -46,7 +46,7 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
         metrics_config = metrics_config_from(os.environ)
         recorder = None if metrics_config is None else WorkerMetrics(model, version, metrics_config.values_max)
         worker = Worker(model, version, endpoints, socket_path, control, recorder)
-        release = worker.listen()
+        release = worker.listen(os.environ.get(RELEASE_ID_ENV, ""))
         place = "in its warm-up: "
         warnings = worker.warm_up(lenient=is_lenient())
         process.end_if_forked()

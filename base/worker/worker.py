@@ -19,8 +19,9 @@ from base.endpoint.endpoint import Endpoint
 from base.errors import PeerError, Unavailable
 from base.forks import call_after_fork, call_in_forked_child
 from base.ipc.channel import Channel
-from base.ipc.control import ControlMessage, ExitCode
-from base.ipc.release_spec import ReleaseSpec
+from base.ipc.control import WIRE_VERSION, ControlMessage, ExitCode
+from base.ipc.protocol import Welcome
+from base.ipc.release_spec import ReleaseSpec, release_tag
 from base.log import get_logger
 from base.telemetry.recorder import WorkerMetrics
 from base.worker.cache_admin import CacheAdmin
@@ -79,13 +80,17 @@ class Worker:
         call_in_forked_child(self._on_forked)
         call_after_fork(self._after_fork)
 
-    def listen(self) -> ReleaseSpec:
+    def listen(self, release_id: str = "") -> ReleaseSpec:
         """Listens, opens dependencies and starts the loads that authors want ahead of requests. Returns the spec of the release.
+
+        Args:
+            release_id: Identifies the content of the release; empty if it is not known.
 
         Raises:
             Declaration: An endpoint cannot be served. `close` must still be called.
             Unavailable: The socket cannot be made. `close` must still be called.
         """
+        self._welcome = Welcome(WIRE_VERSION, self._model, self._version, release_tag(self._model, self._version, release_id))
         release = ReleaseSpec(self._model, self._version, [describe_endpoint(predictor.endpoint) for predictor in self._predictors])
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._listener = listener
@@ -169,7 +174,7 @@ class Worker:
             sock, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
             return  # the front door disconnected before it was accepted
-        link = FrontLink(Channel(sock), self._model, self._version, self._predictors, self._wakeup.wake)
+        link = FrontLink(Channel(sock), self._welcome, self._predictors, self._wakeup.wake)
         self._links.add(link)
         self._watch(link.fileno(), link)
 

@@ -12,9 +12,23 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from base.errors import Misfit
+from base.ipc.failure import encode_error
 from base.ipc.front_door_control import Route, RoutesDrained, RoutingTable, TableApplied, WorkerUnhealthy
-from base.ipc.protocol import Batch, Failure, Flag, Message, Reply, ReplyBuffer, ReplyTooLarge, Started, StreamEnd, StreamPart
-from base.ipc.release_spec import EndpointSpec, ReleaseSpec
+from base.ipc.protocol import (
+    Batch,
+    Failure,
+    Flag,
+    Message,
+    ParametersAccepted,
+    Reply,
+    ReplyBuffer,
+    ReplyTooLarge,
+    Started,
+    StreamEnd,
+    StreamPart,
+)
+from base.ipc.release_spec import EndpointSpec, ReleaseSpec, release_tag
 from base.schema import wire
 from base.schema.wire import Column
 from front_process import BareWorker, FrontDoor
@@ -45,12 +59,12 @@ def with_view(length: int, buffer: int, offset: int) -> bytes:
     return frame.replace(view, struct.pack("<i4sii", length, "ü".encode() * 2, buffer, offset))
 
 
-def send_reply(frame: bytes, rows: int = 2, flags: int = 0) -> Callable[[BareWorker, Batch], None]:
+def send_reply(frame: bytes, rows: int = 2, flags: int = 0, tag: int = 0) -> Callable[[BareWorker, Batch], None]:
     """Writes these bytes and sends a message that they are the reply."""
 
     def reply(worker: BareWorker, batch: Batch) -> None:
         worker.view(batch.reply)[: len(frame)] = frame
-        worker.channel.send_message(Reply(batch.batch_id, rows, len(frame), flags))
+        worker.channel.send_message(Reply(batch.batch_id, rows, len(frame), flags, tag))
 
     return reply
 
@@ -110,10 +124,10 @@ def door() -> Iterator[FrontDoor]:
         yield found
 
 
-def put_in_force(door: FrontDoor, generation: int, worker: BareWorker) -> list[object]:
+def put_in_force(door: FrontDoor, generation: int, worker: BareWorker, release: int = 0, release_id: str = "") -> list[object]:
     """Makes this the only worker, and returns the messages received meanwhile."""
-    door.send_message(RoutingTable(generation, [Route(WORDS, [worker.path])], startup_complete=True))
-    worker.greet("tiny", "1")
+    door.send_message(RoutingTable(generation, [Route(WORDS, [worker.path], release_id)], startup_complete=True))
+    worker.greet("tiny", "1", release)
     heard: list[object] = []
     while TableApplied(generation) not in heard:
         heard.append(door.next_message())
@@ -143,6 +157,48 @@ def test_only_a_worker_that_breaks_the_protocol_is_given_up(door: FrontDoor, tmp
         assert client.answer().json()["predictions"] == ROWS
     assert before is not None
     assert door.highest_bytes() < before + 64 * MB
+
+
+MINE, BEFORE, OTHER = (release_tag(*each) for each in (("tiny", "1", "new"), ("tiny", "1", "old"), ("other", "1", "new")))
+BY_ANOTHER: dict[str, Callable[[int], Callable[[BareWorker, Batch], None]]] = {
+    "a right reply": lambda tag: send_reply(good(), tag=tag),
+    "a failure": lambda tag: sent(lambda batch: Failure(batch.batch_id, encode_error(Misfit("no")), 0, tag)),
+    "a part": lambda tag: sent(lambda batch: StreamPart(batch.batch_id, 1, tag)),
+    "an end": lambda tag: sent(lambda batch: StreamEnd(batch.batch_id, 0, tag)),
+    "parameters": lambda tag: sent(lambda batch: ParametersAccepted(batch.batch_id, tag)),
+}
+
+
+def test_no_answer_of_another_release_is_ever_given(door: FrontDoor, tmp_path: Path) -> None:
+    """Not of other content under the same name and version, nor of another model, nor of a worker that no longer says who it is."""
+    generation = 0
+    for name, answer in BY_ANOTHER.items():
+        for tag in (BEFORE, OTHER, 0):
+            generation += 1
+            with BareWorker(tmp_path / f"w{generation}") as worker, Raw(door.address) as client:
+                put_in_force(door, generation, worker, MINE, "new")
+                client.send(post("/echo", ROWS))
+                answer(tag)(worker, worker.batch())
+                refused = client.answer()
+                assert (refused.status, refused.json()["code"]) == (503, "unavailable"), (name, tag)
+                assert worker.is_given_up()
+                while isinstance(told := door.next_message(), RoutesDrained):
+                    pass
+                assert isinstance(told, WorkerUnhealthy)
+                assert f"an answer of another release, with tag {tag:016x}" in told.reason
+    for tag in (MINE, release_tag("tiny", "1", ""), 0):
+        generation += 1
+        with BareWorker(tmp_path / f"w{generation}") as worker, Raw(door.address) as client:
+            put_in_force(door, generation, worker, tag, "new")
+            client.send(post("/echo", ROWS))
+            send_reply(good(), tag=tag)(worker, worker.batch())
+            assert client.answer().json()["predictions"] == ROWS
+    for tag in (BEFORE, OTHER):
+        generation += 1
+        with BareWorker(tmp_path / f"w{generation}") as worker:
+            heard = put_in_force(door, generation, worker, tag, "new")
+            assert worker.is_given_up()
+            assert any("with other content" in each.reason for each in heard if isinstance(each, WorkerUnhealthy))
 
 
 def test_a_reply_buffer_beyond_the_memory_limit_is_refused(door: FrontDoor, tmp_path: Path) -> None:
@@ -187,4 +243,6 @@ def test_the_supervisor_replaces_a_hostile_worker(tmp_path: Path) -> None:
         supervised.until(lambda: supervised.predictions("/tiny") == [3])
         report = supervised.until_state("tiny.pex", "ready")
         assert pid not in report["worker_pids"]
+        environment = Path(f"/proc/{report['worker_pids'][0]}/environ").read_bytes().split(b"\0")
+        assert f"PEXDOCK_RELEASE_ID={report['sha256']}".encode() in environment  # all its answers carry a tag made of this
         assert "a front door reported its worker as unhealthy: a message of" in report["reason"]

@@ -134,14 +134,14 @@ class BareWorker:
         for segment in self._segments.values():
             segment.close()
 
-    def greet(self, model: str, version: str) -> None:
-        """Waits for the front door and answers its hello."""
+    def greet(self, model: str, version: str, release: int = 0) -> None:
+        """Waits for the front door and answers its hello, with the tag of a release, or as a worker of 0.1.0."""
         self.socket, _ = self._listener.accept()
         self.channel = Channel(self.socket)
         self.socket.settimeout(DEADLINE_S)
         received = self.receive()
         assert isinstance(received, Hello)
-        self.channel.send_message(Welcome(WIRE_VERSION, model, version))
+        self.channel.send_message(Welcome(WIRE_VERSION, model, version, release))
 
     def receive(self) -> Message:
         """Returns the next message, and keeps the mapping of segments."""

@@ -225,7 +225,7 @@ class BatchRunner:
         written = frames.write_frame(output.frame, self._segments.slice_view(place), known_schema=output.known_schema)
         # A result may be a view of the request's own columns, and then it keeps their memory in use, too.
         flags = written.flags | retained_flag(output.is_retained)
-        self._channel.send_message(Reply(batch_id, output.frame.num_rows, written.length, flags))
+        self._channel.send_message(Reply(batch_id, output.frame.num_rows, written.length, flags, self._sender.release))
 
 
 def _require_in_time(deadline_s: float) -> None:

@@ -39,19 +39,18 @@ class FrontLink:
 
     Args:
         channel: The connection; closed with the link.
-        model: Name of the release.
-        version: Version of the release.
+        welcome: The introduction of this worker.
         predictors: The predictors of all endpoints, in the order of their numbers.
         wake: Makes the worker's loop call `resume`; called from loader threads.
     """
 
-    def __init__(self, channel: Channel, model: str, version: str, predictors: Sequence[Predictor], wake: Callable[[], None]) -> None:
+    def __init__(self, channel: Channel, welcome: Welcome, predictors: Sequence[Predictor], wake: Callable[[], None]) -> None:
         self._channel = channel
-        self._welcome = Welcome(WIRE_VERSION, model, version)
+        self._welcome = welcome
         self._predictors = predictors
         self._wake = wake
         self._greeted = False
-        self._sender = ReplySender(channel)
+        self._sender = ReplySender(channel, welcome.release)
         self._segments = SegmentTable()
         self._batches = BatchRunner(self._sender, self._segments, predictors, wake, self._is_cancelled)
         # Messages that were received while a handler asked whether its request is cancelled. Bounded by the front door's slots.
@@ -156,7 +155,7 @@ class FrontLink:
         except PexdockError as exc:
             self._sender.send_failure(check.batch_id, exc)
         else:
-            self._channel.send_message(ParametersAccepted(check.batch_id))
+            self._channel.send_message(ParametersAccepted(check.batch_id, self._welcome.release))
 
     def _is_cancelled(self, batch_id: int) -> bool:
         """Returns True if the front door has cancelled a batch. A handler asks this while it computes that batch."""

@@ -16,12 +16,14 @@ class ReplySender:
 
     Attributes:
         channel: The channel to the front door.
+        release: Tag of the release, which every answer carries.
         is_forked: True in a process that a handler has forked and in which the handler has returned, too. Such a process must neither write
             to a segment nor send messages: it exits.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, release: int) -> None:
         self.channel = channel
+        self.release = release
         self.is_forked = False
 
     def send_failure(self, batch_id: int, error: PexdockError, is_retained: Callable[[], bool] | None = None) -> None:
@@ -39,7 +41,7 @@ class ReplySender:
             exit_forked_child()
         body = failure.encode_error(error)
         error.__traceback__ = error.__context__ = None  # they refer to the stack frames that hold the rows
-        self.channel.send_message(Failure(batch_id, body, retained_flag(is_retained or never_retained)))
+        self.channel.send_message(Failure(batch_id, body, retained_flag(is_retained or never_retained), self.release))
 
 
 def retained_flag(is_retained: Callable[[], bool]) -> int:

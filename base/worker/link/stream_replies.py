@@ -67,7 +67,7 @@ class StreamReplies:
             self._end(batch_id)
             return
         self._segments.slice_view(opened.place)[: len(piece)] = piece
-        self._sender.channel.send_message(StreamPart(batch_id, len(piece)))
+        self._sender.channel.send_message(StreamPart(batch_id, len(piece), self._sender.release))
 
     def cancel(self, batch_id: int) -> None:
         """Ends the stream of this batch, if there is one."""
@@ -80,7 +80,7 @@ class StreamReplies:
             self._close(batch_id)
 
     def _end(self, batch_id: int) -> None:
-        self._sender.channel.send_message(StreamEnd(batch_id, retained_flag(self._close(batch_id))))
+        self._sender.channel.send_message(StreamEnd(batch_id, retained_flag(self._close(batch_id)), self._sender.release))
 
     def _close(self, batch_id: int) -> Callable[[], bool]:
         """Closes a stream. Returns the function that tells whether anything still refers to its frame."""

@@ -26,6 +26,7 @@ from base.ipc.protocol import (
     Welcome,
     wire_deadline_ms,
 )
+from base.ipc.release_spec import release_tag
 from runtime.front.requests.endpoint import ServedRelease
 from runtime.front.requests.parameter_check import ParameterCheck
 from runtime.front.requests.request import InferenceRequest
@@ -65,6 +66,7 @@ class WorkerLink:
         self._unreported_requests = 0
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._channel = WorkerChannel(path, release.budget, self._on_message, self._on_broken)
+        self._release_tag = 0  # of all answers of the worker, as it has introduced itself
         self._replies = ReplyHandler(self.in_flight, self._channel, release.budget)
         self.worker_pid = self._channel.worker_pid
         self._channel.send_hello()
@@ -87,6 +89,7 @@ class WorkerLink:
         """
         first = requests[0]
         endpoint = first.endpoint
+        assert endpoint.release is self._release
         written = write_batch(requests, self._channel.slots)
         number, count = self.in_flight.next_number, len(requests)
         flags = written.flags | Flag.SINGLE_REQUEST if count == 1 else written.flags
@@ -119,6 +122,7 @@ class WorkerLink:
         Raises:
             Unavailable: the worker is gone. Nothing was sent, and the link is closed.
         """
+        assert check.endpoint.release is self._release
         number = self.in_flight.next_number
         check.started = False
         self._channel.send_message(
@@ -164,9 +168,13 @@ class WorkerLink:
         in_flight = self.in_flight
         match message:
             case Reply():
+                if message.release != self._release_tag:
+                    raise _wrong_release(message.release)
                 self._replies.on_reply(message)
             case ModelLoading(number):
                 self._on_parked(number)
+            case StreamPart() | StreamEnd() | Failure() | ParametersAccepted() if message.release != self._release_tag:
+                raise _wrong_release(message.release)
             case StreamPart(number, length):
                 self._replies.on_part(number, length)
             case Started(number):
@@ -194,9 +202,13 @@ class WorkerLink:
         return more and self._channel.open
 
     def _on_welcome(self, welcome: Welcome) -> None:
-        spec = self._release.spec
-        if welcome != Welcome(WIRE_VERSION, spec.model, spec.version):
+        spec, tag = self._release.spec, welcome.release
+        if welcome != Welcome(WIRE_VERSION, spec.model, spec.version, tag):
             raise PeerError(f"{welcome} from a worker that should be {spec.model} {spec.version} with wire version {WIRE_VERSION}")
+        # A worker of 0.1.0 has no tag, and one that was started by hand does not know the id of its release.
+        if tag and tag not in {release_tag(spec.model, spec.version, each) for each in (self._release.id, "")}:
+            raise PeerError(f"a worker of {spec.model} {spec.version} with other content than the release that it should be of")
+        self._release_tag = tag
         if not self._welcomed.done():
             self._welcomed.set_result(True)
             self.up = not self.retiring
@@ -212,3 +224,7 @@ class WorkerLink:
         batch = self.in_flight.take_batch(number)
         self._replies.free_slots(batch, retained=bool(flags & Flag.RETAINED))
         self._events.on_batch_failed(batch.requests, error)
+
+
+def _wrong_release(tag: int) -> PeerError:
+    return PeerError(f"an answer of another release, with tag {tag:016x}, than the worker has introduced itself with")

@@ -108,7 +108,7 @@ class ManagedRelease:
     def _start_workers(self) -> None:
         self.release.was_ready, self.release.crash_count, self.worker_log, self.remark = False, 0, [], ""
         if self.release.is_model:
-            template = self._context.worker_template(self.release.title, self.release.name, self._argv)
+            template = self._context.worker_template(self.release, self._argv)
             self.release.pending_workers = self._context.settings.workers_per_release
             self.workers.start(template)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from base.backoff import Backoff
+from base.ipc.control import RELEASE_ID_ENV
 from base.ipc.metrics_report import MetricsReport
 from base.telemetry.recorder import metrics_environment
 from runtime.pex.cache.store import PexCache
@@ -19,6 +20,7 @@ from runtime.supervisor.processes.child import child_environment
 from runtime.supervisor.processes.sandbox import Sandbox
 from runtime.supervisor.processes.start_limiter import StartLimiter
 from runtime.supervisor.processes.worker_run import WorkerTemplate
+from runtime.supervisor.rollout.release import Release
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +58,16 @@ class ReleaseContext:
             return pex
         return self.store.admit(pex, lambda copy, sha256: log.info("%s: %s", pex.name, trust.verify(pex, copy, sha256))).path
 
-    def worker_template(self, title: str, model: str, argv: list[str]) -> WorkerTemplate:
+    def worker_template(self, release: Release, argv: list[str]) -> WorkerTemplate:
         """Returns the parameters with which the workers of one release are started."""
         settings = self.settings
         cache_path = self.sandbox.cache_folder(settings.cache_path)
         places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(cache_path)}
-        env = child_environment(self.sandbox.environment_for(model, os.environ), places | metrics_environment(settings.measuring))
+        own = {**places, RELEASE_ID_ENV: release.sha256, **metrics_environment(settings.measuring)}
+        env = child_environment(self.sandbox.environment_for(release.name, os.environ), own)
         return WorkerTemplate(
-            title,
-            model,
+            release.title,
+            release.name,
             argv,
             env,
             self.run_dir,

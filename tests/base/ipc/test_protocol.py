@@ -36,6 +36,7 @@ from base.ipc.protocol import (
 
 ZERO = "00"
 U16, U32, U64 = "0000", "00000000", "0000000000000000"
+TAG, TAG_BYTES = 0x0102030405060708, "0807060504030201"
 
 BY_HAND: list[tuple[Message, str]] = [
     # kind flags number batch    offset length rows     extra
@@ -61,6 +62,12 @@ BY_HAND: list[tuple[Message, str]] = [
     (ParametersAccepted(7), "10 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
     (Started(7), "11 00" + U16 + "07000000" + U64 + U64 + U32 + U32),
     (StreamEnd(7, 4), "0e 04" + U16 + "07000000" + U64 + U64 + U32 + U32),
+    (Welcome(1, "ab", "2", TAG), "02 00" + U16 + U32 + TAG_BYTES + U64 + U32 + "01000000" + "6162 00 32"),
+    (Reply(7, 5, 99, 1, TAG), "06 01" + U16 + "07000000" + TAG_BYTES + "6300000000000000" + "05000000" + U32),
+    (Failure(7, b"no", 4, TAG), "07 04" + U16 + "07000000" + TAG_BYTES + U64 + U32 + U32 + "6e6f"),
+    (StreamPart(7, 300, TAG), "0b 00" + U16 + "07000000" + TAG_BYTES + "2c01000000000000" + U32 + U32),
+    (StreamEnd(7, 4, TAG), "0e 04" + U16 + "07000000" + TAG_BYTES + U64 + U32 + U32),
+    (ParametersAccepted(7, TAG), "10 00" + U16 + "07000000" + TAG_BYTES + U64 + U32 + U32),
 ]  # fmt: skip
 
 
