@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from base.errors import Declaration
 
@@ -40,11 +41,13 @@ def parse_path(path: str) -> tuple[str, tuple[str, ...]]:
     return normal, tuple(names)
 
 
+@lru_cache(4096)
 def path_pattern(path: str) -> tuple[str | None, ...]:
     """Returns the segments of a path: a literal segment, or None for a parameter."""
     return tuple(None if segment.startswith("{") else segment for segment in path.strip("/").split("/"))
 
 
+@lru_cache(4096)
 def path_shape(path: str) -> str:
     """Returns the path without the names of its parameters: `/a/{}/b`."""
     return re.sub(r"\{[^{}]*\}", "{}", path)

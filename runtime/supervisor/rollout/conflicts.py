@@ -68,9 +68,12 @@ def _is_same_version(one: Identity, other: Identity) -> bool:
 
 def _version_conflicts(releases: Sequence[Release]) -> list[Refusal]:
     found = []
+    by_name: dict[str, list[Release]] = {}
+    for release in releases:
+        by_name.setdefault(release.name, []).append(release)
     for release in releases:
         if release.is_model and release.in_place and release.state in _PAST_CHECKS:
-            holder = _version_holder(release, releases)
+            holder = _version_holder(release, by_name[release.name])
             if holder is not None:
                 reason = f"{holder.title} is served from {holder.file}, which has different content: give this release another version"
                 found.append(Refusal(release, reason))

@@ -90,7 +90,7 @@ def by_precedence(owners: Iterable[PathOwner], claims: Claims) -> list[PathOwner
     A model that has served with the path comes first, then the more specific path, then the name of the model. The time at which a model
     becomes ready has no influence.
     """
-    claimed = _claimed_shapes(claims)
+    claimed = {(model, path_shape(path)) for model, paths in claims.items() for path in paths}
 
     def key(owner: PathOwner) -> tuple[bool, list[bool], str, str]:
         shape = path_shape(owner.path)
@@ -104,12 +104,8 @@ def may_belong_to_others(release: Release, claims: Claims) -> bool:
 
     Such a path has parameters, and its model has not served with it before.
     """
-    claimed = _claimed_shapes(claims)
-    return any(None in path_pattern(each.path) and (each.model, path_shape(each.path)) not in claimed for each in release_paths([release]))
-
-
-def _claimed_shapes(claims: Claims) -> set[tuple[str, str]]:
-    return {(model, path_shape(path)) for model, paths in claims.items() for path in paths}
+    claimed = {path_shape(path) for path in claims.get(release.name, ())}
+    return any(None in path_pattern(each.path) and path_shape(each.path) not in claimed for each in release_paths([release]))
 
 
 def updated_claims(claims: Claims, serving: Mapping[str, Iterable[Release]]) -> dict[str, list[str]]:
