@@ -67,14 +67,16 @@ def test_each_request_has_a_line_on_both_paths_however_it_ends(supervised, tmp_p
 
 @pytest.mark.parametrize("query", ["", "?"], ids=["fast", "slow"])
 def test_a_client_that_disconnects_has_a_line(supervised, tmp_path, query):
-    """Its status is 499, since it got none."""
+    """Its status is 499, since it got none. The line has the canonical form of the path."""
     path = tmp_path / "access.log"
     supervised.settings["access_log_path"] = path
     write_tiny(supervised.dist / "slow.pex", "slow", module=SLOW)
     with supervised:
         host, port = supervised.state()["address"].removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as client:
-            client.sendall(b"POST /slow/one%%20two%b HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" % query.encode() + b'[{"x":1}]')
+            client.sendall(
+                b"POST /%%73low/%%6Fne%%20two/%b HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" % query.encode() + b'[{"x":1}]'
+            )
             supervised.until(lambda: "it is asked" in supervised.err.read_text())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, which cannot be taken for half an end
         supervised.until(lambda: [line["status"] for line in lines(path) if line["path"] == "/slow/one%20two"] == [499])

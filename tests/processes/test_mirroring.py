@@ -31,7 +31,8 @@ def read_report(front: Front, count: int) -> MirrorReport:
 def test_a_mirrored_request_is_answered_by_both_releases_and_compared(make: Workers, front: Front) -> None:
     """Equal responses count as equal; the client gets the response of its own release."""
     copy(front, make("1.0"), make("1.0"))
-    assert {version(answer) for answer in front.asked([[{"x": x}, {"x": x + 1}] for x in range(20)])} == {"1.0"}
+    for path in ("/tiny", "/t%69ny/"):
+        assert {version(answer) for answer in front.asked([[{"x": x}, {"x": x + 1}] for x in range(10)], path=path)} == {"1.0"}
     found = read_report(front, 20)
     assert (found.requests, found.equal, found.failed, found.skipped, found.deviation_max) == (20, 20, 0, 0, 0.0)
     assert found.primary_ms > 0

@@ -121,7 +121,8 @@ def test_a_client_may_request_a_version_or_a_label(front: Front, releases: tuple
     """It may request a release without a weight. An unknown one is a 404 that lists what there is."""
     table_with_split(front, releases, 90, 10)
     for name, expected in (("2.0", "2.0"), ("canary", "2.0"), ("stable", "1.0"), ("3.0", "3.0")):
-        assert [version(answer) for answer in front.asked([[{"x": 1}]] * 3, f"X-Pexdock-Version: {name}")] == [expected] * 3
+        for path in ("/tiny", "/%74iny/"):
+            assert [version(answer) for answer in front.asked([[{"x": 1}]] * 3, f"X-Pexdock-Version: {name}", path=path)] == [expected] * 3
     answer = front.ask([{"x": 1}], "X-Pexdock-Version: 0.9")
     assert (answer.status, answer.json()["code"]) == (404, "not_found")
     assert answer.json()["detail"] == "tiny has no release '0.9'; available versions: 1.0, 2.0, 3.0; labels: canary, stable"

@@ -47,13 +47,13 @@ class AsgiApp:
             await send_response(send, service.refusal(Unauthorized(_NO_KEY), next(service.ids), None))
             return
         # Probes come first: a model whose path is a single parameter must not hide them.
-        if page is not None:
+        if page is not None and not scope["raw_path"].endswith(b"/"):
             await self._pages({**scope, "path": page}, receive, send)
             return
         request_id = next(service.ids)
         target: Target | None = None
         try:
-            target = service.routes.route(scope["raw_path"])
+            target = service.routes.route(scope["raw_path"]) if page is None else None
             if target is None:
                 raise NotFound("no endpoint has this path; GET /docs lists those that are served")
             await self._predict(target, scope, receive, send, request_id)

@@ -12,7 +12,7 @@ from runtime.model_state import ModelState
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.releases.release_set import ReleaseSet
 from runtime.supervisor.rollout.model_status import ModelStateAndReason
-from runtime.supervisor.rollout.path_claims import Claims, may_belong_to_others, updated_claims
+from runtime.supervisor.rollout.path_claims import Claims, claimed_paths, may_belong_to_others, release_paths, updated_claims
 from runtime.supervisor.rollout.release import Release
 from runtime.supervisor.rollout.traffic_plan import TrafficPlan
 from runtime.supervisor.traffic.records import TrafficRecords
@@ -37,7 +37,8 @@ class PathOwners:
             unread_files: Files that were in dist/ at the start and are not read yet. Each may contain any model.
         """
         stored = {model: record.paths for model, record in self._records.store.records.items() if record.paths}
-        return stored if unread_files else {model: paths for model, paths in stored.items() if self._of_model(model)}
+        present = self._releases.model_names
+        return stored if unread_files else {model: paths for model, paths in stored.items() if model in present or self._of_model(model)}
 
     def without_open_paths(self, plans: Mapping[str, TrafficPlan], claims: Claims) -> dict[str, TrafficPlan]:
         """Returns the plans of models whose paths cannot belong to a model that is not known yet."""
@@ -47,12 +48,10 @@ class PathOwners:
         self, plans: Mapping[str, TrafficPlan], claims: Claims, states: Mapping[str, ModelStateAndReason]
     ) -> list[ReservedPath]:
         """Returns the paths of the models in dist/ that have no plan, and so cannot answer."""
-        found = []
-        for model in sorted({*claims, *self._releases.model_names} - {model for model, plan in plans.items() if plan.routed}):
-            managed = self._of_model(model)
-            paths = {*claims.get(model, ()), *(path for each in managed if each.release.serves for path in _paths(each.release))}
-            found += [ReservedPath(path, model, _state_text(states.get(model))) for path in sorted(paths)]
-        return found
+        ready = release_paths(release for release in self._releases.releases if release.is_model and release.serves)
+        paths = {(each.model, each.path) for each in [*claimed_paths(claims), *ready]}
+        routed = {model for model, plan in plans.items() if plan.routed}
+        return [ReservedPath(path, model, _state_text(states.get(model))) for model, path in sorted(paths) if model not in routed]
 
     def remember(self, plans: Mapping[str, TrafficPlan]) -> bool:
         """Stores the paths of the models that serve. Returns whether they have changed."""
@@ -75,10 +74,6 @@ class PathOwners:
         """Returns the releases of a model. If it has none, files that cannot be read and whose names begin with that of the model."""
         unread = (each for each in self._releases if each.release.identity is None and each.release.in_place)
         return self._releases.of_model(model) or [each for each in unread if canonicalize_name(each.release.file).startswith(f"{model}-")]
-
-
-def _paths(release: Release) -> list[str]:
-    return [endpoint.path for endpoint in release.spec.endpoints] if release.spec else []
 
 
 def _state_text(found: ModelStateAndReason | None) -> str:
