@@ -257,6 +257,14 @@ class ReportNotReady(msgspec.Struct, frozen=True, tag="report_not_ready", tag_fi
     """Supervisor → front door: report not ready and keep serving, so that load balancers stop sending."""
 
 
+class Ping(msgspec.Struct, frozen=True, tag="ping", tag_field="type"):
+    """Supervisor → front door: answer with Pong, to show that the event loop runs."""
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong", tag_field="type"):
+    """Front door → supervisor: the response to Ping."""
+
+
 FrontDoorMessage = (
     RoutingTable
     | ModelStates
@@ -270,4 +278,6 @@ FrontDoorMessage = (
     | RequestsSent
     | ModelsRequested
     | ReportNotReady
+    | Ping
+    | Pong
 )

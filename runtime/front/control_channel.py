@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable
 
 from base.errors import PeerError
 from base.ipc.control import ControlMessage, ControlStream, encode_message
+from base.ipc.front_door_control import Ping, Pong
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,10 @@ class ParentChannel:
                 is_long = stream.buffered_bytes >= _LONG_BYTES and b"\n" in data
                 messages = await asyncio.to_thread(stream.feed_bytes, data) if is_long else stream.feed_bytes(data)
                 for message in messages:
-                    await self._received.put(message)
+                    if isinstance(message, Ping):  # answered here, since a routing table may take the process seconds to apply
+                        self.run_in_background(self.send(Pong()))
+                    else:
+                        await self._received.put(message)
         except (OSError, PeerError) as exc:
             log.warning("cannot read the control socket: %s", exc)
         await self._received.put(None)

@@ -60,6 +60,7 @@ class StateReporter:
             startup_complete=table.startup_complete,
             waits_for=self._fleet.states.waits_for,
             front_door_pids=self._front_doors.pids,
+            front_doors=self._front_doors.reports(),
             releases=[self._as_clients_see(report) for report in self._fleet.releases.reports(self._fleet.records.policies)],
             models=report_models(self._fleet.records, self._fleet.states),
         )

@@ -27,7 +27,7 @@ from runtime.supervisor.folder_repair import FolderRepair
 from runtime.supervisor.front_door_config import front_door_config
 from runtime.supervisor.host.process_tree import ZombieReaper, kill_descendants
 from runtime.supervisor.processes.child import Child
-from runtime.supervisor.processes.front_door import FrontDoorReport
+from runtime.supervisor.processes.front_door import FrontDoorReport, FrontDoorTiming
 from runtime.supervisor.processes.front_doors import FrontDoorGroup
 from runtime.supervisor.releases.release_context import ReleaseContext
 from runtime.supervisor.rollout.policy_store import PolicyStore
@@ -83,7 +83,8 @@ class Supervisor:
         self.shutdown = Shutdown(settings.drain_s, settings.pre_stop_delay_s)
         self._trust_files = FileWatch(context.trust.paths, self.fleet.schedule_decision) if context.trust else None
         backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
-        self._front_doors = FrontDoorGroup(clients, front_door_config(settings), backoff, self._on_changed, self._on_front_door_message)
+        timing = FrontDoorTiming(backoff, settings.start_timeout_s, settings.unresponsive_s)
+        self._front_doors = FrontDoorGroup(clients, front_door_config(settings), timing, self._on_changed, self._on_front_door_message)
         self._mirror_loop = _mirror_loop(settings, self._on_changed)
         self._reporter = StateReporter(settings, clients[0], self.fleet, self._front_doors, self._mirror_loop)
         self.publisher = StatePublisher(context.run_dir, self._reporter.make_state, show)
@@ -101,7 +102,7 @@ class Supervisor:
         self._reporter.admin_address = admin.address
         await admin.start()
         self.shutdown.install_signal_handlers()
-        zombies = ZombieReaper(lambda: {child.pid for child in self._children()})
+        zombies = ZombieReaper(lambda: {child.pid for child in self._children()}, self._notice_stops)
         zombies.start()
         watching = loop.create_task(self._watch_dist())
         stopping = loop.create_task(self.shutdown.requested.wait())
@@ -152,6 +153,11 @@ class Supervisor:
         """Returns all processes that run now."""
         workers = [worker.child for worker in self.fleet.releases.workers]
         return [child for child in workers if child is not None] + self._front_doors.children
+
+    def _notice_stops(self) -> None:
+        """Finds children that were stopped or continue. The kernel sends SIGCHLD then, and also when one exits."""
+        if any([child.notice_stop() for child in self._children()]):  # noqa: C419 - of each child
+            self._on_changed()
 
     def _on_front_door_message(self, message: FrontDoorReport) -> None:
         if isinstance(message, MetricsReport):

@@ -77,7 +77,7 @@ class Administered(Operated):
 
 @pytest.fixture
 def administered(tmp_path):
-    made = Administered(tmp_path)
+    made = Administered(tmp_path, unresponsive_s=0)
     (made.texts / "a.txt").write_text("one")
     write_tiny(made.dist / "stored.pex", "stored", module=STORED)
     return made

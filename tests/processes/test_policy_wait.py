@@ -24,7 +24,7 @@ HELD = """
 @pytest.fixture
 def operated(tmp_path: Path) -> Operated:
     """A supervisor with two front doors, whose 0.2.0 serves and 0.1.0 is a standby."""
-    made = Operated(tmp_path, front_doors=2)
+    made = Operated(tmp_path, front_doors=2, unresponsive_s=0)
     for version, factor in (("0.1.0", 10), ("0.2.0", 20)):
         drop(made, version, times(factor, "/tiny"))
     return made

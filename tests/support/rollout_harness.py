@@ -58,7 +58,7 @@ class Rollout:
         self.held = folder / "held"
         self.held.mkdir()
         (self.held / "a.txt").touch()
-        self.operated = Operated(folder, restart_delay_min_s=0.05, **settings)
+        self.operated = Operated(folder, restart_delay_min_s=0.05, unresponsive_s=0, **settings)
         self.new = self.operated.dist / "tiny-0.2.0.pex"
         write_tiny(self.operated.dist / "tiny-0.1.0.pex", "tiny", module=OLD(10))
 

@@ -19,6 +19,9 @@ def as_table(state: State) -> str:
         head += f"\n{state.dist_path} mirrors {state.dist_url}{problem}"
     if state.waits_for:
         head += f"\nnot ready: /readyz waits for {', '.join(state.waits_for)}"
+    for door in state.front_doors:
+        if door.state != "serving":
+            head += f"\n{door.name}{'' if door.pid is None else f' (pid {door.pid})'} is {door.state}"
     if not state.releases:
         return f"{head}\n\nno pex in {state.dist_path}"
     return f"{head}\n\n{releases_as_text(state.releases)}"

@@ -25,10 +25,12 @@ class ZombieReaper:
 
     Args:
         own_children: Returns the ids of the children that lead a session of their own, and are reaped elsewhere.
+        notice_stops: Called when a child may have been stopped or continues, for which the kernel sends the same signal.
     """
 
-    def __init__(self, own_children: Callable[[], Collection[int]]) -> None:
+    def __init__(self, own_children: Callable[[], Collection[int]], notice_stops: Callable[[], None]) -> None:
         self._own_children = own_children
+        self._notice_stops = notice_stops
         self._planned: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -36,13 +38,17 @@ class ZombieReaper:
         self._loop = loop = asyncio.get_running_loop()
         adopt_orphans()
         # uvloop keeps SIGCHLD for its own subprocesses, of which there are none; it calls handlers of Python in time.
-        signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(self._plan))
+        signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(self._on_signal))
 
     def stop(self) -> None:
         """Stops reaping. Idempotent."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if self._planned is not None:
             self._planned.cancel()
+
+    def _on_signal(self) -> None:
+        self._notice_stops()
+        self._plan()
 
     def _plan(self) -> None:
         if self._planned is None:

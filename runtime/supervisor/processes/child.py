@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from base.log import LEVELS_ENV
 from runtime.supervisor.processes.child_output import ChildOutput
 from runtime.supervisor.processes.control_socket import ControlSocket
 from runtime.supervisor.processes.sandbox import User
+
+log = logging.getLogger(__name__)
 
 _EXIT_AFTER_DISCONNECT_S = 5.0
 """Time limit for the exit after a child closed its control socket, in seconds. A child that still runs then is killed."""
@@ -53,12 +56,14 @@ class ProcessSpec:
         env: The whole environment.
         fds: Further descriptors that the child inherits under their own numbers.
         user: The user of the process; None for the user of this process.
+        stopped_max_s: Time in seconds after which a process that was stopped (SIGSTOP) is killed; 0 for never.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str]
     fds: Sequence[int] = ()
     user: User | None = None
+    stopped_max_s: float = 0.0
 
 
 class Child:
@@ -73,6 +78,8 @@ class Child:
     Attributes:
         output: Output of the process.
         exited: Set once it is reaped and nothing of it is left.
+        is_stopped: Whether the process is stopped (SIGSTOP).
+        failure: Reason why it is killed before it exits by itself; empty for none.
     """
 
     def __init__(self, name: str, spec: ProcessSpec, on_message: Callable[[ControlMessage], None], on_exit: Callable[[int], None]) -> None:
@@ -84,6 +91,9 @@ class Child:
         self._on_exit = on_exit
         self._timers: list[asyncio.TimerHandle] = []
         self._pidfd = -1
+        self._stop_timer: asyncio.TimerHandle | None = None
+        self.is_stopped = False
+        self.failure = ""
 
     @property
     def pid(self) -> int:
@@ -130,6 +140,34 @@ class Child:
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    def fail(self, reason: str) -> None:
+        """Kills the process because of `reason`, which `failure` then holds."""
+        self.failure = reason
+        self.kill()
+
+    def notice_stop(self) -> bool:
+        """Notices that the process was stopped or continues, which the kernel reports by SIGCHLD. Returns whether that is new.
+
+        A process that stays stopped is killed, since its clients wait.
+        """
+        found = None
+        with contextlib.suppress(ChildProcessError):
+            if self._pidfd >= 0:
+                found = os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+        if found is None:
+            return False
+        self.is_stopped = found.si_code == os.CLD_STOPPED
+        limit_s = self._spec.stopped_max_s
+        if self._stop_timer is not None:
+            self._stop_timer.cancel()
+        if self.is_stopped and limit_s:
+            log.warning("%s (pid %d) is stopped, and is replaced unless it continues within %g s", self.name, self.pid, limit_s)
+            self._stop_timer = self._loop.call_later(limit_s, self.fail, f"was stopped (SIGSTOP) for {limit_s:g} s (unresponsive_s)")
+            self._timers.append(self._stop_timer)
+        else:
+            log.warning("%s (pid %d) %s", self.name, self.pid, "is stopped" if self.is_stopped else "continues")
+        return True
 
     def close(self) -> None:
         """Kills and reaps the child at once, without callbacks, for a shutdown that is not orderly. Idempotent."""

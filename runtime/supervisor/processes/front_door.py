@@ -9,6 +9,9 @@ import os
 import select
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import msgspec
 
 from base.backoff import Backoff
 from base.ipc.control import ControlMessage, Drain
@@ -19,6 +22,8 @@ from base.ipc.front_door_control import (
     ModelsRequested,
     ModelStates,
     OutcomeReport,
+    Ping,
+    Pong,
     ReportNotReady,
     RequestsSent,
     RoutesDrained,
@@ -29,12 +34,44 @@ from base.ipc.front_door_control import (
 from base.ipc.metrics_report import MetricsReport
 from base.process import front_door_command
 from base.telemetry.append_log import STDOUT
+from runtime.supervisor.host.heartbeat import Heartbeat
 from runtime.supervisor.processes.child import Child, ProcessSpec, child_environment, describe_exit
 
 log = logging.getLogger(__name__)
 
 FrontDoorReport = MetricsReport | OutcomeReport | MirrorReport | WorkerUnhealthy | RequestsSent | ModelsRequested
 """Messages that front doors send without a request."""
+
+
+@dataclass(frozen=True)
+class FrontDoorTiming:
+    """The times of front doors.
+
+    Attributes:
+        backoff: Delays before one is restarted.
+        start_timeout_s: Time limit until one listens, in seconds.
+        unresponsive_s: Time in seconds after which one that does not answer is replaced; 0 for never.
+    """
+
+    backoff: Backoff
+    start_timeout_s: float
+    unresponsive_s: float
+
+
+class FrontDoorStatus(msgspec.Struct, frozen=True):
+    """A front door in the state of the supervisor.
+
+    Attributes:
+        name: Name in the log.
+        state: starting, serving, stopped (by SIGSTOP) or restarting.
+        pid: Process id; None while it is restarting.
+        restarts: Number of restarts.
+    """
+
+    name: str
+    state: str
+    pid: int | None = None
+    restarts: int = 0
 
 
 class FrontDoorChild:
@@ -44,7 +81,7 @@ class FrontDoorChild:
         name: Name in the log.
         listener: The bound socket. The process inherits it at each start, so that connections wait during a restart.
         limits: Configuration, which is the first message to it.
-        backoff: Delays before it is restarted.
+        timing: Delays before it is restarted, and its time limits.
         on_changed: Called when it listens, when it has applied a table and when it has exited.
         on_report: Called with its reports.
 
@@ -58,7 +95,7 @@ class FrontDoorChild:
         name: str,
         listener: socket.socket,
         limits: Configure,
-        backoff: Backoff,
+        timing: FrontDoorTiming,
         on_changed: Callable[[], None],
         on_report: Callable[[FrontDoorReport], None],
     ) -> None:
@@ -69,8 +106,12 @@ class FrontDoorChild:
         self._on_report = on_report
         self._table = RoutingTable(0, [], startup_complete=False, paths_known=False)
         self._states = ModelStates({})
-        self._restarts = _Restarts(backoff, self.start)
+        self._timing = timing
+        self._restarts = _Restarts(timing.backoff, self.start)
+        self._start_timer: asyncio.TimerHandle | None = None  # until it listens
+        self._heartbeat: Heartbeat | None = None  # while it listens
         self._not_ready = self._stopping = False
+        self._starts = 0
         self.child: Child | None = None
         self.applied_generation = self._drained_generation = -1
 
@@ -84,7 +125,7 @@ class FrontDoorChild:
             with _stdout_for_child(wanted=self._limits.access_log == STDOUT) as stdout_fd:
                 fds = [self._listener.fileno(), stdout_fd]
                 argv, additions = front_door_command(*fds)
-                spec = ProcessSpec(argv, child_environment(os.environ, additions), fds)
+                spec = ProcessSpec(argv, child_environment(os.environ, additions), fds, stopped_max_s=self._timing.unresponsive_s)
                 child = Child(self._name, spec, self._on_message, self._on_exit)
                 child.start()
         except OSError as exc:
@@ -93,11 +134,25 @@ class FrontDoorChild:
                 self._restarts.schedule()
             return
         self.child = child
+        self._starts += 1
+        late = f"did not listen within {self._timing.start_timeout_s:g} s (start_timeout_s)"
+        self._start_timer = asyncio.get_running_loop().call_later(self._timing.start_timeout_s, child.fail, late)
         child.send(self._limits)
         child.send(self._states)  # before the table, so that it never reports ready by the table alone
         child.send(self._table)
         if self._not_ready:
             child.send(ReportNotReady())
+
+    def report(self) -> FrontDoorStatus:
+        """Returns the state of the process for people."""
+        child = self.child
+        if child is None:
+            state = "restarting"
+        elif child.is_stopped:
+            state = "stopped"
+        else:
+            state = "starting" if self._heartbeat is None and self._start_timer is not None else "serving"
+        return FrontDoorStatus(self._name, state, None if child is None else child.pid, max(0, self._starts - 1))
 
     def publish_table(self, table: RoutingTable) -> None:
         """Sends a newer routing table, now and after every restart."""
@@ -121,6 +176,7 @@ class FrontDoorChild:
         """Makes the front door finish its requests and exit. It is started once more if it crashed and clients wait for it."""
         self._stopping = True
         self._restarts.cancel()
+        self._stop_timers()
         if self.child is None and select.select([self._listener], [], [], 0)[0]:
             self.start()
         if self.child is not None:
@@ -130,6 +186,11 @@ class FrontDoorChild:
         match message:
             case Listening():
                 self._restarts.on_listening()
+                self._start_heartbeat()
+            case Pong():
+                if self._heartbeat is not None:
+                    self._heartbeat.on_answer()
+                return
             case TableApplied(generation):
                 self.applied_generation = generation
             case RoutesDrained(generation):
@@ -141,12 +202,35 @@ class FrontDoorChild:
                 log.warning("%s sent an unexpected message: %s", self._name, type(message).__name__)
         self._on_changed()
 
+    def _start_heartbeat(self) -> None:
+        self._stop_timers()
+        child, timeout_s = self.child, self._timing.unresponsive_s
+        if child is None or not timeout_s or self._stopping:
+            return
+
+        def on_silent() -> None:
+            if child.is_stopped:  # the timer of the stop decides
+                self._start_heartbeat()
+            else:
+                child.fail(f"has not answered for {timeout_s:g} s (unresponsive_s)")
+
+        self._heartbeat = Heartbeat(child.pid, timeout_s, lambda: child.send(Ping()), on_silent)
+
+    def _stop_timers(self) -> None:
+        if self._start_timer is not None:
+            self._start_timer.cancel()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        self._start_timer = self._heartbeat = None
+
     def _on_exit(self, code: int) -> None:
+        failure = self.child.failure if self.child is not None else ""
+        self._stop_timers()
         self.child = None
         self.applied_generation = self._drained_generation = -1
         if not self._stopping:
             delay_s = self._restarts.schedule()
-            log.error("%s %s; restarting in %.1f s", self._name, describe_exit(code), delay_s)
+            log.error("%s %s; restarting in %.1f s", self._name, failure or describe_exit(code), delay_s)
         self._on_changed()
 
 

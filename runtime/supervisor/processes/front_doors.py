@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from base.backoff import Backoff
 from base.ipc.front_door_control import Configure, ModelStates, RoutingTable
 from runtime.supervisor.processes.child import Child
-from runtime.supervisor.processes.front_door import FrontDoorChild, FrontDoorReport
+from runtime.supervisor.processes.front_door import FrontDoorChild, FrontDoorReport, FrontDoorStatus, FrontDoorTiming
 
 
 class FrontDoorGroup:
@@ -19,7 +18,7 @@ class FrontDoorGroup:
     Args:
         listeners: The bound sockets.
         limits: Limits of all front doors together; total limits are divided among them.
-        backoff: Delays before one is restarted.
+        timing: Delays before one is restarted, and time limits.
         on_changed: Called when one of them listens, has applied a table or has exited.
         on_report: Called with their reports.
     """
@@ -28,13 +27,13 @@ class FrontDoorGroup:
         self,
         listeners: Sequence[socket.socket],
         limits: Configure,
-        backoff: Backoff,
+        timing: FrontDoorTiming,
         on_changed: Callable[[], None],
         on_report: Callable[[FrontDoorReport], None],
     ) -> None:
         share = divide_limits(limits, len(listeners))
         self._doors = [
-            FrontDoorChild(f"front door {i + 1}" if i else "front door", listener, share, backoff, on_changed, on_report)
+            FrontDoorChild(f"front door {i + 1}" if i else "front door", listener, share, timing, on_changed, on_report)
             for i, listener in enumerate(listeners)
         ]
 
@@ -52,6 +51,10 @@ class FrontDoorGroup:
     def applied_generation(self) -> int:
         """Generation of the routing table that is in force in every front door that runs; -1 if one has none, or none runs."""
         return min((door.applied_generation for door in self._doors if door.child is not None), default=-1)
+
+    def reports(self) -> list[FrontDoorStatus]:
+        """Returns the states of all front doors."""
+        return [door.report() for door in self._doors]
 
     def start(self) -> None:
         """Spawns all front doors."""

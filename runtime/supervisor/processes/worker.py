@@ -235,13 +235,14 @@ class WorkerProcess:
     def _on_exit(self, code: int) -> None:
         run = self.run
         lines = run.last_lines(_LAST_LINES)
+        failure = run.child.failure if run.child is not None else ""
         run.release(code)
         self._end_start()
         if self.state in {WorkerState.RETIRED, WorkerState.STOPPING}:
             self._step(WorkerEvent.EXITED)
             return
         when = "" if self.state is WorkerState.READY else " before it was ready"
-        reason = run.failure or f"its worker {describe_exit(code)}{when}{self._template.sandbox.explain_exit(code, lines)}"
+        reason = run.failure or f"its worker {failure or describe_exit(code)}{when}{self._template.sandbox.explain_exit(code, lines)}"
         final = (code == ExitCode.CANNOT_LOAD or run.cannot_load) and not self._owner.loaded
         self._crashes = self._template.backoff.count_failure(self._crashes, run.ready_s())
         self._step(WorkerEvent.FAILED_TO_LOAD if final else WorkerEvent.EXITED, reason)

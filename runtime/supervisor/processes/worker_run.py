@@ -41,6 +41,7 @@ class WorkerTemplate:
         start_limiter: Limits how many workers start at the same time.
         start_nice: Extra niceness of a worker until it is ready.
         sandbox: Environment, folders, user and memory of a worker.
+        unresponsive_s: Time in seconds after which a stopped worker is replaced; 0 for never.
     """
 
     title: str
@@ -55,6 +56,7 @@ class WorkerTemplate:
     start_limiter: StartLimiter
     start_nice: int
     sandbox: Sandbox
+    unresponsive_s: float
 
 
 class WorkerRun:
@@ -108,7 +110,9 @@ class WorkerRun:
         argv = [*self._template.argv, "--socket", str(self.socket_path)]
         own = {"TMPDIR": str(scratch), "HOME": sandbox.home(self._template.env.get("HOME"), scratch)}
         env = {**self._template.env, **({WARM_UP_ENV: WARM_UP_LENIENT} if proven else {}), **own}
-        child = Child(self._template.title, ProcessSpec(argv, env, user=sandbox.user), self._on_message, self._on_exit)
+        child = Child(
+            self._template.title, ProcessSpec(argv, env, (), sandbox.user, self._template.unresponsive_s), self._on_message, self._on_exit
+        )
         self._scratch = sandbox.create_scratch_folder(name)
         child.start()
         self.child = child

@@ -78,4 +78,5 @@ class ReleaseContext:
             self.start_limiter,
             settings.start_nice,
             self.sandbox,
+            settings.unresponsive_s,
         )

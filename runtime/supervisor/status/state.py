@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from base.ipc.front_door_control import MirrorReport
+from runtime.supervisor.processes.front_door import FrontDoorStatus
 from runtime.supervisor.rollout.policy_record import TrafficShift
 from runtime.supervisor.rollout.probation import Probation
 
@@ -186,6 +187,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     startup_complete: bool = msgspec.field(default=False, name="settled")
     waits_for: list[str] = []
     front_door_pids: list[int] = []
+    front_doors: list[FrontDoorStatus] = []
     releases: list[ReleaseReport] = []
     models: list[ModelReport] = []
 
