@@ -34,12 +34,13 @@ from runtime.supervisor.supervisor import Supervisor
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, show: Callable[[str], None]) -> None:
+def serve(settings: Settings, show: Callable[[str], None], load: Callable[[], Settings]) -> None:
     """Serves until a signal or the admin API requests a shutdown. Afterwards no process, socket file or run directory is left.
 
     Args:
         settings: All settings.
         show: Prints the announcement once every pex that was in dist/ is ready or refused.
+        load: Reads the settings again, for SIGHUP.
 
     Raises:
         PexdockError: Pexdock cannot start. No process or file was left behind.
@@ -60,11 +61,23 @@ def serve(settings: Settings, show: Callable[[str], None]) -> None:
         settings.dist_path.mkdir(parents=True, exist_ok=True)
         dist_file.remove_abandoned_files(settings.dist_path)
         try:
-            supervisor = Supervisor(_release_context(settings, store, own_run_dir, report, sandbox), clients, policies, show)
+            context = _release_context(settings, store, own_run_dir, report, sandbox)
+            supervisor = Supervisor(context, clients, policies, show, _checked(load))
             admin = AdminServers(create_app(_admin_context(settings, supervisor, logs)), operators, connection_limits(settings))
             uvloop.run(supervisor.run(admin))
         finally:
             store.close()
+
+
+def _checked(load: Callable[[], Settings]) -> Callable[[], Settings]:
+    """Returns a function that loads settings and checks them as at the start."""
+
+    def load_and_check() -> Settings:
+        found = load()
+        _check_settings(found)
+        return found
+
+    return load_and_check
 
 
 def _check_settings(settings: Settings) -> None:

@@ -132,7 +132,9 @@ class TlsFiles(msgspec.Struct, frozen=True):
 
 
 class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
-    """Supervisor → front door, once, before the first table: its limits. The defaults are also those of the settings of `pexdock`.
+    """Supervisor → front door, before the first table: its limits. Again after a reload: new limits of bodies, connections and queues.
+
+    The defaults are also those of the settings of `pexdock`.
 
     Attributes:
         body_max_bytes: Size limit of a request body; a larger one is answered with 413.

@@ -54,11 +54,12 @@ def serve(config: Path | None, **flags: str | None) -> None:
 
     Each option can also be set in pexdock.toml, as in `port = 8080`, or in the environment, as in PEXDOCK_PORT=8080.
     """
+    from runtime import settings  # noqa: PLC0415
     from runtime.serve import serve as run  # noqa: PLC0415
 
     chosen = load_settings(flags, config)
     _log_to_stderr(chosen.log_level)
-    run(chosen, _show)
+    run(chosen, _show, lambda: settings.load(flags, config))
 
 
 @click.command()

@@ -70,9 +70,10 @@ class CredentialWatcher:
 
     async def run(self) -> None:
         """Reloads the files when they change, until this is cancelled."""
-        await FileWatch(self.paths, self._reload).run()
+        await FileWatch(self.paths, self.reload).run()
 
-    def _reload(self) -> None:
+    def reload(self) -> None:
+        """Reads the files that have changed again."""
         if self._keys is not None:
             self._reload_keys(self._keys)
         if self._tls is not None:

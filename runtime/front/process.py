@@ -82,7 +82,7 @@ class FrontProcess:
             gc.freeze()  # the objects that exist now stay, so collections need not visit them
             await channel.send(Listening())
             await self._confirm(dispatchers, first)
-            code = await self._follow(service, dispatchers)
+            code = await self._follow(service, dispatchers, server, limits)
             service.withdraw()
             dispatchers.stop()
             await server.stop()
@@ -92,7 +92,7 @@ class FrontProcess:
         channel.close()
         return code
 
-    async def _follow(self, service: InferenceService, dispatchers: Dispatchers) -> ExitCode:
+    async def _follow(self, service: InferenceService, dispatchers: Dispatchers, server: FrontServer, limits: QueueLimits) -> ExitCode:
         """Handles messages until the parent wants this process to exit."""
         while True:
             message = await self._channel.receive()
@@ -102,6 +102,10 @@ class FrontProcess:
                     await self._confirm(dispatchers, message)
                 case ModelStates():
                     service.readiness.set_states(message)
+                case Configure():
+                    limits.reconfigure(message)
+                    service.set_body_limit(message.body_max_bytes)
+                    server.reconfigure(message)
                 case ReportNotReady():
                     service.withdraw()
                 case Drain():
@@ -158,7 +162,7 @@ def run(control: socket.socket, listener: socket.socket, stdout_fd: int) -> Exit
     logging.basicConfig(handlers=[stderr_handler()], level=logging.INFO)
     # The parent stops us by a message, or by its own exit, which closes the socket. Accepted requests are still answered then. Signals are
     # ignored, because a Ctrl-C in a terminal reaches the whole process group.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
         return uvloop.run(FrontProcess(control, listener, stdout_fd).run())

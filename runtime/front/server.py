@@ -75,6 +75,11 @@ class FrontServer(uvicorn.Server):
         self._serving = asyncio.get_running_loop().create_task(self._serve([sock]))  # `serve` would handle signals
         await self._listening.wait()
 
+    def reconfigure(self, configure: Configure) -> None:
+        """Applies a new limit of connections, and reads API keys and TLS files again if they have changed."""
+        self._connections.sweeper.connections_max = configure.connections_max
+        self._credentials.reload()
+
     async def stop(self) -> None:
         """Stops accepting connections, and returns when the requests that have come are answered or the time limit is over."""
         if self._watching is not None:

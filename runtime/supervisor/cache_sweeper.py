@@ -25,7 +25,7 @@ class CacheSweeper:
     def __init__(self, store: PexCache, threads: BlockingThreads, max_bytes: int, releases: ReleaseSet) -> None:
         self._store = store
         self._threads = threads
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._releases = releases
         self._task: asyncio.Task[None] | None = None
         self._maybe_cached: set[str] | None = None  # digests that may be in the cache; None before the first sweep
@@ -36,7 +36,7 @@ class CacheSweeper:
         is_idle = self._task is None or self._task.done()
         if is_idle and self._releases.is_cache_stable and (self._maybe_cached is None or self._maybe_cached - needed):
             self._maybe_cached = needed  # it grows while the sweep runs, so that the sweep keeps new files
-            self._task = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.evict(needed, self._max_bytes)))
+            self._task = asyncio.get_running_loop().create_task(self._threads.run(lambda: self._store.evict(needed, self.max_bytes)))
             self._task.add_done_callback(self._on_swept)
         elif self._maybe_cached is not None:
             self._maybe_cached |= needed

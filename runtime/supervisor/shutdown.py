@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import time
@@ -33,15 +34,27 @@ class Shutdown:
 
     def __init__(self, drain_s: float, pre_stop_delay_s: float) -> None:
         self._drain_s = drain_s
-        self._pre_stop_delay_s = pre_stop_delay_s
+        self.pre_stop_delay_s = pre_stop_delay_s
         self._hurried = asyncio.Event()
         self.requested = asyncio.Event()
 
-    def install_signal_handlers(self) -> None:
-        """Makes SIGTERM, SIGINT and SIGHUP request the shutdown. If SIGHUP is ignored, as with `nohup`, it stays ignored."""
-        hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
-        for number in (signal.SIGTERM, signal.SIGINT, *hangup):
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+    def install_signal_handlers(self, reload: Callable[[], None]) -> None:
+        """Makes SIGTERM and SIGINT request the shutdown, and SIGHUP call `reload`. If SIGHUP is ignored, as with `nohup`, it stays ignored.
+
+        SIGHUP requests the shutdown, too, if it says that the terminal was closed in which the supervisor was started.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, self._on_hangup, reload, _has_terminal())
+
+    def _on_hangup(self, reload: Callable[[], None], had_terminal: bool) -> None:
+        if self.requested.is_set() or (had_terminal and not _has_terminal()):
+            self._on_signal(signal.SIGHUP)
+        else:
+            log.info("SIGHUP: reading the settings again")
+            reload()
 
     def request(self) -> None:
         """Requests the shutdown, as SIGTERM does."""
@@ -55,7 +68,7 @@ class Shutdown:
         else:
             log.info("%s: shutting down", name)
         if number != signal.SIGTERM:  # sent by people at a terminal, where no load balancer needs time to notice
-            self._pre_stop_delay_s = 0.0
+            self.pre_stop_delay_s = 0.0
         self.requested.set()
 
     async def run(
@@ -71,10 +84,10 @@ class Shutdown:
         """
         deadline = time.monotonic() + self._drain_s
         fleet.states.stop()
-        if self._pre_stop_delay_s:
+        if self.pre_stop_delay_s:
             front_doors.report_not_ready()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._hurried.wait(), self._pre_stop_delay_s)
+                await asyncio.wait_for(self._hurried.wait(), self.pre_stop_delay_s)
         fleet.stop()
         refuse_connections(clients)
         front_doors.drain()
@@ -98,3 +111,12 @@ class Shutdown:
                 child.kill()
         await asyncio.wait({exited}, timeout=_REAP_S)
         exited.cancel()
+
+
+def _has_terminal() -> bool:
+    """Returns whether this process has a controlling terminal that is open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

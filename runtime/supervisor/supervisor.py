@@ -25,12 +25,15 @@ from runtime.supervisor.dist.watcher import DistWatcher
 from runtime.supervisor.fleet.fleet import Fleet
 from runtime.supervisor.folder_repair import FolderRepair
 from runtime.supervisor.front_door_config import front_door_config
+from runtime.supervisor.host.log_buffer import set_shown_level
 from runtime.supervisor.host.process_tree import ZombieReaper, kill_descendants
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import FrontDoorReport, FrontDoorTiming
 from runtime.supervisor.processes.front_doors import FrontDoorGroup
 from runtime.supervisor.releases.release_context import ReleaseContext
 from runtime.supervisor.rollout.policy_store import PolicyStore
+from runtime.supervisor.rollout.probation import probation_rules
+from runtime.supervisor.settings_reload import SettingsReloader
 from runtime.supervisor.shutdown import Shutdown
 from runtime.supervisor.state_publisher import StatePublisher
 from runtime.supervisor.state_report import StateReporter
@@ -65,6 +68,7 @@ class Supervisor:
         clients: Listening sockets of the front doors.
         store: The traffic policies of an earlier supervisor.
         show: Prints the announcement once every pex in dist/ is ready or refused.
+        load: Reads the settings again, for SIGHUP.
 
     Attributes:
         fleet: All releases.
@@ -72,7 +76,14 @@ class Supervisor:
         shutdown: Stops everything.
     """
 
-    def __init__(self, context: ReleaseContext, clients: Sequence[socket.socket], store: PolicyStore, show: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        context: ReleaseContext,
+        clients: Sequence[socket.socket],
+        store: PolicyStore,
+        show: Callable[[str], None],
+        load: Callable[[], Settings],
+    ) -> None:
         settings = context.settings
         self._settings, self._report_metrics, self._clients = settings, context.report, clients
         self._start_limiter = context.start_limiter
@@ -90,6 +101,8 @@ class Supervisor:
         self.publisher = StatePublisher(context.run_dir, self._reporter.make_state, show)
         self._state_metrics = StateMetrics(self.fleet.states, settings.measuring, context.report)
         self._folders = FolderRepair(context, self.fleet.releases, store, self.publisher.restore_file)
+        self._reloader = SettingsReloader(settings, load, self._apply_settings)
+        self._context = context
         self._sweeper = CacheSweeper(context.store, threads, int(settings.cache_max_bytes), self.fleet.releases)
 
     async def run(self, admin: AdminServer) -> None:
@@ -101,7 +114,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._reporter.admin_address = admin.address
         await admin.start()
-        self.shutdown.install_signal_handlers()
+        self.shutdown.install_signal_handlers(self._reloader.reload)
         zombies = ZombieReaper(lambda: {child.pid for child in self._children()}, self._notice_stops)
         zombies.start()
         watching = loop.create_task(self._watch_dist())
@@ -153,6 +166,16 @@ class Supervisor:
         """Returns all processes that run now."""
         workers = [worker.child for worker in self.fleet.releases.workers]
         return [child for child in workers if child is not None] + self._front_doors.children
+
+    def _apply_settings(self, settings: Settings) -> None:
+        """Applies settings that were read again. Front doors read their keys and certificates again, too."""
+        self._context.settings = settings
+        self.fleet.shifter.rules, self.fleet.shifter.rollback_window_s = probation_rules(settings), settings.rollback_window_s
+        self._sweeper.max_bytes = int(settings.cache_max_bytes)
+        self.shutdown.pre_stop_delay_s = settings.pre_stop_delay_s
+        self._front_doors.configure(front_door_config(settings))
+        self.fleet.schedule_decision()  # it looks at trusted keys and digests again
+        set_shown_level(settings.log_level)
 
     def _notice_stops(self) -> None:
         """Finds children that were stopped or continue. The kernel sends SIGCHLD then, and also when one exits."""

@@ -35,7 +35,7 @@ class FastPath:
 
     def __init__(self, routes: RouteTable, body_max_bytes: int) -> None:
         self._routes = routes
-        self._body_max_bytes = body_max_bytes
+        self.body_max_bytes = body_max_bytes
         self.keys: ApiKeys | None = None
 
     def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> PlainHead | None:
@@ -69,7 +69,7 @@ class FastPath:
             elif name in _NOT_PLAIN:
                 return None
         body_bytes = int(length) if length.isdigit() else -1
-        if not 0 <= body_bytes <= self._body_max_bytes:
+        if not 0 <= body_bytes <= self.body_max_bytes:
             return None
         try:
             if version or target.split:

@@ -68,6 +68,11 @@ class InferenceService:
 
     # ---- changes by the supervisor and operators
 
+    def set_body_limit(self, body_max_bytes: int) -> None:
+        """Limits the bodies of requests that arrive from now on."""
+        self.body_max_bytes = self.fast_path.body_max_bytes = body_max_bytes
+        self.heads.clear()  # it has the lengths of bodies that were accepted
+
     async def load(self, table: RoutingTable) -> None:
         """Does the work for the new releases of a table whose amount depends on their number of columns, on a thread."""
         await self._dispatchers.load(table.routes)

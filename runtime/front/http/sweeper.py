@@ -34,6 +34,7 @@ class Sweeper:
         unread_max_bytes: Limit of response bytes that wait for clients; beyond it, the client with the most bytes is disconnected.
 
     Attributes:
+        connections_max: As given; it may be changed.
         write_limit: Counts response bytes that wait for clients.
     """
 
@@ -45,7 +46,7 @@ class Sweeper:
         unread_max_bytes: int = sys.maxsize,
     ) -> None:
         self.write_limit = WriteBufferLimit(unread_max_bytes)
-        self._connections_max, self._fds_max = connections_max, fds_max
+        self.connections_max, self._fds_max = connections_max, fds_max
         self._refused, self._logged_s = 0, -LOG_INTERVAL_S
         self._limits = limits
         self._timer: asyncio.TimerHandle | None = None
@@ -60,7 +61,7 @@ class Sweeper:
 
         The kernel assigns the lowest free number, so all lower numbers are in use.
         """
-        if len(connections) <= self._connections_max and fd < self._fds_max:
+        if len(connections) <= self.connections_max and fd < self._fds_max:
             return True
         self._refused += 1
         now_s = time.monotonic()

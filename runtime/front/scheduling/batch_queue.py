@@ -40,9 +40,9 @@ class QueuedRequest(Protocol):
 R = TypeVar("R", bound=QueuedRequest)
 
 
-@dataclass(frozen=True)
+@dataclass
 class QueueLimits:
-    """Limits of the requests to one endpoint.
+    """Limits of the requests to one endpoint, which all queues of a front door share.
 
     Attributes:
         max_wait_s: Limit of a request's wait in seconds, if that is less than the request's own time limit.
@@ -70,6 +70,11 @@ class QueueLimits:
             configure.columns_max,
             configure.request_max_rows,
         )
+
+    def reconfigure(self, configure: Configure) -> None:
+        """Applies a new configuration to requests that arrive from now on. `priorities` and `columns_max` stay as they are."""
+        self.max_rows, self.max_bytes = configure.queue_max_rows, configure.queue_max_bytes
+        self.max_wait_s = configure.queue_max_wait_s or inf
 
 
 class _Group(Generic[R]):

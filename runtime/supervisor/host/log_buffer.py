@@ -196,3 +196,12 @@ def capture_logs() -> Iterator[LogBuffer]:
         for logger, level in zip(loggers, levels, strict=True):
             logger.removeHandler(buffer)
             logger.setLevel(level)
+
+
+def set_shown_level(name: str) -> None:
+    """Shows records of this level and above in the log. The buffer keeps what it keeps."""
+    level = logging.getLevelNamesMapping()[name.upper()]
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(level)
+    for each in LOGGER_NAMES:
+        logging.getLogger(each).setLevel(min(logging.INFO, level))

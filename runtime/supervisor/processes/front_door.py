@@ -154,6 +154,12 @@ class FrontDoorChild:
             state = "starting" if self._heartbeat is None and self._start_timer is not None else "serving"
         return FrontDoorStatus(self._name, state, None if child is None else child.pid, max(0, self._starts - 1))
 
+    def configure(self, limits: Configure) -> None:
+        """Sends changed limits, now and after every restart."""
+        self._limits = limits
+        if self.child is not None:
+            self.child.send(limits)
+
     def publish_table(self, table: RoutingTable) -> None:
         """Sends a newer routing table, now and after every restart."""
         self._table = table

@@ -61,6 +61,11 @@ class FrontDoorGroup:
         for door in self._doors:
             door.start()
 
+    def configure(self, limits: Configure) -> None:
+        """Sends changed limits to all front doors, now and after every restart."""
+        for door in self._doors:
+            door.configure(divide_limits(limits, len(self._doors)))
+
     def publish_table(self, table: RoutingTable) -> None:
         """Sends a newer routing table to all front doors, now and after every restart."""
         for door in self._doors:

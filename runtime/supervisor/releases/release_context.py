@@ -25,13 +25,13 @@ from runtime.supervisor.rollout.release import Release
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class ReleaseContext:
     """The parts of the supervisor that all releases share.
 
     Attributes:
         store: Cache of unpacked bases and releases.
-        settings: All settings.
+        settings: All settings. A reload replaces them, and releases that start afterwards follow the new ones.
         run_dir: Run directory, in which workers have their sockets.
         report: Receives the metrics of workers.
         start_limiter: Limits the number of workers that start at the same time.

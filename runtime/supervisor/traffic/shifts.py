@@ -40,8 +40,8 @@ class TrafficShifter:
 
     def __init__(self, records: TrafficRecords, rules: ProbationRules, rollback_window_s: float, on_changed: Callable[[], None]) -> None:
         self._records = records
-        self._rules = rules
-        self._rollback_window_s = rollback_window_s
+        self.rules = rules
+        self.rollback_window_s = rollback_window_s
         self._on_changed = on_changed
 
     def roll_back_failed(self) -> None:
@@ -117,7 +117,7 @@ class TrafficShifter:
         left = [sha256 for sha256 in sorted(before, key=lambda each: -before[each]) if sha256 not in shares and sha256 not in rolled_back]
         if not left:
             return
-        time_s = max(self._rollback_window_s, self._rules.time_s)
+        time_s = max(self.rollback_window_s, self.rules.time_s)
         for managed in self._records.releases:
             if managed.release.sha256 == left[0] and managed.release.state is ReleaseState.RUNNING and time_s:
                 managed.timers.start_standby(time_s, timestamp(time_s))
@@ -125,9 +125,9 @@ class TrafficShifter:
                 managed.timers.stop_standby()
 
     def _start_probation(self, managed: ManagedRelease, *, proven: bool) -> None:
-        time_s = self._rules.time_s
+        time_s = self.rules.time_s
         if time_s and not (proven or managed.timers.passed_probation):
-            probation = Probation(self._rules, timestamp(time_s))
+            probation = Probation(self.rules, timestamp(time_s))
             managed.timers.start_probation(probation, time_s, lambda: self._record_sole_server(managed.release.name))
 
     def _record_sole_server(self, name: str) -> None:
