@@ -207,6 +207,12 @@ class Settings(BaseSettings):
     emf_values_max: int = Field(
         500, ge=1, le=100_000, description="Values to keep of a metric in an interval; of more, a random sample of this size."
     )
+    loop_turn_warn_ms: float = Field(
+        100,
+        ge=0,
+        le=60_000,
+        description="Log, and report as a metric, what keeps an event loop busy for this many milliseconds or longer; 0 disables it.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log.")
 
     @property

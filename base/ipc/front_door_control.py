@@ -156,6 +156,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         tls: None for plain HTTP.
         api_keys_path: File with API keys, one of which each request must send; None if requests need no key.
         requests_sent_interval: Number of requests to a worker after which the front door reports them (`RequestsSent`); 0 for no reports.
+        loop_turn_warn_ms: Time of the event loop's turns from which they are logged and reported, in milliseconds; 0 for none.
     """
 
     body_max_bytes: int = 32 * 1024**2
@@ -177,6 +178,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     tls: TlsFiles | None = None
     api_keys_path: str | None = None
     requests_sent_interval: int = 0
+    loop_turn_warn_ms: float = 0.0
 
 
 class Listening(msgspec.Struct, frozen=True, tag="listening", tag_field="type"):

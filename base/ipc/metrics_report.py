@@ -30,8 +30,9 @@ class ValueSummary(msgspec.Struct, frozen=True):
 class MetricsReport(msgspec.Struct, frozen=True, tag="measures", tag_field="type"):
     """Child → parent: the metrics of one endpoint since its last report; `base.telemetry.metrics` has names and units.
 
-    With an empty `endpoint`, they are of a whole model. Sent once per interval if there is anything to report, and before the child exits.
-    `until_ms` is the wall clock at the end of the interval, in milliseconds since 1970.
+    With an empty `endpoint`, they are of a whole model; with an empty `model`, of the process that `endpoint` names. Sent once per
+    interval if there is anything to report, and before the child exits. `until_ms` is the wall clock at the end of the interval, in
+    milliseconds since 1970.
     """
 
     until_ms: int

@@ -21,6 +21,8 @@ _VALUES_PER_LINE = 100
 _DIMENSIONS = [["Model", "Endpoint"], ["Model"]]
 _MODEL_DIMENSIONS = [["Model"]]
 """The dimensions of metrics of a whole model."""
+_PROCESS_DIMENSIONS = [["Process"]]
+"""The dimensions of metrics of Pexdock's own processes."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,13 @@ def _line(report: MetricsReport, part: int, namespace: str) -> bytes:
     for name, values in report.summaries.items():
         if piece := values.sample[part * _VALUES_PER_LINE : (part + 1) * _VALUES_PER_LINE]:
             metrics[name] = [_number(name, value) for value in piece]
-    dimensions = _DIMENSIONS if report.endpoint else _MODEL_DIMENSIONS
+    if not report.model:
+        dimensions, properties = _PROCESS_DIMENSIONS, {"Process": report.endpoint}
+    elif report.endpoint:
+        dimensions, properties = _DIMENSIONS, {"Model": report.model, "Endpoint": report.endpoint, "Version": report.version}
+    else:
+        dimensions, properties = _MODEL_DIMENSIONS, {"Model": report.model}
     directive = {"Namespace": namespace, "Dimensions": dimensions, "Metrics": [{"Name": name, "Unit": _unit(name)} for name in metrics]}
-    properties = (
-        {"Model": report.model, "Endpoint": report.endpoint, "Version": report.version} if report.endpoint else {"Model": report.model}
-    )
     summaries = {"Summaries": {name: _summary(name, values) for name, values in report.summaries.items()}} if part == 0 else {}
     document = {"_aws": {"Timestamp": report.until_ms, "CloudWatchMetrics": [directive]}, **properties, **metrics, **summaries}
     return msgspec.json.encode(document) + b"\n"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Generic, TypeVar
 
-from base.ipc.metrics_report import MetricsReport
+from base.ipc.metrics_report import MetricsReport, ValueSummary
 from base.telemetry.reservoir import Reservoir
 
 R = TypeVar("R")
@@ -98,3 +98,8 @@ class EndpointMetrics(ReportSource[MetricsReport]):
     def _reset(self) -> None:
         self._counts: defaultdict[str, int] = defaultdict(int, self._zeros)
         self._values: defaultdict[str, Reservoir] = defaultdict(self._new_values)
+
+
+def process_report(process: str, name: str, value: float) -> MetricsReport:
+    """Returns a report of one value of one of Pexdock's own processes; it names no model."""
+    return MetricsReport(int(time.time() * 1000), "", "", process, {}, {name: ValueSummary(1, value, value, value, [value])})

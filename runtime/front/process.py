@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import logging
 import signal
@@ -17,6 +19,7 @@ from base.ipc.control import Drain, ExitCode
 from base.ipc.front_door_control import Configure, Listening, ModelStates, ReportNotReady, RoutesDrained, RoutingTable, TableApplied
 from base.log import stderr_handler
 from base.process import outlive_parent
+from base.telemetry.loop_watchdog import LoopWatchdog
 from runtime.front.app.service import InferenceService
 from runtime.front.control_channel import ParentChannel
 from runtime.front.orphans import OrphanReaper
@@ -80,6 +83,7 @@ class FrontProcess:
             await server.listen(self._listener)
             gc.collect()
             gc.freeze()  # the objects that exist now stay, so collections need not visit them
+            LoopWatchdog("a front door", configure.loop_turn_warn_ms, reporter.on_slow_turn).start()
             await channel.send(Listening())
             await self._confirm(dispatchers, first)
             code = await self._follow(service, dispatchers, server, limits)
@@ -149,6 +153,16 @@ class _WithoutPandas(MetaPathFinder):
             raise ModuleNotFoundError("a front door runs without pandas", name=fullname)
 
 
+def _share_free_memory() -> None:
+    """Makes all threads allocate from one heap, so that what one has freed is there for the next. By default, each would keep its own."""
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).mallopt(_MALLOC_HEAPS, 1)
+
+
+_MALLOC_HEAPS = -8
+"""The parameter of mallopt(3) that limits the number of heaps."""
+
+
 def run(control: socket.socket, listener: socket.socket, stdout_fd: int) -> ExitCode:
     """Runs one front door over sockets that the parent made, until the parent sends Drain or is gone.
 
@@ -159,6 +173,7 @@ def run(control: socket.socket, listener: socket.socket, stdout_fd: int) -> Exit
     """
     sys.meta_path.insert(0, _WithoutPandas())
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    _share_free_memory()
     logging.basicConfig(handlers=[stderr_handler()], level=logging.INFO)
     # The parent stops us by a message, or by its own exit, which closes the socket. Accepted requests are still answered then. Signals are
     # ignored, because a Ctrl-C in a terminal reaches the whole process group.

@@ -10,6 +10,7 @@ from itertools import starmap
 from base.ipc.control import ControlMessage
 from base.ipc.front_door_control import ModelsRequested, RequestsSent, WorkerUnhealthy
 from base.ipc.metrics_report import MetricsConfig
+from base.telemetry.reports import process_report
 from runtime.front.control_channel import ParentChannel
 from runtime.front.telemetry.metrics import FrontMetrics, RequestMetrics
 from runtime.front.telemetry.mirror_stats import MirrorStatsByRelease
@@ -64,6 +65,11 @@ class FrontReporter:
             self._requested_models[model] = now
             self._unreported_models.add(model)
             self._report_at_once()
+
+    def on_slow_turn(self, milliseconds: float) -> None:
+        """Reports a slow turn of the event loop, if metrics are enabled."""
+        if self.metrics is not None:
+            self._channel.run_in_background(self._channel.send(process_report("front door", "LoopTurn", milliseconds)))
 
     async def report(self) -> None:
         """Sends all counts so far."""

@@ -28,5 +28,6 @@ def front_door_config(settings: Settings) -> Configure:
         access_log=settings.access_log_path,
         tls=settings.tls,
         api_keys_path=None if settings.api_keys_path is None else str(settings.api_keys_path),
+        loop_turn_warn_ms=settings.loop_turn_warn_ms,
         requests_sent_interval=requests_sent_interval(settings.worker_recycle_requests),
     )

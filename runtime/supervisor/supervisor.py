@@ -13,6 +13,8 @@ from base.backoff import Backoff
 from base.errors import PexdockError
 from base.ipc.front_door_control import ModelsRequested, ModelStates, RequestsSent, WorkerUnhealthy
 from base.ipc.metrics_report import MetricsReport
+from base.telemetry.loop_watchdog import LoopWatchdog
+from base.telemetry.reports import process_report
 from runtime.blocking import BlockingThreads
 from runtime.file_watch import FileWatch
 from runtime.path_errors import explain_os_error
@@ -112,6 +114,7 @@ class Supervisor:
             PexdockError: dist/ cannot be watched. All processes have exited.
         """
         loop = asyncio.get_running_loop()
+        LoopWatchdog("the supervisor", self._settings.loop_turn_warn_ms, self._on_slow_turn).start()
         self._reporter.admin_address = admin.address
         await admin.start()
         self.shutdown.install_signal_handlers(self._reloader.reload)
@@ -193,6 +196,10 @@ class Supervisor:
                 worker.on_front_door_report(message)
         else:
             self.fleet.shifter.on_front_door_report(message)
+
+    def _on_slow_turn(self, milliseconds: float) -> None:
+        if self._settings.measuring is not None:
+            self._report_metrics(process_report("supervisor", "LoopTurn", milliseconds))
 
     def _on_changed(self) -> None:
         """Publishes the routing table and the state after a decision, or after a change of a front door."""

@@ -22,6 +22,7 @@ class Supervised:
     """A supervisor of `folder`/dist. A `with` block ends it, whatever state it is in.
 
     Attributes:
+        turns_checked: Whether a slow turn of an event loop fails the test.
         prefix: Words of a command before the supervisor's own, which runs it in another way.
     """
 
@@ -37,6 +38,7 @@ class Supervised:
             "rollback_window_s": 0,
             "probation_s": 0,
         } | settings
+        self.turns_checked = True
         self.tree = ROOT
         self.prefix: list[str] = []
         self.start_s = START_S
@@ -66,13 +68,20 @@ class Supervised:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(10)
         self.process.kill()
         self.process.wait()
+        if not any(error):
+            self.check_turns()
+
+    def check_turns(self) -> None:
+        """Fails if an event loop of the supervisor or a front door was blocked; the message names what has blocked it."""
+        slow = [line for line in self.err.read_text(errors="replace").splitlines() if "was blocked for" in line]
+        assert not slow or not self.turns_checked, "\n".join(slow)
 
     def state(self) -> dict:
         """Returns the supervisor's state; empty before there is one. A killed one may have left its own."""

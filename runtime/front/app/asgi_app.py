@@ -84,13 +84,11 @@ class AsgiApp:
         body = await self._read_body(head, headers, receive)
         responded: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         with closed_on_error(body):
-            rows = None
-            if head.selector is not None or head.target.endpoint.release.retiring:
-                head, rows = service.routes.select(head, body)
+            head, rows = await service.select(head, body, request_id)
             endpoint = head.target.endpoint
             spent_s = await check_parameters(head)
             if endpoint.release.retiring:
-                head, rows = service.routes.select(head, body)
+                head, rows = await service.select(head, body, request_id)
                 endpoint = head.target.endpoint
             if spent_s:
                 head = head.with_less_time(spent_s)

@@ -78,6 +78,7 @@ class FastPath:
                 head = RequestHead(target, content_type.decode("latin-1"), accept.decode("latin-1"))
                 if timeout or priority:
                     head.apply_hints(parse_hints(timeout, priority))
+            head.may_be_slow = body_bytes > head.quick_bytes
             return PlainHead(head, body_bytes, None if body_bytes < BODY_BUFFER_MIN_BYTES else allocate_body_buffer(head, body_bytes))
         except PexdockError:
             return None

@@ -12,10 +12,11 @@ from base.ipc.release_spec import ReleaseSpec
 from runtime.front.app.fast_path import FastPath
 from runtime.front.app.head_cache import HeadCache
 from runtime.front.app.readiness import FrontReadiness
+from runtime.front.app.slow_bodies import DecodingRequest, SlowBodies
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
-from runtime.front.requests.request_head import RequestHead
+from runtime.front.requests.request_head import RequestHead, Selection
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import Target
 from runtime.front.routing.mirrors import MirrorRegistry
@@ -39,6 +40,7 @@ class InferenceService:
     Attributes:
         body_max_bytes: As given.
         routes: Routes of the table in force.
+        slow_bodies: Decodes large bodies on threads.
         heads: Heads that the fast path has read with the present table and keys.
         fast_path: Reads the heads of plain predictions.
         readiness: Readiness of this front door and of each model.
@@ -57,6 +59,7 @@ class InferenceService:
         self._on_model_requested = on_model_requested
         self.body_max_bytes = body_max_bytes
         self.routes = RouteTable()
+        self.slow_bodies = SlowBodies(self.routes, dispatchers.limits.max_bytes, self.refusal)
         self.heads = HeadCache()
         self.fast_path = FastPath(self.routes, body_max_bytes)
         self._mirrors = MirrorRegistry(mirror_stats)
@@ -123,15 +126,29 @@ class InferenceService:
 
     # ---- requests
 
+    async def select(self, head: RequestHead, body: bytes | BodyBuffer, request_id: str) -> Selection:
+        """Chooses the release that answers a request of the ASGI application, and decodes a large body.
+
+        Raises:
+            PexdockError: The request is refused.
+        """
+        if self.slow_bodies.is_slow(head, body):
+            return await self.slow_bodies.decode(head, body, request_id)
+        if head.selector is not None or head.target.endpoint.release.retiring:
+            return self.routes.select(head, body)
+        return Selection(head, None)
+
     def submit(
         self, head: RequestHead, request_id: str, body: bytes | BodyBuffer, on_response: Callable[[HttpResponse], None]
-    ) -> InferenceRequest | None:
+    ) -> InferenceRequest | DecodingRequest | None:
         """Submits a request of the fast path, and takes ownership of a body buffer. The response may come before this returns.
 
         Returns:
-            The request; None if it was refused and `on_response` was called.
+            The request, which is still being decoded if its body is large; None if it was refused and `on_response` was called.
         """
         rows = None
+        if head.may_be_slow and self.slow_bodies.is_slow(head, body):
+            return self.slow_bodies.submit(head, request_id, body, on_response)
         try:
             if head.selector is not None or head.target.endpoint.release.retiring:
                 head, rows = self.routes.select(head, body)

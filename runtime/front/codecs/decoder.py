@@ -15,6 +15,7 @@ from base.schema.wire import batch_of_columns, columns_from_arrow
 from runtime.front.codecs import csv, media_types
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.arrow import body_frame, tables
+from runtime.front.codecs.arrow.expanded_size import is_plain
 from runtime.front.codecs.arrow.layout_cache import LayoutCache
 from runtime.front.codecs.arrow.passthrough import ArrowPassthrough
 from runtime.front.codecs.batch_builder import BatchBuilder
@@ -23,6 +24,12 @@ from runtime.front.codecs.parquet import reader as parquet
 from runtime.front.codecs.rows import Rows
 from runtime.front.codecs.values.limits import COLUMNS_MAX
 from runtime.front.memory.body_buffer import BodyBuffer
+
+_ROWS_AT_A_TIME = 4096
+"""Typed rows that are converted at a time, in a few milliseconds. More only come from bodies that are decoded on a thread."""
+
+_NARROW_COLUMNS_MAX = 512
+"""Columns of a schema up to which a body with one row is decoded, fitted and batched within 10 ms."""
 
 
 class RowDecoder:
@@ -36,6 +43,9 @@ class RowDecoder:
     Attributes:
         batches: Builds batches of the decoded rows.
         body_readers: Readers of bodies by content type, which `body_reader` has made so far.
+        quick_bytes: Sizes up to which `is_quick` is True for every body, by content type, for the same content types.
+        is_narrow: Whether it has so few columns that small bodies are read quickly.
+        quick_json_bytes: Size of the largest body of JSON that is read quickly.
 
     Raises:
         PeerError: The schema's metadata cannot be read.
@@ -53,6 +63,10 @@ class RowDecoder:
         self._layouts = None if self._numeric_format is None else LayoutCache(self._numeric_format)
         self.batches = BatchBuilder(schema, self._numeric_format)
         self.body_readers: dict[str, Callable[[bytes], Rows]] = {}
+        self.quick_bytes: dict[str, int] = {}
+        self.is_narrow = len(self._columns) <= _NARROW_COLUMNS_MAX
+        comparisons = json_codec.COMPARISONS_MAX // max(1, len(self._columns))
+        self.quick_json_bytes = _QUICK_BYTES if self._json.row is None else max(_QUICK_BYTES, min(_QUICK_TYPED_BYTES, comparisons))
 
     def from_json(self, body: bytes) -> Rows:
         """Decodes a JSON array of objects, an array of strings that each hold an object, or one object.
@@ -64,6 +78,8 @@ class RowDecoder:
         """
         if self._schema is None:
             return _rows_with_own_schema(json_codec.infer_json(json_codec.parse_untyped(body), self._columns_max))
+        if len(body) > _QUICK_TYPED_BYTES:
+            return self._rows_of(self._json.read_long_array(body))
         found = self._json.read_array(body)
         return self._rows_of_structs(found) if type(found) is list else self._rows_of(found)
 
@@ -86,6 +102,12 @@ class RowDecoder:
         # All columns must be read to refuse unexpected ones by name.
         table = parquet.read_parquet(body, self._columns if self._unexpected == "ignore" else None, self._columns_max)
         return self._rows_of(tables.fit_table(table, self._columns, self._unexpected))
+
+    def is_quick_arrow(self, body: bytes) -> bool:
+        """Returns whether an Arrow stream is small and has the layout of an earlier one, or neither compression nor dictionaries."""
+        if len(body) > _QUICK_TYPED_BYTES or not self.is_narrow:
+            return False
+        return (self._layouts is not None and self._layouts.is_known(body)) or is_plain(pa.py_buffer(body))
 
     def from_arrow(self, body: bytes) -> Rows:
         """Decodes an Arrow stream."""
@@ -113,7 +135,7 @@ class RowDecoder:
 
     def _rows_of(self, found: list[msgspec.Struct] | pl.DataFrame) -> Rows:
         if not isinstance(found, pl.DataFrame):
-            return self._rows_of_structs(found)
+            return self._rows_of_structs(found) if len(found) <= _ROWS_AT_A_TIME or not self._columns else self._rows_of_many(found)
         assert self._schema is not None
         columns = tables.to_one_batch(tables.to_table(found)).columns
         return Rows(batch_of_columns(columns, self._schema, found.height), "")
@@ -128,12 +150,39 @@ class RowDecoder:
             return Rows(batch, "")
         return Rows(pa.RecordBatch.from_arrays([arrow_array(column) for column in columns], schema=self._schema), "")
 
+    def _rows_of_many(self, found: list[msgspec.Struct]) -> Rows:
+        """Turns structs into columns some at a time, so that other threads may run in between."""
+        slices = [found[start : start + _ROWS_AT_A_TIME] for start in range(0, len(found), _ROWS_AT_A_TIME)]
+        batches = [self.batches.build_record_batch([self._rows_of_structs(each)]) for each in slices]
+        return Rows(tables.to_one_batch(pa.Table.from_batches(batches)), "")
+
     def _rows_of_table(self, table: pa.Table) -> Rows:
         """Casts the columns of a table where that is needed, or refuses them."""
         if self._schema is None:
             return _rows_with_own_schema(table)
         return self._rows_of(tables.fit_table(table, self._columns, self._unexpected))
 
+
+def is_quick(decoder: RowDecoder, content_type: str, body: bytes) -> bool:
+    """Returns whether a body is decoded within about 10 ms, so that the event loop may do it."""
+    name = media_types.media_type_of(content_type)
+    if name not in _READERS:
+        return True  # it is refused
+    if name in _EXPANDING:
+        return name == media_types.ARROW and decoder.is_quick_arrow(body)
+    return decoder.is_narrow and len(body) <= (decoder.quick_json_bytes if _READERS[name] in _JSON_READERS else _QUICK_BYTES)
+
+
+_QUICK_BYTES = 4096
+"""Size of a text body that every decoder reads quickly: each of at most 600 columns takes 30 µs."""
+
+_QUICK_TYPED_BYTES = 64 * 1024
+"""Size of an Arrow stream, or of a body of typed JSON, that is read quickly: the general path would take 20 ms."""
+
+_EXPANDING = frozenset((media_types.ARROW, media_types.PARQUET))
+"""Media types whose bodies may expand to far more than their bytes."""
+
+_JSON_READERS = (RowDecoder.from_json, RowDecoder.from_ndjson)
 
 _KNOWN_READERS_MAX = 64
 """Bounds the content types that a decoder remembers: clients choose them."""
@@ -153,6 +202,8 @@ def body_reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Row
     if read is not None:
         if len(decoder.body_readers) >= _KNOWN_READERS_MAX:
             decoder.body_readers.clear()
+            decoder.quick_bytes.clear()
+        decoder.quick_bytes[content_type] = _QUICK_BYTES if decoder.is_narrow and name not in _EXPANDING else 0
         reader = decoder.body_readers[content_type] = partial(read, decoder)
         return reader
 

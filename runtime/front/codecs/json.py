@@ -17,6 +17,7 @@ import pyarrow as pa
 from base.errors import Cell, Malformed, Misfit
 from base.schema.dtypes import is_wide
 from base.schema.wire import Column, batch_of_columns
+from runtime.front.codecs import json_slices
 from runtime.front.codecs.values import json, schema_fit
 from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count
 from runtime.front.codecs.values.mismatch import integer_bounds
@@ -28,9 +29,14 @@ _EXACT_INTEGER_MAX: Mapping[type[pl.DataType], int] = {pl.Float16: 2**11 - 1, pl
 """Bound up to which a float holds every integer exactly, and to which no larger integer is rounded. So for numbers up to it, it makes no
 difference whether they were written as integers. It is also far from any overflow."""
 
+COMPARISONS_MAX = 8_000_000
+"""Bytes that are decoded at a time, times columns of typed rows: the name of each field is compared with those of all columns (10 ns each),
+unless the fields have the order of the columns."""
+
+_SLICE_MIN_BYTES = 4096
+
 _TYPED_COLUMNS_MAX = 512
-"""Columns up to which the fast path is worth it: for each field of a row, msgspec compares the names of all columns (10 ns each), unless
-the fields have the order of the columns."""
+"""Columns up to which the fast path is worth it; see `COMPARISONS_MAX`."""
 
 _strings = msgspec.json.Decoder(list[str])
 _anything = msgspec.json.Decoder()
@@ -62,6 +68,7 @@ class JsonReader:
             row = msgspec.defstruct("Row", fields, rename=renamed, forbid_unknown_fields=unexpected == "reject", kw_only=True, gc=False)
             self._many = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
             self._one = msgspec.json.Decoder(row)
+            self._slice_bytes = max(_SLICE_MIN_BYTES, min(json_slices.SLICE_BYTES, COMPARISONS_MAX // max(1, len(columns))))
             self.row = row
 
     def read_array(self, body: bytes) -> TypedRows | pl.DataFrame:
@@ -80,6 +87,15 @@ class JsonReader:
                 raise _malformed("the body", exc) from exc
         return self._fit_rows(parse_records(body, _exact))
 
+    def read_long_array(self, body: bytes) -> TypedRows | pl.DataFrame:
+        """Returns the same as `read_array`, and lets other threads run in between."""
+        if self._many is not None:
+            try:
+                return json_slices.decode_array(body, self._read_typed, self._slice_bytes)
+            except _NOT_JSON:
+                pass  # the slow path decides and writes the message
+        return self._fit_rows(parse_records(body, _exact))
+
     def read_lines(self, body: bytes) -> TypedRows | pl.DataFrame:
         """Returns the rows of objects, one per line.
 
@@ -89,7 +105,7 @@ class JsonReader:
         """
         if self._many is not None:
             try:
-                return self._one.decode_lines(body)
+                return json_slices.decode_lines(body, self._one.decode_lines, self._slice_bytes)
             except _NOT_JSON:
                 pass  # the slow path names the line
         return self._fit_rows(parse_lines(body, _exact))
@@ -104,7 +120,7 @@ class JsonReader:
         return self._many.decode(body)
 
     def _fit_rows(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
-        names = dict.fromkeys(chain.from_iterable(rows))
+        names = _names(rows)
         check_column_count(len(names), self._columns_max)
         if self._unexpected == "reject":
             _check_expected(rows, self._columns)
@@ -123,7 +139,7 @@ def parse_records(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[
         Malformed: The body is not JSON.
         Misfit: The JSON has another form.
     """
-    decoded = _decode(decoder, body, None)
+    decoded = _decode_body(decoder, body)
     rows = decoded if isinstance(decoded, list) else [decoded]
     if rows and all(isinstance(row, str) for row in rows):
         rows = [_decode(decoder, row, i) for i, row in enumerate(rows)]
@@ -148,7 +164,7 @@ def infer_json(rows: list[dict[str, Any]], columns_max: int = COLUMNS_MAX) -> pa
         Misfit: The values of a column have no common type.
         TooLarge: There are too many columns.
     """
-    names = list(dict.fromkeys(chain.from_iterable(rows)))
+    names = list(_names(rows))
     check_column_count(len(names), columns_max)
     columns = [_infer_column(name, [row.get(name) for row in rows]) for name in names]
     schema = pa.schema([(name, column.type) for name, column in zip(names, columns, strict=True)])
@@ -188,6 +204,26 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | str, row: int | No
         raise schema_fit.misfit_error([Cell(row, None, str(exc))]) from exc
     except _NOT_JSON as exc:
         raise _malformed("the body" if row is None else f"row {row}", exc) from exc
+
+
+def _decode_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    try:
+        return json_slices.decode_array(body, decoder.decode)
+    except msgspec.ValidationError as exc:  # JSON with a number of thousands of digits
+        raise schema_fit.misfit_error([Cell(None, None, str(exc))]) from exc
+    except _NOT_JSON as exc:
+        raise _malformed("the body", exc) from exc
+
+
+def _names(rows: list[dict[str, Any]]) -> dict[str, None]:
+    """Returns the names of all fields in their order. Takes some rows at a time, so that other threads may run in between."""
+    names: dict[str, None] = {}
+    for start in range(0, len(rows), _ROWS_AT_A_TIME):
+        names |= dict.fromkeys(chain.from_iterable(rows[start : start + _ROWS_AT_A_TIME]))
+    return names
+
+
+_ROWS_AT_A_TIME = 4096
 
 
 def _malformed(where: str, error: Exception) -> Malformed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from runtime.front.app.slow_bodies import DecodingRequest
 from runtime.front.http.pipeline import ResponsePipeline
 from runtime.front.http.response_writer import ResponseWriter
 from runtime.front.http.timeouts import ConnectionTimeouts
@@ -34,7 +35,7 @@ class AsgiRequests(AsgiConnection):
     def __init__(
         self,
         writer: ResponseWriter,
-        responses: ResponsePipeline[InferenceRequest, HttpResponse],
+        responses: ResponsePipeline[InferenceRequest | DecodingRequest, HttpResponse],
         timeouts: ConnectionTimeouts,
         config: Config,
         server_state: ServerState,

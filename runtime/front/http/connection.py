@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from base.errors import Full, PexdockError
 from runtime.front.app.service import InferenceService
+from runtime.front.app.slow_bodies import DecodingRequest
 from runtime.front.http.access_logging import ConnectionAccessLog
 from runtime.front.http.asgi_requests import AsgiRequests
 from runtime.front.http.body_reader import BodyReader
@@ -78,7 +79,7 @@ class HttpConnection(RequestSink):
         self._service = context.service
         self.asgi: AsgiRequests | None = None
         self._reader = RequestReader(self, context.service)
-        self._responses: ResponsePipeline[InferenceRequest, HttpResponse] = ResponsePipeline()
+        self._responses: ResponsePipeline[InferenceRequest | DecodingRequest, HttpResponse] = ResponsePipeline()
         self._timeouts = ConnectionTimeouts()
         self._half_closed: asyncio.TimerHandle | None = None
         self._access: ConnectionAccessLog | None = None

@@ -24,6 +24,7 @@ class BodyBuffer:
     It owns the memory until `hand_over` gives it to the slots of a worker.
 
     Attributes:
+        size: Length of the body in bytes.
         frame: Offset and length of the record batch message in the body, if a worker can read it unchanged; None if not.
     """
 
@@ -31,7 +32,7 @@ class BodyBuffer:
         self._segment: Segment | None = segment
         self._budget = budget
         self._filled = 0
-        self._size = size
+        self.size = size
         self.frame: tuple[int, int] | None = None
 
     @classmethod
@@ -52,13 +53,13 @@ class BodyBuffer:
     @property
     def missing_bytes(self) -> int:
         """Bytes that are still to come."""
-        return self._size - self._filled
+        return self.size - self._filled
 
     @property
     def unfilled(self) -> memoryview:
         """The memory for the missing bytes."""
         assert self._segment is not None
-        return self._segment.memory[self._filled : self._size]
+        return self._segment.memory[self._filled : self.size]
 
     @property
     def body(self) -> memoryview:
@@ -85,7 +86,7 @@ class BodyBuffer:
         if segment is None:
             return None
         self._budget.transfer_out(segment.size)
-        return segment, _aligned(self._size)
+        return segment, _aligned(self.size)
 
     def close(self) -> None:
         """Frees the memory unless it was handed over. Idempotent."""

@@ -114,12 +114,18 @@ class InferenceRequest(Timed):
         """Handles that the request was sent to a worker. `cancel` notifies that worker that nobody waits for it any more."""
         self._cancel = cancel
 
-    def succeed(self, replies: ReplyEncoder, start: int) -> None:
-        """Responds with the rows of this request in a batch's reply, beginning at `start`."""
+    @property
+    def needs_body(self) -> bool:
+        """True if `succeed` encodes the reply."""
+        return not self.answered
+
+    def succeed(self, replies: ReplyEncoder, start: int, body: bytes | memoryview | None = None) -> None:
+        """Responds with the rows of this request in a batch's reply, beginning at `start`, which `body` holds if they are encoded."""
         if self.answered:
             return
         form = self.head.format
-        self._finish(HttpResponse(200, form.media_type, self.id, replies.encode_body(form, self.id, start, self.row_count)))
+        encoded = replies.encode_body(form, self.id, start, self.row_count) if body is None else body
+        self._finish(HttpResponse(200, form.media_type, self.id, encoded))
         if self.observer is not None:
             self.observer.on_succeeded(replies, start, self.row_count)
 

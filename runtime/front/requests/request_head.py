@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
 from base.endpoint.raw import request_frame
 from base.errors import PexdockError
 from runtime.front.codecs import media_types
-from runtime.front.codecs.decoder import body_reader
+from runtime.front.codecs.decoder import body_reader, is_quick
 from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import BodyBuffer
@@ -27,9 +28,25 @@ class RequestHead:
         timeout_s: Time limit of its requests in seconds.
         urgency: Urgency of its requests; 0 goes before 1.
         decode: Decodes a body of its media type.
+        quick_bytes: Size up to which every body is decoded in the event loop.
+        may_be_slow: Whether decoding a body may take longer than the event loop may wait; `is_quick` decides.
     """
 
-    __slots__ = ("accept", "content_type", "decode", "format", "hints", "mirror", "selector", "target", "timeout_s", "urgency", "version")
+    __slots__ = (
+        "accept",
+        "content_type",
+        "decode",
+        "format",
+        "hints",
+        "may_be_slow",
+        "mirror",
+        "quick_bytes",
+        "selector",
+        "target",
+        "timeout_s",
+        "urgency",
+        "version",
+    )
 
     def __init__(self, target: Target, content_type: str, accept: str, version: str = "") -> None:
         endpoint = target.endpoint
@@ -45,6 +62,8 @@ class RequestHead:
         self.decode: Callable[[bytes], Rows] = (
             _decode_raw if endpoint.spec.raw else decoder.body_readers.get(content_type) or body_reader(decoder, content_type)
         )
+        self.quick_bytes = sys.maxsize if endpoint.spec.raw else decoder.quick_bytes.get(content_type, 0)
+        self.may_be_slow = True
 
     def apply_hints(self, hints: RequestHints) -> None:
         """Sets the time limit and urgency that the client requests, within the limits of operator and author."""
@@ -65,6 +84,11 @@ class RequestHead:
     def is_arrow(self) -> bool:
         """True if the body is an Arrow stream that the front door decodes."""
         return not self.target.endpoint.spec.raw and media_types.media_type_of(self.content_type) == media_types.ARROW
+
+    def is_quick(self, body: bytes) -> bool:
+        """Returns whether a body is decoded so fast that the event loop may do it."""
+        endpoint = self.target.endpoint
+        return endpoint.spec.raw or is_quick(endpoint.decoder, self.content_type, body)
 
     def decode_body(self, body: bytes | BodyBuffer) -> Rows:
         """Returns the rows of a body. If the body is in a body buffer, the rows own the buffer.
@@ -91,8 +115,12 @@ class Selector:
 
     __slots__ = ()
 
-    def select_release(self, body: bytes | BodyBuffer) -> Selection:
-        """Returns the selection for a request with this body."""
+    def read_body(self, body: bytes | BodyBuffer) -> Rows | None:
+        """Returns the rows of a body if the choice depends on them, else None. May be called on any thread."""
+        raise NotImplementedError
+
+    def select_release(self, rows: Rows | None) -> Selection:
+        """Returns the selection for a request, given what `read_body` returned."""
         raise NotImplementedError
 
 

@@ -164,7 +164,12 @@ class MirroredRequest(InferenceRequest):
         """False: a copy is never computed twice."""
         return False
 
-    def succeed(self, replies: ReplyEncoder, start: int) -> None:
+    @property
+    def needs_body(self) -> bool:
+        """False: nobody reads its response."""
+        return False
+
+    def succeed(self, replies: ReplyEncoder, start: int, body: bytes | memoryview | None = None) -> None:  # noqa: ARG002
         """Ends it with a response, which is only compared."""
         if not self.answered:
             self._end_copy(self._pair.success(replies, start))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from base.errors import PexdockError
-from runtime.front.codecs.decoder import body_reader
+from runtime.front.codecs.decoder import body_reader, is_quick
 from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.endpoint import ServedRelease
@@ -39,12 +39,18 @@ class RequestMirror:
     def copy(self, head: RequestHead, target: Target, rows: Rows, body: bytes | BodyBuffer, request_id: str) -> ReplyObserver | None:
         """Sends a copy of a request in the next iteration of the loop, unless the limits forbid it.
 
-        A body in a body buffer is not copied, since the buffer can be handed to only one worker, and is 1 MiB or larger.
+        A body in a body buffer is not copied, since the buffer can be handed to only one worker, and is 1 MiB or larger. Neither is a body
+        that would have to be decoded again in the event loop and takes long.
 
         Returns:
             The observer of the original request; None if the copy is skipped.
         """
-        if isinstance(body, BodyBuffer) or not self.release.up or not self._in_flight.has_room(rows.count):
+        if (
+            isinstance(body, BodyBuffer)
+            or not self.release.up
+            or not self._in_flight.has_room(rows.count)
+            or not _is_quick(head, target, body)
+        ):
             self._stats.record_skipped()
             return None
         pair = MirroredPair(self._in_flight, self._stats, rows.count, now_s())
@@ -76,6 +82,12 @@ class RequestMirror:
             request.fail(exc)
         else:
             submit_copy(request)
+
+
+def _is_quick(head: RequestHead, target: Target, body: bytes) -> bool:
+    """Returns whether the mirror's release decodes a body as the original one does, or quickly."""
+    mirrored = target.endpoint
+    return mirrored.spec.raw or mirrored.decodes_like(head.target.endpoint) or is_quick(mirrored.decoder, head.content_type, body)
 
 
 class MirrorSampler:

@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 from base.errors import NotFound, Unavailable
 from base.ipc.front_door_control import ReservedPath, RoutingTable, SplitSpec
 from base.ipc.release_spec import ReleaseSpec
+from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.endpoint import ServedEndpoint, ServedRelease
 from runtime.front.requests.hints import VERSION_HEADER, hints_from_headers
@@ -157,8 +158,14 @@ class RouteTable:
             head.selector = route.make_selector(headers, hints, content_type, accept)
         return head
 
-    def select(self, head: RequestHead, body: bytes | BodyBuffer) -> Selection:
+    def select(self, head: RequestHead, body: bytes | BodyBuffer, rows: Rows | None = None, *, is_read: bool = False) -> Selection:
         """Chooses the release that answers a request by the table in force, which may be newer than the head.
+
+        Args:
+            head: The request's head.
+            body: The request's body.
+            rows: What the head's selector has read of the body, if `is_read`.
+            is_read: Whether it has read the body.
 
         Raises:
             Unavailable: The path belongs to another model now, or its new release batches requests in another way.
@@ -167,7 +174,7 @@ class RouteTable:
         selector = head.selector
         if selector is None:
             return self._reroute(head, None, body)
-        selection = selector.select_release(body)
+        selection = selector.select_release(rows if is_read else selector.read_body(body))
         if not selection.head.target.endpoint.release.retiring:
             return selection
         return self._reroute(head, selector.affinity_value if isinstance(selector, ReleaseSelector) else None, body)
@@ -185,7 +192,8 @@ class RouteTable:
             new_head = RequestHead(target, head.content_type, head.accept, head.version)
             new_head.apply_hints(head.hints)
             return Selection(new_head, None)
-        return ReleaseSelector(route, affinity_value, head.hints, head.content_type, head.accept).select_release(body)
+        again = ReleaseSelector(route, affinity_value, head.hints, head.content_type, head.accept)
+        return again.select_release(again.read_body(body))
 
     def _target_of_version(self, target: Target, version: str) -> Target:
         release = target.endpoint.release

@@ -120,10 +120,18 @@ class ReleaseSelector(Selector):
         self._content_type, self._accept = content_type, accept
         self._heads: dict[str, RequestHead] = {}
 
-    def select_release(self, body: bytes | BodyBuffer) -> Selection:
+    def read_body(self, body: bytes | BodyBuffer) -> Rows | None:
+        """Returns the rows as the primary release decodes them; None if it cannot, so that the chosen release reports the error."""
+        if not self._route.affinity_column:
+            return None
+        try:
+            return RequestHead(self._route.primary_target, self._content_type, self._accept).decode_body(body)
+        except PexdockError:
+            return None
+
+    def select_release(self, rows: Rows | None) -> Selection:
         """Chooses among the weighted releases that are up, else the fallback, and if that is down too, any weighted release."""
         route, ranking = self._route, self._ranking
-        rows = self._decode_for_affinity(body) if route.affinity_column else None
         if rows is not None:
             ranking = _rank_by_column(route, rows)
         up = [each for each in route.weights if route.targets[each].endpoint.release.takes_requests]
@@ -151,13 +159,6 @@ class ReleaseSelector(Selector):
             if mirror is not None and mirror.target is not target and not target.endpoint.spec.unbatched:
                 head.mirror = mirror
         return head
-
-    def _decode_for_affinity(self, body: bytes | BodyBuffer) -> Rows | None:
-        """Returns the rows as the primary release decodes them; None if it cannot, so that the chosen release reports the error."""
-        try:
-            return RequestHead(self._route.primary_target, self._content_type, self._accept).decode_body(body)
-        except PexdockError:
-            return None
 
 
 def _rank_by_column(route: SplitRoute, rows: Rows) -> list[str] | None:

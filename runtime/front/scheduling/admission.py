@@ -25,8 +25,9 @@ from runtime.front.telemetry.metrics import now_s
 
 log = logging.getLogger(__name__)
 
-_TIME_STEP_S = 0.01
-"""Steps in which the time of a parameter check is counted, in seconds. Requests with equal time limits share a lane of `Deadlines`."""
+TIME_STEP_S = 0.01
+"""Steps in which the time of a parameter check or of a slow decoder is counted, in seconds. Requests with equal time limits share a lane
+of `Deadlines`."""
 
 
 def submit_request(
@@ -59,12 +60,7 @@ def submit_request(
         queue.check_room(head, size_bytes)
     began_s = 0.0 if queue.metrics is None else now_s()
     if rows is None:
-        try:
-            rows = head.decode(body) if isinstance(body, bytes) else head.decode_body(body)
-        except PexdockError:
-            raise
-        except (Exception, PanicException) as exc:  # third-party codecs may raise anything, which must end only this request
-            raise _decoder_failed(exc, request_id) from exc
+        rows = decode_rows(head, body, request_id)
     if rows.count > queue.request_max_rows:
         raise TooLarge(
             f"the request has {rows.count} rows, limit {queue.request_max_rows}; send fewer rows at once, or raise request_max_rows"
@@ -87,6 +83,28 @@ def submit_request(
     if head.mirror is not None and not request.answered and head.mirror.should_copy():
         request.observer = head.mirror.copy(head, rows, body, request_id)
     return request
+
+
+def check_admission(head: RequestHead, size_bytes: int) -> None:
+    """Raises the errors by which `submit_request` refuses a request before it decodes the body."""
+    queue = head.target.endpoint
+    assert isinstance(queue, EndpointQueue)
+    queue.scheduler.workers.check_available()
+    queue.check_room(head, size_bytes)
+
+
+def decode_rows(head: RequestHead, body: bytes | BodyBuffer, request_id: str) -> Rows:
+    """Returns the rows of a body. May be called on any thread.
+
+    Raises:
+        PexdockError: The body cannot be decoded, or its rows do not fit the schema.
+    """
+    try:
+        return head.decode(body) if isinstance(body, bytes) else head.decode_body(body)
+    except PexdockError:
+        raise
+    except (Exception, PanicException) as exc:  # third-party codecs may raise anything, which must end only this request
+        raise _decoder_failed(exc, request_id) from exc
 
 
 def submit_copy(request: InferenceRequest) -> None:
@@ -135,7 +153,7 @@ async def check_parameters(head: RequestHead, *, copied: bool = False) -> float:
         raise DeadlineExceeded(f"the parameters were not checked within {head.timeout_s:g} s") from exc
     finally:
         _queue_of(check).scheduler.forget_check(check)
-    return (asyncio.get_running_loop().time() - began_s) // _TIME_STEP_S * _TIME_STEP_S
+    return (asyncio.get_running_loop().time() - began_s) // TIME_STEP_S * TIME_STEP_S
 
 
 def _queue_of(check: ParameterCheck) -> EndpointQueue:

@@ -37,6 +37,7 @@ class Dispatchers:
         report: Sends reports on workers to the supervisor.
 
     Attributes:
+        limits: As given.
         report_interval_requests: Number of requests to one worker between two reports of that number.
     """
 
@@ -49,7 +50,7 @@ class Dispatchers:
         outcomes: OutcomeCounters | None = None,
         report: Callable[[WorkerUnhealthy | RequestsSent], None] = _discard,
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._budget = MemoryBudget(shared_memory_max_bytes)
         self._deadlines = deadlines
         self._metrics = metrics
@@ -161,12 +162,12 @@ class Dispatchers:
 
     def _make_release(self, route: Route) -> ServedRelease:
         budget = MemoryBudget(self._budget.max_bytes, self._budget)
-        return ServedRelease(route.release_id, route.release, budget, self._limits.columns_max)
+        return ServedRelease(route.release_id, route.release, budget, self.limits.columns_max)
 
     def _make_dispatcher(self, route: Route) -> Dispatcher:
         loaded = (each for each in self._loaded if each.id == route.release_id and each.spec is route.release)
         release = next(loaded, None) or self._make_release(route)
-        dispatcher = Dispatcher(release, self._limits, self._deadlines, self._failover, self._report, self._metrics)
+        dispatcher = Dispatcher(release, self.limits, self._deadlines, self._failover, self._report, self._metrics)
         dispatcher.report_interval_requests = self.report_interval_requests
         return dispatcher
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Sequence
 from functools import partial
 
 import pyarrow as pa
 
-from base.errors import Full, PeerError
+from base.errors import Full, PeerError, PexdockError
 from base.ipc.protocol import Flag, Message, NextPart, Reply, ReplyBuffer
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.memory.budget import MemoryBudget
+from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.streamed_request import StreamedRequest
 from runtime.front.workers.in_flight import InFlightBatch, InFlightTable
 from runtime.front.workers.reply_lease import LEASE_MIN_BYTES, lease_reply
 from runtime.front.workers.reply_reader import read_reply
 from runtime.front.workers.worker_channel import WorkerChannel
+
+log = logging.getLogger(__name__)
+
+_QUICK_BYTES = 32 * 1024
+"""Largest reply that is encoded within about 10 ms; it has at most 600 columns. Larger ones are encoded on a thread, from a copy that the
+front door owns."""
 
 
 class ReplyHandler:
@@ -30,6 +40,7 @@ class ReplyHandler:
         self._in_flight = in_flight
         self._channel = channel
         self._budget = budget
+        self._responding: set[asyncio.Task[None]] = set()  # bounded by the requests that are open
 
     def on_reply(self, reply: Reply) -> None:
         """Handles the reply to a whole batch.
@@ -59,9 +70,12 @@ class ReplyHandler:
             batch.requests[0].succeed_raw(result)
         else:
             encoder, start = ReplyEncoder(result, None if lease is None else lease.view), 0
-            for request in batch.requests:
-                request.succeed(encoder, start)
-                start += request.row_count
+            if reply.length > _QUICK_BYTES and lease is None:
+                self._respond_later(encoder, batch.requests)
+            else:
+                for request in batch.requests:
+                    request.succeed(encoder, start)
+                    start += request.row_count
             del encoder  # nothing may refer to the slot once it is given back
         del result, frame
         retained = bool(reply.flags & Flag.RETAINED)
@@ -69,6 +83,11 @@ class ReplyHandler:
             self.free_slots(batch, retained=retained)
         elif lease.end(partial(self.free_slots, batch, retained=retained)):
             self._channel.slots.lease(batch.reply_slot)
+
+    def _respond_later(self, encoder: ReplyEncoder, requests: Sequence[InferenceRequest]) -> None:
+        task = asyncio.get_running_loop().create_task(_respond(encoder, requests))
+        self._responding.add(task)
+        task.add_done_callback(self._responding.discard)
 
     def on_part(self, number: int, length: int) -> None:
         """Handles a part of a streamed response.
@@ -134,3 +153,21 @@ class ReplyHandler:
             slots.give_back(batch.reply_slot, retained=False)
         if slots.to_forget:
             self._channel.announce_forgotten()
+
+
+async def _respond(encoder: ReplyEncoder, requests: Sequence[InferenceRequest]) -> None:
+    """Encodes the reply of each request on a thread, and responds with it."""
+    start = 0
+    for request in requests:
+        body = None
+        if request.needs_body:
+            call = partial(encoder.encode_long_body, request.head.format, request.id, start, request.row_count)
+            try:
+                body = await asyncio.to_thread(call)
+            except Exception:  # a third-party codec may raise anything, which must end only this request
+                log.exception("encoding the reply to request %s failed", request.id)
+                request.fail(
+                    PexdockError("internal error while encoding the reply; the log of the front door has it under this request ID")
+                )
+        request.succeed(encoder, start, body)
+        start += request.row_count

@@ -54,6 +54,11 @@ class LayoutCache:
             layout.num_rows, [np.frombuffer(body, dtype, layout.num_rows, offset) for dtype, offset in pairs]
         )
 
+    def is_known(self, body: bytes) -> bool:
+        """Returns whether `read_known` returns the rows of a stream."""
+        layout = self._known.get(body[: _head_bytes(body)])
+        return layout is not None and len(body) == layout.length
+
     def remember(self, body: bytes, batch: pa.RecordBatch) -> None:
         """Remembers the layout of a body whose columns Arrow has read into this batch, if the body holds nothing else."""
         head, offsets = _head_bytes(body), _offsets(body, batch)

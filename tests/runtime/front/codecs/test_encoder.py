@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 import frames
+from runtime.front.codecs import encoder as encoder_module
 from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 
 RECORDS = frames.batch(pl.DataFrame({"a": [1.0, float("nan"), 3.0], "d": [dt.date(2024, 1, 31), None, None], "l": [[1], [], None]}))
@@ -96,3 +97,14 @@ def test_a_slice_of_arrays_of_which_some_are_null_is_encoded(form: ResponseForma
         for count in range(1, 5 - start):
             alone = ReplyEncoder(frames.batch(frame[start : start + count])).encode_body(form, "x", 0, count)
             assert ReplyEncoder(frames.batch(frame)).encode_body(form, "x", start, count) == alone
+
+
+@pytest.mark.parametrize("form", ResponseFormat)
+@pytest.mark.parametrize("values_at_a_time", [1, 6, 7, 10_000])
+def test_a_long_reply_is_encoded_in_pieces_with_the_same_bytes(monkeypatch, form: ResponseFormat, values_at_a_time: int) -> None:
+    """For each part of the rows, for records and for scalars."""
+    monkeypatch.setattr(encoder_module, "_VALUES_AT_A_TIME", values_at_a_time)
+    for batch in (RECORDS, frames.batch(pl.DataFrame({"prediction": [1.5, None, float("nan")]}))):
+        for start, count in [(0, 3), (1, 2), (2, 1), (0, 0)]:
+            whole = ReplyEncoder(batch).encode_body(form, 'an "id"', start, count)
+            assert ReplyEncoder(batch).encode_long_body(form, 'an "id"', start, count) == whole
