@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +13,8 @@ import pytest
 import request_heads
 from base.ipc.front_door_control import Configure
 from front_harness import Front, Workers, lines, workers
-from rawhttp import Answer, Raw, post
+from rawhttp import DEADLINE_S, Answer, Raw, chunked, post
+from runtime.http.lingering import LINGER_S
 
 MB = 1024**2
 SMUGGLED = 13.0
@@ -70,6 +73,32 @@ def test_a_request_that_only_looks_odd_is_accepted(world: World, way: str, name:
     with Raw(world.front.address) as raw:
         raw.send(request_heads.TAKEN[name](f"/tiny{way}") + post(f"/tiny{way}", [{"x": 7}]))
         assert [raw.answer().json()["predictions"] for _ in range(2)] == [[{"version": "1", "x": x}] for x in (1.0, 7.0)]
+
+
+STILL_SENT = {
+    "refused": b"POST /tiny HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n",
+    "fast": post("/tiny", [{"x": 1}], "Connection: close"),
+    "slow": post("/tiny?", [{"x": 1}], "Connection: close"),
+    "refused before the end of its chunks": chunked("/nowhere", [{"x": 1}], "Connection: close")[:-5],
+    "refused before the end of its body": post("/nowhere", [{"x": 1}] * 3, version="1.0")[:-5],
+}
+
+
+@pytest.mark.parametrize("name", STILL_SENT)
+def test_a_client_that_is_still_sending_is_not_reset_by_the_last_response(world: World, name: str) -> None:
+    """A reset could take the response from it before it has read it. What it sends is dropped."""
+    with Raw(world.front.address) as raw:
+        since_s = time.monotonic()
+        raw.send(STILL_SENT[name])
+        assert select.select([raw.socket], [], [], DEADLINE_S)[0]
+        try:
+            for _ in range(10):
+                raw.send(b"x" * 1000)
+        except ConnectionError:
+            assert time.monotonic() - since_s > LINGER_S  # this machine stalled
+            return
+        assert raw.answer().headers["connection"] == "close"
+        assert raw.ended()
 
 
 @pytest.mark.parametrize("name", request_heads.TOO_MUCH)

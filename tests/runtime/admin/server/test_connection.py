@@ -107,7 +107,7 @@ def test_a_client_that_does_not_read_responses_is_disconnected() -> None:
     ("limits", "then"),
     [
         (Limits(head_s=600, keep_alive_s=0.2), b""),
-        (Limits(head_s=0.2, keep_alive_s=600), HEAD),
+        (Limits(head_s=1.0, keep_alive_s=600), HEAD),
     ],
     ids=["nothing", "part of a head"],
 )

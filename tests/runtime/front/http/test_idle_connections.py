@@ -47,15 +47,16 @@ def test_a_silent_connection_ends_in_the_time_of_its_setting(authority: Authorit
         with ExitStack() as stack:
             silent = []
             for data, responses in SILENT[setting].items():
+                since_s = time.monotonic()
                 raw = stack.enter_context(Raw(address, authority.client() if secured else None))
                 if data:
                     raw.send(data)
                 for _ in range(responses):
                     assert raw.answer().status in (200, 503)
-                silent.append((raw, time.monotonic()))
+                silent.append((raw, since_s))
             for raw, since_s in silent:
                 assert raw.ended()
-                assert time.monotonic() - since_s > 0.9 * SHORT_S
+                assert time.monotonic() - since_s > SHORT_S
 
     serve(talk, limits(setting, TlsFiles(*map(str, authority.issue("door"))) if secured else None))
 
@@ -66,34 +67,38 @@ def test_a_request_at_the_moment_of_an_idle_close_is_answered_or_never_read(
     authority: Authority, request_: bytes, *, secured: bool
 ) -> None:
     """Many connections are used again just before, at and just after their end. None is reset, and no request is lost that was taken."""
-    count, first_s, last_s = 60, 0.8 * SHORT_S, 2.0 * SHORT_S
-    outcomes = {"answered": 0, "ended": 0}
+    count, first_s, last_s = 60, 0.8 * SHORT_S, 1.8 * SHORT_S
+    outcomes = {"answered": 0, "ended": 0, "late": 0}
 
     def talk(address: str, door: CountingService) -> None:
         with ExitStack() as stack:
-            due = []
+            used = []
             for number in range(count):
                 raw = stack.enter_context(Raw(address, authority.client() if secured else None))
+                since_s = time.monotonic()
                 raw.send(request_)
                 assert raw.answer().status == 503
-                due.append((time.monotonic() + first_s + (last_s - first_s) * number / count, raw))
-            for due_s, raw in due:
+                used.append((raw, since_s, since_s + first_s + (last_s - first_s) * number / count))
+            for raw, since_s, due_s in used:
                 time.sleep(max(0.0, due_s - time.monotonic()))
-                if time.monotonic() - due_s < LINGER_S / 4:  # a machine that stalls for longer proves nothing here
-                    outcomes[_use_again(raw, request_)] += 1
+                outcomes[_use_again(raw, request_, since_s)] += 1
         assert door.calls + door.submitted == count + outcomes["answered"]
 
     serve(talk, limits("keep_alive_s", TlsFiles(*map(str, authority.issue("door"))) if secured else None))
-    assert outcomes["answered"] + outcomes["ended"] > 0
+    assert sum(outcomes.values()) == count
 
 
-def _use_again(raw: Raw, request: bytes) -> str:
-    """Returns the outcome of another request on the connection, sent in two pieces. A reset raises an error."""
-    raw.send(request, len(request) // 2 + 1)
+def _use_again(raw: Raw, request: bytes, since_s: float) -> str:
+    """Returns the outcome of another request on the connection, sent in two pieces. A reset raises an error while none may come."""
     try:
+        raw.send(request, len(request) // 2 + 1)
         assert raw.answer().status == 503
     except (EOFError, ssl.SSLEOFError):
         return "ended"
+    except OSError:
+        if time.monotonic() - since_s < SHORT_S + LINGER_S:
+            raise
+        return "late"  # this machine stalled
     return "answered"
 
 
