@@ -1,8 +1,14 @@
-"""Watches files that operators may replace while Pexdock runs: keys, lists and certificates. Uses inotify, and no timer."""
+"""Watches files that operators may replace while Pexdock runs: keys, lists and certificates.
+
+It uses inotify, and no timer. Files are polled only where the kernel reports no changes: on a file system of another machine, or if the
+limits of inotify are reached.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +20,36 @@ log = logging.getLogger(__name__)
 _MASK = (
     Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE | Mask.ATTRIB | Mask.MOVE_SELF | Mask.DELETE_SELF
 ) | Mask.ONLYDIR
+
+
+POLL_S = 10.0
+"""Interval in seconds at which files are polled."""
+
+INOTIFY_ADVICE = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl"
+
+_REPORTING = frozenset(
+    {
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "nilfs2", "reiserfs", "tmpfs", "overlay", "aufs"),
+        *("squashfs", "erofs", "iso9660", "vfat", "exfat", "ntfs3"),
+    }
+)
+"""File systems of which this kernel sees every change. Others, such as NFS, 9p, virtiofs and FUSE, may be changed elsewhere."""
+
+
+def file_system(path: Path) -> str:
+    """Returns the type of the file system that a folder is on. If several are mounted at one place, the last is in effect."""
+    found, best = "", -1
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, where, kind, *_ = line.split(" ")
+        mount = Path(where.replace("\\040", " "))
+        if path.resolve().is_relative_to(mount) and len(mount.parts) >= best:
+            found, best = kind, len(mount.parts)
+    return found
+
+
+def reports_changes(path: Path) -> bool:
+    """Returns whether the kernel reports every change of a folder."""
+    return file_system(path) in _REPORTING
 
 
 class FileWatch:
@@ -32,7 +68,18 @@ class FileWatch:
         self._watches: dict[Path, Watch] = {}
 
     async def run(self) -> None:
-        """Watches until this is cancelled. If inotify is not available, logs that changes will not be noticed."""
+        """Watches until this is cancelled. Polls if the kernel does not report changes."""
+        silent = [folder for path in self._paths for folder in _folders(path) if not reports_changes(folder)]
+        if silent:
+            log.info("%s is polled every %g s, since its file system (%s) reports no changes", silent[0], POLL_S, file_system(silent[0]))
+        else:
+            await self._watch()
+        while True:
+            self._on_change()
+            await asyncio.sleep(POLL_S)
+
+    async def _watch(self) -> None:
+        """Watches until this is cancelled; returns if the limits of inotify are reached."""
         try:
             with Inotify() as inotify:
                 self._follow(inotify)
@@ -41,8 +88,9 @@ class FileWatch:
                     self._drop_moved(inotify, event)
                     self._follow(inotify)
                     self._on_change()
-        except OSError as exc:  # no descriptors are left; the loaded values stay in force
-            log.error("cannot watch %s for changes: %s", ", ".join(map(str, self._paths)), exc.strerror or exc)  # noqa: TRY400
+        except OSError as exc:
+            names = ", ".join(map(str, self._paths))
+            log.warning("%s: polled every %g s, since inotify is not available: %s; %s", names, POLL_S, exc.strerror or exc, INOTIFY_ADVICE)
 
     def _drop_moved(self, inotify: Inotify, event: Event) -> None:
         """Drops the watch of a folder that was moved away. The kernel itself ends the watch of a removed folder."""
@@ -62,6 +110,8 @@ class FileWatch:
             try:
                 self._watches[folder] = inotify.add_watch(folder, _MASK)
             except OSError as exc:  # the folder is not readable, or was removed meanwhile, which its parent's watch reports
+                if exc.errno == errno.ENOSPC:
+                    raise
                 log.warning("%s cannot be watched: %s", folder, exc.strerror or exc)
 
     def _end(self, inotify: Inotify, folder: Path) -> None:

@@ -74,7 +74,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, validate_default=True)
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on for clients.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on for clients; :: accepts IPv6 and IPv4.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on for clients; 0 picks a free one.")
     artifacts_path: AbsolutePath = Field(Path("artifacts"), description="Folder from which models read their artifacts.")
     cache_path: AbsolutePath = Field(default_factory=default_cache_path, description="Folder for unpacked bases and releases.")
@@ -89,7 +89,10 @@ class Settings(BaseSettings):
         default_factory=default_dist_path,
         description="Folder to watch for pexes [default: dist, or one in cache_path if dist_url is set].",
     )
-    dist_poll_s: float = Field(10, gt=0, le=3600, description="Interval between two listings of dist_url.")
+    dist_poll_s: float = Field(10, gt=0, le=3600, description="Interval between listings of dist_url, or of a dist_path that is polled.")
+    dist_poll: bool = Field(
+        False, description="Poll dist_path although its file system reports changes, such as an overlay whose layers others change."
+    )
     pex_max_bytes: ByteSize = Field(
         ByteSize(4 * 1024**3), ge=1, description="Largest pex to accept from dist_url or from an upload over HTTP."
     )
@@ -189,7 +192,7 @@ class Settings(BaseSettings):
     trusted_digests_path: AbsolutePath | None = Field(
         None, description="File in the format of sha256sum; admit only pexes listed in it, or signed by a key in trusted_keys_path."
     )
-    admin_host: str = Field("127.0.0.1", min_length=1, description="Address to listen on for the admin API, if admin_port is set.")
+    admin_host: str = Field("127.0.0.1", min_length=1, description="Address to listen on for the admin API, if admin_port is set; as host.")
     admin_port: int | None = Field(
         None, ge=0, le=65535, description="TCP port of the admin API, which requires a token [default: only a Unix socket in run_path]."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shutil
 import stat
@@ -12,13 +11,13 @@ from pathlib import Path
 from base.errors import PexdockError
 from runtime.admin.token import BadToken, read_token
 from runtime.doctor.finding import Finding, ok, problem, warning
+from runtime.file_watch import file_system, reports_changes
 from runtime.settings import Settings
 from runtime.supervisor.host import run_dir
-from runtime.supervisor.host.listeners import bind_listeners
+from runtime.supervisor.host.listeners import bind_listeners, describe_reach
 from runtime.supervisor.status.state import State
 from runtime.text_table import format_size
 
-_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "virtiofs"})
 _FREE_MIN_BYTES, _FREE_LOW_BYTES = 300_000_000, 3_000_000_000
 """An unpacked base takes about 1 GB, and a second one is needed while it is replaced."""
 
@@ -41,10 +40,9 @@ def _dist(settings: Settings) -> Finding:
         return problem("dist", f"{path} is not a folder", "create it, or choose another folder with dist_path")
     if not os.access(path, os.R_OK | os.X_OK):
         return problem("dist", f"this user cannot read {path}", f"run `chmod u+rx {path}`, or start Pexdock as its owner")
-    kind = _file_system(path)
-    if kind in _REMOTE:
-        advice = "this machine is not notified of files that others write there: use dist_url, or copy pexes to a local folder"
-        return warning("dist", f"{path} is on a network file system ({kind})", advice)
+    if not reports_changes(path):
+        advice = f"it is listed every {settings.dist_poll_s:g} s (dist_poll_s); use dist_url or a local folder if that is too slow"
+        return warning("dist", f"{path} is on a file system that reports no changes ({file_system(path)})", advice)
     if not os.access(path, os.W_OK):
         return warning("dist", f"this user cannot write to {path}", "`pexdock deploy` does not work; make the folder writable to use it")
     found = path.stat()
@@ -89,11 +87,11 @@ def _port(settings: Settings, state: State) -> Finding:
     if not settings.port:
         return ok("port", "any free port")
     try:
-        with bind_listeners(settings.host, settings.port, 1):
-            pass
+        with bind_listeners(settings.host, settings.port, 1) as (listener,):
+            reach = describe_reach(listener)
     except PexdockError as exc:
         return problem("port", exc.detail, "choose another port with port, or stop the process that uses it")
-    return ok("port", f"{where} is free" + ("; it is reachable from every network" if _is_unspecified(settings.host) else ""))
+    return ok("port", f"{where} is free; it is {reach}")
 
 
 def _token(settings: Settings) -> Finding:
@@ -107,25 +105,6 @@ def _token(settings: Settings) -> Finding:
     return ok("admin token", f"{settings.admin_token_path}, readable by this user only")
 
 
-def _is_unspecified(host: str) -> bool:
-    """Returns whether a socket on this host accepts connections to every address of the machine."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:  # a name
-        return False
-
-
 def _nearest_existing(path: Path) -> Path:
     """Returns the folder itself, or its nearest parent that exists."""
     return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def _file_system(path: Path) -> str:
-    """Returns the type of the file system that a folder is on. If several are mounted at one place, the last is in effect."""
-    found, best = "", -1
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split(" ")
-        mount = Path(where.replace("\\040", " "))
-        if path.resolve().is_relative_to(mount) and len(mount.parts) >= best:
-            found, best = kind, len(mount.parts)
-    return found

@@ -154,7 +154,8 @@ class Supervisor:
 
     async def _watch_dist(self) -> None:
         """Watches dist/, and mirrors an object store into it if one is set. An unreachable store delays only the start."""
-        watcher = DistWatcher(self._settings.dist_path, self._settings.stable_for_s, self.fleet.on_dist_events)
+        settings, on_change = self._settings, self.fleet.on_dist_events
+        watcher = DistWatcher(settings.dist_path, settings.stable_for_s, settings.dist_poll_s, on_change, always_poll=settings.dist_poll)
         if self._mirror_loop is None:
             await watcher.run()
             return

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
+from pathlib import Path
 
 import pytest
 
+from runtime import file_watch
 from runtime.file_watch import FileWatch
 
 WITHIN_S = 10
@@ -122,3 +124,25 @@ def test_a_folder_that_appears_disappears_and_moves_is_watched(tmp_path):
             await until(lambda: read(keys / "one.pub") == "third")
 
     asyncio.run(run())
+
+
+def test_a_file_is_polled_where_no_change_is_reported(tmp_path, monkeypatch):
+    """A change is noticed with the next look."""
+    monkeypatch.setattr(file_watch, "reports_changes", lambda _: False)
+    monkeypatch.setattr(file_watch, "POLL_S", 0.05)
+    path = tmp_path / "keys"
+    path.write_text("old")
+
+    async def main():
+        async with watching(path) as until:
+            path.write_text("new")
+            await until(lambda: read(path) == "new")
+
+    asyncio.run(main())
+
+
+def test_file_systems_of_other_machines_report_no_changes(tmp_path):
+    """That of this test does; /proc stands for all that are not known to."""
+    assert file_watch.reports_changes(tmp_path)
+    assert file_watch.file_system(Path("/proc")) == "proc"
+    assert not file_watch.reports_changes(Path("/proc"))

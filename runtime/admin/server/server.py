@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 
 from runtime.admin.server.connection import AdminConnection, Limits
 from runtime.http.acceptor import ACCEPTS_PER_TURN, Acceptor
-from runtime.supervisor.host.listeners import CannotListen
+from runtime.supervisor.host.listeners import CannotListen, bind_listener
 
 _BACKLOG = 128
 """Size of the backlog. Connections in it cost nothing, and many clients without a token must not fill it."""
@@ -128,8 +128,7 @@ def tcp_listener(host: str, port: int) -> Iterator[socket.socket]:
         CannotListen: The address cannot be bound.
     """
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG)
+        listener = bind_listener(host, port, _BACKLOG)
     except OSError as exc:
         raise CannotListen(f"the admin API cannot listen on {host} port {port}: {exc.strerror or exc}") from exc
     with listener:

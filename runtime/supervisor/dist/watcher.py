@@ -8,13 +8,14 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import asyncinotify
 from asyncinotify import Event, Inotify, Mask
 
+from runtime.file_watch import INOTIFY_ADVICE, file_system, reports_changes
 from runtime.pex.names import has_pex_suffix, is_pex_name
 from runtime.supervisor.dist.stability import FileRemoved, FileStable, FileStat, StabilityTracker
 
@@ -36,14 +37,18 @@ class DistWatcher:
     Args:
         path: The folder.
         stable_for_s: Time without a change after which a file counts as complete, in seconds.
+        poll_s: Interval in seconds at which the folder is listed if the kernel does not report its changes.
+        always_poll: Whether it is listed even if the kernel does.
         on_change: Called with the events and with the names of the files that are not stable yet: once at the start, after every event in
             the folder, and when polling has found a change.
     """
 
-    def __init__(self, path: Path, stable_for_s: float, on_change: OnChange) -> None:
+    def __init__(self, path: Path, stable_for_s: float, poll_s: float, on_change: OnChange, *, always_poll: bool = False) -> None:
         self._path = path
         self._tracker = StabilityTracker(stable_for_s)
         self._on_change = on_change
+        self._poll_s, self._always_poll = poll_s, always_poll
+        self._polls = False
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncinotify.Watch | None = None
         self._ignored: set[str] = set()  # names that look like a pex but are not a file
@@ -58,10 +63,12 @@ class DistWatcher:
             OSError: The folder can neither be read nor made at the start.
         """
         try:
-            with Inotify() as inotify:
-                self._add_watch(inotify)  # before the first listing, so that no change is missed between the two
+            with self._open_inotify() as inotify:
                 first = self._tracker.start(self._list_files(), time.monotonic(), time.time_ns())
                 self._report(inotify, first)
+                if inotify is None:
+                    await asyncio.Event().wait()  # the timer does the rest
+                    return
                 async for event in inotify:
                     self._handle_event(event)
                     self._check(inotify)
@@ -69,9 +76,34 @@ class DistWatcher:
             if self._timer is not None:
                 self._timer.cancel()
 
-    def _add_watch(self, inotify: Inotify) -> None:
+    @contextlib.contextmanager
+    def _open_inotify(self) -> Iterator[Inotify | None]:
+        """Yields inotify, which watches the folder; None if the folder must be polled.
+
+        Raises:
+            OSError: The folder cannot be made.
+        """
+        self._path.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            inotify, reason = None, "dist_poll is set"
+            if not self._always_poll and not reports_changes(self._path):
+                reason = f"its file system ({file_system(self._path)}) reports no changes"
+            elif not self._always_poll:
+                try:
+                    inotify = stack.enter_context(Inotify())
+                    self._add_watch(inotify)  # before the first listing, so that no change is missed between the two
+                except OSError as exc:
+                    inotify, reason = None, f"inotify is not available: {exc.strerror or exc}; {INOTIFY_ADVICE}"
+            self._polls = inotify is None
+            if self._polls:
+                log.warning("%s is listed every %g s (dist_poll_s): %s", self._path, self._poll_s, reason)
+            yield inotify
+
+    def _add_watch(self, inotify: Inotify | None) -> None:
         """Watches the folder that the path names now. If it is already watched, this is one system call without effect."""
         self._path.mkdir(parents=True, exist_ok=True)
+        if inotify is None:
+            return
         before, self._watch = self._watch, inotify.add_watch(self._path, _MASK)
         if before is not None and before is not self._watch:
             log.warning("%s was replaced by another folder", self._path)
@@ -88,7 +120,7 @@ class DistWatcher:
             elif event.mask & (Mask.CLOSE_WRITE | Mask.MOVED_TO):
                 self._tracker.on_closed(name)
 
-    def _check(self, inotify: Inotify, *, polled: bool = False) -> None:
+    def _check(self, inotify: Inotify | None, *, polled: bool = False) -> None:
         """Lists the folder and reports changes. Without `polled` there was an event, which may or may not concern a pex."""
         try:
             self._add_watch(inotify)
@@ -105,7 +137,7 @@ class DistWatcher:
             self._error = error
             log.error("%s", error) if error else log.info("%s can be read again", self._path)
 
-    def _report(self, inotify: Inotify, events: Sequence[FileStable | FileRemoved], *, polled: bool = False) -> None:
+    def _report(self, inotify: Inotify | None, events: Sequence[FileStable | FileRemoved], *, polled: bool = False) -> None:
         unstable = self._tracker.unstable_files()
         if not polled or events or unstable != self._reported_unstable:
             self._reported_unstable = unstable
@@ -113,9 +145,9 @@ class DistWatcher:
         due = self._tracker.next_check_s()
         # Slightly late, since a check that is slightly early would need a second one.
         delays = [] if due is None else [due - time.monotonic() + 0.001]
-        self._schedule_check(inotify, *delays, *([_POLL_S] if self._has_links else []))
+        self._schedule_check(inotify, *delays, *([_POLL_S] if self._has_links else []), *([self._poll_s] if self._polls else []))
 
-    def _schedule_check(self, inotify: Inotify, *delays_s: float) -> None:
+    def _schedule_check(self, inotify: Inotify | None, *delays_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         check = partial(self._check, inotify, polled=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Iterator
 
@@ -34,15 +35,12 @@ def bind_listeners(host: str, port: int, count: int) -> Iterator[list[socket.soc
     """
     with contextlib.ExitStack() as stack:
         try:
-            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            listeners = [stack.enter_context(_bind_exclusively(str(address[0]), port, family))]
+            listeners = [stack.enter_context(bind_listener(host, port, _BACKLOG))]
             if count > 1:
                 # Bound exclusively first: with SO_REUSEPORT alone, a second supervisor would silently share the port.
                 port = listeners.pop().getsockname()[1]
                 stack.close()
-                for _ in range(count):
-                    shared = socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG, reuse_port=True)
-                    listeners.append(stack.enter_context(shared))
+                listeners = [stack.enter_context(bind_listener(host, port, _BACKLOG, reuse_port=True)) for _ in range(count)]
         except OSError as exc:
             raise CannotListen(f"cannot listen on {host} port {port}: {exc.strerror or exc}; {_advice(exc)}") from exc
         yield listeners
@@ -55,8 +53,28 @@ def local_url(listener: socket.socket, scheme: str = "http") -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _bind_exclusively(host: str, port: int, family: int) -> socket.socket:
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+def bind_listener(host: str, port: int, backlog: int, *, reuse_port: bool = False) -> socket.socket:
+    """Returns a listening socket. On `::` it accepts clients over IPv6 and IPv4, unless the kernel cannot.
+
+    Raises:
+        OSError: The address cannot be bound.
+    """
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    both = family == socket.AF_INET6 and ipaddress.ip_address(str(address[0])).is_unspecified and socket.has_dualstack_ipv6()
+    return socket.create_server((str(address[0]), port), family=family, backlog=backlog, reuse_port=reuse_port, dualstack_ipv6=both)
+
+
+def describe_reach(listener: socket.socket) -> str:
+    """Returns from where clients can reach a listening socket, for people."""
+    host = ipaddress.ip_address(str(listener.getsockname()[0]).partition("%")[0])
+    if host.is_loopback:
+        return "reachable from this machine alone"
+    if not host.is_unspecified:
+        return f"reachable at {host}"
+    if host.version == 4:
+        return "reachable from every network over IPv4, but not over IPv6"
+    both = not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return f"reachable from every network over IPv6{' and IPv4' if both else ', but not over IPv4'}"
 
 
 def _advice(error: OSError) -> str:

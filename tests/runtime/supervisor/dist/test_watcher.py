@@ -16,10 +16,11 @@ def watch(tmp_path):
     """Runs a scenario with `expect`, which waits for what has settled or vanished since it was last called, in any order."""
     dist = tmp_path / "dist"
 
-    def watch(scenario):
+    def watch(scenario, *, poll=False):
         async def main():
             seen = []
-            watching = asyncio.create_task(DistWatcher(dist, 0.05, lambda events, _: seen.extend(events)).run())
+            watcher = DistWatcher(dist, 0.05, 0.1, lambda events, _: seen.extend(events), always_poll=poll)
+            watching = asyncio.create_task(watcher.run())
 
             async def expect(*events):
                 end = time.monotonic() + 10
@@ -40,8 +41,9 @@ def watch(tmp_path):
     return watch
 
 
-def test_files_are_seen_however_they_appear_and_disappear(watch, tmp_path):
-    """They are there from the start, renamed, linked in both ways, or removed."""
+@pytest.mark.parametrize("poll", [False, True])
+def test_files_are_seen_however_they_appear_and_disappear(watch, tmp_path, poll):
+    """They are there from the start, renamed, linked in both ways, or removed; also where the kernel reports nothing."""
     write_tiny(tmp_path / "dist/start.pex", "start")
 
     async def scenario(dist, expect):
@@ -58,7 +60,7 @@ def test_files_are_seen_however_they_appear_and_disappear(watch, tmp_path):
         (dist / "a.pex").rename(dist / "a.away")
         await expect(FileRemoved("a.pex"), FileRemoved("b.pex"), FileRemoved("c.pex"))
 
-    watch(scenario)
+    watch(scenario, poll=poll)
 
 
 def test_a_file_is_not_reported_while_it_is_written(watch):
@@ -176,7 +178,7 @@ def test_polling_without_a_change_reports_nothing(tmp_path, monkeypatch):
             return super()._list_files()
 
     async def main():
-        watching = asyncio.create_task(Counted(tmp_path / "dist", 0.05, lambda events, _: told.extend(events or [None])).run())
+        watching = asyncio.create_task(Counted(tmp_path / "dist", 0.05, 10, lambda events, _: told.extend(events or [None])).run())
         await until(lambda: FileStable("a.pex") in told)
         before, heard = len(looks), len(told)
         await until(lambda: len(looks) > before + 20)

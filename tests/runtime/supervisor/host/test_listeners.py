@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from runtime.supervisor.host.listeners import CannotListen, bind_listeners, local_url
+from runtime.supervisor.host.listeners import CannotListen, bind_listeners, describe_reach, local_url
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -56,3 +56,39 @@ def test_the_url_is_one_that_clients_can_use():
     """A socket on all addresses is reached on loopback."""
     with bind_listeners("0.0.0.0", 0, 1) as (listener,):
         assert local_url(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+IPV6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="NOT TESTED: this machine has no IPv6")
+
+
+@IPV6
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_unspecified_address_of_ipv6_accepts_both_families(count):
+    """Each of several sockets does, and the port is taken in both."""
+    with bind_listeners("::", 0, count) as listeners:
+        port = listeners[0].getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=10).close()
+        assert local_url(listeners[0]) == f"http://[::1]:{port}"
+        assert {describe_reach(listener) for listener in listeners} == {"reachable from every network over IPv6 and IPv4"}
+        with pytest.raises(CannotListen), bind_listeners("0.0.0.0", port, 1):
+            pass
+
+
+@IPV6
+def test_an_address_of_ipv6_accepts_no_ipv4():
+    """It is the address that was asked for."""
+    with bind_listeners("::1", 0, 1) as (listener,):
+        port = listener.getsockname()[1]
+        socket.create_connection(("::1", port), timeout=10).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=10)
+        assert describe_reach(listener) == "reachable from this machine alone"
+
+
+def test_the_reach_of_an_address_is_told_as_it_is():
+    """Of IPv4 it is no other than it was."""
+    with bind_listeners("0.0.0.0", 0, 1) as (listener,):
+        assert describe_reach(listener) == "reachable from every network over IPv4, but not over IPv6"
+    with bind_listeners("127.0.0.1", 0, 1) as (listener,):
+        assert describe_reach(listener) == "reachable from this machine alone"
