@@ -32,6 +32,7 @@ class PathTrie(Generic[T]):
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
+        self._slashes_max = 0
 
     def add_path(self, path: str, target: T) -> None:
         """Adds a path, in which `{name}` matches one whole segment. It replaces a path of the same shape."""
@@ -44,6 +45,7 @@ class PathTrie(Generic[T]):
             else:
                 node = node.children.setdefault(segment.encode(), _Node())
         node.target, node.names = target, tuple(names)
+        self._slashes_max = max(self._slashes_max, path.count("/") + 1)
 
     def match(self, raw_path: bytes) -> Match[T] | None:
         """Returns the match of a path, as received or in its canonical form; None if no endpoint has such a path.
@@ -51,6 +53,8 @@ class PathTrie(Generic[T]):
         Raises:
             Misfit: The value of a parameter is empty, or could lead to another place in a file system.
         """
+        if raw_path.count(b"/") > self._slashes_max:  # a client can send a path of many thousand segments
+            return None
         found = self._walk(self._root, split_path(raw_path), 0, [])
         if found is None:
             return None
