@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import base.service as svc
@@ -54,9 +55,14 @@ def nul(records_df: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@svc.endpoint("/extension")
+def extension(records_df: pl.DataFrame) -> Any:
+    return pa.table({"a": pa.array(["{}"] * records_df.height, pa.json_())})
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    endpoints = declared, undeclared, echo, through_pandas, through_arrow, nul
+    endpoints = declared, undeclared, echo, through_pandas, through_arrow, nul, extension
     with TestClient(*endpoints) as found:
         for each in endpoints:  # so that no test is the first to take shared memory for one
             found.post(each.path.replace("{value}", "1"), json=[{"name": "a", "column": True}])
@@ -125,3 +131,16 @@ def test_a_result_with_a_nul_in_a_name_is_a_bad_result(client: TestClient) -> No
         answer = client.post("/nul", json=[{"name": "aNULb", "column": column}])
         assert (answer.status, answer.json()["code"]) == (500, "bad_result")
     assert client.post("/nul", json=[{"name": "a", "column": True}]).json()["predictions"] == [{"a": "x"}]
+
+
+def test_a_result_that_cannot_be_written_in_a_format_is_a_bad_result(client: TestClient) -> None:
+    """Polars writes no extension types as CSV. Other requests of the batch, in other formats, get their rows."""
+
+    def post(accept: str) -> int:
+        return client.post("/extension", json=[{"x": 1}], headers={"accept": accept}).status
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(post, ["text/csv", "application/json"] * 8)) == [500, 200] * 8
+    with TestClient(extension) as other:  # a large response, which is encoded on a thread
+        answer = other.post("/extension", json=[{"x": 1}] * 100_000, headers={"accept": "text/csv"})
+        assert (answer.status, answer.json()["code"]) == (500, "bad_result")

@@ -1,7 +1,7 @@
 """CSV with a header: every cell is text, which is parsed by the dtype of its column.
 
-An empty cell is null, a quoted empty cell an empty string; no text stands for null. Lists, arrays and structs are JSON in their cell; other
-values have the form that they have in JSON. NaN and infinities are written as `NaN`, `inf` and `-inf`.
+An empty cell is null, a quoted empty cell an empty string where there is one; no other text stands for null. Lists, arrays and structs are
+JSON in their cell; other values have the form that they have in JSON. NaN and infinities are written as `NaN`, `inf` and `-inf`.
 
 Arrow's reader takes a quote that is never closed to the end of the body, and joins what follows a closing quote to its cell. So quotes are
 checked first, by the rules of Python's `csv` in its strict mode.
@@ -151,7 +151,13 @@ def _check_long_integers(body: bytes, names: list[str], schema: pa.Schema) -> No
             raise schema_fit.misfit_error([exc.cell(name)]) from exc
 
 
+_TEXTS = (pl.String, pl.Categorical, pl.Enum, pl.Binary)
+"""Dtypes with a value whose text is empty. In a column of another dtype, `""` is null: pandas and Python write a lone null so."""
+
+
 def _column(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
+    if not isinstance(dtype, _TEXTS):
+        cells = cells.set(cells == "", None)
     if isinstance(dtype, pl.List | pl.Array | pl.Struct):
         return values.column_from_json([None if cell is None else _parse_nested(cell) for cell in cells], dtype)
     if isinstance(dtype, pl.Boolean):

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from polars import CompatLevel
 
+from base.errors import BadResult
 from base.ipc.numeric_frames import NumericBatch
 from runtime.front.codecs import csv
 from runtime.front.codecs.accept import preferred_media_type
@@ -83,39 +84,56 @@ class ReplyEncoder:
         """Returns the body for rows `start` to `start + count`.
 
         NaN and infinities become null in JSON, which cannot express them. Only JSON bodies hold the request's id.
+
+        Raises:
+            BadResult: The rows have no form in this format.
         """
-        match response_format:
-            case ResponseFormat.ARROW:
-                if self._stream is not None:
-                    return self._stream
-                if isinstance(self._frame, NumericBatch) and self._frame.num_rows == count:
-                    return self._frame.to_arrow_stream()
-                return _arrow(self._batch.slice(start, count))
-            case ResponseFormat.PARQUET:
-                return _parquet(_slice(self._batch, start, count))
-            case ResponseFormat.CSV:
-                return csv.write_csv(pl.DataFrame(_slice(self._batch, start, count)))
-            case ResponseFormat.NDJSON:
-                return _lines(_slice(self._batch, start, count))
-        if self._predictions is None:
-            self._predictions = _predictions(self._frame if isinstance(self._frame, NumericBatch) else self._batch)
-        return msgspec.json.encode({"id": request_id, "predictions": self._predictions[start : start + count]})
+        try:
+            match response_format:
+                case ResponseFormat.ARROW:
+                    if self._stream is not None:
+                        return self._stream
+                    if isinstance(self._frame, NumericBatch) and self._frame.num_rows == count:
+                        return self._frame.to_arrow_stream()
+                    return _arrow(self._batch.slice(start, count))
+                case ResponseFormat.PARQUET:
+                    return _parquet(_slice(self._batch, start, count))
+                case ResponseFormat.CSV:
+                    return csv.write_csv(pl.DataFrame(_slice(self._batch, start, count)))
+                case ResponseFormat.NDJSON:
+                    return _lines(_slice(self._batch, start, count))
+            if self._predictions is None:
+                self._predictions = _predictions(self._frame if isinstance(self._frame, NumericBatch) else self._batch)
+            return msgspec.json.encode({"id": request_id, "predictions": self._predictions[start : start + count]})
+        except _ANY_ERROR as exc:
+            raise _unwritable(response_format, exc) from exc
 
     def encode_long_body(self, response_format: ResponseFormat, request_id: str, start: int, count: int) -> bytes | memoryview:
-        """Returns the same as `encode_body`. Takes some rows at a time, so that other threads may run in between."""
+        """Returns the same as `encode_body`, and raises the same. Takes some rows at a time, so that other threads may run in between."""
         if response_format not in (ResponseFormat.JSON, ResponseFormat.NDJSON):
             return self.encode_body(response_format, request_id, start, count)
-        batch, end = self._batch, start + count
-        step = max(1, _VALUES_AT_A_TIME // max(1, batch.num_columns))
-        slices = (_slice(batch, at, min(step, end - at)) for at in range(start, end, step))
-        if response_format is ResponseFormat.NDJSON:
-            return b"".join(map(_lines, slices))
-        predictions = b",".join(msgspec.json.encode(_predictions(each))[1:-1] for each in slices)
-        return b'{"id":%b,"predictions":[%b]}' % (msgspec.json.encode(request_id), predictions)
+        try:
+            batch, end = self._batch, start + count
+            step = max(1, _VALUES_AT_A_TIME // max(1, batch.num_columns))
+            slices = (_slice(batch, at, min(step, end - at)) for at in range(start, end, step))
+            if response_format is ResponseFormat.NDJSON:
+                return b"".join(map(_lines, slices))
+            predictions = b",".join(msgspec.json.encode(_predictions(each))[1:-1] for each in slices)
+            return b'{"id":%b,"predictions":[%b]}' % (msgspec.json.encode(request_id), predictions)
+        except _ANY_ERROR as exc:
+            raise _unwritable(response_format, exc) from exc
 
 
 _VALUES_AT_A_TIME = 16_384
 """Values that are encoded within a few milliseconds."""
+
+
+_ANY_ERROR = (Exception, pl.exceptions.PanicException)
+"""A worker may send columns of any type, and every request needs an answer."""
+
+
+def _unwritable(response_format: ResponseFormat, error: BaseException) -> BadResult:
+    return BadResult(f"the result of the handler cannot be written as {response_format.value}: {error}")
 
 
 def _slice(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatch:

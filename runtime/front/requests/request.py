@@ -124,7 +124,11 @@ class InferenceRequest(Timed):
         if self.answered:
             return
         form = self.head.format
-        encoded = replies.encode_body(form, self.id, start, self.row_count) if body is None else body
+        try:
+            encoded = replies.encode_body(form, self.id, start, self.row_count) if body is None else body
+        except BadResult as exc:
+            self.fail(exc, blamed=True)
+            return
         self._finish(HttpResponse(200, form.media_type, self.id, encoded))
         if self.observer is not None:
             self.observer.on_succeeded(replies, start, self.row_count)

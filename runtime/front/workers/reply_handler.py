@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from functools import partial
 
 import pyarrow as pa
 
-from base.errors import Full, PeerError, PexdockError
+from base.errors import BadResult, Full, PeerError
 from base.ipc.protocol import Flag, Message, NextPart, Reply, ReplyBuffer
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.memory.budget import MemoryBudget
@@ -19,8 +18,6 @@ from runtime.front.workers.in_flight import InFlightBatch, InFlightTable
 from runtime.front.workers.reply_lease import LEASE_MIN_BYTES, lease_reply
 from runtime.front.workers.reply_reader import read_reply
 from runtime.front.workers.worker_channel import WorkerChannel
-
-log = logging.getLogger(__name__)
 
 _QUICK_BYTES = 32 * 1024
 """Largest reply that is encoded within about 10 ms; it has at most 600 columns. Larger ones are encoded on a thread, from a copy that the
@@ -164,10 +161,7 @@ async def _respond(encoder: ReplyEncoder, requests: Sequence[InferenceRequest]) 
             call = partial(encoder.encode_long_body, request.head.format, request.id, start, request.row_count)
             try:
                 body = await asyncio.to_thread(call)
-            except Exception:  # a third-party codec may raise anything, which must end only this request
-                log.exception("encoding the reply to request %s failed", request.id)
-                request.fail(
-                    PexdockError("internal error while encoding the reply; the log of the front door has it under this request ID")
-                )
+            except BadResult as exc:
+                request.fail(exc, blamed=True)
         request.succeed(encoder, start, body)
         start += request.row_count

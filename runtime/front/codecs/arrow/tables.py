@@ -17,9 +17,11 @@ import pyarrow.compute as pc
 from polars import CompatLevel
 
 from base.errors import Cell, Malformed
+from base.schema import ranges
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column, has_nul_in_names
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes
+from runtime.front.codecs.arrow.polars_types import polars_type
 from runtime.front.codecs.values import cast, schema_fit
 from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count, check_expanded_size
 
@@ -71,9 +73,11 @@ def _value_bytes(values: Any) -> Any:
         return pa.array(lengths.astype(np.int64), mask=np.asarray(values.is_null()))
     if pa.types.is_primitive(kind) or pa.types.is_null(kind):
         return pa.array(np.full(len(values), 8))
-    if kind.num_fields:
-        return pa.array(np.full(len(values), values.nbytes))
-    return pc.binary_length(values).cast(pa.int64())
+    if pa.types.is_decimal(kind):
+        return pa.array(np.full(len(values), 32))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return pc.binary_length(values).cast(pa.int64())
+    return pa.array(np.full(len(values), values.nbytes))
 
 
 def fit_table(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:
@@ -97,13 +101,17 @@ def infer_frame(table: pa.Table) -> pl.DataFrame:
     """Returns all columns with the types that Polars uses, categories as strings.
 
     Raises:
-        Misfit: A column has a type that Polars does not support, a duplicate name, or a name with a NUL character.
+        Misfit: A column has a type that Polars does not support, a point in time out of range, a duplicate name, or a name with NUL.
     """
     if has_nul_in_names(table.schema):
         raise schema_fit.misfit_error([Cell(None, None, "a name of a column or field contains a NUL character")])
     if len(set(table.schema.names)) < len(table.schema.names):
         raise schema_fit.misfit_error([Cell(None, None, "a column appears more than once")])
     columns = {name: _series(column, name) for name, column in zip(table.schema.names, table.columns, strict=True)}
+    for name, each in columns.items():
+        beyond = ranges.out_of_range(each)
+        if beyond is not None:
+            raise schema_fit.misfit_error([Cell(beyond.arg_max(), name, "expected a point in time in the years 1 to 9999")])
     return pl.DataFrame({name: each.cast(wire_form(each.dtype)) for name, each in columns.items()} or None, height=table.num_rows)
 
 
@@ -111,9 +119,10 @@ def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[ty
     if _is_deep(column.type):
         raise schema_fit.misfit_error([Cell(None, name, f"values are nested more than {_NESTED_MAX} levels deep")])
     try:
-        if pa.types.is_date64(column.type):
-            column = column.cast(pa.date32())  # Polars would make it a datetime
-        found = pl.from_arrow(column)
+        wanted = polars_type(column.type)
+        found = pl.from_arrow(column if wanted == column.type else column.cast(wanted))
+    except pa.ArrowInvalid as exc:
+        raise schema_fit.misfit_error([Cell(None, name, f"a value of type {column.type} is out of range: {exc}")]) from exc
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError) as exc:
         raise schema_fit.misfit_error([Cell(None, name, f"columns of type {column.type} are not supported")]) from exc
     assert isinstance(found, pl.Series)
