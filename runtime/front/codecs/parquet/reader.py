@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,18 +43,42 @@ def read_parquet(body: bytes, columns: Iterable[str] | None, columns_max: int = 
         groups = footer.read_row_groups(body, _CHUNKS_MAX + 3 * limits.COLUMNS_MAX)
         with _open_file(body) as file:
             plan = _plan_read(body, file.metadata, groups, columns_max)
-            if not plan.dictionary_columns:
+            has_int96 = any(file.schema.column(i).physical_type == "INT96" for i in range(file.metadata.num_columns))
+            if not plan.dictionary_columns and not has_int96:
                 return _read_table(file, columns, plan)
         with _open_file(body, plan.dictionary_columns) as file:
-            return _read_table(file, columns, plan)
+            table = _read_table(file, columns, plan)
+        if not has_int96:
+            return table
+        with _open_file(body, plan.dictionary_columns, int96_unit="us") as file:
+            return _merge_int96(table, _read_table(file, columns, plan))
     except _READ_ERRORS as exc:
         raise Malformed(f"the body is not a readable Parquet file: {exc}") from exc
 
 
-def _open_file(body: bytes, read_dictionary: list[str] | None = None) -> pq.ParquetFile:
+def _merge_int96(nanoseconds: pa.Table, microseconds: pa.Table) -> pa.Table:
+    """Returns columns that are right: Arrow wraps timestamps of 96 bits into another century if their nanoseconds overflow 64 bits."""
+    found = [one if _fits(other, one.type) else other for one, other in zip(nanoseconds.columns, microseconds.columns, strict=True)]
+    return pa.table(found, names=nanoseconds.column_names)
+
+
+def _fits(column: pa.ChunkedArray, kind: pa.DataType) -> bool:  # type: ignore[type-arg]
+    try:
+        column.cast(kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _open_file(body: bytes, read_dictionary: list[str] | None = None, int96_unit: Literal["us"] | None = None) -> pq.ParquetFile:
     # Limit of the elements of a list, which Arrow allocates before it reads any. A nested column has three elements in the schema.
     limit = 4 * limits.COLUMNS_MAX
-    return pq.ParquetFile(pa.BufferReader(body), read_dictionary=read_dictionary, thrift_container_size_limit=limit)
+    return pq.ParquetFile(
+        pa.BufferReader(body),
+        read_dictionary=read_dictionary,
+        thrift_container_size_limit=limit,
+        coerce_int96_timestamp_unit=int96_unit,
+    )
 
 
 def _read_table(file: pq.ParquetFile, columns: Iterable[str] | None, plan: ReadPlan) -> pa.Table:
