@@ -102,11 +102,11 @@ class Totals:
         counts: Sums of metrics that are numbers.
         summed: Sums of `Summaries`' counts.
         values: Values of metrics that are arrays, in order.
-        documents: All lines.
+        documents: All lines of endpoints. Those of a whole model, or of a process, are only checked.
     """
 
     def __init__(self, lines: bytes) -> None:
-        self.documents = [checked(line) for line in lines.splitlines(keepends=True)]
+        self.documents = [each for line in lines.splitlines(keepends=True) if "Endpoint" in (each := checked(line))]
         self.counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.summed: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.values: defaultdict[tuple[str, str], defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

@@ -61,7 +61,7 @@ def test_a_slow_turn_is_measured_and_named(kind: Callable[[float], None], caplog
         found = watched(lambda: kind(0.5))
     assert max(found) > 250
     assert "was blocked for" in caplog.text
-    assert f"{kind.__name__} (tests/base/telemetry/test_loop_watchdog.py:" in caplog.text
+    assert f"{kind.__name__} (base/telemetry/test_loop_watchdog.py:" in caplog.text
 
 
 def test_many_short_turns_are_no_slow_one() -> None:
