@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from base.errors import PexdockError
+from base.errors import PexdockError, PexRefused
 from runtime.cli.options import ADMIN_URL, FILE, ExitStatus, new_client, show_json, show_progress, with_settings
 
 if TYPE_CHECKING:
     from runtime.admin.client.client import AdminClient
     from runtime.admin.client.progress import DeployedFile, Stage
+    from runtime.pex.dist_file import PublishedFile
     from runtime.settings import Settings
     from runtime.supervisor.status.state import State
 
@@ -36,65 +37,105 @@ _CHUNK_BYTES = 256 * 1024
 def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, admin: str | None, **flags: bool) -> None:
     """Deploy PEX to a running Pexdock, and wait until it serves.
 
-    PEX is validated, then put into dist/. Ctrl-C ends only the waiting.
+    PEX is validated, then put into dist/. If it is refused or fails, dist/ is restored as it was. Ctrl-C ends only the waiting.
 
     Exits with 0 if it serves; with 1 if it is refused, fails, is rolled back or stands by; and with 3 after --timeout.
     """
+    from runtime.admin.client.progress import Outcome  # noqa: PLC0415
+
     client = new_client(settings, admin)
     deadline = time.monotonic() + timeout_s
     name = name or pex.name
+    placed = _PlacedFiles()
     try:
-        with client.watch_models(lambda: deadline - time.monotonic()) as states:
+        with contextlib.closing(placed), client.watch_models(lambda: deadline - time.monotonic()) as states:
             before = next(states)
-            _check(pex, before, local=client.is_local)
-            sha256 = _put(client, before, pex, name)
+            _check(pex, name, before, local=client.is_local)
+            sha256 = _put(client, before, pex, name, placed)
             end = _follow(states, _deployed_file(name, sha256, before), wait_probation=flags["wait_probation"])
+            if end.outcome in {Outcome.REFUSED, Outcome.FAILED}:
+                placed.withdraw()
     except KeyboardInterrupt:
         show_progress("\nstopped waiting; the deployment goes on, see `pexdock models`")
         sys.exit(ExitStatus.INTERRUPTED)
     _finish(end, name, sha256, as_json=flags["as_json"], stand_by=flags["stand_by"])
 
 
-def _check(pex: Path, state: State, *, local: bool) -> None:
-    """Validates the pex as `pexdock check` does, but not against bases in dist/ on another machine, which are unknown here."""
+class _PlacedFiles:
+    """The files that were put into dist/ on this machine, the signature first."""
+
+    def __init__(self) -> None:
+        self.files: list[PublishedFile] = []
+
+    def withdraw(self) -> None:
+        """Restores dist/ as it was before, unless somebody else has changed a file since."""
+        try:
+            withdrawn = [file.withdraw() for file in reversed(self.files)]
+        except OSError as exc:
+            show_progress(f"dist/ could not be restored: {exc}")
+        else:
+            if any(withdrawn):
+                show_progress("dist/ is as it was before")
+
+    def close(self) -> None:
+        """Forgets the files that were replaced."""
+        for file in self.files:
+            file.close()
+
+
+def _check(pex: Path, name: str, state: State, *, local: bool) -> None:
+    """Validates the pex as `pexdock check` does, but not against bases in dist/ on another machine, which are unknown here.
+
+    Raises:
+        PexRefused: The pex cannot be served, or another file in dist/ has the same name and version.
+    """
+    from packaging.utils import canonicalize_name  # noqa: PLC0415
+
     from runtime.pex.bases import check_against_bases  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
 
     found = read_pex(pex)
+    for other in state.releases:
+        same = (other.kind, canonicalize_name(other.name), other.version) == (found.kind, canonicalize_name(found.name), found.version)
+        if same and other.file != name and other.state not in {"refused", "failed"} and other.sha256 != _sha256(pex):
+            raise PexRefused(f"{other.file} is {found.name} {found.version} with other content: raise the version, or deploy with --name")
     if found.kind == "model" and local:
         for warning in check_against_bases(found, Path(state.dist_path))[1]:
             show_progress(f"warning: {warning}")
 
 
-def _put(client: AdminClient, state: State, pex: Path, name: str) -> str:
-    """Puts the pex into dist/, after its signature if there is one, and returns its sha256."""
+def _put(client: AdminClient, state: State, pex: Path, name: str, placed: _PlacedFiles) -> str:
+    """Puts the pex into dist/, after its signature if there is one, and returns its sha256. Files on this machine are added to `placed`."""
     signature = pex.with_name(f"{pex.name}.sig")
     if signature.exists():
-        _put_file(client, state, signature, f"{name}.sig")
-    return _put_file(client, state, pex, name)
+        _put_file(client, state, signature, f"{name}.sig", placed)
+    return _put_file(client, state, pex, name, placed)
 
 
-def _put_file(client: AdminClient, state: State, file: Path, name: str) -> str:
+def _put_file(client: AdminClient, state: State, file: Path, name: str, placed: _PlacedFiles) -> str:
     if state.dist_url:
         raise PexdockError(f"dist/ mirrors {state.dist_url}: copy the file there")
     with contextlib.ExitStack() as stack:
         size_bytes = file.stat().st_size
         chunks = stack.enter_context(_chunks(file, name, size_bytes))
         if client.is_local:
-            return _copy(chunks, Path(state.dist_path), name)
-        with file.open("rb") as content:
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-        return client.upload(name, chunks, sha256, size_bytes).sha256
+            return _copy(chunks, Path(state.dist_path), name, placed)
+        return client.upload(name, chunks, _sha256(file), size_bytes).sha256
 
 
-def _copy(chunks: Iterable[bytes], folder: Path, name: str) -> str:
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _copy(chunks: Iterable[bytes], folder: Path, name: str, placed: _PlacedFiles) -> str:
     from runtime.pex.dist_file import open_dist_file  # noqa: PLC0415
 
     try:
         with open_dist_file(folder, name) as drop:
             for chunk in chunks:
                 drop.write(chunk)
-            drop.publish()
+            placed.files.append(drop.publish(keep_previous=True))
             return drop.sha256
     except OSError as exc:
         raise PexdockError(f"cannot write {name} to {folder}: {exc.strerror or exc}") from exc

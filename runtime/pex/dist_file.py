@@ -36,6 +36,44 @@ def check_file_name(name: str) -> None:
         )
 
 
+class PublishedFile:
+    """A file that was just put into a folder, which can be taken back until this is closed.
+
+    Args:
+        path: The file.
+        previous: The file that it has replaced, under a temporary name; None if there was none.
+    """
+
+    def __init__(self, path: Path, previous: Path | None) -> None:
+        self._path = path
+        self._previous = previous
+        self._stat = path.stat()
+
+    def withdraw(self) -> bool:
+        """Restores the folder as it was before. Returns False if somebody has changed or removed the file since.
+
+        Raises:
+            OSError: The folder cannot be changed.
+        """
+        try:
+            if not os.path.samestat(self._path.stat(), self._stat):
+                return False
+        except FileNotFoundError:
+            return False
+        if self._previous is None:
+            self._path.unlink()
+        else:
+            self._previous.replace(self._path)
+        sync_path(self._path.parent)
+        return True
+
+    def close(self) -> None:
+        """Forgets the file that was replaced. Idempotent."""
+        if self._previous is not None:
+            with contextlib.suppress(OSError):
+                self._previous.unlink(missing_ok=True)
+
+
 class DistFileWriter:
     """A file that is being written to a folder under a temporary name. Its lock shows that the writer is alive.
 
@@ -72,18 +110,24 @@ class DistFileWriter:
         self._file.flush()
         return self.temporary_path
 
-    def publish(self) -> Path:
+    def publish(self, *, keep_previous: bool = False) -> PublishedFile:
         """Renames the file to its final name, atomically and durably. It replaces any file of that name.
+
+        Args:
+            keep_previous: Keeps the replaced file under a temporary name, so that it can be restored. The caller must close the result.
 
         Raises:
             OSError: The file cannot be renamed; nothing was changed.
         """
         self._file.flush()
         os.fsync(self._file.fileno())
-        target = self._folder / self._name
+        target, previous = self._folder / self._name, None
+        if keep_previous and target.exists():
+            previous = self._folder / f".{self._name}.{secrets.token_hex(8)}.drop"
+            os.link(target, previous)
         self.temporary_path.replace(target)
         sync_path(self._folder)
-        return target
+        return PublishedFile(target, previous)
 
 
 @contextlib.contextmanager
@@ -98,10 +142,24 @@ def open_dist_file(folder: Path, name: str) -> Iterator[DistFileWriter]:
     temporary = folder / f".{name}.{secrets.token_hex(8)}.drop"
     with temporary.open("xb") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _match_folder(file.fileno(), folder, executable=name.endswith(SUFFIX))
         try:
             yield DistFileWriter(folder, name, file)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _match_folder(descriptor: int, folder: Path, *, executable: bool) -> None:
+    """Lets those read, and execute, the file who can read the folder, whatever the umask of this process. As root, also sets its owner.
+
+    Otherwise the supervisor, which may be another user, could not read what root has deployed.
+    """
+    found = folder.stat()
+    readable = 0o755 if executable else 0o644
+    os.fchmod(descriptor, readable & (0o700 | found.st_mode))
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):  # some file systems have no owners
+            os.fchown(descriptor, found.st_uid, found.st_gid)
 
 
 def remove_abandoned_files(folder: Path) -> None:

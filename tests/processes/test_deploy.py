@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
+import stat
 import subprocess
 
 import pytest
@@ -91,6 +93,44 @@ def test_a_pex_that_fails_its_check_never_reaches_dist(operated, pex):
             assert refused.returncode == 1
             assert reason in refused.stderr.splitlines()[-1]
         assert [path.name for path in operated.dist.iterdir()] == ["base.pex"]
+
+
+def contents(operated):
+    """Returns the files of dist/ with their content, hidden ones included."""
+    return {path.name: path.read_bytes() for path in operated.dist.iterdir()}
+
+
+def test_a_deployment_that_fails_leaves_dist_as_it_was(operated, pex):
+    """A new file is removed, a replaced one restored, and a second file of the same version is not even written."""
+    with operated:
+        assert operated.run("deploy", pex).returncode == 0
+        before = contents(operated)
+        good = pex.read_bytes()
+        bad = remade(pex, "0.2.0", FAILS)
+        for name in ("new.pex", "tiny-0.1.0.pex"):
+            failed = operated.run("deploy", bad, "--name", name)
+            assert failed.returncode == 1
+            assert "dist/ is as it was before" in failed.stderr
+            assert contents(operated) == before
+        twice = operated.run("deploy", remade(pex, "0.1.0", times(7, "/tiny")), "--name", "other.pex")
+        assert twice.returncode == 1
+        assert "tiny-0.1.0.pex is tiny 0.1.0 with other content: raise the version" in twice.stderr
+        assert contents(operated) == before
+        operated.until(lambda: [each["state"] for each in operated.state()["releases"] if each["name"] == "tiny"] == ["ready"])
+        assert operated.predictions("/tiny") == [6]
+        pex.write_bytes(good)
+        assert operated.run("deploy", pex).returncode == 0
+
+
+def test_a_deployed_file_can_be_read_and_run_by_those_who_can_read_dist(operated, pex):
+    """This depends neither on the umask of the command nor on the mode of its source."""
+    pex.chmod(0o600)
+    operated.dist.chmod(0o750)
+    with operated:
+        command = shlex.join([*operated.command("deploy"), str(pex)])
+        assert subprocess.run(["bash", "-c", f"umask 077; exec {command}"], env=operated.environment).returncode == 0
+    found = (operated.dist / pex.name).stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o750, operated.dist.stat().st_uid)
 
 
 def test_an_older_release_becomes_a_standby_which_must_be_confirmed(operated, pex):
