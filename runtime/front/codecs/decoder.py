@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
-from base.errors import UnsupportedMedia
+from base.errors import Malformed, UnsupportedMedia
 from base.ipc.numeric_frames import NumericFormat, arrow_array
 from base.schema.wire import batch_of_columns, columns_from_arrow
 from runtime.front.codecs import csv, media_types
@@ -198,7 +198,14 @@ def body_reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Row
         content_type: The value of the header. Bodies without one are JSON, and so are forms: curl sends that type by default.
     """
     name = media_types.media_type_of(content_type)
+    parameters = media_types.parameters_of(content_type)
+    charset = parameters.get("charset", "utf-8").lower()
     read = _READERS.get(name)
+    refusal = f"content type {name!r} is not supported; send one of {', '.join(media_types.SUPPORTED)}"
+    if name == media_types.CSV and parameters.get("header") == "absent":
+        read, refusal = None, "CSV must begin with the names of its columns; send them, without header=absent"
+    elif read is not None and name not in _EXPANDING and charset not in ("utf-8", "utf8", "us-ascii"):
+        read, refusal = _read_in_charset(read, charset), f"charset {charset!r} is not supported; send UTF-8"
     if read is not None:
         if len(decoder.body_readers) >= _KNOWN_READERS_MAX:
             decoder.body_readers.clear()
@@ -208,9 +215,28 @@ def body_reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Row
         return reader
 
     def refuse(_: bytes) -> Rows:
-        raise UnsupportedMedia(f"content type {name!r} is not supported; send one of {', '.join(media_types.SUPPORTED)}")
+        raise UnsupportedMedia(refusal)
 
     return refuse
+
+
+def _read_in_charset(read: _Read, charset: str) -> _Read | None:
+    """Returns a function that reads a body in this charset; None if it is not one that clients commonly send."""
+    if charset not in _CHARSETS:
+        return None
+
+    def read_recoded(decoder: RowDecoder, body: bytes) -> Rows:
+        try:
+            text = body.decode(charset)
+        except UnicodeDecodeError as exc:
+            raise Malformed(f"the body is not text in {charset}: {exc}") from exc
+        return read(decoder, text.encode())
+
+    return read_recoded
+
+
+_CHARSETS = ("iso-8859-1", "latin1", "windows-1252", "utf-16", "utf-16le", "utf-16be")
+"""Charsets in which some clients and spreadsheets write by default."""
 
 
 def decode_body(decoder: RowDecoder, content_type: str, body: bytes) -> Rows:
@@ -218,7 +244,9 @@ def decode_body(decoder: RowDecoder, content_type: str, body: bytes) -> Rows:
     return body_reader(decoder, content_type)(body)
 
 
-_READERS: Mapping[str, Callable[[RowDecoder, bytes], Rows]] = {
+_Read = Callable[[RowDecoder, bytes], Rows]
+
+_READERS: Mapping[str, _Read] = {
     **dict.fromkeys(("", media_types.JSON, "application/x-www-form-urlencoded"), RowDecoder.from_json),
     **dict.fromkeys((media_types.NDJSON, *media_types.NDJSON_ALIASES), RowDecoder.from_ndjson),
     media_types.CSV: RowDecoder.from_csv,
