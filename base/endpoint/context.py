@@ -88,8 +88,8 @@ class Response:
         """Checks that HTTP allows the response.
 
         Raises:
-            ValueError: The status is not 200 to 299 (raise `base.errors.Reject` to refuse a request), a status without a body has one, or
-                the media type is invalid.
+            InvalidResponse: The status is not 200 to 299 (raise `base.errors.Reject` to refuse a request), a status without a body has one,
+                or the media type is invalid.
         """
         check_response(self.status, self.content_type, len(self.body))
 

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from base.endpoint.context import Response
-from base.endpoint.response_rules import check_response
+from base.endpoint.response_rules import InvalidResponse, check_response
 from base.errors import BadResult
 
 RAW_REQUEST_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), nullable=False)])
@@ -55,6 +55,8 @@ def response_frame(result: Any) -> pa.RecordBatch:
             pa.array([response.content_type], pa.string()),
             pa.array([response.status], pa.int16()),
         ]
+    except InvalidResponse:
+        raise
     except (pa.ArrowException, TypeError, ValueError) as exc:
         raise BadResult(f"the handler returned a response that cannot be sent: {exc}") from exc
     return pa.RecordBatch.from_arrays(columns, schema=RAW_RESPONSE_SCHEMA)

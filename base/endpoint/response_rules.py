@@ -10,12 +10,18 @@ import operator
 import re
 from typing import SupportsIndex
 
+from base.errors import BadResult
+
 MEDIA_TYPE_MAX_CHARS = 1000
 """Several times what any media type with its parameters takes."""
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = r'"(?:[\t !#-\[\]-~]|\\[\t -~])*"'
 _MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}(?:[ \t]*;[ \t]*(?:{_WORD}=(?:{_WORD}|{_QUOTED}))?)*")
+
+
+class InvalidResponse(BadResult, ValueError):
+    """A handler makes a response that HTTP does not allow. Its author meets it as a ValueError, and its client as a bad result."""
 
 
 def allows_body(status: int) -> bool:
@@ -32,16 +38,18 @@ def check_response(status: object, content_type: object, body_bytes: int) -> Non
         body_bytes: Length of its body.
 
     Raises:
-        ValueError: HTTP does not allow the response, or the status is not 200 to 299; the message says what to do.
+        InvalidResponse: HTTP does not allow the response, or the status is not 200 to 299; the message says what to do.
     """
     if not isinstance(status, SupportsIndex):
-        raise ValueError(f"status {status!r} is not a whole number")  # noqa: TRY004 - one type for whatever is wrong with a response
+        raise InvalidResponse(f"status {status!r} is not a whole number")
     whole = operator.index(status)
     if not 200 <= whole <= 299:
-        raise ValueError(f"status {status} is not between 200 and 299; raise base.errors.Reject to refuse a request")
+        raise InvalidResponse(f"status {status} is not between 200 and 299; raise base.errors.Reject to refuse a request")
     if body_bytes and not allows_body(whole):
-        raise ValueError(f"a response with status {status} has no body, and this has {body_bytes} bytes: use status 200, or an empty body")
+        raise InvalidResponse(
+            f"a response with status {status} has no body, and this has {body_bytes} bytes: use status 200, or an empty body"
+        )
     if not isinstance(content_type, str) or len(content_type) > MEDIA_TYPE_MAX_CHARS:
-        raise ValueError(f"a media type is a string of at most {MEDIA_TYPE_MAX_CHARS} characters, such as 'text/plain'")
+        raise InvalidResponse(f"a media type is a string of at most {MEDIA_TYPE_MAX_CHARS} characters, such as 'text/plain'")
     if content_type and not _MEDIA_TYPE.fullmatch(content_type):
-        raise ValueError(f"{content_type!r} is not a media type; write it as in 'text/plain; charset=utf-8'")
+        raise InvalidResponse(f"{content_type!r} is not a media type; write it as in 'text/plain; charset=utf-8'")

@@ -8,8 +8,8 @@ import msgspec
 import pyarrow as pa
 
 from base.endpoint.context import RequestContext
-from base.endpoint.response_rules import check_response
-from base.errors import AuthorError, BadResult, PexdockError
+from base.endpoint.response_rules import InvalidResponse, check_response
+from base.errors import AuthorError, PexdockError
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
 from runtime.front.requests.deadlines import Timed
@@ -140,8 +140,8 @@ class InferenceRequest(Timed):
         body, content_type, status = (column[0].as_py() for column in frame.columns)
         try:
             check_response(status, content_type, len(body))
-        except ValueError as exc:
-            self.fail(BadResult(f"the handler made a response that cannot be sent: {exc}"), blamed=True)
+        except InvalidResponse as exc:
+            self.fail(exc, blamed=True)
         else:
             self._finish(HttpResponse(status, content_type.encode(), self.id, body))
 
