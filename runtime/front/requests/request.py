@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from base.endpoint.context import RequestContext
 from base.endpoint.response_rules import InvalidResponse, check_response
-from base.errors import AuthorError, PexdockError
+from base.errors import AuthorError, BadResult, PexdockError
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
 from runtime.front.requests.deadlines import Timed

@@ -21,6 +21,8 @@ from base.ipc.front_door_control import (
     ModelsRequested,
     ModelStates,
     OutcomeReport,
+    Ping,
+    Pong,
     ReportNotReady,
     RequestsSent,
     RoutesDrained,
@@ -58,6 +60,8 @@ def test_each_control_message_is_one_of_a_worker_or_one_of_a_front_door() -> Non
         WorkerUnhealthy,
         RequestsSent,
         ReportNotReady,
+        Ping,
+        Pong,
     }
     assert {*wire.CONTROL_MESSAGES, *of_front_doors} == set(typing.get_args(ControlMessage))
     assert not of_front_doors.intersection(wire.CONTROL_MESSAGES)
