@@ -26,6 +26,7 @@ from base.ipc.control import WIRE_VERSION
 from base.ipc.front_door_control import Configure, Route
 from base.ipc.protocol import Welcome
 from base.ipc.release_spec import ReleaseSpec, release_tag
+from base.worker.link.async_calls import AsyncCalls
 from base.worker.link.front_link import FrontLink
 from base.worker.prediction.predictor import Predictor
 from runtime.front.requests.deadlines import Deadlines
@@ -73,7 +74,7 @@ def _connected(listener: socket.socket, counter: _Counter) -> FrontLink:
     loop = AsyncRunner()
     predictors = [Predictor(endpoint, None, loop, Dependencies(loop)) for endpoint in cost_model.ENDPOINTS]
     welcome = Welcome(WIRE_VERSION, "cost", "0", release_tag("cost", "0", ""))
-    connection = FrontLink(channel.Channel(listener.accept()[0]), welcome, predictors, lambda: None)
+    connection = FrontLink(channel.Channel(listener.accept()[0]), welcome, predictors, lambda: None, AsyncCalls(loop))
     asyncio.get_running_loop().add_reader(connection.fileno(), counter.as_worker(connection.handle_next_message))
     return connection
 

@@ -26,6 +26,10 @@ _ITERATORS = frozenset({Iterator, Iterable, Generator, AsyncIterator, AsyncItera
 BATCH_MAX_ROWS = 1_000_000
 BATCH_MAX_DELAY_MS = 60_000
 
+CONCURRENCY_MAX = 48
+"""Limit of calls at the same time in a worker. Each holds one of the 64 slots that a front door has for it."""
+_CONCURRENCY = 16
+
 _GATHERED_ROWS = 64
 """Number of rows that are gathered for a handler whose author sets no limit."""
 
@@ -66,6 +70,7 @@ class Endpoint(Generic[P, R]):
         warm_up: True if the handler is called once before a worker is ready.
         retry: True if a request may be computed once more after its worker died.
         timeout_ms: Time limit of a request whose client gives none; None for the operator's limit.
+        max_concurrency: Limit of calls of an async handler at the same time; 1 for all others.
     """
 
     name: str
@@ -84,6 +89,7 @@ class Endpoint(Generic[P, R]):
     warm_up: bool = True
     retry: bool = True
     timeout_ms: int | None = None
+    max_concurrency: int = 1
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the handler and does nothing else."""
@@ -115,6 +121,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
     warm_up: bool = True,
     retry: bool = True,
     timeout_ms: int | None = None,
+    max_concurrency: int | None = None,
 ) -> Callable[[Callable[P, R]], Endpoint[P, R]]:
     """Makes an `Endpoint` from a handler.
 
@@ -135,6 +142,8 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             not be called twice with the same rows; its requests are then answered with 503.
         timeout_ms: Time limit of a request whose client gives none (`X-Request-Timeout-Ms`); never more than the operator's
             `request_timeout_s`, which is the default.
+        max_concurrency: Limit of calls of an async handler at the same time in one worker, 16 by default. Other handlers are called one
+            after the other.
 
     Raises:
         Declaration: The declaration cannot work; the message says what to change.
@@ -171,6 +180,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             warm_up=warm_up,
             retry=retry,
             timeout_ms=_checked_timeout(name, timeout_ms),
+            max_concurrency=_checked_concurrency(name, kind, max_concurrency),
         )
 
     return make
@@ -208,6 +218,16 @@ def _checked_timeout(name: str, timeout_ms: int | None) -> int | None:
     if timeout_ms is not None and timeout_ms < 1:
         raise Declaration(f"endpoint {name}: timeout_ms is {timeout_ms}; use at least 1, or None for the operator's limit")
     return timeout_ms
+
+
+def _checked_concurrency(name: str, kind: HandlerKind, calls: int | None) -> int:
+    if not kind.is_async:
+        if calls is not None:
+            raise Declaration(f"endpoint {name}: max_concurrency needs an async handler; drop it, or write `async def`")
+        return 1
+    if calls is not None and not 1 <= calls <= CONCURRENCY_MAX:
+        raise Declaration(f"endpoint {name}: max_concurrency is {calls}; use a number of calls from 1 to {CONCURRENCY_MAX}")
+    return _CONCURRENCY if calls is None else calls
 
 
 def _annotations(name: str, handler: Callable[..., object], local: Mapping[str, object]) -> Callable[[str], Any]:

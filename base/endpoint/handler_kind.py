@@ -32,3 +32,8 @@ class HandlerKind(Enum):
     def streams(self) -> bool:
         """Returns True if the response comes in parts."""
         return self in {HandlerKind.GENERATOR, HandlerKind.ASYNC_GENERATOR}
+
+    @property
+    def is_async(self) -> bool:
+        """Returns True if the handler runs on the asyncio loop."""
+        return self in {HandlerKind.COROUTINE, HandlerKind.ASYNC_GENERATOR}

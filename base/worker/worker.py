@@ -1,10 +1,12 @@
 """The loop of a worker: one release, its front doors, and the parent that started it.
 
-One thread computes, so a handler is never called twice at the same time; loads run on the threads of the caches.
+One thread computes, so no two handlers compute at the same time, though async ones may wait for something at the same time. Loads run on
+the threads of the caches.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import socket
@@ -26,6 +28,7 @@ from base.log import get_logger
 from base.telemetry.recorder import WorkerMetrics
 from base.worker.cache_admin import CacheAdmin
 from base.worker.control_channel import ControlChannel
+from base.worker.link.async_calls import AsyncCalls
 from base.worker.link.front_link import FrontLink
 from base.worker.prediction.predictor import Predictor
 from base.worker.wakeup import Wakeup
@@ -62,6 +65,7 @@ class Worker:
     ) -> None:
         self._model, self._version = model, version
         self._async_runner = AsyncRunner()
+        self._async_calls = AsyncCalls(self._async_runner)
         self._dependencies = Dependencies(self._async_runner)
         self._predictors = [
             Predictor(each, None if recorder is None else recorder.endpoint_metrics(each.name), self._async_runner, self._dependencies)
@@ -114,14 +118,11 @@ class Worker:
     def run(self) -> ExitCode:
         """Serves until the worker is drained or its parent is gone, and closes it."""
         try:
-            while True:
-                finished = self._draining and all(link.idle for link in self._links)
-                # A message in a socket counts as received, so the loop ends only when nothing is readable.
-                events = self._poll.poll(0 if finished else None)
-                if finished and not events:
-                    return self._exit_code
-                for fd, _ in events:
-                    self._on_readable(fd)
+            if self._async_runner.is_used or any(predictor.is_async for predictor in self._predictors):
+                self._async_runner.run_coroutine(self._serve_on_loop())
+            else:
+                self._serve()
+            return self._exit_code
         finally:
             self.close()
 
@@ -153,6 +154,39 @@ class Worker:
         self._poll.close()
         self._wakeup.close()
 
+    def _serve(self) -> None:
+        while True:
+            finished = self._draining and all(link.idle for link in self._links)
+            # A message in a socket counts as received, so the loop ends only when nothing is readable.
+            events = self._poll.poll(0 if finished else None)
+            if finished and not events:
+                return
+            for fd, _ in events:
+                self._on_readable(fd)
+
+    async def _serve_on_loop(self) -> None:
+        """Serves as `_serve` does, on the asyncio loop, which runs the tasks of handlers between the messages."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def handle_events() -> None:
+            try:
+                for fd, _ in self._poll.poll(0):
+                    self._on_readable(fd)
+                finished = self._draining and all(link.idle for link in self._links) and not self._poll.poll(0)
+                if finished and not ended.done():
+                    ended.set_result(None)
+            except BaseException as exc:  # noqa: BLE001 - it ends the worker, as it does without a loop
+                if not ended.done():
+                    ended.set_exception(exc)
+
+        loop.add_reader(self._poll.fileno(), handle_events)
+        self._wakeup.wake()  # it may have been drained already
+        try:
+            await ended
+        finally:
+            loop.remove_reader(self._poll.fileno())
+
     def _watch(self, fd: int, reader: FrontLink | Callable[[], None]) -> None:
         self._readers[fd] = reader
         self._poll.register(fd, select.EPOLLIN)
@@ -174,7 +208,7 @@ class Worker:
             sock, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
             return  # the front door disconnected before it was accepted
-        link = FrontLink(Channel(sock), self._welcome, self._predictors, self._wakeup.wake)
+        link = FrontLink(Channel(sock), self._welcome, self._predictors, self._wakeup.wake, self._async_calls)
         self._links.add(link)
         self._watch(link.fileno(), link)
 

@@ -95,8 +95,12 @@ class Shutdown:
             listener.close()
         await self._wait_exited(front_doors.children, deadline)
         fleet.stop_workers()
-        await self._wait_exited(children(), deadline)
-        log.info("all processes have exited")
+        last = children()
+        await self._wait_exited(last, deadline)
+        if left := [child.name for child in last if not child.exited.is_set()]:
+            log.warning("the kernel has not ended these processes although they were killed: %s", ", ".join(left))
+        else:
+            log.info("all processes have exited")
 
     async def _wait_exited(self, children: Sequence[Child], deadline: float) -> None:
         """Waits until `children` have exited; kills them at the deadline or on a second signal."""

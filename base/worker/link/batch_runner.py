@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -15,6 +17,7 @@ from base.forks import exit_forked_child
 from base.ipc import frames
 from base.ipc.numeric_frames import NumericBatch
 from base.ipc.protocol import Batch, Flag, ModelLoading, Reply, ReplyTooLarge, SegmentSlice, Started, monotonic_deadline_s
+from base.worker.link.async_calls import AsyncCall, AsyncCalls
 from base.worker.link.reply_sender import ReplySender, never_retained, retained_flag
 from base.worker.link.segment_table import SegmentTable
 from base.worker.link.stream_replies import StreamReplies
@@ -48,6 +51,24 @@ class _Output(msgspec.Struct, frozen=True):
     is_retained: Callable[[], bool]
 
 
+class _OpenCall:
+    """A call of an async handler that is not answered yet, its model, and the timer of its deadline."""
+
+    def __init__(self, call: AsyncCall, lease: Lease | None) -> None:
+        self.call = call
+        self.lease = lease
+        self.timer: asyncio.TimerHandle | None = None
+        self.is_retained = never_retained
+
+    def close(self) -> None:
+        """Gives the model back, and cancels the timer. Idempotent."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.release()
+        if self.timer is not None:
+            self.timer.cancel()
+
+
 class BatchRunner:
     """Computes batches and sends their outcomes.
 
@@ -57,6 +78,7 @@ class BatchRunner:
         predictors: The predictors of all endpoints, in the order of their numbers.
         wake: Makes the worker's loop call `resume`; called from loader threads.
         is_cancelled: Tells whether the front door has cancelled a batch, given its id.
+        async_calls: Starts the calls of async handlers.
     """
 
     def __init__(
@@ -66,6 +88,7 @@ class BatchRunner:
         predictors: Sequence[Predictor],
         wake: Callable[[], None],
         is_cancelled: Callable[[int], bool],
+        async_calls: AsyncCalls,
     ) -> None:
         self._sender = sender
         self._channel = sender.channel
@@ -75,13 +98,16 @@ class BatchRunner:
         self._is_cancelled = is_cancelled
         self._pending: list[_PendingWork] = []  # bounded by the front door's slots
         self._outputs: dict[int, _Output] = {}  # as above
+        self._async_calls = async_calls
+        self._calls: dict[int, _OpenCall] = {}  # of async handlers, until they are answered; as above
+        self._broken: PeerError | None = None
         self._forks = 0
-        self.streams = StreamReplies(sender, segments)
+        self.streams = StreamReplies(sender, segments, async_calls.runner, self._on_broken, wake)
 
     @property
     def idle(self) -> bool:
         """Returns True if every batch is answered."""
-        return not (self._pending or self._outputs or self.streams)
+        return not (self._pending or self._outputs or self._calls or self.streams)
 
     def start_batch(self, batch: Batch) -> None:
         """Computes a batch, or leaves it pending if its model must be loaded first.
@@ -113,6 +139,8 @@ class BatchRunner:
         Raises:
             PeerError: As `start_batch`.
         """
+        if self._broken is not None:
+            raise self._broken
         ready = [each for each in self._pending if each.pending.done]
         self._pending = [each for each in self._pending if not each.pending.done]
         for each in ready:
@@ -121,7 +149,7 @@ class BatchRunner:
             except PexdockError as exc:
                 self._sender.send_failure(each.work.batch.batch_id, exc)
             else:
-                self._compute(each.work, lease)
+                self._compute(each.work, lease, parked=True)
 
     def reply_into(self, batch_id: int, place: SegmentSlice) -> None:
         """Writes a result that was too large into the larger slice that the front door has sent for it.
@@ -136,8 +164,12 @@ class BatchRunner:
             self._reply(batch_id, place, output)
 
     def cancel_batch(self, batch_id: int) -> None:
-        """Stops a stream or drops a batch that waits for its model. A batch that was answered meanwhile is unknown here."""
-        self.streams.cancel(batch_id)
+        """Stops a stream or a call, or drops a batch that waits for its model. A batch that was answered meanwhile is unknown here."""
+        if batch_id in self.streams:
+            self._calls.pop(batch_id, None)
+            self.streams.cancel(batch_id)
+        else:
+            self._abandon_call(batch_id, "nobody waits for the answer any more")
         for each in [each for each in self._pending if each.work.batch.batch_id == batch_id]:
             self._pending.remove(each)
             each.pending.cancel()
@@ -152,6 +184,8 @@ class BatchRunner:
         for each in self._pending:
             each.pending.cancel()
         self._pending = []
+        for batch_id in list(self._calls):
+            self._drop_call(batch_id)
         self.streams.close()
         self._outputs.clear()
 
@@ -168,8 +202,17 @@ class BatchRunner:
         request = Request(sent.id, sent.headers, sent.query, deadline_s, is_cancelled, b"", sent.content_type)
         return BatchContext(parameters, single_request, request)
 
-    def _compute(self, work: _Work, lease: Lease | None) -> None:
-        """Predicts, or starts a stream. Owns the lease."""
+    def _compute(self, work: _Work, lease: Lease | None, *, parked: bool = False) -> None:
+        """Predicts, or starts a stream. Owns the lease.
+
+        Args:
+            work: The batch.
+            lease: Its model.
+            parked: The front door knows that the batch waits for something.
+        """
+        if self._predictors[work.batch.endpoint].is_async:
+            self._begin_call(work, lease, parked=parked)
+            return
         batch, is_retained, stream, stream_lease = work.batch, never_retained, None, None
         predictor = self._predictors[batch.endpoint]
         try:
@@ -196,6 +239,95 @@ class BatchRunner:
             self.streams.start(batch.batch_id, stream, stream_lease, batch.reply, is_retained)
         else:
             self._reply(batch.batch_id, batch.reply, _Output(frame, predictor.has_output_schema, is_retained))
+
+    def _begin_call(self, work: _Work, lease: Lease | None, *, parked: bool) -> None:
+        """Begins to compute a batch by an async handler. Owns the lease."""
+        batch, endpoint = work.batch, self._predictors[work.batch.endpoint].endpoint
+        opened = _OpenCall(
+            AsyncCall(
+                batch.endpoint,
+                endpoint.max_concurrency,
+                lambda: self._call(work, opened),
+                lambda: None if parked else self._report_suspended(batch.batch_id),
+                is_exclusive=bool(batch.flags & Flag.QUARANTINED),
+            ),
+            lease,
+        )
+        self._calls[batch.batch_id] = opened
+        # The front door cancels a stream that is late, and a batch of several requests once nobody waits for any of them.
+        if work.context.single_request and not self._predictors[batch.endpoint].streams:
+            late = "the deadline of the batch passed while it was computed"
+            wait_s = min(max(0.0, work.deadline_s - time.monotonic()), threading.TIMEOUT_MAX)
+            opened.timer = self._async_calls.runner.loop.call_later(wait_s, self._abandon_call, batch.batch_id, late)
+        self._async_calls.submit(opened.call)
+
+    async def _call(self, work: _Work, opened: _OpenCall) -> None:
+        """Computes one batch by an async handler, and sends its outcome unless nobody waits for it any more."""
+        batch, predictor = work.batch, self._predictors[work.batch.endpoint]
+        outcome: _Output | PexdockError
+        rows: pa.RecordBatch | NumericBatch | None = None
+        try:
+            self._require_wanted(work)
+            if batch.flags & Flag.QUARANTINED:
+                self._channel.send_message(Started(batch.batch_id))
+            rows, opened.is_retained = self._read_rows(batch, predictor)
+            if predictor.streams:
+                stream, lease = predictor.stream(opened.lease, rows, work.context), opened.lease
+                rows = opened.lease = None
+                await self.streams.start_async(batch.batch_id, stream, lease, batch.reply, opened.is_retained)
+                self._calls.pop(batch.batch_id, None)
+                return
+            frame = await predictor.predict_async(opened.lease, rows, work.context)
+            outcome = _Output(frame, predictor.has_output_schema, opened.is_retained)
+        except PeerError as exc:
+            self._on_broken(exc)
+            return
+        except PexdockError as exc:
+            outcome = exc
+        finally:
+            rows = None
+            opened.close()
+        if self._calls.pop(batch.batch_id, None) is None:
+            return  # nobody waited for it any more
+        try:
+            if isinstance(outcome, PexdockError):
+                self._sender.send_failure(batch.batch_id, outcome, opened.is_retained)
+            else:
+                self._reply(batch.batch_id, batch.reply, outcome)
+        except PeerError as exc:
+            self._on_broken(exc)
+        self._wake()  # the worker may be waiting for this call before it exits
+
+    def _report_suspended(self, batch_id: int) -> None:
+        """Tells the front door that the batch waits for something, so that it sends others."""
+        if batch_id not in self._calls:
+            return
+        try:
+            self._channel.send_message(ModelLoading(batch_id))
+        except PeerError as exc:
+            self._on_broken(exc)
+
+    def _abandon_call(self, batch_id: int, reason: str) -> None:
+        """Cancels the call of an async handler, and answers at once, since a handler may ignore that."""
+        opened = self._drop_call(batch_id)
+        if opened is None:
+            return
+        try:
+            self._sender.send_failure(batch_id, DeadlineExceeded(reason), opened.is_retained)
+        except PeerError as exc:
+            self._on_broken(exc)
+        self._wake()
+
+    def _drop_call(self, batch_id: int) -> _OpenCall | None:
+        opened = self._calls.pop(batch_id, None)
+        if opened is not None and not self._async_calls.cancel(opened.call):
+            opened.close()
+        return opened
+
+    def _on_broken(self, error: PeerError) -> None:
+        """Notes an error that came up outside of the loop's turn for this front door, whose link must be closed."""
+        self._broken = error
+        self._wake()
 
     def _read_rows(self, batch: Batch, predictor: Predictor) -> tuple[pa.RecordBatch | NumericBatch, Callable[[], bool]]:
         """Returns the rows of a batch, and the function that tells whether anything still refers to their segment."""

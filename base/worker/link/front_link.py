@@ -26,6 +26,7 @@ from base.ipc.protocol import (
     Started,
     Welcome,
 )
+from base.worker.link.async_calls import AsyncCalls
 from base.worker.link.batch_runner import BatchRunner
 from base.worker.link.reply_sender import ReplySender
 from base.worker.link.segment_table import SegmentTable
@@ -42,9 +43,17 @@ class FrontLink:
         welcome: The introduction of this worker.
         predictors: The predictors of all endpoints, in the order of their numbers.
         wake: Makes the worker's loop call `resume`; called from loader threads.
+        async_calls: Starts the calls of async handlers.
     """
 
-    def __init__(self, channel: Channel, welcome: Welcome, predictors: Sequence[Predictor], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        welcome: Welcome,
+        predictors: Sequence[Predictor],
+        wake: Callable[[], None],
+        async_calls: AsyncCalls,
+    ) -> None:
         self._channel = channel
         self._welcome = welcome
         self._predictors = predictors
@@ -52,7 +61,7 @@ class FrontLink:
         self._greeted = False
         self._sender = ReplySender(channel, welcome.release)
         self._segments = SegmentTable()
-        self._batches = BatchRunner(self._sender, self._segments, predictors, wake, self._is_cancelled)
+        self._batches = BatchRunner(self._sender, self._segments, predictors, wake, self._is_cancelled, async_calls)
         # Messages that were received while a handler asked whether its request is cancelled. Bounded by the front door's slots.
         self._backlog: deque[ReceivedMessage] = deque()
 

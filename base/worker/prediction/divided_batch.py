@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -12,35 +12,53 @@ from base.ipc.numeric_frames import NumericBatch
 from base.worker.prediction.handler_call import BatchContext
 
 
-def predict_in_parts(
-    batch: pa.RecordBatch | NumericBatch,
-    rows_max: int,
-    context: BatchContext,
-    predict: Callable[[pa.RecordBatch], pa.RecordBatch | NumericBatch],
-) -> pa.RecordBatch:
-    """Returns the predictions for all rows, in their order.
+class DividedBatch:
+    """Divides the rows of a batch for several calls, and joins their results. A `with` block around each call adapts its errors.
 
     Args:
         batch: The rows.
         rows_max: Maximum number of rows in a part.
         context: Tells between two parts whether anybody still waits.
-        predict: Predicts one part.
-
-    Raises:
-        BadResult: The parts have columns that do not fit together.
-        PexdockError: Raised by `predict`, for the first part that fails. Rows in it are counted in the whole batch.
     """
-    whole = _record_batch(batch)
-    results = []
-    for start in range(0, whole.num_rows, rows_max):
-        if context.require_wanted is not None:
-            context.require_wanted()
-        part = whole.slice(start, rows_max)
-        try:
-            results.append(_record_batch(predict(part)))
-        except PexdockError as exc:
-            raise _error_of_part(exc, start, part.num_rows) from exc.__cause__
-    return _join(results)
+
+    def __init__(self, batch: pa.RecordBatch | NumericBatch, rows_max: int, context: BatchContext) -> None:
+        self._whole = _record_batch(batch)
+        self._rows_max = rows_max
+        self._context = context
+        self._results: list[pa.RecordBatch] = []
+        self._start = 0
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Yields the parts.
+
+        Raises:
+            DeadlineExceeded: Nobody waits for the rest any more.
+        """
+        for start in range(0, self._whole.num_rows, self._rows_max):
+            self._start = start
+            if self._context.require_wanted is not None:
+                self._context.require_wanted()
+            yield self._whole.slice(self._start, self._rows_max)
+
+    def __enter__(self) -> None:
+        """Does nothing."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, PexdockError):
+            rows = min(self._rows_max, self._whole.num_rows - self._start)
+            raise _error_of_part(error, self._start, rows) from error.__cause__
+
+    def add_result(self, result: pa.RecordBatch | NumericBatch) -> None:
+        """Takes the result of the present part."""
+        self._results.append(_record_batch(result))
+
+    def joined_result(self) -> pa.RecordBatch:
+        """Returns the results of all parts as one batch.
+
+        Raises:
+            BadResult: The parts have columns that do not fit together.
+        """
+        return _join(self._results)
 
 
 def _record_batch(batch: pa.RecordBatch | NumericBatch) -> pa.RecordBatch:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from base.errors import AuthorError, BadResult, HandlerFailed, PexdockError, Reject
 from base.forks import OwnProcess
@@ -56,3 +59,19 @@ class HandlerErrorBoundary:
             return log_incident(log, message, error)
         message = f"handler {self._endpoint_name} raised {name} on a batch of several requests; trying it in parts"
         return log_incident(log, message, level=logging.WARNING)
+
+
+@contextmanager
+def propagate_cancellation() -> Iterator[list[asyncio.CancelledError]]:
+    """Yields a list that gets the cancellation of the present task, which is then not raised within the block.
+
+    It is no error of the handler. A handler can also raise CancelledError by itself; that is one.
+    """
+    cancelled: list[asyncio.CancelledError] = []
+    try:
+        yield cancelled
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            raise
+        cancelled.append(exc)

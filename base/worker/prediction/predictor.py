@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Callable, Mapping
@@ -18,9 +19,9 @@ from base.forks import OwnProcess
 from base.ipc.frames import FrameReader
 from base.ipc.numeric_frames import NumericBatch
 from base.telemetry.recorder import HandlerMetrics
-from base.worker.prediction.divided_batch import predict_in_parts
+from base.worker.prediction.divided_batch import DividedBatch
 from base.worker.prediction.handler_call import BatchContext, HandlerCaller
-from base.worker.prediction.handler_errors import HandlerErrorBoundary
+from base.worker.prediction.handler_errors import HandlerErrorBoundary, propagate_cancellation
 from base.worker.prediction.numeric_io import NumericOutput
 from base.worker.prediction.result import result_to_batch
 from base.worker.prediction.stream_parts import PartIterator, PredictionStream
@@ -43,6 +44,7 @@ class Predictor:
         frame_reader: Reads the frames of batches for this endpoint.
         has_output_schema: Results have a schema that the front door knows.
         streams: The handler is a generator.
+        is_async: The handler is a coroutine function, or an async generator.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Predictor:
         self.frame_reader = FrameReader(None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema())
         self.has_output_schema = endpoint.output_schema is not None
         self.streams = endpoint.handler_kind.streams
+        self.is_async = endpoint.handler_kind.is_async
         self._caller = HandlerCaller(endpoint)
         self._numeric_output = NumericOutput(endpoint.output_schema)
         self._metrics = metrics
@@ -124,15 +127,50 @@ class Predictor:
     def _predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> pa.RecordBatch | NumericBatch:
         num_rows, rows_max = batch.num_rows, self._call_max_rows
         if rows_max is not None and num_rows > rows_max:
-            return predict_in_parts(batch, rows_max, context, lambda part: self._predict(lease, part, context))
+            divided = DividedBatch(batch, rows_max, context)
+            for part in divided:
+                with divided:
+                    divided.add_result(self._predict(lease, part, context))
+            return divided.joined_result()
         with HandlerErrorBoundary(self.endpoint.name, num_rows, self._process, single_request=context.single_request):
             result = self._caller.call(lease, batch, context)
             if inspect.iscoroutine(result):
                 result = self._async_runner.run_coroutine(result)
-            if self.endpoint.raw:
-                return response_frame(result)
-            numeric = self._numeric_output.to_numeric_batch(result, num_rows)
-            return numeric or result_to_batch(result, num_rows, self.endpoint.output_schema)
+            return self._to_batch(result, num_rows)
+
+    async def predict_async(
+        self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext
+    ) -> pa.RecordBatch | NumericBatch:
+        """Calls an async handler on one batch, as `predict` does. Other calls go on while it awaits something.
+
+        Raises:
+            CancelledError: The task was cancelled.
+            PexdockError: As `predict`.
+        """
+        started_s = time.perf_counter()
+        try:
+            return await self._predict_async(lease, batch, context)
+        finally:
+            if self._metrics is not None:
+                self._metrics.record_duration("HandlerTime", time.perf_counter() - started_s)
+
+    async def _predict_async(
+        self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext
+    ) -> pa.RecordBatch | NumericBatch:
+        num_rows, rows_max = batch.num_rows, self._call_max_rows
+        if rows_max is not None and num_rows > rows_max:
+            divided = DividedBatch(batch, rows_max, context)
+            for part in divided:
+                with divided:
+                    divided.add_result(await self._predict_async(lease, part, context))
+            return divided.joined_result()
+        with HandlerErrorBoundary(self.endpoint.name, num_rows, self._process, single_request=context.single_request):
+            with propagate_cancellation() as cancelled:
+                result = await self._caller.call(lease, batch, context)
+            self._process.end_if_forked()
+            if not cancelled:
+                return self._to_batch(result, num_rows)
+        raise asyncio.CancelledError
 
     def stream(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> PredictionStream:
         """Calls a generator handler. Raises as `predict` does."""
@@ -164,6 +202,12 @@ class Predictor:
         """Stops the loads of the cache."""
         if self.cache is not None:
             self.cache.close()
+
+    def _to_batch(self, result: object, num_rows: int) -> pa.RecordBatch | NumericBatch:
+        if self.endpoint.raw:
+            return response_frame(result)
+        numeric = self._numeric_output.to_numeric_batch(result, num_rows)
+        return numeric or result_to_batch(result, num_rows, self.endpoint.output_schema)
 
     def _start_parts(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> PartIterator:
         return PartIterator(self._caller.call(lease, batch, context), self.endpoint.output_schema, self._async_runner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from base.endpoint.raw import encode_json
 from base.errors import PexdockError
 from base.schema.model import Schema
 from base.telemetry.recorder import HandlerMetrics
-from base.worker.prediction.handler_errors import HandlerErrorBoundary
+from base.worker.prediction.handler_errors import HandlerErrorBoundary, propagate_cancellation
 from base.worker.prediction.result import result_to_batch
 
 
@@ -48,6 +49,24 @@ class PartIterator:
             self._rest = memoryview(b"".join(line + b"\n" for line in _json_lines(part, self._schema)))
         piece, self._rest = self._rest[:size_max], self._rest[size_max:]
         return piece
+
+    async def next_part_async(self, size_max: int) -> memoryview | None:
+        """Returns the next bytes of an async generator, as `next_part` does."""
+        while not self._rest:
+            assert isinstance(self._parts, AsyncIterator)
+            try:
+                part = await anext(self._parts)
+            except StopAsyncIteration:
+                return None
+            self._rest = memoryview(b"".join(line + b"\n" for line in _json_lines(part, self._schema)))
+        piece, self._rest = self._rest[:size_max], self._rest[size_max:]
+        return piece
+
+    async def close_async(self) -> None:
+        """Closes an async generator, as `close` does."""
+        self._rest = memoryview(b"")
+        assert isinstance(self._parts, AsyncIterator)
+        await _close_async(self._parts)
 
     def close(self) -> None:
         """Closes the generator, so that its `finally` blocks run. Raises what they raise."""
@@ -87,15 +106,40 @@ class PredictionStream:
         finally:
             self._handler_time_s += time.perf_counter() - started_s
 
+    async def next_part_async(self, size_max: int) -> memoryview | None:
+        """Returns the next bytes of an async generator. Raises as `Predictor.predict_async` does."""
+        started_s = time.perf_counter()
+        try:
+            with self._boundary:
+                with propagate_cancellation() as cancelled:
+                    piece = await self._parts.next_part_async(size_max)
+                if not cancelled:
+                    return piece
+            raise asyncio.CancelledError
+        finally:
+            self._handler_time_s += time.perf_counter() - started_s
+
+    async def close_async(self) -> None:
+        """Closes an async generator, as `close` does."""
+        self._record_time()
+        try:
+            with self._boundary:
+                await self._parts.close_async()
+        except PexdockError:
+            pass  # the boundary has logged it
+
     def close(self) -> None:
         """Closes the generator. An error that it raises then is only logged, since nobody waits for it."""
-        if self._metrics is not None:
-            self._metrics.record_duration("HandlerTime", self._handler_time_s)
+        self._record_time()
         try:
             with self._boundary:
                 self._parts.close()
         except PexdockError:
             pass  # the boundary has logged it
+
+    def _record_time(self) -> None:
+        if self._metrics is not None:
+            self._metrics.record_duration("HandlerTime", self._handler_time_s)
 
 
 async def _advance_async(parts: AsyncIterator[Any]) -> Any:

@@ -32,13 +32,23 @@ class HangDetector:
         self._events = events
         self._timeout_s = timeout_s
         self._watched: set[WorkerLink] = set()
+        self._notified: set[WorkerLink] = set()
 
     def watch(self, item: WorkItem) -> None:
-        """Schedules a check of the worker that has an item for which nobody waits any more."""
+        """Schedules a check of the worker that has an item for which nobody waits any more, and notifies it of such batches."""
+        loop = asyncio.get_running_loop()
         for link in self._pool.every_link():
-            if link not in self._watched and link.in_flight.contains_item(item):
-                self._watched.add(link)
-                asyncio.get_running_loop().call_later(HANGS_AFTER_S, self._check, link)
+            if (link not in self._watched or link not in self._notified) and link.in_flight.contains_item(item):
+                if link not in self._notified:
+                    self._notified.add(link)
+                    loop.call_later(HANGS_AFTER_S, self._notify, link)
+                if link not in self._watched:
+                    self._watched.add(link)
+                    loop.call_later(HANGS_AFTER_S, self._check, link)
+
+    def _notify(self, link: WorkerLink) -> None:
+        self._notified.discard(link)
+        link.cancel_unwanted()
 
     def _check(self, link: WorkerLink) -> None:
         self._watched.discard(link)

@@ -25,6 +25,7 @@ class InFlightBatch:
         sent_s: Time when it was sent, on the monotonic clock.
         parked: Whether it waits for its model or its client, so that it does not block other batches.
         begun: Whether the worker has reported that it began the batch, and has not parked it since.
+        is_cancelled: Whether the worker was notified that nobody waits for it.
         computed_s: Time that the worker computed it, in seconds, set when it is done; 0 if the batch was parked.
     """
 
@@ -35,6 +36,7 @@ class InFlightBatch:
     sent_s: float
     parked: bool = False
     started: bool = False
+    is_cancelled: bool = False
     computed_s: float = 0.0
 
     @property
@@ -150,6 +152,15 @@ class InFlightTable:
         if item is None or not item.is_suspect:
             raise PeerError("a report that the worker began what is no suspect")
         item.started = True
+
+    def take_unwanted(self) -> list[int]:
+        """Returns, once each, the numbers of batches for which no client waits any more, except those that cancel themselves."""
+        found = []
+        for number, batch in self.batches.items():
+            if not (batch.is_cancelled or batch.is_wanted or batch.requests[0].endpoint.spec.unbatched):
+                batch.is_cancelled = True
+                found.append(number)
+        return found
 
     def contains_item(self, item: InferenceRequest | ParameterCheck) -> bool:
         """Returns whether the worker has a request or a check, answered or not."""

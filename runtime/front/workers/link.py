@@ -132,6 +132,12 @@ class WorkerLink:
             raise Unavailable("the worker has exited")
         self.in_flight.add_check(number, check)
 
+    def cancel_unwanted(self) -> None:
+        """Notifies the worker of batches whose clients are gone or were answered, since an async handler may still wait for something."""
+        if self.open:
+            for number in self.in_flight.take_unwanted():
+                self._replies.send_if_in_flight(number, CancelBatch(number))
+
     def retire(self) -> None:
         """Stops sending new work, and closes the link once the worker has replied to all its work."""
         self.retiring, self.up = True, False
