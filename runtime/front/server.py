@@ -23,8 +23,9 @@ from runtime.front.http.sweeper import Sweeper
 from runtime.front.http.timeouts import TimeLimits
 from runtime.front.telemetry.access_log import AccessLog
 from runtime.http.acceptor import Acceptor
+from runtime.http.listener_drain import HANDSHAKES_MAX_S
 
-LINGER_S = 0.5
+LAST_REQUEST_S = 0.5
 """Delay between the stop of the server and the closing of idle connections, in seconds. A client may have just sent a request, which would
 be lost if its connection was closed at once. With the delay it is answered, and the response announces that the connection ends."""
 
@@ -96,11 +97,11 @@ class FrontServer(uvicorn.Server):
         """Answers clients that connect or send a request at this very moment, and then shuts down as uvicorn does."""
         assert self._acceptor is not None
         await self._acceptor.drain()
-        await self._acceptor.wait_connected(LINGER_S)
+        await self._acceptor.wait_connected(HANDSHAKES_MAX_S)
         for connection in self._open_connections():
             connection.take_last_request()
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + LINGER_S
+        end_s = loop.time() + LAST_REQUEST_S
         while self.server_state.connections and loop.time() < end_s:  # noqa: ASYNC110 - connections that end notify nobody
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)

@@ -19,6 +19,8 @@ import pytest
 import base.artifacts as afs
 import base.service as svc
 from base.errors import NotFound, Unavailable
+from load_clients import LoadClients
+from privileges import unprivileged
 
 ROOT = Path(__file__).parent.parent.parent
 WITHIN_S = 15
@@ -141,6 +143,38 @@ def test_a_serving_program_ends_at_a_signal(number: signal.Signals, tmp_path: Pa
         process.send_signal(number)
         assert process.wait(15) == (0 if number is signal.SIGTERM else -signal.SIGINT)
     assert list(tmp_path.iterdir()) == []
+
+
+DOUBLING = """
+import polars as pl
+import base.service as svc
+
+@svc.endpoint(path="/double")
+def handle(records_df: pl.DataFrame) -> pl.Series:
+    return records_df["x"] * 2
+
+svc.Server(port=0).register(handle).run()
+"""
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_ctrl_c_under_load_resets_no_connection(tmp_path: Path, kept: bool) -> None:
+    """A terminal sends it to all processes of the program. Each request is answered until clients are refused."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    command = [*unprivileged(tmp_path), sys.executable, "-c", DOUBLING]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT, start_new_session=True)
+    assert process.stdout is not None
+    with process.stdout:
+        address = process.stdout.readline().rpartition(" ")[2].strip()
+        with LoadClients(address, "/double", kept=kept) as callers:
+            while callers.statuses[200] < 500:
+                time.sleep(0.01)
+            os.killpg(process.pid, signal.SIGINT)
+            callers.wait()
+        assert process.wait(WITHIN_S) == 0
+    assert callers.faults == []
+    assert set(callers.statuses) == {200}
+    assert callers.refused == 16
 
 
 def test_the_caches_of_a_server_can_be_read_and_refreshed_from_its_own_process() -> None:

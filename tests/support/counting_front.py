@@ -23,6 +23,7 @@ class CountingService(InferenceService):
 
     calls = submitted = 0
     loop: asyncio.AbstractEventLoop
+    server: FrontServer
 
     def submit(self, *args: Any) -> Any:
         """Counts a request of the fast path."""
@@ -47,7 +48,7 @@ def serve(talk: Callable[[str, CountingService], None], configure: Configure | N
         plain = EndpointSpec("plain", "/plain/{name}", ["name"], None, None, 64, 1)
         alone = EndpointSpec("alone", "/alone", [], None, None, 64, 1, unbatched=True)
         door.apply(RoutingTable(1, [Route(ReleaseSpec("tiny", "1", [plain, alone]), [])], startup_complete=True))
-        server = FrontServer(door, configure or Configure())
+        server = door.server = FrontServer(door, configure or Configure())
         app = server.config.app
 
         async def counted(scope, receive, send) -> None:

@@ -177,13 +177,15 @@ class HttpConnection(RequestSink):
     # ---- calls of the server
 
     def shutdown(self) -> None:
-        """Closes the connection once the requests that have begun to arrive are answered."""
+        """Closes the connection once the requests that have begun to arrive are answered, even if they are still in the socket."""
         if self.asgi is not None and self.asgi.is_open:
             self.asgi.shutdown()
         elif self._reader.state in READING:
             self._reader.drain()
         elif self._responses.requests:
             self._reader.stop()
+        elif self._reader.state is not ENDING and not self.transport.is_closing() and has_unread_data(self.transport):
+            self._reader.drain()
         else:
             self.transport.close()
 

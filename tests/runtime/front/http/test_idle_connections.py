@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import time
@@ -13,7 +14,7 @@ from base.ipc.front_door_control import Configure, TlsFiles
 from certificates import Authority
 from counting_front import CountingService, serve
 from rawhttp import Raw, chunked, get, post
-from runtime.http.lingering import LINGER_S
+from runtime.http.lingering import LINGER_S, has_unread_data
 from runtime.settings import Settings
 
 SHORT_S, LONG_S = 1.0, 600.0
@@ -100,6 +101,30 @@ def _use_again(raw: Raw, request: bytes, since_s: float) -> str:
             raise
         return "late"  # this machine stalled
     return "answered"
+
+
+@pytest.mark.parametrize("request_", [PLAIN, CHUNKED], ids=["fast", "slow"])
+def test_a_request_that_is_in_the_socket_when_the_server_stops_is_answered(request_: bytes) -> None:
+    """The connection seems idle to the server, which has not read it yet."""
+
+    def talk(address: str, door: CountingService) -> None:
+        with Raw(address) as raw:
+            raw.send(request_)
+            assert raw.answer().status == 503
+
+            async def send_and_shut_down() -> None:
+                (connection,) = door.server.server_state.connections
+                raw.send(request_)
+                while not has_unread_data(connection.transport):
+                    pass
+                connection.shutdown()
+
+            asyncio.run_coroutine_threadsafe(send_and_shut_down(), door.loop).result()
+            answer = raw.answer()
+            assert (answer.status, answer.headers["connection"]) == (503, "close")
+            assert raw.ended()
+
+    serve(talk)
 
 
 def test_a_client_that_ends_its_side_meanwhile_ends_the_connection_at_once() -> None:
