@@ -40,13 +40,14 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
     handle_signal(signal.SIGINT, lambda: None)
     call_in_forked_child(control.close)
     place = ""
+    release_id = os.environ.pop(RELEASE_ID_ENV, "")  # it is no setting, and would be an error in a `pexdock` that the model starts
     try:
         model, version, endpoints = discover()
         process.end_if_forked()  # the model's code forked while it was imported; there must be one worker
         metrics_config = metrics_config_from(os.environ)
         recorder = None if metrics_config is None else WorkerMetrics(model, version, metrics_config.values_max)
         worker = Worker(model, version, endpoints, socket_path, control, recorder)
-        release = worker.listen(os.environ.get(RELEASE_ID_ENV, ""))
+        release = worker.listen(release_id)
         place = "in its warm-up: "
         warnings = worker.warm_up(lenient=is_lenient())
         process.end_if_forked()

@@ -120,10 +120,10 @@ def test_copies_beyond_the_capacity_of_the_mirror_release_are_skipped(make: Work
 
 
 def test_large_copies_leave_memory_to_the_clients(make: Workers) -> None:
-    """A mirror release may use a quarter of the shared memory; copies that do not fit are skipped."""
+    """A mirror release may use a quarter of the shared memory; copies that do not fit are skipped. Each takes 63 calls of its handler."""
     rows = [{"x": 1, "user": "u" * 1000}] * 4000
     with Front(Configure(shared_memory_max_bytes=64 * 1024**2)) as front:
-        copy(front, make("1.0"), make("1.0", "--sleep", 0.2))
+        copy(front, make("1.0"), make("1.0", "--sleep", 0.003))
         assert [answer.status for answer in front.asked([rows] * 12)] == [200] * 12
         found = read_report(front, 12)
         assert found.failed == 0
