@@ -76,6 +76,10 @@ def test_a_machine_whose_models_all_fail_is_not_ready_and_names_them_also_after_
     with supervised:
         found = supervised.readiness()
         assert (found.status_code, found.json()["not_ready"]) == (503, ["art", "junk", "needs"])
+        for path, state in (("/art/a", "restarting"), ("/needs", "failed")):
+            answer = supervised.ask(path)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert f"is {state}" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(("readiness", "expected"), [("started", 503), ("good", 200)])

@@ -61,7 +61,7 @@ class PathOwners:
         after = updated_claims(before, serving)
         changed = [model for model in {*before, *after} if before.get(model, []) != after.get(model, [])]
         if changed:
-            self._records.store.put_all_if_possible(
+            self._records.store.set_records(
                 {model: replace(self._records.record(model), paths=after.get(model, [])) for model in sorted(changed)}
             )
         return bool(changed)

@@ -56,6 +56,7 @@ class PolicyStore:
         self._path = folder / FILE
         self._lock = -1
         self._logged_error = ""
+        self._unwritten: set[str] = set()
         self.records: dict[str, PolicyRecord] = {}
 
     def __enter__(self) -> Self:
@@ -88,27 +89,28 @@ class PolicyStore:
         Raises:
             Unavailable: The file cannot be written; the previous record is still in force.
         """
-        self._put_records({model: record})
-
-    def put_if_possible(self, model: str, record: PolicyRecord) -> None:
-        """Stores a change that no operator ordered: always in memory, and in the file if it can be written."""
-        self.put_all_if_possible({model: record})
-
-    def put_all_if_possible(self, changed: Mapping[str, PolicyRecord]) -> None:
-        """Stores changes as `put_if_possible` does, with a single write."""
-        try:
-            self._put_records(changed)
-        except Unavailable as exc:
-            self.records = {**self.records, **changed}
-            if exc.detail != self._logged_error:
-                self._logged_error = exc.detail
-                models = ", ".join(changed)
-                log.error("the new traffic policy of %s is only in memory: %s", models, exc.detail)  # noqa: TRY400 - the reason is complete
-
-    def _put_records(self, changed: Mapping[str, PolicyRecord]) -> None:
-        records = {**self.records, **changed}
+        records = {**self.records, model: record}
         self._write(records)
         self.records, self._logged_error = records, ""
+        self._unwritten.clear()
+
+    def set_records(self, changed: Mapping[str, PolicyRecord]) -> None:
+        """Sets records that no operator ordered. They are in force at once, and in the file after `write_changes`."""
+        self.records = {**self.records, **changed}
+        self._unwritten |= changed.keys()
+
+    def write_changes(self) -> None:
+        """Writes the records that were set since the last write, all at once, if the file can be written."""
+        if not self._unwritten:
+            return
+        models, self._unwritten = ", ".join(sorted(self._unwritten)), set()
+        try:
+            self._write(self.records)
+            self._logged_error = ""
+        except Unavailable as exc:
+            if exc.detail != self._logged_error:
+                self._logged_error = exc.detail
+                log.error("the new traffic policy of %s is only in memory: %s", models, exc.detail)  # noqa: TRY400 - the reason is complete
 
     def restore(self) -> bool:
         """Makes the folder and the file again if they were removed, from the records in memory. Returns whether something was made.

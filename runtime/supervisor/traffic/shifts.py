@@ -44,11 +44,16 @@ class TrafficShifter:
         self.rollback_window_s = rollback_window_s
         self._on_changed = on_changed
 
-    def roll_back_failed(self) -> None:
-        """Rolls back every release that failed its probation."""
-        for managed in self._records.releases:
-            if managed.timers.probation is not None and (verdict := managed.timers.probation.verdict):
-                self._roll_back(managed, verdict)
+    def roll_back_failed(self) -> bool:
+        """Rolls back every release that failed its probation. Returns whether there was one."""
+        failed = [
+            (managed, verdict)
+            for managed in self._records.releases
+            if managed.timers.probation is not None and (verdict := managed.timers.probation.verdict)
+        ]
+        for managed, verdict in failed:
+            self._roll_back(managed, verdict)
+        return bool(failed)
 
     def follow_plans(self, plans: Mapping[str, TrafficPlan]) -> None:
         """Shifts the traffic of every model whose plan names other releases or weights than before."""
@@ -89,7 +94,7 @@ class TrafficShifter:
             return
         log.error("%s: rolled back: %s", managed.release.title, reason)
         self._records.progress(name).why = f"{managed.release.version} was rolled back: {reason}"
-        self._records.store.put_if_possible(name, replace(record, traffic=after))
+        self._records.store.set_records({name: replace(record, traffic=after)})
 
     def _shift(self, name: str, plan: TrafficPlan, shares: dict[str, int]) -> None:
         progress, record = self._records.progress(name), self._records.record(name)
@@ -108,7 +113,7 @@ class TrafficShifter:
                 managed.timers.stop_standby()
                 if record.traffic.served or len(shares) > 1:
                     self._start_probation(managed, proven=managed.release.sha256 in record.traffic.served)
-        self._records.store.put_if_possible(name, record)
+        self._records.store.set_records({name: record})
         self._record_sole_server(name)
 
     def _start_standby(self, name: str, before: dict[str, int], shares: dict[str, int]) -> None:
@@ -136,7 +141,7 @@ class TrafficShifter:
         for managed in self._records.releases:
             sha256 = managed.release.sha256
             if list(shares) == [sha256] and managed.timers.probation is None and record.traffic.served[-1:] != [sha256]:
-                self._records.store.put_if_possible(name, replace(record, traffic=record_served(record.traffic, sha256)))
+                self._records.store.set_records({name: replace(record, traffic=record_served(record.traffic, sha256))})
 
 
 def _describe_shares(plan: TrafficPlan) -> str:

@@ -67,7 +67,8 @@ def test_an_order_that_cannot_be_stored_is_refused_and_a_traffic_shift_is_not(tm
         with pytest.raises(Unavailable, match="free some space"):
             store.put_record("iris", PolicyRecord())
         assert store.records == {"iris": RECORD}
-        store.put_if_possible("iris", PolicyRecord())
+        store.set_records({"iris": PolicyRecord()})
+        store.write_changes()
         assert store.records == {"iris": PolicyRecord()}
     assert json.loads((tmp_path / "state" / FILE).read_text())["models"]["iris"]["traffic"]["labels"] == {"canary": "0.2.0"}
 
