@@ -65,10 +65,9 @@ def _line(report: MetricsReport, part: int, namespace: str) -> bytes:
             metrics[name] = [_number(name, value) for value in piece]
     if not report.model:
         dimensions, properties = _PROCESS_DIMENSIONS, {"Process": report.endpoint}
-    elif report.endpoint:
-        dimensions, properties = _DIMENSIONS, {"Model": report.model, "Endpoint": report.endpoint, "Version": report.version}
     else:
-        dimensions, properties = _MODEL_DIMENSIONS, {"Model": report.model}
+        dimensions = _DIMENSIONS if report.endpoint else _MODEL_DIMENSIONS
+        properties = {"Model": report.model, "Endpoint": report.endpoint, "Version": report.version}
     directive = {"Namespace": namespace, "Dimensions": dimensions, "Metrics": [{"Name": name, "Unit": _unit(name)} for name in metrics]}
     summaries = {"Summaries": {name: _summary(name, values) for name, values in report.summaries.items()}} if part == 0 else {}
     document = {"_aws": {"Timestamp": report.until_ms, "CloudWatchMetrics": [directive]}, **properties, **metrics, **summaries}

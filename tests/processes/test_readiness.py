@@ -205,6 +205,6 @@ def _sums(metrics: Path, name: str) -> dict[str, int]:
     """Returns model → sum of a metric that has no endpoint."""
     sums: Counter[str] = Counter()
     for line in map(json.loads, metrics.read_text().splitlines() if metrics.exists() else []):
-        if name in line and "Endpoint" not in line:
+        if name in line and not line["Endpoint"]:
             sums[line["Model"]] += line[name]
     return sums

@@ -38,11 +38,15 @@ class ReleaseStatus:
 
 
 class ModelStateAndReason(NamedTuple):
-    """The state of a model, with its reason for clients and the whole reason for operators, which may quote the model's own errors."""
+    """The state of a model, with its reason for clients and the whole reason for operators, which may quote the model's own errors.
+
+    `version` is that of the release that determines the state; empty if it is not known.
+    """
 
     state: ModelState
     reason: str = ""
     detail: str = ""
+    version: str = ""
 
 
 def model_of_file(name: str) -> str:
@@ -74,7 +78,7 @@ def _serving_state(releases: Sequence[ReleaseStatus], plan: TrafficPlan) -> Mode
     if len(down) < len(serving):
         incomplete = down or [each for each in serving if each.missing_workers]
         if not incomplete:
-            return ModelStateAndReason(ModelState.READY)
+            return ModelStateAndReason(ModelState.READY, version=plan.shares[0][0].version)
         return _described(ModelState.DEGRADED, incomplete[0], f"workers that are down: {incomplete[0].missing_workers}")
     if fallback is not None and any(each.ready_workers for each in releases if each.release is fallback):
         return _described(ModelState.DEGRADED, down[0], f"it has no worker, and {fallback.version} answers in its place")
@@ -125,4 +129,4 @@ def _newest_first(releases: Iterable[ReleaseStatus]) -> list[ReleaseStatus]:
 
 def _described(state: ModelState, status: ReleaseStatus, why: str) -> ModelStateAndReason:
     release = status.release
-    return ModelStateAndReason(state, f"{release.version or release.file}: {why}", release.reason)
+    return ModelStateAndReason(state, f"{release.version or release.file}: {why}", release.reason, release.version)

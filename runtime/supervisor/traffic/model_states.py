@@ -44,7 +44,7 @@ class ModelStateTracker:
         """Reports all models as retiring from now on."""
         self._stopping = True
         self.current = {
-            name: found if found.state is ModelState.UNKNOWN else ModelStateAndReason(ModelState.RETIRING, RETIRING_REASON)
+            name: found if found.state is ModelState.UNKNOWN else found._replace(state=ModelState.RETIRING, reason=RETIRING_REASON)
             for name, found in self.current.items()
         }
 

@@ -10,6 +10,9 @@ from base.ipc.metrics_report import MetricsConfig, MetricsReport
 from runtime.model_state import MEANINGS, ModelState
 from runtime.supervisor.traffic.model_states import ModelStateTracker
 
+_SETTLED = frozenset({ModelState.FAILED, ModelState.REFUSED})
+"""States in which a model is reported although no version of it is known."""
+
 
 class StateMetrics:
     """Reports once per interval while it is started. Without a configuration it does nothing.
@@ -40,6 +43,6 @@ class StateMetrics:
     def _on_interval_over(self) -> None:
         now_ms = int(time.time() * 1000)
         for model, found in self._states.current.items():
-            if found.state is not ModelState.UNKNOWN:
-                self._report(MetricsReport(now_ms, model, "", "", {"ModelReady": int(MEANINGS[found.state].ready)}, {}))
+            if found.version or found.state in _SETTLED:
+                self._report(MetricsReport(now_ms, model, found.version, "", {"ModelReady": int(MEANINGS[found.state].ready)}, {}))
         self.start()
