@@ -74,7 +74,8 @@ def _report_failure(control: socket.socket, error: BaseException, place: str) ->
         case _:
             code, reason = _CANNOT_LOAD, f"{type(error).__name__}: {error}"
     was_logged = place and isinstance(error, PexdockError)  # with the author's traceback
-    log.error("the worker cannot start: %s%s", place, reason, exc_info=None if was_logged else error)
+    is_exit = isinstance(error, SystemExit) or isinstance(error.__cause__, SystemExit)  # the model has said why, in the last lines before
+    log.error("the worker cannot start: %s%s", place, reason, exc_info=None if was_logged or is_exit else error)
     _send(control, Failed(code, f"{place}{reason}"))
     return ExitCode.CRASHED if code in RETRYABLE_CODES else ExitCode.CANNOT_LOAD
 

@@ -171,8 +171,12 @@ class Worker:
 
         def handle_events() -> None:
             try:
-                for fd, _ in self._poll.poll(0):
-                    self._on_readable(fd)
+                asyncio._set_running_loop(None)  # noqa: SLF001 - a handler that is no coroutine may run a loop of its own, as elsewhere
+                try:
+                    for fd, _ in self._poll.poll(0):
+                        self._on_readable(fd)
+                finally:
+                    asyncio._set_running_loop(loop)  # noqa: SLF001
                 finished = self._draining and all(link.idle for link in self._links) and not self._poll.poll(0)
                 if finished and not ended.done():
                     ended.set_result(None)

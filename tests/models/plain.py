@@ -129,7 +129,32 @@ else:
     import polars as pl
 
     import base.service as svc
+    from base.schema import Schema
 
     @svc.endpoint(path="/plain", batch_max_size=1)
-    def predict(records_df: pl.DataFrame):
+    def does(records_df: pl.DataFrame):
         return [json.dumps(globals()[records_df["do"][0]]())]
+
+    class Texts(Schema):
+        text: pl.String
+
+    LATER: list = []
+
+    @svc.endpoint(path="/reads-later", warm_up=False)
+    def reads_later(records_df: Texts.DataFrame):
+        """The first request leaves a child that reads its rows when the last request, of one row, asks for them."""
+        if len(records_df) == 1:
+            go, answer = LATER
+            os.write(go, b"x")
+            return [os.read(answer, 1000).decode()]
+        if not LATER:
+            (waiting, go), (answer, writing) = os.pipe(), os.pipe()
+            if os.fork() == 0:
+                os.read(waiting, 1)
+                texts = records_df["text"]
+                os.write(writing, f"{texts[0][:5]} {texts[-1][:5]}".encode())
+                os._exit(0)
+            LATER[:] = go, answer
+        return ["" for _ in range(len(records_df))]
+
+    predict = [does, reads_later]

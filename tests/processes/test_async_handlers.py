@@ -149,7 +149,13 @@ async def slow_streams(records_df: Row.DataFrame, count: int) -> AsyncIterator[d
 
 @svc.endpoint("/plain")
 def plain(records_df: Row.DataFrame) -> pl.Series:
-    return records_df["x"] * 7
+    """Runs a loop of its own, as code that is not async may."""
+    return asyncio.run(seven()) * records_df["x"]
+
+
+async def seven() -> int:
+    await asyncio.sleep(0)
+    return 7
 
 
 ENDPOINTS = (meets, two, leaves, late, stuck, cancelled, raises, divided, streams, slow_streams, plain)

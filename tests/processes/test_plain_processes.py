@@ -57,6 +57,15 @@ def test_a_forked_child_holds_no_connection(supervised):
     assert found(supervised, "sockets_of_fork") == []
 
 
+def test_a_forked_child_keeps_the_rows_that_it_has(supervised):
+    """It may read them after the request is answered, when the memory of other large requests is used again."""
+    address = f"{supervised.state()['address']}/reads-later"
+    for letter in "abc":
+        texts = [{"text": letter * 200} for _ in range(5000)]
+        assert httpx.post(address, json=texts, timeout=55).status_code == 200
+    assert httpx.post(address, json=[{"text": ""}], timeout=55).json()["predictions"] == ["aaaaa aaaaa"]
+
+
 def test_orphans_are_reaped_while_their_worker_serves(supervised):
     """In whatever session they are; the supervisor is their parent, even if it is not process 1."""
     pids = found(supervised, "orphans")
@@ -68,3 +77,19 @@ def test_orphans_are_reaped_while_their_worker_serves(supervised):
 def test_the_arguments_of_the_worker_are_hidden(supervised):
     """A model that parses `sys.argv` at its import finds that of a program without arguments."""
     assert found(supervised, "at_import")["argv"] == []
+
+
+PARSES = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--needed", required=True)
+parser.parse_args()
+"""
+
+
+def test_an_exit_at_the_import_is_shown_with_its_reason(supervised):
+    """The code, and what the model said before; it is not tried again, since the file is at fault."""
+    write_tiny(supervised.dist / "parses.pex", "parses", module=PARSES)
+    release = supervised.until_state("parses.pex", "failed")
+    assert "sys.exit(2)" in release["reason"]
+    assert any("the following arguments are required: --needed" in line for line in release["log"])
