@@ -24,7 +24,7 @@ def out_of_range(column: pl.Series) -> pl.Series | None:
         case pl.Array():
             return _lists_out_of_range(column.arr.to_list())
         case pl.Struct():
-            found = [each for field in dtype.fields if (each := out_of_range(column.struct.field(field.name))) is not None]
+            found = [each for field in column.struct.unnest() if (each := out_of_range(field)) is not None]
             return None if not found else pl.DataFrame([each.alias(str(i)) for i, each in enumerate(found)]).max_horizontal()
     bounds = _bounds(dtype)
     if bounds is None:

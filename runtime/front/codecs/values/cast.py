@@ -98,13 +98,13 @@ def _cast_structs(source: pl.Series, dtype: pl.Struct) -> pl.Series:
     if not isinstance(source.dtype, pl.Struct):
         row = int(source.is_not_null().arg_max() or 0)
         raise_mismatch(row, dtype, source[row])
-    have = {field.name for field in source.dtype.fields}
+    have = source.struct.unnest()  # by name, Polars would take some names for patterns
     fields = []
     for field in dtype.fields:
-        if field.name not in have:
+        if field.name not in have.columns:
             raise ValueMismatch(int(source.is_not_null().arg_max() or 0), "the field is missing", f".{field.name}")
         try:
-            fields.append(cast_column(source.struct.field(field.name), as_instance(field.dtype)).alias(field.name))
+            fields.append(cast_column(have[field.name].alias(""), as_instance(field.dtype)).alias(field.name))
         except ValueMismatch as exc:
             raise ValueMismatch(exc.row, exc.reason, f".{field.name}{exc.place}") from exc
     return nested.build_structs(fields, source.is_null().to_numpy()).alias(source.name)

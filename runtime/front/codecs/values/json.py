@@ -68,8 +68,9 @@ def column_to_json(column: pl.Series) -> list[object]:
         # Elements are taken from one flat list, so rows must be built in order.
         return [None if absent else [next(elements) for _ in range(length)] for length, absent in zip(lengths, null, strict=True)]
     if isinstance(column.dtype, pl.Struct):
-        names = [field.name for field in column.dtype.fields]
-        rows = zip(*(column_to_json(column.struct.field(name)) for name in names), strict=True) if names else [()] * len(column)
+        fields = column.struct.unnest()
+        names = fields.columns
+        rows = zip(*(column_to_json(field.alias("")) for field in fields), strict=True) if names else [()] * len(column)
         return [None if absent else dict(zip(names, row, strict=True)) for absent, row in zip(column.is_null(), rows, strict=True)]
     return texts.column_to_text(column).to_list()
 

@@ -164,6 +164,12 @@ SAME: dict[str, tuple[pl.DataType, object, object, list[pa.Array]]] = {
         ["2024-01-31"],
         [pa.array([[dt.date(2024, 1, 31)]], pa.list_(pa.date64()))],
     ),
+    "structs with fields of any name": (
+        pl.Struct({"": pl.Int64(), "*": pl.Date(), "^a.*$": pl.Datetime("us", "UTC"), "ab": pl.Int64()}),
+        {"": 1, "*": dt.date(2024, 1, 31), "^a.*$": NOON, "ab": None},
+        {"": 1, "*": "2024-01-31", "^a.*$": "2024-01-31T12:30:00.123Z", "ab": None},
+        [pa.array([{"": 1, "*": dt.date(2024, 1, 31), "^a.*$": NOON, "ab": None}])],
+    ),
     "maps": (
         pl.List(pl.Struct({"key": pl.String(), "value": pl.Int64()})),
         [{"key": "a", "value": 1}],
