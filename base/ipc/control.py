@@ -6,6 +6,7 @@ gone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 import msgspec
@@ -72,15 +73,26 @@ ControlMessage = Ready | Failed | MetricsReport | Drain | CacheRequest | CacheRe
 _decoder = msgspec.json.Decoder(ControlMessage)
 
 
+def decode_message(line: bytes) -> ControlMessage:
+    """Returns the message of a line. Raises the errors of msgspec."""
+    message: ControlMessage = _decoder.decode(line)
+    return message
+
+
 def encode_message(message: ControlMessage) -> bytes:
     """Returns a message as one line."""
     return msgspec.json.encode(message) + b"\n"
 
 
 class ControlStream:
-    """Collects bytes as they arrive and returns complete messages, in order."""
+    """Collects bytes as they arrive and returns complete messages, in order.
 
-    def __init__(self) -> None:
+    Args:
+        decode: Decodes a line; raises the errors of msgspec.
+    """
+
+    def __init__(self, decode: Callable[[bytes], ControlMessage] = decode_message) -> None:
+        self._decode = decode
         self._rest = bytearray()
 
     @property
@@ -102,6 +114,6 @@ class ControlStream:
             raise PeerError(f"a control message is over {LINE_MAX_BYTES} bytes")
         self._rest = bytearray(rest)
         try:
-            return [_decoder.decode(line) for line in lines]
+            return [self._decode(line) for line in lines]
         except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
             raise PeerError(f"not a control message: {exc}") from exc

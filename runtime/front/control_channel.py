@@ -7,14 +7,52 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine, Iterable
 
+import msgspec
+
 from base.errors import PeerError
-from base.ipc.control import ControlMessage, ControlStream, encode_message
-from base.ipc.front_door_control import Ping, Pong
+from base.ipc.control import ControlMessage, ControlStream, decode_message, encode_message
+from base.ipc.front_door_control import Ping, Pong, Route, RoutingTable
+from base.ipc.release_spec import ReleaseSpec
 
 log = logging.getLogger(__name__)
 
+_TABLE = b'{"type":"routing_table",'
+
 _LONG_BYTES = 64 * 1024
 """Size from which a message is decoded on a thread. A routing table may have megabytes, each of which takes 5 ms."""
+
+
+class _RawRoute(Route, frozen=True):
+    release: msgspec.Raw  # type: ignore[assignment]
+
+
+class _RawTable(RoutingTable, frozen=True, tag="routing_table", tag_field="type"):
+    routes: list[_RawRoute]  # type: ignore[assignment]
+
+
+class TableReader:
+    """Decodes messages, and of a long routing table one release at a time, so that other threads run in between.
+
+    A release that is as in the previous table is not decoded again, and is the same object.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, ReleaseSpec] = {}  # by encoded form; those of the last table
+        self._tables = msgspec.json.Decoder(_RawTable)
+        self._releases = msgspec.json.Decoder(ReleaseSpec)
+
+    def decode(self, line: bytes) -> ControlMessage:
+        """Returns the message of a line. Raises the errors of msgspec."""
+        if len(line) < _LONG_BYTES or not line.startswith(_TABLE):
+            return decode_message(line)
+        table = self._tables.decode(line)
+        known, self._known = self._known, {}
+        routes = []
+        for route in table.routes:
+            encoded = bytes(route.release)
+            release = self._known[encoded] = known.get(encoded) or self._releases.decode(encoded)
+            routes.append(Route(**msgspec.structs.asdict(route) | {"release": release}))
+        return RoutingTable(**msgspec.structs.asdict(table) | {"routes": routes})
 
 
 class ParentChannel:
@@ -64,7 +102,7 @@ class ParentChannel:
         task.add_done_callback(self._background.discard)
 
     async def _read_all(self) -> None:
-        loop, stream = asyncio.get_running_loop(), ControlStream()
+        loop, stream = asyncio.get_running_loop(), ControlStream(TableReader().decode)
         try:
             while data := await loop.sock_recv(self._sock, 65536):
                 is_long = stream.buffered_bytes >= _LONG_BYTES and b"\n" in data
