@@ -43,7 +43,9 @@ class RefreshOrder(RequestBody):
 
 def create_app(context: AdminContext) -> ASGIApp:
     """Returns the application."""
-    app = FastAPI(title="Pexdock admin API", version=base.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Pexdock admin API", version=base.__version__, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
     install_error_handlers(app)
     install_openapi(app, State, ModelDetail, ModelReport, ModelCaches, ModelRefresh, Dropped, Draining, Logs)
     _add_model_routes(app, context)
