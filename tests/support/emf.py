@@ -106,7 +106,7 @@ class Totals:
     """
 
     def __init__(self, lines: bytes) -> None:
-        self.documents = [each for line in lines.splitlines(keepends=True) if "Endpoint" in (each := checked(line))]
+        self.documents = [each for line in lines.splitlines(keepends=True) if (each := checked(line)).get("Endpoint")]
         self.counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.summed: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.values: defaultdict[tuple[str, str], defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
