@@ -46,7 +46,7 @@ class FrontDoorProcess:
         self._kill_timer: threading.Timer | None = None
         self._control, theirs = socket.socketpair()
         call_in_forked_child(self._control.close)
-        command, variables = front_door_command(listener.fileno())
+        command, variables = front_door_command([listener.fileno()])
         command += ["--control-fd", str(theirs.fileno())]
         fds = (theirs.fileno(), listener.fileno())
         self._child = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=os.environ | variables)

@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Sequence
 
 FRONT_DOOR_MODULE = "runtime.front"
 """The program of a front door. `base` imports nothing of `runtime`, but its development server starts this module as a child; a test checks
@@ -29,15 +30,16 @@ def module_command(module: str) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-P", "-m", module], {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def front_door_command(listen_fd: int, stdout_fd: int = 1) -> tuple[list[str], dict[str, str]]:
+def front_door_command(listen_fds: Sequence[int], stdout_fd: int = 1) -> tuple[list[str], dict[str, str]]:
     """Returns the command that starts a front door, to which `--control-fd N` must be added, and the variables for its environment.
 
     Args:
-        listen_fd: Descriptor of the bound socket, which the child must inherit.
+        listen_fds: Descriptors of the bound sockets, which the child must inherit.
         stdout_fd: Descriptor for what the access log writes to standard output, which the child must inherit.
     """
     command, variables = module_command(FRONT_DOOR_MODULE)
-    return [*command, "--listen-fd", str(listen_fd), "--stdout-fd", str(stdout_fd)], variables
+    listeners = [word for fd in listen_fds for word in ("--listen-fd", str(fd))]
+    return [*command, *listeners, "--stdout-fd", str(stdout_fd)], variables
 
 
 def die_with_parent(control: socket.socket) -> bool:

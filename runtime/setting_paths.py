@@ -1,4 +1,4 @@
-"""The types and defaults of settings that name a folder, a file or a store. Pure, but for the environment and the current folder."""
+"""The types and defaults of settings that name a folder, a file, a store or hosts. Pure, but for the environment and the current folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import MinLen
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
 
 from base.errors import PexdockError
 from base.telemetry.append_log import STDOUT
@@ -108,3 +109,15 @@ AppendedPath = Annotated[str, MinLen(1), AfterValidator(_appended)]
 RunPath = Annotated[AbsolutePath, AfterValidator(_short_enough)]
 DistPath = Annotated[Path, AfterValidator(_folder)]
 StoreUrl = Annotated[str, AfterValidator(_store_url)]
+
+
+def _split_hosts(value: object) -> object:
+    """Returns the hosts in a list, or in a text that separates them by commas."""
+    texts = value if isinstance(value, list | tuple) else [value]
+    hosts = [host.strip() for text in texts for host in str(text).split(",")]
+    if not all(hosts):
+        raise ValueError("names no host; give an address of this machine, or several, separated by commas")
+    return tuple(dict.fromkeys(hosts))
+
+
+Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_hosts), MinLen(1)]

@@ -26,6 +26,7 @@ from runtime.setting_paths import (
     AbsolutePath,
     AppendedPath,
     DistPath,
+    Hosts,
     RunPath,
     StoreUrl,
     default_cache_path,
@@ -74,7 +75,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, validate_default=True)
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on for clients; :: accepts IPv6 and IPv4.")
+    host: Hosts = Field(("127.0.0.1",), description="Address to listen on for clients, or several; :: accepts IPv6 and IPv4.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on for clients; 0 picks a free one.")
     artifacts_path: AbsolutePath = Field(Path("artifacts"), description="Folder from which models read their artifacts.")
     cache_path: AbsolutePath = Field(default_factory=default_cache_path, description="Folder for unpacked bases and releases.")
@@ -192,7 +193,7 @@ class Settings(BaseSettings):
     trusted_digests_path: AbsolutePath | None = Field(
         None, description="File in the format of sha256sum; admit only pexes listed in it, or signed by a key in trusted_keys_path."
     )
-    admin_host: str = Field("127.0.0.1", min_length=1, description="Address to listen on for the admin API, if admin_port is set; as host.")
+    admin_host: Hosts = Field(("127.0.0.1",), description="Address to listen on for the admin API, if admin_port is set; as host.")
     admin_port: int | None = Field(
         None, ge=0, le=65535, description="TCP port of the admin API, which requires a token [default: only a Unix socket in run_path]."
     )
@@ -269,13 +270,13 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
     """Returns the settings in force.
 
     Args:
-        flags: Values from the command line, by field name; None values count as not given.
+        flags: Values from the command line, by field name; None and empty tuples count as not given.
         config: File named by `--config`. Defaults to the file in `PEXDOCK_CONFIG`, or else to `pexdock.toml` in the current folder, if any.
 
     Raises:
         BadSetting: A name is unknown or was renamed, or a value is invalid.
     """
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    given = {name: value for name, value in (flags or {}).items() if value not in {None, ()}}
     _reject_renamed("--{flag}", given)
     path, from_file = _read_file(config)
     _check_environment()

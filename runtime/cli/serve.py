@@ -35,10 +35,12 @@ class ServeCommand(click.Command):
 
 def _option(name: str, field: FieldInfo) -> click.Option:
     """Returns the option of a setting. Its value stays a string: `runtime.settings` validates it like those of other sources."""
-    value = field.default.human_readable() if hasattr(field.default, "human_readable") else field.default
+    several = isinstance(field.default, tuple)
+    value = ", ".join(field.default) if several else field.default
+    value = value.human_readable() if hasattr(value, "human_readable") else value
     default = "" if field.default_factory or value in {None, ""} else f" [default: {value}]"
     metavar = _METAVARS.get(name.rpartition("_")[2], "VALUE")
-    return click.Option([_flag(name)], metavar=metavar, help=f"{field.description}{default}")
+    return click.Option([_flag(name)], metavar=metavar, multiple=several, help=f"{field.description}{default}")
 
 
 def _flag(setting: str) -> str:

@@ -81,14 +81,14 @@ def _cache(settings: Settings) -> Finding:
 
 
 def _port(settings: Settings, state: State) -> Finding:
-    where = f"{settings.host} port {settings.port}"
+    where = f"{', '.join(settings.host)} port {settings.port}"
     if state.pid is not None:
         return ok("port", f"serving at {state.address}")
     if not settings.port:
         return ok("port", "any free port")
     try:
-        with bind_listeners(settings.host, settings.port, 1) as (listener,):
-            reach = describe_reach(listener)
+        with bind_listeners(settings.host, settings.port, 1) as (listeners,):
+            reach = ", ".join(dict.fromkeys(map(describe_reach, listeners)))
     except PexdockError as exc:
         return problem("port", exc.detail, "choose another port with port, or stop the process that uses it")
     return ok("port", f"{where} is free; it is {reach}")

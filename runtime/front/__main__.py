@@ -17,7 +17,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command that `base.process.front_door_command` makes."""
     parser = argparse.ArgumentParser(prog="runtime.front", description="A front door; the supervisor starts it.")
     parser.add_argument("--control-fd", type=int, required=True)
-    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--listen-fd", dest="listen_fds", action="append", type=int, required=True)
     parser.add_argument("--stdout-fd", type=int, default=1)
     return parser.parse_args(argv)
 
@@ -25,7 +25,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Runs one front door over file descriptors that the parent made."""
     arguments = parse_arguments()
-    control, listener = socket.socket(fileno=arguments.control_fd), socket.socket(fileno=arguments.listen_fd)
+    control = socket.socket(fileno=arguments.control_fd)
+    listeners = [socket.socket(fileno=fd) for fd in arguments.listen_fds]
     is_tied = die_with_parent(control)
     from base.ipc.control import ExitCode  # noqa: PLC0415 - not before the process is tied
 
@@ -33,7 +34,7 @@ def main() -> int:
         return ExitCode.PARENT_GONE
     from runtime.front.process import run  # noqa: PLC0415 - as above; this takes longest
 
-    return run(control, listener, arguments.stdout_fd)
+    return run(control, listeners, arguments.stdout_fd)
 
 
 if __name__ == "__main__":

@@ -45,13 +45,13 @@ class FrontProcess:
 
     Args:
         control: Our end of the parent's socket.
-        listener: Bound, and maybe listening already.
+        listeners: Bound, and maybe listening already.
         stdout_fd: Where lines go that the access log writes to standard output.
     """
 
-    def __init__(self, control: socket.socket, listener: socket.socket, stdout_fd: int) -> None:
+    def __init__(self, control: socket.socket, listeners: Sequence[socket.socket], stdout_fd: int) -> None:
         self._channel = ParentChannel(control)
-        self._listener = listener
+        self._listeners = listeners
         self._stdout_fd = stdout_fd
         self._orphans = OrphanReaper()
 
@@ -80,7 +80,7 @@ class FrontProcess:
         with open_access_log(configure.access_log, self._stdout_fd) as access_log:
             server = FrontServer(service, configure, access_log)
             outlive_parent()  # from here on a client may wait for a response
-            await server.listen(self._listener)
+            await server.listen(self._listeners)
             gc.collect()
             gc.freeze()  # the objects that exist now stay, so collections need not visit them
             LoopWatchdog("a front door", configure.loop_turn_warn_ms, reporter.on_slow_turn).start()
@@ -163,12 +163,12 @@ _MALLOC_HEAPS = -8
 """The parameter of mallopt(3) that limits the number of heaps."""
 
 
-def run(control: socket.socket, listener: socket.socket, stdout_fd: int) -> ExitCode:
+def run(control: socket.socket, listeners: Sequence[socket.socket], stdout_fd: int) -> ExitCode:
     """Runs one front door over sockets that the parent made, until the parent sends Drain or is gone.
 
     Args:
         control: Our end of the parent's socket.
-        listener: Bound, and maybe listening already.
+        listeners: Bound, and maybe listening already.
         stdout_fd: Where lines go that the access log writes to standard output.
     """
     sys.meta_path.insert(0, _WithoutPandas())
@@ -180,7 +180,7 @@ def run(control: socket.socket, listener: socket.socket, stdout_fd: int) -> Exit
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
-        return uvloop.run(FrontProcess(control, listener, stdout_fd).run())
+        return uvloop.run(FrontProcess(control, listeners, stdout_fd).run())
     except Exception:
         log.critical("the front door crashed", exc_info=True)
         return ExitCode.CRASHED

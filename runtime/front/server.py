@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import cast
 
@@ -31,7 +31,7 @@ be lost if its connection was closed at once. With the delay it is answered, and
 
 
 class FrontServer(uvicorn.Server):
-    """Serves the requests of one front door on a socket that is already bound.
+    """Serves the requests of one front door on sockets that are already bound.
 
     Args:
         service: Answers predictions.
@@ -60,11 +60,11 @@ class FrontServer(uvicorn.Server):
         self._handshake_s = configure.tls_handshake_timeout_s
         self._credentials = CredentialWatcher(configure, service.require_keys, self.apply_tls)
         self._watching: asyncio.Task[None] | None = None
-        self._acceptor: Acceptor | None = None
+        self._acceptors: list[Acceptor] = []
         self._listening, self._stopped = asyncio.Event(), asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
 
-    async def listen(self, sock: socket.socket) -> None:
+    async def listen(self, sockets: Sequence[socket.socket]) -> None:
         """Begins to accept connections, and returns once it does.
 
         Raises:
@@ -73,7 +73,7 @@ class FrontServer(uvicorn.Server):
         self._credentials.load()
         if self._credentials.paths:
             self._watching = asyncio.get_running_loop().create_task(self._credentials.run())
-        self._serving = asyncio.get_running_loop().create_task(self._serve([sock]))  # `serve` would handle signals
+        self._serving = asyncio.get_running_loop().create_task(self._serve(list(sockets)))  # `serve` would handle signals
         await self._listening.wait()
 
     def reconfigure(self, configure: Configure) -> None:
@@ -95,9 +95,8 @@ class FrontServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answers clients that connect or send a request at this very moment, and then shuts down as uvicorn does."""
-        assert self._acceptor is not None
-        await self._acceptor.drain()
-        await self._acceptor.wait_connected(HANDSHAKES_MAX_S)
+        await asyncio.gather(*(acceptor.drain() for acceptor in self._acceptors))
+        await asyncio.gather(*(acceptor.wait_connected(HANDSHAKES_MAX_S) for acceptor in self._acceptors))
         for connection in self._open_connections():
             connection.take_last_request()
         loop = asyncio.get_running_loop()
@@ -112,8 +111,10 @@ class FrontServer(uvicorn.Server):
         context = self._connections
         admits = partial(context.sweeper.admits, cast("set[HttpConnection]", self.server_state.connections))
         tls_context = self._credentials.context
-        self._acceptor = Acceptor(sockets[0], partial(HttpConnection, context), tls_context, self._handshake_s, admits=admits)
-        self._acceptor.start(self.config.backlog)
+        for sock in sockets:
+            acceptor = Acceptor(sock, partial(HttpConnection, context), tls_context, self._handshake_s, admits=admits)
+            acceptor.start(self.config.backlog)
+            self._acceptors.append(acceptor)
         self.servers = []
         self.started = True
         self._listening.set()
@@ -125,8 +126,8 @@ class FrontServer(uvicorn.Server):
             context: The TLS context.
             close_existing: Whether to close existing connections, once the requests that have begun on them are answered.
         """
-        assert self._acceptor is not None
-        self._acceptor.context = context
+        for acceptor in self._acceptors:
+            acceptor.context = context
         for connection in self._open_connections() if close_existing else ():
             connection.shutdown()
 

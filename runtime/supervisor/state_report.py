@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 
 import msgspec
 
@@ -21,7 +22,7 @@ class StateReporter:
 
     Args:
         settings: All settings.
-        listener: A listening socket of the front doors.
+        listeners: The listening sockets of one front door.
         fleet: All releases.
         front_doors: All front doors.
         mirror_loop: Mirrors an object store into dist/; None if no store is set.
@@ -31,10 +32,16 @@ class StateReporter:
     """
 
     def __init__(
-        self, settings: Settings, listener: socket.socket, fleet: Fleet, front_doors: FrontDoorGroup, mirror_loop: MirrorLoop | None
+        self,
+        settings: Settings,
+        listeners: Sequence[socket.socket],
+        fleet: Fleet,
+        front_doors: FrontDoorGroup,
+        mirror_loop: MirrorLoop | None,
     ) -> None:
         self._settings = settings
-        self._address = local_url(listener, "http" if settings.tls is None else "https")
+        scheme = "http" if settings.tls is None else "https"
+        self._addresses = [local_url(listener, scheme) for listener in listeners]
         self._fleet = fleet
         self._front_doors = front_doors
         self._mirror_loop = mirror_loop
@@ -52,7 +59,8 @@ class StateReporter:
             dist_url=self._settings.dist_url or "",
             dist_reason=self._mirror_loop.reason if self._mirror_loop is not None else "",
             pid=os.getpid(),
-            address=self._address,
+            address=self._addresses[0],
+            addresses=self._addresses,
             admin_address=self.admin_address,
             started=self._started,
             generation=table.generation,

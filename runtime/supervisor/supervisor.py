@@ -67,7 +67,7 @@ class Supervisor:
 
     Args:
         context: Parts of the supervisor that every release needs.
-        clients: Listening sockets of the front doors.
+        clients: Listening sockets of each front door.
         store: The traffic policies of an earlier supervisor.
         show: Prints the announcement once every pex in dist/ is ready or refused.
         load: Reads the settings again, for SIGHUP.
@@ -81,13 +81,13 @@ class Supervisor:
     def __init__(
         self,
         context: ReleaseContext,
-        clients: Sequence[socket.socket],
+        clients: Sequence[Sequence[socket.socket]],
         store: PolicyStore,
         show: Callable[[str], None],
         load: Callable[[], Settings],
     ) -> None:
         settings = context.settings
-        self._settings, self._report_metrics, self._clients = settings, context.report, clients
+        self._settings, self._report_metrics, self._clients = settings, context.report, [each for door in clients for each in door]
         self._start_limiter = context.start_limiter
         self._published_generation = 0
         self._published_states: ModelStates | None = None

@@ -164,3 +164,23 @@ def test_metrics_that_cloudwatch_would_drop_are_rejected(name, value):
     """A namespace may contain only letters, digits and .-_/#: characters."""
     with pytest.raises(BadSetting, match=name.replace("_", "-")):
         load({name: value})
+
+
+@pytest.mark.parametrize("source", ["flag", "flags", "variable", "list"])
+def test_several_hosts_are_given_in_every_source(monkeypatch, tmp_path, source):
+    """Separated by commas, by a repeated flag, or as a list."""
+    flags = {}
+    monkeypatch.chdir(tmp_path)
+    if source == "variable":
+        monkeypatch.setenv("PEXDOCK_HOST", "127.0.0.1,::1")
+    elif source == "list":
+        (tmp_path / "pexdock.toml").write_text('host = ["127.0.0.1", "::1"]\n')
+    else:
+        flags = {"host": ("127.0.0.1", "::1") if source == "flags" else ("127.0.0.1, ::1",)}
+    assert load(flags).host == ("127.0.0.1", "::1")
+
+
+def test_an_empty_host_is_an_error():
+    """It would mean every address."""
+    with pytest.raises(BadSetting, match="names no host"):
+        load({"host": ("127.0.0.1,",)})

@@ -58,7 +58,7 @@ def serve(talk: Callable[[str, CountingService], None], configure: Configure | N
         server.config.app = counted
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-            await server.listen(listener)
+            await server.listen([listener])
             talking: Awaitable[None] = asyncio.to_thread(talk, f"http://127.0.0.1:{port}", door)
             await talking
             await server.stop()

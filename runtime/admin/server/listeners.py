@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from runtime.admin.server.auth import TokenAuthMiddleware
 from runtime.admin.server.connection import Limits
-from runtime.admin.server.server import HttpServer, bind_unix, tcp_listener, unix_listener
+from runtime.admin.server.server import HttpServer, bind_unix, tcp_listeners, unix_listener
 from runtime.admin.token import BadToken, Token
 from runtime.settings import Settings
 from runtime.supervisor.host import run_dir
@@ -53,9 +53,11 @@ def open_listeners(settings: Settings, run_path: Path) -> Iterator[list[AdminLis
                 )
             token = Token(settings.admin_token_path)
             certificate = _certificate(settings)
-            found.append(AdminListener(stack.enter_context(tcp_listener(settings.admin_host, settings.admin_port)), token, certificate))
+            bound = stack.enter_context(tcp_listeners(settings.admin_host, settings.admin_port))
+            found += [AdminListener(listener, token, certificate) for listener in bound]
             if certificate is None:
-                _warn_if_exposed(found[-1].socket)
+                for listener in bound:
+                    _warn_if_exposed(listener)
         yield found
 
 
@@ -69,7 +71,7 @@ class AdminServers:
     def __init__(self, app: ASGIApp, found: list[AdminListener], limits: Limits) -> None:
         self._unix_path = Path(found[0].socket.getsockname())
         self._servers = [_server(app, each, limits) for each in found]
-        self._certificates = [each.certificate for each in found if each.certificate is not None]
+        self._certificates = list({id(each.certificate): each.certificate for each in found if each.certificate is not None}.values())
         self._reloading: list[asyncio.Task[None]] = []
         scheme = "https" if self._certificates else "http"
         self.address = next((local_url(each.socket, scheme) for each in found if each.token is not None), "")

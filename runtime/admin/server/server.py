@@ -10,7 +10,7 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 
 from runtime.admin.server.connection import AdminConnection, Limits
 from runtime.http.acceptor import ACCEPTS_PER_TURN, Acceptor
-from runtime.supervisor.host.listeners import CannotListen, bind_listener
+from runtime.supervisor.host.listeners import CannotListen, bind_hosts
 
 _BACKLOG = 128
 """Size of the backlog. Connections in it cost nothing, and many clients without a token must not fill it."""
@@ -121,16 +121,17 @@ def bind_unix(path: Path) -> socket.socket:
 
 
 @contextlib.contextmanager
-def tcp_listener(host: str, port: int) -> Iterator[socket.socket]:
-    """Binds a TCP socket to an address of this machine, and closes it at the end.
+def tcp_listeners(hosts: Sequence[str], port: int) -> Iterator[list[socket.socket]]:
+    """Binds a TCP socket to each host of this machine, and closes them at the end.
 
     Raises:
-        CannotListen: The address cannot be bound.
+        CannotListen: An address cannot be bound.
     """
-    try:
-        listener = bind_listener(host, port, _BACKLOG)
-    except OSError as exc:
-        raise CannotListen(f"the admin API cannot listen on {host} port {port}: {exc.strerror or exc}") from exc
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # inherited; a streaming client may vanish
-        yield listener
+    with contextlib.ExitStack() as stack:
+        try:
+            listeners = [stack.enter_context(listener) for listener in bind_hosts(hosts, port, _BACKLOG)]
+        except CannotListen as exc:
+            raise CannotListen(f"the admin API {exc.detail}") from exc
+        for listener in listeners:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # inherited; a streaming client may vanish
+        yield listeners

@@ -13,7 +13,7 @@ def as_table(state: State) -> str:
     if state.pid is None:
         head = f"no supervisor runs on {state.dist_path}; start one with `pexdock serve`"
     else:
-        head = f"supervisor {state.pid} serves {state.dist_path} at {state.address or '(not bound yet)'}"
+        head = f"supervisor {state.pid} serves {state.dist_path} at {', '.join(state.addresses) or state.address or '(not bound yet)'}"
     if state.dist_url:
         problem = f", but the last attempt failed: {state.dist_reason}" if state.dist_reason else ""
         head += f"\n{state.dist_path} mirrors {state.dist_url}{problem}"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from base.errors import PexdockError
 
 _BACKLOG = 2048
+
+_FREE_PORT_ATTEMPTS = 20
+"""Attempts to find a port that is free for several hosts. One is nearly always enough."""
 
 
 class CannotListen(PexdockError):
@@ -19,31 +22,58 @@ class CannotListen(PexdockError):
 
 
 @contextlib.contextmanager
-def bind_listeners(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
-    """Yields listening sockets on one address, and closes them at the end.
+def bind_listeners(hosts: Sequence[str], port: int, count: int) -> Iterator[list[list[socket.socket]]]:
+    """Yields the listening sockets of each front door, one for each host, and closes them at the end.
 
     Several sockets share the port (SO_REUSEPORT), and the kernel distributes connections among them by hash. With a single socket, the
     front door that wakes first would accept and keep all waiting connections.
 
     Args:
-        host: A name or address of this machine.
-        port: The port; 0 for any free port.
-        count: Number of sockets, at least 1.
+        hosts: Names or addresses of this machine, at least one.
+        port: The port; 0 for any port that is free for all hosts.
+        count: Number of front doors, at least 1.
 
     Raises:
-        CannotListen: The address does not belong to this machine, or another process, such as another supervisor, uses it.
+        CannotListen: An address does not belong to this machine, or another process, such as another supervisor, uses it.
     """
     with contextlib.ExitStack() as stack:
+        # Bound exclusively first: with SO_REUSEPORT alone, a second supervisor would silently share the port.
+        doors = [[stack.enter_context(listener) for listener in bind_hosts(hosts, port, _BACKLOG)]]
+        if count > 1:
+            port = doors[0][0].getsockname()[1]
+            stack.close()
+            doors = [[stack.enter_context(each) for each in bind_hosts(hosts, port, _BACKLOG, reuse_port=True)] for _ in range(count)]
+        yield doors
+
+
+def bind_hosts(hosts: Sequence[str], port: int, backlog: int, *, reuse_port: bool = False) -> list[socket.socket]:
+    """Returns a listening socket for each host, all on the same port. On `::` it accepts IPv4, too, unless another host is one of IPv4.
+
+    Raises:
+        CannotListen: An address cannot be bound. Nothing is.
+    """
+    for left in reversed(range(_FREE_PORT_ATTEMPTS if port == 0 and len(hosts) > 1 else 1)):
+        bound: list[socket.socket] = []
+        host = hosts[0]
         try:
-            listeners = [stack.enter_context(bind_listener(host, port, _BACKLOG))]
-            if count > 1:
-                # Bound exclusively first: with SO_REUSEPORT alone, a second supervisor would silently share the port.
-                port = listeners.pop().getsockname()[1]
-                stack.close()
-                listeners = [stack.enter_context(bind_listener(host, port, _BACKLOG, reuse_port=True)) for _ in range(count)]
+            addresses = [socket.getaddrinfo(host := each, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0] for each in hosts]
+            both = socket.has_dualstack_ipv6() and all(found[0] == socket.AF_INET6 for found in addresses)
+            for host, (family, *_, address) in zip(hosts, addresses, strict=True):  # noqa: B007 - the error names the host
+                number = bound[0].getsockname()[1] if bound else port
+                dual = both and ipaddress.ip_address(str(address[0]).partition("%")[0]).is_unspecified
+                bound.append(
+                    socket.create_server(
+                        (str(address[0]), number), family=family, backlog=backlog, reuse_port=reuse_port, dualstack_ipv6=dual
+                    )
+                )
         except OSError as exc:
-            raise CannotListen(f"cannot listen on {host} port {port}: {exc.strerror or exc}; {_advice(exc)}") from exc
-        yield listeners
+            for listener in bound:
+                listener.close()
+            if not left or not bound:  # else the port that was free for the first host is taken for another one
+                raise CannotListen(f"cannot listen on {host} port {port}: {exc.strerror or exc}; {_advice(exc)}") from exc
+        else:
+            break
+    return bound
 
 
 def local_url(listener: socket.socket, scheme: str = "http") -> str:
@@ -51,17 +81,6 @@ def local_url(listener: socket.socket, scheme: str = "http") -> str:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def bind_listener(host: str, port: int, backlog: int, *, reuse_port: bool = False) -> socket.socket:
-    """Returns a listening socket. On `::` it accepts clients over IPv6 and IPv4, unless the kernel cannot.
-
-    Raises:
-        OSError: The address cannot be bound.
-    """
-    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    both = family == socket.AF_INET6 and ipaddress.ip_address(str(address[0])).is_unspecified and socket.has_dualstack_ipv6()
-    return socket.create_server((str(address[0]), port), family=family, backlog=backlog, reuse_port=reuse_port, dualstack_ipv6=both)
 
 
 def describe_reach(listener: socket.socket) -> str:

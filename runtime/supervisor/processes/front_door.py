@@ -8,7 +8,7 @@ import logging
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -79,7 +79,7 @@ class FrontDoorChild:
 
     Args:
         name: Name in the log.
-        listener: The bound socket. The process inherits it at each start, so that connections wait during a restart.
+        listeners: The bound sockets. The process inherits them at each start, so that connections wait during a restart.
         limits: Configuration, which is the first message to it.
         timing: Delays before it is restarted, and its time limits.
         on_changed: Called when it listens, when it has applied a table and when it has exited.
@@ -93,14 +93,14 @@ class FrontDoorChild:
     def __init__(
         self,
         name: str,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         limits: Configure,
         timing: FrontDoorTiming,
         on_changed: Callable[[], None],
         on_report: Callable[[FrontDoorReport], None],
     ) -> None:
         self._name = name
-        self._listener = listener
+        self._listeners = listeners
         self._limits = limits
         self._on_changed = on_changed
         self._on_report = on_report
@@ -123,9 +123,11 @@ class FrontDoorChild:
         """Spawns the process, and sends it its configuration and the routing table."""
         try:
             with _stdout_for_child(wanted=self._limits.access_log == STDOUT) as stdout_fd:
-                fds = [self._listener.fileno(), stdout_fd]
-                argv, additions = front_door_command(*fds)
-                spec = ProcessSpec(argv, child_environment(os.environ, additions), fds, stopped_max_s=self._timing.unresponsive_s)
+                fds = [listener.fileno() for listener in self._listeners]
+                argv, additions = front_door_command(fds, stdout_fd)
+                spec = ProcessSpec(
+                    argv, child_environment(os.environ, additions), [*fds, stdout_fd], stopped_max_s=self._timing.unresponsive_s
+                )
                 child = Child(self._name, spec, self._on_message, self._on_exit)
                 child.start()
         except OSError as exc:
@@ -183,7 +185,7 @@ class FrontDoorChild:
         self._stopping = True
         self._restarts.cancel()
         self._stop_timers()
-        if self.child is None and select.select([self._listener], [], [], 0)[0]:
+        if self.child is None and select.select(self._listeners, [], [], 0)[0]:
             self.start()
         if self.child is not None:
             self.child.send(Drain())

@@ -13,10 +13,10 @@ from runtime.supervisor.processes.front_door import FrontDoorChild, FrontDoorRep
 
 
 class FrontDoorGroup:
-    """A group of front doors, one for each listener.
+    """A group of front doors.
 
     Args:
-        listeners: The bound sockets.
+        listeners: The bound sockets of each front door.
         limits: Limits of all front doors together; total limits are divided among them.
         timing: Delays before one is restarted, and time limits.
         on_changed: Called when one of them listens, has applied a table or has exited.
@@ -25,7 +25,7 @@ class FrontDoorGroup:
 
     def __init__(
         self,
-        listeners: Sequence[socket.socket],
+        listeners: Sequence[Sequence[socket.socket]],
         limits: Configure,
         timing: FrontDoorTiming,
         on_changed: Callable[[], None],
@@ -33,8 +33,8 @@ class FrontDoorGroup:
     ) -> None:
         share = divide_limits(limits, len(listeners))
         self._doors = [
-            FrontDoorChild(f"front door {i + 1}" if i else "front door", listener, share, timing, on_changed, on_report)
-            for i, listener in enumerate(listeners)
+            FrontDoorChild(f"front door {i + 1}" if i else "front door", each, share, timing, on_changed, on_report)
+            for i, each in enumerate(listeners)
         ]
 
     @property

@@ -14,7 +14,8 @@ _GOOD_STATES = frozenset({"ready", "standby"})
 def announce(state: State, routes: Iterable[Route]) -> str:
     """Returns the whole announcement."""
     serving = [route for route in routes if route.sockets]
-    lines = [f"Pexdock serves {len(serving)} model{'s' * (len(serving) != 1)} at {state.address} (documentation at {state.address}/docs)"]
+    where = " and ".join(state.addresses or [state.address])
+    lines = [f"Pexdock serves {len(serving)} model{'s' * (len(serving) != 1)} at {where} (documentation at {state.address}/docs)"]
     lines += [f"  {route.release.model} {route.release.version}: {_paths(route)}" for route in serving]
     problems = [report for report in state.releases if report.state not in _GOOD_STATES]
     lines += [f"  {report.file} is {report.state}: {report.reason or 'see the log'}" for report in problems]

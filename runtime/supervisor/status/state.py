@@ -169,6 +169,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         dist_reason: Reason why the object store at `dist_url` cannot be mirrored; empty if it can.
         pid: Process id; None if no supervisor runs and dist/ was only read.
+        address: The first of `addresses`, at which clients on this machine reach the front doors.
         generation: Generation of the newest routing table.
         applied_generation: Generation of the table that all front doors have applied; -1 if none has.
         waits_for: Models that are not ready and that `/readyz` waits for, by the setting `readiness`.
@@ -180,6 +181,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     dist_reason: str = ""
     pid: int | None = None
     address: str = ""
+    addresses: list[str] = []
     admin_address: str = ""
     started: str = ""
     generation: int = 0

@@ -19,6 +19,8 @@ STATE_OF_0_1_0 = {
     "settled": True,
     "waits_for": [],
     "front_door_pids": [8],
+    "front_doors": [],  # since 0.2.0, as are "waits_for" and "addresses"
+    "addresses": [],
     "releases": [
         {
             "file": "iris-0.2.0.pex",
