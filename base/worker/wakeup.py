@@ -35,8 +35,9 @@ class Wakeup:
 
     def on_forked(self) -> None:
         """Closes the copy of the descriptor in a forked child, where the lock may be held by a thread that does not exist there."""
-        os.close(self._fd)
-        self._fd = -1
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def close(self) -> None:
         """Closes the descriptor. Idempotent."""

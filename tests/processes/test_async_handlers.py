@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -19,6 +20,8 @@ import pytest
 import base.service as svc
 from base.schema import Schema
 from base.testing import TestClient
+from supervisor_harness import Supervised
+from tinypex import write_tiny
 
 
 class Row(Schema):
@@ -317,3 +320,29 @@ def test_a_server_with_running_tasks_stops() -> None:
     ticking, failed = sorted(leaves_behind - of_others, key=lambda task: not task.cancelled())
     assert ticking.cancelled()
     assert isinstance(failed.exception(), OSError)
+
+
+EXITS = """
+import asyncio, os
+import polars as pl
+import base.service as svc
+
+@svc.endpoint(path="/exits", batch_max_size=1)
+async def predict(records_df: pl.DataFrame):
+    await asyncio.sleep(0.2)
+    if records_df["x"][0] == 3:
+        os._exit(1)
+    await asyncio.sleep(0.8)
+    return records_df["x"] * 2
+"""
+
+
+def test_a_call_that_ends_the_worker_is_found_among_those_that_ran_with_it(tmp_path: Path) -> None:
+    """The others are computed by the next worker; each suspect runs alone there, so none of them is blamed."""
+    supervised = Supervised(tmp_path, restart_delay_min_s=0.05)
+    write_tiny(supervised.dist / "exits.pex", "exits", module=EXITS)
+    with supervised, ThreadPoolExecutor(8) as threads:
+        replies = list(threads.map(lambda x: supervised.ask("/exits", x, timeout_s=55), range(8)))
+    assert [reply.status_code for reply in replies] == [200, 200, 200, 500, 200, 200, 200, 200]
+    assert [reply.json()["predictions"] for reply in replies if reply.status_code == 200] == [[2 * x] for x in range(8) if x != 3]
+    assert "worker" in replies[3].json()["detail"]
