@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from base.ipc.metrics_report import MetricsReport, ValueSummary
 from base.telemetry.emf import Emf, emf_lines
 from base.telemetry.metrics import METRICS, Unit
+from base.telemetry.reports import process_report
 from emf import Totals, checked
 
 
@@ -150,3 +151,12 @@ def test_metrics_of_a_whole_model_have_no_dimension_of_an_endpoint():
     document = json.loads(line)
     assert document["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Model"]]
     assert (document["Model"], document["ModelReady"]) == ("iris", 1)
+
+
+def test_a_metric_of_a_process_names_no_model():
+    """Its only dimension is the process."""
+    (line,) = emf_lines(process_report("front door", "LoopTurn", 120.25), "Pexdock")
+    document = checked(line)
+    assert (document["Process"], document["LoopTurn"]) == ("front door", [120.25])
+    assert document["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Process"]]
+    assert not {"Model", "Endpoint", "Version"} & document.keys()

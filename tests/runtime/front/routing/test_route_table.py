@@ -81,6 +81,7 @@ def test_a_table_stays_in_force_until_the_workers_of_the_next_have_answered(sile
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("door", [Configure(), Configure(loop_turn_warn_ms=100.0)], indirect=True, ids=["plain", "watched"])
 def test_an_idle_front_door_sleeps(door):
     """None of its threads wakes up to poll: a second passes without a context switch."""
     door.send_message(RoutingTable(1, [], startup_complete=True))
