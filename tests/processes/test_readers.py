@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -9,12 +10,13 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import base.service as svc
 from base.schema import Schema
 from base.testing import TestClient
-from reader_bodies import THREE_ROWS_WITHOUT_COLUMNS, own_schema, read_body
+from reader_bodies import ARROW, PARQUET, THREE_ROWS_WITHOUT_COLUMNS, own_schema, read_body
 
 
 class Nothing(Schema):
@@ -74,6 +76,7 @@ def test_rows_without_columns_get_a_prediction_each(client: TestClient) -> None:
     for query, (media, body) in product(["", "?by=asgi"], THREE_ROWS_WITHOUT_COLUMNS.values()):
         headers = {"content-type": media}
         assert client.post(f"/declared/7{query}", content=body, headers=headers).json()["predictions"] == [7, 7, 7]
+        assert client.post(f"/echo{query}", content=body, headers=headers).json()["predictions"] == [{}, {}, {}]
         assert client.post(f"/undeclared/7{query}", content=body, headers=headers).json()["predictions"] == [{"value": 7}] * 3
 
 
@@ -144,3 +147,13 @@ def test_a_result_that_cannot_be_written_in_a_format_is_a_bad_result(client: Tes
     with TestClient(extension) as other:  # a large response, which is encoded on a thread
         answer = other.post("/extension", json=[{"x": 1}] * 100_000, headers={"accept": "text/csv"})
         assert (answer.status, answer.json()["code"]) == (500, "bad_result")
+
+
+def test_a_result_without_columns_keeps_its_rows_in_every_format(client: TestClient) -> None:
+    """A handler may return what it was given."""
+    found = {
+        media: client.post("/echo", json=[{}, {}, {}], headers={"accept": media}).content for media in own_schema(pl.DataFrame({"a": [1]}))
+    }
+    assert read_body("application/x-ndjson", found["application/x-ndjson"]) == [{}, {}, {}]
+    assert found["text/csv"] == b"\n" * 4
+    assert pa.ipc.open_stream(found[ARROW]).read_all().num_rows == pq.ParquetFile(io.BytesIO(found[PARQUET])).metadata.num_rows == 3

@@ -31,7 +31,7 @@ from base.ipc.numeric_frames import arrow_array, is_numeric_column
 from base.schema import ranges
 from base.schema.dtypes import as_instance, is_wide, wire_form
 from base.schema.model import Schema
-from base.schema.wire import frame_of_table, has_nul_in_names
+from base.schema.wire import batch_of_columns, frame_of_table, has_nul_in_names
 from base.worker.prediction.output_schema import conform_to_schema, has_declared_columns
 
 _NESTED = frozenset((pl.List, pl.Array, pl.Struct))
@@ -64,6 +64,8 @@ def result_to_batch(result: object, rows: int, schema: type[Schema] | None = Non
         (name,) = schema.columns()
     wanted = None if schema is None else schema.polars_schema().get(name)
     frame = _to_frame(result, name, wanted) if values is None else _frame_of_arrow(pa.Table.from_arrays([values], names=[name]))
+    if frame.width == 0 and schema is None and frame.height == rows:
+        return batch_of_columns([], pa.schema([]), rows)  # a handler may return the rows that it was given, which may have no columns
     if frame.width == 0:
         raise BadResult(f"the handler returned a {_type_name(result)} without columns")
     _require_row_count(frame.height, rows)

@@ -96,6 +96,8 @@ def infer_csv(body: bytes, columns_max: int = COLUMNS_MAX) -> pa.Table:
 
 def write_csv(frame: pl.DataFrame) -> bytes:
     """Returns the frame as CSV with a header; the inverse of `read_csv`."""
+    if not frame.width:
+        return b"\n" * (1 + frame.height)  # a header and rows without cells
     columns = {column.name: _to_text(column.alias("")) for column in frame}
     return pl.DataFrame(columns).write_csv().encode()
 

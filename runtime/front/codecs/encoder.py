@@ -5,6 +5,7 @@ By the convention of `base.worker.prediction.result`, a frame whose only column 
 
 from __future__ import annotations
 
+import io
 from enum import Enum
 from functools import lru_cache
 from typing import Self
@@ -153,6 +154,8 @@ def _predictions(batch: pa.RecordBatch | NumericBatch) -> list[object]:
 
 def _records(batch: pa.RecordBatch) -> list[object]:
     names = batch.schema.names
+    if not names:
+        return [{}] * batch.num_rows
     return [dict(zip(names, row, strict=True)) for row in zip(*map(_column, batch.columns), strict=True)]
 
 
@@ -179,6 +182,10 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 def _parquet(batch: pa.RecordBatch) -> bytes:
+    if not batch.num_columns:  # Arrow would not write the number of rows
+        file = io.BytesIO()
+        pl.DataFrame(batch).write_parquet(file)
+        return file.getvalue()
     sink = pa.BufferOutputStream()
     # The oldest types, since string views inside lists cannot be written.
     pq.write_table(pl.DataFrame(batch).to_arrow(compat_level=CompatLevel.oldest()), sink)
