@@ -55,6 +55,7 @@ class PolicyStore:
         self._folder = folder
         self._path = folder / FILE
         self._lock = -1
+        self._was_usable = False  # whether the folder could be locked at the start
         self._logged_error = ""
         self._unwritten: set[str] = set()
         self.records: dict[str, PolicyRecord] = {}
@@ -65,7 +66,12 @@ class PolicyStore:
         Raises:
             PolicyStoreUnusable: The file cannot be read, is from a newer Pexdock, or is used by another supervisor. Nothing was changed.
         """
-        self._lock_folder()
+        try:
+            self._lock_folder()
+        except OSError as exc:
+            text = "traffic policies will be lost when this supervisor exits: cannot write to %s: %s; make it writable, or set state_path"
+            log.warning(text, self._folder, exc.strerror)
+        self._was_usable = self._lock >= 0
         try:
             self.records = _read_records(self._path)
         except BaseException:
@@ -119,12 +125,16 @@ class PolicyStore:
             Unavailable: The file cannot be written.
             PolicyStoreUnusable: Another supervisor uses the folder by now.
         """
+        if not self._was_usable:
+            return False
         restored = False
-        if self._lock >= 0 and not self._is_lock_present():
-            before, self._lock = self._lock, -1
-            os.close(before)
-            self._lock_folder()
-            restored = self._lock >= 0
+        if not self._is_lock_present():
+            self.close()
+            try:
+                self._lock_folder()
+            except OSError as exc:
+                raise Unavailable(f"cannot write to {self._folder}: {exc.strerror}; make it writable, or set state_path") from exc
+            restored = True
         if self.records and not self._path.exists():
             self._write(self.records)
             restored = True
@@ -144,13 +154,8 @@ class PolicyStore:
             raise Unavailable(f"cannot write {self._path}: {exc.strerror}; free some space, or set state_path to another folder") from exc
 
     def _lock_folder(self) -> None:
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as exc:
-            text = "traffic policies will be lost when this supervisor exits: cannot write to %s: %s; make it writable, or set state_path"
-            log.warning(text, self._folder, exc.strerror)
-            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -20,7 +20,7 @@ def test_a_worker_that_is_retired_while_it_waits_for_a_start_slot_stops(tmp_path
         taken = limiter.request_slot("other", lambda: None)
         owner = SimpleNamespace(loaded=False, changed=lambda: stopped.set() if worker.state is WorkerState.STOPPED else None)
         template = WorkerTemplate(
-            "tiny 0.1.0", "tiny", [], {}, tmp_path, 60.0, 8.0, Backoff(1.0, 60.0), lambda _: None, limiter, 0, Sandbox(tmp_path)
+            "tiny 0.1.0", "tiny", [], {}, tmp_path, 60.0, 8.0, Backoff(1.0, 60.0), lambda _: None, limiter, 0, Sandbox(tmp_path), 0.0
         )
         worker = WorkerProcess(template, owner)
         worker.start()

@@ -134,3 +134,10 @@ def test_removed_policies_are_stored_again_from_memory(tmp_path: Path) -> None:
         with pytest.raises(PolicyStoreUnusable), PolicyStore(folder):
             pass
         assert not store.restore()
+
+
+def test_a_folder_that_was_never_usable_is_not_restored() -> None:
+    """The start has logged that, and nothing has to be tried again."""
+    with PolicyStore(Path("/proc/none/state")) as store:
+        store.put_if_possible("iris", RECORD)
+        assert not store.restore()
