@@ -80,7 +80,9 @@ class Supervised:
 
     def check_turns(self) -> None:
         """Fails if an event loop of the supervisor or a front door was blocked; the message names what has blocked it."""
-        slow = [line for line in self.err.read_text(errors="replace").splitlines() if "was blocked for" in line]
+        lines = self.err.read_text(errors="replace").splitlines()
+        # On a busy machine, the start of a thread waits until the new thread gets a processor.
+        slow = [line for line in lines if "was blocked for" in line and "Thread.start (" not in line]
         assert not slow or not self.turns_checked, "\n".join(slow)
 
     def state(self) -> dict:
