@@ -139,5 +139,5 @@ def test_removed_policies_are_stored_again_from_memory(tmp_path: Path) -> None:
 def test_a_folder_that_was_never_usable_is_not_restored() -> None:
     """The start has logged that, and nothing has to be tried again."""
     with PolicyStore(Path("/proc/none/state")) as store:
-        store.put_if_possible("iris", RECORD)
+        store.set_records({"iris": RECORD})
         assert not store.restore()
