@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ import pytest
 
 from operated_supervisor import Operated
 from tinypex import times, write_tiny
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 TEMPORARY = """
     import tempfile
@@ -34,6 +37,11 @@ def kill(operated: Operated, pid: int) -> None:
     """Kills a process of the supervisor, and waits until the state no longer shows it."""
     os.kill(pid, signal.SIGKILL)
     operated.until(lambda: operated.state() and pid not in operated.children())
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchanges two folders in one step, so that nothing can be made in between."""
+    assert ctypes.CDLL(None).renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
 
 
 def worker(operated: Operated, file: str) -> int:
@@ -107,9 +115,8 @@ def test_a_folder_that_another_user_puts_in_its_place_is_not_used(tmp_path: Path
     os.chown(planted, 12345, 12345)
     with operated:
         address, pid = operated.state()["address"], worker(operated, "tiny.pex")
-        operated.run_path.rename(tmp_path / "away")
-        shutil.rmtree(tmp_path / "away")
-        planted.rename(operated.run_path)
+        exchange(operated.run_path, planted)
+        shutil.rmtree(planted)
         operated.until(lambda: f"{operated.run_path} is not a folder of this user" in operated.err.read_text())
         os.kill(pid, signal.SIGKILL)
         operated.until(lambda: "cannot start a worker: " in operated.err.read_text())
