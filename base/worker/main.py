@@ -14,10 +14,20 @@ import base
 from base.endpoint.discovery import discover
 from base.errors import PexdockError
 from base.forks import OwnProcess, call_in_forked_child, handle_signal
-from base.ipc.control import RELEASE_ID_ENV, RETRYABLE_CODES, WIRE_VERSION, ControlMessage, ExitCode, Failed, Ready, encode_message
+from base.ipc.control import (
+    RELEASE_ID_ENV,
+    RETRYABLE_CODES,
+    WARM_UP_ENV,
+    WARM_UP_LENIENT,
+    WIRE_VERSION,
+    ControlMessage,
+    ExitCode,
+    Failed,
+    Ready,
+    encode_message,
+)
 from base.log import get_logger, log_beside_model
 from base.telemetry.recorder import Reporter, WorkerMetrics, metrics_config_from
-from base.worker.warm_up import is_lenient
 from base.worker.worker import Worker
 
 log = get_logger(__name__)
@@ -40,7 +50,9 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
     handle_signal(signal.SIGINT, lambda: None)
     call_in_forked_child(control.close)
     place = ""
-    release_id = os.environ.pop(RELEASE_ID_ENV, "")  # it is no setting, and would be an error in a `pexdock` that the model starts
+    # These are no settings, and would be errors in a `pexdock` that the model starts.
+    release_id = os.environ.pop(RELEASE_ID_ENV, "")
+    lenient = os.environ.pop(WARM_UP_ENV, "") == WARM_UP_LENIENT  # the supervisor has started this release successfully before
     try:
         model, version, endpoints = discover()
         process.end_if_forked()  # the model's code forked while it was imported; there must be one worker
@@ -49,7 +61,7 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
         worker = Worker(model, version, endpoints, socket_path, control, recorder)
         release = worker.listen(release_id)
         place = "in its warm-up: "
-        warnings = worker.warm_up(lenient=is_lenient())
+        warnings = worker.warm_up(lenient=lenient)
         process.end_if_forked()
     except BaseException as exc:  # noqa: BLE001 - the model's own code may raise anything, `SystemExit` too
         process.end_if_forked(exc)

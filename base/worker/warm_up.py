@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,6 @@ from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.endpoint.context import Request
 from base.endpoint.describe import known_parameters
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
-from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT
 from base.log import get_logger
 from base.worker.prediction.handler_call import BatchContext
 from base.worker.prediction.predictor import Predictor
@@ -47,11 +45,6 @@ def warm_up(predictors: Iterable[Predictor], *, lenient: bool = False) -> list[s
                 raise
             log.warning("endpoint %s: warm-up: %s", predictor.endpoint.name, exc)
     return warnings
-
-
-def is_lenient() -> bool:
-    """Returns True if the supervisor has started this release successfully before."""
-    return os.environ.get(WARM_UP_ENV) == WARM_UP_LENIENT
 
 
 def _warm_up_endpoint(predictor: Predictor, warnings: list[str]) -> None:

@@ -119,6 +119,10 @@ def orphans():
     return pids
 
 
+def own_variables():
+    return sorted(name for name in os.environ if name.startswith("PEXDOCK_"))
+
+
 def at_import():
     return AT_IMPORT
 

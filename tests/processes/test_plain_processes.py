@@ -1,6 +1,8 @@
 """What a model's code sees of its process, and the processes that it starts: both as in a plain program."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runtime.settings import Settings
 from supervisor_harness import Supervised
 from tinypex import write_tiny
 
@@ -77,6 +80,18 @@ def test_orphans_are_reaped_while_their_worker_serves(supervised):
 def test_the_arguments_of_the_worker_are_hidden(supervised):
     """A model that parses `sys.argv` at its import finds that of a program without arguments."""
     assert found(supervised, "at_import")["argv"] == []
+
+
+def test_a_command_that_a_handler_starts_knows_every_variable(supervised):
+    """Each of Pexdock's variables is a setting, in a worker that was started again as well; others are an error of the command."""
+    (first,) = supervised.release("plain.pex")["worker_pids"]
+    settings = {f"PEXDOCK_{name.upper()}" for name in Settings.model_fields}
+    at_first = found(supervised, "own_variables")
+    assert "PEXDOCK_CACHE_PATH" in at_first
+    assert set(at_first) <= settings
+    os.kill(first, signal.SIGKILL)
+    supervised.until(lambda: supervised.release("plain.pex")["worker_pids"] not in ([], [first]) and supervised.is_ready())
+    assert found(supervised, "own_variables") == at_first
 
 
 PARSES = """
