@@ -1,8 +1,9 @@
-"""How the work of a front door grows with the number of columns, endpoints and releases: never faster than they do."""
+"""How the work of a front door grows with the number of columns, endpoints, headers, connections and so on: never faster than they do."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import msgspec
@@ -12,16 +13,22 @@ import pytest
 
 import frames
 from base.errors import PexdockError
-from base.ipc.front_door_control import Route
+from base.ipc.front_door_control import Configure, Route, RoutingTable
 from base.ipc.release_spec import EndpointDocs, EndpointSpec, ReleaseSpec
 from base.schema.wire import Column, columns_to_arrow
+from rawhttp import get, post
+from runtime.front.app.service import InferenceService
 from runtime.front.codecs.decoder import RowDecoder, decode_body
+from runtime.front.http.request_reader import RequestReader, RequestSink
 from runtime.front.memory.budget import MemoryBudget
 from runtime.front.openapi.document import add_releases
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.endpoint import ServedRelease
+from runtime.front.requests.response_stream import EVENTS, NDJSON, ResponseStream
+from runtime.front.routing.path_trie import PathTrie
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
+from runtime.front.server import FrontServer
 from scaling import growth
 
 LINEAR_MAX = 2.6
@@ -130,3 +137,114 @@ def test_a_table_of_many_releases_is_applied_in_linear_time() -> None:
         return lambda: asyncio.run(apply())
 
     assert growth(prepare, 40) < LINEAR_MAX
+
+
+def service() -> InferenceService:
+    return InferenceService(Dispatchers(QueueLimits(10, 2**20), 2**24, Deadlines(60.0)), 10_000)
+
+
+def service_of(endpoint: EndpointSpec) -> InferenceService:
+    serving = service()
+    serving.apply(RoutingTable(1, [Route(ReleaseSpec("tiny", "1", [endpoint]), [])], startup_complete=True))
+    return serving
+
+
+def test_a_path_is_matched_in_linear_time_of_its_parameters() -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        trie, path = PathTrie[str](), "".join(f"/{{p{number}}}" for number in range(size))
+        trie.add_path(path, "target")
+        raw_path = b"".join(b"/v%d" % number for number in range(size))
+
+        def match() -> None:
+            found = trie.match(raw_path)
+            assert found is not None
+            assert found.parameters[f"p{size - 1}"] == f"v{size - 1}"
+
+        return match
+
+    assert growth(prepare, 200) < LINEAR_MAX
+
+
+class DroppingSink(RequestSink):
+    """A connection that drops what is read."""
+
+    def __init__(self) -> None:
+        self.asgi = None
+        self.taken = 0
+
+    def submit(self, *_: object) -> None:
+        """Counts a request of the fast path."""
+        self.taken += 1
+
+    def begin_asgi(self, *_: object, last: bool) -> None:
+        """Counts a request of the application."""
+        self.taken += 1
+
+
+@pytest.mark.parametrize("request_", [post, get])
+def test_a_head_is_read_in_linear_time_of_its_headers(request_: Callable[..., bytes]) -> None:
+    """On the fast path, and for the application."""
+
+    def prepare(size: int) -> Callable[[], object]:
+        async def make() -> InferenceService:
+            return service_of(EndpointSpec("plain", "/plain", [], None, None, 64, 1))
+
+        sink, serving = DroppingSink(), asyncio.run(make())
+        reader = RequestReader(sink, serving)
+        head = request_("/plain", []) if request_ is post else request_("/plain")
+        data = head.replace(b"\r\n", b"\r\n" + b"".join(b"X-Header-%d: value\r\n" % number for number in range(size)), 1)
+
+        def read() -> None:
+            reader.feed(data)
+            assert sink.taken
+
+        return read
+
+    assert growth(prepare, 300) < LINEAR_MAX
+
+
+def test_connections_are_accepted_answered_and_swept_in_linear_time() -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        async def talk(address: tuple[str, int]) -> asyncio.StreamWriter:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(post("/plain", []))
+            assert (await reader.readuntil(b"\r\n")).split()[1] == b"503"
+            return writer
+
+        async def serve() -> None:
+            server = FrontServer(service_of(EndpointSpec("plain", "/plain", [], None, None, 64, 1)), Configure())
+            with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+                await server.listen([listener])
+                clients = [await talk(listener.getsockname()) for _ in range(size)]
+                connections = server._connections.server_state.connections
+                assert len(connections) == size
+                for _ in range(3):
+                    server._connections.sweeper._sweep(connections)
+                for client in clients:
+                    client.close()
+                while connections:  # noqa: ASYNC110 - connections that end notify nobody
+                    await asyncio.sleep(0.01)
+                await server.stop()
+
+        return lambda: asyncio.run(serve())
+
+    assert growth(prepare, 40) < LINEAR_MAX
+
+
+@pytest.mark.parametrize("media", [NDJSON, EVENTS])
+@pytest.mark.parametrize("lines", [1, 100], ids=["parts", "lines"])
+def test_a_streamed_response_takes_linear_time(media: bytes, lines: int) -> None:
+    """For its parts, and for the lines of a part."""
+
+    def prepare(size: int) -> Callable[[], object]:
+        async def pass_on() -> None:
+            stream = ResponseStream(media)
+            for _ in range(size if lines == 1 else 1):
+                stream.put(b"1\n" * (size if lines > 1 else 1), lambda: None)
+                assert await stream.next()
+            stream.finish()
+            assert await stream.next() is None
+
+        return lambda: asyncio.run(pass_on())
+
+    assert growth(prepare, 1000) < LINEAR_MAX
