@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 
+from privileges import unprivileged
 from supervisor_harness import Supervised
 from tinypex import write_tiny
 
@@ -39,6 +40,27 @@ def test_a_read_only_cache_refuses_everything_and_serves_it_once_writable(tmp_pa
         disk.let_write(allowed=True)
         supervised.until(lambda: supervised.state().get("address") and supervised.is_ready())
         supervised.until(lambda: supervised.predictions("/tiny") == [6])
+    finally:
+        supervised.__exit__()
+
+
+def test_a_cache_without_permission_refuses_everything_and_serves_it_once_it_is_given(tmp_path):
+    """The reason names the folder, its setting and the remedy, without a traceback."""
+    supervised = Supervised(tmp_path, scratch_path=tmp_path / "scratch")
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    cache = supervised.settings["cache_path"]
+    cache.mkdir()
+    supervised.prefix = unprivileged(tmp_path)
+    cache.chmod(0o555)
+    supervised.start()
+    try:
+        reason = supervised.until(lambda: supervised.release("base.pex").get("reason", ""))
+        assert f"(in cache_path, {cache}): Permission denied; give user" in reason
+        assert "retrying in" in reason
+        cache.chmod(0o755)
+        supervised.until(lambda: supervised.state().get("address") and supervised.is_ready())
+        supervised.until(lambda: supervised.predictions("/tiny") == [6])
+        assert not says(supervised, "Traceback")
     finally:
         supervised.__exit__()
 

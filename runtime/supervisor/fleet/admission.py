@@ -12,7 +12,7 @@ from runtime.blocking import BlockingThreads
 from runtime.pex.cache.store import AdmittedPex
 from runtime.pex.file import PexFile, read_pex
 from runtime.pex.trust.policy import Untrusted
-from runtime.supervisor.dist.retries import Retries, failure_reason
+from runtime.supervisor.dist.retries import Retries, failure_reason, is_transient
 from runtime.supervisor.fleet.file_claims import FileClaims
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.releases.release_context import ReleaseContext
@@ -47,7 +47,7 @@ class Admission:
         on_changed: Callable[[], None],
     ) -> None:
         self._context = context
-        self._dist_path = context.settings.dist_path
+        self._dist_path, self._cache_path = context.settings.dist_path, context.settings.cache_path
         self._threads = threads
         self._releases = releases
         self._claims = claims
@@ -55,7 +55,7 @@ class Admission:
         self._on_changed = on_changed
         self._tasks: set[asyncio.Task[None]] = set()
         self._next_order = 0
-        self._retries = Retries(self._retry)
+        self._retries = Retries(self._cache_path, self._retry)
         self._stopped = False
 
     def stop(self) -> None:
@@ -99,10 +99,11 @@ class Admission:
             self._note_outcome(managed, None)
         except PexRefused as exc:
             managed.files.untrusted_evidence = exc.evidence if isinstance(exc, Untrusted) else None
-            managed.leave(ReleaseEvent.REFUSED, failure_reason(exc) + self._note_outcome(managed, exc))
+            managed.leave(ReleaseEvent.REFUSED, failure_reason(exc, self._cache_path) + self._note_outcome(managed, exc))
         except Exception as exc:  # a fault of one release must not stop the others
-            log.exception("cannot prepare %s", managed.release.file)
-            managed.leave(ReleaseEvent.FAILED, failure_reason(exc) + self._note_outcome(managed, exc))
+            if not is_transient(exc, self._cache_path):
+                log.exception("cannot prepare %s", managed.release.file)
+            managed.leave(ReleaseEvent.FAILED, failure_reason(exc, self._cache_path) + self._note_outcome(managed, exc))
         if managed.release.in_place:  # a later file may not be verified yet
             self._claims.release_file(managed.release.file, replaced_by=managed, before=managed.release.order)
         self._on_changed()  # a copy causes no transition, but other releases may wait for its outcome

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from pathlib import Path
 
 import pytest
 
 from base.backoff import Backoff
+from base.errors import PexRefused
 from runtime.supervisor.dist import retries
-from runtime.supervisor.dist.retries import Retries
+from runtime.supervisor.dist.retries import Retries, failure_reason, is_transient
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -27,7 +29,7 @@ def test_a_file_that_replaced_another_one_is_not_retried_for_it(error: Exception
             if name == "last":
                 done.set()
 
-        tries = Retries(again)
+        tries = Retries(Path("/cache"), again)
         assert "retrying in" in tries.on_attempt_ended("replaced", FULL)
         assert "retrying in" in tries.on_attempt_ended("still there", FULL)
         assert tries.on_attempt_ended("replaced", error) == ""
@@ -36,3 +38,21 @@ def test_a_file_that_replaced_another_one_is_not_retried_for_it(error: Exception
         return found
 
     assert asyncio.run(run()) == ["still there", "last"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_cache_without_permission_is_named_and_tried_again_and_a_file_without_is_not(number: int) -> None:
+    """The operator learns the setting and the remedy, also if the error was wrapped on its way."""
+    cache = Path("/srv/cache")
+    denied = OSError(number, "Permission denied", "/srv/cache/bases")
+    wrapped = PexRefused(str(denied))
+    wrapped.__cause__ = denied
+    for error in (denied, wrapped):
+        assert is_transient(error, cache)
+        reason = failure_reason(error, cache)
+        assert "cannot use /srv/cache/bases (in cache_path, /srv/cache): Permission denied; give user" in reason
+        assert "--cache-path" in reason
+    own = PexRefused("it cannot be read")
+    own.__cause__ = OSError(number, "Permission denied", "/srv/dist/a.pex")
+    assert not is_transient(own, cache)
+    assert failure_reason(own, cache) == "it cannot be read"
