@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _RANGE = re.compile(r"([!#$%&'*+.^_`|~0-9a-z-]+)/([!#$%&'*+.^_`|~0-9a-z-]+)")
-_QUALITY = re.compile(r"0(\.\d*)?|1(\.0*)?")
+_QUALITY = re.compile(r"0(\.[0-9]*)?|1(\.0*)?")
 """RFC 9110 allows three decimals; more are harmless."""
 
 

@@ -29,9 +29,8 @@ from runtime.front.codecs.values import schema_fit, text
 from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count
 from runtime.front.codecs.values.mismatch import ValueMismatch, raise_mismatch_where
 
-_INTEGER = r"^[+-]?\d+$"
-_FRACTION = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-_SIMPLE = r"^[+-]?(\d{1,15}|\d*\.\d+([eE][+-]?\d{1,2})?)$"
+_INTEGER = "^[+-]?[0-9]+$"
+_SIMPLE = r"^[+-]?([0-9]{1,15}|[0-9]*\.[0-9]+([eE][+-]?[0-9]{1,2})?)$"
 """Numbers that Polars may parse. Excludes large integers, which a float must hold exactly, and numbers that may overflow 32 bits."""
 _SPECIAL = ("NaN", "nan", "inf", "-inf", "Inf", "-Inf", "Infinity", "-Infinity")
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -191,9 +190,9 @@ def _numbers(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
 def _parse_number(cell: str | None) -> object:
     if cell is None or len(cell) > _DIGITS_MAX:
         return cell
-    if re.match(_INTEGER, cell, re.ASCII):
+    if re.fullmatch(_INTEGER, cell):
         return int(cell)
-    return values.parse_fraction(cell) if re.match(_FRACTION, cell, re.ASCII) else cell
+    return values.parse_fraction(cell) if re.fullmatch(text.FRACTION, cell) else cell
 
 
 _DIGITS_MAX = 1000

@@ -18,12 +18,16 @@ from runtime.front.codecs.values.mismatch import check_time_range, raise_mismatc
 _DIGITS = {"ms": 3, "us": 6, "ns": 9}
 _INTEGER = "[+-]?[0-9]{1,1000}"
 """The limit is far above the digits of any dtype; Python takes long to parse thousands of digits."""
-_DATE = r"\d{4}-\d{2}-\d{2}"
-_TIME = r"\d{2}:\d{2}:\d{2}(\.\d{1,9})?"
-_OFFSET = r"(Z|z|[+-]\d{2}:\d{2})"
+FRACTION = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
+"""A decimal number. Digits are named one by one everywhere: `\\d` would match those of every script."""
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = r"[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,9})?"
+_OFFSET = "(Z|z|[+-][0-9]{2}:[0-9]{2})"
+_COUNT = "[0-9]{1,18}"
+"""Digits of a part of a duration: more than any duration needs, and few enough that no sum of parts overflows 128 bits."""
 _DURATION = (
-    r"^(?<sign>-?)P(?:(?<days>\d+)D)?"
-    r"(?:T(?:(?<hours>\d+)H)?(?:(?<minutes>\d+)M)?(?:(?<seconds>\d+)(?:\.(?<fraction>\d{1,9}))?S)?)?$"
+    f"^(?<sign>-?)P(?:(?<days>{_COUNT})D)?"
+    rf"(?:T(?:(?<hours>{_COUNT})H)?(?:(?<minutes>{_COUNT})M)?(?:(?<seconds>{_COUNT})(?:\.(?<fraction>[0-9]{{1,9}}))?S)?)?$"
 )
 _UNIT_NS = {"days": 86_400 * 10**9, "hours": 3_600 * 10**9, "minutes": 60 * 10**9, "seconds": 10**9}
 
@@ -80,6 +84,8 @@ def column_of_decimals(values: list[object], dtype: pl.Decimal) -> pl.Series:
 
 
 def _decimal(value: object, dtype: pl.Decimal) -> Decimal | None:
+    if isinstance(value, str) and not re.fullmatch(FRACTION, value):
+        return None  # Python alone would accept more spellings, such as underscores and spaces
     context = decimal.Context(prec=dtype.precision, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
     try:
         exact = Decimal(value).quantize(Decimal(1).scaleb(-dtype.scale), context=context)  # type: ignore[arg-type]
@@ -118,7 +124,7 @@ def _parse_datetimes(shaped: pl.Series, form: str, unit: TimeUnit) -> pl.Series:
 
 
 def _finer_than(unit: str) -> str:
-    return rf"\.\d{{{_DIGITS[unit]}}}\d*[1-9]"
+    return rf"\.[0-9]{{{_DIGITS[unit]}}}[0-9]*[1-9]"
 
 
 def _durations(source: pl.Series, dtype: pl.Duration) -> pl.Series:
@@ -126,7 +132,7 @@ def _durations(source: pl.Series, dtype: pl.Duration) -> pl.Series:
     parts = shaped.str.extract_groups(_DURATION).struct.unnest()
     wide = pl.Int128  # holds sums of any parts, before their range is checked
     fraction = pl.col("fraction").fill_null("").str.pad_end(9, "0").cast(wide)
-    total = pl.sum_horizontal(pl.col(name).cast(wide, strict=False).fill_null(0) * ns for name, ns in _UNIT_NS.items()) + fraction
+    total = pl.sum_horizontal(pl.col(name).cast(wide).fill_null(0) * ns for name, ns in _UNIT_NS.items()) + fraction
     sign = pl.when(pl.col("sign") == "-").then(-1).when(pl.col("sign").is_not_null()).then(1).cast(wide)  # null where nothing matched
     per_unit = 10 ** (9 - _DIGITS[dtype.time_unit])
     return parts.select((sign * total // per_unit).cast(pl.Int64, strict=False).cast(dtype).alias(source.name)).to_series()
