@@ -51,6 +51,16 @@ def test_a_dist_folder_without_permission_is_named_by_every_command(supervised):
     assert found.stderr == ""
 
 
+def test_a_dist_folder_that_can_only_be_listed_is_no_empty_one(supervised):
+    """Without permission to search it, no file in it can be read: Pexdock does not start, and names the permission and the remedy."""
+    prefix = POWERLESS if os.getuid() == 0 else ()
+    supervised.dist.chmod(0o444)
+    done = run(supervised, "serve", prefix=prefix)
+    supervised.dist.chmod(0o755)
+    assert_explained(done, f"{supervised.dist} (setting dist_path)", "Permission denied", "access")
+    assert "is ignored" not in done.stderr
+
+
 def test_a_machine_without_a_folder_for_temporary_files_names_the_settings(supervised):
     """Python searches the variables, three folders of the machine, and the current folder; here all of them are read-only."""
     del supervised.settings["scratch_path"]

@@ -157,8 +157,9 @@ class DistWatcher:
         """Returns the regular files, including the targets of links.
 
         Raises:
-            OSError: The folder cannot be read.
+            OSError: The folder cannot be listed, or not be searched.
         """
+        os.stat(f"{self._path}/.")  # fails without permission to search, where no file could be told from a removed one
         found, ignored = {}, set()
         self._has_links = self._path.is_symlink()
         for entry in os.scandir(self._path):
