@@ -83,7 +83,6 @@ class Shutdown:
             children: Returns all processes that run now.
         """
         deadline = time.monotonic() + self._drain_s
-        fleet.states.stop()
         if self.pre_stop_delay_s:
             front_doors.report_not_ready()
             with contextlib.suppress(asyncio.TimeoutError):

@@ -129,6 +129,8 @@ class Supervisor:
             self._front_doors.start()
             self._state_metrics.start()
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            self.fleet.states.stop()
+            self.publisher.publish()
             await self.shutdown.run(self.fleet, self._front_doors, self._clients, self._children)
         finally:
             self._state_metrics.stop()

@@ -160,6 +160,7 @@ def test_a_machine_that_shuts_down_is_not_ready_and_still_answers(tmp_path: Path
         supervised.process.send_signal(signal.SIGTERM)
         supervised.until(lambda: supervised.readiness().status_code == 503)
         assert (state_of(supervised, "tiny"), supervised.readiness("tiny").status_code) == ("retiring", 503)
+        assert [each["state"] for each in supervised.state()["models"]] == ["retiring"]
         assert supervised.predictions("/tiny") == [6]
 
 
