@@ -134,9 +134,16 @@ def test_a_deployed_file_can_be_read_and_run_by_those_who_can_read_dist(operated
 
 
 def test_an_older_release_becomes_a_standby_which_must_be_confirmed(operated, pex):
-    """An operator who intends that says so, for example before a split."""
+    """An operator who intends that says so, for example before a split. The same holds for the release that is kept for a rollback."""
+    operated.settings["rollback_window_s"] = 3600
     with operated:
+        kept = remade(pex, "0.2.0")
+        assert operated.run("deploy", kept).returncode == 0
         assert operated.run("deploy", remade(pex, "0.3.0")).returncode == 0
+        operated.until_state("tiny-0.2.0.pex", "kept")
+        again = operated.run("deploy", kept)
+        assert (again.returncode, operated.run("deploy", kept, "--stand-by").returncode) == (1, 0)
+        assert "stands by: a newer release of the model is there" in again.stderr
         older = operated.run("deploy", pex)
         assert older.returncode == 1
         assert "stands by: a newer release of the model is there" in older.stderr

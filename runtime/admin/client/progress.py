@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from runtime.supervisor.status.state import ModelReport, ReleaseReport, State, TrafficShare
 
@@ -63,6 +64,8 @@ def deploy_stage(state: State, deployed: DeployedFile, *, wait_probation: bool) 
         return Stage("is available to models", Outcome.SERVES, release)
     model = next((model for model in state.models if model.name == canonicalize_name(release.name)), None)
     found = _stage_in_traffic(model, release, wait_probation=wait_probation) if model is not None and release.sha256 else None
+    if found is None and model is not None and release.state == "kept" and (reason := _kept_reason(state, model, release)):
+        return Stage(reason, Outcome.STANDS_BY, release)
     return found or Stage(_state_text(release), None, release)
 
 
@@ -142,3 +145,12 @@ def _standby_reason(model: ModelReport, release: ReleaseReport) -> str:
     if model.split:
         return f"traffic of {model.name} is split between {', '.join(model.split)}"
     return release.reason if release.state == "standby" else ""
+
+
+def _kept_reason(state: State, model: ModelReport, release: ReleaseReport) -> str:
+    """Returns why a release that is kept for a rollback does not serve; empty if its file had other content, as it may then take over."""
+    rejected = {Outcome.REFUSED, Outcome.FAILED}
+    if any(each.file == release.file and each.sha256 != release.sha256 and each.state not in rejected for each in state.releases):
+        return ""
+    is_older = model.serving and all(Version(share.version) > Version(release.version) for share in model.serving)
+    return _standby_reason(model, release) or ("a newer release of the model is there" if is_older else "")

@@ -74,6 +74,16 @@ def test_a_release_on_standby_comes_with_the_reason() -> None:
     assert progress(release(4, "standby", "new"), serving=OTHER)[0] is None
 
 
+def test_a_release_that_is_kept_for_a_rollback_stands_by() -> None:
+    """Its workers are up, but a newer release serves. If its own file had other content, or an older release serves, it may take over."""
+    newer = [TrafficShare("0.10.0", "newest", 100.0)]
+    assert progress(release(2, "kept", "new"), serving=newer) == (Outcome.STANDS_BY, "a newer release of the model is there")
+    assert progress(release(2, "kept", "new"), serving=newer, pin="0.10.0") == (Outcome.STANDS_BY, "tiny is pinned to 0.10.0")
+    assert progress(release(2, "kept", "new"), release(3, "ready", "newest", version="0.10.0"), serving=newer)[0] is None
+    assert progress(release(2, "kept", "new"), release(3, "refused", reason="no zip"), serving=newer)[0] is not None
+    assert progress(release(2, "kept", "new"), serving=OTHER)[0] is None
+
+
 def test_a_base_serves_once_models_can_run_on_it() -> None:
     """A base gets no requests."""
     base = {"kind": "base", "name": "pexdock"}
