@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from base.errors import Conflict
 
 STABLE = "stable"
-"""The label of the serving release, unless an operator moved this label to another release."""
+"""The label of the serving release. It is reserved; only a policy that was stored by release 0.1.0 may have it on another release."""
 
 WEIGHT_MAX = 10_000
 
@@ -129,9 +129,11 @@ def with_label(policy: TrafficPolicy, label: str, version: str) -> TrafficPolicy
     """Returns the policy with `label` on `version`. The caller ensures that its release is ready.
 
     Raises:
-        Conflict: The label is not valid.
+        Conflict: The label is not valid, or is reserved.
     """
     _check_label(label)
+    if label == STABLE:
+        raise Conflict(f"label {STABLE} is reserved: it is always on the release that serves by default; choose another name")
     return replace(policy, labels=policy.labels | {label: version})
 
 

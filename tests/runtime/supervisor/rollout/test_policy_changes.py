@@ -48,13 +48,13 @@ def test_a_split_names_each_release_once() -> None:
 
 def test_a_label_moves_only_to_a_release_that_is_ready() -> None:
     """A request for the label must be answered."""
-    assert policy_changes.validate_change(TrafficPolicy(), traffic_policy.with_label(TrafficPolicy(), "stable", "0.1"), FAMILY).labels == {
-        "stable": "0.1.0"
+    assert policy_changes.validate_change(TrafficPolicy(), traffic_policy.with_label(TrafficPolicy(), "old", "0.1"), FAMILY).labels == {
+        "old": "0.1.0"
     }
     with pytest.raises(Conflict, match=r"iris 0\.2\.0 is not ready"):
         policy_changes.validate_change(TrafficPolicy(), traffic_policy.with_label(TrafficPolicy(), "canary", "0.2.0"), FAMILY)
     with pytest.raises(Conflict, match="not a version"):
-        policy_changes.validate_change(TrafficPolicy(), traffic_policy.with_label(TrafficPolicy(), "canary", "stable"), FAMILY)
+        policy_changes.validate_change(TrafficPolicy(), traffic_policy.with_label(TrafficPolicy(), "canary", "old"), FAMILY)
 
 
 def test_requests_are_mirrored_only_to_a_release_that_does_not_serve() -> None:

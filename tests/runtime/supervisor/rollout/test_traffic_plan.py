@@ -88,7 +88,7 @@ def test_a_mirror_runs_and_serves_no_requests() -> None:
 
 
 def test_a_labelled_release_runs_and_serves_requests_for_its_label() -> None:
-    """An operator may set the label `stable`, too."""
+    """A policy of an older release may have the label `stable` on another release."""
     releases = family("ready", "ready", "standby")
     policy = TrafficPolicy(labels={"stable": "0.2", "canary": "0.3"})
     assert planned(releases, policy) == ([], [])

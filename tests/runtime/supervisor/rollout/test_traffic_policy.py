@@ -59,6 +59,13 @@ def test_a_label_must_not_look_like_a_version(label: str) -> None:
         traffic_policy.with_label(TrafficPolicy(), label, "0.2.0")
 
 
+def test_the_label_of_the_serving_release_cannot_be_moved_but_removed() -> None:
+    """A policy that was stored by an older release may have it."""
+    with pytest.raises(Conflict, match="stable is reserved"):
+        traffic_policy.with_label(TrafficPolicy(), "stable", "0.1.0")
+    assert traffic_policy.without_label(TrafficPolicy(labels={"stable": "0.1.0"}), "stable") == TrafficPolicy()
+
+
 def test_a_promotion_removes_earlier_orders_against_the_release() -> None:
     """The newest release serves without a pin, so that the next one takes over from it; any other is pinned."""
     policy = traffic_policy.with_rolled_back(
