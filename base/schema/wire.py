@@ -99,6 +99,8 @@ def frame_of_table(table: pa.Table) -> pl.DataFrame:
     """
     if len(set(table.schema.names)) < table.num_columns:
         raise pl.exceptions.DuplicateError("a column appears more than once")
+    if _has_fixed_size_lists(table.schema):
+        table = _unsliced(table)
     columns = {name: pl.Series(name, column) for name, column in zip(table.schema.names, table.columns, strict=True)}
     return pl.DataFrame(columns or None, height=table.num_rows)
 
@@ -113,6 +115,24 @@ def has_nul_in_names(schema: pa.Schema) -> bool:
         kind = field.type
         fields += [kind.field(i) for i in range(kind.num_fields)]
     return False
+
+
+def _has_fixed_size_lists(schema: pa.Schema) -> bool:
+    kinds = list(schema.types)
+    while kinds:
+        kind = kinds.pop()
+        if pa.types.is_fixed_size_list(kind):
+            return True
+        kinds += [kind.field(i).type for i in range(kind.num_fields)]
+    return False
+
+
+def _unsliced(table: pa.Table) -> pa.Table:
+    """Returns a copy, since Polars cannot take over slices of fixed-size lists that contain nulls."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
 def _encode_defaults(defaults: Mapping[str, pl.Series]) -> bytes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from typing import Annotated
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.ipc
+import pyarrow.parquet as pq
 import pytest
 
 import base.service as svc
@@ -24,6 +26,12 @@ class Row(Schema):
 
 class Named(Schema):
     name: pl.String | None
+
+
+class Nested(Schema):
+    a: Annotated[list[float] | None, pl.Array(pl.Float64, 2)]
+    b: Annotated[list[list[float]] | None, pl.List(pl.Array(pl.Float64, 2))]
+    c: Annotated[dict[str, list[float]] | None, pl.Struct({"v": pl.Array(pl.Float64, 2)})]
 
 
 CALLS: list[int] = []
@@ -84,9 +92,29 @@ def slow(records_df: Row.DataFrame) -> pl.Series:
     return noted(records_df)
 
 
+@svc.endpoint("/nested", batch_max_size=3)
+def nested(records_df: Nested.DataFrame) -> Nested.DataFrame:
+    CALLS.append(len(records_df))
+    return records_df
+
+
+@svc.endpoint("/nested_free", batch_max_size=3)
+def nested_free(records_df: pl.DataFrame) -> pl.DataFrame:
+    CALLS.append(len(records_df))
+    return records_df
+
+
+@svc.endpoint("/nested_async", batch_max_size=3)
+async def nested_async(records_df: Nested.DataFrame) -> pa.Table:
+    """Returns slices of Arrow columns."""
+    CALLS.append(len(records_df))
+    table = pl.concat([records_df, records_df]).to_arrow().combine_chunks()
+    return table.slice(len(records_df))
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    endpoints = (typed, free, texts, whole, alone, refuses, short, other, slow)
+    endpoints = (typed, free, texts, whole, alone, refuses, short, other, slow, nested, nested_free, nested_async)
     with TestClient(*endpoints, limits=Configure(request_max_rows=200_000)) as client:
         client.post("/typed", json=rows(1))  # makes the first segment
         yield client
@@ -173,3 +201,48 @@ def test_the_rows_of_a_request_are_limited(client: TestClient) -> None:
         assert (reply.status, reply.json()["code"]) == (413, "too_large")
         assert "200001 rows, limit 200000" in reply.json()["detail"]
     assert not CALLS
+
+
+NESTED = {
+    "a": [[1.0, 2.0], None, [3.0, 4.0], None, [5.0, None], [6.0, 7.0], None],
+    "b": [[[1.0, 2.0], None], None, [], [None, [3.0, 4.0]], [[5.0, 6.0]], [None], []],
+    "c": [{"v": [1.0, 2.0]}, None, {"v": None}, {"v": [3.0, 4.0]}, None, {"v": None}, {"v": [5.0, 6.0]}],
+}
+"""Arrays with nulls, alone, in lists and in structs; seven rows are three calls of three."""
+
+
+def nested_body(media: str) -> bytes:
+    """Returns these rows in a media type."""
+    pair = pa.list_(pa.float64(), 2)
+    kinds = {"a": pair, "b": pa.list_(pair), "c": pa.struct([("v", pair)])}
+    table = pa.table({name: pa.array(values, kinds[name]) for name, values in NESTED.items()})
+    sink = pa.BufferOutputStream()
+    if media.endswith("parquet"):
+        pq.write_table(table, sink)
+    elif media.endswith("stream"):
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        return json.dumps(table.to_pylist()).encode()
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"])
+@pytest.mark.parametrize("path", ["/nested", "/nested_free", "/nested_async"])
+def test_array_columns_with_nulls_are_divided(client: TestClient, path: str, media: str) -> None:
+    """Each call gets its own rows of them, and its result goes back as it is."""
+    reply = client.post(path, content=nested_body(media), headers={"content-type": media})
+    assert reply.status == 200, reply.content
+    expected = [{"a": a, "b": b, "c": c} for a, b, c in zip(*NESTED.values(), strict=True)]
+    assert reply.json()["predictions"] == expected
+    assert CALLS == [3, 3, 1]
+
+
+def test_the_columns_of_a_divided_request_are_converted_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in each call: a request of many columns would take time for columns times calls."""
+    converted: list[int] = []
+    convert = Nested.frame
+    monkeypatch.setattr(Nested, "frame", lambda batch: converted.append(batch.num_rows) or convert(batch))
+    media = "application/vnd.apache.arrow.stream"
+    assert client.post("/nested", content=nested_body(media), headers={"content-type": media}).status == 200
+    assert (CALLS, converted) == ([3, 3, 1], [7])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import polars as pl
 import pyarrow as pa
 
 from base.errors import AuthorError, BadResult, PexdockError
@@ -15,26 +16,29 @@ from base.worker.prediction.handler_call import BatchContext
 class DividedBatch:
     """Divides the rows of a batch for several calls, and joins their results. A `with` block around each call adapts its errors.
 
+    It divides the frame, not the Arrow batch: Polars panics on slices of array columns that contain nulls, and takes time for each column
+    of a batch.
+
     Args:
-        batch: The rows.
+        frame: The rows.
         rows_max: Maximum number of rows in a part.
         context: Tells between two parts whether anybody still waits.
     """
 
-    def __init__(self, batch: pa.RecordBatch | NumericBatch, rows_max: int, context: BatchContext) -> None:
-        self._whole = _record_batch(batch)
+    def __init__(self, frame: pl.DataFrame, rows_max: int, context: BatchContext) -> None:
+        self._whole = frame
         self._rows_max = rows_max
         self._context = context
         self._results: list[pa.RecordBatch] = []
         self._start = 0
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
+    def __iter__(self) -> Iterator[pl.DataFrame]:
         """Yields the parts.
 
         Raises:
             DeadlineExceeded: Nobody waits for the rest any more.
         """
-        for start in range(0, self._whole.num_rows, self._rows_max):
+        for start in range(0, self._whole.height, self._rows_max):
             self._start = start
             if self._context.require_wanted is not None:
                 self._context.require_wanted()
@@ -45,7 +49,7 @@ class DividedBatch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, PexdockError):
-            rows = min(self._rows_max, self._whole.num_rows - self._start)
+            rows = min(self._rows_max, self._whole.height - self._start)
             raise _error_of_part(error, self._start, rows) from error.__cause__
 
     def add_result(self, result: pa.RecordBatch | NumericBatch) -> None:

@@ -67,15 +67,18 @@ class HandlerCaller:
                 reason = f"{type(exc).__name__}: {exc}"
                 raise Declaration(f"endpoint {self._endpoint.name}: cannot open the dependency {name!r}: {reason}") from exc
 
-    def call(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> Any:
-        """Calls the handler and returns what it returns.
+    def call(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch | pl.DataFrame, context: BatchContext) -> Any:
+        """Calls the handler and returns what it returns. The rows may be a part of what `to_frame` returned.
 
         Raises:
             Misfit: Rows or parameters do not fit.
             BaseException: The handler raised it.
         """
         endpoint = self._endpoint
-        frame = None if endpoint.raw else self._polars_frame(batch)
+        schema, frame = endpoint.input_schema, None if endpoint.raw else self.to_frame(batch)
+        cells = [] if schema is None or frame is None else schema.check(frame)
+        if cells:
+            raise Misfit(f"the rows do not fit: {cells[0].reason}", cells=cells)
         parameters = context.parameters if lease is None or not lease.latest else {**context.parameters, **lease.latest}
         validated = None if self.spec_validator is None else self.spec_validator.validate(parameters)
         handler_context = self._handler_context(batch, context)
@@ -83,26 +86,26 @@ class HandlerCaller:
         inputs = CallInputs(model, frame, parameters, validated, handler_context, self._dependencies)
         return endpoint.call_plan.call(endpoint.handler, inputs)
 
-    def _polars_frame(self, batch: pa.RecordBatch | NumericBatch) -> pl.DataFrame:
+    def to_frame(self, batch: pa.RecordBatch | NumericBatch | pl.DataFrame) -> pl.DataFrame:
+        """Returns the rows as a frame, whose values are not checked yet.
+
+        Raises:
+            PolarsError: The batch does not have the wire form of the schema.
+        """
         schema = self._endpoint.input_schema
         if isinstance(batch, NumericBatch):
-            frame = self._numeric_input.to_polars(batch)
-        elif schema is None:
-            frame = pl.DataFrame(batch)
-        else:
-            frame = schema.frame(batch)
-        cells = [] if schema is None else schema.check(frame)
-        if cells:
-            raise Misfit(f"the rows do not fit: {cells[0].reason}", cells=cells)
-        return frame
+            return self._numeric_input.to_polars(batch)
+        if isinstance(batch, pl.DataFrame):
+            return batch
+        return pl.DataFrame(batch) if schema is None else schema.frame(batch)
 
-    def _handler_context(self, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> Context | None:
+    def _handler_context(self, batch: pa.RecordBatch | NumericBatch | pl.DataFrame, context: BatchContext) -> Context | None:
         given = context.context
         if given is None:
             return None
         if not self._endpoint.raw:
             return Context(given.id, given.headers, given.query, given.until, given._cancelled)  # noqa: SLF001 - its own field
-        assert not isinstance(batch, NumericBatch)
+        assert isinstance(batch, pa.RecordBatch)
         body = raw_body(batch)
         return Request(given.id, given.headers, given.query, given.until, given._cancelled, body, given.content_type)  # noqa: SLF001
 

@@ -6,8 +6,9 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
+import polars as pl
 import pyarrow as pa
 
 from base.artifacts.cache.cache import Cache, Lease, Pending
@@ -28,6 +29,10 @@ from base.worker.prediction.stream_parts import PartIterator, PredictionStream
 
 _WARM_UP_PART_BYTES = 64 * 1024
 """Size limit of the first part of a streamed answer to the warm-up request."""
+
+
+_Rows: TypeAlias = pa.RecordBatch | NumericBatch | pl.DataFrame
+"""The rows of a batch, or a part of them as a frame."""
 
 
 class Predictor:
@@ -124,10 +129,10 @@ class Predictor:
         finally:
             self._metrics.record_duration("HandlerTime", time.perf_counter() - started_s)
 
-    def _predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> pa.RecordBatch | NumericBatch:
-        num_rows, rows_max = batch.num_rows, self._call_max_rows
+    def _predict(self, lease: Lease | None, batch: _Rows, context: BatchContext) -> pa.RecordBatch | NumericBatch:
+        num_rows, rows_max = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows, self._call_max_rows
         if rows_max is not None and num_rows > rows_max:
-            divided = DividedBatch(batch, rows_max, context)
+            divided = self._divide(batch, rows_max, context)
             for part in divided:
                 with divided:
                     divided.add_result(self._predict(lease, part, context))
@@ -154,12 +159,10 @@ class Predictor:
             if self._metrics is not None:
                 self._metrics.record_duration("HandlerTime", time.perf_counter() - started_s)
 
-    async def _predict_async(
-        self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext
-    ) -> pa.RecordBatch | NumericBatch:
-        num_rows, rows_max = batch.num_rows, self._call_max_rows
+    async def _predict_async(self, lease: Lease | None, batch: _Rows, context: BatchContext) -> pa.RecordBatch | NumericBatch:
+        num_rows, rows_max = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows, self._call_max_rows
         if rows_max is not None and num_rows > rows_max:
-            divided = DividedBatch(batch, rows_max, context)
+            divided = self._divide(batch, rows_max, context)
             for part in divided:
                 with divided:
                     divided.add_result(await self._predict_async(lease, part, context))
@@ -202,6 +205,10 @@ class Predictor:
         """Stops the loads of the cache."""
         if self.cache is not None:
             self.cache.close()
+
+    def _divide(self, batch: _Rows, rows_max: int, context: BatchContext) -> DividedBatch:
+        with HandlerErrorBoundary(self.endpoint.name, rows_max, self._process, single_request=context.single_request):
+            return DividedBatch(self._caller.to_frame(batch), rows_max, context)
 
     def _to_batch(self, result: object, num_rows: int) -> pa.RecordBatch | NumericBatch:
         if self.endpoint.raw:
