@@ -14,6 +14,8 @@ HEAD_MAX_BYTES = 64 * 1024
 
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+_SINGLE = frozenset((b"content-type", b"x-request-timeout-ms", b"x-pexdock-version"))
+"""Other headers with one value (RFC 9110, 5.3). With two, a proxy could obey one and the endpoint the other."""
 _TARGET = re.compile(rb"(?:https?://[!-.0-~]+)?/[!\"$-~]*", re.IGNORECASE)
 
 
@@ -37,6 +39,7 @@ def check_head(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes
     if not _TARGET.fullmatch(target):
         raise InvalidHead("invalid request target: neither a path nor a URL with a path")
     hosts = lengths = codings = 0
+    single: tuple[bytes, ...] = ()
     for name, value in headers:
         if name == b"host":
             hosts += 1
@@ -50,6 +53,10 @@ def check_head(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes
             codings += 1
             if value.strip(b" \t").lower() != b"chunked":
                 raise InvalidHead("unsupported Transfer-Encoding; only chunked is supported")
+        elif name in _SINGLE:
+            if name in single:
+                raise InvalidHead(f"a request may have only one {name.decode().title()} header")
+            single = (*single, name)
     if hosts > 1 or (not hosts and version == "1.1"):
         raise InvalidHead(f"a request needs exactly one Host header, and this has {hosts}")
     if lengths + codings > 1:

@@ -88,6 +88,12 @@ DIFFERENCES: Mapping[str, Mapping[str, Difference]] = {
         "the same length twice": STRICT,
         "a list of lengths": STRICT,
     },
+    "A header that has one value comes once (RFC 9110, 5.3: a sender must not repeat it); the reference leaves it to its application.": {
+        "two content types": STRICT,
+        "the same content type twice": STRICT,
+        "two time limits": STRICT,
+        "two releases": STRICT,
+    },
     "Folded lines are refused (RFC 9112, 5.2: a server must refuse them or replace the fold).": {
         "a folded length": STRICT,
         "a coding on a folded line": STRICT,

@@ -120,7 +120,7 @@ class JsonReader:
         return self._many.decode(body)
 
     def _fit_rows(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
-        names = _names(rows)
+        names = _names(rows) if rows else dict.fromkeys(self._columns)  # an empty array names no fields, and lacks none
         check_column_count(len(names), self._columns_max)
         if self._unexpected == "reject":
             _check_expected(rows, self._columns)

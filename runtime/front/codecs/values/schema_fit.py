@@ -54,8 +54,8 @@ def fit_columns(
 
 def _fit_column(name: str, column: Column, names: Collection[str], rows: int, read_column: ColumnReader, absent: list[int]) -> pl.Series:
     if name not in names:
-        if rows and column.required:
-            raise ValueMismatch(0, "the field is missing")
+        if column.required:
+            raise ValueMismatch(0 if rows else None, "the field is missing")
         return _default_column(column, rows)
     if absent and column.required:
         raise _first_mismatch(ValueMismatch(absent[0], "the field is missing"), name, column, read_column)
