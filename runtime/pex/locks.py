@@ -33,6 +33,14 @@ def hold_folder(folder: Path) -> int:
     return _open_locked(sibling_path(folder, "used"), fcntl.LOCK_SH)
 
 
+def is_held(folder: Path, descriptor: int) -> bool:
+    """Returns whether a descriptor of `hold_folder` still protects the folder: its lock file may have been removed by something else."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), sibling_path(folder, "used").stat())
+    except FileNotFoundError:
+        return False
+
+
 @contextlib.contextmanager
 def lock_folder(folder: Path, report: Report) -> Iterator[None]:
     """Reserves the making of the folder for this process until the end of the block. Waits for another process that makes it."""

@@ -98,8 +98,12 @@ def file_sha256(path: Path, cache: Path) -> str:
 
 def has_valid_venv(folder: Path) -> bool:
     """Returns whether the folder has a venv of the present interpreter."""
-    interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    return (folder / "venv" / "pyvenv.cfg").is_file() and os.path.realpath(venv_python(folder)) == interpreter
+    return (folder / "venv" / "pyvenv.cfg").is_file() and os.path.realpath(venv_python(folder)) == os.path.realpath(_base_interpreter())
+
+
+def _base_interpreter() -> str:
+    """Returns the interpreter of this process outside of any venv, which may be one in the cache that is being made again."""
+    return str(getattr(sys, "_base_executable", sys.executable))
 
 
 def _unpack_into(pex: Path, folder: Path, report: Report) -> None:
@@ -167,7 +171,7 @@ def _compile(part: Path, folder: Path, report: Report) -> None:
     """
     total = sum(1 for _ in part.rglob("*.py"))
     progress = _Progress(report, "compiling", "modules", total)
-    command = [sys.executable, "-I", "-u", "-m", "compileall", "-f", "-j", _COMPILE_PROCESSES, "--invalidation-mode", "unchecked-hash"]
+    command = [_base_interpreter(), "-I", "-u", "-m", "compileall", "-f", "-j", _COMPILE_PROCESSES, "--invalidation-mode", "unchecked-hash"]
     command += ["-s", str(part), "-p", str(folder), str(part / ".deps"), str(part / ".bootstrap")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         for line in process.stdout or ():

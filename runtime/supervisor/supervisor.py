@@ -19,6 +19,7 @@ from runtime.blocking import BlockingThreads
 from runtime.file_watch import FileWatch
 from runtime.path_errors import explain_os_error
 from runtime.settings import Settings
+from runtime.supervisor.cache_repair import CacheRepair
 from runtime.supervisor.cache_sweeper import CacheSweeper
 from runtime.supervisor.dist.mirror import DistMirror
 from runtime.supervisor.dist.mirror_loop import MirrorLoop
@@ -103,6 +104,7 @@ class Supervisor:
         self.publisher = StatePublisher(context.run_dir, self._reporter.make_state, show)
         self._state_metrics = StateMetrics(self.fleet.states, settings.measuring, context.report)
         self._folders = FolderRepair(context, self.fleet.releases, store, self.publisher.restore_file)
+        self._cache_repair = CacheRepair(context, self.fleet.releases)
         self._reloader = SettingsReloader(settings, load, self._apply_settings)
         self._context = context
         self._sweeper = CacheSweeper(context.store, threads, int(settings.cache_max_bytes), self.fleet.releases)
@@ -122,7 +124,7 @@ class Supervisor:
         zombies.start()
         watching = loop.create_task(self._watch_dist())
         stopping = loop.create_task(self.shutdown.requested.wait())
-        file_watches = [loop.create_task(self._folders.run(admin.restore))]
+        file_watches = [loop.create_task(self._folders.run(admin.restore)), loop.create_task(self._cache_repair.run())]
         if self._trust_files is not None:
             file_watches.append(loop.create_task(self._trust_files.run()))
         try:

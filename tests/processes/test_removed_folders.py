@@ -125,3 +125,45 @@ def test_a_folder_that_another_user_puts_in_its_place_is_not_used(tmp_path: Path
         shutil.rmtree(operated.run_path)
         operated.until(lambda: operated.state() and len(operated.release("tiny.pex")["worker_pids"]) == 2)
         assert operated.run("models").returncode == 0
+
+
+def test_a_cache_that_is_removed_is_filled_again(tmp_path: Path) -> None:
+    """Workers and front doors come back, though Pexdock itself runs from it. A release whose file is missing comes back with it."""
+    operated = Operated(tmp_path, restart_delay_min_s=0.05, restart_delay_max_s=0.5)
+    for name, factor in (("one", 2), ("two", 5), ("old", 7)):
+        write_tiny(operated.dist / f"{name}.pex", name, module=times(factor, f"/{name}"))
+    cache = tmp_path / "cache"
+    assert operated.run("unpack").returncode == 0
+    (python,) = cache.glob("bases/*/venv/bin/python")
+    operated.python = str(python)
+
+    def crash(file: str) -> None:
+        pid = worker(operated, file)
+        kill(operated, pid)
+        operated.until(lambda: operated.release(file)["worker_pids"] not in ([], [pid]) and operated.release(file)["state"] == "ready")
+
+    with operated:
+        digest = operated.release("old.pex")["sha256"]
+        (operated.dist / "old.pex").rename(tmp_path / "old.pex")
+        operated.until(lambda: "old.pex: no longer in dist/" in operated.err.read_text())
+        for _ in range(2):
+            shutil.rmtree(cache, ignore_errors=True)  # something may be made again meanwhile
+            operated.until(lambda: len(list(cache.glob("releases/*/*/venv/lib/*/site-packages/pexdock.pth"))) == 2)
+            crash("one.pex")
+            crash("two.pex")
+            assert (operated.predictions("/one"), operated.predictions("/two")) == ([6], [15])
+        kill(operated, operated.state()["front_door_pids"][0])
+        operated.until(lambda: operated.state()["front_door_pids"] and operated.is_ready())
+        said = operated.err.read_text()
+        assert f"files in {cache} were removed and have been made again, for " in said
+        assert operated.predictions("/old") == [21]
+
+        missing = f"old 0.1.0: its files in {cache} are missing and cannot be made again: {operated.dist / 'old.pex'} cannot be read"
+        assert said.count(missing) == 1, said
+        old = worker(operated, "old.pex")
+        kill(operated, old)
+        operated.until(lambda: "cannot start a worker: " in operated.err.read_text())
+        shutil.copy(tmp_path / "old.pex", operated.dist)
+        operated.until(lambda: operated.release("old.pex")["worker_pids"] not in ([], [old]) and operated.predictions("/old") == [21])
+        assert [each["sha256"] for each in operated.releases("old.pex")] == [digest]
+    assert operated.process.returncode == 0

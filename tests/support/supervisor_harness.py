@@ -24,6 +24,7 @@ class Supervised:
     Attributes:
         turns_checked: Whether a slow turn of an event loop fails the test.
         prefix: Words of a command before the supervisor's own, which runs it in another way.
+        python: The interpreter that runs it.
     """
 
     def __init__(self, folder: Path, **settings: object) -> None:
@@ -41,12 +42,13 @@ class Supervised:
         self.turns_checked = True
         self.tree = ROOT
         self.prefix: list[str] = []
+        self.python = sys.executable
         self.start_s = START_S
         self.out, self.err = folder / "out.txt", folder / "err.txt"
         write_linked_base(self.dist / "base.pex")
 
     def command(self, *words: str) -> list[str]:
-        return [*self.prefix, sys.executable, "-m", "runtime", *words]
+        return [*self.prefix, self.python, "-m", "runtime", *words]
 
     @property
     def environment(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ import secrets
 import shutil
 import sys
 import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 _DIGEST = re.compile("[0-9a-f]{64}")
 _DATA_MODULES = re.compile(r"^[^/]+\.data/(purelib|platlib)/")
 _COPY_BYTES = 1024 * 1024
+
+_QUIET_S = 0.5
+"""Time in seconds without a removal after which the removal of a folder has ended."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class UnpackedBase:
         """The version of the SDK in it."""
         return self.pexfile.version
 
+    @property
+    def exists(self) -> bool:
+        """Returns whether its folder is there, which something may have removed since."""
+        return unpack.has_valid_venv(self.folder)
+
 
 @dataclass(frozen=True)
 class AdmittedPex:
@@ -64,6 +73,15 @@ class AdmittedPex:
 
     path: Path
     sha256: str
+
+    def is_complete(self, base: UnpackedBase | None) -> bool:
+        """Returns whether the cache has the copy and, if a base is given, its content and its venv for this base."""
+        return self.path.is_file() and (base is None or self.is_unpacked(base))
+
+    def is_unpacked(self, base: UnpackedBase) -> bool:
+        """Returns whether the cache has its content and its venv for this base."""
+        release = self.path.parent
+        return (release / "files").is_dir() and unpack.has_valid_venv(release / base.folder.name)
 
 
 class PexCache:
@@ -141,9 +159,47 @@ class PexCache:
         release = admitted.path.parent
         home = release / base.folder.name
         with locks.lock_folder(release, self._report):
-            if not unpack.has_valid_venv(home):
+            if not admitted.is_unpacked(base):
                 _unpack_release(admitted, release / "files", home, base)
         return [str(unpack.venv_python(home)), "-I", "-u", "-X", "faulthandler", "-m", "base"]
+
+    def restore_base(self, base: UnpackedBase, file: Path) -> None:
+        """Unpacks a base again if something removed its folder. Waits for the end of a removal that is under way.
+
+        Raises:
+            PexRefused: Its file is missing or has other content, or cannot be unpacked.
+            OSError: The cache folder cannot be used.
+        """
+        self._hold_again(base.folder)
+        if not base.exists:
+            _wait_for_removal(base.folder)
+            self._check_content(file, base.sha256)
+            shutil.rmtree(base.folder, ignore_errors=True)  # what is left may be incomplete
+            self.unpack_base(file)
+
+    def restore_release(self, admitted: AdmittedPex, file: Path, base: UnpackedBase | None) -> AdmittedPex:
+        """Copies a release again if something removed its files, and unpacks it for a base. Waits for the end of a removal.
+
+        Returns:
+            Its copy, which has the name of the file if it is new.
+
+        Raises:
+            PexRefused: Its file is missing or has other content, or it cannot be unpacked.
+            OSError: The cache folder cannot be used.
+        """
+        folder = admitted.path.parent
+        self._hold_again(folder)
+        if admitted.is_complete(base):
+            return admitted
+        _wait_for_removal(folder)
+        if not admitted.path.is_file():
+            self._check_content(file, admitted.sha256)
+            admitted = self.admit(file, lambda _copy, sha256: _check_digest(file, sha256, admitted.sha256))
+        for part in _folders(folder, re.compile(".*")):
+            shutil.rmtree(part, ignore_errors=True)  # what is left may be incomplete
+        if base is not None:
+            self.worker_command(admitted, base)
+        return admitted
 
     def evict(self, keep: Collection[str], max_bytes: int) -> None:
         """Removes releases that are not needed, unneeded bases beyond the limit, and leftovers of killed processes.
@@ -178,6 +234,21 @@ class PexCache:
         for folder in list(self._held):
             self._release(folder)
 
+    def _check_content(self, file: Path, sha256: str) -> None:
+        """Raises PexRefused unless a file has this digest. Nothing is written beside the folders, whose changes may be watched."""
+        try:
+            found = unpack.file_sha256(file, self._cache)
+        except OSError as exc:
+            raise PexRefused(f"{file} cannot be read: {exc.strerror or exc}") from exc
+        _check_digest(file, found, sha256)
+
+    def _hold_again(self, folder: Path) -> None:
+        """Holds a folder whose lock something may have removed."""
+        with self._evicting:
+            if folder in self._held and not locks.is_held(folder, self._held[folder]):
+                self._release(folder)
+            self._hold(folder)
+
     def _hold(self, folder: Path) -> None:
         if folder not in self._held:
             self._held[folder] = locks.hold_folder(folder)
@@ -185,6 +256,19 @@ class PexCache:
     def _release(self, folder: Path) -> None:
         if folder in self._held:
             os.close(self._held.pop(folder))
+
+
+def _wait_for_removal(folder: Path) -> None:
+    """Waits until the number of files in a folder stays the same, since what is made during its removal would be removed too."""
+    before = -1
+    while (count := sum(len(names) for _, _, names in os.walk(folder))) != before:
+        before = count
+        time.sleep(_QUIET_S)
+
+
+def _check_digest(file: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise PexRefused(f"{file} has other content now")
 
 
 def _folders(parent: Path, name: re.Pattern[str]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -221,3 +222,30 @@ print(home, home.stat().st_ino, (home.parent.parent / "files").stat().st_ino)
     assert [child.returncode for child in children] == [0] * 4
     assert len(said) == 1
     assert run([f"{said.pop().split()[0]}/bin/python"], "import iris; print(iris.said)") == "one"
+
+
+def test_what_is_removed_is_made_again_from_the_same_content_only(tmp_path, store, base):
+    """A file with other content is refused and leaves nothing; what is left of a folder that was removed in part is not trusted."""
+    pex, base_pex = write_pex(tmp_path / "iris.pex", iris()), base.pexfile.path
+    admitted = store.admit(pex)
+    first = store.worker_command(admitted, base)
+    assert store.restore_release(admitted, pex, base) == admitted
+
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(PexRefused, match=r"gone\.pex cannot be read: No such file or directory"):
+        store.restore_base(base, tmp_path / "gone.pex")
+    with pytest.raises(PexRefused, match=r"iris\.pex has other content now"):
+        store.restore_base(base, pex)
+    with pytest.raises(PexRefused, match=r"base-0\.1\.0\.pex has other content now"):
+        store.restore_release(admitted, base_pex, base)
+    assert {entry.suffix for entry in tmp_path.glob("cache/*/*") if entry.parent.name != "digests"} == {".used"}
+    store.restore_base(base, base_pex)
+    assert store.restore_release(admitted, pex, base) == admitted
+    assert run(first).startswith("one")
+
+    (folder,) = admitted.path.parent.glob("files/deps/*/iris")
+    shutil.rmtree(folder)
+    admitted.path.unlink()
+    moved = pex.rename(tmp_path / "moved.pex")
+    assert store.restore_release(admitted, moved, base).path == admitted.path.with_name("moved.pex")
+    assert run(first).startswith("one")
