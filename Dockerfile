@@ -30,6 +30,6 @@ STOPSIGNAL SIGTERM
 
 # The first start unpacks and compiles base, which takes a minute or two on a small machine. The check ignores proxies in the environment, and
 # the certificate, since the connection stays inside the container. Override it if clients must present a certificate.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 CMD ["python3", "-c", "import os, ssl, urllib.request as r; e = os.environ; h = e['PEXDOCK_HOST'].split(',')[0]; h = {'0.0.0.0': '127.0.0.1', '::': '[::1]'}.get(h, f'[{h}]' if ':' in h else h); s = 'https' if e.get('PEXDOCK_TLS_CERT_PATH') else 'http'; t = r.HTTPSHandler(context=ssl._create_unverified_context()); r.build_opener(r.ProxyHandler({}), t).open(f'{s}://{h}:{e[\"PEXDOCK_PORT\"]}/readyz', timeout=4)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 CMD ["python3", "-c", "import os, ssl, urllib.request as r; e = os.environ; h = (e.get('PEXDOCK_HOST') or '127.0.0.1').split(',')[0]; h = {'0.0.0.0': '127.0.0.1', '::': '[::1]'}.get(h, f'[{h}]' if ':' in h else h); s = 'https' if e.get('PEXDOCK_TLS_CERT_PATH') else 'http'; t = r.HTTPSHandler(context=ssl._create_unverified_context()); r.build_opener(r.ProxyHandler({}), t).open(f'{s}://{h}:{e[\"PEXDOCK_PORT\"]}/readyz', timeout=4)"]
 
 ENTRYPOINT ["/pexdock/entrypoint.sh"]

@@ -316,7 +316,7 @@ def test_a_server_with_running_tasks_stops() -> None:
             wait_for(lambda: CALLS["two"].now == 1)
             client._server._session.drain()
             assert waiting.result().json()["predictions"] == [15]
-    assert threading.active_count() <= before
+    wait_for(lambda: threading.active_count() <= before)
     ticking, failed = sorted(leaves_behind - of_others, key=lambda task: not task.cancelled())
     assert ticking.cancelled()
     assert isinstance(failed.exception(), OSError)
