@@ -241,6 +241,7 @@ class _Session:
         settings = self._settings
         recorder = None if settings.emf is None else WorkerMetrics(*settings.release, settings.emf.values_max)
         worker = Worker(*settings.release, self._endpoints, worker_socket, recorder=recorder)
+        worker.watch_turns(settings.configuration.loop_turn_warn_ms, recorder)
         try:
             release = worker.listen()
             with (

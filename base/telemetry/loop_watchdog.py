@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
-log = logging.getLogger(__name__)
+from base.log import get_logger
+
+log = get_logger(__name__)
+
+TURN_WARN_VARIABLE = "PEXDOCK_LOOP_TURN_WARN_MS"
+"""Variable in the environment of a worker: the setting `loop_turn_warn_ms` of its supervisor. Workers of an older base ignore it."""
 
 _CPU_STEP_S = 0.02
 """Processor time of the process between two callbacks, in seconds. Each takes about 50 µs."""
@@ -36,6 +41,12 @@ _FRAMES_MAX = 12
 _PROCESS_CPU = 2
 """CLOCK_PROCESS_CPUTIME_ID of clock_nanosleep(2)."""
 
+_RUNNERS = (asyncio.Runner.run.__code__, asyncio.BaseEventLoop.run_forever.__code__)
+"""Functions that run a loop: uvloop has no frame between the first and a callback, and a loop of asyncio has the second."""
+
+_HANDLE_RUN = asyncio.Handle._run.__code__  # noqa: SLF001
+"""The function by which a loop of asyncio runs one callback. It is called by the function that runs one iteration."""
+
 
 class _Timespec(ctypes.Structure):
     _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
@@ -49,7 +60,8 @@ class _Turn:
         began_s: A time at which it had begun.
         waited_s: Time that the threads had waited for a processor until then.
         seconds: Its length so far, without the time that the threads waited for a processor.
-        where: The stack.
+        where: The stack that best tells what took the time.
+        advice: What to do about it.
     """
 
     def __init__(self, root: FrameType, began_s: float, waited_s: float) -> None:
@@ -57,7 +69,28 @@ class _Turn:
         self.began_s = began_s
         self.waited_s = waited_s
         self.seconds = 0.0
-        self.where = ""
+        self.where = self.advice = ""
+        self._stack: Sequence[CodeType] = ()
+        self._times: defaultdict[CodeType, float] = defaultdict(float)
+
+    def add_time(self, stack: Sequence[CodeType], seconds: float) -> None:
+        """Sets the length so far. What was added belongs to the functions on this stack."""
+        for function in set(stack):
+            self._times[function] += seconds - self.seconds
+        self.seconds = seconds
+
+    def explains_better(self, stack: Sequence[CodeType]) -> bool:
+        """Returns whether a stack tells at least as well what took the time as the one for which this returned True last.
+
+        It does if it leads at least as deep into functions that took half of the time. What runs at the end of a turn may have just begun.
+        """
+        if self._depth(stack) < self._depth(self._stack):
+            return False
+        self._stack = stack
+        return True
+
+    def _depth(self, stack: Sequence[CodeType]) -> int:
+        return sum(2 * self._times[function] >= self.seconds for function in stack)
 
 
 class LoopWatchdog:
@@ -67,12 +100,21 @@ class LoopWatchdog:
         name: Name of the loop in the log.
         warn_ms: Length of a turn from which it is logged and reported; 0 disables the watchdog.
         on_slow: Called in the loop with the length of each such turn in milliseconds.
+        advise: Called on a thread with the functions on the stack of a turn, the innermost first. Returns what the log says about it in
+            addition; None if this part of the turn does not count.
     """
 
-    def __init__(self, name: str, warn_ms: float, on_slow: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        warn_ms: float,
+        on_slow: Callable[[float], None],
+        advise: Callable[[Sequence[CodeType]], str | None] = lambda _: "",
+    ) -> None:
         self._name = name
         self._warn_ms = warn_ms
         self._on_slow = on_slow
+        self._advise = advise
         self._stopping = False
         self._logged_s = -_LOG_INTERVAL_S
 
@@ -121,7 +163,7 @@ class LoopWatchdog:
         turn = self._look(None, held_s)
         while True:
             before_s, waited_s = time.monotonic(), _waited_s(task)
-            if passed.wait(_LOOK_S):
+            if passed.wait(_LOOK_S) or self._stopping:
                 break
             late_s = time.monotonic() - before_s - _LOOK_S
             turn = self._look(turn, late_s - (_waited_s(task) - waited_s))
@@ -130,21 +172,34 @@ class LoopWatchdog:
 
     def _look(self, turn: _Turn | None, held_s: float) -> _Turn | None:
         """Looks at the stack, and returns the turn that is at its bottom."""
-        top = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - this is what it is for
-        root = top
-        while root is not None and root.f_back is not self._runner:
-            root = root.f_back
-        if top is None or root is None:
+        frames = self._turn_frames()
+        stack = [frame.f_code for frame in frames]
+        advice = self._advise(stack) if stack else None
+        if advice is None:
             self._end(turn)
             return None
+        root = frames[-1]
         now_s, waited_s = time.monotonic(), _waited_s(self._loop_task)
         if turn is None or turn.root is not root:
             self._end(turn)
             turn = _Turn(root, now_s - (held_s if held_s > _LOCK_S else 0.0), waited_s)
-        turn.seconds = now_s - turn.began_s - (waited_s - turn.waited_s)
-        if turn.seconds * 1000 >= self._warn_ms / 2:
-            turn.where = _describe(top, self._runner)
+        turn.add_time(stack, now_s - turn.began_s - (waited_s - turn.waited_s))
+        if turn.seconds * 1000 >= self._warn_ms / 2 and turn.explains_better(stack):
+            turn.where, turn.advice = _describe(frames), advice
         return turn
+
+    def _turn_frames(self) -> list[FrameType]:
+        """Returns the stack of the present turn, from its top to its bottom; empty if the loop waits or has ended."""
+        frames, frame = list[FrameType](), sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - this is what it is for
+        while frame is not None and frame is not self._runner:
+            frames.append(frame)
+            frame = frame.f_back
+        if frame is None:
+            return []
+        if frame.f_code is asyncio.Runner.run.__code__:
+            return frames
+        frames = frames[:-1]  # without the iteration, which runs several callbacks
+        return frames if frames and frames[-1].f_code is _HANDLE_RUN else []
 
     def _end(self, turn: _Turn | None) -> None:
         if turn is None or turn.seconds * 1000 < self._warn_ms:
@@ -153,7 +208,7 @@ class LoopWatchdog:
         now_s = time.monotonic()
         if now_s - self._logged_s >= _LOG_INTERVAL_S:
             self._logged_s = now_s
-            log.warning("the event loop of %s was blocked for %.0f ms by %s", self._name, milliseconds, turn.where)
+            log.warning("the event loop of %s was blocked for %.0f ms by %s%s", self._name, milliseconds, turn.where, turn.advice)
         try:
             self._loop.call_soon_threadsafe(self._on_slow, milliseconds)
         except RuntimeError:
@@ -175,18 +230,15 @@ def _waited_s(schedule: Path) -> float:
 def _runner_frame() -> FrameType | None:
     """Returns the frame that runs the loop: the first one below this that belongs to no callback."""
     frame: FrameType | None = sys._getframe()  # noqa: SLF001
-    while frame is not None and frame.f_code is not asyncio.Runner.run.__code__:
+    while frame is not None and frame.f_code not in _RUNNERS:
         frame = frame.f_back
     return frame
 
 
-def _describe(top: FrameType, runner: FrameType | None) -> str:
-    """Returns the stack from its top to the bottom of the turn, without values."""
-    frames, frame = list[str](), top
-    while frame is not runner and len(frames) < _FRAMES_MAX:
+def _describe(frames: Sequence[FrameType]) -> str:
+    """Returns a stack without values."""
+    functions = list[str]()
+    for frame in frames[:_FRAMES_MAX]:
         path = Path(frame.f_code.co_filename)
-        frames.append(f"{frame.f_code.co_qualname} ({'/'.join(path.parts[-3:])}:{frame.f_lineno})")
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return ", called by ".join(frames)
+        functions.append(f"{frame.f_code.co_qualname} ({'/'.join(path.parts[-3:])}:{frame.f_lineno})")
+    return ", called by ".join(functions)

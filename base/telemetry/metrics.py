@@ -47,7 +47,7 @@ METRICS: Mapping[str, MetricDefinition] = {
     "BatchSize": _count("Rows of a batch that was sent to a worker, including batches that are part of a failed one."),
     # ---- counted by the supervisor
     "ModelReady": _count("1 if a model is ready or degraded, else 0; once per interval, also without requests."),
-    # ---- values of front doors and supervisors
+    # ---- values of all processes
     "LoopTurn": _milliseconds("Time of a turn of the process's event loop that took at least `loop_turn_warn_ms`."),
     # ---- counted by workers
     "CacheHits": _count("Batches that found their model loaded."),

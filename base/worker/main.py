@@ -27,6 +27,7 @@ from base.ipc.control import (
     encode_message,
 )
 from base.log import get_logger, log_beside_model
+from base.telemetry.loop_watchdog import TURN_WARN_VARIABLE
 from base.telemetry.recorder import Reporter, WorkerMetrics, metrics_config_from
 from base.worker.worker import Worker
 
@@ -59,6 +60,7 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
         metrics_config = metrics_config_from(os.environ)
         recorder = None if metrics_config is None else WorkerMetrics(model, version, metrics_config.values_max)
         worker = Worker(model, version, endpoints, socket_path, control, recorder)
+        worker.watch_turns(float(os.environ.get(TURN_WARN_VARIABLE, "0")), recorder)
         release = worker.listen(release_id)
         place = "in its warm-up: "
         warnings = worker.warm_up(lenient=lenient)

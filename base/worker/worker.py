@@ -25,12 +25,14 @@ from base.ipc.control import WIRE_VERSION, ControlMessage, ExitCode
 from base.ipc.protocol import Welcome
 from base.ipc.release_spec import ReleaseSpec, release_tag
 from base.log import get_logger
+from base.telemetry.loop_watchdog import LoopWatchdog
 from base.telemetry.recorder import WorkerMetrics
 from base.worker.cache_admin import CacheAdmin
 from base.worker.control_channel import ControlChannel
 from base.worker.link.async_calls import AsyncCalls
 from base.worker.link.front_link import FrontLink
 from base.worker.prediction.predictor import Predictor
+from base.worker.turn_watch import turn_watchdog
 from base.worker.wakeup import Wakeup
 from base.worker.warm_up import warm_up
 
@@ -71,6 +73,7 @@ class Worker:
             Predictor(each, None if recorder is None else recorder.endpoint_metrics(each.name), self._async_runner, self._dependencies)
             for each in endpoints
         ]
+        self._watchdog: LoopWatchdog | None = None
         self.caches = CacheAdmin(model, [(predictor.endpoint, predictor.cache) for predictor in self._predictors])
         self._socket_path = socket_path
         self._parent = None if control is None else ControlChannel(control, self.caches.handle_request, self.drain, self._on_parent_gone)
@@ -114,6 +117,10 @@ class Worker:
     def warm_up(self, *, lenient: bool) -> list[str]:
         """Warms up all endpoints; see `base.worker.warm_up`. Must be called between `listen` and `run`."""
         return warm_up(self._predictors, lenient=lenient)
+
+    def watch_turns(self, warn_ms: float, recorder: WorkerMetrics | None) -> None:
+        """Logs and records slow turns of the event loop, if `run` needs one; see `base.worker.turn_watch`. Must be called before `run`."""
+        self._watchdog = turn_watchdog([predictor.endpoint for predictor in self._predictors], warn_ms, recorder)
 
     def run(self) -> ExitCode:
         """Serves until the worker is drained or its parent is gone, and closes it."""
@@ -186,9 +193,13 @@ class Worker:
 
         loop.add_reader(self._poll.fileno(), handle_events)
         self._wakeup.wake()  # it may have been drained already
+        if self._watchdog is not None:
+            self._watchdog.start()
         try:
             await ended
         finally:
+            if self._watchdog is not None:
+                self._watchdog.stop()
             loop.remove_reader(self._poll.fileno())
 
     def _watch(self, fd: int, reader: FrontLink | Callable[[], None]) -> None:
