@@ -71,7 +71,7 @@ def setting(name):
     flag = "--" + name.replace("_", "-")
     given = [value for argument, value in zip(flags, flags[1:]) if argument == flag]
     given += [argument[len(flag) + 1 :] for argument in flags if argument.startswith(flag + "=")]
-    config = os.environ.get("PEXDOCK_CONFIG", "pexdock.toml")
+    config = os.environ.get("PEXDOCK_CONFIG") or "pexdock.toml"
     config = next((value for argument, value in zip(flags, flags[1:]) if argument == "--config"), config)
     in_file = tomllib.load(open(config, "rb")) if os.path.isfile(config) else {}
     return given[-1] if given else os.environ.get("PEXDOCK_" + name.upper()) or in_file.get(name)

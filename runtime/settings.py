@@ -1,7 +1,8 @@
 """The settings of one Pexdock: their names, bounds, defaults and sources.
 
-Flags override `PEXDOCK_*` variables, which override `pexdock.toml`, which overrides the defaults. An unknown name is an error in every
-source, since a misspelt limit would silently have no effect.
+Flags override `PEXDOCK_*` variables, which override `pexdock.toml`, which overrides the defaults. An empty variable counts as unset, as
+in the start script: an empty path would be the current folder. An unknown name is an error in every source, since a misspelt limit would
+silently have no effect.
 """
 
 from __future__ import annotations
@@ -282,7 +283,7 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
     _check_environment()
     layers: list[tuple[str, Mapping[str, Any]]] = [
         ("--{flag}", given),
-        (PREFIX + "{NAME}", EnvSettingsSource(Settings)()),
+        (PREFIX + "{NAME}", EnvSettingsSource(Settings, env_ignore_empty=True)()),
         (f"`{{name}}` in {path}", from_file),
     ]
     merged = {name: value for _, layer in reversed(layers) for name, value in layer.items()}

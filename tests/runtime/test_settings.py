@@ -25,6 +25,16 @@ def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
     assert load({"port": None}).port == 2
 
 
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_an_empty_variable_counts_as_unset(monkeypatch, name):
+    """The start script reads it so, too. An empty path would be the current folder."""
+    default = load()
+    monkeypatch.setenv(f"PEXDOCK_{name.upper()}", "")
+    assert load() == default
+    Path("pexdock.toml").write_text("dist_path = 'models'\n")
+    assert load().dist_path == Path("models").absolute()
+
+
 def test_the_file_is_that_of_the_flag_else_of_the_variable_else_of_the_folder(monkeypatch):
     """--config wins over PEXDOCK_CONFIG, which wins over ./pexdock.toml."""
     for number, name in enumerate(["pexdock.toml", "variable.toml", "flag.toml"], start=1):
