@@ -118,7 +118,7 @@ def test_at_a_first_start_no_model_answers_what_may_belong_to_one_that_still_sta
         pexdock.until(lambda: answers["/m01"][-1] == answers["/%6d01"][-1] == BY_M01)
         assert refused["reason"] == (
             "path /{any} is served by m01 0.1.0 as /m01, from m01-0.1.0.pex, and a request must not match paths of two models: "
-            "give any a path that overlaps none of m01, or remove m01"
+            "give any a path that overlaps none of m01, or remove the files of m01 and restart Pexdock"
         )
         pexdock.until(lambda: answers["/m02"][-1] == (404, "no endpoint has this path; GET /docs lists those that are served"))
     assert str(BY_ANY) not in kinds([*answers["/m01"], *answers["/%6d01"], *answers["/m02"]])

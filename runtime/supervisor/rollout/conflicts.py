@@ -101,5 +101,5 @@ def _overlap_reason(owner: PathOwner, holder: PathOwner) -> str:
     by = f"{holder.release.title}{same}, from {holder.release.file}" if holder.release else f"model {holder.model}{same}"
     return (
         f"path {owner.path} is served by {by}, and a request must not match paths of two models: "
-        f"give {owner.model} a path that overlaps none of {holder.model}, or remove {holder.model}"
+        f"give {owner.model} a path that overlaps none of {holder.model}, or remove the files of {holder.model} and restart Pexdock"
     )

@@ -11,7 +11,10 @@ from runtime.supervisor.rollout import conflicts, planner
 from runtime.supervisor.rollout.path_claims import updated_claims
 from runtime.supervisor.rollout.release_state import ReleaseState
 
-WAY_OUT = "and a request must not match paths of two models: give rose a path that overlaps none of iris, or remove iris"
+WAY_OUT = (
+    "and a request must not match paths of two models: give rose a path that overlaps none of iris, "
+    "or remove the files of iris and restart Pexdock"
+)
 
 
 def planned(*releases):
