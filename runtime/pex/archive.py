@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import struct
 import zipfile
 import zlib
@@ -35,6 +36,8 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """Opens the zip at `path` until the end of the block. A PexRefused that is raised in the block names the file."""
     with prefix_file_name(path), ExitStack() as stack:
         with _refuse_unreadable("it cannot be read"):
+            if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for a writer
+                raise PexRefused("it is not a regular file")
             file = stack.enter_context(path.open("rb"))
             _refuse_other_files(file)
             archive = stack.enter_context(zipfile.ZipFile(file))

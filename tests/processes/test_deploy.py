@@ -87,8 +87,15 @@ def test_a_pex_that_fails_its_check_never_reaches_dist(operated, pex):
     """Its name is that of the reason alone."""
     pex.write_bytes(pex.read_bytes()[:-100])
     wants = write_tiny(pex.with_name("wants-0.1.0.pex"), "wants", built_on="7.7.7")
+    os.mkfifo(pipe := pex.with_name("pipe.pex"))
+    reasons = {
+        pex: "tiny-0.1.0.pex",
+        wants: "base-7.7.7.pex, which is missing",
+        pex.with_name("none.pex"): "none.pex",
+        pipe: "pipe.pex: it is not a regular file",
+    }
     with operated:
-        for file, reason in ((pex, "tiny-0.1.0.pex"), (wants, "base-7.7.7.pex, which is missing"), (pex.with_name("none.pex"), "none.pex")):
+        for file, reason in reasons.items():
             refused = operated.run("deploy", file)
             assert refused.returncode == 1
             assert reason in refused.stderr.splitlines()[-1]

@@ -1,5 +1,6 @@
 """Tests of reading pex files, and of every refusal."""
 
+import os
 import zipfile
 
 import pytest
@@ -72,6 +73,13 @@ def test_other_files_are_refused_with_their_kind(tmp_path):
     assert "truncated" in refusal(path)
     refusal(tmp_path)
     refusal(tmp_path / "missing.pex")
+
+
+def test_a_named_pipe_is_refused_at_once(tmp_path):
+    """To open it would wait for a writer."""
+    os.mkfifo(tmp_path / "a.pex")
+    with pytest.raises(PexRefused, match=r"a\.pex: it is not a regular file"):
+        read_pex(tmp_path / "a.pex")
 
 
 def test_a_file_truncated_anywhere_is_refused(tmp_path):
