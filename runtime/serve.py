@@ -84,12 +84,17 @@ def _check_settings(settings: Settings) -> None:
     """Checks the files that front doors need, before any process starts.
 
     Raises:
-        PexdockError: The TLS files or API keys cannot be used, or the pre-stop delay is longer than the whole shutdown.
+        PexdockError: The TLS files or API keys cannot be used, or two settings contradict each other.
     """
     if settings.pre_stop_delay_s > settings.drain_s:
         raise BadSetting(
             f"pre_stop_delay_s is {settings.pre_stop_delay_s:g}, but must not exceed drain_s, {settings.drain_s:g}, which includes it: "
             "lower it or raise drain_s"
+        )
+    if settings.restart_delay_min_s > settings.restart_delay_max_s:
+        raise BadSetting(
+            f"restart_delay_min_s is {settings.restart_delay_min_s:g}, but must not exceed restart_delay_max_s, "
+            f"{settings.restart_delay_max_s:g}: lower it or raise restart_delay_max_s"
         )
     from runtime.http import api_keys, tls  # noqa: PLC0415 - OpenSSL is loaded only if it is used
 

@@ -302,7 +302,10 @@ def _read_file(config: Path | None) -> tuple[Path, Mapping[str, Any]]:
         return path, {}
     try:
         values = TomlConfigSettingsSource(Settings, path)()
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except OSError as exc:
+        advice = f"give user {os.geteuid()} access to it, or name another file with --config or {CONFIG_VARIABLE}"
+        raise BadSetting(f"cannot read {path}: {exc.strerror or exc}; {advice}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise BadSetting(f"cannot read {path} as TOML: {exc}") from exc
     _reject_renamed(f"`{{name}}` in {path}", values)
     for key in values:

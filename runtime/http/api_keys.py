@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 from collections.abc import Iterable
@@ -50,8 +51,11 @@ def read_keys(path: Path) -> ApiKeys:
     try:
         with path.open("rb") as file:
             text = file.read(_FILE_MAX_BYTES).decode()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise BadKeys(f"{path} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+    except OSError as exc:
+        advice = f"correct the setting api_keys_path, or give user {os.geteuid()} access to the file"
+        raise BadKeys(f"{path} cannot be read: {exc.strerror or exc}; {advice}") from exc
+    except UnicodeDecodeError as exc:
+        raise BadKeys(f"{path} cannot be read: {exc}") from exc
     entries = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("#"):

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,29 @@ def test_a_dist_folder_without_permission_is_named_by_every_command(supervised):
     supervised.dist.chmod(0o755)
     assert f"this user cannot read {supervised.dist}" in found.stdout
     assert found.stderr == ""
+
+
+def test_what_the_system_refuses_names_the_setting_and_the_remedy(supervised, tmp_path):
+    """Files that are missing, a settings file without permission, and two settings that contradict each other."""
+    prefix = POWERLESS if os.getuid() == 0 else ()
+    (toml := tmp_path / "pexdock.toml").touch(mode=0)
+    for variables, texts in (
+        ({"PEXDOCK_TLS_CERT_PATH": "/no"}, ("/no", "No such file or directory", "tls_cert_path")),
+        ({"PEXDOCK_API_KEYS_PATH": "/no"}, ("/no", "No such file or directory", "api_keys_path")),
+        ({"PEXDOCK_TRUSTED_KEYS_PATH": "/no"}, ("/no", "No such file or directory", "setting trusted_keys_path")),
+        ({"PEXDOCK_CONFIG": str(toml)}, (f"cannot read {toml}: Permission denied", "give user")),
+        ({"PEXDOCK_RESTART_DELAY_MIN_S": "31"}, ("restart_delay_min_s is 31, but must not exceed restart_delay_max_s, 30",)),
+    ):
+        assert_explained(run(supervised, "serve", prefix=prefix, **variables), *texts)
+
+
+def test_a_port_of_the_system_is_no_port_in_use(supervised):
+    """To stop other processes would not help."""
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 1:
+        pytest.skip("NOT TESTED: on this machine, every user may listen on each port")
+    prefix = [word.replace("-dac_override", "-net_bind_service", 1) for word in POWERLESS] if os.getuid() == 0 else []
+    done = run(supervised, "serve", prefix=prefix, PEXDOCK_PORT="1")
+    assert_explained(done, "port 1: Permission denied", "1024 or more with --port", "CAP_NET_BIND_SERVICE")
 
 
 def test_a_dist_folder_that_can_only_be_listed_is_no_empty_one(supervised):

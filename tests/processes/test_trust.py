@@ -148,7 +148,10 @@ def test_a_missing_list_of_digests_fails_the_start(tmp_path):
     supervised = Supervised(tmp_path, trusted_digests_path=tmp_path / "nowhere")
     done = subprocess.run(supervised.command("serve"), env=supervised.environment, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
-    assert "nowhere cannot be read: No such file or directory; no pex can be trusted until that is corrected" in done.stderr
+    assert (
+        "nowhere cannot be read: No such file or directory; no pex can be trusted until that is corrected there or in the setting trusted_"
+        in done.stderr
+    )
 
 
 def test_check_names_the_signer(tmp_path, keys, key):

@@ -64,12 +64,14 @@ class TrustPolicy:
         Raises:
             PexdockError: A file is missing or has an invalid line.
         """
+        setting = "trusted_digests_path"
         try:
             self._digests()
             if self._keys_path is not None:
+                setting = "trusted_keys_path"
                 _keys(self._keys_path)
         except _Unreadable as exc:
-            raise PexdockError(f"{exc}; no pex can be trusted until that is corrected") from exc
+            raise PexdockError(f"{exc}; no pex can be trusted until that is corrected there or in the setting {setting}") from exc
 
     def evidence(self, pex: Path) -> Evidence:
         """Returns a value that changes when the signature beside `pex`, the keys or the list change."""

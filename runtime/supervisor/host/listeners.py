@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import socket
 from collections.abc import Iterator, Sequence
@@ -97,6 +98,8 @@ def describe_reach(listener: socket.socket) -> str:
 
 
 def _advice(error: OSError) -> str:
-    if isinstance(error, socket.gaierror):
+    if error.errno == errno.EACCES:
+        return "choose a port of 1024 or more with --port, or give the process the capability CAP_NET_BIND_SERVICE"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         return "choose an address of this machine with --host"
     return "stop the process that uses it, or choose another port with --port (0 for any free one)"

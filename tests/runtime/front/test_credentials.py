@@ -196,7 +196,10 @@ def test_files_that_cannot_be_used_are_named_with_the_reason(authority, tmp_path
         (TlsFiles(str(cert), str(other_key)), "the key does not belong to the certificate"),
         (TlsFiles(str(text), str(key)), r"text\.pem cannot be used for TLS"),
         (TlsFiles(str(cert)), "it contains no PEM of the right kind"),
-        (TlsFiles(str(tmp_path / "nowhere"), str(key)), "No such file"),
+        (
+            TlsFiles(str(tmp_path / "nowhere"), str(key)),
+            "No such file or directory; correct the setting tls_cert_path",
+        ),
         (TlsFiles(str(cert), str(locked)), "the key is encrypted"),
         (TlsFiles(str(cert), str(key), str(text)), r"text\.pem cannot be used for TLS"),
     ):
