@@ -52,7 +52,7 @@ def serve(settings: Settings, show: Callable[[str], None], load: Callable[[], Se
         run_dir.lock_run_dir(settings.run_path) as own_run_dir,
         bind_listeners(settings.host, settings.port, settings.front_doors) as clients,
         open_listeners(settings, own_run_dir.path) as operators,
-        report_writer(settings.emf) as report,
+        report_writer(settings.emf, "emf_path") as report,
         PolicyStore(settings.state_path) as policies,
         log_buffer.capture_logs() as logs,
         _make_sandbox(settings) as sandbox,

@@ -40,13 +40,15 @@ class AppendLog:
     Args:
         path: Path of the file; "-" is the standard output, or what `stdout_fd` leads to.
         what: Name of the lines in log messages, in the plural.
+        setting: Name of the setting or parameter that has the path, for the same messages.
         weight_max: Total weight of lines that may be queued while a disk or the reader of a pipe is slow; more are dropped.
         stdout_fd: Descriptor of the standard output; duplicated when this is entered.
     """
 
-    def __init__(self, path: str | Path, what: str, weight_max: int, stdout_fd: int = 1) -> None:
+    def __init__(self, path: str | Path, what: str, setting: str, weight_max: int, stdout_fd: int = 1) -> None:
         self._path = path
         self._what = what
+        self._setting = setting
         self._weight_max = weight_max
         self._stdout = path == STDOUT
         self._stdout_fd = stdout_fd
@@ -116,7 +118,8 @@ class AppendLog:
                 self._append(line)
         except OSError as exc:
             if not self._failing:
-                log.error("%s cannot be written to %s: %s", self._what, self._name, exc.strerror)  # noqa: TRY400 - the reason is enough
+                remedy = f"correct this, or change {self._setting}"
+                log.error("%s cannot be written to %s: %s; %s", self._what, self._name, exc.strerror, remedy)  # noqa: TRY400 - the reason is enough
             self._failing = True
         else:
             self._failing = False

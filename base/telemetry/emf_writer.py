@@ -16,11 +16,16 @@ _QUEUED_VALUES_MAX = 500_000
 
 
 class EmfWriter:
-    """Writes reports while it is entered (see `base.telemetry.append_log`)."""
+    """Writes reports while it is entered (see `base.telemetry.append_log`).
 
-    def __init__(self, emf: Emf) -> None:
+    Args:
+        emf: The path, and the namespace.
+        setting: Name of the setting or parameter that has the path.
+    """
+
+    def __init__(self, emf: Emf, setting: str = "the path of Emf") -> None:
         self._namespace = emf.namespace
-        self._log = AppendLog(emf.path, "metrics", _QUEUED_VALUES_MAX)
+        self._log = AppendLog(emf.path, "metrics", setting, _QUEUED_VALUES_MAX)
 
     def __enter__(self) -> Self:
         self._log.__enter__()
@@ -36,12 +41,12 @@ class EmfWriter:
 
 
 @contextlib.contextmanager
-def report_writer(emf: Emf | None) -> Iterator[Callable[[MetricsReport], None]]:
+def report_writer(emf: Emf | None, setting: str = "the path of Emf") -> Iterator[Callable[[MetricsReport], None]]:
     """Yields a function that writes reports from any thread without blocking. Without `emf` it drops them."""
     if emf is None:
         yield _drop_report
         return
-    with EmfWriter(emf) as writer:
+    with EmfWriter(emf, setting) as writer:
         yield writer.write_report
 
 

@@ -120,4 +120,5 @@ def test_a_file_that_cannot_be_written_is_logged_and_serving_goes_on(supervised,
     supervised.settings["access_log_path"] = tmp_path / "no" / "folder" / "access.log"
     with supervised:
         assert supervised.predictions("/tiny") == [6]
-        supervised.until(lambda: "lines of the access log cannot be written to" in supervised.err.read_text())
+        said = f"lines of the access log cannot be written to {supervised.settings['access_log_path']}: No such file or directory; "
+        supervised.until(lambda: f"{said}correct this, or change access_log_path" in supervised.err.read_text())

@@ -109,7 +109,7 @@ def open_access_log(path: str | None, stdout_fd: int) -> Iterator[AccessLog | No
     if path is None:
         yield None
         return
-    with AppendLog(path, "lines of the access log", _QUEUED_MAX_BYTES, stdout_fd) as file:
+    with AppendLog(path, "lines of the access log", "access_log_path", _QUEUED_MAX_BYTES, stdout_fd) as file:
         access_log = AccessLog(lambda lines: file.append_lines(lambda: _joined(lines), sum(map(len, lines))))
         try:
             yield access_log

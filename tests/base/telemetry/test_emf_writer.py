@@ -87,7 +87,8 @@ def test_a_folder_that_cannot_be_made_is_logged_once_and_may_come_back(tmp_path,
             until(lambda outage=outage: len(caplog.records) == outage)
             folder.unlink()
             folder.mkdir()
-    assert [record.getMessage() for record in caplog.records] == [f"metrics cannot be written to {path}: Not a directory"] * 2
+    said = f"metrics cannot be written to {path}: Not a directory; correct this, or change the path of Emf"
+    assert [record.getMessage() for record in caplog.records] == [said] * 2
 
 
 def test_a_wrong_path_is_logged_at_once(tmp_path, caplog):
@@ -188,7 +189,8 @@ def test_a_standard_output_without_a_reader_is_logged_once():
     with run_with_stdout(program, stdout=theirs) as process:
         os.close(theirs)
         _, err = process.communicate(timeout=WITHIN_S)
-    assert (err.splitlines(), process.returncode) == ([b"metrics cannot be written to the standard output: Broken pipe"], 0)
+    said = b"metrics cannot be written to the standard output: Broken pipe; correct this, or change the path of Emf"
+    assert (err.splitlines(), process.returncode) == ([said], 0)
 
 
 def test_a_closed_standard_output_is_never_mistaken_for_another_file(tmp_path):
@@ -196,7 +198,8 @@ def test_a_closed_standard_output_is_never_mistaken_for_another_file(tmp_path):
     program = f"mine = open({str(tmp_path / 'mine')!r}, 'w')\nwith EmfWriter(Emf('-')) as log:\n log.write_report(report())"
     with run_with_stdout(program, preexec_fn=lambda: os.close(1)) as process:
         _, err = process.communicate(timeout=WITHIN_S)
-    assert (err.splitlines(), process.returncode) == ([b"metrics cannot be written to the standard output: Bad file descriptor"], 0)
+    said = b"metrics cannot be written to the standard output: Bad file descriptor; correct this, or change the path of Emf"
+    assert (err.splitlines(), process.returncode) == ([said], 0)
     assert (tmp_path / "mine").read_bytes() == b""
 
 
