@@ -150,7 +150,7 @@ class Settings(BaseSettings):
     probation_crashes_max: int = Field(3, ge=1, le=1000, description="Worker crashes at which a release on probation is rolled back.")
     body_max_bytes: ByteSize = Field(ByteSize(_LIMITS.body_max_bytes), ge=1, description="Largest request body.")
     columns_max: int = Field(
-        _LIMITS.columns_max, ge=1, le=10_000, description="Columns of a request that its endpoint does not declare; more get a 413."
+        _LIMITS.columns_max, ge=1, le=10_000, description="Columns and nested fields that an endpoint does not declare; more get a 413."
     )
     request_max_rows: int = Field(_LIMITS.request_max_rows, ge=1, description="Rows of a request; more get a 413.")
     request_timeout_s: float = Field(_LIMITS.request_timeout_s, gt=0, le=86400, description="Time limit of a request.")

@@ -69,6 +69,13 @@ def test_what_is_large_keeps_no_loop_from_other_requests(tmp_path: Path) -> None
         assert [answer.json()["predictions"] for answer in answers] == [[given] for given in fresh]
         refused = client.post(f"{address}/any", json=[{f"x{number}": number for number in range(1001)}])
         assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+        refused = client.post(f"{address}/any", json=[{"a": {f"x{number}": number}} for number in range(6000)])
+        assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+        sparse = [{"a": {f"x{number}": number for number in range(500)}}] + [{"a": {}}] * 1000
+        answer = client.post(f"{address}/any", json=sparse).json()["predictions"]
+        assert answer == [sparse[0]] + [{"a": dict.fromkeys(sparse[0]["a"])}] * 1000
+        blank = client.post(f"{address}/any", content=b"\n" * 30_000_000 + b'{"a":1}', headers={"content-type": "application/x-ndjson"})
+        assert blank.json()["predictions"] == [{"a": 1}]
 
         rows = [{"x": number, "s": "},{", "l": [{"y": number}]} for number in range(300_000)]
         assert client.post(f"{address}/any", content=msgspec.json.encode(rows)).json()["predictions"] == rows

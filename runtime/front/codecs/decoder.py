@@ -22,7 +22,7 @@ from runtime.front.codecs.batch_builder import BatchBuilder
 from runtime.front.codecs.json_columns import MIN_ROWS, JsonColumns
 from runtime.front.codecs.parquet import reader as parquet
 from runtime.front.codecs.rows import Rows
-from runtime.front.codecs.values.limits import COLUMNS_MAX
+from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count
 from runtime.front.memory.body_buffer import BodyBuffer
 
 _ROWS_AT_A_TIME = 4096
@@ -77,7 +77,7 @@ class RowDecoder:
             TooLarge: The body holds more than a request may.
         """
         if self._schema is None:
-            return _rows_with_own_schema(json_codec.infer_json(json_codec.parse_untyped(body), self._columns_max))
+            return self._rows_of_table(json_codec.infer_json(json_codec.parse_untyped(body), self._columns_max))
         if len(body) > _QUICK_TYPED_BYTES:
             return self._rows_of(self._json.read_long_array(body))
         found = self._json.read_array(body)
@@ -86,19 +86,19 @@ class RowDecoder:
     def from_ndjson(self, body: bytes) -> Rows:
         """Decodes JSON objects, one per line."""
         if self._schema is None:
-            return _rows_with_own_schema(json_codec.infer_json(json_codec.parse_untyped_lines(body), self._columns_max))
+            return self._rows_of_table(json_codec.infer_json(json_codec.parse_untyped_lines(body), self._columns_max))
         return self._rows_of(self._json.read_lines(body))
 
     def from_csv(self, body: bytes) -> Rows:
         """Decodes CSV with a header."""
         if self._schema is None:
-            return _rows_with_own_schema(csv.infer_csv(body, self._columns_max))
+            return self._rows_of_table(csv.infer_csv(body, self._columns_max))
         return self._rows_of(csv.read_csv(body, self._columns, self._unexpected, self._columns_max))
 
     def from_parquet(self, body: bytes) -> Rows:
         """Decodes a Parquet file."""
         if self._schema is None:
-            return _rows_with_own_schema(parquet.read_parquet(body, None, self._columns_max))
+            return self._rows_of_table(parquet.read_parquet(body, None, self._columns_max))
         # All columns must be read to refuse unexpected ones by name.
         table = parquet.read_parquet(body, self._columns if self._unexpected == "ignore" else None, self._columns_max)
         return self._rows_of(tables.fit_table(table, self._columns, self._unexpected))
@@ -159,6 +159,7 @@ class RowDecoder:
     def _rows_of_table(self, table: pa.Table) -> Rows:
         """Casts the columns of a table where that is needed, or refuses them."""
         if self._schema is None:
+            check_column_count(tables.count_fields(table.schema), self._columns_max)
             return _rows_with_own_schema(table)
         return self._rows_of(tables.fit_table(table, self._columns, self._unexpected))
 

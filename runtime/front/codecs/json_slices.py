@@ -6,7 +6,7 @@ A decoder holds Python's lock until it returns, so for as long as it reads, the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import msgspec
@@ -83,3 +83,13 @@ def decode_lines(body: bytes, decode: Callable[[bytes], list[T]], slice_bytes: i
         found += decode(body[at:end])
         at = end + 1
     return found + decode(body[at:]) if at else decode(body)
+
+
+def split_lines(body: bytes, slice_bytes: int = SLICE_BYTES) -> Iterator[bytes]:
+    """Yields the lines that are not blank."""
+    at = 0
+    while at < len(body):
+        end = body.find(b"\n", at + slice_bytes)
+        end = len(body) if end < 0 else end
+        yield from (line for line in body[at:end].split(b"\n") if line.strip())
+        at = end + 1

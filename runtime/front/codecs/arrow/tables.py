@@ -23,10 +23,7 @@ from base.schema.wire import Column, has_nul_in_names
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes
 from runtime.front.codecs.arrow.polars_types import polars_type
 from runtime.front.codecs.values import cast, schema_fit
-from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count, check_expanded_size
-
-_NESTED_MAX = 32
-"""Maximum depth of nested lists and structs. Polars recurses, and some hundreds of levels crash the process."""
+from runtime.front.codecs.values.limits import COLUMNS_MAX, NESTED_MAX, check_column_count, check_expanded_size
 
 
 def read_arrow_stream(body: bytes | memoryview, columns_max: int = COLUMNS_MAX) -> pa.Table:
@@ -117,7 +114,7 @@ def infer_frame(table: pa.Table) -> pl.DataFrame:
 
 def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[type-arg]
     if _is_deep(column.type):
-        raise schema_fit.misfit_error([Cell(None, name, f"values are nested more than {_NESTED_MAX} levels deep")])
+        raise schema_fit.misfit_error([Cell(None, name, f"values are nested more than {NESTED_MAX} levels deep")])
     try:
         wanted = polars_type(column.type)
         found = pl.from_arrow(column if wanted == column.type else column.cast(wanted))
@@ -131,7 +128,7 @@ def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[ty
 
 def _is_deep(kind: pa.DataType) -> bool:
     level = [kind]
-    for _ in range(_NESTED_MAX + 1):
+    for _ in range(NESTED_MAX + 1):
         level = [inner for each in level for inner in _inner(each)]
         if not level:
             return False
@@ -144,6 +141,17 @@ def _inner(kind: pa.DataType) -> list[pa.DataType]:
     if isinstance(kind, pa.BaseExtensionType):
         return [kind.storage_type]
     return [kind.field(i).type for i in range(kind.num_fields)]
+
+
+def count_fields(schema: pa.Schema) -> int:
+    """Returns the number of columns and of the fields of structs in them."""
+    count = 0
+    kinds: list[pa.DataType] = [pa.struct(schema)]
+    while kinds:
+        kind = kinds.pop()
+        count += kind.num_fields if isinstance(kind, pa.StructType) else 0
+        kinds += _inner(kind)
+    return count
 
 
 def to_table(frame: pl.DataFrame) -> pa.Table:

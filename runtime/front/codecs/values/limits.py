@@ -16,6 +16,10 @@ COLUMNS_MAX = 10_000
 """Maximum number of columns that any setting allows. Each takes 30 µs, regardless of the number of rows."""
 
 
+NESTED_MAX = 32
+"""Maximum depth of nested lists and structs. Polars recurses, and some hundreds of levels crash the process."""
+
+
 def check_column_count(count: int, columns_max: int = COLUMNS_MAX) -> None:
     """Raises TooLarge if a request has more columns than it may have."""
     if count > columns_max:

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.front.codecs.json_slices import decode_array, decode_lines
+from runtime.front.codecs.json_slices import decode_array, decode_lines, split_lines
 
 ANYTHING = msgspec.json.Decoder().decode
 TEXT = st.text(st.sampled_from('},{"[] \\n1'), max_size=6)
@@ -63,3 +63,10 @@ def test_no_slice_is_much_longer_than_asked() -> None:
 def test_lines_are_read_as_a_whole_would_be(values: list[object], slice_bytes: int) -> None:
     body = b"".join(msgspec.json.encode(value) + b"\n" for value in values)
     assert decode_lines(body, msgspec.json.Decoder().decode_lines, slice_bytes) == values
+
+
+@given(st.text("\n\r x", max_size=60), st.integers(1, 40))
+def test_lines_are_split_as_at_once(text: str, slice_bytes: int) -> None:
+    """Blank lines are left out."""
+    body = text.encode()
+    assert list(split_lines(body, slice_bytes)) == [line for line in body.split(b"\n") if line.strip()]
