@@ -70,18 +70,18 @@ class Downloads:
         for folder in ("kept", "new", "locks"):
             (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         kept = root / "kept" / digest
-        lock = self._lock_existing(root, kept)
+        lock = self._lock_existing(root, kept / name)
         if lock is None:
             with _locked(root / "locks" / str(int(digest[:8], 16) % _LOCKS)):
-                lock = self._lock_existing(root, kept)  # another worker may have fetched it meanwhile
+                lock = self._lock_existing(root, kept / name)  # another worker may have fetched it meanwhile
                 if lock is None:
                     lock = self._fetch(root, kept, name, fetch)
         return Artifact(kept / name, fingerprint, _size_bytes(kept), _closing(lock))
 
-    def _lock_existing(self, root: Path, kept: Path) -> int | None:
-        """Returns a descriptor that holds the shared lock of a download; None if the download does not exist."""
+    def _lock_existing(self, root: Path, path: Path) -> int | None:
+        """Returns a descriptor that holds the shared lock of a download; None if it does not exist, or a cleaner left only its folder."""
         with _locked(root / "lock"):
-            return _lock_shared(kept) if kept.exists() else None
+            return _lock_shared(path.parent) if path.exists() else None
 
     def _fetch(self, root: Path, kept: Path, name: str, fetch: Callable[[Path], None]) -> int:
         new = root / "new" / kept.name
@@ -90,6 +90,7 @@ class Downloads:
         try:
             fetch(new / name)
             with _locked(root / "lock"):
+                shutil.rmtree(kept, ignore_errors=True)  # without its content, if it exists
                 new.rename(kept)
                 lock = _lock_shared(kept)
                 self._make_room(root)

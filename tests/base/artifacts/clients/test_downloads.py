@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -77,6 +78,33 @@ def test_the_least_recently_used_downloads_make_room(tmp_path: Path) -> None:
         artifact.release()
     downloads.artifact("g", "g", writing(60, calls)).release()
     assert kept(tmp_path) == 1
+
+
+def test_downloads_that_a_cleaner_removes_are_fetched_again(tmp_path: Path) -> None:
+    """The whole folder while one is in use, its file alone, or the folder during a download, which fails once."""
+    root, calls = tmp_path / "artifacts", []
+    downloads = Downloads(root)
+    held = downloads.artifact("f", "m", writing(3, calls))
+    shutil.rmtree(root)
+    again = downloads.artifact("f", "m", writing(3, calls))
+    assert (again.location, again.location.read_bytes(), len(calls)) == (held.location, b"xxx", 2)
+    held.release()
+    again.location.unlink()
+    third = downloads.artifact("f", "m", writing(4, calls))
+    assert (third.location.read_bytes(), len(calls)) == (b"xxxx", 3)
+
+    def fetch_while_it_is_removed(path: Path) -> None:
+        shutil.rmtree(root)
+        path.write_bytes(b"lost")
+
+    with pytest.raises(FileNotFoundError):
+        downloads.artifact("g", "n", fetch_while_it_is_removed)
+    for fingerprint, name in (("g", "n"), ("f", "m")):
+        artifact = downloads.artifact(fingerprint, name, writing(5, calls))
+        assert artifact.location.read_bytes() == b"xxxxx"
+        artifact.release()
+    for artifact in (again, third):
+        artifact.release()
 
 
 def test_a_download_in_use_by_another_process_is_not_deleted(tmp_path: Path) -> None:
