@@ -1,9 +1,10 @@
-"""Runs blocking work of the supervisor on threads, a limited number of calls at a time."""
+"""Runs blocking work of the supervisor on threads, so that its event loop waits for none of it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -30,6 +31,35 @@ class BlockingThreads:
             done: asyncio.Future[T] = loop.create_future()
             threading.Thread(target=_run, args=(call, loop, done), daemon=True).start()
             return await done
+
+
+class DiskThread:
+    """Runs the writes of one file in order on one thread. It does not keep the process alive, so they must be safe to cut off at any point.
+
+    A write whose caller no longer waits still delays the next one, so that no two use the same temporary file.
+
+    Args:
+        name: Name of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()  # its users wait for each call before the next
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Runs `call` on the thread after all earlier ones, and returns or raises its result."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._calls.put(lambda: _run(call, loop, done))
+        return await done
+
+    def close(self) -> None:
+        """Ends the thread after the calls so far, without waiting for it. Idempotent."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
 
 
 def _run(call: Callable[[], T], loop: asyncio.AbstractEventLoop, done: asyncio.Future[T]) -> None:

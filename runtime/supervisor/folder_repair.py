@@ -43,7 +43,8 @@ class FolderRepair:
         self._restore_state_file = restore_state_file
         self._restore_admin_socket: Callable[[], None] = lambda: None
         self._timer: asyncio.TimerHandle | None = None
-        self._logged_error = ""
+        self._restoring: asyncio.Task[None] | None = None
+        self._logged_errors = {"folders": "", "policies": ""}
 
     async def run(self, restore_admin_socket: Callable[[], None]) -> None:
         """Watches and restores until this is cancelled.
@@ -65,17 +66,24 @@ class FolderRepair:
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._restore)
 
     def _restore(self) -> None:
-        """Restores whatever is missing, and tries again later if something cannot be made. Nothing else depends on the failed step."""
+        """Restores whatever is missing. Nothing else depends on a step that fails, or on the disk of the policies, which may hang."""
         errors = []
-        for step in (self._restore_scratch_folders, self._restore_run_dir, self._restore_policies):
+        for step in (self._restore_scratch_folders, self._restore_run_dir):
             try:
                 step()
             except (PexdockError, OSError) as exc:
                 errors.append(str(exc))
-        error = "; ".join(errors)
-        if error and error != self._logged_error:
+        self._note_error("folders", "; ".join(errors))
+        if self._restoring is None or self._restoring.done():
+            self._restoring = asyncio.get_running_loop().create_task(self._restore_policies())
+        else:
+            self._schedule(_RETRY_S)
+
+    def _note_error(self, part: str, error: str) -> None:
+        """Logs what cannot be made, once, and tries again later. An empty text is a success."""
+        if error and error != self._logged_errors[part]:
             log.error("a folder that Pexdock needs was removed, and making it again is retried every %g s: %s", _RETRY_S, error)
-        self._logged_error = error
+        self._logged_errors[part] = error
         if error:
             self._schedule(_RETRY_S)
 
@@ -94,6 +102,11 @@ class FolderRepair:
             worker.run.restore_socket()
         self._restore_state_file()
 
-    def _restore_policies(self) -> None:
-        if self._policies.restore():
-            log.warning("the traffic policies in %s were removed and have been stored again", self._context.settings.state_path)
+    async def _restore_policies(self) -> None:
+        error = ""
+        try:
+            if await self._policies.restore():
+                log.warning("the traffic policies in %s were removed and have been stored again", self._context.settings.state_path)
+        except (PexdockError, OSError) as exc:
+            error = str(exc)
+        self._note_error("policies", error)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 from collections.abc import Callable
 
 from base.ipc.front_door_control import RoutingTable
+from runtime.blocking import DiskThread
 from runtime.supervisor.host.run_dir import RunDir
 from runtime.supervisor.status.banner import announce
 from runtime.supervisor.status.state import State
@@ -21,6 +23,8 @@ _RETRY_S = 2.0
 
 class StatePublisher:
     """Writes the state file whenever the state has changed, wakes followers, and announces the end of the start.
+
+    A thread writes the file. A state that changes meanwhile is written afterwards, if it has not changed again by then.
 
     Args:
         own: Folder of the state file.
@@ -36,7 +40,11 @@ class StatePublisher:
         self._current = current
         self._show: Callable[[str], None] | None = show
         self._published: State | None = None
+        self._disk = DiskThread("state file")
+        self._unwritten: State | None = None  # the state to write next
+        self._writing: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None  # while the state file could not be written
+        self._finished = False
         self.feed = StateFeed()
 
     @property
@@ -63,17 +71,39 @@ class StatePublisher:
             self._show(announce(self._current(), table.routes))
             self._show = None
 
-    def _write(self, state: State) -> None:
-        """Writes the state file. Retries after an error, since a full disk must not stop the service, and the next change may be late."""
-        has_failed = self._retry is not None
+    async def finish(self) -> None:
+        """Waits until the file is no longer being written. It is not written again."""
+        self._finished, self._unwritten = True, None
         if self._retry is not None:
             self._retry.cancel()
-            self._retry = None
-        try:
-            if not self._run_dir.is_present:
-                raise FileNotFoundError(errno.ENOENT, "the run directory was removed", str(self._run_dir.path))
-            write_state(self._run_dir.path, state)
-        except OSError as exc:
-            if not has_failed:
-                log.error("cannot write the state file, will retry: %s", exc)  # noqa: TRY400 - the reason is complete
-            self._retry = asyncio.get_running_loop().call_later(_RETRY_S, self._write, state)
+        if self._writing is not None:
+            await self._writing
+        self._disk.close()
+
+    def _write(self, state: State) -> None:
+        """Starts to write the state file, or notes that it has to be written again."""
+        if self._finished:
+            return
+        self._unwritten = state
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write_until_current())
+
+    async def _write_until_current(self) -> None:
+        """Writes the state file. Retries after an error, since a full disk must not stop the service, and the next change may be late."""
+        while (state := self._unwritten) is not None:
+            self._unwritten = None
+            has_failed = self._retry is not None
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
+            try:
+                await self._disk.run(functools.partial(self._write_file, state))
+            except OSError as exc:
+                if not has_failed:
+                    log.error("cannot write the state file, will retry: %s", exc)  # noqa: TRY400 - the reason is complete
+                self._retry = asyncio.get_running_loop().call_later(_RETRY_S, self._write, state)
+
+    def _write_file(self, state: State) -> None:
+        if not self._run_dir.is_present:
+            raise FileNotFoundError(errno.ENOENT, "the run directory was removed", str(self._run_dir.path))
+        write_state(self._run_dir.path, state)

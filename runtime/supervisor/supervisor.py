@@ -45,6 +45,9 @@ from runtime.supervisor.traffic.state_metrics import StateMetrics
 
 log = logging.getLogger(__name__)
 
+_FINISH_WRITES_S = 5.0
+"""Time limit at the end for files that are still being written, in seconds. Only a disk that hangs takes longer than a moment."""
+
 
 class AdminServer(Protocol):
     """The server for requests of operators, which runs on the supervisor's event loop."""
@@ -144,7 +147,8 @@ class Supervisor:
                 child.close()
             zombies.stop()
             kill_descendants()
-            await admin.close()  # last, since workers answer its requests; this does not wait for its clients
+            await admin.close()  # after the children, since workers answer its requests; this does not wait for its clients
+            await self._finish_writes()
         with contextlib.suppress(asyncio.CancelledError):
             try:
                 await watching
@@ -169,6 +173,14 @@ class Supervisor:
             await watcher.run()
         finally:
             mirroring.cancel()
+
+    async def _finish_writes(self) -> None:
+        """Waits for the files that are being written, but not for long if a disk hangs."""
+        loop = asyncio.get_running_loop()
+        writes = {loop.create_task(self.fleet.records.store.finish()), loop.create_task(self.publisher.finish())}
+        _, unfinished = await asyncio.wait(writes, timeout=_FINISH_WRITES_S)
+        if unfinished:
+            log.error("a disk does not answer, and the latest traffic policies may not be stored: see %s", self._settings.state_path)
 
     def _children(self) -> list[Child]:
         """Returns all processes that run now."""

@@ -8,7 +8,7 @@ import pytest
 from base.testing import TestClient
 from front_harness import Front, Workers, workers
 from rawhttp import Raw
-from small_disk import Disk, mounted
+from small_disk import Disk, HangingDisk, mounted, mounted_hanging
 
 
 @pytest.fixture
@@ -42,4 +42,11 @@ def way(request: pytest.FixtureRequest) -> str:
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A small file system of its own."""
     with mounted(tmp_path / "disk") as disk:
+        yield disk
+
+
+@pytest.fixture
+def hanging_disk(tmp_path: Path) -> Iterator[HangingDisk]:
+    """A small file system of its own that can hang."""
+    with mounted_hanging(tmp_path / "hanging") as disk:
         yield disk

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from constant_load import Load
 from operated_supervisor import Operated
-from small_disk import Disk
+from small_disk import Disk, HangingDisk
 from tinypex import times, write_tiny
 
 PATH = "/tiny"
@@ -105,7 +109,7 @@ def test_a_release_goes_live_although_the_policy_cannot_be_stored(tmp_path: Path
         disk.fill()
         rollout.drop()
         rollout.until_answers(load, NEW_SAYS)
-        assert "the new traffic policy of tiny is only in memory: cannot write" in operated.err.read_text()
+        operated.until(lambda: "the new traffic policy of tiny is only in memory: cannot write" in operated.err.read_text())
         refused = operated.run("rollback", "tiny")
         assert refused.returncode == 1
         assert "free some space" in refused.stderr
@@ -115,4 +119,28 @@ def test_a_release_goes_live_although_the_policy_cannot_be_stored(tmp_path: Path
         rollout.until_answers(load, OLD_SAYS)
     assert set(load.statuses) == {200}
     kept = json.loads((disk.path / "state" / "traffic.json").read_text())["models"]["tiny"]
+    assert [flip["what"].split()[0] for flip in kept["history"]] == ["0.1.0", "0.2.0", "0.1.0"]
+
+
+def test_only_orders_wait_while_the_disk_of_the_policies_hangs(tmp_path: Path, hanging_disk: HangingDisk) -> None:
+    """A release goes live and a worker that was killed is replaced meanwhile. Everything is stored once the disk goes on."""
+    rollout = Rollout(tmp_path, state_path=hanging_disk.path / "state", rollback_window_s=600)
+    operated = rollout.operated
+    with operated, rollout.load() as load, ThreadPoolExecutor() as threads, contextlib.ExitStack() as end:
+        end.callback(hanging_disk.go_on)  # even after an error, or nothing could be stopped
+        hanging_disk.hang()
+        rollout.drop()
+        rollout.until_answers(load, NEW_SAYS)
+        pinned = threads.submit(operated.admin.put, "/models/tiny/pin", json={"to": "0.1.0"}, timeout=120)
+        killed = operated.until(lambda: operated.release("tiny-0.2.0.pex").get("worker_pids"))[0]
+        os.kill(killed, signal.SIGKILL)
+        operated.until(lambda: operated.release("tiny-0.2.0.pex").get("worker_pids") not in ([], [killed]))
+        rollout.until_answers(load, NEW_SAYS)
+        assert operated.admin.get("/models").status_code == 200
+        assert not pinned.done()
+        hanging_disk.go_on()
+        assert pinned.result().status_code == 200
+        rollout.until_answers(load, OLD_SAYS)
+    kept = json.loads((hanging_disk.path / "state" / "traffic.json").read_text())["models"]["tiny"]
+    assert kept["traffic"]["pin"] == "0.1.0"
     assert [flip["what"].split()[0] for flip in kept["history"]] == ["0.1.0", "0.2.0", "0.1.0"]

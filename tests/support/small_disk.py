@@ -65,6 +65,19 @@ class HangingDisk(Disk):
 
 
 @contextlib.contextmanager
+def mounted_hanging(folder: Path) -> Iterator[HangingDisk]:
+    """Mounts a disk that can hang until the block ends. Skips the test if that is not possible."""
+    try:
+        disk = HangingDisk(folder)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        pytest.skip(f"NOT TESTED: a disk that hangs cannot be mounted here: {exc}")
+    try:
+        yield disk
+    finally:
+        disk.close()
+
+
+@contextlib.contextmanager
 def mounted(folder: Path) -> Iterator[Disk]:
     """Mounts a disk in a new folder until the block ends. Skips the test if that is not possible."""
     if os.getuid() != 0 or subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode != 0:

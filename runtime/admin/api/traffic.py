@@ -72,56 +72,58 @@ def add_traffic_routes(app: FastAPI, context: AdminContext) -> None:
 def _add_policy_routes(app: FastAPI, context: AdminContext) -> None:
     @app.put("/models/{model}/pin", summary="Pin a model to a release, even if a newer one is dropped", responses=_WITH_BODY)
     async def pin(model: Model, order: PinOrder) -> Response:
-        return _apply(context, model, lambda policy: traffic_policy.with_pin(policy, order.to), f"pinned to {order.to}")
+        return await _apply(context, model, lambda policy: traffic_policy.with_pin(policy, order.to), f"pinned to {order.to}")
 
     @app.delete("/models/{model}/pin", summary="Unpin a model, so that its newest release serves", responses=_WITHOUT_BODY)
     async def unpin(model: Model) -> Response:
-        return _apply(context, model, traffic_policy.without_pin, "unpinned")
+        return await _apply(context, model, traffic_policy.without_pin, "unpinned")
 
     @app.put("/models/{model}/split", summary="Split traffic between releases by weight", responses=_WITH_BODY)
     async def split(model: Model, order: SplitOrder) -> Response:
-        return _apply(context, model, lambda policy: traffic_policy.with_split(policy, order.weights, order.by), "split by an operator")
+        return await _apply(
+            context, model, lambda policy: traffic_policy.with_split(policy, order.weights, order.by), "split by an operator"
+        )
 
     @app.delete("/models/{model}/split", summary="Remove the traffic split", responses=_WITHOUT_BODY)
     async def unsplit(model: Model) -> Response:
-        return _apply(context, model, traffic_policy.without_split, "the split was removed")
+        return await _apply(context, model, traffic_policy.without_split, "the split was removed")
 
 
 def _add_shadow_routes(app: FastAPI, context: AdminContext) -> None:
     @app.put("/models/{model}/shadow", summary="Mirror requests to a release and compare its replies", responses=_WITH_BODY)
     async def shadow(model: Model, order: ShadowOrder) -> Response:
         reason = f"{order.percent:g} % mirrored to {order.to}"
-        return _apply(context, model, lambda policy: traffic_policy.with_shadow(policy, order.to, order.percent), reason)
+        return await _apply(context, model, lambda policy: traffic_policy.with_shadow(policy, order.to, order.percent), reason)
 
     @app.delete("/models/{model}/shadow", summary="Stop mirroring requests", responses=_WITHOUT_BODY)
     async def unshadow(model: Model) -> Response:
-        return _apply(context, model, traffic_policy.without_shadow, "mirroring was stopped")
+        return await _apply(context, model, traffic_policy.without_shadow, "mirroring was stopped")
 
 
 def _add_label_routes(app: FastAPI, context: AdminContext) -> None:
     @app.put("/models/{model}/labels/{label}", summary="Point a label at a release that is ready", responses=_WITH_BODY)
     async def label(model: Model, label: Label, order: LabelOrder) -> Response:
-        context.fleet.orders.move_label(model, label, order.version)
+        await context.fleet.orders.move_label(model, label, order.version)
         return json_response(context.model_report(model))
 
     @app.delete("/models/{model}/labels/{label}", summary="Remove a label", responses=_WITHOUT_BODY)
     async def unlabel(model: Model, label: Label) -> Response:
-        context.fleet.orders.move_label(model, label, None)
+        await context.fleet.orders.move_label(model, label, None)
         return json_response(context.model_report(model))
 
 
 def _add_rollout_routes(app: FastAPI, context: AdminContext) -> None:
     @app.post("/models/{model}/promote", summary="Send all traffic to a release, even if it was rolled back", responses=_WITH_BODY)
     async def promote(model: Model, order: PromoteOrder) -> Response:
-        context.fleet.orders.promote(model, order.version)
+        await context.fleet.orders.promote(model, order.version)
         return json_response(context.model_report(model))
 
     @app.post("/models/{model}/rollback", summary="Roll a model back to the previous release", responses=_WITHOUT_BODY)
     async def rollback(model: Model) -> Response:
-        context.fleet.orders.roll_back(model)
+        await context.fleet.orders.roll_back(model)
         return json_response(context.model_report(model))
 
 
-def _apply(context: AdminContext, model: str, change: Callable[[TrafficPolicy], TrafficPolicy], reason: str) -> Response:
-    context.fleet.orders.change_policy(model, change, reason)
+async def _apply(context: AdminContext, model: str, change: Callable[[TrafficPolicy], TrafficPolicy], reason: str) -> Response:
+    await context.fleet.orders.change_policy(model, change, reason)
     return json_response(context.model_report(model))

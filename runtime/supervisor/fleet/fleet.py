@@ -137,7 +137,7 @@ class Fleet:
 
     def _decide(self) -> None:
         if not self._stopping:
-            in_hurry = self.shifter.roll_back_failed()
+            self.shifter.roll_back_failed()
             for managed in self.releases:
                 managed.workers.retire_recycled()
             self._admission.readmit_trusted()
@@ -146,10 +146,8 @@ class Fleet:
             if not self._paths_known and not self._may_describe_paths:
                 self._paths_known = True
                 self._apply_plans()
-            if not in_hurry:
-                self.records.store.write_changes()
         self._on_decided()
-        self.records.store.write_changes()  # clients do not wait for the disk before a rollback takes effect
+        self.records.store.write_changes()
 
     def _apply_plans(self) -> None:
         claims = self._paths.claims(self._unread_files)

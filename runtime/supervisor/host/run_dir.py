@@ -54,8 +54,8 @@ class RunDir:
         if self.is_present:
             return False
         lock = _lock(self.path)
-        os.close(self._lock)
-        self._lock = lock
+        replaced, self._lock = self._lock, lock  # in this order, since a thread may ask `is_present`
+        os.close(replaced)
         self.write_pid()
         return True
 

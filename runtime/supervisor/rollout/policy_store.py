@@ -6,11 +6,12 @@ replaced atomically and flushed to the disk, so that it has the old or the new c
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +19,7 @@ import msgspec
 
 from base.errors import PexdockError, Unavailable
 from runtime.atomic_file import write_atomically
+from runtime.blocking import DiskThread
 from runtime.supervisor.rollout.policy_record import PolicyRecord
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class PolicyStoreUnusable(PexdockError):
 
 
 class PolicyStore:
-    """The policy file of one dist/, used by one supervisor at a time.
+    """The policy file of one dist/, used by one supervisor at a time. A thread writes it, one write at a time.
 
     Args:
         folder: Folder of the file; created when it is needed.
@@ -58,6 +60,9 @@ class PolicyStore:
         self._was_usable = False  # whether the folder could be locked at the start
         self._logged_error = ""
         self._unwritten: set[str] = set()
+        self._disk = DiskThread("traffic policies")
+        self._turn = asyncio.Lock()  # held while the file is written
+        self._writing: asyncio.Task[None] | None = None  # writes the records that no operator ordered
         self.records: dict[str, PolicyRecord] = {}
 
     def __enter__(self) -> Self:
@@ -75,7 +80,7 @@ class PolicyStore:
         try:
             self.records = _read_records(self._path)
         except BaseException:
-            self.close()
+            self._unlock()
             raise
         return self
 
@@ -84,41 +89,64 @@ class PolicyStore:
         self.close()
 
     def close(self) -> None:
-        """Releases the lock. Idempotent."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        """Releases the lock and ends the thread. Idempotent."""
+        self._unlock()
+        self._disk.close()
 
-    def put_record(self, model: str, record: PolicyRecord) -> None:
-        """Stores the record of a model durably.
+    async def put_record(self, model: str, change: Callable[[PolicyRecord], PolicyRecord]) -> tuple[PolicyRecord, PolicyRecord]:
+        """Changes the record of a model as an operator ordered, after all earlier orders. It is in force once it is stored durably.
+
+        Args:
+            model: Normalized name of the model.
+            change: Returns the new record. It is called again if the record changed while the new one was being written. It may raise.
+
+        Returns:
+            The record before and after the change.
 
         Raises:
             Unavailable: The file cannot be written; the previous record is still in force.
         """
-        records = {**self.records, model: record}
-        self._write(records)
-        self.records, self._logged_error = records, ""
-        self._unwritten.clear()
+        async with self._turn:
+            while True:
+                stored = self.records.get(model)
+                before = stored or PolicyRecord()
+                after = change(before)
+                included, self._unwritten = self._unwritten, set()
+                try:
+                    await self._write({**self.records, model: after})
+                except BaseException:
+                    self._unwritten |= included
+                    raise
+                self._logged_error = ""
+                if self.records.get(model) is stored:
+                    self.records = {**self.records, model: after}
+                    return before, after
 
     def set_records(self, changed: Mapping[str, PolicyRecord]) -> None:
-        """Sets records that no operator ordered. They are in force at once, and in the file after `write_changes`."""
+        """Sets records that no operator ordered. They are in force at once, and in the file some time after `write_changes`."""
         self.records = {**self.records, **changed}
         self._unwritten |= changed.keys()
 
     def write_changes(self) -> None:
-        """Writes the records that were set since the last write, all at once, if the file can be written."""
-        if not self._unwritten:
-            return
-        models, self._unwritten = ", ".join(sorted(self._unwritten)), set()
-        try:
-            self._write(self.records)
-            self._logged_error = ""
-        except Unavailable as exc:
-            if exc.detail != self._logged_error:
-                self._logged_error = exc.detail
-                log.error("the new traffic policy of %s is only in memory: %s", models, exc.detail)  # noqa: TRY400 - the reason is complete
+        """Starts to write the records that were set since the last write, all at once, if the file can be written."""
+        if self._unwritten and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.get_running_loop().create_task(self.finish())
 
-    def restore(self) -> bool:
+    async def finish(self) -> None:
+        """Waits until every change so far is written, or cannot be."""
+        async with self._turn:
+            while self._unwritten:
+                models, self._unwritten = ", ".join(sorted(self._unwritten)), set()
+                try:
+                    await self._write(self.records)
+                    self._logged_error = ""
+                except Unavailable as exc:
+                    if exc.detail != self._logged_error:
+                        self._logged_error = exc.detail
+                        text = "the new traffic policy of %s is only in memory: %s"
+                        log.error(text, models, exc.detail)  # noqa: TRY400 - the reason is complete
+
+    async def restore(self) -> bool:
         """Makes the folder and the file again if they were removed, from the records in memory. Returns whether something was made.
 
         Raises:
@@ -127,16 +155,21 @@ class PolicyStore:
         """
         if not self._was_usable:
             return False
+        async with self._turn:
+            records = self.records
+            return await self._disk.run(lambda: self._restore_files(records))
+
+    def _restore_files(self, records: dict[str, PolicyRecord]) -> bool:
         restored = False
         if not self._is_lock_present():
-            self.close()
+            self._unlock()
             try:
                 self._lock_folder()
             except OSError as exc:
                 raise Unavailable(f"cannot write to {self._folder}: {exc.strerror}; make it writable, or set state_path") from exc
             restored = True
-        if self.records and not self._path.exists():
-            self._write(self.records)
+        if records and not self._path.exists():
+            self._write_file(_encode(records))
             restored = True
         return restored
 
@@ -145,8 +178,11 @@ class PolicyStore:
             return os.path.samestat(os.fstat(self._lock), (self._folder / _LOCK).stat())
         return False
 
-    def _write(self, records: dict[str, PolicyRecord]) -> None:
-        content = msgspec.json.format(msgspec.json.encode(_Document(FORMAT, records))) + b"\n"
+    async def _write(self, records: dict[str, PolicyRecord]) -> None:
+        content = _encode(records)
+        await self._disk.run(lambda: self._write_file(content))
+
+    def _write_file(self, content: bytes) -> None:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(self._path, content, mode=0o600, durable=True)
@@ -159,13 +195,22 @@ class PolicyStore:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self.close()
+            self._unlock()
             raise PolicyStoreUnusable(
                 f"another supervisor stores its traffic policies in {self._folder}: give this one another folder with --state-path"
             ) from None
         for abandoned in self._folder.glob(f".{FILE}.*.part"):  # from a supervisor that was killed while it wrote
             with contextlib.suppress(OSError):
                 abandoned.unlink()
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _encode(records: dict[str, PolicyRecord]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(_Document(FORMAT, records))) + b"\n"
 
 
 def _read_records(path: Path) -> dict[str, PolicyRecord]:

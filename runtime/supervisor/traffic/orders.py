@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class TrafficOrders:
-    """Carries out orders about the traffic of models. An order that raises has changed nothing.
+    """Carries out orders about the traffic of models, one at a time. An order that raises has changed nothing.
 
     Args:
         records: The policies of all models.
@@ -29,7 +30,7 @@ class TrafficOrders:
         self._records = records
         self._on_changed = on_changed
 
-    def change_policy(self, model: str, change: Callable[[TrafficPolicy], TrafficPolicy], why: str) -> None:
+    async def change_policy(self, model: str, change: Callable[[TrafficPolicy], TrafficPolicy], why: str) -> None:
         """Changes the policy of a model.
 
         Args:
@@ -43,50 +44,64 @@ class TrafficOrders:
             Unavailable: The policy cannot be stored.
         """
         name = self._records.require_model(model)
-        before = self._records.record(name)
-        releases = self._records.releases.verified_of_model(name)
-        after = policy_changes.validate_change(before.traffic, change(before.traffic), releases)
-        self._apply(name, before, after, why)
 
-    def promote(self, model: str, version: str | None = None) -> None:
+        def changed(before: TrafficPolicy) -> TrafficPolicy:
+            return policy_changes.validate_change(before, change(before), self._records.releases.verified_of_model(name))
+
+        await self._apply(name, changed, why)
+
+    async def promote(self, model: str, version: str | None = None) -> None:
         """Sends all requests to a version or label, or without one to the newest release, even if it was rolled back.
 
         Raises:
             NotFound, Conflict, Unavailable: As in `change_policy`.
         """
         name = self._records.require_model(model)
-        before = self._records.record(name)
-        after = policy_changes.promote_release(before.traffic, version, self._records.require_releases(name))
-        self._apply(name, before, after, "promoted")
 
-    def roll_back(self, model: str) -> None:
+        def changed(before: TrafficPolicy) -> TrafficPolicy:
+            return policy_changes.promote_release(before, version, self._records.require_releases(name))
+
+        await self._apply(name, changed, "promoted")
+
+    async def roll_back(self, model: str) -> None:
         """Sends all requests to the release that served before. The present release does not serve again until it is promoted.
 
         Raises:
             NotFound, Conflict, Unavailable: As in `change_policy`.
         """
         name = self._records.require_model(model)
-        before, releases = self._records.record(name), self._records.require_releases(name)
-        serving = [release for release, _ in plan_traffic(releases, before.traffic).shares]
         reason = f"it was rolled back at {timestamp()}"
-        after = policy_changes.roll_back_to_previous(before.traffic, releases, serving, reason)
-        self._apply(name, before, after, "rolled back")
 
-    def move_label(self, model: str, label: str, version: str | None) -> None:
+        def changed(before: TrafficPolicy) -> TrafficPolicy:
+            releases = self._records.require_releases(name)
+            serving = [release for release, _ in plan_traffic(releases, before).shares]
+            return policy_changes.roll_back_to_previous(before, releases, serving, reason)
+
+        await self._apply(name, changed, "rolled back")
+
+    async def move_label(self, model: str, label: str, version: str | None) -> None:
         """Moves a label to a version whose release is ready, or removes it.
 
         Raises:
             NotFound, Conflict, Unavailable: As in `change_policy`.
         """
         if version is None:
-            self.change_policy(model, lambda policy: traffic_policy.without_label(policy, label), f"label {label} removed")
+            await self.change_policy(model, lambda policy: traffic_policy.without_label(policy, label), f"label {label} removed")
         else:
-            self.change_policy(model, lambda policy: traffic_policy.with_label(policy, label, version), f"label {label} moved to {version}")
+            why = f"label {label} moved to {version}"
+            await self.change_policy(model, lambda policy: traffic_policy.with_label(policy, label, version), why)
 
-    def _apply(self, name: str, before: PolicyRecord, after: TrafficPolicy, why: str) -> None:
-        self._records.store.put_record(name, replace(before, traffic=after))
+    async def _apply(self, name: str, change: Callable[[TrafficPolicy], TrafficPolicy], why: str) -> None:
+        """Stores and applies a change. It is applied even if its client no longer waits, since it may be stored already."""
+        await asyncio.shield(asyncio.ensure_future(self._store_and_apply(name, change, why)))
+
+    async def _store_and_apply(self, name: str, change: Callable[[TrafficPolicy], TrafficPolicy], why: str) -> None:
+        def changed(record: PolicyRecord) -> PolicyRecord:
+            return replace(record, traffic=change(record.traffic))
+
+        before, after = await self._records.store.put_record(name, changed)
         log.info("%s: %s", name, why)
-        self._note_reason(name, before.traffic, after, why)
+        self._note_reason(name, before.traffic, after.traffic, why)
         self._on_changed()
 
     def _note_reason(self, name: str, before: TrafficPolicy, after: TrafficPolicy, why: str) -> None:

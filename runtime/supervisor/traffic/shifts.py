@@ -44,8 +44,8 @@ class TrafficShifter:
         self.rollback_window_s = rollback_window_s
         self._on_changed = on_changed
 
-    def roll_back_failed(self) -> bool:
-        """Rolls back every release that failed its probation. Returns whether there was one."""
+    def roll_back_failed(self) -> None:
+        """Rolls back every release that failed its probation."""
         failed = [
             (managed, verdict)
             for managed in self._records.releases
@@ -53,7 +53,6 @@ class TrafficShifter:
         ]
         for managed, verdict in failed:
             self._roll_back(managed, verdict)
-        return bool(failed)
 
     def follow_plans(self, plans: Mapping[str, TrafficPlan]) -> None:
         """Shifts the traffic of every model whose plan names other releases or weights than before."""
