@@ -180,7 +180,8 @@ class Supervisor:
         writes = {loop.create_task(self.fleet.records.store.finish()), loop.create_task(self.publisher.finish())}
         _, unfinished = await asyncio.wait(writes, timeout=_FINISH_WRITES_S)
         if unfinished:
-            log.error("a disk does not answer, and the latest traffic policies may not be stored: see %s", self._settings.state_path)
+            folders = self._settings.state_path, self._settings.run_path
+            log.error("the latest changes in %s or %s could not be written, since a disk does not answer", *folders)
 
     def _children(self) -> list[Child]:
         """Returns all processes that run now."""
