@@ -13,7 +13,8 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -30,7 +31,11 @@ from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count
 from runtime.front.codecs.values.mismatch import ValueMismatch, raise_mismatch_where
 
 _INTEGER = "^[+-]?[0-9]+$"
-_SIMPLE = r"^[+-]?([0-9]{1,15}|[0-9]*\.[0-9]+([eE][+-]?[0-9]{1,2})?)$"
+_NUMBER = rf"^({text.FRACTION}|(?i:[+-]?(nan|inf(inity)?)))$"
+_SIMPLE: Mapping[type[pl.DataType], str] = {
+    dtype: rf"^[+-]?([0-9]{{1,{digits}}}|[0-9]{{0,15}}\.[0-9]+([eE](-[0-9]{{1,2}}|\+?[0-9]))?)$"
+    for dtype, digits in ((pl.Float32, 7), (pl.Float64, 15))
+}
 """Numbers that Polars may parse. Excludes large integers, which a float must hold exactly, and numbers that may overflow 32 bits."""
 _SPECIAL = ("NaN", "nan", "inf", "-inf", "Inf", "-Inf", "Infinity", "-Infinity")
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -49,8 +54,6 @@ _VALID_QUOTES = re.compile(rb"""
 
 _OTHER_DELIMITER = re.compile(r"sep=|.*[;\t|]")
 """What the only name of a header matches if another delimiter separates the names. Excel begins some files with a line `sep=;`."""
-
-_LONG_INTEGER = re.compile(rb"\d{16}")
 
 
 def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str, columns_max: int = COLUMNS_MAX) -> pl.DataFrame:
@@ -77,7 +80,7 @@ def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str, column
 
 
 def infer_csv(body: bytes, columns_max: int = COLUMNS_MAX) -> pa.Table:
-    """Returns all columns, with types inferred from their cells.
+    """Returns all columns, with types inferred from their cells. What is not plainly of one type is text.
 
     Raises:
         Malformed: The body is not CSV in UTF-8.
@@ -87,10 +90,7 @@ def infer_csv(body: bytes, columns_max: int = COLUMNS_MAX) -> pa.Table:
     check_column_count(body.partition(b"\n")[0].count(b",") + 1, columns_max)
     body = body.removeprefix(_BOM)
     names = _header(body, ())
-    table = _table(body, names, _options(None))
-    if _LONG_INTEGER.search(body) is not None:
-        _check_long_integers(body, names, table.schema)
-    return table
+    return _check_inferred(_table(body, names, _options(None)), body, names)
 
 
 def write_csv(frame: pl.DataFrame) -> bytes:
@@ -104,6 +104,8 @@ def write_csv(frame: pl.DataFrame) -> bytes:
 def _options(wanted: list[str] | None) -> pc.ConvertOptions:
     """Returns options that read these columns as text; None reads all columns with inferred types."""
     options = pc.ConvertOptions(strings_can_be_null=True, null_values=[""], quoted_strings_can_be_null=False)
+    options.true_values = [cell for cell, value in _BOOLEANS.items() if value]
+    options.false_values = [cell for cell, value in _BOOLEANS.items() if not value]
     if wanted is not None:
         options.include_columns = wanted
         options.column_types = dict.fromkeys(wanted, pa.large_string())
@@ -138,18 +140,53 @@ def _table(body: bytes, names: list[str], convert: pc.ConvertOptions) -> pa.Tabl
         raise Malformed(f"the body is not CSV in UTF-8: {exc}") from exc
 
 
-def _check_long_integers(body: bytes, names: list[str], schema: pa.Schema) -> None:
-    """Refuses integers of which an inferred column of floats would lose digits, as the schema's own columns do."""
-    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
-    if not floats:
+def _check_inferred(table: pa.Table, body: bytes, names: list[str]) -> pa.Table:
+    """Returns the table with texts for columns of which Arrow took a cell for what it is not, such as `0x1F` for an integer.
+
+    Refuses numbers that an inferred column of floats cannot hold, as the schema's own columns do.
+    """
+    patterns = {field.name: _plain_pattern(field.type) for field in table.schema}
+    checked = [name for name, pattern in patterns.items() if pattern is not None]
+    if not checked or len(set(names)) < len(names):
+        return table  # names that are not unique are refused later
+    texts = dict(zip(checked, _table(body, names, _options(checked)).columns, strict=True))
+    columns = dict(zip(names, table.columns, strict=True))
+    for pattern in _PLAIN_PATTERNS:
+        alike = {name: texts[name] for name in checked if patterns[name] == pattern}
+        if not _cells(alike.values()).str.contains(pattern).all():
+            columns |= {name: cells for name, cells in alike.items() if not _cells([cells]).str.contains(pattern).all()}
+    floats = {name: column for name, column in columns.items() if pa.types.is_floating(column.type)}
+    _check_floats(floats, [texts[name] for name in floats], table.num_rows)
+    return pa.Table.from_arrays(list(columns.values()), names=names)
+
+
+def _plain_pattern(kind: pa.DataType) -> str | None:
+    """Returns what the cells of an inferred column match; None for texts, booleans and nulls, which Arrow infers exactly."""
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _INTEGER if pa.types.is_integer(kind) else _NUMBER
+    return _NO_SPACES_AROUND if pa.types.is_temporal(kind) else None
+
+
+_NO_SPACES_AROUND = r"^[^ \t](.*[^ \t])?$"
+_PLAIN_PATTERNS = (_INTEGER, _NUMBER, _NO_SPACES_AROUND)
+
+
+def _cells(columns: Iterable[pa.ChunkedArray[Any]]) -> pl.Series:
+    """Returns the values of these columns one after the other: to look at all at once is faster for many columns."""
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    return pl.Series("", pa.concat_arrays(chunks)) if chunks else pl.Series("", [], pl.String)
+
+
+def _check_floats(floats: Mapping[str, pa.ChunkedArray[Any]], texts: list[pa.ChunkedArray[Any]], rows: int) -> None:
+    if not floats or not rows:
         return
-    texts = _table(body, names, _options(floats))
-    for name, cells in zip(texts.column_names, texts.columns, strict=True):
-        found = pl.Series("", cells)
-        try:
-            _numbers(found.set(~found.str.contains(_INTEGER), None), pl.Float64())
-        except ValueMismatch as exc:
-            raise schema_fit.misfit_error([exc.cell(name)]) from exc
+    cells, found = _cells(texts), _cells(floats.values())
+    checked = cells.str.contains(_INTEGER) | (found.is_infinite() & cells.str.contains("[0-9]"))
+    try:
+        _numbers(cells.set(~checked, None), pl.Float64())
+    except ValueMismatch as exc:
+        column, row = divmod(exc.row or 0, rows)
+        raise schema_fit.misfit_error([ValueMismatch(row, exc.reason).cell(list(floats)[column])]) from exc
 
 
 _TEXTS = (pl.String, pl.Categorical, pl.Enum, pl.Binary)
@@ -178,7 +215,8 @@ def _parse_nested(cell: str) -> object:
 
 
 def _numbers(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
-    if dtype != pl.Float16 and cells.str.contains(_INTEGER if dtype.is_integer() else _SIMPLE).all():
+    simple = _INTEGER if dtype.is_integer() else _SIMPLE.get(type(dtype))
+    if simple is not None and cells.str.contains(simple).all():
         found = cells.cast(dtype if dtype.is_integer() else pl.Float64, strict=False)
         if found.null_count() == cells.null_count():
             return found.cast(dtype).cast(wire_form(dtype))

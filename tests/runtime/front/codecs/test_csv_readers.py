@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 from importlib import import_module
 from pathlib import Path
@@ -183,6 +184,95 @@ def test_inferred_columns_lose_no_digits() -> None:
             decoder.from_csv(body)
     for body, values in ((b"a\n9007199254740992\n1.5\n", [2.0**53, 1.5]), (b"a\n9223372036854775807\n", [2**63 - 1])):
         assert decoder.batches.build_record_batch([decoder.from_csv(body)]).column("a").to_pylist() == values
+
+
+TRUE_FALSE = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+PLAIN: list[tuple[str, list[object]]] = [
+    ("0,1,-7,9223372036854775807", [0, 1, -7, 2**63 - 1]),
+    (",".join(TRUE_FALSE), list(TRUE_FALSE.values())),
+    ("1.5,1e5,1E-400,-2.", [1.5, 100_000.0, 0.0, -2.0]),
+    ("Inf,-inf,1234567890123456.5", [float("inf"), float("-inf"), 1234567890123456.5]),
+    ("2024-01-31,1999-12-31", [dt.date(2024, 1, 31), dt.date(1999, 12, 31)]),
+]
+
+
+@pytest.mark.parametrize(("cells", "values"), PLAIN)
+@pytest.mark.parametrize("other", ["z", "0x", "1e400 m", " z", "1234567890123456 z"])
+def test_cells_of_one_type_are_inferred(cells: str, values: list[object], other: str) -> None:
+    """Whatever is in other columns."""
+    decoder = RowDecoder(None)
+    body = "b,a\n" + "".join(f"{other},{cell}\n" for cell in cells.split(","))
+    found = decoder.batches.build_record_batch([decoder.from_csv(body.encode())]).to_pydict()
+    assert found == {"b": [other] * len(values), "a": values}
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        "1,true",
+        "0,false,1",
+        "0x1F",
+        "1,0X1f",
+        " 1",
+        "1 ",
+        "\t2",
+        "1.5, 2",
+        "Inf ,1",
+        " 2024-01-31",
+        "12:30:00 ",
+        "1_0",
+        "٣",
+        "true, false",
+        "T,F",
+    ],
+)
+def test_what_is_not_plainly_of_one_type_is_inferred_as_text(cells: str, end: str) -> None:
+    """Arrow alone would take ones for true, read hexadecimal numbers, and ignore spaces around numbers and times."""
+    decoder = RowDecoder(None)
+    for head, row in (("a", "{}"), ("b,a", "7,{}"), ("b,a", 'z,"{}"')):
+        lines = [head, *(row.format(cell) for cell in cells.split(","))]
+        batch = decoder.batches.build_record_batch([decoder.from_csv(((end or "\n").join(lines) + end).encode())])
+        assert batch.column("a").to_pylist() == cells.split(",")
+
+
+@pytest.mark.parametrize("cell", ["1e400", "-1E+400", "1.5e0309", "9" * 400, "9" * 400 + ".5"])
+def test_a_float_out_of_range_is_refused_also_where_it_is_inferred(cell: str) -> None:
+    """As in JSON: it is not infinite."""
+    for body in (f"a\n{cell}\n", f"b,a\nInf,0.5\n1,{cell}\n"):
+        with pytest.raises(Misfit, match="column 'a': expected a number that a 64-bit float holds"):
+            RowDecoder(None).from_csv(body.encode())
+    for decoder in (RowDecoder(None), RowDecoder(columns_to_arrow({"a": Column(pl.Float64(), False)}))):
+        with pytest.raises(Misfit):
+            decoder.from_json(b'[{"a":%b}]' % cell.encode())
+
+
+NARROW: dict[type[pl.DataType], tuple[list[str], list[str]]] = {
+    pl.Float16: (["2048", "2049.0", "65504"], ["2049", "65520", "1.0e5", "1.0e99"]),
+    pl.Float32: (
+        ["16777216", "16777217.0", "9999999", "123456790", "3.4e38"],
+        ["16777217", "123456789", "3.5e38", "1.0e99", "1" * 40 + ".5", ".1e40"],
+    ),
+    pl.Float64: (
+        ["9007199254740992", "9007199254740993.0", "999999999999999", "1.0e99"],
+        ["9007199254740993", "1.0e309", "1" * 400 + ".5", ".1e400"],
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_a_float_holds_the_same_numbers_in_csv_and_json(dtype: type[pl.DataType]) -> None:
+    """An integer must be held exactly, or be the shortest decimal of its float; a fraction means the nearest float; neither overflows."""
+    decoder = RowDecoder(columns_to_arrow({"a": Column(dtype(), False)}))
+    held, refused = NARROW[dtype]
+    for cell in held:
+        parts = decoder.from_csv(f"a\n{cell}\n".encode()), decoder.from_json(f'[{{"a":{cell}}}]'.encode())
+        found, same = (decoder.batches.build_record_batch([part]).column("a").to_pylist() for part in parts)
+        assert found == same == [pytest.approx(float(cell), rel=1e-3)]
+    for cell in refused:
+        for read, body in ((decoder.from_csv, f"a\n{cell}\n"), (decoder.from_json, f'[{{"a":{cell.replace(".1e", "0.1e")}}}]')):
+            with pytest.raises(Misfit):
+                read(body.encode())
 
 
 def test_the_check_of_quotes_is_linear() -> None:
