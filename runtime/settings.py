@@ -293,13 +293,19 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
         raise BadSetting(_explain(exc, layers)) from exc
 
 
+def found_file() -> Path | None:
+    """Returns the settings file in `PEXDOCK_CONFIG`, or else the one in the current folder; None if there is none."""
+    if variable := os.environ.get(CONFIG_VARIABLE):
+        return Path(variable)
+    return path if (path := Path(CONFIG_FILE)).is_file() else None
+
+
 def _read_file(config: Path | None) -> tuple[Path, Mapping[str, Any]]:
-    named = config or (Path(variable) if (variable := os.environ.get(CONFIG_VARIABLE)) else None)
-    path = named or Path(CONFIG_FILE)
+    path = config or found_file()
+    if path is None:
+        return Path(CONFIG_FILE), {}
     if not path.is_file():
-        if named is not None:
-            raise BadSetting(f"settings file {path} does not exist: correct the path in --config or {CONFIG_VARIABLE}")
-        return path, {}
+        raise BadSetting(f"settings file {path} does not exist: restore it, or correct the path in --config or {CONFIG_VARIABLE}")
     try:
         values = TomlConfigSettingsSource(Settings, path)()
     except OSError as exc:

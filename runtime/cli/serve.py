@@ -61,6 +61,7 @@ def serve(config: Path | None, **flags: str | None) -> None:
 
     chosen = load_settings(flags, config)
     _log_to_stderr(chosen.log_level)
+    config = config or settings.found_file()  # if it is gone at a SIGHUP, this is an error instead of all defaults
     run(chosen, _show, lambda: settings.load(flags, config))
 
 

@@ -79,6 +79,15 @@ def test_a_wrong_file_changes_nothing(operated: Operated, toml: str, reason: str
     assert operated.predictions("/tiny") == [6]
 
 
+def test_a_file_that_is_gone_changes_nothing(operated: Operated) -> None:
+    """The log says that it is gone. Otherwise all defaults would take effect."""
+    toml = operated.dist / "pexdock.toml"
+    toml.unlink()
+    operated.process.send_signal(signal.SIGHUP)
+    said = "the settings cannot be read again, and stay as they are: settings file pexdock.toml does not exist: restore it"
+    operated.until(lambda: said in operated.err.read_text())
+
+
 def test_the_log_level_and_the_workers_of_later_releases_change(operated: Operated) -> None:
     """A release that is deployed afterwards has as many workers as are set by then."""
     reload(operated, "workers_per_release = 2\n", "workers_per_release changes from 1 to 2")
