@@ -23,7 +23,8 @@ def as_table(state: State) -> str:
         if door.state != "serving":
             head += f"\n{door.name}{'' if door.pid is None else f' (pid {door.pid})'} is {door.state}"
     if not state.releases:
-        return f"{head}\n\nno pex in {state.dist_path}"
+        question = ", although models have served from it before: is dist_path mounted?" if state.models else ""
+        return f"{head}\n\nno pex in {state.dist_path}{question}"
     return f"{head}\n\n{releases_as_text(state.releases)}"
 
 

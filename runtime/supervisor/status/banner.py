@@ -23,6 +23,8 @@ def announce(state: State, routes: Iterable[Route]) -> str:
         lines.append(
             f"/readyz reports not ready until {', '.join(state.waits_for)} can serve; the setting readiness chooses what it waits for."
         )
+    if state.models and not state.releases:
+        lines.append(f"{state.dist_path} has no pex, although models have served from it before: is dist_path mounted?")
     if not serving:
         lines.append(f"To serve a model, put its pex into {state.dist_url or state.dist_path}.")
     commands = [command for route in serving for endpoint in route.release.endpoints if (command := curl_command(state.address, endpoint))]

@@ -1,7 +1,7 @@
 """The table of releases."""
 
 from runtime.cli.views import release_table
-from runtime.supervisor.status.state import ReleaseReport, State
+from runtime.supervisor.status.state import ModelReport, ReleaseReport, State
 
 
 def test_the_table_is_aligned_and_has_reasons_and_last_lines_below_their_release():
@@ -32,4 +32,5 @@ def test_the_table_is_aligned_and_has_reasons_and_last_lines_below_their_release
         "    | one",
         "    | two",
     ]
-    assert "no pex in d" in release_table.as_table(State(dist_path="d"))
+    assert release_table.as_table(State(dist_path="d")).endswith("no pex in d")
+    assert "is dist_path mounted?" in release_table.as_table(State(dist_path="d", models=[ModelReport(name="iris")]))

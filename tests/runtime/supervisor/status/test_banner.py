@@ -3,7 +3,7 @@
 from base.ipc.front_door_control import Route
 from base.ipc.release_spec import EndpointSpec, Example, ReleaseSpec
 from runtime.supervisor.status.banner import announce
-from runtime.supervisor.status.state import ReleaseReport, State
+from runtime.supervisor.status.state import ModelReport, ReleaseReport, State
 
 
 def test_the_announcement_has_models_paths_one_command_and_problems():
@@ -22,3 +22,10 @@ def test_the_announcement_has_models_paths_one_command_and_problems():
     assert "http://127.0.0.1:8080/iris/a%20b%2Fc" in text.splitlines()[-1]
     assert announce(state, []).count("curl") == 0
     assert "To serve a model, put its pex into d" in announce(state, [])
+    assert "mounted" not in announce(state, [])
+
+
+def test_an_empty_dist_after_models_have_served_may_be_a_missing_mount():
+    """The policies of the models are still there."""
+    text = announce(State(dist_path="d", address="http://x", models=[ModelReport(name="iris")]), [])
+    assert "d has no pex, although models have served from it before: is dist_path mounted?" in text
