@@ -37,7 +37,8 @@ _CHUNK_BYTES = 256 * 1024
 def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, admin: str | None, **flags: bool) -> None:
     """Deploy PEX to a running Pexdock, and wait until it serves.
 
-    PEX is validated, then put into dist/. If it is refused or fails, dist/ is restored as it was. Ctrl-C ends only the waiting.
+    PEX is validated, then put into dist/. If it is refused or fails, dist/ is restored as it was; on another machine, the file stays there.
+    Ctrl-C ends only the waiting.
 
     Exits with 0 if it serves; with 1 if it is refused, fails, is rolled back or stands by; and with 3 after --timeout.
     """
@@ -55,6 +56,8 @@ def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, ad
             end = _follow(states, _deployed_file(name, sha256, before), wait_probation=flags["wait_probation"])
             if end.outcome in {Outcome.REFUSED, Outcome.FAILED}:
                 placed.withdraw()
+                if not client.is_local:
+                    show_progress(f"{name} stays in dist/ on the other machine: remove it there, or deploy a file that replaces it")
     except KeyboardInterrupt:
         show_progress("\nstopped waiting; the deployment goes on, see `pexdock models`")
         sys.exit(ExitStatus.INTERRUPTED)

@@ -210,7 +210,7 @@ def test_a_base_is_deployed_like_a_model(operated, tmp_path):
 
 
 def test_deploy_reaches_another_machine_with_a_token(operated, pex, tmp_path):
-    """It uploads by URL, with the signature. With a wrong token it prints the reason."""
+    """It uploads by URL, with the signature. With a wrong token it prints the reason. It says where a file that fails stays."""
     operated.listen_on_tcp(tmp_path)
     pex.with_name(f"{pex.name}.sig").write_bytes(b"signed")
     with operated:
@@ -218,6 +218,9 @@ def test_deploy_reaches_another_machine_with_a_token(operated, pex, tmp_path):
         done = operated.run("deploy", pex, *there)
         assert (done.returncode, done.stdout) == (0, "tiny 0.1.0 serves at /tiny\n"), done.stderr
         assert (operated.dist / "tiny-0.1.0.pex.sig").read_bytes() == b"signed"
+        failed = operated.run("deploy", remade(pex, "0.2.0", FAILS), *there)
+        assert (failed.returncode, (operated.dist / "tiny-0.2.0.pex").exists()) == (1, True)
+        assert "tiny-0.2.0.pex stays in dist/ on the other machine: remove it there" in failed.stderr
         write_token(tmp_path / "other", OTHER_TOKEN)
         refused = operated.run("deploy", pex, *there, "--admin-token-path", tmp_path / "other")
         assert refused.returncode == 1
