@@ -6,6 +6,7 @@ path rejects bodies and writes the messages.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import chain
 from typing import Annotated, Any, Literal
@@ -86,7 +87,7 @@ class JsonReader:
             except msgspec.ValidationError:
                 pass  # the slow path decides and writes the message
             except _NOT_JSON as exc:
-                raise _malformed("the body", exc) from exc
+                raise _malformed("the body", body, exc) from exc
         return self._fit_rows(parse_records(body, _exact))
 
     def read_long_array(self, body: bytes) -> TypedRows | pl.DataFrame:
@@ -204,7 +205,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | str, row: int | No
     except msgspec.ValidationError as exc:  # JSON with a number of thousands of digits
         raise schema_fit.misfit_error([Cell(row, None, str(exc))]) from exc
     except _NOT_JSON as exc:
-        raise _malformed("the body" if row is None else f"row {row}", exc) from exc
+        raise _malformed("the body" if row is None else f"row {row}", body, exc) from exc
 
 
 def _decode_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
@@ -213,7 +214,7 @@ def _decode_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     except msgspec.ValidationError as exc:  # JSON with a number of thousands of digits
         raise schema_fit.misfit_error([Cell(None, None, str(exc))]) from exc
     except _NOT_JSON as exc:
-        raise _malformed("the body", exc) from exc
+        raise _malformed("the body", body, exc) from exc
 
 
 def _names(rows: list[dict[str, Any]]) -> dict[str, None]:
@@ -227,8 +228,15 @@ def _names(rows: list[dict[str, Any]]) -> dict[str, None]:
 _ROWS_AT_A_TIME = 4096
 
 
-def _malformed(where: str, error: Exception) -> Malformed:
-    return Malformed(f"{where} is not JSON: {error}")
+def _malformed(where: str, body: bytes | str, error: Exception) -> Malformed:
+    half = _HALF_PAIR.search(body.encode() if isinstance(body, str) else body) if "truncated" in str(error) else None
+    if half is None:
+        return Malformed(f"{where} is not JSON: {error}")
+    return Malformed(f"{where} is not JSON: {half[0].decode()} is half of a surrogate pair; the other half must follow it")
+
+
+_HALF_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})")
+"""The decoder calls a text truncated that ends with the first half of a pair."""
 
 
 def _check_objects(rows: list[Any]) -> list[dict[str, Any]]:

@@ -224,6 +224,17 @@ def test_a_default_replaces_an_absent_column() -> None:
         assert decoder.batches.build_record_batch([decode_body(decoder, media, body)]).to_pylist() == [{"a": 2.5, "n": 7, "b": "x"}]
 
 
+@pytest.mark.parametrize("schema", [SCHEMA, None])
+def test_half_of_a_surrogate_pair_is_named(schema: pa.Schema | None) -> None:
+    """A text that ends early is told apart from it."""
+    decoder = RowDecoder(schema)
+    for media in ("application/json", "application/x-ndjson"):
+        with pytest.raises(Malformed, match=r"is not JSON: \\uD800 is half of a surrogate pair"):
+            decode_body(decoder, media, rb'{"a":1,"s":"\ud83d\ude00 \uD800"}')
+        with pytest.raises(Malformed, match="truncated"):
+            decode_body(decoder, media, rb'{"a":1,"s":"\ud83d\ude00')
+
+
 DATES = wire.columns_to_arrow({"d": Column(pl.List(pl.Date()), nullable=False, default=pl.Series([[date(2024, 1, 1)]]))})
 
 
