@@ -111,3 +111,43 @@ def test_a_short_client_timeout_does_not_make_a_worker_look_hung(make: Workers) 
         front.control.settimeout(0.2)
         with pytest.raises(TimeoutError):
             front.until(WorkerUnhealthy)
+
+
+IGNORES = """
+    import asyncio, os
+    import polars as pl
+    import base.service as svc
+
+    @svc.endpoint(path="/ignores", max_concurrency=3)
+    async def predict(records_df: pl.DataFrame):
+        while (records_df["x"] == 777).any():
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                pass
+        RESULT
+"""
+
+
+@pytest.mark.parametrize("result", ["return [os.getpid()] * records_df.height", "yield os.getpid()"])
+def test_a_worker_whose_async_calls_ignore_their_cancellation_is_replaced(tmp_path: Path, result: str) -> None:
+    """Although it answers other requests meanwhile: two of its three calls are lost. So for a generator before its first part."""
+    supervised = Supervised(tmp_path, request_timeout_s=2 * TIMEOUT_S, workers_per_release=1)
+    write_tiny(supervised.dist / "ignores.pex", "ignores", module=IGNORES.replace("RESULT", result))
+    with supervised:
+        before = supervised.until(lambda: supervised.release("ignores.pex")["worker_pids"])
+        with Raw(supervised.state()["address"]) as raw:
+            for _ in range(2):
+                raw.send(post("/ignores", [{"x": 777}], "X-Request-Timeout-Ms: 500"))
+                assert raw.answer().status == 504
+        answered = supervised.ask("/ignores", 1)
+        assert (answered.status_code, str(before[0]) in answered.text) == (200, True), answered.text
+
+        def is_gone() -> bool:
+            supervised.ask("/ignores", 1)
+            return not runs(before[0])
+
+        supervised.until(is_gone)
+        (after,) = supervised.until(lambda: [pid for pid in supervised.release("ignores.pex")["worker_pids"] if pid not in before])
+        supervised.until(lambda: str(after) in supervised.ask("/ignores", 1).text)
+        assert "did not answer a request in time" in supervised.release("ignores.pex")["reason"]

@@ -58,6 +58,7 @@ class _OpenCall:
         self.call = call
         self.lease = lease
         self.timer: asyncio.TimerHandle | None = None
+        self.is_abandoned = False
         self.is_retained = never_retained
 
     def close(self) -> None:
@@ -106,8 +107,9 @@ class BatchRunner:
 
     @property
     def idle(self) -> bool:
-        """Returns True if every batch is answered."""
-        return not (self._pending or self._outputs or self._calls or self.streams)
+        """Returns True if every batch is answered, apart from calls that were cancelled."""
+        calls = any(not each.is_abandoned for each in self._calls.values())
+        return not (self._pending or self._outputs or calls or self.streams)
 
     def start_batch(self, batch: Batch) -> None:
         """Computes a batch, or leaves it pending if its model must be loaded first.
@@ -184,8 +186,10 @@ class BatchRunner:
         for each in self._pending:
             each.pending.cancel()
         self._pending = []
-        for batch_id in list(self._calls):
-            self._drop_call(batch_id)
+        calls, self._calls = self._calls, {}
+        for opened in calls.values():
+            if not opened.is_abandoned and not self._async_calls.cancel(opened.call):
+                opened.close()
         self.streams.close()
         self._outputs.clear()
 
@@ -287,7 +291,7 @@ class BatchRunner:
         finally:
             rows = None
             opened.close()
-        if self._calls.pop(batch.batch_id, None) is None:
+        if opened.is_abandoned or self._calls.pop(batch.batch_id, None) is None:
             return  # nobody waited for it any more
         try:
             if isinstance(outcome, PexdockError):
@@ -308,21 +312,27 @@ class BatchRunner:
             self._on_broken(exc)
 
     def _abandon_call(self, batch_id: int, reason: str) -> None:
-        """Cancels the call of an async handler, and answers at once, since a handler may ignore that."""
-        opened = self._drop_call(batch_id)
-        if opened is None:
+        """Cancels the call of an async handler, and answers once it has ended. The front door replaces the worker if it does not end."""
+        opened = self._calls.get(batch_id)
+        if opened is None or opened.is_abandoned:
             return
-        try:
-            self._sender.send_failure(batch_id, DeadlineExceeded(reason), opened.is_retained)
-        except PeerError as exc:
-            self._on_broken(exc)
-        self._wake()
+        opened.is_abandoned = True
 
-    def _drop_call(self, batch_id: int) -> _OpenCall | None:
-        opened = self._calls.pop(batch_id, None)
-        if opened is not None and not self._async_calls.cancel(opened.call):
+        def answer(_: object = None) -> None:
             opened.close()
-        return opened
+            if self._calls.pop(batch_id, None) is None:
+                return  # the link is closed
+            try:
+                self._sender.send_failure(batch_id, DeadlineExceeded(reason), opened.is_retained)
+            except PeerError as exc:
+                self._on_broken(exc)
+            self._wake()
+
+        if self._async_calls.cancel(opened.call) and opened.call.task is not None:
+            opened.call.task.add_done_callback(answer)
+            self._wake()  # the worker may be waiting for this call before it exits
+        else:
+            answer()
 
     def _on_broken(self, error: PeerError) -> None:
         """Notes an error that came up outside of the loop's turn for this front door, whose link must be closed."""

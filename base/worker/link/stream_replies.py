@@ -144,6 +144,8 @@ class StreamReplies:
 
     async def _end_async(self, batch_id: int, opened: _OpenStream, task: asyncio.Task[None] | None = None) -> None:
         is_retained = await self._close_async(batch_id, opened, task)
+        if task is not None and not task.done():
+            await asyncio.wait([task])  # it ignores its cancellation, and the front door replaces the worker if it does not end
         try:
             self._sender.channel.send_message(StreamEnd(batch_id, retained_flag(is_retained), self._sender.release))
         except PeerError as exc:

@@ -116,3 +116,5 @@ class EndpointQueue(ServedEndpoint):
         assert isinstance(request, InferenceRequest)
         if self.waiting.remove_request(request):
             self.scheduler.wake()
+        else:
+            self.scheduler.hangs.watch(request)

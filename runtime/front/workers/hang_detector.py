@@ -1,4 +1,4 @@
-"""Finds workers that hang: they do not reply, and no client waits any more for the work that they compute."""
+"""Finds workers that hang: no client waits any more for the work that they compute, and they do not reply or do not end cancelled work."""
 
 from __future__ import annotations
 
@@ -48,7 +48,14 @@ class HangDetector:
 
     def _notify(self, link: WorkerLink) -> None:
         self._notified.discard(link)
-        link.cancel_unwanted()
+        cancelled = link.cancel_unwanted()
+        if cancelled:
+            asyncio.get_running_loop().call_later(self._timeout_s, self._check_cancelled, link, cancelled)
+
+    def _check_cancelled(self, link: WorkerLink, numbers: list[int]) -> None:
+        """Replaces a worker that has batches long after their cancellation, even if it replies to others: an async call ignores it."""
+        if link.open and any(number in link.in_flight.batches for number in numbers):
+            self._report(link, f"a call goes on {self._timeout_s:g} s after its cancellation")
 
     def _check(self, link: WorkerLink) -> None:
         self._watched.discard(link)
@@ -59,6 +66,9 @@ class HangDetector:
             self._watched.add(link)
             asyncio.get_running_loop().call_later(left_s, self._check, link)
         else:
-            spec = self._pool.release.spec
-            log.warning("a worker of %s %s hangs: it has not replied for %g s", spec.model, spec.version, link.in_flight.silent_s)
-            self._events.on_unhealthy(link.path, "it did not answer a request in time, nor afterwards")
+            self._report(link, f"it has not replied for {link.in_flight.silent_s:g} s")
+
+    def _report(self, link: WorkerLink, reason: str) -> None:
+        spec = self._pool.release.spec
+        log.warning("a worker of %s %s hangs: %s", spec.model, spec.version, reason)
+        self._events.on_unhealthy(link.path, "it did not answer a request in time, nor afterwards")

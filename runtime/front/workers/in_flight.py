@@ -25,7 +25,7 @@ class InFlightBatch:
         sent_s: Time when it was sent, on the monotonic clock.
         parked: Whether it waits for its model or its client, so that it does not block other batches.
         begun: Whether the worker has reported that it began the batch, and has not parked it since.
-        is_cancelled: Whether the worker was notified that nobody waits for it.
+        is_cancelled: Whether the worker has been notified that nobody waits for it.
         computed_s: Time that the worker computed it, in seconds, set when it is done; 0 if the batch was parked.
     """
 
@@ -154,10 +154,10 @@ class InFlightTable:
         item.started = True
 
     def take_unwanted(self) -> list[int]:
-        """Returns, once each, the numbers of batches for which no client waits any more, except those that cancel themselves."""
+        """Returns, once each, the numbers of batches for which no client waits any more."""
         found = []
         for number, batch in self.batches.items():
-            if not (batch.is_cancelled or batch.is_wanted or batch.requests[0].endpoint.spec.unbatched):
+            if not (batch.is_cancelled or batch.is_wanted):
                 batch.is_cancelled = True
                 found.append(number)
         return found

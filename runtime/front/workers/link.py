@@ -132,11 +132,16 @@ class WorkerLink:
             raise Unavailable("the worker has exited")
         self.in_flight.add_check(number, check)
 
-    def cancel_unwanted(self) -> None:
-        """Notifies the worker of batches whose clients are gone or were answered, since an async handler may still wait for something."""
-        if self.open:
-            for number in self.in_flight.take_unwanted():
+    def cancel_unwanted(self) -> list[int]:
+        """Notifies the worker of batches whose clients are gone or were answered, since an async handler may still wait for something.
+
+        Returns the numbers of the batches of which it is notified by now, once each.
+        """
+        numbers = self.in_flight.take_unwanted() if self.open else []
+        for number in numbers:
+            if not self.in_flight.batches[number].requests[0].endpoint.spec.unbatched:  # those are cancelled when their client is gone
                 self._replies.send_if_in_flight(number, CancelBatch(number))
+        return numbers
 
     def retire(self) -> None:
         """Stops sending new work, and closes the link once the worker has replied to all its work."""

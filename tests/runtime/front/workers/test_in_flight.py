@@ -72,6 +72,17 @@ def test_a_worker_with_parked_batches_hangs_only_if_it_should_have_dropped_one()
         assert table.is_hung() == unbatched
 
 
+def test_a_batch_is_unwanted_once_all_of_its_clients_are_gone() -> None:
+    """It is returned once, whether it shares its worker or not."""
+    table = InFlightTable()
+    first = sent(table, request(answered=True), request())
+    alone = sent(table, request(answered=True, unbatched=True))
+    assert table.take_unwanted() == [alone]
+    table.batches[first].requests[1].answered = True
+    assert table.take_unwanted() == [first]
+    assert table.take_unwanted() == []
+
+
 def test_a_worker_hangs_in_checks_that_nobody_waits_for() -> None:
     """A check takes no time, unless a batch is computed before it."""
     table = InFlightTable()
