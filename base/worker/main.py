@@ -51,16 +51,17 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
     handle_signal(signal.SIGINT, lambda: None)
     call_in_forked_child(control.close)
     place = ""
-    # These are no settings, and would be errors in a `pexdock` that the model starts.
+    # The model has no use for these, and those that are no settings would be errors in a `pexdock` that it starts.
     release_id = os.environ.pop(RELEASE_ID_ENV, "")
     lenient = os.environ.pop(WARM_UP_ENV, "") == WARM_UP_LENIENT  # the supervisor has started this release successfully before
+    turn_warn_ms = float(os.environ.pop(TURN_WARN_VARIABLE, "0"))
     try:
         model, version, endpoints = discover()
         process.end_if_forked()  # the model's code forked while it was imported; there must be one worker
         metrics_config = metrics_config_from(os.environ)
         recorder = None if metrics_config is None else WorkerMetrics(model, version, metrics_config.values_max)
         worker = Worker(model, version, endpoints, socket_path, control, recorder)
-        worker.watch_turns(float(os.environ.get(TURN_WARN_VARIABLE, "0")), recorder)
+        worker.watch_turns(turn_warn_ms, recorder)
         release = worker.listen(release_id)
         place = "in its warm-up: "
         warnings = worker.warm_up(lenient=lenient)
