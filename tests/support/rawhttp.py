@@ -26,12 +26,12 @@ class Answer(NamedTuple):
 
 
 def post(path: str, rows: object, *headers: str, version: str = "1.1") -> bytes:
-    """Returns a request with a body of known length."""
+    """Returns a request with a body of known length, which is JSON unless the headers have another type."""
     body = rows if isinstance(rows, bytes) else json.dumps(rows).encode()
     lines = [
         f"POST {path} HTTP/{version}",
         "Host: test",
-        "Content-Type: application/json",
+        *["Content-Type: application/json"] * (not any(header.lower().startswith("content-type:") for header in headers)),
         f"Content-Length: {len(body)}",
         *headers,
         "",
