@@ -99,7 +99,7 @@ def trace() -> dict[str, dict[str, list[tuple[str, str]]]]:
         client.start()
         sys.setprofile(tracer.on_call)
         try:
-            uvloop.run(FrontProcess(theirs, listener, 1).run())
+            uvloop.run(FrontProcess(theirs, [listener], 1).run())
         finally:
             sys.setprofile(None)
             client.join()
