@@ -18,7 +18,7 @@ class Piece(Schema):
     depth: pl.Float64
 
 
-@svc.endpoint(path="/predict", batch_max_size=64)
+@svc.endpoint(path="/predict")
 def predict(records_df: Piece.DataFrame) -> np.ndarray:
     """Predicts one number for each row."""
     return model.predict(records_df.to_numpy())
