@@ -3,6 +3,10 @@
 A thread sleeps until the process has used some processor time, so an idle process is never woken. Then it asks the loop for a callback. As
 long as that does not come, it looks at the stack of the loop's thread: what is at its bottom each time is one turn. The loop itself pays
 for nothing but the callback. A turn that blocks without using the processor is found only if the thread looks while it lasts.
+
+A call in C that holds Python's lock on another thread blocks the loop as well. The watchdog cannot run either then, but afterwards it knows
+how long it waited for the lock, and who had it; see `base.telemetry.lock_holds`. A loop that is none of asyncio is not asked for callbacks:
+one of its turns ends when the stack has another bottom.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 
 from base.log import get_logger
+from base.telemetry.lock_holds import Interval, LockHold, stack_of, waited_s
 
 log = get_logger(__name__)
 
@@ -37,6 +42,8 @@ _LOG_INTERVAL_S = 60.0
 """Least time between two lines in the log, in seconds."""
 
 _FRAMES_MAX = 12
+
+_HOLDER_FRAMES_MAX = 6
 
 _PROCESS_CPU = 2
 """CLOCK_PROCESS_CPUTIME_ID of clock_nanosleep(2)."""
@@ -100,8 +107,8 @@ class LoopWatchdog:
         name: Name of the loop in the log.
         warn_ms: Length of a turn from which it is logged and reported; 0 disables the watchdog.
         on_slow: Called in the loop with the length of each such turn in milliseconds.
-        advise: Called on a thread with the functions on the stack of a turn, the innermost first. Returns what the log says about it in
-            addition; None if this part of the turn does not count.
+        advise: Called on a thread with the functions on the stack of a turn, or of a thread that held Python's lock, the innermost first.
+            Returns what the log says about it in addition; None if this part of the turn does not count.
     """
 
     def __init__(
@@ -118,15 +125,17 @@ class LoopWatchdog:
         self._stopping = False
         self._logged_s = -_LOG_INTERVAL_S
 
-    def start(self) -> None:
-        """Starts to watch the loop that runs this."""
+    def start(self, runner: FrameType | None = None) -> None:
+        """Starts to watch the loop that runs this.
+
+        Args:
+            runner: The frame of a loop that is none of asyncio: all that it calls at a time is one turn.
+        """
         if not self._warn_ms:
             return
-        self._loop = asyncio.get_running_loop()
-        self._loop_thread = threading.get_ident()
-        self._loop_cpu = time.pthread_getcpuclockid(self._loop_thread)
-        self._loop_task = _schedule_of_this_thread()
-        self._runner = _runner_frame()
+        self._loop = asyncio.get_running_loop() if runner is None else None
+        self._thread = threading.current_thread()
+        self._runner = runner or _runner_frame()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
@@ -134,97 +143,102 @@ class LoopWatchdog:
         self._stopping = True
 
     def _watch(self) -> None:
-        task = _schedule_of_this_thread()
         sleep = ctypes.CDLL(None).clock_nanosleep
         step = _Timespec(0, int(_CPU_STEP_S * 1e9))
         while True:
-            used_s, waited_s = time.clock_gettime(self._loop_cpu), _waited_s(task)
+            interval = Interval(_CPU_STEP_S, threading.current_thread(), self._thread)
             if sleep(_PROCESS_CPU, 0, ctypes.byref(step), None):
                 return  # this kernel cannot do it
-            if self._stopping:
-                return
-            # If the loop has used more than a step, a call in C holds Python's lock, or this thread has waited for a processor.
-            held_s = time.clock_gettime(self._loop_cpu) - used_s - _CPU_STEP_S - (_waited_s(task) - waited_s)
-            if not self._probe(held_s, task):
+            if self._stopping or not self._probe(interval.lock_hold()):
                 return
 
-    def _probe(self, held_s: float, task: Path) -> bool:
-        """Watches the loop until it runs a callback. Returns False if it is closed.
+    def _probe(self, hold: LockHold) -> bool:
+        """Watches the loop until it runs a callback, or until no turn that counts is in progress. Returns False if the loop is closed.
 
         Args:
-            held_s: Time for which this thread has just waited for Python's lock.
-            task: Schedule of this thread.
+            hold: What has just kept this thread from Python's lock.
         """
         passed = threading.Event()
-        try:
-            self._loop.call_soon_threadsafe(passed.set)
-        except RuntimeError:
+        if not self._call_in_loop(passed.set):
             return False
-        turn = self._look(None, held_s)
-        while True:
-            before_s, waited_s = time.monotonic(), _waited_s(task)
+        turn = self._look(None, hold)
+        while self._loop is not None or turn is not None:
+            interval = Interval(_LOOK_S, threading.current_thread(), self._thread)
             if passed.wait(_LOOK_S) or self._stopping:
                 break
-            late_s = time.monotonic() - before_s - _LOOK_S
-            turn = self._look(turn, late_s - (_waited_s(task) - waited_s))
+            turn = self._look(turn, interval.lock_hold())
         self._end(turn)
         return True
 
-    def _look(self, turn: _Turn | None, held_s: float) -> _Turn | None:
+    def _call_in_loop(self, call: Callable[[], None]) -> bool:
+        """Calls a function in the loop, if that is one of asyncio. Returns False if it is closed."""
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            return False
+        return True
+
+    def _look(self, turn: _Turn | None, hold: LockHold) -> _Turn | None:
         """Looks at the stack, and returns the turn that is at its bottom."""
         frames = self._turn_frames()
         stack = [frame.f_code for frame in frames]
-        advice = self._advise(stack) if stack else None
-        if advice is None:
+        advice = self._advise(stack)
+        held_s = hold.seconds if hold.seconds > _LOCK_S else 0.0
+        if held_s and hold.thread is not self._thread:
+            if advice is not None:
+                self._report_hold(hold, frames)
+            if turn is not None:
+                turn.began_s += held_s
+            held_s = 0.0
+        if advice is None or not frames:
             self._end(turn)
             return None
         root = frames[-1]
-        now_s, waited_s = time.monotonic(), _waited_s(self._loop_task)
+        now_s, loop_waited_s = time.monotonic(), waited_s(self._thread)
         if turn is None or turn.root is not root:
             self._end(turn)
-            turn = _Turn(root, now_s - (held_s if held_s > _LOCK_S else 0.0), waited_s)
-        turn.add_time(stack, now_s - turn.began_s - (waited_s - turn.waited_s))
+            turn = _Turn(root, now_s - held_s, loop_waited_s)
+        turn.add_time(stack, now_s - turn.began_s - (loop_waited_s - turn.waited_s))
         if turn.seconds * 1000 >= self._warn_ms / 2 and turn.explains_better(stack):
             turn.where, turn.advice = _describe(frames), advice
         return turn
 
     def _turn_frames(self) -> list[FrameType]:
         """Returns the stack of the present turn, from its top to its bottom; empty if the loop waits or has ended."""
-        frames, frame = list[FrameType](), sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - this is what it is for
-        while frame is not None and frame is not self._runner:
-            frames.append(frame)
-            frame = frame.f_back
-        if frame is None:
+        frames = stack_of(self._thread)
+        if self._runner not in frames:
             return []
-        if frame.f_code is asyncio.Runner.run.__code__:
+        below = frames.index(self._runner)
+        frame, frames = frames[below], frames[:below]
+        if self._loop is None or frame.f_code is asyncio.Runner.run.__code__:
             return frames
         frames = frames[:-1]  # without the iteration, which runs several callbacks
         return frames if frames and frames[-1].f_code is _HANDLE_RUN else []
 
     def _end(self, turn: _Turn | None) -> None:
-        if turn is None or turn.seconds * 1000 < self._warn_ms:
+        if turn is not None:
+            self._report(turn.seconds, f"{turn.where}{turn.advice}")
+
+    def _report_hold(self, hold: LockHold, frames: Sequence[FrameType]) -> None:
+        """Reports the call of another thread for which the loop had to wait, whether it had anything to do or not."""
+        stack = stack_of(hold.thread)
+        meanwhile = f"at {_describe(frames)}" if frames else "between two turns"
+        where = f"the thread {hold.thread.name}, which held Python's lock in {_describe(stack[:_HOLDER_FRAMES_MAX])}"
+        self._report(hold.seconds, f"{where}{self._advise([frame.f_code for frame in stack]) or ''}; the loop was {meanwhile}")
+
+    def _report(self, seconds: float, what: str) -> None:
+        milliseconds = seconds * 1000
+        if milliseconds < self._warn_ms:
             return
-        milliseconds = turn.seconds * 1000
         now_s = time.monotonic()
         if now_s - self._logged_s >= _LOG_INTERVAL_S:
             self._logged_s = now_s
-            log.warning("the event loop of %s was blocked for %.0f ms by %s%s", self._name, milliseconds, turn.where, turn.advice)
-        try:
-            self._loop.call_soon_threadsafe(self._on_slow, milliseconds)
-        except RuntimeError:
-            pass  # the loop is closed
-
-
-def _schedule_of_this_thread() -> Path:
-    return Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
-
-
-def _waited_s(schedule: Path) -> float:
-    """Returns the time for which a thread has been ready to run and had no processor; 0 if the kernel does not count it."""
-    try:
-        return int(schedule.read_bytes().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
+            log.warning("the event loop of %s was blocked for %.0f ms by %s", self._name, milliseconds, what)
+        if self._loop is None:
+            self._on_slow(milliseconds)
+        else:
+            self._call_in_loop(lambda: self._on_slow(milliseconds))
 
 
 def _runner_frame() -> FrameType | None:

@@ -48,7 +48,9 @@ METRICS: Mapping[str, MetricDefinition] = {
     # ---- counted by the supervisor
     "ModelReady": _count("1 if a model is ready or degraded, else 0; once per interval, also without requests."),
     # ---- values of all processes
-    "LoopTurn": _milliseconds("Time of a turn of the process's event loop that took at least `loop_turn_warn_ms`."),
+    "LoopTurn": _milliseconds(
+        "Time of a turn of the process's event loop, or of a wait of the loop for Python's lock, that took at least `loop_turn_warn_ms`."
+    ),
     # ---- counted by workers
     "CacheHits": _count("Batches that found their model loaded."),
     "CacheMisses": _count("Batches that had to wait for their model, or were refused because of it."),

@@ -1,7 +1,8 @@
-"""Watches the event loop of a worker with async handlers for turns that keep all its other requests waiting.
+"""Watches the loop of a worker for turns that keep all its other requests waiting.
 
-The calls of plain handlers do not count: the worker does nothing else during each of them, as their authors know. Workers without an event
-loop are not watched.
+The calls of plain handlers do not count: the worker does nothing else during each of them, as their authors know, and `HandlerTime`
+measures them, with the check of the result. What counts are async handlers, and what the worker does itself: it receives messages, reads
+rows, writes replies, and answers about its caches. The warm-up does not count, since nobody waits for its turns.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from types import CodeType
 from typing import Any
 
+from base.artifacts.cache.load import load_copy
 from base.endpoint.endpoint import Endpoint
 from base.telemetry.loop_watchdog import LoopWatchdog
 from base.telemetry.recorder import WorkerMetrics
@@ -39,6 +41,8 @@ def turn_watchdog(endpoints: Iterable[Endpoint[..., Any]], warn_ms: float, recor
     def advise(stack: Sequence[CodeType]) -> str | None:
         if not _PLAIN_CALLS.isdisjoint(stack):
             return None
+        if load_copy.__code__ in stack:
+            return "; it was loading a model"
         name = next((handlers[code] for code in stack if code in handlers), None)
         if name is None:
             return ""

@@ -7,6 +7,7 @@ the threads of the caches.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import select
 import socket
@@ -119,7 +120,7 @@ class Worker:
         return warm_up(self._predictors, lenient=lenient)
 
     def watch_turns(self, warn_ms: float, recorder: WorkerMetrics | None) -> None:
-        """Logs and records slow turns of the event loop, if `run` needs one; see `base.worker.turn_watch`. Must be called before `run`."""
+        """Logs and records slow turns of the loop; see `base.worker.turn_watch`. Must be called before `run`."""
         self._watchdog = turn_watchdog([predictor.endpoint for predictor in self._predictors], warn_ms, recorder)
 
     def run(self) -> ExitCode:
@@ -145,6 +146,8 @@ class Worker:
 
     def close(self) -> None:
         """Closes every connection, socket and thread. Idempotent."""
+        if self._watchdog is not None:
+            self._watchdog.stop()
         if self._parent is not None:
             self._parent.close()  # closed first, since its thread wakes the loop through a descriptor that is closed below
         for link in self._links:
@@ -162,6 +165,8 @@ class Worker:
         self._wakeup.close()
 
     def _serve(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.start(inspect.currentframe())
         while True:
             finished = self._draining and all(link.idle for link in self._links)
             # A message in a socket counts as received, so the loop ends only when nothing is readable.
@@ -198,8 +203,6 @@ class Worker:
         try:
             await ended
         finally:
-            if self._watchdog is not None:
-                self._watchdog.stop()
             loop.remove_reader(self._poll.fileno())
 
     def _watch(self, fd: int, reader: FrontLink | Callable[[], None]) -> None:

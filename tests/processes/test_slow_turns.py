@@ -1,4 +1,4 @@
-"""A handler that keeps the event loop of its worker from other calls is found, measured and named."""
+"""What keeps the loop of a worker from other calls is found, measured and named."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import polars as pl
 import pytest
+from pydantic import BaseModel, field_validator
 
 import base.service as svc
 from base.ipc.front_door_control import Configure
@@ -82,6 +83,37 @@ def test_only_async_handlers_are_to_blame_for_a_slow_turn(handler: svc.Endpoint,
     assert f"busy (tests/processes/test_slow_turns.py:{busy.__code__.co_firstlineno + 3}), called by {handler.name} (" in warning
     assert f"all other requests of this worker waited for the async handler {handler.name}: await what takes long" in warning
     assert "or declare the handler with a plain `def`" in warning
+
+
+class Slow(BaseModel):
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def takes_long(cls, n: int) -> int:
+        busy(0.5)
+        return n
+
+
+@svc.endpoint("/checked/{n}")
+def checked_by_spec(records_df: pl.DataFrame, slow: Slow) -> pl.Series:
+    return records_df["x"] * slow.n
+
+
+def test_a_worker_without_async_handlers_is_watched_outside_of_its_handlers(caplog: pytest.LogCaptureFixture) -> None:
+    """It checks the parameters of a new path between two requests, and others wait."""
+    server = svc.Server(port=0, limits=Configure(loop_turn_warn_ms=WARN_MS))
+    for each in (plain, parts, checked_by_spec):
+        server.register(each)
+    with caplog.at_level(logging.WARNING), server.serving() as address, httpx.Client(timeout=60) as client:
+        for path in ("/plain", "/parts"):
+            assert client.post(f"{address}{path}", json=[{"x": 1}]).status_code == 200
+        assert not warnings(caplog.text)
+        assert client.post(f"{address}/checked/2", json=[{"x": 3}]).json()["predictions"] == [6]
+        until(lambda: warnings(caplog.text))
+    (warning,) = warnings(caplog.text)
+    assert "called by Slow.takes_long (tests/processes/test_slow_turns.py:" in warning
+    assert "called by FrontLink._check_parameters (" in warning
 
 
 def warnings(log: str) -> list[str]:

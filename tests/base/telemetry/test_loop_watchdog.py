@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import uvloop
 
 from base.telemetry.loop_watchdog import LoopWatchdog
+from waiting import until
 
 WARN_MS = 100
 
@@ -30,6 +33,15 @@ def in_c(seconds: float) -> None:
     while time.thread_time() < end:
         sorted(range(3_000_000, 0, -1), key=None)
         sum(range(10_000_000))
+
+
+def hold_lock() -> float:
+    """Makes one call in C that holds Python's lock, and returns the time that it took."""
+    began = time.thread_time()
+    sum(range(30_000_000))
+    took = time.thread_time() - began
+    busy(0.2)
+    return took
 
 
 def waits(seconds: float) -> None:
@@ -84,3 +96,60 @@ def test_many_short_turns_are_no_slow_one(run: Callable[..., None]) -> None:
     found: list[float] = []
     run(scenario())
     assert found == []
+
+
+@pytest.mark.parametrize(("run", "is_busy"), [(uvloop.run, False), (asyncio.run, True)], ids=["idle", "busy"])
+def test_a_thread_that_held_the_lock_is_named_with_what_the_loop_did(
+    run: Callable[..., None], is_busy: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether the loop was in a turn or not: other work would have had to wait as well."""
+
+    async def scenario() -> float:
+        watchdog = LoopWatchdog("the test", WARN_MS, found.append)
+        watchdog.start()
+        await asyncio.sleep(0.05)
+        with ThreadPoolExecutor(1, "holder") as threads:
+            holding = threads.submit(hold_lock)
+            if is_busy:
+                busy(0.3)
+            took = await asyncio.wrap_future(holding)
+        busy(0.05)
+        await asyncio.sleep(0.05)
+        watchdog.stop()
+        return took
+
+    found: list[float] = []
+    with caplog.at_level(logging.WARNING):
+        took = run(scenario())
+    assert 0.5 * took < found[0] / 1000 < took + 0.1
+    assert " ms by the thread holder_0, which held Python's lock in " in caplog.text
+    assert "hold_lock (base/telemetry/test_loop_watchdog.py:" in caplog.text.partition("; the loop was ")[0]
+    assert "; the loop was at busy (" in caplog.text or not is_busy
+
+
+def test_a_loop_of_ones_own_is_watched_turn_by_turn(caplog: pytest.LogCaptureFixture) -> None:
+    """Turns that do not count, and what a turn that counts has called for no time, are left out. Reports come from a thread."""
+
+    def long_turn() -> None:
+        busy(0.3)
+
+    def author_turn() -> None:
+        busy(0.6)
+
+    found: list[float] = []
+    own = author_turn.__code__
+    watchdog = LoopWatchdog("the test", WARN_MS, found.append, lambda stack: None if own in stack else "; as expected")
+    with caplog.at_level(logging.WARNING):
+        watchdog.start(inspect.currentframe())
+        for _ in range(30):
+            busy(0.01)
+        for turn in (author_turn, long_turn, author_turn):
+            turn()
+        until(lambda: found)
+        watchdog.stop()
+        busy(0.05)
+    assert len(found) == 1
+    assert 200 < found[0] < 500
+    assert " ms by busy (base/telemetry/test_loop_watchdog.py:" in caplog.text
+    assert "long_turn (" in caplog.text
+    assert "; as expected" in caplog.text
