@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -22,5 +22,6 @@ def curl_command(address: str, endpoint: EndpointSpec) -> str | None:
     path = endpoint.path
     for name, value in endpoint.example.parameters.items():
         path = path.replace(f"{{{name}}}", quote(value, safe=""))
+    query = f"?{urlencode(endpoint.example.query, doseq=True)}" if endpoint.example.query else ""
     rows = msgspec.json.encode(endpoint.example.rows).decode()
-    return shlex.join(["curl", "-s", f"{address}{path}", "-H", "Content-Type: application/json", "-d", rows])
+    return shlex.join(["curl", "-s", f"{address}{path}{query}", "-H", "Content-Type: application/json", "-d", rows])

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from base.dev_server import Server
 from base.endpoint.endpoint import Endpoint
@@ -118,9 +118,16 @@ class TestClient:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
-    def post(self, path: str, json: Any = None, content: bytes | None = None, headers: Mapping[str, str] | None = None) -> TestResponse:
-        """Posts `json`, or `content` unchanged."""
-        with self.stream(path, json, content, headers) as streamed:
+    def post(
+        self,
+        path: str,
+        json: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> TestResponse:
+        """Posts `json`, or `content` unchanged, with the parameters `params`; the values of a list are given one after the other."""
+        with self.stream(path, json, content, headers, params) as streamed:
             return TestResponse(streamed.status, streamed.headers, b"".join(streamed))
 
     def get(self, path: str) -> TestResponse:
@@ -129,12 +136,17 @@ class TestClient:
             return TestResponse(streamed.status, streamed.headers, b"".join(streamed))
 
     def stream(
-        self, path: str, json: Any = None, content: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        json: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> StreamedTestResponse:
         """Posts as `post` does, and returns the response before its body is complete. Leaving its `with` block early disconnects."""
         body = jsonlib.dumps(json).encode() if content is None else content
         sent = {"content-type": "application/json", **{name.lower(): value for name, value in (headers or {}).items()}}
-        return self._request("POST", path, body, sent)
+        return self._request("POST", f"{path}?{urlencode(params, doseq=True)}" if params else path, body, sent)
 
     def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> StreamedTestResponse:
         connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=self._timeout_s)

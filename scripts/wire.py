@@ -31,7 +31,9 @@ CONTROL_MESSAGES = (Ready, Failed, MetricsReport, Drain, *typing.get_args(CacheR
 
 _TAGGED = ("Welcome", "Reply", "Failure", "StreamPart", "StreamEnd", "ParametersAccepted")
 
-MAY_BE_UNKNOWN = frozenset({"EndpointDocs", "EndpointSpec.docs", "Ready.warnings", *(f"{message}.release" for message in _TAGGED)})
+_OF_RELEASES = ("EndpointDocs", "EndpointSpec.docs", "EndpointSpec.query", "Example.query", "Ready.warnings")
+
+MAY_BE_UNKNOWN = frozenset({*_OF_RELEASES, *(f"{message}.release" for message in _TAGGED)})
 """Structs and fields that a side may lack or not know, but must not take for something else."""
 
 _OPTIONAL = ", or not known"

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, time
+from decimal import Decimal
 from enum import Enum
 from typing import Any, Generic, Literal, TypeVar
 
@@ -17,6 +18,9 @@ M = TypeVar("M")
 
 LATEST = "latest"
 """The value with which a request asks for the newest artifact."""
+
+_SHOWN_MAX_CHARS = 64
+"""Length of a value in an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +121,12 @@ class SpecValidator:
             elif self.spec.model_fields[field].is_required():
                 given[self._names[field]], spec = LATEST, self._spec_with_latest
         try:
-            return spec.model_validate(given)
+            instance = spec.model_validate(given)
         except ValidationError as exc:
-            raise _misfit(exc) from exc
+            raise misfit_of(exc) from exc
+        for field, name in fields.items():
+            require_plain_number(name, getattr(instance, field), parameters[name])
+        return instance
 
     def _is_latest(self, field: str, name: str, parameters: Mapping[str, str]) -> bool:
         return self.latest is not None and field == self.latest[0] and parameters[name] == LATEST
@@ -134,6 +141,40 @@ def path_text(value: object) -> str:
     if isinstance(value, date | time):  # a datetime is a date
         return value.isoformat()
     return str(value)
+
+
+def misfit_of(error: ValidationError, name: str | None = None) -> Misfit:
+    """Returns the error for parameters that Pydantic refuses, with a cell for each reason.
+
+    Args:
+        error: The error of Pydantic.
+        name: The parameter, if the error is of its type alone; otherwise the error has the names.
+    """
+    cells = []
+    for each in error.errors(include_url=False, include_context=False):
+        column = name or (str(each["loc"][0]) if each["loc"] else None)
+        got = f", got {_shown(each['input'])}" if column is not None and isinstance(each["input"], str) else ""
+        cells.append(Cell(None, column, each["msg"].removeprefix("Value error, ") + got))
+    return _misfit(cells)
+
+
+def require_plain_number(name: str, value: object, text: str) -> None:
+    """Checks that a text of which Pydantic made a number has no underscores and spaces, which Pydantic accepts.
+
+    Raises:
+        Misfit: It has.
+    """
+    if isinstance(value, int | float | Decimal) and ("_" in text or text != text.strip()):
+        raise _misfit([Cell(None, name, f"Input should be a number without underscores and spaces, got {_shown(text)}")])
+
+
+def _misfit(cells: list[Cell]) -> Misfit:
+    reasons = "; ".join(f"{cell.column}: {cell.reason}" if cell.column else cell.reason for cell in cells)
+    return Misfit(f"the parameters do not fit: {reasons}", cells=cells)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN_MAX_CHARS else f"{text[:_SHOWN_MAX_CHARS]}...")
 
 
 def _squeezed(name: str) -> str:
@@ -157,12 +198,3 @@ def _allowing_latest(spec: type[BaseModel], field: str) -> type[BaseModel]:
     info = spec.model_fields[field]
     annotation: Any = Literal["latest"] | info.annotation
     return create_model(spec.__name__, __base__=spec, **{field: (annotation, ...)})  # type: ignore[call-overload,no-any-return]
-
-
-def _misfit(error: ValidationError) -> Misfit:
-    cells = [
-        Cell(None, ".".join(map(str, each["loc"])) or None, each["msg"].removeprefix("Value error, "))
-        for each in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    reasons = "; ".join(f"{cell.column}: {cell.reason}" if cell.column else cell.reason for cell in cells)
-    return Misfit(f"the parameters do not fit: {reasons}", cells=cells)

@@ -6,10 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
+from base.artifacts.spec import misfit_of, require_plain_number
 from base.endpoint.call_plan import AvailableInputs, CallPlan
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependency
-from base.errors import Cell, Declaration, Misfit
+from base.endpoint.parameters import ParameterReader, Parameters
+from base.errors import Declaration
 
 
 class ParameterBinder:
@@ -80,6 +82,21 @@ class ParameterBinder:
         self._plan.spec = spec
         self._plan.sources[name] = lambda inputs: inputs.validated
 
+    def bind_request_parameters(self, name: str, kind: type[Parameters]) -> None:
+        """Gives the parameter the parameters of the request.
+
+        Raises:
+            Declaration: Another parameter already takes them, the path has one of them too, or a query cannot hold one of them.
+        """
+        if self._plan.request_parameters is not None:
+            raise self.error(f"{name!r} would be the second svc.Parameters; declare all parameters in one class")
+        reader = ParameterReader(kind, f"endpoint {self._available.name}: {kind.__name__}")
+        both = [each for each in reader.repeats if each in self._available.path]
+        if both:
+            raise self.error(f"its path and {kind.__name__} both have the parameter {both[0]!r}; rename one of them")
+        self._plan.request_parameters = reader
+        self._plan.sources[name] = lambda inputs: inputs.request_parameters
+
     def bind_path_parameter(self, name: str, annotation: Any) -> None:
         """Gives the parameter the value of the path's parameter of that name, in the type of the spec's field or of its own annotation.
 
@@ -113,9 +130,10 @@ def _squeezed(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def _validate(adapter: TypeAdapter[Any], name: str, value: str) -> Any:
+def _validate(adapter: TypeAdapter[Any], name: str, text: str) -> Any:
     try:
-        return adapter.validate_python(value)
+        value = adapter.validate_python(text)
     except ValidationError as exc:
-        reason = exc.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise Misfit(f"the parameters do not fit: {name}: {reason}", cells=[Cell(None, name, reason)]) from exc
+        raise misfit_of(exc, name) from exc
+    require_plain_number(name, value, text)
+    return value

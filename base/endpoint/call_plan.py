@@ -1,9 +1,11 @@
-"""The call plan of a handler: the value that each of its parameters gets, resolved once and applied to each batch."""
+"""The kind of function that a handler is, and its call plan: the value that each of its parameters gets, resolved once for all batches."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -11,6 +13,7 @@ from pydantic import BaseModel
 
 from base.endpoint.context import Context
 from base.endpoint.dependencies import Dependency
+from base.endpoint.parameters import ParameterReader, Parameters
 
 
 class CallInputs(NamedTuple):
@@ -22,6 +25,7 @@ class CallInputs(NamedTuple):
     validated: BaseModel | None
     context: Context | None
     dependencies: Mapping[str, Any]
+    request_parameters: Parameters | None = None
 
 
 Source = Callable[[CallInputs], Any]
@@ -58,6 +62,7 @@ class CallPlan:
         unbatched: True if the handler asks for data of a single request, so that it gets one request at a time.
         dependencies: The dependencies by parameter.
         path_types: Types of the path's parameters whose annotation is not plain text.
+        request_parameters: Reads the parameters of requests; None if the handler takes none.
     """
 
     sources: dict[str, Source] = field(default_factory=dict)
@@ -67,6 +72,7 @@ class CallPlan:
     unbatched: bool = False
     dependencies: dict[str, Dependency] = field(default_factory=dict)
     path_types: dict[str, Any] = field(default_factory=dict)
+    request_parameters: ParameterReader | None = None
 
     def call(self, handler: Callable[..., Any], inputs: CallInputs) -> Any:
         """Calls the handler and returns its result.
@@ -77,3 +83,35 @@ class CallPlan:
         """
         named = {name: source(inputs) for name, source in self.sources.items()}
         return handler(*[named.pop(name) for name in self.positional], **named)
+
+
+class HandlerKind(Enum):
+    """The kind of function that a handler is. Generators stream their response in parts."""
+
+    FUNCTION = "function"
+    COROUTINE = "coroutine"
+    GENERATOR = "generator"
+    ASYNC_GENERATOR = "async generator"
+
+    @classmethod
+    def detect(cls, handler: Callable[..., object]) -> HandlerKind:
+        """Returns the kind of a function, or of an object with a `__call__` method."""
+        function = getattr(type(handler), "__call__", handler)  # noqa: B004 - the method itself is inspected
+        for each in (handler, function):
+            if inspect.isasyncgenfunction(each):
+                return cls.ASYNC_GENERATOR
+            if inspect.isgeneratorfunction(each):
+                return cls.GENERATOR
+            if inspect.iscoroutinefunction(each):
+                return cls.COROUTINE
+        return cls.FUNCTION
+
+    @property
+    def streams(self) -> bool:
+        """Returns True if the response comes in parts."""
+        return self in {HandlerKind.GENERATOR, HandlerKind.ASYNC_GENERATOR}
+
+    @property
+    def is_async(self) -> bool:
+        """Returns True if the handler runs on the asyncio loop."""
+        return self in {HandlerKind.COROUTINE, HandlerKind.ASYNC_GENERATOR}

@@ -14,6 +14,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerati
 
 from base.artifacts.spec import LATEST, SpecValidator
 from base.endpoint.endpoint import Endpoint
+from base.endpoint.parameters import ParameterReader
 from base.ipc.release_spec import EndpointDocs, EndpointSpec, Example
 from base.schema.model import Schema
 
@@ -37,19 +38,27 @@ def describe_endpoint(endpoint: Endpoint[..., Any]) -> EndpointSpec:
         raw=endpoint.raw,
         streams=endpoint.handler_kind.streams,
         headers=list(endpoint.headers),
-        checks_parameters=_spec_of(endpoint) is not None,
+        checks_parameters=_spec_of(endpoint) is not None or endpoint.call_plan.request_parameters is not None,
         retry=endpoint.retry,
         docs=_docs(endpoint),
         timeout_ms=endpoint.timeout_ms,
+        query={} if (declared := endpoint.call_plan.request_parameters) is None else declared.repeats,
     )
 
 
 def example_request(endpoint: Endpoint[..., Any]) -> Example | None:
-    """Returns a request that the endpoint can answer now; None without an input schema or without an artifact for its parameters."""
+    """Returns a request that the endpoint can answer now; None without an input schema or values for its parameters."""
     parameters = next(known_parameters(endpoint), None) if endpoint.parameters else {}
-    if endpoint.input_schema is None or parameters is None:
+    query = example_query(endpoint)
+    if endpoint.input_schema is None or parameters is None or query is None:
         return None
-    return Example(parameters, [endpoint.input_schema.example_row()])
+    return Example(parameters, [endpoint.input_schema.example_row()], query)
+
+
+def example_query(endpoint: Endpoint[..., Any]) -> dict[str, str | list[str]] | None:
+    """Returns examples of the parameters that a query must have; None if the author has given no example of one of them."""
+    declared = endpoint.call_plan.request_parameters
+    return {} if declared is None else declared.example()
 
 
 def known_parameters(endpoint: Endpoint[..., Any]) -> Iterator[dict[str, str]]:
@@ -81,6 +90,7 @@ def _docs(endpoint: Endpoint[..., Any]) -> EndpointDocs:
         },
         input=_column_docs(endpoint.input_schema, constrained=True),
         output=_column_docs(endpoint.output_schema, constrained=False),
+        query={} if endpoint.call_plan.request_parameters is None else _query_docs(endpoint.call_plan.request_parameters),
     )
 
 
@@ -99,6 +109,21 @@ def _parameter_schemas(spec: type[BaseModel], names: tuple[str, ...]) -> dict[st
         is_latest = validator.latest is not None and validator.latest[0] == field
         schemas[name] = {"anyOf": [schema, {"const": LATEST}]} if is_latest else schema
     return schemas
+
+
+def _query_docs(declared: ParameterReader) -> dict[str, dict[str, Any]]:
+    """Returns OpenAPI's parameter object of each parameter of the query, without its name and place."""
+    try:
+        document = declared.kind.model_json_schema(mode="validation")
+    except _NO_JSON_SCHEMA:
+        document = {}
+    properties, definitions = document.get("properties", {}), document.get("$defs", {})
+    found: dict[str, dict[str, Any]] = {}
+    for name, repeats in declared.repeats.items():
+        schema = _inline_references(properties.get(name, {"type": "array"} if repeats else {"type": "string"}), definitions, ())
+        description = schema.pop("description", "")
+        found[name] = {"required": name in declared.required, "schema": schema} | ({"description": description} if description else {})
+    return found
 
 
 def _type_schema(kind: Any) -> dict[str, Any] | None:

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_arg
 import polars as pl
 
 from base.artifacts.config import CacheConfig
-from base.endpoint.call_plan import AvailableInputs, CallPlan
-from base.endpoint.handler_kind import HandlerKind
+from base.endpoint.call_plan import AvailableInputs, CallPlan, HandlerKind
 from base.endpoint.injection import plan_call
 from base.endpoint.path import parse_path, path_shape
 from base.errors import Declaration

@@ -6,6 +6,7 @@
 | annotated `Input.DataFrame` or `pl.DataFrame` | the frame |
 | annotated `Context` or `Request`, or called `context` or `request` | the request that the handler is called for |
 | annotated `bytes`, or called `body`, with `raw=True` | the body |
+| annotated with a subclass of `Parameters` | the parameters of the request, from its query string, validated |
 | annotated with the spec of the cache_config, or with another Pydantic model | the path's parameters, validated |
 | called `model`, or annotated with M of an `ArtifactSpec[M]` | the model |
 | called as a parameter of the path | its value, as its annotation or the spec's field has it |
@@ -27,6 +28,7 @@ from base.endpoint.binding import ParameterBinder
 from base.endpoint.call_plan import AvailableInputs, CallPlan
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import find_dependency
+from base.endpoint.parameters import Parameters
 from base.errors import Declaration
 from base.schema.model import Schema
 
@@ -107,6 +109,8 @@ class _SignatureResolver:
             self._binder.bind_body(name)
         elif issubclass(kind, Schema):
             raise self._binder.error(f"annotate with {kind.__name__}.DataFrame, since the handler gets a frame")
+        elif issubclass(kind, Parameters):
+            self._binder.bind_request_parameters(name, kind)
         elif issubclass(kind, BaseModel) and kind is not _model_type(self._available.spec):
             self._binder.bind_parameters(name, kind)
         else:

@@ -9,10 +9,16 @@ import msgspec
 
 
 class Example(msgspec.Struct, frozen=True):
-    """A request that the endpoint would answer, for people to copy."""
+    """A request that the endpoint would answer, for people to copy.
+
+    Attributes:
+        parameters: Those of the path.
+        query: Those of the query that have no default.
+    """
 
     parameters: dict[str, str]
     rows: list[dict[str, object]]
+    query: dict[str, str | list[str]] = {}
 
 
 class EndpointDocs(msgspec.Struct, frozen=True):
@@ -23,12 +29,14 @@ class EndpointDocs(msgspec.Struct, frozen=True):
         parameters: JSON Schemas of those parameters of the path that are more than text, by name.
         input: JSON Schema keywords for columns that Arrow types do not express, by column name; by the empty name, for the whole row.
         output: The same for the columns of the output.
+        query: OpenAPI's parameter objects of the query's parameters, without their names and places, by name.
     """
 
     description: str = msgspec.field(default="", name="text")
     parameters: dict[str, dict[str, Any]] = {}
     input: dict[str, dict[str, Any]] = {}
     output: dict[str, dict[str, Any]] = {}
+    query: dict[str, dict[str, Any]] = {}
 
 
 class EndpointSpec(msgspec.Struct, frozen=True):
@@ -42,10 +50,11 @@ class EndpointSpec(msgspec.Struct, frozen=True):
         raw: The endpoint takes request bodies undecoded, and returns response bodies.
         streams: The endpoint answers in parts.
         headers: Names of the request headers that the context has, in lower case.
-        checks_parameters: A spec decides which parameters of the path are valid; a worker can check them before rows are decoded.
+        checks_parameters: The model decides which parameters are valid; a worker can check them before rows are decoded.
         retry: A request whose worker exited may be computed once more.
         docs: Documentation for people.
         timeout_ms: Time limit of a request whose client sets none; None for the limit of the front door.
+        query: The parameters that a query may have → whether they may be given more than once; empty if queries are ignored.
     """
 
     name: str
@@ -65,6 +74,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     retry: bool = True
     docs: EndpointDocs = msgspec.field(default=EndpointDocs(), name="about")
     timeout_ms: int | None = None
+    query: dict[str, bool] = {}
 
 
 class ReleaseSpec(msgspec.Struct, frozen=True):

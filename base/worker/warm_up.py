@@ -10,7 +10,7 @@ from itertools import islice
 
 from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.endpoint.context import Request
-from base.endpoint.describe import known_parameters
+from base.endpoint.describe import example_query, known_parameters
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 from base.log import get_logger
 from base.worker.prediction.handler_call import BatchContext
@@ -57,10 +57,10 @@ def _warm_up_endpoint(predictor: Predictor, warnings: list[str]) -> None:
     if found is None:
         return
     parameters, lease = found
+    query = example_query(predictor.endpoint)
     try:
-        called = predictor.call_with_example(
-            lease, BatchContext(parameters, single_request=True, context=Request(id="warm-up", until=math.inf))
-        )
+        context = BatchContext(parameters, single_request=True, context=Request(id="warm-up", until=math.inf), query=query or {})
+        called = query is not None and predictor.call_with_example(lease, context)
     except PexdockError as exc:
         schema = predictor.endpoint.input_schema
         if schema is None or schema.has_examples():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from base.ipc.cache_control import CacheState
@@ -73,7 +75,7 @@ class EndpointDetail(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint of the serving release.
 
     The schemas are Arrow schema messages in base64, or null if the endpoint declares none. The front door's /openapi.json and
-    `pexdock describe --json` have them as JSON Schema.
+    `pexdock describe --json` have them as JSON Schema. `query` has the parameters of the query by name, as OpenAPI describes them.
     """
 
     name: str
@@ -84,6 +86,7 @@ class EndpointDetail(msgspec.Struct, frozen=True, kw_only=True):
     batch_max_delay_ms: int
     input_schema: bytes | None
     output_schema: bytes | None
+    query: dict[str, dict[str, Any]] = {}
 
 
 class WorkerDetail(msgspec.Struct, frozen=True):

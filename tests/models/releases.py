@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 import polars as pl
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 import base.service as svc
 from base.schema import Schema
@@ -34,6 +34,7 @@ parser.add_argument("--gate", type=Path, help="a batch waits until this file is 
 parser.add_argument("--log", type=Path, help="a line for each batch: the x of its rows; and for each question: its n")
 parser.add_argument("--model", default="tiny", help="its name, and the beginning of its paths")
 parser.add_argument("--thinks", type=float, default=0.0, help="seconds about the first question of an n")
+parser.add_argument("--unscaled", action="store_true", help="/tiny/scaled takes no parameters")
 given = parser.parse_args()
 thought_of: set[int] = set()
 
@@ -46,6 +47,11 @@ class Row(Schema):
 class Answer(Schema):
     version: pl.String
     x: pl.Float64
+
+
+class Options(svc.Parameters):
+    factor: float = Field(default=1.0, ge=0)
+    tags: list[str] = Field([])
 
 
 class Numbered(BaseModel):
@@ -98,6 +104,16 @@ def numbered(records_df: Row.DataFrame, number: Numbered) -> Answer.DataFrame:
     return answered(records_df)
 
 
+@svc.endpoint(f"/{given.model}/scaled", batch_max_size=16)
+def scaled(records_df: Row.DataFrame, options: Options) -> Answer.DataFrame:
+    return answered(records_df).with_columns(x=pl.col("x") * options.factor)
+
+
+@svc.endpoint(f"/{given.model}/scaled", batch_max_size=16)
+def unscaled(records_df: Row.DataFrame) -> Answer.DataFrame:
+    return answered(records_df)
+
+
 @svc.endpoint(f"/{given.model}/once", batch_max_size=16, retry=False)
 def once(records_df: Row.DataFrame) -> Answer.DataFrame:
     return answered(records_df)
@@ -128,7 +144,17 @@ def more(records_df: Row.DataFrame) -> Answer.DataFrame:
 
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
-    endpoints = [predict, named, numbered, once, context, raw, parts, *([more] if given.more else [])]
+    endpoints = [
+        predict,
+        named,
+        numbered,
+        unscaled if given.unscaled else scaled,
+        once,
+        context,
+        raw,
+        parts,
+        *([more] if given.more else []),
+    ]
     worker = Worker(given.model, given.version, endpoints, given.socket)
     signal.signal(signal.SIGTERM, lambda *_: worker.drain())
     sys.stdout.buffer.write(msgspec.json.encode(worker.listen()) + b"\n")

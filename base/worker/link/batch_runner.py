@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -24,8 +25,11 @@ from base.worker.link.stream_replies import StreamReplies
 from base.worker.prediction.handler_call import BatchContext
 from base.worker.prediction.predictor import Predictor
 
-_parameters = msgspec.json.Decoder(dict[str, str])
-_parameters_and_context = msgspec.json.Decoder(tuple[dict[str, str], RequestContext])
+parameters_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, str | list[str]])
+_parameters_and_context: msgspec.json.Decoder[tuple[dict[str, Any], RequestContext]] = msgspec.json.Decoder(
+    tuple[dict[str, str | list[str]], RequestContext]
+)
+_NO_QUERY: Mapping[str, str | list[str]] = {}
 
 
 class _Work(msgspec.Struct, frozen=True):
@@ -117,10 +121,10 @@ class BatchRunner:
         Raises:
             PeerError: The front door is gone, or the batch breaks the rules of the wire.
         """
-        deadline_s = monotonic_deadline_s(batch.deadline_ms, time.monotonic())
-        work = _Work(batch, self._batch_context(batch, deadline_s), deadline_s)
         if batch.endpoint >= len(self._predictors):
             raise PeerError(f"there is no endpoint {batch.endpoint}")
+        deadline_s = monotonic_deadline_s(batch.deadline_ms, time.monotonic())
+        work = _Work(batch, self._batch_context(batch, deadline_s), deadline_s)
         try:
             found = self._predictors[batch.endpoint].lookup_model(work.context.parameters, self._wake)
         except PexdockError as exc:
@@ -195,16 +199,21 @@ class BatchRunner:
 
     def _batch_context(self, batch: Batch, deadline_s: float) -> BatchContext:
         single_request = bool(batch.flags & Flag.SINGLE_REQUEST)
+        predictor, sent = self._predictors[batch.endpoint], None
         try:
-            if not batch.flags & Flag.CONTEXT:
-                require_wanted = lambda: _require_in_time(deadline_s)  # noqa: E731 - bound to a batch
-                return BatchContext(_parameters.decode(batch.parameters), single_request, require_wanted=require_wanted)
-            parameters, sent = _parameters_and_context.decode(batch.parameters)
+            if batch.flags & Flag.CONTEXT:
+                parameters, sent = _parameters_and_context.decode(batch.parameters)
+            else:
+                parameters = parameters_decoder.decode(batch.parameters)
         except msgspec.MsgspecError as exc:
             raise PeerError(f"invalid parameters: {exc}") from exc
+        query = predictor.take_query(parameters) if predictor.takes_query else _NO_QUERY
+        if sent is None:
+            require_wanted = lambda: _require_in_time(deadline_s)  # noqa: E731 - bound to a batch
+            return BatchContext(parameters, single_request, require_wanted=require_wanted, query=query)
         is_cancelled = lambda: self._is_cancelled(batch.batch_id)  # noqa: E731 - a method bound to a batch
         request = Request(sent.id, sent.headers, sent.query, deadline_s, is_cancelled, b"", sent.content_type)
-        return BatchContext(parameters, single_request, request)
+        return BatchContext(parameters, single_request, request, query=query)
 
     def _compute(self, work: _Work, lease: Lease | None, *, parked: bool = False) -> None:
         """Predicts, or starts a stream. Owns the lease.

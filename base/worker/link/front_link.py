@@ -27,12 +27,10 @@ from base.ipc.protocol import (
     Welcome,
 )
 from base.worker.link.async_calls import AsyncCalls
-from base.worker.link.batch_runner import BatchRunner
+from base.worker.link.batch_runner import BatchRunner, parameters_decoder
 from base.worker.link.reply_sender import ReplySender
 from base.worker.link.segment_table import SegmentTable
 from base.worker.prediction.predictor import Predictor
-
-_parameters = msgspec.json.Decoder(dict[str, str])
 
 
 class FrontLink:
@@ -154,13 +152,15 @@ class FrontLink:
         if check.endpoint >= len(self._predictors):
             raise PeerError(f"there is no endpoint {check.endpoint}")
         try:
-            parameters = _parameters.decode(check.parameters)
+            parameters = parameters_decoder.decode(check.parameters)
         except msgspec.MsgspecError as exc:
             raise PeerError(f"invalid parameters: {exc}") from exc
         if check.flags & Flag.QUARANTINED:
             self._channel.send_message(Started(check.batch_id))
+        predictor = self._predictors[check.endpoint]
+        query = predictor.take_query(parameters)
         try:
-            self._predictors[check.endpoint].check_parameters(parameters)
+            predictor.check_parameters(parameters, query)
         except PexdockError as exc:
             self._sender.send_failure(check.batch_id, exc)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -15,6 +15,7 @@ from base.endpoint.call_plan import CallInputs
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.endpoint import Endpoint
+from base.endpoint.parameters import ParameterReader, QueryValues
 from base.endpoint.raw import raw_body
 from base.errors import Declaration, Misfit
 from base.ipc.numeric_frames import NumericBatch
@@ -29,6 +30,7 @@ class BatchContext:
         parameters: Parameters of the path.
         single_request: The rows are of one request, so that a failure concerns no other and is worth a traceback.
         context: Context of that request, for an endpoint that asks for it.
+        query: Parameters of the requests beside those of the path, of which all have the same.
         require_wanted: Raises DeadlineExceeded if nobody waits for the rest of the rows any more.
     """
 
@@ -36,6 +38,7 @@ class BatchContext:
     single_request: bool
     context: Request | None = None
     require_wanted: Callable[[], None] | None = None
+    query: QueryValues = field(default_factory=dict)
 
 
 class HandlerCaller:
@@ -46,6 +49,7 @@ class HandlerCaller:
 
     Attributes:
         spec_validator: Validates the parameters of the path for a handler that asks for the result; None for all others.
+        request_parameters: Validates the other parameters of requests; None for a handler that takes none.
     """
 
     def __init__(self, endpoint: Endpoint[..., Any]) -> None:
@@ -53,6 +57,7 @@ class HandlerCaller:
         self._numeric_input = NumericInput(endpoint.input_schema)
         self._dependencies: dict[str, Any] = {}
         self.spec_validator = _spec_validator(endpoint)
+        self.request_parameters: ParameterReader | None = endpoint.call_plan.request_parameters
 
     def open_dependencies(self, dependencies: Dependencies) -> None:
         """Opens what the handler depends on.
@@ -81,9 +86,10 @@ class HandlerCaller:
             raise Misfit(f"the rows do not fit: {cells[0].reason}", cells=cells)
         parameters = context.parameters if lease is None or not lease.latest else {**context.parameters, **lease.latest}
         validated = None if self.spec_validator is None else self.spec_validator.validate(parameters)
+        of_request = None if self.request_parameters is None else self.request_parameters.validate(context.query)
         handler_context = self._handler_context(batch, context)
         model = None if lease is None else lease.model
-        inputs = CallInputs(model, frame, parameters, validated, handler_context, self._dependencies)
+        inputs = CallInputs(model, frame, parameters, validated, handler_context, self._dependencies, of_request)
         return endpoint.call_plan.call(endpoint.handler, inputs)
 
     def to_frame(self, batch: pa.RecordBatch | NumericBatch | pl.DataFrame) -> pl.DataFrame:

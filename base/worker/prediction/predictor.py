@@ -15,6 +15,7 @@ from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.async_runner import AsyncRunner
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.endpoint import Endpoint
+from base.endpoint.parameters import QueryValues
 from base.endpoint.raw import response_frame
 from base.forks import OwnProcess
 from base.ipc.frames import FrameReader
@@ -50,6 +51,7 @@ class Predictor:
         has_output_schema: Results have a schema that the front door knows.
         streams: The handler is a generator.
         is_async: The handler is a coroutine function, or an async generator.
+        takes_query: The handler takes parameters beside those of the path.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Predictor:
         self.has_output_schema = endpoint.output_schema is not None
         self.streams = endpoint.handler_kind.streams
         self.is_async = endpoint.handler_kind.is_async
+        self.takes_query = endpoint.call_plan.request_parameters is not None
         self._caller = HandlerCaller(endpoint)
         self._numeric_output = NumericOutput(endpoint.output_schema)
         self._metrics = metrics
@@ -80,12 +83,20 @@ class Predictor:
         if self.cache is not None and config is not None and config.pre_fetch_all:
             self.cache.prefetch(self.endpoint.parameters)
 
-    def check_parameters(self, parameters: Mapping[str, str]) -> None:
-        """Validates the parameters of the path by the spec, and loads nothing.
+    def take_query(self, parameters: dict[str, Any]) -> dict[str, str | list[str]]:
+        """Removes and returns the parameters of the query, which cross the wire with those of the path."""
+        declared = self._caller.request_parameters
+        return {} if declared is None else {name: parameters.pop(name) for name in declared.repeats if name in parameters}
+
+    def check_parameters(self, parameters: Mapping[str, str], query: QueryValues) -> None:
+        """Validates the parameters of the path by the spec, and those of the query, and loads nothing.
 
         Raises:
             PexdockError: The parameters are invalid.
         """
+        if self._caller.request_parameters is not None:
+            with HandlerErrorBoundary(self.endpoint.name, 0, self._process, single_request=True):
+                self._caller.request_parameters.validate(query)
         if self.cache is not None:
             self.cache.check_parameters(parameters)
         elif self._caller.spec_validator is not None:

@@ -61,4 +61,5 @@ def _endpoint_detail(spec: EndpointSpec) -> EndpointDetail:
         batch_max_delay_ms=spec.batch_max_delay_ms,
         input_schema=spec.input_schema,
         output_schema=spec.output_schema,
+        query={name: spec.docs.query.get(name, {}) for name in spec.query},
     )

@@ -66,8 +66,16 @@ def _endpoint_lines(endpoint: EndpointDetail) -> Iterator[str]:
     yield f"POST {endpoint.path}  ({endpoint.name}; {limits})"
     if endpoint.text:
         yield f"    {endpoint.text.splitlines()[0]}"
+    if endpoint.query:
+        yield f"    query   {', '.join(_parameter(name, each) for name, each in endpoint.query.items())}"
     yield f"    input   {_columns(endpoint.input_schema)}"
     yield f"    output  {_columns(endpoint.output_schema)}"
+
+
+def _parameter(name: str, described: dict[str, Any]) -> str:
+    """Returns a parameter as in `horizon = 12` or, without a default, `horizon (required)`."""
+    schema = described.get("schema", {})
+    return f"{name} = {schema['default']!r}" if "default" in schema else f"{name} (required)" if described.get("required") else name
 
 
 def _columns(schema: bytes | None) -> str:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
-from urllib.parse import parse_qs
 
 from base.endpoint.context import RequestContext
-from base.errors import Malformed
 from base.ipc.release_spec import EndpointSpec
 from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.target import parse_query
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-_QUERY_FIELDS_MAX = 1000
 
 
 def request_context(spec: EndpointSpec, scope: Scope, headers: Mapping[bytes, bytes], request_id: str) -> RequestContext:
@@ -25,10 +22,7 @@ def request_context(spec: EndpointSpec, scope: Scope, headers: Mapping[bytes, by
     Raises:
         Malformed: The query has too many fields, or is not UTF-8.
     """
-    try:
-        query = parse_qs(scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_QUERY_FIELDS_MAX)
-    except ValueError as exc:  # includes UnicodeError
-        raise Malformed(f"the query cannot be read; it may have {_QUERY_FIELDS_MAX} fields of UTF-8") from exc
+    query = parse_query(scope["query_string"])
     given = {name: headers[name.encode()].decode("latin-1") for name in spec.headers if name.encode() in headers}
     return RequestContext(request_id, given, query, headers.get(b"content-type", b"").decode("latin-1") if spec.raw else "")
 

@@ -53,7 +53,7 @@ class AsgiApp:
         request_id = next(service.ids)
         target: Target | None = None
         try:
-            target = service.routes.route(scope["raw_path"]) if page is None else None
+            target = service.routes.route(scope["raw_path"], scope["query_string"]) if page is None else None
             if target is None:
                 raise NotFound("no endpoint has this path; GET /docs lists those that are served")
             await self._predict(target, scope, receive, send, request_id)

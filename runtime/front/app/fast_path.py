@@ -84,10 +84,12 @@ class FastPath:
             return None
 
     def _route(self, url: bytes) -> Target | None:
-        if not url.startswith(b"/") or b"?" in url or b"#" in url or health.page_of(url) is not None:
+        path, has_query, query = url.partition(b"?")
+        if not url.startswith(b"/") or b"#" in url or health.page_of(path) is not None:
             return None
         try:
-            return self._routes.route(url)
+            target = self._routes.route(path, query)
+            return None if has_query and target is not None and not target.takes_query else target
         except PexdockError:
             return None
 

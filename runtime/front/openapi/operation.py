@@ -45,11 +45,18 @@ def make_operation(release: ReleaseSpec, endpoint: EndpointSpec, name: str) -> d
                 {"name": each, "in": "path", "required": True, "schema": endpoint.docs.parameters.get(each) or {"type": "string"}}
                 for each in endpoint.parameters
             ),
+            *(_query_parameter(endpoint, name, repeats=repeats) for name, repeats in endpoint.query.items()),
             *request_headers.parameter_references(),
         ],
         "requestBody": {"required": True, "content": _raw() if endpoint.raw else _request(endpoint, name)},
         "responses": {**_ok(endpoint), **problem_schemas.response_references(_NOT_OF_RAW if endpoint.raw else frozenset())},
     }
+
+
+def _query_parameter(endpoint: EndpointSpec, name: str, *, repeats: bool) -> dict[str, Any]:
+    kind = {"type": "array", "items": {"type": "string"}} if repeats else {"type": "string"}
+    example = {} if endpoint.example is None or name not in endpoint.example.query else {"example": endpoint.example.query[name]}
+    return {"name": name, "in": "query", "schema": kind, **example, **endpoint.docs.query.get(name, {})}
 
 
 def request_row_schema(endpoint: EndpointSpec) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class RequestMirror:
         try:
             if not target.endpoint.decodes_like(head.target.endpoint):
                 rows = body_reader(target.endpoint.decoder, head.content_type)(body)
+            target.require_valid()
             check_available(target.endpoint)
             copied_head = RequestHead(target, head.content_type, "")
             request = MirroredRequest(pair, copied_head, rows, request_id)

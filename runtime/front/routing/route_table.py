@@ -99,8 +99,8 @@ class RouteTable:
         route = split_route_of(target)
         return route is None or route.always_batched
 
-    def route(self, raw_path: bytes) -> Target | None:
-        """Returns the target of a path as received; None if no endpoint has such a path.
+    def route(self, raw_path: bytes, query: bytes = b"") -> Target | None:
+        """Returns the target of a path and a query as received; None if no endpoint has such a path.
 
         Raises:
             Misfit, TooLarge: A parameter has an invalid value.
@@ -113,9 +113,15 @@ class RouteTable:
             if target is not None:
                 self._cache_target(path, target)
                 self._cache_target(raw_path, target)
-        return target
+        if target is None or not query or not target.takes_query:
+            return target
+        url = b"%b?%b" % (raw_path, query)
+        with_query = self._targets.get(url)
+        if with_query is None and (with_query := self._make_target(target.path, query)) is not None:
+            self._cache_target(url, with_query)
+        return with_query
 
-    def _make_target(self, path: bytes) -> Target | None:
+    def _make_target(self, path: bytes, query: bytes = b"") -> Target | None:
         match = self._trie.match(path)
         if match is None:
             if self._paths_known:
@@ -125,7 +131,9 @@ class RouteTable:
         if isinstance(found, ReservedPath):
             raise Unavailable(f"model {found.model} is {found.state}; try again later", retry_after_s=found.retry_after_s)
         split = self._splits.get(found.release)
-        return Target(found, match.parameters, path) if split is None else SplitRoute(split, path).primary_target
+        if split is None:
+            return Target(found, match.parameters, path, query)
+        return SplitRoute(split, path, query).primary_target
 
     def reserving_model(self, raw_path: bytes) -> str | None:
         """Returns the model that a path as received is reserved for; None if it is not reserved.
@@ -147,7 +155,8 @@ class RouteTable:
 
         Raises:
             NotFound: The headers request a release that does not exist or does not have this path.
-            Malformed: The time limit in the headers is invalid.
+            Malformed: The time limit in the headers, or the query, is invalid.
+            Misfit: The query does not have the parameters of the endpoint.
         """
         hints = hints_from_headers(headers)
         version = headers.get(VERSION_HEADER, b"").decode("latin-1").strip()
@@ -156,6 +165,8 @@ class RouteTable:
         route = split_route_of(target)
         if route is not None and not version:
             head.selector = route.make_selector(headers, hints, content_type, accept)
+        else:
+            head.target.require_valid()
         return head
 
     def select(self, head: RequestHead, body: bytes | BodyBuffer, rows: Rows | None = None, *, is_read: bool = False) -> Selection:
@@ -181,14 +192,15 @@ class RouteTable:
 
     def _reroute(self, head: RequestHead, affinity_value: bytes | None, body: bytes | BodyBuffer) -> Selection:
         """Chooses a release again for a head of an older table."""
-        target = self.route(head.target.path)
+        target = self.route(head.target.path, head.target.query)
         if target is not None and head.version:
             target = self._target_of_version(target, head.version)
         before = head.target.endpoint
-        if target is None or target.endpoint.spec.unbatched != before.spec.unbatched or not _same_model(target.endpoint, before):
+        if target is None or not _takes_alike(target, head.target) or not _same_model(target.endpoint, before):
             raise Unavailable("the model was replaced while the request arrived; try again")
         route = split_route_of(target)
         if route is None or head.version:
+            target.require_valid()
             new_head = RequestHead(target, head.content_type, head.accept, head.version)
             new_head.apply_hints(head.hints)
             return Selection(new_head, None)
@@ -206,6 +218,10 @@ class RouteTable:
         if found is None:
             raise NotFound(f"{wanted.spec.model} {wanted.spec.version} has no endpoint at this path")
         return found
+
+
+def _takes_alike(one: Target, other: Target) -> bool:
+    return one.endpoint.spec.unbatched == other.endpoint.spec.unbatched and one.takes_query == other.takes_query
 
 
 def _same_model(one: ServedEndpoint, other: ServedEndpoint) -> bool:

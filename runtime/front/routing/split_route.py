@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import pyarrow as pa
 
 from base.errors import NotFound, PexdockError
@@ -29,8 +28,8 @@ class SplitTarget(Target):
 
     __slots__ = ("split_route",)
 
-    def __init__(self, endpoint: ServedEndpoint, parameters: Mapping[str, str], path: bytes) -> None:
-        super().__init__(endpoint, parameters, path)
+    def __init__(self, endpoint: ServedEndpoint, parameters: Mapping[str, str], path: bytes, query: bytes) -> None:
+        super().__init__(endpoint, parameters, path, query)
         self.split_route: SplitRoute | None = None
 
 
@@ -45,6 +44,7 @@ class SplitRoute:
     Args:
         split: The traffic split of the model, of which at least one release has the path.
         path: The path in its canonical form.
+        query: The query as received.
 
     Attributes:
         targets: Target of the path in each release that has it, by release id.
@@ -58,21 +58,24 @@ class SplitRoute:
         Misfit, TooLarge: A parameter has an invalid value.
     """
 
-    def __init__(self, split: TrafficSplit, path: bytes) -> None:
+    def __init__(self, split: TrafficSplit, path: bytes, query: bytes) -> None:
         self.split = split
-        self.targets = {each: SplitTarget(match.target, match.parameters, path) for each, match in split.match_path(path).items()}
-        targets = self.targets
+        matches = split.match_path(path)
+        self.targets = {each: SplitTarget(match.target, match.parameters, path, query) for each, match in matches.items()}
+        targets, takes_query = self.targets, any(each.takes_query for each in self.targets.values())
         self.weights = {each: weight for each, weight in split.weights.items() if each in targets}
         primary = targets.get(split.primary.id) or targets[max(targets, key=lambda each: split.weights.get(each, 0))]
         self.primary_target = primary
         primary.split_route, primary.split = self, True
+        for each in targets.values():
+            each.takes_query = takes_query
         self.fallback_target = None if split.fallback is None else targets.get(split.fallback.id)
         self.mirror = None if split.mirror is None else split.mirror.for_target(targets.get(split.mirror.mirror.release.id))
         self.affinity_column = split.affinity_name if split.affinity == "column" and not primary.endpoint.spec.raw else ""
         self._affinity_header = split.affinity_name.lower().encode("latin-1", "replace") if split.affinity == "header" else b""
         self._parameter_ranking: list[str] | None = None
         if split.affinity == "parameter":
-            value = msgspec.json.decode(primary.parameters, type=dict[str, str]).get(split.affinity_name)
+            value = matches[primary.endpoint.release.id].parameters.get(split.affinity_name)
             self._parameter_ranking = None if value is None else rank_by_key(self.weights, value)
 
     @property
@@ -153,6 +156,7 @@ class ReleaseSelector(Selector):
         head = self._heads.get(release_id)
         if head is None:
             target = self._route.targets[release_id]
+            target.require_valid()
             head = self._heads[release_id] = RequestHead(target, self._content_type, self._accept)
             head.apply_hints(self._hints)
             mirror = self._route.mirror

@@ -21,6 +21,7 @@ BODY_MAX_BYTES = 10 * BODY_BUFFER_MIN_BYTES
 PLAIN = EndpointSpec("plain", "/plain/{name}", ["name"], None, None, 64, 1)
 UNBATCHED = EndpointSpec("alone", "/alone", [], None, None, 64, 1, unbatched=True)
 CHECKED = EndpointSpec("checked", "/checked/{name}", ["name"], None, None, 64, 1, checks_parameters=True)
+TAKES = EndpointSpec("takes", "/takes", [], None, None, 64, 1, checks_parameters=True, query={"a": False})
 JSON = [(b"content-length", b"3"), (b"content-type", b"application/json")]
 
 
@@ -29,7 +30,7 @@ def with_service(claim: Callable[[InferenceService], None]) -> None:
 
     async def run() -> None:
         service = InferenceService(Dispatchers(QueueLimits(10, 2**20), 2**26, Deadlines(60.0)), BODY_MAX_BYTES)
-        service.apply(RoutingTable(1, [Route(ReleaseSpec("tiny", "1", [PLAIN, UNBATCHED, CHECKED]), [])], startup_complete=True))
+        service.apply(RoutingTable(1, [Route(ReleaseSpec("tiny", "1", [PLAIN, UNBATCHED, CHECKED, TAKES]), [])], startup_complete=True))
         claim(service)
 
     asyncio.run(run())
@@ -115,5 +116,23 @@ def test_a_large_arrow_body_gets_memory_of_its_own() -> None:
         assert buffer_of(BODY_BUFFER_MIN_BYTES, arrow)
         assert not buffer_of(BODY_BUFFER_MIN_BYTES - 1, arrow)
         assert not buffer_of(BODY_BUFFER_MIN_BYTES, b"application/json")
+
+    with_service(claim)
+
+
+def test_a_query_is_taken_once_a_worker_has_admitted_it() -> None:
+    """Each query is admitted by itself, and one that the endpoint does not take never is."""
+
+    def claim(service: InferenceService) -> None:
+        for url, query in ((b"/takes", b""), (b"/takes", b"a=1"), (b"/takes", b"a=2")):
+            whole = url + b"?" + query if query else url
+            assert service.fast_path.read_head(whole, JSON) is None
+            target = service.routes.route(url, query)
+            assert target is not None
+            target.admitted = True
+            found = service.fast_path.read_head(whole, JSON)
+            assert found is not None
+            assert found.head.target is target
+        assert service.fast_path.read_head(b"/takes?b=1", JSON) is None
 
     with_service(claim)

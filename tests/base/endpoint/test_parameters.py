@@ -1,0 +1,179 @@
+"""Parameters of requests: their declaration, their values from texts, and their description."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Literal
+
+import polars as pl
+import pytest
+from pydantic import AliasChoices, BaseModel, Field, model_validator
+
+import base.artifacts as afs
+import base.service as svc
+from base.endpoint.describe import describe_endpoint
+from base.endpoint.parameters import ParameterReader
+from base.errors import Declaration, Misfit
+from base.schema import Schema
+
+FRAME = pl.DataFrame({"x": [1.0, 2.0]})
+
+
+class Row(Schema):
+    x: pl.Float64
+
+
+class Options(svc.Parameters):
+    horizon: int = Field(12, ge=1, le=500, description="steps ahead")
+    alpha: float = 0.1
+    levels: list[float] = Field([0.8])
+    how: Literal["sum", "mean"] = "sum"
+    day: date | None = None
+    step: int = Field(default=1, alias="by")
+
+    @model_validator(mode="after")
+    def heed(self) -> Options:
+        if self.horizon == 13:
+            raise ValueError("no horizon of 13")
+        return self
+
+
+class Required(svc.Parameters):
+    horizon: int = Field(examples=[3, 4])
+    levels: list[float] = Field(examples=[[0.5, 0.9]])
+
+
+class Unexampled(svc.Parameters):
+    horizon: int
+
+
+def test_an_endpoint_called_in_a_unit_test_gets_the_instance() -> None:
+    @svc.endpoint("/forecast")
+    def forecast(records_df: Row.DataFrame, options: Options) -> pl.Series:
+        return records_df["x"] * options.horizon
+
+    assert forecast(FRAME, Options(horizon=2)).to_list() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"horizon": 12, "alpha": 0.1, "levels": [0.8], "how": "sum", "day": None, "step": 1}),
+        ({"horizon": "007", "alpha": "1e-3"}, {"horizon": 7, "alpha": 0.001}),
+        ({"levels": ["0.5", "9"], "how": "mean"}, {"levels": [0.5, 9.0], "how": "mean"}),
+        ({"day": "2024-02-29", "by": "-2"}, {"day": date(2024, 2, 29), "step": -2}),
+    ],
+)
+def test_texts_become_the_declared_types(given: dict[str, Any], expected: dict[str, object]) -> None:
+    found = ParameterReader(Options, "here").validate(given)
+    assert {name: getattr(found, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "reason"),
+    [
+        ({"horizon": "501"}, "horizon", "less than or equal to 500, got '501'"),
+        ({"horizon": "1_0"}, "horizon", "without underscores and spaces, got '1_0'"),
+        ({"alpha": " 1"}, "alpha", "without underscores and spaces, got ' 1'"),
+        ({"levels": ["0.5", "1_0"]}, "levels", "without underscores and spaces, got '1_0'"),
+        ({"levels": ["0.5", "high"]}, "levels", "got 'high'"),
+        ({"horizon": ""}, "horizon", "got ''"),
+        ({"how": "max"}, "how", "'sum' or 'mean', got 'max'"),
+        ({"step": "1"}, "step", "Extra inputs"),
+        ({"horizon": "13"}, None, "no horizon of 13"),
+        ({"horizon": "9" * 5000}, "horizon", "9..."),
+    ],
+)
+def test_a_text_that_does_not_fit_is_named_with_what_was_expected(given: dict[str, Any], name: str, reason: str) -> None:
+    with pytest.raises(Misfit) as caught:
+        ParameterReader(Options, "here").validate(given)
+    (cell,) = caught.value.cells
+    assert (cell.row, cell.column) == (None, name)
+    assert reason in cell.reason
+    assert reason in caught.value.detail
+    assert len(caught.value.detail) < 300
+
+
+def test_numbers_in_a_path_are_read_as_strictly() -> None:
+    """By a spec, and by the type of a handler's parameter."""
+
+    class Spec(BaseModel):
+        year: int
+
+    assert afs.CacheConfig(load_model=lambda _: None, spec=Spec).canonical_parameters({"year": "007"}) == {"year": "7"}
+    for text in ("1_0", " 1", "1 "):
+        with pytest.raises(Misfit, match="without underscores and spaces"):
+            afs.CacheConfig(load_model=lambda _: None, spec=Spec).validate_parameters({"year": text})
+
+
+def test_the_spec_has_the_names_and_which_of_them_may_repeat() -> None:
+    @svc.endpoint("/forecast")
+    def forecast(records_df: Row.DataFrame, options: Options) -> pl.Series: ...
+
+    spec = describe_endpoint(forecast)
+    assert spec.query == {"horizon": False, "alpha": False, "levels": True, "how": False, "day": False, "by": False}
+    assert spec.checks_parameters
+    assert spec.docs.query["horizon"]["schema"] == {"default": 12, "maximum": 500, "minimum": 1, "title": "Horizon", "type": "integer"}
+    assert spec.docs.query["horizon"]["description"] == "steps ahead"
+    assert not spec.docs.query["horizon"]["required"]
+    assert spec.example is not None
+    assert spec.example.query == {}
+
+
+def test_an_example_request_has_the_examples_of_required_parameters() -> None:
+    @svc.endpoint("/one")
+    def one(records_df: Row.DataFrame, options: Required) -> pl.Series: ...
+
+    @svc.endpoint("/other")
+    def other(records_df: Row.DataFrame, options: Unexampled) -> pl.Series: ...
+
+    spec = describe_endpoint(one)
+    assert spec.docs.query["horizon"]["required"]
+    assert spec.example is not None
+    assert spec.example.query == {"horizon": "3", "levels": ["0.5", "0.9"]}
+    assert describe_endpoint(other).example is None
+
+
+class InPath(svc.Parameters):
+    region: str
+
+
+class Empty(svc.Parameters):
+    pass
+
+
+class Nested(svc.Parameters):
+    options: Options
+
+
+class Mapped(svc.Parameters):
+    options: dict[str, int] | None = None
+
+
+class Choices(svc.Parameters):
+    horizon: int = Field(default=1, validation_alias=AliasChoices("h", "horizon"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (InPath, "its path and InPath both have the parameter 'region'; rename one of them"),
+        (Empty, "Empty has no field"),
+        (Nested, "Nested.options: a query holds texts"),
+        (Mapped, "Mapped.options: a query holds texts"),
+        (Choices, "Choices.horizon: its alias must be one name"),
+    ],
+)
+def test_parameters_that_no_query_can_give_are_refused(kind: type[svc.Parameters], message: str) -> None:
+    def handler(records_df: pl.DataFrame, options: Any) -> pl.Series: ...
+
+    handler.__annotations__["options"] = kind
+    with pytest.raises(Declaration, match=rf"endpoint handler: {message}"):
+        svc.endpoint("/in/{region}")(handler)
+
+
+def test_a_handler_has_one_class_of_parameters() -> None:
+    with pytest.raises(Declaration, match="'more' would be the second"):
+
+        @svc.endpoint("/two")
+        def two(records_df: pl.DataFrame, options: Options, more: Required) -> pl.Series: ...
