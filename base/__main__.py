@@ -12,11 +12,13 @@ import socket
 import sys
 from pathlib import Path
 
+from base.forks import ignore_stop_signals
 from base.process import die_with_parent, forbid_new_privileges
 
 
 def main() -> int:
     """Runs the release that is installed in this process, for the supervisor that started it."""
+    ignore_stop_signals()
     parser = argparse.ArgumentParser(prog="base", description="A worker; started by the supervisor.")
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--socket", type=Path, required=True)

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-_HANDLED = (signal.SIGINT, signal.SIGTERM)
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Handler = Callable[[int, Any], Any] | int | signal.Handlers | None
 """A signal handler, as `signal.signal` returns it."""
@@ -43,10 +43,22 @@ class ProcessHandler:
 
 
 def handle_signal(number: signal.Signals, handle: Callable[[], object]) -> Handler:
-    """Handles SIGINT or SIGTERM in this process, but not in its forked children. Returns the handler that was in place before."""
+    """Handles SIGINT, SIGTERM or SIGHUP in this process, but not in its forked children. Returns the handler that was in place before."""
     before = signal.getsignal(number)
     signal.signal(number, ProcessHandler(handle, before))
     return before
+
+
+def ignore_stop_signals() -> None:
+    """Ignores SIGINT, SIGTERM and SIGHUP in this process, which only its parent stops, but not in its forked children. Idempotent.
+
+    A service manager may send the signal that stops a service to each of its processes, while their clients still wait for responses.
+    Programs that this process starts would inherit SIG_IGN.
+    """
+    for number in _HANDLED:
+        if not isinstance(signal.getsignal(number), ProcessHandler):
+            handle_signal(number, lambda: None)
+            signal.siginterrupt(number, False)
 
 
 def call_in_forked_child(method: Callable[[], object]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import base
 from base.endpoint.discovery import discover
 from base.errors import PexdockError
-from base.forks import OwnProcess, call_in_forked_child, handle_signal
+from base.forks import OwnProcess, call_in_forked_child, ignore_stop_signals
 from base.ipc.control import (
     RELEASE_ID_ENV,
     RETRYABLE_CODES,
@@ -47,8 +46,6 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
     if sys._xoptions.pop("faulthandler", None):  # noqa: SLF001 - multiprocessing would pass the option on
         os.register_at_fork(after_in_child=faulthandler.disable)
     process = OwnProcess()
-    # A Ctrl-C may reach the whole group; the supervisor sends Drain. Programs that the model starts would inherit SIG_IGN.
-    handle_signal(signal.SIGINT, lambda: None)
     call_in_forked_child(control.close)
     place = ""
     # The model has no use for these, and those that are no settings would be errors in a `pexdock` that it starts.
@@ -69,7 +66,7 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
     except BaseException as exc:  # noqa: BLE001 - the model's own code may raise anything, `SystemExit` too
         process.end_if_forked(exc)
         return _report_failure(control, exc, place)
-    handle_signal(signal.SIGTERM, worker.drain)  # earlier, nobody waits for answers, and the default ends the process at once
+    ignore_stop_signals()  # the model's code may have set handlers when it was imported
     # Everything imported so far stays. Otherwise the garbage collector would scan all of it during a batch: 0.3 s with scikit-learn.
     gc.freeze()
     _send(control, Ready(WIRE_VERSION, base.__version__, release, warnings))

@@ -6,6 +6,7 @@ Its imports take a second or two, and the parent may be killed meanwhile. So the
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     """Runs one front door over file descriptors that the parent made."""
+    # The parent stops us by a message, or by its own exit, which closes the socket. Accepted requests are still answered then. Signals are
+    # ignored, because a Ctrl-C reaches the whole process group, and a service manager may signal all processes of a service.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     arguments = parse_arguments()
     control = socket.socket(fileno=arguments.control_fd)
     listeners = [socket.socket(fileno=fd) for fd in arguments.listen_fds]

@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import gc
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -175,10 +174,6 @@ def run(control: socket.socket, listeners: Sequence[socket.socket], stdout_fd: i
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     _share_free_memory()
     logging.basicConfig(handlers=[stderr_handler()], level=logging.INFO)
-    # The parent stops us by a message, or by its own exit, which closes the socket. Accepted requests are still answered then. Signals are
-    # ignored, because a Ctrl-C in a terminal reaches the whole process group.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     try:
         return uvloop.run(FrontProcess(control, listeners, stdout_fd).run())
     except Exception:

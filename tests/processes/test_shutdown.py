@@ -14,7 +14,7 @@ from load_clients import LoadClients
 from privileges import unprivileged
 from rawhttp import Raw, get, post
 from supervisor_harness import Supervised
-from tinypex import write_tiny
+from tinypex import held, write_tiny
 
 
 @pytest.fixture
@@ -41,19 +41,44 @@ def asked(raw):
 def test_sigterm_under_load_resets_no_connection_and_answers_every_accepted_request(supervised, tmp_path, kept, doors):
     """16 clients send requests without a pause: each gets its own rows until its connection is refused before it sent anything.
 
-    This needs none of the capabilities of root, which the container image does not have.
+    This needs none of the capabilities of root, which the container image does not have. With two front doors each process gets the signal,
+    as service managers send it, and the supervisor gets it last.
     """
     supervised.settings["front_doors"] = doors
     supervised.prefix = unprivileged(tmp_path)
     with supervised, LoadClients(supervised.state()["address"], "/tiny", kept=kept) as callers:
         supervised.until(lambda: callers.statuses[200] > 500)
         before = Counter(callers.statuses)  # at a slow start one front door of two may have been without its worker
-        supervised.process.send_signal(signal.SIGTERM)
+        for pid in [*(reversed(supervised.children()) if doors == 2 else ()), supervised.process.pid]:
+            os.kill(pid, signal.SIGTERM)
         callers.wait()
         assert supervised.process.wait(20) == 0
     assert callers.faults == []
     assert set(callers.statuses - before) == {200}
     assert callers.refused == 16
+
+
+def test_only_the_supervisor_stops_a_worker_or_a_front_door(supervised, tmp_path):
+    """Signals to one of them neither stop it nor delay its clients, not even while a worker starts."""
+    supervised.settings["front_doors"] = 2
+    with supervised, contextlib.ExitStack() as stack:
+        write_tiny(supervised.dist / "held.pex", "held", module=held(tmp_path, "held"))
+        supervised.until((tmp_path / "held").exists)
+        children, address = supervised.children(), supervised.state()["address"]
+        assert len(children) == 4
+        load = [stack.enter_context(LoadClients(address, "/tiny", 4, kept=kept)) for kept in (True, False)]
+        supervised.until(lambda: all(each.statuses[200] > 100 for each in load))
+        before = [Counter(each.statuses) for each in load]
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for pid in children:
+                os.kill(pid, number)
+            answered = [each.statuses[200] for each in load]
+            supervised.until(lambda: all(each.statuses[200] > count + 100 for each, count in zip(load, answered, strict=True)))  # noqa: B023
+        (tmp_path / "go-held").touch()
+        supervised.until_state("held.pex", "ready")
+        assert supervised.children() == children
+    assert [each.faults for each in load] == [[], []]
+    assert [set(each.statuses - old) for each, old in zip(load, before, strict=True)] == [{200}, {200}]
 
 
 def test_readiness_is_false_first_and_requests_within_the_pre_stop_delay_are_answered(supervised):

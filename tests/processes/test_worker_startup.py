@@ -9,22 +9,7 @@ import pytest
 from runtime.supervisor.host.niceness import can_restore_niceness
 from runtime.supervisor.processes.start_limiter import SLOT_MAX_S
 from supervisor_harness import Supervised
-from tinypex import times, write_tiny
-
-HELD = """
-    import pathlib, threading, time
-    MARK = pathlib.Path("FOLDER")
-    MARK.joinpath("NAME").touch()
-    thread = threading.Thread(target=time.sleep, args=(3600,), daemon=True)
-    thread.start()
-    while not MARK.joinpath("go-NAME").exists():
-        time.sleep(0.01)
-"""
-
-
-def held(folder, name):
-    """Yields a model that reports its import, starts a thread, and waits for a file before it goes on."""
-    return HELD.replace("FOLDER", str(folder)).replace("NAME", name) + times(2, f"/{name}")
+from tinypex import held, times, write_tiny
 
 
 def nice(pid):

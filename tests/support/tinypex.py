@@ -30,9 +30,25 @@ TIMES = """
 """
 
 
+HELD = """
+    import pathlib, threading, time
+    MARK = pathlib.Path("FOLDER")
+    MARK.joinpath("NAME").touch()
+    thread = threading.Thread(target=time.sleep, args=(3600,), daemon=True)
+    thread.start()
+    while not MARK.joinpath("go-NAME").exists():
+        time.sleep(0.01)
+"""
+
+
 def times(factor: int, path: str) -> str:
     """Returns the module of a model that multiplies `x`."""
     return TIMES.replace("FACTOR", str(factor)).replace("PATH", path)
+
+
+def held(folder: Path, name: str) -> str:
+    """Returns the module of a model that reports its import, starts a thread, and waits for a file before it goes on."""
+    return HELD.replace("FOLDER", str(folder)).replace("NAME", name) + times(2, f"/{name}")
 
 
 def write_tiny(

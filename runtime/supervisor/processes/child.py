@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from base.ipc.control import ControlMessage
+from base.ipc.control import ControlMessage, Drain
 from base.log import LEVELS_ENV
 from runtime.supervisor.processes.child_output import ChildOutput
 from runtime.supervisor.processes.control_socket import ControlSocket
@@ -25,7 +25,7 @@ from runtime.supervisor.processes.sandbox import User
 log = logging.getLogger(__name__)
 
 _EXIT_AFTER_DISCONNECT_S = 5.0
-"""Time limit for the exit after a child closed its control socket, in seconds. A child that still runs then is killed."""
+"""Time limit for the exit after a child closed its control socket or sent something invalid, in seconds. Afterwards it is killed."""
 
 _REAP_S = 5.0
 
@@ -87,7 +87,7 @@ class Child:
         self.output = ChildOutput(name)
         self.exited = asyncio.Event()
         self._spec = spec
-        self._control = ControlSocket(name, on_message, self._on_disconnect, lambda: self.terminate(_EXIT_AFTER_DISCONNECT_S))
+        self._control = ControlSocket(name, on_message, self._on_disconnect, self._on_invalid)
         self._on_exit = on_exit
         self._timers: list[asyncio.TimerHandle] = []
         self._pidfd = -1
@@ -126,14 +126,6 @@ class Child:
     def send(self, message: ControlMessage) -> None:
         """Queues a control message."""
         self._control.send(message)
-
-    def terminate(self, grace_s: float) -> None:
-        """Sends SIGTERM to the child, and SIGKILL to its whole group if it still runs after `grace_s`."""
-        if self._pidfd < 0:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
-        self._call_later(grace_s, self.kill)
 
     def kill(self) -> None:
         """Sends SIGKILL to the whole group. Safe at any time: until the child is reaped here, no other process can have its id."""
@@ -203,6 +195,10 @@ class Child:
 
     def _call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
         self._timers.append(self._loop.call_later(delay_s, callback))
+
+    def _on_invalid(self) -> None:
+        self.send(Drain())
+        self._on_disconnect()
 
     def _on_disconnect(self) -> None:
         self._call_later(_EXIT_AFTER_DISCONNECT_S, self.kill)

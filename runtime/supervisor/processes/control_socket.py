@@ -85,7 +85,7 @@ class ControlSocket:
         try:
             messages = self._stream.feed_bytes(data)
         except PeerError as exc:
-            log.warning("%s sent an invalid control message and is terminated: %s", self._peer, exc)
+            log.warning("%s sent an invalid control message and is stopped: %s", self._peer, exc)
             self._loop.remove_reader(self._socket.fileno())
             self._on_invalid()
             return False

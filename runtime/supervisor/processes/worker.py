@@ -21,9 +21,6 @@ from runtime.supervisor.processes.worker_state import WorkerAction, WorkerEvent,
 
 log = logging.getLogger(__name__)
 
-_KILL_AFTER_S = 2.0
-"""Time between SIGTERM and SIGKILL in seconds. The worker has already had its time to drain."""
-
 _UNHEALTHY_GRACE_S = 0.5
 """Delay before a reported worker is killed, in seconds. A channel also closes because its worker has exited; then the exit status says more
 than the report of a front door."""
@@ -191,17 +188,17 @@ class WorkerProcess:
                 self._call_later(delay_s, lambda: self._step(WorkerEvent.RESTART_DUE))
             case WorkerAction.DRAIN if self.child is not None:
                 self.child.send(Drain())
-                self._call_later(self._template.drain_s, self._terminate)
-            case WorkerAction.TERMINATE:
-                self._terminate()
+                self._call_later(self._template.drain_s, self._kill)
+            case WorkerAction.KILL:
+                self._kill()
             case _:
                 pass
         self._owner.changed()
 
-    def _terminate(self) -> None:
+    def _kill(self) -> None:
         self._end_start()
         if self.child is not None:
-            self.child.terminate(_KILL_AFTER_S)
+            self.child.kill()
         else:  # it was still waiting for a start slot
             self._call_later(0.0, lambda: self._on_exit(ExitCode.OK))
 

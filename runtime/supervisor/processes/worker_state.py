@@ -43,7 +43,7 @@ class WorkerAction(StrEnum):
     SPAWN = "spawn"
     SCHEDULE_RESTART = "schedule a restart"
     DRAIN = "drain"
-    TERMINATE = "terminate"
+    KILL = "kill"
     FORGET = "forget"
 
 
@@ -52,7 +52,7 @@ WORKER_STEPS: Mapping[tuple[WorkerState, WorkerEvent], tuple[WorkerState, Worker
     (_S.STARTING, _E.READY): (_S.READY, None),
     (_S.STARTING, _E.EXITED): (_S.BACKING_OFF, WorkerAction.SCHEDULE_RESTART),
     (_S.STARTING, _E.FAILED_TO_LOAD): (_S.CANNOT_LOAD, None),
-    (_S.STARTING, _E.RETIRED): (_S.STOPPING, WorkerAction.TERMINATE),  # it never received a request
+    (_S.STARTING, _E.RETIRED): (_S.STOPPING, WorkerAction.KILL),  # it never received a request
     (_S.READY, _E.EXITED): (_S.BACKING_OFF, WorkerAction.SCHEDULE_RESTART),
     (_S.READY, _E.RETIRED): (_S.RETIRED, None),  # a front door may still send it requests
     (_S.BACKING_OFF, _E.RESTART_DUE): (_S.STARTING, WorkerAction.SPAWN),
@@ -60,7 +60,7 @@ WORKER_STEPS: Mapping[tuple[WorkerState, WorkerEvent], tuple[WorkerState, Worker
     (_S.CANNOT_LOAD, _E.RETIRED): (_S.STOPPED, WorkerAction.FORGET),
     (_S.RETIRED, _E.UNROUTED): (_S.STOPPING, WorkerAction.DRAIN),
     (_S.RETIRED, _E.EXITED): (_S.STOPPED, WorkerAction.FORGET),
-    (_S.STOPPING, _E.READY): (_S.STOPPING, None),  # it became ready before it handled our signal
+    (_S.STOPPING, _E.READY): (_S.STOPPING, None),  # it became ready before it was killed
     (_S.STOPPING, _E.EXITED): (_S.STOPPED, WorkerAction.FORGET),
     (_S.STOPPING, _E.FAILED_TO_LOAD): (_S.STOPPED, WorkerAction.FORGET),
 }

@@ -17,7 +17,7 @@ def test_a_worker_can_be_retired_once_and_has_stopped_when_its_process_has_exite
 def test_a_worker_that_may_have_requests_is_drained_and_one_that_cannot_is_not_waited_for():
     """Only a worker that was ready was ever in a routing table."""
     worker = Machine(WORKER_STEPS, WorkerState.STARTING)
-    assert worker.step(WorkerEvent.RETIRED) is WorkerAction.TERMINATE
+    assert worker.step(WorkerEvent.RETIRED) is WorkerAction.KILL
     worker = Machine(WORKER_STEPS, WorkerState.STARTING)
     events = (WorkerEvent.READY, WorkerEvent.RETIRED, WorkerEvent.UNROUTED)
     assert [worker.step(event) for event in events] == [None, None, WorkerAction.DRAIN]
