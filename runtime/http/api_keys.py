@@ -97,14 +97,14 @@ class ApiKeys:
 
 
 def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """Returns the key in `Authorization: Bearer`, or else in `X-API-Key`. The first of several headers with one name counts."""
+    """Returns the key in `Authorization: Bearer`, or else in `X-API-Key`. A request has at most one of each; see `head_rules`."""
     api_key = None
     for name, value in headers:
         if name == b"authorization":
             scheme, _, credentials = value.strip().partition(b" ")
             if scheme.lower() == b"bearer":
                 return credentials.strip()
-        elif name == b"x-api-key" and api_key is None:
+        elif name == b"x-api-key":
             api_key = value.strip()
     return api_key
 

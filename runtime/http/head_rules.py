@@ -14,7 +14,17 @@ HEAD_MAX_BYTES = 64 * 1024
 
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
-_SINGLE = frozenset((b"content-type", b"x-request-timeout-ms", b"x-pexdock-version"))
+_SINGLE = frozenset(
+    (
+        b"authorization",
+        b"content-encoding",
+        b"content-type",
+        b"x-api-key",
+        b"x-content-sha256",
+        b"x-pexdock-version",
+        b"x-request-timeout-ms",
+    )
+)
 """Other headers with one value (RFC 9110, 5.3). With two, a proxy could obey one and the endpoint the other."""
 _TARGET = re.compile(rb"(?:https?://[!-.0-~]+)?/[!\"$-~]*", re.IGNORECASE)
 
@@ -63,6 +73,14 @@ def check_head(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes
         raise InvalidHead("a request may have only one header that ends its body, either Content-Length or Transfer-Encoding")
     if codings and version == "1.0":
         raise InvalidHead("HTTP/1.0 does not support Transfer-Encoding")
+
+
+def combine_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Returns each header once: repeated ones are a list, whose elements count in their order (RFC 9110, 5.3)."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        found[name] = value if name not in found else found[name] + (b"; " if name == b"cookie" else b", ") + value
+    return found
 
 
 class IgnoringParser:

@@ -93,6 +93,9 @@ DIFFERENCES: Mapping[str, Mapping[str, Difference]] = {
         "the same content type twice": STRICT,
         "two time limits": STRICT,
         "two releases": STRICT,
+        "two credentials": STRICT,
+        "two API keys": STRICT,
+        "two codings of a body": STRICT,
     },
     "Folded lines are refused (RFC 9112, 5.2: a server must refuse them or replace the fold).": {
         "a folded length": STRICT,

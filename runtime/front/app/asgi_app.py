@@ -18,6 +18,7 @@ from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import Target
 from runtime.front.scheduling.admission import check_available, check_parameters, submit_request
+from runtime.http.head_rules import combine_headers
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class AsgiApp:
             await send_response(send, method_not_allowed_response(request_id))
             return
         service = self._service
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+        headers = combine_headers(scope["headers"])
         content_type, accept = (headers.get(name, b"").decode("latin-1") for name in (b"content-type", b"accept"))
         head = service.routes.request_head(target, headers, content_type, accept)
         if head.selector is None:

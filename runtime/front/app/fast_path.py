@@ -12,6 +12,7 @@ from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.target import Target
 from runtime.front.routing.route_table import RouteTable
 from runtime.http.api_keys import ApiKeys
+from runtime.http.head_rules import combine_headers
 
 
 class PlainHead(NamedTuple):
@@ -59,13 +60,13 @@ class FastPath:
             elif name == b"content-type":
                 content_type = value
             elif name == b"accept":
-                accept = value
+                accept = accept + b", " + value if accept else value
             elif name == VERSION_HEADER:
                 version = value
             elif name == TIMEOUT_HEADER:
                 timeout = value
             elif name == PRIORITY_HEADER:
-                priority = value
+                priority = priority + b", " + value if priority else value
             elif name in _NOT_PLAIN:
                 return None
         body_bytes = int(length) if length.isdigit() else -1
@@ -73,7 +74,7 @@ class FastPath:
             return None
         try:
             if version or target.split:
-                head = self._routes.request_head(target, dict(headers), content_type.decode("latin-1"), accept.decode("latin-1"))
+                head = self._routes.request_head(target, combine_headers(headers), content_type.decode("latin-1"), accept.decode("latin-1"))
             else:
                 head = RequestHead(target, content_type.decode("latin-1"), accept.decode("latin-1"))
                 if timeout or priority:

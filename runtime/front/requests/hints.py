@@ -20,7 +20,8 @@ VERSION_HEADER = b"x-pexdock-version"
 DEFAULT_URGENCY = 3
 
 _TIMEOUT_MAX_DIGITS = 12
-_URGENCY = re.compile(rb"(?:^|,)[ \t]*u=([0-7])[ \t]*(?:[,;]|$)")
+_URGENCY = re.compile(rb"(?:.*,)?[ \t]*u=([0-7])[ \t]*(?:[,;]|$)")
+"""Matches up to the last urgency, which counts (RFC 8941, 3.2)."""
 
 
 class RequestHints(NamedTuple):
@@ -65,5 +66,5 @@ def _parse_milliseconds(value: bytes) -> int:
 
 
 def _parse_urgency(value: bytes) -> int:
-    found = _URGENCY.search(value)
+    found = _URGENCY.match(value)
     return DEFAULT_URGENCY if found is None else int(found[1])

@@ -11,11 +11,13 @@ from base.ipc.front_door_control import Route, RoutingTable
 from base.ipc.release_spec import EndpointSpec, ReleaseSpec
 from runtime.front.app.fast_path import FastPath
 from runtime.front.app.service import InferenceService
+from runtime.front.codecs.encoder import ResponseFormat
 from runtime.front.memory.body_buffer import BODY_BUFFER_MIN_BYTES
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.http import api_keys
+from runtime.http.head_rules import combine_headers
 
 BODY_MAX_BYTES = 10 * BODY_BUFFER_MIN_BYTES
 PLAIN = EndpointSpec("plain", "/plain/{name}", ["name"], None, None, 64, 1)
@@ -49,6 +51,23 @@ def test_a_plain_prediction_is_taken_with_all_that_its_head_says() -> None:
             assert (found.head.content_type, found.head.accept, found.head.timeout_s) == ("application/json", "text/csv", 0.5)
 
     with_service(claim)
+
+
+def test_repeated_headers_that_are_lists_are_one_list() -> None:
+    """The value of each would otherwise depend on which of them a proxy and the front door look at."""
+
+    def claim(service: InferenceService) -> None:
+        repeated = [(b"accept", b"text/csv;q=0.5"), (b"priority", b"u=1"), (b"accept", b"application/x-ndjson"), (b"priority", b"i")]
+        found = service.fast_path.read_head(b"/plain/a", [*JSON, *repeated])
+        assert found is not None
+        assert (found.head.format, found.head.hints.urgency) == (ResponseFormat.NDJSON, 1)
+
+    with_service(claim)
+    assert combine_headers([(b"a", b"1"), (b"cookie", b"x=1"), (b"a", b"2"), (b"cookie", b"y=2"), (b"b", b"")]) == {
+        b"a": b"1, 2",
+        b"b": b"",
+        b"cookie": b"x=1; y=2",
+    }
 
 
 @pytest.mark.parametrize(

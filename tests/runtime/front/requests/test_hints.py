@@ -30,6 +30,7 @@ def test_an_invalid_timeout_is_refused(value: bytes) -> None:
         (b"i, u=1", 1),
         (b"u=2, i", 2),
         (b"u=5;x=1", 5),
+        (b"u=5, i, u=1", 1),
         (b"", 3),
         (b"i", 3),
         (b"u=8", 3),
