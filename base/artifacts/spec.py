@@ -5,16 +5,17 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, time
-from decimal import Decimal
+from datetime import date, time, timedelta
 from enum import Enum
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from base.errors import Cell, Declaration, Misfit
+from base.schema import spellings
 
 M = TypeVar("M")
+B = TypeVar("B", bound=BaseModel)
 
 LATEST = "latest"
 """The value with which a request asks for the newest artifact."""
@@ -120,12 +121,9 @@ class SpecValidator:
                 given[self._names[field]] = parameters[name]
             elif self.spec.model_fields[field].is_required():
                 given[self._names[field]], spec = LATEST, self._spec_with_latest
-        try:
-            instance = spec.model_validate(given)
-        except ValidationError as exc:
-            raise misfit_of(exc) from exc
+        instance = validate_texts(spec, given)
         for field, name in fields.items():
-            require_plain_number(name, getattr(instance, field), parameters[name])
+            require_spelling(name, getattr(instance, field), parameters[name])
         return instance
 
     def _is_latest(self, field: str, name: str, parameters: Mapping[str, str]) -> bool:
@@ -133,39 +131,61 @@ class SpecValidator:
 
 
 def path_text(value: object) -> str:
-    """Returns a validated value as text for a path: an enum by its value, a date in ISO 8601, booleans in lower case."""
+    """Returns a validated value as text for a path: an enum by its value, times and durations in ISO 8601, booleans in lower case."""
     if isinstance(value, Enum):
         return path_text(value.value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, date | time):  # a datetime is a date
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return str(TypeAdapter(timedelta).dump_python(value, mode="json"))
     return str(value)
 
 
-def misfit_of(error: ValidationError, name: str | None = None) -> Misfit:
-    """Returns the error for parameters that Pydantic refuses, with a cell for each reason.
+def validate_texts(kind: type[B], given: Mapping[str, str | list[str]]) -> B:
+    """Returns the instance of a model for texts. An integer may be a decimal number, as in a cell of CSV, although Pydantic refuses some.
 
-    Args:
-        error: The error of Pydantic.
-        name: The parameter, if the error is of its type alone; otherwise the error has the names.
+    Raises:
+        Misfit: A text does not fit; the error has a cell for each of them.
     """
+    try:
+        return kind.model_validate(given)
+    except ValidationError as exc:
+        refused = [each for each in exc.errors(include_url=False, include_context=False) if each["type"] == "int_parsing"]
+        whole = {(each["loc"][0], each["input"]): spellings.whole_digits(str(each["input"])) for each in refused}
+        if not any(whole.values()):
+            raise _misfit_of(exc) from exc
+
+    def digits(name: str, text: str) -> str:
+        return whole.get((name, text)) or text
+
+    changed = {
+        name: digits(name, texts) if isinstance(texts, str) else [digits(name, text) for text in texts] for name, texts in given.items()
+    }
+    try:
+        return kind.model_validate(changed)
+    except ValidationError as exc:
+        raise _misfit_of(exc) from exc
+
+
+def require_spelling(name: str, value: object, text: str) -> None:
+    """Checks that the text of a value is one that a cell of CSV may have, too.
+
+    Raises:
+        Misfit: It is not.
+    """
+    if not spellings.is_spelling(text, value):
+        raise _misfit([Cell(None, name, f"write it as {path_text(value)!r}, got {_shown(text)}")])
+
+
+def _misfit_of(error: ValidationError) -> Misfit:
     cells = []
     for each in error.errors(include_url=False, include_context=False):
-        column = name or (str(each["loc"][0]) if each["loc"] else None)
+        column = str(each["loc"][0]) if each["loc"] else None
         got = f", got {_shown(each['input'])}" if column is not None and isinstance(each["input"], str) else ""
         cells.append(Cell(None, column, each["msg"].removeprefix("Value error, ") + got))
     return _misfit(cells)
-
-
-def require_plain_number(name: str, value: object, text: str) -> None:
-    """Checks that a text of which Pydantic made a number has no underscores and spaces, which Pydantic accepts.
-
-    Raises:
-        Misfit: It has.
-    """
-    if isinstance(value, int | float | Decimal) and ("_" in text or text != text.strip()):
-        raise _misfit([Cell(None, name, f"Input should be a number without underscores and spaces, got {_shown(text)}")])
 
 
 def _misfit(cells: list[Cell]) -> Misfit:

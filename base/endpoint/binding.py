@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, PydanticSchemaGenerationError, create_model
 
-from base.artifacts.spec import misfit_of, require_plain_number
+from base.artifacts.spec import SpecValidator
 from base.endpoint.call_plan import AvailableInputs, CallPlan
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependency
@@ -112,13 +112,13 @@ class ParameterBinder:
             self._plan.sources[name] = lambda inputs: inputs.parameters[name]
             return
         try:
-            adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+            validator = SpecValidator(create_model("Parameter", value=(annotation, Field(alias=name))))
         except PydanticSchemaGenerationError as exc:
             raise self.error(
                 f"parameter {name!r} of the path cannot be a {annotation!r}; annotate it with a type that Pydantic makes of a string"
             ) from exc
         self._plan.path_types[name] = annotation
-        self._plan.sources[name] = lambda inputs: _validate(adapter, name, inputs.parameters[name])
+        self._plan.sources[name] = lambda inputs: dict(validator.validate({name: inputs.parameters[name]}))["value"]
 
     def error(self, message: str) -> Declaration:
         """Returns an error that names the endpoint."""
@@ -128,12 +128,3 @@ class ParameterBinder:
 def _squeezed(name: str) -> str:
     """Returns a name without underscores and case, by which names are compared, as in `base.artifacts.spec.SpecValidator`."""
     return name.replace("_", "").lower()
-
-
-def _validate(adapter: TypeAdapter[Any], name: str, text: str) -> Any:
-    try:
-        value = adapter.validate_python(text)
-    except ValidationError as exc:
-        raise misfit_of(exc, name) from exc
-    require_plain_number(name, value, text)
-    return value

@@ -6,10 +6,10 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
-from base.artifacts.spec import misfit_of, path_text, require_plain_number
+from base.artifacts.spec import path_text, require_spelling, validate_texts
 from base.errors import Declaration
 
 QueryValues = Mapping[str, str | list[str]]
@@ -57,17 +57,14 @@ class ParameterReader:
         Raises:
             Misfit: A value does not fit; the error has a cell for each of them.
         """
-        try:
-            instance = self.kind.model_validate(dict(given))
-        except ValidationError as exc:
-            raise misfit_of(exc) from exc
+        instance = validate_texts(self.kind, given)
         for name, texts in given.items():
             value = getattr(instance, self._fields[name])
             if isinstance(texts, str):
-                require_plain_number(name, value, texts)
+                require_spelling(name, value, texts)
             elif isinstance(value, Sequence):
                 for each, text in zip(value, texts, strict=False):  # a validator may have dropped some
-                    require_plain_number(name, each, text)
+                    require_spelling(name, each, text)
         return instance
 
     def example(self) -> dict[str, str | list[str]] | None:

@@ -181,7 +181,7 @@ def test_requests_share_a_batch_only_if_their_parameters_are_equal(served: TestC
         ("zebra", "zebra", "no such parameter; the query may have factor, shifts"),
         ("factor=2&factor=2", "factor", "the parameter is given 2 times; give it once"),
         ("factor=1001", "factor", "Input should be less than or equal to 1000, got '1001'"),
-        ("factor=1_0", "factor", "Input should be a number without underscores and spaces, got '1_0'"),
+        ("factor=1_0", "factor", "write it as '10.0', got '1_0'"),
         ("shifts=1&shifts=x", "shifts", "Input should be a valid integer, unable to parse string as an integer, got 'x'"),
         ("factor=", "factor", "Input should be a valid number, unable to parse string as a number, got ''"),
     ],

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from base.errors import Cell, Malformed
+from base.schema import spellings
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column
 from runtime.front.codecs import json
@@ -30,15 +31,15 @@ from runtime.front.codecs.values import schema_fit, text
 from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count
 from runtime.front.codecs.values.mismatch import ValueMismatch, raise_mismatch_where
 
-_INTEGER = "^[+-]?[0-9]+$"
-_NUMBER = rf"^({text.FRACTION}|(?i:[+-]?(nan|inf(inity)?)))$"
+_INTEGER = f"^{spellings.INTEGER}$"
+_INFERRED_INTEGER = "^-?(0|[1-9][0-9]*)$"
+"""Without a schema, `007` and `+49` may be codes that a number would not keep. DuckDB and readr take them for texts, too."""
+_INFERRED_NUMBER = r"^(-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|(?i:[+-]?(nan|inf(inity)?)))$"
 _SIMPLE: Mapping[type[pl.DataType], str] = {
     dtype: rf"^[+-]?([0-9]{{1,{digits}}}|[0-9]{{0,15}}\.[0-9]+([eE](-[0-9]{{1,2}}|\+?[0-9]))?)$"
     for dtype, digits in ((pl.Float32, 7), (pl.Float64, 15))
 }
 """Numbers that Polars may parse. Excludes large integers, which a float must hold exactly, and numbers that may overflow 32 bits."""
-_SPECIAL = ("NaN", "nan", "inf", "-inf", "Inf", "-Inf", "Infinity", "-Infinity")
-_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -54,6 +55,14 @@ _VALID_QUOTES = re.compile(rb"""
 
 _OTHER_DELIMITER = re.compile(r"sep=|.*[;\t|]")
 """What the only name of a header matches if another delimiter separates the names. Excel begins some files with a line `sep=;`."""
+
+_OTHER_FORMAT = re.compile(rb"""\s*(?:
+    (?P<JSON> \{\s*["}] | \[\s*[\[{"\]] )
+    | (?P<HTML> <!doctype\b | <html\b ) | (?P<XML> <\?xml\b )
+    | (?P<Parquet> PAR1 ) | (?P<Arrow> ARROW1 ) | (?P<ZIP> PK\x03\x04 )
+    | (?P<form_data> --[^\r\n]+\r?\nContent- | [^\s=&,"]+=[^\s=&,"]* (?: & [^\s=&,"]+=[^\s=&,"]* )* \s*\Z )
+    )""", re.VERBOSE | re.IGNORECASE)  # fmt: skip
+"""Matches the beginning of bodies that are evidently of another format, although the rules of CSV find columns in some of them."""
 
 
 def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str, columns_max: int = COLUMNS_MAX) -> pl.DataFrame:
@@ -104,8 +113,8 @@ def write_csv(frame: pl.DataFrame) -> bytes:
 def _options(wanted: list[str] | None) -> pc.ConvertOptions:
     """Returns options that read these columns as text; None reads all columns with inferred types."""
     options = pc.ConvertOptions(strings_can_be_null=True, null_values=[""], quoted_strings_can_be_null=False)
-    options.true_values = [cell for cell, value in _BOOLEANS.items() if value]
-    options.false_values = [cell for cell, value in _BOOLEANS.items() if not value]
+    options.true_values = [cell for cell, value in spellings.BOOLEANS.items() if value]
+    options.false_values = [cell for cell, value in spellings.BOOLEANS.items() if not value]
     if wanted is not None:
         options.include_columns = wanted
         options.column_types = dict.fromkeys(wanted, pa.large_string())
@@ -122,7 +131,13 @@ def _header(body: bytes, declared: Collection[str]) -> list[str]:
         raise Malformed(f"the body is not CSV in UTF-8: {exc}") from exc
     if not names:
         raise Malformed("the body is not CSV; its first line must name the columns")
-    if names[0] not in declared and not body.startswith(b'"') and _OTHER_DELIMITER.match(names[0]) and names[1:] in ([], [""]):
+    if names[0] in declared or body.startswith(b'"'):
+        return names
+    other = _OTHER_FORMAT.match(body)
+    if other is not None and other.lastgroup is not None:
+        kind = other.lastgroup.replace("_", " ")
+        raise Malformed(f"the body is not CSV but looks like {kind}; set Content-Type to the media type of the body")
+    if _OTHER_DELIMITER.match(names[0]) and names[1:] in ([], [""]):
         raise Malformed(f"the body is not CSV: separate cells with commas, and begin with the names of the columns; got {names[0][:60]!r}")
     return names
 
@@ -163,12 +178,12 @@ def _check_inferred(table: pa.Table, body: bytes, names: list[str]) -> pa.Table:
 def _plain_pattern(kind: pa.DataType) -> str | None:
     """Returns what the cells of an inferred column match; None for texts, booleans and nulls, which Arrow infers exactly."""
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return _INTEGER if pa.types.is_integer(kind) else _NUMBER
+        return _INFERRED_INTEGER if pa.types.is_integer(kind) else _INFERRED_NUMBER
     return _NO_SPACES_AROUND if pa.types.is_temporal(kind) else None
 
 
 _NO_SPACES_AROUND = r"^[^ \t](.*[^ \t])?$"
-_PLAIN_PATTERNS = (_INTEGER, _NUMBER, _NO_SPACES_AROUND)
+_PLAIN_PATTERNS = (_INFERRED_INTEGER, _INFERRED_NUMBER, _NO_SPACES_AROUND)
 
 
 def _cells(columns: Iterable[pa.ChunkedArray[Any]]) -> pl.Series:
@@ -199,7 +214,7 @@ def _column(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
     if isinstance(dtype, pl.List | pl.Array | pl.Struct):
         return values.column_from_json([None if cell is None else _parse_nested(cell) for cell in cells], dtype)
     if isinstance(dtype, pl.Boolean):
-        found = cells.replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean)
+        found = cells.replace_strict(spellings.BOOLEANS, default=None, return_dtype=pl.Boolean)
         raise_mismatch_where(found.is_null() & cells.is_not_null(), dtype, cells)
         return found
     if dtype.is_integer() or dtype.is_float():
@@ -220,7 +235,7 @@ def _numbers(cells: pl.Series, dtype: pl.DataType) -> pl.Series:
         found = cells.cast(dtype if dtype.is_integer() else pl.Float64, strict=False)
         if found.null_count() == cells.null_count():
             return found.cast(dtype).cast(wire_form(dtype))
-    special = cells.is_in(_SPECIAL).fill_null(value=False) if dtype.is_float() else pl.Series([False] * len(cells))
+    special = cells.is_in(spellings.SPECIAL_FLOATS).fill_null(value=False) if dtype.is_float() else pl.Series([False] * len(cells))
     found = values.column_from_json([_parse_number(cell) for cell in cells.set(special, None)], dtype)
     return cells.set(~special, None).cast(dtype).zip_with(special, found) if special.any() else found
 
@@ -230,7 +245,7 @@ def _parse_number(cell: str | None) -> object:
         return cell
     if re.fullmatch(_INTEGER, cell):
         return int(cell)
-    return values.parse_fraction(cell) if re.fullmatch(text.FRACTION, cell) else cell
+    return values.parse_fraction(cell) if re.fullmatch(spellings.FRACTION, cell) else cell
 
 
 _DIGITS_MAX = 1000

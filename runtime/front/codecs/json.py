@@ -108,7 +108,10 @@ class JsonReader:
         """
         if self._many is not None:
             try:
-                return json_slices.decode_lines(body, self._one.decode_lines, self._slice_bytes)
+                rows = json_slices.decode_lines(body, self._one.decode_lines, self._slice_bytes)
+                # msgspec takes objects for lines that are on several lines, or several on one.
+                if len(rows) == body.count(b"\n") + (not body.endswith(b"\n")) == body.count(b"\n{") + 1:
+                    return rows
             except _NOT_JSON:
                 pass  # the slow path names the line
         return self._fit_rows(parse_lines(body, _exact))

@@ -51,7 +51,9 @@ def made(path: Path, text: str = "model") -> None:
 def test_equal_values_have_one_text() -> None:
     """Enums are written by value and numbers in one spelling, so that equal values share a cache entry and a path."""
     reader = SpecValidator(RegionSpec)
-    written = [{"iso3166_1": "US", "number": n, "day": "2026-01-02", "exact": e} for n, e in (("7", "true"), ("007", "1"), ("+7", "yes"))]
+    written = [
+        {"iso3166_1": "US", "number": n, "day": "2026-01-02", "exact": e} for n, e in (("7", "true"), ("007", "True"), ("+7", "TRUE"))
+    ]
     assert [reader.canonical_parameters(each) for each in written] == [
         {"iso3166_1": "US", "number": "7", "day": "2026-01-02", "exact": "true"}
     ] * 3

@@ -13,16 +13,12 @@ from decimal import Decimal
 import polars as pl
 from polars._typing import TimeUnit
 
+from base.schema import spellings
 from runtime.front.codecs.values.mismatch import check_time_range, raise_mismatch, raise_mismatch_where
 
 _DIGITS = {"ms": 3, "us": 6, "ns": 9}
 _INTEGER = "[+-]?[0-9]{1,1000}"
 """The limit is far above the digits of any dtype; Python takes long to parse thousands of digits."""
-FRACTION = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
-"""A decimal number. Digits are named one by one everywhere: `\\d` would match those of every script."""
-_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME = r"[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,9})?"
-_OFFSET = "(Z|z|[+-][0-9]{2}:[0-9]{2})"
 _COUNT = "[0-9]{1,18}"
 """Digits of a part of a duration: more than any duration needs, and few enough that no sum of parts overflows 128 bits."""
 _DURATION = (
@@ -47,9 +43,9 @@ def column_from_text(source: pl.Series, dtype: pl.DataType) -> pl.Series:
         case pl.Binary():
             found = source.str.decode("base64", strict=False)
         case pl.Date():
-            found = _keep_matching(source, f"^{_DATE}$").str.to_date("%Y-%m-%d", strict=False)
+            found = _keep_matching(source, f"^{spellings.DATE}$").str.to_date("%Y-%m-%d", strict=False)
         case pl.Time():
-            found = _keep_matching(source, f"^{_TIME}$").str.to_time("%H:%M:%S%.f", strict=False)
+            found = _keep_matching(source, f"^{spellings.TIME}$").str.to_time("%H:%M:%S%.f", strict=False)
         case pl.Datetime():
             found = _datetimes(source, dtype)
         case pl.Duration():
@@ -84,7 +80,7 @@ def column_of_decimals(values: list[object], dtype: pl.Decimal) -> pl.Series:
 
 
 def _decimal(value: object, dtype: pl.Decimal) -> Decimal | None:
-    if isinstance(value, str) and not re.fullmatch(FRACTION, value):
+    if isinstance(value, str) and not re.fullmatch(spellings.FRACTION, value):
         return None  # Python alone would accept more spellings, such as underscores and spaces
     context = decimal.Context(prec=dtype.precision, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
     try:
@@ -106,7 +102,7 @@ def _keep_matching(source: pl.Series, pattern: str) -> pl.Series:
 
 def _datetimes(source: pl.Series, dtype: pl.Datetime) -> pl.Series:
     aware = dtype.time_zone is not None
-    shaped = _keep_matching(source, f"^{_DATE}[Tt ]{_TIME}{_OFFSET if aware else ''}$").str.replace("[t ]", "T")
+    shaped = _keep_matching(source, f"^{spellings.DATE}[Tt ]{spellings.TIME}{spellings.OFFSET if aware else ''}$").str.replace("[t ]", "T")
     shaped = shaped.set(shaped.str.contains(_finer_than(dtype.time_unit)).fill_null(value=False), None)
     if not aware:
         return _parse_datetimes(shaped, "%Y-%m-%dT%H:%M:%S%.f", dtype.time_unit)

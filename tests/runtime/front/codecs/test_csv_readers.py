@@ -225,10 +225,19 @@ def test_cells_of_one_type_are_inferred(cells: str, values: list[object], other:
         "٣",
         "true, false",
         "T,F",
+        "007",
+        "1,-007",
+        "+49",
+        "1.5,007",
+        "00.5",
+        "+1.5",
     ],
 )
 def test_what_is_not_plainly_of_one_type_is_inferred_as_text(cells: str, end: str) -> None:
-    """Arrow alone would take ones for true, read hexadecimal numbers, and ignore spaces around numbers and times."""
+    """Arrow alone would take ones for true, read hexadecimal numbers, and ignore spaces around numbers and times.
+
+    It would also drop the zeros of codes and the plus of telephone numbers, which DuckDB and readr keep.
+    """
     decoder = RowDecoder(None)
     for head, row in (("a", "{}"), ("b,a", "7,{}"), ("b,a", 'z,"{}"')):
         lines = [head, *(row.format(cell) for cell in cells.split(","))]

@@ -100,3 +100,20 @@ def test_a_text_body_is_one_document(kind: str, media: str, body: bytes, rows: i
         assert decode_body(DECODERS[kind], media, body).count == (rows or (4 - 1))
     except PexdockError:
         assert rows is None
+
+
+def test_the_last_of_equal_fields_counts_in_every_way_of_reading_json() -> None:
+    """With typed rows and without, with a schema and without, in lines, in nested objects and in cells of CSV."""
+    fields = b'{"a":1,"a":2,"o":{"x":3,"x":4},"d":"2024-01-30","d":"2024-01-31"}'
+    nested = Column(pl.Struct({"x": pl.Int64()}), False)
+    typed, declared = {"a": Column(pl.Int64(), False)}, {"a": Column(pl.Int64(), False), "o": nested, "d": Column(pl.Date(), False)}
+    for columns in (typed, declared, None):
+        decoder = RowDecoder(None if columns is None else columns_to_arrow(columns))
+        for media, body in (("application/json", b"[%b]" % fields), ("application/json", fields), ("application/x-ndjson", fields)):
+            (row,) = pl.DataFrame(decoder.batches.build_record_batch([decode_body(decoder, media, body)])).to_dicts()
+            assert row["a"] == 2
+            assert row.get("o", {"x": 4}) == {"x": 4}
+            assert str(row.get("d", "2024-01-31")) == "2024-01-31"
+    cells = RowDecoder(columns_to_arrow({"o": nested}))
+    batch = cells.batches.build_record_batch([cells.from_csv(b'o\n"{""x"":3,""x"":4}"\n')])
+    assert batch.to_pylist() == [{"o": {"x": 4}}]
