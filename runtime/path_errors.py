@@ -14,7 +14,7 @@ _TEMPFILE_TEXT = "No usable temporary directory"
 
 _REMEDIES = {
     errno.EACCES: "give user {uid} access to it",
-    errno.EPERM: "give user {uid} access to it",
+    errno.EPERM: "make user {uid} its owner",
     errno.EROFS: "mount a writable file system there",
     errno.ENOENT: "create it",
     errno.ENOTDIR: "remove the file that is in the place of a folder",

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 
 import uvloop
@@ -19,6 +20,7 @@ from runtime.admin.server.listeners import AdminServers, connection_limits, open
 from runtime.path_errors import explain_os_error
 from runtime.pex import dist_file
 from runtime.pex.cache.store import PexCache
+from runtime.pex.locks import make_cache_folder
 from runtime.pex.trust.policy import load_trust_policy
 from runtime.settings import BadSetting, Settings
 from runtime.supervisor.host import log_buffer, run_dir
@@ -105,13 +107,21 @@ def _check_settings(settings: Settings) -> None:
 
 
 def _make_cache_folder(settings: Settings) -> None:
-    """Makes the cache folder. If it cannot be used, logs why: nothing can be unpacked until that is corrected, which needs no restart."""
+    """Makes the cache folder. If it cannot be used, logs why: nothing can be unpacked until that is corrected, which needs no restart.
+
+    Raises:
+        PermissionError: It belongs to another user.
+    """
     try:
-        settings.cache_path.mkdir(parents=True, exist_ok=True)
+        found = make_cache_folder(settings.cache_path).stat()
+        if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+            log.warning("every user can write to %s, and so run code as this user: run `chmod o-w %s`", *[settings.cache_path] * 2)
         if not os.access(settings.cache_path, os.W_OK | os.X_OK):
             number = errno.EROFS if os.statvfs(settings.cache_path).f_flag & os.ST_RDONLY else errno.EACCES
             raise OSError(number, os.strerror(number), settings.cache_path)
     except OSError as exc:
+        if exc.errno == errno.EPERM:
+            raise
         log.error("nothing can be unpacked: %s", explain_os_error(exc, {"cache_path": settings.cache_path}))  # noqa: TRY400
 
 

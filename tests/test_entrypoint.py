@@ -3,8 +3,10 @@
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,70 @@ def test_a_cache_that_cannot_be_written_to_is_named_with_its_variable(image, tmp
     assert done.stderr.startswith(f"error: user {os.getuid()} cannot write to the folder {tmp_path}/file/cache, into which base is")
     assert "PEXDOCK_CACHE_PATH" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_base_that_cannot_be_used_leaves_the_next_older_one_in_use(image):
+    """Such as one that is still being copied. Only if none is left, the start fails, and says for each of them what to do."""
+    whole, newer, oldest = (image / f"dist/base-{version}.pex" for version in ("0.1.0", "0.10.0", "0.0.9"))
+    newer.write_bytes(whole.read_bytes()[:-100])
+    shutil.copy(whole, oldest)
+    os.mkfifo(image / "dist/base-0.11.0.pex")
+    done = start(image)
+    assert done.returncode == 7
+    assert (image / "ran").read_text() == "dist/base-0.1.0.pex"
+    bad = "dist/base-0.10.0.pex is not a base, or is still being copied: wait, or replace or remove it"
+    assert done.stderr == f"warning: {bad}; dist/base-0.1.0.pex is used instead\n"
+    whole.unlink()
+    oldest.write_bytes(b"")
+    done = start(image)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {bad}\nerror: {bad.replace('0.10.0', '0.0.9')}\n"
+    oldest.unlink()
+    newer.chmod(0)
+    if os.getuid() == 0:
+        return  # root may read it
+    assert start(image).stderr == f"error: cannot read {newer}: Permission denied; give user {os.getuid()} access to it, or remove it\n"
+
+
+def test_a_base_that_is_not_trusted_leaves_the_next_older_one_in_use(image):
+    """It may still be arriving, too, or its digest may be."""
+    digest = hashlib.sha256((image / "dist/base-0.1.0.pex").read_bytes()).hexdigest()
+    (image / "trusted.sha256").write_text(f"{digest}  base-0.1.0.pex\n")
+    (image / "dist/base-0.2.0.pex").write_bytes(b"PK")
+    done = start(image, PEXDOCK_TRUSTED_DIGESTS_PATH=str(image / "trusted.sha256"))
+    assert done.returncode == 7
+    assert done.stderr.startswith("warning: dist/base-0.2.0.pex is not trusted: add its sha256")
+
+
+def test_nothing_of_another_user_is_run(image):
+    """A cache that another user owns may hold any code. The start names its owner before anything is put there."""
+    if os.getuid() != 0:
+        pytest.skip("NOT TESTED: only root may give a folder to another user")
+    cache = image / "cache"
+    cache.mkdir()
+    os.chown(cache, 12399, 0)
+    cache.chmod(0o777)
+    done = start(image)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: the folder {cache} belongs to user 12399, whose code could run: make user 0 its owner, or set")
+    assert not (image / "ran").exists()
+    assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize("shell", ["exec", "trap '' INT; exec"])
+def test_sigterm_ends_a_step_even_if_sigint_is_ignored(image, shell):
+    """It is, in a script that starts others with `&`. Temporary files are removed first."""
+    waiting = "import time\ndef main(argv):\n    open(argv[2], 'w').close()\n    time.sleep(600)\n"
+    files = {"runtime/__init__.py": "", "runtime/pex/__init__.py": "", "runtime/pex/unpack.py": waiting}
+    write_pex(image / "dist" / "base-0.1.0.pex", sdk(files=files))
+    env = os.environ | {"PEXDOCK_PYTHON": sys.executable, "PEXDOCK_CACHE_PATH": str(image / "cache")}
+    process = subprocess.Popen(["bash", "-c", f"{shell} ./entrypoint.sh"], cwd=image, env=env)
+    try:
+        end = time.monotonic() + 60
+        while not list(image.glob("cache/.unpacked.*")):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    finally:
+        process.kill()

@@ -17,7 +17,7 @@ from runtime.atomic_file import replace_atomically
 from runtime.build import tool
 from runtime.build.build_cache import prune_to_newest, temporary_folder
 from runtime.pex.file import STAMP_PROPERTY, PexFile, Stamp, read_pex, read_stamp
-from runtime.pex.locks import Report, lock_folder
+from runtime.pex.locks import Report, lock_folder, make_cache_folder
 from runtime.pex.unpack import file_sha256
 
 _KEPT_BUILDS = {"base": 2, "model": 30}
@@ -94,8 +94,7 @@ def build_or_reuse(request: BuildRequest, report: Report) -> BuiltPex:
     """
     if _is_up_to_date(request.out, request):
         return _describe(request.out, request, reused=True)
-    cached = request.cache / "builds" / request.kind / f"{request.fingerprint}.pex"
-    cached.parent.mkdir(parents=True, exist_ok=True)
+    cached = make_cache_folder(request.cache, "builds", request.kind) / f"{request.fingerprint}.pex"
     with lock_folder(cached, report):
         reused = _is_up_to_date(cached, request)
         if not reused:

@@ -71,6 +71,12 @@ def _cache(settings: Settings) -> Finding:
     existing = _nearest_existing(path)
     if not os.access(existing, os.W_OK):
         return problem("cache", f"this user cannot write to {path}", "choose another folder with cache_path")
+    if path.exists() and (owner := path.stat().st_uid) not in {0, os.geteuid()}:
+        advice = f"make user {os.geteuid()} its owner, or choose another folder with cache_path"
+        return problem("cache", f"{path} belongs to user {owner}, whose code could run", advice)
+    if path.exists() and path.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+        advice = f"everybody who can write there can run code as this user: run `chmod o-w {path}`"
+        return warning("cache", f"every user can write to {path}", advice)
     if os.statvfs(existing).f_flag & os.ST_NOEXEC:
         return problem("cache", f"{path} is mounted noexec, so packages in it cannot be loaded", "choose another folder with cache_path")
     free = shutil.disk_usage(existing).free

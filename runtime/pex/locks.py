@@ -12,6 +12,7 @@ still exists. Without this check:
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -27,9 +28,25 @@ def sibling_path(folder: Path, suffix: str) -> Path:
     return folder.with_name(f"{folder.name}.{suffix}")
 
 
+def make_cache_folder(cache: Path, *names: str) -> Path:
+    """Makes a folder below the cache folder unless it exists, and returns it.
+
+    Raises:
+        PermissionError: Another user than this one and root owns a folder on the way, and could replace the code in it.
+    """
+    folder = cache
+    for name in ("", *names):
+        folder = folder / name
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        owner = folder.stat().st_uid
+        if owner not in {0, os.geteuid()}:
+            raise PermissionError(errno.EPERM, f"it belongs to user {owner}, whose code could run", str(folder))
+    return folder
+
+
 def hold_folder(folder: Path) -> int:
     """Protects a folder, which need not exist yet, from removal until the returned descriptor is closed, at the latest with the process."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_cache_folder(folder.parents[1], folder.parent.name)
     return _open_locked(sibling_path(folder, "used"), fcntl.LOCK_SH)
 
 

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.atomic_file import write_atomically
-from runtime.pex.locks import Report, lock_folder, remove_unused_folder, sibling_path
+from runtime.pex.locks import Report, lock_folder, make_cache_folder, remove_unused_folder, sibling_path
 
 NAME = re.compile("[0-9a-f]{16}")
 """Name of the folder of an unpacked base."""
@@ -55,9 +56,10 @@ def unpack_base(pex: Path, cache: Path, report: Report) -> Path:
 
     Raises:
         UnpackFailed: The file is damaged, has changed meanwhile, or is for another interpreter.
+        OSError: The cache folder cannot be used.
     """
     folder = base_folder(file_sha256(pex, cache), cache)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_cache_folder(cache, "bases")
     if not has_valid_venv(folder):
         with lock_folder(folder, report):
             if not folder.is_dir():
@@ -83,7 +85,7 @@ def file_sha256(path: Path, cache: Path) -> str:
     """Returns the sha256 of a file in hex, which is cached by the file's path, size, times and inode."""
     stat = path.stat()
     key = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
-    note = cache / "digests" / hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+    note = make_cache_folder(cache, "digests") / hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         remembered = json.loads(note.read_text())
         if remembered["key"] == key:
@@ -91,7 +93,6 @@ def file_sha256(path: Path, cache: Path) -> str:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _RACY_NS:
-        note.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(note, json.dumps({"path": str(path.resolve()), "key": key, "sha256": sha256}).encode())
     return sha256
 
@@ -237,6 +238,7 @@ class _Progress:
 
 def main(argv: list[str]) -> int:
     """Runs `python -m runtime.pex.unpack PEX CACHE [OUTPUT]`: writes the folder to stdout or to the file OUTPUT, and progress to stderr."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # temporary files are removed
     try:
         pex, cache, *output = argv
         folder = unpack_base(Path(pex), Path(cache).resolve(), _report_to_stderr)
@@ -244,7 +246,7 @@ def main(argv: list[str]) -> int:
     except (UnpackFailed, OSError, ValueError) as exc:
         _report_to_stderr(f"error: {exc}")
         return 1
-    except KeyboardInterrupt:  # the start script forwards stop signals; temporary files are already removed
+    except KeyboardInterrupt:  # the start script forwards stop signals
         return 130
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisor_harness import Supervised
+from tinypex import write_tiny
 
 POWERLESS = ("setpriv", "--inh-caps=-dac_override", "--bounding-set=-dac_override,-dac_read_search")
 """Runs a command so that root needs permissions, as other users do."""
@@ -38,6 +39,22 @@ def test_a_folder_on_a_read_only_file_system_is_named_with_its_setting(supervise
     supervised.settings[name] = disk.path / "folder"
     disk.let_write(allowed=False)
     assert_explained(run(supervised, "serve"), str(disk.path / "folder"), "Read-only file system", f"--{name.replace('_', '-')}")
+
+
+@pytest.mark.parametrize("name", ["cache_path", "state_path"])
+def test_a_folder_of_another_user_is_not_used(supervised, name):
+    """That user could put code or traffic policies there. Each command that would use it, and `doctor`, names the owner and the remedy."""
+    if os.getuid() != 0:
+        pytest.skip("NOT TESTED: only root may give a folder to another user")
+    folder = supervised.settings[name]
+    folder.mkdir(mode=0o777)
+    os.chown(folder, 12399, 12399)
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    assert_explained(run(supervised, "serve"), f"{folder}", "belongs to user 12399", "make user 0 its owner", name.split("_")[0])
+    if name == "cache_path":
+        assert "belongs to user 12399" in run(supervised, "unpack").stderr
+        assert f"{folder} belongs to user 12399" in run(supervised, "doctor").stdout
+    assert list(folder.iterdir()) == []
 
 
 def test_a_dist_folder_without_permission_is_named_by_every_command(supervised):

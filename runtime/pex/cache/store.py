@@ -133,8 +133,9 @@ class PexCache:
 
         Raises:
             PexRefused: The file cannot be read, or `verify` raised the error. No copy was left behind.
+            OSError: The cache folder cannot be used.
         """
-        self._releases.mkdir(parents=True, exist_ok=True)
+        locks.make_cache_folder(self._cache, self._releases.name)
         part = self._releases / f"{secrets.token_hex(8)}.part"
         try:
             sha256 = _copy(pex, part)

@@ -69,7 +69,8 @@ class PolicyStore:
         """Locks the folder and reads the file.
 
         Raises:
-            PolicyStoreUnusable: The file cannot be read, is from a newer Pexdock, or is used by another supervisor. Nothing was changed.
+            PolicyStoreUnusable: The file cannot be read, is from a newer Pexdock, or is used by another supervisor; or the folder
+                belongs to another user. Nothing was changed.
         """
         try:
             self._lock_folder()
@@ -191,6 +192,10 @@ class PolicyStore:
 
     def _lock_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = self._folder.stat().st_uid
+        if owner not in {0, os.geteuid()}:
+            reason = f"{self._folder} belongs to user {owner}, who could change the traffic policies"
+            raise PolicyStoreUnusable(f"{reason}: make user {os.geteuid()} its owner, or set state_path to another folder")
         self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
