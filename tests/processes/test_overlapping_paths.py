@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,14 @@ GATED = """
     from pathlib import Path
     while not Path({gate!r}).exists():
         time.sleep(0.01)
+"""
+CRASHING = """
+    import os
+    with open({count!r}, "a+") as file:
+        file.write("x")
+        crashes = file.tell()
+    if crashes <= {crashes}:
+        os._exit(9)
 """
 
 
@@ -117,7 +126,7 @@ def test_at_a_first_start_no_model_answers_what_may_belong_to_one_that_still_sta
         refused = pexdock.until_state("any-0.1.0.pex", "refused")
         pexdock.until(lambda: answers["/m01"][-1] == answers["/%6d01"][-1] == BY_M01)
         assert refused["reason"] == (
-            "path /{any} is served by m01 0.1.0 as /m01, from m01-0.1.0.pex, and a request must not match paths of two models: "
+            "path /{any} belongs to m01 0.1.0 as /m01, from m01-0.1.0.pex, and a request must not match paths of two models: "
             "give any a path that overlaps none of m01, or remove the files of m01 and restart Pexdock"
         )
         pexdock.until(lambda: answers["/m02"][-1] == (404, "no endpoint has this path; GET /docs lists those that are served"))
@@ -137,7 +146,7 @@ def test_a_path_stays_with_the_model_that_has_served_it_over_restarts_and_failur
         drop_any(pexdock)
         with running(pexdock):
             refused = pexdock.until_state("any-0.1.0.pex", "refused")
-            assert "path /{any} is served by model m01 as /m01" in refused["reason"]
+            assert "path /{any} belongs to model m01 as /m01" in refused["reason"]
             pexdock.until(lambda: all("model m01 is warming" in str(found[-1]) for found in answers.values()))
             gate.touch()
             pexdock.until(lambda: all(found[-1:] == [BY_M01] for found in answers.values()))
@@ -167,14 +176,77 @@ def test_a_path_goes_to_another_model_only_once_its_model_is_gone(pexdock: Super
         with running(pexdock):
             pexdock.until(lambda: all(found[-1:] == [BY_ANY] for found in answers.values()))
             drop_m01(pexdock)
-            assert "path /m01 is served by any 0.1.0 as /{any}" in pexdock.until_state("m01-0.1.0.pex", "refused")["reason"]
+            assert "path /m01 belongs to any 0.1.0 as /{any}" in pexdock.until_state("m01-0.1.0.pex", "refused")["reason"]
             wait_answers(pexdock, answers)
         drop_any(pexdock, gate)
         with running(pexdock):
-            assert "path /m01 is served by model any as /{any}" in pexdock.until_state("m01-0.1.0.pex", "refused")["reason"]
+            assert "path /m01 belongs to model any as /{any}" in pexdock.until_state("m01-0.1.0.pex", "refused")["reason"]
             pexdock.until(lambda: all("model any is warming" in str(found[-1]) for found in answers.values()))
             gate.touch()
             pexdock.until(lambda: all(found[-1:] == [BY_ANY] for found in answers.values()))
     for found in answers.values():
         assert {answer[0] for answer in found if answer not in (BY_M01, BY_ANY)} == {503}  # type: ignore[index]
         assert BY_M01 not in found[found.index(BY_ANY) :]
+
+
+@pytest.mark.timeout(300)
+def test_of_two_new_models_with_one_path_none_answers_before_it_is_known_whose_it_is(pexdock: Supervised, tmp_path: Path) -> None:
+    """The first name gets it, though its model is ready long after the other: at the first start, with the state of a run and without."""
+    gate = tmp_path / "gate"
+    write_tiny(pexdock.dist / "aaa-0.1.0.pex", "aaa", module=gated(gate) + times(3, "/same"))
+    write_tiny(pexdock.dist / "bbb-0.1.0.pex", "bbb", module=times(2, "/same"))
+    with Clients(f"http://127.0.0.1:{pexdock.settings['port']}", "/same") as answers:
+        with running(pexdock):
+            waiting = "its paths are new, and it waits until those of aaa 0.1.0 are known"
+            pexdock.until(lambda: pexdock.release("bbb-0.1.0.pex").get("reason") == waiting)
+            assert pexdock.release("bbb-0.1.0.pex")["state"] == "starting"
+            assert waiting in pexdock.readiness("bbb").text
+            pexdock.until(lambda: "model bbb is starting" in str(answers["/same"][-1:]))
+            wait_answers(pexdock, answers)
+            gate.touch()
+            refused = pexdock.until_state("bbb-0.1.0.pex", "refused")
+            assert "path /same belongs to aaa 0.1.0, from aaa-0.1.0.pex" in refused["reason"]
+            pexdock.until(lambda: answers["/same"][-1] == [9])
+        for state_is_kept in (True, False):
+            gate.unlink()
+            if not state_is_kept:
+                shutil.rmtree(pexdock.settings["state_path"])
+            with running(pexdock):
+                pexdock.until(lambda: pexdock.release("bbb-0.1.0.pex").get("paths") == ["/same"])
+                wait_answers(pexdock, answers)
+                gate.touch()
+                pexdock.until_state("bbb-0.1.0.pex", "refused")
+                pexdock.until(lambda: answers["/same"][-1] == [9])
+    assert {answer[0] for answer in answers["/same"] if answer != [9]} == {503}  # type: ignore[index]
+
+
+@pytest.mark.timeout(300)
+def test_new_paths_wait_for_a_model_that_crashes_before_it_has_described_its_own(pexdock: Supervised, tmp_path: Path) -> None:
+    """But not for long, if it goes on crashing. Models that have served their paths serve on, and a model that gave way comes back."""
+    gate, count = tmp_path / "gate", tmp_path / "count"
+    write_tiny(pexdock.dist / "old-0.1.0.pex", "old", module=times(5, "/old"))
+    with pexdock, Clients(pexdock.state()["address"], "/m01", "/old") as answers:
+        pexdock.until(lambda: answers["/old"][-1:] == [[15]])
+        crashing = CRASHING.format(count=str(count), crashes=1)
+        write_tiny(pexdock.dist / "m01-0.1.0.pex", "m01", module=crashing + gated(gate) + times(3, "/m01"))
+        write_tiny(pexdock.dist / "xyz-0.1.0.pex", "xyz", module=times(2, "/{any}/{thing}"))
+        write_tiny(pexdock.dist / "zyx-0.1.0.pex", "zyx", module=times(2, "/m01"))
+        for file in ("xyz-0.1.0.pex", "zyx-0.1.0.pex"):
+            pexdock.until(lambda file=file: "it waits until those of m01 0.1.0 are known" in pexdock.release(file).get("reason", ""))
+        pexdock.until(lambda: count.exists() and count.read_text() == "xx")
+        wait_answers(pexdock, answers)
+        gate.touch()
+        pexdock.until(lambda: answers["/m01"][-1] == BY_M01)
+        pexdock.until_state("zyx-0.1.0.pex", "refused")
+        pexdock.until_state("xyz-0.1.0.pex", "ready")
+        assert {answer[0] for answer in answers["/m01"] if answer != BY_M01} <= {404, 503}  # type: ignore[index]
+
+        count.unlink()
+        write_tiny(pexdock.dist / "bad-0.1.0.pex", "bad", module=CRASHING.format(count=str(count), crashes=1000) + times(2, "/bad"))
+        write_tiny(pexdock.dist / "new-0.1.0.pex", "new", module=times(2, "/new"))
+        pexdock.until_state("new-0.1.0.pex", "ready")
+        assert len(count.read_text()) >= 3
+        remarks = next(each["remarks"] for each in pexdock.state()["models"] if each["name"] == "bad")
+        assert remarks == ["0.1.0 has failed so often that other models no longer wait for its paths"]
+        assert pexdock.predictions("/new") == [6]
+    assert {str(answer) for answer in answers["/old"]} == {"[15]"}

@@ -89,7 +89,7 @@ def test_models_shows_what_is_wrong_with_a_pex_and_everything_else_serves(superv
         "cut.pex": "the zip is truncated",
         "text.pex": "it is not a zip file",
         "nothing.pex": "no distribution in it declares an entry point",
-        "later.pex": "path /{anything}/else is served by first 0.1.0 as /{what}/else, from first.pex",
+        "later.pex": "path /{anything}/else belongs to first 0.1.0 as /{what}/else, from first.pex",
         "zz-double.pex": "good 0.1.0 is served from good.pex, which has different content",
     }
     for file, reason in refusals.items():

@@ -57,6 +57,10 @@ class Retries:
         self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._on_due, name)
         return f"; retrying in {delay_s:g} s"
 
+    def attempts(self, name: str) -> int:
+        """Returns the number of attempts in a row that have failed for a file."""
+        return self._attempts.get(name, 0)
+
     def close(self) -> None:
         """Cancels all retries."""
         for timer in self._timers.values():

@@ -112,6 +112,7 @@ class Admission:
         """Returns a text about a retry to add to the error; empty if the file has other content by now."""
         text = self._retries.on_attempt_ended(managed.release.file, error) if managed.release.in_place else ""
         managed.files.retry_due = bool(text)
+        managed.release.keeps_failing = self._retries.attempts(managed.release.file) >= self._context.settings.probation_crashes_max
         return text
 
     def _retry(self, name: str) -> None:

@@ -143,18 +143,16 @@ class Fleet:
             self._admission.readmit_trusted()
             choose_bases(self.releases)
             self._apply_plans()
-            if not self._paths_known and not self._may_describe_paths:
-                self._paths_known = True
-                self._apply_plans()
         self._on_decided()
         self.records.store.write_changes()
 
     def _apply_plans(self) -> None:
         claims = self._paths.claims(self._unread_files)
+        undescribed = self._paths.undescribed(self._plan_releases().start) | (self._unsettled_at_start or set())
+        self._paths_known = self._paths_known or not (undescribed or self._unsettled_at_start is None)
+        self._paths.hold_new_paths(claims, undescribed)
         self._refuse_conflicts(claims)
         plans = planner.traffic_plans(self.releases.releases, self.records.policies)
-        if not self._paths_known:
-            plans = self._paths.without_open_paths(plans, claims)
         self.shifter.follow_plans(plans)
         self._start_and_stop()
         self._forget_removed()
@@ -165,18 +163,17 @@ class Fleet:
             self.schedule_decision()  # a path that a model has given up is free for a release that was refused because of it
 
     def _refuse_conflicts(self, claims: Claims) -> None:
-        releases, policies = self.releases.releases, self.records.policies
-        while found := conflicts.find_conflicts(releases, policies, claims):
+        releases = self.releases.releases
+        while found := conflicts.find_conflicts(releases, claims):
             for release, reason in found:
                 self.releases.managed(release).leave(ReleaseEvent.REFUSED, reason)
                 release.contended = True
-        for release in conflicts.resolved_conflicts(releases, policies, claims):
+        for release in conflicts.resolved_conflicts(releases, claims):
             release.contended = False
             self.releases.managed(release).step(ReleaseEvent.RETRIED)
 
     def _start_and_stop(self) -> None:
-        starting = self._is_starting and not self.table.startup_complete
-        plan = planner.plan_releases(self.releases.releases, self.records.policies, starting=starting)
+        plan = self._plan_releases()
         for release in plan.stop:
             log.info("%s: no longer needed", release.title)
             self.releases.managed(release).step(ReleaseEvent.DEMOTED)
@@ -184,6 +181,10 @@ class Fleet:
             managed = self.releases.managed(release)
             managed.step(ReleaseEvent.PROMOTED)
             self._admission.unpack(managed)
+
+    def _plan_releases(self) -> planner.ReleasePlan:
+        starting = self._is_starting and not self.table.startup_complete
+        return planner.plan_releases(self.releases.releases, self.records.policies, starting=starting)
 
     def _forget_removed(self) -> None:
         """Forgets releases whose file was removed and that are no longer needed."""
@@ -211,12 +212,6 @@ class Fleet:
         """Returns the files that were in dist/ at the start, and of which it is not known yet what they contain."""
         unread = {each.release.file for each in self.releases if each.initial and each.release.state is ReleaseState.VERIFYING}
         return unread | (self._unsettled_at_start or set())
-
-    @property
-    def _may_describe_paths(self) -> bool:
-        """Returns whether a file that was in dist/ at the start may still describe paths that are not known yet."""
-        starting = (each.release.spec is None and each.initial and each.may_become_ready for each in self.releases)
-        return bool(self._unsettled_at_start) or any(starting)
 
     def _new_release(self, release: Release) -> ManagedRelease:
         return ManagedRelease(

@@ -12,10 +12,14 @@ from runtime.model_state import ModelState
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.releases.release_set import ReleaseSet
 from runtime.supervisor.rollout.model_status import ModelStateAndReason
-from runtime.supervisor.rollout.path_claims import Claims, claimed_paths, may_belong_to_others, release_paths, updated_claims
+from runtime.supervisor.rollout.path_claims import Claims, claimed_paths, has_new_paths, release_paths, settled_releases, updated_claims
 from runtime.supervisor.rollout.release import Release
+from runtime.supervisor.rollout.release_state import ReleaseState
 from runtime.supervisor.rollout.traffic_plan import TrafficPlan
 from runtime.supervisor.traffic.records import TrafficRecords
+
+_NAMED_MAX = 5
+"""Number of releases to name that another release waits for. At a first start there may be hundreds."""
 
 
 class PathOwners:
@@ -40,16 +44,27 @@ class PathOwners:
         present = self._releases.model_names
         return stored if unread_files else {model: paths for model, paths in stored.items() if model in present or self._of_model(model)}
 
-    def without_open_paths(self, plans: Mapping[str, TrafficPlan], claims: Claims) -> dict[str, TrafficPlan]:
-        """Returns the plans of models whose paths cannot belong to a model that is not known yet."""
-        return {model: plan for model, plan in plans.items() if not any(may_belong_to_others(each, claims) for each in plan.routed)}
+    def undescribed(self, starting: Collection[Release]) -> set[str]:
+        """Returns the releases whose paths are not known but may be soon, unless they failed often. `starting` are about to be started."""
+        return {
+            each.release.title
+            for each in self._releases
+            if not (each.release.spec or each.release.keeps_failing or each.files.is_base)
+            and (each.may_become_ready or each.files.retry_due or each.release.state is ReleaseState.RUNNING or each.release in starting)
+        }
+
+    def hold_new_paths(self, claims: Claims, undescribed: Collection[str]) -> None:
+        """Keeps releases from serving with new paths while those of others are not known, since a path may belong to another model."""
+        awaited = ", ".join(sorted(undescribed)[:_NAMED_MAX]) + (", ..." if len(undescribed) > _NAMED_MAX else "")
+        for release in self._releases.releases:
+            release.awaits = awaited if release.is_model and has_new_paths(release, claims) else ""
 
     def reserved_paths(
         self, plans: Mapping[str, TrafficPlan], claims: Claims, states: Mapping[str, ModelStateAndReason]
     ) -> list[ReservedPath]:
         """Returns the paths of the models in dist/ that have no plan, and so cannot answer."""
-        ready = release_paths(release for release in self._releases.releases if release.is_model and release.serves)
-        paths = {(each.model, each.path) for each in [*claimed_paths(claims), *ready]}
+        described = release_paths(settled_releases(self._releases.releases))
+        paths = {(each.model, each.path) for each in [*claimed_paths(claims), *described]}
         routed = {model for model, plan in plans.items() if plan.routed}
         return [ReservedPath(path, model, _state_text(states.get(model))) for model, path in sorted(paths) if model not in routed]
 

@@ -106,7 +106,8 @@ class ManagedRelease:
         self.step(ReleaseEvent.UNPACKED)
 
     def _start_workers(self) -> None:
-        self.release.was_ready, self.release.crash_count, self.worker_log, self.remark = False, 0, [], ""
+        self.release.was_ready = self.release.keeps_failing = False
+        self.release.crash_count, self.worker_log, self.remark = 0, [], ""
         if self.release.is_model:
             template = self._context.worker_template(self.release, self._argv)
             self.release.pending_workers = self._context.settings.workers_per_release
@@ -131,7 +132,7 @@ class ManagedRelease:
             self.leave(ReleaseEvent.REFUSED, mismatch)
             return False
         log.info("%s: ready at %s", self.release.title, ", ".join(endpoint.path for endpoint in ready.release.endpoints))
-        self.release.spec, self.release.was_ready = ready.release, True
+        self.release.spec, self.release.was_ready, self.release.keeps_failing = ready.release, True, False
         self.release.pending_workers = max(0, self.release.pending_workers - 1)
         self.worker_warnings = ready.warnings
         self.since = timestamp()
@@ -145,6 +146,7 @@ class ManagedRelease:
             self.timers.probation.record_crash(failure.reason)
         if not self.release.was_ready:
             self.release.crash_count += 1
+            self.release.keeps_failing = self.release.crash_count >= self._context.settings.probation_crashes_max
         if failure.final and not self.is_up:
             self.leave(ReleaseEvent.FAILED, failure.reason)
         self.changed()

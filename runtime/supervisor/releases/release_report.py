@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runtime.supervisor.releases.managed_release import ManagedRelease
+from runtime.supervisor.rollout.model_status import waiting_reason
 from runtime.supervisor.rollout.release_state import ReleaseState
 from runtime.supervisor.status.state import ReleaseReport
 
@@ -43,6 +44,8 @@ def _shown_reason(managed: ManagedRelease, state: str, standby_reason: str) -> s
     release = managed.release
     if release.state is ReleaseState.STANDBY and not release.reason:
         return standby_reason
+    if managed.is_up and release.awaits:
+        return waiting_reason(release)
     return f"it was restarted: {release.reason}" if release.reason and state == "ready" else release.reason
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import starmap
 from typing import NamedTuple
 
 from packaging.version import Version
@@ -16,8 +17,8 @@ from runtime.supervisor.rollout.path_claims import (
     claimed_paths,
     owned_paths,
     release_paths,
+    settled_releases,
 )
-from runtime.supervisor.rollout.planner import NO_POLICIES, Policies, routed_releases
 from runtime.supervisor.rollout.release import Identity, Release
 from runtime.supervisor.rollout.release_state import VERIFIED, ReleaseState
 
@@ -31,25 +32,25 @@ class Refusal(NamedTuple):
     reason: str
 
 
-def find_conflicts(releases: Sequence[Release], policies: Policies = NO_POLICIES, claims: Claims = NO_CLAIMS) -> list[Refusal]:
+def find_conflicts(releases: Sequence[Release], claims: Claims = NO_CLAIMS) -> list[Refusal]:
     """Returns releases to refuse, which have the name and version of another file, or a path that overlaps one of another model.
 
-    Other conflicts may remain. Of two files with one version, the one that was dropped first wins; see `by_precedence` for paths.
+    Without them, other conflicts of versions or paths may appear. Of two files with one version, the one that was dropped first wins; see
+    `by_precedence` for paths.
 
     Args:
         releases: All releases.
-        policies: Policies of all models.
         claims: Paths with which the models that are present have served before.
     """
-    return _version_conflicts(releases) or _path_conflicts(releases, policies, claims)
+    return _version_conflicts(releases) or _path_conflicts(releases, claims)
 
 
-def resolved_conflicts(releases: Sequence[Release], policies: Policies = NO_POLICIES, claims: Claims = NO_CLAIMS) -> list[Release]:
+def resolved_conflicts(releases: Sequence[Release], claims: Claims = NO_CLAIMS) -> list[Release]:
     """Returns the releases that were refused for a conflict that no longer exists."""
     contended = [release for release in releases if release.contended]
     if not contended:
         return []
-    owned = owned_paths([*claimed_paths(claims), *release_paths(routed_releases(releases, policies))])
+    owned = owned_paths([*claimed_paths(claims), *release_paths(settled_releases(releases))])
     return [release for release in contended if not (_version_holder(release, releases) or _overlaps(release, owned))]
 
 
@@ -80,16 +81,22 @@ def _version_conflicts(releases: Sequence[Release]) -> list[Refusal]:
     return found
 
 
-def _path_conflicts(releases: Sequence[Release], policies: Policies, claims: Claims) -> list[Refusal]:
-    """Returns the first release with a path that overlaps a path of another model. Without it, other paths may no longer overlap."""
+def _path_conflicts(releases: Sequence[Release], claims: Claims) -> list[Refusal]:
+    """Returns the releases with a path that overlaps a path of another model. A release that is refused keeps no other path either."""
     granted = OwnedPaths()
-    for owner in by_precedence([*claimed_paths(claims), *release_paths(routed_releases(releases, policies))], claims):
+    refused: dict[Release, str] = {}
+    for owner in by_precedence([*claimed_paths(claims), *release_paths(settled_releases(releases))], claims):
+        if owner.release in refused:
+            continue
         holder = granted.find_overlap(owner.path, owner.model)
         if holder is None:
-            granted.add_path(owner)
+            if owner.release is None or not owner.release.awaits:  # else it is not known yet who gets it
+                granted.add_path(owner)
         elif owner.release is not None:
-            return [Refusal(owner.release, _overlap_reason(owner, holder))]
-    return []
+            refused[owner.release] = _overlap_reason(owner, holder)
+            for path in release_paths([owner.release]):
+                granted.remove_path(path)
+    return list(starmap(Refusal, refused.items()))
 
 
 def _overlaps(release: Release, owned: OwnedPaths) -> bool:
@@ -100,6 +107,6 @@ def _overlap_reason(owner: PathOwner, holder: PathOwner) -> str:
     same = "" if owner.path == holder.path else f" as {holder.path}"
     by = f"{holder.release.title}{same}, from {holder.release.file}" if holder.release else f"model {holder.model}{same}"
     return (
-        f"path {owner.path} is served by {by}, and a request must not match paths of two models: "
+        f"path {owner.path} belongs to {by}, and a request must not match paths of two models: "
         f"give {owner.model} a path that overlaps none of {holder.model}, or remove the files of {holder.model} and restart Pexdock"
     )

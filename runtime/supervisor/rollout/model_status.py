@@ -87,9 +87,9 @@ def _serving_state(releases: Sequence[ReleaseStatus], plan: TrafficPlan) -> Mode
 
 def _waiting_state(releases: Sequence[ReleaseStatus]) -> ModelStateAndReason:
     """Returns the state of a model without a release that serves: that of the release that is nearest to serving."""
-    ready = [each for each in releases if each.ready_workers and each.release.serves]
-    if ready:
-        return _described(ModelState.STARTING, ready[0], "it waits until other models that may have its paths have started")
+    for each in releases:
+        if each.ready_workers and each.release.awaits:
+            return _described(ModelState.STARTING, each, waiting_reason(each.release))
     coming = [each for each in releases if each.release.is_starting or _is_about_to_start(each)]
     warming = [each for each in coming if each.release.state is ReleaseState.RUNNING and each.has_process]
     if warming:
@@ -103,6 +103,11 @@ def _waiting_state(releases: Sequence[ReleaseStatus]) -> ModelStateAndReason:
         if each.release.state is not ReleaseState.REFUSED or each.may_start:
             return _described(ModelState.FAILED, each, _WHY_FAILED[each.release.state])
     return _described(ModelState.REFUSED, _newest_first(releases)[0], "it was refused")
+
+
+def waiting_reason(release: Release) -> str:
+    """Returns why a release that is ready does not serve."""
+    return f"its paths are new, and it waits until those of {release.awaits} are known"
 
 
 _WHY_FAILED = {

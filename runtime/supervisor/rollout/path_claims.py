@@ -5,13 +5,14 @@ Two paths overlap if a request could match both: `/{any}` and `/iris`, or `/a/{x
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple
 
 from base.endpoint.path import path_pattern, path_shape
 from runtime.supervisor.rollout.release import Release
+from runtime.supervisor.rollout.release_state import ReleaseState
 
 Claims = Mapping[str, Sequence[str]]
 """Model → the paths with which it has served. No path of one model overlaps a path of another."""
@@ -27,43 +28,68 @@ class PathOwner(NamedTuple):
     release: Release | None
 
 
-@dataclass
-class _Node:
-    children: dict[str, _Node] = field(default_factory=dict)
-    parameter: _Node | None = None
-    owner: PathOwner | None = None
+_Form = tuple[bool, ...]
+"""Whether each segment of a path is literal."""
+
+_Literals = Callable[[Sequence[str | None]], object]
+_Index = dict[object, dict[str, dict[PathOwner, None]]]
 
 
 class OwnedPaths:
-    """Paths that models own, as a tree of segments, to find those that overlap another path."""
+    """Paths that models own, to find those that overlap another path.
+
+    Two paths overlap if they have equal literals wherever both have a literal. So there is an index by these literals for each two forms
+    that are compared, and the time for a path depends on the number of forms, not on the number of paths.
+    """
 
     def __init__(self) -> None:
-        self._root = _Node()
+        self._owners: dict[_Form, dict[PathOwner, None]] = {}
+        self._indexes: dict[_Form, dict[_Form, tuple[_Literals, _Index]]] = {}  # owned form → form that is looked up → index
 
     def add_path(self, owner: PathOwner) -> None:
-        """Adds a path. It replaces a path of the same shape."""
-        node = self._root
-        for segment in path_pattern(owner.path):
-            if segment is None:
-                node.parameter = node.parameter or _Node()
-                node = node.parameter
-            else:
-                node = node.children.setdefault(segment, _Node())
-        node.owner = owner
+        """Adds a path."""
+        pattern = path_pattern(owner.path)
+        form = _form_of(pattern)
+        self._owners.setdefault(form, {})[owner] = None
+        for literals, index in self._indexes.get(form, {}).values():
+            index.setdefault(literals(pattern), {}).setdefault(owner.model, {})[owner] = None
+
+    def remove_path(self, owner: PathOwner) -> None:
+        """Removes a path if it is there."""
+        pattern = path_pattern(owner.path)
+        form = _form_of(pattern)
+        self._owners.get(form, {}).pop(owner, None)
+        for literals, index in self._indexes.get(form, {}).values():
+            models = index.get(literals(pattern), {})
+            if owner in models.get(owner.model, {}):
+                del models[owner.model][owner]
+                if not models[owner.model]:
+                    del models[owner.model]
 
     def find_overlap(self, path: str, model: str) -> PathOwner | None:
         """Returns a path of another model than `model` that overlaps `path`; None if there is none."""
-        nodes = [self._root]
-        for segment in path_pattern(path):
-            nodes = [child for node in nodes for child in _matching_children(node, segment)]
-        return next((node.owner for node in nodes if node.owner is not None and node.owner.model != model), None)
+        pattern = path_pattern(path)
+        form = _form_of(pattern)
+        for owned in self._owners:
+            if len(owned) == len(form):
+                literals, index = self._indexes.setdefault(owned, {}).get(form) or self._make_index(owned, form)
+                for other, owners in index.get(literals(pattern), {}).items():
+                    if other != model:
+                        return next(reversed(owners))
+        return None
+
+    def _make_index(self, owned: _Form, form: _Form) -> tuple[_Literals, _Index]:
+        common = [place for place, both in enumerate(zip(owned, form, strict=True)) if all(both)]
+        literals: _Literals = itemgetter(*common) if common else len
+        index: _Index = {}
+        for owner in self._owners[owned]:
+            index.setdefault(literals(path_pattern(owner.path)), {}).setdefault(owner.model, {})[owner] = None
+        self._indexes[owned][form] = literals, index
+        return literals, index
 
 
-def _matching_children(node: _Node, segment: str | None) -> list[_Node]:
-    parameter = [] if node.parameter is None else [node.parameter]
-    if segment is None:
-        return [*node.children.values(), *parameter]
-    return [node.children[segment], *parameter] if segment in node.children else parameter
+def _form_of(pattern: Sequence[str | None]) -> _Form:
+    return tuple([segment is not None for segment in pattern])
 
 
 def owned_paths(owners: Iterable[PathOwner]) -> OwnedPaths:
@@ -84,6 +110,11 @@ def release_paths(releases: Iterable[Release]) -> list[PathOwner]:
     return [PathOwner(each.path, release.name, release) for release in releases if release.spec for each in release.spec.endpoints]
 
 
+def settled_releases(releases: Iterable[Release]) -> list[Release]:
+    """Returns the releases whose paths are known, and which serve or are likely to."""
+    return [each for each in releases if each.is_model and each.state is ReleaseState.RUNNING and each.spec and not each.keeps_failing]
+
+
 def by_precedence(owners: Iterable[PathOwner], claims: Claims) -> list[PathOwner]:
     """Returns paths in the order in which they are granted. A path is granted if it overlaps no earlier path of another model.
 
@@ -99,13 +130,10 @@ def by_precedence(owners: Iterable[PathOwner], claims: Claims) -> list[PathOwner
     return sorted(owners, key=key)
 
 
-def may_belong_to_others(release: Release, claims: Claims) -> bool:
-    """Returns whether a path of a release may overlap the paths of models that are not known yet, and belong to one of them.
-
-    Such a path has parameters, and its model has not served with it before.
-    """
+def has_new_paths(release: Release, claims: Claims) -> bool:
+    """Returns whether a release has a path with which its model has not served."""
     claimed = {path_shape(path) for path in claims.get(release.name, ())}
-    return any(None in path_pattern(each.path) and path_shape(each.path) not in claimed for each in release_paths([release]))
+    return any(path_shape(each.path) not in claimed for each in release_paths([release]))
 
 
 def updated_claims(claims: Claims, serving: Mapping[str, Iterable[Release]]) -> dict[str, list[str]]:

@@ -87,11 +87,6 @@ def serving_releases(releases: Iterable[Release], policies: Policies = NO_POLICI
     return [plan.shares[0][0] for plan in traffic_plans(releases, policies).values() if plan.shares]
 
 
-def routed_releases(releases: Iterable[Release], policies: Policies = NO_POLICIES) -> list[Release]:
-    """Returns all releases that requests can reach."""
-    return [release for plan in traffic_plans(releases, policies).values() for release in plan.routed]
-
-
 def group_by_model(releases: Iterable[Release]) -> list[list[Release]]:
     """Returns the verified releases of each model, with the highest rank first."""
     verified = sorted((release for release in releases if release.is_model and release.state in VERIFIED), key=lambda each: each.name)

@@ -35,12 +35,14 @@ class Release:
         spec: Description that its latest ready worker sent.
         was_ready: Whether a worker has been ready since the release was last started.
         crash_count: Number of workers that crashed since it was last started, before any was ready.
+        keeps_failing: Whether it failed so often before it was ready that no model waits for its paths any more.
         pending_workers: Number of workers that are not ready yet since the last start, while none has crashed. It takes over at 0.
         warm_standby: Whether it served before and stays up for a while without requests, for a rollback.
         on_probation: Whether it is on probation.
         in_place: Whether `file` is in dist/ and still has this content.
         replaced_by: The release with the present content of `file`, if that is another release.
         contended: Whether it is refused only because it conflicts with another release.
+        awaits: Releases whose paths must be known before it may serve with its own; empty if it may serve.
         reason: Explanation of its state for people.
     """
 
@@ -51,12 +53,14 @@ class Release:
     spec: ReleaseSpec | None = None
     was_ready: bool = False
     crash_count: int = 0
+    keeps_failing: bool = False
     pending_workers: int = 0
     warm_standby: bool = False
     on_probation: bool = False
     in_place: bool = True
     replaced_by: Release | None = None
     contended: bool = False
+    awaits: str = ""
     reason: str = ""
 
     @property
@@ -77,7 +81,7 @@ class Release:
     @property
     def serves(self) -> bool:
         """Returns whether it may receive requests, even if its workers are down at the moment."""
-        return self.state is ReleaseState.RUNNING and self.was_ready
+        return self.state is ReleaseState.RUNNING and self.was_ready and not self.awaits
 
     @property
     def can_take_over(self) -> bool:

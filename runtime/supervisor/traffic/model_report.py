@@ -24,6 +24,8 @@ def _report_model(name: str, records: TrafficRecords, state: ModelStateAndReason
     managed = records.releases.of_model(name)
     versions = {each.release.sha256: each.release.version for each in managed}
     remarks = [each.remark for each in managed if each.remark]
+    given_up = [each.release.version for each in managed if each.release.keeps_failing and each.release.spec is None]
+    remarks += [f"{version} has failed so often that other models no longer wait for its paths" for version in given_up]
     return ModelReport(
         name=name,
         state=state.state,

@@ -130,6 +130,7 @@ PATTERNS = {
     "parameters": lambda number: [f"/m{number}/{{x}}/{{y}}"],
     "parameters first": lambda number: [f"/{{x}}/m{number}"],
     "both": lambda number: [f"/{{x}}/m{number}", f"/a/{{x}}/m{number}/{{y}}"],
+    "crossing": lambda number: [f"/{{x}}/b{number}", f"/a{number}/c"],
 }
 
 
@@ -138,5 +139,29 @@ def test_paths_of_many_models_are_compared_in_linear_time(pattern: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         models = [release(f"m{number} 0.1", number, "running", ready=True, paths=PATTERNS[pattern](number)) for number in range(size)]
         return lambda: compare_paths(models)
+
+    assert growth(prepare, 100) < LINEAR_MAX
+
+
+def test_crossing_paths_of_one_model_are_compared_in_linear_time() -> None:
+    """Each path of one half overlaps each of the other half, which within a model is allowed."""
+
+    def prepare(size: int) -> Callable[[], object]:
+        paths = [path for number in range(size) for path in (f"/a{number}/{{x}}", f"/{{x}}/b{number}")]
+        models = [release("m 0.1", 0, "running", ready=True, paths=paths)]
+        return lambda: compare_paths(models)
+
+    assert growth(prepare, 100) < LINEAR_MAX
+
+
+def test_all_releases_with_a_path_of_another_model_are_refused_in_one_round_in_linear_time() -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        models = [release("a 0.1", 0, "running", ready=True, paths=["/{x}/c"])]
+        models += [release(f"m{number} 0.1", number, "running", ready=True, paths=[f"/a{number}", "/{x}/{y}"]) for number in range(size)]
+
+        def refuse() -> None:
+            assert len(conflicts.find_conflicts(models)) == size
+
+        return refuse
 
     assert growth(prepare, 100) < LINEAR_MAX

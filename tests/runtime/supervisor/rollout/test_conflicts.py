@@ -62,7 +62,7 @@ def test_a_path_that_overlaps_one_of_another_model_is_refused_naming_both_and_th
     assert refused(other, rival, holder) == [
         (
             "rose-0.1.pex",
-            f"path /a/{{y}} is served by iris 0.1 as /a/{{x}}, from iris-0.1.pex, {WAY_OUT}",
+            f"path /a/{{y}} belongs to iris 0.1 as /a/{{x}}, from iris-0.1.pex, {WAY_OUT}",
         )
     ]
 
@@ -101,11 +101,34 @@ def test_a_model_that_has_served_with_a_path_keeps_it_from_a_more_specific_one()
     assert found([rose], claims) == [
         (
             "rose-1.pex",
-            f"path /rose is served by model iris as /{{any}}, {WAY_OUT}",
+            f"path /rose belongs to model iris as /{{any}}, {WAY_OUT}",
         )
     ]
     assert [file for file, _ in found([lily, iris], claims)] == ["lily-1.pex"]
     assert found([iris], {"iris": ["/x"], "rose": ["/y/z"]}) == []
+
+
+def test_new_paths_are_given_to_no_model_while_a_release_has_not_described_its_paths():
+    """Only a path with which another model has served decides at once."""
+    iris = release("iris 1", 0, "running", ready=True, paths=["/a"], awaits="lily 1")
+    rose = release("rose 1", 1, "running", ready=True, paths=["/a"], awaits="lily 1")
+    assert found([iris, rose], {}) == []
+    assert [file for file, _ in found([iris, rose], {"lily": ["/{any}"]})] == ["iris-1.pex", "rose-1.pex"]
+    assert not iris.serves
+    iris.awaits = rose.awaits = ""
+    assert iris.serves
+    assert [file for file, _ in found([iris, rose], {})] == ["rose-1.pex"]
+
+
+def test_a_described_release_keeps_its_paths_while_it_starts_until_it_fails_often():
+    """Its path is not another's because that one is ready sooner. The other comes back once nobody expects the first to start."""
+    iris = release("iris 1", 0, "running", paths=["/a"], crash_count=2)
+    rose = release("rose 1", 1, "running", ready=True, paths=["/a"])
+    assert [file for file, _ in found([iris, rose], {})] == ["rose-1.pex"]
+    rose.machine.state, rose.contended = ReleaseState.REFUSED, True
+    assert conflicts.resolved_conflicts([iris, rose]) == []
+    iris.keeps_failing = True
+    assert conflicts.resolved_conflicts([iris, rose]) == [rose]
 
 
 def test_paths_of_one_model_may_overlap():
@@ -122,15 +145,17 @@ PATHS = st.lists(st.lists(SEGMENTS, min_size=1, max_size=3).map(lambda each: "/"
     st.dictionaries(st.sampled_from("abcde"), PATHS, max_size=5), st.dictionaries(st.sampled_from("abc"), PATHS, max_size=2), st.randoms()
 )
 def test_no_request_ever_matches_paths_of_two_models(paths, wishes, random):
-    """Whatever models describe. Each refused model overlaps another."""
+    """Whatever models describe. Each refused model overlaps another, and all are refused at once that would be refused one by one."""
     claims = first_come(wishes)
     made = [release(f"{name} 1", order, "running", ready=True, paths=each) for order, (name, each) in enumerate(paths.items())]
     outcomes = []
-    for _ in range(2):
+    for at_once in (False, True):
         random.shuffle(made)
         left = list(made)
-        while refusals := conflicts.find_conflicts(left, claims=claims):
-            left = [each for each in left if each is not refusals[0].release]
+        while refusals := conflicts.find_conflicts(left, claims):
+            dropped = [each.release for each in refusals][: None if at_once else 1]
+            left = [each for each in left if each not in dropped]
+            assert not at_once or conflicts.find_conflicts(left, claims) == []
         outcomes.append({each.name for each in left})
     assert outcomes[0] == outcomes[1]
     owned = [(each.name, end.path) for each in left for end in each.spec.endpoints]
