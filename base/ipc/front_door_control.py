@@ -8,6 +8,26 @@ from base.ipc.metrics_report import MetricsConfig
 from base.ipc.release_spec import ReleaseSpec
 
 
+class FailureLimit(msgspec.Struct, frozen=True):
+    """The limit of failed requests at which a release is rolled back.
+
+    Attributes:
+        requests_min: Number of answered requests below which it is not reached.
+        errors_percent: Share of the answered requests that have failed.
+    """
+
+    requests_min: int
+    errors_percent: float
+
+    def is_reached(self, answered: int, failed: int) -> bool:
+        """Returns whether so many failures among so many answers reach it."""
+        return failed > 0 and answered >= self.requests_min and 100 * failed >= self.errors_percent * answered
+
+    def divided(self, count: int) -> FailureLimit:
+        """Returns the limit of each of `count` front doors."""
+        return FailureLimit(-(-self.requests_min // count), self.errors_percent)
+
+
 class Route(msgspec.Struct, frozen=True):
     """A release in the routing table.
 
@@ -15,13 +35,14 @@ class Route(msgspec.Struct, frozen=True):
         release: The release.
         sockets: Absolute paths of the sockets of its workers; empty while no worker is ready.
         release_id: Distinguishes the release from every other, even from one of the same name and version with other content.
-        report_outcomes: The front door must report the outcomes of requests (`OutcomeReport`).
+        failure_limit: Limit of the failed requests of a release on probation. The front door keeps to it and reports the outcomes of
+            requests (`OutcomeReport`). None for other releases.
     """
 
     release: ReleaseSpec
     sockets: list[str]
     release_id: str = ""
-    report_outcomes: bool = False
+    failure_limit: FailureLimit | None = None
 
 
 class MirrorSpec(msgspec.Struct, frozen=True):
@@ -204,11 +225,13 @@ class OutcomeReport(msgspec.Struct, frozen=True, tag="outcome_report", tag_field
         release_id: The release.
         answered: Number of requests that were answered, failures included.
         failed: Number of those that failed because of the release: its handler or result failed, its worker exited, or it answered late.
+        limit_reached: The front door has reached its limit of failures, and sends no request to the release until another table says so.
     """
 
     release_id: str
     answered: int
     failed: int
+    limit_reached: bool = False
 
 
 class MirrorReport(msgspec.Struct, frozen=True, tag="mirror_report", tag_field="type"):

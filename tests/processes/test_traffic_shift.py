@@ -6,7 +6,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
-from base.ipc.front_door_control import OutcomeReport, RoutesDrained
+from base.ipc.front_door_control import FailureLimit, OutcomeReport, RoutesDrained, SplitSpec
 from front_harness import Front, Workers, asking, lines, version
 from rawhttp import Raw, post
 from waiting import until
@@ -132,7 +132,7 @@ def test_the_outcomes_of_a_watched_release_are_reported(make: Workers, front: Fr
     worker = make("1.0")
     front.table(worker.route("calm"))
     front.ask([{"x": -1}])
-    front.table(worker.route("watched", watched=True))
+    front.table(worker.route("watched", failure_limit=FailureLimit(20, 50)))
     statuses = [front.ask([{"x": x}]).status for x in (1, -1, "no number", 2)]
     assert statuses == [200, 500, 422, 200]
     answered = failed = 0
@@ -141,3 +141,21 @@ def test_the_outcomes_of_a_watched_release_are_reported(make: Workers, front: Fr
         assert outcomes.release_id == "watched"
         answered, failed = answered + outcomes.answered, failed + outcomes.failed
     assert (answered, failed) == (3, 1)
+
+
+def test_requests_beyond_the_limit_of_failures_wait_until_the_supervisor_has_decided(make: Workers, front: Front) -> None:
+    """No other release may answer these. If their release keeps serving it answers them; if it is rolled back, it does not get them."""
+    trial, old = make("1.0"), make("2.0")
+    limited = trial.route("trial", failure_limit=FailureLimit(5, 50))
+    for decided, statuses in ((trial.route("trial"), [500] * 9), (old.route("old"), [500] * 5 + [503] * 4)):
+        front.table(limited, old.route("old"), sharing=SplitSpec({"trial": 1}, labels={"it": "trial"}, fallback="old"))
+        with ExitStack() as stack:
+            raws = [stack.enter_context(Raw(front.address)) for _ in statuses]
+            for raw in raws:
+                raw.send(post("/tiny", [{"x": -1}], "X-Pexdock-Version: it"))
+            reports = [front.until(OutcomeReport)]
+            while not reports[-1].limit_reached:
+                reports.append(front.until(OutcomeReport))
+            assert sum(each.failed for each in reports) == sum(each.answered for each in reports) == 5
+            front.table(decided)
+            assert sorted(raw.answer().status for raw in raws) == statuses

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from base.ipc.front_door_control import Configure, OutcomeReport, WorkerUnhealthy
+from base.ipc.front_door_control import Configure, FailureLimit, OutcomeReport, WorkerUnhealthy
 from front_harness import Front, PendingRequests, Workers, asking, lines, version
 from rawhttp import Raw, await_read, post
 from waiting import until
@@ -139,7 +139,7 @@ def test_a_stream_that_has_begun_is_not_retried(make: Workers, front: Front) -> 
 
 def test_a_poison_request_counts_as_a_failure_of_its_release(make: Workers, front: Front) -> None:
     first, second = make("1.0"), make("1.0")
-    front.table(first.route("it", second, watched=True))
+    front.table(first.route("it", second, failure_limit=FailureLimit(20, 50)))
     assert front.ask([{"x": 666}]).status == 500
     assert front.until(OutcomeReport) == OutcomeReport("it", 1, 1)
 

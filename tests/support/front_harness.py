@@ -14,7 +14,17 @@ from typing import TypeVar
 import msgspec
 
 from base.ipc.control import ControlMessage
-from base.ipc.front_door_control import Configure, Listening, Route, RoutesDrained, RoutingTable, SplitSpec, TableApplied, WorkerUnhealthy
+from base.ipc.front_door_control import (
+    Configure,
+    FailureLimit,
+    Listening,
+    Route,
+    RoutesDrained,
+    RoutingTable,
+    SplitSpec,
+    TableApplied,
+    WorkerUnhealthy,
+)
 from base.ipc.release_spec import ReleaseSpec
 from front_process import DEADLINE_S, FrontDoor
 from rawhttp import Answer, Raw, post, read_before
@@ -45,11 +55,11 @@ class TinyWorker:
             self._words = msgspec.json.decode(self.process.stdout.readline(), type=ReleaseSpec)
         return self._words
 
-    def route(self, release_id: str, *others: TinyWorker, watched: bool = False) -> Route:
+    def route(self, release_id: str, *others: TinyWorker, failure_limit: FailureLimit | None = None) -> Route:
         """Returns the route of its release, to which other workers may belong, too; waits until all listen."""
         for each in others:
             each.spec()
-        return Route(self.spec(), [str(each.path) for each in (self, *others)], release_id, watched)
+        return Route(self.spec(), [str(each.path) for each in (self, *others)], release_id, failure_limit)
 
     def kill(self) -> None:
         """Kills it at once, with all its requests."""

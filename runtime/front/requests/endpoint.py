@@ -49,6 +49,7 @@ class ServedRelease:
         endpoints: Its endpoints, in the order of the spec.
         up: Whether a worker can take batches.
         retiring: Whether the routing table in force no longer contains it.
+        outcomes: Counts how its requests end, and limits those that fail; None unless it is on probation.
         open_streams: Requests whose streamed response has not ended.
     """
 
@@ -60,12 +61,13 @@ class ServedRelease:
         self.endpoints: list[ServedEndpoint] = []
         self.up = False
         self.retiring = False
+        self.outcomes: OutcomeCounter | None = None
         self.open_streams: set[Timed] = set()
 
     @property
     def takes_requests(self) -> bool:
-        """True if a worker can take batches and the release is in the routing table."""
-        return self.up and not self.retiring
+        """True if a worker can take batches, the release is in the routing table, and no limit of failures forbids it."""
+        return self.up and not self.retiring and (self.outcomes is None or self.outcomes.has_room)
 
 
 class ServedEndpoint:
@@ -83,7 +85,6 @@ class ServedEndpoint:
 
     Attributes:
         batch_time: Average time that a worker takes for a batch.
-        outcomes: Counts how requests end; None unless the supervisor watches the release.
     """
 
     def __init__(
@@ -109,7 +110,6 @@ class ServedEndpoint:
         self.replies = codecs.replies
         self.spec_digest = codecs.spec_digest
         self.batch_time = BatchTime()
-        self.outcomes: OutcomeCounter | None = None
 
     def decodes_like(self, other: ServedEndpoint) -> bool:
         """Returns whether both endpoints decode a body to the same rows."""

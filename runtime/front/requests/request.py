@@ -188,8 +188,8 @@ class InferenceRequest(Timed):
         if not self.answered:
             if endpoint.metrics is not None:
                 endpoint.metrics.record_response(status, self.began_s)
-            if endpoint.outcomes is not None and status != CLIENT_CLOSED_REQUEST:
-                endpoint.outcomes.record_outcome(failed=failed)
+            if endpoint.release.outcomes is not None:
+                endpoint.release.outcomes.end_request(self, answered=status != CLIENT_CLOSED_REQUEST, failed=failed)
         self.answered = True
         self._respond = None
         if self.rows.body_buffer is not None:

@@ -181,6 +181,8 @@ class MirroredRequest(InferenceRequest):
 
     def _end_copy(self, end: RequestEnd) -> None:
         self.answered, self._respond = True, None
+        if self.endpoint.release.outcomes is not None:
+            self.endpoint.release.outcomes.end_request(self, answered=False)
         self.endpoint.deadlines.forget(self)
         self._pair.end_copy(end)
 

@@ -20,7 +20,6 @@ from runtime.front.scheduling.failover import Failover
 from runtime.front.scheduling.retry_queue import RetryQueue
 from runtime.front.scheduling.scheduler import Scheduler
 from runtime.front.telemetry.metrics import FrontMetrics
-from runtime.front.telemetry.outcomes import OutcomeCounter
 from runtime.front.workers.events import WorkItem
 from runtime.front.workers.link import WorkerLink
 
@@ -66,16 +65,6 @@ class Dispatcher(Scheduler):
         self._turn = 0
         self._woken = self._lost_links = self._stopping = False
         self._on_retired: Callable[[], None] | None = None
-
-    @property
-    def outcomes_watched(self) -> bool:
-        """True if the outcomes of requests are counted."""
-        return any(queue.outcomes is not None for queue in self.queues)
-
-    def watch_outcomes(self, counter: OutcomeCounter | None) -> None:
-        """Sets the counter of the outcomes of requests; None for none."""
-        for queue in self.queues:
-            queue.outcomes = counter
 
     def retire(self, on_retired: Callable[[], None]) -> None:
         """Stops taking new requests. Calls `on_retired` when all waiting requests are answered."""
@@ -145,6 +134,8 @@ class Dispatcher(Scheduler):
             queue.policy.arrivals = 0
         if not workers.links:
             self._give_up_waiting()
+        elif release.outcomes is not None and not release.outcomes.has_room:
+            self._give_up_excess(final=release.retiring)
         waits = self._has_waiting()
         self.capacity_wanted = waits or release.retiring
         if self._on_retired is not None and not waits:
@@ -164,11 +155,23 @@ class Dispatcher(Scheduler):
                 if decision is DispatchDecision.GO:
                     if queue.max_wait_s < inf:
                         queue.refuse_late(now_s)
-                    if requests := waiting.take_batch():
+                    requests = waiting.take_batch()
+                    if self.release.outcomes is not None:
+                        requests = self._within_limit(requests)
+                    if requests:
                         return requests
                 elif decision is DispatchDecision.HOLD:
                     self.wake()
         return []
+
+    def _within_limit(self, requests: list[InferenceRequest]) -> list[InferenceRequest]:
+        """Returns the requests of a batch that may be sent by the limit of failures. The others wait again."""
+        outcomes = self.release.outcomes
+        assert outcomes is not None
+        sent = [request for request in requests if outcomes.begin_request(request)]
+        for request in requests[len(sent) :]:
+            self.queues[request.endpoint.number].waiting.add_request(request)
+        return sent
 
     def _has_waiting(self) -> bool:
         for queue in self.queues:  # runs for each batch, and a generator takes twice as long
@@ -204,6 +207,15 @@ class Dispatcher(Scheduler):
             items += queue.waiting.take_all()
         error = Unavailable(f"the last worker of {self.release.spec.model} has exited; try again")
         self._failover.hand_over(items, error, may_move=not self._stopping)
+
+    def _give_up_excess(self, *, final: bool) -> None:
+        """Moves requests that the limit of failures keeps back to another release. If that is final, fails those that cannot move."""
+        if not final:
+            self._failover.pass_on(self.queues)
+            return
+        waiting = [request for queue in self.queues for request in queue.waiting.take_all()]
+        error = Unavailable(f"{self.release.spec.model} {self.release.spec.version} failed its probation; try again")
+        self._failover.hand_over(waiting, error, may_move=True)
 
     def _finish_retirement(self, on_retired: Callable[[], None]) -> None:
         self.drained.set()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
-from base.ipc.front_door_control import RequestsSent, Route, WorkerUnhealthy
+from base.ipc.front_door_control import FailureLimit, RequestsSent, Route, WorkerUnhealthy
 from base.ipc.release_spec import ReleaseSpec
 from runtime.front.memory.budget import MIRROR_DIVISOR, MemoryBudget, release_max_bytes
 from runtime.front.requests.deadlines import Deadlines
@@ -103,7 +103,7 @@ class Dispatchers:
             dispatcher = _find(known, route) or self._make_dispatcher(route)
             dispatcher.workers.retire_except(route.sockets)
             links += dispatcher.workers.connect_workers(route.sockets)
-            self._watch_outcomes(dispatcher, watched=route.report_outcomes)
+            self._limit_failures(dispatcher, route.failure_limit)
             dispatcher.release.budget.max_bytes = whole // MIRROR_DIVISOR if route.release_id in mirrored_to else share
             kept.append(dispatcher)
         kept_ones = set(kept)
@@ -141,11 +141,13 @@ class Dispatchers:
             known.setdefault(dispatcher.release.id, []).append(dispatcher)
         return known
 
-    def _watch_outcomes(self, dispatcher: Dispatcher, *, watched: bool) -> None:
-        if watched and not dispatcher.outcomes_watched and self._outcomes is not None:
-            dispatcher.watch_outcomes(self._outcomes.release_counter(dispatcher.release.id))
-        elif not watched:
-            dispatcher.watch_outcomes(None)
+    def _limit_failures(self, dispatcher: Dispatcher, limit: FailureLimit | None) -> None:
+        release = dispatcher.release
+        if limit is None and release.outcomes is not None:
+            release.outcomes = None
+            dispatcher.wake()  # for requests that had to wait
+        elif limit is not None and release.outcomes is None and self._outcomes is not None:
+            release.outcomes = self._outcomes.release_counter(release.id, limit)
 
     def _load(
         self, routes: Sequence[Route], known: Mapping[str, list[Dispatcher]]

@@ -48,9 +48,14 @@ def _move(item: WorkItem, target: EndpointQueue) -> None:
         item.endpoint = target
         target.scheduler.enqueue_check(item)
         return
-    item.endpoint.release.open_streams.discard(item)
+    source, outcomes = item.endpoint.release, target.release.outcomes
+    source.open_streams.discard(item)
+    if source.outcomes is not None:
+        source.outcomes.end_request(item, answered=False)
     item.endpoint = target
     if item.crash_count:
+        if outcomes is not None:
+            outcomes.begin_request(item)
         target.scheduler.enqueue_suspect(item)
     else:
         target.enqueue(item)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from base.ipc.front_door_control import Configure, ModelStates, RoutingTable
+from base.ipc.front_door_control import Configure, ModelStates, Route, RoutingTable
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import FrontDoorChild, FrontDoorReport, FrontDoorStatus, FrontDoorTiming
 
@@ -68,8 +68,9 @@ class FrontDoorGroup:
 
     def publish_table(self, table: RoutingTable) -> None:
         """Sends a newer routing table to all front doors, now and after every restart."""
+        share = divide_failures(table, len(self._doors))
         for door in self._doors:
-            door.publish_table(table)
+            door.publish_table(share)
 
     def publish_states(self, states: ModelStates) -> None:
         """Sends the newest states of models to all front doors, now and after every restart."""
@@ -100,3 +101,13 @@ def divide_limits(limits: Configure, count: int) -> Configure:
         queue_max_rows=max(1, limits.queue_max_rows // count),
         queue_max_bytes=max(1, limits.queue_max_bytes // count),
     )
+
+
+def divide_failures(table: RoutingTable, count: int) -> RoutingTable:
+    """Returns the table of each of `count` front doors, which together stay within its limits of failures, rounded up."""
+
+    def share(route: Route) -> Route:
+        limit = route.failure_limit
+        return route if limit is None else msgspec.structs.replace(route, failure_limit=limit.divided(count))
+
+    return msgspec.structs.replace(table, routes=[share(route) for route in table.routes])

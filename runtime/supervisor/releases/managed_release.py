@@ -170,4 +170,6 @@ class ManagedRelease:
     def make_route(self) -> Route:
         """Returns its entry in the routing table."""
         assert self.release.spec is not None
-        return Route(self.release.spec, self.workers.sockets, self.release.sha256, self.timers.probation is not None)
+        probation = self.timers.probation
+        limit = None if probation is None else probation.rules.failure_limit
+        return Route(self.release.spec, self.workers.sockets, self.release.sha256, limit)

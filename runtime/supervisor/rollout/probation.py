@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from base.ipc.front_door_control import FailureLimit, OutcomeReport
 from runtime.settings import Settings
 
 
@@ -13,22 +14,19 @@ class ProbationRules:
 
     Attributes:
         time_s: Length of the probation in seconds; 0 disables it.
-        errors_percent: Share of failed requests at which a release is rolled back.
-        requests_min: Number of answered requests below which failed requests do not count.
+        failure_limit: Limit of failed requests at which a release is rolled back, at all front doors together or at one its share of it.
         crashes_max: Number of worker crashes at which a release is rolled back.
     """
 
     time_s: float
-    errors_percent: float
-    requests_min: int
+    failure_limit: FailureLimit
     crashes_max: int
 
 
 def probation_rules(settings: Settings) -> ProbationRules:
     """Returns the rules by the settings."""
-    return ProbationRules(
-        settings.probation_s, settings.probation_errors_percent, settings.probation_requests_min, settings.probation_crashes_max
-    )
+    limit = FailureLimit(settings.probation_requests_min, settings.probation_errors_percent)
+    return ProbationRules(settings.probation_s, limit, settings.probation_crashes_max)
 
 
 @dataclass
@@ -39,6 +37,7 @@ class Probation:
     until: str
     answered: int = 0
     failed: int = 0
+    limit_reached: bool = False
     crash_count: int = 0
     last_crash: str = ""
 
@@ -47,10 +46,11 @@ class Probation:
         self.crash_count += 1
         self.last_crash = reason
 
-    def record_requests(self, answered: int, failed: int) -> None:
-        """Counts answered requests, and how many of them failed because of the release."""
-        self.answered += answered
-        self.failed += failed
+    def record_requests(self, report: OutcomeReport) -> None:
+        """Counts the answered requests of a front door, and how many of them failed because of the release."""
+        self.answered += report.answered
+        self.failed += report.failed
+        self.limit_reached |= report.limit_reached
 
     @property
     def verdict(self) -> str:
@@ -60,6 +60,8 @@ class Probation:
             return (
                 f"{self.crash_count} of its workers crashed within {rules.time_s:g} s of its first request; the last one: {self.last_crash}"
             )
-        if self.failed and self.answered >= rules.requests_min and 100 * self.failed >= rules.errors_percent * self.answered:
-            return f"{self.failed} of its first {self.answered} requests failed; the limit is {rules.errors_percent:g} %"
+        if self.limit_reached or rules.failure_limit.is_reached(self.answered, self.failed):
+            where = "" if rules.failure_limit.is_reached(self.answered, self.failed) else " at one of the front doors"
+            limit = f"the limit is {rules.failure_limit.errors_percent:g} %{where}"
+            return f"{self.failed} of its first {self.answered} requests failed; {limit}"
         return ""

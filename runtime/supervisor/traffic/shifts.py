@@ -74,7 +74,7 @@ class TrafficShifter:
             progress = self._records.progress(managed.release.name)
             progress.mirror = MirrorStatus.from_report(managed.release.version, report).combined_with(progress.mirror)
         elif managed.timers.probation is not None:
-            managed.timers.probation.record_requests(report.answered, report.failed)
+            managed.timers.probation.record_requests(report)
         self._on_changed()
 
     def _roll_back(self, managed: ManagedRelease, reason: str) -> None:

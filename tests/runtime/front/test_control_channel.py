@@ -7,7 +7,7 @@ import pytest
 
 from base.errors import PeerError
 from base.ipc.control import ControlStream, encode_message
-from base.ipc.front_door_control import MirrorSpec, Route, RoutingTable, SplitSpec
+from base.ipc.front_door_control import FailureLimit, MirrorSpec, Route, RoutingTable, SplitSpec
 from base.ipc.release_spec import EndpointDocs, EndpointSpec, Example, ReleaseSpec
 from runtime.front.control_channel import TableReader
 
@@ -18,7 +18,7 @@ def table(generation: int, columns: int, changed: str = "") -> RoutingTable:
         spec = EndpointSpec("e", f"/{model}", [], b"\0\xff", None, 64, 1, Example({}, [{"x": 1}]), docs=EndpointDocs("t", {}, docs, docs))
         return ReleaseSpec(model, "1", [spec])
 
-    routes = [Route(release("a"), ["/s"], "id a"), Route(release("b"), [], "id b", report_outcomes=True)]
+    routes = [Route(release("a"), ["/s"], "id a"), Route(release("b"), [], "id b", failure_limit=FailureLimit(20, 50.0))]
     return RoutingTable(generation, routes, startup_complete=True, splits={"a": SplitSpec({"id a": 2}, mirror=MirrorSpec("id b", 3.0))})
 
 
