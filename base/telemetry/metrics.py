@@ -43,6 +43,7 @@ METRICS: Mapping[str, MetricDefinition] = {
     "Abandoned": _count("Requests whose client disconnected before the response was complete."),
     # ---- values of front doors
     "Latency": _milliseconds("Time from a request's complete body to its response being ready to send, or to the end of a streamed one."),
+    "MirrorSkipped": _count("Requests that should have been mirrored to this release and were not, or whose copy was not computed."),
     "QueueTime": _milliseconds("Time from a request's decoded rows to its first batch being sent to a worker."),
     "BatchSize": _count("Rows of a batch that was sent to a worker, including batches that are part of a failed one."),
     # ---- counted by the supervisor

@@ -100,14 +100,16 @@ def split(client: AdminClient, model: str, weights: tuple[str, ...], by: str, of
 @click.option("--percent", type=float, default=100.0, show_default=True, help="Percentage of requests to mirror.")
 @_off("mirror")
 @AS_JSON
+@_waits
 @with_client
-def shadow(client: AdminClient, model: str, version: str | None, percent: float, off: bool, as_json: bool) -> None:
+def shadow(client: AdminClient, model: str, version: str | None, percent: float, off: bool, as_json: bool, **waits: Any) -> None:
     """Mirror MODEL's requests to VERSION and compare its replies.
 
     Clients never see the replies of VERSION. VERSION may be a label.
     """
     _require_one(version, off, "VERSION")
-    _show(client.change_traffic(model, "shadow", {"to": version, "percent": percent} if version else None), as_json)
+    order = client.change_traffic(model, "shadow", {"to": version, "percent": percent} if version else None)
+    _finish(client, order, as_json, mirrors=not off, **waits)
 
 
 @click.command()
@@ -142,28 +144,31 @@ def _parse_weights(weights: tuple[str, ...]) -> dict[str, int]:
     return found
 
 
-def _finish(client: AdminClient, order: ModelReport, as_json: bool, *, wait: bool, timeout_s: float) -> None:
-    """Shows the model's traffic once the change is in force. Exits with FAILED if it cannot be, and with TIMED_OUT after `timeout_s`."""
+def _finish(client: AdminClient, order: ModelReport, as_json: bool, *, wait: bool, timeout_s: float, mirrors: bool = False) -> None:
+    """Shows the model's traffic once the change is in force. Exits with FAILED if it cannot be, and with TIMED_OUT after `timeout_s`.
+
+    `mirrors` is true for a change that mirrors requests.
+    """
     if not wait:
         _show(order, as_json)
         return
     try:
-        _wait(client, order, as_json, time.monotonic() + timeout_s)
+        _wait(client, order, as_json, time.monotonic() + timeout_s, mirrors=mirrors)
     except KeyboardInterrupt:
         show_progress("\nstopped waiting; the change stays in effect, see `pexdock models`")
         sys.exit(ExitStatus.INTERRUPTED)
 
 
-def _wait(client: AdminClient, order: ModelReport, as_json: bool, deadline: float) -> NoReturn:
+def _wait(client: AdminClient, order: ModelReport, as_json: bool, deadline: float, *, mirrors: bool) -> NoReturn:
     from runtime.admin.client.follow import follow  # noqa: PLC0415
-    from runtime.admin.client.progress import Outcome, Stage, order_stage  # noqa: PLC0415
+    from runtime.admin.client.progress import Outcome, Stage, mirror_stage, order_stage  # noqa: PLC0415
 
     last = order
 
     def stage_of(state: State) -> Stage:
         nonlocal last
         last = next((model for model in state.models if model.name == order.name), last)
-        return order_stage(state, order)
+        return mirror_stage(state, order) if mirrors else order_stage(state, order)
 
     with client.watch_models(lambda: deadline - time.monotonic()) as states:
         advice = "the change is saved, and takes effect when it starts again"

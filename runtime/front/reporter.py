@@ -36,8 +36,8 @@ class FrontReporter:
     def __init__(self, channel: ParentChannel, metrics: MetricsConfig | None) -> None:
         self._channel = channel
         self.outcomes = OutcomeCounters(self._report_soon, self._report_at_once)
-        self.mirror_stats = MirrorStatsByRelease(self._report_soon)
         self.metrics = None if metrics is None else FrontMetrics(metrics, self._report_soon)
+        self.mirror_stats = MirrorStatsByRelease(self._report_soon, self.metrics)
         self._unhealthy: list[WorkerUnhealthy] = []  # bounded, like the next one, by the number of workers in a table
         self._requests_sent: Counter[str] = Counter()
         self._requested_models: dict[str, float] = {}  # model → when it was last reported; bounded by the models of all tables

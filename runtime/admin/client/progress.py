@@ -91,6 +91,19 @@ def order_stage(state: State, order: ModelReport) -> Stage:
     return Stage(f"waits: {', '.join(coming) or 'front doors have not applied it yet'}")
 
 
+def mirror_stage(state: State, order: ModelReport) -> Stage:
+    """Returns the stage of an order to mirror requests. Arguments as in `order_stage`."""
+    model = next((model for model in state.models if model.name == order.name), None)
+    if model is None or model.shadow_sha256 != order.shadow_sha256:
+        return Stage("superseded by another change", Outcome.STANDS_BY)
+    if model.shadow_in_force and state.applied_generation >= state.generation:
+        return Stage("is in force", Outcome.SERVES)
+    release = next(release for release in state.releases if release.sha256 == order.shadow_sha256)
+    if release.state in {Outcome.REFUSED, Outcome.FAILED}:
+        return Stage(f"{release.version}: {release.reason}", Outcome(release.state), release)
+    return Stage(f"waits: {release.version} is {_state_text(release)}")
+
+
 def _weights(shares: Sequence[TrafficShare]) -> dict[str, float]:
     return {share.sha256: share.percent for share in shares}
 

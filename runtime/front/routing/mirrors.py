@@ -33,7 +33,8 @@ class MirrorRegistry:
             return {}
         mirrored = {split.mirror.release_id for split in splits.values() if split.mirror is not None}
         self._mirrors = {
-            release: self._mirrors.get(release) or RequestMirror(release, stats.release_stats(release.spec.model, release.id))
+            release: self._mirrors.get(release)
+            or RequestMirror(release, stats.release_stats(release.spec.model, release.spec.version, release.id))
             for release in releases
             if release.id in mirrored
         }

@@ -60,6 +60,16 @@ class RequestMetrics(EndpointMetrics):
                 self._values["QueueTime"].record((now - since_s) * 1000)
 
 
+class MirrorMetrics(EndpointMetrics):
+    """Records the metrics of one release that gets mirrored requests."""
+
+    def record_skipped(self) -> None:
+        """Records a request whose copy was not sent or not computed."""
+        if not self._is_pending:
+            self._join()
+        self._counts["MirrorSkipped"] += 1
+
+
 class FrontMetrics(IntervalReports[MetricsReport]):
     """Holds the metrics of all endpoints of a front door.
 
@@ -75,3 +85,7 @@ class FrontMetrics(IntervalReports[MetricsReport]):
     def endpoint_metrics(self, model: str, version: str, endpoint: str) -> RequestMetrics:
         """Returns the metrics of an endpoint."""
         return RequestMetrics(self, model, version, endpoint, self._values_max, _COUNTERS)
+
+    def mirror_metrics(self, model: str, version: str) -> MirrorMetrics:
+        """Returns the metrics of a release that gets mirrored requests."""
+        return MirrorMetrics(self, model, version, "", self._values_max)

@@ -7,17 +7,25 @@ from collections.abc import Callable
 from base.ipc.front_door_control import MirrorReport
 from base.telemetry.reports import PendingReports, ReportSource
 from runtime.front.telemetry.interval_reports import IntervalReports
+from runtime.front.telemetry.metrics import FrontMetrics, MirrorMetrics
 
 INTERVAL_S = 1.0
 """Interval of the reports in seconds. People read them, so they need not be more frequent."""
 
 
 class MirrorStats(ReportSource[MirrorReport]):
-    """Accumulates how the responses of one mirror release compare with those of the release that served the client."""
+    """Accumulates how the responses of one mirror release compare with those of the release that served the client.
 
-    def __init__(self, pending: PendingReports[MirrorReport], model: str, release_id: str) -> None:
+    Args:
+        pending: Reports that it joins.
+        model, release_id: Names that the reports carry.
+        metrics: Counts skipped copies; None without a metrics configuration.
+    """
+
+    def __init__(self, pending: PendingReports[MirrorReport], model: str, release_id: str, metrics: MirrorMetrics | None = None) -> None:
         super().__init__(pending)
         self._names = model, release_id
+        self._metrics = metrics
         self._reset()
 
     def _reset(self) -> None:
@@ -29,6 +37,8 @@ class MirrorStats(ReportSource[MirrorReport]):
         if not self._is_pending:
             self._join()
         self._skipped += 1
+        if self._metrics is not None:
+            self._metrics.record_skipped()
 
     def record_failed(self) -> None:
         """Counts a request that failed in the mirror release while the client got its response."""
@@ -65,11 +75,14 @@ class MirrorStatsByRelease(IntervalReports[MirrorReport]):
 
     Args:
         on_due: Called when reports are due.
+        metrics: Counts skipped copies; None without a metrics configuration.
     """
 
-    def __init__(self, on_due: Callable[[], None]) -> None:
+    def __init__(self, on_due: Callable[[], None], metrics: FrontMetrics | None = None) -> None:
         super().__init__(INTERVAL_S, on_due)
+        self._metrics = metrics
 
-    def release_stats(self, model: str, release_id: str) -> MirrorStats:
+    def release_stats(self, model: str, version: str, release_id: str) -> MirrorStats:
         """Returns the comparisons of a mirror release."""
-        return MirrorStats(self, model, release_id)
+        metrics = None if self._metrics is None else self._metrics.mirror_metrics(model, version)
+        return MirrorStats(self, model, release_id, metrics)

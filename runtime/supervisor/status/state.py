@@ -138,6 +138,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
         serving: The releases that serve, with the highest weight first.
         desired: The releases that should serve; equal to `serving` once all of them can.
         pin, split, by, labels, shadow, shadow_percent: The traffic policy.
+        shadow_sha256: Digest of the release that should get mirrored requests.
+        shadow_in_force: Whether that release gets them by the newest routing table.
         mirror: Comparison of mirrored responses.
         warm_standby: The previous release while it stays up.
         remarks: Orders that are not in effect, and rollbacks that were not possible, with their reasons.
@@ -155,6 +157,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     shadow: str = ""
     shadow_percent: float = 0.0
+    shadow_sha256: str = ""
+    shadow_in_force: bool = False
     mirror: MirrorStatus | None = msgspec.field(default=None, name="comparison")
     warm_standby: WarmStandby | None = msgspec.field(default=None, name="previous")
     probation: list[ProbationReport] = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.rollout.model_status import ModelStateAndReason
 from runtime.supervisor.rollout.release import Release
-from runtime.supervisor.rollout.traffic_plan import TrafficPlan, desired_shares, plan_traffic, unmet_orders
+from runtime.supervisor.rollout.traffic_plan import TrafficPlan, desired_shares, mirror_release, plan_traffic, unmet_orders
 from runtime.supervisor.status.state import ModelReport, ProbationReport, RolledBackRelease, TrafficShare, WarmStandby
 from runtime.supervisor.traffic.model_states import ModelStateTracker
 from runtime.supervisor.traffic.records import TrafficRecords
@@ -22,6 +22,7 @@ def _report_model(name: str, records: TrafficRecords, state: ModelStateAndReason
     record, releases = records.record(name), records.releases.verified_of_model(name)
     policy, plan = record.traffic, plan_traffic(releases, record.traffic)
     managed = records.releases.of_model(name)
+    mirror = mirror_release(releases, policy)
     versions = {each.release.sha256: each.release.version for each in managed}
     remarks = [each.remark for each in managed if each.remark]
     given_up = [each.release.version for each in managed if each.release.keeps_failing and each.release.spec is None]
@@ -38,6 +39,8 @@ def _report_model(name: str, records: TrafficRecords, state: ModelStateAndReason
         labels=policy.labels,
         shadow=policy.shadow.to if policy.shadow else "",
         shadow_percent=policy.shadow.percent if policy.shadow else 0.0,
+        shadow_sha256=mirror.sha256 if mirror else "",
+        shadow_in_force=mirror is not None and plan.mirror is mirror,
         mirror=records.progress(name).mirror if policy.shadow else None,
         warm_standby=_warm_standby(managed),
         probation=[ProbationReport.of(each.release.version, each.timers.probation) for each in managed if each.timers.probation],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.admin.client.progress import DeployedFile, Outcome, deploy_stage, order_stage
+from runtime.admin.client.progress import DeployedFile, Outcome, deploy_stage, mirror_stage, order_stage
 from runtime.supervisor.status.state import ModelReport, ProbationReport, ReleaseReport, RolledBackRelease, State, TrafficShare
 
 DEPLOYED = DeployedFile("tiny-0.2.0.pex", "new", 3)
@@ -119,3 +119,20 @@ def test_a_change_fails_when_its_release_does() -> None:
 def test_a_change_is_superseded_by_another_one() -> None:
     assert change(release(4, "standby", "new"), serving=OTHER, desired=OTHER)[0] is Outcome.STANDS_BY
     assert change(release(4, "ready", "new"), serving=OTHER, desired=[*OTHER, *SERVES])[0] is Outcome.STANDS_BY
+
+
+def test_an_order_to_mirror_requests_is_in_force_once_front_doors_know_a_release_that_gets_them() -> None:
+    """Its release may have to start. What serves makes no difference."""
+    order = ModelReport(name="tiny", shadow="canary", shadow_sha256="new")
+
+    def found(release_state: str, applied: int = 2, **model: object) -> tuple[Outcome | None, str]:
+        known = ModelReport(name="tiny", **({"shadow_sha256": "new"} | model))
+        releases = [release(4, release_state, "new", "broken" if release_state == "failed" else "")]
+        stage = mirror_stage(State(dist_path="", generation=2, applied_generation=applied, releases=releases, models=[known]), order)
+        return stage.outcome, stage.text
+
+    assert found("starting") == (None, "waits: 0.2.0 is starting")
+    assert found("ready", 1, shadow_in_force=True) == (None, "waits: 0.2.0 is ready")
+    assert found("ready", shadow_in_force=True) == (Outcome.SERVES, "is in force")
+    assert found("failed") == (Outcome.FAILED, "0.2.0: broken")
+    assert found("ready", shadow_sha256="") == (Outcome.STANDS_BY, "superseded by another change")

@@ -53,6 +53,8 @@ STATE_OF_0_1_0 = {
             "labels": {"canary": "0.3.0"},
             "shadow": "canary",
             "shadow_percent": 10.0,
+            "shadow_sha256": "c",
+            "shadow_in_force": True,
             "comparison": {
                 "version": "0.3.0",
                 "requests": 4,
