@@ -21,17 +21,17 @@ import msgspec
 from base.endpoint.context import RequestContext
 from base.ipc import failure, protocol
 from base.ipc.cache_control import CacheRequest, CacheResponse
-from base.ipc.control import WIRE_VERSION, Drain, Failed, Ready
+from base.ipc.control import WIRE_VERSION, Described, Drain, Failed, Ready
 from base.ipc.metrics_report import MetricsReport
 
 FILE = Path(__file__).resolve().parent.parent / "tests" / "base" / "ipc" / "released_wire.json"
 
-CONTROL_MESSAGES = (Ready, Failed, MetricsReport, Drain, *typing.get_args(CacheRequest), *typing.get_args(CacheResponse))
+CONTROL_MESSAGES = (Ready, Described, Failed, MetricsReport, Drain, *typing.get_args(CacheRequest), *typing.get_args(CacheResponse))
 """The control messages that a worker sends or receives."""
 
 _TAGGED = ("Welcome", "Reply", "Failure", "StreamPart", "StreamEnd", "ParametersAccepted")
 
-_OF_RELEASES = ("EndpointDocs", "EndpointSpec.docs", "EndpointSpec.query", "Example.query", "Ready.warnings")
+_OF_RELEASES = ("Described", "EndpointDocs", "EndpointSpec.docs", "EndpointSpec.query", "Example.query", "Ready.warnings")
 
 MAY_BE_UNKNOWN = frozenset({*_OF_RELEASES, *(f"{message}.release" for message in _TAGGED)})
 """Structs and fields that a side may lack or not know, but must not take for something else."""
@@ -76,7 +76,8 @@ def differences(known: Any, found: Any, place: str = "the wire") -> list[str]:
 
 def describe_fields(struct: type[msgspec.Struct]) -> dict[str, str]:
     """Returns the type of each field by its name on the wire, and the tag, if there is one."""
-    found = {"tag": str(struct.__struct_config__.tag)} if struct.__struct_config__.tag else {}
+    optional = _OPTIONAL if struct.__name__ in MAY_BE_UNKNOWN else ""
+    found = {"tag": f"{struct.__struct_config__.tag}{optional}"} if struct.__struct_config__.tag else {}
     for field in msgspec.structs.fields(struct):
         unknown = not MAY_BE_UNKNOWN.isdisjoint({struct.__name__, f"{struct.__name__}.{field.name}"})
         found[field.encode_name] = type_name(field.type) + (_OPTIONAL if unknown else "" if field.required else ", or left out")

@@ -43,6 +43,12 @@ class Ready(msgspec.Struct, frozen=True, tag="ready", tag_field="type"):
     warnings: list[str] = []
 
 
+class Described(msgspec.Struct, frozen=True, tag="described", tag_field="type"):
+    """Worker → supervisor, before the warm-up and only if the supervisor asks for it by `DESCRIBE_ENV`: the endpoints of the release."""
+
+    release: ReleaseSpec
+
+
 RETRYABLE_CODES = frozenset({LoadFailed.code, Unavailable.code, Full.code})
 """A worker that failed with one of these codes may succeed next time: the store of its models may be down."""
 
@@ -51,6 +57,10 @@ WARM_UP_ENV = "PEXDOCK_WARM_UP"
 """Variable in the environment of a worker."""
 WARM_UP_LENIENT = "lenient"
 """Its value if the release has started before: a failure of the warm-up is then only logged, since the store may be at fault."""
+
+
+DESCRIBE_ENV = "PEXDOCK_DESCRIBE"
+"""Variable in the environment of a worker: not empty if the supervisor knows `Described`, which the one of release 0.1.0 does not."""
 
 
 RELEASE_ID_ENV = "PEXDOCK_RELEASE_ID"
@@ -68,7 +78,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain", tag_field="type"):
     """Parent → child: accept nothing new, finish what was accepted, exit."""
 
 
-ControlMessage = Ready | Failed | MetricsReport | Drain | CacheRequest | CacheResponse | FrontDoorMessage
+ControlMessage = Ready | Described | Failed | MetricsReport | Drain | CacheRequest | CacheResponse | FrontDoorMessage
 
 _decoder = msgspec.json.Decoder(ControlMessage)
 

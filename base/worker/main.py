@@ -14,12 +14,14 @@ from base.endpoint.discovery import discover
 from base.errors import PexdockError
 from base.forks import OwnProcess, call_in_forked_child, ignore_stop_signals
 from base.ipc.control import (
+    DESCRIBE_ENV,
     RELEASE_ID_ENV,
     RETRYABLE_CODES,
     WARM_UP_ENV,
     WARM_UP_LENIENT,
     WIRE_VERSION,
     ControlMessage,
+    Described,
     ExitCode,
     Failed,
     Ready,
@@ -51,6 +53,7 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
     # The model has no use for these, and those that are no settings would be errors in a `pexdock` that it starts.
     release_id = os.environ.pop(RELEASE_ID_ENV, "")
     lenient = os.environ.pop(WARM_UP_ENV, "") == WARM_UP_LENIENT  # the supervisor has started this release successfully before
+    describes = os.environ.pop(DESCRIBE_ENV, "")
     turn_warn_ms = float(os.environ.pop(TURN_WARN_VARIABLE, "0"))
     try:
         model, version, endpoints = discover()
@@ -60,6 +63,8 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
         worker = Worker(model, version, endpoints, socket_path, control, recorder)
         worker.watch_turns(turn_warn_ms, recorder)
         release = worker.listen(release_id)
+        if describes:
+            _send(control, Described(release))
         place = "in its warm-up: "
         warnings = worker.warm_up(lenient=lenient)
         process.end_if_forked()

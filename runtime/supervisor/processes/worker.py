@@ -11,9 +11,10 @@ from typing import Protocol
 
 from base.errors import PexdockError, Unavailable
 from base.ipc.cache_control import CacheEntries, CacheRefreshed, CacheRequest, CacheRequestRefused, CacheResponse
-from base.ipc.control import RETRYABLE_CODES, ControlMessage, Drain, ExitCode, Failed, Ready
+from base.ipc.control import RETRYABLE_CODES, ControlMessage, Described, Drain, ExitCode, Failed, Ready
 from base.ipc.front_door_control import RequestsSent, WorkerUnhealthy
 from base.ipc.metrics_report import MetricsReport
+from base.ipc.release_spec import ReleaseSpec
 from runtime.supervisor.processes.child import Child, describe_exit
 from runtime.supervisor.processes.start_limiter import StartSlot
 from runtime.supervisor.processes.worker_run import WorkerRun, WorkerTemplate
@@ -54,6 +55,9 @@ class WorkerOwner(Protocol):
     @property
     def start_is_urgent(self) -> bool:
         """True if clients wait for a start, so that the new worker gets the same priority as serving workers."""
+
+    def on_described(self, spec: ReleaseSpec) -> None:
+        """Handles the description of the release by a worker that is not ready yet."""
 
     def accept_worker(self, ready: Ready) -> bool:
         """Returns whether a worker matches its release. If not, the owner has already retired it."""
@@ -219,6 +223,8 @@ class WorkerProcess:
                 if self.run.hold_socket() and self._owner.accept_worker(message):
                     self.run.on_ready()
                     self._step(WorkerEvent.READY)
+            case Described(release) if self.state is WorkerState.STARTING:
+                self._owner.on_described(release)
             case CacheEntries() | CacheRefreshed() | CacheRequestRefused() if rpc is not None and rpc.receive_response(message):
                 pass
             case Failed(code, reason):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from base.ipc.control import Ready
 from base.ipc.front_door_control import Route
+from base.ipc.release_spec import ReleaseSpec
 from runtime.pex.cache.store import AdmittedPex, UnpackedBase
 from runtime.pex.file import PexFile
 from runtime.supervisor.processes.worker import WorkerFailure
@@ -60,6 +61,7 @@ class ManagedRelease:
         self.remark = ""
         self._context = context
         self._argv: list[str] = []
+        self._was_accepted = False
 
     # ---- state
 
@@ -118,12 +120,18 @@ class ManagedRelease:
     @property
     def loaded(self) -> bool:
         """Returns whether a worker of this release was ever ready."""
-        return self.release.spec is not None
+        return self._was_accepted
 
     @property
     def start_is_urgent(self) -> bool:
         """Returns whether clients may be waiting for it: it served before, or Pexdock is still starting."""
         return self.loaded or self.initial
+
+    def on_described(self, spec: ReleaseSpec) -> None:
+        """Notes the paths of the release, which are then known before it serves. The worker is checked once it is ready."""
+        if self.release.spec is None:
+            self.release.spec = spec
+            self.changed()
 
     def accept_worker(self, ready: Ready) -> bool:
         """Accepts a worker that is ready if it matches the file. Otherwise refuses the release, which stops the worker."""
@@ -132,6 +140,7 @@ class ManagedRelease:
             self.leave(ReleaseEvent.REFUSED, mismatch)
             return False
         log.info("%s: ready at %s", self.release.title, ", ".join(endpoint.path for endpoint in ready.release.endpoints))
+        self._was_accepted = True
         self.release.spec, self.release.was_ready, self.release.keeps_failing = ready.release, True, False
         self.release.pending_workers = max(0, self.release.pending_workers - 1)
         self.worker_warnings = ready.warnings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from base.backoff import Backoff
-from base.ipc.control import RELEASE_ID_ENV
+from base.ipc.control import DESCRIBE_ENV, RELEASE_ID_ENV
 from base.ipc.metrics_report import MetricsReport
 from base.telemetry.loop_watchdog import TURN_WARN_VARIABLE
 from base.telemetry.recorder import metrics_environment
@@ -65,7 +65,7 @@ class ReleaseContext:
         cache_path = self.sandbox.cache_folder(settings.cache_path)
         places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(cache_path)}
         measures = {TURN_WARN_VARIABLE: str(settings.loop_turn_warn_ms), **metrics_environment(settings.measuring)}
-        own = {**places, RELEASE_ID_ENV: release.sha256, **measures}
+        own = {**places, RELEASE_ID_ENV: release.sha256, DESCRIBE_ENV: "1", **measures}
         env = child_environment(self.sandbox.environment_for(release.name, os.environ), own)
         return WorkerTemplate(
             release.title,

@@ -144,10 +144,9 @@ def updated_claims(claims: Claims, serving: Mapping[str, Iterable[Release]]) -> 
         serving: Model → its releases that serve or may serve again at once, for each model that serves.
     """
     taken = {model: _distinct_paths(releases) for model, releases in serving.items()}
-    index = owned_paths(claimed_paths(taken))
-    kept = {
-        model: [path for path in paths if index.find_overlap(path, model) is None] for model, paths in claims.items() if model not in taken
-    }
+    others = {model: paths for model, paths in claims.items() if model not in taken}
+    index = owned_paths(claimed_paths(taken) if others else ())
+    kept = {model: [path for path in paths if index.find_overlap(path, model) is None] for model, paths in others.items()}
     return kept | taken
 
 

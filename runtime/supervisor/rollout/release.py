@@ -32,7 +32,7 @@ class Release:
     Attributes:
         file: Name of its file in dist/.
         order: Position in the sequence of drops. If two releases conflict, the lower order wins.
-        spec: Description that its latest ready worker sent.
+        spec: Description that its latest ready worker sent, or its first worker before it was ready.
         was_ready: Whether a worker has been ready since the release was last started.
         crash_count: Number of workers that crashed since it was last started, before any was ready.
         keeps_failing: Whether it failed so often before it was ready that no model waits for its paths any more.
