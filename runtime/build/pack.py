@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from packaging.utils import parse_wheel_filename
 
 from base.errors import PexRefused
 from runtime.atomic_file import replace_atomically
 from runtime.build import tool
 from runtime.build.build_cache import prune_to_newest, temporary_folder
+from runtime.build.tool import BuildFailed
+from runtime.pex import archive as zips
 from runtime.pex.file import STAMP_PROPERTY, PexFile, Stamp, read_pex, read_stamp
 from runtime.pex.locks import Report, lock_folder, make_cache_folder
 from runtime.pex.unpack import file_sha256
 
 _KEPT_BUILDS = {"base": 2, "model": 30}
 """Number of builds to keep. A base takes about 200 MB, most models little more than 1 MB."""
+
+_PEX_CHANGES = re.compile(r"^[^/]+\.(data/|dist-info/RECORD$)")
+"""Files of a wheel that pex moves or changes when it installs the wheel."""
 
 
 @dataclass(frozen=True)
@@ -170,16 +178,53 @@ def run_pex(roots: Iterable[str], wheels: Sequence[Path], stamp: Stamp, out: Pat
         options: Further options of pex.
 
     Raises:
-        BuildFailed: pex failed.
+        BuildFailed: pex failed, or packed something else.
     """
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
     # A separate root: in the user's root, pex would keep each wheel of a base unpacked, 900 MB in all.
-    with tempfile.TemporaryDirectory(prefix="pexdock-build-") as root:
-        command: list[str | Path] = [*tool.pex(), *roots, "--pex-root", Path(root), "-o", out, "--venv"]
+    with tempfile.TemporaryDirectory(prefix="pexdock-build-") as root, tempfile.TemporaryDirectory(prefix="pexdock-build-") as empty:
+        command: list[str | Path] = [*tool.pex(), *roots, "--pex-root", root, "-o", out.resolve(), "--venv"]
         for wheel in wheels:
-            command += ["--pre-resolved-dists", wheel]
+            command += ["--pre-resolved-dists", wheel.resolve()]
         command += ["--python", sys.executable, "--interpreter-constraint", f"CPython=={minor}.*"]
         # The file moves between machines, so its first line names no path.
         command += ["--python-shebang", f"/usr/bin/env python{minor}"]
         command += ["--build-property", f"{STAMP_PROPERTY}={msgspec.json.encode(stamp).decode()}", *options]
-        tool.run_tool(command, f"making {out.name}")
+        # In an empty folder: pex takes `name==version` for a project of this machine if the current folder has a folder of that name.
+        tool.run_tool(command, f"making {out.name}", cwd=Path(empty))
+    refuse_other_content(out, roots, wheels)
+
+
+def refuse_other_content(packed: Path, roots: Iterable[str], wheels: Iterable[Path]) -> None:
+    """Checks that a pex contains its roots, and nothing but files of these wheels.
+
+    What a wheel installs outside of its packages (`.data/`) is not compared, because pex changes it; nor is RECORD, which lists it.
+
+    Raises:
+        BuildFailed: A root is missing, or a distribution differs from its wheel.
+    """
+    found: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    for name, content in _contents(packed).items():
+        folder, _, inner = name.removeprefix(".deps/").partition("/")
+        if name.startswith(".deps/") and inner:
+            found[folder][inner] = content
+    given = {wheel.name: wheel for wheel in wheels}
+    other = set(found) - set(given)
+    for name in set(found) & set(given):
+        # A wheel's own files may be joined by those that pex adds.
+        own = {inner: content for inner, content in _contents(given[name]).items() if not _PEX_CHANGES.search(inner)}
+        if own.items() - found[name].items():
+            other.add(name)
+    names = {str(parse_wheel_filename(name)[0]) for name in found}
+    missing = [root for root in roots if root.partition("==")[0] not in names]
+    if other or missing:
+        raise BuildFailed(
+            f"pex packed something else than the wheels that it was given: missing {', '.join(missing) or 'nothing'}, "
+            f"different {', '.join(sorted(other)) or 'nothing'}; report this as an error of Pexdock"
+        )
+
+
+def _contents(archive: Path) -> dict[str, tuple[int, int]]:
+    """Returns the size and the CRC of each file in a zip, as its directory has them."""
+    with zips.open_archive(archive) as opened:
+        return {member.filename: (member.file_size, member.CRC) for member in opened.infolist() if not member.is_dir()}

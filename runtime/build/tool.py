@@ -108,4 +108,4 @@ def poetry() -> list[str]:
 def _module(name: str) -> list[str]:
     if importlib.util.find_spec(name) is None:
         raise BuildFailed(f"{name} is not installed in {sys.prefix}; run ./scripts/setup in a checkout to install it")
-    return [sys.executable, "-m", name]
+    return [sys.executable, "-P", "-m", name]  # without -P, modules in the current folder would hide those of the tool

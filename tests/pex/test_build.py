@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+from pathlib import Path
 
 import httpx
 import pytest
@@ -19,6 +20,7 @@ import pexes
 from base.ipc.control import WIRE_VERSION
 from model_projects import DOUBLE, write_project
 from runtime.build.model import build_model
+from runtime.build.pack import refuse_other_content
 from runtime.build.tool import BuildFailed, pex
 from runtime.build.wheel import build_wheel
 from runtime.pex.cache.store import PexCache
@@ -141,6 +143,36 @@ def test_a_model_that_hides_our_modules_is_refused(tmp_path, base_pex):
         + '[tool.poetry]\npackages = [{ include = "runtime" }]\n'
     )
     assert "'runtime', which would hide" in refusal(build_model, project, base_pex, tmp_path, cache=pexes.cache(), report=pexes.report)
+
+
+def test_the_current_folder_changes_nothing(tmp_path, base_pex, monkeypatch):
+    """A folder called like the model, and modules called like those of the tools: the pex has the code of the project that was named."""
+    write_project(tmp_path / "tiny", version="0.1.0")
+    project = write_project(tmp_path / "tiny-2", DOUBLE.replace("* 2", "* 3"), version="0.2.0")
+    for module in ("pip", "pex", "packaging", "types"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('imported from the current folder')\n")
+    monkeypatch.chdir(tmp_path)
+    relative = [os.path.relpath(path, tmp_path) for path in (project, base_pex, "out.pex", "cache")]
+    built = build_model(*(Path(path) for path in relative[:3]), cache=Path(relative[3]), report=pexes.report)
+    assert (built.name, built.version) == ("tiny", "0.2.0")
+    with zipfile.ZipFile("out.pex") as archive:
+        (code,) = [name for name in archive.namelist() if name.endswith("/tiny/__init__.py")]
+        assert archive.read(code) == (project / "tiny/__init__.py").read_bytes()
+
+
+def test_a_pex_of_other_wheels_is_refused(tmp_path):
+    """Another version, other code under the same version, and a root that is missing are each named."""
+    wheels = {
+        name: build_wheel(write_project(tmp_path / name, source, version=version), tmp_path / f"{name}-wheel")
+        for name, source, version in [("same", DOUBLE, "0.1.0"), ("changed", DOUBLE.replace("2", "3"), "0.1.0"), ("newer", DOUBLE, "0.2.0")]
+    }
+    packed = tmp_path / "tiny.pex"
+    options = ["--pre-resolved-dists", wheels["same"], "--pex-root", tmp_path / "pex-root", "-o", packed]
+    subprocess.run([*pex(), "tiny==0.1.0", *options], cwd=tmp_path / "same-wheel", check=True, capture_output=True)
+    refuse_other_content(packed, ["tiny==0.1.0"], [wheels["same"]])
+    for wheel in (wheels["changed"], wheels["newer"]):
+        assert "different tiny-0.1.0-py3-none-any.whl" in refusal(refuse_other_content, packed, ["tiny==0.1.0"], [wheel])
+    assert "missing large==0.1.0" in refusal(refuse_other_content, packed, ["tiny==0.1.0", "large==0.1.0"], [wheels["same"]])
 
 
 def test_unknown_words_in_the_configuration_are_refused(build_tiny_model):
