@@ -22,6 +22,9 @@ from pathlib import Path
 Report = Callable[[str], None]
 """Called with one line of progress at a time."""
 
+_LOCK_ATTEMPTS = 100
+"""Each fails only if another process removes the file between two calls."""
+
 
 def sibling_path(folder: Path, suffix: str) -> Path:
     """Returns the path of the folder with a further suffix."""
@@ -104,8 +107,9 @@ def _open_locked(path: Path, operation: int) -> int:
 
     Raises:
         BlockingIOError: `operation` does not wait, and another process has the lock.
+        OSError: The file does not stay there, or its file system gives it another number each time.
     """
-    while True:
+    for _ in range(_LOCK_ATTEMPTS):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, operation)
@@ -117,3 +121,4 @@ def _open_locked(path: Path, operation: int) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))

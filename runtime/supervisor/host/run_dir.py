@@ -19,6 +19,9 @@ STATE = "state.json"
 SOCKET_SUFFIX = ".sock"
 ADMIN = f"admin{SOCKET_SUFFIX}"
 
+_LOCK_ATTEMPTS = 100
+"""Each fails only if another supervisor removes the folder at that very instant, so that even a few in a row mean something else."""
+
 
 class RunDirTaken(PexdockError):
     """The run directory cannot be used: another supervisor uses it, or it is not private to this user."""
@@ -123,12 +126,14 @@ def find_supervisor_pid(path: Path) -> int | None:
 
 def _lock(path: Path) -> int:
     """Returns a locked descriptor of the present lock file at `path`."""
-    while True:
+    failure = None
+    for _ in range(_LOCK_ATTEMPTS):
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             refuse_shared_dir(path)
             lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except FileNotFoundError:  # another supervisor has just removed the folder
+        except FileNotFoundError as exc:  # another supervisor has just removed the folder, or none can be made there, as in /proc
+            failure = exc
             continue
         except OSError as exc:
             raise RunDirTaken(f"cannot use {path}: {exc.strerror}; choose another folder with --run-path") from exc
@@ -142,6 +147,8 @@ def _lock(path: Path) -> int:
                 running = f"another supervisor (pid {_read_pid(path)}) runs on {path}"
                 raise RunDirTaken(f"{running}; stop it, or choose another folder with --run-path")
         os.close(lock)
+    reason = failure.strerror if failure else "its lock file does not stay there"
+    raise RunDirTaken(f"cannot use {path}: {reason}; choose another folder with --run-path") from failure
 
 
 def _try_lock(path: Path, lock: int) -> bool:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -133,6 +134,18 @@ def test_a_folder_that_others_could_write_to_is_refused(tmp_path, way):
         case "file":
             path.touch()
     with pytest.raises(RunDirTaken, match="--run-path"), run_dir.lock_run_dir(path):
+        pass
+
+
+@pytest.mark.parametrize("current_folder_is_gone", [False, True])
+def test_a_folder_that_cannot_be_made_ends_the_start_with_a_message(tmp_path, monkeypatch, current_folder_is_gone):
+    """It is not tried for ever: the message has the path and the setting."""
+    path = Path("/proc/nope")
+    if current_folder_is_gone:
+        monkeypatch.chdir(tmp_path)
+        tmp_path.rmdir()
+        path = Path("run")
+    with pytest.raises(RunDirTaken, match=f"cannot use {path}: No such file or directory; .*--run-path"), run_dir.lock_run_dir(path):
         pass
 
 
