@@ -31,7 +31,15 @@ CONTROL_MESSAGES = (Ready, Described, Failed, MetricsReport, Drain, *typing.get_
 
 _TAGGED = ("Welcome", "Reply", "Failure", "StreamPart", "StreamEnd", "ParametersAccepted")
 
-_OF_RELEASES = ("Described", "EndpointDocs", "EndpointSpec.docs", "EndpointSpec.query", "Example.query", "Ready.warnings")
+_OF_RELEASES = (
+    "Described",
+    "EndpointDocs",
+    "EndpointSpec.docs",
+    "EndpointSpec.media_type",
+    "EndpointSpec.query",
+    "Example.query",
+    "Ready.warnings",
+)
 
 MAY_BE_UNKNOWN = frozenset({*_OF_RELEASES, *(f"{message}.release" for message in _TAGGED)})
 """Structs and fields that a side may lack or not know, but must not take for something else."""

@@ -42,6 +42,7 @@ def describe_endpoint(endpoint: Endpoint[..., Any]) -> EndpointSpec:
         retry=endpoint.retry,
         docs=_docs(endpoint),
         timeout_ms=endpoint.timeout_ms,
+        media_type=endpoint.media_type,
         query={} if (declared := endpoint.call_plan.request_parameters) is None else declared.repeats,
     )
 

@@ -14,6 +14,7 @@ from base.artifacts.config import CacheConfig
 from base.endpoint.call_plan import AvailableInputs, CallPlan, HandlerKind
 from base.endpoint.injection import plan_call
 from base.endpoint.path import parse_path, path_shape
+from base.endpoint.response_rules import InvalidResponse, check_response
 from base.errors import Declaration
 from base.schema.model import Schema, evaluate_annotation
 
@@ -70,6 +71,7 @@ class Endpoint(Generic[P, R]):
         retry: True if a request may be computed once more after its worker died.
         timeout_ms: Time limit of a request whose client gives none; None for the operator's limit.
         max_concurrency: Limit of calls of an async handler at the same time; 1 for all others.
+        media_type: Media type of the bytes that a generator yields; empty if its parts are JSON, or it is no generator.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Endpoint(Generic[P, R]):
     retry: bool = True
     timeout_ms: int | None = None
     max_concurrency: int = 1
+    media_type: str = ""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the handler and does nothing else."""
@@ -121,6 +124,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
     retry: bool = True,
     timeout_ms: int | None = None,
     max_concurrency: int | None = None,
+    media_type: str = "",
 ) -> Callable[[Callable[P, R]], Endpoint[P, R]]:
     """Makes an `Endpoint` from a handler.
 
@@ -143,6 +147,8 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             `request_timeout_s`, which is the default.
         max_concurrency: Limit of calls of an async handler at the same time in one worker, 16 by default. Other handlers are called one
             after the other.
+        media_type: For a generator that yields bytes or text: the media type of the response, which is sent as it is yielded. Without it
+            each part is a line of JSON.
 
     Raises:
         Declaration: The declaration cannot work; the message says what to change.
@@ -180,6 +186,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             retry=retry,
             timeout_ms=_checked_timeout(name, timeout_ms),
             max_concurrency=_checked_concurrency(name, kind, max_concurrency),
+            media_type=_checked_media_type(name, media_type, kind, output),
         )
 
     return make
@@ -227,6 +234,18 @@ def _checked_concurrency(name: str, kind: HandlerKind, calls: int | None) -> int
     if calls is not None and not 1 <= calls <= CONCURRENCY_MAX:
         raise Declaration(f"endpoint {name}: max_concurrency is {calls}; use a number of calls from 1 to {CONCURRENCY_MAX}")
     return _CONCURRENCY if calls is None else calls
+
+
+def _checked_media_type(name: str, media_type: str, kind: HandlerKind, output: type[Schema] | None) -> str:
+    if media_type and not kind.streams:
+        raise Declaration(f"endpoint {name}: media_type is for generators; return svc.Response(body, {media_type!r}) with raw=True instead")
+    if media_type and output is not None:
+        raise Declaration(f"endpoint {name}: with media_type the parts are bytes or text; drop their schema {output.__name__}")
+    try:
+        check_response(200, media_type, 0)
+    except InvalidResponse as exc:
+        raise Declaration(f"endpoint {name}: {exc.detail}") from exc
+    return media_type
 
 
 def _annotations(name: str, handler: Callable[..., object], local: Mapping[str, object]) -> Callable[[str], Any]:

@@ -42,6 +42,8 @@ def response_frame(result: Any) -> pa.RecordBatch:
     match result:
         case Response():
             response = result
+        case (Response() | bytes() | bytearray(), *_):
+            raise BadResult("the handler returned a body with something else: return svc.Response(body, media type, status)")
         case bytes() | bytearray() | memoryview():
             response = Response(bytes(result))
         case str():
@@ -60,6 +62,20 @@ def response_frame(result: Any) -> pa.RecordBatch:
     except (pa.ArrowException, TypeError, ValueError) as exc:
         raise BadResult(f"the handler returned a response that cannot be sent: {exc}") from exc
     return pa.RecordBatch.from_arrays(columns, schema=RAW_RESPONSE_SCHEMA)
+
+
+def encode_part(value: object) -> bytes:
+    """Returns a part of a stream that has a media type of its own.
+
+    Raises:
+        BadResult: It is neither bytes nor text.
+    """
+    match value:
+        case bytes() | bytearray() | memoryview():
+            return bytes(value)
+        case str():
+            return value.encode()
+    raise BadResult(f"the handler yielded a {type(value).__name__}: with media_type=... it yields bytes or text")
 
 
 def encode_json(value: Any) -> bytes:

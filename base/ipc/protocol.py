@@ -171,9 +171,10 @@ class ModelLoading(_Message, frozen=True):
 
 
 class StreamPart(_Message, frozen=True):
-    """Worker → front door: `length` bytes of a streamed answer are in the batch's reply slice. NDJSON, cut anywhere.
+    """Worker → front door: `length` bytes of a streamed answer are in the batch's reply slice, cut anywhere.
 
-    The next part is sent only after NEXT_PART, so the slice belongs to the front door until then.
+    They are NDJSON unless the endpoint has a media type. The next part is sent only after NEXT_PART, so the slice belongs to the front door
+    until then.
     """
 
     batch_id: int

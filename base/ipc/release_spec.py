@@ -55,6 +55,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
         docs: Documentation for people.
         timeout_ms: Time limit of a request whose client sets none; None for the limit of the front door.
         query: The parameters that a query may have → whether they may be given more than once; empty if queries are ignored.
+        media_type: Media type of a streamed answer, whose parts are sent as they are; empty if the parts are NDJSON.
     """
 
     name: str
@@ -75,6 +76,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     docs: EndpointDocs = msgspec.field(default=EndpointDocs(), name="about")
     timeout_ms: int | None = None
     query: dict[str, bool] = {}
+    media_type: str = ""
 
 
 class ReleaseSpec(msgspec.Struct, frozen=True):

@@ -102,6 +102,32 @@ def body(body: bytes) -> dict[str, object]:
     return {"size": len(body), "mean": np.float32(0.5)}
 
 
+@svc.endpoint("/lines", raw=True, media_type="text/csv; charset=utf-8")
+def lines(body: bytes) -> Iterator[bytes | str]:
+    for line in body.splitlines(keepends=True):
+        if line.startswith(b"!"):
+            raise ValueError("secret of the model")
+        yield bytearray(line)
+        yield line.decode()
+
+
+@svc.endpoint("/async-lines", media_type="text/event-stream")
+async def async_lines(records_df: Numbers.DataFrame) -> AsyncIterator[object]:
+    for value in records_df["a"]:
+        yield value if value < 0 else f"id: {value}\n\n"
+
+
+@svc.endpoint("/untyped-lines", raw=True)
+def untyped_lines(body: bytes) -> Iterator[object]:
+    yield {"size": len(body)}
+    yield body
+
+
+@svc.endpoint("/pair", raw=True)
+def pair(body: bytes) -> tuple[bytes, int]:
+    return body, 201
+
+
 @svc.endpoint("/async")
 async def waits(records_df: Numbers.DataFrame) -> pl.Series:
     await asyncio.sleep(0.001)

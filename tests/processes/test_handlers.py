@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import http.client
 import importlib.util
 import json
 import re
@@ -176,6 +177,34 @@ def test_parts_of_any_size_arrive_complete(client: TestClient) -> None:
     assert client.post("/async-parts", json=rows).lines() == ["x" * size for size in sizes]
     events = client.post("/async-parts", json=rows, headers={"accept": "text/event-stream"}).text
     assert [json.loads(event.removeprefix("data: ")) for event in events.split("\n\n")[:-1]] == ["x" * size for size in sizes]
+
+
+def test_a_generator_with_a_media_type_is_sent_as_it_yields(client: TestClient) -> None:
+    """Bytes and text arrive unchanged, whatever the client accepts."""
+    body = b"a,b\n" + b"\xc3\xa9" * 15_000 + b"\n" + b"{}\n"
+    whole = b"".join(line * 2 for line in body.splitlines(keepends=True))
+    for accept in ("*/*", "text/event-stream", "application/json"):
+        answer = client.post("/lines", content=body, headers={"accept": accept})
+        assert (answer.status, answer.headers["content-type"], answer.content) == (200, "text/csv; charset=utf-8", whole)
+    events = client.post("/async-lines", json=[{"a": 1}, {"a": 2}])
+    assert (events.headers["content-type"], events.text) == ("text/event-stream", "id: 1.0\n\nid: 2.0\n\n")
+
+
+@pytest.mark.parametrize(("path", "content"), [("/lines", b"a\n!\n"), ("/async-lines", b'[{"a": 1}, {"a": -1}]')])
+def test_an_error_after_the_first_part_cuts_a_stream_with_a_media_type(client: TestClient, path: str, content: bytes) -> None:
+    """Nothing is added that its format does not have: the client sees that the response is incomplete."""
+    with pytest.raises(http.client.IncompleteRead):
+        client.post(path, content=content, headers={"content-type": "application/json"})
+
+
+def test_bytes_without_a_media_type_are_a_bad_result(client: TestClient) -> None:
+    """They never become text in JSON: the problem document says what to write instead."""
+    first, last = client.post("/untyped-lines", content=b"abc").lines()
+    assert first == {"size": 3}
+    assert "media_type=" in last["error"]["detail"]
+    answer = client.post("/pair", content=b"abc")
+    assert (answer.status, answer.json()["code"]) == (500, "bad_result")
+    assert "return svc.Response(body, media type, status)" in answer.json()["detail"]
 
 
 def test_an_empty_stream_is_a_response(client: TestClient) -> None:

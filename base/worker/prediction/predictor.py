@@ -26,7 +26,7 @@ from base.worker.prediction.handler_call import BatchContext, HandlerCaller
 from base.worker.prediction.handler_errors import HandlerErrorBoundary, propagate_cancellation
 from base.worker.prediction.numeric_io import NumericOutput
 from base.worker.prediction.result import result_to_batch
-from base.worker.prediction.stream_parts import PartIterator, PredictionStream
+from base.worker.prediction.stream_parts import PartIterator, PredictionStream, part_encoder
 
 _WARM_UP_PART_BYTES = 64 * 1024
 """Size limit of the first part of a streamed answer to the warm-up request."""
@@ -66,6 +66,7 @@ class Predictor:
         self.takes_query = endpoint.call_plan.request_parameters is not None
         self._caller = HandlerCaller(endpoint)
         self._numeric_output = NumericOutput(endpoint.output_schema)
+        self._encode_part = part_encoder(endpoint)
         self._metrics = metrics
         self._async_runner = async_runner
         self._dependencies = dependencies
@@ -228,4 +229,4 @@ class Predictor:
         return numeric or result_to_batch(result, num_rows, self.endpoint.output_schema)
 
     def _start_parts(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> PartIterator:
-        return PartIterator(self._caller.call(lease, batch, context), self.endpoint.output_schema, self._async_runner)
+        return PartIterator(self._caller.call(lease, batch, context), self._encode_part, self._async_runner)

@@ -1,18 +1,20 @@
-"""A streamed answer in a worker: what a generator yields, as lines of JSON that are cut to the size of the reply slice."""
+"""A streamed answer in a worker: what a generator yields, as bytes that are cut to the size of the reply slice."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
 from base.async_runner import AsyncRunner
-from base.endpoint.raw import encode_json
-from base.errors import PexdockError
+from base.endpoint.endpoint import Endpoint
+from base.endpoint.raw import encode_json, encode_part
+from base.errors import BadResult, PexdockError
 from base.schema.model import Schema
 from base.telemetry.recorder import HandlerMetrics
 from base.worker.prediction.handler_errors import HandlerErrorBoundary, propagate_cancellation
@@ -24,21 +26,21 @@ class PartIterator:
 
     Args:
         parts: The generator that the handler returned.
-        schema: Schema of the frames that it yields; None if it may yield anything.
+        encode: Returns the bytes of a part.
         async_runner: Advances an async generator.
     """
 
-    def __init__(self, parts: Iterator[Any] | AsyncIterator[Any], schema: type[Schema] | None, async_runner: AsyncRunner) -> None:
+    def __init__(self, parts: Iterator[Any] | AsyncIterator[Any], encode: Callable[[Any], bytes], async_runner: AsyncRunner) -> None:
         self._parts = parts
-        self._schema = schema
+        self._encode = encode
         self._async_runner = async_runner
         self._rest = memoryview(b"")
 
     def next_part(self, size_max: int) -> memoryview | None:
-        """Returns the next bytes of NDJSON, at most `size_max`; None at the end.
+        """Returns the next bytes, at most `size_max`; None at the end.
 
         Raises:
-            BadResult: A part has no JSON form, or breaks the schema.
+            BadResult: A part cannot be encoded, or breaks the schema.
             BaseException: The generator raised it.
         """
         while not self._rest:
@@ -46,7 +48,7 @@ class PartIterator:
                 part = self._advance()
             except (StopIteration, StopAsyncIteration):
                 return None
-            self._rest = memoryview(b"".join(line + b"\n" for line in _json_lines(part, self._schema)))
+            self._rest = memoryview(self._encode(part))
         piece, self._rest = self._rest[:size_max], self._rest[size_max:]
         return piece
 
@@ -58,7 +60,7 @@ class PartIterator:
                 part = await anext(self._parts)
             except StopAsyncIteration:
                 return None
-            self._rest = memoryview(b"".join(line + b"\n" for line in _json_lines(part, self._schema)))
+            self._rest = memoryview(self._encode(part))
         piece, self._rest = self._rest[:size_max], self._rest[size_max:]
         return piece
 
@@ -150,9 +152,18 @@ async def _close_async(parts: AsyncIterator[Any]) -> None:
     await parts.aclose()  # type: ignore[attr-defined]  # as above
 
 
-def _json_lines(part: Any, schema: type[Schema] | None) -> list[bytes]:
+def part_encoder(endpoint: Endpoint[..., Any]) -> Callable[[Any], bytes]:
+    """Returns a function that encodes the parts of an endpoint's streams, and raises BadResult."""
+    if endpoint.media_type:
+        return encode_part
+    return partial(_encode_lines, schema=endpoint.output_schema, is_raw=endpoint.raw)
+
+
+def _encode_lines(part: Any, schema: type[Schema] | None, *, is_raw: bool) -> bytes:
     """Returns a line for each row of a frame; anything else is one line."""
+    if is_raw and isinstance(part, bytes | bytearray | memoryview):
+        raise BadResult("the handler yielded bytes, whose media type is not known: give it as @svc.endpoint(..., media_type=...)")
+    rows = [part]
     if schema is not None or isinstance(part, pl.DataFrame | pa.Table | pa.RecordBatch):
-        batch = result_to_batch(part, len(part) if hasattr(part, "__len__") else -1, schema)
-        return [encode_json(row) for row in batch.to_pylist()]
-    return [encode_json(part)]
+        rows = result_to_batch(part, len(part) if hasattr(part, "__len__") else -1, schema).to_pylist()
+    return b"".join(encode_json(row) + b"\n" for row in rows)

@@ -38,7 +38,7 @@ async def send_stream(send: Send, response: HttpResponse, timeout_s: float) -> b
     """Sends the parts of a response as they come. The server blocks `send` while the client does not read.
 
     Returns:
-        False if the client took longer than `timeout_s` for one part; the connection must then be closed.
+        False if the client took longer than `timeout_s` for one part, or the response is incomplete; the connection must then be closed.
     """
     assert response.stream is not None
     headers = [*response.headers, (b"cache-control", b"no-store")]
@@ -48,6 +48,8 @@ async def send_stream(send: Send, response: HttpResponse, timeout_s: float) -> b
             async with asyncio.timeout(timeout_s):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
     except TimeoutError:
+        return False
+    if response.stream.is_cut:
         return False
     await send({"type": "http.response.body", "body": b""})
     return True

@@ -103,10 +103,12 @@ def _lines(description: str) -> dict[str, Any]:
 
 def _ok(endpoint: EndpointSpec) -> dict[str, Any]:
     if endpoint.streams:
-        content = {
+        content: dict[str, Any] = {
             media_types.NDJSON: _lines("one part per line, as JSON"),
             EVENT_STREAM: _lines("one part per event, as JSON in its data"),
         }
+        if endpoint.media_type:
+            content = {endpoint.media_type: {"schema": {}}}
         return {
             "200": {
                 "description": "A response in parts; an error after the first part ends it",

@@ -1,4 +1,4 @@
-"""Streams a response part by part from the worker to the client, as NDJSON or as server-sent events."""
+"""Streams a response part by part from the worker to the client: as NDJSON, as server-sent events, or as the handler yields it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ class ResponseStream:
     """The parts of one response. Holds at most one part, and requests the next one when the client has taken it.
 
     Args:
-        media_type: NDJSON or EVENTS.
+        events: The lines of NDJSON become events.
+        opaque: The parts are bytes of any other media type, and are sent as they are.
+
+    Attributes:
+        is_cut: True if the response ends early: a media type that is not known has no place for a problem document.
     """
 
-    def __init__(self, media_type: bytes) -> None:
-        self._events = media_type == EVENTS
+    def __init__(self, *, events: bool = False, opaque: bool = False) -> None:
+        self.is_cut = False
+        self._events = events
+        self._opaque = opaque
         self._ready = asyncio.Event()
         self._piece = b""
         self._on_taken: Callable[[], None] | None = None
@@ -34,13 +40,15 @@ class ResponseStream:
         self._finished = False
 
     def put(self, piece: bytes, on_taken: Callable[[], None]) -> None:
-        """Adds bytes of NDJSON, which may end in the middle of a line. Calls `on_taken` once the client has them."""
-        self._piece, self._on_taken = self._formatted(piece), on_taken
+        """Adds bytes, which may end in the middle of a line. Calls `on_taken` once the client has them."""
+        self._piece, self._on_taken = piece if self._opaque else self._formatted(piece), on_taken
         self._ready.set()
 
     def finish(self, problem: bytes | None = None) -> None:
-        """Ends the stream, with a problem document, if any, as the last line or event."""
-        if problem is not None:
+        """Ends the stream, with a problem document, if any, as the last line or event; an opaque stream is cut instead."""
+        if problem is not None and self._opaque:
+            self.is_cut = True
+        elif problem is not None:
             border = b"" if self._at_line_start else b"\n\n" if self._events else b"\n"
             line = b"event: error\ndata: " + problem + b"\n\n" if self._events else b'{"error":' + problem + b"}\n"
             self._tail = border + line

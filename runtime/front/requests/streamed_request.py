@@ -11,7 +11,7 @@ from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
-from runtime.front.requests.response_stream import ResponseStream, stream_media_type
+from runtime.front.requests.response_stream import EVENTS, ResponseStream, stream_media_type
 
 
 class StreamedRequest(InferenceRequest):
@@ -56,7 +56,7 @@ class StreamedRequest(InferenceRequest):
             self._end(200)
 
     def fail(self, error: PexdockError, *, blamed: bool = False) -> None:
-        """Responds with a problem document. If a part was already sent, the document is the last line of the stream."""
+        """Responds with a problem document. After the first part it is the last line of the stream, or the stream is cut."""
         if self._stream is None:
             super().fail(error, blamed=blamed)
         elif not self.answered:
@@ -73,8 +73,9 @@ class StreamedRequest(InferenceRequest):
     def _started_stream(self) -> ResponseStream:
         if self._stream is None:
             assert self._respond is not None
-            media_type = stream_media_type(self.head.accept)
-            self._stream = ResponseStream(media_type)
+            own = self.endpoint.spec.media_type.encode()
+            media_type = own or stream_media_type(self.head.accept)
+            self._stream = ResponseStream(events=not own and media_type == EVENTS, opaque=bool(own))
             self._respond(HttpResponse(200, media_type, self.id, b"", (), self._stream))
         return self._stream
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -243,6 +244,24 @@ def test_validate_artifact_params_requires_a_spec() -> None:
 
     made = endpoint("/p/{run}/{kind}", cache_config=config(spec=Spec), validate_artifact_params=True)(handle)
     assert isinstance(made, Endpoint)
+
+
+def test_a_media_type_is_for_generators_of_bytes() -> None:
+    """Any other handler's response has a type of its own."""
+
+    def whole(body: bytes) -> bytes:
+        return body
+
+    def frames(records_df: pl.DataFrame) -> Iterator[Output.DataFrame]:
+        yield records_df
+
+    def pieces(body: bytes) -> Iterator[bytes]:
+        yield body
+
+    assert "return svc.Response(body, 'text/plain')" in refused(whole, raw=True, media_type="text/plain")
+    assert "drop their schema Output" in refused(frames, media_type="text/plain")
+    assert "'text' is not a media type" in refused(pieces, raw=True, media_type="text")
+    assert endpoint("/p", raw=True, media_type="text/plain")(pieces).media_type == "text/plain"
 
 
 def test_a_batch_policy_has_bounds() -> None:

@@ -238,7 +238,7 @@ def test_a_streamed_response_takes_linear_time(media: bytes, lines: int) -> None
 
     def prepare(size: int) -> Callable[[], object]:
         async def pass_on() -> None:
-            stream = ResponseStream(media)
+            stream = ResponseStream(events=media == EVENTS)
             for _ in range(size if lines == 1 else 1):
                 stream.put(b"1\n" * (size if lines > 1 else 1), lambda: None)
                 assert await stream.next()

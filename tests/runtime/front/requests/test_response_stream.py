@@ -20,7 +20,7 @@ def test_clients_get_events_only_if_they_ask_for_them() -> None:
 
 async def passed(media_type: bytes, pieces: list[bytes], problem: bytes | None = None) -> bytes:
     """Returns the bytes that a client gets; checks that a piece counts as taken when the next is asked for, and not before."""
-    stream, got = ResponseStream(media_type), b""
+    stream, got = ResponseStream(events=media_type == EVENTS), b""
     taken: list[bool] = []
     for piece in pieces:
         stream.put(piece, lambda: taken.append(True))
@@ -51,6 +51,19 @@ def test_a_problem_is_a_line_of_its_own() -> None:
     assert asyncio.run(passed(NDJSON, [b"1\n"], b"{}")) == b'1\n{"error":{}}\n'
     assert asyncio.run(passed(NDJSON, [b'"cut'], b"{}")) == b'"cut\n{"error":{}}\n'
     assert asyncio.run(passed(EVENTS, [b'"cut'], b"{}")) == b'data: "cut\n\nevent: error\ndata: {}\n\n'
+
+
+def test_an_opaque_stream_is_sent_as_it_is_and_cut_by_a_problem() -> None:
+    """No line or event that the handler did not write is in it."""
+
+    async def cut() -> tuple[bytes | None, bytes | None, bool]:
+        stream = ResponseStream(opaque=True)
+        stream.put(b"a\nb", lambda: None)
+        first = await stream.next()
+        stream.finish(b"{}")
+        return first, await stream.next(), stream.is_cut
+
+    assert asyncio.run(cut()) == (b"a\nb", None, True)
 
 
 def test_a_stream_without_parts_ends() -> None:
