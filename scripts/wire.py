@@ -34,7 +34,9 @@ _TAGGED = ("Welcome", "Reply", "Failure", "StreamPart", "StreamEnd", "Parameters
 _OF_RELEASES = (
     "Described",
     "EndpointDocs",
+    "EndpointSpec.call_max_rows",
     "EndpointSpec.docs",
+    "EndpointSpec.max_concurrency",
     "EndpointSpec.media_type",
     "EndpointSpec.query",
     "Example.query",

@@ -44,6 +44,8 @@ def describe_endpoint(endpoint: Endpoint[..., Any]) -> EndpointSpec:
         timeout_ms=endpoint.timeout_ms,
         media_type=endpoint.media_type,
         query={} if (declared := endpoint.call_plan.request_parameters) is None else declared.repeats,
+        call_max_rows=endpoint.batch.call_max_rows,
+        max_concurrency=endpoint.max_concurrency,
     )
 
 

@@ -133,9 +133,9 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
         cache_config: How the endpoint finds and loads its models. With it, the handler takes `(model, frame)`, otherwise `(frame)`; for
             its other parameters and their order see `base.endpoint.injection`.
         batch_max_delay_ms: See `BatchPolicy`.
-        batch_max_size: Maximum number of rows in a call of the handler. The rows of a larger request are given in several calls, unless the
-            handler takes a single request: raw, with a context, or as a generator. If None, 64 rows of several requests are gathered, and
-            the rows of one request are never divided.
+        batch_max_size: Maximum number of rows in a call of the handler. The rows of a larger request are given in several calls, perhaps on
+            several workers, unless the handler takes a single request: raw, with a context, or as a generator. If None, 64 rows of several
+            requests are gathered, and the rows of one request are never divided.
         validate_artifact_params: Requires that `cache_config` has a `spec`. An existing spec is always applied.
         unexpected: "ignore" skips fields that the input schema does not have; "reject" answers their request with 422.
         raw: The handler takes the unparsed request (`svc.Request`) instead of a frame, and builds its own response.

@@ -56,6 +56,8 @@ class EndpointSpec(msgspec.Struct, frozen=True):
         timeout_ms: Time limit of a request whose client sets none; None for the limit of the front door.
         query: The parameters that a query may have → whether they may be given more than once; empty if queries are ignored.
         media_type: Media type of a streamed answer, whose parts are sent as they are; empty if the parts are NDJSON.
+        call_max_rows: Maximum number of rows in a call of the handler; None if a request is never divided.
+        max_concurrency: Number of calls that a worker computes at the same time.
     """
 
     name: str
@@ -77,6 +79,8 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     timeout_ms: int | None = None
     query: dict[str, bool] = {}
     media_type: str = ""
+    call_max_rows: int | None = None
+    max_concurrency: int = 1
 
 
 class ReleaseSpec(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 from polars import CompatLevel
 
-from base.errors import PeerError
+from base.errors import BadResult, PeerError
 from base.schema import dtypes
 
 _MEANING = b"pexdock.meaning"
@@ -150,3 +150,22 @@ def _decode_defaults(encoded: bytes) -> dict[str, pl.Series]:
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=CompatLevel.newest())
+
+
+def join_results(results: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Returns the results of several calls of a handler as one batch.
+
+    Types that are inferred in each call, such as those of a list, may be wider in one result than in another.
+
+    Raises:
+        BadResult: The results have columns that do not fit together.
+    """
+    try:
+        schema = pa.unify_schemas([each.schema for each in results], promote_options="permissive")
+        table = pa.Table.from_batches([each if each.schema.equals(schema) else each.cast(schema) for each in results])
+        (joined,) = table.combine_chunks().to_batches()
+        return joined
+    except (pa.ArrowException, ValueError) as exc:
+        raise BadResult(
+            f"the handler returned other columns for some rows of a request than for others: {exc}; declare a schema of the result"
+        ) from exc

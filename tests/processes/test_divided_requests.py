@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated
 
+import httpx
 import polars as pl
 import pyarrow as pa
 import pyarrow.ipc
@@ -18,6 +22,8 @@ from base.errors import Reject
 from base.ipc.front_door_control import Configure
 from base.schema import Schema
 from base.testing import TestClient
+from supervisor_harness import Supervised
+from tinypex import write_tiny
 
 
 class Row(Schema):
@@ -112,9 +118,30 @@ async def nested_async(records_df: Nested.DataFrame) -> pa.Table:
     return table.slice(len(records_df))
 
 
+RUNNING: list[int] = [0, 0]
+"""The calls that run now, and the largest number of them so far."""
+
+
+@svc.endpoint("/awaits", batch_max_size=2)
+async def awaits(records_df: Row.DataFrame) -> pl.Series:
+    RUNNING[0] += 1
+    RUNNING[1] = max(RUNNING)
+    await asyncio.sleep(0.02)
+    RUNNING[0] -= 1
+    return noted(records_df) * 5
+
+
+@svc.endpoint("/refuses_later", batch_max_size=2)
+async def refuses_later(records_df: Row.DataFrame) -> pl.Series:
+    await asyncio.sleep(0.01)
+    if 77 in records_df["x"]:
+        raise Reject(422, "no 77", rows=[1])
+    return noted(records_df)
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    endpoints = (typed, free, texts, whole, alone, refuses, short, other, slow, nested, nested_free, nested_async)
+    endpoints = (typed, free, texts, whole, alone, refuses, short, other, slow, nested, nested_free, nested_async, awaits, refuses_later)
     with TestClient(*endpoints, limits=Configure(request_max_rows=200_000)) as client:
         client.post("/typed", json=rows(1))  # makes the first segment
         yield client
@@ -235,7 +262,7 @@ def test_array_columns_with_nulls_are_divided(client: TestClient, path: str, med
     assert reply.status == 200, reply.content
     expected = [{"a": a, "b": b, "c": c} for a, b, c in zip(*NESTED.values(), strict=True)]
     assert reply.json()["predictions"] == expected
-    assert CALLS == [3, 3, 1]
+    assert sorted(CALLS) == [1, 3, 3]
 
 
 def test_the_columns_of_a_divided_request_are_converted_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,3 +273,66 @@ def test_the_columns_of_a_divided_request_are_converted_once(client: TestClient,
     media = "application/vnd.apache.arrow.stream"
     assert client.post("/nested", content=nested_body(media), headers={"content-type": media}).status == 200
     assert (CALLS, converted) == ([3, 3, 1], [7])
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/vnd.apache.arrow.stream"])
+def test_the_calls_of_an_async_handler_run_at_the_same_time(client: TestClient, media: str) -> None:
+    """Its rows are answered in their order, in every format, and other requests are answered in between."""
+    RUNNING[:] = [0, 0]
+    body = arrow(1001) if media.endswith("stream") else json.dumps(rows(1001)).encode()
+    with ThreadPoolExecutor(1) as thread:
+        large = thread.submit(client.post, "/awaits", content=body, headers={"content-type": media, "accept": media})
+        assert client.post("/awaits", json=[{"x": 7}]).json()["predictions"] == [35]
+        reply = large.result()
+    assert reply.status == 200, reply.content
+    found = pa.ipc.open_stream(reply.content).read_all()[0].to_pylist() if media.endswith("stream") else reply.json()["predictions"]
+    assert found == [5 * x for x in range(1001)]
+    assert 2 <= RUNNING[1] <= 16
+    assert (max(CALLS), sum(CALLS)) == (2, 1002)
+
+
+def test_a_rejected_row_of_a_part_has_its_number_in_the_request(client: TestClient) -> None:
+    """The other parts are not computed any further, and the worker answers the next request."""
+    reply = client.post("/refuses_later", json=rows(500))
+    assert (reply.status, reply.json()["detail"], [error["row"] for error in reply.json()["errors"]]) == (422, "no 77", [77])
+    assert client.post("/refuses_later", json=rows(2)).json()["predictions"] == [0, 1]
+
+
+SHARED = """
+    import os, pathlib, time
+    import polars as pl
+    import base.service as svc
+    from base.schema import Schema
+
+    class Row(Schema):
+        x: pl.Int64
+
+    @svc.endpoint(path="/shared", batch_max_size=4)
+    def predict(records_df: Row.DataFrame) -> pl.DataFrame:
+        met = pathlib.Path("FOLDER")
+        if 18 in records_df["x"] and not (met / "died").exists():
+            [each.unlink() for each in met.iterdir()]
+            (met / "died").touch()
+            os._exit(1)
+        if len(records_df) == 4:  # a call of the large request waits until another worker computes some of it, too
+            (met / str(os.getpid())).touch()
+            while (met / "died").exists() and len(list(met.glob("[0-9]*"))) < 2:
+                time.sleep(0.01)
+        return records_df.select(twice=pl.col("x") * 2, pid=pl.lit(os.getpid()))
+"""
+
+
+def test_a_large_request_is_divided_over_the_workers(tmp_path: Path) -> None:
+    """A worker that dies with a part takes nothing with it: the part is computed by another. Columns of 1000 rows go back in order."""
+    met = tmp_path / "met"
+    met.mkdir()
+    supervised = Supervised(tmp_path, workers_per_release=2, restart_delay_min_s=0.05)
+    write_tiny(supervised.dist / "shared.pex", "shared", module=SHARED.replace("FOLDER", str(met)))
+    with supervised:
+        url = supervised.state()["address"] + "/shared"
+        reply = httpx.post(url, json=rows(1000), timeout=60)
+    assert reply.status_code == 200, reply.text
+    predictions = reply.json()["predictions"]
+    assert [each["twice"] for each in predictions] == [2 * x for x in range(1000)]
+    assert len({each["pid"] for each in predictions}) >= 2
+    assert (met / "died").exists()

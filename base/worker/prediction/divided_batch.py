@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import polars as pl
 import pyarrow as pa
 
-from base.errors import AuthorError, BadResult, PexdockError
+from base.errors import AuthorError, PexdockError
 from base.ipc.numeric_frames import NumericBatch
+from base.schema.wire import join_results
 from base.worker.prediction.handler_call import BatchContext
 
 
@@ -62,7 +63,7 @@ class DividedBatch:
         Raises:
             BadResult: The parts have columns that do not fit together.
         """
-        return _join(self._results)
+        return join_results(self._results)
 
 
 def _record_batch(batch: pa.RecordBatch | NumericBatch) -> pa.RecordBatch:
@@ -73,16 +74,3 @@ def _error_of_part(error: PexdockError, start: int, rows: int) -> PexdockError:
     cells = [cell if cell.row is None else replace(cell, row=cell.row + start) for cell in error.cells]
     place = f"in a call with the rows {start} to {start + rows - 1}: " if isinstance(error, AuthorError) else ""
     return error.copy_for_caller(detail=f"{place}{error.detail}", cells=cells)
-
-
-def _join(results: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """Returns one batch. Types that are inferred in each call, such as those of a list, may be wider in one part than in another."""
-    try:
-        schema = pa.unify_schemas([each.schema for each in results], promote_options="permissive")
-        table = pa.Table.from_batches([each if each.schema.equals(schema) else each.cast(schema) for each in results])
-        (joined,) = table.combine_chunks().to_batches()
-        return joined
-    except (pa.ArrowException, ValueError) as exc:
-        raise BadResult(
-            f"the handler returned other columns for some rows of a request than for others: {exc}; declare a schema of the result"
-        ) from exc

@@ -20,6 +20,7 @@ from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.streamed_request import StreamedRequest
+from runtime.front.scheduling.divided_request import DividedRequest
 from runtime.front.scheduling.endpoint_queue import EndpointQueue
 from runtime.front.telemetry.metrics import now_s
 
@@ -65,19 +66,22 @@ def submit_request(
         raise TooLarge(
             f"the request has {rows.count} rows, limit {queue.request_max_rows}; send fewer rows at once, or raise request_max_rows"
         )
-    kind = StreamedRequest if queue.spec.streams else InferenceRequest
-    request = kind(head, rows, request_id, respond, context, began_s)
-    request.size_bytes = size_bytes
-    if not request.row_count:
-        _answer_empty(request)
-        return request
-    if queue.spec.streams:
-        queue.add_request(request)
+    if rows.count > queue.call_max_rows and queue.parallel_calls > 1:
+        request: InferenceRequest = queue.add_divided(DividedRequest(head, rows, request_id, respond, began_s), size_bytes)
     else:
-        queue.waiting.add_request(request)
-    if queue.metrics is not None:
-        request.queued_s = now_s()
-    queue.deadlines.watch(request)
+        kind = StreamedRequest if queue.spec.streams else InferenceRequest
+        request = kind(head, rows, request_id, respond, context, began_s)
+        request.size_bytes = size_bytes
+        if not request.row_count:
+            _answer_empty(request)
+            return request
+        if queue.spec.streams:
+            queue.add_request(request)
+        else:
+            queue.waiting.add_request(request)
+        if queue.metrics is not None:
+            request.queued_s = now_s()
+        queue.deadlines.watch(request)
     queue.policy.arrivals += 1
     queue.scheduler.wake()
     if head.mirror is not None and not request.answered and head.mirror.should_copy():

@@ -8,7 +8,7 @@ fill their batch, less urgent requests of their group join it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Generic, Protocol, Self, TypeVar
@@ -143,13 +143,27 @@ class BatchQueue(Generic[R]):
         others = self._batches[urgency] + (-rows // self._batch_max_rows)
         return before + mine + min(others, (mine + 1) * (len(lane) - (own is not None)))
 
-    def add_request(self, request: R) -> None:
-        """Adds a request behind the others of its group and urgency.
+    def add_parts(self, parts: Sequence[R]) -> None:
+        """Adds the parts of one request, in their order.
 
         Raises:
             Full: a limit would be exceeded. Nothing was added.
         """
-        if self.size:
+        self.check_room(sum(part.row_count for part in parts), sum(part.size_bytes for part in parts))
+        for part in parts:
+            self.add_request(part, has_room=True)
+
+    def add_request(self, request: R, *, has_room: bool = False) -> None:
+        """Adds a request behind the others of its group and urgency.
+
+        Args:
+            request: The request.
+            has_room: Whether `check_room` has admitted it.
+
+        Raises:
+            Full: a limit would be exceeded. Nothing was added.
+        """
+        if self.size and not has_room:
             self.check_room(request.row_count, request.size_bytes)
         urgency = request.urgency
         lane = self._lanes.get(urgency)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from base.errors import DeadlineExceeded, Full, PexdockError
 from base.ipc.release_spec import EndpointSpec
 from runtime.front.requests.batch_time import estimate_wait_s
@@ -11,8 +13,9 @@ from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.scheduling.batch_policy import DispatchPolicy
 from runtime.front.scheduling.batch_queue import BatchQueue, QueueLimits
+from runtime.front.scheduling.divided_request import DividedRequest, part_row_count
 from runtime.front.scheduling.scheduler import Scheduler
-from runtime.front.telemetry.metrics import RequestMetrics
+from runtime.front.telemetry.metrics import RequestMetrics, now_s
 
 EXPECTED_WAIT_MAX_PART = 0.5
 """Part of its time limit that a request may be expected to wait. With 1.0, most requests that were accepted at the limit expired, since the
@@ -32,6 +35,7 @@ class EndpointQueue(ServedEndpoint):
 
     Attributes:
         request_max_rows: Limit of the rows of a request.
+        call_max_rows: Number of rows from which a request may be divided.
         waiting: The requests that wait.
         policy: Decides when the next batch is sent.
         siblings: All queues of the release, itself included.
@@ -50,9 +54,15 @@ class EndpointQueue(ServedEndpoint):
         self.scheduler = scheduler
         self.max_wait_s = limits.max_wait_s
         self.request_max_rows = limits.request_max_rows
+        self.call_max_rows = sys.maxsize if spec.call_max_rows is None else spec.call_max_rows
         self.policy = DispatchPolicy(1 if spec.unbatched else spec.batch_max_rows, spec.batch_max_delay_ms / 1000)
         self.waiting: BatchQueue[InferenceRequest] = BatchQueue(spec.batch_max_rows, limits)
         self.siblings: list[EndpointQueue] = []
+
+    @property
+    def parallel_calls(self) -> int:
+        """Number of calls of the handler that the workers can compute at the same time."""
+        return self.scheduler.workers.up_count * self.spec.max_concurrency
 
     def check_room(self, head: RequestHead, size_bytes: int) -> None:
         """Checks that a request may wait, as far as that is known before its body is decoded.
@@ -84,6 +94,21 @@ class EndpointQueue(ServedEndpoint):
         self.waiting.add_request(request)
         if streams is not None:
             streams.add(request)
+
+    def add_divided(self, request: DividedRequest, size_bytes: int) -> DividedRequest:
+        """Divides a new request, queues its parts, and sets their deadlines. Returns the request.
+
+        Raises:
+            Full: the queue is full. Nothing was added.
+        """
+        parts = request.divide(part_row_count(request.row_count, self.call_max_rows, self.parallel_calls))
+        for part in parts:
+            part.size_bytes = size_bytes // len(parts)
+            part.queued_s = 0.0 if self.metrics is None else now_s()
+        self.waiting.add_parts(parts)
+        for part in parts:
+            self.deadlines.watch(part)
+        return request
 
     def enqueue(self, request: InferenceRequest) -> None:
         """Queues a request whose deadline is already set, or fails it."""

@@ -62,7 +62,12 @@ def lease_reply(frame: memoryview, reply: Reply, requests: Sequence[InferenceReq
     if len(requests) > 1 or reply.rows != rows or not reply.flags & Flag.SCHEMA:
         return None
     (request,) = requests
-    if request.head.format is not ResponseFormat.ARROW or request.endpoint.spec.raw or request.observer is not None:
+    if (
+        request.head.format is not ResponseFormat.ARROW
+        or request.endpoint.spec.raw
+        or request.observer is not None
+        or not request.needs_body
+    ):
         return None
     return ReplyLease(frame) if is_one_batch(frame, rows, request.endpoint.output_schema) else None
 
