@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -261,3 +262,21 @@ def test_new_paths_wait_for_a_model_that_crashes_before_it_has_described_its_own
         gate.touch()
         pexdock.until_state("slow-0.1.0.pex", "ready")
     assert {str(answer) for answer in answers["/old"]} == {"[15]"}
+
+
+@pytest.mark.timeout(300)
+def test_a_rollback_takes_no_path_back_that_another_model_serves_by_now(pexdock: Supervised) -> None:
+    """The command says why, and what serves goes on."""
+    write_tiny(pexdock.dist / "two-0.1.0.pex", "two", module=times(2, "/m01"))
+    drop_m01(pexdock)
+    with pexdock:
+        pexdock.until_state("two-0.1.0.pex", "refused")
+        assert pexdock.predictions("/m01") == BY_M01
+        write_tiny(pexdock.dist / "m01-0.2.0.pex", "m01", "0.2.0", module=times(4, "/m02"))
+        pexdock.until(lambda: pexdock.predictions("/m02") == [12])
+        pexdock.until(lambda: pexdock.predictions("/m01") == [6])
+        rollback = subprocess.run(pexdock.command("rollback", "m01"), env=pexdock.environment, capture_output=True, text=True, timeout=60)
+        assert rollback.returncode == 1
+        assert "path /m01 belongs to two 0.1.0, from two-0.1.0.pex" in rollback.stderr
+        assert pexdock.predictions("/m02") == [12]
+        assert pexdock.predictions("/m01") == [6]
