@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from base.ipc.front_door_control import Configure, MirrorReport, MirrorSpec, SplitSpec
+from base.ipc.metrics_report import MetricsConfig, MetricsReport
 from front_harness import Front, TinyWorker, Workers, version
 from rawhttp import Raw, post
 
@@ -128,3 +129,19 @@ def test_large_copies_leave_memory_to_the_clients(make: Workers) -> None:
         found = read_report(front, 12)
         assert found.failed == 0
         assert found.requests >= 1
+
+
+def test_skipped_copies_are_counted_in_a_metric_of_the_mirror_release(make: Workers) -> None:
+    """It has no worker. Its spec is that of one that listens."""
+    own, shadow = make("1.0"), make("2.0")
+    with Front(Configure(metrics=MetricsConfig(0.2, 10))) as front:
+        route = replace(shadow.route("shadow"), sockets=[])
+        front.table(own.route("own"), route, sharing=SplitSpec({"own": 1}, "", MirrorSpec("shadow", 100.0)))
+        front.asked([[{"x": x}] for x in range(5)])
+        skipped = 0
+        while skipped < 5:
+            word = front.next_message()
+            if isinstance(word, MetricsReport) and "MirrorSkipped" in word.counts:
+                assert (word.model, word.version, word.endpoint) == ("tiny", "2.0", "")
+                skipped += word.counts["MirrorSkipped"]
+    assert skipped == 5
