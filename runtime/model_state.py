@@ -49,7 +49,10 @@ _OK, _NOT_FOUND, _UNAVAILABLE = HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.
 MEANINGS: Mapping[ModelState, StateMeaning] = {
     ModelState.UNKNOWN: StateMeaning("No file of it is in `dist/`.", _NOT_FOUND, ready=False, holds_start=False),
     ModelState.STARTING: StateMeaning(
-        "A release is verified or unpacked, or waits for its turn to start.", _UNAVAILABLE, ready=False, holds_start=True
+        "A release is verified or unpacked, waits for its turn to start, or waits until the paths of others are known.",
+        _UNAVAILABLE,
+        ready=False,
+        holds_start=True,
     ),
     ModelState.WARMING: StateMeaning(
         "The first worker of a release imports the model, loads artifacts and warms up.", _UNAVAILABLE, ready=False, holds_start=True
