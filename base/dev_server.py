@@ -34,7 +34,7 @@ from base.ipc.metrics_report import MetricsReport
 from base.ipc.release_spec import ReleaseSpec
 from base.log import log_beside_model
 from base.telemetry.emf import Emf
-from base.telemetry.emf_writer import report_writer
+from base.telemetry.emf_writer import EmfWriter
 from base.telemetry.recorder import Reporter, WorkerMetrics
 from base.worker.cache_admin import CacheAdmin
 from base.worker.worker import Worker
@@ -264,7 +264,7 @@ class _Session:
                 self._front_door = self.caches = None
 
     def _announce(self, front_door: FrontDoorProcess, release: ReleaseSpec, name: tuple[str, int], worker_socket: str) -> None:
-        if not front_door.route_to(release, worker_socket):
+        if not front_door.route_to(release, worker_socket) or self._draining:
             return
         address = "http://{}:{}".format(*name)
         self._on_serving(address)
@@ -277,12 +277,12 @@ class _Session:
 @contextmanager
 def _reporting(emf: Emf | None, recorder: WorkerMetrics | None) -> Iterator[Callable[[MetricsReport], None]]:
     """Writes the metrics of this process during a `with` block, and yields the function that takes the reports of the front door."""
-    with report_writer(emf) as report:
+    with EmfWriter(emf) as log:
         if recorder is None or emf is None:
-            yield report
+            yield log.write_report
         else:
-            with Reporter(recorder, emf.interval_s, report):
-                yield report
+            with Reporter(recorder, emf.interval_s, log.write_report):
+                yield log.write_report
 
 
 @contextmanager

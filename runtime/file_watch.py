@@ -1,4 +1,4 @@
-"""Watches files that operators may replace while Pexdock runs: keys, lists and certificates.
+"""Watches files that operators may replace or remove while Pexdock runs: keys, lists, certificates and logs.
 
 It uses inotify, and no timer. Files are polled only where the kernel reports no changes: on a file system of another machine, or if the
 limits of inotify are reached.
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask, Watch
 
+from base.telemetry.append_log import STDOUT
+
 log = logging.getLogger(__name__)
 
 _MASK = (
@@ -24,6 +26,9 @@ _MASK = (
 
 POLL_S = 10.0
 """Interval in seconds at which files are polled."""
+
+_ROTATION_S = 1.0
+"""Delay in seconds before a log file is opened again: `logrotate` renames it, and then creates the new one itself."""
 
 INOTIFY_ADVICE = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl"
 
@@ -117,6 +122,23 @@ class FileWatch:
     def _end(self, inotify: Inotify, folder: Path) -> None:
         with contextlib.suppress(OSError):  # the kernel has ended it already, and will report IGNORED
             inotify.rm_watch(self._watches.pop(folder))
+
+
+async def watch_log(path: str, reopen: Callable[[], None]) -> None:
+    """Calls `reopen` a moment after a log file may have been renamed or removed, which frees its space even if nothing is logged.
+
+    Runs until it is cancelled; returns at once if the log is the standard output.
+    """
+    if path == STDOUT:
+        return
+    changed = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(FileWatch([Path(path)], changed.set).run())
+        while True:
+            await changed.wait()
+            await asyncio.sleep(_ROTATION_S)
+            changed.clear()
+            reopen()
 
 
 def _folders(path: Path) -> set[Path]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import uvloop
 
 from base.ipc.metrics_report import MetricsReport
-from base.telemetry.emf_writer import report_writer
+from base.telemetry.emf_writer import EmfWriter
 from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.admin.server.listeners import AdminServers, connection_limits, open_listeners
@@ -54,7 +54,7 @@ def serve(settings: Settings, show: Callable[[str], None], load: Callable[[], Se
         run_dir.lock_run_dir(settings.run_path) as own_run_dir,
         bind_listeners(settings.host, settings.port, settings.front_doors) as clients,
         open_listeners(settings, own_run_dir.path) as operators,
-        report_writer(settings.emf, "emf_path") as report,
+        EmfWriter(settings.emf, "emf_path") as metrics,
         PolicyStore(settings.state_path) as policies,
         log_buffer.capture_logs() as logs,
         _make_sandbox(settings) as sandbox,
@@ -63,8 +63,8 @@ def serve(settings: Settings, show: Callable[[str], None], load: Callable[[], Se
         settings.dist_path.mkdir(parents=True, exist_ok=True)
         dist_file.remove_abandoned_files(settings.dist_path)
         try:
-            context = _release_context(settings, store, own_run_dir, report, sandbox)
-            supervisor = Supervisor(context, clients, policies, show, _checked(load))
+            context = _release_context(settings, store, own_run_dir, metrics.write_report, sandbox)
+            supervisor = Supervisor(context, clients, policies, show, _checked(load), metrics.reopen)
             admin = AdminServers(create_app(_admin_context(settings, supervisor, logs)), operators, connection_limits(settings))
             uvloop.run(supervisor.run(admin))
         finally:

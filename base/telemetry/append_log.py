@@ -89,6 +89,10 @@ class AppendLog:
         if full and not logged:
             log.error("%s are dropped: %s does not accept them fast enough", self._what, self._name)
 
+    def reopen(self) -> None:
+        """Opens the file again if it was renamed or removed, as the next line would. Never blocks; may be called from any thread."""
+        self.append_lines(lambda: (), 0)
+
     @property
     def _name(self) -> str:
         return "the standard output" if self._stdout else str(self._path)

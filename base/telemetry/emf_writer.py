@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
 from typing import Self
 
 from base.ipc.metrics_report import MetricsReport
@@ -19,39 +17,33 @@ class EmfWriter:
     """Writes reports while it is entered (see `base.telemetry.append_log`).
 
     Args:
-        emf: The path, and the namespace.
+        emf: The path, and the namespace; None to drop all reports.
         setting: Name of the setting or parameter that has the path.
     """
 
-    def __init__(self, emf: Emf, setting: str = "the path of Emf") -> None:
-        self._namespace = emf.namespace
-        self._log = AppendLog(emf.path, "metrics", setting, _QUEUED_VALUES_MAX)
+    def __init__(self, emf: Emf | None, setting: str = "the path of Emf") -> None:
+        self._emf = emf
+        self._log = None if emf is None else AppendLog(emf.path, "metrics", setting, _QUEUED_VALUES_MAX)
 
     def __enter__(self) -> Self:
-        self._log.__enter__()
+        if self._log is not None:
+            self._log.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Writes the queued lines, unless that takes too long."""
-        self._log.__exit__()
+        if self._log is not None:
+            self._log.__exit__()
 
     def write_report(self, report: MetricsReport) -> None:
         """Queues a report without blocking. May be called from any thread."""
-        self._log.append_lines(functools.partial(emf_lines, report, self._namespace), _weight(report))
+        if self._log is not None and self._emf is not None:
+            self._log.append_lines(functools.partial(emf_lines, report, self._emf.namespace), _weight(report))
 
-
-@contextlib.contextmanager
-def report_writer(emf: Emf | None, setting: str = "the path of Emf") -> Iterator[Callable[[MetricsReport], None]]:
-    """Yields a function that writes reports from any thread without blocking. Without `emf` it drops them."""
-    if emf is None:
-        yield _drop_report
-        return
-    with EmfWriter(emf, setting) as writer:
-        yield writer.write_report
-
-
-def _drop_report(_: MetricsReport) -> None:
-    pass
+    def reopen(self) -> None:
+        """Opens the file again if it was renamed or removed, as the next report would."""
+        if self._log is not None:
+            self._log.reopen()
 
 
 def _weight(report: MetricsReport) -> int:

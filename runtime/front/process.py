@@ -19,6 +19,7 @@ from base.ipc.front_door_control import Configure, Listening, ModelStates, Repor
 from base.log import stderr_handler
 from base.process import outlive_parent
 from base.telemetry.loop_watchdog import LoopWatchdog
+from runtime.file_watch import watch_log
 from runtime.front.app.service import InferenceService
 from runtime.front.control_channel import ParentChannel
 from runtime.front.orphans import OrphanReaper
@@ -78,6 +79,8 @@ class FrontProcess:
         await self._apply(service, first)
         with open_access_log(configure.access_log, self._stdout_fd) as access_log:
             server = FrontServer(service, configure, access_log)
+            if access_log is not None and configure.access_log is not None:
+                channel.run_in_background(watch_log(configure.access_log, access_log.reopen))
             outlive_parent()  # from here on a client may wait for a response
             await server.listen(self._listeners)
             gc.collect()

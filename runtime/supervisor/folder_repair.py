@@ -88,9 +88,11 @@ class FolderRepair:
             self._schedule(_RETRY_S)
 
     def _restore_scratch_folders(self) -> None:
-        self._context.sandbox.restore_scratch_root()
-        for worker in self._releases.workers:
-            worker.run.restore_scratch_folder()
+        sandbox = self._context.sandbox
+        made = [sandbox.restore_scratch_root(), *(worker.run.restore_scratch_folder() for worker in self._releases.workers)]
+        if any(made):
+            text = "folders in %s were removed and have been made again, empty; exclude it from cleaners, or set scratch_path"
+            log.warning(text, sandbox.scratch_path)
 
     def _restore_run_dir(self) -> None:
         """Restores the run directory and its files. Nothing is put into a directory that is not ours."""

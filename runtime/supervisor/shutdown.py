@@ -23,6 +23,11 @@ _REAP_S = 5.0
 """Time limit for the exit after SIGKILL, in seconds. Only a process that is stuck in the kernel takes longer than a moment."""
 
 
+_SAME_REQUEST_S = 1.0
+"""Time after the first signal within which others belong to it, in seconds. `timeout` signals its child, and then its whole group;
+service managers may send SIGHUP after SIGTERM."""
+
+
 class Shutdown:
     """Waits until a shutdown is requested, and drains all processes in order.
 
@@ -35,6 +40,7 @@ class Shutdown:
     def __init__(self, drain_s: float, pre_stop_delay_s: float) -> None:
         self._drain_s = drain_s
         self.pre_stop_delay_s = pre_stop_delay_s
+        self._signalled_s: float | None = None  # when the first signal came
         self._hurried = asyncio.Event()
         self.requested = asyncio.Event()
 
@@ -61,15 +67,16 @@ class Shutdown:
         self.requested.set()
 
     def _on_signal(self, number: int) -> None:
-        name = signal.Signals(number).name
-        if self.requested.is_set():
+        name, now_s = signal.Signals(number).name, time.monotonic()
+        if self._signalled_s is None:
+            self._signalled_s = now_s
+            log.info("%s: shutting down", name)
+            if number != signal.SIGTERM:  # sent by people at a terminal, where no load balancer needs time to notice
+                self.pre_stop_delay_s = 0.0
+            self.requested.set()
+        elif now_s - self._signalled_s > _SAME_REQUEST_S:
             log.info("%s: killing the remaining processes", name)
             self._hurried.set()
-        else:
-            log.info("%s: shutting down", name)
-        if number != signal.SIGTERM:  # sent by people at a terminal, where no load balancer needs time to notice
-            self.pre_stop_delay_s = 0.0
-        self.requested.set()
 
     async def run(
         self, fleet: Fleet, front_doors: FrontDoorGroup, clients: Sequence[socket.socket], children: Callable[[], list[Child]]

@@ -16,7 +16,7 @@ from base.ipc.metrics_report import MetricsReport
 from base.telemetry.loop_watchdog import LoopWatchdog
 from base.telemetry.reports import process_report
 from runtime.blocking import BlockingThreads
-from runtime.file_watch import FileWatch
+from runtime.file_watch import FileWatch, watch_log
 from runtime.path_errors import explain_os_error
 from runtime.settings import Settings
 from runtime.supervisor.cache_repair import CacheRepair
@@ -75,6 +75,7 @@ class Supervisor:
         store: The traffic policies of an earlier supervisor.
         show: Prints the announcement once every pex in dist/ is ready or refused.
         load: Reads the settings again, for SIGHUP.
+        reopen_metrics: Opens the file of the metrics again if it was renamed or removed.
 
     Attributes:
         fleet: All releases.
@@ -89,9 +90,11 @@ class Supervisor:
         store: PolicyStore,
         show: Callable[[str], None],
         load: Callable[[], Settings],
+        reopen_metrics: Callable[[], None],
     ) -> None:
         settings = context.settings
         self._settings, self._report_metrics, self._clients = settings, context.report, [each for door in clients for each in door]
+        self._reopen_metrics = reopen_metrics
         self._start_limiter = context.start_limiter
         self._published_generation = 0
         self._published_states: ModelStates | None = None
@@ -128,6 +131,8 @@ class Supervisor:
         watching = loop.create_task(self._watch_dist())
         stopping = loop.create_task(self.shutdown.requested.wait())
         file_watches = [loop.create_task(self._folders.run(admin.restore)), loop.create_task(self._cache_repair.run())]
+        if self._settings.emf_path is not None:
+            file_watches.append(loop.create_task(watch_log(self._settings.emf_path, self._reopen_metrics)))
         if self._trust_files is not None:
             file_watches.append(loop.create_task(self._trust_files.run()))
         try:
@@ -230,7 +235,7 @@ class Supervisor:
             self._front_doors.publish_table(table)
         self.fleet.drain_unrouted_workers(self._front_doors.has_drained)
         self.publisher.publish()
-        if table.startup_complete and self._front_doors.applied_generation >= table.generation:
+        if table.startup_complete and not self.shutdown.requested.is_set() and self._front_doors.applied_generation >= table.generation:
             self.publisher.announce(table)
         if self.publisher.is_announced:
             self._sweeper.sweep_if_needed()

@@ -1,9 +1,11 @@
 """The access log of real front doors: one line for each request."""
 
+import contextlib
 import json
 import os
 import socket
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -80,6 +82,31 @@ def test_a_client_that_disconnects_has_a_line(supervised, tmp_path, query):
             supervised.until(lambda: "it is asked" in supervised.err.read_text())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, which cannot be taken for half an end
         supervised.until(lambda: [line["status"] for line in lines(path) if line["path"] == "/slow/one%20two"] == [499])
+
+
+def test_a_log_that_is_removed_frees_its_space_while_nobody_asks(supervised, tmp_path):
+    """So does the log of the metrics. The new file is there before anything is written."""
+    logs = [tmp_path / "logs/access.log", tmp_path / "logs/metrics.log"]
+    logs[0].parent.mkdir()
+    supervised.settings |= {"access_log_path": logs[0], "emf_path": logs[1], "emf_interval_s": 3600}
+    with supervised:
+        assert supervised.predictions("/tiny") == [6]
+        supervised.until(lambda: lines(logs[0]) and logs[1].exists())
+        for log in logs:
+            log.unlink()
+        supervised.until(lambda: all(log.exists() for log in logs))
+        pids = [supervised.process.pid, *supervised.state()["front_door_pids"]]
+        supervised.until(lambda: not [link for pid in pids for link in open_files(pid) if "logs/" in link and link.endswith("(deleted)")])
+        assert supervised.predictions("/tiny") == [6]
+        supervised.until(lambda: [line["path"] for line in lines(logs[0])] == ["/tiny"])
+
+
+def open_files(pid):
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(entry.readlink()))
+    return found
 
 
 def test_standard_output_gets_whole_lines_of_all_front_doors(supervised):

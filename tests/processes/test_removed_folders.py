@@ -76,7 +76,9 @@ def test_folders_that_are_removed_are_made_again_and_nothing_is_lost(tmp_path: P
         assert (said.returncode, "tiny" in said.stdout) == (0, True), said.stderr
         assert operated.run("serve").returncode == 1  # a second supervisor still finds the folder in use
         assert operated.predictions("/temporary") == [15]
-        operated.until((log_folder / "access.log").exists)
+        operated.until(
+            lambda: (log_folder / "access.log").exists() and f"folders in {tmp_path}/scratch were removed" in operated.err.read_text()
+        )
 
         # A new front door has no connection to any worker yet, and their sockets were removed.
         kill(operated, operated.state()["front_door_pids"][0])

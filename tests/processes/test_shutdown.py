@@ -42,20 +42,43 @@ def test_sigterm_under_load_resets_no_connection_and_answers_every_accepted_requ
     """16 clients send requests without a pause: each gets its own rows until its connection is refused before it sent anything.
 
     This needs none of the capabilities of root, which the container image does not have. With two front doors each process gets the signal,
-    as service managers send it, and the supervisor gets it last.
+    as service managers send it, and the supervisor gets it last, and more than once at that moment.
     """
     supervised.settings["front_doors"] = doors
     supervised.prefix = unprivileged(tmp_path)
     with supervised, LoadClients(supervised.state()["address"], "/tiny", kept=kept) as callers:
         supervised.until(lambda: callers.statuses[200] > 500)
         before = Counter(callers.statuses)  # at a slow start one front door of two may have been without its worker
-        for pid in [*(reversed(supervised.children()) if doors == 2 else ()), supervised.process.pid]:
+        pids = [supervised.process.pid] if doors == 1 else [*reversed(supervised.children()), *[supervised.process.pid] * 2]
+        for pid in pids:
             os.kill(pid, signal.SIGTERM)
         callers.wait()
         assert supervised.process.wait(20) == 0
     assert callers.faults == []
     assert set(callers.statuses - before) == {200}
     assert callers.refused == 16
+    assert "killed" not in supervised.err.read_text()
+
+
+def test_a_shutdown_during_the_start_announces_nothing(supervised, tmp_path):
+    """Not even if the last model becomes ready in the delay before the front doors stop."""
+    supervised.settings |= {"pre_stop_delay_s": 60, "drain_s": 120}
+    write_tiny(supervised.dist / "held.pex", "held", module=held(tmp_path, "held"))
+    supervised.start()
+    try:
+        supervised.until((tmp_path / "held").exists)
+        supervised.until(lambda: supervised.release("tiny.pex")["state"] == "ready" and supervised.state()["front_door_pids"])
+        supervised.process.send_signal(signal.SIGTERM)
+        supervised.until(lambda: "SIGTERM: shutting down" in supervised.err.read_text())
+        (tmp_path / "go-held").touch()
+        supervised.until(supervised.has_started)
+        assert supervised.release("held.pex")["state"] == "ready"
+        time.sleep(1.1)  # until then, another signal belongs to the first one
+        supervised.process.send_signal(signal.SIGTERM)
+        assert supervised.process.wait(30) == 0
+    finally:
+        supervised.__exit__()
+    assert supervised.out.read_text() == ""
 
 
 def test_only_the_supervisor_stops_a_worker_or_a_front_door(supervised, tmp_path):
@@ -166,6 +189,7 @@ def test_a_second_signal_ends_the_pre_stop_delay(supervised):
         address = supervised.state()["address"]
         supervised.process.send_signal(signal.SIGTERM)
         supervised.until(lambda: readiness(address) == 503)
+        time.sleep(1.1)  # until then, another signal belongs to the first one
         supervised.process.send_signal(signal.SIGTERM)
         assert supervised.process.wait(20) == 0
 

@@ -221,8 +221,9 @@ def test_a_second_signal_ends_requests_at_once(supervised):
         asking.start()
         supervised.until(lambda: "it takes 50 s" in supervised.err.read_text())
         supervised.process.send_signal(signal.SIGINT)
+        supervised.until(lambda: "SIGINT: shutting down" in supervised.err.read_text())
         with pytest.raises(subprocess.TimeoutExpired):
-            supervised.process.wait(1)
+            supervised.process.wait(1.5)
         supervised.process.send_signal(signal.SIGINT)
         assert supervised.process.wait(20) == 0
         asking.join()

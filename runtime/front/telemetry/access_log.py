@@ -61,10 +61,14 @@ class AccessLog:
 
     Args:
         write: Takes lines without blocking.
+
+    Attributes:
+        reopen: Opens the file again if it was renamed or removed, as the next line would.
     """
 
-    def __init__(self, write: Callable[[list[bytes]], None]) -> None:
+    def __init__(self, write: Callable[[list[bytes]], None], reopen: Callable[[], None]) -> None:
         self._write = write
+        self.reopen = reopen
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._second, self._date = -1, ""
@@ -110,7 +114,7 @@ def open_access_log(path: str | None, stdout_fd: int) -> Iterator[AccessLog | No
         yield None
         return
     with AppendLog(path, "lines of the access log", "access_log_path", _QUEUED_MAX_BYTES, stdout_fd) as file:
-        access_log = AccessLog(lambda lines: file.append_lines(lambda: _joined(lines), sum(map(len, lines))))
+        access_log = AccessLog(lambda lines: file.append_lines(lambda: _joined(lines), sum(map(len, lines))), file.reopen)
         try:
             yield access_log
         finally:

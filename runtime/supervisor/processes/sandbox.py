@@ -105,14 +105,16 @@ class Sandbox:
             usable = False
         return named if named is not None and usable else str(scratch)
 
-    def restore_scratch_root(self) -> None:
-        """Makes the folder for the scratch folders again if it was removed.
+    def restore_scratch_root(self) -> bool:
+        """Makes the folder for the scratch folders again if it was removed. Returns whether it was.
 
         Raises:
             PexdockError: It cannot be made, or another user has made it.
         """
-        if not self.scratch_path.is_dir():
-            make_scratch_root(self.scratch_path, shared=self.user is not None)
+        if self.scratch_path.is_dir():
+            return False
+        make_scratch_root(self.scratch_path, shared=self.user is not None)
+        return True
 
     def create_scratch_folder(self, name: str) -> Path:
         """Makes a new folder for one worker, which no other user may enter."""

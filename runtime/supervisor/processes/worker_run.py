@@ -137,14 +137,16 @@ class WorkerRun:
             return False
         return True
 
-    def restore_scratch_folder(self) -> None:
-        """Makes the folder for temporary files of the process again if it was removed.
+    def restore_scratch_folder(self) -> bool:
+        """Makes the folder for temporary files of the process again if it was removed. Returns whether it was.
 
         Raises:
             OSError: It cannot be made.
         """
-        if self.child is not None and self._scratch is not None and not self._scratch.exists():
-            self._template.sandbox.create_scratch_folder(self._scratch.name)
+        if self.child is None or self._scratch is None or self._scratch.exists():
+            return False
+        self._template.sandbox.create_scratch_folder(self._scratch.name)
+        return True
 
     def restore_socket(self) -> None:
         """Makes the socket of the process again if its file was removed, as a link to our descriptor of it.

@@ -12,7 +12,7 @@ import pytest
 
 from base.ipc.metrics_report import MetricsReport, ValueSummary
 from base.telemetry.emf import Emf
-from base.telemetry.emf_writer import EmfWriter, report_writer
+from base.telemetry.emf_writer import EmfWriter
 from emf import Totals, checked
 from waiting import until
 
@@ -203,12 +203,10 @@ def test_a_closed_standard_output_is_never_mistaken_for_another_file(tmp_path):
     assert (tmp_path / "mine").read_bytes() == b""
 
 
-def test_disabled_metrics_start_no_thread_and_open_no_file(tmp_path):
+def test_disabled_metrics_start_no_thread_and_open_no_file():
     """What is off costs nothing."""
     before = threading.active_count()
-    with report_writer(None) as write:
-        write(report())
+    with EmfWriter(None) as log:
+        log.write_report(report())
+        log.reopen()
         assert threading.active_count() == before
-    with report_writer(Emf(tmp_path / "metrics.log")) as write:
-        write(report(8))
-    assert requests(tmp_path / "metrics.log") == 8
