@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+import arrow_bombs
 import hostile_bodies as hostile
 import parquet_bombs
 import parquet_tricks
@@ -23,10 +25,18 @@ GROWS_MAX_BYTES = 400 * MB
 PARQUET_GROWS_MAX_BYTES = 512 * MB
 """Twice what a body may hold: room for texts doubles as it grows."""
 
+BOMB_GROWS_MAX_BYTES = 200 * MB
+"""What the expanded buffers of types take that are compressed, which are counted before they are expanded."""
+
 PARQUETS = {"pages": parquet_bombs.PAGES, "bombs": parquet_bombs.BOMBS, "lies": parquet_bombs.LIES, "tricks": parquet_tricks.TRICKS}
 
 MESSAGE = hostile.SCHEMA.serialize().to_pybytes()
-ENDPOINTS = [EndpointSpec("typed", "/typed", [], MESSAGE, None, 64, 1), EndpointSpec("any", "/any", [], None, None, 64, 1)]
+LISTS = pa.schema([pa.field("l", pa.large_list(pa.int8()))]).serialize().to_pybytes()
+ENDPOINTS = [
+    EndpointSpec("typed", "/typed", [], MESSAGE, None, 64, 1),
+    EndpointSpec("any", "/any", [], None, None, 64, 1),
+    EndpointSpec("lists", "/lists", [], LISTS, None, 64, 1),
+]
 WORDS = ReleaseSpec("tiny", "1", ENDPOINTS)
 
 
@@ -90,6 +100,19 @@ def test_a_dishonest_parquet_file_is_refused_before_it_is_expanded(
     stays = door.reset_highest_bytes()
     assert stays - before < PARQUET_GROWS_MAX_BYTES, "memory of the cases before was not given back"
     assert_it_goes_on(door, worker, stays)
+
+
+@pytest.mark.timeout(300)
+def test_an_arrow_stream_of_values_without_bytes_is_refused_before_it_is_expanded(door: FrontDoor, worker: BareWorker) -> None:
+    """So is one whose values share bytes, whatever its layout, with a schema and without: as a 413, and without memory."""
+    before = door.reset_highest_bytes()
+    for name, body in arrow_bombs.bodies():
+        for path in ("/any", "/lists"):
+            with Raw(door.address) as client:
+                client.send(post(path, body).replace(b"application/json", b"application/vnd.apache.arrow.stream", 1))
+                assert client.answer().status == 413, (name, path)
+    assert door.highest_bytes() - before < BOMB_GROWS_MAX_BYTES
+    assert_it_goes_on(door, worker, before)
 
 
 def test_hostile_rows_without_a_schema_do_not_crash_it(door: FrontDoor, worker: BareWorker) -> None:

@@ -15,7 +15,6 @@ from base.schema.wire import batch_of_columns, columns_from_arrow
 from runtime.front.codecs import csv, media_types
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.arrow import body_frame, tables
-from runtime.front.codecs.arrow.expanded_size import is_plain
 from runtime.front.codecs.arrow.layout_cache import LayoutCache
 from runtime.front.codecs.arrow.passthrough import ArrowPassthrough
 from runtime.front.codecs.batch_builder import BatchBuilder
@@ -62,6 +61,7 @@ class RowDecoder:
         self._json = json_codec.JsonReader(self._columns, unexpected, self._columns_max)
         self._json_columns = JsonColumns.for_schema(self._json.row, schema)
         self._layouts = None if self._numeric_format is None else LayoutCache(self._numeric_format)
+        self._opened: tuple[bytes, pa.Table] | None = None  # a quick body and its table, between `is_quick_arrow` and `from_arrow`
         self.batches = BatchBuilder(schema, self._numeric_format)
         self.body_readers: dict[str, Callable[[bytes], Rows]] = {}
         self.quick_bytes: dict[str, int] = {}
@@ -106,17 +106,26 @@ class RowDecoder:
         return self._rows_of(tables.fit_table(table, self._columns, self._unexpected))
 
     def is_quick_arrow(self, body: bytes) -> bool:
-        """Returns whether an Arrow stream is small and has the layout of an earlier one, or neither compression nor dictionaries."""
+        """Returns whether an Arrow stream is small and has the layout of an earlier one, or does not expand to much."""
         if len(body) > _QUICK_TYPED_BYTES or not self.is_narrow:
             return False
-        return (self._layouts is not None and self._layouts.is_known(body)) or is_plain(pa.py_buffer(body))
+        if self._layouts is not None and self._layouts.is_known(body):
+            return True
+        table = tables.open_quick_stream(body, self._columns_max)
+        self._opened = None if table is None else (body, table)
+        return table is not None
 
     def from_arrow(self, body: bytes) -> Rows:
         """Decodes an Arrow stream."""
         known = None if self._layouts is None else self._layouts.read_known(body)
         if known is not None:
             return Rows(known, "")
-        table = tables.read_arrow_stream(body, self._columns_max)
+        opened, table = self._opened or (None, None)
+        if table is None or opened is not body:
+            table = tables.read_arrow_stream(body, self._columns_max)
+        else:
+            self._opened = None
+            tables.validate_values(table)
         batch = None if self._passthrough is None else self._passthrough.matching_batch(table)
         if batch is None:
             return self._rows_of_table(table)

@@ -14,10 +14,7 @@ import pyarrow as pa
 
 _CONTINUATION = -1
 
-_PLAIN_COLUMNS_MAX = 512
-"""Columns whose conversion takes 20 ms at most."""
-
-_SCHEMA, _DICTIONARY, _RECORDS = 1, 2, 3
+_DICTIONARY, _RECORDS = 2, 3
 """Types of messages (`MessageHeader` in Message.fbs)."""
 
 
@@ -32,14 +29,6 @@ def expanded_bytes(stream: pa.Buffer) -> int:
         return sum(_expanded_bytes_of(metadata, body) for metadata, body in _messages(memoryview(stream)))
     except (struct.error, IndexError) as exc:
         raise ValueError(f"a message cannot be parsed: {exc}") from exc
-
-
-def is_plain(stream: pa.Buffer) -> bool:
-    """Returns True if an Arrow stream has few columns, and neither compressed buffers nor dictionaries, so that it cannot expand."""
-    try:
-        return all(_is_plain_message(metadata) for metadata, _ in _messages(memoryview(stream)))
-    except (struct.error, IndexError, ValueError):
-        return True  # it is refused
 
 
 def is_compressed(message: bytes) -> bool:
@@ -129,17 +118,6 @@ def _expanded_bytes_of(metadata: memoryview, body: memoryview) -> int:
     ranges = [_buffer_range(metadata, buffers + 4 + 16 * i) for i in range(_uint32(metadata, buffers))]
     # A length of -1 means that the buffer is not compressed.
     return sum(max(_int64(body, offset), 0) for offset, length in ranges if length >= 8)
-
-
-def _is_plain_message(metadata: memoryview) -> bool:
-    message = _Table(metadata, _uint32(metadata, 0))
-    kind, header = message.field(1), message.target(2)
-    if kind is None or header is None:
-        return True
-    if metadata[kind] == _SCHEMA:
-        fields = _Table(metadata, header).target(1)  # Schema: endianness, fields
-        return fields is None or _uint32(metadata, fields) <= _PLAIN_COLUMNS_MAX
-    return metadata[kind] == _RECORDS and _Table(metadata, header).field(3) is None
 
 
 def _buffer_range(data: memoryview, at: int) -> tuple[int, int]:

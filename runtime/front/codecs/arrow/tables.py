@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from polars import CompatLevel
 
-from base.errors import Cell, Malformed
+from base.errors import Cell, Malformed, TooLarge
 from base.schema import ranges
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column, has_nul_in_names
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes
 from runtime.front.codecs.arrow.polars_types import polars_type
+from runtime.front.codecs.arrow.value_sizes import expanded_size
 from runtime.front.codecs.values import cast, schema_fit
 from runtime.front.codecs.values.limits import COLUMNS_MAX, NESTED_MAX, check_column_count, check_expanded_size
 
@@ -34,47 +32,54 @@ def read_arrow_stream(body: bytes | memoryview, columns_max: int = COLUMNS_MAX) 
         TooLarge: The stream expands to more than a request may hold, or has too many columns.
     """
     try:
-        buffer = pa.py_buffer(body)
-        check_expanded_size(0, expanded_bytes(buffer))
-        reader = pa.ipc.open_stream(buffer)
-        check_column_count(len(reader.schema), columns_max)
-        table = reader.read_all()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
+        table = _open_stream(body, columns_max, None)
+    except _READ_ERRORS as exc:
         raise Malformed(f"the body is not an Arrow stream: {exc}") from exc
-    check_expanded_size(
-        table.num_rows, table.nbytes + sum(dictionary_growth_bytes(chunk) for column in table.columns for chunk in column.chunks)
-    )
+    validate_values(table)
     return table
 
 
-def dictionary_growth_bytes(column: Any) -> int:
-    """Returns the additional bytes that a validated array takes without dictionaries, when each row has its own copy of its value."""
-    match column.type:
-        case pa.DictionaryType():
-            return int(pc.sum(pc.take(_value_bytes(column.dictionary), column.indices)).as_py() or 0)
-        case pa.BaseExtensionType():
-            return dictionary_growth_bytes(column.storage)
-        case pa.StructType():
-            return sum(map(dictionary_growth_bytes, column.flatten()))
-        case pa.ListType() | pa.LargeListType() | pa.FixedSizeListType() | pa.MapType():
-            return dictionary_growth_bytes(column.values)
-    return 0
+def validate_values(table: pa.Table) -> None:
+    """Reads every value of a table that does not expand to too much.
+
+    Raises:
+        Malformed: A value is not valid.
+    """
+    try:
+        table.validate(full=True)
+    except pa.ArrowException as exc:
+        raise Malformed(f"the body is not an Arrow stream: {exc}") from exc
 
 
-def _value_bytes(values: Any) -> Any:
-    """Returns the bytes of each value of a dictionary. A nested value counts as the bytes of all values, since it may be that long."""
-    kind = values.type
-    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):  # each view begins with its length
-        lengths = np.frombuffer(values.buffers()[1], np.int32)[4 * values.offset : 4 * (values.offset + len(values)) : 4]
-        return pa.array(lengths.astype(np.int64), mask=np.asarray(values.is_null()))
-    if pa.types.is_primitive(kind) or pa.types.is_null(kind):
-        return pa.array(np.full(len(values), 8))
-    if pa.types.is_decimal(kind):
-        return pa.array(np.full(len(values), 32))
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return pc.binary_length(values).cast(pa.int64())
-    return pa.array(np.full(len(values), values.nbytes))
+def open_quick_stream(body: bytes, columns_max: int) -> pa.Table | None:
+    """Returns the table of an Arrow stream of some kilobytes if it expands to so little that it is read quickly; else None.
+
+    Its values are not validated yet.
+    """
+    try:
+        table = _open_stream(body, columns_max, _QUICK_EXPANDED_BYTES)
+    except (TooLarge, *_READ_ERRORS):
+        return None
+    return table if table.num_rows <= _QUICK_ROWS and table.num_columns <= _QUICK_COLUMNS else None
+
+
+_READ_ERRORS = (pa.ArrowException, OSError, EOFError, ValueError)
+
+_QUICK_COLUMNS, _QUICK_ROWS, _QUICK_EXPANDED_BYTES = 512, 65_536, 512 * 1024
+"""What is converted within 20 ms."""
+
+
+def _open_stream(body: bytes | memoryview, columns_max: int, max_bytes: int | None) -> pa.Table:
+    """Returns the table of a stream that expands to no more than `max_bytes`, without a look at its values."""
+    buffer = pa.py_buffer(body)
+    check_expanded_size(0, expanded_bytes(buffer), max_bytes)
+    reader = pa.ipc.open_stream(buffer)
+    check_column_count(len(reader.schema), columns_max)
+    table = reader.read_all()
+    check_expanded_size(table.num_rows, 0)
+    table.validate()
+    expanded_size([chunk for column in table.columns for chunk in column.chunks], max_bytes)
+    return table
 
 
 def fit_table(table: pa.Table, columns: Mapping[str, Column], unexpected: str) -> pl.DataFrame:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from base.errors import Malformed, TooLarge
 from base.schema.wire import batch_of_columns
-from runtime.front.codecs.arrow import tables
+from runtime.front.codecs.arrow.value_sizes import expanded_size
 from runtime.front.codecs.parquet import delta_lengths, footer
 from runtime.front.codecs.parquet import page_header as pages
 from runtime.front.codecs.parquet.read_budget import ReadBudget, ReadPlan
@@ -94,9 +94,10 @@ def _read_table(file: pq.ParquetFile, columns: Iterable[str] | None, plan: ReadP
         file.iter_batches(plan.batch_rows, row_groups=each, columns=None if columns is None else kept.names, use_threads=False)
         for each in ([[i] for i in groups] if plan.dictionary_columns else [list(groups)])
     ):
-        batch.validate(full=True)
-        size += batch.nbytes + _ARRAY_BYTES * batch.num_columns + sum(tables.dictionary_growth_bytes(column) for column in batch.columns)
+        batch.validate()
+        size += expanded_size(batch.columns) + _ARRAY_BYTES * batch.num_columns
         limits.check_expanded_size(0, size)
+        batch.validate(full=True)
         # For the name "a" Arrow reads "a.b" as well.
         batches.append(batch.select([i for i, name in enumerate(batch.schema.names) if name in wanted]))
     found = pa.Table.from_batches(batches, kept)

@@ -24,7 +24,7 @@ def cast_column(source: pl.Series, dtype: pl.DataType) -> pl.Series:
     """
     wire = wire_form(dtype)
     if source.null_count() == len(source):
-        return pl.Series(source.name, [None] * len(source), wire)
+        return pl.Series(source.name, [None], wire).new_from_index(0, len(source))
     match dtype:
         case pl.List() | pl.Array():
             return _cast_lists(source, dtype)

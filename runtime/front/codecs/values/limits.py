@@ -26,9 +26,10 @@ def check_column_count(count: int, columns_max: int = COLUMNS_MAX) -> None:
         raise TooLarge(f"the request has {count} columns, limit {columns_max}; send fewer columns, or raise columns_max")
 
 
-def check_expanded_size(rows: int, size: int) -> None:
+def check_expanded_size(rows: int, size: int, max_bytes: int | None = None) -> None:
     """Raises TooLarge if a request has more rows, or more bytes once it is expanded, than it may have."""
+    max_bytes = EXPANDED_MAX_BYTES if max_bytes is None else max_bytes
     if rows > ROWS_MAX:
         raise TooLarge(f"the request has {rows} rows, limit {ROWS_MAX}; send fewer rows at once")
-    if size > EXPANDED_MAX_BYTES:
-        raise TooLarge(f"the body expands to more than {EXPANDED_MAX_BYTES} bytes; send fewer rows at once")
+    if size > max_bytes:
+        raise TooLarge(f"the body expands to more than {max_bytes} bytes; send fewer rows at once")

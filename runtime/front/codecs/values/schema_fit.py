@@ -81,7 +81,7 @@ def _first_mismatch(missing: ValueMismatch, name: str, column: Column, read_colu
 
 def _default_column(column: Column, rows: int) -> pl.Series:
     if column.default is None:
-        return pl.Series("", [None] * rows, column.wire)
+        return pl.Series("", [None], column.wire).new_from_index(0, rows)
     return column.default.new_from_index(0, rows)
 
 
