@@ -68,7 +68,7 @@ def values(dtype: pl.DataType, *, finite: bool = True) -> st.SearchStrategy[obje
             return st.timedeltas(dt.timedelta(days=-99_999), dt.timedelta(days=99_999)).map(lambda each: _coarse(each, dtype.time_unit))
         case pl.Decimal():
             digits = 10**dtype.precision - 1
-            return st.integers(-digits, digits).map(lambda each: Decimal(each).scaleb(-dtype.scale, _PRECISE))
+            return st.integers(-digits, digits).map(lambda each: Decimal(each).scaleb(-dtype.scale, PRECISE))
         case pl.Datetime():
             zones = st.just(dt.UTC) if dtype.time_zone else st.none()
             return st.datetimes(*_YEARS[dtype.time_unit == "ns"], timezones=zones).map(lambda each: _coarse(each, dtype.time_unit))
@@ -90,7 +90,7 @@ def _coarse(each: dt.datetime | dt.timedelta, unit: str) -> object:
     return dt.timedelta(days=each.days, seconds=each.seconds, milliseconds=each.microseconds // 1000)
 
 
-_PRECISE = decimal.Context(prec=60)
+PRECISE = decimal.Context(prec=60)
 _YEARS = {
     False: (dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30)),  # noqa: DTZ001 - zones are drawn beside them
     True: (dt.datetime(1680, 1, 1), dt.datetime(2260, 1, 1)),  # noqa: DTZ001 - same

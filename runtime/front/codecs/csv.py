@@ -57,7 +57,7 @@ _OTHER_DELIMITER = re.compile(r"sep=|.*[;\t|]")
 """What the only name of a header matches if another delimiter separates the names. Excel begins some files with a line `sep=;`."""
 
 _OTHER_FORMAT = re.compile(rb"""\s*(?:
-    (?P<JSON> \{\s*["}] | \[\s*[\[{"\]] )
+    (?P<JSON> \{\s*" | (?: \{\s*\}\s* )+\Z | \[\s*(?: [\[{"] | \]\s*\Z ) )
     | (?P<HTML> <!doctype\b | <html\b ) | (?P<XML> <\?xml\b )
     | (?P<Parquet> PAR1 ) | (?P<Arrow> ARROW1 ) | (?P<ZIP> PK\x03\x04 )
     | (?P<form_data> --[^\r\n]+\r?\nContent- | [^\s=&,"]+=[^\s=&,"]* (?: & [^\s=&,"]+=[^\s=&,"]* )* \s*\Z )
@@ -149,6 +149,8 @@ def _table(body: bytes, names: list[str], convert: pc.ConvertOptions) -> pa.Tabl
     parse = pc.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
     if not body.endswith((b"\n", b"\r")):
         body += b"\n"  # Arrow refuses a header without it
+    if body.startswith(_BOM):
+        body = _BOM + body  # the mark is a part of the first name, since that of the body was removed, and Arrow removes one
     try:
         return pc.read_csv(io.BytesIO(body), read_options, parse, convert)
     except (pa.ArrowException, UnicodeDecodeError) as exc:

@@ -142,6 +142,14 @@ def test_another_delimiter_is_named(body: bytes) -> None:
             decoder.from_csv(body)
 
 
+def test_one_byte_order_mark_is_removed() -> None:
+    """A second one is a part of the first name, as for Python's reader."""
+    decoder = RowDecoder(columns_to_arrow({"\ufeffa": Column(pl.Int64(), False), "b": Column(pl.Int64(), False)}))
+    body = "\ufeff\ufeffa,b\n1,2\n".encode()
+    for each in (decoder, RowDecoder(None)):
+        assert each.batches.build_record_batch([each.from_csv(body)]).to_pylist() == [{"\ufeffa": 1, "b": 2}]
+
+
 def test_a_name_may_hold_other_delimiters() -> None:
     """It is declared, quoted or not alone."""
     decoder = RowDecoder(columns_to_arrow({"a;b": Column(pl.Int64(), False)}))

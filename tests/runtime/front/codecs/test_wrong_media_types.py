@@ -93,10 +93,16 @@ def test_a_body_has_rows_only_with_its_own_media_type(name: str) -> None:
                     decode_body(decoder, media, sent)
 
 
-@pytest.mark.parametrize("header", ["<TICKER>,<PER>", "[id],[name]", "[x", "{x}", "--,a", "a=b,c", "PARAM", "html"])
+@pytest.mark.parametrize("header", ["<TICKER>,<PER>", "[id],[name]", "[x", "{x}", "{}", "[]", "--,a", "a=b,c", "PARAM", "html"])
 def test_a_name_may_look_like_the_beginning_of_another_format(header: str) -> None:
     cells = ",".join("1" for _ in header.split(","))
     assert decode_body(RowDecoder(None), "text/csv", f"{header}\n{cells}\n".encode()).count == 1
+
+
+def test_objects_without_fields_are_no_cells() -> None:
+    for body in (b"{}", b"{}\n{}\n", b" [ ]\n", b"[{},{}]"):
+        with pytest.raises(Malformed, match="looks like JSON; set Content-Type"):
+            decode_body(RowDecoder(None), "text/csv", body)
 
 
 def test_a_name_that_is_declared_or_quoted_is_a_name() -> None:
