@@ -46,6 +46,12 @@ if [ -e pyproject.toml ]; then
     done
 else
     python=${PEXDOCK_PYTHON:-python3}
+    # The volumes of the image belong to its user. Root takes them while they are empty: its workers may run as that user.
+    for folder in "$cache" "${PEXDOCK_STATE_PATH:-}"; do
+        if [ "$(id -u)" = 0 ] && [ -d "$folder" ] && [ -z "$(ls -A "$folder")" ]; then
+            chown 0 "$folder" && chmod go-w "$folder" || true
+        fi
+    done
 fi
 
 fail() {
