@@ -30,6 +30,7 @@ def check_folders(settings: Settings, state: State) -> Iterator[Finding]:
     yield _port(settings, state)
     if settings.admin_port is not None or settings.admin_token_path is not None:
         yield _token(settings)
+    yield from _writable_by_all(settings)
 
 
 def _dist(settings: Settings) -> Finding:
@@ -109,6 +110,14 @@ def _token(settings: Settings) -> Finding:
         text, _, advice = exc.detail.partition("; ")
         return problem("admin token", text, advice or "make the file readable by this user only")
     return ok("admin token", f"{settings.admin_token_path}, readable by this user only")
+
+
+def _writable_by_all(settings: Settings) -> Iterator[Finding]:
+    """Yields a warning for each file or folder that decides what is trusted or served, and to which every user can write."""
+    for name in ("state_path", "trusted_keys_path", "trusted_digests_path", "api_keys_path", "tls_key_path", "tls_client_ca_path"):
+        path: Path | None = getattr(settings, name)
+        if path is not None and path.exists() and path.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+            yield warning(name, f"every user can write to {path}", f"run `chmod o-w {path}`")
 
 
 def _nearest_existing(path: Path) -> Path:

@@ -89,6 +89,20 @@ def test_folders_that_are_open_to_other_users_are_named(told, tmp_path):
     assert "chmod 700" in found["run directory"]["advice"]
 
 
+def test_what_decides_on_trust_and_all_users_can_change_is_a_warning(told, tmp_path, monkeypatch):
+    """So is a cache, from which code runs."""
+    for name in ("cache", "state"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(0o777)
+    digests = tmp_path / "digests"
+    digests.touch()
+    digests.chmod(0o646)
+    monkeypatch.setenv("PEXDOCK_TRUSTED_DIGESTS_PATH", str(digests))
+    _, found = told()
+    for subject, path in (("cache", tmp_path / "cache"), ("state_path", tmp_path / "state"), ("trusted_digests_path", digests)):
+        assert (found[subject]["level"], found[subject]["text"]) == ("warning", f"every user can write to {path}")
+
+
 def test_a_port_that_is_in_use_is_a_problem(told, monkeypatch):
     """It is found before a start fails."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
