@@ -157,20 +157,11 @@ def test_a_name_may_hold_other_delimiters() -> None:
     assert RowDecoder(None).from_csv(b"a;b,c\n1,2\n").count == 1
 
 
-R_FRAME = b'"","x","b","n","s"\n"1",1e+05,TRUE,1,"NA"\n"2",Inf,FALSE,2,"a ""b"""\n"3",-Inf,TRUE,-3,""\n"4",NaN,FALSE,100000,"TRUE"\n'
 EXCEL_SHEET = b'\xef\xbb\xbfx,b,n,s\r\n1.5E+20,TRUE,1,"a,\r\nb"\r\n,FALSE,,\r\n'
 
 
-def test_files_of_r_and_excel_are_read() -> None:
-    """`write.csv` names its rows in a column without a name; Excel begins with a byte order mark and ends lines as Windows does."""
-    rows = VALUES.batches.build_record_batch([VALUES.from_csv(R_FRAME)]).to_pylist()
-    assert repr([row["x"] for row in rows]) == "[100000.0, inf, -inf, nan]"
-    assert [(row["b"], row["n"], row["s"]) for row in rows] == [
-        (True, 1, "NA"),
-        (False, 2, 'a "b"'),
-        (True, -3, ""),
-        (False, 100_000, "TRUE"),
-    ]
+def test_a_file_of_excel_is_read() -> None:
+    """It begins with a byte order mark and ends lines as Windows does. The file is written by hand."""
     assert VALUES.batches.build_record_batch([VALUES.from_csv(EXCEL_SHEET)]).to_pylist() == [
         {"x": 1.5e20, "b": True, "n": 1, "s": "a,\r\nb"},
         {"x": None, "b": False, "n": None, "s": None},
