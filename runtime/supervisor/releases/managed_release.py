@@ -14,7 +14,7 @@ from runtime.supervisor.processes.worker import WorkerFailure
 from runtime.supervisor.releases.release_context import ReleaseContext
 from runtime.supervisor.releases.release_files import ReleaseFiles
 from runtime.supervisor.releases.rollout_timers import RolloutTimers
-from runtime.supervisor.releases.worker_check import worker_mismatch
+from runtime.supervisor.releases.worker_check import spec_mismatch, worker_mismatch
 from runtime.supervisor.releases.worker_set import WorkerSet
 from runtime.supervisor.rollout.release import Identity, Release
 from runtime.supervisor.rollout.release_state import ReleaseAction, ReleaseEvent, ReleaseState
@@ -128,8 +128,11 @@ class ManagedRelease:
         return self.loaded or self.initial
 
     def on_described(self, spec: ReleaseSpec) -> None:
-        """Notes the paths of the release, which are then known before it serves. The worker is checked once it is ready."""
-        if self.release.spec is None:
+        """Notes the paths of the release, which are then known before it serves. Refuses the release if it does not match the file."""
+        assert self.files.pex is not None
+        if mismatch := spec_mismatch(spec, self.files.pex):
+            self.leave(ReleaseEvent.REFUSED, mismatch)
+        elif self.release.spec is None:
             self.release.spec = spec
             self.changed()
 

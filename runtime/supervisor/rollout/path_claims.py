@@ -6,6 +6,7 @@ Two paths overlap if a request could match both: `/{any}` and `/iris`, or `/a/{x
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple
@@ -48,16 +49,14 @@ class OwnedPaths:
 
     def add_path(self, owner: PathOwner) -> None:
         """Adds a path."""
-        pattern = path_pattern(owner.path)
-        form = _form_of(pattern)
+        pattern, form = path_pattern(owner.path), path_form(owner.path)
         self._owners.setdefault(form, {})[owner] = None
         for literals, index in self._indexes.get(form, {}).values():
             index.setdefault(literals(pattern), {}).setdefault(owner.model, {})[owner] = None
 
     def remove_path(self, owner: PathOwner) -> None:
         """Removes a path if it is there."""
-        pattern = path_pattern(owner.path)
-        form = _form_of(pattern)
+        pattern, form = path_pattern(owner.path), path_form(owner.path)
         self._owners.get(form, {}).pop(owner, None)
         for literals, index in self._indexes.get(form, {}).values():
             models = index.get(literals(pattern), {})
@@ -68,8 +67,7 @@ class OwnedPaths:
 
     def find_overlap(self, path: str, model: str) -> PathOwner | None:
         """Returns a path of another model than `model` that overlaps `path`; None if there is none."""
-        pattern = path_pattern(path)
-        form = _form_of(pattern)
+        pattern, form = path_pattern(path), path_form(path)
         for owned in self._owners:
             if len(owned) == len(form):
                 literals, index = self._indexes.setdefault(owned, {}).get(form) or self._make_index(owned, form)
@@ -88,8 +86,10 @@ class OwnedPaths:
         return literals, index
 
 
-def _form_of(pattern: Sequence[str | None]) -> _Form:
-    return tuple([segment is not None for segment in pattern])
+@lru_cache(4096)
+def path_form(path: str) -> tuple[bool, ...]:
+    """Returns whether each segment of a path is literal. Two paths of one form overlap only if they are equal but for names."""
+    return tuple(segment is not None for segment in path_pattern(path))
 
 
 def owned_paths(owners: Iterable[PathOwner]) -> OwnedPaths:

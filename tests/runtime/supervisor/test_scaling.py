@@ -23,6 +23,7 @@ from runtime.admin.schemas import ModelCaches, WorkerCaches
 from runtime.cli.views.cache_table import caches_as_text
 from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.rollout import conflicts
+from runtime.supervisor.rollout.path_claims import path_form
 from runtime.supervisor.rollout.release import Release
 from scaling import growth
 
@@ -122,6 +123,7 @@ def test_a_stream_is_written_in_linear_time(kind: str) -> None:
 def compare_paths(releases: list[Release]) -> None:
     path_pattern.cache_clear()  # else it would depend on the tests before
     path_shape.cache_clear()
+    path_form.cache_clear()
     assert conflicts.find_conflicts(releases) == []
 
 
