@@ -146,7 +146,9 @@ class Settings(BaseSettings):
     probation_errors_percent: float = Field(
         50, gt=0, le=100, description="Share of failed requests at which a release on probation is rolled back."
     )
-    probation_requests_min: int = Field(20, ge=1, le=1_000_000, description="Requests to count before probation_errors_percent applies.")
+    probation_requests_min: int = Field(
+        20, ge=1, le=1_000_000, description="Requests to count before probation_errors_percent applies, divided among front doors."
+    )
     probation_crashes_max: int = Field(3, ge=1, le=1000, description="Worker crashes at which a release on probation is rolled back.")
     body_max_bytes: ByteSize = Field(ByteSize(_LIMITS.body_max_bytes), ge=1, description="Largest request body.")
     columns_max: int = Field(
