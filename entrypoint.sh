@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts Pexdock. In a checkout it first creates the environment, builds missing and outdated pexes, and trains the example models; in the
-# image it only unpacks base. Arguments are passed to `pexdock serve`; with `unpack` as the first argument it fills the cache and exits.
+# image it only unpacks base. Arguments are passed to `pexdock serve`. With `unpack` as the first argument it fills the cache and exits, and
+# with `pexdock` it runs the command that follows, such as `pexdock models`.
 # PEXDOCK_PYTHON names the interpreter of the image, by default python3.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -142,5 +143,9 @@ rm -f "$copy"
 folder=$(cat "$answer")
 rm -f "$answer"
 trap - INT TERM
-[ "${1:-}" = unpack ] || set -- serve "$@"
+case ${1:-} in
+    unpack) ;;
+    pexdock) shift ;;
+    *) set -- serve "$@" ;;
+esac
 exec "$folder/venv/bin/python" -I -m runtime "$@"

@@ -30,8 +30,6 @@ POLL_S = 10.0
 _ROTATION_S = 1.0
 """Delay in seconds before a log file is opened again: `logrotate` renames it, and then creates the new one itself."""
 
-INOTIFY_ADVICE = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl"
-
 _REPORTING = frozenset(
     {
         *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "nilfs2", "reiserfs", "tmpfs", "overlay", "aufs"),
@@ -39,6 +37,13 @@ _REPORTING = frozenset(
     }
 )
 """File systems of which this kernel sees every change. Others, such as NFS, 9p, virtiofs and FUSE, may be changed elsewhere."""
+
+
+def explain_inotify_error(error: OSError) -> str:
+    """Returns why inotify cannot be used, and what to do if a limit of the kernel is reached."""
+    reached = error.errno in {errno.EMFILE, errno.ENOSPC}
+    advice = "; raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl" if reached else ""
+    return f"inotify cannot be used: {error.strerror or error}{advice}"
 
 
 def file_system(path: Path) -> str:
@@ -95,7 +100,7 @@ class FileWatch:
                     self._on_change()
         except OSError as exc:
             names = ", ".join(map(str, self._paths))
-            log.warning("%s: polled every %g s, since inotify is not available: %s; %s", names, POLL_S, exc.strerror or exc, INOTIFY_ADVICE)
+            log.warning("%s: polled every %g s, since %s", names, POLL_S, explain_inotify_error(exc))
 
     def _drop_moved(self, inotify: Inotify, event: Event) -> None:
         """Drops the watch of a folder that was moved away. The kernel itself ends the watch of a removed folder."""

@@ -28,7 +28,7 @@ def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
     except RuntimeError as exc:
-        raise ValueError(f"{path} needs a home folder, and this user has none: set HOME, or give the path without ~") from exc
+        raise ValueError(f"{path} needs a home folder, and this user has none: set HOME, or give a path without ~ at its start") from exc
 
 
 def _temporary_folder() -> Path:

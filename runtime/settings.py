@@ -74,7 +74,7 @@ _LIMITS = Configure()
 class Settings(BaseSettings):
     """All settings of one Pexdock. `load` makes it from all sources; the constructor reads neither environment nor file."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, validate_default=True)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, validate_default=True, allow_inf_nan=False)
 
     host: Hosts = Field(("127.0.0.1",), description="Address to listen on for clients, or several; :: accepts IPv6 and IPv4.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on for clients; 0 picks a free one.")
@@ -349,6 +349,8 @@ def _explain(exc: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) 
     error = exc.errors()[0]
     name = str(error["loc"][0])
     reason = error["msg"].removeprefix("Value error, ")
+    if error["type"].startswith("byte_size"):
+        reason = "give a number of bytes, or a number with a unit, such as 64MB or 1GiB"
     for place, layer in layers:
         if name in layer:
             return f"{_placed(place, name)} is {str(layer[name])!r}: {reason[0].lower()}{reason[1:]}"

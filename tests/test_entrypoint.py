@@ -58,6 +58,22 @@ def test_without_trust_the_base_in_dist_is_run(image):
     assert (image / "ran").read_text() == "dist/base-0.1.0.pex"
 
 
+@pytest.mark.parametrize(
+    ("words", "command"), [((), "serve"), (("--port", "0"), "serve --port 0"), (("pexdock", "models", "--json"), "models --json")]
+)
+def test_it_serves_or_runs_a_command(image, words, command):
+    """The command after `pexdock` is run with the unpacked base, also while another process serves it."""
+    python = image / "unpacked" / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nshift 3\necho "$@" > {image}/command\n')
+    python.chmod(0o755)
+    unpack = f"from pathlib import Path\n\ndef main(argv):\n    Path(argv[2]).write_text({str(image / 'unpacked')!r})\n    return 0\n"
+    files = {"runtime/__init__.py": "", "runtime/pex/__init__.py": "", "runtime/pex/unpack.py": unpack}
+    write_pex(image / "dist" / "base-0.2.0.pex", sdk(files=files))
+    assert start(image, *words).returncode == 0
+    assert (image / "command").read_text() == f"{command}\n"
+
+
 @pytest.mark.parametrize("source", ["variable", "flag", "flag=", "file"])
 def test_a_base_that_is_not_listed_is_not_run(image, source):
     """The setting may come from any source. Once the base is listed, a private copy of it is run, and removed afterwards."""

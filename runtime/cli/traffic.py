@@ -42,7 +42,8 @@ def _waits(command: Callable[..., None]) -> Callable[..., None]:
 def promote(client: AdminClient, model: str, version: str | None, as_json: bool, **waits: Any) -> None:
     """Send all of MODEL's traffic to VERSION.
 
-    VERSION may have been rolled back before. Without VERSION, the newest release gets all traffic.
+    VERSION may have been rolled back before. It is pinned if it is not the newest release. Without VERSION, the newest release gets all
+    traffic, and no release is pinned any more.
     """
     _finish(client, client.promote(model, version), as_json, **waits)
 
@@ -53,9 +54,9 @@ def promote(client: AdminClient, model: str, version: str | None, as_json: bool,
 @_waits
 @with_client
 def rollback(client: AdminClient, model: str, as_json: bool, **waits: Any) -> None:
-    """Roll MODEL back to the previous release.
+    """Roll MODEL back to the release that served before.
 
-    The current release does not serve again until it is promoted.
+    The current release does not serve again until it is promoted, if it is newer. A pin or a split ends.
     """
     _finish(client, client.rollback(model), as_json, **waits)
 

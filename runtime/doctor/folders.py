@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from base.errors import PexdockError
+from base.telemetry.append_log import STDOUT
 from runtime.admin.token import BadToken, read_token
 from runtime.doctor.finding import Finding, ok, problem, warning
 from runtime.file_watch import file_system, reports_changes
@@ -22,11 +23,24 @@ _FREE_MIN_BYTES, _FREE_LOW_BYTES = 300_000_000, 3_000_000_000
 """An unpacked base takes about 1 GB, and a second one is needed while it is replaced."""
 
 
+_FREE_WRITE_BYTES = 1_000_000
+"""With less, policies, logs and metrics soon cannot be written any more."""
+
+
 def check_folders(settings: Settings, state: State) -> Iterator[Finding]:
     """Yields a finding for each folder, for the port, and for the token if the admin API listens on a port."""
     yield _dist(settings)
     yield _run(settings, state)
     yield _cache(settings)
+    for setting in ("state_path", "scratch_path"):
+        yield _written_folder(setting, getattr(settings, setting))
+    for setting in ("emf_path", "access_log_path"):
+        file = getattr(settings, setting)
+        if file is not None and file != STDOUT:
+            yield _written_folder(setting, Path(file).parent)
+    if "artifacts_path" in settings.model_fields_set and not os.access(settings.artifacts_path, os.R_OK | os.X_OK):
+        advice = "create it, give this user access, or choose another folder with artifacts_path"
+        yield warning("artifacts_path", f"this user cannot read the folder {settings.artifacts_path}, so models find nothing in it", advice)
     yield _port(settings, state)
     if settings.admin_port is not None or settings.admin_token_path is not None:
         yield _token(settings)
@@ -85,6 +99,16 @@ def _cache(settings: Settings) -> Finding:
     if free < _FREE_MIN_BYTES:
         return problem("cache", text, "free disk space, since a base is unpacked there")
     return warning("cache", text, "free disk space, since each base takes 1 GB there") if free < _FREE_LOW_BYTES else ok("cache", text)
+
+
+def _written_folder(setting: str, path: Path) -> Finding:
+    existing = _nearest_existing(path)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        advice = f"give user {os.geteuid()} access to it, or choose another place with {setting}"
+        return problem(setting, f"this user cannot write to {existing}", advice)
+    free = shutil.disk_usage(existing).free
+    text = f"{path}, {format_size(free)} free"
+    return problem(setting, text, "free disk space there") if free < _FREE_WRITE_BYTES else ok(setting, text)
 
 
 def _port(settings: Settings, state: State) -> Finding:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from base.errors import PexRefused
@@ -31,19 +32,21 @@ def check_pexes(settings: Settings, state: State) -> Iterator[Finding]:
         yield problem("base", f"there is no base in {settings.dist_path}", "build one with `pexdock build base`, or copy one there")
     for path, pex in read:
         yield _check_pex(path, pex, bases)
-    yield from _check_state(state)
+    yield from _check_state(state, {path.name for path, pex in read if not isinstance(pex, PexFile)})
 
 
-def _read(path: Path) -> PexFile | str:
+def _read(path: Path) -> PexFile | Finding:
     try:
         return read_pex(path, checksums=False)
     except PexRefused as exc:
-        return exc.detail
+        readable = os.access(path, os.R_OK)
+        advice = "rebuild it, or remove it" if readable else f"give user {os.geteuid()} read access to it"
+        return problem(path.name, exc.detail.removeprefix(f"{path.name}: "), advice)
 
 
-def _check_pex(path: Path, pex: PexFile | str, bases: Sequence[PexFile]) -> Finding:
-    if isinstance(pex, str):
-        return problem(path.name, pex.removeprefix(f"{path.name}: "), "rebuild it, or remove it")
+def _check_pex(path: Path, pex: PexFile | Finding, bases: Sequence[PexFile]) -> Finding:
+    if not isinstance(pex, PexFile):
+        return pex
     if pex.kind == "base":
         wire = pex.stamp.wire if pex.stamp else WIRE_VERSION
         if wire != WIRE_VERSION:
@@ -60,9 +63,9 @@ def _check_pex(path: Path, pex: PexFile | str, bases: Sequence[PexFile]) -> Find
     return ok(path.name, f"{pex.name} {pex.version}, on base {base.version}")
 
 
-def _check_state(state: State) -> Iterator[Finding]:
+def _check_state(state: State, unusable: Collection[str]) -> Iterator[Finding]:
     for release in state.releases:
-        if release.state in _BAD and state.pid is not None:
+        if release.state in _BAD and state.pid is not None and release.file not in unusable:
             yield problem(release.file, f"is {release.state}: {release.reason}", "see `pexdock models`; replace its file")
         elif release.restarts:
             yield warning(release.file, f"its workers were restarted {release.restarts} times", f"see `pexdock logs {release.name}`")

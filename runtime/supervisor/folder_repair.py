@@ -82,7 +82,7 @@ class FolderRepair:
     def _note_error(self, part: str, error: str) -> None:
         """Logs what cannot be made, once, and tries again later. An empty text is a success."""
         if error and error != self._logged_errors[part]:
-            log.error("a folder that Pexdock needs was removed, and making it again is retried every %g s: %s", _RETRY_S, error)
+            log.error("a folder that Pexdock needs was removed or changed, and restoring it is retried every %g s: %s", _RETRY_S, error)
         self._logged_errors[part] = error
         if error:
             self._schedule(_RETRY_S)

@@ -68,10 +68,13 @@ def test_each_line_names_its_source(operated):
         assert (line["source"], line["pid"], line["level"]) == ("first 0.1.0", pid, "info")
         about = said(operated, model="First")
         assert {line["source"] for line in about} == {"first 0.1.0", "supervisor"}
-        assert not any("other" in line["text"] for line in about)
+        assert not any("other" in line["text"].replace("other models", "") for line in about)
         assert any("ready at /first" in line["text"] for line in about)
         assert len(said(operated, lines=2)) == 2
-        assert said(operated, model="nobody") == []
+        for follow in ("false", "true"):
+            reply = operated.admin.get("/logs", params={"model": "nobody", "follow": follow})
+            assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
+            assert "the models in dist/ are first, other" in reply.json()["detail"]
 
 
 def test_lines_below_the_log_level_are_kept(operated):

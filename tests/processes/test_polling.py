@@ -18,7 +18,7 @@ def test_without_inotify_the_dist_folder_is_polled(tmp_path):
     write_tiny(supervised.dist / "tiny.pex", "tiny", module=times(2, "/tiny"))
     with supervised:
         log = supervised.err.read_text()
-        assert f"{supervised.dist} is listed every 0.3 s (dist_poll_s): inotify is not available: " in log
+        assert f"{supervised.dist} is listed every 0.3 s (dist_poll_s): inotify cannot be used: " in log
         assert "fs.inotify.max_user_instances" in log
         write_tiny(supervised.dist / "late.pex", "late", module=times(7, "/late"))
         supervised.until(lambda: supervised.predictions("/late") == [21])

@@ -52,7 +52,7 @@ def create_app(context: AdminContext) -> ASGIApp:
     _add_cache_routes(app, context)
     add_traffic_routes(app, context)
     add_upload_route(app, context.uploads)
-    add_log_route(app, context.log_buffer)
+    add_log_route(app, context)
     _add_drain_route(app, context)
     return RequestLimitsMiddleware(app)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query, Response
 
+from runtime.admin.api.context import AdminContext
 from runtime.admin.api.ndjson import NdjsonStream
 from runtime.admin.api.openapi import document_responses
 from runtime.admin.api.responses import json_response
@@ -17,11 +18,14 @@ from runtime.supervisor.host.log_buffer import LogBuffer, LogLine, LogReader, is
 _LINES_MAX = 10_000
 
 
-def add_log_route(app: FastAPI, log_buffer: LogBuffer) -> None:
+def add_log_route(app: FastAPI, context: AdminContext) -> None:
     """Adds the route of log lines."""
+    log_buffer = context.log_buffer
 
     @app.get(
-        "/logs", summary="Show the last log lines of supervisor, front doors and workers", responses=document_responses(Logs, line=LogLine)
+        "/logs",
+        summary="Show the last log lines of supervisor, front doors and workers",
+        responses=document_responses(Logs, 404, line=LogLine),
     )
     async def logs(
         model: Annotated[str, Query(description="Show only lines of this model's workers, or about them.")] = "",
@@ -29,6 +33,8 @@ def add_log_route(app: FastAPI, log_buffer: LogBuffer) -> None:
         follow: Annotated[bool, Query(description="Stream a line of JSON for each log line, and go on with new ones.")] = False,
     ) -> Response:
         matches = _matcher(model)
+        if model and not log_buffer.last_lines(1, matches):
+            context.model_report(model)  # one that exists may not have written anything
         return _stream(log_buffer, lines, matches) if follow else json_response(Logs(log_buffer.last_lines(lines, matches)))
 
 

@@ -185,7 +185,10 @@ class UrlTransport(Transport):
 
     def unreachable(self, error: Exception) -> str:
         """Returns a message with the URL and the reason."""
-        return f"no admin API answers at {self._url}: {_message(error)}"
+        advice = "check the host and the port, and that Pexdock runs with admin_port"
+        if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+            advice = "that port does not use TLS: use http://"
+        return f"no admin API answers at {self._url}: {_message(error)}; {advice}"
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncinotify
 from asyncinotify import Event, Inotify, Mask
 
-from runtime.file_watch import INOTIFY_ADVICE, file_system, reports_changes
+from runtime.file_watch import explain_inotify_error, file_system, reports_changes
 from runtime.pex.names import has_pex_suffix, is_pex_name
 from runtime.supervisor.dist.stability import FileRemoved, FileStable, FileStat, StabilityTracker
 
@@ -93,7 +93,7 @@ class DistWatcher:
                     inotify = stack.enter_context(Inotify())
                     self._add_watch(inotify)  # before the first listing, so that no change is missed between the two
                 except OSError as exc:
-                    inotify, reason = None, f"inotify is not available: {exc.strerror or exc}; {INOTIFY_ADVICE}"
+                    inotify, reason = None, explain_inotify_error(exc)
             self._polls = inotify is None
             if self._polls:
                 log.warning("%s is listed every %g s (dist_poll_s): %s", self._path, self._poll_s, reason)

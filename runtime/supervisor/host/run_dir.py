@@ -118,6 +118,8 @@ def find_supervisor_pid(path: Path) -> int | None:
     except BlockingIOError:
         return _read_pid(path)
     except PermissionError as exc:
+        if path.stat().st_uid == os.geteuid():
+            raise RunDirTaken(f"{path} does not allow access to its owner: run `chmod 700 {path}`") from exc
         raise RunDirTaken(f"{path} belongs to another user; run the command as that user") from exc
     except OSError:
         pass

@@ -52,5 +52,9 @@ def _shown_reason(managed: ManagedRelease, state: str, standby_reason: str) -> s
 def _file_warnings(managed: ManagedRelease) -> list[str]:
     if managed.release.in_place or managed.release.state is not ReleaseState.RUNNING:
         return []
-    what = "has different content now" if managed.release.replaced_by else "is no longer in dist/"
+    other = managed.release.replaced_by
+    if other is None:
+        what = "is no longer in dist/"
+    else:
+        what = f"cannot be used now ({other.reason})" if other.state is ReleaseState.REFUSED else "has different content now"
     return [f"its file {what}; it serves until another release takes over or Pexdock exits"]

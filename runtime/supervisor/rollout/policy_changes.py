@@ -70,7 +70,7 @@ def roll_back_to_previous(policy: TrafficPolicy, releases: Sequence[Release], se
     """
     target = previous_release(policy, releases, serving if len(serving) == 1 else ())
     if target is None:
-        raise Conflict("no release that served before is left; promote another release, or drop one")
+        raise Conflict("no release that served before is left; promote another release, or deploy a corrected one")
     after = replace(policy, pin="", split=None)
     outranked = False  # by a release that never served and would take over from the target
     for release in ranked_candidates(releases, after):

@@ -20,6 +20,7 @@ import msgspec
 from base.errors import PexdockError, Unavailable
 from runtime.atomic_file import write_atomically
 from runtime.blocking import DiskThread
+from runtime.path_errors import explain_os_error
 from runtime.supervisor.rollout.policy_record import PolicyRecord
 
 log = logging.getLogger(__name__)
@@ -188,7 +189,8 @@ class PolicyStore:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(self._path, content, mode=0o600, durable=True)
         except OSError as exc:
-            raise Unavailable(f"cannot write {self._path}: {exc.strerror}; free some space, or set state_path to another folder") from exc
+            named = OSError(exc.errno, exc.strerror, str(self._path))  # not the temporary file
+            raise Unavailable(explain_os_error(named, {"state_path": self._folder})) from exc
 
     def _lock_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -43,7 +43,11 @@ def _report_model(name: str, records: TrafficRecords, state: ModelStateAndReason
         shadow_in_force=mirror is not None and plan.mirror is mirror,
         mirror=records.progress(name).mirror if policy.shadow else None,
         warm_standby=_warm_standby(managed),
-        probation=[ProbationReport.of(each.release.version, each.timers.probation) for each in managed if each.timers.probation],
+        probation=[
+            ProbationReport.of(each.release.version, each.timers.probation)
+            for each in managed
+            if each.timers.probation and any(release is each.release for release, _ in plan.shares)
+        ],
         rolled_back=[RolledBackRelease(versions[sha256], sha256, why) for sha256, why in policy.rolled_back.items() if sha256 in versions],
         remarks=unmet_orders(releases, policy) + remarks + _fallback_remarks(plan, managed),
         history=record.history,

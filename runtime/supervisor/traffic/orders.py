@@ -70,7 +70,7 @@ class TrafficOrders:
             NotFound, Conflict, Unavailable: As in `change_policy`.
         """
         name = self._records.require_model(model)
-        reason = f"it was rolled back at {timestamp()}"
+        reason = f"by an operator at {timestamp()}"
 
         def changed(before: TrafficPolicy) -> TrafficPolicy:
             releases = self._records.require_releases(name)

@@ -103,6 +103,26 @@ def test_what_decides_on_trust_and_all_users_can_change_is_a_warning(told, tmp_p
         assert (found[subject]["level"], found[subject]["text"]) == ("warning", f"every user can write to {path}")
 
 
+@pytest.mark.parametrize("setting", ["state_path", "scratch_path", "emf_path", "access_log_path"])
+def test_a_place_that_cannot_be_written_is_a_problem(told, tmp_path, monkeypatch, setting):
+    """Its setting is named. A file in the place of a folder cannot be written into, not even by root."""
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv(f"PEXDOCK_{setting.upper()}", str(tmp_path / "taken" / "new" / "file"))
+    code, found = told()
+    assert (code, found[setting]["level"]) == (1, "problem")
+    assert str(tmp_path / "taken") in found[setting]["text"]
+    assert setting in found[setting]["advice"]
+
+
+def test_artifacts_that_are_not_there_are_a_warning(told, tmp_path, monkeypatch):
+    """Only if the setting names them, since not all models have artifacts."""
+    assert "artifacts_path" not in told()[1]
+    monkeypatch.setenv("PEXDOCK_ARTIFACTS_PATH", str(tmp_path / "nowhere"))
+    code, found = told()
+    assert (code, found["artifacts_path"]["level"]) == (0, "warning")
+    assert "create it" in found["artifacts_path"]["advice"]
+
+
 def test_a_port_that_is_in_use_is_a_problem(told, monkeypatch):
     """It is found before a start fails."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
