@@ -170,6 +170,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         queue_max_wait_s: A request that would wait longer for a worker is answered with 503; None for no limit except the request's own.
         priorities: Clients may order their requests by the header `Priority`.
         columns_max: Columns of a request that its endpoint does not declare; more are answered with 413.
+        row_max_values: Values of a row of JSON; more are answered with 413.
         request_max_rows: Rows of a request; more are answered with 413.
         drain_s: Time limit for accepted requests in seconds after Drain.
         metrics: None for no metrics.
@@ -192,6 +193,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     queue_max_wait_s: float | None = None
     priorities: bool = False
     columns_max: int = 1000
+    row_max_values: int = 250_000
     request_max_rows: int = 10_000_000
     drain_s: float = 8.0
     metrics: MetricsConfig | None = None

@@ -22,6 +22,7 @@ def front_door_config(settings: Settings) -> Configure:
         queue_max_wait_s=settings.queue_max_wait_s,
         priorities=settings.priorities,
         columns_max=settings.columns_max,
+        row_max_values=settings.row_max_values,
         request_max_rows=settings.request_max_rows,
         drain_s=settings.drain_s,
         metrics=settings.measuring,

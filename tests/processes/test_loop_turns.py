@@ -40,6 +40,30 @@ ANY = """
 COLUMNS = 4000
 
 
+def ask_any(client: httpx.Client, address: str) -> None:
+    """Posts what is large, and what looks small, to an endpoint without a schema."""
+    fresh = [{f"{prefix}{number}": number for number in range(1000)} for prefix in "abcd"]
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda given: client.post(f"{address}/any", json=[given]), fresh))
+    assert [answer.json()["predictions"] for answer in answers] == [[given] for given in fresh]
+    refused = client.post(f"{address}/any", json=[{f"x{number}": number for number in range(1001)}])
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+    refused = client.post(f"{address}/any", json=[{"a": {f"x{number}": number}} for number in range(6000)])
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+    sparse = [{"a": {f"x{number}": number for number in range(500)}}] + [{"a": {}}] * 1000
+    answer = client.post(f"{address}/any", json=sparse).json()["predictions"]
+    assert answer == [sparse[0]] + [{"a": dict.fromkeys(sparse[0]["a"])}] * 1000
+    blank = client.post(f"{address}/any", content=b"\n" * 30_000_000 + b'{"a":1}', headers={"content-type": "application/x-ndjson"})
+    assert blank.json()["predictions"] == [{"a": 1}]
+
+    lists = [{"a": list(range(20_000))} for _ in range(100)]
+    assert client.post(f"{address}/any", content=msgspec.json.encode(lists)).json()["predictions"] == lists
+    refused = client.post(f"{address}/any", content=msgspec.json.encode([{"a": list(range(1_000_000))}]))
+    assert (refused.status_code, "raise row_max_values" in refused.json()["detail"]) == (413, True)
+    quoted = client.post(f"{address}/any", content=b"a\n" + b'"x"\n' * 500_000, headers={"content-type": "text/csv"})
+    assert quoted.json()["predictions"] == [{"a": "x"}] * 500_000
+
+
 def test_what_is_large_keeps_no_loop_from_other_requests(tmp_path: Path) -> None:
     """A release of thousands of columns, a front door that starts while it serves, its document, requests to it, fresh column names, and
     megabytes of JSON. Another model answers all the time.
@@ -63,19 +87,7 @@ def test_what_is_large_keeps_no_loop_from_other_requests(tmp_path: Path) -> None
         document = client.get(f"{address}/openapi.json").json()
         assert len(document["components"]["schemas"]["wide.predict"]["properties"]) == COLUMNS
 
-        fresh = [{f"{prefix}{number}": number for number in range(1000)} for prefix in "abcd"]
-        with ThreadPoolExecutor(4) as threads:
-            answers = list(threads.map(lambda given: client.post(f"{address}/any", json=[given]), fresh))
-        assert [answer.json()["predictions"] for answer in answers] == [[given] for given in fresh]
-        refused = client.post(f"{address}/any", json=[{f"x{number}": number for number in range(1001)}])
-        assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
-        refused = client.post(f"{address}/any", json=[{"a": {f"x{number}": number}} for number in range(6000)])
-        assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
-        sparse = [{"a": {f"x{number}": number for number in range(500)}}] + [{"a": {}}] * 1000
-        answer = client.post(f"{address}/any", json=sparse).json()["predictions"]
-        assert answer == [sparse[0]] + [{"a": dict.fromkeys(sparse[0]["a"])}] * 1000
-        blank = client.post(f"{address}/any", content=b"\n" * 30_000_000 + b'{"a":1}', headers={"content-type": "application/x-ndjson"})
-        assert blank.json()["predictions"] == [{"a": 1}]
+        ask_any(client, address)
 
         rows = [{"x": number, "s": "},{", "l": [{"y": number}]} for number in range(300_000)]
         assert client.post(f"{address}/any", content=msgspec.json.encode(rows)).json()["predictions"] == rows

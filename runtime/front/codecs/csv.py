@@ -26,6 +26,7 @@ from base.schema import spellings
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column
 from runtime.front.codecs import json
+from runtime.front.codecs.arrow.polars_types import polars_type
 from runtime.front.codecs.values import json as values
 from runtime.front.codecs.values import schema_fit, text
 from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count
@@ -43,15 +44,17 @@ _SIMPLE: Mapping[type[pl.DataType], str] = {
 
 _BOM = b"\xef\xbb\xbf"
 
-_VALID_QUOTES = re.compile(rb"""
+_PLAIN_CELLS = re.compile(rb"""
     [^"]*+
     (?:
-        (?: (?<![^,\r\n]) " [^"]*+ (?: "" [^"]*+ )*+ " (?![^,\r\n])  # a quoted cell
-        | (?<=[^,\r\n]) "                                           # a quote inside a cell that is not quoted
+        (?: (?<![^,\r\n]) " [^"]*+ " (?![^,\r\n])  # a quoted cell without quotes in it
+        | (?<=[^,\r\n]) "                         # a quote inside a cell that is not quoted
         )
         [^"]*+
-    )*+""", re.VERBOSE)  # fmt: skip
-"""Matches a whole body in linear time, as long as each quoted cell is closed, and a delimiter or the end of the line follows it."""
+    ){0,10000}+""", re.VERBOSE)  # fmt: skip
+_QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+){0,10000}+')
+_END_QUOTE = re.compile(rb'"(?![^,\r\n])')
+"""The patterns match up to so many quotes at a time that other threads may run in between."""
 
 _OTHER_DELIMITER = re.compile(r"sep=|.*[;\t|]")
 """What the only name of a header matches if another delimiter separates the names. Excel begins some files with a line `sep=;`."""
@@ -83,7 +86,7 @@ def read_csv(body: bytes, columns: Mapping[str, Column], unexpected: str, column
     table = _table(body, names, _options(wanted))
 
     def column(name: str, dtype: pl.DataType) -> pl.Series:
-        return _column(pl.Series("", table.column(name)), dtype)  # Polars computes with a series by its name, which could be a pattern
+        return _column(_cells([table.column(name)]), dtype)  # Polars computes with a series by its name, which could be a pattern
 
     return schema_fit.fit_columns(columns, dict.fromkeys(names), table.num_rows, column, unexpected=unexpected)
 
@@ -96,7 +99,8 @@ def infer_csv(body: bytes, columns_max: int = COLUMNS_MAX) -> pa.Table:
         Misfit: A number is out of range.
         TooLarge: The body has too many columns.
     """
-    check_column_count(body.partition(b"\n")[0].count(b",") + 1, columns_max)
+    line_end = body.find(b"\n")
+    check_column_count(body.count(b",", 0, line_end if line_end >= 0 else len(body)) + 1, columns_max)
     body = body.removeprefix(_BOM)
     names = _header(body, ())
     return _check_inferred(_table(body, names, _options(None)), body, names)
@@ -123,7 +127,7 @@ def _options(wanted: list[str] | None) -> pc.ConvertOptions:
 
 def _header(body: bytes, declared: Collection[str]) -> list[str]:
     """Returns the names of the columns, after a check of all quotes in the body."""
-    if b'"' in body and _VALID_QUOTES.fullmatch(body) is None:
+    if not _has_valid_quotes(body):
         raise Malformed("the body is not CSV: a quoted cell is not closed, or text follows its closing quote; write a quote in it twice")
     try:
         names = next(csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8", newline=""), strict=True), [])
@@ -140,6 +144,27 @@ def _header(body: bytes, declared: Collection[str]) -> list[str]:
     if _OTHER_DELIMITER.match(names[0]) and names[1:] in ([], [""]):
         raise Malformed(f"the body is not CSV: separate cells with commas, and begin with the names of the columns; got {names[0][:60]!r}")
     return names
+
+
+def _has_valid_quotes(body: bytes) -> bool:
+    """Returns whether each quoted cell is closed, and a delimiter or the end of the line follows it. Takes linear time."""
+    at = 0 if b'"' in body else len(body)
+    while at < len(body):
+        end = _end(_PLAIN_CELLS, body, at)
+        if end == at:  # a quoted cell with quotes in it, or one that is not closed
+            at += 1
+            while (end := _end(_QUOTED, body, at)) > at:
+                at = end
+            if _END_QUOTE.match(body, at) is None:
+                return False
+            end = at + 1
+        at = end
+    return True
+
+
+def _end(pattern: re.Pattern[bytes], body: bytes, at: int) -> int:
+    match = pattern.match(body, at)
+    return at if match is None else match.end()
 
 
 def _table(body: bytes, names: list[str], convert: pc.ConvertOptions) -> pa.Table:
@@ -191,7 +216,10 @@ _PLAIN_PATTERNS = (_INFERRED_INTEGER, _INFERRED_NUMBER, _NO_SPACES_AROUND)
 def _cells(columns: Iterable[pa.ChunkedArray[Any]]) -> pl.Series:
     """Returns the values of these columns one after the other: to look at all at once is faster for many columns."""
     chunks = [chunk for column in columns for chunk in column.chunks]
-    return pl.Series("", pa.concat_arrays(chunks)) if chunks else pl.Series("", [], pl.String)
+    if not chunks:
+        return pl.Series("", [], pl.String)
+    cells = pa.concat_arrays(chunks)
+    return pl.Series("", cells.cast(polars_type(cells.type)))
 
 
 def _check_floats(floats: Mapping[str, pa.ChunkedArray[Any]], texts: list[pa.ChunkedArray[Any]], rows: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -19,9 +20,10 @@ from runtime.front.codecs.arrow.layout_cache import LayoutCache
 from runtime.front.codecs.arrow.passthrough import ArrowPassthrough
 from runtime.front.codecs.batch_builder import BatchBuilder
 from runtime.front.codecs.json_columns import MIN_ROWS, JsonColumns
+from runtime.front.codecs.json_slices import SLICE_BYTES
 from runtime.front.codecs.parquet import reader as parquet
 from runtime.front.codecs.rows import Rows
-from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count
+from runtime.front.codecs.values.limits import COLUMNS_MAX, ROW_MAX_VALUES, check_column_count
 from runtime.front.memory.body_buffer import BodyBuffer
 
 _ROWS_AT_A_TIME = 4096
@@ -38,6 +40,7 @@ class RowDecoder:
         schema: The schema that the endpoint declares; None lets each request bring its own.
         unexpected: "reject" refuses fields that the schema does not have; "ignore" skips them.
         columns_max: Limit of the columns of a body that the schema does not have.
+        row_max_values: Limit of the values of a row of JSON.
 
     Attributes:
         batches: Builds batches of the decoded rows.
@@ -51,14 +54,17 @@ class RowDecoder:
         PeerError: The schema's metadata cannot be read.
     """
 
-    def __init__(self, schema: pa.Schema | None, unexpected: str = "ignore", columns_max: int = COLUMNS_MAX) -> None:
+    def __init__(
+        self, schema: pa.Schema | None, unexpected: str = "ignore", columns_max: int = COLUMNS_MAX, row_max_values: int = ROW_MAX_VALUES
+    ) -> None:
         self._schema = schema
         self._unexpected = unexpected
         self._columns = {} if schema is None else columns_from_arrow(schema)
         self._columns_max = min(columns_max + len(self._columns), COLUMNS_MAX)
+        self._row_max_values = row_max_values
         self._numeric_format = NumericFormat.for_schema(schema)
         self._passthrough = None if schema is None else ArrowPassthrough(schema, self._columns, unexpected)
-        self._json = json_codec.JsonReader(self._columns, unexpected, self._columns_max)
+        self._json = json_codec.JsonReader(self._columns, unexpected, self._columns_max, row_max_values)
         self._json_columns = JsonColumns.for_schema(self._json.row, schema)
         self._layouts = None if self._numeric_format is None else LayoutCache(self._numeric_format)
         self._opened: tuple[bytes, pa.Table] | None = None  # a quick body and its table, between `is_quick_arrow` and `from_arrow`
@@ -79,7 +85,7 @@ class RowDecoder:
             TooLarge: The body holds more than a request may.
         """
         if self._schema is None:
-            return self._rows_of_table(json_codec.infer_json(json_codec.parse_untyped(body), self._columns_max))
+            return self._infer_json(json_codec.parse_untyped(body, self._row_max_values), body)
         if len(body) > _QUICK_TYPED_BYTES:
             return self._rows_of(self._json.read_long_array(body))
         found = self._json.read_array(body)
@@ -88,8 +94,11 @@ class RowDecoder:
     def from_ndjson(self, body: bytes) -> Rows:
         """Decodes JSON objects, one per line."""
         if self._schema is None:
-            return self._rows_of_table(json_codec.infer_json(json_codec.parse_untyped_lines(body), self._columns_max))
+            return self._infer_json(json_codec.parse_untyped_lines(body, self._row_max_values), body)
         return self._rows_of(self._json.read_lines(body))
+
+    def _infer_json(self, rows: list[dict[str, Any]], body: bytes) -> Rows:
+        return self._rows_of_table(json_codec.infer_json(rows, self._columns_max, is_long=len(body) > SLICE_BYTES))
 
     def from_csv(self, body: bytes) -> Rows:
         """Decodes CSV with a header."""

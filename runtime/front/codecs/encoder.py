@@ -6,6 +6,7 @@ By the convention of `base.worker.prediction.result`, a frame whose only column 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from enum import Enum
 from functools import lru_cache
 from typing import Self
@@ -114,9 +115,7 @@ class ReplyEncoder:
         if response_format not in (ResponseFormat.JSON, ResponseFormat.NDJSON):
             return self.encode_body(response_format, request_id, start, count)
         try:
-            batch, end = self._batch, start + count
-            step = max(1, _VALUES_AT_A_TIME // max(1, batch.num_columns))
-            slices = (_slice(batch, at, min(step, end - at)) for at in range(start, end, step))
+            slices = (_slice(some, 0, some.num_rows) for some in _divide(self._batch.slice(start, count)))
             if response_format is ResponseFormat.NDJSON:
                 return b"".join(map(_lines, slices))
             predictions = b",".join(msgspec.json.encode(_predictions(each))[1:-1] for each in slices)
@@ -125,8 +124,18 @@ class ReplyEncoder:
             raise _unwritable(response_format, exc) from exc
 
 
+def _divide(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yields the rows in parts that are encoded within a few milliseconds, unless one row takes longer."""
+    half = batch.num_rows // 2
+    if not half or (batch.num_rows * batch.num_columns <= _VALUES_AT_A_TIME and batch.nbytes <= _BYTES_AT_A_TIME):
+        yield batch
+    else:
+        yield from _divide(batch.slice(0, half))
+        yield from _divide(batch.slice(half))
+
+
 _VALUES_AT_A_TIME = 16_384
-"""Values that are encoded within a few milliseconds."""
+_BYTES_AT_A_TIME = 128 * 1024
 
 
 _ANY_ERROR = (Exception, pl.exceptions.PanicException)
@@ -139,7 +148,7 @@ def _unwritable(response_format: ResponseFormat, error: BaseException) -> BadRes
 
 def _slice(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatch:
     """Returns these rows as a batch of their own, since Polars panics on slices of array columns that contain nulls."""
-    if count == batch.num_rows:
+    if count == batch.num_rows and not any(column.offset for column in batch.columns):
         return batch
     return pa.ipc.read_record_batch(pa.py_buffer(batch.slice(start, count).serialize()), batch.schema)
 

@@ -7,7 +7,7 @@ path rejects bodies and writes the messages.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Annotated, Any, Literal
 
@@ -19,10 +19,10 @@ from base.errors import Cell, Malformed, Misfit
 from base.schema.dtypes import is_wide
 from base.schema.wire import Column, batch_of_columns
 from runtime.front.codecs import json_slices
-from runtime.front.codecs.arrow.tables import count_fields
 from runtime.front.codecs.values import json, schema_fit
+from runtime.front.codecs.values.inference import infer_column
 from runtime.front.codecs.values.json_fields import check_fields
-from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count
+from runtime.front.codecs.values.limits import COLUMNS_MAX, ROW_MAX_VALUES, check_column_count
 from runtime.front.codecs.values.mismatch import integer_bounds
 
 TypedRows = list[msgspec.Struct]
@@ -53,15 +53,19 @@ class JsonReader:
         columns: The columns of the schema.
         unexpected: See `schema_fit.fit_columns`.
         columns_max: Limit of the columns of a body.
+        row_max_values: Limit of the values of a row.
 
     Attributes:
         row: The type of typed rows; None if the schema needs the slow path.
     """
 
-    def __init__(self, columns: Mapping[str, Column], unexpected: str, columns_max: int = COLUMNS_MAX) -> None:
+    def __init__(
+        self, columns: Mapping[str, Column], unexpected: str, columns_max: int = COLUMNS_MAX, row_max_values: int = ROW_MAX_VALUES
+    ) -> None:
         self._columns = columns
         self._unexpected = unexpected
         self._columns_max = columns_max
+        self._row_max_values = row_max_values
         self.row: type[msgspec.Struct] | None = None
         self._many: msgspec.json.Decoder[TypedRows] | None = None
         if len(columns) <= _TYPED_COLUMNS_MAX and all(_is_simple(name, column) for name, column in columns.items()):
@@ -80,6 +84,7 @@ class JsonReader:
         Raises:
             Malformed: The body is not JSON.
             Misfit: The JSON has another form, or a row does not fit the schema.
+            TooLarge: A row has too many values; so for the other methods.
         """
         if self._many is not None:
             try:
@@ -88,16 +93,16 @@ class JsonReader:
                 pass  # the slow path decides and writes the message
             except _NOT_JSON as exc:
                 raise _malformed("the body", body, exc) from exc
-        return self._fit_rows(parse_records(body, _exact))
+        return self._fit_rows(parse_records(body, _exact, self._row_max_values))
 
     def read_long_array(self, body: bytes) -> TypedRows | pl.DataFrame:
         """Returns the same as `read_array`, and lets other threads run in between."""
         if self._many is not None:
             try:
-                return json_slices.decode_array(body, self._read_typed, self._slice_bytes)
+                return json_slices.decode_array(body, self._read_typed, self._slice_bytes, self._row_max_values)
             except _NOT_JSON:
                 pass  # the slow path decides and writes the message
-        return self._fit_rows(parse_records(body, _exact))
+        return self._fit_rows(parse_records(body, _exact, self._row_max_values))
 
     def read_lines(self, body: bytes) -> TypedRows | pl.DataFrame:
         """Returns the rows of objects, one per line.
@@ -108,13 +113,13 @@ class JsonReader:
         """
         if self._many is not None:
             try:
-                rows = json_slices.decode_lines(body, self._one.decode_lines, self._slice_bytes)
+                rows = json_slices.decode_lines(body, self._one.decode_lines, self._slice_bytes, self._row_max_values)
                 # msgspec takes objects for lines that are on several lines, or several on one.
                 if len(rows) == body.count(b"\n") + (not body.endswith(b"\n")) == body.count(b"\n{") + 1:
                     return rows
             except _NOT_JSON:
                 pass  # the slow path names the line
-        return self._fit_rows(parse_lines(body, _exact))
+        return self._fit_rows(parse_lines(body, _exact, self._row_max_values))
 
     def _read_typed(self, body: bytes) -> TypedRows:
         text = body.lstrip()
@@ -135,55 +140,73 @@ class JsonReader:
         def read_column(name: str, dtype: pl.DataType) -> pl.Series:
             return json.column_from_json([row.get(name) for row in rows], dtype)
 
-        return schema_fit.fit_columns(self._columns, names, len(rows), read_column, absent=absent)
+        found = schema_fit.fit_columns(self._columns, names, len(rows), read_column, absent=absent)
+        _free(rows)
+        return found
 
 
-def parse_records(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[str, Any]]:
+def parse_records(body: bytes, decoder: msgspec.json.Decoder[Any], row_max_values: int = ROW_MAX_VALUES) -> list[dict[str, Any]]:
     """Returns the objects of a body, not checked against a schema.
 
     Raises:
         Malformed: The body is not JSON.
         Misfit: The JSON has another form.
     """
-    decoded = _decode_body(decoder, body)
+    decoded = _decode_body(decoder, body, row_max_values)
     rows = decoded if isinstance(decoded, list) else [decoded]
     if rows and all(isinstance(row, str) for row in rows):
         rows = [_decode(decoder, row, i) for i, row in enumerate(rows)]
     return _check_objects(rows)
 
 
-def parse_lines(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[dict[str, Any]]:
+def parse_lines(body: bytes, decoder: msgspec.json.Decoder[Any], row_max_values: int = ROW_MAX_VALUES) -> list[dict[str, Any]]:
     """Returns the objects of a body with one per line; skips empty lines.
 
     Raises:
         Malformed: A line is not JSON.
         Misfit: A line is not an object.
     """
-    return _check_objects([_decode(decoder, line, i) for i, line in enumerate(json_slices.split_lines(body))])
+    lines = json_slices.split_lines(body, values_max=row_max_values)
+    return _check_objects([_decode(decoder, line, i) for i, line in enumerate(lines)])
 
 
-def infer_json(rows: list[dict[str, Any]], columns_max: int = COLUMNS_MAX) -> pa.Table:
+def infer_json(rows: list[dict[str, Any]], columns_max: int = COLUMNS_MAX, *, is_long: bool = True) -> pa.Table:
     """Returns rows without a schema as columns, with types inferred from their values. A missing field is null.
+
+    Args:
+        rows: The rows. The list is empty afterwards if they are long.
+        columns_max: Limit of the columns.
+        is_long: Lets other threads run in between.
 
     Raises:
         Misfit: The values of a column have no common type.
         TooLarge: There are too many columns and fields of objects, or they take too much in rows that do not have them.
     """
     check_fields(rows, columns_max)
+    infer = infer_column if is_long else pa.array
     names = list(_names(rows))
-    columns = [_infer_column(name, [row.get(name) for row in rows]) for name in names]
+    columns = [_infer_column(name, [row.get(name) for row in rows], infer) for name in names]
     schema = pa.schema([(name, column.type) for name, column in zip(names, columns, strict=True)])
-    return pa.Table.from_batches([batch_of_columns(columns, schema, len(rows))])
+    table = pa.Table.from_batches([batch_of_columns(columns, schema, len(rows))])
+    if is_long:
+        _free(rows)
+    return table
 
 
-def parse_untyped(body: bytes) -> list[dict[str, Any]]:
+def _free(rows: list[dict[str, Any]]) -> None:
+    """Removes row by row, since to free a long list of nested values at once would hold Python's lock."""
+    while rows:
+        rows.pop()
+
+
+def parse_untyped(body: bytes, row_max_values: int = ROW_MAX_VALUES) -> list[dict[str, Any]]:
     """Returns the objects of a body for rows without a schema; numbers with a fraction become floats."""
-    return parse_records(body, _anything)
+    return parse_records(body, _anything, row_max_values)
 
 
-def parse_untyped_lines(body: bytes) -> list[dict[str, Any]]:
+def parse_untyped_lines(body: bytes, row_max_values: int = ROW_MAX_VALUES) -> list[dict[str, Any]]:
     """Returns the same as `parse_untyped` for a body with one object per line."""
-    return parse_lines(body, _anything)
+    return parse_lines(body, _anything, row_max_values)
 
 
 def parse_cell(text: str) -> object:
@@ -211,9 +234,9 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | str, row: int | No
         raise _malformed("the body" if row is None else f"row {row}", body, exc) from exc
 
 
-def _decode_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+def _decode_body(decoder: msgspec.json.Decoder[Any], body: bytes, row_max_values: int) -> Any:
     try:
-        return json_slices.decode_array(body, decoder.decode)
+        return json_slices.decode_array(body, decoder.decode, values_max=row_max_values)
     except msgspec.ValidationError as exc:  # JSON with a number of thousands of digits
         raise schema_fit.misfit_error([Cell(None, None, str(exc))]) from exc
     except _NOT_JSON as exc:
@@ -259,29 +282,14 @@ def _check_expected(rows: list[dict[str, Any]], columns: Mapping[str, Column]) -
             raise schema_fit.misfit_error([Cell(i, name, "the field is not expected") for name in unexpected])
 
 
-def _infer_column(name: str, column: list[Any]) -> pa.Array[Any]:
+def _infer_column(name: str, values: list[Any], infer: Callable[[list[Any]], pa.Array[Any]]) -> pa.Array[Any]:
     try:
-        found: pa.Array[Any] = pa.array(column) if len(column) <= _ROWS_AT_ONCE else _column_of_slices(column)
+        return infer(values)
     except (pa.ArrowException, OverflowError) as exc:
         raise Misfit(
             f"column {name!r}: its values have different types or are out of range",
             cells=[Cell(None, name, "its values have different types or are out of range")],
         ) from exc
-    return found
-
-
-def _column_of_slices(column: list[Any]) -> pa.Array[Any]:
-    """Returns the same as `pa.array`, and lets other threads run in between."""
-    kind = pa.infer_type(column)  # type: ignore[call-arg]
-    length = max(1, min(_ROWS_AT_A_TIME, _VALUES_AT_A_TIME // count_fields(pa.schema([("", kind)]))))
-    return pa.concat_arrays([pa.array(column[start : start + length], kind) for start in range(0, len(column), length)])
-
-
-_VALUES_AT_A_TIME = 200_000
-"""Values that become columns in one call, in about 15 ms."""
-
-_ROWS_AT_ONCE = 200
-"""Rows that become columns in one call whatever fields they have."""
 
 
 def _is_simple(name: str, column: Column) -> bool:

@@ -27,10 +27,10 @@ class EndpointCodecs:
         spec_digest: Equal for endpoints with equal specs, which are long to compare if they have many columns.
     """
 
-    def __init__(self, spec: EndpointSpec, columns_max: int) -> None:
+    def __init__(self, spec: EndpointSpec, columns_max: int, row_max_values: int) -> None:
         self.input_schema = _schema_of(spec.input_schema)
         self.output_schema = _schema_of(spec.output_schema)
-        self.decoder = RowDecoder(self.input_schema, spec.unexpected, columns_max)
+        self.decoder = RowDecoder(self.input_schema, spec.unexpected, columns_max, row_max_values)
         self.replies = frames.FrameReader(self.output_schema)
         self.spec_digest = hashlib.sha256(msgspec.json.encode(spec)).digest()
 
@@ -43,6 +43,7 @@ class ServedRelease:
         spec: Describes the release, as its workers sent it.
         budget: Limit of its shared memory, request bodies included.
         columns_max: Limit of the columns of a request that its endpoint does not declare.
+        row_max_values: Limit of the values of a row of JSON.
 
     Attributes:
         codecs: The codecs of its endpoints, in the order of the spec.
@@ -53,11 +54,11 @@ class ServedRelease:
         open_streams: Requests whose streamed response has not ended.
     """
 
-    def __init__(self, release_id: str, spec: ReleaseSpec, budget: MemoryBudget, columns_max: int) -> None:
+    def __init__(self, release_id: str, spec: ReleaseSpec, budget: MemoryBudget, columns_max: int, row_max_values: int) -> None:
         self.id = release_id
         self.spec = spec
         self.budget = budget
-        self.codecs = [EndpointCodecs(each, columns_max) for each in spec.endpoints]
+        self.codecs = [EndpointCodecs(each, columns_max, row_max_values) for each in spec.endpoints]
         self.endpoints: list[ServedEndpoint] = []
         self.up = False
         self.retiring = False

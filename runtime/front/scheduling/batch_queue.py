@@ -48,6 +48,7 @@ class QueueLimits:
         max_wait_s: Limit of a request's wait in seconds, if that is less than the request's own time limit.
         priorities: Whether clients may set the urgency of requests.
         columns_max: Limit of the columns of a request that the endpoint does not declare.
+        row_max_values: Limit of the values of a row of JSON.
         request_max_rows: Limit of the rows of a request.
     """
 
@@ -56,6 +57,7 @@ class QueueLimits:
     max_wait_s: float = inf
     priorities: bool = False
     columns_max: int = Configure().columns_max
+    row_max_values: int = Configure().row_max_values
     request_max_rows: int = Configure().request_max_rows
 
     @classmethod
@@ -68,11 +70,12 @@ class QueueLimits:
             max_wait_s,
             configure.priorities,
             configure.columns_max,
+            configure.row_max_values,
             configure.request_max_rows,
         )
 
     def reconfigure(self, configure: Configure) -> None:
-        """Applies a new configuration to requests that arrive from now on. `priorities` and `columns_max` stay as they are."""
+        """Applies the first three limits of a new configuration to requests that arrive from now on. The others stay as they are."""
         self.max_rows, self.max_bytes = configure.queue_max_rows, configure.queue_max_bytes
         self.max_wait_s = configure.queue_max_wait_s or inf
 

@@ -5,6 +5,7 @@ A time zone says how to show an instant, not which instant it is: Polars knows t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import polars as pl
@@ -31,7 +32,7 @@ def polars_type(kind: pa.DataType) -> pa.DataType:
             return kind if is_plain else pa.decimal128(_DECIMAL_DIGITS_MAX, max(0, kind.scale))
         case pa.DictionaryType():
             value = polars_type(kind.value_type)
-            return kind if value == kind.value_type else value
+            return kind if value == kind.value_type or kind.value_type in _VIEWS else value
         case pa.BaseExtensionType():
             if kind.extension_name == "arrow.opaque":
                 raise TypeError("an opaque type")
@@ -46,7 +47,18 @@ def polars_type(kind: pa.DataType) -> pa.DataType:
             return pa.list_(_field(kind.value_field), kind.list_size)
         case pa.StructType():
             return pa.struct([_field(field) for field in kind])
-    return pa.date32() if kind == pa.date64() else kind  # Polars would make it a datetime
+    if kind == pa.date64():
+        return pa.date32()  # Polars would make it a datetime
+    return _VIEWS.get(kind, kind)
+
+
+_VIEWS: Mapping[pa.DataType, pa.DataType] = {
+    pa.string(): pa.string_view(),
+    pa.large_string(): pa.string_view(),
+    pa.binary(): pa.binary_view(),
+    pa.large_binary(): pa.binary_view(),
+}
+"""Types that Polars would convert itself, in several times the time, in which it holds Python's lock."""
 
 
 def _field(field: pa.Field) -> pa.Field:  # type: ignore[type-arg]

@@ -122,7 +122,8 @@ def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[ty
         raise schema_fit.misfit_error([Cell(None, name, f"values are nested more than {NESTED_MAX} levels deep")])
     try:
         wanted = polars_type(column.type)
-        found = pl.from_arrow(column if wanted == column.type else column.cast(wanted))
+        whole = column.combine_chunks()
+        found = pl.from_arrow(whole if wanted == whole.type else whole.cast(wanted))
     except pa.ArrowInvalid as exc:
         raise schema_fit.misfit_error([Cell(None, name, f"a value of type {column.type} is out of range: {exc}")]) from exc
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError) as exc:

@@ -20,6 +20,10 @@ NESTED_MAX = 32
 """Maximum depth of nested lists and structs. Polars recurses, and some hundreds of levels crash the process."""
 
 
+ROW_MAX_VALUES = 250_000
+"""Default limit of the values of one row of JSON, which are decoded in one call, in about 20 ms."""
+
+
 def check_column_count(count: int, columns_max: int = COLUMNS_MAX) -> None:
     """Raises TooLarge if a request has more columns than it may have."""
     if count > columns_max:

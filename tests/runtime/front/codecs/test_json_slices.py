@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from base.errors import TooLarge
 from runtime.front.codecs.json_slices import decode_array, decode_lines, split_lines
 
 ANYTHING = msgspec.json.Decoder().decode
@@ -57,6 +59,37 @@ def test_no_slice_is_much_longer_than_asked() -> None:
 
     assert decode_array(msgspec.json.encode(rows), decode, 10 * row_bytes) == rows
     assert max(lengths) <= 20 * row_bytes + 2
+
+
+def test_an_array_of_anything_is_cut() -> None:
+    """Strings that hold objects, numbers, and lists: a body that is no array of objects keeps no lock for longer either."""
+    for value in ('{"a": "},{"}', 12345, [1, [2, 3]], None):
+        values = [value] * 1000
+        body = msgspec.json.encode(values)
+        lengths: list[int] = []
+
+        def decode(piece: bytes, lengths: list[int] = lengths) -> list[object]:
+            lengths.append(len(piece))
+            return ANYTHING(piece)
+
+        assert decode_array(body, decode, 100) == values
+        assert max(lengths) <= 200
+
+
+@pytest.mark.parametrize("values", ["[1,2,3,4,5]", "[[1,2],[3,[4]],5]", '[{"x":1},{"x":2},{},{},{}]', '{"x":1,"y":2,"z":3,"u":4,"v":5}'])
+def test_a_row_of_too_many_values_is_refused(values: str) -> None:
+    """Commas in strings are none between values, and rows before and behind it do not count."""
+    text = json.dumps('1,2,3,4,5,6 \\ "7,8')
+    long = f'{{"s":{text},"a":{values}}}'
+    body = "[" + ",".join(['{"a":1}', f'{{"s":{text}}}', long, '{"a":1}'] * 3) + "]"
+    assert decode_array(body.encode(), ANYTHING, 2, 6) == json.loads(body)
+    lines = "\n".join([f'{{"s":{text}}}', long] * 3).encode()
+    assert list(split_lines(lines, 2, 6)) == lines.split(b"\n")
+    for read in (lambda: decode_array(body.encode(), ANYTHING, 2, 4), lambda: list(split_lines(lines, 2, 4))):
+        with pytest.raises(TooLarge, match="a row has more than 4 values, the limit; send Arrow or Parquet, or raise row_max_values"):
+            read()
+    with pytest.raises(TooLarge):
+        decode_array(long.encode(), ANYTHING, 2, 4)
 
 
 @given(st.lists(VALUES, max_size=12), st.integers(1, 40))
