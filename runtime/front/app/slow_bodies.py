@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,6 +23,9 @@ T = TypeVar("T")
 _THREADS = 2
 """Bodies that are decoded at a time. Decoders hold Python's lock for most of their time, so more threads would only take more memory."""
 
+_NEVER = 2**31 - 1
+"""Threshold of the oldest objects that is never reached."""
+
 
 class SlowBodies:
     """Chooses releases for requests with large bodies, and decodes the bodies on threads.
@@ -38,6 +42,8 @@ class SlowBodies:
         self._refusal = refusal
         self._bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()  # bounded by max_bytes
+        self._running = 0
+        self._thresholds = gc.get_threshold()
         self._threads = ThreadPoolExecutor(_THREADS, "decode")  # which starts a thread only when there is work for it
 
     @staticmethod
@@ -110,7 +116,19 @@ class SlowBodies:
                 return Selection(head, rows)
 
     async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        """Runs a call on a thread. Until no call is running any more, only new objects are collected.
+
+        Decoders make millions of lists, and none in a cycle. To look at all of them would hold Python's lock for tenths of a second, again
+        and again.
+        """
+        self._running += 1
+        gc.set_threshold(*self._thresholds[:2], _NEVER)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        finally:
+            self._running -= 1
+            if not self._running:
+                gc.set_threshold(*self._thresholds)
 
 
 class DecodingRequest:
