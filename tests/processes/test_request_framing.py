@@ -75,6 +75,15 @@ def test_a_request_that_only_looks_odd_is_accepted(world: World, way: str, name:
         assert [raw.answer().json()["predictions"] for _ in range(2)] == [[{"version": "1", "x": x}] for x in (1.0, 7.0)]
 
 
+def test_repeated_headers_are_one_list(world: World, way: str) -> None:
+    """The second Accept has the type of the higher quality in one order, and the first in the other."""
+    accepted = ("Accept: application/json;q=0.2", "Accept: text/csv;q=0.8, text/plain")
+    with Raw(world.front.address) as raw:
+        for headers in (accepted, accepted[::-1]):
+            raw.send(post(f"/tiny{way}", [{"x": 1}], *headers))
+            assert raw.answer().headers["content-type"] == "text/csv"
+
+
 STILL_SENT = {
     "refused": b"POST /tiny HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n",
     "fast": post("/tiny", [{"x": 1}], "Connection: close"),

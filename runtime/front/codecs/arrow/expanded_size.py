@@ -28,7 +28,7 @@ def expanded_bytes(stream: pa.Buffer) -> int:
     try:
         return sum(_expanded_bytes_of(metadata, body) for metadata, body in _messages(memoryview(stream)))
     except (struct.error, IndexError) as exc:
-        raise ValueError(f"a message cannot be parsed: {exc}") from exc
+        raise ValueError("a message cannot be parsed; send the media type of the body as Content-Type") from exc
 
 
 def is_compressed(message: bytes) -> bool:

@@ -34,6 +34,10 @@ def read_arrow_stream(body: bytes | memoryview, columns_max: int = COLUMNS_MAX) 
     try:
         table = _open_stream(body, columns_max, None)
     except _READ_ERRORS as exc:
+        if body[:6] == b"ARROW1":
+            raise Malformed(
+                "the body is an Arrow file; send an Arrow stream, as pyarrow.ipc.new_stream and Polars' write_ipc_stream do"
+            ) from exc
         raise Malformed(f"the body is not an Arrow stream: {exc}") from exc
     validate_values(table)
     return table

@@ -99,6 +99,15 @@ def test_a_name_may_look_like_the_beginning_of_another_format(header: str) -> No
     assert decode_body(RowDecoder(None), "text/csv", f"{header}\n{cells}\n".encode()).count == 1
 
 
+def test_the_refusal_of_columns_says_what_to_send() -> None:
+    """An Arrow file (Feather) is often taken for a stream."""
+    for decoder in DECODERS.values():
+        with pytest.raises(Malformed, match="the body is an Arrow file; send an Arrow stream"):
+            decode_body(decoder, ARROW, file(ROWS))
+        with pytest.raises(Malformed, match="send the media type of the body as Content-Type"):
+            decode_body(decoder, ARROW, json.dumps(ROWS).encode())
+
+
 def test_objects_without_fields_are_no_cells() -> None:
     for body in (b"{}", b"{}\n{}\n", b" [ ]\n", b"[{},{}]"):
         with pytest.raises(Malformed, match="looks like JSON; set Content-Type"):
