@@ -114,8 +114,10 @@ class JsonReader:
         if self._many is not None:
             try:
                 rows = json_slices.decode_lines(body, self._one.decode_lines, self._slice_bytes, self._row_max_values)
-                # msgspec takes objects for lines that are on several lines, or several on one.
-                if len(rows) == body.count(b"\n") + (not body.endswith(b"\n")) == body.count(b"\n{") + 1:
+                # msgspec also takes objects that are on several lines, or several on one. In JSON, `}` and `{` with nothing but a line
+                # break in between are in two documents, so if all breaks are of that kind, each line is a document.
+                breaks = body.count(b"}\n{") + body.count(b"}\r\n{")
+                if len(rows) == breaks + 1 == body.count(b"\n") + (not body.endswith(b"\n")):
                     return rows
             except _NOT_JSON:
                 pass  # the slow path names the line

@@ -102,6 +102,26 @@ def test_a_text_body_is_one_document(kind: str, media: str, body: bytes, rows: i
         assert rows is None
 
 
+@pytest.mark.parametrize("kind", ["numbers", "no schema"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":1}{"a":2}',
+        b'{"a":\n1}',
+        b'{"a":1} {"a":\n 2}',
+        b'\n{"a":1}{"a":2}',
+        b'{"a":1,"o":\n{}}{"a":2}',
+        b'{"a":1,"o":{"x":{}\n}}\n{"a":2}{"a":3}',
+        b'{"a":1,"o":[{},\n{}]}{"a":2}',
+        b'{"a":1,"o":[{}\r\n,{}]}{"a":2}\n{"a":3}',
+    ],
+)
+def test_each_line_is_one_object(kind: str, body: bytes) -> None:
+    """Several on a line, and one on several lines, are refused with and without a schema, even if there are as many objects as lines."""
+    with pytest.raises(Malformed, match=r"row \d is not JSON"):
+        decode_body(DECODERS[kind], "application/x-ndjson", body)
+
+
 def test_the_last_of_equal_fields_counts_in_every_way_of_reading_json() -> None:
     """With typed rows and without, with a schema and without, in lines, in nested objects and in cells of CSV."""
     fields = b'{"a":1,"a":2,"o":{"x":3,"x":4},"d":"2024-01-30","d":"2024-01-31"}'
