@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import mlflow
+import mlflow.sklearn
+import numpy as np
+import polars as pl
 import pytest
 from mlflow.tracking import MlflowClient as Api
+from sklearn.linear_model import LinearRegression
 
 import base.artifacts as afs
+import base.service as svc
 import servers
 from base.artifacts.cache.load import resolve_latest
 from base.errors import Declaration, Misfit, NotFound, Unavailable
+from base.testing import TestClient
+
+ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # MLflow warns of its own code
@@ -95,6 +105,31 @@ def test_an_artifact_of_a_run_is_found(server: str, run: str, tmp_path: Path) ->
         with pytest.raises(NotFound):
             client.locate({"run_id": run_id, "path": path})
     assert client.list() == []
+
+
+def test_a_model_that_mlflow_logged_is_served_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real run with a local file store, and the template of the example's README for what `log_model` writes."""
+    (row,) = [line for line in (ROOT / "models/iris/README.md").read_text().splitlines() if line.startswith("| `mlflow.sklearn.log_model")]
+    found = re.search(r'base_path="(.+)", path_template="(.+)"` \| `([^`]+)`', row)
+    assert found is not None
+    base_path, template, path = found.groups()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.delenv("PEXDOCK_ARTIFACTS_PATH", raising=False)
+    experiment = mlflow.create_experiment("iris", artifact_location=(tmp_path / base_path).as_uri())
+    with mlflow.start_run(experiment_id=experiment):
+        double = LinearRegression().fit([[1.0], [2.0]], [2.0, 4.0])
+        logged = mlflow.sklearn.log_model(double, name="linear", pip_requirements=["scikit-learn"])
+
+    @svc.endpoint(path=path, cache_config=afs.CacheConfig(client=afs.FsClient(base_path, template), load_model=mlflow.sklearn.load_model))
+    def predict(model: LinearRegression, records_df: pl.DataFrame) -> np.ndarray:
+        return model.predict(records_df.to_numpy())
+
+    with TestClient(predict) as client:
+        response = client.post(path.replace("{model_id}", logged.model_id), json=[{"x": 3}])
+        assert client.post(path.replace("{model_id}", "linear"), json=[{"x": 3}]).status == 404
+    assert response.json()["predictions"] == pytest.approx([6.0])
 
 
 def test_an_unreachable_server_means_try_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
