@@ -60,7 +60,10 @@ def serve(settings: Settings, show: Callable[[str], None], load: Callable[[], Se
         _make_sandbox(settings) as sandbox,
     ):
         store = PexCache(settings.cache_path, log.info)
-        settings.dist_path.mkdir(parents=True, exist_ok=True)
+        if not settings.dist_path.is_dir():
+            settings.dist_path.mkdir(parents=True, exist_ok=True)
+            if settings.dist_url is None:
+                log.warning("%s did not exist, and was made; set dist_path if the pexes are in another folder", settings.dist_path)
         dist_file.remove_abandoned_files(settings.dist_path)
         try:
             context = _release_context(settings, store, own_run_dir, metrics.write_report, sandbox)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 import types
 import typing
@@ -46,7 +47,9 @@ class SchemaMeta(ModelMetaclass):
             try:
                 cls = super().__new__(mcs, name, bases, namespace, **kwargs)
             except (SchemaError, PydanticUserError, TypeError) as exc:
-                raise Declaration(f"schema {name} cannot be built: {exc}") from exc
+                if isinstance(exc, PydanticUserError) and exc.code == "model-field-missing-annotation":
+                    raise Declaration(_missing_annotation(name, namespace, str(exc))) from exc
+                raise Declaration(f"schema {name} cannot be built: {getattr(exc, 'message', exc)}") from exc
         assert isinstance(cls, SchemaMeta)
         cls._columns = _collect_columns(cls) if declares else {}
         cls._polars = pl.Schema({column: each.dtype for column, each in cls._columns.items()})
@@ -195,6 +198,17 @@ def _rewrite_annotations(schema: str, namespace: dict[str, Any], local: Mapping[
             namespace.setdefault(field, FieldInfo())  # otherwise Pydantic would take the method of that name for a default
         if column.nullable and not any(isinstance(each, FieldInfo) and not each.is_required() for each in extras):
             _make_optional(namespace, field)
+
+
+def _missing_annotation(schema: str, namespace: Mapping[str, Any], message: str) -> str:
+    """Returns the message about an attribute without an annotation, which Pydantic names in its own message."""
+    found = re.search(r"[`'](\w+)", message)
+    name = found[1] if found else "name"
+    value = namespace.get(name)
+    if dtypes.is_dtype(value):
+        shown = f"pl.{value if isinstance(value, type) else repr(value)}"
+        return f"{schema}.{name} is given a dtype with `=`: write `{name}: {shown}`, with a colon"
+    return f"{schema}.{name} has a value but no dtype: write `{name}: dtype = ...`, or annotate it with ClassVar if it is no column"
 
 
 def _check_name(where: str, name: str) -> None:

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 from base.artifacts.cache.cache import Cache, Lease, Pending
 from base.endpoint.context import Request
 from base.endpoint.describe import example_query, known_parameters
+from base.endpoint.endpoint import Endpoint
 from base.errors import Full, LoadFailed, Misfit, NotFound, PexdockError, Unavailable
 from base.log import get_logger
 from base.worker.prediction.handler_call import BatchContext
@@ -55,6 +57,7 @@ def _warm_up_endpoint(predictor: Predictor, warnings: list[str]) -> None:
         _warn(warnings, f"endpoint {name} has no model to begin with: {exc.detail}")
         return
     if found is None:
+        log.info("endpoint %s: its handler was not called, since no parameters of its path are known", name)
         return
     parameters, lease = found
     query = example_query(predictor.endpoint)
@@ -73,8 +76,17 @@ def _warm_up_endpoint(predictor: Predictor, warnings: list[str]) -> None:
     took_s = time.monotonic() - started_s
     if called:
         log.info("endpoint %s is warm after %.2f s", name, took_s)
-    elif lease is not None:
-        log.info("endpoint %s has loaded a model after %.2f s; its handler was not called", name, took_s)
+    else:
+        loaded = "" if lease is None else f" has loaded a model after {took_s:.2f} s"
+        log.info("endpoint %s%s: its handler was not called, since %s", name, loaded, _why_not_called(predictor.endpoint))
+
+
+def _why_not_called(endpoint: Endpoint[..., Any]) -> str:
+    if not endpoint.warm_up:
+        return "it has warm_up=False"
+    if endpoint.raw:
+        return "it takes raw requests"
+    return "it has no schema" if endpoint.input_schema is None else "a parameter of its query has no example"
 
 
 def _warn(warnings: list[str], warning: str) -> None:

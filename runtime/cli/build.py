@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runtime.build.pack import BuiltPex
 
 _CHECKOUT = Path(__file__).parents[2]
+_OUTPUT = click.Path(path_type=Path)
 
 
 @click.group()
@@ -23,7 +24,7 @@ def build() -> None:
 
 
 @build.command("base")
-@click.option("-o", "--output", type=FILE, help="File to write [default: dist/base-<version>.pex in the checkout].")
+@click.option("-o", "--output", type=_OUTPUT, help="File to write, or its folder [default: dist/base-<version>.pex in the checkout].")
 @CONFIG
 def build_base(output: Path | None, config: Path | None) -> None:
     """Build the base from this checkout and its dependencies, at the versions of its lock file."""
@@ -35,7 +36,7 @@ def build_base(output: Path | None, config: Path | None) -> None:
 
 @build.command("model")
 @click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("-o", "--output", type=FILE, help="File to write [default: <name>-<version>.pex beside the base].")
+@click.option("-o", "--output", type=_OUTPUT, help="File to write, or its folder [default: <name>-<version>.pex beside the base].")
 @click.option("--base", "base_pex", type=FILE, help="Base to build on [default: the newest in dist/].")
 @click.option("--carry", multiple=True, metavar="NAME", help="Include the model's own version of a package that base provides; repeatable.")
 @CONFIG

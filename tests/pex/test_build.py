@@ -160,6 +160,16 @@ def test_the_current_folder_changes_nothing(tmp_path, base_pex, monkeypatch):
         assert archive.read(code) == (project / "tiny/__init__.py").read_bytes()
 
 
+def test_the_output_may_be_a_folder(tmp_path, base_pex):
+    """On the command line, too: the file gets its usual name there."""
+    project, folder = write_project(tmp_path / "project"), tmp_path / "out"
+    folder.mkdir()
+    command = [sys.executable, "-m", "runtime", "build", "model", project, "-o", f"{folder}/", "--base", base_pex]
+    done = subprocess.run(command, cwd=pexes.ROOT, capture_output=True, text=True, check=True)
+    assert [path.name for path in folder.glob("*.pex")] == ["tiny-0.1.0.pex"]
+    assert "tiny 0.1.0" in done.stdout
+
+
 def test_a_pex_of_other_wheels_is_refused(tmp_path):
     """Another version, other code under the same version, and a root that is missing are each named."""
     wheels = {

@@ -57,6 +57,13 @@ def test_a_folder_of_another_user_is_not_used(supervised, name):
     assert list(folder.iterdir()) == []
 
 
+def test_a_dist_folder_that_had_to_be_made_is_named(supervised, tmp_path):
+    """A path with a typing error would otherwise look like a machine without models."""
+    supervised.settings["dist_path"] = tmp_path / "dits"
+    with supervised:
+        assert f"{tmp_path / 'dits'} did not exist, and was made; set dist_path" in supervised.err.read_text()
+
+
 def test_a_dist_folder_without_permission_is_named_by_every_command(supervised):
     """`doctor` shows it among its findings."""
     prefix = POWERLESS if os.getuid() == 0 else ()

@@ -97,6 +97,7 @@ def test_a_rollback_and_a_promotion_are_one_command_each(operated):
         operated.until(lambda: factor(operated) == 30)
         assert "0.3.0 was rolled back" in said(operated, "rollback", "tiny")
         operated.until(lambda: factor(operated) == 20)
+        assert "0.3.0 was rolled back: by an operator at 20" in said(operated, "models")
         said(operated, "promote", "tiny", "0.3.0")
         operated.until(lambda: factor(operated) == 30)
         text = said(operated, "describe", "tiny")

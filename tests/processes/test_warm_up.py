@@ -93,6 +93,8 @@ def test_a_handler_is_warmed_up_once_before_its_first_request(supervised: Superv
         write_tiny(path, "tiny", "0.2.0", module(options=", warm_up=False"))
         supervised.until(lambda: sum(each["state"] == "ready" for each in supervised.releases("tiny-0.2.0.pex")) == 1)
         supervised.until(lambda: len(supervised.releases("tiny-0.2.0.pex")) == 2)
+        skipped = "endpoint predict: its handler was not called, since it has warm_up=False"
+        supervised.until(lambda: skipped in supervised.err.read_text())
         assert supervised.err.read_text().count("asked for") == 1
         assert supervised.predictions("/tiny") == [15]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from functools import partial
 from typing import Any
 
@@ -228,13 +230,14 @@ def body_reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Row
     """
     name = media_types.media_type_of(content_type)
     parameters = media_types.parameters_of(content_type)
-    charset = parameters.get("charset", "utf-8").lower()
+    charset = _charset(parameters.get("charset", "utf-8"))
     read = _READERS.get(name)
     refusal = f"content type {name!r} is not supported; send one of {', '.join(media_types.SUPPORTED)}"
     if name == media_types.CSV and parameters.get("header") == "absent":
         read, refusal = None, "CSV must begin with the names of its columns; send them, without header=absent"
-    elif read is not None and name not in _EXPANDING and charset not in ("utf-8", "utf8", "us-ascii"):
-        read, refusal = _read_in_charset(read, charset), f"charset {charset!r} is not supported; send UTF-8"
+    elif read is not None and name not in _EXPANDING and charset not in ("utf_8", "ascii"):
+        read = _read_in_charset(read, charset)
+        refusal = f"charset {parameters['charset']!r} is not supported; send UTF-8, ISO-8859-1 (Latin-1), Windows-1252 or UTF-16"
     if read is not None:
         if len(decoder.body_readers) >= _KNOWN_READERS_MAX:
             decoder.body_readers.clear()
@@ -248,6 +251,12 @@ def body_reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Row
         raise UnsupportedMedia(refusal)
 
     return refuse
+
+
+def _charset(name: str) -> str:
+    """Returns Python's name of a charset. Only looks it up in a table: `codecs.lookup` would remember every name that clients send."""
+    normal = normalize_encoding(name).lower()
+    return aliases.get(normal, normal)
 
 
 def _read_in_charset(read: _Read, charset: str) -> _Read | None:
@@ -265,7 +274,7 @@ def _read_in_charset(read: _Read, charset: str) -> _Read | None:
     return read_recoded
 
 
-_CHARSETS = ("iso-8859-1", "latin1", "windows-1252", "utf-16", "utf-16le", "utf-16be")
+_CHARSETS = ("latin_1", "cp1252", "utf_16", "utf_16_le", "utf_16_be")
 """Charsets in which some clients and spreadsheets write by default."""
 
 

@@ -13,7 +13,7 @@ from base.errors import PexRefused
 from runtime.path_errors import explain_os_error
 
 _TRANSIENT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-_CACHE_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_CACHE_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 """Errors that are explained, and retried, if they concern the cache. A file of dist/ that cannot be read is read again once it changes."""
 
 _BACKOFF = Backoff(2.0, 60.0)

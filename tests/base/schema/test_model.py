@@ -207,6 +207,24 @@ def test_a_declaration_that_would_have_no_effect_is_refused_by_name(annotation: 
     assert says in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (pl.Int64, "Made.it is given a dtype with `=`: write `it: pl.Int64`, with a colon"),
+        (pl.List(pl.Int8), "Made.it is given a dtype with `=`: write `it: pl.List(Int8)`, with a colon"),
+        (3, "Made.it has a value but no dtype: write `it: dtype = ...`"),
+        (Field(ge=0), "Made.it has a value but no dtype"),
+    ],
+    ids=str,
+)
+def test_a_forgotten_annotation_is_named_with_what_to_write(value: object, says: str) -> None:
+    """The message is Pexdock's own, and not Pydantic's with the address of a page about models."""
+    with pytest.raises(Declaration) as refused:
+        type(Schema)("Made", (Schema,), {"__module__": __name__, "__annotations__": {"a": pl.Int8}, "it": value})
+    assert str(refused.value).startswith(says)
+    assert "http" not in str(refused.value)
+
+
 def test_an_example_that_does_not_fit_is_refused() -> None:
     """It would appear in the example request, which must work."""
     with pytest.raises(Declaration, match="the example 'many' is not a valid Int64"):

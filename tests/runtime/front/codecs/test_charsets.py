@@ -17,7 +17,10 @@ def read(content_type: str, body: bytes) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("media", BODIES)
-@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "ISO-8859-1", "windows-1252", "utf-16", "utf-16le", "utf-16be"])
+@pytest.mark.parametrize(
+    "charset",
+    ["utf-8", "UTF-8", "utf8", '"utf-8"', "ISO-8859-1", "latin-1", "Latin1", "windows-1252", "cp1252", "utf-16", "utf-16le", "UTF-16-BE"],
+)
 def test_a_body_is_read_in_the_charset_that_it_declares(media: str, charset: str) -> None:
     body = BODIES[media].encode(charset.strip('"'))
     assert read(f"{media}; charset={charset}", body) == [{"é": "Ã©"}]

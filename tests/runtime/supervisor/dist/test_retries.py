@@ -40,8 +40,16 @@ def test_a_file_that_replaced_another_one_is_not_retried_for_it(error: Exception
     assert asyncio.run(run()) == ["still there", "last"]
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
-def test_a_cache_without_permission_is_named_and_tried_again_and_a_file_without_is_not(number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EACCES, "give user"),
+        (errno.EPERM, "its owner"),
+        (errno.ENOTDIR, "remove the file that is in the place of a folder"),
+        (errno.EEXIST, "remove the file that is in the place of a folder"),
+    ],
+)
+def test_a_cache_that_cannot_be_used_is_named_and_tried_again_and_a_file_is_not(number: int, remedy: str) -> None:
     """The operator learns the setting and the remedy, also if the error was wrapped on its way."""
     cache = Path("/srv/cache")
     denied = OSError(number, "Permission denied", "/srv/cache/bases")
@@ -51,7 +59,7 @@ def test_a_cache_without_permission_is_named_and_tried_again_and_a_file_without_
         assert is_transient(error, cache)
         reason = failure_reason(error, cache)
         assert "cannot use /srv/cache/bases (in cache_path, /srv/cache): Permission denied; " in reason
-        assert ("give user" if number == errno.EACCES else "its owner") in reason
+        assert remedy in reason
         assert "--cache-path" in reason
     own = PexRefused("it cannot be read")
     own.__cause__ = OSError(number, "Permission denied", "/srv/dist/a.pex")
