@@ -38,6 +38,8 @@ def deploy(settings: Settings, pex: Path, name: str | None, timeout_s: float, ad
     """Deploy PEX to a running Pexdock, and wait until it serves.
 
     PEX is validated, then put into dist/. If it is refused or fails, dist/ is restored as it was; on another machine, the file stays there.
+    So does the file of a release that is rolled back, which can be promoted.
+
     Ctrl-C ends only the waiting.
 
     Exits with 0 if it serves; with 1 if it is refused, fails, is rolled back or stands by; and with 3 after --timeout.
@@ -100,8 +102,14 @@ def _check(pex: Path, name: str, state: State, *, local: bool) -> None:
     found = read_pex(pex)
     for other in state.releases:
         same = (other.kind, canonicalize_name(other.name), other.version) == (found.kind, canonicalize_name(found.name), found.version)
-        if same and other.file != name and other.state not in {"refused", "failed"} and other.sha256 != _sha256(pex):
-            raise PexRefused(f"{other.file} is {found.name} {found.version} with other content: raise the version, or deploy with --name")
+        is_gone = local and not Path(state.dist_path, other.file).exists()  # its release may serve nevertheless
+        if same and other.file != name and other.state not in {"refused", "failed"} and not is_gone:
+            if other.sha256 != _sha256(pex):
+                raise PexRefused(
+                    f"{other.file} is {found.name} {found.version} with other content: raise the version, or deploy with --name"
+                )
+            advice = f"; to serve it, run `pexdock promote {other.name} {other.version}`" if found.kind == "model" else ""
+            raise PexRefused(f"dist/ has the same pex already, as {other.file}{advice}")
     if found.kind == "model" and local:
         for warning in check_against_bases(found, Path(state.dist_path))[1]:
             show_progress(f"warning: {warning}")

@@ -122,10 +122,13 @@ def test_a_deployment_that_fails_leaves_dist_as_it_was(operated, pex):
         twice = operated.run("deploy", remade(pex, "0.1.0", times(7, "/tiny")), "--name", "other.pex")
         assert twice.returncode == 1
         assert "tiny-0.1.0.pex is tiny 0.1.0 with other content: raise the version" in twice.stderr
+        pex.write_bytes(good)
+        copy = operated.run("deploy", pex, "--name", "other.pex")
+        assert copy.returncode == 1
+        assert "dist/ has the same pex already, as tiny-0.1.0.pex; to serve it, run `pexdock promote tiny 0.1.0`" in copy.stderr
         assert contents(operated) == before
         operated.until(lambda: [each["state"] for each in operated.state()["releases"] if each["name"] == "tiny"] == ["ready"])
         assert operated.predictions("/tiny") == [6]
-        pex.write_bytes(good)
         assert operated.run("deploy", pex).returncode == 0
 
 
@@ -199,6 +202,12 @@ def test_a_release_that_is_rolled_back_on_probation_is_no_success(operated, pex)
         assert "serves, on probation until" in said
         assert "rolled back: " in said
         assert operated.until(lambda: operated.predictions("/tiny") == [6])
+        kept = contents(operated)
+        assert "tiny-0.2.0.pex" in kept  # it can be promoted
+        copy = operated.run("deploy", pex.with_name("tiny-0.2.0.pex"), "--name", "tiny-again.pex")
+        assert copy.returncode == 1
+        assert "dist/ has the same pex already, as tiny-0.2.0.pex" in copy.stderr
+        assert contents(operated) == kept
 
 
 def test_a_base_is_deployed_like_a_model(operated, tmp_path):
