@@ -81,7 +81,7 @@ class QueueLimits:
 
 
 class _Group(Generic[R]):
-    """The requests of one group and one urgency in order of arrival, and the number of their rows."""
+    """The requests of one group and one urgency in order of arrival, and the number of their rows, as batches are counted by it."""
 
     __slots__ = ("requests", "rows")
 
@@ -106,7 +106,8 @@ class BatchQueue(Generic[R]):
         self._batch_max_rows = batch_max_rows
         self._limits = limits
         self._lanes: dict[int, _Lane[R]] = {}  # by urgency, the most urgent first
-        self._rows: dict[int, int] = {}  # waiting rows by urgency, for each urgency that ever occurred
+        # Waiting rows by urgency, for each urgency that ever occurred. A request that fills a batch counts as one full batch.
+        self._rows: dict[int, int] = {}
         self._batches: dict[int, int] = {}  # lower bound of the waiting batches by urgency
         self.size = self.rows = self.bytes = 0
 
@@ -179,7 +180,9 @@ class BatchQueue(Generic[R]):
             group = lane[request.group] = _Group()
         group.requests[request] = None
         self.size += 1
-        self._count(urgency, group, request.row_count, request.size_bytes)
+        rows = request.row_count
+        self.rows += rows
+        self._count(urgency, group, min(self._batch_max_rows, rows), request.size_bytes)
 
     def take_batch(self) -> list[R]:
         """Removes and returns the next batch: at most `batch_max_rows` rows, but at least one request; empty if no request waits."""
@@ -217,7 +220,8 @@ class BatchQueue(Generic[R]):
             return False
         del group.requests[request]
         self.size -= 1
-        self._count(request.urgency, group, -request.row_count, -request.size_bytes)
+        self.rows -= request.row_count
+        self._count(request.urgency, group, -min(request.row_count, self._batch_max_rows), -request.size_bytes)
         self._drop_if_empty(request.urgency, request.group)
         return True
 
@@ -240,18 +244,21 @@ class BatchQueue(Generic[R]):
         if group is None:
             return rows
         taken: list[R] = []
-        before, size_bytes, full = rows, 0, False
+        before, size_bytes, full, counted = rows, 0, False, 0
         for request in group.requests:
             full = bool(batch or taken) and rows + request.row_count > self._batch_max_rows
             if full:
                 break
             taken.append(request)
-            rows += request.row_count
+            own = request.row_count
+            rows += own
+            counted += min(self._batch_max_rows, own)
             size_bytes += request.size_bytes
         for request in taken:
             del group.requests[request]
         batch += taken
-        self._count(urgency, group, before - rows, -size_bytes)
+        self.rows += before - rows
+        self._count(urgency, group, -counted, -size_bytes)
         if group.requests:
             lane.move_to_end(name)
         else:
@@ -266,7 +273,6 @@ class BatchQueue(Generic[R]):
             del self._lanes[urgency]
 
     def _count(self, urgency: int, group: _Group[R], rows: int, size_bytes: int) -> None:
-        self.rows += rows
         self.bytes += size_bytes
         self._rows[urgency] = self._rows.get(urgency, 0) + rows
         max_rows, before = self._batch_max_rows, group.rows

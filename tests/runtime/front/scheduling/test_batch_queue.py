@@ -139,10 +139,22 @@ def test_batches_are_counted_by_group(requests: list[Queued]) -> None:
     kept = [each for i, each in enumerate(requests) if i % 3]
     rows = {(each.urgency, each.group): 0 for each in kept}
     for each in kept:
-        rows[each.urgency, each.group] += each.row_count
+        rows[each.urgency, each.group] += min(each.row_count, 10)
     assert queue.batches == sum(-(-count // 10) for count in rows.values())
     drained(queue)
     assert queue.batches == 0
+
+
+@given(REQUESTS)
+def test_no_more_batches_are_counted_than_there_are(requests: list[Queued]) -> None:
+    """A request that fills several batches by its rows is one batch. Otherwise those behind it would be refused for a wait that is none."""
+    queue: BatchQueue[Queued] = BatchQueue(5, QueueLimits(10_000, 10_000))
+    for request in requests:
+        queue.add_request(request)
+    counted, before = queue.batches, queue.batches_before(3)
+    batches = len(drained(queue))
+    assert before <= batches
+    assert counted <= batches
 
 
 def test_other_groups_take_turns_with_a_requests_own_group() -> None:
