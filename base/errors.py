@@ -8,6 +8,7 @@ PexdockError
 │   ├── NotFound               no such path, or no artifact for these parameters
 │   ├── TooLarge               the body is over its limit
 │   ├── UnsupportedMedia       no decoder for this media type
+│   ├── NotAcceptable          the response has no form in the media type that the client accepts
 │   ├── Conflict               a change that the current state does not allow
 │   └── Reject                 a handler refuses these rows; raised by the model's author
 ├── TryLater               nobody: the same request may succeed later
@@ -85,6 +86,10 @@ class TooLarge(CallerError):
 
 class UnsupportedMedia(CallerError):
     code = "unsupported_media_type"
+
+
+class NotAcceptable(CallerError):
+    code = "not_acceptable"
 
 
 class Conflict(CallerError):

@@ -39,9 +39,13 @@ _OF_RELEASES = (
     "EndpointSpec.max_concurrency",
     "EndpointSpec.media_type",
     "EndpointSpec.query",
+    "EndpointSpec.whole",
     "Example.query",
     "Ready.warnings",
 )
+
+_LATER_FLAGS = frozenset({"RECORD"})
+"""Flags that only replies of endpoints have which a worker of the last release cannot declare."""
 
 MAY_BE_UNKNOWN = frozenset({*_OF_RELEASES, *(f"{message}.release" for message in _TAGGED)})
 """Structs and fields that a side may lack or not know, but must not take for something else."""
@@ -69,7 +73,9 @@ def describe_wire() -> dict[str, Any]:
         "structs": {struct.__name__.lstrip("_"): describe_fields(struct) for struct in reachable_structs(roots)},
         "failures": sorted(failure._ERROR_TYPES),  # noqa: SLF001 - as above
         "messages": {message.__name__: describe_fields(message) | {"as bytes": sample_bytes(message)} for message in channel_messages},
-        "flags": {name: value for name, value in vars(protocol.Flag).items() if name.isupper()},
+        "flags": {
+            name: f"{value}{_OPTIONAL}" if name in _LATER_FLAGS else value for name, value in vars(protocol.Flag).items() if name.isupper()
+        },
     }
 
 

@@ -46,6 +46,7 @@ def describe_endpoint(endpoint: Endpoint[..., Any]) -> EndpointSpec:
         query={} if (declared := endpoint.call_plan.request_parameters) is None else declared.repeats,
         call_max_rows=endpoint.batch.call_max_rows,
         max_concurrency=endpoint.max_concurrency,
+        whole=not (endpoint.batched or endpoint.raw),
     )
 
 

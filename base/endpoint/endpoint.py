@@ -72,6 +72,7 @@ class Endpoint(Generic[P, R]):
         timeout_ms: Time limit of a request whose client gives none; None for the operator's limit.
         max_concurrency: Limit of calls of an async handler at the same time; 1 for all others.
         media_type: Media type of the bytes that a generator yields; empty if its parts are JSON, or it is no generator.
+        batched: False if each request is a call of its own, and the result may have any number of rows.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Endpoint(Generic[P, R]):
     timeout_ms: int | None = None
     max_concurrency: int = 1
     media_type: str = ""
+    batched: bool = True
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the handler and does nothing else."""
@@ -107,7 +109,7 @@ class Endpoint(Generic[P, R]):
 
     @property
     def unbatched(self) -> bool:
-        """Returns True if the handler is called with one request at a time."""
+        """Returns True if the handler is called with one request at a time and may ask for its context."""
         return self.call_plan.unbatched or self.raw or self.handler_kind.streams
 
 
@@ -125,6 +127,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
     timeout_ms: int | None = None,
     max_concurrency: int | None = None,
     media_type: str = "",
+    batched: bool = True,
 ) -> Callable[[Callable[P, R]], Endpoint[P, R]]:
     """Makes an `Endpoint` from a handler.
 
@@ -149,6 +152,8 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             after the other.
         media_type: For a generator that yields bytes or text: the media type of the response, which is sent as it is yielded. Without it
             each part is a line of JSON.
+        batched: False calls the handler once for each request, with all of its rows, even if there are none. The result may then have any
+            number of rows, or be one record as a dict, whose values may be frames (see `base.worker.prediction.result`).
 
     Raises:
         Declaration: The declaration cannot work; the message says what to change.
@@ -163,7 +168,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
         kind = HandlerKind.detect(handler)
         spec = None if cache_config is None else cache_config.spec
         call_plan = plan_call(handler, AvailableInputs(name, parameters, cache_config is not None, spec, raw), annotations)
-        output = _schema(name, _result_annotation(kind, annotations("return")))
+        output = _schema(name, _result_annotation(kind, annotations("return")), may_be_record=not batched)
         if raw and output is not None:
             raise Declaration(
                 f"endpoint {name}: with raw=True the handler builds its own response; drop its result schema {output.__name__}"
@@ -176,7 +181,11 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             input_schema=None if call_plan.frame is None else _schema(name, annotations(call_plan.frame)),
             output_schema=output,
             cache_config=cache_config,
-            batch=_batch_policy(name, batch_max_size, batch_max_delay_ms, divides=not (call_plan.unbatched or raw or kind.streams)),
+            batch=(
+                _batch_policy(name, batch_max_size, batch_max_delay_ms, divides=not (call_plan.unbatched or raw or kind.streams))
+                if batched
+                else _unbatched_policy(name, batch_max_size)
+            ),
             call_plan=call_plan,
             handler_kind=kind,
             raw=raw,
@@ -187,6 +196,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             timeout_ms=_checked_timeout(name, timeout_ms),
             max_concurrency=_checked_concurrency(name, kind, max_concurrency),
             media_type=_checked_media_type(name, media_type, kind, output),
+            batched=batched,
         )
 
     return make
@@ -218,6 +228,12 @@ def _batch_policy(name: str, declared: int | None, delay_ms: int, *, divides: bo
     if not 0 <= delay_ms <= BATCH_MAX_DELAY_MS:
         raise Declaration(f"endpoint {name}: batch_max_delay_ms is {delay_ms}; use milliseconds from 0 to {BATCH_MAX_DELAY_MS}")
     return BatchPolicy(rows, delay_ms, declared if divides else None)
+
+
+def _unbatched_policy(name: str, declared: int | None) -> BatchPolicy:
+    if declared is not None:
+        raise Declaration(f"endpoint {name}: batch_max_size limits the rows of a batch, and batched=False makes none; drop one of them")
+    return BatchPolicy(1, 0)
 
 
 def _checked_timeout(name: str, timeout_ms: int | None) -> int | None:
@@ -272,15 +288,16 @@ def _signature(handler: Callable[..., object]) -> inspect.Signature:
         return inspect.Signature()
 
 
-def _schema(name: str, annotation: Any) -> type[Schema] | None:
-    """Returns the schema that an annotation names, or None."""
+def _schema(name: str, annotation: Any, *, may_be_record: bool = False) -> type[Schema] | None:
+    """Returns the schema that an annotation names, or None. It may be the schema of a record: `Annotated[dict[str, object], Output]`."""
     if isinstance(annotation, type) and issubclass(annotation, Schema):
         raise Declaration(f"endpoint {name}: annotate with {annotation.__name__}.DataFrame, since the handler gets a frame")
     if get_origin(annotation) is not Annotated:
         return None
     frame, *metadata = get_args(annotation)
     schemas = [each for each in metadata if isinstance(each, type) and issubclass(each, Schema)]
-    if len(schemas) > 1 or (schemas and frame is not pl.DataFrame):
+    is_record = may_be_record and (get_origin(frame) or frame) is dict
+    if len(schemas) > 1 or (schemas and frame is not pl.DataFrame and not is_record):
         raise Declaration(f"endpoint {name}: {annotation!r} must be one frame of one schema; write {schemas[0].__name__}.DataFrame")
     return schemas[0] if schemas else None
 

@@ -127,3 +127,14 @@ class FrameReader:
     def _learn_format(self, frame: memoryview, flags: int, batch: pa.RecordBatch) -> None:
         if flags & Flag.SCHEMA and self.schema is None:
             self._learned_formats.learn_schema(frame, batch.schema)
+
+
+def may_have_rows(rows: int, frame_bytes: int) -> bool:
+    """Returns whether a frame of this size may have this number of rows, if nothing else determines it.
+
+    Nulls, and rows without columns, take no memory in a frame, but they do in a response: a small frame could claim billions of them.
+    """
+    return rows <= max(_ROWS_WITHOUT_VALUES_MAX, 8 * frame_bytes)
+
+
+_ROWS_WITHOUT_VALUES_MAX = 1_000_000

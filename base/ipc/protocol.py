@@ -58,6 +58,8 @@ class Flag:
     """The body is an array of the parameters and the request's context (`base.endpoint.context.RequestContext`)."""
     QUARANTINED: Final = 16
     """The only request of the batch, or the check, was at a worker when that crashed. This worker must send STARTED."""
+    RECORD: Final = 32
+    """The only row of the reply is a record rather than a list of one."""
 
 
 class _Message(msgspec.Struct, frozen=True, gc=False):

@@ -58,6 +58,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
         media_type: Media type of a streamed answer, whose parts are sent as they are; empty if the parts are NDJSON.
         call_max_rows: Maximum number of rows in a call of the handler; None if a request is never divided.
         max_concurrency: Number of calls that a worker computes at the same time.
+        whole: Each batch is one request, even one without rows, and its answer may have any number of rows.
     """
 
     name: str
@@ -81,6 +82,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     media_type: str = ""
     call_max_rows: int | None = None
     max_concurrency: int = 1
+    whole: bool = False
 
 
 class ReleaseSpec(msgspec.Struct, frozen=True):

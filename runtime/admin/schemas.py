@@ -87,6 +87,7 @@ class EndpointDetail(msgspec.Struct, frozen=True, kw_only=True):
     input_schema: bytes | None
     output_schema: bytes | None
     query: dict[str, dict[str, Any]] = {}
+    batched: bool = True
 
 
 class WorkerDetail(msgspec.Struct, frozen=True):

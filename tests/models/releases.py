@@ -114,6 +114,13 @@ def unscaled(records_df: Row.DataFrame) -> Answer.DataFrame:
     return answered(records_df)
 
 
+@svc.endpoint(f"/{given.model}/whole", batched=False)
+def whole(records_df: Row.DataFrame, options: Options) -> pl.DataFrame | dict[str, object]:
+    """Answers each row twice, or one record."""
+    twice = pl.concat([answered(records_df)] * 2)
+    return {"count": records_df.height, "rows": twice} if options.tags else twice
+
+
 @svc.endpoint(f"/{given.model}/once", batch_max_size=16, retry=False)
 def once(records_df: Row.DataFrame) -> Answer.DataFrame:
     return answered(records_df)
@@ -149,6 +156,7 @@ if __name__ == "__main__":
         named,
         numbered,
         unscaled if given.unscaled else scaled,
+        whole,
         once,
         context,
         raw,

@@ -116,8 +116,8 @@ def test_the_clients_in_the_guide_can_be_created(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_guide_is_short_and_linked_from_the_readme() -> None:
-    """It has fewer than 400 lines, and each of its links within the project leads somewhere."""
-    assert len(TEXT.splitlines()) < 400
+    """It has fewer than 440 lines, and each of its links within the project leads somewhere."""
+    assert len(TEXT.splitlines()) < 440
     assert "(docs/models.md)" in (ROOT / "README.md").read_text()
     links = re.findall(r"\]\(([^):#]+)\)", TEXT)
     assert links

@@ -159,6 +159,21 @@ def test_only_a_worker_that_breaks_the_protocol_is_given_up(door: FrontDoor, tmp
     assert door.highest_bytes() < before + 64 * MB
 
 
+def test_rows_without_values_are_bounded(door: FrontDoor, tmp_path: Path) -> None:
+    """An endpoint that takes whole requests may answer any number of rows, but not billions in a few bytes."""
+    spec = ReleaseSpec("tiny", "1", [EndpointSpec("whole", "/whole", [], None, None, 1, 0, whole=True)])
+    nulls = pa.nulls(2**31 - 1)
+    for number, (rows, status) in enumerate(((1_000_000, 200), (len(nulls), 503)), 1):
+        with BareWorker(tmp_path / f"w{number}") as worker, Raw(door.address) as client:
+            door.send_message(RoutingTable(number, [Route(spec, [worker.path])], startup_complete=True))
+            worker.greet("tiny", "1", 0)
+            while TableApplied(number) != door.next_message():
+                pass
+            client.send(post("/whole", ROWS))
+            send_reply(stream(pa.table({"n": nulls[:rows]})), rows=rows, flags=Flag.SCHEMA)(worker, worker.batch())
+            assert client.answer().status == status
+
+
 MINE, BEFORE, OTHER = (release_tag(*each) for each in (("tiny", "1", "new"), ("tiny", "1", "old"), ("other", "1", "new")))
 BY_ANOTHER: dict[str, Callable[[int], Callable[[BareWorker, Batch], None]]] = {
     "a right reply": lambda tag: send_reply(good(), tag=tag),

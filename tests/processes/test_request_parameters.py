@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -133,6 +133,7 @@ def test_both_ways_in_take_them_again_and_again(served: TestClient, send: object
                 assert raw.answer().json()["predictions"] == [factor + shift, 2.5 * factor + shift], query
 
 
+@settings(deadline=None)
 @given(
     queries=st.lists(
         st.tuples(st.floats(-1000, 1000), st.lists(st.integers(-9, 9), max_size=2), st.lists(st.floats(-10, 10), min_size=1, max_size=3)),

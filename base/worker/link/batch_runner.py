@@ -23,7 +23,8 @@ from base.worker.link.reply_sender import ReplySender, never_retained, retained_
 from base.worker.link.segment_table import SegmentTable
 from base.worker.link.stream_replies import StreamReplies
 from base.worker.prediction.handler_call import BatchContext
-from base.worker.prediction.predictor import Predictor
+from base.worker.prediction.predictor import Answer, Predictor
+from base.worker.prediction.record import OneRecord
 
 parameters_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, str | list[str]])
 _parameters_and_context: msgspec.json.Decoder[tuple[dict[str, Any], RequestContext]] = msgspec.json.Decoder(
@@ -50,7 +51,7 @@ class _PendingWork(msgspec.Struct, frozen=True):
 class _Output(msgspec.Struct, frozen=True):
     """A result on its way into the reply slice, or waiting for a larger one."""
 
-    frame: pa.RecordBatch | NumericBatch
+    frame: Answer
     known_schema: bool
     is_retained: Callable[[], bool]
 
@@ -368,15 +369,16 @@ class BatchRunner:
     def _reply(self, batch_id: int, place: SegmentSlice, output: _Output) -> None:
         if self._sender.is_forked:
             exit_forked_child()
-        size_max = frames.frame_size_max(output.frame, known_schema=output.known_schema)
+        frame, flags = (output.frame.batch, Flag.RECORD) if isinstance(output.frame, OneRecord) else (output.frame, 0)
+        size_max = frames.frame_size_max(frame, known_schema=output.known_schema)
         if size_max > place.length:
             self._outputs[batch_id] = output
             self._channel.send_message(ReplyTooLarge(batch_id, size_max))
             return
-        written = frames.write_frame(output.frame, self._segments.slice_view(place), known_schema=output.known_schema)
+        written = frames.write_frame(frame, self._segments.slice_view(place), known_schema=output.known_schema)
         # A result may be a view of the request's own columns, and then it keeps their memory in use, too.
-        flags = written.flags | retained_flag(output.is_retained)
-        self._channel.send_message(Reply(batch_id, output.frame.num_rows, written.length, flags, self._sender.release))
+        flags |= written.flags | retained_flag(output.is_retained)
+        self._channel.send_message(Reply(batch_id, frame.num_rows, written.length, flags, self._sender.release))
 
 
 def _require_in_time(deadline_s: float) -> None:

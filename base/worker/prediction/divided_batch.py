@@ -12,6 +12,7 @@ from base.errors import AuthorError, PexdockError
 from base.ipc.numeric_frames import NumericBatch
 from base.schema.wire import join_results
 from base.worker.prediction.handler_call import BatchContext
+from base.worker.prediction.record import OneRecord
 
 
 class DividedBatch:
@@ -53,8 +54,9 @@ class DividedBatch:
             rows = min(self._rows_max, self._whole.height - self._start)
             raise _error_of_part(error, self._start, rows) from error.__cause__
 
-    def add_result(self, result: pa.RecordBatch | NumericBatch) -> None:
+    def add_result(self, result: pa.RecordBatch | NumericBatch | OneRecord) -> None:
         """Takes the result of the present part."""
+        assert not isinstance(result, OneRecord)  # an endpoint that may return one is not divided
         self._results.append(_record_batch(result))
 
     def joined_result(self) -> pa.RecordBatch:

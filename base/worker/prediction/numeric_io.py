@@ -57,8 +57,11 @@ class NumericOutput:
                 self._series_name = names[0]
                 self._formats[numeric_format.dtypes[0]] = numeric_format
 
-    def to_numeric_batch(self, result: object, rows: int) -> NumericBatch | None:
-        """Returns a result of `rows` rows that has exactly the columns and dtypes of the schema and no nulls; None for all others."""
+    def to_numeric_batch(self, result: object, rows: int | None) -> NumericBatch | None:
+        """Returns a result of `rows` rows that has exactly the columns and dtypes of the schema and no nulls; None for all others.
+
+        It may have any number of rows if `rows` is None.
+        """
         kind = type(result)  # a subclass may mean something else by its values: a masked array has nulls
         if kind is np.ndarray:
             found = self._columns_of_array(result)
@@ -66,9 +69,13 @@ class NumericOutput:
             found = self._columns_of_frame(result)
         else:
             return None
-        if found is None or any(len(column) != rows for column in found[1]):
+        if found is None:
             return None
         numeric_format, columns = found
+        if rows is None and columns:
+            rows = len(columns[0])
+        if rows is None or any(len(column) != rows for column in columns):
+            return None
         return numeric_format.batch_of_columns(rows, columns)
 
     def _columns_of_array(self, array: Any) -> tuple[NumericFormat, list[NumericColumn]] | None:

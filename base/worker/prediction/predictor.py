@@ -17,7 +17,9 @@ from base.endpoint.dependencies import Dependencies
 from base.endpoint.endpoint import Endpoint
 from base.endpoint.parameters import QueryValues
 from base.endpoint.raw import response_frame
+from base.errors import BadResult
 from base.forks import OwnProcess
+from base.ipc import frames
 from base.ipc.frames import FrameReader
 from base.ipc.numeric_frames import NumericBatch
 from base.telemetry.recorder import HandlerMetrics
@@ -25,6 +27,7 @@ from base.worker.prediction.divided_batch import DividedBatch
 from base.worker.prediction.handler_call import BatchContext, HandlerCaller
 from base.worker.prediction.handler_errors import HandlerErrorBoundary, propagate_cancellation
 from base.worker.prediction.numeric_io import NumericOutput
+from base.worker.prediction.record import OneRecord, record_to_batch
 from base.worker.prediction.result import result_to_batch
 from base.worker.prediction.stream_parts import PartIterator, PredictionStream, part_encoder
 
@@ -34,6 +37,9 @@ _WARM_UP_PART_BYTES = 64 * 1024
 
 _Rows: TypeAlias = pa.RecordBatch | NumericBatch | pl.DataFrame
 """The rows of a batch, or a part of them as a frame."""
+
+Answer: TypeAlias = pa.RecordBatch | NumericBatch | OneRecord
+"""The rows that answer a batch."""
 
 
 class Predictor:
@@ -120,7 +126,7 @@ class Predictor:
             if self._metrics is not None:
                 self._metrics.increment("CacheHits" if isinstance(found, Lease) else "CacheMisses")
 
-    def predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> pa.RecordBatch | NumericBatch:
+    def predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> Answer:
         """Calls the handler on one batch.
 
         Args:
@@ -141,7 +147,7 @@ class Predictor:
         finally:
             self._metrics.record_duration("HandlerTime", time.perf_counter() - started_s)
 
-    def _predict(self, lease: Lease | None, batch: _Rows, context: BatchContext) -> pa.RecordBatch | NumericBatch:
+    def _predict(self, lease: Lease | None, batch: _Rows, context: BatchContext) -> Answer:
         num_rows, rows_max = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows, self._call_max_rows
         if rows_max is not None and num_rows > rows_max:
             divided = self._divide(batch, rows_max, context)
@@ -155,9 +161,7 @@ class Predictor:
                 result = self._async_runner.run_coroutine(result)
             return self._to_batch(result, num_rows)
 
-    async def predict_async(
-        self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext
-    ) -> pa.RecordBatch | NumericBatch:
+    async def predict_async(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> Answer:
         """Calls an async handler on one batch, as `predict` does. Other calls go on while it awaits something.
 
         Raises:
@@ -171,7 +175,7 @@ class Predictor:
             if self._metrics is not None:
                 self._metrics.record_duration("HandlerTime", time.perf_counter() - started_s)
 
-    async def _predict_async(self, lease: Lease | None, batch: _Rows, context: BatchContext) -> pa.RecordBatch | NumericBatch:
+    async def _predict_async(self, lease: Lease | None, batch: _Rows, context: BatchContext) -> Answer:
         num_rows, rows_max = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows, self._call_max_rows
         if rows_max is not None and num_rows > rows_max:
             divided = self._divide(batch, rows_max, context)
@@ -222,11 +226,17 @@ class Predictor:
         with HandlerErrorBoundary(self.endpoint.name, rows_max, self._process, single_request=context.single_request):
             return DividedBatch(self._caller.to_frame(batch), rows_max, context)
 
-    def _to_batch(self, result: object, num_rows: int) -> pa.RecordBatch | NumericBatch:
-        if self.endpoint.raw:
+    def _to_batch(self, result: object, num_rows: int) -> Answer:
+        endpoint = self.endpoint
+        if endpoint.raw:
             return response_frame(result)
-        numeric = self._numeric_output.to_numeric_batch(result, num_rows)
-        return numeric or result_to_batch(result, num_rows, self.endpoint.output_schema)
+        if not endpoint.batched and isinstance(result, dict):
+            return OneRecord(record_to_batch(result, endpoint.output_schema))
+        rows = num_rows if endpoint.batched else None
+        batch = self._numeric_output.to_numeric_batch(result, rows) or result_to_batch(result, rows, endpoint.output_schema)
+        if rows is None and isinstance(batch, pa.RecordBatch) and not frames.may_have_rows(batch.num_rows, batch.nbytes):
+            raise BadResult(f"the handler returned {batch.num_rows} rows without values, which are nulls or have no columns")
+        return batch
 
     def _start_parts(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> PartIterator:
         return PartIterator(self._caller.call(lease, batch, context), self._encode_part, self._async_runner)

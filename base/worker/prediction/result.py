@@ -1,6 +1,7 @@
 """Turns what a handler returned into one Arrow record batch, and counts its rows.
 
-Rows are matched by position, so a result must have exactly as many as the handler was given.
+Rows are matched by position, so a result must have exactly as many as the handler was given, unless its endpoint has `batched=False`. Such
+a handler may also return one record (see `base.worker.prediction.record`).
 
 | returned | becomes |
 |---|---|
@@ -40,12 +41,12 @@ PREDICTION_COLUMN = "prediction"
 """The name of the only column of a result that is scalars."""
 
 
-def result_to_batch(result: object, rows: int, schema: type[Schema] | None = None) -> pa.RecordBatch:
-    """Returns the result of a handler as one record batch of `rows` rows.
+def result_to_batch(result: object, rows: int | None, schema: type[Schema] | None = None) -> pa.RecordBatch:
+    """Returns the result of a handler as one record batch of `rows` rows, or of any number of rows if `rows` is None.
 
     Args:
         result: The value that the handler returned.
-        rows: Number of rows that it was given.
+        rows: Number of rows that it was given; None if that does not matter.
         schema: Its output schema, if it declares one. Columns are put in its order, and cast to its dtypes where each value survives that:
             integers to wider integers or floats, floats to wider floats, categories to strings and back, lists to arrays, decimals,
             durations and datetimes to another unit. Nothing else is cast.
@@ -63,9 +64,9 @@ def result_to_batch(result: object, rows: int, schema: type[Schema] | None = Non
     if schema is not None and len(schema.columns()) == 1:
         (name,) = schema.columns()
     wanted = None if schema is None else schema.polars_schema().get(name)
-    frame = _to_frame(result, name, wanted) if values is None else _frame_of_arrow(pa.Table.from_arrays([values], names=[name]))
-    if frame.width == 0 and schema is None and frame.height == rows:
-        return batch_of_columns([], pa.schema([]), rows)  # a handler may return the rows that it was given, which may have no columns
+    frame = _frame_of(result, values, name, wanted)
+    if frame.width == 0 and schema is None and rows in {None, frame.height}:
+        return batch_of_columns([], pa.schema([]), frame.height)  # the rows that it was given may have none
     if frame.width == 0:
         raise BadResult(f"the handler returned a {_type_name(result)} without columns")
     _require_row_count(frame.height, rows)
@@ -78,9 +79,25 @@ def result_to_batch(result: object, rows: int, schema: type[Schema] | None = Non
     return pa.RecordBatch.from_arrays(_to_record_batch(conformed).columns, schema=schema.arrow_schema())
 
 
-def _require_row_count(returned: int, given: int) -> None:
-    if returned != given:
-        raise BadResult(f"the handler was given {given} rows and returned {returned}: return one for each, at the same position")
+def frame_of_result(result: object, name: str, wanted: pl.DataType | None = None) -> pl.DataFrame:
+    """Returns a result's columns, or its one column under this name, whose wanted dtype matters for wide integers only.
+
+    Raises:
+        BadResult: It is neither.
+    """
+    return _frame_of(result, _to_array(result), name, wanted)
+
+
+def _frame_of(result: object, values: pa.Array[Any] | None, name: str, wanted: pl.DataType | None) -> pl.DataFrame:
+    return _to_frame(result, name, wanted) if values is None else _frame_of_arrow(pa.Table.from_arrays([values], names=[name]))
+
+
+def _require_row_count(returned: int, given: int | None) -> None:
+    if given is not None and returned != given:
+        raise BadResult(
+            f"the handler was given {given} rows and returned {returned}: return one for each, at the same position, or declare "
+            "batched=False for an answer of another length"
+        )
 
 
 def _to_array(result: object) -> pa.Array[Any] | None:
@@ -167,6 +184,7 @@ def _frame_of_pandas(result: object, name: str) -> pl.DataFrame:
         return columns.alias(name).to_frame() if isinstance(columns, pl.Series) else columns
     raise BadResult(
         f"the handler returned a {_type_name(result)}: return a frame, a series, an array or a list, with one row for each given"
+        + ("; a dict is one record, which an endpoint with batched=False may return" if isinstance(result, dict) else "")
     )
 
 

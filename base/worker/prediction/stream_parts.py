@@ -18,6 +18,7 @@ from base.errors import BadResult, PexdockError
 from base.schema.model import Schema
 from base.telemetry.recorder import HandlerMetrics
 from base.worker.prediction.handler_errors import HandlerErrorBoundary, propagate_cancellation
+from base.worker.prediction.record import has_frames, record_to_batch
 from base.worker.prediction.result import result_to_batch
 
 
@@ -164,6 +165,8 @@ def _encode_lines(part: Any, schema: type[Schema] | None, *, is_raw: bool) -> by
     if is_raw and isinstance(part, bytes | bytearray | memoryview):
         raise BadResult("the handler yielded bytes, whose media type is not known: give it as @svc.endpoint(..., media_type=...)")
     rows = [part]
-    if schema is not None or isinstance(part, pl.DataFrame | pa.Table | pa.RecordBatch):
-        rows = result_to_batch(part, len(part) if hasattr(part, "__len__") else -1, schema).to_pylist()
+    if isinstance(part, dict) and (schema is not None or has_frames(part)):
+        rows = record_to_batch(part, schema).to_pylist()
+    elif schema is not None or isinstance(part, pl.DataFrame | pa.Table | pa.RecordBatch):
+        rows = result_to_batch(part, None, schema).to_pylist()
     return b"".join(encode_json(row) + b"\n" for row in rows)

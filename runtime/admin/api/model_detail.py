@@ -62,4 +62,5 @@ def _endpoint_detail(spec: EndpointSpec) -> EndpointDetail:
         input_schema=spec.input_schema,
         output_schema=spec.output_schema,
         query={name: spec.docs.query.get(name, {}) for name in spec.query},
+        batched=not (spec.whole or spec.unbatched),
     )

@@ -1,6 +1,7 @@
 """Encodes reply frames as response bodies.
 
-By the convention of `base.worker.prediction.result`, a frame whose only column is "prediction" holds scalars, any other holds records.
+By the convention of `base.worker.prediction.result`, a frame whose only column is "prediction" holds scalars, any other holds records. The
+only row of a frame may be the response itself instead of a list of one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import io
 from collections.abc import Iterator
 from enum import Enum
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from polars import CompatLevel
 
-from base.errors import BadResult
+from base.errors import BadResult, NotAcceptable
 from base.ipc.numeric_frames import NumericBatch
 from runtime.front.codecs import csv
 from runtime.front.codecs.accept import preferred_media_type
@@ -58,12 +59,16 @@ class ReplyEncoder:
     Args:
         batch: The frame; None if it may not be read and only `stream` is needed.
         stream: The whole frame as an Arrow stream, where that exists already; it may refer to memory of the caller.
+
+    Attributes:
+        is_record: Whether the frame's only row is the response itself.
     """
 
     def __init__(self, batch: pa.RecordBatch | NumericBatch | None, stream: memoryview | None = None) -> None:
         self._frame = batch
         self._stream = stream
         self._predictions: list[object] | None = None
+        self.is_record = False
 
     @classmethod
     def for_no_rows(cls, schema: pa.Schema | None) -> Self:
@@ -89,7 +94,10 @@ class ReplyEncoder:
 
         Raises:
             BadResult: The rows have no form in this format.
+            NotAcceptable: They are a record with tables, which this format cannot express.
         """
+        if self.is_record and response_format is ResponseFormat.CSV:
+            self._require_no_tables()
         try:
             match response_format:
                 case ResponseFormat.ARROW:
@@ -104,6 +112,8 @@ class ReplyEncoder:
                     return csv.write_csv(pl.DataFrame(_slice(self._batch, start, count)))
                 case ResponseFormat.NDJSON:
                     return _lines(_slice(self._batch, start, count))
+            if self.is_record:
+                return b'{"id":%b,"predictions":%b}' % (msgspec.json.encode(request_id), _record(self._batch))
             if self._predictions is None:
                 self._predictions = _predictions(self._frame if isinstance(self._frame, NumericBatch) else self._batch)
             return msgspec.json.encode({"id": request_id, "predictions": self._predictions[start : start + count]})
@@ -115,6 +125,10 @@ class ReplyEncoder:
         if response_format not in (ResponseFormat.JSON, ResponseFormat.NDJSON):
             return self.encode_body(response_format, request_id, start, count)
         try:
+            if self.is_record:
+                record = _record(self._batch)
+                is_line = response_format is ResponseFormat.NDJSON
+                return record + b"\n" if is_line else b'{"id":%b,"predictions":%b}' % (msgspec.json.encode(request_id), record)
             slices = (_slice(some, 0, some.num_rows) for some in _divide(self._batch.slice(start, count)))
             if response_format is ResponseFormat.NDJSON:
                 return b"".join(map(_lines, slices))
@@ -122,6 +136,11 @@ class ReplyEncoder:
             return b'{"id":%b,"predictions":[%b]}' % (msgspec.json.encode(request_id), predictions)
         except _ANY_ERROR as exc:
             raise _unwritable(response_format, exc) from exc
+
+    def _require_no_tables(self) -> None:
+        for field in self._batch.schema:
+            if (pt.is_list(field.type) or pt.is_large_list(field.type)) and pt.is_struct(field.type.value_type):
+                raise NotAcceptable(f"CSV has no form for the table {field.name!r} in a record; accept JSON, Arrow or Parquet")
 
 
 def _divide(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -166,6 +185,23 @@ def _records(batch: pa.RecordBatch) -> list[object]:
     if not names:
         return [{}] * batch.num_rows
     return [dict(zip(names, row, strict=True)) for row in zip(*map(_column, batch.columns), strict=True)]
+
+
+def _record(batch: pa.RecordBatch) -> bytes:
+    """Returns the only row as a JSON object. Elements of lists are encoded some at a time, so that other threads may run in between."""
+    fields = []
+    columns: list[Any] = batch.columns
+    for name, column in zip(batch.schema.names, columns, strict=True):
+        kind = column.type
+        if (pt.is_list(kind) or pt.is_large_list(kind)) and not column.null_count:
+            elements = pa.RecordBatch.from_arrays([column.flatten()], names=[name])
+            slices = (_slice(some, 0, some.num_rows) for some in _divide(elements) if some.num_rows)
+            value = b"[%b]" % b",".join(msgspec.json.encode(_column(each.column(0)))[1:-1] for each in slices)
+        else:
+            (decoded,) = _column(column)
+            value = msgspec.json.encode(decoded)
+        fields.append(b"%b:%b" % (msgspec.json.encode(name), value))
+    return b"{%b}" % b",".join(fields)
 
 
 def _column(column: pa.Array) -> list[object]:  # type: ignore[type-arg]

@@ -20,8 +20,8 @@ SCALAR_COLUMNS = ["prediction"]
 
 EVENT_STREAM = "text/event-stream"
 
-_NOT_OF_RAW = frozenset({415})
-"""Statuses that only decoders cause."""
+_OF_DECODERS, _OF_RECORDS = 415, 406
+"""Statuses that only decoders cause, and only records."""
 
 _HEADERS = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
 
@@ -49,8 +49,12 @@ def make_operation(release: ReleaseSpec, endpoint: EndpointSpec, name: str) -> d
             *request_headers.parameter_references(),
         ],
         "requestBody": {"required": True, "content": _raw() if endpoint.raw else _request(endpoint, name)},
-        "responses": {**_ok(endpoint), **problem_schemas.response_references(_NOT_OF_RAW if endpoint.raw else frozenset())},
+        "responses": {**_ok(endpoint), **problem_schemas.response_references(_excluded(endpoint))},
     }
+
+
+def _excluded(endpoint: EndpointSpec) -> frozenset[int]:
+    return frozenset([_OF_DECODERS] * endpoint.raw + [_OF_RECORDS] * (endpoint.streams or not endpoint.whole))
 
 
 def _query_parameter(endpoint: EndpointSpec, name: str, *, repeats: bool) -> dict[str, Any]:
@@ -118,9 +122,10 @@ def _ok(endpoint: EndpointSpec) -> dict[str, Any]:
         }
     if endpoint.raw:
         return {"2XX": {"description": "The handler's own response", "headers": _HEADERS, "content": {"*/*": {"schema": {}}}}}
+    rows = {"type": "array", "items": _prediction(endpoint)}
     predictions = {
         "type": "object",
-        "properties": {"id": {"type": "string"}, "predictions": {"type": "array", "items": _prediction(endpoint)}},
+        "properties": {"id": {"type": "string"}, "predictions": {"anyOf": [rows, _record(endpoint)]} if endpoint.whole else rows},
         "required": ["id", "predictions"],
     }
     content = {
@@ -128,7 +133,19 @@ def _ok(endpoint: EndpointSpec) -> dict[str, Any]:
         media_types.NDJSON: _lines("one prediction per line, as an object"),
         **_columnar(),
     }
-    return {"200": {"description": "One prediction per row, in order", "headers": _HEADERS, "content": content}}
+    return {
+        "200": {
+            "description": "Any number of rows, or one record" if endpoint.whole else "One prediction per row, in order",
+            "headers": _HEADERS,
+            "content": content,
+        }
+    }
+
+
+def _record(endpoint: EndpointSpec) -> dict[str, Any]:
+    if endpoint.output_schema is None:
+        return {"type": "object"}
+    return row_schema(pa.ipc.read_schema(pa.py_buffer(endpoint.output_schema)), endpoint.docs.output, reply=True)
 
 
 def _prediction(endpoint: EndpointSpec) -> dict[str, Any]:

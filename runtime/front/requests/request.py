@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from base.endpoint.context import RequestContext
 from base.endpoint.response_rules import InvalidResponse, check_response
-from base.errors import AuthorError, BadResult, PexdockError
+from base.errors import AuthorError, BadResult, NotAcceptable, PexdockError
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
 from runtime.front.requests.deadlines import Timed
@@ -36,6 +36,7 @@ class InferenceRequest(Timed):
     Attributes:
         encoded_parameters: The path's parameters, with the context if there is one, encoded for a worker.
         group: Requests of equal groups may share a batch.
+        row_count: Number of its rows; once it is answered by an endpoint that takes whole requests, that of the answer's rows.
         size_bytes: Memory that it takes while it waits, excluding shared memory.
         urgency: 0 goes before 1.
         queued_s: Time since which it has waited for its first batch, by the clock of `began_s`; 0 once it was sent, and without metrics.
@@ -126,8 +127,8 @@ class InferenceRequest(Timed):
         form = self.head.format
         try:
             encoded = replies.encode_body(form, self.id, start, self.row_count) if body is None else body
-        except BadResult as exc:
-            self.fail(exc, blamed=True)
+        except (BadResult, NotAcceptable) as exc:
+            self.fail(exc, blamed=isinstance(exc, BadResult))
             return
         self._finish(HttpResponse(200, form.media_type, self.id, encoded))
         if self.observer is not None:

@@ -78,9 +78,9 @@ class MirroredPair:
         self._copy: RequestEnd | None = None
         in_flight.begin(rows)
 
-    def success(self, replies: ReplyEncoder, start: int) -> RequestEnd:
+    def success(self, replies: ReplyEncoder, start: int, rows: int) -> RequestEnd:
         """Returns a successful end, with the request's rows of a reply."""
-        return RequestEnd(200, replies.copy_rows(start, self._rows), self._elapsed_ms())
+        return RequestEnd(200, replies.copy_rows(start, rows), self._elapsed_ms())
 
     def failure(self, error: PexdockError, *, blamed: bool) -> RequestEnd:
         """Returns an end with an error. An overload has no status, since it says nothing about the release's responses."""
@@ -132,9 +132,9 @@ class OriginalObserver(ReplyObserver):
     def __init__(self, pair: MirroredPair) -> None:
         self._pair = pair
 
-    def on_succeeded(self, replies: ReplyEncoder, start: int, row_count: int) -> None:  # noqa: ARG002 - the pair knows it
+    def on_succeeded(self, replies: ReplyEncoder, start: int, row_count: int) -> None:
         """Ends the original with a response."""
-        self._pair.end_original(self._pair.success(replies, start))
+        self._pair.end_original(self._pair.success(replies, start, row_count))
 
     def on_failed(self, error: PexdockError, *, blamed: bool) -> None:
         """Ends the original with an error."""
@@ -172,7 +172,7 @@ class MirroredRequest(InferenceRequest):
     def succeed(self, replies: ReplyEncoder, start: int, body: bytes | memoryview | None = None) -> None:  # noqa: ARG002
         """Ends it with a response, which is only compared."""
         if not self.answered:
-            self._end_copy(self._pair.success(replies, start))
+            self._end_copy(self._pair.success(replies, start, self.row_count))
 
     def fail(self, error: PexdockError, *, blamed: bool = False) -> None:
         """Ends it with an error."""

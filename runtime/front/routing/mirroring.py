@@ -48,6 +48,7 @@ class RequestMirror:
         if (
             isinstance(body, BodyBuffer)
             or not self.release.up
+            or not rows.count  # only an endpoint that takes whole requests gets such a request
             or not self._in_flight.has_room(rows.count)
             or not _is_quick(head, target, body)
         ):

@@ -73,8 +73,10 @@ def submit_request(
         request = kind(head, rows, request_id, respond, context, began_s)
         request.size_bytes = size_bytes
         if not request.row_count:
-            _answer_empty(request)
-            return request
+            if not queue.spec.whole:
+                _answer_empty(request)
+                return request
+            request.row_count = 1  # it takes a batch of its own
         if queue.spec.streams:
             queue.add_request(request)
         else:

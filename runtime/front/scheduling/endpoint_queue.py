@@ -55,8 +55,9 @@ class EndpointQueue(ServedEndpoint):
         self.max_wait_s = limits.max_wait_s
         self.request_max_rows = limits.request_max_rows
         self.call_max_rows = sys.maxsize if spec.call_max_rows is None else spec.call_max_rows
-        self.policy = DispatchPolicy(1 if spec.unbatched else spec.batch_max_rows, spec.batch_max_delay_ms / 1000)
-        self.waiting: BatchQueue[InferenceRequest] = BatchQueue(spec.batch_max_rows, limits)
+        max_rows = 1 if spec.unbatched or spec.whole else spec.batch_max_rows
+        self.policy = DispatchPolicy(max_rows, spec.batch_max_delay_ms / 1000)
+        self.waiting: BatchQueue[InferenceRequest] = BatchQueue(max_rows, limits)
         self.siblings: list[EndpointQueue] = []
 
     @property

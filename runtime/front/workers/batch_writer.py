@@ -51,4 +51,4 @@ def _adopt_body(request: InferenceRequest, slots: SlotPool) -> WrittenBatch | No
         return None
     slot = slots.adopt_segment(*handed_over)
     offset, length = buffer.frame
-    return WrittenBatch(slot, SegmentSlice(slot.number, offset, length), 0, request.row_count)
+    return WrittenBatch(slot, SegmentSlice(slot.number, offset, length), 0, request.rows.count)

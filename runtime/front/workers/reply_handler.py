@@ -8,7 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from base.errors import BadResult, Full, PeerError
+from base.errors import BadResult, Full, NotAcceptable, PeerError
 from base.ipc.protocol import Flag, Message, NextPart, Reply, ReplyBuffer
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.memory.budget import MemoryBudget
@@ -57,8 +57,9 @@ class ReplyHandler:
             raise PeerError("a whole reply from an endpoint that streams")
         frame = batch.reply_slot.segment.slice_view(place.prefix(reply.length))
         may_lease = reply.length >= LEASE_MIN_BYTES and self._budget.is_ample
-        lease = lease_reply(frame, reply, batch.requests, batch.rows) if may_lease else None
-        result = read_reply(frame, reply, batch.rows, endpoint) if lease is None else None
+        rows = reply.rows if endpoint.spec.whole else batch.rows
+        lease = lease_reply(frame, reply, batch.requests, rows) if may_lease else None
+        result = read_reply(frame, reply, rows, endpoint) if lease is None else None
         in_flight.take_batch(reply.batch_id)
         if not batch.parked:
             endpoint.batch_time.record(batch.computed_s)
@@ -67,6 +68,9 @@ class ReplyHandler:
             batch.requests[0].succeed_raw(result)
         else:
             encoder, start = ReplyEncoder(result, None if lease is None else lease.view), 0
+            if endpoint.spec.whole:
+                encoder.is_record = rows == 1 and bool(reply.flags & Flag.RECORD)
+                batch.requests[0].row_count = rows
             if reply.length > _QUICK_BYTES and lease is None:
                 self._respond_later(encoder, batch.requests)
             else:
@@ -161,7 +165,7 @@ async def _respond(encoder: ReplyEncoder, requests: Sequence[InferenceRequest]) 
             call = partial(encoder.encode_long_body, request.head.format, request.id, start, request.row_count)
             try:
                 body = await asyncio.to_thread(call)
-            except BadResult as exc:
-                request.fail(exc, blamed=True)
+            except (BadResult, NotAcceptable) as exc:
+                request.fail(exc, blamed=isinstance(exc, BadResult))
         request.succeed(encoder, start, body)
         start += request.row_count

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from base.endpoint.raw import RAW_RESPONSE_SCHEMA
 from base.errors import PeerError
+from base.ipc import frames
 from base.ipc.numeric_frames import NumericBatch
 from base.ipc.protocol import Flag, Reply
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes, is_compressed
@@ -18,7 +19,7 @@ def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: ServedEndpo
     Args:
         frame: The reply's bytes. The worker can write to this memory at any time, so this reads only from a copy.
         reply: The message that announced it.
-        rows: The rows of the batch.
+        rows: The rows that it must have.
         endpoint: Endpoint of the batch.
 
     Raises:
@@ -34,6 +35,8 @@ def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: ServedEndpo
         batch.validate(full=True)
     except pa.ArrowException as exc:
         raise PeerError(f"a reply with invalid values: {exc}") from exc
+    if endpoint.spec.whole and not frames.may_have_rows(batch.num_rows, len(frame)):
+        raise PeerError(f"a reply of {batch.num_rows} rows in {len(frame)} bytes")
     if batch.num_rows != rows or reply.rows != rows:
         raise PeerError(f"a reply of {batch.num_rows} rows to a batch of {rows}")
     if endpoint.output_schema is not None and not batch.schema.equals(endpoint.output_schema):

@@ -108,3 +108,28 @@ def test_a_long_reply_is_encoded_in_pieces_with_the_same_bytes(monkeypatch, form
         for start, count in [(0, 3), (1, 2), (2, 1), (0, 0)]:
             whole = ReplyEncoder(batch).encode_body(form, 'an "id"', start, count)
             assert ReplyEncoder(batch).encode_long_body(form, 'an "id"', start, count) == whole
+
+
+def test_a_record_has_the_values_that_its_row_would_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lists are encoded in pieces."""
+    monkeypatch.setattr(encoder_module, "_VALUES_AT_A_TIME", 4)
+    table = [{"d": dt.date(2024, 1, day), "x": None if day == 3 else day / 2, "l": [day, None], "t": "\u00fc"} for day in range(1, 12)]
+    fields = {
+        "rows": table,
+        "s": {"a": 1},
+        "many": list(range(20)),
+        "none": None,
+        "empty": [],
+        "x": float("nan"),
+        "prediction": dt.date(2024, 2, 1),
+    }
+    for names in (list(fields), ["prediction"], ["rows"], ["empty", "none"]):
+        batch = frames.batch(pl.DataFrame({name: [fields[name]] for name in names}))
+        for encode in (ReplyEncoder.encode_body, ReplyEncoder.encode_long_body):
+            record = ReplyEncoder(batch)
+            record.is_record = True
+            body = bytes(encode(record, ResponseFormat.JSON, "x", 0, 1))
+            line = bytes(encode(record, ResponseFormat.NDJSON, "x", 0, 1))
+            expected = bytes(ReplyEncoder(batch).encode_body(ResponseFormat.NDJSON, "x", 0, 1))
+            assert line == expected
+            assert body == b'{"id":"x","predictions":' + expected.rstrip() + b"}"

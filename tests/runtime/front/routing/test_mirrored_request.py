@@ -41,7 +41,7 @@ RESULTS = {
 
 def make_end(pair: MirroredPair, kind: str) -> RequestEnd:
     if kind == "success":
-        return pair.success(ReplyEncoder(pa.RecordBatch.from_pydict({"y": [1.0, 2.0]})), 1)
+        return pair.success(ReplyEncoder(pa.RecordBatch.from_pydict({"y": [1.0, 2.0]})), 1, 1)
     if kind == "abandoned":
         return pair.abandonment()
     errors: dict[str, PexdockError] = {"misfit": Misfit("no"), "handler failed": HandlerFailed("no"), "overload": Full("no")}
